@@ -1,0 +1,45 @@
+"""The one root of our exceptions.
+
+Every error carries a stable `code`, a `sentence` that says what is wrong, and a `mend` that says what to
+do about it. None of the three ever holds patient data (DESIGN invariant 7).
+"""
+
+
+class UairError(Exception):
+    """Root of all errors that we raise on purpose.
+
+    Parameters
+    ----------
+    code
+        Stable, lower case, words joined by hyphens; what tables, metrics and tests refer to.
+    sentence
+        What is wrong, for a person.
+    mend
+        What that person can do about it.
+    """
+
+    def __init__(self, code: str, sentence: str, mend: str = "") -> None:
+        super().__init__(f"{sentence} {mend}".strip())
+        self.code = code
+        self.sentence = sentence
+        self.mend = mend
+
+
+class InputError(UairError):
+    """The input cannot be used as it is; trying again changes nothing. Never retried."""
+
+
+class ConfigError(UairError):
+    """The configuration is wrong; raised before anything starts."""
+
+
+class TransientError(UairError):
+    """Something outside failed for now; retried with a delay."""
+
+
+class ResourceError(UairError):
+    """Memory, disk or device ran short; retried smaller, or later."""
+
+
+class IllegalTransitionError(UairError):
+    """A case was asked to go where its state table does not lead."""

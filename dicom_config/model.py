@@ -1,0 +1,316 @@
+"""The whole configuration as one model, and how it is read.
+
+A configuration is a YAML file; any key can be overridden by an environment variable whose name is
+``UAIR_`` and the path of the key joined by two underscores (``UAIR_NODE__PORT=11113``). A wrong file is
+answered with the key, the reason and a mend. Settings are built once and passed down.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dicom_config.errors import ConfigError
+
+
+def _ae_title(value: str) -> str:
+    """Check an AE title: 1 to 16 characters of the default repertoire, no backslash (PS3.5 6.2)."""
+    stripped = value.strip()
+    if not 1 <= len(stripped) <= 16 or not stripped.isascii() or not stripped.isprintable():
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters")
+    if "\\" in stripped:
+        raise ValueError("an AE title has no backslash")
+    return stripped
+
+
+def _network(value: str) -> str:
+    """Check an IP network in CIDR notation."""
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Verb(StrEnum):
+    """What a sender asks for; told by the AE title that it calls."""
+
+    STORE = "store"
+    PICK = "pick"
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AeTitles(_Section):
+    """Called AE titles: each one is a verb (DESIGN §5)."""
+
+    store: AeTitle = "UAIR"
+    pick: AeTitle = "UAIR_PICK"
+    accept: AeTitle = "UAIR_ACCEPT"
+    reject: AeTitle = "UAIR_REJECT"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> AeTitles:
+        if len(set(self.by_title())) != len(Verb):
+            raise ValueError("the four AE titles must differ, they are how verbs are told apart")
+        return self
+
+    def by_title(self) -> dict[str, Verb]:
+        """Return the verb of each AE title."""
+        return {getattr(self, verb.value): verb for verb in Verb}
+
+
+class AllowRule(_Section):
+    """Who may use which verbs. A rule matches when all of its fields match; no rule, no entry."""
+
+    verbs: frozenset[Verb] = frozenset(Verb)
+    calling_ae: Annotated[tuple[AeTitle, ...], Field(description="empty: any")] = ()
+    networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
+
+    def admits(self, verb: Verb, calling_ae: str, address: str) -> bool:
+        """Tell whether this rule lets `calling_ae` at `address` use `verb`."""
+        peer = ipaddress.ip_address(address)
+        return (
+            verb in self.verbs
+            and (not self.calling_ae or calling_ae.strip() in self.calling_ae)
+            and any(peer in ipaddress.ip_network(net) for net in self.networks)
+        )
+
+
+class NodeSection(_Section):
+    """The DICOM listener."""
+
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    ae_titles: AeTitles = AeTitles()
+    allow: tuple[AllowRule, ...] = (AllowRule(),)
+    max_associations: PositiveInt = 20
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 262_144
+    max_instance_bytes: PositiveInt = 1 << 30
+    idle_timeout_s: PositiveFloat = 60.0
+
+
+class IntakeSection(_Section):
+    """From instances to a case."""
+
+    quiet_s: PositiveFloat = Field(10.0, description="quiet time after the last instance")
+    max_wait_s: PositiveFloat = Field(
+        120.0, description="how long an irregular series is waited for before it is rejected"
+    )
+    min_free_bytes: NonNegativeInt = Field(
+        1 << 30, description="below this much free disk C-STORE is answered A700"
+    )
+
+
+class GateSection(_Section):
+    """What a series must be to be segmented."""
+
+    min_slices: PositiveInt = 10
+    min_coverage_mm: PositiveFloat = Field(60.0, description="shortest extent along the slice axis")
+    max_spacing_mm: PositiveFloat = Field(10.0, description="largest distance between slices")
+    spacing_tolerance: PositiveFloat = Field(
+        0.05, description="largest deviation of one slice distance, as a part of the median"
+    )
+    max_tilt_deg: PositiveFloat = Field(
+        1.0, description="largest angle between slice normal and stacking direction (gantry tilt)"
+    )
+    max_oblique_deg: PositiveFloat = Field(
+        45.0, description="largest angle between slice normal and the patient's long axis"
+    )
+
+
+class DatabaseSection(_Section):
+    """Where the truth lives. Empty: a SQLite file in the data folder."""
+
+    url: str = ""
+
+
+class BrokerSection(_Section):
+    """What transports tasks. Empty: files in the data folder, no server (embedded mode)."""
+
+    url: str = ""
+    delivery_limit: PositiveInt = Field(
+        5, description="RabbitMQ hands a message out this often before it is dead-lettered"
+    )
+
+
+class Destination(_Section):
+    """A peer that gets results by C-STORE."""
+
+    name: str
+    ae_title: AeTitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae: AeTitle = "UAIR"
+    timeout_s: PositiveFloat = 30.0
+
+
+class DeliverySection(_Section):
+    """How results travel, and how often a destination is tried again."""
+
+    retry_first_s: PositiveFloat = 2.0
+    retry_max_s: PositiveFloat = 600.0
+    max_attempts: PositiveInt = Field(100, description="after this many failures a row is parked")
+
+
+class EngineSection(_Section):
+    """The method (ENGINE.md); defaults are its measured ones."""
+
+    model: Literal["embedded", "vit_b", "vit_l", "vit_h"] = "embedded"
+    checkpoint: Path | None = Field(None, description="needed for every model but the embedded")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    members: Annotated[int, Field(ge=8, le=32)] = 16
+    rule: Literal["max_variance", "medoids"] = "medoids"
+    seed: NonNegativeInt = 0
+    max_lesions: Annotated[int, Field(ge=0, le=200)] = 12
+    threads: NonNegativeInt = Field(0, description="CPU threads of one worker; 0: torch's choice")
+
+    @model_validator(mode="after")
+    def _needs_checkpoint(self) -> EngineSection:
+        if self.model != "embedded" and self.checkpoint is None:
+            raise ValueError(f"model {self.model} needs `checkpoint`, the path of its .pth file")
+        return self
+
+
+class WorkSection(_Section):
+    """How tasks are held, retried and given up."""
+
+    lease_s: PositiveFloat = Field(30.0, description="a task's claim on a case; renewed while alive")
+    sweep_s: PositiveFloat = Field(2.0, description="how often what is due is looked for")
+    max_attempts: PositiveInt = Field(4, description="then the case is FAILED, with its cause")
+    time_limit_s: PositiveFloat = Field(1500.0, description="hard limit of one task")
+
+
+class Settings(BaseSettings):
+    """Everything a site configures."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="UAIR_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data_dir: Path = Path("uair-data")
+    node: NodeSection = NodeSection()
+    intake: IntakeSection = IntakeSection()
+    gate: GateSection = GateSection()
+    database: DatabaseSection = DatabaseSection()
+    broker: BrokerSection = BrokerSection()
+    destinations: tuple[Destination, ...] = ()
+    delivery: DeliverySection = DeliverySection()
+    engine: EngineSection = EngineSection()
+    work: WorkSection = WorkSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file (whose values arrive as init arguments)."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _unique_destinations(self) -> Settings:
+        names = [d.name for d in self.destinations]
+        if len(set(names)) != len(names):
+            raise ValueError("destinations need distinct names")
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Whether no broker server is configured."""
+        return not self.broker.url
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL, a SQLite file in the data folder unless configured."""
+        return self.database.url or f"sqlite:///{self.data_dir.resolve() / 'uair.sqlite'}"
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read a configuration file (the packaged ``embedded.yaml`` if none) and the environment.
+
+    Raises
+    ------
+    ConfigError
+        ``config-missing``, ``config-syntax`` or ``config-value``; the sentence names the file and the
+        line or the key, the mend says what would be right.
+    """
+    values = _read_yaml(path)
+    source = str(path) if path else "embedded.yaml"
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise _as_config_error(source, error) from None
+    if not settings.data_dir.is_absolute():
+        base = path.parent if path and "UAIR_DATA_DIR" not in os.environ else Path.cwd()
+        settings = settings.model_copy(update={"data_dir": (base / settings.data_dir).resolve()})
+    return settings
+
+
+def _read_yaml(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        text = resources.files("dicom_config").joinpath("embedded.yaml").read_text("utf-8")
+    else:
+        try:
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise ConfigError(
+                "config-missing",
+                f"The configuration {path} cannot be read ({error.strerror}).",
+                "Name an existing file with --config, or leave the option out for embedded mode.",
+            ) from None
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            "config-syntax",
+            f"{path}{where}: this is not YAML ({getattr(error, 'problem', 'syntax')}).",
+            "Check indentation, colons and quotes on and above that line.",
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            "config-syntax", f"{path} holds no keys.", "See hospital.yaml for an example."
+        )
+    return values
+
+
+def _as_config_error(source: str, error: ValidationError) -> ConfigError:
+    """Turn the first validation error into key, reason, mend."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such key"
+        mend = "Check its spelling and its section; `uair check` lists what was loaded."
+    else:
+        mend = f"Correct `{key}` in the file, or unset its UAIR_… variable."
+    more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+    return ConfigError("config-value", f"{source}: `{key}`: {reason}.{more}", mend)

@@ -1,0 +1,1 @@
+"""The truth: tables, state machine, and the one place that changes state."""

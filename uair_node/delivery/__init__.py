@@ -1,0 +1,1 @@
+"""Outbox and the ways out of it."""

@@ -1,0 +1,1 @@
+"""From instances to cases: spool, assembly, gate."""

@@ -1,0 +1,1 @@
+"""Simulated reader, metrics, and the comparison with the published table."""

@@ -1,0 +1,1 @@
+"""segment-anything behind one small Predictor protocol."""

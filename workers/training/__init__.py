@@ -1,0 +1,1 @@
+"""Phantoms, and the training of what is embedded."""

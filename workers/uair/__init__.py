@@ -1,0 +1,1 @@
+"""The method in numpy and torch: arrays in, arrays out."""
