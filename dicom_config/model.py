@@ -296,9 +296,7 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
             "Check indentation, colons and quotes on and above that line.",
         ) from None
     if not isinstance(values, dict):
-        raise ConfigError(
-            "config-syntax", f"{path} holds no keys.", "See hospital.yaml for an example."
-        )
+        raise ConfigError("config-syntax", f"{path} holds no keys.", "See hospital.yaml for an example.")
     return values
 
 
