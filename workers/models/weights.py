@@ -1,0 +1,84 @@
+"""Weight files: reading and writing safetensors, and the digest that names a model in every result.
+
+Knows files and state dicts, not what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dicom_config.errors import ConfigError
+
+EMBEDDED_FILE = "embedded_sam.safetensors"
+LOCALIZER_FILE = "localizer.safetensors"
+
+
+def packaged(name: str) -> Path:
+    """Return the path of a weight file that is shipped inside the package."""
+    return Path(str(resources.files("workers.models").joinpath("weights", name)))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises
+    ------
+    ConfigError
+        ``weights-missing``: there is no readable file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            "weights-missing",
+            f"The weight file {path} cannot be read ({error.strerror}).",
+            "Correct `engine.checkpoint`, or install the package again if the file is part of it.",
+        ) from None
+
+
+def joint_digest(digests: list[str]) -> str:
+    """Return one SHA-256 over several digests, in their order."""
+    return hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
+
+
+def save_weights(model: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a model's state as safetensors."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, str(path), metadata=metadata)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read safetensors into a model; every key must match.
+
+    Raises
+    ------
+    ConfigError
+        ``weights-mismatch``: the file is of another architecture.
+    """
+    state: dict[str, Tensor] = load_file(str(path))
+    load_state(model, state, path)
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Put `state`, read from `path`, into a model and switch it to evaluation.
+
+    Raises
+    ------
+    ConfigError
+        ``weights-mismatch``: keys or shapes are of another architecture.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise ConfigError(
+            "weights-mismatch",
+            f"The weights in {path.name} do not fit the model {type(model).__name__}.",
+            "Name the checkpoint that belongs to `engine.model`.",
+        ) from None
+    model.eval()

@@ -1,0 +1,58 @@
+"""HU windows: how CT numbers become the input channels of our networks.
+
+Training and inference must agree on these to the digit, so both take them from here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+SOFT_TISSUE = (-200.0, 300.0)
+"""HU range of the wide channel."""
+LIVER = (-10.0, 190.0)
+"""HU range of the two narrow channels."""
+NEIGHBOUR_MM = 3.0
+"""Distance above and below at which the third channel looks."""
+MEDSAM = (-500.0, 1000.0)
+"""HU range that the paper clips to for SAM checkpoints (section 4.5)."""
+AIR_HU = -1000.0
+
+
+def _window(hu: Float32, low_high: tuple[float, float]) -> Float32:
+    low, high = low_high
+    return np.clip((hu - low) * (2.0 / (high - low)) - 1.0, -1.0, 1.0).astype(np.float32)
+
+
+def to_channels(hu: Float32, neighbours: Float32) -> Float32:
+    """Return the three channels of the embedded model.
+
+    Parameters
+    ----------
+    hu
+        ``(…, H, W)`` HU of the slices.
+    neighbours
+        ``(…, H, W)`` HU, the mean of the two slices `NEIGHBOUR_MM` above and below each.
+
+    Returns
+    -------
+    NDArray
+        ``(…, 3, H, W)`` float32 in [-1, 1]: soft tissue, liver, liver of the neighbours.
+    """
+    channels = (_window(hu, SOFT_TISSUE), _window(hu, LIVER), _window(neighbours, LIVER))
+    return np.stack(channels, axis=-3)
+
+
+def to_localizer_channels(hu: Float32) -> Float32:
+    """Return the two channels ``(2, Z, Y, X)`` of the localizer from HU ``(Z, Y, X)``."""
+    wide = np.clip((hu + 400.0) / 500.0, -1.0, 1.6)
+    narrow = np.clip((hu - 60.0) / 110.0, -1.5, 1.5)
+    return np.stack([wide, narrow]).astype(np.float32)
+
+
+def to_medsam_bytes(hu: Float32) -> Float32:
+    """Scale HU ``(…, H, W)`` to 0 … 255 as MedSAM does: clip to [-500, 1000], then stretch linearly."""
+    low, high = MEDSAM
+    return ((np.clip(hu, low, high) - low) * (255.0 / (high - low))).astype(np.float32)
