@@ -1,0 +1,124 @@
+"""Engine, sessions and migrations; SQLite (WAL) on one machine, PostgreSQL on many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from dicom_config.errors import ConfigError, TransientError
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """A place to open transactions.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _make_engine(url)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a transaction; commits at the end, rolls back on any exception.
+
+        Raises
+        ------
+        TransientError
+            ``database-unavailable``: it cannot be reached or stays locked.
+        """
+        session = self._sessions()
+        try:
+            yield session
+            session.commit()
+        except OperationalError as error:
+            session.rollback()
+            raise TransientError(
+                "database-unavailable",
+                f"The database cannot be used now ({type(error.orig).__name__}).",
+                "Check that it runs, has disk space and is reachable; work goes on by itself then.",
+            ) from error
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            session.close()
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision."""
+        if self.engine.dialect.name == "sqlite" and self.engine.url.database:
+            Path(self.engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        with self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                # Several processes may start at once; one migrates, the others wait.
+                connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
+            config = _alembic_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def require_current(self) -> None:
+        """Raise ConfigError ``migration-due`` unless the schema is the newest."""
+        head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+        with self.engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        if found != head:
+            raise ConfigError(
+                "migration-due",
+                f"The database schema is at {found or 'nothing'}, this version needs {head}.",
+                "Start `uair node` (or `uair up`) of this version once; it migrates.",
+            )
+
+    def close(self) -> None:
+        """Release all connections."""
+        self.engine.dispose()
+
+
+def is_unique_violation(error: DBAPIError) -> bool:
+    """Tell whether the database refused a second row of the same identity."""
+    return "unique" in str(error.orig).lower()
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    folder = resources.files("uair_node.cases").joinpath("migrations")
+    config.set_main_option("script_location", str(folder))
+    return config
+
+
+def _make_engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy's event below begins, not the driver
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Any) -> None:
+        # A deferred transaction that turns writer late fails at once with "locked" instead of waiting.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,220 @@
+"""The one place that changes a case's state.
+
+Every function takes an open session and does all that belongs to one step: the transition (checked against
+the table, written to the audit), the rows, and the work that becomes due. The caller commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError, UairError
+from dicom_config.model import Verb
+from uair_node.cases import work
+from uair_node.cases.states import CaseState, check_transition
+from uair_node.cases.tables import (
+    Case,
+    Delivery,
+    Instance,
+    Result,
+    ResultKind,
+    Round,
+    Selection,
+    Transition,
+    WorkKind,
+    utc_now,
+)
+
+NODE = "node"
+
+
+@dataclass(frozen=True)
+class NewResult:
+    """A written DICOM object that becomes a row; `path` is relative to the data folder."""
+
+    kind: ResultKind
+    k: int
+    sop_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    path: str
+    trait: str
+    volumes_ml: dict[str, Any]
+
+
+def advance(session: Session, case: Case, state: CaseState, *, actor: str, reason: str = "") -> None:
+    """Move a case along the state table and write the audit row.
+
+    Raises
+    ------
+    IllegalTransitionError
+        The table does not lead there.
+    """
+    check_transition(case.state, state)
+    session.add(Transition(case_id=case.id, origin=case.state, state=state, actor=actor, reason=reason))
+    case.state = state
+    case.updated_at = utc_now()
+
+
+def open_case(session: Session, *, series_uid: str, study_uid: str, calling_ae: str) -> Case:
+    """Start a case with its first instance: RECEIVING."""
+    case = Case(
+        series_instance_uid=series_uid,
+        study_instance_uid=study_uid,
+        calling_ae=calling_ae,
+        state=CaseState.RECEIVING,
+    )
+    session.add(case)
+    session.flush()
+    session.add(Transition(case_id=case.id, origin=None, state=CaseState.RECEIVING, actor=calling_ae or NODE))
+    return case
+
+
+def make_ready(
+    session: Session,
+    case: Case,
+    *,
+    digest: str,
+    instances: Sequence[Instance],
+    accession_number: str,
+    assumed: str,
+) -> None:
+    """Seal a complete series as a case, supersede what it replaces, and make round 1 due."""
+    case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
+    case.instances = list(instances)
+    case.instance_count = len(instances)
+    for older in _siblings(session, case):
+        if older.state != CaseState.ACCEPTED:
+            _supersede(session, older, by=case)
+    advance(session, case, CaseState.READY, actor=NODE, reason=f"{len(instances)} slices, regular")
+    _add_round(session, case, number=1, selection=None)
+
+
+def reject_input(session: Session, case: Case, error: UairError, *, actor: str = NODE) -> None:
+    """Refuse a series for good; code, sentence and mend stay visible (invariant 5)."""
+    work.close_case_items(session, case)
+    case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
+    advance(session, case, CaseState.REJECTED, actor=actor, reason=error.code)
+    for older in _siblings(session, case):
+        if older.state == CaseState.REJECTED:
+            _supersede(session, older, by=case)
+
+
+def start_computing(session: Session, case: Case, *, actor: str) -> None:
+    """Tell that a worker took the case; a repeated start changes nothing."""
+    if case.state == CaseState.READY:
+        advance(session, case, CaseState.SEGMENTING, actor=actor)
+
+
+def finish_computing(session: Session, case: Case, round_: Round) -> None:
+    """Make the publication of a computed round due."""
+    round_.computed_at = utc_now()
+    work.require_work(session, WorkKind.PUBLISH, case=case, key=str(round_.number))
+
+
+def finish_publishing(
+    session: Session, case: Case, round_: Round, results: Sequence[NewResult], destinations: Sequence[str]
+) -> None:
+    """Record a round's four objects, make their delivery due, and wait for the reader."""
+    _add_results(session, round_, results, destinations)
+    round_.published_at = utc_now()
+    advance(
+        session, case, CaseState.AWAITING_SELECTION, actor=NODE, reason=f"round {round_.number} published"
+    )
+
+
+def finish_case(
+    session: Session, round_: Round, results: Sequence[NewResult], destinations: Sequence[str]
+) -> None:
+    """Record the final objects of an accepted case and make their delivery due."""
+    _add_results(session, round_, results, destinations)
+
+
+def apply_selection(session: Session, case: Case, selection: Selection) -> None:
+    """Let an effective selection take effect: the next round, or the end."""
+    round_ = case.current_round
+    assert round_ is not None, "selections are resolved against a published round"
+    actor = selection.calling_ae or selection.mechanism
+    if selection.verb == Verb.ACCEPT:
+        advance(session, case, CaseState.ACCEPTED, actor=actor, reason=f"candidate {selection.picked}")
+        work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
+        return
+    reason = "none fits" if selection.verb == Verb.REJECT else f"candidate {selection.picked}"
+    advance(session, case, CaseState.REFINING, actor=actor, reason=reason)
+    _add_round(session, case, number=round_.number + 1, selection=selection)
+
+
+def fail(session: Session, case: Case, *, code: str, cause: str, mend: str) -> None:
+    """Give up for now; the case can be retried."""
+    work.close_case_items(session, case)
+    case.code, case.sentence, case.mend = code, cause, mend
+    if case.state != CaseState.ACCEPTED:  # an accepted case stays accepted, its final object can be retried
+        advance(session, case, CaseState.FAILED, actor=NODE, reason=f"{code}: {cause}")
+
+
+def retry(session: Session, case: Case, *, actor: str) -> None:
+    """Take a FAILED case up again where it stood.
+
+    Raises
+    ------
+    InputError
+        ``nothing-to-retry``: the case did not fail.
+    """
+    round_ = case.current_round
+    stuck_final = case.state == CaseState.ACCEPTED and bool(case.code)
+    if round_ is None or (case.state != CaseState.FAILED and not stuck_final):
+        raise InputError(
+            "nothing-to-retry",
+            f"Case {case.id} is {case.state}; only a FAILED case is retried.",
+            "A rejected series must be corrected at its source and sent again.",
+        )
+    case.code = case.sentence = case.mend = ""
+    if stuck_final:
+        work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
+        return
+    state = CaseState.SEGMENTING if round_.number == 1 else CaseState.REFINING
+    advance(session, case, state, actor=actor, reason="retried")
+    kind = WorkKind.COMPUTE if round_.computed_at is None else WorkKind.PUBLISH
+    work.require_work(session, kind, case=case, key=str(round_.number))
+
+
+def _add_round(session: Session, case: Case, *, number: int, selection: Selection | None) -> None:
+    session.add(Round(case_id=case.id, number=number, selection_id=selection.id if selection else None))
+    session.flush()
+    session.expire(case, ["rounds"])
+    work.require_work(session, WorkKind.COMPUTE, case=case, key=str(number))
+
+
+def _add_results(
+    session: Session, round_: Round, results: Sequence[NewResult], destinations: Sequence[str]
+) -> None:
+    for new in results:
+        row = Result(round_id=round_.id, **vars(new))
+        session.add(row)
+        session.flush()
+        session.add_all(Delivery(result_id=row.id, destination=name) for name in destinations)
+    for name in destinations:
+        work.require_work(session, WorkKind.DELIVER, case=None, key=name)
+
+
+def _siblings(session: Session, case: Case) -> Sequence[Case]:
+    return session.scalars(
+        select(Case).where(
+            Case.series_instance_uid == case.series_instance_uid,
+            Case.id != case.id,
+            Case.state.not_in([CaseState.SUPERSEDED, CaseState.RECEIVING]),
+        )
+    ).all()
+
+
+def _supersede(session: Session, case: Case, *, by: Case) -> None:
+    work.close_case_items(session, case)
+    case.code = "superseded"
+    case.sentence = f"More slices of this series arrived; case {by.id} replaces this one."
+    case.mend = f"See `uair case show {by.id}`."
+    advance(session, case, CaseState.SUPERSEDED, actor=NODE, reason=f"by case {by.id}")

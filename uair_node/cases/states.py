@@ -1,0 +1,50 @@
+"""The states of a case and the only ways between them (DESIGN §4)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dicom_config.errors import IllegalTransitionError
+
+
+class CaseState(StrEnum):
+    """Where a case stands."""
+
+    RECEIVING = "RECEIVING"
+    READY = "READY"
+    SEGMENTING = "SEGMENTING"
+    AWAITING_SELECTION = "AWAITING_SELECTION"
+    REFINING = "REFINING"
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+_S = CaseState
+
+TRANSITIONS: dict[CaseState | None, frozenset[CaseState]] = {
+    None: frozenset({_S.RECEIVING}),
+    _S.RECEIVING: frozenset({_S.READY, _S.REJECTED}),
+    _S.READY: frozenset({_S.SEGMENTING, _S.FAILED, _S.SUPERSEDED}),
+    # Pixels are decoded by a worker, so input can still be refused there.
+    _S.SEGMENTING: frozenset({_S.AWAITING_SELECTION, _S.REJECTED, _S.FAILED, _S.SUPERSEDED}),
+    _S.AWAITING_SELECTION: frozenset({_S.REFINING, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED}),
+    _S.REFINING: frozenset({_S.AWAITING_SELECTION, _S.FAILED, _S.SUPERSEDED}),
+    _S.FAILED: frozenset({_S.SEGMENTING, _S.REFINING, _S.EXPIRED, _S.SUPERSEDED}),
+    _S.REJECTED: frozenset({_S.SUPERSEDED}),
+    _S.ACCEPTED: frozenset(),
+    _S.EXPIRED: frozenset({_S.SUPERSEDED}),
+    _S.SUPERSEDED: frozenset(),
+}
+
+
+def check_transition(origin: CaseState | None, state: CaseState) -> None:
+    """Raise IllegalTransitionError unless the table leads from `origin` to `state`."""
+    if state not in TRANSITIONS[origin]:
+        raise IllegalTransitionError(
+            "illegal-transition",
+            f"A case that is {origin or 'new'} cannot become {state}.",
+            "Look at the case's history with `uair case show`.",
+        )

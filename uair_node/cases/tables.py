@@ -1,0 +1,252 @@
+"""The tables. What they hold is the truth; the broker only carries work item ids.
+
+Times are UTC without zone (SQLite keeps none). Patient names and IDs are in no table: a case is found by
+accession number or UID.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from uair_node.cases.states import CaseState
+
+Uid = String(64)
+
+
+def utc_now() -> datetime:
+    """Return the present, UTC, without zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Base(DeclarativeBase):
+    """Root of the mapped classes."""
+
+    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy reads a plain dict
+
+
+class InstanceStatus(StrEnum):
+    """What became of a received instance."""
+
+    STORED = "stored"  # part of a series
+    SELECTION = "selection"  # said something to a verb AE
+    OWN = "own"  # one of our results, sent back; starts nothing
+    QUARANTINED = "quarantined"  # same UID as a stored one, other bytes
+
+
+class Instance(Base):
+    """One received SOP instance, on disk at `path` before this row exists."""
+
+    __tablename__ = "instances"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    study_instance_uid: Mapped[str] = mapped_column(Uid)
+    sop_class_uid: Mapped[str] = mapped_column(Uid)
+    sha256: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str] = mapped_column(Text)
+    size: Mapped[int]
+    status: Mapped[InstanceStatus] = mapped_column(String(16))
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Case(Base):
+    """One series on its way to an accepted segmentation; its identity is series UID + digest."""
+
+    __tablename__ = "cases"
+    __table_args__ = (Index("ix_cases_state", "state"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
+    digest: Mapped[str] = mapped_column(String(64), default="")
+    state: Mapped[CaseState] = mapped_column(String(24), default=CaseState.RECEIVING)
+    instance_count: Mapped[int] = mapped_column(default=0)
+    calling_ae: Mapped[str] = mapped_column(String(16), default="")
+    code: Mapped[str] = mapped_column(String(64), default="")
+    sentence: Mapped[str] = mapped_column(Text, default="")
+    mend: Mapped[str] = mapped_column(Text, default="")
+    assumed: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    last_instance_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    rounds: Mapped[list[Round]] = relationship(back_populates="case", order_by="Round.number")
+    instances: Mapped[list[Instance]] = relationship(secondary="case_instances")
+    transitions: Mapped[list[Transition]] = relationship(order_by="Transition.id")
+
+    @property
+    def current_round(self) -> Round | None:
+        """The newest round, None before the first."""
+        return self.rounds[-1] if self.rounds else None
+
+
+class CaseInstance(Base):
+    """Which instances a case was made of when it became READY."""
+
+    __tablename__ = "case_instances"
+
+    case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), primary_key=True)
+
+
+class Round(Base):
+    """One turn of the loop; `selection_id` is what started it (none for the automatic first)."""
+
+    __tablename__ = "rounds"
+    __table_args__ = (UniqueConstraint("case_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"))
+    number: Mapped[int]
+    selection_id: Mapped[int | None] = mapped_column(ForeignKey("selections.id"))
+    model_name: Mapped[str] = mapped_column(String(64), default="")
+    model_digest: Mapped[str] = mapped_column(String(64), default="")
+    artifacts: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    computed_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]
+    compute_seconds: Mapped[float | None]
+
+    case: Mapped[Case] = relationship(back_populates="rounds")
+    results: Mapped[list[Result]] = relationship(back_populates="round", order_by="Result.k")
+
+    @property
+    def candidates(self) -> list[Result]:
+        """The published candidates, by k."""
+        return [r for r in self.results if r.kind == ResultKind.CANDIDATE]
+
+
+class ResultKind(StrEnum):
+    """What a result object is."""
+
+    CANDIDATE = "candidate"
+    FINAL = "final"
+
+
+class Result(Base):
+    """One DICOM object of ours; its UID is a function of case, model, round, k and kind."""
+
+    __tablename__ = "results"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    kind: Mapped[ResultKind] = mapped_column(String(16))
+    k: Mapped[int]
+    sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    sop_class_uid: Mapped[str] = mapped_column(Uid)
+    path: Mapped[str] = mapped_column(Text)
+    trait: Mapped[str] = mapped_column(Text, default="")
+    volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+    round: Mapped[Round] = relationship(back_populates="results")
+
+
+class SelectionOutcome(StrEnum):
+    """What a selection led to."""
+
+    EFFECTIVE = "effective"
+    REPEATED = "repeated"  # says again what already took effect
+    REFUSED = "refused"
+
+
+class Selection(Base):
+    """What a reader said, with its evidence; refused ones keep their reason (invariant 6)."""
+
+    __tablename__ = "selections"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"), index=True)
+    round_number: Mapped[int | None]
+    verb: Mapped[str] = mapped_column(String(8))
+    picked: Mapped[int | None]
+    mechanism: Mapped[str] = mapped_column(String(16))
+    evidence_uid: Mapped[str] = mapped_column(Uid, default="")
+    calling_ae: Mapped[str] = mapped_column(String(16), default="")
+    outcome: Mapped[SelectionOutcome] = mapped_column(String(12))
+    code: Mapped[str] = mapped_column(String(64), default="")
+    sentence: Mapped[str] = mapped_column(Text, default="")
+    mend: Mapped[str] = mapped_column(Text, default="")
+    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    PARKED = "parked"  # the peer said no for good; `reason` tells
+
+
+class Delivery(Base):
+    """One result that must reach one destination."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (UniqueConstraint("result_id", "destination"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("results.id"))
+    destination: Mapped[str] = mapped_column(String(64), index=True)
+    state: Mapped[DeliveryState] = mapped_column(String(12), default=DeliveryState.PENDING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    confirmed_at: Mapped[datetime | None]
+
+    result: Mapped[Result] = relationship()
+
+
+class Transition(Base):
+    """One row of the audit: a case went from one state to another, by whom and why."""
+
+    __tablename__ = "transitions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"), index=True)
+    origin: Mapped[CaseState | None] = mapped_column(String(24))
+    state: Mapped[CaseState] = mapped_column(String(24))
+    actor: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class WorkKind(StrEnum):
+    """Kinds of work; each is one task."""
+
+    COMPUTE = "compute"  # a round's four label volumes
+    PUBLISH = "publish"  # a round's DICOM objects
+    FINISH = "finish"  # the final object of an accepted case
+    DELIVER = "deliver"  # everything pending for one destination
+
+
+class WorkItem(Base):
+    """Something that is due: written in the transaction that makes it due, closed in the one that does it.
+
+    A message in the broker carries only `id`. A worker claims the item with a lease that it renews; an
+    item whose lease ran out, or whose message was lost, is enqueued again by the sweeper.
+    """
+
+    __tablename__ = "work_items"
+    __table_args__ = (UniqueConstraint("kind", "subject"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[WorkKind] = mapped_column(String(12))
+    subject: Mapped[str] = mapped_column(String(96))
+    case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"))
+    round_number: Mapped[int | None]
+    open: Mapped[bool] = mapped_column(default=True, index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime] = mapped_column(default=utc_now)
+    enqueued_at: Mapped[datetime | None]
+    lease_owner: Mapped[str] = mapped_column(String(96), default="")
+    lease_until: Mapped[datetime | None]
+    cause: Mapped[str] = mapped_column(Text, default="")

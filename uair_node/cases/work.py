@@ -1,0 +1,136 @@
+"""Work items: what is due, who holds it, when it is tried again.
+
+An item is written in the transaction that makes it due and closed in the one that did it. Between the two it
+is claimed with a lease. The broker only wakes workers up; losing every message loses nothing, the sweeper
+enqueues again whatever is open, unclaimed and not just enqueued (DESIGN invariant 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from uair_node.cases.tables import Case, WorkItem, WorkKind, utc_now
+
+REQUEUE_AFTER = timedelta(seconds=60)
+"""A message not answered by a claim for this long is taken for lost; a second one does no harm."""
+
+
+def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: str) -> WorkItem:
+    """Make work due: add the item, or open it again if it was closed.
+
+    Parameters
+    ----------
+    case
+        The case it belongs to; None for a delivery.
+    key
+        What tells items of one kind apart: ``"3"`` for round 3, a destination's name.
+    """
+    subject = key if case is None else f"{case.id}/{key}"
+    found = session.scalar(
+        select(WorkItem).where(WorkItem.kind == kind, WorkItem.subject == subject).with_for_update()
+    )
+    if found is None:
+        found = WorkItem(kind=kind, subject=subject, case_id=case.id if case else None)
+        if case is not None:
+            found.round_number = int(key)
+        session.add(found)
+        session.flush()
+    elif not found.open:
+        found.open, found.attempts, found.cause = True, 0, ""
+        found.not_before, found.enqueued_at = utc_now(), None
+    return found
+
+
+def due_items(session: Session, now: datetime) -> Sequence[WorkItem]:
+    """Return what should be enqueued now, refinements before first rounds, oldest first."""
+    return session.scalars(
+        select(WorkItem)
+        .where(_claimable(now))
+        .where(or_(WorkItem.enqueued_at.is_(None), WorkItem.enqueued_at < now - REQUEUE_AFTER))
+        .order_by(WorkItem.round_number.desc().nulls_first(), WorkItem.id)
+    ).all()
+
+
+def forget_enqueued(session: Session) -> None:
+    """Treat every message as lost; done at start-up."""
+    session.execute(update(WorkItem).where(WorkItem.open).values(enqueued_at=None))
+
+
+def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkItem | None:
+    """Take an item, None if it is done, held by another or not due.
+
+    A message for one computation claims the most urgent one: a reader waits for a refinement, so it comes
+    before first rounds, on any broker.
+    """
+    now = utc_now()
+    item = session.get(WorkItem, item_id)
+    query = select(WorkItem).where(_claimable(now))
+    if item is not None and item.kind == WorkKind.COMPUTE:
+        query = query.where(WorkItem.kind == WorkKind.COMPUTE).order_by(
+            WorkItem.round_number.desc(), WorkItem.id
+        )
+    else:
+        query = query.where(WorkItem.id == item_id)
+    found = session.scalar(query.limit(1).with_for_update(skip_locked=True))
+    if found is None:
+        return None
+    found.attempts += 1
+    found.lease_owner = owner
+    found.lease_until = now + timedelta(seconds=lease_s)
+    return found
+
+
+def renew(session: Session, item_id: int, owner: str, lease_s: float) -> bool:
+    """Prolong a lease; False if it is no longer ours."""
+    changed = session.execute(
+        update(WorkItem)
+        .where(WorkItem.id == item_id, WorkItem.lease_owner == owner, WorkItem.open)
+        .values(lease_until=utc_now() + timedelta(seconds=lease_s))
+        .returning(WorkItem.id)
+    )
+    return changed.first() is not None
+
+
+def hold(session: Session, item_id: int, owner: str) -> WorkItem | None:
+    """Lock an item to write its outcome; None if the lease was lost meanwhile (its effects are dropped)."""
+    return session.scalar(
+        select(WorkItem)
+        .where(WorkItem.id == item_id, WorkItem.lease_owner == owner, WorkItem.open)
+        .with_for_update()
+    )
+
+
+def close(item: WorkItem) -> None:
+    """Mark an item as done."""
+    item.open = False
+    _release(item)
+
+
+def postpone(item: WorkItem, delay_s: float, cause: str) -> None:
+    """Give an item back, to be tried again after a delay."""
+    item.not_before = utc_now() + timedelta(seconds=delay_s)
+    item.cause = cause
+    item.enqueued_at = None
+    _release(item)
+
+
+def close_case_items(session: Session, case: Case) -> None:
+    """Close all open work of a case; whoever holds it finds its lease gone."""
+    for item in session.scalars(select(WorkItem).where(WorkItem.case_id == case.id, WorkItem.open)):
+        close(item)
+
+
+def _release(item: WorkItem) -> None:
+    item.lease_owner, item.lease_until = "", None
+
+
+def _claimable(now: datetime):  # type: ignore[no-untyped-def]  # SQLAlchemy's expression types
+    return (
+        WorkItem.open
+        & (WorkItem.not_before <= now)
+        & or_(WorkItem.lease_until.is_(None), WorkItem.lease_until < now)
+    )
