@@ -1,0 +1,115 @@
+"""Coded concepts, colours, series numbers and labels: what a department sees of our objects by name.
+
+Owns every word and number of our objects that a viewer lists or draws. Knows nothing of pixels or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydicom.sr.coding import Code
+
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+LIVER = Code("10200004", "SCT", "Liver")
+# The engine tells where tissue differs, not what it is: "Neoplasm" would claim more than was measured.
+LESION = Code("52988006", "SCT", "Lesion")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+
+MANUFACTURER = "UAIR node"
+DISCLAIMER = "Research use, not a medical device"
+
+# Above the series numbers of scanners and of their secondary reconstructions, so that results sort last.
+_SERIES_NUMBER_BASE = 9000
+_SERIES_NUMBERS_PER_ROUND = 10
+_FINAL_OFFSET = 9
+
+_CONTENT_LABEL_LENGTH = 16  # CS, PS3.5 table 6.2-1
+_LONG_STRING_LENGTH = 64  # LO, PS3.5 table 6.2-1
+
+
+@dataclass(frozen=True)
+class Colour:
+    """One colour, for pictures and for DICOM.
+
+    Parameters
+    ----------
+    name
+        For a person.
+    rgb
+        sRGB, 0..255 each.
+    cielab
+        PCS values L*, a*, b* as Recommended Display CIELab Value holds them, 0..65535 each
+        (PS3.3 C.10.7.1.1).
+    """
+
+    name: str
+    rgb: tuple[int, int, int]
+    cielab: tuple[int, int, int]
+
+
+# The palette of Okabe and Ito, distinguishable with every common colour vision deficiency. The order puts
+# colours that are strong on grey first and those nearest to the liver's last.
+LIVER_COLOUR = Colour("sky blue", (86, 180, 233), (45761, 29808, 23959))
+LESION_COLOURS = (
+    Colour("orange", (230, 159, 0), (46273, 37131, 52089)),
+    Colour("reddish purple", (204, 121, 167), (40007, 42800, 30170)),
+    Colour("yellow", (240, 228, 66), (58401, 29471, 52288)),
+    Colour("vermillion", (213, 94, 0), (35512, 44018, 49160)),
+    Colour("bluish green", (0, 158, 115), (37842, 21141, 36174)),
+    Colour("blue", (0, 114, 178), (30129, 32193, 22263)),
+)
+
+
+class SelectionClass(StrEnum):
+    """SOP Classes that a selection may have (PS3.4 B.5)."""
+
+    SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+    LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+    KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
+    ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
+    COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
+    COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+def lesion_colour(number: int) -> Colour:
+    """Return the colour of lesion `number` (1-based); the list repeats after its end."""
+    if number < 1:
+        raise ValueError("lesions are numbered from 1")
+    return LESION_COLOURS[(number - 1) % len(LESION_COLOURS)]
+
+
+def series_number(round_number: int, k: int, *, final: bool = False) -> int:
+    """Return the Series Number of candidate `k` (1..4), or of the final result, of a 1-based round."""
+    _check_position(round_number, k)
+    return _SERIES_NUMBER_BASE + _SERIES_NUMBERS_PER_ROUND * round_number + (_FINAL_OFFSET if final else k)
+
+
+def content_label(round_number: int, k: int, *, final: bool = False) -> str:
+    """Return the Content Label, ``UAIR R1C3`` or ``UAIR FINAL R3C2`` (CS: at most 16 characters)."""
+    _check_position(round_number, k)
+    label = f"UAIR {'FINAL ' if final else ''}R{round_number}C{k}"
+    return label[:_CONTENT_LABEL_LENGTH]
+
+
+def series_description(round_number: int, k: int, trait: str, *, final: bool = False) -> str:
+    """Return the Series Description, whose first 16 characters already name the candidate.
+
+    Some viewers cut it there. `trait` is the candidate's character in short words ("most inclusive").
+    """
+    return long_string(f"{content_label(round_number, k, final=final)} {trait}")
+
+
+def long_string(text: str) -> str:
+    """Make `text` a valid LO value: printable ASCII without backslash, at most 64 characters.
+
+    ASCII, because the object takes over the character set of its source series, whatever that is.
+    """
+    plain = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
+    return plain[:_LONG_STRING_LENGTH].strip()
+
+
+def _check_position(round_number: int, k: int) -> None:
+    if round_number < 1 or not 1 <= k <= 4:
+        raise ValueError("rounds count from 1, candidates from 1 to 4")

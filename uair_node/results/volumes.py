@@ -1,0 +1,50 @@
+"""Volumes of a label volume, in millilitres. Knows nothing of DICOM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What one candidate measures.
+
+    Parameters
+    ----------
+    liver_ml
+        The whole organ with its lesions, as radiology reports liver volume.
+    lesions_ml
+        ``(lesion number, ml)`` of each lesion present, by ascending number.
+    """
+
+    liver_ml: float
+    lesions_ml: tuple[tuple[int, float], ...]
+
+
+def describe(labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> Volumes:
+    """Measure a label volume.
+
+    Parameters
+    ----------
+    labels
+        ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint. Any grid, the
+        volume of a voxel is all that counts.
+    spacing_mm
+        ``(z, y, x)`` in mm.
+
+    Returns
+    -------
+    Volumes
+        The liver's volume includes that of its lesions.
+    """
+    counts = np.bincount(labels.ravel(), minlength=2)
+    ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
+    lesions = tuple(
+        (value - 1, int(count) * ml) for value, count in enumerate(counts) if value > 1 and count > 0
+    )
+    return Volumes(liver_ml=int(counts[1:].sum()) * ml, lesions_ml=lesions)
