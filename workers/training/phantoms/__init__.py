@@ -1,0 +1,16 @@
+"""Procedurally generated abdominal CT: anatomy (`geometry`), densities (`appearance`), and both together.
+
+`make_phantom` is what tests, demonstration and evaluation use. Training takes the two steps apart: a cached
+geometry gets a new appearance for every sample.
+"""
+
+from workers.training.phantoms.appearance import Phase
+from workers.training.phantoms.looks import LesionKind
+from workers.training.phantoms.phantom import (
+    LesionRecord,
+    Phantom,
+    PhantomRecord,
+    make_phantom,
+)
+
+__all__ = ["LesionKind", "LesionRecord", "Phantom", "PhantomRecord", "Phase", "make_phantom"]

@@ -1,0 +1,245 @@
+"""Densities of a phantom: from tissues and lesion distances to HU as a scanner would show them.
+
+This is the fast step. A `Scan` draws once what is constant over an examination (contrast phase, densities,
+lesion looks, noise); `densities` then renders any stack of slices of a geometry with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from workers.training.phantoms.fields import Floats, Mask, smooth_field
+from workers.training.phantoms.geometry import Geometry
+from workers.training.phantoms.lesions import DISTANCE_STEP_MM
+from workers.training.phantoms.looks import LesionLook, draw_look
+from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
+
+Range = tuple[float, float]
+
+
+class Phase(StrEnum):
+    """Contrast phase of the examination."""
+
+    NATIVE = "native"
+    ARTERIAL = "arterial"
+    PORTAL = "portal-venous"
+    LATE = "late"
+
+
+_PHASE_SHARE = MappingProxyType(
+    {Phase.NATIVE: 0.20, Phase.ARTERIAL: 0.25, Phase.PORTAL: 0.40, Phase.LATE: 0.15}
+)
+
+# Uniform ranges of HU for each phase, in the order of `Phase`.
+_ENHANCING: Mapping[Tissue, tuple[Range, Range, Range, Range]] = MappingProxyType(
+    {
+        Tissue.LIVER: ((35, 70), (52, 95), (75, 145), (65, 120)),
+        Tissue.SPLEEN: ((38, 58), (80, 155), (85, 155), (70, 125)),
+        Tissue.KIDNEY_CORTEX: ((25, 40), (110, 220), (120, 230), (110, 190)),
+        Tissue.KIDNEY_MEDULLA: ((22, 36), (35, 110), (90, 220), (100, 200)),
+        Tissue.STOMACH_WALL: ((30, 55), (50, 115), (50, 115), (50, 100)),
+        Tissue.AORTA: ((32, 52), (180, 420), (100, 200), (80, 140)),
+        Tissue.CAVA: ((30, 50), (45, 150), (80, 180), (75, 130)),
+        Tissue.PANCREAS: ((25, 50), (60, 130), (60, 120), (50, 100)),
+        Tissue.HEART: ((35, 52), (90, 300), (85, 180), (75, 130)),
+    }
+)
+_PORTAL_VEIN: tuple[Range, ...] = ((30, 50), (60, 140), (115, 215), (85, 140))
+_HEPATIC_VEIN: tuple[Range, ...] = ((30, 50), (45, 95), (95, 195), (85, 140))
+
+# Uniform ranges of HU that no contrast agent changes.
+_PLAIN: Mapping[Tissue, Range] = MappingProxyType(
+    {
+        Tissue.MUSCLE: (40, 72),
+        Tissue.CORTEX: (250, 900),
+        Tissue.MARROW: (80, 320),
+        Tissue.DISC: (50, 110),
+        Tissue.SKIN: (-40, 60),
+        Tissue.LUNG: (-900, -680),
+        Tissue.GAS: (-1000, -850),
+        Tissue.GALLBLADDER: (-5, 28),
+        Tissue.BOWEL_WALL: (25, 110),
+        Tissue.COLON_CONTENT: (-120, 100),
+        Tissue.SOFT_TISSUE: (10, 120),
+        Tissue.TABLE: (-300, 200),
+    }
+)
+
+# Uniform ranges of the texture's standard deviation in HU, where it differs from the common one.
+_TEXTURE: Mapping[Tissue, Range] = MappingProxyType(
+    {
+        Tissue.FAT: (3, 16),
+        Tissue.CORTEX: (80, 80),
+        Tissue.MARROW: (15, 50),
+        Tissue.LUNG: (15, 60),
+        Tissue.BOWEL_WALL: (5, 25),
+        Tissue.BOWEL_CONTENT: (5, 35),
+        Tissue.COLON_CONTENT: (10, 60),
+        Tissue.MUSCLE: (4, 16),
+        Tissue.STOMACH_CONTENT: (2, 25),
+        Tissue.PANCREAS: (4, 18),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is constant over one examination.
+
+    Attributes
+    ----------
+    phase
+        Contrast phase.
+    hu, texture
+        Mean density and standard deviation of the texture for each value of `Tissue`, HU.
+    looks
+        One for each lesion.
+    noise_hu
+        Standard deviation of the noise.
+    noise_length
+        Correlation length of the noise in source pixels of 1.5 mm (sigma of a Gaussian).
+    blur
+        In-plane point spread, sigma in source pixels of 1.5 mm.
+    slice_share
+        Part of each neighbouring slice that a slice contains (partial volume along z).
+    """
+
+    phase: Phase
+    hu: Floats
+    texture: Floats
+    looks: tuple[LesionLook, ...]
+    noise_hu: float
+    noise_length: float
+    blur: float
+    slice_share: float
+
+    @classmethod
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        lesions: int,
+        phase: Phase | None = None,
+        max_noise_hu: float = 26.0,
+        varied_lesions: bool = False,
+    ) -> Scan:
+        """Draw an examination of a patient with that many lesions.
+
+        `varied_lesions` gives neighbouring lesions different kinds; otherwise most resemble each other,
+        as metastases do.
+        """
+        phase = phase or list(Phase)[rng.choice(len(Phase), p=list(_PHASE_SHARE.values()))]
+        hu = _draw_hu(rng, list(Phase).index(phase))
+        liver = float(hu[Tissue.LIVER])
+        start = int(rng.integers(16))
+        looks = tuple(draw_look(rng, liver, start, number, varied_lesions) for number in range(lesions))
+        return cls(
+            phase=phase,
+            hu=hu,
+            texture=_draw_texture(rng),
+            looks=looks,
+            noise_hu=float(np.exp(rng.uniform(np.log(4), np.log(max_noise_hu)))),
+            noise_length=rng.uniform(0.35, 1.3),
+            blur=rng.uniform(0.35, 1.0),
+            slice_share=rng.uniform(0, 0.33),
+        )
+
+
+def _draw_hu(rng: np.random.Generator, phase: int) -> Floats:
+    hu = np.zeros(len(Tissue), np.float32)
+    for tissue, plain in _PLAIN.items():
+        hu[tissue] = rng.uniform(*plain)
+    for tissue, ranges in _ENHANCING.items():
+        hu[tissue] = rng.uniform(*ranges[phase])
+    if rng.random() < 0.2:  # steatosis
+        hu[Tissue.LIVER] -= rng.uniform(0, 45)
+    liver = hu[Tissue.LIVER]
+    if rng.random() < 0.5:
+        hu[Tissue.PORTAL_VEIN] = rng.uniform(*_PORTAL_VEIN[phase])
+        hu[Tissue.HEPATIC_VEIN] = rng.uniform(*_HEPATIC_VEIN[phase])
+    else:  # whatever the phase is called, vessels near the liver's density are common
+        hu[Tissue.PORTAL_VEIN] = liver + rng.uniform(-15, 60)
+        hu[Tissue.HEPATIC_VEIN] = liver + rng.uniform(-25, 55)
+    hu[Tissue.PORTAL_TRUNK] = hu[Tissue.PORTAL_VEIN]
+    hu[Tissue.FAT] = rng.normal(-100, 10)
+    oral_contrast = rng.random() < 0.2
+    hu[Tissue.BOWEL_CONTENT] = rng.uniform(100, 400) if oral_contrast else rng.uniform(-20, 70)
+    hu[Tissue.STOMACH_CONTENT] = rng.uniform(100, 400) if rng.random() < 0.2 else rng.uniform(-15, 60)
+    if rng.random() < 0.25:  # an odd patient
+        hu += rng.normal(0, 22, len(hu)).astype(np.float32)
+    hu[Tissue.AIR] = -1000
+    return hu
+
+
+def _draw_texture(rng: np.random.Generator) -> Floats:
+    texture = np.full(len(Tissue), rng.uniform(1, 7), np.float32)
+    for tissue, deviation in _TEXTURE.items():
+        texture[tissue] = rng.uniform(*deviation)
+    texture[Tissue.AIR] = 0
+    return texture
+
+
+@dataclass(frozen=True)
+class Textures:
+    """Unit-variance fields of the size of the rendered stack, coarse to fine.
+
+    Attributes
+    ----------
+    coarse, fine, lesion
+        ``(n, Y, X)``, correlation lengths of 21, 6 and 7.5 mm in plane.
+    """
+
+    coarse: Floats
+    fine: Floats
+    lesion: Floats
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, shape: tuple[int, ...], steps: tuple[float, ...]) -> Textures:
+        """Draw fields for a stack of that shape whose samples are `steps` mm apart."""
+        coarse, fine, lesion = (smooth_field(rng, shape, steps, length, 1.0) for length in (21.0, 6.0, 7.5))
+        return cls(coarse, fine, lesion)
+
+
+def densities(geometry: Geometry, first: int, stop: int, scan: Scan, textures: Textures) -> Floats:
+    """Return the noiseless densities of slices `first` to `stop` (half-open), HU, ``(n, Y, X)``."""
+    tissue = geometry.tissue[first:stop]
+    hu: Floats = scan.hu[tissue] + scan.texture[tissue] * (0.7 * textures.coarse + 0.5 * textures.fine)
+    number = geometry.lesions.number[first:stop]
+    present = np.unique(number)
+    if present[-1] == 0:
+        return hu
+    liver = np.isin(tissue, LIVER_TISSUES)
+    for lesion in present[present > 0]:
+        where: Mask = (number == lesion) & liver
+        depth = geometry.lesions.distance[first:stop][where].astype(np.float32) * DISTANCE_STEP_MM
+        look = scan.looks[int(lesion) - 1]
+        hu[where] += look.contrast(depth, textures.coarse[where], textures.lesion[where])
+    return hu
+
+
+def scan_volume(geometry: Geometry, scan: Scan, rng: np.random.Generator) -> NDArray[np.int16]:
+    """Render a whole phantom: textures, partial volume, point spread, correlated noise; ``(Z, Y, X)`` HU."""
+    shape = geometry.tissue.shape
+    hu = densities(geometry, 0, shape[0], scan, Textures.draw(rng, shape, geometry.spacing_mm))
+    below, above = np.concatenate([hu[:1], hu[:-1]]), np.concatenate([hu[1:], hu[-1:]])
+    hu = (1 - 2 * scan.slice_share) * hu + scan.slice_share * (below + above)
+    pixel = geometry.spacing_mm[1] / 1.5
+    for slab in hu:
+        slab[...] = ndi.gaussian_filter(slab, scan.blur / pixel)
+        slab += correlated_noise(rng, slab.shape, scan.noise_length / pixel) * np.float32(scan.noise_hu)
+    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+
+
+def correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
+    """Draw one slice of unit-variance Gaussian noise with a Gaussian autocorrelation, sigma in pixels."""
+    noise: Floats = rng.standard_normal(shape, dtype=np.float32)
+    if sigma > 0.15:
+        noise = ndi.gaussian_filter(noise, sigma, truncate=3.0)
+        noise /= noise.std() + np.float32(1e-6)
+    return noise

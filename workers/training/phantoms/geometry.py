@@ -1,0 +1,133 @@
+"""The anatomy of a phantom: tissue map and lesion maps from a seed.
+
+This is the slow step (seconds at full size); its result can be cached and given many appearances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.training.phantoms import body, organs, vessels
+from workers.training.phantoms.fields import Grid, Mask, Triple
+from workers.training.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan, draw_lesions
+from workers.training.phantoms.scene import Habitus, Scene
+from workers.training.phantoms.tissues import LIVER_TISSUES
+
+#: Grid on which training geometries are built.
+TRAINING_SPACING_MM: Triple = (3.0, 1.5, 1.5)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A phantom without densities.
+
+    Attributes
+    ----------
+    tissue
+        ``(Z, Y, X)`` uint8, canonical grid, values of `Tissue`.
+    lesions
+        Which voxels belong to which lesion, and how deep.
+    spacing_mm
+        (z, y, x).
+    """
+
+    tissue: NDArray[np.uint8]
+    lesions: LesionMaps
+    spacing_mm: Triple
+
+    @property
+    def liver(self) -> Mask:
+        """``(Z, Y, X)``: the whole liver, its vessels and lesions included."""
+        return np.isin(self.tissue, LIVER_TISSUES)
+
+    def lesion(self, number: int, margin_mm: float = 0.0) -> Mask:
+        """``(Z, Y, X)``: lesion `number` inside the liver, shrunk by `margin_mm` (grown if negative)."""
+        deep = self.lesions.distance > margin_mm / DISTANCE_STEP_MM
+        mask: Mask = (self.lesions.number == number) & deep & self.liver
+        return mask
+
+    def labels(self) -> NDArray[np.uint8]:
+        """``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n."""
+        labels = self.liver.astype(np.uint8)
+        core = (self.lesions.distance > 0) & (self.lesions.number > 0) & (labels > 0)
+        labels[core] = 1 + self.lesions.number[core]
+        return labels
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` (no pickle); appears under its name only when complete."""
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                tissue=self.tissue,
+                number=self.lesions.number,
+                distance=self.lesions.distance,
+                count=self.lesions.count,
+                spacing_mm=self.spacing_mm,
+            )
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            z, y, x = (float(value) for value in data["spacing_mm"])
+            maps = LesionMaps(data["number"], data["distance"], int(data["count"]))
+            return cls(data["tissue"], maps, (z, y, x))
+
+
+def build_geometry(seed: int, grid: Grid, plan: LesionPlan) -> Geometry:
+    """Build the anatomy that a seed stands for.
+
+    Parameters
+    ----------
+    seed
+        The same seed, grid and plan give the same phantom.
+    grid
+        At least 180 mm high and 300 mm wide, so that liver and body fit.
+    plan
+        Lesions to place.
+    """
+    rng = np.random.default_rng([seed, 1])
+    widest = grid.shape[2] * grid.spacing_mm[2] / 2 - 8
+    scene = Scene(grid, Habitus.draw(rng, grid.height_mm, widest), rng)
+    body.draw_wall(scene)
+    body.draw_diaphragm(scene)
+    organs.draw_bowel(scene)
+    body.draw_back_muscles(scene)
+    organs.draw_stomach(scene)
+    organs.draw_pancreas(scene)
+    organs.draw_spleen(scene)
+    kidney = organs.draw_kidneys(scene)
+    liver = organs.LiverPlan.draw(scene)
+    organs.draw_liver(scene, organs.liver_mask(scene, liver))
+    if rng.random() < 0.8:
+        organs.draw_gallbladder(scene, liver)
+    if rng.random() < 0.9:
+        organs.press_kidney_into_liver(scene, kidney)
+    if rng.random() < 0.6:
+        organs.draw_fissure(scene, liver)
+    body.draw_chest(scene)
+    body.draw_spine(scene)
+    body.draw_ribs(scene)
+    confluence = vessels.draw_great_vessels(scene)
+    organs.keep_largest_liver_part(scene)
+    vessels.draw_liver_vessels(scene, liver, confluence)
+    lesions = draw_lesions(scene, plan)
+    if rng.random() < 0.7:
+        body.draw_table(scene)
+    return Geometry(scene.tissue, lesions, grid.spacing_mm)
+
+
+def training_geometry(seed: int) -> Geometry:
+    """Build a geometry of the training distribution: varied height, body and lesions."""
+    rng = np.random.default_rng([seed, 0])
+    depth, width = 220, 272
+    height = int(rng.uniform(210, 300) / TRAINING_SPACING_MM[0])
+    count = 0 if rng.random() < 0.12 else int(min(8, 1 + rng.poisson(2.5)))
+    return build_geometry(seed, Grid((height, depth, width), TRAINING_SPACING_MM), LesionPlan(count))

@@ -1,0 +1,126 @@
+"""Shapes of liver lesions: signed distances, kept beside the tissue map; their looks are in `appearance`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.training.phantoms.fields import Floats, Mask, Triple, Window, solid
+from workers.training.phantoms.scene import Scene
+from workers.training.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
+
+#: Distances are stored as int8 in this unit.
+DISTANCE_STEP_MM = 0.125
+_REACH_MM = 15.75
+_TRIALS = 40
+
+
+@dataclass(frozen=True)
+class LesionPlan:
+    """How many lesions of which size; radii in mm."""
+
+    count: int
+    min_radius: float = 3.5
+    max_radius: float = 45.0
+    median_radius: float = 10.5
+    spread: float = 0.60
+    min_inside: float = 0.35
+
+    def radius(self, rng: np.random.Generator) -> float:
+        """Draw a radius, log-normal and clipped."""
+        drawn = self.median_radius * np.exp(rng.normal(0, self.spread))
+        return float(np.clip(drawn, self.min_radius, self.max_radius))
+
+
+@dataclass(frozen=True)
+class LesionMaps:
+    """Lesions of a phantom.
+
+    Attributes
+    ----------
+    number
+        ``(Z, Y, X)`` uint8: the lesion that a voxel belongs to or lies near, 0 for none.
+    distance
+        ``(Z, Y, X)`` int8: distance to that lesion's surface in steps of 1/8 mm, positive inside.
+    count
+        How many lesions there are.
+    """
+
+    number: NDArray[np.uint8]
+    distance: NDArray[np.int8]
+    count: int
+
+
+def draw_lesions(scene: Scene, plan: LesionPlan) -> LesionMaps:
+    """Place lesions in the liver; vessels inside them become liver.
+
+    A lesion for which no room is found is left out.
+    """
+    number = np.zeros(scene.grid.shape, np.uint8)
+    distance = np.full(scene.grid.shape, -127, np.int8)
+    liver: Mask = np.isin(scene.tissue, LIVER_TISSUES)
+    voxels = np.argwhere(liver)
+    texture = scene.field(14, 1.0)
+    placed = 0
+    for _ in range(plan.count if len(voxels) else 0):
+        found = _place(scene, plan, voxels, liver, number, texture)
+        if found is None:
+            continue
+        placed += 1
+        window, depth = found
+        steps = np.clip(depth, -_REACH_MM, _REACH_MM) / DISTANCE_STEP_MM
+        nearer = liver[window] & (depth > -_REACH_MM) & (steps > distance[window])
+        distance[window][nearer] = steps[nearer].astype(np.int8)
+        number[window][nearer] = placed
+        drowned = (depth > 1) & np.isin(scene.tissue[window], LIVER_VESSELS)
+        scene.paint(window, drowned, Tissue.LIVER)
+    return LesionMaps(number, distance, placed)
+
+
+def _place(
+    scene: Scene,
+    plan: LesionPlan,
+    voxels: NDArray[np.int64],
+    liver: Mask,
+    number: NDArray[np.uint8],
+    texture: Floats,
+) -> tuple[Window, Floats] | None:
+    """Find room for one lesion; return its window and the depth below its surface in mm."""
+    rng = scene.rng
+    for _ in range(_TRIALS):
+        center = scene.grid.point(voxels[rng.integers(len(voxels))])
+        window, depth = _shape(scene, center, plan.radius(rng), texture)
+        whole = depth > 0
+        inside = whole & liver[window]
+        if inside.sum() < max(8, plan.min_inside * whole.sum()):
+            continue
+        if (number[window][depth > -3] > 0).any():
+            continue
+        return window, depth
+    return None
+
+
+def _shape(scene: Scene, center: Triple, radius: float, texture: Floats) -> tuple[Window, Floats]:
+    """Return a roughened ellipsoid, lobulated now and then, as depth in mm."""
+    rng, grid = scene.rng, scene.grid
+    radii = (
+        radius * rng.uniform(0.8, 1.2),
+        radius * rng.uniform(0.8, 1.25),
+        radius * rng.uniform(0.8, 1.25),
+    )
+    reach = max(radii) * 1.4 + 5
+    window = grid.window(center, (reach, reach, reach))
+    z, y, x = grid.z[window[0]], grid.y[:, window[1]], grid.x[:, :, window[2]]
+    depth = 1 - solid(z, y, x, center, radii, rng.uniform(-0.8, 0.8))
+    if rng.random() < 0.2:
+        lobe = rng.normal(0, 1, 3)
+        lobe *= radius * 0.6 / np.linalg.norm(lobe)
+        beside = (center[0] + lobe[0], center[1] + lobe[1], center[2] + lobe[2])
+        size = radius * rng.uniform(0.45, 0.75)
+        depth = np.maximum(depth, (1 - solid(z, y, x, beside, (size, size, size))) * (size / radius))
+    depth = depth * radius
+    depth = depth + scene.bump[window] * radius * rng.uniform(0.02, 0.13)
+    depth = depth + texture[window] * min(radius * 0.08, 2.0)
+    return window, depth.astype(np.float32)

@@ -1,0 +1,139 @@
+"""How a lesion looks: its contrast to the liver as a function of the depth below its surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from workers.training.phantoms.fields import Floats
+
+
+class LesionKind(StrEnum):
+    """What a reader would call the lesion's appearance."""
+
+    HYPO = "hypodense"
+    RIM = "rim-enhancing"
+    HYPER = "hyperdense"
+    HALO = "halo"
+    CYST = "cyst"
+    FAINT = "nearly isodense"
+
+
+# The order in which varied lesions follow each other: clear ones first.
+_VARIED = (
+    LesionKind.HYPO,
+    LesionKind.HYPER,
+    LesionKind.RIM,
+    LesionKind.HALO,
+    LesionKind.CYST,
+    LesionKind.FAINT,
+)
+_SHARES = (0.36, 0.16, 0.14, 0.16, 0.12, 0.06)
+
+
+@dataclass(frozen=True)
+class LesionLook:
+    """Appearance of one lesion; contrasts in HU relative to the liver, lengths in mm.
+
+    Attributes
+    ----------
+    kind
+        Its name.
+    core
+        Contrast of the middle.
+    rim, rim_width
+        Contrast and thickness of an enhancing rim; 0 for none.
+    halo_width, halo_share
+        Thickness of an outer zone, and the part of the core's contrast that it has.
+    softness
+        Width of the transition at the surface.
+    heterogeneity
+        Relative deviation of the core's contrast.
+    calcified
+        Whether specks of calcium are strewn in.
+    """
+
+    kind: LesionKind
+    core: float
+    rim: float
+    rim_width: float
+    halo_width: float
+    halo_share: float
+    softness: float
+    heterogeneity: float
+    calcified: bool
+
+    def contrast(self, depth: Floats, coarse: Floats, fine: Floats) -> Floats:
+        """Return what the lesion adds to the liver's density.
+
+        Parameters
+        ----------
+        depth
+            ``(n,)`` depth below the lesion's surface, mm, negative outside.
+        coarse, fine
+            ``(n,)`` unit-variance fields.
+        """
+        weight = self._step(depth)
+        if self.halo_width > 0:
+            # a halo never takes more than a third of the lesion's radius
+            width = min(self.halo_width, 0.35 * max(float(depth.max()), 1.0))
+            weight = self.halo_share * weight + (1 - self.halo_share) * self._step(depth - width)
+        added = weight * self.core * (1 + self.heterogeneity * (fine - np.clip(coarse, -0.3, 1)))
+        if self.rim != 0:
+            ring = np.exp(-(((depth - self.rim_width / 2) / (self.rim_width / 2)) ** 2))
+            added = added + ring * (self.rim - 0.5 * self.core if self.rim > 0 else 0.3 * self.rim)
+        if self.calcified:
+            added = added + 250 * ((fine > 1.3) & (depth > 1))
+        return added.astype(np.float32)
+
+    def _step(self, depth: Floats) -> Floats:
+        return (1 / (1 + np.exp(-np.clip(depth / self.softness * 1.7, -20, 20)))).astype(np.float32)
+
+
+def draw_look(rng: np.random.Generator, liver_hu: float, start: int, number: int, varied: bool) -> LesionLook:
+    """Draw the look of lesion `number` (from 0) in a liver of that density.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    liver_hu
+        Density of the parenchyma.
+    start
+        What the patient's lesions have in common: the kind that most of them share.
+    number
+        Which lesion; `varied` lesions take their kinds in turn.
+    varied
+        Whether kinds differ on purpose and contrasts are at least 25 HU (nearly isodense ones apart).
+    """
+    kinds = list(LesionKind)
+    if varied:
+        kind = _VARIED[number % len(_VARIED)]
+    elif rng.random() < 0.6:
+        kind = _VARIED[start % 4]
+    else:
+        kind = _VARIED[int(rng.choice(len(kinds), p=_SHARES))]
+    strength = rng.uniform(28, 70) if varied else float(np.clip(abs(rng.normal(0, 32)), 8, 90))
+    core, rim = -strength, 0.0
+    if kind is LesionKind.HYPER:
+        core = 0.9 * strength
+    elif kind is LesionKind.RIM:
+        rim = rng.uniform(0.2, 1.2) * strength
+    elif kind is LesionKind.CYST:
+        core = min(-8.0, rng.uniform(-5, 22) - liver_hu)
+    elif kind is LesionKind.FAINT:
+        core = float(rng.choice((-1, 1))) * rng.uniform(8, 14)
+    halo = kind is LesionKind.HALO
+    return LesionLook(
+        kind=kind,
+        core=core,
+        rim=rim,
+        rim_width=rng.uniform(1.5, 6),
+        halo_width=rng.uniform(1.0, 3.5) if halo else rng.uniform(0, 1.5) if rng.random() < 0.4 else 0.0,
+        halo_share=rng.uniform(0.1, 0.5),
+        softness=rng.uniform(0.35, 2.6),
+        heterogeneity=rng.uniform(0, 0.35),
+        calcified=kind is not LesionKind.CYST and rng.random() < 0.08,
+    )

@@ -1,0 +1,139 @@
+"""A complete phantom: CT volume, truth, and a record of what it contains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.training.phantoms.appearance import Phase, Scan, scan_volume
+from workers.training.phantoms.fields import Grid, Triple
+from workers.training.phantoms.geometry import Geometry, build_geometry
+from workers.training.phantoms.lesions import LesionPlan
+from workers.training.phantoms.looks import LesionKind
+from workers.training.phantoms.tissues import Tissue
+
+Size = Literal["small", "standard", "demo"]
+
+
+@dataclass(frozen=True)
+class _Preset:
+    shape: tuple[int, int, int]
+    spacing_mm: Triple
+    lesions: int
+    min_radius: float
+    max_radius: float
+
+
+# The extents are about the same (200 to 270 mm high, 384 to 410 mm wide): only the sampling differs.
+_PRESETS: Mapping[str, _Preset] = MappingProxyType(
+    {
+        "small": _Preset((40, 128, 128), (5.0, 3.0, 3.0), 2, 11.0, 22.0),
+        "standard": _Preset((84, 224, 272), (3.0, 1.5, 1.5), 3, 5.0, 30.0),
+        "demo": _Preset((90, 256, 256), (3.0, 1.6, 1.6), 4, 8.0, 24.0),
+    }
+)
+
+
+@dataclass(frozen=True)
+class LesionRecord:
+    """One lesion: its number n (label 1 + n), look, volume, equivalent diameter and contrast to liver."""
+
+    number: int
+    kind: LesionKind
+    volume_ml: float
+    diameter_mm: float
+    contrast_hu: float
+
+
+@dataclass(frozen=True)
+class PhantomRecord:
+    """What a phantom contains. `liver_ml` includes the lesions."""
+
+    seed: int
+    phase: Phase
+    liver_ml: float
+    liver_hu: float
+    noise_hu: float
+    lesions: tuple[LesionRecord, ...]
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A CT volume with its truth, canonical grid (axes grow to superior, posterior, patient left).
+
+    Attributes
+    ----------
+    hu
+        ``(Z, Y, X)`` int16.
+    spacing_mm
+        (z, y, x).
+    labels
+        ``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
+    meta
+        What it contains.
+    """
+
+    hu: NDArray[np.int16]
+    spacing_mm: Triple
+    labels: NDArray[np.uint8]
+    meta: PhantomRecord
+
+
+def make_phantom(
+    seed: int, *, size: Size = "standard", lesions: int | None = None, phase: Phase | None = Phase.PORTAL
+) -> Phantom:
+    """Make the phantom that a seed stands for.
+
+    Parameters
+    ----------
+    seed
+        The same arguments always give the same phantom.
+    size
+        ``small``: 40 x 128 x 128 at 5 x 3 x 3 mm (under a second), ``standard``: 84 x 224 x 272 at
+        3 x 1.5 x 1.5 mm, ``demo``: 90 x 256 x 256 at 3 x 1.6 x 1.6 mm.
+    lesions
+        How many to place, of kinds in turn; the preset's number (2, 3, 4) unless given. One for which the
+        liver has no room is left out.
+    phase
+        Contrast phase; drawn if None.
+    """
+    preset = _PRESETS[size]
+    count = preset.lesions if lesions is None else lesions
+    plan = LesionPlan(
+        count=count, min_radius=preset.min_radius, max_radius=preset.max_radius, min_inside=0.75
+    )
+    geometry = build_geometry(seed, Grid(preset.shape, preset.spacing_mm), plan)
+    rng = np.random.default_rng([seed, 2])
+    scan = Scan.draw(rng, geometry.lesions.count, phase, max_noise_hu=16.0, varied_lesions=True)
+    return phantom_of(geometry, scan, rng, seed)
+
+
+def phantom_of(geometry: Geometry, scan: Scan, rng: np.random.Generator, seed: int) -> Phantom:
+    """Scan a geometry and put volume, truth and record together."""
+    labels = geometry.labels()
+    voxel_ml = float(np.prod(geometry.spacing_mm)) / 1000
+    volumes = np.bincount(labels.ravel(), minlength=2 + geometry.lesions.count) * voxel_ml
+    lesions = tuple(
+        LesionRecord(
+            number=number,
+            kind=look.kind,
+            volume_ml=float(volumes[1 + number]),
+            diameter_mm=float(2 * (volumes[1 + number] * 1000 * 0.75 / np.pi) ** (1 / 3)),
+            contrast_hu=look.core,
+        )
+        for number, look in enumerate(scan.looks, start=1)
+    )
+    meta = PhantomRecord(
+        seed=seed,
+        phase=scan.phase,
+        liver_ml=float(volumes[1:].sum()),
+        liver_hu=float(scan.hu[Tissue.LIVER]),
+        noise_hu=scan.noise_hu,
+        lesions=lesions,
+    )
+    return Phantom(scan_volume(geometry, scan, rng), geometry.spacing_mm, labels, meta)

@@ -1,0 +1,45 @@
+"""The tissues that a phantom is made of. Owns names only; densities are in `appearance`."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Tissue(IntEnum):
+    """Value of a voxel in a phantom's tissue map."""
+
+    AIR = 0
+    FAT = 1
+    MUSCLE = 2
+    CORTEX = 3
+    MARROW = 4
+    DISC = 5
+    SKIN = 6
+    LUNG = 7
+    HEART = 8
+    LIVER = 9
+    PORTAL_VEIN = 10
+    HEPATIC_VEIN = 11
+    PORTAL_TRUNK = 12
+    AORTA = 13
+    CAVA = 14
+    GALLBLADDER = 15
+    SPLEEN = 16
+    KIDNEY_CORTEX = 17
+    KIDNEY_MEDULLA = 18
+    STOMACH_WALL = 19
+    STOMACH_CONTENT = 20
+    GAS = 21
+    PANCREAS = 22
+    BOWEL_WALL = 23
+    BOWEL_CONTENT = 24
+    COLON_CONTENT = 25
+    SOFT_TISSUE = 26
+    TABLE = 27
+
+
+#: What counts as liver: parenchyma and the vessels inside it (lesions are kept beside the tissue map).
+LIVER_TISSUES = (Tissue.LIVER, Tissue.PORTAL_VEIN, Tissue.HEPATIC_VEIN)
+
+#: Liver tissue that a lesion displaces.
+LIVER_VESSELS = (Tissue.PORTAL_VEIN, Tissue.HEPATIC_VEIN)
