@@ -1,0 +1,87 @@
+"""The ensemble: many predictions of one target, their mean and variance (equation 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workers.uair.grids import Float32
+from workers.uair.prompts import Member, Prompts
+
+ABSENT = -10.0
+"""Logit of slices that a member did not ask about."""
+LIMIT = 8.0
+"""Logits beyond this are certain enough; clipping keeps averages from being ruled by one member."""
+
+Decoder = Callable[[Prompts], tuple[Float32, NDArray[np.float32]]]
+"""Answers ``P`` prompts with logits ``(P, M, h, w)`` and predicted IoU ``(P, M)`` of ``M`` mask tokens."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """``N`` predictions of one target.
+
+    Parameters
+    ----------
+    logits
+        ``(N, n, h, w)`` float32.
+    quality
+        ``(N,)`` mean predicted IoU.
+    """
+
+    logits: Float32
+    quality: NDArray[np.float32]
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """``(N, n, h, w)``"""
+        return self.logits > 0
+
+
+def probability(logits: Float32) -> Float32:
+    """Return the logistic function of logits."""
+    return (1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))).astype(np.float32)
+
+
+def statistics(predictions: Float32) -> tuple[Float32, Float32]:
+    """Return mean and standard deviation over axis 0, the latter over N - 1 (equation 1)."""
+    mean = predictions.mean(axis=0)
+    variance = ((predictions - mean) ** 2).sum(axis=0) / max(1, len(predictions) - 1)
+    return mean, np.sqrt(variance)
+
+
+def predict(
+    decode: Decoder, members: Sequence[Member], stack_shape: tuple[int, int, int], smooth_slices: float
+) -> Ensemble:
+    """Ask the model for every member.
+
+    Parameters
+    ----------
+    decode
+        The model, bound to the crop's embeddings.
+    members
+        What to ask.
+    stack_shape
+        ``(n, h, w)`` of one member's logits.
+    smooth_slices
+        Standard deviation of a Gaussian across slices (in slices); a 2-D model's answers jitter between
+        neighbours. 0 switches it off.
+    """
+    logits = np.full((len(members), *stack_shape), ABSENT, np.float32)
+    quality = np.zeros(len(members), np.float32)
+    for index, member in enumerate(members):
+        if len(member.prompts) == 0:
+            continue
+        answers, predicted = decode(member.prompts)
+        rows = np.arange(len(answers))
+        token = predicted[:, 1:].argmax(axis=1) + 1 if member.token is None else member.token
+        logits[index, member.prompts.slices] = answers[rows, token]
+        quality[index] = float(predicted[rows, token].mean())
+    if smooth_slices > 0:
+        clipped = np.clip(logits, -LIMIT, LIMIT)
+        logits = ndimage.gaussian_filter1d(clipped, smooth_slices, axis=1, mode="nearest")
+    return Ensemble(logits, quality)

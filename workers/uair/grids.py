@@ -1,0 +1,276 @@
+"""Grids: boxes, the square crop that a model sees, and resampling between it and the volume.
+
+Conventions of the whole method. Volumes are ``(Z, Y, X)``; a continuous coordinate counts voxel *edges*, so
+voxel ``i`` covers ``[i, i + 1)`` and a half-open box ``[start, stop)`` has edge coordinates ``start`` and
+``stop``. The same holds for pixels of a crop and for cells of its masks. Spacing is (z, y, x) in mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Spacing = tuple[float, float, float]
+
+AIR_HU = -1000.0
+
+
+@dataclass(frozen=True)
+class Box:
+    """A half-open box in edge coordinates of a volume; `start` and `stop` are (z, y, x), maybe fractional."""
+
+    start: tuple[float, float, float]
+    stop: tuple[float, float, float]
+
+    @property
+    def size(self) -> tuple[float, float, float]:
+        """Extent in voxels, (z, y, x)."""
+        z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def size_mm(self, spacing: Spacing) -> tuple[float, float, float]:
+        """Extent in mm, (z, y, x)."""
+        z, y, x = (n * s for n, s in zip(self.size, spacing, strict=True))
+        return z, y, x
+
+    def extended(self, mm: tuple[float, float, float], spacing: Spacing, shape: tuple[int, ...]) -> Box:
+        """Return the box grown by `mm` at each face and clipped to a volume of `shape`."""
+        margin = [m / s for m, s in zip(mm, spacing, strict=True)]
+        z0, y0, x0 = (max(0.0, a - m) for a, m in zip(self.start, margin, strict=True))
+        z1, y1, x1 = (min(float(n), b + m) for b, m, n in zip(self.stop, margin, shape, strict=True))
+        return Box((z0, y0, x0), (z1, y1, x1))
+
+    def outer(self, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+        """Return index slices of all voxels that the box touches."""
+        z, y, x = (
+            slice(max(0, int(np.floor(a))), min(n, int(np.ceil(b))))
+            for a, b, n in zip(self.start, self.stop, shape, strict=True)
+        )
+        return z, y, x
+
+
+def bounding_box(mask: Mask) -> Box | None:
+    """Return the tight box of a mask ``(Z, Y, X)``, or None if it is empty."""
+    if not mask.any():
+        return None
+    start, stop = [], []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        hit = np.flatnonzero(mask.any(axis=others))
+        start.append(float(hit[0]))
+        stop.append(float(hit[-1] + 1))
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool = False) -> Float32:
+    """Return the matrix that resamples a signal of `count` samples to the cells between `edges`.
+
+    Linear interpolation at the cells' centres; where cells are wider than samples the triangle widens with
+    them, so that shrinking does not alias. Where they are much narrower a cubic kernel (Keys, a = -0.5)
+    keeps edges crisp.
+
+    Parameters
+    ----------
+    count
+        Number of input samples, sample ``i`` covering ``[i, i + 1)``.
+    edges
+        ``(n + 1,)`` ascending, equidistant cell edges in input coordinates.
+    outside_zero
+        Cells outside the input: zero if true, else the nearest sample's value.
+
+    Returns
+    -------
+    NDArray
+        ``(n, count)`` float32; rows sum to 1 inside.
+    """
+    width = float(edges[1] - edges[0])
+    centres = (edges[:-1] + edges[1:]) / 2.0 - 0.5  # in sample indices
+    if not outside_zero:
+        centres = np.clip(centres, 0.0, count - 1.0)
+    distance = np.abs(centres[:, None] - np.arange(count)[None, :])
+    weights = _keys(distance) if width < 0.6 else np.maximum(0.0, 1.0 - distance / max(1.0, width))
+    total = weights.sum(axis=1, keepdims=True)
+    if outside_zero:
+        inside = (centres >= -0.5) & (centres <= count - 0.5)
+        return np.where(inside[:, None], weights / np.maximum(total, 1e-6), 0.0).astype(np.float32)
+    return (weights / np.maximum(total, 1e-6)).astype(np.float32)
+
+
+def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    near = (1.5 * distance - 2.5) * distance**2 + 1.0
+    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    return np.where(distance <= 1.0, near, np.where(distance < 2.0, far, 0.0))
+
+
+def _linear_matrix(nodes: NDArray[np.float64], targets: NDArray[np.float64]) -> Float32:
+    """Return ``(targets, nodes)`` weights of linear interpolation, constant beyond the ends."""
+    eye = np.eye(len(nodes))
+    return np.stack([np.interp(targets, nodes, row) for row in eye], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A stack of square, resampled slices around a target: what a model sees of a volume.
+
+    Parameters
+    ----------
+    centre
+        (y, x) edge coordinates of the square's centre in the volume.
+    side_mm
+        Length of the square's side.
+    slices
+        Indices of the volume's slices, ascending and equidistant.
+    spacing
+        The volume's (z, y, x) mm.
+    shape
+        The volume's shape.
+    pixels
+        Side of the model's input.
+    cells
+        Side of the model's masks.
+    """
+
+    centre: tuple[float, float]
+    side_mm: float
+    slices: tuple[int, ...]
+    spacing: Spacing
+    shape: tuple[int, int, int]
+    pixels: int
+    cells: int
+
+    @property
+    def cell_mm(self) -> float:
+        """In-plane size of a mask cell."""
+        return self.side_mm / self.cells
+
+    @property
+    def step_mm(self) -> float:
+        """Distance between neighbouring slices of the crop."""
+        step = self.slices[1] - self.slices[0] if len(self.slices) > 1 else 1
+        return step * self.spacing[0]
+
+    @property
+    def cell_volume_ml(self) -> float:
+        """Volume that one mask cell stands for."""
+        return self.cell_mm**2 * self.step_mm / 1000.0
+
+    @property
+    def stack_shape(self) -> tuple[int, int, int]:
+        """Shape of one member's masks."""
+        return len(self.slices), self.cells, self.cells
+
+    def _edges(self, axis: int, count: int) -> NDArray[np.float64]:
+        """Return the edges of `count` cells along y (0) or x (1), in volume coordinates."""
+        half = self.side_mm / self.spacing[axis + 1] / 2.0
+        return np.linspace(self.centre[axis] - half, self.centre[axis] + half, count + 1)
+
+    @cached_property
+    def _image_matrices(self) -> tuple[Float32, Float32]:
+        y = sampling_matrix(self.shape[1], self._edges(0, self.pixels), outside_zero=True)
+        x = sampling_matrix(self.shape[2], self._edges(1, self.pixels), outside_zero=True)
+        return y, x
+
+    def image(self, hu: NDArray[np.generic], offset_mm: float = 0.0) -> Float32:
+        """Return HU ``(n, pixels, pixels)`` of the crop's slices, or of those `offset_mm` higher.
+
+        Outside the volume in-plane is air; beyond its ends the last slice is repeated.
+        """
+        shift = round(offset_mm / self.spacing[0])
+        if offset_mm and shift == 0:
+            shift = 1 if offset_mm > 0 else -1
+        rows, columns = self._image_matrices
+        out = np.empty((len(self.slices), self.pixels, self.pixels), np.float32)
+        for index, z in enumerate(self.slices):
+            source = hu[int(np.clip(z + shift, 0, self.shape[0] - 1))].astype(np.float32) - AIR_HU
+            out[index] = rows @ source @ columns.T + AIR_HU
+        return out
+
+    def cells_of(self, values: NDArray[np.generic]) -> Float32:
+        """Average a volume ``(Z, Y, X)`` (a mask as 0/1) into mask cells ``(n, cells, cells)``."""
+        rows = sampling_matrix(self.shape[1], self._edges(0, self.cells), outside_zero=True)
+        columns = sampling_matrix(self.shape[2], self._edges(1, self.cells), outside_zero=True)
+        stack = [rows @ values[z].astype(np.float32) @ columns.T for z in self.slices]
+        return np.stack(stack).astype(np.float32)
+
+    def to_pixels(self, y: float, x: float) -> tuple[float, float]:
+        """Map volume edge coordinates (y, x) to the crop's pixel edge coordinates (y, x)."""
+        scale = self.pixels / self.side_mm
+        return (
+            (y - self.centre[0]) * self.spacing[1] * scale + self.pixels / 2.0,
+            (x - self.centre[1]) * self.spacing[2] * scale + self.pixels / 2.0,
+        )
+
+    def region(self) -> tuple[slice, slice, slice]:
+        """Return the part of the volume that the crop covers, as index slices."""
+        half = self.side_mm / 2.0
+        y0, x0 = (c - half / s for c, s in zip(self.centre, self.spacing[1:], strict=True))
+        y1, x1 = (c + half / s for c, s in zip(self.centre, self.spacing[1:], strict=True))
+        reach = (self.slices[1] - self.slices[0]) // 2 if len(self.slices) > 1 else 0
+        start = (float(self.slices[0] - reach), y0, x0)
+        return Box(start, (float(self.slices[-1] + 1 + reach), y1, x1)).outer(self.shape)
+
+    def to_volume(self, logits: NDArray[np.generic]) -> tuple[tuple[slice, slice, slice], Float32]:
+        """Interpolate logits ``(n, cells, cells)`` to the voxels of `region`.
+
+        Returns
+        -------
+        tuple
+            The region's index slices and its float32 logits, trilinear; thresholding is the caller's.
+        """
+        region = self.region()
+        voxels = [np.arange(part.start, part.stop) + 0.5 for part in region]
+        nodes = np.asarray(self.slices, float) + 0.5
+        along_z = _linear_matrix(nodes, voxels[0])
+        in_plane = []
+        for axis in (0, 1):
+            edges = self._edges(axis, self.cells)
+            in_plane.append(_linear_matrix((edges[:-1] + edges[1:]) / 2.0, voxels[axis + 1]))
+        wide = np.stack([in_plane[0] @ plane.astype(np.float32) @ in_plane[1].T for plane in logits])
+        flat = along_z @ wide.reshape(len(nodes), -1)
+        return region, flat.reshape(len(voxels[0]), *wide.shape[1:])
+
+
+def plan_crop(
+    box: Box,
+    spacing: Spacing,
+    shape: tuple[int, int, int],
+    *,
+    pixels: int,
+    cells: int,
+    margin: float,
+    min_side_mm: float,
+    step_mm: float,
+    whole_slice: bool = False,
+) -> Crop:
+    """Plan the crop around a box.
+
+    Parameters
+    ----------
+    box
+        What must be inside.
+    margin
+        Side of the crop as a multiple of the box's longer in-plane side.
+    min_side_mm
+        Shortest side of the crop.
+    step_mm
+        Slices closer than this are skipped (never more than halving the step's worth).
+    whole_slice
+        The model wants whole slices, as the published SAM preprocessing does.
+    """
+    stride = max(1, round(step_mm / spacing[0]))
+    low = max(0, int(np.floor(box.start[0])))
+    high = min(shape[0], int(np.ceil(box.stop[0])))
+    last = max(low, high - 1)
+    slices = tuple(range(low, last + 1, stride))
+    if whole_slice:
+        centre = (shape[1] / 2.0, shape[2] / 2.0)
+        side = max(shape[1] * spacing[1], shape[2] * spacing[2])
+    else:
+        centre = ((box.start[1] + box.stop[1]) / 2.0, (box.start[2] + box.stop[2]) / 2.0)
+        side = max(min_side_mm, margin * max(box.size_mm(spacing)[1:]))
+    return Crop(centre, side, slices, spacing, shape, pixels, cells)

@@ -1,0 +1,121 @@
+"""Where the liver is: from a coarse probability map to a box and a coarse mask (ENGINE §1, step 1).
+
+A `Localizer` is anything that answers with a `Location`; how it knows (a trained network, templates) is its
+own affair. This module owns what all of them share: the way to and from the coarse isotropic grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workers.uair.grids import Box, Float32, Mask, Spacing, bounding_box, sampling_matrix
+
+BODY_HU = -300.0
+MIN_LIVER_ML = 150.0
+"""Less than this is not a liver but a mistake; the smallest adult liver remnants are larger."""
+EXTENSION_MM = (6.0, 7.5, 7.5)
+"""(z, y, x). The paper extends by [2, 10, 10] voxels of 3 mm; a quarter of that in-plane suffices here
+because the coarse mask, not only its box, guides the prompts."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A liver found: its extended box in edge coordinates and its coarse probability on the volume's grid."""
+
+    box: Box
+    coarse: CoarseMap
+
+
+@dataclass(frozen=True)
+class CoarseMap:
+    """Probabilities ``(z, y, x)`` on an isotropic grid that covers the whole volume."""
+
+    probability: Float32
+    spacing_mm: float
+    volume_spacing: Spacing
+
+    def at(self, region: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]) -> Float32:
+        """Interpolate at the outer product of volume edge coordinates (z, y, x), linearly."""
+        grids = [
+            coordinates * s / self.spacing_mm - 0.5
+            for coordinates, s in zip(region, self.volume_spacing, strict=True)
+        ]
+        mesh = np.meshgrid(*grids, indexing="ij")
+        sampled = ndimage.map_coordinates(self.probability, mesh, order=1, mode="nearest")
+        return np.asarray(sampled, np.float32)
+
+
+class Localizer(Protocol):
+    """Finds the liver in a CT."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of whatever decides the answer (weights, templates)."""
+        ...
+
+    def locate(self, hu: NDArray[np.generic], spacing: Spacing) -> Location | None:
+        """Return where the liver is, or None if there is none.
+
+        `hu` is ``(Z, Y, X)`` on the canonical grid (superior, posterior, left).
+        """
+        ...
+
+
+def to_isotropic(hu: NDArray[np.generic], spacing: Spacing, target_mm: float) -> Float32:
+    """Average a volume onto isotropic voxels of `target_mm`; the last voxel may reach beyond the end."""
+    counts = [max(1, round(n * s / target_mm)) for n, s in zip(hu.shape, spacing, strict=True)]
+    matrices = [
+        sampling_matrix(n, np.arange(count + 1) * target_mm / s)
+        for n, s, count in zip(hu.shape, spacing, counts, strict=True)
+    ]
+    planes = np.empty((hu.shape[0], counts[1], counts[2]), np.float32)
+    for z in range(hu.shape[0]):
+        clipped = np.clip(hu[z], -1024, 1500).astype(np.float32)
+        planes[z] = matrices[1] @ clipped @ matrices[2].T
+    return np.tensordot(matrices[0], planes, axes=1).astype(np.float32)
+
+
+def body_region(hu: Float32) -> tuple[slice, slice, slice]:
+    """Return the region of the largest body in coarse HU, all slices, two voxels of air around it."""
+    body = ndimage.binary_opening(hu > BODY_HU, iterations=2)
+    largest = largest_component(body)
+    box = bounding_box(largest)
+    if box is None:
+        return slice(0, hu.shape[0]), slice(0, hu.shape[1]), slice(0, hu.shape[2])
+    y, x = (slice(max(0, int(box.start[a]) - 2), min(hu.shape[a], int(box.stop[a]) + 2)) for a in (1, 2))
+    return slice(0, hu.shape[0]), y, x
+
+
+def largest_component(mask: Mask) -> Mask:
+    """Return the largest face-connected component of a mask (empty stays empty)."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return np.zeros(mask.shape, bool)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def location_of(
+    probability: Float32, spacing_mm: float, volume_spacing: Spacing, volume_shape: tuple[int, ...]
+) -> Location | None:
+    """Turn coarse probabilities of the whole volume into a location.
+
+    The largest component above one half is the liver; None if it holds less than `MIN_LIVER_ML`.
+    """
+    mask = largest_component(probability > 0.5)
+    box = bounding_box(mask)
+    if box is None or mask.sum() * spacing_mm**3 / 1000.0 < MIN_LIVER_ML:
+        return None
+    z0, y0, x0 = (a * spacing_mm / s for a, s in zip(box.start, volume_spacing, strict=True))
+    z1, y1, x1 = (b * spacing_mm / s for b, s in zip(box.stop, volume_spacing, strict=True))
+    tight = Box((z0, y0, x0), (z1, y1, x1))
+    # Probability outside the component belongs to other organs; its own soft edge is kept.
+    near = ndimage.binary_dilation(mask, iterations=2)
+    coarse = CoarseMap(np.where(near, probability, 0.0).astype(np.float32), spacing_mm, volume_spacing)
+    return Location(tight.extended(EXTENSION_MM, volume_spacing, volume_shape), coarse)
