@@ -1,0 +1,56 @@
+"""Runs one command and ends it when whoever started this guard is gone.
+
+A server that a test started must not outlive the test, not even when pytest is killed with SIGKILL and no
+fixture gets to clean up. The guard holds the reading end of a pipe as its standard input; the writing end is
+the test process, so the kernel closes it in every case. It knows nothing of the servers. Run as a script:
+
+    python guard.py SIGNAL COMMAND [ARGUMENT ...]
+
+`SIGNAL` (``SIGTERM``, ``SIGINT``, …) goes to the command's process group when the pipe closes, SIGKILL
+follows if that did not end it within five seconds. SIGTERM to the guard becomes `SIGNAL` to the group,
+SIGUSR1 becomes SIGKILL. The exit status is the command's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+PATIENCE_S = 5.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``arguments[1:]`` until it ends, or until standard input closes."""
+    stop_signal = signal.Signals[arguments[0]]
+    command = subprocess.Popen(arguments[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def to_group(number: signal.Signals) -> None:
+        try:
+            os.killpg(command.pid, number)
+        except ProcessLookupError:
+            return
+
+    def watch_pipe() -> None:
+        while os.read(0, 1):  # not sys.stdin: its lock would hold up the interpreter's end
+            pass
+        to_group(stop_signal)
+        try:
+            command.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            to_group(signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, lambda *_: to_group(stop_signal))
+    signal.signal(signal.SIGUSR1, lambda *_: to_group(signal.SIGKILL))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is pytest's; its fixtures end us
+    threading.Thread(target=watch_pipe, daemon=True).start()
+    status = command.wait()
+    to_group(signal.SIGKILL)  # what the command left behind in its group
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""Free TCP ports on the loopback interface, and waiting until one answers. Knows no server."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable
+
+# Below the range from which Linux takes ports for outgoing connections (32768 upwards): a server that is
+# stopped and started again finds its port still free.
+_FIRST, _LAST = 20000, 32000
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now, drawn at random so that parallel runs do not meet."""
+    chooser = random.SystemRandom()
+    for _ in range(1000):
+        port = chooser.randint(_FIRST, _LAST)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"no free port between {_FIRST} and {_LAST}")
+
+
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """Tell whether somebody accepts TCP connections there."""
+    try:
+        socket.create_connection((host, port), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Poll `condition` until it holds.
+
+    Raises
+    ------
+    TimeoutError
+        It did not hold within `timeout_s`; the text says `what` was waited for.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout_s:g} s for {what}")
+        time.sleep(0.05)
