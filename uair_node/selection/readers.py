@@ -1,0 +1,258 @@
+"""What a returned object refers to: readers for SEG, Key Object Selection and Structured Reports.
+
+Owns the ways in which viewers say "this one". Knows no case and no candidate: it tells which instances are
+named, not whether we made them (that is the matching). Whatever a peer sends ends here in a `Reading` or in
+an `InputError`, never in another exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.sr.coding import Code
+
+from dicom_config.codes import SelectionClass
+from dicom_config.errors import InputError
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID_LENGTH = 64  # PS3.5 9.1
+_PATIENT_HASH_BYTES = 16
+
+
+class Mechanism(StrEnum):
+    """How the reader said it (DESIGN §7)."""
+
+    SEG = "seg"
+    KEY_OBJECT = "key-object"
+    SR = "sr"
+
+
+_MECHANISMS = {
+    SelectionClass.SEGMENTATION: Mechanism.SEG,
+    SelectionClass.LABEL_MAP_SEGMENTATION: Mechanism.SEG,
+    SelectionClass.KEY_OBJECT_SELECTION: Mechanism.KEY_OBJECT,
+    SelectionClass.ENHANCED_SR: Mechanism.SR,
+    SelectionClass.COMPREHENSIVE_SR: Mechanism.SR,
+    SelectionClass.COMPREHENSIVE_3D_SR: Mechanism.SR,
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one returned object says.
+
+    Parameters
+    ----------
+    mechanism
+        Kind of the object.
+    sop_instance_uid, sop_class_uid, study_instance_uid
+        Its own identity. The study is empty where the object names none.
+    patient_id_hash
+        `hash_patient_id` of its Patient ID, to compare with that of a case; empty without one.
+    references
+        SOP Instance UIDs that it names, each once, in the order of the document. A SEG names itself.
+    source_references
+        SOP Instance UIDs of the images that a SEG was drawn on, each once; empty for documents.
+    series_references
+        Series Instance UIDs that it names, each once.
+    frame_of_reference_uid
+        Empty where the object has none.
+    title
+        Document title of a Key Object Selection or SR, where it is readable.
+    """
+
+    mechanism: Mechanism
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    patient_id_hash: str
+    references: tuple[str, ...]
+    source_references: tuple[str, ...]
+    series_references: tuple[str, ...]
+    frame_of_reference_uid: str
+    title: Code | None
+
+
+def hash_patient_id(patient_id: str) -> str:
+    """Return a digest of a Patient ID that can be compared and stored, not read; empty for an empty ID.
+
+    Spaces around the ID do not count (PS3.5 6.2, LO).
+    """
+    stripped = patient_id.strip()
+    if not stripped:
+        return ""
+    return hashlib.blake2b(stripped.encode("utf-8"), digest_size=_PATIENT_HASH_BYTES).hexdigest()
+
+
+def read_selection(dataset: Dataset) -> Reading:
+    """Read which instances a returned object names.
+
+    - SEG (also label map): the object itself; the images that it was drawn on are kept beside.
+    - Key Object Selection: what its content tree (0040,A730) names; where that names nothing, what its
+      evidence (0040,A375) lists, since viewers have written only that.
+    - Enhanced, Comprehensive and Comprehensive 3D SR: every image and composite object that the content
+      tree names, at any depth.
+
+    Raises
+    ------
+    InputError
+        ``selection-not-supported``: an object of another SOP Class. ``selection-unreadable``: a sequence or
+        a UID is missing or is not what the standard says. ``selection-without-reference``: a document that
+        names no instance.
+    """
+    try:
+        return _read(dataset)
+    except InputError:
+        raise
+    except Exception as error:
+        # pydicom decodes on access, so that bytes of a peer can fail here with nearly any exception. Their
+        # texts may quote patient data: only the type goes on.
+        raise _unreadable(f"decoding failed with {type(error).__name__}") from None
+
+
+def _read(dataset: Dataset) -> Reading:
+    sop_class = _required_uid(dataset, "SOPClassUID")
+    try:
+        mechanism = _MECHANISMS[SelectionClass(sop_class)]
+    except ValueError:
+        raise InputError(
+            "selection-not-supported",
+            f"An object of SOP Class {sop_class} cannot be a selection.",
+            "Send the candidate's SEG itself, a Key Object Selection or a Structured Report that names it.",
+        ) from None
+    own = _required_uid(dataset, "SOPInstanceUID")
+    references: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    if mechanism is Mechanism.SEG:
+        references = (own,)
+        sources, series = _seg_sources(dataset)
+    else:
+        in_evidence, series = _evidence(dataset)
+        references = _unique(_tree_references(dataset))
+        if mechanism is Mechanism.KEY_OBJECT:
+            references = references or in_evidence
+    if not references:
+        raise InputError(
+            "selection-without-reference",
+            "The document names no instance.",
+            "Select the candidate's segmentation or its page in the viewer before you send the document.",
+        )
+    return Reading(
+        mechanism=mechanism,
+        sop_instance_uid=own,
+        sop_class_uid=sop_class,
+        study_instance_uid=_optional_uid(dataset, "StudyInstanceUID"),
+        patient_id_hash=hash_patient_id(str(dataset.get("PatientID") or "")),
+        references=references,
+        source_references=sources,
+        series_references=series,
+        frame_of_reference_uid=_optional_uid(dataset, "FrameOfReferenceUID"),
+        title=None if mechanism is Mechanism.SEG else _title(dataset),
+    )
+
+
+def _seg_sources(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return instances and series that a SEG was drawn on.
+
+    The Referenced Series Sequence (PS3.3 C.12.1.1.3) names both; software that leaves it out names the
+    instances as derivation of each frame (C.7.6.16.2.6).
+    """
+    series: list[str] = []
+    instances: list[str] = []
+    for item in _items(dataset, "ReferencedSeriesSequence"):
+        series.append(_required_uid(item, "SeriesInstanceUID"))
+        instances += _instances(item, "ReferencedInstanceSequence")
+    if not instances:
+        groups = (
+            *_items(dataset, "SharedFunctionalGroupsSequence"),
+            *_items(dataset, "PerFrameFunctionalGroupsSequence"),
+        )
+        for group in groups:
+            for derivation in _items(group, "DerivationImageSequence"):
+                instances += _instances(derivation, "SourceImageSequence")
+    if not instances:
+        instances += _instances(dataset, "SourceImageSequence")
+    return _unique(instances), _unique(series)
+
+
+def _evidence(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return instances and series of the Current Requested Procedure Evidence (PS3.3 C.17.2)."""
+    series: list[str] = []
+    instances: list[str] = []
+    for study in _items(dataset, "CurrentRequestedProcedureEvidenceSequence"):
+        for item in _items(study, "ReferencedSeriesSequence"):
+            series.append(_required_uid(item, "SeriesInstanceUID"))
+            instances += _instances(item, "ReferencedSOPSequence")
+    return _unique(instances), _unique(series)
+
+
+def _tree_references(dataset: Dataset) -> Iterator[str]:
+    """Walk the content tree in document order, with a stack of its own: a peer chooses the depth.
+
+    Only items of the value types IMAGE, COMPOSITE and WAVEFORM have a Referenced SOP Sequence
+    (PS3.3 table C.17-5), so that it is not asked for the type.
+    """
+    pending = list(reversed(_items(dataset, "ContentSequence")))
+    while pending:
+        item = pending.pop()
+        yield from _instances(item, "ReferencedSOPSequence")
+        pending.extend(reversed(_items(item, "ContentSequence")))
+
+
+def _title(dataset: Dataset) -> Code | None:
+    for item in _items(dataset, "ConceptNameCodeSequence"):
+        value, scheme = item.get("CodeValue"), item.get("CodingSchemeDesignator")
+        if value and scheme:
+            return Code(str(value), str(scheme), str(item.get("CodeMeaning") or ""))
+    return None
+
+
+def _instances(dataset: Dataset, keyword: str) -> list[str]:
+    return [_required_uid(item, "ReferencedSOPInstanceUID") for item in _items(dataset, keyword)]
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence; none where it is missing or empty."""
+    value: Any = dataset.get(keyword)
+    if value is None or value == "":
+        return []
+    if not isinstance(value, Sequence):
+        raise _unreadable(f"{keyword} is not a sequence")
+    return list(value)
+
+
+def _required_uid(dataset: Dataset, keyword: str) -> str:
+    uid = _optional_uid(dataset, keyword)
+    if not uid:
+        raise _unreadable(f"{keyword} is missing")
+    return uid
+
+
+def _optional_uid(dataset: Dataset, keyword: str) -> str:
+    value: Any = dataset.get(keyword)
+    if value is None:
+        return ""
+    # Padding with a space instead of a null is wrong (PS3.5 9.1) and common.
+    uid = value.strip(" \0") if isinstance(value, str) else None
+    if uid is None or (uid and (len(uid) > _UID_LENGTH or not _UID.fullmatch(uid))):
+        raise _unreadable(f"{keyword} is not a UID")
+    return uid
+
+
+def _unique(uids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(uids))
+
+
+def _unreadable(why: str) -> InputError:
+    return InputError(
+        "selection-unreadable",
+        f"The returned object cannot be read: {why}.",
+        "Send it again; if it happens again, the software that wrote it has to be looked at.",
+    )
