@@ -1,0 +1,60 @@
+# UAIR node. `make` alone lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UAIR := $(BIN)/uair
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+CT ?=
+MASKS ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint peers clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/product.stamp ## the whole loop on a phantom, or on CT=folder (and MASKS=folder-or-zip); ARGS go to `uair demo`
+	$(UAIR) demo $(if $(CT),--ct "$(CT)") $(if $(MASKS),--masks "$(MASKS)") $(ARGS)
+
+test: $(VENV)/test.stamp peers lint ## lint and every test, peers installed where possible; ARGS go to pytest
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/test.stamp ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+peers: ## install what the integration tests talk to (Debian, Ubuntu)
+	@scripts/install-peers.sh
+
+clean: ## remove caches and outputs
+	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the virtual environment too
+	rm -rf $(VENV) *.egg-info
+
+# A stamp keeps a second call from installing again until what decides the installation has changed.
+$(VENV)/product.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing UAIR node and what it depends on into $(VENV) (several minutes the first time) ..."
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing UAIR node, test and lint tools into $(VENV) (several minutes the first time) ..."
+	@$(PIP_INSTALL) -e ".[test,evaluate]"
+	@touch $@ $(VENV)/product.stamp
+
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "There is no $(PYTHON). Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) --version) is too old, 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV)

@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# Installs what the integration tests talk to: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, docker-compose.
+#
+# Only what is missing, only from the system's packages, and only as root or with `sudo` that asks for no password
+# on Debian or Ubuntu. Anywhere else it prints what is missing and ends with 0: the tests that need it are skipped
+# then (in CI they fail). It never starts a service and leaves those that it installed disabled; the tests run
+# private instances of their own.
+set -euo pipefail
+
+have() { command -v "$1" >/dev/null 2>&1; }
+have_file() { compgen -G "$1" >/dev/null; }
+
+has_compose() { have docker-compose || docker compose version >/dev/null 2>&1; }
+has_dicomweb() {
+  have_file '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' || have_file '/usr/lib/orthanc/libOrthancDicomWeb.so*'
+}
+
+# One line a peer: package | what it is for | how to tell that it is there.
+readonly PEERS=(
+  "rabbitmq-server|RabbitMQ, the broker|have rabbitmq-server"
+  "postgresql|PostgreSQL, the database|have initdb || have_file '/usr/lib/postgresql/*/bin/initdb'"
+  "orthanc|Orthanc, the PACS|have Orthanc"
+  "orthanc-dicomweb|Orthanc's DICOMweb plugin|has_dicomweb"
+  "dcmtk|DCMTK, routers and modalities|have storescu && have storescp"
+  "dicom3tools|dciodvfy, the IOD validator|have dciodvfy"
+  "docker-compose|docker-compose, validates docker-compose.yml|has_compose"
+)
+# What those packages would start at boot.
+readonly SERVICES=(rabbitmq-server postgresql orthanc epmd.service epmd.socket)
+
+# Prints "package|what it is for" of each peer that is not there.
+missing_peers() {
+  local peer package purpose test
+  for peer in "${PEERS[@]}"; do
+    IFS='|' read -r package purpose _ <<<"$peer"
+    test=${peer#"$package|$purpose|"} # may itself hold "||"
+    eval "$test" || echo "$package|$purpose"
+  done
+}
+
+report() {
+  local reason=$1 package purpose
+  echo "Not installed; the tests that need them will be skipped (in CI they fail). $reason"
+  while IFS='|' read -r package purpose; do
+    printf '  %-18s %s\n' "$package" "$purpose"
+  done < <(missing_peers)
+}
+
+# Sets RUN to the words before a command that needs root; fails when there is no way to be root.
+become_root() {
+  RUN=()
+  if [[ $(id -u) -eq 0 ]]; then return 0; fi
+  if have sudo && sudo -n true 2>/dev/null; then
+    RUN=(sudo -n)
+    return 0
+  fi
+  return 1
+}
+
+readonly POLICY=/usr/sbin/policy-rc.d
+POLICY_BACKUP=""
+GUARDED=no
+
+# Debian asks this file before a package starts a service (invoke-rc.d(8)): 101 forbids it.
+forbid_services() {
+  if [[ -e $POLICY ]]; then
+    POLICY_BACKUP="$POLICY.before-uair"
+    "${RUN[@]}" mv --no-clobber "$POLICY" "$POLICY_BACKUP" # one there is the original of a killed run
+  fi
+  GUARDED=yes
+  printf '#!/bin/sh\nexit 101\n' | "${RUN[@]}" tee "$POLICY" >/dev/null
+  "${RUN[@]}" chmod 755 "$POLICY"
+}
+
+restore_services() {
+  [[ $GUARDED == yes ]] || return 0
+  "${RUN[@]}" rm -f "$POLICY"
+  [[ -z $POLICY_BACKUP ]] || "${RUN[@]}" mv "$POLICY_BACKUP" "$POLICY"
+  GUARDED=no
+}
+
+enabled_services() {
+  local service
+  have systemctl || return 0
+  for service in "${SERVICES[@]}"; do
+    if [[ $(systemctl is-enabled "$service" 2>/dev/null) == enabled ]]; then echo "$service"; fi
+  done
+}
+
+# Disables what this installation enabled; what was enabled before is somebody's and stays.
+disable_new_services() {
+  local before=$1 service
+  while read -r service; do
+    if [[ -n $service && $'\n'$before$'\n' != *$'\n'$service$'\n'* ]]; then
+      "${RUN[@]}" systemctl disable --quiet "$service" >/dev/null 2>&1 || echo "Could not disable $service."
+    fi
+  done < <(enabled_services)
+}
+
+apt() {
+  "${RUN[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+    apt-get -qq -o DPkg::Lock::Timeout=300 "$@"
+}
+
+install_packages() {
+  local log=$1 package
+  shift
+  apt update >>"$log" 2>&1 || true # an old list may do
+  if apt install -y --no-install-recommends "$@" >>"$log" 2>&1; then return 0; fi
+  # One package that this release does not have must not keep the others out.
+  for package in "$@"; do
+    apt install -y --no-install-recommends "$package" >>"$log" 2>&1 || echo "$package could not be installed."
+  done
+}
+
+main() {
+  local packages before log
+  mapfile -t packages < <(missing_peers | cut -d'|' -f1)
+  if [[ ${#packages[@]} -eq 0 ]]; then return 0; fi
+  if ! have apt-get; then
+    report "This is not Debian or Ubuntu: install them by your system's means."
+    return 0
+  fi
+  if ! become_root; then
+    report "Run this script as root to install them."
+    return 0
+  fi
+
+  echo "Installing for the tests: ${packages[*]}"
+  log=$(mktemp)
+  trap restore_services EXIT
+  before=$(enabled_services)
+  forbid_services
+  install_packages "$log" "${packages[@]}"
+  disable_new_services "$before"
+  if [[ -n $(missing_peers) ]]; then
+    tail -n 20 "$log"
+    report "The package manager's output is in $log."
+  else
+    rm -f "$log"
+  fi
+}
+
+main "$@"
