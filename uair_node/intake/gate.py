@@ -1,0 +1,314 @@
+"""What a series must be to be segmented, and what is said when it is not.
+
+Owns the gate's codes with their sentences and mends, and the checks on header records. It must not know where
+the records come from, how long a series has been waited for, or how pixels are decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from dicom_config.errors import InputError
+from dicom_config.model import GateSection
+from uair_node.intake.headers import SliceHeader
+from uair_node.intake.stack import Stack, build_stack
+
+_MULTI_FRAME_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+_NOT_ANATOMY = frozenset({"SCREEN SAVE", "SCREENSAVE", "DOSE_INFO", "DOSE INFO"})
+
+_COSINE_TOLERANCE = 1e-3
+"""Direction cosines are often written with four digits; more difference is another orientation."""
+
+_SPACING_TOLERANCE_MM = 1e-4
+"""Pixel spacings that differ by less are the same number, written differently."""
+
+_SAME_POSITION_MM = 0.01
+"""Slices nearer than this lie at one position; the thinnest CT slices are 0.2 mm apart."""
+
+_LATERAL_FLOOR_MM = 0.1
+"""Positions rounded to a tenth of a millimetre are no shift of the stack."""
+
+
+@dataclass(frozen=True)
+class GateCode:
+    """One reason for which a series is not segmented.
+
+    Attributes
+    ----------
+    sentence
+        What is wrong; fields in braces are filled with figures.
+    mend
+        What a person can do about it.
+    may_arrive
+        Whether instances that have not arrived yet may clear it.
+    """
+
+    sentence: str
+    mend: str
+    may_arrive: bool = False
+
+
+GATE_CODES: dict[str, GateCode] = {
+    "not-ct": GateCode(
+        "The series holds objects that are no CT slices.",
+        "Send the axial CT series itself, without reports, screen saves or other modalities.",
+    ),
+    "multi-frame": GateCode(
+        "The series is a multi-frame (Enhanced) CT.",
+        "Let the scanner or the archive send it as single-frame CT Image Storage.",
+    ),
+    "localizer": GateCode(
+        "The series holds a localizer (scout) image.", "Send the axial series without its localizer."
+    ),
+    "no-position": GateCode(
+        "Image Position, Image Orientation or Pixel Spacing is missing or unusable.",
+        "Send the original slices; exported or anonymised copies may have lost these attributes.",
+    ),
+    "no-rescale": GateCode(
+        "Rescale Slope or Rescale Intercept is missing, so that no Hounsfield units can be had.",
+        "Send the original slices; exported or anonymised copies may have lost these attributes.",
+    ),
+    "mixed-frame-of-reference": GateCode(
+        "The slices belong to several frames of reference.",
+        "Send each acquisition as a series of its own.",
+    ),
+    "mixed-size": GateCode(
+        "The slices differ in rows, columns or pixel spacing.",
+        "Send each reconstruction as a series of its own.",
+    ),
+    "mixed-orientation": GateCode(
+        "The slices do not lie parallel to each other.",
+        "Send each orientation as a series of its own, and no radial reformats.",
+    ),
+    "not-axial": GateCode(
+        "The slices lie {angle:.0f} degrees off axial; at most {limit:.0f} are accepted.",
+        "Send the axial reconstruction, or raise gate.max_oblique_deg.",
+    ),
+    "duplicate-position": GateCode(
+        "Several slices lie at one position ({pairs} times).",
+        "Send each phase or reconstruction as a series of its own.",
+    ),
+    "gantry-tilt": GateCode(
+        "The stack is sheared by {angle:.1f} degrees (gantry tilt); at most {limit:.1f} are accepted.",
+        "Send a reconstruction without tilt.",
+    ),
+    "too-few-slices": GateCode(
+        "The series has {slices} slices; at least {least} are needed.",
+        "Send the whole series; for a thick-slice series lower gate.min_slices.",
+        may_arrive=True,
+    ),
+    "missing-slice": GateCode(
+        "Slices are missing: {missing} between the first and the last one.",
+        "Send the series again; what has arrived is kept.",
+        may_arrive=True,
+    ),
+    "irregular-spacing": GateCode(
+        "The slices are not evenly spaced: {least_mm:.2f} to {most_mm:.2f} mm, or shifted sideways.",
+        "Send an evenly spaced reconstruction; if slices got lost, send the series again.",
+        may_arrive=True,
+    ),
+    "spacing-too-wide": GateCode(
+        "The slices are {spacing_mm:.1f} mm apart; at most {limit_mm:.1f} mm are accepted.",
+        "Send a thinner reconstruction, or raise gate.max_spacing_mm.",
+        may_arrive=True,
+    ),
+    "coverage-misses-liver": GateCode(
+        "The series covers {extent_mm:.0f} mm along its axis; a liver needs at least {least_mm:.0f} mm.",
+        "Send a series of the whole upper abdomen.",
+        may_arrive=True,
+    ),
+    "undecodable-pixels": GateCode(
+        "The pixels of slice {slice} cannot be decoded.",
+        "Send the series again, uncompressed if possible.",
+    ),
+}
+
+
+def gate_error(code: str, **figures: float) -> InputError:
+    """Return the error of a gate code, its sentence filled with `figures`."""
+    entry = GATE_CODES[code]
+    return InputError(code, entry.sentence.format(**figures), entry.mend)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the headers that have arrived so far amount to.
+
+    Attributes
+    ----------
+    refusal
+        Why the series cannot be segmented as it is, with one of `GATE_CODES`; None if it can.
+    may_complete
+        Whether instances that may still arrive can clear `refusal`; False: waiting is in vain.
+    assumed
+        What the headers lack and what was assumed instead, see `assumptions`.
+    """
+
+    refusal: InputError | None
+    may_complete: bool
+    assumed: tuple[str, ...]
+
+
+def inspect_series(headers: Sequence[SliceHeader], section: GateSection) -> Verdict:
+    """Judge what has arrived of a series; the order of `headers` does not matter.
+
+    What can never heal is found before what may still arrive.
+    """
+    try:
+        _check_all(headers, section)
+    except InputError as refusal:
+        return Verdict(refusal, GATE_CODES[refusal.code].may_arrive, assumptions(headers))
+    return Verdict(None, False, assumptions(headers))
+
+
+def _check_all(headers: Sequence[SliceHeader], section: GateSection) -> None:
+    if not headers:
+        raise gate_error("too-few-slices", slices=0, least=section.min_slices)
+    stack = check_structure(headers)
+    for check in _STACK_CHECKS:
+        check(stack, section)
+
+
+def check_structure(headers: Sequence[SliceHeader]) -> Stack:
+    """Check what no threshold decides: that these are parallel CT slices of one kind, each in its place.
+
+    Raises
+    ------
+    InputError
+        ``not-ct`` to ``mixed-orientation`` and ``duplicate-position`` of `GATE_CODES`.
+    """
+    for code, is_wrong in _INSTANCE_CHECKS:
+        if any(is_wrong(header) for header in headers):
+            raise gate_error(code)
+    try:
+        stack = build_stack(headers)
+    except ValueError:
+        raise gate_error("no-position") from None
+    for code, differ in _MIXTURE_CHECKS:
+        if differ(headers):
+            raise gate_error(code)
+    pairs = int(np.count_nonzero(stack.distances_mm < _SAME_POSITION_MM))
+    if pairs:
+        raise gate_error("duplicate-position", pairs=pairs)
+    return stack
+
+
+def assumptions(headers: Iterable[SliceHeader]) -> tuple[str, ...]:
+    """Name what some header lacks and what is assumed instead, without stopping the case.
+
+    ``frame-of-reference-uid`` (derived from the series UID), ``patient-id`` and ``series-number`` (left
+    empty).
+    """
+    known = list(headers)
+    lacks = {
+        "frame-of-reference-uid": any(not header.frame_of_reference_uid for header in known),
+        "patient-id": any(not header.patient_id for header in known),
+        "series-number": any(header.series_number is None for header in known),
+    }
+    return tuple(name for name, lacking in lacks.items() if lacking)
+
+
+def _is_not_ct(header: SliceHeader) -> bool:
+    if header.sop_class_uid in _MULTI_FRAME_CT:
+        return False
+    return (
+        header.sop_class_uid != CTImageStorage
+        or header.modality not in ("CT", "")
+        or not _NOT_ANATOMY.isdisjoint(header.image_type)
+    )
+
+
+def _is_multi_frame(header: SliceHeader) -> bool:
+    return header.sop_class_uid in _MULTI_FRAME_CT or header.frames > 1
+
+
+def _frames_of_reference_differ(headers: Sequence[SliceHeader]) -> bool:
+    return len({header.frame_of_reference_uid for header in headers} - {""}) > 1
+
+
+def _sizes_differ(headers: Sequence[SliceHeader]) -> bool:
+    spacings = [header.pixel_spacing_mm or (0.0, 0.0) for header in headers]
+    return (
+        len({(header.rows, header.columns) for header in headers}) > 1
+        or float(np.ptp(spacings, axis=0).max()) > _SPACING_TOLERANCE_MM
+    )
+
+
+def _orientations_differ(headers: Sequence[SliceHeader]) -> bool:
+    # A lacking orientation was refused before; NaN in a cosine counts as different.
+    orientations = np.asarray([header.orientation or (np.nan,) * 6 for header in headers], dtype=float)
+    return not bool(np.ptp(orientations, axis=0).max() <= _COSINE_TOLERANCE)
+
+
+_INSTANCE_CHECKS: tuple[tuple[str, Callable[[SliceHeader], bool]], ...] = (
+    ("not-ct", _is_not_ct),
+    ("multi-frame", _is_multi_frame),
+    ("localizer", lambda header: "LOCALIZER" in header.image_type),
+    (
+        "no-position",
+        lambda header: None in (header.position_mm, header.orientation, header.pixel_spacing_mm),
+    ),
+    ("no-rescale", lambda header: not header.has_rescale),
+)
+
+_MIXTURE_CHECKS: tuple[tuple[str, Callable[[Sequence[SliceHeader]], bool]], ...] = (
+    ("mixed-frame-of-reference", _frames_of_reference_differ),
+    ("mixed-size", _sizes_differ),
+    ("mixed-orientation", _orientations_differ),
+)
+
+
+def _check_axial(stack: Stack, section: GateSection) -> None:
+    if stack.oblique_deg > section.max_oblique_deg:
+        raise gate_error("not-axial", angle=stack.oblique_deg, limit=section.max_oblique_deg)
+
+
+def _check_tilt(stack: Stack, section: GateSection) -> None:
+    if stack.tilt_deg > section.max_tilt_deg:
+        raise gate_error("gantry-tilt", angle=stack.tilt_deg, limit=section.max_tilt_deg)
+
+
+def _check_count(stack: Stack, section: GateSection) -> None:
+    # One slice has no distances to go by, whatever the configured least number.
+    least = max(section.min_slices, 2)
+    if len(stack.order) < least:
+        raise gate_error("too-few-slices", slices=len(stack.order), least=least)
+
+
+def _check_regular(stack: Stack, section: GateSection) -> None:
+    distances = stack.distances_mm
+    median = float(np.median(distances))
+    parts = distances / median
+    gaps = np.rint(parts)
+    tolerance = section.spacing_tolerance
+    if np.all(gaps >= 1) and np.all(np.abs(parts - gaps) <= tolerance) and np.any(gaps > 1):
+        raise gate_error("missing-slice", missing=int(gaps.sum()) - len(gaps))
+    shifted = stack.lateral_mm.max() > max(tolerance * median, _LATERAL_FLOOR_MM)
+    if shifted or np.any(np.abs(parts - 1) > tolerance):
+        raise gate_error("irregular-spacing", least_mm=float(distances.min()), most_mm=float(distances.max()))
+
+
+def _check_spacing(stack: Stack, section: GateSection) -> None:
+    spacing = float(np.median(stack.distances_mm))
+    if spacing > section.max_spacing_mm:
+        raise gate_error("spacing-too-wide", spacing_mm=spacing, limit_mm=section.max_spacing_mm)
+
+
+def _check_coverage(stack: Stack, section: GateSection) -> None:
+    extent = len(stack.order) * float(np.median(stack.distances_mm))
+    if extent < section.min_coverage_mm:
+        raise gate_error("coverage-misses-liver", extent_mm=extent, least_mm=section.min_coverage_mm)
+
+
+_STACK_CHECKS: tuple[Callable[[Stack, GateSection], None], ...] = (
+    _check_axial,
+    _check_tilt,
+    _check_count,
+    _check_regular,
+    _check_spacing,
+    _check_coverage,
+)

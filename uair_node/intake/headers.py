@@ -1,0 +1,195 @@
+"""What the intake knows of an instance: its header, read without pixels.
+
+Owns which attributes matter and how tolerant their reading is. A value that is absent, empty or malformed
+reads as None or as an empty string; whether that matters is the gate's business.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pydicom
+from pydantic import BaseModel, ConfigDict, Field
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_config.errors import InputError
+
+_KEYWORDS = (
+    "SpecificCharacterSet",
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "AccessionNumber",
+    "Modality",
+    "StudyDate",
+    "SeriesDescription",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "FrameOfReferenceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+)
+
+
+class SliceHeader(BaseModel):
+    """Attributes of one SOP instance that intake decides by.
+
+    Patient-related values stay out of `repr`, so that a logged record shows none.
+
+    Attributes
+    ----------
+    position_mm
+        Image Position (Patient): LPS of the first voxel's centre, or None.
+    orientation
+        Image Orientation (Patient): unit direction of increasing column index, then of increasing row
+        index, or None.
+    pixel_spacing_mm
+        (between rows, between columns), or None.
+    frames
+        Number of Frames; 1 where the attribute is absent.
+    has_rescale
+        Whether Rescale Slope (not 0) and Rescale Intercept are both there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+    frame_of_reference_uid: str = ""
+    modality: str = ""
+    image_type: tuple[str, ...] = ()
+    rows: int = 0
+    columns: int = 0
+    frames: int = 1
+    pixel_spacing_mm: tuple[float, float] | None = None
+    position_mm: tuple[float, float, float] | None = None
+    orientation: tuple[float, float, float, float, float, float] | None = None
+    has_rescale: bool = False
+    series_number: int | None = None
+    series_description: str = Field("", repr=False)
+    study_date: str = Field("", repr=False)
+    accession_number: str = Field("", repr=False)
+    patient_id: str = Field("", repr=False)
+
+
+def read_header(source: Path | BinaryIO) -> SliceHeader:
+    """Read the header of a DICOM file (PS3.10) up to its pixels.
+
+    Raises
+    ------
+    InputError
+        ``not-dicom``: no DICOM file, a damaged one, or one without SOP Class or SOP Instance UID.
+    """
+    try:
+        dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        return _header_of(dataset)
+    except OSError:
+        raise
+    except InvalidDicomError:
+        raise _not_dicom() from None
+    except Exception as error:
+        # Damaged files make pydicom raise anything from struct.error to RecursionError.
+        raise _not_dicom() from error
+
+
+def read_headers(paths: Iterable[Path]) -> list[SliceHeader]:
+    """Read the headers of several files, in their order; raises as `read_header` does."""
+    return [read_header(path) for path in paths]
+
+
+def _header_of(dataset: Dataset) -> SliceHeader:
+    spacing, position = _floats(dataset, "PixelSpacing", 2), _floats(dataset, "ImagePositionPatient", 3)
+    slope = _floats(dataset, "RescaleSlope", 1)
+    return SliceHeader(
+        sop_instance_uid=_required(dataset, "SOPInstanceUID"),
+        sop_class_uid=_required(dataset, "SOPClassUID"),
+        transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+        study_instance_uid=_text(dataset, "StudyInstanceUID"),
+        series_instance_uid=_text(dataset, "SeriesInstanceUID"),
+        frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID"),
+        modality=_text(dataset, "Modality"),
+        image_type=_texts(dataset, "ImageType"),
+        rows=_integer(dataset, "Rows") or 0,
+        columns=_integer(dataset, "Columns") or 0,
+        frames=_integer(dataset, "NumberOfFrames") or 1,
+        pixel_spacing_mm=spacing,
+        position_mm=position,
+        orientation=_floats(dataset, "ImageOrientationPatient", 6),
+        has_rescale=bool(slope and slope[0]) and _floats(dataset, "RescaleIntercept", 1) is not None,
+        series_number=_integer(dataset, "SeriesNumber"),
+        series_description=_text(dataset, "SeriesDescription"),
+        study_date=_text(dataset, "StudyDate"),
+        accession_number=_text(dataset, "AccessionNumber"),
+        patient_id=_text(dataset, "PatientID"),
+    )
+
+
+def assumed_frame_of_reference_uid(series_instance_uid: str) -> str:
+    """Return the Frame of Reference UID that a series without one is given; always the same (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{series_instance_uid}/frame-of-reference').int}"
+
+
+def _not_dicom() -> InputError:
+    return InputError(
+        "not-dicom", "This is no readable DICOM file.", "Send it again; if that fails, export it anew."
+    )
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """Return a value, None if it is absent or cannot be converted to its VR."""
+    try:
+        return dataset.get(keyword)
+    except (ValueError, TypeError, NotImplementedError):
+        return None
+
+
+def _required(dataset: Dataset, keyword: str) -> str:
+    text = _text(dataset, keyword)
+    if not text:
+        raise _not_dicom()
+    return text
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = _value(dataset, keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    value = _value(dataset, keyword)
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
+
+
+def _integer(dataset: Dataset, keyword: str) -> int | None:
+    value = _value(dataset, keyword)
+    try:
+        return int(value)
+    except (ValueError, TypeError):
+        return None
+
+
+def _floats(dataset: Dataset, keyword: str, count: int) -> Any:
+    """Return a tuple of `count` numbers, None if they are not all there."""
+    value = _value(dataset, keyword)
+    try:
+        numbers = tuple(float(part) for part in (value if count > 1 else (value,)))
+    except (ValueError, TypeError):
+        return None
+    return numbers if len(numbers) == count else None

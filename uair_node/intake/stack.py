@@ -1,0 +1,132 @@
+"""The geometry of a stack of parallel slices: order, affine, distances, angles.
+
+Pure numpy over header records. It measures and judges nothing; the gate knows what is acceptable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from uair_node.intake.headers import SliceHeader
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def plane_axes(orientation: Sequence[float]) -> FloatArray:
+    """Return the orthonormal axes `(3, 3)` of Image Orientation (Patient), as columns.
+
+    Columns are, in LPS: the slice normal (row direction x column direction, PS3.3 C.7.6.2.1.1), the
+    direction of increasing row index, the direction of increasing column index.
+
+    Raises
+    ------
+    ValueError
+        If the six cosines are not two perpendicular directions.
+    """
+    row, column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if not np.all(np.isfinite(lengths)) or min(lengths) < 0.9 or max(lengths) > 1.1:
+        raise ValueError("direction cosines are not of unit length")
+    row, column = row / lengths[0], column / lengths[1]
+    # 0.001 lets cosines pass that were written with four digits.
+    if abs(row @ column) > 1e-3:
+        raise ValueError("row and column direction are not perpendicular")
+    column = column - (row @ column) * row
+    column /= np.linalg.norm(column)
+    return np.column_stack([np.cross(row, column), column, row])
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """At least one slice, sorted ascending along the slice normal.
+
+    Attributes
+    ----------
+    order
+        Indices into the header records, in stack order.
+    axes
+        `(3, 3)`, see `plane_axes`.
+    positions_mm
+        `(Z, 3)`, LPS of each slice's first voxel, in stack order.
+    pixel_spacing_mm
+        (between rows, between columns).
+    """
+
+    order: tuple[int, ...]
+    axes: FloatArray
+    positions_mm: FloatArray
+    pixel_spacing_mm: tuple[float, float]
+
+    @property
+    def distances_mm(self) -> FloatArray:
+        """Distances `(Z - 1,)` between neighbours along the normal."""
+        return np.diff(self.positions_mm @ self.axes[:, 0])
+
+    @property
+    def lateral_mm(self) -> FloatArray:
+        """How far `(Z,)` each position is off the straight line from the first to the last."""
+        steps = np.linspace(0.0, 1.0, len(self.order))[:, None]
+        along = self.positions_mm @ self.axes[:, 0]
+        if len(along) > 1 and along[-1] > along[0]:
+            steps = ((along - along[0]) / (along[-1] - along[0]))[:, None]
+        line = self.positions_mm[0] + steps * (self.positions_mm[-1] - self.positions_mm[0])
+        return np.asarray(np.linalg.norm(self.positions_mm - line, axis=1))
+
+    @property
+    def tilt_deg(self) -> float:
+        """Angle between slice normal and stacking direction: the gantry's tilt, 0 for an upright stack."""
+        return _angle_deg(self.axes[:, 0], self.positions_mm[-1] - self.positions_mm[0])
+
+    @property
+    def oblique_deg(self) -> float:
+        """Angle between slice normal and the patient's long axis, 0 to 90."""
+        angle = _angle_deg(self.axes[:, 0], np.array([0.0, 0.0, 1.0]))
+        return min(angle, 180.0 - angle)
+
+    @property
+    def affine(self) -> FloatArray:
+        """4x4, voxel index (k, j, i, 1) to LPS mm; a lone slice gets the distance 1 mm.
+
+        The slice step is the mean one, from the first to the last position.
+        """
+        affine = np.eye(4)
+        affine[:3, 0] = self.axes[:, 0]
+        if len(self.order) > 1:
+            affine[:3, 0] = (self.positions_mm[-1] - self.positions_mm[0]) / (len(self.order) - 1)
+        affine[:3, 1:3] = self.axes[:, 1:] * np.asarray(self.pixel_spacing_mm)
+        affine[:3, 3] = self.positions_mm[0]
+        return affine
+
+
+def build_stack(headers: Sequence[SliceHeader]) -> Stack:
+    """Sort slices of one orientation and one pixel spacing along their normal.
+
+    Equal positions keep the order of their SOP Instance UIDs, so that the result does not depend on the
+    order of arrival.
+
+    Raises
+    ------
+    ValueError
+        If a position, an orientation or a pixel spacing is missing or unusable.
+    """
+    first = headers[0]
+    if first.orientation is None or first.pixel_spacing_mm is None:
+        raise ValueError("orientation or pixel spacing is missing")
+    if any(header.position_mm is None for header in headers):
+        raise ValueError("a position is missing")
+    if not all(np.isfinite(spacing) and spacing > 0 for spacing in first.pixel_spacing_mm):
+        raise ValueError("pixel spacing is not positive")
+    axes = plane_axes(first.orientation)
+    positions = np.asarray([header.position_mm for header in headers], dtype=np.float64)
+    along = positions @ axes[:, 0]
+    order = sorted(range(len(headers)), key=lambda n: (along[n], headers[n].sop_instance_uid))
+    return Stack(tuple(order), axes, positions[order], first.pixel_spacing_mm)
+
+
+def _angle_deg(a: FloatArray, b: FloatArray) -> float:
+    # atan2 keeps its accuracy at small angles, where arccos of a rounded cosine loses it.
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
