@@ -1,0 +1,268 @@
+"""The DICOM Segmentation of one candidate (PS3.3 A.51).
+
+Owns the form in which label volumes go back to the archive; the only place that writes SEG. It must not know
+how labels are made, where the object goes, nor which state its case is in.
+
+Choices, each for viewers that departments really have:
+
+- BINARY, explicit VR little endian: what every viewer that draws SEG can draw.
+- Frames without any voxel of their segment are left out. Keeping them costs 32 KiB for each slice and
+  segment at 512 x 512 (four candidates of 500 slices with 12 lesions: 850 MB, nearly all zeros); current
+  viewers place the remaining frames by position and derivation.
+- Every source slice is nevertheless listed in the Referenced Series Sequence: viewers look up there what to
+  load under the segmentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import Segmentation, SegmentDescription
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_config import codes
+from dicom_config.errors import InputError
+from uair_node.results.source_headers import source_headers
+from uair_node.results.uids import result_uid
+from uair_node.volume import Volume
+
+_LIVER_LABEL = 1
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What makes a lesion the same lesion in another round (PS3.3 C.8.20.2, Tracking ID and UID)."""
+
+    identifier: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class SegRequest:
+    """Everything a SEG says beyond its voxels and its source.
+
+    No clock and no chance is added to it: the same request gives the same bytes.
+
+    Parameters
+    ----------
+    sop_instance_uid, series_instance_uid
+        Deterministic ones (`uids.result_uid`).
+    round, k
+        1-based round and candidate (1..4).
+    trait
+        The candidate's character in short words ("most inclusive").
+    model_name, model_digest, software_version
+        What made it; the digest in hexadecimal, at most 64 characters.
+    case_digest
+        Digest of the source series.
+    content_datetime
+        When the candidate was computed, without time zone.
+    tracking
+        Tracking of each lesion number that occurs in the labels.
+    derived_from
+        SOP Instance UID of the selection that this round started from; empty in round 1.
+    final
+        Whether the reader has accepted this one.
+    """
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    round: int
+    k: int
+    trait: str
+    model_name: str
+    model_digest: str
+    software_version: str
+    case_digest: str
+    content_datetime: datetime
+    tracking: Mapping[int, Tracking] = field(default_factory=dict)
+    derived_from: str = ""
+    final: bool = False
+
+    @property
+    def series_number(self) -> int:
+        """Series Number of the object."""
+        return codes.series_number(self.round, self.k, final=self.final)
+
+    @property
+    def label(self) -> str:
+        """Content Label of the object, at most 16 characters."""
+        return codes.content_label(self.round, self.k, final=self.final)
+
+    @property
+    def description(self) -> str:
+        """Series Description of the object; its first 16 characters name the candidate."""
+        return codes.series_description(self.round, self.k, self.trait, final=self.final)
+
+
+def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) -> Dataset:
+    """Make the Segmentation object of `labels`.
+
+    Parameters
+    ----------
+    volume
+        The source series; the headers of its files are read, not its pixels.
+    labels
+        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. Labels without a voxel
+        get no segment; segment numbers are contiguous all the same.
+
+    Returns
+    -------
+    Dataset
+        Liver first, then lesions by number; within a segment frames run in the order of axis 0.
+
+    Raises
+    ------
+    InputError
+        ``empty-segmentation`` when all labels are background.
+    ValueError
+        When `labels` is not on the source grid, or a lesion in it has no tracking.
+    """
+    if labels.shape != volume.shape:
+        raise ValueError(f"labels {labels.shape} are not on the source grid {volume.shape}")
+    present = [int(value) for value in np.unique(labels) if value]
+    if not present:
+        raise InputError(
+            "empty-segmentation",
+            "There is nothing in this segmentation, and a SEG object without a voxel hangs viewers.",
+            "Look at the series: is the liver inside the scanned range?",
+        )
+    untracked = [value - 1 for value in present if value > _LIVER_LABEL and value - 1 not in request.tracking]
+    if untracked:
+        raise ValueError(f"lesions {untracked} have no tracking")
+
+    segment_of_label = np.zeros(256, np.uint8)
+    segment_of_label[present] = np.arange(1, len(present) + 1)
+    seconds = request.content_datetime.replace(microsecond=0)
+    date, time = seconds.date(), seconds.time()
+    seg = Segmentation(
+        source_images=source_headers(volume),
+        pixel_array=segment_of_label[labels],
+        segmentation_type="BINARY",
+        segment_descriptions=_describe_segments(present, request),
+        series_instance_uid=request.series_instance_uid,
+        series_number=request.series_number,
+        sop_instance_uid=request.sop_instance_uid,
+        instance_number=1,
+        manufacturer=codes.MANUFACTURER,
+        manufacturer_model_name=codes.long_string(request.model_name),
+        software_versions=codes.long_string(request.software_version),
+        # The "device" is a set of weights: this tells which.
+        device_serial_number=request.model_digest[:16],
+        content_label=request.label,
+        content_description=codes.long_string(f"{request.trait}; {codes.DISCLAIMER.lower()}"),
+        content_creator_name="UAIR^Node",
+        series_description=request.description,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=True,
+        content_date=date,
+        content_time=time,
+        series_date=date,
+        series_time=time,
+    )
+    _take_out_clock_and_chance(seg, request, seconds)
+    return seg
+
+
+def save_seg(seg: Dataset, path: Path) -> None:
+    """Write `seg` so that `path` either holds all of it, also after a power cut, or does not exist.
+
+    Temporary file beside it, fsync, rename, fsync of the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            seg.save_as(file, enforce_file_format=True)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _describe_segments(present: list[int], request: SegRequest) -> list[SegmentDescription]:
+    algorithm = AlgorithmIdentificationSequence(
+        name=codes.long_string(request.model_name),
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        version=request.model_digest,
+        source=codes.MANUFACTURER,
+        parameters=_provenance(request),
+    )
+    # From round 2 on a reader's choice went into it (PS3.3 C.8.20.2, Segment Algorithm Type).
+    automatic = request.round == 1 and not request.final
+    shared: dict[str, Any] = {
+        "algorithm_type": "AUTOMATIC" if automatic else "SEMIAUTOMATIC",
+        "algorithm_identification": algorithm,
+    }
+    return [
+        _describe_liver(number, shared)
+        if label == _LIVER_LABEL
+        else _describe_lesion(number, label - 1, request.tracking[label - 1], shared)
+        for number, label in enumerate(present, 1)
+    ]
+
+
+def _describe_liver(segment_number: int, shared: dict[str, Any]) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=segment_number,
+        segment_label="Liver",
+        segmented_property_category=codes.ANATOMICAL_STRUCTURE,
+        segmented_property_type=codes.LIVER,
+        display_color=CIELabColor.from_dicom_value(codes.LIVER_COLOUR.cielab),
+        **shared,
+    )
+
+
+def _describe_lesion(
+    segment_number: int, lesion: int, tracking: Tracking, shared: dict[str, Any]
+) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=segment_number,
+        segment_label=f"Lesion {lesion}",
+        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
+        segmented_property_type=codes.LESION,
+        anatomic_regions=[codes.LIVER],
+        tracking_id=codes.long_string(tracking.identifier),
+        tracking_uid=tracking.uid,
+        display_color=CIELabColor.from_dicom_value(codes.lesion_colour(lesion).cielab),
+        **shared,
+    )
+
+
+def _provenance(request: SegRequest) -> dict[str, str]:
+    """Collect what DESIGN §6 asks of every object, for the one attribute that takes free parameters."""
+    provenance = {
+        "round": str(request.round),
+        "candidate": str(request.k),
+        "software": codes.long_string(request.software_version),
+        "case": request.case_digest,
+    }
+    if request.derived_from:
+        provenance["derived from"] = request.derived_from
+    return provenance
+
+
+def _take_out_clock_and_chance(seg: Segmentation, request: SegRequest, made: datetime) -> None:
+    """Replace what the library takes from the clock and from a random source (DESIGN invariant 2)."""
+    organization = result_uid(request.sop_instance_uid, "dimension-organization")
+    seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for index in seg.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization
+    seg.InstanceCreationDate = made.strftime("%Y%m%d")
+    seg.InstanceCreationTime = made.strftime("%H%M%S")
