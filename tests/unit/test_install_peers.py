@@ -1,4 +1,4 @@
-"""scripts/install-peers.sh on a machine where it must not install: it says what is missing and does no harm."""
+"""scripts/install-peers.sh where it must not install: it says what is missing and does no harm."""
 
 from __future__ import annotations
 

@@ -1,0 +1,20 @@
+"""The processes of docker-compose.yml: the compose test checks them, the end-to-end test starts them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+CONFIG = "/etc/uair/hospital.yaml"
+NODE_COMMAND = ("uair", "node", "--config", CONFIG)
+GPU_COMMAND = ("uair", "worker", "--queue", "gpu", "--config", CONFIG)
+IO_COMMAND = ("uair", "worker", "--queue", "io", "--config", CONFIG)
+# What each of the three gets by environment; all else is in the configuration file.
+ENVIRONMENT = ("UAIR_DATABASE__URL", "UAIR_BROKER__URL", "UAIR_DATA_DIR")
+
+
+def on_this_machine(command: Sequence[str], config: Path) -> list[str]:
+    """Return `command` with this environment's ``uair`` and another configuration file."""
+    program = str(Path(sys.executable).with_name("uair"))
+    return [program, *(str(config) if word == CONFIG else word for word in command[1:])]
