@@ -201,7 +201,8 @@ class WorkSection(_Section):
     lease_s: PositiveFloat = Field(30.0, description="a task's claim on a case; renewed while alive")
     sweep_s: PositiveFloat = Field(2.0, description="how often what is due is looked for")
     max_attempts: PositiveInt = Field(4, description="then the case is FAILED, with its cause")
-    time_limit_s: PositiveFloat = Field(1500.0, description="hard limit of one task")
+    time_limit_s: Annotated[float, Field(gt=0, lt=1800, description="hard limit of one task")] = 1500.0
+    expire_after_days: PositiveFloat = Field(90.0, description="then an unanswered case is EXPIRED")
 
 
 class Settings(BaseSettings):

@@ -25,6 +25,7 @@ from uair_node.cases.tables import (
     ResultKind,
     Round,
     Selection,
+    SelectionOutcome,
     Transition,
     WorkKind,
     utc_now,
@@ -86,6 +87,7 @@ def make_ready(
 ) -> None:
     """Seal a complete series as a case, supersede what it replaces, and make round 1 due."""
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
+    case.code = case.sentence = case.mend = ""
     case.instances = list(instances)
     case.instance_count = len(instances)
     for older in _siblings(session, case):
@@ -147,6 +149,17 @@ def apply_selection(session: Session, case: Case, selection: Selection) -> None:
     reason = "none fits" if selection.verb == Verb.REJECT else f"candidate {selection.picked}"
     advance(session, case, CaseState.REFINING, actor=actor, reason=reason)
     _add_round(session, case, number=round_.number + 1, selection=selection)
+
+
+def effective_selection(session: Session, case: Case, round_number: int) -> Selection | None:
+    """Return what took effect in a round, None while it is open."""
+    return session.scalar(
+        select(Selection).where(
+            Selection.case_id == case.id,
+            Selection.round_number == round_number,
+            Selection.outcome == SelectionOutcome.EFFECTIVE,
+        )
+    )
 
 
 def fail(session: Session, case: Case, *, code: str, cause: str, mend: str) -> None:

@@ -1,0 +1,67 @@
+"""A round's four label volumes between the worker that computes them and the one that writes DICOM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from uair_node.store import write_durably
+
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class StoredCandidate:
+    """One candidate: `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n), and its trait."""
+
+    k: int
+    labels: Labels
+    trait: str
+
+
+def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
+    """Write candidates, cropped to what any of them marks, durably."""
+    shape = candidates[0].labels.shape
+    marked = np.zeros(shape, bool)
+    for candidate in candidates:
+        marked |= candidate.labels > 0
+    start, stop = _bounds(marked)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                labels=np.stack([candidate.labels[box] for candidate in candidates]),
+                ks=np.array([candidate.k for candidate in candidates]),
+                traits=np.array([candidate.trait for candidate in candidates]),
+                start=start,
+                shape=np.array(shape),
+            )
+
+    write_durably(path, write)
+
+
+def load_candidates(path: Path) -> list[StoredCandidate]:
+    """Read what `save_candidates` wrote, on the whole source grid."""
+    with np.load(path, allow_pickle=False) as data:
+        start, shape, cropped = data["start"], tuple(data["shape"]), data["labels"]
+        box = tuple(slice(a, a + n) for a, n in zip(start, cropped.shape[1:], strict=True))
+        found = []
+        for k, trait, part in zip(data["ks"], data["traits"], cropped, strict=True):
+            labels = np.zeros(shape, np.uint8)
+            labels[box] = part
+            found.append(StoredCandidate(int(k), labels, str(trait)))
+        return found
+
+
+def _bounds(marked: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the half-open box of what is marked; of everything if nothing is."""
+    where = np.nonzero(marked)
+    if where[0].size == 0:
+        return np.zeros(3, np.int64), np.array(marked.shape, np.int64)
+    return np.array([axis.min() for axis in where]), np.array([axis.max() + 1 for axis in where])

@@ -1,0 +1,157 @@
+"""How one work item is done: claimed, held by a lease, its outcome written in one transaction.
+
+A job does its long part outside any transaction and returns what to write. If the lease was lost meanwhile
+(a stopped clock, a superseded case), nothing is written: effects happen once (DESIGN invariant 2).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError, TransientError, UairError
+from uair_node.cases import lifecycle, work
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, WorkItem, WorkKind
+from uair_node.context import Context
+
+log = logging.getLogger(__name__)
+
+Commit = Callable[[Session, WorkItem], None]
+"""Writes a job's outcome and closes or postpones its item."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A held item, readable without a session."""
+
+    item_id: int
+    kind: WorkKind
+    subject: str
+    case_id: int | None
+    round_number: int | None
+    attempt: int
+    owner: str
+
+
+Job = Callable[[Claim], Commit]
+
+
+def perform(context: Context, item_id: int, job: Job) -> bool:
+    """Do one item; False if there was nothing to do. Errors become rows, by their type."""
+    claim = _claim(context, item_id)
+    if claim is None:
+        return False
+    log.info("start %s %s, attempt %d", claim.kind, claim.subject, claim.attempt)
+    try:
+        with _kept_lease(context, claim):
+            commit = job(claim)
+    except InputError as error:
+        commit = _refusal(error)
+    except Exception as error:
+        # The text of a foreign exception may quote a header; only our own errors are repeated.
+        own = isinstance(error, UairError)
+        log.error("%s %s failed: %s", claim.kind, claim.subject, error if own else type(error).__name__)
+        log.debug("cause", exc_info=True)
+        commit = _setback(context, claim, str(error) if own else f"{type(error).__name__} in the worker.")
+    _write(context, claim, commit)
+    return True
+
+
+def _claim(context: Context, item_id: int) -> Claim | None:
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    settings = context.settings.work
+    with context.database.transaction() as session:
+        item = work.claim(session, item_id, owner, settings.lease_s)
+        if item is None:
+            return None
+        if item.kind != WorkKind.DELIVER and item.attempts > settings.max_attempts:
+            died = item.cause or "The worker died while working on it."
+            _give_up(session, item, died, times=item.attempts - 1)
+            return None
+        return Claim(
+            item.id,
+            WorkKind(item.kind),
+            item.subject,
+            item.case_id,
+            item.round_number,
+            item.attempts,
+            owner,
+        )
+
+
+def _write(context: Context, claim: Claim, commit: Commit) -> None:
+    with context.database.transaction() as session:
+        item = work.hold(session, claim.item_id, claim.owner)
+        if item is None:
+            log.warning("%s %s: no longer ours, its outcome is dropped", claim.kind, claim.subject)
+            return
+        commit(session, item)
+
+
+def _refusal(error: InputError) -> Commit:
+    def commit(session: Session, item: WorkItem) -> None:
+        case = session.get_one(Case, item.case_id)
+        if case.state == CaseState.SEGMENTING:
+            lifecycle.reject_input(session, case, error, actor="worker")
+        else:
+            lifecycle.fail(session, case, code=error.code, cause=error.sentence, mend=error.mend)
+        work.close(item)
+
+    return commit
+
+
+def _setback(context: Context, claim: Claim, cause: str) -> Commit:
+    def commit(session: Session, item: WorkItem) -> None:
+        if item.kind != WorkKind.DELIVER and item.attempts >= context.settings.work.max_attempts:
+            _give_up(session, item, cause, times=item.attempts)
+        else:
+            first, most = context.settings.delivery.retry_first_s, context.settings.delivery.retry_max_s
+            work.postpone(item, min(most, first * 2 ** min(claim.attempt - 1, 16)), cause)
+
+    return commit
+
+
+def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> None:
+    case = session.get_one(Case, item.case_id)
+    log.error("case %d given up after %d attempts", case.id, times)
+    lifecycle.fail(
+        session,
+        case,
+        code="work-failed",
+        cause=f"{item.kind} failed {times} times. {cause}",
+        mend=f"Mend the cause, then `uair case retry {case.id}`.",
+    )
+    work.close(item)
+
+
+@contextmanager
+def _kept_lease(context: Context, claim: Claim) -> Iterator[None]:
+    """Renew the lease in a thread while the block runs."""
+    lease_s = context.settings.work.lease_s
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(lease_s / 3):
+            try:
+                with context.database.transaction() as session:
+                    if not work.renew(session, claim.item_id, claim.owner, lease_s):
+                        return
+            except TransientError:
+                log.warning("lease of %s %s not renewed, database away", claim.kind, claim.subject)
+
+    keeper = threading.Thread(target=keep, name="lease", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()

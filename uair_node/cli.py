@@ -1,0 +1,243 @@
+"""The `uair` command: what runs a node, and what an administrator asks it.
+
+Commands that need the workers' code (`worker`, `train`, `evaluate`, `demo`) are contributed by that package
+through the entry point group ``uair.commands``; the node itself never imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_config.errors import UairError
+from dicom_config.model import Settings, Verb, load_settings
+from uair_node import __version__, reports
+from uair_node.cases import lifecycle
+from uair_node.cases.tables import Case
+from uair_node.checks import run_checks
+from uair_node.context import Context, open_context
+from uair_node.dispatch import clear_embedded_messages
+from uair_node.logs import set_up_logging
+from uair_node.node import Node
+from uair_node.selection.service import Evidence, select_by_number
+from uair_node.supervisor import Workers
+
+console = Console()
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="UAIR node: four candidate segmentations per round, over plain DICOM. "
+    "Research software, not a medical device.",
+)
+case_app = typer.Typer(no_args_is_help=True, help="Look at one case, or answer for its reader.")
+app.add_typer(case_app, name="case")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML configuration; without it, embedded mode on this machine."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+CaseArgument = Annotated[int, typer.Argument(help="Number of the case, see `uair cases`.")]
+
+
+def main() -> None:
+    """Run the command line; our own errors end with their sentence and mend, not with a traceback."""
+    for entry in entry_points(group="uair.commands"):
+        entry.load()(app)
+    try:
+        app()
+    except UairError as error:
+        Console(stderr=True).print(f"[red]{error.code}[/]: {error.sentence} {error.mend}", highlight=False)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def up(config: ConfigOption = None, verbose: bool = False) -> None:
+    """Run everything on this machine: node, GPU worker and IO worker, no broker server (embedded mode)."""
+    set_up_logging(verbose=verbose)
+    settings = load_settings(config)
+    clear_embedded_messages(settings)
+    context = open_context(settings, migrate=True)
+    workers = Workers(config, ["gpu", "io"])
+    workers.start()
+    try:
+        _run_node(context, tend=workers.tend)
+    finally:
+        workers.stop()
+
+
+@app.command()
+def node(config: ConfigOption = None, verbose: bool = False) -> None:
+    """Run the DICOM node alone; workers run elsewhere with `uair worker`."""
+    set_up_logging(verbose=verbose)
+    _run_node(open_context(load_settings(config), migrate=True))
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check configuration, database, broker, disk, model and peers; each finding has a mend."""
+    set_up_logging(quiet=True)
+    settings = load_settings(config)
+    findings = run_checks(settings)
+    if as_json:
+        _print_json([vars(finding) for finding in findings])
+    else:
+        table = Table("", "what", "finding", "mend", title="uair check")
+        for one in findings:
+            table.add_row("[green]ok[/]" if one.ok else "[red]no[/]", one.what, one.sentence, one.mend)
+        console.print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command()
+def cases(
+    config: ConfigOption = None,
+    state: Annotated[str, typer.Option(help="Only this state.")] = "",
+    search: Annotated[str, typer.Option(help="Accession number, UID, or the end of a UID.")] = "",
+    limit: int = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List cases, newest first, with the reason for each that was not segmented."""
+    with _context(config).database.transaction() as session:
+        rows = [
+            reports.summarize(c) for c in reports.find_cases(session, state=state, search=search, limit=limit)
+        ]
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("case", "state", "round", "slices", "accession", "series", "why")
+    for row in rows:
+        why = f"{row['code']}: {row['sentence']} {row['mend']}" if row["code"] else ""
+        table.add_row(
+            str(row["case"]),
+            row["state"],
+            str(row["round"] or ""),
+            str(row["slices"]),
+            row["accession_number"],
+            f"…{row['series_instance_uid'][-12:]}",
+            why,
+        )
+    console.print(table)
+
+
+@case_app.command()
+def show(case_id: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show a case: rounds, candidates, deliveries, selections, history."""
+    with _context(config).database.transaction() as session:
+        found = reports.detail(session, reports.get_case(session, case_id))
+    if as_json:
+        _print_json(found)
+    else:
+        _print_case(found)
+
+
+@case_app.command()
+def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Take a FAILED case up again where it stood."""
+    with _context(config).database.transaction() as session:
+        lifecycle.retry(session, reports.get_case(session, case_id), actor="command line")
+    console.print(f"Case {case_id} is due again.")
+
+
+@case_app.command()
+def pick(case_id: CaseArgument, k: int, config: ConfigOption = None) -> None:
+    """Pick candidate K of the open round; the next round starts from it."""
+    _answer(config, case_id, Verb.PICK, k)
+
+
+@case_app.command()
+def accept(case_id: CaseArgument, k: int, config: ConfigOption = None) -> None:
+    """Accept candidate K of the open round; the case ends with it."""
+    _answer(config, case_id, Verb.ACCEPT, k)
+
+
+@case_app.command()
+def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Say that none of the four fits; the next round looks elsewhere."""
+    _answer(config, case_id, Verb.REJECT, None)
+
+
+def _context(config: Path | None) -> Context:
+    set_up_logging(quiet=True)
+    return open_context(load_settings(config))
+
+
+def _answer(config: Path | None, case_id: int, verb: Verb, k: int | None) -> None:
+    with _context(config).database.transaction() as session:
+        case: Case = reports.get_case(session, case_id)
+        row = select_by_number(session, Evidence(verb, "command-line"), case, k)
+        console.print(f"Case {case_id}, round {row.round_number}: {verb} {k or ''} — now {case.state}.")
+
+
+def _run_node(context: Context, tend: Any = lambda: None) -> None:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    node = Node(context)
+    node.start()
+    _announce(context.settings, node.port)
+    while not stopping.wait(1.0):
+        tend()
+    node.stop()
+
+
+def _announce(settings: Settings, port: int) -> None:
+    titles = settings.node.ae_titles
+    console.print(
+        f"[bold]UAIR node {__version__}[/] listens on {settings.node.host}:{port}. "
+        f"Series to [bold]{titles.store}[/], picks to [bold]{titles.pick}[/], "
+        f"accepted to [bold]{titles.accept}[/], none fits: [bold]{titles.reject}[/]. "
+        f"Data in {settings.data_dir}. Not a medical device.",
+        highlight=False,
+    )
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _print_case(found: dict[str, Any]) -> None:
+    console.print(
+        f"[bold]Case {found['case']}[/] {found['state']}, {found['slices']} slices", highlight=False
+    )
+    if found["code"]:
+        console.print(f"[yellow]{found['code']}[/]: {found['sentence']} {found['mend']}", highlight=False)
+    for one in found["rounds"]:
+        table = Table("k", "what", "liver ml", "lesions ml", "delivered", title=f"round {one['round']}")
+        for result in one["results"]:
+            volumes = result["volumes_ml"]
+            table.add_row(
+                str(result["k"]),
+                result["trait"] if result["kind"] == "candidate" else result["kind"],
+                f"{volumes['liver']:.0f}",
+                ", ".join(f"{ml:.1f}" for ml in volumes["lesions"]) or "none",
+                ", ".join(f"{d['destination']}: {d['state']} {d['reason']}" for d in result["deliveries"]),
+            )
+        console.print(table)
+    history = Table("at", "state", "by", "why", title="history")
+    for step in found["history"]:
+        history.add_row(step["at"], step["to"], step["actor"], step["reason"])
+    console.print(history)
+    for one in found["selections"]:
+        if one["code"]:
+            console.print(f"refused {one['verb']} at {one['at']}: {one['code']}: {one['sentence']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""C-STORE as SCU: one association for a batch, one answer for each instance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from dicom_config.errors import TransientError
+from dicom_config.model import Destination
+from uair_node.delivery.statuses import Verdict, judge
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One object to be sent."""
+
+    key: int
+    sop_class_uid: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the peer said about one parcel."""
+
+    key: int
+    verdict: Verdict
+    reason: str
+
+
+def send(destination: Destination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
+    """Send parcels over one association, yielding each answer as it comes.
+
+    Raises
+    ------
+    TransientError
+        ``peer-unreachable``, ``peer-rejects``, ``peer-aborted``; what has no answer may be there or not.
+    """
+    association = _associate(destination, sorted({parcel.sop_class_uid for parcel in parcels}))
+    try:
+        accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+        for parcel in parcels:
+            if parcel.sop_class_uid in accepted:
+                yield _store(association, destination, parcel)
+            else:
+                reason = "the peer accepts no presentation context for this SOP class"
+                yield Answer(parcel.key, Verdict.PARK, reason)
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def echo(destination: Destination) -> None:
+    """Verify a destination with C-ECHO (PS3.4 A).
+
+    Raises
+    ------
+    TransientError
+        As `send`.
+    """
+    association = _associate(destination, ["1.2.840.10008.1.1"])
+    try:
+        if "Status" not in association.send_c_echo():
+            raise _aborted(destination)
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _associate(destination: Destination, sop_classes: Sequence[str]) -> Association:
+    entity = AE(destination.calling_ae)
+    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = destination.timeout_s
+    entity.network_timeout = destination.timeout_s
+    for sop_class in sop_classes:
+        entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    association = entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    if association.is_established:
+        return association
+    if association.is_rejected:
+        raise TransientError(
+            "peer-rejects",
+            f"{destination.name} rejects our association.",
+            f"Let it know our AE title {destination.calling_ae} and check its own, {destination.ae_title}.",
+        )
+    raise TransientError(
+        "peer-unreachable",
+        f"{destination.name} does not answer at {destination.host}:{destination.port}.",
+        "Check that it runs, its port, and the network between.",
+    )
+
+
+def _store(association: Association, destination: Destination, parcel: Parcel) -> Answer:
+    if not association.is_established:
+        raise _aborted(destination)
+    response = association.send_c_store(dcmread(parcel.path))
+    if "Status" not in response:
+        raise _aborted(destination)
+    verdict, reason = judge(response.Status)
+    return Answer(parcel.key, verdict, reason)
+
+
+def _aborted(destination: Destination) -> TransientError:
+    return TransientError(
+        "peer-aborted",
+        f"{destination.name} broke the association off or did not answer in time.",
+        "Nothing is lost, it is tried again; look at the peer's log if it goes on.",
+    )

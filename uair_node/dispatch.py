@@ -1,0 +1,83 @@
+"""Waking workers up: sends work item ids by task name; knows nothing of the workers' code."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from dicom_config.model import Settings
+from uair_node.cases import work
+from uair_node.cases.database import Database
+from uair_node.cases.tables import WorkItem, utc_now
+from uair_node.store import Store
+from uair_node.topology import QueueName, celery_options, dead_letter_queue, task_name
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Enqueues what is due. A dead broker costs nothing but time: the rows stay due.
+
+    Parameters
+    ----------
+    settings
+        Decides between RabbitMQ and files.
+    database
+        Where the work items are.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
+        self._embedded = settings.embedded
+        self._celery = Celery("uair-node", set_as_current=False)
+        self._celery.conf.update(celery_options(settings))
+        self._broker_up = True
+        self._declared = False
+
+    def enqueue_due(self) -> int:
+        """Send one message for each item that is due and not yet sent; return how many."""
+        sent = 0
+        with self._database.transaction() as session:
+            for item in work.due_items(session, utc_now()):
+                if not self._send(item):
+                    break
+                item.enqueued_at = utc_now()
+                sent += 1
+        return sent
+
+    def start_over(self) -> None:
+        """Take every message for lost, as after a crash: all that is due will be sent again."""
+        with self._database.transaction() as session:
+            work.forget_enqueued(session)
+
+    def _send(self, item: WorkItem) -> bool:
+        try:
+            self._declare()
+            self._celery.send_task(task_name(item.kind), args=[item.id])
+        except (OperationalError, OSError) as error:
+            if self._broker_up:
+                log.warning("broker unreachable (%s); work stays due in the database", type(error).__name__)
+            self._broker_up = self._declared = False
+            return False
+        if not self._broker_up:
+            log.info("broker reachable again")
+            self._broker_up = True
+        return True
+
+    def _declare(self) -> None:
+        """Declare the dead-letter queues once a connection; the work queues are declared by sending."""
+        if self._declared or self._embedded:
+            return
+        with self._celery.connection_for_write() as connection:
+            for name in QueueName:
+                dead_letter_queue(name)(connection.default_channel).declare()
+        self._declared = True
+
+
+def clear_embedded_messages(settings: Settings) -> None:
+    """Drop the files of an earlier run; what is due is in the database."""
+    if settings.embedded:
+        shutil.rmtree(Store(settings.data_dir).broker, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""What happens to a received instance: bytes to the spool, a row, and what the called AE title asks for.
+
+C-STORE is answered 0000 only after this returned: the bytes are on disk and the transaction is committed
+(DESIGN invariant 1).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from uair_node.cases import lifecycle
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, utc_now
+from uair_node.context import Context
+from uair_node.intake.spool import Spool, SpooledFile
+from uair_node.scp import ReceivedInstance
+from uair_node.selection.readers import read_selection
+from uair_node.selection.service import Evidence, record_refusal, select_by_object
+
+log = logging.getLogger(__name__)
+
+_IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What files an instance: its four UIDs."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
+class Inbox:
+    """Takes instances from the listener.
+
+    Parameters
+    ----------
+    context
+        Settings, database, data folder.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._spool = Spool(context.store.spool, context.settings.intake.min_free_bytes)
+
+    def receive(self, received: ReceivedInstance) -> None:
+        """Keep an instance and do what its verb says.
+
+        Raises
+        ------
+        InputError
+            ``unreadable-instance``: no data set with the four UIDs.
+        ResourceError
+            ``disk-low``, ``disk-full``.
+        TransientError
+            ``database-unavailable``.
+        """
+        identity = _identify(received)
+        file = self._spool.write(identity.series_instance_uid, identity.sop_instance_uid, received.data)
+        with self._context.database.transaction() as session:
+            if received.verb == Verb.STORE:
+                self._store(session, received, identity, file)
+            else:
+                self._select(session, received, identity, file)
+
+    def _store(
+        self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
+    ) -> None:
+        if self._known(session, identity, file):
+            return
+        if _is_own(session, identity):
+            self._add(session, received, identity, file, InstanceStatus.OWN)
+        elif _exists(session, identity):
+            log.warning("instance …%s came again with other bytes: quarantined", _short(identity))
+            self._add(session, received, identity, file, InstanceStatus.QUARANTINED)
+        else:
+            self._add(session, received, identity, file, InstanceStatus.STORED)
+            _touch_case(session, identity, received.calling_ae)
+
+    def _select(
+        self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
+    ) -> None:
+        if not self._known(session, identity, file):
+            self._add(session, received, identity, file, InstanceStatus.SELECTION)
+        dataset = dcmread(BytesIO(received.data), stop_before_pixels=True, force=True)
+        mechanism = _mechanism(identity)
+        evidence = Evidence(received.verb, mechanism, received.calling_ae, identity.sop_instance_uid)
+        try:
+            reading = read_selection(dataset)
+        except InputError as refusal:
+            record_refusal(session, evidence, refusal, [])
+        else:
+            select_by_object(session, evidence, reading)
+
+    def _known(self, session: Session, identity: Identity, file: SpooledFile) -> bool:
+        """Tell whether these very bytes were received before: a repetition changes nothing."""
+        return (
+            session.scalar(
+                select(Instance.id).where(
+                    Instance.sop_instance_uid == identity.sop_instance_uid, Instance.sha256 == file.sha256
+                )
+            )
+            is not None
+        )
+
+    def _add(
+        self,
+        session: Session,
+        received: ReceivedInstance,
+        identity: Identity,
+        file: SpooledFile,
+        status: InstanceStatus,
+    ) -> None:
+        session.add(
+            Instance(
+                sop_instance_uid=identity.sop_instance_uid,
+                sop_class_uid=identity.sop_class_uid,
+                series_instance_uid=identity.series_instance_uid,
+                study_instance_uid=identity.study_instance_uid,
+                sha256=file.sha256,
+                path=self._context.store.relative(file.path),
+                size=file.size,
+                status=status,
+                calling_ae=received.calling_ae,
+            )
+        )
+        session.flush()
+
+
+def _identify(received: ReceivedInstance) -> Identity:
+    try:
+        dataset: Dataset = dcmread(BytesIO(received.data), specific_tags=_IDENTITY, stop_before_pixels=True)
+        uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
+    except (InvalidDicomError, KeyError, ValueError, EOFError, OSError) as error:
+        raise InputError(
+            "unreadable-instance",
+            f"The instance cannot be filed ({type(error).__name__}): its four UIDs cannot be read.",
+            "Check the sending system; the object is not valid DICOM.",
+        ) from None
+    if not all(uids):
+        raise InputError(
+            "unreadable-instance",
+            "The instance cannot be filed: one of its four UIDs is empty.",
+            "Check the sending system; the object is not valid DICOM.",
+        )
+    return Identity(*uids)
+
+
+def _is_own(session: Session, identity: Identity) -> bool:
+    return session.scalar(_ids(Result, Result.sop_instance_uid, identity)) is not None
+
+
+def _exists(session: Session, identity: Identity) -> bool:
+    return session.scalar(_ids(Instance, Instance.sop_instance_uid, identity)) is not None
+
+
+def _ids(table, column, identity):  # type: ignore[no-untyped-def]  # SQLAlchemy's statement types
+    return select(table.id).where(column == identity.sop_instance_uid).limit(1)
+
+
+def _touch_case(session: Session, identity: Identity, calling_ae: str) -> None:
+    """Count the instance for the series' receiving case, opening one if there is none."""
+    receiving = select(Case.id).where(
+        Case.series_instance_uid == identity.series_instance_uid, Case.state == CaseState.RECEIVING
+    )
+    case_id = session.scalar(receiving.with_for_update())
+    if case_id is None:
+        case = lifecycle.open_case(
+            session,
+            series_uid=identity.series_instance_uid,
+            study_uid=identity.study_instance_uid,
+            calling_ae=calling_ae,
+        )
+        case_id = case.id
+    stored = select(func.count(Instance.id)).where(
+        Instance.series_instance_uid == identity.series_instance_uid,
+        Instance.status == InstanceStatus.STORED,
+    )
+    session.execute(
+        update(Case)
+        .where(Case.id == case_id)
+        .values(instance_count=session.scalar(stored), last_instance_at=utc_now())
+    )
+
+
+def _mechanism(identity: Identity) -> str:
+    return {"1.2.840.10008.5.1.4.1.1.66.4": "seg", "1.2.840.10008.5.1.4.1.1.88.59": "key-object"}.get(
+        identity.sop_class_uid, "sr"
+    )
+
+
+def _short(identity: Identity) -> str:
+    return identity.sop_instance_uid[-8:]

@@ -1,0 +1,26 @@
+"""Logging of a process: one line an event, to standard error. No patient data ever goes in (invariant 7)."""
+
+from __future__ import annotations
+
+import logging
+
+
+def set_up_logging(*, verbose: bool = False, quiet: bool = False) -> None:
+    """Configure the root logger of this process.
+
+    Parameters
+    ----------
+    verbose
+        Also debug messages of our own.
+    quiet
+        Only warnings and worse.
+    """
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger().setLevel(max(level, logging.INFO))
+    for ours in ("uair_node", "workers", "dicom_config"):
+        logging.getLogger(ours).setLevel(level)
+    # These libraries may quote data set contents at INFO and below.
+    for foreign in ("pydicom", "pynetdicom", "highdicom", "alembic", "celery", "kombu", "matplotlib"):
+        logging.getLogger(foreign).setLevel(logging.WARNING)
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)

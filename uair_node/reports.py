@@ -1,0 +1,150 @@
+"""What people and scripts see of a case: plain records, the same for tables and for `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from uair_node.cases.tables import Case, Delivery, Result, Round, Selection, WorkItem
+
+
+def find_cases(session: Session, *, state: str = "", search: str = "", limit: int = 100) -> Sequence[Case]:
+    """Return cases, newest first; `search` is an accession number, a UID, or the end of a UID."""
+    query = select(Case).order_by(Case.id.desc()).limit(limit)
+    if state:
+        query = query.where(Case.state == state.upper())
+    if search:
+        query = query.where(
+            or_(
+                Case.accession_number == search,
+                Case.series_instance_uid.endswith(search, autoescape=True),
+                Case.study_instance_uid.endswith(search, autoescape=True),
+            )
+        )
+    return session.scalars(query).all()
+
+
+def get_case(session: Session, case_id: int) -> Case:
+    """Return a case.
+
+    Raises
+    ------
+    InputError
+        ``no-such-case``.
+    """
+    case = session.get(Case, case_id)
+    if case is None:
+        raise InputError("no-such-case", f"There is no case {case_id}.", "List them with `uair cases`.")
+    return case
+
+
+def summarize(case: Case) -> dict[str, Any]:
+    """Return one line about a case."""
+    round_ = case.current_round
+    return {
+        "case": case.id,
+        "state": str(case.state),
+        "round": round_.number if round_ else 0,
+        "slices": case.instance_count,
+        "accession_number": case.accession_number,
+        "series_instance_uid": case.series_instance_uid,
+        "created_at": _time(case.created_at),
+        "updated_at": _time(case.updated_at),
+        "code": case.code,
+        "sentence": case.sentence,
+        "mend": case.mend,
+    }
+
+
+def detail(session: Session, case: Case) -> dict[str, Any]:
+    """Return all that is known of a case: rounds, candidates, deliveries, selections, history, due work."""
+    return {
+        **summarize(case),
+        "study_instance_uid": case.study_instance_uid,
+        "digest": case.digest,
+        "assumed": [part for part in case.assumed.split(", ") if part],
+        "rounds": [_round(session, one) for one in case.rounds],
+        "selections": [_selection(one) for one in _of(session, Selection, case)],
+        "due": [_work(one) for one in _of(session, WorkItem, case) if one.open],
+        "history": [
+            {
+                "at": _time(one.at),
+                "from": one.origin,
+                "to": one.state,
+                "actor": one.actor,
+                "reason": one.reason,
+            }
+            for one in case.transitions
+        ],
+    }
+
+
+def _of(session: Session, table: Any, case: Case) -> Sequence[Any]:
+    return session.scalars(select(table).where(table.case_id == case.id).order_by(table.id)).all()
+
+
+def _round(session: Session, round_: Round) -> dict[str, Any]:
+    return {
+        "round": round_.number,
+        "model": round_.model_name,
+        "model_digest": round_.model_digest,
+        "created_at": _time(round_.created_at),
+        "computed_at": _time(round_.computed_at),
+        "published_at": _time(round_.published_at),
+        "compute_seconds": round_.compute_seconds,
+        "results": [_result(session, one) for one in round_.results],
+    }
+
+
+def _result(session: Session, result: Result) -> dict[str, Any]:
+    deliveries = session.scalars(select(Delivery).where(Delivery.result_id == result.id))
+    return {
+        "kind": str(result.kind),
+        "k": result.k,
+        "trait": result.trait,
+        "sop_instance_uid": result.sop_instance_uid,
+        "series_instance_uid": result.series_instance_uid,
+        "volumes_ml": result.volumes_ml,
+        "deliveries": [
+            {
+                "destination": one.destination,
+                "state": str(one.state),
+                "attempts": one.attempts,
+                "reason": one.reason,
+            }
+            for one in deliveries
+        ],
+    }
+
+
+def _selection(selection: Selection) -> dict[str, Any]:
+    return {
+        "at": _time(selection.received_at),
+        "round": selection.round_number,
+        "verb": selection.verb,
+        "picked": selection.picked,
+        "mechanism": selection.mechanism,
+        "calling_ae": selection.calling_ae,
+        "outcome": str(selection.outcome),
+        "code": selection.code,
+        "sentence": selection.sentence,
+    }
+
+
+def _work(item: WorkItem) -> dict[str, Any]:
+    return {
+        "kind": str(item.kind),
+        "attempts": item.attempts,
+        "held_until": _time(item.lease_until),
+        "not_before": _time(item.not_before),
+        "cause": item.cause,
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return f"{moment.isoformat(timespec='seconds')}Z" if moment else None

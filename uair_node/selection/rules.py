@@ -1,0 +1,117 @@
+"""Which candidate a returned object means, and whether it may take effect now.
+
+Refusals are InputError with a code; the caller records them, none is dropped (DESIGN invariant 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from uair_node.cases import lifecycle
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import (
+    Case,
+    Result,
+    ResultKind,
+    Round,
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate that a reader named; `repeated` if that already took effect."""
+
+    case: Case
+    round: Round
+    k: int | None
+    repeated: bool
+
+
+def find_candidates(session: Session, references: Sequence[str]) -> list[Result]:
+    """Return our candidates among referenced SOP Instance UIDs.
+
+    Raises
+    ------
+    InputError
+        ``unknown-reference``: none of them is ours.
+    """
+    found = session.scalars(
+        select(Result).where(Result.sop_instance_uid.in_(references), Result.kind == ResultKind.CANDIDATE)
+    ).all()
+    if not found:
+        raise InputError(
+            "unknown-reference",
+            "This object names none of our candidates.",
+            "Send one of the four candidates of the newest round, or a Key Object that references it.",
+        )
+    return list(found)
+
+
+def choose(session: Session, verb: Verb, named: Sequence[Result], study_uid: str) -> Choice:
+    """Decide what naming these candidates with this verb means.
+
+    Parameters
+    ----------
+    study_uid
+        Study Instance UID of the returned object; empty where it came without one (command line).
+
+    Raises
+    ------
+    InputError
+        ``other-study``, ``ambiguous-selection``, ``case-closed``, ``round-closed``.
+    """
+    rounds = {result.round_id: result.round for result in named}
+    if len(rounds) > 1:
+        raise _ambiguous("candidates of several rounds")
+    (round_,) = rounds.values()
+    case = round_.case
+    if study_uid and study_uid != case.study_instance_uid:
+        raise InputError(
+            "other-study",
+            "The object belongs to another study than the candidate that it names.",
+            "Pick in the study that the candidates were made for.",
+        )
+    ks = sorted({result.k for result in named})
+    if verb != Verb.REJECT and len(ks) > 1:
+        raise _ambiguous(f"candidates {', '.join(map(str, ks))} at once")
+    k = None if verb == Verb.REJECT else ks[0]
+    repeated = _already_effective(session, case, round_, verb, k)
+    if not repeated:
+        _check_open(case, round_)
+    return Choice(case, round_, k, repeated)
+
+
+def _already_effective(session: Session, case: Case, round_: Round, verb: Verb, k: int | None) -> bool:
+    effective = lifecycle.effective_selection(session, case, round_.number)
+    return effective is not None and effective.verb == verb and effective.picked == k
+
+
+def _check_open(case: Case, round_: Round) -> None:
+    newest = case.current_round
+    assert newest is not None, "a candidate belongs to a round"
+    if case.state in (CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.SUPERSEDED, CaseState.FAILED):
+        raise InputError(
+            "case-closed",
+            f"The case is {case.state}; nothing can be picked in it now.",
+            f"See `uair case show {case.id}`.",
+        )
+    if case.state != CaseState.AWAITING_SELECTION or newest.number != round_.number:
+        raise InputError(
+            "round-closed",
+            f"Round {round_.number} was already answered; round {newest.number} is the open one.",
+            f"Pick one of round {newest.number}; your earlier choice is among its candidates.",
+        )
+
+
+def _ambiguous(what: str) -> InputError:
+    return InputError(
+        "ambiguous-selection",
+        f"The object names {what}.",
+        "Send exactly one candidate, or a Key Object that references exactly one.",
+    )

@@ -1,0 +1,111 @@
+"""A returned object, from its reading to its effect, in one transaction; refusals are recorded."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from uair_node.cases import lifecycle
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, Result, Selection, SelectionOutcome
+from uair_node.selection.readers import Reading
+from uair_node.selection.rules import choose, find_candidates
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Who said it and how; kept beside every selection."""
+
+    verb: Verb
+    mechanism: str
+    calling_ae: str = ""
+    evidence_uid: str = ""
+
+
+def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
+    """Apply what an object references; the returned row tells the outcome."""
+    named: list[Result] = []
+    try:
+        named = find_candidates(session, reading.references)
+        return _apply(session, evidence, named, reading.study_instance_uid)
+    except InputError as refusal:
+        return record_refusal(session, evidence, refusal, named)
+
+
+def select_by_number(session: Session, evidence: Evidence, case: Case, k: int | None) -> Selection:
+    """Apply a pick of candidate `k` of the newest round (command line, console).
+
+    Raises
+    ------
+    InputError
+        ``no-candidates``, ``no-such-candidate``, or what `uair_node.selection.rules.choose` refuses.
+    """
+    round_ = case.current_round
+    candidates = round_.candidates if round_ is not None else []
+    if not candidates or case.state != CaseState.AWAITING_SELECTION:
+        raise InputError(
+            "no-candidates",
+            f"Case {case.id} is {case.state}; it waits for no selection.",
+            f"See `uair case show {case.id}`.",
+        )
+    named = [result for result in candidates if k is None or result.k == k]
+    if not named:
+        raise InputError(
+            "no-such-candidate", f"There is no candidate {k}.", "Candidates are numbered 1 to 4."
+        )
+    return _apply(session, evidence, named, "")
+
+
+def record_refusal(
+    session: Session, evidence: Evidence, refusal: InputError, named: list[Result]
+) -> Selection:
+    """Keep a selection that cannot be used, with its reason, at the case it speaks of if that is known."""
+    round_ = named[0].round if named else None
+    row = _row(evidence, SelectionOutcome.REFUSED)
+    row.case_id = round_.case_id if round_ else None
+    row.round_number = round_.number if round_ else None
+    row.picked = named[0].k if len(named) == 1 else None
+    row.code, row.sentence, row.mend = refusal.code, refusal.sentence, refusal.mend
+    session.add(row)
+    session.flush()
+    log.warning("selection refused: %s", refusal.code)
+    return row
+
+
+def refused_selections(session: Session, case: Case) -> list[Selection]:
+    """Return the refused selections of a case, newest last."""
+    query = select(Selection).where(
+        Selection.case_id == case.id, Selection.outcome == SelectionOutcome.REFUSED
+    )
+    return list(session.scalars(query.order_by(Selection.id)))
+
+
+def _apply(session: Session, evidence: Evidence, named: list[Result], study_uid: str) -> Selection:
+    # Two picks may arrive at the same time: the case's row decides which of them is first.
+    session.scalars(select(Case).where(Case.id == named[0].round.case_id).with_for_update()).one()
+    choice = choose(session, evidence.verb, named, study_uid)
+    row = _row(evidence, SelectionOutcome.REPEATED if choice.repeated else SelectionOutcome.EFFECTIVE)
+    row.case_id, row.round_number, row.picked = choice.case.id, choice.round.number, choice.k
+    session.add(row)
+    session.flush()
+    if not choice.repeated:
+        lifecycle.apply_selection(session, choice.case, row)
+        log.info("case %d round %d: %s %s", row.case_id, row.round_number, row.verb, row.picked or "none")
+    return row
+
+
+def _row(evidence: Evidence, outcome: SelectionOutcome) -> Selection:
+    return Selection(
+        verb=evidence.verb.value,
+        mechanism=evidence.mechanism,
+        evidence_uid=evidence.evidence_uid,
+        calling_ae=evidence.calling_ae,
+        outcome=outcome,
+    )

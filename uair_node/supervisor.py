@@ -1,0 +1,70 @@
+"""Embedded mode: the node and its two workers as one process tree, without a broker server."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_RESTART_DELAY_S = 2.0
+
+
+def uair_command(*arguments: str) -> list[str]:
+    """Return the command line of a `uair` command in this very installation."""
+    return [sys.executable, "-m", "uair_node.cli", *arguments]
+
+
+class Workers:
+    """The worker children; a dead one is started again.
+
+    Parameters
+    ----------
+    config
+        Configuration file for the children, None for the packaged default.
+    queues
+        One child for each of these queue names (``gpu``, ``io``).
+    """
+
+    def __init__(self, config: Path | None, queues: Sequence[str]) -> None:
+        self._options = ["--config", str(config)] if config else []
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended_at: dict[str, float] = {}
+        self._queues = queues
+
+    def start(self) -> None:
+        """Start all children."""
+        for queue in self._queues:
+            self._start(queue)
+
+    def tend(self) -> None:
+        """Start again what died; to be called every now and then."""
+        for queue, child in self._children.items():
+            if child.poll() is None:
+                continue
+            ended = self._ended_at.setdefault(queue, time.monotonic())
+            if time.monotonic() - ended >= _RESTART_DELAY_S:
+                log.warning("the %s worker ended with %s; starting it again", queue, child.returncode)
+                self._start(queue)
+
+    def stop(self, patience_s: float = 20.0) -> None:
+        """Let the children finish their task; kill what takes longer."""
+        for child in self._children.values():
+            child.terminate()
+        deadline = time.monotonic() + patience_s
+        for queue, child in self._children.items():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("the %s worker did not end in time; its work is taken up again", queue)
+                child.kill()
+                child.wait()
+
+    def _start(self, queue: str) -> None:
+        self._ended_at.pop(queue, None)
+        command = uair_command("worker", "--queue", queue, "--follow-parent", *self._options)
+        self._children[queue] = subprocess.Popen(command)

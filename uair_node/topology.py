@@ -1,0 +1,115 @@
+"""The queues, in one place: names, arguments, and how tasks travel with and without a broker server.
+
+``uair.gpu`` and ``uair.io`` carry work item ids; a message handed out too often dead-letters to
+``<queue>.XQ``. With RabbitMQ the queues are quorum queues (delivery limit and dead-letter exchange, always
+both). Without a broker URL the messages are files in the data folder (kombu's filesystem transport): the same
+tasks, several processes, no server.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from kombu import Exchange, Queue
+
+from dicom_config.model import Settings
+from uair_node.cases.tables import WorkKind
+from uair_node.store import Store
+
+
+class QueueName(StrEnum):
+    """The two queues: one for the device, one for everything else."""
+
+    GPU = "uair.gpu"
+    IO = "uair.io"
+
+    @property
+    def dead_letters(self) -> str:
+        """Where messages end that were handed out too often."""
+        return f"{self.value}.XQ"
+
+
+QUEUE_OF: dict[WorkKind, QueueName] = {
+    WorkKind.COMPUTE: QueueName.GPU,
+    WorkKind.PUBLISH: QueueName.IO,
+    WorkKind.FINISH: QueueName.IO,
+    WorkKind.DELIVER: QueueName.IO,
+}
+
+EXCHANGE = Exchange("uair", type="direct")
+DEAD_LETTER_EXCHANGE = Exchange("uair.XQ", type="direct")
+
+
+def task_name(kind: WorkKind) -> str:
+    """Return the Celery task that does work of this kind."""
+    return f"uair.{kind.value}"
+
+
+def work_queue(name: QueueName, settings: Settings) -> Queue:
+    """Return a work queue as producers and consumers declare it."""
+    return Queue(
+        name.value,
+        EXCHANGE,
+        routing_key=name.value,
+        durable=True,
+        queue_arguments=None if settings.embedded else _quorum_arguments(name, settings),
+    )
+
+
+def dead_letter_queue(name: QueueName) -> Queue:
+    """Return the queue that keeps what `name` gave up on, for a person to look at."""
+    return Queue(
+        name.dead_letters,
+        DEAD_LETTER_EXCHANGE,
+        routing_key=name.value,
+        durable=True,
+        queue_arguments={"x-queue-type": "quorum"},
+    )
+
+
+def celery_options(settings: Settings) -> dict[str, Any]:
+    """Return the Celery configuration shared by the node (which sends) and the workers (which consume)."""
+    options: dict[str, Any] = {
+        "broker_url": settings.broker.url or "filesystem://",
+        "task_queues": [work_queue(name, settings) for name in QueueName],
+        "task_routes": {task_name(kind): {"queue": queue.value} for kind, queue in QUEUE_OF.items()},
+        "task_create_missing_queues": False,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "task_ignore_result": True,
+        "task_time_limit": settings.work.time_limit_s,
+        "worker_enable_remote_control": not settings.embedded,
+        "worker_send_task_events": not settings.embedded,
+        "task_send_sent_event": not settings.embedded,
+        "broker_connection_retry_on_startup": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "task_publish_retry": False,
+        "broker_connection_timeout": 4.0,
+    }
+    if settings.embedded:
+        options["broker_transport_options"] = _folder_transport(Store(settings.data_dir))
+    return options
+
+
+def _quorum_arguments(name: QueueName, settings: Settings) -> dict[str, Any]:
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": settings.broker.delivery_limit,
+        "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE.name,
+        "x-dead-letter-routing-key": name.value,
+    }
+
+
+def _folder_transport(store: Store) -> dict[str, Any]:
+    messages, control = store.broker / "messages", store.broker / "control"
+    for folder in (messages, control):
+        folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "data_folder_in": str(messages),
+        "data_folder_out": str(messages),
+        "control_folder": str(control),
+        "polling_interval": 0.2,
+    }

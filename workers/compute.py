@@ -1,0 +1,113 @@
+"""One round of one case: load the series, run the engine, keep the four label volumes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from dicom_config.model import Verb
+from uair_node.artifacts import StoredCandidate, save_candidates
+from uair_node.cases import lifecycle, work
+from uair_node.cases.performer import Claim, Commit
+from uair_node.cases.tables import Case, Round, Selection, WorkItem
+from uair_node.context import Context
+from uair_node.results.publish import CANDIDATES_FILE
+from uair_node.store import write_durably
+from uair_node.volume import read_series
+from workers import engine as engines
+
+log = logging.getLogger(__name__)
+
+STATE_FILE = "state.npz"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a round is computed from, read in one transaction."""
+
+    case_id: int
+    round_id: int
+    number: int
+    series_paths: tuple[Path, ...]
+    previous_state: Path | None
+    feedback: engines.Feedback | None
+
+
+class Computer:
+    """Holds the engine of a worker process; weights are loaded with the first round, in the child.
+
+    Parameters
+    ----------
+    context
+        Settings, database, data folder.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @cached_property
+    def engine(self) -> engines.Engine:
+        """The engine that the configuration names."""
+        return engines.build_engine(self._context.settings.engine)
+
+    def compute(self, claim: Claim) -> Commit:
+        """Compute the four candidates of a round and keep them as artifacts."""
+        task = self._begin(claim)
+        started = time.monotonic()
+        volume = read_series(task.series_paths)
+        view = volume.canonical()
+        if task.previous_state is None or task.feedback is None:
+            made = self.engine.first_round(view.array, view.spacing_mm)
+        else:
+            previous = engines.RoundState.load(task.previous_state)
+            made = self.engine.next_round(view.array, view.spacing_mm, previous, task.feedback)
+        folder = self._context.store.round_folder(task.case_id, task.number)
+        save_candidates(
+            folder / CANDIDATES_FILE,
+            [StoredCandidate(one.k, view.to_source(one.labels), one.trait) for one in made.candidates],
+        )
+        write_durably(folder / STATE_FILE, made.state.save)
+        seconds = time.monotonic() - started
+        log.info("case %d round %d computed in %.1f s", task.case_id, task.number, seconds)
+        return self._commit(task, folder, seconds)
+
+    def _begin(self, claim: Claim) -> Task:
+        store = self._context.store
+        with self._context.database.transaction() as session:
+            case = session.get_one(Case, claim.case_id)
+            lifecycle.start_computing(session, case, actor="worker")
+            rounds: Mapping[int, Round] = {one.number: one for one in case.rounds}
+            round_ = rounds[claim.round_number or 1]
+            previous = rounds.get(round_.number - 1)
+            started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
+            return Task(
+                case_id=case.id,
+                round_id=round_.id,
+                number=round_.number,
+                series_paths=tuple(store.absolute(one.path) for one in case.instances),
+                previous_state=store.absolute(previous.artifacts) / STATE_FILE if previous else None,
+                feedback=_feedback(started_by) if started_by else None,
+            )
+
+    def _commit(self, task: Task, folder: Path, seconds: float) -> Commit:
+        def commit(session: Session, item: WorkItem) -> None:
+            case, round_ = session.get_one(Case, task.case_id), session.get_one(Round, task.round_id)
+            round_.artifacts = self._context.store.relative(folder)
+            round_.model_name, round_.model_digest = self.engine.model_name, self.engine.model_digest
+            round_.compute_seconds = seconds
+            lifecycle.finish_computing(session, case, round_)
+            work.close(item)
+
+        return commit
+
+
+def _feedback(selection: Selection) -> engines.Feedback:
+    """Tell the engine what the reader said."""
+    rejected = selection.verb == Verb.REJECT
+    return engines.Feedback(picked=0 if rejected else selection.picked or 0, rejected_all=rejected)

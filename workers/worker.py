@@ -1,0 +1,59 @@
+"""Starts one worker process: prefork with one child, so that a time limit can kill what hangs.
+
+The parent keeps the heart-beats and never touches torch; the child loads the model with its first task.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+from celery.signals import setup_logging
+
+from dicom_config.model import Settings
+from uair_node.context import open_context
+from uair_node.topology import QueueName
+from workers.app import make_app
+
+
+def run_worker(settings: Settings, queue: QueueName, *, follow_parent: bool = False) -> None:
+    """Consume one queue until a signal stops it.
+
+    Parameters
+    ----------
+    follow_parent
+        End when the process that started this one is gone, however it ended.
+
+    Raises
+    ------
+    ConfigError
+        ``migration-due``: the node has not migrated the database yet.
+    """
+    open_context(settings).database.close()
+    # Logging is set up by the command line; without a receiver Celery would set up its own.
+    setup_logging.connect(_keep_logging)
+    if follow_parent:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    options = [
+        f"--queues={queue.value}",
+        f"--hostname={queue.value}@%h",
+        "--pool=prefork",
+        "--concurrency=1",
+        "--without-gossip",
+        "--without-mingle",
+    ]
+    if settings.embedded:
+        options.append("--without-heartbeat")
+    make_app(settings, queue).worker_main(["worker", *options])
+
+
+def _keep_logging(**_: object) -> None:
+    """Leave logging as it is."""
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
