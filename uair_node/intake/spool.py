@@ -1,0 +1,145 @@
+"""Durable keeping of received bytes.
+
+Owns the spool folder and what "on disk" means here: a temporary file in the same folder, written and synced,
+renamed, and the folder synced (DESIGN invariant 1). It must not know DICOM nor the database.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_config.errors import ResourceError
+
+log = logging.getLogger(__name__)
+
+_TEMPORARY_SUFFIX = ".part"
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True)
+class SpooledFile:
+    """Bytes that survive a power cut.
+
+    Attributes
+    ----------
+    sha256
+        Hexadecimal digest of the content.
+    size
+        In bytes.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+
+
+class Spool:
+    """A folder of received instances: ``<hash of series UID>/<hash of SOP UID>.<start of SHA-256>.dcm``.
+
+    The same bytes always get the same path, other bytes under the same UID another one: nothing that was
+    acknowledged is ever overwritten by something else. Safe for any number of threads.
+
+    Parameters
+    ----------
+    root
+        Made if absent.
+    min_free_bytes
+        A write that would leave less free than this is refused.
+    """
+
+    def __init__(self, root: Path, min_free_bytes: int) -> None:
+        self._root = root
+        self._min_free_bytes = min_free_bytes
+        root.mkdir(parents=True, exist_ok=True)
+
+    def write(self, series_instance_uid: str, sop_instance_uid: str, data: bytes) -> SpooledFile:
+        """Keep `data`; when this returns, it is on disk.
+
+        Raises
+        ------
+        ResourceError
+            ``disk-low``: too little would stay free. ``disk-full``: no space or quota left in mid-write.
+            ``disk-broken``: any other error of the file system. Nothing of `data` is left behind.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        folder = self._root / _short_hash(series_instance_uid)
+        path = folder / f"{_short_hash(sop_instance_uid)}.{digest[:12]}.dcm"
+        try:
+            self._refuse_when_low(len(data))
+            if not folder.is_dir():
+                folder.mkdir(exist_ok=True)
+                _sync_folder(self._root)
+            _write_durably(path, data)
+        except OSError as error:
+            raise _resource_error(error) from error
+        return SpooledFile(path, digest, len(data))
+
+    def clean(self) -> int:
+        """Remove what a crash left half written, and return how many files that were.
+
+        To be called before the first `write`, by the one process that writes.
+        """
+        leftovers = list(self._root.glob(f"*/*{_TEMPORARY_SUFFIX}"))
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
+        if leftovers:
+            log.warning("removed %d unfinished files from the spool", len(leftovers))
+        return len(leftovers)
+
+    def _refuse_when_low(self, size: int) -> None:
+        free, least = shutil.disk_usage(self._root).free, self._min_free_bytes
+        if free - size < least:
+            raise ResourceError(
+                "disk-low",
+                f"The spool's disk has {free >> 20} MiB free; {least >> 20} MiB must stay free.",
+                "Free space, or lower intake.min_free_bytes; the sender will try again.",
+            )
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY_SUFFIX)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself is durable only once the folder is.
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _short_hash(uid: str) -> str:
+    """64 bits of a UID's hash: a file name of fixed length that shows no UID."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:16]
+
+
+def _resource_error(error: OSError) -> ResourceError:
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
+    if error.errno in _NO_SPACE:
+        return ResourceError(
+            "disk-full", "The spool's disk is full.", "Free space; the sender will try again."
+        )
+    return ResourceError(
+        "disk-broken",
+        f"The spool cannot be written ({reason}).",
+        "Check the disk and the rights of the data folder; the sender will try again.",
+    )

@@ -1,0 +1,283 @@
+"""The DICOM listener: who may associate, for what, and what C-STORE answers.
+
+Owns association policy (PS3.8 7.1.1), presentation contexts for each called AE title, and the one table that
+turns errors into C-STORE statuses (PS3.4 B.2.3). It must not know what becomes of an instance: its handler
+does.
+
+Nothing is decoded here: an instance is handed on as the bytes that came. Each association has a thread of its
+own, in which the handler runs; the handler must be thread-safe.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
+
+from dicom_config.contexts import sop_classes, transfer_syntaxes
+from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
+from dicom_config.model import NodeSection, Verb
+
+log = logging.getLogger(__name__)
+
+_STOP_GRACE_S = 5.0
+"""How long `DicomListener.stop` lets associations end by themselves."""
+
+
+class StoreStatus(IntEnum):
+    """C-STORE statuses that we answer (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    OUT_OF_RESOURCES = 0xA700
+    SOP_CLASS_MISMATCH = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+    INTERNAL_ERROR = 0xC001
+
+
+_STATUS_OF_CODE = {"sop-class-mismatch": StoreStatus.SOP_CLASS_MISMATCH}
+
+_STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
+    (InputError, StoreStatus.CANNOT_UNDERSTAND),
+    (ResourceError, StoreStatus.OUT_OF_RESOURCES),
+    (TransientError, StoreStatus.PROCESSING_FAILURE),
+    (MemoryError, StoreStatus.OUT_OF_RESOURCES),
+    (Exception, StoreStatus.INTERNAL_ERROR),
+)
+
+
+class _Rejection(IntEnum):
+    """Diagnostics of a permanent rejection by the service user (PS3.8 Table 9-21)."""
+
+    CALLING_AE_NOT_RECOGNISED = 3
+    CALLED_AE_NOT_RECOGNISED = 7
+
+
+_REJECTED_PERMANENT = 1
+_SOURCE_SERVICE_USER = 1
+
+
+@dataclass(frozen=True)
+class ReceivedInstance:
+    """One instance as it came by C-STORE.
+
+    Attributes
+    ----------
+    verb
+        What the sender asks for, by the AE title that it called.
+    calling_ae, address
+        Who sent it.
+    sop_class_uid, sop_instance_uid
+        As the C-STORE request states them; the data set may disagree.
+    transfer_syntax_uid
+        Of the presentation context, hence of `data`.
+    data
+        A complete DICOM file (PS3.10): preamble, file meta information, data set byte by byte as sent.
+    """
+
+    verb: Verb
+    calling_ae: str
+    address: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    data: bytes = field(repr=False)
+
+
+Handler = Callable[[ReceivedInstance], None]
+"""Returns when the instance is safe, which is answered 0000; raises otherwise, see `store_status`."""
+
+
+def store_status(error: Exception) -> StoreStatus:
+    """Return the status that a handler's error is answered with; never success."""
+    if isinstance(error, UairError) and error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    return next(status for kind, status in _STATUS_OF_TYPE if isinstance(error, kind))
+
+
+class DicomListener:
+    """Storage and Verification SCP under the four AE titles of the verbs.
+
+    An association is rejected if the called AE title is none of ours (reason 7), if no allow rule admits the
+    calling AE title and address for that verb (reason 3), and, transiently, if there are too many.
+
+    Parameters
+    ----------
+    settings
+        Address, AE titles, allow rules, limits.
+    handler
+        Gets every instance, in the association's thread.
+    """
+
+    def __init__(self, settings: NodeSection, handler: Handler) -> None:
+        self._settings = settings
+        self._handler = handler
+        self._verbs = settings.ae_titles.by_title()
+        self._server: ThreadedAssociationServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port: the configured one, once started the one that the system gave for 0."""
+        if self._server is None:
+            return self._settings.port
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Open the port.
+
+        Raises
+        ------
+        ConfigError
+            ``port-unavailable``: another program has it, or the host is not ours.
+        """
+        # pynetdicom's own lines name full UIDs; ours tell the same without.
+        logging.getLogger("pynetdicom").setLevel(logging.ERROR)
+        entity = AE(ae_title=self._settings.ae_titles.store)
+        entity.maximum_associations = self._settings.max_associations
+        entity.maximum_pdu_size = self._settings.max_pdu_bytes
+        entity.network_timeout = self._settings.idle_timeout_s
+        entity.acse_timeout = self._settings.idle_timeout_s
+        entity.dimse_timeout = self._settings.idle_timeout_s
+        try:
+            self._server = entity.start_server(
+                (self._settings.host, self._settings.port),
+                block=False,
+                # Replaced for each association by what its verb takes: should that fail, nothing is stored.
+                contexts=[build_context(Verification)],
+                evt_handlers=[
+                    (evt.EVT_REQUESTED, self._on_requested),
+                    (evt.EVT_ACCEPTED, self._on_accepted),
+                    (evt.EVT_REJECTED, self._on_rejected),
+                    (evt.EVT_C_STORE, self._on_store),
+                ],
+            )
+        except OSError as error:
+            raise ConfigError(
+                "port-unavailable",
+                f"{self._settings.host}:{self._settings.port} cannot be listened on ({error.strerror}).",
+                "Set node.host and node.port to a free port of this machine.",
+            ) from error
+
+    def stop(self) -> None:
+        """Close the port, give associations a few seconds to end, abort the rest. May be called twice."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.shutdown()
+        deadline = time.monotonic() + _STOP_GRACE_S
+        while server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for association in server.active_associations:
+            association.abort()
+
+    def _on_requested(self, event: Event) -> None:
+        peer = _Peer.of(event.assoc)
+        verb = self._verbs.get(peer.called_ae)
+        if verb is None:
+            _reject(event.assoc, peer, _Rejection.CALLED_AE_NOT_RECOGNISED)
+        elif not any(rule.admits(verb, peer.calling_ae, peer.address) for rule in self._settings.allow):
+            _reject(event.assoc, peer, _Rejection.CALLING_AE_NOT_RECOGNISED)
+        else:
+            proposed = {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
+            event.assoc.acceptor.supported_contexts = [
+                build_context(sop_class, list(transfer_syntaxes()))
+                for sop_class in sorted(proposed & sop_classes(verb))
+            ]
+
+    def _on_accepted(self, event: Event) -> None:
+        refused = len(event.assoc.rejected_contexts)
+        more = f", {refused} presentation contexts refused" if refused else ""
+        log.info("association accepted: %s%s", _Peer.of(event.assoc), more)
+
+    def _on_rejected(self, event: Event) -> None:
+        # Our own rejections are logged where they are made; this one is the library's.
+        log.warning("association rejected: %s, too many associations", _Peer.of(event.assoc))
+
+    def _on_store(self, event: Event) -> Dataset:
+        try:
+            self._handler(self._received(event))
+        except Exception as error:
+            return _refusal(event, error)
+        return _response(StoreStatus.SUCCESS)
+
+    def _received(self, event: Event) -> ReceivedInstance:
+        limit = self._settings.max_instance_bytes
+        if event.request.DataSet.getbuffer().nbytes > limit:
+            raise InputError(
+                "instance-too-large",
+                f"The instance has more than {limit} bytes.",
+                "Raise node.max_instance_bytes if instances of this size are wanted.",
+            )
+        peer = _Peer.of(event.assoc)
+        return ReceivedInstance(
+            verb=self._verbs[peer.called_ae],
+            calling_ae=peer.calling_ae,
+            address=peer.address,
+            sop_class_uid=str(event.request.AffectedSOPClassUID),
+            sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
+            transfer_syntax_uid=str(event.context.transfer_syntax),
+            data=event.encoded_dataset(),
+        )
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """Who is at the other end of an association, and whom it called."""
+
+    calling_ae: str
+    called_ae: str
+    address: str
+
+    @classmethod
+    def of(cls, association: Association) -> _Peer:
+        request = association.requestor.primitive
+        address = ipaddress.ip_address(association.requestor.address)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            # A dual-stack socket shows IPv4 peers this way; allow rules name the IPv4 network.
+            address = address.ipv4_mapped
+        return cls(request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address))
+
+    def __str__(self) -> str:
+        # repr: a hostile title cannot forge a log line
+        return f"{self.calling_ae!r} at {self.address} to {self.called_ae!r}"
+
+
+def _reject(association: Association, peer: _Peer, reason: _Rejection) -> None:
+    log.warning("association rejected: %s, %s", peer, reason.name.lower().replace("_", " "))
+    association.acse.send_reject(_REJECTED_PERMANENT, _SOURCE_SERVICE_USER, int(reason))
+    association.kill()  # waits until the rejection is sent
+
+
+def _refusal(event: Event, error: Exception) -> Dataset:
+    """Log an error without the texts of foreign exceptions, which may quote patient data, and answer it."""
+    status = store_status(error)
+    uid = str(event.request.AffectedSOPInstanceUID)[-8:]
+    if isinstance(error, UairError):
+        code = error.code
+        log.warning("instance …%s answered %04X: %s", uid, status, error)
+    else:
+        code = "internal-error"
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        what = type(error).__name__
+        log.error("instance …%s answered %04X: %s at %s:%s", uid, status, what, at.filename, at.lineno)
+    return _response(status, code)
+
+
+def _response(status: StoreStatus, comment: str = "") -> Dataset:
+    response = Dataset()
+    response.Status = int(status)
+    if comment:
+        # (0000,0902), at most 64 characters: shows the reason in the sender's log
+        response.ErrorComment = comment[:64]
+    return response
