@@ -211,6 +211,7 @@ def _add_results(
         session.add(row)
         session.flush()
         session.add_all(Delivery(result_id=row.id, destination=name) for name in destinations)
+    session.expire(round_, ["results"])
     for name in destinations:
         work.require_work(session, WorkKind.DELIVER, case=None, key=name)
 

@@ -1,0 +1,85 @@
+"""The configuration: defaults, environment, and what a wrong file is answered with."""
+
+from pathlib import Path
+
+import pytest
+
+from dicom_config.errors import ConfigError
+from dicom_config.model import AllowRule, Verb, load_settings
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "site.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_the_default_is_embedded_and_admits_only_this_machine() -> None:
+    settings = load_settings()
+    assert settings.embedded
+    assert settings.database_url.startswith("sqlite:///")
+    (rule,) = settings.node.allow
+    assert rule.admits(Verb.STORE, "ANY", "127.0.0.1")
+    assert not rule.admits(Verb.STORE, "ANY", "192.168.1.5")
+
+
+def test_the_hospital_example_is_valid_and_needs_a_broker() -> None:
+    settings = load_settings(_ROOT / "dicom_config" / "hospital.yaml")
+    assert not settings.embedded
+    assert settings.database_url.startswith("postgresql")
+    assert settings.data_dir == Path("/var/lib/uair")
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UAIR_NODE__PORT", "4711")
+    settings = load_settings(_write(tmp_path, "node: {port: 104, host: 127.0.0.2}\n"))
+    assert settings.node.port == 4711
+    assert settings.node.host == "127.0.0.2", "a variable for one key leaves its neighbours"
+
+
+def test_a_relative_data_folder_lies_beside_the_file(tmp_path: Path) -> None:
+    assert load_settings(_write(tmp_path, "data_dir: here\n")).data_dir == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("node: {prot: 104}\n", "config-value", ("`node.prot`", "no such key")),
+        ("node: {port: high}\n", "config-value", ("`node.port`", "integer")),
+        ("node:\n  ae_titles: {pick: UAIR}\n", "config-value", ("must differ",)),
+        ("node:\n  ae_titles: {pick: MORE_THAN_SIXTEEN_X}\n", "config-value", ("1 to 16",)),
+        ("node: [\n", "config-syntax", ("line 2",)),
+        ("engine: {model: vit_b}\n", "config-value", ("checkpoint",)),
+        (
+            "destinations:\n" + 2 * "  - {name: a, ae_title: A, host: h, port: 1}\n",
+            "config-value",
+            ("distinct names",),
+        ),
+        ("- a list\n", "config-syntax", ("no keys",)),
+    ],
+)
+def test_a_wrong_file_is_answered_with_key_reason_and_mend(
+    tmp_path: Path, text: str, code: str, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(_write(tmp_path, text))
+    assert caught.value.code == code
+    assert caught.value.mend
+    for word in words:
+        assert word in caught.value.sentence
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        load_settings(tmp_path / "absent.yaml")
+    assert caught.value.code == "config-missing"
+
+
+def test_a_rule_admits_only_when_all_its_fields_match() -> None:
+    rule = AllowRule(verbs=frozenset({Verb.PICK}), calling_ae=("PACS",), networks=("10.0.0.0/8",))
+    assert rule.admits(Verb.PICK, "PACS ", "10.1.2.3")
+    assert not rule.admits(Verb.ACCEPT, "PACS", "10.1.2.3")
+    assert not rule.admits(Verb.PICK, "OTHER", "10.1.2.3")
+    assert not rule.admits(Verb.PICK, "PACS", "11.1.2.3")

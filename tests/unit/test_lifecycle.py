@@ -1,0 +1,268 @@
+"""The life of a case, on SQLite and on PostgreSQL."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dicom_config.errors import IllegalTransitionError, InputError
+from dicom_config.model import Verb
+from tests.support.cases import candidate_uid, open_item, publish_round, ready_case, receiving_case
+from uair_node.cases import lifecycle
+from uair_node.cases.database import Database
+from uair_node.cases.states import TRANSITIONS, CaseState, check_transition
+from uair_node.cases.tables import (
+    Case,
+    Delivery,
+    Selection,
+    SelectionOutcome,
+    Transition,
+    WorkItem,
+    WorkKind,
+)
+from uair_node.selection.readers import Mechanism, Reading
+from uair_node.selection.service import Evidence, select_by_number, select_by_object
+
+TABLE = {
+    None: "RECEIVING",
+    "RECEIVING": "READY REJECTED",
+    "READY": "SEGMENTING FAILED SUPERSEDED",
+    "SEGMENTING": "AWAITING_SELECTION REJECTED FAILED SUPERSEDED",
+    "AWAITING_SELECTION": "REFINING ACCEPTED EXPIRED SUPERSEDED",
+    "REFINING": "AWAITING_SELECTION FAILED SUPERSEDED",
+    "FAILED": "SEGMENTING REFINING EXPIRED SUPERSEDED",
+    "REJECTED": "SUPERSEDED",
+    "ACCEPTED": "",
+    "EXPIRED": "SUPERSEDED",
+    "SUPERSEDED": "",
+}
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("origin", [None, *CaseState])
+def test_only_the_tables_transitions_are_legal(origin: CaseState | None) -> None:
+    for state in CaseState:
+        if state in TABLE[origin].split():
+            check_transition(origin, state)
+        else:
+            with pytest.raises(IllegalTransitionError):
+                check_transition(origin, state)
+    assert set(TRANSITIONS) == {None, *CaseState}
+
+
+def _reading(*references: str, study: str = "1.2") -> Reading:
+    return Reading(
+        mechanism=Mechanism.KEY_OBJECT,
+        sop_instance_uid="9.9",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.59",
+        study_instance_uid=study,
+        patient_id_hash="",
+        references=references,
+        source_references=(),
+        series_references=(),
+        frame_of_reference_uid="",
+        title=None,
+    )
+
+
+def test_a_ready_case_makes_its_first_round_due_and_writes_the_audit(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        case_id = case.id
+    with database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        assert case.state == CaseState.READY
+        assert [one.number for one in case.rounds] == [1]
+        assert open_item(session, case, WorkKind.COMPUTE).round_number == 1
+        states = [one.state for one in case.transitions]
+        assert states == [CaseState.RECEIVING, CaseState.READY]
+
+
+def test_three_rounds_to_acceptance(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        for number in (1, 2):
+            publish_round(session, case)
+            assert case.state == CaseState.AWAITING_SELECTION
+            row = select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 2)
+            assert row.outcome == SelectionOutcome.EFFECTIVE
+            assert case.state == CaseState.REFINING
+            assert case.current_round.number == number + 1
+            assert case.current_round.selection_id == row.id
+        publish_round(session, case)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, 4)
+        assert case.state == CaseState.ACCEPTED
+        assert open_item(session, case, WorkKind.FINISH).round_number == 3
+
+
+def test_none_fits_starts_another_round_without_a_pick(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        evidence = Evidence(Verb.REJECT, "seg")
+        row = select_by_object(
+            session, evidence, _reading(candidate_uid(case, 1, 1), candidate_uid(case, 1, 2))
+        )
+        assert (row.outcome, row.picked) == (SelectionOutcome.EFFECTIVE, None)
+        assert case.state == CaseState.REFINING
+
+
+@pytest.mark.parametrize(
+    ("verb", "references", "study", "code"),
+    [
+        (Verb.PICK, [(1, 1)], "other", "other-study"),
+        (Verb.PICK, [(2, 1), (2, 3)], "1.2", "ambiguous-selection"),
+        (Verb.PICK, [(1, 1), (2, 1)], "1.2", "ambiguous-selection"),
+        (Verb.PICK, [(1, 2)], "1.2", "round-closed"),
+        (Verb.ACCEPT, [(1, 1)], "1.2", "round-closed"),
+    ],
+)
+def test_an_unusable_selection_is_recorded_with_its_reason(
+    database: Database, verb: Verb, references: list[tuple[int, int]], study: str, code: str
+) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        publish_round(session, case)
+        uids = [candidate_uid(case, number, k) for number, k in references]
+        row = select_by_object(
+            session, Evidence(verb, "key-object", "VIEWER", "9.9"), _reading(*uids, study=study)
+        )
+        assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, code)
+        assert row.sentence
+        assert row.mend
+        assert row.case_id == case.id
+        assert case.state == CaseState.AWAITING_SELECTION, "a refusal changes nothing"
+
+
+def test_an_unknown_reference_is_recorded_without_a_case(database: Database) -> None:
+    with database.transaction() as session:
+        row = select_by_object(session, Evidence(Verb.PICK, "seg"), _reading("1.2.3.4.5"))
+        assert (row.outcome, row.code, row.case_id) == (SelectionOutcome.REFUSED, "unknown-reference", None)
+
+
+def test_the_same_pick_again_is_no_second_round(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        reading = _reading(candidate_uid(case, 1, 3))
+        outcomes = [select_by_object(session, Evidence(Verb.PICK, "seg"), reading).outcome for _ in range(2)]
+        assert outcomes == [SelectionOutcome.EFFECTIVE, SelectionOutcome.REPEATED]
+        assert [one.number for one in case.rounds] == [1, 2]
+
+
+def test_a_contradicting_second_pick_is_refused_and_shown(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        for k in (3, 4):
+            select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, k)))
+        rows = session.query(Selection).order_by(Selection.id).all()
+        assert [(one.picked, one.code) for one in rows] == [(3, ""), (4, "round-closed")]
+
+
+def test_nothing_is_picked_in_a_closed_case(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, 1)
+        row = select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, 2)))
+        assert row.code == "case-closed"
+
+
+def test_the_command_line_is_told_what_it_cannot_pick(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        with pytest.raises(InputError) as early:
+            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        publish_round(session, case)
+        with pytest.raises(InputError) as unknown:
+            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 5)
+    assert (early.value.code, unknown.value.code) == ("no-candidates", "no-such-candidate")
+
+
+def test_late_slices_supersede_and_cancel(database: Database) -> None:
+    with database.transaction() as session:
+        older = ready_case(session)
+        newer = ready_case(session, slices=1)
+        assert older.state == CaseState.SUPERSEDED
+        assert str(newer.id) in older.sentence
+        due = session.query(WorkItem).filter_by(open=True).all()
+        assert [item.case_id for item in due] == [newer.id]
+        assert newer.instance_count == 3
+
+
+def test_a_late_slice_leaves_an_accepted_case_alone(database: Database) -> None:
+    with database.transaction() as session:
+        older = ready_case(session)
+        publish_round(session, older)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), older, 1)
+        ready_case(session, slices=1)
+        assert older.state == CaseState.ACCEPTED
+
+
+def test_a_rejected_series_says_why(database: Database) -> None:
+    with database.transaction() as session:
+        case = receiving_case(session)
+        lifecycle.reject_input(session, case, InputError("too-few-slices", "Two slices.", "Send all."))
+        assert (case.state, case.code, case.sentence, case.mend) == (
+            CaseState.REJECTED,
+            "too-few-slices",
+            "Two slices.",
+            "Send all.",
+        )
+
+
+def test_a_failed_case_is_retried_where_it_stood(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        lifecycle.fail(session, case, code="work-failed", cause="x", mend="y")
+        assert case.state == CaseState.FAILED
+        assert session.query(WorkItem).filter_by(open=True).count() == 0
+        lifecycle.retry(session, case, actor="test")
+        assert case.state == CaseState.REFINING
+        assert case.code == ""
+        assert open_item(session, case, WorkKind.COMPUTE).round_number == 2
+
+
+def test_only_a_failed_case_is_retried(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        with pytest.raises(InputError) as caught:
+            lifecycle.retry(session, case, actor="test")
+    assert caught.value.code == "nothing-to-retry"
+
+
+def test_each_result_is_due_at_each_destination_once(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case, destinations=["pacs", "archive"])
+        rows = session.query(Delivery).all()
+        assert sorted((row.result.k, row.destination) for row in rows) == [
+            (k, name) for k in (1, 2, 3, 4) for name in ("archive", "pacs")
+        ]
+        assert {item.subject for item in session.query(WorkItem).filter_by(kind=WorkKind.DELIVER)} == {
+            "pacs",
+            "archive",
+        }
+
+
+def test_a_rolled_back_transaction_leaves_no_trace(database: Database) -> None:
+    def break_off() -> None:
+        with database.transaction() as session:
+            ready_case(session)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    with database.transaction() as session:
+        assert session.query(Case).count() == session.query(Transition).count() == 0

@@ -1,0 +1,197 @@
+"""Work items: claimed once, taken over after a lost lease, found again after a lost message."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dicom_config.errors import InputError, TransientError
+from dicom_config.model import Settings, Verb
+from tests.support.cases import expire_lease, open_item, publish_round, ready_case
+from uair_node.cases import work
+from uair_node.cases.database import Database
+from uair_node.cases.lifecycle import finish_computing
+from uair_node.cases.performer import Claim, Commit, perform
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, Round, WorkItem, WorkKind, utc_now
+from uair_node.context import Context
+from uair_node.selection.service import Evidence, select_by_number
+from uair_node.store import Store
+
+
+@pytest.fixture
+def context(database_url: str, tmp_path: Path) -> Iterator[Context]:
+    database = Database(database_url)
+    database.migrate()
+    settings = Settings(data_dir=tmp_path, work={"max_attempts": 3, "lease_s": 30.0})
+    yield Context(settings, database, Store(tmp_path))
+    database.close()
+
+
+def _due(context: Context) -> list[int]:
+    with context.database.transaction() as session:
+        return [item.id for item in work.due_items(session, utc_now())]
+
+
+def _ready(context: Context, series_uid: str = "1.2.3") -> tuple[int, int]:
+    with context.database.transaction() as session:
+        case = ready_case(session, series_uid)
+        return case.id, open_item(session, case, WorkKind.COMPUTE).id
+
+
+def _computed(claim: Claim) -> Commit:
+    def commit(session, item) -> None:
+        case = session.get_one(Case, claim.case_id)
+        if case.state == CaseState.READY:
+            case.state = CaseState.SEGMENTING
+        finish_computing(session, case, case.current_round)
+        work.close(item)
+
+    return commit
+
+
+def test_an_item_is_done_once_however_often_its_message_comes(context: Context) -> None:
+    case_id, item_id = _ready(context)
+    assert perform(context, item_id, _computed)
+    assert not perform(context, item_id, _computed)
+    with context.database.transaction() as session:
+        (round_,) = session.query(Round).filter_by(case_id=case_id)
+        assert round_.computed_at is not None
+        assert session.query(WorkItem).filter_by(case_id=case_id, open=True).one().kind == WorkKind.PUBLISH
+
+
+def test_a_held_item_is_nobody_elses_until_its_lease_ran_out(context: Context) -> None:
+    _, item_id = _ready(context)
+    with context.database.transaction() as session:
+        assert work.claim(session, item_id, "first", 30.0)
+    with context.database.transaction() as session:
+        assert work.claim(session, item_id, "second", 30.0) is None
+        expire_lease(session.get_one(WorkItem, item_id))
+    with context.database.transaction() as session:
+        assert work.claim(session, item_id, "second", 30.0)
+        assert work.hold(session, item_id, "first") is None, "the first one's effects are dropped"
+        assert not work.renew(session, item_id, "first", 30.0)
+        assert work.renew(session, item_id, "second", 30.0)
+
+
+def test_what_a_lost_worker_did_is_dropped(context: Context) -> None:
+    case_id, item_id = _ready(context)
+
+    def slow(claim: Claim) -> Commit:
+        with context.database.transaction() as session:
+            item = session.get_one(WorkItem, item_id)
+            item.lease_owner = "somebody else"
+        return _computed(claim)
+
+    perform(context, item_id, slow)
+    with context.database.transaction() as session:
+        assert session.query(Round).filter_by(case_id=case_id).one().computed_at is None
+
+
+def test_a_transient_error_postpones_and_the_last_one_fails_the_case(context: Context) -> None:
+    case_id, item_id = _ready(context)
+
+    def broken(claim: Claim) -> Commit:
+        raise TransientError("away", "The archive is away.", "Wait.")
+
+    for attempt in (1, 2):
+        assert perform(context, item_id, broken)
+        with context.database.transaction() as session:
+            item = session.get_one(WorkItem, item_id)
+            assert item.open
+            assert item.attempts == attempt
+            assert item.not_before > utc_now()
+            assert "archive is away" in item.cause
+            item.not_before = utc_now()
+    perform(context, item_id, broken)
+    with context.database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        assert (case.state, case.code) == (CaseState.FAILED, "work-failed")
+        assert "failed 3 times" in case.sentence
+        assert f"uair case retry {case_id}" in case.mend
+
+
+def test_a_worker_that_dies_each_time_fails_the_case(context: Context) -> None:
+    case_id, item_id = _ready(context)
+    for _ in range(3):
+        with context.database.transaction() as session:
+            assert work.claim(session, item_id, "dies", 30.0)
+            expire_lease(session.get_one(WorkItem, item_id))
+    assert not perform(context, item_id, _computed)
+    with context.database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        assert case.state == CaseState.FAILED
+        assert "died" in case.sentence
+
+
+def test_unusable_input_is_not_retried(context: Context) -> None:
+    case_id, item_id = _ready(context)
+
+    def unusable(claim: Claim) -> Commit:
+        with context.database.transaction() as session:
+            session.get_one(Case, case_id).state = CaseState.SEGMENTING
+        raise InputError("undecodable-pixels", "Slice 3 cannot be decoded.", "Send it again.")
+
+    perform(context, item_id, unusable)
+    with context.database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        assert (case.state, case.code) == (CaseState.REJECTED, "undecodable-pixels")
+        assert session.query(WorkItem).filter_by(open=True).count() == 0
+
+
+def test_a_foreign_exceptions_text_is_not_repeated(
+    context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, item_id = _ready(context)
+
+    def leaking(claim: Claim) -> Commit:
+        raise ValueError("cannot parse DOE^JANE")
+
+    perform(context, item_id, leaking)
+    with context.database.transaction() as session:
+        assert session.get_one(WorkItem, item_id).cause == "ValueError in the worker."
+    shown = "\n".join(record.getMessage() for record in caplog.records if record.levelname != "DEBUG")
+    assert "DOE" not in shown
+
+
+def test_a_sent_item_is_sent_again_only_when_its_message_must_be_lost(context: Context) -> None:
+    _, item_id = _ready(context)
+    assert _due(context) == [item_id]
+    with context.database.transaction() as session:
+        session.get_one(WorkItem, item_id).enqueued_at = utc_now()
+    assert _due(context) == []
+    with context.database.transaction() as session:
+        session.get_one(WorkItem, item_id).enqueued_at = utc_now() - 2 * work.REQUEUE_AFTER
+    assert _due(context) == [item_id]
+    with context.database.transaction() as session:
+        session.get_one(WorkItem, item_id).enqueued_at = utc_now()
+        work.forget_enqueued(session)
+    assert _due(context) == [item_id], "a start takes every message for lost"
+
+
+def test_a_postponed_item_waits(context: Context) -> None:
+    _, item_id = _ready(context)
+    with context.database.transaction() as session:
+        item = session.get_one(WorkItem, item_id)
+        work.postpone(item, 60.0, "later")
+    assert _due(context) == []
+    with context.database.transaction() as session:
+        assert work.claim(session, item_id, "eager", 30.0) is None
+        session.get_one(WorkItem, item_id).not_before = utc_now() - timedelta(seconds=1)
+    assert _due(context) == [item_id]
+
+
+def test_a_refinement_overtakes_waiting_first_rounds(context: Context) -> None:
+    with context.database.transaction() as session:
+        case = ready_case(session, "1.1")
+        publish_round(session, case)
+        refining = case.id
+    _, waiting = _ready(context, "1.9")
+    with context.database.transaction() as session:
+        case = session.get_one(Case, refining)
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+    with context.database.transaction() as session:
+        claimed = work.claim(session, waiting, "worker", 30.0)
+        assert claimed is not None
+        assert (claimed.case_id, claimed.round_number) == (refining, 2)
