@@ -15,6 +15,7 @@ MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Str
 LIVER = Code("10200004", "SCT", "Liver")
 # The engine tells where tissue differs, not what it is: "Neoplasm" would claim more than was measured.
 LESION = Code("52988006", "SCT", "Lesion")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 MANUFACTURER = "UAIR node"

@@ -33,6 +33,7 @@ def test_concepts_are_those_of_the_standard():
     assert codes.SCT.Lesion == ours.LESION
     assert codes.cid7150.AnatomicalStructure == ours.ANATOMICAL_STRUCTURE
     assert codes.cid7150.MorphologicallyAbnormalStructure == ours.MORPHOLOGICALLY_ABNORMAL
+    assert codes.DCM.ProcessingEquipment == ours.PROCESSING_EQUIPMENT
     assert codes.cid7162.ArtificialIntelligence == ours.ARTIFICIAL_INTELLIGENCE
 
 

@@ -171,7 +171,8 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
         series_time=time,
     )
     _take_out_clock_and_chance(seg, request, seconds)
-    return seg
+    _put_frames_in_source_order(seg, volume)
+    return _without_library(seg)
 
 
 def save_seg(seg: Dataset, path: Path) -> None:
@@ -258,7 +259,7 @@ def _provenance(request: SegRequest) -> dict[str, str]:
     return provenance
 
 
-def _take_out_clock_and_chance(seg: Segmentation, request: SegRequest, made: datetime) -> None:
+def _take_out_clock_and_chance(seg: Dataset, request: SegRequest, made: datetime) -> None:
     """Replace what the library takes from the clock and from a random source (DESIGN invariant 2)."""
     organization = result_uid(request.sop_instance_uid, "dimension-organization")
     seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
@@ -266,3 +267,39 @@ def _take_out_clock_and_chance(seg: Segmentation, request: SegRequest, made: dat
         index.DimensionOrganizationUID = organization
     seg.InstanceCreationDate = made.strftime("%Y%m%d")
     seg.InstanceCreationTime = made.strftime("%H%M%S")
+    for equipment in seg.get("ContributingEquipmentSequence", ()):
+        if equipment.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
+            equipment.ContributionDateTime = made.strftime("%Y%m%d%H%M%S")
+
+
+def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
+    """Sort the frames of each segment as the source slices are; the library sorts them by its own normal."""
+    slice_of = {source.sop_instance_uid: k for k, source in enumerate(volume.slices)}
+    frames = list(seg.PerFrameFunctionalGroupsSequence)
+    contents = [frame.FrameContentSequence[0] for frame in frames]
+    keys = [
+        (
+            int(content.DimensionIndexValues[0]),
+            slice_of[frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID],
+        )
+        for frame, content in zip(frames, contents, strict=True)
+    ]
+    rank = {k: n for n, k in enumerate(sorted({k for _, k in keys}), 1)}
+    for content, (segment, k) in zip(contents, keys, strict=True):
+        content.DimensionIndexValues = [segment, rank[k]]
+    order = sorted(range(len(frames)), key=keys.__getitem__)
+    seg.PerFrameFunctionalGroupsSequence = [frames[n] for n in order]
+
+    # One bit a pixel, the first in the lowest bit, frames not aligned to bytes (PS3.5 8.1.1, annex D).
+    packed = np.frombuffer(seg.PixelData, np.uint8)
+    pixels_per_frame = seg.Rows * seg.Columns
+    bits = np.unpackbits(packed, count=len(frames) * pixels_per_frame, bitorder="little")
+    ordered = np.packbits(bits.reshape(len(frames), pixels_per_frame)[order], bitorder="little").tobytes()
+    seg.PixelData = ordered + b"\0" * (len(ordered) % 2)
+
+
+def _without_library(seg: Segmentation) -> Dataset:
+    """Return the object as a plain data set, since the library's look-up tables hold the old frame order."""
+    plain = Dataset(seg)
+    plain.file_meta = seg.file_meta
+    return plain
