@@ -38,7 +38,7 @@ class Ensemble:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """``(N, n, h, w)``"""
+        """Thresholded logits ``(N, n, h, w)``."""
         return self.logits > 0
 
 

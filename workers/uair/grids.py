@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Coordinates = NDArray[np.float64]
 Spacing = tuple[float, float, float]
 
 AIR_HU = -1000.0
@@ -190,13 +191,6 @@ class Crop:
             out[index] = rows @ source @ columns.T + AIR_HU
         return out
 
-    def cells_of(self, values: NDArray[np.generic]) -> Float32:
-        """Average a volume ``(Z, Y, X)`` (a mask as 0/1) into mask cells ``(n, cells, cells)``."""
-        rows = sampling_matrix(self.shape[1], self._edges(0, self.cells), outside_zero=True)
-        columns = sampling_matrix(self.shape[2], self._edges(1, self.cells), outside_zero=True)
-        stack = [rows @ values[z].astype(np.float32) @ columns.T for z in self.slices]
-        return np.stack(stack).astype(np.float32)
-
     def to_pixels(self, y: float, x: float) -> tuple[float, float]:
         """Map volume edge coordinates (y, x) to the crop's pixel edge coordinates (y, x)."""
         scale = self.pixels / self.side_mm
@@ -223,16 +217,24 @@ class Crop:
             The region's index slices and its float32 logits, trilinear; thresholding is the caller's.
         """
         region = self.region()
-        voxels = [np.arange(part.start, part.stop) + 0.5 for part in region]
+        z, y, x = (np.arange(part.start, part.stop) + 0.5 for part in region)
+        return region, self.sampled(logits, z, y, x)
+
+    def sampled(self, logits: NDArray[np.generic], z: Coordinates, y: Coordinates, x: Coordinates) -> Float32:
+        """Interpolate logits ``(n, cells, cells)`` at the outer product of volume edge coordinates."""
         nodes = np.asarray(self.slices, float) + 0.5
-        along_z = _linear_matrix(nodes, voxels[0])
         in_plane = []
-        for axis in (0, 1):
+        for axis, targets in enumerate((y, x)):
             edges = self._edges(axis, self.cells)
-            in_plane.append(_linear_matrix((edges[:-1] + edges[1:]) / 2.0, voxels[axis + 1]))
+            in_plane.append(_linear_matrix((edges[:-1] + edges[1:]) / 2.0, targets))
         wide = np.stack([in_plane[0] @ plane.astype(np.float32) @ in_plane[1].T for plane in logits])
-        flat = along_z @ wide.reshape(len(nodes), -1)
-        return region, flat.reshape(len(voxels[0]), *wide.shape[1:])
+        flat = _linear_matrix(nodes, z) @ wide.reshape(len(nodes), -1)
+        return flat.reshape(len(z), *wide.shape[1:])
+
+    def cell_centres(self) -> tuple[Coordinates, Coordinates, Coordinates]:
+        """Return the volume edge coordinates of slices, cell rows and cell columns."""
+        y, x = (self._edges(axis, self.cells) for axis in (0, 1))
+        return np.asarray(self.slices, float) + 0.5, (y[:-1] + y[1:]) / 2.0, (x[:-1] + x[1:]) / 2.0
 
 
 def plan_crop(

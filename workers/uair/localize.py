@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.grids import Box, Float32, Mask, Spacing, bounding_box, sampling_matrix
+from workers.uair.grids import Box, Coordinates, Float32, Mask, Spacing, bounding_box, sampling_matrix
 
 BODY_HU = -300.0
 MIN_LIVER_ML = 150.0
@@ -24,30 +24,32 @@ because the coarse mask, not only its box, guides the prompts."""
 
 
 @dataclass(frozen=True)
+class CoarseMap:
+    """Probabilities ``(z, y, x)`` on an isotropic grid over a volume or a part of it.
+
+    `origin` is where the grid's first voxel starts, in the volume's edge coordinates (z, y, x).
+    """
+
+    probability: Float32
+    spacing_mm: float
+    volume_spacing: Spacing
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def at(self, z: Coordinates, y: Coordinates, x: Coordinates) -> Float32:
+        """Interpolate at the outer product of volume edge coordinates, linearly; 0 outside."""
+        places = zip((z, y, x), self.origin, self.volume_spacing, strict=True)
+        grids = [(values - start) * step / self.spacing_mm - 0.5 for values, start, step in places]
+        mesh = np.meshgrid(*grids, indexing="ij")
+        sampled = ndimage.map_coordinates(self.probability, mesh, order=1, mode="grid-constant")
+        return np.asarray(sampled, np.float32)
+
+
+@dataclass(frozen=True)
 class Location:
     """A liver found: its extended box in edge coordinates and its coarse probability on the volume's grid."""
 
     box: Box
     coarse: CoarseMap
-
-
-@dataclass(frozen=True)
-class CoarseMap:
-    """Probabilities ``(z, y, x)`` on an isotropic grid that covers the whole volume."""
-
-    probability: Float32
-    spacing_mm: float
-    volume_spacing: Spacing
-
-    def at(self, region: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]) -> Float32:
-        """Interpolate at the outer product of volume edge coordinates (z, y, x), linearly."""
-        grids = [
-            coordinates * s / self.spacing_mm - 0.5
-            for coordinates, s in zip(region, self.volume_spacing, strict=True)
-        ]
-        mesh = np.meshgrid(*grids, indexing="ij")
-        sampled = ndimage.map_coordinates(self.probability, mesh, order=1, mode="nearest")
-        return np.asarray(sampled, np.float32)
 
 
 class Localizer(Protocol):

@@ -78,6 +78,10 @@ class SizePosterior:
         """Return a belief twice as wide, after all candidates were rejected."""
         return SizePosterior.prior(self.base_mm * float(np.exp(self.mean)), 2.0 * PRIOR_SPREAD)
 
+    def density(self, volume_ml: float) -> float:
+        """Return the mass at a volume."""
+        return float(np.interp(self.position(volume_ml), AXIS, self.mass))
+
     @property
     def mean(self) -> float:
         """Expected log radius ratio."""

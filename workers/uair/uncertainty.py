@@ -36,7 +36,7 @@ def uncertain_region(deviation: Float32, limit: float) -> Mask:
     """
     region = deviation > limit
     if region.sum() < FEWEST_CELLS:
-        region = deviation >= max(np.quantile(deviation, FALLBACK_QUANTILE), 1e-6)
+        region = deviation >= max(float(np.quantile(deviation, FALLBACK_QUANTILE)), 1e-6)
     return np.asarray(region)
 
 

@@ -1,0 +1,67 @@
+"""The one small face that every promptable model shows to the engine."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.uair.grids import Float32
+from workers.uair.prompts import Prompts
+
+EmbeddingsT = TypeVar("EmbeddingsT")
+
+
+class Predictor(Protocol[EmbeddingsT]):
+    """A promptable 2-D segmentation model.
+
+    Attributes
+    ----------
+    name
+        What results call the model, for example ``embedded`` or ``vit_b``.
+    digest
+        SHA-256 of its weights.
+    device
+        Where it runs, ``cpu`` or ``cuda``.
+    input_size
+        Side of its square input, pixels.
+    mask_size
+        Side of its masks, cells.
+    whole_slice
+        True if it wants whole slices, false if it wants crops around the target.
+    """
+
+    name: str
+    digest: str
+    device: str
+    input_size: int
+    mask_size: int
+    whole_slice: bool
+
+    def encode(self, hu: Float32, neighbours: Float32) -> EmbeddingsT:
+        """Encode a crop's slices, once for all prompts.
+
+        Parameters
+        ----------
+        hu
+            ``(n, input_size, input_size)`` HU.
+        neighbours
+            Same shape: the mean of the slices 3 mm above and below each.
+        """
+        ...
+
+    def decode(self, embeddings: EmbeddingsT, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
+        """Answer ``P`` prompts.
+
+        Returns
+        -------
+        tuple
+            Logits ``(P, M, mask_size, mask_size)`` and predicted IoU ``(P, M)``; token 0 is the single-mask
+            token, tokens 1 … M - 1 are the alternatives.
+        """
+        ...
+
+    def size_of(self, embeddings: EmbeddingsT) -> int:
+        """Return how many bytes the embeddings hold."""
+        ...

@@ -1,0 +1,68 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dicom_config.errors import ConfigError
+from workers.models.embedded_predictor import EmbeddedPredictor
+from workers.models.predictor import Predictor
+from workers.models.sam_checkpoint import SamCheckpointPredictor
+
+_BUILDERS: dict[str, Callable[[torch.device, Path | None], Predictor[Any]]] = {
+    "embedded": EmbeddedPredictor,
+    "vit_b": lambda device, path: SamCheckpointPredictor.from_checkpoint("vit_b", path, device),
+    "vit_l": lambda device, path: SamCheckpointPredictor.from_checkpoint("vit_l", path, device),
+    "vit_h": lambda device, path: SamCheckpointPredictor.from_checkpoint("vit_h", path, device),
+}
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names that `build_predictor` knows."""
+    return tuple(_BUILDERS)
+
+
+def build_predictor(name: str, checkpoint: Path | None, device: torch.device) -> Predictor[Any]:
+    """Build a model.
+
+    Parameters
+    ----------
+    name
+        ``embedded``, ``vit_b``, ``vit_l`` or ``vit_h`` (MedSAM's checkpoint is a ``vit_b``).
+    checkpoint
+        Path of the weights; None only for the embedded model.
+    device
+        Where it runs.
+
+    Raises
+    ------
+    ConfigError
+        ``model-unknown``, ``checkpoint-missing``, ``weights-missing`` or ``weights-mismatch``.
+    """
+    if name not in _BUILDERS:
+        raise ConfigError(
+            "model-unknown", f"There is no model {name!r}.", f"Choose one of {', '.join(_BUILDERS)}."
+        )
+    return _BUILDERS[name](device, checkpoint)
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device to run on.
+
+    Raises
+    ------
+    ConfigError
+        ``no-cuda``: CUDA is asked for and this machine, or this build of torch, has none.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError(
+            "no-cuda",
+            "`engine.device` is cuda, but torch sees no CUDA device.",
+            "Install a CUDA build of torch and a driver, or set `engine.device: auto`.",
+        )
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")

@@ -1,0 +1,129 @@
+"""Published SAM checkpoints (`vit_b`, `vit_l`, `vit_h`; MedSAM is a `vit_b`) behind `Predictor`.
+
+Preprocessing as the paper and MedSAM do it: the whole slice at 1024 x 1024, HU clipped to [-500, 1000] and
+stretched; the three channels are equal. MedSAM's network expects values in 0 … 1, the original SAM expects
+0 … 255 less its mean; both come as the same kind of file, so the caller says which.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dicom_config.errors import ConfigError
+from workers.models.segment_anything_adapter import sam_model_registry
+from workers.models.weights import file_digest, load_state
+from workers.models.windows import to_medsam_bytes
+from workers.uair.grids import Float32
+from workers.uair.prompts import Prompts
+
+DECODE_BATCH = 32
+
+
+class SamCheckpointPredictor:
+    """Answers prompts with a published SAM.
+
+    Parameters
+    ----------
+    model
+        A `segment_anything` ``Sam``.
+    name
+        Its name in the registry.
+    digest
+        SHA-256 of its weights.
+    device
+        Where it runs.
+    """
+
+    whole_slice = True
+
+    def __init__(self, model: Any, name: str, digest: str, device: torch.device) -> None:
+        self.name = name
+        self.digest = digest
+        self.device = device.type
+        self.input_size: int = model.image_encoder.img_size
+        self.mask_size: int = 4 * model.prompt_encoder.image_embedding_size[0]
+        self._device = device
+        self._model = model.eval().to(device)
+
+    @classmethod
+    def from_checkpoint(cls, name: str, path: Path | None, device: torch.device) -> SamCheckpointPredictor:
+        """Read a ``.pth`` file; only tensors are unpickled.
+
+        Raises
+        ------
+        ConfigError
+            ``checkpoint-missing``, ``weights-missing``, ``checkpoint-unsafe`` or ``weights-mismatch``.
+        """
+        if path is None:
+            raise ConfigError(
+                "checkpoint-missing",
+                f"The model {name} needs a checkpoint.",
+                "Set `engine.checkpoint` to the path of its .pth file.",
+            )
+        digest = file_digest(path)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # the unpickler and the zip reader raise many kinds
+            raise ConfigError(
+                "checkpoint-unsafe",
+                f"The checkpoint {path.name} is not a plain file of tensors ({type(error).__name__}).",
+                "Name the .pth file as its authors published it.",
+            ) from None
+        model = sam_model_registry[name]()
+        load_state(model, state, path)
+        return cls(model, name, digest, device)
+
+    def encode(self, hu: Float32, neighbours: Float32) -> Tensor:
+        """Encode whole slices ``(n, 1024, 1024)`` one by one; neighbours are not used."""
+        del neighbours
+        parts = []
+        with torch.inference_mode():
+            for plane in to_medsam_bytes(hu):
+                grey = torch.from_numpy(plane).to(self._device).expand(1, 3, -1, -1)
+                parts.append(self._model.image_encoder(self._model.preprocess(grey)))
+        return torch.cat(parts)
+
+    def decode(self, embeddings: Tensor, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
+        """Answer prompts; see `Predictor.decode`."""
+        order = np.argsort(prompts.slices, kind="stable")
+        logits = np.empty((len(prompts), 4, self.mask_size, self.mask_size), np.float32)
+        quality = np.empty((len(prompts), 4), np.float32)
+        # SAM's decoder takes one image and many prompts, so prompts are grouped by slice.
+        starts = np.flatnonzero(np.diff(prompts.slices[order], prepend=-1))
+        for group in np.split(order, starts[1:]):
+            for start in range(0, len(group), DECODE_BATCH):
+                rows = group[start : start + DECODE_BATCH]
+                logits[rows], quality[rows] = self._answer(embeddings, prompts, rows)
+        return logits, quality
+
+    def _answer(
+        self, embeddings: Tensor, prompts: Prompts, rows: NDArray[np.intp]
+    ) -> tuple[Float32, NDArray[np.float32]]:
+        points = None
+        if prompts.points is not None and prompts.labels is not None:
+            points = (self._tensor(prompts.points[rows]), self._tensor(prompts.labels[rows]))
+        masks = None if prompts.masks is None else self._tensor(prompts.masks[rows])[:, None]
+        with torch.inference_mode():
+            sparse, dense = self._model.prompt_encoder(
+                points=points, boxes=self._tensor(prompts.boxes[rows]), masks=masks
+            )
+            logits, quality = self._model.mask_decoder.predict_masks(
+                image_embeddings=embeddings[int(prompts.slices[rows[0]])][None],
+                image_pe=self._model.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+            )
+        return logits.float().cpu().numpy(), quality.float().cpu().numpy()
+
+    def size_of(self, embeddings: Tensor) -> int:
+        """Return how many bytes the embeddings hold."""
+        return embeddings.numel() * embeddings.element_size()
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

@@ -1,0 +1,118 @@
+"""From logits of single targets to one label volume: 0 background, 1 liver, 1 + n lesion n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workers.uair.grids import Crop, Float32, Mask
+from workers.uair.localize import largest_component
+
+LIVER = 1
+Labels = NDArray[np.uint8]
+_ERASED = -4.0
+_FILLED = 2.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One target's logits ``(n, cells, cells)`` on its crop, and its label value."""
+
+    value: int
+    crop: Crop
+    logits: Float32
+
+
+def tidied(logits: Float32) -> Float32:
+    """Return logits whose mask is one component without holes (holes are closed slice by slice, too)."""
+    mask = logits > 0
+    if not mask.any():
+        return logits
+    kept = largest_component(mask)
+    solid = ndimage.binary_fill_holes(kept)
+    solid = np.stack([ndimage.binary_fill_holes(plane) for plane in solid])
+    result = np.where(mask & ~kept, np.minimum(logits, _ERASED), logits)
+    return np.where(solid & ~kept, np.maximum(result, _FILLED), result).astype(np.float32)
+
+
+def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[int, int, int]) -> Labels:
+    """Return the label volume ``(Z, Y, X)`` of one candidate.
+
+    Logits are interpolated to the voxels and then thresholded. Lesions stay inside `domain` (on the liver's
+    crop) and take their voxels from the liver, which thereby contains its lesions; where two lesions meet,
+    the larger logit wins.
+    """
+    labels = np.zeros(shape, np.uint8)
+    region, logits = liver.crop.to_volume(tidied(liver.logits))
+    labels[region][logits > 0] = LIVER
+    strength = np.zeros(shape, np.float16) if len(lesions) > 1 else None
+    allowed = np.where(domain, 1.0, -1.0).astype(np.float32)
+    for lesion in lesions:
+        part, values = lesion.crop.to_volume(tidied(lesion.logits))
+        z, y, x = (np.arange(s.start, s.stop) + 0.5 for s in part)
+        inside = (values > 0) & (liver.crop.sampled(allowed, z, y, x) > 0)
+        if strength is not None:
+            inside &= values > strength[part]
+            strength[part][inside] = values[inside]
+        labels[part][inside] = lesion.value
+    return labels
+
+
+def dice_by_label(a: Labels, b: Labels) -> dict[int, float]:
+    """Return the Dice of every label value that occurs in `a` or `b`; the liver is counted with lesions."""
+    counts = np.zeros((256, 256), np.int64)
+    for plane_a, plane_b in zip(a, b, strict=True):
+        if plane_a.any() or plane_b.any():
+            pair = plane_a.astype(np.int64).ravel() * 256 + plane_b.ravel()
+            counts += np.bincount(pair, minlength=65536).reshape(256, 256)
+    counts[0, 0] = 0
+    in_a, in_b = counts.sum(axis=1), counts.sum(axis=0)
+    result = {}
+    for value in np.flatnonzero(in_a + in_b):
+        if value > LIVER:
+            result[int(value)] = float(2 * counts[value, value] / (in_a[value] + in_b[value]))
+    whole = in_a[LIVER:].sum() + in_b[LIVER:].sum()
+    if whole:
+        result[LIVER] = float(2 * counts[LIVER:, LIVER:].sum() / whole)
+    return result
+
+
+def spread_apart(logits: Float32, fixed: int | None, largest_dice: float) -> Float32:
+    """Return candidates ``(4, n, h, w)`` that differ, shifting levels where members agreed too well.
+
+    Parameters
+    ----------
+    logits
+        Of four candidates; none of them empty.
+    fixed
+        Index of a candidate that stays as it is (what the reader selected), or None.
+    largest_dice
+        No two masks of the result agree more than this, except where that would empty one.
+    """
+    result = logits.copy()
+    sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
+    order = np.argsort(-sizes, kind="stable")
+    anchor = int(np.flatnonzero(order == fixed)[0]) if fixed is not None else 1
+    placed = [int(order[anchor])]
+    outward = [(int(order[i]), 0.25) for i in range(anchor - 1, -1, -1)]
+    inward = [(int(order[i]), -0.25) for i in range(anchor + 1, len(order))]
+    for index, step in outward + inward:
+        moved = result[index]
+        for _ in range(40):
+            if all(_dice(moved > 0, result[other] > 0) <= largest_dice for other in placed):
+                break
+            if ((moved + step) > 0).sum() < 0.5 * sizes[index]:
+                break
+            moved = moved + np.float32(step)
+        result[index] = moved
+        placed.append(index)
+    return result
+
+
+def _dice(a: Mask, b: Mask) -> float:
+    total = int(a.sum()) + int(b.sum())
+    return 2.0 * float((a & b).sum()) / total if total else 1.0

@@ -1,0 +1,180 @@
+"""Lesion proposals: compact places in the liver whose density is unlike the rest (ENGINE §1, step 7).
+
+Works on an isotropic grid. The liver is closed and filled first, because a predicted liver tends to leave
+large lesions out; density is compared with the liver's own median, robustly, at several scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workers.uair.grids import Box, Float32, Mask, Spacing, bounding_box
+from workers.uair.localize import CoarseMap, largest_component
+
+GRID_MM = 2.0
+SCALES_MM = (2.0, 3.5, 6.0)
+DARK_Z = 2.6
+BRIGHT_Z = 3.6
+"""Bright outliers are mostly vessels, so they must stand out more."""
+BRIGHT_WEIGHT = 0.55
+MIN_RADIUS_MM = 1.6
+MAX_ELONGATION = 3.2
+MIN_FILL = 0.12
+CLOSING_MM = 14.0
+DILATION_MM = 3.0
+OVERLAP = 0.25
+"""Two proposals whose boxes overlap more than this (intersection over union) are one."""
+PLAUSIBLE_HU = (-40.0, 250.0)
+"""Tissue that can belong to a liver or a lesion; fat and gas that closing takes in cannot."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A lesion that may be there.
+
+    Parameters
+    ----------
+    box
+        In the volume's edge coordinates.
+    outline
+        The blob, as a map over a part of the volume.
+    score
+        Larger is likelier: robust z-score, weighted by size and compactness.
+    volume_ml
+        Of the blob.
+    """
+
+    box: Box
+    outline: CoarseMap
+    score: float
+    volume_ml: float
+
+
+@dataclass(frozen=True)
+class _Blob:
+    region: tuple[slice, slice, slice]
+    mask: Mask
+    score: float
+
+
+def lesion_domain(liver: Mask, spacing_mm: Spacing) -> Mask:
+    """Return where lesions may be: the liver closed, filled and slightly dilated."""
+    reach = [max(1, round(CLOSING_MM / s)) for s in spacing_mm]
+    padded = np.pad(largest_component(liver), [(n + 1, n + 1) for n in reach])
+    outside = ndimage.distance_transform_edt(~padded, spacing_mm)
+    closed = ndimage.distance_transform_edt(outside <= CLOSING_MM, spacing_mm) > CLOSING_MM
+    filled = ndimage.binary_fill_holes(closed | padded)
+    grown = ndimage.distance_transform_edt(~filled, spacing_mm) <= DILATION_MM
+    inner = tuple(slice(n + 1, -(n + 1)) for n in reach)
+    return np.asarray(grown[inner])
+
+
+def propose(
+    hu: Float32,
+    domain: Mask,
+    origin: tuple[float, float, float],
+    volume_spacing: Spacing,
+    limit: int,
+) -> list[Proposal]:
+    """Return up to `limit` proposals, best first.
+
+    Parameters
+    ----------
+    hu
+        ``(z, y, x)`` HU at `GRID_MM` isotropic.
+    domain
+        ``(z, y, x)`` of `lesion_domain` on the same grid.
+    origin
+        Where that grid starts in the volume's edge coordinates.
+    volume_spacing
+        Of the volume, to express boxes in it.
+    """
+    low, high = PLAUSIBLE_HU
+    smooth = ndimage.gaussian_filter(hu, 1.0)
+    inside = ndimage.binary_opening(domain & (smooth > low) & (smooth < high))
+    core = ndimage.binary_erosion(inside, iterations=max(1, round((DILATION_MM + 1.0) / GRID_MM)))
+    if core.sum() < 100:
+        return []
+    kept: list[_Blob] = []
+    for blob in sorted(_blobs(hu, core), key=lambda blob: -blob.score):
+        if all(_overlap(blob.region, other.region) < OVERLAP for other in kept):
+            kept.append(blob)
+        if len(kept) == limit:
+            break
+    return [_proposal(blob, origin, volume_spacing) for blob in kept]
+
+
+def _blobs(hu: Float32, core: Mask) -> list[_Blob]:
+    weight = core.astype(np.float32)
+    median = float(np.median(hu[core]))
+    excess = np.clip(hu - median, -150.0, 200.0) * weight
+    blobs = []
+    for scale in SCALES_MM:
+        sigma = scale / GRID_MM
+        # Normalised convolution: what lies outside the liver has no say.
+        share = ndimage.gaussian_filter(weight, sigma)
+        smooth = ndimage.gaussian_filter(excess, sigma) / np.maximum(share, 0.15)
+        values = smooth[core]
+        middle = float(np.median(values))
+        spread = max(1.5, 1.4826 * float(np.median(np.abs(values - middle))))
+        z_score = (smooth - middle) / spread
+        blobs += _components(-z_score, core & (z_score < -DARK_Z), 1.0)
+        blobs += _components(z_score, core & (z_score > BRIGHT_Z), BRIGHT_WEIGHT)
+    return blobs
+
+
+def _components(z_score: Float32, mask: Mask, weight: float) -> list[_Blob]:
+    labels, _ = ndimage.label(mask)
+    smallest = 4.0 / 3.0 * np.pi * MIN_RADIUS_MM**3 / GRID_MM**3
+    blobs = []
+    for number, region in enumerate(ndimage.find_objects(labels), start=1):
+        blob = labels[region] == number
+        cells = int(blob.sum())
+        if cells < max(2.0, smallest):
+            continue
+        elongation = _elongation(blob)
+        fill = cells / blob.size
+        if elongation > MAX_ELONGATION or fill < MIN_FILL:
+            continue
+        size = np.clip((cells * GRID_MM**3 / 1000.0) ** (1.0 / 6.0), 0.3, 2.0)
+        compact = np.clip(fill / 0.45, 0.2, 1.2) / np.clip(elongation, 1.0, 4.0) ** 0.7
+        peak = float(z_score[region][blob].max())
+        blobs.append(_Blob(region, blob, float(peak * size * compact * weight)))
+    return blobs
+
+
+def _elongation(blob: Mask) -> float:
+    """Return the ratio of the longest to the middle principal axis: a vessel is long, a lesion is not."""
+    places = np.argwhere(blob) * GRID_MM
+    variances = np.linalg.eigvalsh(np.cov(places.T) + 0.3 * np.eye(3))
+    return float(np.sqrt(variances[2] / variances[1]))
+
+
+def _overlap(a: tuple[slice, slice, slice], b: tuple[slice, slice, slice]) -> float:
+    shared = float(
+        np.prod([max(0, min(p.stop, q.stop) - max(p.start, q.start)) for p, q in zip(a, b, strict=True)])
+    )
+    sizes = [float(np.prod([p.stop - p.start for p in part])) for part in (a, b)]
+    return shared / (sum(sizes) - shared)
+
+
+def _proposal(blob: _Blob, origin: tuple[float, float, float], spacing: Spacing) -> Proposal:
+    pad = 1
+    padded = np.pad(blob.mask, pad).astype(np.float32)
+    to_volume: NDArray[np.float64] = GRID_MM / np.asarray(spacing)
+    first = np.asarray([part.start for part in blob.region], float)
+    z0, y0, x0 = np.asarray(origin) + (first - pad) * to_volume
+    outline = CoarseMap(padded, GRID_MM, spacing, (float(z0), float(y0), float(x0)))
+    tight = bounding_box(blob.mask)
+    if tight is None:
+        raise ValueError("an empty blob")
+    start = np.asarray(origin) + (first + np.asarray(tight.start) - 0.5) * to_volume
+    stop = np.asarray(origin) + (first + np.asarray(tight.stop) + 0.5) * to_volume
+    box = Box(
+        (float(start[0]), float(start[1]), float(start[2])), (float(stop[0]), float(stop[1]), float(stop[2]))
+    )
+    return Proposal(box, outline, blob.score, float(blob.mask.sum() * GRID_MM**3 / 1000.0))

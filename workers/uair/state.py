@@ -1,0 +1,158 @@
+"""What a round leaves behind for the next one, and its file form.
+
+A state holds logits at the model's mask resolution in half precision, never voxels: a few megabytes a case.
+The state in memory and the state read back from a file are the same numbers, so a round that is computed
+twice (a redelivered task) gives the same four candidates.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.uair.grids import Crop, Mask
+from workers.uair.preference import SizePosterior
+
+Float16 = NDArray[np.float16]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """One target (the liver, or a lesion) after a round.
+
+    Parameters
+    ----------
+    value
+        Its label value: 1 the liver, 1 + n lesion n; the same in every round.
+    crop
+        Where the model looked.
+    offered
+        ``(4, n, h, w)`` logits of candidates 1 to 4.
+    present
+        Whether the target is in candidates 1 to 4; a doubtful lesion is left out of some.
+    deviation
+        ``(n, h, w)`` uncertainty of the round's pool (equation 2).
+    earlier
+        ``(H, n, h, w)`` logits offered in earlier rounds.
+    size
+        Belief about how large the reader draws it.
+    confidence
+        How likely it is there at all, 0 … 1; the liver has 1.
+    """
+
+    value: int
+    crop: Crop
+    offered: Float16
+    present: tuple[bool, bool, bool, bool]
+    deviation: Float16
+    earlier: Float16
+    size: SizePosterior
+    confidence: float
+
+
+@dataclass(frozen=True)
+class RoundState:
+    """Everything the next round needs beside the volume and the reader's answer.
+
+    Parameters
+    ----------
+    number
+        The round, from 1.
+    model_digest
+        Of the weights that made it; a state is of no use to others.
+    targets
+        The liver first, then lesions by label value.
+    domain
+        ``(n, h, w)`` on the liver's crop: where lesions may be.
+    """
+
+    number: int
+    model_digest: str
+    targets: tuple[TargetState, ...]
+    domain: Mask
+
+    def save(self, path: Path) -> None:
+        """Write the state as an ``.npz`` without pickled objects."""
+        arrays: dict[str, NDArray[Any]] = {"domain": np.packbits(self.domain)}
+        records = []
+        for target in self.targets:
+            records.append(_record(target))
+            prefix = f"target{target.value}_"
+            arrays[prefix + "offered"] = target.offered
+            arrays[prefix + "deviation"] = target.deviation
+            arrays[prefix + "earlier"] = target.earlier
+            arrays[prefix + "size"] = target.size.mass
+        header = {
+            "format": FORMAT,
+            "number": self.number,
+            "model_digest": self.model_digest,
+            "domain_shape": self.domain.shape,
+            "targets": records,
+        }
+        arrays["header"] = np.array(json.dumps(header))
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> RoundState:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is of another format.
+        """
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(str(arrays["header"]))
+            if header["format"] != FORMAT:
+                raise ValueError(f"round state of format {header['format']}, expected {FORMAT}")
+            shape = tuple(header["domain_shape"])
+            bits = np.unpackbits(arrays["domain"], count=int(np.prod(shape)))
+            targets = tuple(_target(record, arrays) for record in header["targets"])
+            return cls(header["number"], header["model_digest"], targets, bits.reshape(shape).astype(bool))
+
+
+def _record(target: TargetState) -> dict[str, Any]:
+    crop = target.crop
+    return {
+        "value": target.value,
+        "present": target.present,
+        "confidence": target.confidence,
+        "base_mm": target.size.base_mm,
+        "centre": crop.centre,
+        "side_mm": crop.side_mm,
+        "slices": crop.slices,
+        "spacing": crop.spacing,
+        "shape": crop.shape,
+        "pixels": crop.pixels,
+        "cells": crop.cells,
+    }
+
+
+def _target(record: dict[str, Any], arrays: Any) -> TargetState:
+    prefix = f"target{record['value']}_"
+    crop = Crop(
+        tuple(record["centre"]),
+        record["side_mm"],
+        tuple(record["slices"]),
+        tuple(record["spacing"]),
+        tuple(record["shape"]),
+        record["pixels"],
+        record["cells"],
+    )
+    return TargetState(
+        record["value"],
+        crop,
+        arrays[prefix + "offered"],
+        tuple(record["present"]),
+        arrays[prefix + "deviation"],
+        arrays[prefix + "earlier"],
+        SizePosterior(record["base_mm"], arrays[prefix + "size"]),
+        record["confidence"],
+    )

@@ -1,0 +1,230 @@
+"""One target through one round: pool, uncertainty, four candidates (ENGINE §1, steps 3 to 6).
+
+Liver and lesions go the same way and differ only in a `Plan`. The model is a `Decoder`, bound by the caller
+to the embeddings of the target's crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.uair import ensemble, prompts, refine, uncertainty
+from workers.uair.candidates import SHOWN, Rule, choose_four, dice_matrix, plausible
+from workers.uair.compose import spread_apart, tidied
+from workers.uair.ensemble import LIMIT, Decoder, Ensemble, probability
+from workers.uair.grids import Crop, Float32, Mask
+from workers.uair.preference import SizePosterior, member_posterior, radius_mm
+from workers.uair.state import Float16, TargetState
+
+LARGEST_DICE = 0.98
+"""Candidates of a target that agree more than this are moved apart: a reader could not tell them apart."""
+REPEATED_DICE = 0.96
+"""After a rejection, members that agree more than this with something rejected are not offered again."""
+KEPT_EARLIER = 8
+SIZE_QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+SMOOTHING_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a kind of target is looked at and asked for.
+
+    Parameters
+    ----------
+    margin, min_side_mm, step_mm
+        Of its crop, see `plan_crop`.
+    spread
+        Of the first prompts.
+    tokens
+        Mask tokens that members use in turn (None: best predicted IoU).
+    """
+
+    margin: float
+    min_side_mm: float
+    step_mm: float
+    spread: prompts.Spread
+    tokens: tuple[int | None, ...]
+
+
+LIVER_PLAN = Plan(1.25, 50.0, 3.0, prompts.Spread(0.04, (-0.10, 0.08)), (0, None))
+"""All mask tokens together harm on the liver; the single-mask token and the best predicted IoU do not."""
+LESION_PLAN = Plan(2.0, 50.0, 1.5, prompts.Spread(0.06, (-0.15, 0.35)), (0, 0, 1, 2, 3))
+"""Blobs show the dark core of a lesion, so boxes mostly grow from them."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How four are chosen: how many members, and by which rule of equation 3."""
+
+    members: int
+    rule: Rule
+
+
+def first_pool(
+    decode: Decoder,
+    crop: Crop,
+    outline: prompts.Outline,
+    plan: Plan,
+    choice: Choice,
+    rng: np.random.Generator,
+) -> Ensemble:
+    """Return the automatic pool of a target."""
+    members = prompts.first_members(outline, choice.members, rng, spread=plan.spread, tokens=plan.tokens)
+    return ensemble.predict(decode, members, crop.stack_shape, smooth_slices(crop))
+
+
+def smooth_slices(crop: Crop) -> float:
+    """Return how many slices the answers of a 2-D model are smoothed over."""
+    return min(1.0, SMOOTHING_MM / crop.step_mm)
+
+
+def open_target(
+    value: int,
+    crop: Crop,
+    pool: Ensemble,
+    choice: Choice,
+    *,
+    organ: Mask | None = None,
+    confidence: float = 1.0,
+) -> TargetState:
+    """Choose the first four of a target, largest first.
+
+    Parameters
+    ----------
+    organ
+        ``(n, h, w)`` where it may be; None: anywhere.
+    """
+    kept = plausible(pool.masks, pool.quality, organ)
+    logits = pool.logits[kept]
+    mean, deviation = ensemble.statistics(probability(logits))
+    region = _uncertain(mean, deviation)
+    four = choose_four(logits > 0, region, choice.rule)
+    offered = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
+    size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)))
+    nothing = np.empty((0, *crop.stack_shape), np.float16)
+    return TargetState(value, crop, _half(offered), (True,) * 4, _half(deviation), nothing, size, confidence)
+
+
+def refine_target(
+    target: TargetState,
+    decode: Decoder,
+    picked: int | None,
+    number: int,
+    plan: Plan,
+    choice: Choice,
+    rng: np.random.Generator,
+    organ: Mask | None = None,
+) -> TargetState:
+    """Return the target after the reader's answer (equation 4).
+
+    After a pick, candidate 1 is what was picked (the reader may always keep it) and 2 to 4 are new, largest
+    first. After a rejection all four are new, drawn more widely, and unlike what was rejected.
+
+    Parameters
+    ----------
+    picked
+        Index 0 … 3 of the offered candidate; None: all were rejected.
+    number
+        The new round, 2 and later.
+    """
+    offered = target.offered.astype(np.float32)
+    history = np.concatenate([offered, target.earlier.astype(np.float32)])
+    if picked is None:
+        reference = tidied(offered.mean(axis=0))
+        size = target.size.widened()
+        weights = np.full(len(history), 1.0 / len(history))
+    else:
+        reference = offered[picked]
+        size = target.size.after_pick(tuple(_volume_ml(one, target.crop) for one in offered), picked)
+        weights = member_posterior(_agreement(history, reference))
+    if not (reference > 0).any():
+        return target
+    limit = uncertainty.threshold(*_areas(reference > 0))
+    kinds = refine.kinds_of(choice.members)
+    asked = refine.refined_members(
+        reference,
+        uncertainty.uncertain_region(target.deviation.astype(np.float32), limit),
+        kinds,
+        rng,
+        pixels=target.crop.pixels,
+        spread=refine.spread_of(number, rejected=picked is None),
+        tokens=plan.tokens,
+    )
+    pool = ensemble.predict(decode, asked, target.crop.stack_shape, smooth_slices(target.crop))
+    radius = radius_mm(_volume_ml(reference, target.crop))
+    shaping = refine.Shaping(target.crop, size.radii_mm(SIZE_QUANTILES), radius, history, weights)
+    logits = refine.reshape(pool.logits, reference, kinds, shaping, rng)
+    logits = logits[plausible(logits > 0, pool.quality, organ)]
+    deviation = uncertainty.deviation_from(probability(reference), probability(logits))
+    region = uncertainty.uncertain_region(deviation, limit)
+    if picked is None:
+        logits = logits[_unlike(logits, offered)]
+        belief = _belief(logits, target.crop, size, None)
+        four = choose_four(logits > 0, region, choice.rule, weights=belief)
+        new = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
+        earlier = target.earlier
+    else:
+        logits = np.concatenate([reference[None], logits])
+        belief = _belief(logits, target.crop, size, reference)
+        four = choose_four(logits > 0, region, choice.rule, weights=belief, fixed=0)
+        apart = spread_apart(_tidied(logits, four), 0, LARGEST_DICE)
+        new = np.concatenate([apart[:1], _by_size(apart[1:])])
+        earlier = np.concatenate([np.delete(target.offered, picked, axis=0), target.earlier])[:KEPT_EARLIER]
+    return replace(target, offered=_half(new), deviation=_half(deviation), earlier=earlier, size=size)
+
+
+def _uncertain(mean: Float32, deviation: Float32) -> Mask:
+    """Return M_unc of a pool, its threshold from the areas of the ensembled mask and of its box."""
+    return uncertainty.uncertain_region(deviation, uncertainty.threshold(*_areas(mean > 0.5)))
+
+
+def _areas(mask: Mask) -> tuple[float, float]:
+    """Return the cells of a mask and of its boxes, both summed over slices."""
+    boxes = prompts.boxes_of(mask.astype(np.float32), 0.5, mask.shape[-1])
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return float(mask.sum()), float(np.nansum(areas))
+
+
+def _volume_ml(logits: NDArray[np.floating], crop: Crop) -> float:
+    return float((logits > 0).sum() * crop.cell_volume_ml)
+
+
+def _agreement(logits: Float32, reference: Float32) -> NDArray[np.float64]:
+    """Return the Dice of each of ``(N, …)`` with a reference."""
+    return dice_matrix(np.concatenate([reference[None], logits]) > 0)[0, 1:]
+
+
+def _belief(
+    logits: Float32, crop: Crop, size: SizePosterior, reference: Float32 | None
+) -> NDArray[np.float64]:
+    """Return the probability of each pool member: near the pick, and of a size that the reader may want."""
+    volumes = [_volume_ml(one, crop) for one in logits]
+    fit = np.array([size.density(volume) for volume in volumes]) + 1e-6
+    if reference is None:
+        return np.asarray(fit / fit.sum())
+    return member_posterior(_agreement(logits, reference), fit)
+
+
+def _unlike(logits: Float32, rejected: Float32) -> NDArray[np.intp]:
+    """Return members that do not repeat a rejected candidate; the least similar four at least."""
+    count = len(logits)
+    likeness = dice_matrix(np.concatenate([logits, rejected]) > 0)[:count, count:].max(axis=1)
+    order = np.argsort(likeness, kind="stable")
+    return np.sort(order[: max(SHOWN, int((likeness <= REPEATED_DICE).sum()))])
+
+
+def _tidied(logits: Float32, four: tuple[int, ...]) -> Float32:
+    return np.stack([tidied(logits[index]) for index in four])
+
+
+def _by_size(logits: Float32) -> Float32:
+    """Sort candidates, largest first, so that k means the same for every target of a round."""
+    sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
+    return logits[np.argsort(-sizes, kind="stable")]
+
+
+def _half(values: Float32) -> Float16:
+    return np.clip(values, -LIMIT, LIMIT).astype(np.float16)
