@@ -12,10 +12,7 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     UID,
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
     DeflatedExplicitVRLittleEndian,
-    EnhancedSRStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
@@ -28,28 +25,17 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
-    KeyObjectSelectionDocumentStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
-    SegmentationStorage,
 )
 from pynetdicom import AllStoragePresentationContexts
-from pynetdicom.sop_class import LabelMapSegmentationStorage, Verification
+from pynetdicom.sop_class import Verification
 
+from dicom_config.codes import SelectionClass
 from dicom_config.model import Verb
 
-SELECTION_SOP_CLASSES: frozenset[str] = frozenset(
-    {
-        SegmentationStorage,
-        LabelMapSegmentationStorage,
-        KeyObjectSelectionDocumentStorage,
-        EnhancedSRStorage,
-        ComprehensiveSRStorage,
-        Comprehensive3DSRStorage,
-        SecondaryCaptureImageStorage,
-    }
-)
-"""What a reader's selection can come as (DESIGN §7)."""
+SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass) | {SecondaryCaptureImageStorage}
+"""What a reader's selection can come as: an object that names or holds a candidate, or a candidate's page."""
 
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 

@@ -1,0 +1,136 @@
+"""The spool: what it returns is on disk under its own name, what fails leaves nothing behind."""
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dicom_config.errors import ResourceError
+from uair_node.intake.spool import Spool
+
+ROOT = Path(__file__).parents[2]
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_bytes_are_kept_as_they_came(tmp_path):
+    spooled = Spool(tmp_path / "spool", 0).write("1.2.3", "1.2.3.4", b"image")
+    assert spooled.path.read_bytes() == b"image"
+    assert spooled.sha256 == hashlib.sha256(b"image").hexdigest()
+    assert spooled.size == 5
+    assert files(tmp_path) == [spooled.path]
+    assert spooled.path.name.endswith(f".{spooled.sha256[:12]}.dcm")
+
+
+def test_paths_show_no_uid(tmp_path):
+    path = Spool(tmp_path, 0).write("1.2.840.99", "1.2.840.99.7", b"x").path
+    assert "1.2.840" not in str(path.relative_to(tmp_path))
+
+
+def test_same_bytes_again_are_the_same_file(tmp_path):
+    spool = Spool(tmp_path, 0)
+    assert spool.write("1.2", "1.2.3", b"image") == spool.write("1.2", "1.2.3", b"image")
+    assert len(files(tmp_path)) == 1
+
+
+def test_other_bytes_under_the_same_uid_overwrite_nothing(tmp_path):
+    spool = Spool(tmp_path, 0)
+    first, second = spool.write("1.2", "1.2.3", b"one"), spool.write("1.2", "1.2.3", b"two")
+    assert (first.path.read_bytes(), second.path.read_bytes()) == (b"one", b"two")
+
+
+def test_each_series_has_a_folder(tmp_path):
+    spool = Spool(tmp_path, 0)
+    a, b, c = (spool.write(series, sop, b"x") for series, sop in (("1", "1.1"), ("1", "1.2"), ("2", "2.1")))
+    assert a.path.parent == b.path.parent != c.path.parent
+
+
+def test_little_free_space_refuses_before_writing(tmp_path):
+    with pytest.raises(ResourceError, match="must stay free") as caught:
+        Spool(tmp_path, 1 << 62).write("1.2", "1.2.3", b"image")
+    assert caught.value.code == "disk-low"
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, "disk-full"), (errno.EDQUOT, "disk-full"), (errno.EIO, "disk-broken")]
+)
+def test_failing_sync_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, number, code):
+    # Many file systems report a full or broken disk at fsync only.
+    spool = Spool(tmp_path, 0)
+
+    def failing(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(ResourceError) as caught:
+        spool.write("1.2", "1.2.3", b"image")
+    assert caught.value.code == code
+    assert files(tmp_path) == []
+
+
+def test_write_that_the_system_cuts_short_is_an_error_and_leaves_nothing(tmp_path):
+    # A file-size limit makes the write itself fail half way, in a process of its own.
+    script = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from dicom_config.errors import ResourceError; from uair_node.intake.spool import Spool\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "try: Spool(Path(sys.argv[1]), 0).write('1.2', '1.2.3', bytes(1 << 20))\n"
+        "except ResourceError as error: sys.exit(0 if error.code == 'disk-broken' else 3)\n"
+        "sys.exit(4)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
+    assert files(tmp_path) == []
+
+
+def test_leftovers_of_a_crash_are_removed_and_nothing_else(tmp_path):
+    spool = Spool(tmp_path, 0)
+    kept = spool.write("1.2", "1.2.3", b"image").path
+    (kept.parent / "tmpabc.part").write_bytes(b"half")
+    assert spool.clean() == 1
+    assert spool.clean() == 0
+    assert files(tmp_path) == [kept]
+
+
+def test_killed_writer_leaves_only_complete_files(tmp_path):
+    # The process dies between two writes of any kind: at a random byte, at the sync, at the rename.
+    script = (
+        "import sys; from pathlib import Path; from uair_node.intake.spool import Spool\n"
+        "spool = Spool(Path(sys.argv[1]), 0); print('go', flush=True)\n"
+        "for n in range(10**6): spool.write('1.2', f'1.2.{n}', n.to_bytes(4, 'big') * (1 << 16))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"go\n"
+        while len(files(tmp_path)) < 8:
+            assert writer.poll() is None
+        writer.kill()
+    Spool(tmp_path, 0).clean()
+    survivors = files(tmp_path)
+    assert len(survivors) >= 7
+    for path in survivors:
+        assert path.name.split(".")[1] == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def test_parallel_writers_do_not_disturb_each_other(tmp_path):
+    spool = Spool(tmp_path, 0)
+
+    def write(n):
+        return spool.write("1.2", f"1.2.{n % 10}", bytes([n % 20]) * 10_000)
+
+    with ThreadPoolExecutor(8) as pool:
+        spooled = list(pool.map(write, range(80)))
+    for one in spooled:
+        assert hashlib.sha256(one.path.read_bytes()).hexdigest() == one.sha256
+    assert set(files(tmp_path)) == {one.path for one in spooled}
+    assert len({one.path for one in spooled}) == 20
