@@ -1,0 +1,366 @@
+"""The listener against DCMTK's clients: who gets in, what is kept, what is answered when keeping fails."""
+
+import logging
+import re
+import socket
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import JPEGLosslessSV1, MRImageStorage, RLELossless
+from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
+
+from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError
+from dicom_config.model import AllowRule, NodeSection, Verb
+from tests.support.selections import instance_header
+from tests.support.series import affine_of, compress, edit_all, good_series, noise_hu
+from tests.support.server import need
+from uair_node.intake.spool import Spool
+from uair_node.scp import DicomListener, StoreStatus, store_status
+from uair_node.volume import read_series
+from workers.training.ct_series import write_ct_series
+
+pytestmark = pytest.mark.integration
+
+CALLED_AE = {
+    Verb.STORE: "UAIR",
+    Verb.PICK: "UAIR_PICK",
+    Verb.ACCEPT: "UAIR_ACCEPT",
+    Verb.REJECT: "UAIR_REJECT",
+}
+
+
+@contextmanager
+def listening(handler, **settings):
+    listener = DicomListener(NodeSection(port=0, **settings), handler)
+    listener.start()
+    try:
+        yield listener
+    finally:
+        listener.stop()
+
+
+def nothing(received):
+    return None
+
+
+def store(dcmtk, listener, paths, called="UAIR", calling="MODALITY", extra=()):
+    return dcmtk.storescu("127.0.0.1", listener.port, called, calling, paths, ("--verbose", *extra))
+
+
+def echo(dcmtk, listener, called="UAIR", calling="MODALITY"):
+    return dcmtk.echoscu("127.0.0.1", listener.port, called, calling)
+
+
+def statuses(result):
+    """Return the C-STORE statuses that storescu saw, as it names them."""
+    return re.findall(r"Received Store Response \((.*)\)", result.stdout + result.stderr)
+
+
+def said(result):
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("called", CALLED_AE.values())
+def test_echo_is_answered_under_every_ae_title(dcmtk, called):
+    with listening(nothing) as listener:
+        assert echo(dcmtk, listener, called).returncode == 0
+
+
+def test_unknown_called_ae_title_is_rejected_for_that_reason(dcmtk):
+    with listening(nothing) as listener:
+        result = echo(dcmtk, listener, "NOBODY")
+    assert result.returncode != 0
+    assert "Rejected Permanent, Source: Service User" in said(result)
+    assert "Called AE Title Not Recognized" in said(result)
+
+
+def test_calling_ae_is_admitted_verb_by_verb(dcmtk):
+    rules = (
+        AllowRule(verbs={Verb.STORE}, calling_ae=("ROUTER",)),
+        AllowRule(verbs={Verb.PICK, Verb.ACCEPT}, calling_ae=("VIEWER",)),
+    )
+    with listening(nothing, allow=rules) as listener:
+        admitted = {
+            (calling, verb)
+            for calling in ("ROUTER", "VIEWER", "STRANGER")
+            for verb, called in CALLED_AE.items()
+            if echo(dcmtk, listener, called, calling).returncode == 0
+        }
+        refused = echo(dcmtk, listener, "UAIR", "STRANGER")
+    assert admitted == {("ROUTER", Verb.STORE), ("VIEWER", Verb.PICK), ("VIEWER", Verb.ACCEPT)}
+    assert "Calling AE Title Not Recognized" in said(refused)
+
+
+def test_other_networks_stay_out(dcmtk):
+    with listening(nothing, allow=(AllowRule(networks=("192.0.2.0/24",)),)) as listener:
+        assert "Calling AE Title Not Recognized" in said(echo(dcmtk, listener))
+
+
+def test_no_rule_means_no_entry(dcmtk):
+    with listening(nothing, allow=()) as listener:
+        assert echo(dcmtk, listener).returncode != 0
+
+
+def test_ipv4_peer_of_a_dual_stack_socket_is_known_by_its_ipv4_address(dcmtk):
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no dual-stack sockets on this machine")
+    with listening(nothing, host="::", allow=(AllowRule(networks=("127.0.0.0/8",)),)) as listener:
+        assert echo(dcmtk, listener).returncode == 0
+
+
+def test_series_arrives_byte_by_byte(dcmtk, tmp_path):
+    paths, received = good_series(tmp_path), []
+    with listening(received.append) as listener:
+        result = store(dcmtk, listener, paths)
+    assert result.returncode == 0, said(result)
+    sent = {str(dataset.SOPInstanceUID): dataset for dataset in map(pydicom.dcmread, paths)}
+    assert len(received) == len(sent)
+    for instance in received:
+        source = sent[instance.sop_instance_uid]
+        dataset = pydicom.dcmread(BytesIO(instance.data))
+        assert dataset == source
+        assert dataset.PixelData == source.PixelData
+        assert dataset.file_meta.TransferSyntaxUID == instance.transfer_syntax_uid
+        assert dataset.file_meta.MediaStorageSOPInstanceUID == source.SOPInstanceUID
+        assert instance.sop_class_uid == source.SOPClassUID
+        assert (instance.verb, instance.calling_ae, instance.address) == (Verb.STORE, "MODALITY", "127.0.0.1")
+
+
+@pytest.mark.parametrize("verb", [Verb.PICK, Verb.ACCEPT, Verb.REJECT])
+def test_selection_arrives_with_its_verb(dcmtk, tmp_path, verb):
+    path, received = a_segmentation(tmp_path), []
+    with listening(received.append) as listener:
+        result = store(dcmtk, listener, [path], CALLED_AE[verb], "VIEWER")
+    assert result.returncode == 0, said(result)
+    assert [(one.verb, one.calling_ae) for one in received] == [(verb, "VIEWER")]
+
+
+def test_selection_titles_take_no_slices(dcmtk, tmp_path):
+    received = []
+    with listening(received.append) as listener:
+        result = store(dcmtk, listener, good_series(tmp_path)[:1], "UAIR_PICK")
+    assert result.returncode != 0
+    assert "No Acceptable Presentation Contexts" in said(result)
+    assert received == []
+
+
+def test_what_is_no_ct_is_taken_so_that_it_can_be_explained(dcmtk, tmp_path):
+    received = []
+    paths = edit_all(good_series(tmp_path)[:2], SOPClassUID=MRImageStorage, Modality="MR")
+    with listening(received.append) as listener:
+        assert store(dcmtk, listener, [*paths, a_segmentation(tmp_path)]).returncode == 0
+    assert len(received) == 3
+
+
+def test_rle_is_kept_as_sent(dcmtk, tmp_path):
+    (path, *_), received = good_series(tmp_path), []
+    compress(path, RLELossless)
+    with listening(received.append) as listener:
+        result = store(dcmtk, listener, [path], extra=("--propose-rle",))
+    assert result.returncode == 0, said(result)
+    assert received[0].transfer_syntax_uid == RLELossless
+    assert pydicom.dcmread(BytesIO(received[0].data)).PixelData == pydicom.dcmread(path).PixelData
+
+
+def test_jpeg_lossless_of_dcmtk_is_kept_and_decoded_exactly(dcmtk, tmp_path):
+    (dcmcjpeg,) = need("dcmcjpeg")
+    paths, received = good_series(tmp_path / "plain"), []
+    hu = read_series(paths).array
+    for path in paths:
+        subprocess.run([dcmcjpeg, "+e1", path, path], check=True, timeout=60)
+    spool = Spool(tmp_path / "spool", 0)
+    with listening(received.append) as listener:
+        result = store(dcmtk, listener, paths, extra=("--propose-lossless",))
+    assert result.returncode == 0, said(result)
+    assert {one.transfer_syntax_uid for one in received} == {JPEGLosslessSV1}
+    kept = [spool.write("2.25.1", one.sop_instance_uid, one.data).path for one in received]
+    np.testing.assert_array_equal(read_series(kept).array, hu)
+
+
+def test_low_disk_is_answered_out_of_resources(dcmtk, tmp_path):
+    spool = Spool(tmp_path / "spool", 1 << 62)
+
+    def keep(received):
+        spool.write("2.25.1", received.sop_instance_uid, received.data)
+
+    with listening(keep) as listener:
+        result = store(dcmtk, listener, good_series(tmp_path / "ct")[:1], extra=("--debug",))
+    assert "A700" in said(result).upper()
+    assert "disk-low" in said(result)
+    assert "Success" not in statuses(result)
+    assert not list((tmp_path / "spool").rglob("*.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputError("unreadable-instance", "x"), 0xC000),
+        (InputError("sop-class-mismatch", "x"), 0xA900),
+        (ResourceError("disk-full", "x"), 0xA700),
+        (TransientError("database-unavailable", "x"), 0x0110),
+        (MemoryError(), 0xA700),
+        (KeyError("Doe^Jane"), 0xC001),
+        (SystemError(), 0xC001),
+    ],
+)
+def test_no_failing_handler_is_answered_with_success(dcmtk, tmp_path, caplog, error, status):
+    def failing(received):
+        raise error
+
+    with listening(failing) as listener, caplog.at_level(logging.INFO):
+        result = store(dcmtk, listener, good_series(tmp_path)[:1], extra=("--debug",))
+    assert store_status(error) == status
+    assert f"0x{status:04x}" in said(result).lower()
+    assert f"answered {status:04X}" in caplog.text
+    assert "Doe" not in caplog.text
+    assert "Doe" not in said(result)
+
+
+def test_failing_instance_does_not_end_the_association(dcmtk, tmp_path):
+    received = []
+
+    def second_fails(instance):
+        received.append(instance)
+        if len(received) == 2:
+            raise RuntimeError("once")
+
+    with listening(second_fails) as listener:
+        store(dcmtk, listener, good_series(tmp_path)[:4], extra=("--no-halt",))
+    assert len(received) == 4
+
+
+def test_too_large_instance_is_refused(dcmtk, tmp_path):
+    received = []
+    paths = good_series(tmp_path)
+    with listening(received.append, max_instance_bytes=paths[0].stat().st_size // 2) as listener:
+        result = store(dcmtk, listener, paths[:1], extra=("--debug",))
+    assert "0xc000" in said(result).lower()
+    assert received == []
+
+
+def test_four_senders_at_once_lose_nothing(dcmtk, tmp_path):
+    series = [write_ct_series(tmp_path / f"{n}", noise_hu((12, 64, 64), n), affine_of()) for n in range(4)]
+    spool = Spool(tmp_path / "spool", 0)
+    threads = set()
+    together = threading.Barrier(4, timeout=60)
+    first = threading.local()
+
+    def keep(received):
+        if not hasattr(first, "seen"):
+            first.seen = True
+            threads.add(threading.get_ident())
+            together.wait()  # all four associations are being served at this moment
+        spool.write(received.calling_ae, received.sop_instance_uid, received.data)
+
+    with listening(keep) as listener, ThreadPoolExecutor(4) as pool:
+        sending = [pool.submit(store, dcmtk, listener, s, "UAIR", f"S{n}") for n, s in enumerate(series)]
+        assert [one.result().returncode for one in sending] == [0] * 4
+    assert len(threads) == 4
+    kept = [pydicom.dcmread(path) for path in (tmp_path / "spool").rglob("*.dcm")]
+    sent = [pydicom.dcmread(path) for paths in series for path in paths]
+    assert {d.SOPInstanceUID: d.PixelData for d in kept} == {d.SOPInstanceUID: d.PixelData for d in sent}
+
+
+def test_associations_beyond_the_limit_are_rejected_for_now(dcmtk, tmp_path):
+    serving, release = threading.Event(), threading.Event()
+
+    def wait(received):
+        serving.set()
+        release.wait(60)
+
+    with listening(wait, max_associations=1) as listener, ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(store, dcmtk, listener, good_series(tmp_path)[:1])
+        assert serving.wait(60)
+        refused = echo(dcmtk, listener)
+        release.set()
+        assert busy.result().returncode == 0
+    assert "Rejected Transient" in said(refused)
+    assert "Local Limit Exceeded" in said(refused)
+
+
+def test_silent_peer_is_let_go(dcmtk):
+    with listening(nothing, idle_timeout_s=0.2, max_associations=1) as listener:
+        with socket.create_connection(("127.0.0.1", listener.port)) as silent:
+            silent.settimeout(60)
+            assert silent.recv(1) == b""  # closed by the listener
+        assert echo(dcmtk, listener).returncode == 0
+
+
+def test_log_names_peers_but_no_patient_and_no_whole_uid(dcmtk, tmp_path, caplog):
+    paths = good_series(
+        tmp_path, patient_name="SECRET^NAME", patient_id="SECRET-ID", series_instance_uid="2.25.1"
+    )
+
+    def failing(received):
+        raise InputError("unreadable-instance", "It cannot be filed.")
+
+    with caplog.at_level(logging.DEBUG), listening(failing) as listener:
+        echo(dcmtk, listener, "NOBODY", "STRANGER")
+        store(dcmtk, listener, paths[:1])
+    assert "'STRANGER' at 127.0.0.1 to 'NOBODY'" in caplog.text
+    assert "association accepted: 'MODALITY' at 127.0.0.1 to 'UAIR'" in caplog.text
+    assert "SECRET" not in caplog.text
+    uid = str(pydicom.dcmread(paths[0]).SOPInstanceUID)
+    assert uid not in caplog.text
+    assert uid[-8:] in caplog.text
+
+
+def test_port_in_use_is_a_configuration_error():
+    with listening(nothing) as listener:
+        second = DicomListener(NodeSection(port=listener.port), nothing)
+        with pytest.raises(ConfigError) as caught:
+            second.start()
+    assert caught.value.code == "port-unavailable"
+
+
+def test_stopped_listener_answers_no_more_and_can_be_started_again(dcmtk):
+    listener = DicomListener(NodeSection(port=0), nothing)
+    listener.start()
+    port = listener.port
+    listener.stop()
+    listener.stop()
+    assert dcmtk.echoscu("127.0.0.1", port, "UAIR", "X").returncode != 0
+    listener.start()
+    try:
+        assert echo(dcmtk, listener).returncode == 0
+    finally:
+        listener.stop()
+
+
+def test_stop_lets_a_running_store_finish(dcmtk, tmp_path):
+    serving = threading.Event()
+
+    def slow(received):
+        serving.set()
+        time.sleep(0.5)
+
+    listener = DicomListener(NodeSection(port=0), slow)
+    listener.start()
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(store, dcmtk, listener, good_series(tmp_path)[:1])
+        assert serving.wait(60)
+        listener.stop()
+        assert sending.result().returncode == 0
+
+
+def test_every_status_is_one_that_the_standard_gives_storage():
+    for status in StoreStatus:
+        category, _ = STORAGE_SERVICE_CLASS_STATUS[status]
+        assert (category == "Success") == (status == StoreStatus.SUCCESS)
+
+
+def a_segmentation(folder):
+    dataset = instance_header()
+    dataset.Modality = "SEG"
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    path = folder / "seg.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
