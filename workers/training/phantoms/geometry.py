@@ -18,6 +18,9 @@ from workers.training.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, Lesi
 from workers.training.phantoms.scene import Habitus, Scene
 from workers.training.phantoms.tissues import LIVER_TISSUES
 
+#: Raised whenever a seed starts to give another anatomy, so that cached ones are not mixed up.
+GENERATION = 1
+
 #: Grid on which training geometries are built.
 TRAINING_SPACING_MM: Triple = (3.0, 1.5, 1.5)
 

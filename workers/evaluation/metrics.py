@@ -1,0 +1,115 @@
+"""Overlap of label volumes. Owns Dice and Jaccard; knows nothing of engines or files.
+
+Label volumes are ``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n. The target
+*liver* is the whole organ with its lesions, as experts draw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+LIVER = 1
+FIRST_LESION = 2
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How two masks agree; sizes in voxels.
+
+    Attributes
+    ----------
+    shared, first, second
+        Sizes of the intersection and of both masks.
+    """
+
+    shared: int
+    first: int
+    second: int
+
+    @property
+    def dice(self) -> float:
+        """Dice coefficient, 1 if both masks are empty."""
+        total = self.first + self.second
+        return 2 * self.shared / total if total else 1.0
+
+    @property
+    def jaccard(self) -> float:
+        """Jaccard index (intersection over union), 1 if both masks are empty."""
+        union = self.first + self.second - self.shared
+        return self.shared / union if union else 1.0
+
+
+def overlap(first: Mask, second: Mask) -> Overlap:
+    """Compare two masks of one shape.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"masks of shapes {first.shape} and {second.shape}")
+    return Overlap(int((first & second).sum()), int(first.sum()), int(second.sum()))
+
+
+def dice(first: Mask, second: Mask) -> float:
+    """Return the Dice coefficient of two masks."""
+    return overlap(first, second).dice
+
+
+def jaccard(first: Mask, second: Mask) -> float:
+    """Return the Jaccard index of two masks."""
+    return overlap(first, second).jaccard
+
+
+def liver_mask(labels: Labels) -> Mask:
+    """Return the whole liver, lesions included."""
+    return labels >= LIVER
+
+
+def lesions_mask(labels: Labels) -> Mask:
+    """Return the union of all lesions."""
+    return labels >= FIRST_LESION
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A segmentation against truth.
+
+    Attributes
+    ----------
+    liver
+        The whole organ.
+    lesions
+        The union of all lesions; None where neither side has any.
+    each_lesion
+        For each lesion of the truth (n = 1, …), against the predicted lesion that shares most voxels.
+    """
+
+    liver: Overlap
+    lesions: Overlap | None
+    each_lesion: Mapping[int, Overlap]
+
+
+def agreement(labels: Labels, truth: Labels) -> Agreement:
+    """Compare a label volume with truth; lesions are matched by overlap, their numbers need not agree."""
+    union = overlap(lesions_mask(labels), lesions_mask(truth))
+    lesions = union if union.first or union.second else None
+    numbers = np.unique(truth[truth >= FIRST_LESION])
+    each = {int(value) - LIVER: _best_match(labels, truth == value) for value in numbers}
+    return Agreement(overlap(liver_mask(labels), liver_mask(truth)), lesions, each)
+
+
+def _best_match(labels: Labels, lesion: Mask) -> Overlap:
+    counts = np.bincount(labels[lesion], minlength=FIRST_LESION)
+    counts[:FIRST_LESION] = 0
+    if not counts.any():
+        return Overlap(0, 0, int(lesion.sum()))
+    return overlap(labels == counts.argmax(), lesion)

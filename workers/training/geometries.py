@@ -1,0 +1,103 @@
+"""Training geometries on disk: built once, read by every sample. Knows nothing of densities or networks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.training.phantoms.fields import Mask
+from workers.training.phantoms.geometry import GENERATION, Geometry, training_geometry
+
+_LOG = logging.getLogger(__name__)
+
+# 16 MB each; what one loader keeps in memory
+_KEPT_IN_MEMORY = 128
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A geometry with what sampling asks of it again and again."""
+
+    geometry: Geometry
+
+    @cached_property
+    def liver(self) -> Mask:
+        """``(Z, Y, X)``: liver with vessels and lesions."""
+        return self.geometry.liver
+
+    @cached_property
+    def liver_span(self) -> tuple[tuple[int, int], ...]:
+        """Half-open index range of the liver along z, y, x; the whole grid if there is none."""
+        if not self.liver.any():
+            return tuple((0, n) for n in self.liver.shape)
+        hits = [np.flatnonzero(self.liver.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+        return tuple((int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+
+    @cached_property
+    def lesion_slices(self) -> tuple[NDArray[np.int64], ...]:
+        """For each lesion the slices that show it; none of them is empty."""
+        numbers = range(1, self.geometry.lesions.count + 1)
+        slices = (np.flatnonzero(self.geometry.lesion(n).any(axis=(1, 2))) for n in numbers)
+        return tuple(found for found in slices if len(found))
+
+
+@dataclass(frozen=True)
+class GeometryCache:
+    """A folder of training geometries with seeds 0 to `count`, one ``.npz`` each."""
+
+    folder: Path
+    count: int
+
+    def path(self, index: int) -> Path:
+        """Return the file of geometry `index`, whether it exists or not."""
+        return self.folder / f"geometry-{GENERATION}-{index:07d}.npz"
+
+    def subject(self, index: int) -> Subject:
+        """Return geometry `index`; built now if its file is missing."""
+        if not self.path(index).exists():
+            _build(index, self.path(index))
+        return _read(self.path(index))
+
+    def fill(self, processes: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
+        """Build what is missing, in this process or in several.
+
+        Parameters
+        ----------
+        processes
+            How many processes build; 0 builds in this one.
+        progress
+            Called with (done, missing in all) after each.
+        """
+        missing = [index for index in range(self.count) if not self.path(index).exists()]
+        if not missing:
+            return
+        _LOG.info("building %d of %d training geometries", len(missing), self.count)
+        paths = [self.path(index) for index in missing]
+        if processes == 0:
+            for done, (seed, path) in enumerate(zip(missing, paths, strict=True), start=1):
+                _build(seed, path)
+                if progress:
+                    progress(done, len(missing))
+            return
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            for done, _ in enumerate(pool.map(_build, missing, paths), start=1):
+                if progress:
+                    progress(done, len(missing))
+
+
+def _build(seed: int, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    training_geometry(seed).save(path)
+
+
+@lru_cache(maxsize=_KEPT_IN_MEMORY)
+def _read(path: Path) -> Subject:
+    return Subject(Geometry.load(path))
