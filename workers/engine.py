@@ -26,10 +26,11 @@ from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.candidates import Rule
 from workers.uair.compose import LIVER, Labels, Layer, compose
 from workers.uair.ensemble import Decoder
-from workers.uair.grids import Box, Crop, Mask, Spacing, plan_crop
+from workers.uair.extent import near, trace_liver
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.lesions import GRID_MM, Proposal, lesion_domain, propose
-from workers.uair.localize import CoarseMap, Localizer, to_isotropic
-from workers.uair.prompts import Outline, boxes_of
+from workers.uair.localize import CoarseMap, Localizer, Location, to_isotropic
+from workers.uair.prompts import Outline, boxes_of, outline_of
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
     LESION_PLAN,
@@ -175,9 +176,7 @@ class Engine:
         if location is None:
             raise _no_liver()
         report(0.1, "segmenting the liver")
-        liver = self._open(LIVER, hu, spacing_mm, location.box, location.coarse, LIVER_PLAN)
-        if liver is None:
-            raise _no_liver()
+        liver = self._first_liver(hu, spacing_mm, location)
         domain = _domain(liver)
         report(0.4, "looking for lesions")
         proposals = self._proposals(hu, spacing_mm, liver.crop, domain)
@@ -185,8 +184,7 @@ class Engine:
         for index, proposal in enumerate(proposals):
             report(0.5 + 0.4 * index / len(proposals), f"segmenting lesion {index + 1} of {len(proposals)}")
             value = LIVER + len(targets)
-            box, outline = proposal.box, proposal.outline
-            lesion = self._open(value, hu, spacing_mm, box, outline, LESION_PLAN, (liver.crop, domain))
+            lesion = self._first_lesion(value, hu, spacing_mm, proposal, (liver.crop, domain))
             if lesion is not None:
                 targets.append(lesion)
         report(0.9, "composing candidates")
@@ -228,25 +226,36 @@ class Engine:
         report(0.9, "composing candidates")
         return self._round(RoundState(number, self.model_digest, tuple(refined), domain), hu.shape)
 
-    def _open(
+    def _first_liver(self, hu: NDArray[np.generic], spacing: Spacing, location: Location) -> TargetState:
+        """Return the liver's first four: traced through the slices, then asked for in many ways."""
+        crop = self._crop(location.search_box(spacing, hu.shape), spacing, hu.shape, LIVER_PLAN)
+        images, neighbours = crop.images(hu, NEIGHBOUR_MM)
+        decode = self._decoder_of(images, neighbours)
+        coarse = location.coarse.at(*crop.cell_centres())
+        traced = trace_liver(decode, crop.cell_means(images), coarse, crop.pixels)
+        if traced is None:
+            raise _no_liver()
+        outline = outline_of(traced, crop.pixels)
+        pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
+        pool = pool.joined_by(traced).confined(near(traced > 0, crop))
+        return open_target(LIVER, crop, pool, self._choice)
+
+    def _first_lesion(
         self,
         value: int,
         hu: NDArray[np.generic],
         spacing: Spacing,
-        box: Box,
-        coarse: CoarseMap,
-        plan: Plan,
-        within: tuple[Crop, Mask] | None = None,
+        proposal: Proposal,
+        within: tuple[Crop, Mask],
     ) -> TargetState | None:
-        """Return a target's first four candidates, or None if the model sees nothing there."""
-        crop = self._crop(box, spacing, hu.shape, plan)
-        outline = _outline(box, coarse, crop)
+        """Return a lesion's first four, or None if the model sees nothing there."""
+        crop = self._crop(proposal.box, spacing, hu.shape, LESION_PLAN)
+        outline = _outline(proposal.box, proposal.outline, crop)
         rng = self._rng(1, value)
-        pool = first_pool(self._decoder(crop, hu), crop, outline, plan, self._choice, rng)
+        pool = first_pool(self._decoder(crop, hu), crop, outline, LESION_PLAN, self._choice, rng)
         if not pool.masks.any():
             return None
-        organ = None if within is None else _organ(*within, crop)
-        return open_target(value, crop, pool, self._choice, organ=organ)
+        return open_target(value, crop, pool, self._choice, organ=_organ(*within, crop))
 
     def _crop(self, box: Box, spacing: Spacing, shape: tuple[int, ...], plan: Plan) -> Crop:
         return plan_crop(
@@ -262,8 +271,10 @@ class Engine:
         )
 
     def _decoder(self, crop: Crop, hu: NDArray[np.generic]) -> Decoder:
-        neighbours = (crop.image(hu, -NEIGHBOUR_MM) + crop.image(hu, NEIGHBOUR_MM)) / 2.0
-        embeddings = self._cache.encode(crop.image(hu), neighbours)
+        return self._decoder_of(*crop.images(hu, NEIGHBOUR_MM))
+
+    def _decoder_of(self, images: Float32, neighbours: Float32) -> Decoder:
+        embeddings = self._cache.encode(images, neighbours)
         return lambda asked: self._predictor.decode(embeddings, asked)
 
     def _proposals(

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.grids import Float32
+from workers.uair.grids import Float32, Mask
 from workers.uair.prompts import Member, Prompts
 
 ABSENT = -10.0
 """Logit of slices that a member did not ask about."""
+CUT = -4.0
+"""Logit of cells that a member may not claim."""
 LIMIT = 8.0
 """Logits beyond this are certain enough; clipping keeps averages from being ruled by one member."""
 
@@ -40,6 +42,16 @@ class Ensemble:
     def masks(self) -> NDArray[np.bool_]:
         """Thresholded logits ``(N, n, h, w)``."""
         return self.logits > 0
+
+    def confined(self, organ: Mask) -> Ensemble:
+        """Return the ensemble with every member cut off outside ``(n, h, w)``."""
+        cut = np.where(organ, self.logits, np.minimum(self.logits, CUT))
+        return Ensemble(cut.astype(np.float32), self.quality)
+
+    def joined_by(self, logits: Float32) -> Ensemble:
+        """Return the ensemble with one more member ``(n, h, w)``, of median quality."""
+        quality = np.append(self.quality, np.median(self.quality)).astype(np.float32)
+        return Ensemble(np.concatenate([self.logits, logits[None]]), quality)
 
 
 def probability(logits: Float32) -> Float32:

@@ -171,25 +171,50 @@ class Crop:
         return np.linspace(self.centre[axis] - half, self.centre[axis] + half, count + 1)
 
     @cached_property
-    def _image_matrices(self) -> tuple[Float32, Float32]:
-        y = sampling_matrix(self.shape[1], self._edges(0, self.pixels), outside_zero=True)
-        x = sampling_matrix(self.shape[2], self._edges(1, self.pixels), outside_zero=True)
-        return y, x
+    def _image_matrices(self) -> tuple[slice, slice, Float32, Float32]:
+        """Return the part of a slice that the crop sees, and the matrices that resample it."""
+        parts, matrices = [], []
+        for axis in (0, 1):
+            full = sampling_matrix(self.shape[axis + 1], self._edges(axis, self.pixels), outside_zero=True)
+            used = np.flatnonzero(full.any(axis=0))
+            part = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+            parts.append(part)
+            matrices.append(np.ascontiguousarray(full[:, part]))
+        return parts[0], parts[1], matrices[0], matrices[1]
 
-    def image(self, hu: NDArray[np.generic], offset_mm: float = 0.0) -> Float32:
-        """Return HU ``(n, pixels, pixels)`` of the crop's slices, or of those `offset_mm` higher.
+    def _plane(self, hu: NDArray[np.generic], z: int) -> Float32:
+        rows, columns, along_y, along_x = self._image_matrices
+        part = hu[int(np.clip(z, 0, self.shape[0] - 1)), rows, columns].astype(np.float32) - AIR_HU
+        return np.asarray(along_y @ part @ along_x.T + AIR_HU, np.float32)
 
-        Outside the volume in-plane is air; beyond its ends the last slice is repeated.
+    def images(self, hu: NDArray[np.generic], neighbour_mm: float) -> tuple[Float32, Float32]:
+        """Resample the crop's slices and their surroundings.
+
+        Parameters
+        ----------
+        hu
+            The volume.
+        neighbour_mm
+            How far above and below the neighbours lie; at least one slice.
+
+        Returns
+        -------
+        tuple of NDArray
+            HU ``(n, pixels, pixels)`` of the slices, and the mean of the two neighbours of each. Outside the
+            volume in-plane is air; beyond its ends the last slice is repeated.
         """
-        shift = round(offset_mm / self.spacing[0])
-        if offset_mm and shift == 0:
-            shift = 1 if offset_mm > 0 else -1
-        rows, columns = self._image_matrices
-        out = np.empty((len(self.slices), self.pixels, self.pixels), np.float32)
-        for index, z in enumerate(self.slices):
-            source = hu[int(np.clip(z + shift, 0, self.shape[0] - 1))].astype(np.float32) - AIR_HU
-            out[index] = rows @ source @ columns.T + AIR_HU
-        return out
+        shift = max(1, round(neighbour_mm / self.spacing[0]))
+        wanted = {z + offset for z in self.slices for offset in (-shift, 0, shift)}
+        planes = {z: self._plane(hu, z) for z in sorted(wanted)}
+        own = np.stack([planes[z] for z in self.slices])
+        around = np.stack([(planes[z - shift] + planes[z + shift]) / 2.0 for z in self.slices])
+        return own, around
+
+    def cell_means(self, images: Float32) -> Float32:
+        """Return the mean ``(n, cells, cells)`` of the pixels of each mask cell."""
+        part = self.pixels // self.cells
+        split = images.reshape(len(images), self.cells, part, self.cells, part)
+        return np.asarray(split.mean(axis=(2, 4)), np.float32)
 
     def to_pixels(self, y: float, x: float) -> tuple[float, float]:
         """Map volume edge coordinates (y, x) to the crop's pixel edge coordinates (y, x)."""

@@ -15,6 +15,8 @@ from scipy import ndimage
 
 from workers.uair.grids import Box, Coordinates, Float32, Mask, Spacing, bounding_box, sampling_matrix
 
+SEARCH_MM = (45.0, 6.0)
+"""How far below and above the extended box the liver's ends are looked for."""
 BODY_HU = -300.0
 MIN_LIVER_ML = 150.0
 """Less than this is not a liver but a mistake; the smallest adult liver remnants are larger."""
@@ -50,6 +52,12 @@ class Location:
 
     box: Box
     coarse: CoarseMap
+
+    def search_box(self, spacing: Spacing, shape: tuple[int, ...]) -> Box:
+        """Return the box in which the liver's ends are looked for (`SEARCH_MM` below and above)."""
+        below, above = (mm / spacing[0] for mm in SEARCH_MM)
+        (z0, y0, x0), (z1, y1, x1) = self.box.start, self.box.stop
+        return Box((max(0.0, z0 - below), y0, x0), (min(float(shape[0]), z1 + above), y1, x1))
 
 
 class Localizer(Protocol):

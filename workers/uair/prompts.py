@@ -67,12 +67,15 @@ class Outline:
         Crop slices ``[first, last)`` that the target spans.
     tight
         ``(n, 4)`` a box on every slice of the crop, from a coarse mask; NaN where it shows nothing.
+    logits
+        ``(n, cells, cells)`` of an earlier mask that some members are prompted with, or None.
     """
 
     around: tuple[float, float, float, float]
     first: int
     last: int
     tight: Boxes
+    logits: Float32 | None = None
 
 
 def boxes_of(cells: Float32, threshold: float, pixels: int) -> Boxes:
@@ -100,6 +103,24 @@ def filled(boxes: Boxes) -> Boxes:
     at = np.arange(len(boxes))
     columns = [np.interp(at, known, boxes[known, column]) for column in range(4)]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def outline_of(logits: Float32, pixels: int) -> Outline:
+    """Return the outline of a target whose first mask is known; it may reach one slice further.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+    """
+    tight = boxes_of(logits, 0.0, pixels)
+    known = np.flatnonzero(~np.isnan(tight[:, 0]))
+    if len(known) == 0:
+        raise ValueError("an empty mask has no outline")
+    low, high = tight[known, :2].min(axis=0), tight[known, 2:].max(axis=0)
+    around = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    first, last = max(0, int(known[0]) - 1), min(len(logits), int(known[-1]) + 2)
+    return Outline(around, first, last, tight, logits)
 
 
 def tapered(outline: Outline, slices: NDArray[np.int64]) -> Boxes:
@@ -156,7 +177,8 @@ def first_members(
     """Return the first ensemble of a target: `count` members in three shapes of box.
 
     Every fourth member asks with the one 3-D box on all slices (as the paper does), every fourth with the
-    tapered box, the others with the boxes of the coarse mask where it has any.
+    tapered box, the others with the boxes of the coarse mask where it has any; where an earlier mask is
+    known, every fourth member is prompted with it, too.
     """
     growth = stratified(count, *spread.growth, rng)
     slices = np.arange(outline.first, outline.last)
@@ -176,5 +198,6 @@ def first_members(
         chosen = slices[keep] if len(slices) > 4 else slices
         base = base[keep] if len(slices) > 4 else base
         boxes = moved(base, shift, float(growth[index]))
-        members.append(Member(Prompts(chosen, boxes), tokens[index % len(tokens)]))
+        masks = outline.logits[chosen] if outline.logits is not None and shape == 3 else None
+        members.append(Member(Prompts(chosen, boxes, masks=masks), tokens[index % len(tokens)]))
     return members
