@@ -54,10 +54,10 @@ class Colour:
 # colours that are strong on grey first and those nearest to the liver's last.
 LIVER_COLOUR = Colour("sky blue", (86, 180, 233), (45761, 29808, 23959))
 LESION_COLOURS = (
-    Colour("orange", (230, 159, 0), (46273, 37131, 52089)),
-    Colour("reddish purple", (204, 121, 167), (40007, 42800, 30170)),
     Colour("yellow", (240, 228, 66), (58401, 29471, 52288)),
     Colour("vermillion", (213, 94, 0), (35512, 44018, 49160)),
+    Colour("reddish purple", (204, 121, 167), (40007, 42800, 30170)),
+    Colour("orange", (230, 159, 0), (46273, 37131, 52089)),
     Colour("bluish green", (0, 158, 115), (37842, 21141, 36174)),
     Colour("blue", (0, 114, 178), (30129, 32193, 22263)),
 )

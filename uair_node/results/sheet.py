@@ -1,0 +1,261 @@
+"""A contact sheet: the candidates of one round side by side, where they differ most, as one picture.
+
+Owns what a person sees of a round outside a viewer. Knows nothing of DICOM and of how candidates are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from dicom_config import codes
+from uair_node.results.volumes import Volumes, describe
+
+_MAX_ROWS = 4
+_WINDOW_HU = (-110.0, 190.0)  # narrow enough to show a lesion in portal-venous liver
+_MARGIN_MM = 12.0
+_LISTED_LESIONS = 3
+_HEADING_LENGTH = 30
+
+# Inches; at 120 dpi a panel has about as many pixels as a cropped liver of 0.75 mm pixels.
+_PANEL_WIDTH, _GAP, _SIDE = 2.9, 0.05, 0.15
+_TITLE, _HEADING, _CAPTION, _FOOTER = 0.5, 0.32, 0.55, 0.38
+_DPI = 120
+
+_PAPER, _INK, _FAINT = "black", "white", "#b0b0b0"
+
+
+@dataclass(frozen=True)
+class SheetCandidate:
+    """One column of the sheet.
+
+    Parameters
+    ----------
+    k
+        Number of the candidate, 1..4.
+    trait
+        Its character in short words.
+    labels
+        ``(Z, Y, X)`` uint8 on the grid of the sheet's volume: 0 background, 1 liver, 1 + n lesion n.
+    note
+        What else there is to say about it ("picked"), put behind the trait.
+    """
+
+    k: int
+    trait: str
+    labels: NDArray[np.uint8]
+    note: str = ""
+
+
+def draw_sheet(
+    hu: NDArray[Any],
+    spacing_mm: tuple[float, float, float],
+    candidates: Sequence[SheetCandidate],
+    title: str,
+    path: Path,
+) -> None:
+    """Write the contact sheet of a round as PNG.
+
+    Columns are candidates, rows are the up to four axial slices on which they differ most, the uppermost
+    slice first. Seen from the feet, as radiology does: the patient's right is on the left of the picture.
+    Outlines are those of the whole liver and of each lesion; volumes stand below.
+
+    Parameters
+    ----------
+    hu
+        ``(Z, Y, X)`` in HU on the canonical grid: axes grow to superior, posterior, patient left.
+    spacing_mm
+        ``(z, y, x)`` in mm.
+    candidates
+        At least one, each with labels of the volume's shape.
+    title
+        One line above everything; no patient data.
+    path
+        The PNG file; its folder must exist.
+    """
+    volumes = [describe(candidate.labels, spacing_mm) for candidate in candidates]
+    rows, columns = _crop([candidate.labels for candidate in candidates], spacing_mm)
+    cropped = [candidate.labels[:, rows, columns] for candidate in candidates]
+    slices = choose_slices(cropped, spacing_mm[0])
+    height = (rows.stop - rows.start) * spacing_mm[1]
+    width = (columns.stop - columns.start) * spacing_mm[2]
+    layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width)
+    figure = layout.figure
+    _text(layout, _SIDE, layout.height - 0.3, title, size=13, weight="bold")
+    for column, (candidate, measured) in enumerate(zip(candidates, volumes, strict=True)):
+        x = layout.left(column)
+        _text(layout, x, layout.height - _TITLE - 0.2, _heading(candidate), size=11, weight="bold")
+        for row, k in enumerate(slices):
+            axes = layout.panel(row, column)
+            _draw_panel(axes, hu[k, rows, columns], cropped[column][k], spacing_mm)
+            if column == 0:
+                _annotate(axes, f"slice {k + 1} of {len(hu)}")
+        _text(layout, x, _FOOTER + _CAPTION - 0.2, _caption(measured), size=9)
+    _draw_footer(layout, volumes)
+    FigureCanvasAgg(figure)
+    # Without the version of the drawing library, the same round gives the same bytes.
+    figure.savefig(path, dpi=_DPI, facecolor=_PAPER, format="png", metadata={"Software": None})
+
+
+def choose_slices(labels: Sequence[NDArray[np.uint8]], slice_distance_mm: float) -> list[int]:
+    """Return up to four slices on which label volumes differ most, the most superior first.
+
+    Differences of the liver's outline and of the lesions weigh the same, each as a share of its total, for
+    lesions are small and matter. Chosen slices keep a distance of a tenth of the liver's extent, so that the
+    rows are not four times the same place. Where nothing differs the largest slices are shown.
+    """
+    present = np.logical_or.reduce([volume > 0 for volume in labels])
+    extent = np.flatnonzero(present.any(axis=(1, 2)))
+    if extent.size == 0:
+        return [len(present) // 2]
+    score = _share(_differing(labels, above=0)) + _share(_differing(labels, above=1))
+    if not score.any():
+        score = present.sum(axis=(1, 2)).astype(float)
+    distance = max((extent[-1] - extent[0]) / 10, 5.0 / slice_distance_mm)
+    chosen: list[int] = []
+    for k in np.argsort(-score, kind="stable").tolist():
+        if score[k] <= 0 or len(chosen) == _MAX_ROWS:
+            break
+        if all(abs(k - other) > distance for other in chosen):
+            chosen.append(k)
+    return sorted(chosen, reverse=True)
+
+
+def _differing(labels: Sequence[NDArray[np.uint8]], above: int) -> NDArray[np.float64]:
+    """Count in each slice the voxels that some, not all, candidates label higher than `above`."""
+    masks = [np.where(volume > above, volume if above else 1, 0) for volume in labels]
+    lowest, highest = np.minimum.reduce(masks), np.maximum.reduce(masks)
+    return (lowest != highest).sum(axis=(1, 2)).astype(np.float64)
+
+
+def _share(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = counts.sum()
+    return counts / total if total else counts
+
+
+def _crop(labels: Sequence[NDArray[np.uint8]], spacing_mm: tuple[float, float, float]) -> tuple[slice, slice]:
+    """Return the rows and columns (half-open) that hold all candidates, with a margin."""
+    seen = np.logical_or.reduce([volume.any(axis=0) for volume in labels])
+    if not seen.any():
+        return slice(0, seen.shape[0]), slice(0, seen.shape[1])
+    bounds = []
+    for axis, spacing in ((0, spacing_mm[1]), (1, spacing_mm[2])):
+        used = np.flatnonzero(seen.any(axis=1 - axis))
+        margin = round(_MARGIN_MM / spacing)
+        start, stop = int(used[0]) - margin, int(used[-1]) + 1 + margin
+        bounds.append(slice(max(start, 0), min(stop, seen.shape[axis])))
+    return bounds[0], bounds[1]
+
+
+class _Layout:
+    """Where things stand, in inches from the lower left corner."""
+
+    def __init__(self, rows: int, columns: int, panel_height: float) -> None:
+        self._rows, self._panel_height = rows, panel_height
+        self.width = 2 * _SIDE + columns * (_PANEL_WIDTH + _GAP) - _GAP
+        self.height = _TITLE + _HEADING + rows * (panel_height + _GAP) + _CAPTION + _FOOTER
+        self.figure = Figure(figsize=(self.width, self.height), facecolor=_PAPER)
+
+    def left(self, column: int) -> float:
+        return _SIDE + column * (_PANEL_WIDTH + _GAP)
+
+    def panel(self, row: int, column: int) -> Axes:
+        bottom = _FOOTER + _CAPTION + (self._rows - 1 - row) * (self._panel_height + _GAP)
+        box = (
+            self.left(column) / self.width,
+            bottom / self.height,
+            _PANEL_WIDTH / self.width,
+            self._panel_height / self.height,
+        )
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        return axes
+
+
+def _draw_panel(
+    axes: Axes, hu: NDArray[Any], labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+) -> None:
+    low, high = _WINDOW_HU
+    aspect = spacing_mm[1] / spacing_mm[2]
+    axes.imshow(hu, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
+    _outline(axes, labels > 0, codes.LIVER_COLOUR, 1.3)
+    for value in np.unique(labels[labels > 1]).tolist():
+        _outline(axes, labels == value, codes.lesion_colour(value - 1), 1.4)
+
+
+def _outline(axes: Axes, mask: NDArray[np.bool_], colour: codes.Colour, width: float) -> None:
+    if mask.any():
+        # The frame of zeros closes outlines that the crop's edge would leave open.
+        framed = np.pad(mask, 1).astype(np.float32)
+        y, x = (np.arange(-1, size + 1) for size in mask.shape)
+        axes.contour(x, y, framed, levels=[0.5], colors=[_hex(colour)], linewidths=width)
+
+
+def _annotate(axes: Axes, text: str) -> None:
+    # Bone is as white as the letters: they bring their own edge.
+    edge = [withStroke(linewidth=2, foreground=_PAPER)]
+    style: dict[str, Any] = {
+        "transform": axes.transAxes,
+        "color": _INK,
+        "fontsize": 9,
+        "path_effects": edge,
+    }
+    axes.text(0.02, 0.97, text, va="top", **style)
+    axes.text(0.02, 0.5, "R", va="center", **style)
+    axes.text(0.98, 0.5, "L", va="center", ha="right", **style)
+
+
+def _heading(candidate: SheetCandidate) -> str:
+    note = f"  ({candidate.note})" if candidate.note else ""
+    room = _HEADING_LENGTH - len(note)
+    trait = candidate.trait if len(candidate.trait) <= room else f"{candidate.trait[: room - 1]}…"
+    return f"{candidate.k}  {trait}{note}"
+
+
+def _caption(volumes: Volumes) -> str:
+    liver = f"liver {volumes.liver_ml:.0f} ml"
+    listed = [f"{number}: {ml:.1f}" for number, ml in volumes.lesions_ml[:_LISTED_LESIONS]]
+    rest = volumes.lesions_ml[_LISTED_LESIONS:]
+    if rest:
+        listed.append(f"{len(rest)} more: {sum(ml for _, ml in rest):.1f}")
+    return f"{liver}\n" + (f"lesions {', '.join(listed)} ml" if listed else "no lesion")
+
+
+def _draw_footer(layout: _Layout, volumes: Sequence[Volumes]) -> None:
+    numbers = sorted({number for measured in volumes for number, _ in measured.lesions_ml})
+    entries = [("liver", codes.LIVER_COLOUR)]
+    # Colours repeat after the palette's end, the legend need not.
+    entries += [(f"lesion {n}", codes.lesion_colour(n)) for n in numbers[: len(codes.LESION_COLOURS)]]
+    layout.figure.legend(
+        handles=[Line2D([], [], color=_hex(colour), linewidth=2, label=name) for name, colour in entries],
+        loc="lower left",
+        bbox_to_anchor=(_SIDE / layout.width, 0.02 / layout.height),
+        borderaxespad=0.3,
+        ncols=len(entries),
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=9,
+        handlelength=1.2,
+        columnspacing=1.2,
+    )
+    disclaimer = f"{codes.DISCLAIMER}."
+    _text(layout, layout.width - _SIDE, 0.13, disclaimer, size=9, color=_FAINT, ha="right")
+
+
+def _text(layout: _Layout, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
+    style = {"color": _INK, "va": "baseline" if "\n" not in text else "center"} | style
+    layout.figure.text(x / layout.width, y / layout.height, text, fontsize=size, **style)
+
+
+def _hex(colour: codes.Colour) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour.rgb)
