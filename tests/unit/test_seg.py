@@ -258,6 +258,9 @@ OPTIONAL_IN_REAL_LIFE = (
     "InstanceNumber",
     "Manufacturer",
     "SpecificCharacterSet",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "StudyDescription",
 )
 
 
@@ -289,11 +292,63 @@ def test_invalid_headers_are_not_inherited(paths, tmp_path, keyword, value):
     assert not pydicom.dcmread(tmp_path / "seg.dcm")[keyword].value
 
 
-@pytest.mark.parametrize(("charset", "name"), [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "山田^太郎")])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
+def test_identifiers_are_never_mended(paths, tmp_path):
+    """A valid but different Patient ID would file the result under another patient."""
+    rewrite(paths, PatientID="7" * 80, AccessionNumber="8" * 20)
+    save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert (seg.PatientID, seg.AccessionNumber) == ("7" * 80, "8" * 20)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_what_is_not_needed_is_not_inherited(paths):
+    """Empty reference sequences and ages like "45" are common, and errors in every object that has them."""
+    rewrite(paths, PatientAge="45", ReferencedStudySequence=[])
+    seg = write_seg(read_series(paths), LABELS, REQUEST)
+    assert "PatientAge" not in seg
+    assert "ReferencedStudySequence" not in seg
+
+
+def test_the_distance_of_slices_is_measured(paths):
+    """A stated one is often the thickness, or the interval before reconstruction."""
+    rewrite(paths, SpacingBetweenSlices="7.5", SliceThickness="5")
+    (shared,) = write_seg(read_series(paths), LABELS, REQUEST).SharedFunctionalGroupsSequence
+    (measures,) = shared.PixelMeasuresSequence
+    assert (float(measures.SpacingBetweenSlices), float(measures.SliceThickness)) == (2.5, 5.0)
+
+
+def test_slices_keep_their_own_positions(paths):
+    """Distances vary within the gate's tolerance: the mean distance would miss the slices."""
+    shifted = {}
+    for path, shift in zip(paths, [0, 0.05, -0.05, 0.04, 0, -0.03, 0.05, 0], strict=True):
+        dataset = pydicom.dcmread(path)
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, f"{float(z) + shift:.2f}"]
+        shifted[str(dataset.SOPInstanceUID)] = dataset.ImagePositionPatient
+        dataset.save_as(path)
+    seg = write_seg(read_series(paths), LABELS, REQUEST)
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        position = frame.PlanePositionSequence[0].ImagePositionPatient
+        assert position == shifted[source.ReferencedSOPInstanceUID]
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "山田^太郎"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    ],
+)
 def test_names_keep_their_characters(paths, tmp_path, charset, name):
     rewrite(paths, SpecificCharacterSet=charset, PatientName=name)
     save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
-    assert str(pydicom.dcmread(tmp_path / "seg.dcm").PatientName) == name
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    source = pydicom.dcmread(paths[0], stop_before_pixels=True)
+    assert str(seg.PatientName) == name
+    assert seg.PatientName.original_string == source.PatientName.original_string
 
 
 def test_decimal_strings_longer_than_allowed_are_shortened(paths, tmp_path):

@@ -145,8 +145,9 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
     segment_of_label[present] = np.arange(1, len(present) + 1)
     seconds = request.content_datetime.replace(microsecond=0)
     date, time = seconds.date(), seconds.time()
+    sources = source_headers(volume)
     seg = Segmentation(
-        source_images=source_headers(volume),
+        source_images=sources,
         pixel_array=segment_of_label[labels],
         segmentation_type="BINARY",
         segment_descriptions=_describe_segments(present, request),
@@ -169,7 +170,11 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
         content_time=time,
         series_date=date,
         series_time=time,
+        specific_character_set=None,
     )
+    if "SpecificCharacterSet" in sources[0]:
+        # Not through the library, which refuses sets that are common (``\ISO 2022 IR 87``).
+        seg["SpecificCharacterSet"] = sources[0]["SpecificCharacterSet"]
     _take_out_clock_and_chance(seg, request, seconds)
     _put_frames_in_source_order(seg, volume)
     return _without_library(seg)

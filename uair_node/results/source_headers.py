@@ -18,7 +18,7 @@ from pydicom.valuerep import DA, TM, format_number_as_ds
 from uair_node.volume import SourceSlice, Volume
 
 # Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
-_TYPE_2 = (
+_STUDY_TYPE_2 = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -29,6 +29,30 @@ _TYPE_2 = (
     "StudyID",
     "AccessionNumber",
 )
+# All else that results take over. Real headers hold much more of patient and study that is invalid (ages of
+# two characters, empty reference sequences, weights in words) and that an archive does not file by.
+_TAKEN_OVER = (
+    *_STUDY_TYPE_2,
+    "SpecificCharacterSet",
+    "StudyInstanceUID",
+    "StudyDescription",
+    "IssuerOfPatientID",
+    "SeriesInstanceUID",
+    "PositionReferenceIndicator",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+_SHARED = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Rows",
+    "Columns",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+)
+_PLANE = ("ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 
 
 def _sex(value: Any) -> None:
@@ -36,7 +60,8 @@ def _sex(value: Any) -> None:
         raise ValueError("not a Patient's Sex (PS3.3 C.7.1.1)")
 
 
-# Real scanners and anonymizers write other things here; an object of ours must not inherit an invalid value.
+# Invalid values of these become empty. Identifiers are taken over as they are, whatever their form: another
+# Patient ID would file the result under another patient.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "PatientBirthDate": DA,
     "StudyDate": DA,
@@ -51,27 +76,35 @@ def source_headers(volume: Volume) -> list[Dataset]:
     Returns
     -------
     list of Dataset
-        One for each slice, in axis-0 order. The first has every attribute that its file has above the
-        pixels, the others only what identifies and places them. Attributes of patient and study that are
+        One for each slice, in axis-0 order. The first has what results take over from patient, study and
+        series, the others only what identifies and places them. Attributes of patient and study that are
         missing or invalid are empty; a missing Frame of Reference UID, orientation, spacing or position is
         the one that the volume assumed. All slices share orientation and spacing to the last digit: the
         gate has found them equal within its tolerance.
     """
-    first = pydicom.dcmread(volume.slices[0].path, stop_before_pixels=True)
-    _complete_study(first)
-    _complete_plane(first, volume)
-    headers: list[Dataset] = [first]
-    for source in volume.slices[1:]:
-        headers.append(_identified(source, first))
-    for k, (source, header) in enumerate(zip(volume.slices, headers, strict=True)):
-        header.SOPInstanceUID = source.sop_instance_uid
-        header.SOPClassUID = source.sop_class_uid
-        header.ImagePositionPatient = _position(source, volume, k)
+    tags = [Tag(keyword) for keyword in (*_TAKEN_OVER, *_PLANE)]
+    source = pydicom.dcmread(volume.slices[0].path, stop_before_pixels=True, specific_tags=tags)
+    first = _study(source)
+    _describe_plane(first, source, volume)
+    headers = [first]
+    for _ in volume.slices[1:]:
+        header = Dataset()
+        for keyword in _SHARED:
+            header[keyword] = first[keyword]
+        headers.append(header)
+    for k, (slice_, header) in enumerate(zip(volume.slices, headers, strict=True)):
+        header.SOPInstanceUID = slice_.sop_instance_uid
+        header.SOPClassUID = slice_.sop_class_uid
+        header.ImagePositionPatient = _position(slice_, volume, k)
     return headers
 
 
-def _complete_study(header: Dataset) -> None:
-    for keyword in _TYPE_2:
+def _study(source: Dataset) -> Dataset:
+    header = Dataset()
+    for keyword in _TAKEN_OVER:
+        if keyword in source:
+            header[keyword] = source[keyword]
+    for keyword in _STUDY_TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
     for keyword, check in _CHECKS.items():
@@ -79,35 +112,20 @@ def _complete_study(header: Dataset) -> None:
             check(header[keyword].value)
         except (ValueError, TypeError):
             setattr(header, keyword, "")
+    return header
 
 
-def _complete_plane(header: Dataset, volume: Volume) -> None:
+def _describe_plane(header: Dataset, source: Dataset, volume: Volume) -> None:
     header.FrameOfReferenceUID = volume.frame_of_reference_uid
     header.Rows, header.Columns = volume.shape[1:]
-    row_axis, column_axis = volume.affine[:3, 1], volume.affine[:3, 2]
-    if not header.get("ImageOrientationPatient"):
-        # Image Orientation names first the direction in which the column index grows (PS3.3 C.7.6.2.1.1).
-        cosines = [axis / np.linalg.norm(axis) for axis in (column_axis, row_axis)]
-        header.ImageOrientationPatient = _decimal(np.concatenate(cosines))
-    else:
-        header.ImageOrientationPatient = _decimal(header.ImageOrientationPatient)
-    spacing = header.get("PixelSpacing") or [np.linalg.norm(axis) for axis in (row_axis, column_axis)]
-    header.PixelSpacing = _decimal(spacing)
-
-
-def _identified(source: SourceSlice, first: Dataset) -> Dataset:
-    header = Dataset()
-    for keyword in (
-        "StudyInstanceUID",
-        "SeriesInstanceUID",
-        "FrameOfReferenceUID",
-        "Rows",
-        "Columns",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-    ):
-        header[keyword] = first[keyword]
-    return header
+    slice_mm, row_mm, column_mm = volume.spacing_mm
+    # Image Orientation names first the direction in which the column index grows (PS3.3 C.7.6.2.1.1).
+    assumed = np.concatenate([volume.affine[:3, 2] / column_mm, volume.affine[:3, 1] / row_mm])
+    header.ImageOrientationPatient = _decimal(source.get("ImageOrientationPatient") or assumed)
+    header.PixelSpacing = _decimal(source.get("PixelSpacing") or (row_mm, column_mm))
+    (header.SliceThickness,) = _decimal([source.get("SliceThickness") or slice_mm])
+    # Measured, since the stated one is often wrong.
+    (header.SpacingBetweenSlices,) = _decimal([slice_mm])
 
 
 def _position(source: SourceSlice, volume: Volume, k: int) -> list[str]:
