@@ -100,9 +100,9 @@ def test_highdicom_builds_the_volume_at_the_same_place(volume, tmp_path, values)
 
 def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
     files = [tmp_path / "once.dcm", tmp_path / "again.dcm"]
-    for path in files:
-        save_seg(write_seg(volume, LABELS, REQUEST), path)
-        time.sleep(1.01)  # whatever is taken from the clock has another value now
+    save_seg(write_seg(volume, LABELS, REQUEST), files[0])
+    time.sleep(1.01)  # whatever is taken from the clock has another value now
+    save_seg(write_seg(volume, LABELS, REQUEST), files[1])
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
