@@ -23,4 +23,6 @@ def set_up_logging(*, verbose: bool = False, quiet: bool = False) -> None:
     # These libraries may quote data set contents at INFO and below.
     for foreign in ("pydicom", "pynetdicom", "highdicom", "alembic", "celery", "kombu", "matplotlib"):
         logging.getLogger(foreign).setLevel(logging.WARNING)
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    # Full UIDs in the one, a complaint about the missing host of a folder in the other.
+    for louder in ("pynetdicom", "kombu.connection"):
+        logging.getLogger(louder).setLevel(logging.CRITICAL)

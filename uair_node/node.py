@@ -9,7 +9,9 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from dicom_config.errors import TransientError
+from dicom_config.model import Verb
 from uair_node.cases import lifecycle
+from uair_node.cases.performer import describe_error
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, utc_now
 from uair_node.context import Context
@@ -60,7 +62,7 @@ class Node:
 
     def _receive(self, received: ReceivedInstance) -> None:
         self._inbox.receive(received)
-        if received.verb != "store":
+        if received.verb != Verb.STORE:
             self._nudged.set()  # a reader waits: do not wait for the next sweep
 
     def _run(self) -> None:
@@ -73,7 +75,7 @@ class Node:
                 log.warning("%s", error)
             except Exception as error:
                 # The loop is what mends everything else; it must outlive any one case.
-                log.error("sweep failed: %s", type(error).__name__, exc_info=True)
+                log.error("sweep failed: %s", describe_error(error))
             self._nudged.wait(self._context.settings.work.sweep_s)
             self._nudged.clear()
 

@@ -11,6 +11,7 @@ import typer
 from dicom_config.model import load_settings
 from uair_node.logs import set_up_logging
 from uair_node.topology import QueueName
+from workers.demo.cli import demo
 
 
 class Queue(StrEnum):
@@ -21,8 +22,9 @@ class Queue(StrEnum):
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add `worker` to the command line."""
+    """Add `worker` and `demo` to the command line."""
     app.command()(worker)
+    app.command()(demo)
 
 
 def worker(

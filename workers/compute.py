@@ -110,4 +110,4 @@ class Computer:
 def _feedback(selection: Selection) -> engines.Feedback:
     """Tell the engine what the reader said."""
     rejected = selection.verb == Verb.REJECT
-    return engines.Feedback(picked=0 if rejected else selection.picked or 0, rejected_all=rejected)
+    return engines.Feedback(picked=selection.picked or 1, rejected_all=rejected)

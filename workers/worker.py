@@ -46,7 +46,7 @@ def run_worker(settings: Settings, queue: QueueName, *, follow_parent: bool = Fa
     ]
     if settings.embedded:
         options.append("--without-heartbeat")
-    make_app(settings, queue).worker_main(["worker", *options])
+    make_app(settings, queue).worker_main(["--quiet", "worker", *options])
 
 
 def _keep_logging(**_: object) -> None:

@@ -10,10 +10,12 @@ import logging
 import os
 import socket
 import threading
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
@@ -57,13 +59,19 @@ def perform(context: Context, item_id: int, job: Job) -> bool:
     except InputError as error:
         commit = _refusal(error)
     except Exception as error:
-        # The text of a foreign exception may quote a header; only our own errors are repeated.
-        own = isinstance(error, UairError)
-        log.error("%s %s failed: %s", claim.kind, claim.subject, error if own else type(error).__name__)
-        log.debug("cause", exc_info=True)
-        commit = _setback(context, claim, str(error) if own else f"{type(error).__name__} in the worker.")
+        cause = describe_error(error)
+        log.error("%s %s failed: %s", claim.kind, claim.subject, cause)
+        commit = _setback(context, claim, cause)
     _write(context, claim, commit)
     return True
+
+
+def describe_error(error: Exception) -> str:
+    """Say what happened without the text of a foreign exception, which may quote a header (invariant 7)."""
+    if isinstance(error, UairError):
+        return str(error)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}."
 
 
 def _claim(context: Context, item_id: int) -> Claim | None:

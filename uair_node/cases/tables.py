@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Enum, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from uair_node.cases.states import CaseState
@@ -21,6 +21,13 @@ Uid = String(64)
 def utc_now() -> datetime:
     """Return the present, UTC, without zone."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _words(kind: type[StrEnum], length: int) -> Enum:
+    """Return a column type that keeps a StrEnum as its text."""
+    return Enum(
+        kind, native_enum=False, length=length, values_callable=lambda members: [m.value for m in members]
+    )
 
 
 class Base(DeclarativeBase):
@@ -52,7 +59,7 @@ class Instance(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     path: Mapped[str] = mapped_column(Text)
     size: Mapped[int]
-    status: Mapped[InstanceStatus] = mapped_column(String(16))
+    status: Mapped[InstanceStatus] = mapped_column(_words(InstanceStatus, 16))
     calling_ae: Mapped[str] = mapped_column(String(16))
     received_at: Mapped[datetime] = mapped_column(default=utc_now)
 
@@ -68,7 +75,7 @@ class Case(Base):
     study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
-    state: Mapped[CaseState] = mapped_column(String(24), default=CaseState.RECEIVING)
+    state: Mapped[CaseState] = mapped_column(_words(CaseState, 24), default=CaseState.RECEIVING)
     instance_count: Mapped[int] = mapped_column(default=0)
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     code: Mapped[str] = mapped_column(String(64), default="")
@@ -139,7 +146,7 @@ class Result(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
-    kind: Mapped[ResultKind] = mapped_column(String(16))
+    kind: Mapped[ResultKind] = mapped_column(_words(ResultKind, 16))
     k: Mapped[int]
     sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
@@ -172,7 +179,7 @@ class Selection(Base):
     mechanism: Mapped[str] = mapped_column(String(16))
     evidence_uid: Mapped[str] = mapped_column(Uid, default="")
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
-    outcome: Mapped[SelectionOutcome] = mapped_column(String(12))
+    outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")
     mend: Mapped[str] = mapped_column(Text, default="")
@@ -196,7 +203,7 @@ class Delivery(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     result_id: Mapped[int] = mapped_column(ForeignKey("results.id"))
     destination: Mapped[str] = mapped_column(String(64), index=True)
-    state: Mapped[DeliveryState] = mapped_column(String(12), default=DeliveryState.PENDING)
+    state: Mapped[DeliveryState] = mapped_column(_words(DeliveryState, 12), default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
     reason: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -212,8 +219,8 @@ class Transition(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"), index=True)
-    origin: Mapped[CaseState | None] = mapped_column(String(24))
-    state: Mapped[CaseState] = mapped_column(String(24))
+    origin: Mapped[CaseState | None] = mapped_column(_words(CaseState, 24))
+    state: Mapped[CaseState] = mapped_column(_words(CaseState, 24))
     actor: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(Text, default="")
     at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -239,7 +246,7 @@ class WorkItem(Base):
     __table_args__ = (UniqueConstraint("kind", "subject"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[WorkKind] = mapped_column(String(12))
+    kind: Mapped[WorkKind] = mapped_column(_words(WorkKind, 12))
     subject: Mapped[str] = mapped_column(String(96))
     case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"))
     round_number: Mapped[int | None]

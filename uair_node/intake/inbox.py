@@ -54,6 +54,7 @@ class Inbox:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._spool = Spool(context.store.spool, context.settings.intake.min_free_bytes)
+        self._spool.clean()
 
     def receive(self, received: ReceivedInstance) -> None:
         """Keep an instance and do what its verb says.
@@ -155,7 +156,17 @@ def _identify(received: ReceivedInstance) -> Identity:
             "The instance cannot be filed: one of its four UIDs is empty.",
             "Check the sending system; the object is not valid DICOM.",
         )
-    return Identity(*uids)
+    identity = Identity(*uids)
+    if (identity.sop_class_uid, identity.sop_instance_uid) != (
+        received.sop_class_uid,
+        received.sop_instance_uid,
+    ):
+        raise InputError(
+            "sop-class-mismatch",
+            "The data set's SOP class or instance UID is not the one that its C-STORE request states.",
+            "Check the sending system; it mixes objects up.",
+        )
+    return identity
 
 
 def _is_own(session: Session, identity: Identity) -> bool:

@@ -1,0 +1,75 @@
+"""`uair demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.prompt import IntPrompt
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from workers.demo.reader import Offer
+
+console = Console()
+
+
+def demo(
+    ct: Annotated[Path | None, typer.Option(help="Folder with a CT series; without it, a phantom.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Its true masks: folder or zip of DICOM masks, SEG, or NIfTI.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where what there is to see is put.")] = Path("demo-output"),
+    rounds: Annotated[int, typer.Option(min=1, max=9)] = 3,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Without truth: take the first instead of asking.")
+    ] = False,
+) -> None:
+    """Show the whole loop: node, workers and a small archive as real processes, and a reader who picks.
+
+    Where truth is known the reader takes the candidate with the best Dice, otherwise you are asked.
+    """
+    from workers.demo.reader import choose_best, choose_first
+    from workers.demo.run import run_demo
+    from workers.demo.series import folder_input, phantom_input
+
+    output = output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    with console.status("preparing the series"):
+        source = folder_input(ct, masks) if ct else phantom_input(output / "phantom")
+    choose = choose_best if source.truth is not None else choose_first if yes else _ask
+    story = run_demo(source, output, choose, rounds, console)
+    _print_story(story.rounds, story.final, story.seconds_total)
+    console.print(f"Pictures, DICOM objects and summary.json are in [bold]{output}[/]. Not a medical device.")
+
+
+def _ask(number: int, offers: Sequence[Offer]) -> int:
+    for one in offers:
+        console.print(f"  {one.k}: {one.trait}  {one.path}")
+    choices = [str(one.k) for one in offers]
+    return IntPrompt.ask(f"Round {number}: which candidate", choices=choices, console=console)
+
+
+def _print_story(rounds: Sequence[dict[str, Any]], final: dict[str, Any], seconds: float) -> None:
+    table = Table("round", "k", "picked", "trait", "liver ml", "lesions ml", "Dice liver", "Dice lesions")
+    for one in rounds:
+        for candidate in one["candidates"]:
+            dice, volumes = candidate.get("dice", {}), candidate["volumes_ml"]
+            table.add_row(
+                str(one["round"]),
+                str(candidate["k"]),
+                "*" if candidate["k"] == one["selected"] else "",
+                candidate["trait"],
+                f"{volumes['liver']:.0f}",
+                ", ".join(f"{ml:.1f}" for ml in volumes["lesions"]),
+                f"{dice['liver']:.3f}" if "liver" in dice else "",
+                f"{dice['lesions']:.3f}" if "lesions" in dice else "",
+            )
+        table.add_section()
+    console.print(table)
+    console.print(
+        f"Final: {final['volumes_ml']}, {final.get('dice', 'no truth given')}; {seconds:.0f} s in all."
+    )

@@ -1,0 +1,91 @@
+"""The played reader: looks at what the archive got, picks, and answers with the archive's own objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from highdicom.seg import segread
+
+from dicom_config.codes import LESION
+from dicom_config.errors import TransientError
+from dicom_config.model import Destination
+from uair_node.artifacts import Labels
+from uair_node.delivery.scu import Parcel, send
+from uair_node.delivery.statuses import Verdict
+from uair_node.volume import Volume
+from workers.evaluation.metrics import agreement
+
+
+@dataclass(frozen=True)
+class Score:
+    """Dice against truth: whole liver, and the union of all lesions where there are any."""
+
+    liver: float
+    lesions: float | None
+
+    @property
+    def mean(self) -> float:
+        """What the reader judges by."""
+        return self.liver if self.lesions is None else (self.liver + self.lesions) / 2
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One candidate as it lies in the archive; `labels` are on the source grid."""
+
+    k: int
+    sop_instance_uid: str
+    path: Path
+    trait: str
+    labels: Labels
+    score: Score | None
+
+
+Choose = Callable[[int, Sequence[Offer]], int]
+"""(round, offers) -> k."""
+
+
+def read_offer(path: Path, volume: Volume) -> Labels:
+    """Read a SEG from the archive as a label volume `(Z, Y, X)`: 1 liver, 1 + n the n-th lesion present."""
+    seg = segread(path)
+    uids = [one.sop_instance_uid for one in volume.slices]
+    planes = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
+    labels = np.zeros(volume.shape, np.uint8)
+    lesions = 0
+    for number in seg.segment_numbers:
+        is_lesion = seg.get_segment_description(number).segmented_property_type == LESION
+        lesions += is_lesion
+        labels[planes[..., number - 1] > 0] = 1 + lesions if is_lesion else 1
+    return labels
+
+
+def score(labels: Labels, truth: Labels) -> Score:
+    """Compare a label volume with truth."""
+    found = agreement(labels, truth)
+    return Score(found.liver.dice, found.lesions.dice if found.lesions else None)
+
+
+def choose_best(_round: int, offers: Sequence[Offer]) -> int:
+    """Pick the candidate with the best mean Dice."""
+    return max(offers, key=lambda one: one.score.mean if one.score else 0.0).k
+
+
+def choose_first(_round: int, offers: Sequence[Offer]) -> int:
+    """Pick the first candidate."""
+    return offers[0].k
+
+
+def answer(offer: Offer, to: Destination, sop_class_uid: str) -> None:
+    """Send the picked object back, unchanged, as a viewer's "send to" does.
+
+    Raises
+    ------
+    TransientError
+        ``pick-refused``: the node did not take it.
+    """
+    for reply in send(to, [Parcel(offer.k, sop_class_uid, offer.path)]):
+        if reply.verdict != Verdict.CONFIRMED:
+            raise TransientError("pick-refused", f"{to.name} answered: {reply.reason}.")

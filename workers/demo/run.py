@@ -1,0 +1,220 @@
+"""One demonstration: push a series, play the reader for some rounds, accept, and keep what can be seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from dicom_config.errors import InputError, TransientError
+from uair_node import reports
+from uair_node.artifacts import Labels
+from uair_node.cases.states import CaseState
+from uair_node.context import Context, open_context
+from uair_node.delivery.scu import Parcel, send
+from uair_node.delivery.statuses import Verdict
+from uair_node.results.sheet import SheetCandidate, draw_sheet
+from workers.demo.reader import Choose, Offer, Score, answer, read_offer, score
+from workers.demo.series import Input
+from workers.demo.site import Site, open_site
+
+ROUND_LIMIT_S = 900.0
+CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
+SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+@dataclass
+class Story:
+    """What happened, as `summary.json` tells it."""
+
+    case: dict[str, Any]
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    final: dict[str, Any] = field(default_factory=dict)
+    seconds_total: float = 0.0
+
+
+def run_demo(source: Input, output: Path, choose: Choose, rounds: int, console: Console) -> Story:
+    """Play the whole loop and fill `output`: archive/, a contact sheet for each round, summary.json, logs.
+
+    Raises
+    ------
+    InputError
+        The node refused the series; its code, sentence and mend.
+    TransientError
+        ``demo-timeout``, ``demo-start``, ``push-refused``.
+    """
+    archive = output / "archive"
+    for old in (archive, output / "summary.json"):
+        shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="uair-demo-") as folder, _bars(console) as bars:
+        try:
+            with open_site(Path(folder), archive) as site:
+                story = _Demo(site, source, output, choose, bars).play(rounds)
+        finally:
+            shutil.copyfile(Path(folder) / "demo.log", output / "demo.log")
+    (output / "summary.json").write_text(json.dumps(vars(story), indent=2) + "\n", "utf-8")
+    return story
+
+
+class _Demo:
+    def __init__(self, site: Site, source: Input, output: Path, choose: Choose, bars: Progress) -> None:
+        self._site, self._source, self._output = site, source, output
+        self._choose, self._bars = choose, bars
+        self._titles = site.settings.node.ae_titles
+        self._context: Context = open_context(site.settings)
+
+    def play(self, rounds: int) -> Story:
+        """Push, pick, pick, …, accept."""
+        started = time.monotonic()
+        self._push()
+        story = Story(self._describe_case())
+        for number in range(1, rounds + 1):
+            begun = time.monotonic()
+            offers = self._await_round(number)
+            seconds = time.monotonic() - begun
+            picked = self._pick(number, offers)
+            chosen = next(one for one in offers if one.k == picked)
+            story.rounds.append(self._describe_round(number, seconds, picked, offers))
+            self._draw(number, offers, picked)
+            last = number == rounds
+            verb = self._titles.accept if last else self._titles.pick
+            answer(chosen, self._site.node_as(verb), SEG_CLASS)
+        story.final = self._await_final(rounds)
+        story.seconds_total = round(time.monotonic() - started, 1)
+        self._context.database.close()
+        return story
+
+    def _pick(self, number: int, offers: Sequence[Offer]) -> int:
+        if self._source.truth is not None:
+            return self._choose(number, offers)
+        self._bars.stop()  # a person may be asked at the prompt
+        picked = self._choose(number, offers)
+        self._bars.start()
+        return picked
+
+    def _push(self) -> None:
+        paths = self._source.paths
+        bar = self._bars.add_task("sending the series", total=len(paths))
+        parcels = [Parcel(n, CT_CLASS, path) for n, path in enumerate(paths)]
+        for reply in send(self._site.node_as(self._titles.store), parcels):
+            if reply.verdict != Verdict.CONFIRMED:
+                raise TransientError("push-refused", f"The node answered: {reply.reason}.", "See demo.log.")
+            self._bars.advance(bar)
+
+    def _await_round(self, number: int) -> list[Offer]:
+        bar = self._bars.add_task(f"round {number}: four candidates", total=4)
+        results = self._await(lambda case: _delivered(case, number, "candidate"), 4, bar)
+        return [self._offer(one) for one in results]
+
+    def _await_final(self, number: int) -> dict[str, Any]:
+        bar = self._bars.add_task("final segmentation", total=1)
+        (result,) = self._await(lambda case: _delivered(case, number, "final"), 1, bar)
+        offer = self._offer(result)
+        return _describe_object(offer, result, self._output)
+
+    def _await(self, find: Any, count: int, bar: Any) -> list[dict[str, Any]]:
+        """Wait until `find` returns `count` delivered results of the case."""
+        deadline = time.monotonic() + ROUND_LIMIT_S
+        while time.monotonic() < deadline:
+            case = self._look()
+            found: list[dict[str, Any]] = find(case)
+            self._bars.update(bar, completed=len(found))
+            if len(found) == count:
+                return found
+            if case["state"] in (CaseState.REJECTED, CaseState.FAILED):
+                raise InputError(case["code"], case["sentence"], case["mend"])
+            time.sleep(0.2)
+        raise TransientError("demo-timeout", "The node did not answer in time.", "See demo.log.")
+
+    def _look(self) -> dict[str, Any]:
+        with self._context.database.transaction() as session:
+            (case,) = reports.find_cases(session)
+            return reports.detail(session, case)
+
+    def _offer(self, result: dict[str, Any]) -> Offer:
+        path = self._site.archive_folder / f"{result['sop_instance_uid']}.dcm"
+        labels = read_offer(path, self._source.volume)
+        truth = self._source.truth
+        found = score(labels, truth) if truth is not None else None
+        return Offer(result["k"], result["sop_instance_uid"], path, result["trait"], labels, found)
+
+    def _describe_case(self) -> dict[str, Any]:
+        case, volume = self._look(), self._source.volume
+        return {
+            "series_instance_uid": case["series_instance_uid"],
+            "slices": volume.shape[0],
+            "spacing_mm": [round(mm, 4) for mm in volume.spacing_mm],
+        }
+
+    def _describe_round(
+        self, number: int, seconds: float, picked: int, offers: Sequence[Offer]
+    ) -> dict[str, Any]:
+        results = {one["k"]: one for one in _delivered(self._look(), number, "candidate")}
+        return {
+            "round": number,
+            "seconds": round(seconds, 1),
+            "selected": picked,
+            "candidates": [
+                {"k": one.k, **_describe_object(one, results[one.k], self._output)} for one in offers
+            ],
+        }
+
+    def _draw(self, number: int, offers: Sequence[Offer], picked: int) -> None:
+        view = self._source.volume.canonical()
+        draw_sheet(
+            view.array,
+            view.spacing_mm,
+            [_column(one, view.from_source(one.labels)) for one in offers],
+            title=f"Round {number}: the reader picked candidate {picked}",
+            path=self._output / f"round-{number}.png",
+        )
+
+
+def _column(offer: Offer, labels: Labels) -> SheetCandidate:
+    return SheetCandidate(offer.k, offer.trait, labels)
+
+
+def _delivered(case: dict[str, Any], number: int, kind: str) -> list[dict[str, Any]]:
+    return [
+        result
+        for one in case["rounds"]
+        if one["round"] == number
+        for result in one["results"]
+        if result["kind"] == kind and all(d["state"] == "confirmed" for d in result["deliveries"])
+    ]
+
+
+def _describe_object(offer: Offer, result: dict[str, Any], output: Path) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "sop_instance_uid": offer.sop_instance_uid,
+        "file": offer.path.relative_to(output).as_posix(),
+        "trait": offer.trait,
+        "volumes_ml": result["volumes_ml"],
+    }
+    if offer.score is not None:
+        described["dice"] = _rounded(offer.score)
+    return described
+
+
+def _rounded(found: Score) -> dict[str, float]:
+    dice = {"liver": round(found.liver, 4)}
+    if found.lesions is not None:
+        dice["lesions"] = round(found.lesions, 4)
+    return dice
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Progress]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        yield bars

@@ -1,0 +1,78 @@
+"""What the demonstration sends: a folder's largest CT series, or a phantom with its truth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import CTImageStorage
+
+from dicom_config.errors import InputError
+from uair_node.artifacts import Labels
+from uair_node.volume import Volume, read_series
+from workers.evaluation.truth import load_truth
+from workers.training.ct_series import write_ct_series
+from workers.training.phantoms import make_phantom
+
+PHANTOM_SEED = 7
+
+
+@dataclass(frozen=True)
+class Input:
+    """A series on disk with its volume; `truth` is on the source grid, None where nobody knows it."""
+
+    paths: list[Path]
+    volume: Volume
+    truth: Labels | None
+
+
+def phantom_input(folder: Path) -> Input:
+    """Write a phantom with liver, vessels, neighbours and lesions of different contrast as a CT series."""
+    phantom = make_phantom(PHANTOM_SEED, size="demo")
+    affine = _canonical_affine(phantom.spacing_mm)
+    paths = write_ct_series(folder, phantom.hu, affine, patient_name="PHANTOM^DEMO", accession_number="DEMO1")
+    volume = read_series(paths)
+    return Input(paths, volume, volume.canonical().to_source(phantom.labels))
+
+
+def folder_input(ct: Path, masks: Path | None) -> Input:
+    """Take the largest CT series of a folder as it is.
+
+    Raises
+    ------
+    InputError
+        ``no-ct-series``, or what reading the series or its masks finds.
+    """
+    series: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(path for path in ct.rglob("*") if path.is_file()):
+        uid = _ct_series_uid(path)
+        if uid:
+            series[uid].append(path)
+    if not series:
+        raise InputError(
+            "no-ct-series", f"There is no CT series in {ct}.", "Name a folder with DICOM CT slices."
+        )
+    paths = max(series.values(), key=len)
+    volume = read_series(paths)
+    return Input(paths, volume, load_truth(masks, volume) if masks else None)
+
+
+def _ct_series_uid(path: Path) -> str:
+    try:
+        header = dcmread(path, specific_tags=["SOPClassUID", "SeriesInstanceUID"], stop_before_pixels=True)
+    except (InvalidDicomError, OSError):
+        return ""
+    is_ct = header.get("SOPClassUID") == CTImageStorage
+    return str(header.get("SeriesInstanceUID", "")) if is_ct else ""
+
+
+def _canonical_affine(spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Return the affine of canonical axes (superior, posterior, left) centred on the patient's axis."""
+    z, y, x = spacing_mm
+    affine = np.array([[0, 0, x, 0], [0, y, 0, 0], [z, 0, 0, 0], [0, 0, 0, 1]], float)
+    affine[:3, 3] = (-200.0, -200.0, 0.0)
+    return affine
