@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from workers.evaluation.manual import segment_by_tight_boxes
+from workers.evaluation.baselines import segment_by_tight_boxes
 from workers.evaluation.metrics import dice
 from workers.models.embedded import INPUT_SIZE, MASK_SIZE, TOKEN_COUNT, EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor

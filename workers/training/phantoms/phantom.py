@@ -27,14 +27,15 @@ class _Preset:
     lesions: int
     min_radius: float
     max_radius: float
+    max_noise_hu: float
 
 
 # The extents are about the same (200 to 270 mm high, 384 to 410 mm wide): only the sampling differs.
 _PRESETS: Mapping[str, _Preset] = MappingProxyType(
     {
-        "small": _Preset((40, 128, 128), (5.0, 3.0, 3.0), 2, 11.0, 22.0),
-        "standard": _Preset((84, 224, 272), (3.0, 1.5, 1.5), 3, 5.0, 30.0),
-        "demo": _Preset((90, 256, 256), (3.0, 1.6, 1.6), 4, 8.0, 24.0),
+        "small": _Preset((40, 128, 128), (5.0, 3.0, 3.0), 2, 11.0, 22.0, 12.0),
+        "standard": _Preset((84, 224, 272), (3.0, 1.5, 1.5), 3, 5.0, 30.0, 18.0),
+        "demo": _Preset((90, 256, 256), (3.0, 1.6, 1.6), 4, 11.0, 24.0, 12.0),
     }
 )
 
@@ -109,7 +110,9 @@ def make_phantom(
     )
     geometry = build_geometry(seed, Grid(preset.shape, preset.spacing_mm), plan)
     rng = np.random.default_rng([seed, 2])
-    scan = Scan.draw(rng, geometry.lesions.count, phase, max_noise_hu=16.0, varied_lesions=True)
+    scan = Scan.draw(
+        rng, geometry.lesions.count, phase, max_noise_hu=preset.max_noise_hu, varied_lesions=True
+    )
     return phantom_of(geometry, scan, rng, seed)
 
 
