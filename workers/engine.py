@@ -25,11 +25,12 @@ from workers.models.weights import joint_digest
 from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.candidates import Rule
 from workers.uair.compose import LIVER, Labels, Layer, compose
+from workers.uair.confidence import DOUBTFUL, evidence_of, shown_in
 from workers.uair.ensemble import Decoder
-from workers.uair.extent import near, trace_liver
+from workers.uair.extent import Tissue, near, tissue_of, trace_liver
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.lesions import GRID_MM, Proposal, lesion_domain, propose
-from workers.uair.localize import CoarseMap, Localizer, Location, to_isotropic
+from workers.uair.localize import Localizer, Location, to_isotropic
 from workers.uair.prompts import Outline, boxes_of, outline_of
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
@@ -44,6 +45,8 @@ from workers.uair.targets import (
 
 Progress = Callable[[float, str], None]
 CACHE_BYTES = 1 << 30
+SIZES = ("most inclusive", "inclusive", "tight", "tightest")
+SIZES_AFTER_PICK = ("as selected", "most inclusive", "in between", "tightest")
 
 
 @dataclass(frozen=True)
@@ -176,19 +179,21 @@ class Engine:
         if location is None:
             raise _no_liver()
         report(0.1, "segmenting the liver")
-        liver = self._first_liver(hu, spacing_mm, location)
-        domain = _domain(liver)
+        liver, tissue = self._first_liver(hu, spacing_mm, location)
+        domain = _domain(liver, location)
         report(0.4, "looking for lesions")
-        proposals = self._proposals(hu, spacing_mm, liver.crop, domain)
-        targets = [liver]
+        proposals = self._proposals(hu, spacing_mm, liver, domain)
+        found: list[TargetState] = []
         for index, proposal in enumerate(proposals):
-            report(0.5 + 0.4 * index / len(proposals), f"segmenting lesion {index + 1} of {len(proposals)}")
-            value = LIVER + len(targets)
-            lesion = self._first_lesion(value, hu, spacing_mm, proposal, (liver.crop, domain))
-            if lesion is not None:
-                targets.append(lesion)
+            report(0.5 + 0.4 * index / len(proposals), f"weighing lesion {index + 1} of {len(proposals)}")
+            lesion = self._first_lesion(hu, spacing_mm, proposal, liver, domain, tissue)
+            if lesion is not None and not any(_same(lesion, other) for other in found):
+                found.append(lesion)
+        found.sort(key=lambda lesion: -lesion.confidence)
+        numbered = [replace(lesion, value=LIVER + n) for n, lesion in enumerate(found, start=1)]
         report(0.9, "composing candidates")
-        return self._round(RoundState(1, self.model_digest, tuple(targets), domain), hu.shape)
+        state = RoundState(1, self.model_digest, (liver, *_presented(numbered, first=True)), domain)
+        return _round(state, hu.shape, SIZES)
 
     def next_round(
         self,
@@ -209,6 +214,7 @@ class Engine:
         report = progress or _silent
         self._check(previous, hu)
         number = previous.number + 1
+        liver_crop = previous.targets[0].crop
         refined: list[TargetState] = []
         for index, target in enumerate(previous.targets):
             report(0.9 * index / len(previous.targets), f"refining target {index + 1}")
@@ -218,44 +224,73 @@ class Engine:
                 continue
             plan, organ = LIVER_PLAN, None
             if target.value != LIVER:
-                plan, organ = LESION_PLAN, _organ(previous.targets[0].crop, previous.domain, target.crop)
-            decode = self._decoder(target.crop, hu)
+                plan, organ = LESION_PLAN, liver_crop.mask_on(previous.domain, target.crop)
+            decode = self._decoder(*target.crop.images(hu, NEIGHBOUR_MM))
             rng = self._rng(number, target.value)
             refined.append(refine_target(target, decode, picked, number, plan, self._choice, rng, organ))
-        domain = previous.domain | _domain(refined[0])
+        liver, *others = refined
+        # What the reader selected must come back voxel for voxel, so its domain stays.
+        domain = previous.domain | _domain(liver, None) if feedback.rejected_all else previous.domain
         report(0.9, "composing candidates")
-        return self._round(RoundState(number, self.model_digest, tuple(refined), domain), hu.shape)
+        shown = _presented(others, first=feedback.rejected_all)
+        state = RoundState(number, self.model_digest, (liver, *shown), domain)
+        return _round(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
 
-    def _first_liver(self, hu: NDArray[np.generic], spacing: Spacing, location: Location) -> TargetState:
-        """Return the liver's first four: traced through the slices, then asked for in many ways."""
+    def _first_liver(
+        self, hu: NDArray[np.generic], spacing: Spacing, location: Location
+    ) -> tuple[TargetState, Tissue]:
+        """Return the liver's first four (traced through the slices, then asked for in many ways)."""
         crop = self._crop(location.search_box(spacing, hu.shape), spacing, hu.shape, LIVER_PLAN)
         images, neighbours = crop.images(hu, NEIGHBOUR_MM)
-        decode = self._decoder_of(images, neighbours)
-        coarse = location.coarse.at(*crop.cell_centres())
-        traced = trace_liver(decode, crop.cell_means(images), coarse, crop.pixels)
+        cells = crop.cell_means(images)
+        decode = self._decoder(images, neighbours)
+        traced = trace_liver(decode, cells, location.coarse.at(*crop.cell_centres()), crop.pixels)
         if traced is None:
             raise _no_liver()
         outline = outline_of(traced, crop.pixels)
         pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
         pool = pool.joined_by(traced).confined(near(traced > 0, crop))
-        return open_target(LIVER, crop, pool, self._choice)
+        tissue = tissue_of(cells, (traced > 0).astype(np.float32))
+        return open_target(LIVER, crop, pool, self._choice), tissue
+
+    def _proposals(
+        self, hu: NDArray[np.generic], spacing: Spacing, liver: TargetState, domain: Mask
+    ) -> list[Proposal]:
+        if self._options.max_lesions == 0:
+            return []
+        region = liver.crop.region()
+        iso = to_isotropic(hu[region], spacing, GRID_MM)
+        origin = (float(region[0].start), float(region[1].start), float(region[2].start))
+        places = zip(origin, iso.shape, spacing, strict=True)
+        z, y, x = (start + (np.arange(n) + 0.5) * GRID_MM / s for start, n, s in places)
+        inside, organ = (
+            liver.crop.sampled(np.where(mask, 1.0, -1.0), z, y, x, outside=-1.0) > 0
+            for mask in (domain, _union(liver))
+        )
+        return propose(iso, inside, organ, origin, spacing, self._options.max_lesions)
 
     def _first_lesion(
         self,
-        value: int,
         hu: NDArray[np.generic],
         spacing: Spacing,
         proposal: Proposal,
-        within: tuple[Crop, Mask],
+        liver: TargetState,
+        domain: Mask,
+        tissue: Tissue,
     ) -> TargetState | None:
-        """Return a lesion's first four, or None if the model sees nothing there."""
+        """Return a lesion's first four, or None if the model gives no reason to believe in it."""
         crop = self._crop(proposal.box, spacing, hu.shape, LESION_PLAN)
-        outline = _outline(proposal.box, proposal.outline, crop)
-        rng = self._rng(1, value)
-        pool = first_pool(self._decoder(crop, hu), crop, outline, LESION_PLAN, self._choice, rng)
-        if not pool.masks.any():
+        images, neighbours = crop.images(hu, NEIGHBOUR_MM)
+        decode = self._decoder(images, neighbours)
+        # The proposal's place in the list is not known to be stable, its place in the body is.
+        rng = self._rng(1, int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
+        pool = first_pool(decode, crop, _outline(proposal, crop), LESION_PLAN, self._choice, rng)
+        organ = liver.crop.mask_on(_union(liver), crop)
+        evidence = evidence_of(pool, crop.cell_means(images), organ, tissue, crop)
+        if evidence is None or evidence.confidence < DOUBTFUL:
             return None
-        return open_target(value, crop, pool, self._choice, organ=_organ(*within, crop))
+        allowed = liver.crop.mask_on(domain, crop)
+        return open_target(LIVER + 1, crop, pool, self._choice, organ=allowed, confidence=evidence.confidence)
 
     def _crop(self, box: Box, spacing: Spacing, shape: tuple[int, ...], plan: Plan) -> Crop:
         return plan_crop(
@@ -270,36 +305,9 @@ class Engine:
             whole_slice=self._predictor.whole_slice,
         )
 
-    def _decoder(self, crop: Crop, hu: NDArray[np.generic]) -> Decoder:
-        return self._decoder_of(*crop.images(hu, NEIGHBOUR_MM))
-
-    def _decoder_of(self, images: Float32, neighbours: Float32) -> Decoder:
+    def _decoder(self, images: Float32, neighbours: Float32) -> Decoder:
         embeddings = self._cache.encode(images, neighbours)
         return lambda asked: self._predictor.decode(embeddings, asked)
-
-    def _proposals(
-        self, hu: NDArray[np.generic], spacing: Spacing, crop: Crop, domain: Mask
-    ) -> list[Proposal]:
-        if self._options.max_lesions == 0:
-            return []
-        region = crop.region()
-        iso = to_isotropic(hu[region], spacing, GRID_MM)
-        starts = [float(part.start) for part in region]
-        places = zip(starts, iso.shape, spacing, strict=True)
-        z, y, x = (start + (np.arange(n) + 0.5) * GRID_MM / s for start, n, s in places)
-        inside = crop.sampled(np.where(domain, 1.0, -1.0), z, y, x) > 0
-        origin = (starts[0], starts[1], starts[2])
-        return propose(iso, inside, origin, spacing, self._options.max_lesions)
-
-    def _round(self, state: RoundState, shape: tuple[int, ...]) -> Round:
-        liver, *others = state.targets
-        volumes = []
-        for k in range(4):
-            layers = [_layer(target, k) for target in others if target.present[k]]
-            volumes.append(compose(_layer(liver, k), state.domain, layers, (shape[0], shape[1], shape[2])))
-        traits = ["largest", "large", "small", "smallest"]
-        found = tuple(Candidate(k + 1, labels, traits[k]) for k, labels in enumerate(volumes))
-        return Round(state.number, found, state, tuple(target.value for target in state.targets))
 
     def _rng(self, number: int, value: int) -> np.random.Generator:
         return np.random.default_rng([self._options.seed, number, value])
@@ -329,22 +337,51 @@ def _no_liver() -> InputError:
     )
 
 
-def _outline(box: Box, coarse: CoarseMap, crop: Crop) -> Outline:
-    tight = boxes_of(coarse.at(*crop.cell_centres()), 0.5, crop.pixels)
-    y0, x0 = crop.to_pixels(box.start[1], box.start[2])
-    y1, x1 = crop.to_pixels(box.stop[1], box.stop[2])
+def _outline(proposal: Proposal, crop: Crop) -> Outline:
+    tight = boxes_of(proposal.outline.at(*crop.cell_centres()), 0.5, crop.pixels)
+    y0, x0 = crop.to_pixels(*proposal.box.start[1:])
+    y1, x1 = crop.to_pixels(*proposal.box.stop[1:])
     return Outline((x0, y0, x1, y1), 0, len(crop.slices), tight)
 
 
-def _domain(liver: TargetState) -> Mask:
-    """Return where lesions may be, on the liver's crop, from the union of its candidates."""
+def _domain(liver: TargetState, location: Location | None) -> Mask:
+    """Return where lesions may be, on the liver's crop: about all of its candidates, and the localizer's."""
     crop = liver.crop
-    union = np.asarray((liver.offered > 0).any(axis=0))
-    return lesion_domain(union, (crop.step_mm, crop.cell_mm, crop.cell_mm))
+    doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5
+    return lesion_domain(_union(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
 
 
-def _organ(liver_crop: Crop, domain: Mask, crop: Crop) -> Mask:
-    return liver_crop.sampled(np.where(domain, 1.0, -1.0), *crop.cell_centres()) > 0
+def _union(target: TargetState) -> Mask:
+    return np.asarray((target.offered > 0).any(axis=0))
+
+
+def _same(a: TargetState, b: TargetState) -> bool:
+    """Tell whether two proposals turned out to be one lesion: half of the smaller lies in the other."""
+    mine = a.offered[1] > 0
+    theirs = b.crop.mask_on(b.offered[1] > 0, a.crop)
+    smaller = min(mine.sum() * a.crop.cell_volume_ml, (b.offered[1] > 0).sum() * b.crop.cell_volume_ml)
+    return bool((mine & theirs).sum() * a.crop.cell_volume_ml > 0.5 * smaller)
+
+
+def _presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
+    """Return the lesions with the candidates that they appear in; dropped ones stay dropped."""
+    shown = shown_in([lesion.confidence for lesion in lesions], first=first)
+    return [
+        replace(lesion, present=present) if any(lesion.present) else lesion
+        for lesion, present in zip(lesions, shown, strict=True)
+    ]
+
+
+def _round(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) -> Round:
+    """Compose the four label volumes of a state."""
+    liver, *lesions = state.targets
+    found = []
+    for k, size in enumerate(sizes):
+        layers = [_layer(lesion, k) for lesion in lesions if lesion.present[k]]
+        labels = compose(_layer(liver, k), state.domain, layers, (shape[0], shape[1], shape[2]))
+        partial = any(any(lesion.present) and not lesion.present[k] for lesion in lesions)
+        found.append(Candidate(k + 1, labels, f"{size}, sure lesions only" if partial else size))
+    return Round(state.number, tuple(found), state, tuple(target.value for target in state.targets))
 
 
 def _layer(target: TargetState, k: int) -> Layer:

@@ -1,8 +1,9 @@
 """Published SAM checkpoints (`vit_b`, `vit_l`, `vit_h`; MedSAM is a `vit_b`) behind `Predictor`.
 
 Preprocessing as the paper and MedSAM do it: the whole slice at 1024 x 1024, HU clipped to [-500, 1000] and
-stretched; the three channels are equal. MedSAM's network expects values in 0 … 1, the original SAM expects
-0 … 255 less its mean; both come as the same kind of file, so the caller says which.
+stretched to 0 … 255; the three channels are equal. The original checkpoints then want SAM's own
+normalisation; MedSAM was trained on values in 0 … 1 without it. Both are files of one architecture, so
+MedSAM is recognised by its published name (``medsam_vit_b.pth``).
 """
 
 from __future__ import annotations
@@ -38,17 +39,22 @@ class SamCheckpointPredictor:
         SHA-256 of its weights.
     device
         Where it runs.
+    unit_range
+        Feed values in 0 … 1 (MedSAM) instead of SAM's normalisation.
     """
 
     whole_slice = True
 
-    def __init__(self, model: Any, name: str, digest: str, device: torch.device) -> None:
+    def __init__(
+        self, model: Any, name: str, digest: str, device: torch.device, *, unit_range: bool = False
+    ) -> None:
         self.name = name
         self.digest = digest
         self.device = device.type
         self.input_size: int = model.image_encoder.img_size
         self.mask_size: int = 4 * model.prompt_encoder.image_embedding_size[0]
         self._device = device
+        self._unit_range = unit_range
         self._model = model.eval().to(device)
 
     @classmethod
@@ -77,7 +83,8 @@ class SamCheckpointPredictor:
             ) from None
         model = sam_model_registry[name]()
         load_state(model, state, path)
-        return cls(model, name, digest, device)
+        medsam = "medsam" in path.name.lower()
+        return cls(model, "medsam" if medsam else name, digest, device, unit_range=medsam)
 
     def encode(self, hu: Float32, neighbours: Float32) -> Tensor:
         """Encode whole slices ``(n, 1024, 1024)`` one by one; neighbours are not used."""
@@ -86,7 +93,8 @@ class SamCheckpointPredictor:
         with torch.inference_mode():
             for plane in to_medsam_bytes(hu):
                 grey = torch.from_numpy(plane).to(self._device).expand(1, 3, -1, -1)
-                parts.append(self._model.image_encoder(self._model.preprocess(grey)))
+                ready = grey / 255.0 if self._unit_range else self._model.preprocess(grey)
+                parts.append(self._model.image_encoder(ready))
         return torch.cat(parts)
 
     def decode(self, embeddings: Tensor, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:

@@ -54,7 +54,7 @@ def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[i
     for lesion in lesions:
         part, values = lesion.crop.to_volume(tidied(lesion.logits))
         z, y, x = (np.arange(s.start, s.stop) + 0.5 for s in part)
-        inside = (values > 0) & (liver.crop.sampled(allowed, z, y, x) > 0)
+        inside = (values > 0) & (liver.crop.sampled(allowed, z, y, x, outside=-1.0) > 0)
         if strength is not None:
             inside &= values > strength[part]
             strength[part][inside] = values[inside]

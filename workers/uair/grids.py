@@ -243,18 +243,40 @@ class Crop:
         """
         region = self.region()
         z, y, x = (np.arange(part.start, part.stop) + 0.5 for part in region)
-        return region, self.sampled(logits, z, y, x)
+        return region, self.sampled(logits, z, y, x, outside=-10.0)
 
-    def sampled(self, logits: NDArray[np.generic], z: Coordinates, y: Coordinates, x: Coordinates) -> Float32:
-        """Interpolate logits ``(n, cells, cells)`` at the outer product of volume edge coordinates."""
+    def sampled(
+        self,
+        logits: NDArray[np.generic],
+        z: Coordinates,
+        y: Coordinates,
+        x: Coordinates,
+        outside: float,
+    ) -> Float32:
+        """Interpolate logits ``(n, cells, cells)`` at the outer product of volume edge coordinates.
+
+        Places that the crop does not cover get the value `outside`.
+        """
         nodes = np.asarray(self.slices, float) + 0.5
+        reach = self.step_mm / self.spacing[0] / 2.0 + 0.5
+        covered = [(z >= nodes[0] - reach) & (z <= nodes[-1] + reach)]
         in_plane = []
         for axis, targets in enumerate((y, x)):
             edges = self._edges(axis, self.cells)
+            covered.append((targets >= edges[0]) & (targets <= edges[-1]))
             in_plane.append(_linear_matrix((edges[:-1] + edges[1:]) / 2.0, targets))
         wide = np.stack([in_plane[0] @ plane.astype(np.float32) @ in_plane[1].T for plane in logits])
         flat = _linear_matrix(nodes, z) @ wide.reshape(len(nodes), -1)
-        return flat.reshape(len(z), *wide.shape[1:])
+        values = flat.reshape(len(z), *wide.shape[1:])
+        values[~covered[0]] = outside
+        values[:, ~covered[1]] = outside
+        values[:, :, ~covered[2]] = outside
+        return values
+
+    def mask_on(self, mask: Mask, other: Crop) -> Mask:
+        """Resample a mask ``(n, cells, cells)`` of this crop to the cells of another one."""
+        signed = np.where(mask, 1.0, -1.0)
+        return np.asarray(self.sampled(signed, *other.cell_centres(), outside=-1.0) > 0)
 
     def cell_centres(self) -> tuple[Coordinates, Coordinates, Coordinates]:
         """Return the volume edge coordinates of slices, cell rows and cell columns."""

@@ -17,17 +17,19 @@ from workers.uair.localize import CoarseMap, largest_component
 
 GRID_MM = 2.0
 SCALES_MM = (2.0, 3.5, 6.0)
-DARK_Z = 2.6
-BRIGHT_Z = 3.6
-"""Bright outliers are mostly vessels, so they must stand out more."""
+DARK_Z = (2.6, 4.0, 6.0)
+BRIGHT_Z = (3.6, 5.5)
+"""Robust z-scores of an outlier; several, because a low one merges a lesion with the liver's blurred edge.
+Bright outliers are mostly vessels, so they must stand out more."""
 BRIGHT_WEIGHT = 0.55
 MIN_RADIUS_MM = 1.6
 MAX_ELONGATION = 3.2
 MIN_FILL = 0.12
 CLOSING_MM = 14.0
 DILATION_MM = 3.0
-OVERLAP = 0.25
-"""Two proposals whose boxes overlap more than this (intersection over union) are one."""
+DOUBTFUL_MM = 40.0
+OVERLAP = 0.4
+"""Two proposals whose boxes share more than this part of the smaller one are one."""
 PLAUSIBLE_HU = (-40.0, 250.0)
 """Tissue that can belong to a liver or a lesion; fat and gas that closing takes in cannot."""
 
@@ -61,8 +63,12 @@ class _Blob:
     score: float
 
 
-def lesion_domain(liver: Mask, spacing_mm: Spacing) -> Mask:
-    """Return where lesions may be: the liver closed, filled and slightly dilated."""
+def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None) -> Mask:
+    """Return where lesions may be: the liver closed, filled and slightly dilated.
+
+    `doubtful` are cells that another source takes for liver; those within `DOUBTFUL_MM` count, too, since a
+    lesion at the liver's surface is what a mask of liver density leaves out.
+    """
     reach = [max(1, round(CLOSING_MM / s)) for s in spacing_mm]
     padded = np.pad(largest_component(liver), [(n + 1, n + 1) for n in reach])
     outside = ndimage.distance_transform_edt(~padded, spacing_mm)
@@ -70,12 +76,16 @@ def lesion_domain(liver: Mask, spacing_mm: Spacing) -> Mask:
     filled = ndimage.binary_fill_holes(closed | padded)
     grown = ndimage.distance_transform_edt(~filled, spacing_mm) <= DILATION_MM
     inner = tuple(slice(n + 1, -(n + 1)) for n in reach)
-    return np.asarray(grown[inner])
+    domain = grown[inner]
+    if doubtful is not None:
+        domain = domain | (doubtful & (outside[inner] <= DOUBTFUL_MM))
+    return np.asarray(domain)
 
 
 def propose(
     hu: Float32,
     domain: Mask,
+    liver: Mask,
     origin: tuple[float, float, float],
     volume_spacing: Spacing,
     limit: int,
@@ -88,6 +98,9 @@ def propose(
         ``(z, y, x)`` HU at `GRID_MM` isotropic.
     domain
         ``(z, y, x)`` of `lesion_domain` on the same grid.
+    liver
+        ``(z, y, x)`` the liver itself; its density is the reference, and bright outliers count only here
+        (beyond it lie the heart and opacified bowel).
     origin
         Where that grid starts in the volume's edge coordinates.
     volume_spacing
@@ -97,10 +110,10 @@ def propose(
     smooth = ndimage.gaussian_filter(hu, 1.0)
     inside = ndimage.binary_opening(domain & (smooth > low) & (smooth < high))
     core = ndimage.binary_erosion(inside, iterations=max(1, round((DILATION_MM + 1.0) / GRID_MM)))
-    if core.sum() < 100:
+    if (core & liver).sum() < 100:
         return []
     kept: list[_Blob] = []
-    for blob in sorted(_blobs(hu, core), key=lambda blob: -blob.score):
+    for blob in sorted(_blobs(hu, core, core & liver), key=lambda blob: -blob.score):
         if all(_overlap(blob.region, other.region) < OVERLAP for other in kept):
             kept.append(blob)
         if len(kept) == limit:
@@ -108,9 +121,9 @@ def propose(
     return [_proposal(blob, origin, volume_spacing) for blob in kept]
 
 
-def _blobs(hu: Float32, core: Mask) -> list[_Blob]:
+def _blobs(hu: Float32, core: Mask, sure: Mask) -> list[_Blob]:
     weight = core.astype(np.float32)
-    median = float(np.median(hu[core]))
+    median = float(np.median(hu[sure]))
     excess = np.clip(hu - median, -150.0, 200.0) * weight
     blobs = []
     for scale in SCALES_MM:
@@ -118,12 +131,14 @@ def _blobs(hu: Float32, core: Mask) -> list[_Blob]:
         # Normalised convolution: what lies outside the liver has no say.
         share = ndimage.gaussian_filter(weight, sigma)
         smooth = ndimage.gaussian_filter(excess, sigma) / np.maximum(share, 0.15)
-        values = smooth[core]
+        values = smooth[sure]
         middle = float(np.median(values))
         spread = max(1.5, 1.4826 * float(np.median(np.abs(values - middle))))
         z_score = (smooth - middle) / spread
-        blobs += _components(-z_score, core & (z_score < -DARK_Z), 1.0)
-        blobs += _components(z_score, core & (z_score > BRIGHT_Z), BRIGHT_WEIGHT)
+        for limit in DARK_Z:
+            blobs += _components(-z_score, core & (z_score < -limit), 1.0)
+        for limit in BRIGHT_Z:
+            blobs += _components(z_score, sure & (z_score > limit), BRIGHT_WEIGHT)
     return blobs
 
 
@@ -159,7 +174,7 @@ def _overlap(a: tuple[slice, slice, slice], b: tuple[slice, slice, slice]) -> fl
         np.prod([max(0, min(p.stop, q.stop) - max(p.start, q.start)) for p, q in zip(a, b, strict=True)])
     )
     sizes = [float(np.prod([p.stop - p.start for p in part])) for part in (a, b)]
-    return shared / (sum(sizes) - shared)
+    return shared / min(sizes)
 
 
 def _proposal(blob: _Blob, origin: tuple[float, float, float], spacing: Spacing) -> Proposal:
