@@ -15,8 +15,8 @@ from workers.models.learned_localizer import LearnedLocalizer
 def evaluation() -> Evaluation:
     device = torch.device("cpu")
     predictor, localizer = EmbeddedPredictor(device), LearnedLocalizer(device)
-    engine = Engine(predictor, localizer, EngineOptions(members=8, max_lesions=2))
-    cases = phantom_cases([1], "small")
+    engine = Engine(predictor, localizer, EngineOptions(members=8, max_lesions=1))
+    cases = phantom_cases([4], "small")
     return evaluate(cases, engine, rounds=2, predictor=predictor, localizer=localizer)
 
 

@@ -106,6 +106,8 @@ class LocalizerTask:
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Return figures of `LearnedLocalizer` with these weights."""
+        if not self.held_out:
+            return {}
         with TemporaryDirectory() as folder:
             path = Path(folder) / LOCALIZER_FILE
             save_weights(network, path)

@@ -57,7 +57,7 @@ class TrainOptions:
     geometries
         How many anatomies to train on.
     held_out
-        On how many other phantoms figures are measured.
+        On how many other phantoms figures are measured; 0 for none.
     held_out_size
         Size of those (see `make_phantom`).
     threads, loaders
@@ -309,7 +309,7 @@ def _load(task: Task, options: TrainOptions, first: int) -> Iterator[tuple[Tenso
 
 def _fraction(options: TrainOptions, run: _Run) -> float:
     if options.iterations is not None:
-        return run.iteration / max(1, options.iterations)
+        return run.iteration / options.iterations if options.iterations else 1.0
     return run.elapsed / (60 * (options.minutes or 1e-9))
 
 

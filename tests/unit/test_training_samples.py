@@ -1,0 +1,149 @@
+"""Training samples: prompts fit their targets, views map points exactly, samples are reproducible."""
+
+import numpy as np
+import pytest
+
+from workers.models.localizer_net import STRIDE
+from workers.models.windows import AIR_HU
+from workers.training.geometries import GeometryCache, Subject
+from workers.training.phantoms.fields import Grid
+from workers.training.phantoms.geometry import build_geometry
+from workers.training.phantoms.lesions import LesionPlan
+from workers.training.sampling.localizer import SHAPE, draw_localizer_sample
+from workers.training.sampling.prompts import NO_POINT, draw_box, draw_points, ordered
+from workers.training.sampling.sam import draw_sam_sample
+from workers.training.sampling.targets import TargetKind, targets_of
+from workers.training.sampling.views import View, draw_view
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    grid = Grid((40, 128, 128), (5.0, 3.0, 3.0))
+    return Subject(build_geometry(4, grid, LesionPlan(3, min_radius=12, min_inside=0.75)))
+
+
+def test_a_sample_holds_channels_masks_and_prompts(subject):
+    sample = draw_sam_sample(subject, np.random.default_rng(0), 3)
+    assert sample.image.shape == (3, 256, 256)
+    assert sample.image.dtype == np.float32
+    assert np.abs(sample.image).max() <= 1
+    assert sample.masks.shape == (3, 256, 256)
+    assert sample.boxes.shape == (3, 4)
+    assert sample.points.shape == (3, 2, 2)
+    assert sample.point_labels.shape == (3, 2)
+
+
+def test_samples_depend_on_the_generator_alone(subject):
+    one, same, other = (draw_sam_sample(subject, np.random.default_rng(seed), 2) for seed in (5, 5, 6))
+    assert np.array_equal(one.image, same.image)
+    assert np.array_equal(one.boxes, same.boxes)
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_most_boxes_meet_their_targets(subject):
+    rng = np.random.default_rng(1)
+    covered, count = 0, 0
+    for _ in range(15):
+        sample = draw_sam_sample(subject, rng, 3)
+        for mask, (x0, y0, x1, y1) in zip(sample.masks, sample.boxes, strict=True):
+            rows, columns = np.nonzero(mask)
+            inside = (columns >= x0 - 1) & (columns < x1 + 1) & (rows >= y0 - 1) & (rows < y1 + 1)
+            covered += inside.mean() > 0.7
+            count += 1
+    assert covered > 0.85 * count
+
+
+def test_liver_and_lesions_are_asked_for_most(subject):
+    rng = np.random.default_rng(2)
+    kinds = [kind for _ in range(15) for kind in draw_sam_sample(subject, rng, 3).kinds]
+    assert kinds.count(TargetKind.LIVER) > kinds.count(TargetKind.OTHER)
+    assert kinds.count(TargetKind.LESION) > 5
+
+
+def test_targets_contain_the_liver_with_its_lesions(subject):
+    z = int(subject.lesion_slices[0][len(subject.lesion_slices[0]) // 2])
+    targets = targets_of(subject, z, np.random.default_rng(0))
+    liver = next(one.mask for one in targets if one.kind is TargetKind.LIVER)
+    lesions = [one.mask for one in targets if one.kind is TargetKind.LESION]
+    assert lesions
+    assert all((mask <= liver).all() for mask in lesions)
+
+
+def test_a_view_shows_points_where_it_maps_them(subject):
+    plane = np.zeros((1, 128, 128), np.float32)
+    plane[0, 60:64, 40:44] = 1000.0
+    centre = np.array([[42.0, 62.0]])  # x, y in pixel edges
+    z = int(subject.lesion_slices[0][0])
+    targets = targets_of(subject, z, np.random.default_rng(0))
+    for seed in range(20):
+        view = draw_view(subject, targets, np.random.default_rng(seed))
+        x, y = view.to_view(centre)[0]
+        if not (20 < x < 236 and 20 < y < 236):
+            continue
+        seen = view.resample(plane, 0.0, crisp=False)[0]
+        rows, columns = np.nonzero(seen > 500)
+        assert columns.mean() + 0.5 == pytest.approx(x, abs=0.6)
+        assert rows.mean() + 0.5 == pytest.approx(y, abs=0.6)
+
+
+def test_outside_the_source_a_view_is_air():
+    far_away = View(np.array([[1.0, 0, -1000.0], [0, 1.0, 0.0]]), 1.0)
+    assert (far_away.resample(np.zeros((1, 128, 128), np.float32), AIR_HU) == AIR_HU).all()
+
+
+def test_boxes_are_ordered_and_not_degenerate():
+    box = ordered(np.array([50.0, 60.0, 40.0, 60.0]))
+    assert box[2] - box[0] >= 3
+    assert box[3] - box[1] >= 3
+    assert ordered(np.array([-500.0, -500.0, 900.0, 900.0])).tolist() == [-20, -20, 276, 276]
+
+
+def test_some_lesion_boxes_are_exact():
+    mask = np.zeros((256, 256), bool)
+    mask[100:120, 80:110] = True
+    rng = np.random.default_rng(0)
+    boxes = [draw_box(mask, TargetKind.LESION, np.zeros(4), rng) for _ in range(100)]
+    exact = sum(box.tolist() == [80, 100, 110, 120] for box in boxes)
+    assert 30 < exact < 70
+
+
+def test_points_lie_where_their_labels_say():
+    mask = np.zeros((256, 256), bool)
+    mask[100:120, 80:110] = True
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(60):
+        points, labels = draw_points(mask, np.array([70.0, 90.0, 120.0, 130.0]), rng)
+        for (x, y), label in zip(points, labels, strict=True):
+            seen.add(int(label))
+            if label != NO_POINT:
+                assert mask[int(y), int(x)] == bool(label)
+    assert seen == {-1, 0, 1}
+
+
+def test_localizer_samples_have_the_shape_that_the_network_takes(subject):
+    sample = draw_localizer_sample(subject, np.random.default_rng(0))
+    assert sample.channels.shape == (2, *SHAPE)
+    assert sample.liver.shape == SHAPE
+    assert all(n % STRIDE == 0 for n in SHAPE)
+
+
+def test_localizer_samples_show_a_liver_of_the_right_density(subject):
+    rng = np.random.default_rng(3)
+    samples = [draw_localizer_sample(subject, rng) for _ in range(6)]
+    assert sum(sample.liver.sum() * 0.216 > 300 for sample in samples) >= 4  # ml
+    for sample in samples:
+        if sample.liver.any():
+            inside = sample.channels[0][sample.liver > 0.5].mean()
+            assert inside > sample.channels[0][sample.liver < 0.5].mean()
+
+
+def test_geometries_are_built_once_and_read_back(tmp_path):
+    cache = GeometryCache(tmp_path, 1)
+    reports: list[tuple[int, int]] = []
+    cache.fill(progress=lambda done, total: reports.append((done, total)))
+    stamp = cache.path(0).stat().st_mtime_ns
+    cache.fill(progress=lambda done, total: reports.append((done, total)))
+    assert reports == [(1, 1)]
+    assert cache.path(0).stat().st_mtime_ns == stamp
+    assert cache.subject(0).geometry.spacing_mm == (3.0, 1.5, 1.5)
