@@ -213,14 +213,15 @@ def _inner(scene: Scene, window: Window, center: Triple, radii: Triple, scale: f
 
 
 def press_kidney_into_liver(scene: Scene, kidney: tuple[Window, Mask] | None) -> None:
-    """Let the right kidney and its fat win over the liver that was painted across it."""
+    """Let the right kidney win over the liver painted across it, in a fat capsule, with no liver behind."""
     if kidney is None:
         return
-    window, whole = kidney
-    lost = whole & (scene.tissue[window] == Tissue.LIVER)
-    scene.paint(window, lost, Tissue.KIDNEY_CORTEX)
-    rind = ndi.binary_dilation(whole) & ~whole & (scene.tissue[window] == Tissue.LIVER)
-    scene.paint(window, rind, Tissue.FAT)
+    (z, y, x), whole = kidney
+    scene.paint((z, y, x), whole & (scene.tissue[z, y, x] == Tissue.LIVER), Tissue.KIDNEY_CORTEX)
+    back = slice(y.start, scene.grid.shape[1])
+    behind = np.pad(ndi.binary_dilation(whole), ((0, 0), (0, back.stop - y.stop), (0, 0)))
+    behind = np.maximum.accumulate(behind, axis=1)
+    scene.paint((z, back, x), behind & (scene.tissue[z, back, x] == Tissue.LIVER), Tissue.FAT)
 
 
 def draw_gallbladder(scene: Scene, plan: LiverPlan) -> None:
