@@ -1,0 +1,51 @@
+"""Fixtures of the end-to-end tests: a phantom series, and the product with an Orthanc as its PACS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.node import HOST, Deployment, embedded, hospital, quick
+from tests.support.peers import Orthanc, Postgres, RabbitMQ
+from workers.training.ct_series import write_ct_series
+from workers.training.phantoms import make_phantom
+
+VERBS = ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT")
+
+
+@pytest.fixture(scope="session")
+def phantom_series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A small phantom with two lesions as a CT series."""
+    phantom = make_phantom(3, size="small")
+    z, y, x = phantom.spacing_mm
+    affine = np.array([[0, 0, x, -180], [0, y, 0, -180], [z, 0, 0, 40], [0, 0, 0, 1]], float)
+    return write_ct_series(tmp_path_factory.mktemp("phantom"), phantom.hu, affine)
+
+
+@pytest.fixture(params=["embedded", pytest.param("hospital", id="rabbitmq-postgresql")])
+def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
+    """The product, running, with Orthanc as destination and with its four AE titles known to Orthanc."""
+    orthanc.delete_all()
+    pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
+    settings = quick([pacs])
+    if request.param == "embedded":
+        made = embedded(tmp_path, settings)
+        yield from _run(made, orthanc)
+        return
+    broker: RabbitMQ = request.getfixturevalue("rabbitmq")
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.database() as url:
+        yield from _run(hospital(tmp_path, settings, url, broker.url), orthanc)
+
+
+def _run(made: Deployment, orthanc: Orthanc) -> Iterator[Deployment]:
+    for verb in VERBS:
+        orthanc.add_modality(verb, verb, HOST, made.port)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,97 @@
+"""The whole loop with real peers: DCMTK sends, Orthanc stores and sends back, the case ends accepted."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from highdicom.seg import segread
+from pydicom import dcmread
+
+from tests.support.dcmqi import standard_errors
+from tests.support.node import HOST, Deployment
+from tests.support.pacs import await_round, instance_ids, seg_series
+from tests.support.peers import Dcmtk, Orthanc, OrthancSeries
+from tests.support.ports import wait_until
+
+pytestmark = pytest.mark.integration
+
+
+def _push(dcmtk: Dcmtk, deployment: Deployment, called: str, paths: list[Path]) -> None:
+    sent = dcmtk.storescu(HOST, deployment.port, called, "ROUTER", paths)
+    assert sent.returncode == 0, sent.stderr
+
+
+def test_three_rounds_from_router_to_accepted(
+    deployment: Deployment, dcmtk: Dcmtk, orthanc: Orthanc, phantom_series: list[Path], tmp_path: Path
+) -> None:
+    _push(dcmtk, deployment, "UAIR", phantom_series)
+    first = await_round(orthanc, 1)
+    assert [str(one.tags["SeriesDescription"])[:9] for one in first] == [f"UAIR R1C{k}" for k in (1, 2, 3, 4)]
+    _check_objects(orthanc, first, tmp_path)
+
+    # A PACS that forwards everything sends our own objects back to us: that starts nothing.
+    deployment.await_state("AWAITING_SELECTION")
+    orthanc.store(instance_ids(first), "UAIR")
+    assert deployment.case()["state"] == "AWAITING_SELECTION"
+    assert deployment.case()["selections"] == []
+
+    orthanc.store(first[2].instances[0], "UAIR_PICK")
+    second = await_round(orthanc, 2)
+    assert deployment.await_state("AWAITING_SELECTION")["round"] == 2
+    orthanc.store(second[0].instances[0], "UAIR_ACCEPT")
+    case = deployment.await_state("ACCEPTED")
+    wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
+    assert len(seg_series(orthanc)) == 9
+
+    assert [(one["verb"], one["picked"], one["outcome"]) for one in case["selections"]] == [
+        ("pick", 3, "effective"),
+        ("accept", 1, "effective"),
+    ]
+    assert [step["to"] for step in case["history"]] == [
+        "RECEIVING",
+        "READY",
+        "SEGMENTING",
+        "AWAITING_SELECTION",
+        "REFINING",
+        "AWAITING_SELECTION",
+        "ACCEPTED",
+    ]
+    _check_no_patient_data(deployment)
+
+
+def _check_objects(orthanc: Orthanc, series: list[OrthancSeries], tmp_path: Path) -> None:
+    masks = []
+    for one in series:
+        (instance,) = one.instances
+        path = tmp_path / f"{one.id}.dcm"
+        path.write_bytes(orthanc.dicom(instance))
+        assert standard_errors(path) == []
+        seg = segread(path)
+        masks.append((seg.NumberOfFrames, seg.PixelData))
+        assert np.frombuffer(seg.PixelData, np.uint8).any(), "no candidate is empty"
+    assert len(set(masks)) == 4, "four candidates are four different segmentations"
+
+
+def _check_no_patient_data(deployment: Deployment) -> None:
+    text = deployment.log.read_text("utf-8", "replace")
+    assert "case 1" in text
+    for secret in ("PHANTOM", "LIVER^", "PHANTOM-1"):
+        assert secret not in text
+
+
+def test_none_fits_brings_four_others(
+    deployment: Deployment, dcmtk: Dcmtk, orthanc: Orthanc, phantom_series: list[Path]
+) -> None:
+    _push(dcmtk, deployment, "UAIR", phantom_series)
+    first = await_round(orthanc, 1)
+    deployment.await_state("AWAITING_SELECTION")
+    orthanc.store(first[0].instances[0], "UAIR_REJECT")
+    second = await_round(orthanc, 2)
+    assert not {_pixels(orthanc, one) for one in first} & {_pixels(orthanc, one) for one in second}
+
+
+def _pixels(orthanc: Orthanc, series: OrthancSeries) -> bytes:
+    return bytes(dcmread(BytesIO(orthanc.dicom(series.instances[0]))).PixelData)

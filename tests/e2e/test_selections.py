@@ -1,0 +1,69 @@
+"""What a reader sends back besides the SEG itself: Key Objects, reports, and what cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from tests.support.node import HOST, Deployment
+from tests.support.pacs import await_round
+from tests.support.peers import Dcmtk, Orthanc
+from tests.support.ports import wait_until
+from tests.support.selections import key_object, measurement_report
+
+pytestmark = pytest.mark.integration
+
+
+def _candidates(orthanc: Orthanc, number: int) -> list[Dataset]:
+    return [dcmread(BytesIO(orthanc.dicom(one.instances[0]))) for one in await_round(orthanc, number)]
+
+
+def _say(dcmtk: Dcmtk, deployment: Deployment, called: str, document: Dataset, folder: Path) -> None:
+    path = folder / f"{document.SOPInstanceUID}.dcm"
+    document.save_as(path, enforce_file_format=True)
+    sent = dcmtk.storescu(HOST, deployment.port, called, "VIEWER", [path])
+    assert sent.returncode == 0, sent.stderr
+
+
+def _await_selections(deployment: Deployment, count: int) -> Sequence[dict]:
+    wait_until(lambda: len(deployment.case()["selections"]) == count, f"{count} selections", 30.0)
+    return deployment.case()["selections"]
+
+
+@pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
+def test_key_objects_and_reports_pick_and_what_is_unusable_says_why(
+    deployment: Deployment, dcmtk: Dcmtk, orthanc: Orthanc, phantom_series: list[Path], tmp_path: Path
+) -> None:
+    assert dcmtk.storescu(HOST, deployment.port, "UAIR", "ROUTER", phantom_series).returncode == 0
+    first = _candidates(orthanc, 1)
+    deployment.await_state("AWAITING_SELECTION")
+
+    _say(dcmtk, deployment, "UAIR_PICK", key_object(first[:2]), tmp_path)
+    (refused,) = _await_selections(deployment, 1)
+    assert (refused["outcome"], refused["code"]) == ("refused", "ambiguous-selection")
+    assert deployment.case()["state"] == "AWAITING_SELECTION"
+
+    picked = key_object([first[3]])
+    _say(dcmtk, deployment, "UAIR_PICK", picked, tmp_path)
+    assert _await_selections(deployment, 2)[-1]["picked"] == 4
+    second = _candidates(orthanc, 2)
+    deployment.await_state("AWAITING_SELECTION")
+
+    _say(dcmtk, deployment, "UAIR_PICK", picked, tmp_path)
+    assert _await_selections(deployment, 3)[-1]["outcome"] == "repeated"
+    _say(dcmtk, deployment, "UAIR_PICK", key_object([first[0]]), tmp_path)
+    assert _await_selections(deployment, 4)[-1]["code"] == "round-closed"
+    assert deployment.case()["round"] == 2
+
+    report = measurement_report(second[1], dcmread(phantom_series[0]))
+    _say(dcmtk, deployment, "UAIR_ACCEPT", report, tmp_path)
+    case = deployment.await_state("ACCEPTED")
+    last = case["selections"][-1]
+    assert (last["mechanism"], last["picked"], last["calling_ae"]) == ("sr", 2, "VIEWER")
+
+    shown = deployment.command_line("case", "show", "1")
+    assert "ambiguous-selection" in shown.stdout

@@ -1,0 +1,174 @@
+"""The product under test as real processes: embedded mode, and a department's deployment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dicom_config.model import load_settings
+from tests.support.deployment import GPU_COMMAND, IO_COMMAND, NODE_COMMAND, on_this_machine
+from tests.support.ports import answers, free_port, wait_until
+from uair_node import reports
+from uair_node.cases.database import Database
+
+_ROOT = Path(__file__).parents[2]
+HOST = "127.0.0.1"
+
+
+class Deployment:
+    """Processes of the product on one data folder, each of which can be killed and started again.
+
+    Parameters
+    ----------
+    folder
+        Data, configuration and log.
+    commands
+        Name of each process and its command line.
+    settings
+        The configuration file's content; port and data folder are added.
+    environment
+        Further environment variables.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        commands: Callable[[Path], Mapping[str, Sequence[str]]],
+        settings: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = free_port()
+        self.config = folder / "site.yaml"
+        self.log = folder / "uair.log"
+        self.environment = {"UAIR_DATA_DIR": str(folder / "data"), **(environment or {})}
+        values = {**settings, "node": {**settings.get("node", {}), "host": HOST, "port": self.port}}
+        self.config.write_text(yaml.safe_dump(values), "utf-8")
+        self._commands = commands(self.config)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._database: Database | None = None
+
+    @property
+    def processes(self) -> list[str]:
+        """Names of the processes."""
+        return list(self._commands)
+
+    def start(self, *names: str) -> None:
+        """Start the named processes, all without names, and wait for the port."""
+        for name in names or self._commands:
+            with self.log.open("ab") as log:
+                self._running[name] = subprocess.Popen(
+                    self._commands[name],
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env=os.environ | self.environment,
+                )
+            if name in ("node", "up"):
+                wait_until(lambda: answers(self.port), f"the node's port; see {self.log}", 60.0)
+
+    def kill(self, *names: str) -> None:
+        """SIGKILL the named processes with all their children, all without names."""
+        for name in names or list(self._running):
+            child = self._running.pop(name)
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+    def stop(self) -> None:
+        """End all processes as an administrator would; kill what stays."""
+        for child in self._running.values():
+            child.terminate()
+        for child in self._running.values():
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(20)
+        self.kill()
+        if self._database is not None:
+            self._database.close()
+
+    def cases(self) -> list[dict[str, Any]]:
+        """All cases with all details, oldest first."""
+        with self._open().transaction() as session:
+            return [reports.detail(session, case) for case in reversed(reports.find_cases(session))]
+
+    def case(self) -> dict[str, Any]:
+        """The only case."""
+        (case,) = self.cases()
+        return case
+
+    def await_state(self, state: str, timeout_s: float = 120.0) -> dict[str, Any]:
+        """Wait until the only case is in `state`, with all its results delivered if it waits for a reader."""
+
+        def reached() -> bool:
+            cases = self.cases()
+            if (
+                len(cases) == 1
+                and cases[0]["state"] in ("REJECTED", "FAILED")
+                and state not in cases[0]["state"]
+            ):
+                raise AssertionError(f"{cases[0]['state']}: {cases[0]['sentence']} See {self.log}.")
+            return len(cases) == 1 and cases[0]["state"] == state
+
+        wait_until(reached, f"case in state {state}; see {self.log}", timeout_s)
+        return self.case()
+
+    def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a `uair` command against this deployment."""
+        command = on_this_machine(("uair", *arguments), self.config)
+        return subprocess.run(
+            [*command, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=os.environ | self.environment | {"COLUMNS": "200"},
+        )
+
+    def _open(self) -> Database:
+        if self._database is None:
+            url = self.environment.get("UAIR_DATABASE__URL")
+            data = self.environment["UAIR_DATA_DIR"]
+            self._database = Database(url or f"sqlite:///{data}/uair.sqlite")
+        return self._database
+
+
+def quick(destinations: Sequence[Mapping[str, Any]], **sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are the default's, but for shorter waits."""
+    return {
+        "destinations": [dict(one) for one in destinations],
+        "intake": {"quiet_s": 1.5, "max_wait_s": 3, "min_free_bytes": 1 << 20, **sections.get("intake", {})},
+        "work": {"sweep_s": 0.3, "lease_s": 3, **sections.get("work", {})},
+        "delivery": {"retry_first_s": 0.5, **sections.get("delivery", {})},
+        **({"node": sections["node"]} if "node" in sections else {}),
+    }
+
+
+def embedded(folder: Path, settings: Mapping[str, Any]) -> Deployment:
+    """Everything in one process tree, as `uair up` runs it."""
+    return Deployment(
+        folder,
+        lambda config: {"up": on_this_machine(("uair", "up", "--config", str(config)), config)},
+        settings,
+    )
+
+
+def hospital(folder: Path, settings: Mapping[str, Any], database_url: str, broker_url: str) -> Deployment:
+    """The processes of docker-compose.yml, on hospital.yaml with this test's peers."""
+    site = yaml.safe_load((_ROOT / "dicom_config" / "hospital.yaml").read_text("utf-8"))
+    site.update({key: value for key, value in settings.items() if key != "node"})
+    site["node"]["allow"] = [{"networks": ["127.0.0.0/8"]}]
+
+    def commands(config: Path) -> Mapping[str, Sequence[str]]:
+        known = {"node": NODE_COMMAND, "gpu": GPU_COMMAND, "io": IO_COMMAND}
+        return {name: on_this_machine(command, config) for name, command in known.items()}
+
+    peers = {"UAIR_DATABASE__URL": database_url, "UAIR_BROKER__URL": broker_url}
+    made = Deployment(folder, commands, site, peers)
+    assert not load_settings(made.config).embedded
+    return made

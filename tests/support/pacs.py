@@ -1,0 +1,27 @@
+"""What the end-to-end tests ask of the PACS: which of our objects it has, and in which round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.support.orthanc import Orthanc, OrthancSeries
+from tests.support.ports import wait_until
+
+
+def seg_series(orthanc: Orthanc, prefix: str = "UAIR") -> list[OrthancSeries]:
+    """SEG series whose description begins with `prefix`, by description."""
+    found = [one for one in orthanc.series() if one.modality == "SEG"]
+    named = [one for one in found if str(one.tags.get("SeriesDescription", "")).startswith(prefix)]
+    return sorted(named, key=lambda one: str(one.tags["SeriesDescription"]))
+
+
+def await_round(orthanc: Orthanc, number: int, timeout_s: float = 120.0) -> list[OrthancSeries]:
+    """Wait for the four candidates of a round."""
+    prefix = f"UAIR R{number}C"
+    wait_until(lambda: len(seg_series(orthanc, prefix)) >= 4, f"four series {prefix}…", timeout_s)
+    return seg_series(orthanc, prefix)
+
+
+def instance_ids(series: Sequence[OrthancSeries]) -> list[str]:
+    """Orthanc's identifiers of all instances of these series."""
+    return [instance for one in series for instance in one.instances]
