@@ -249,8 +249,8 @@ class Engine:
             raise _no_liver()
         outline = outline_of(traced, crop.pixels)
         pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
-        pool = pool.joined_by(traced).confined(near(traced > 0, crop))
         tissue = tissue_of(cells, (traced > 0).astype(np.float32))
+        pool = pool.joined_by(traced).confined(near(traced > 0, crop, tissue.like(cells)))
         return open_target(LIVER, crop, pool, self._choice), tissue
 
     def _proposals(
@@ -265,7 +265,7 @@ class Engine:
         z, y, x = (start + (np.arange(n) + 0.5) * GRID_MM / s for start, n, s in places)
         inside, organ = (
             liver.crop.sampled(np.where(mask, 1.0, -1.0), z, y, x, outside=-1.0) > 0
-            for mask in (domain, _union(liver))
+            for mask in (domain, _majority(liver))
         )
         return propose(iso, inside, organ, origin, spacing, self._options.max_lesions)
 
@@ -285,7 +285,7 @@ class Engine:
         # The proposal's place in the list is not known to be stable, its place in the body is.
         rng = self._rng(1, int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
         pool = first_pool(decode, crop, _outline(proposal, crop), LESION_PLAN, self._choice, rng)
-        organ = liver.crop.mask_on(_union(liver), crop)
+        organ = liver.crop.mask_on(_majority(liver), crop)
         evidence = evidence_of(pool, crop.cell_means(images), organ, tissue, crop)
         if evidence is None or evidence.confidence < DOUBTFUL:
             return None
@@ -345,14 +345,14 @@ def _outline(proposal: Proposal, crop: Crop) -> Outline:
 
 
 def _domain(liver: TargetState, location: Location | None) -> Mask:
-    """Return where lesions may be, on the liver's crop: about all of its candidates, and the localizer's."""
+    """Return where lesions may be, on the liver's crop: about most of its candidates, and the localizer's."""
     crop = liver.crop
     doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5
-    return lesion_domain(_union(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
+    return lesion_domain(_majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
 
 
-def _union(target: TargetState) -> Mask:
-    return np.asarray((target.offered > 0).any(axis=0))
+def _majority(target: TargetState) -> Mask:
+    return np.asarray((target.offered > 0).mean(axis=0) >= 0.5)
 
 
 def _same(a: TargetState, b: TargetState) -> bool:

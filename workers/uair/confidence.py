@@ -1,8 +1,9 @@
 """How likely a proposed lesion is one, once the model has been asked about it.
 
 Proposals are cheap and mostly wrong: blurred edges, vessels, the gallbladder's bed. What separates lesions
-from them after the ensemble is that members agree, that the model predicts a good mask, that liver lies all
-around, that there is some volume, and that density differs from the liver's by a lesion's amount.
+from them after the ensemble is that members agree, that liver lies all around, that there is some volume,
+and that density differs from the liver's by a lesion's amount. The model's own predicted IoU is left out: its
+scale differs from model to model.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ DOUBTFUL = 0.5
 SURE = 0.85
 """A lesion of less confidence is left out of some candidates, so that the reader can decide."""
 
+LEAST_SURE_ML = 1.0
+"""Below this (12 mm across) a lesion stays doubtful, however clear it looks."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -35,8 +39,6 @@ class Evidence:
     ----------
     agreement
         Mean pairwise Dice of the members.
-    predicted_iou
-        Median over members.
     surrounded
         Part of the ring 2 to 7 mm around that is liver.
     volume_ml
@@ -46,7 +48,6 @@ class Evidence:
     """
 
     agreement: float
-    predicted_iou: float
     surrounded: float
     volume_ml: float
     contrast: float
@@ -59,13 +60,13 @@ class Evidence:
         """
         score = (
             12.0 * (self.agreement - 0.58)
-            + 25.0 * (self.predicted_iou - 0.63)
             + 4.0 * (self.surrounded - 0.5)
-            + 0.6 * np.log(max(self.volume_ml, 1e-3) / 0.7)
+            + 0.8 * np.log(max(self.volume_ml, 1e-3) / 0.7)
             - 0.5 * max(0.0, abs(self.contrast) - DARKEST)
             - max(0.0, FAINTEST - abs(self.contrast))
         )
-        return float(1.0 / (1.0 + np.exp(1.0 - score)))
+        confidence = float(1.0 / (1.0 + np.exp(1.0 - score)))
+        return confidence if self.volume_ml >= LEAST_SURE_ML else min(confidence, SURE - 0.01)
 
 
 def evidence_of(pool: Ensemble, hu: Float32, liver: Mask, tissue: Tissue, crop: Crop) -> Evidence | None:
@@ -94,7 +95,6 @@ def evidence_of(pool: Ensemble, hu: Float32, liver: Mask, tissue: Tissue, crop: 
     ring = (distance > RING_MM[0]) & (distance < RING_MM[1])
     return Evidence(
         agreement=float((similarity.sum() - count) / max(1, count * (count - 1))),
-        predicted_iou=float(np.median(pool.quality)),
         surrounded=float((ring & liver).sum() / max(1, ring.sum())),
         volume_ml=float(majority.sum() * crop.cell_volume_ml),
         contrast=(float(np.median(hu[majority])) - tissue.median) / tissue.spread,

@@ -88,14 +88,21 @@ def trace_liver(decode: Decoder, hu: Float32, probability: Float32, pixels: int)
     for z in range(first, last + 1):
         traced[z] = _in_tissue(logits[z], hu[z], tissue)
     for start, path in ((first, range(first - 1, -1, -1)), (last, range(last + 1, len(hu)))):
-        _hand_on(decode, traced, hu, tissue, start, path, pixels)
+        _hand_on(decode, traced, hu, probability, tissue, start, path, pixels)
     return traced
 
 
-def near(mask: Mask, crop: Crop) -> Mask:
-    """Return the cells within `REACH_MM` of a traced liver; members may not claim others."""
+def near(mask: Mask, crop: Crop, like_liver: Mask) -> Mask:
+    """Return the cells that members may claim: within `REACH_MM` of a traced liver.
+
+    On slices beyond its ends, where a model asked for a liver finds something else, only cells of the
+    liver's density (`like_liver`) count.
+    """
     spacing = (crop.step_mm, crop.cell_mm, crop.cell_mm)
-    return np.asarray(ndimage.distance_transform_edt(~mask, spacing) <= REACH_MM)
+    close = np.asarray(ndimage.distance_transform_edt(~mask, spacing) <= REACH_MM)
+    beyond = ~mask.any(axis=(1, 2))
+    close[beyond] &= like_liver[beyond]
+    return close
 
 
 def _sure_slices(logits: Float32, hu: Float32, probability: Float32, tissue: Tissue) -> list[int]:
@@ -124,12 +131,17 @@ def _hand_on(
     decode: Decoder,
     traced: Float32,
     hu: Float32,
+    probability: Float32,
     tissue: Tissue,
     start: int,
     path: Iterable[int],
     pixels: int,
 ) -> None:
-    """Continue the mask from slice `start` along `path`, in place."""
+    """Continue the mask from slice `start` along `path`, in place.
+
+    Where the answer leaves the liver's density, the localizer decides: while it still shows liver (a large
+    lesion fills the slice), its mask stands in and the walk goes on; else the liver has ended.
+    """
     before = traced[start]
     for z in path:
         box = boxes_of(before[None], 0.0, pixels)
@@ -139,10 +151,14 @@ def _hand_on(
         prompt = np.clip(before[None], -LIMIT, LIMIT).astype(np.float32)
         answers, _ = decode(Prompts(np.array([z]), asked, masks=prompt))
         mask = answers[0, 0] > 0
-        if mask.sum() < FEWEST_CELLS or tissue.like(hu[z])[mask].mean() < LEAST:
-            return
-        before = _in_tissue(answers[0, 0], hu[z], tissue)
-        traced[z] = before
+        if mask.sum() >= FEWEST_CELLS and tissue.like(hu[z])[mask].mean() >= LEAST:
+            traced[z] = _in_tissue(answers[0, 0], hu[z], tissue)
+        else:
+            coarse = probability[z] > 0.5
+            if not coarse.any() or tissue.like(hu[z])[coarse].mean() < LEAST:
+                return
+            traced[z] = np.clip(8.0 * probability[z] - 4.0, -LIMIT, LIMIT)
+        before = traced[z]
 
 
 def _in_tissue(logits: Float32, hu: Float32, tissue: Tissue) -> Float32:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -68,7 +70,12 @@ def bounding_box(mask: Mask) -> Box | None:
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
-def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool = False) -> Float32:
+Matrix = Any
+"""A `scipy.sparse.csr_array`: a row of a resampling matrix holds a handful of weights. Sparse products also
+stay on one thread, so they neither wait for busy cores nor depend on how many there are."""
+
+
+def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool = False) -> Matrix:
     """Return the matrix that resamples a signal of `count` samples to the cells between `edges`.
 
     Linear interpolation at the cells' centres; where cells are wider than samples the triangle widens with
@@ -86,7 +93,7 @@ def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool =
 
     Returns
     -------
-    NDArray
+    Matrix
         ``(n, count)`` float32; rows sum to 1 inside.
     """
     width = float(edges[1] - edges[0])
@@ -98,8 +105,14 @@ def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool =
     total = weights.sum(axis=1, keepdims=True)
     if outside_zero:
         inside = (centres >= -0.5) & (centres <= count - 0.5)
-        return np.where(inside[:, None], weights / np.maximum(total, 1e-6), 0.0).astype(np.float32)
-    return (weights / np.maximum(total, 1e-6)).astype(np.float32)
+        weights = np.where(inside[:, None], weights, 0.0)
+    return sparse.csr_array((weights / np.maximum(total, 1e-6)).astype(np.float32))
+
+
+def resampled(along_y: Matrix, plane: NDArray[np.generic], along_x: Matrix) -> Float32:
+    """Resample a plane ``(Y, X)`` along both axes."""
+    half = along_y @ plane.astype(np.float32)
+    return np.asarray((along_x @ half.T).T, np.float32)
 
 
 def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -108,10 +121,11 @@ def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(distance <= 1.0, near, np.where(distance < 2.0, far, 0.0))
 
 
-def _linear_matrix(nodes: NDArray[np.float64], targets: NDArray[np.float64]) -> Float32:
+def _linear_matrix(nodes: NDArray[np.float64], targets: NDArray[np.float64]) -> Matrix:
     """Return ``(targets, nodes)`` weights of linear interpolation, constant beyond the ends."""
     eye = np.eye(len(nodes))
-    return np.stack([np.interp(targets, nodes, row) for row in eye], axis=1).astype(np.float32)
+    weights = np.stack([np.interp(targets, nodes, row) for row in eye], axis=1)
+    return sparse.csr_array(weights.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -171,21 +185,21 @@ class Crop:
         return np.linspace(self.centre[axis] - half, self.centre[axis] + half, count + 1)
 
     @cached_property
-    def _image_matrices(self) -> tuple[slice, slice, Float32, Float32]:
+    def _image_matrices(self) -> tuple[slice, slice, Matrix, Matrix]:
         """Return the part of a slice that the crop sees, and the matrices that resample it."""
         parts, matrices = [], []
         for axis in (0, 1):
             full = sampling_matrix(self.shape[axis + 1], self._edges(axis, self.pixels), outside_zero=True)
-            used = np.flatnonzero(full.any(axis=0))
+            used = np.unique(full.indices)
             part = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
             parts.append(part)
-            matrices.append(np.ascontiguousarray(full[:, part]))
+            matrices.append(full[:, part])
         return parts[0], parts[1], matrices[0], matrices[1]
 
     def _plane(self, hu: NDArray[np.generic], z: int) -> Float32:
         rows, columns, along_y, along_x = self._image_matrices
         part = hu[int(np.clip(z, 0, self.shape[0] - 1)), rows, columns].astype(np.float32) - AIR_HU
-        return np.asarray(along_y @ part @ along_x.T + AIR_HU, np.float32)
+        return resampled(along_y, part, along_x) + np.float32(AIR_HU)
 
     def images(self, hu: NDArray[np.generic], neighbour_mm: float) -> tuple[Float32, Float32]:
         """Resample the crop's slices and their surroundings.
@@ -265,7 +279,7 @@ class Crop:
             edges = self._edges(axis, self.cells)
             covered.append((targets >= edges[0]) & (targets <= edges[-1]))
             in_plane.append(_linear_matrix((edges[:-1] + edges[1:]) / 2.0, targets))
-        wide = np.stack([in_plane[0] @ plane.astype(np.float32) @ in_plane[1].T for plane in logits])
+        wide = np.stack([resampled(in_plane[0], plane, in_plane[1]) for plane in logits])
         flat = _linear_matrix(nodes, z) @ wide.reshape(len(nodes), -1)
         values = flat.reshape(len(z), *wide.shape[1:])
         values[~covered[0]] = outside

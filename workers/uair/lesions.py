@@ -28,6 +28,9 @@ MIN_FILL = 0.12
 CLOSING_MM = 14.0
 DILATION_MM = 3.0
 DOUBTFUL_MM = 40.0
+RIM_MM = 16.0
+SKIN_MM = 2.5
+"""Depth below the liver's surface from which density is trusted; above it is blurred by what lies beside."""
 OVERLAP = 0.4
 """Two proposals whose boxes share more than this part of the smaller one are one."""
 PLAUSIBLE_HU = (-40.0, 250.0)
@@ -67,7 +70,8 @@ def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None
     """Return where lesions may be: the liver closed, filled and slightly dilated.
 
     `doubtful` are cells that another source takes for liver; those within `DOUBTFUL_MM` count, too, since a
-    lesion at the liver's surface is what a mask of liver density leaves out.
+    lesion at the liver's surface is what a mask of liver density leaves out. A mere rim does not count: the
+    difference must be thicker than `RIM_MM`.
     """
     reach = [max(1, round(CLOSING_MM / s)) for s in spacing_mm]
     padded = np.pad(largest_component(liver), [(n + 1, n + 1) for n in reach])
@@ -78,7 +82,9 @@ def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None
     inner = tuple(slice(n + 1, -(n + 1)) for n in reach)
     domain = grown[inner]
     if doubtful is not None:
-        domain = domain | (doubtful & (outside[inner] <= DOUBTFUL_MM))
+        bay = doubtful & ~domain & (outside[inner] <= DOUBTFUL_MM)
+        core = ndimage.distance_transform_edt(bay, spacing_mm) > RIM_MM / 2.0
+        domain = domain | (bay & (ndimage.distance_transform_edt(~core, spacing_mm) <= RIM_MM))
     return np.asarray(domain)
 
 
@@ -109,7 +115,7 @@ def propose(
     low, high = PLAUSIBLE_HU
     smooth = ndimage.gaussian_filter(hu, 1.0)
     inside = ndimage.binary_opening(domain & (smooth > low) & (smooth < high))
-    core = ndimage.binary_erosion(inside, iterations=max(1, round((DILATION_MM + 1.0) / GRID_MM)))
+    core = ndimage.distance_transform_edt(inside, GRID_MM) > DILATION_MM + SKIN_MM
     if (core & liver).sum() < 100:
         return []
     kept: list[_Blob] = []

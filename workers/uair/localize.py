@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.grids import Box, Coordinates, Float32, Mask, Spacing, bounding_box, sampling_matrix
+from workers.uair.grids import (
+    Box,
+    Coordinates,
+    Float32,
+    Mask,
+    Spacing,
+    bounding_box,
+    resampled,
+    sampling_matrix,
+)
 
 SEARCH_MM = (45.0, 6.0)
 """How far below and above the extended box the liver's ends are looked for."""
@@ -86,8 +95,9 @@ def to_isotropic(hu: NDArray[np.generic], spacing: Spacing, target_mm: float) ->
     planes = np.empty((hu.shape[0], counts[1], counts[2]), np.float32)
     for z in range(hu.shape[0]):
         clipped = np.clip(hu[z], -1024, 1500).astype(np.float32)
-        planes[z] = matrices[1] @ clipped @ matrices[2].T
-    return np.tensordot(matrices[0], planes, axes=1).astype(np.float32)
+        planes[z] = resampled(matrices[1], clipped, matrices[2])
+    flat = matrices[0] @ planes.reshape(len(planes), -1)
+    return np.asarray(flat, np.float32).reshape(counts[0], counts[1], counts[2])
 
 
 def body_region(hu: Float32) -> tuple[slice, slice, slice]:
