@@ -44,7 +44,7 @@ class Dispatcher:
             for item in work.due_items(session, utc_now()):
                 if not self._send(item):
                     break
-                item.enqueued_at = utc_now()
+                work.note_enqueued(item)
                 sent += 1
         return sent
 

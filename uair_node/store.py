@@ -40,9 +40,13 @@ class Store:
         return self.root / relative
 
 
+PARTIAL_SUFFIX = ".part"
+"""What a crash can leave behind; never the name of anything whole."""
+
+
 def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then fsync and rename it: whole or not there."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=PARTIAL_SUFFIX)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -52,8 +56,14 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    # The rename itself is durable only once the folder is.
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)

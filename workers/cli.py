@@ -1,17 +1,34 @@
-"""The commands that need the workers' code; `uair` finds them through an entry point."""
+"""The commands that need the workers' code; `uair` finds them through an entry point.
+
+torch is imported inside the commands: `uair --help` stays quick.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dicom_config.errors import ConfigError
 from dicom_config.model import load_settings
 from uair_node.logs import set_up_logging
 from uair_node.topology import QueueName
 from workers.demo.cli import demo
+
+if TYPE_CHECKING:
+    from workers.evaluation.evaluate import EvaluationCase, Score
+    from workers.training import loop
+
+console = Console()
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")]
 
 
 class Queue(StrEnum):
@@ -21,15 +38,24 @@ class Queue(StrEnum):
     IO = "io"
 
 
+class Network(StrEnum):
+    """What can be trained."""
+
+    SAM = "sam"
+    LOCALIZER = "localizer"
+
+
 def add_commands(app: typer.Typer) -> None:
-    """Add `worker` and `demo` to the command line."""
+    """Add the workers' commands to the command line."""
     app.command()(worker)
     app.command()(demo)
+    app.command()(evaluate)
+    app.command()(train)
 
 
 def worker(
     queue: Annotated[Queue, typer.Option(help="gpu: computes rounds; io: writes and delivers results.")],
-    config: Annotated[Path | None, typer.Option("--config", "-c")] = None,
+    config: ConfigOption = None,
     follow_parent: Annotated[bool, typer.Option(hidden=True)] = False,
     verbose: bool = False,
 ) -> None:
@@ -38,3 +64,104 @@ def worker(
 
     set_up_logging(verbose=verbose)
     run_worker(load_settings(config), QueueName[queue.name], follow_parent=follow_parent)
+
+
+def train(
+    network: Annotated[
+        Network, typer.Argument(help="sam: the promptable model; localizer: the liver finder.")
+    ],
+    output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],
+    cache: Annotated[Path, typer.Option(help="Folder of phantom geometries.")] = Path("phantom-cache"),
+    minutes: Annotated[float | None, typer.Option(help="Length of the schedule in minutes …")] = None,
+    iterations: Annotated[int | None, typer.Option(help="… or in iterations.")] = None,
+    geometries: Annotated[int, typer.Option(help="Anatomies to train on.")] = 200,
+    start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    seed: int = 0,
+    threads: int = 1,
+    loaders: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
+    device: str = "cpu",
+) -> None:
+    """Train a network on phantoms; prints loss and figures, ends with those on held-out phantoms."""
+    from workers.training.localizer import train_localizer
+    from workers.training.loop import TrainOptions
+    from workers.training.sam import train_sam
+
+    set_up_logging()
+    options = TrainOptions(
+        output=output,
+        cache=cache,
+        minutes=minutes if iterations is None else None,
+        iterations=iterations,
+        geometries=geometries,
+        initial_weights=start,
+        resume=resume,
+        seed=seed,
+        threads=threads,
+        loaders=loaders,
+        device=device,
+    )
+    with _bars() as bars:
+        bar = bars.add_task(f"training {network}", total=1.0)
+
+        def show(seen: loop.Progress) -> None:
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in seen.figures.items())
+            where = "held-out phantoms" if seen.held_out else f"loss {seen.loss:.3f}"
+            words = f"{network} {seen.iteration}: {where}, {figures}"
+            bars.update(bar, completed=seen.fraction, description=words)
+
+        report = (train_sam if network == Network.SAM else train_localizer)(options, show)
+    console.print(f"{report.iterations} iterations in {report.seconds:.0f} s: {report.weights}")
+    console.print({name: round(value, 4) for name, value in report.figures.items()})
+
+
+def evaluate(
+    ct: Annotated[Path | None, typer.Argument(help="Folder with a CT series.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Its truth: DICOM masks (folder, zip), SEG, NIfTI.")
+    ] = None,
+    phantoms: Annotated[int, typer.Option(help="Instead of a series: this many phantoms.")] = 0,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first phantom.")] = 10_000,
+    rounds: int = 3,
+    one_pick: Annotated[bool, typer.Option("--one-pick", help="One pick for liver and lesions.")] = False,
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Play the simulated reader on cases with known truth and print the table of methods."""
+    from workers.engine import build_engine
+    from workers.evaluation.evaluate import evaluate as run
+    from workers.evaluation.evaluate import phantom_cases, series_case
+
+    set_up_logging(quiet=True)
+    if (ct is None) == (phantoms == 0) or (ct is None) != (masks is None):
+        raise ConfigError(
+            "evaluation-input",
+            "There is nothing to evaluate.",
+            "Give a CT folder with --masks, or --phantoms N.",
+        )
+    engine = build_engine(load_settings(config).engine)
+    cases: Iterable[EvaluationCase] = phantom_cases(range(first_seed, first_seed + phantoms))
+    if ct is not None and masks is not None:
+        cases = [series_case(ct.name, ct, masks)]
+    with _bars() as bars:
+        bar = bars.add_task("evaluating", total=None)
+
+        def show(score: Score) -> None:
+            bars.update(bar, description=f"{score.case}: {score.method}")
+
+        found = run(cases, engine, rounds=rounds, per_target=not one_pick, progress=show)
+    if as_json:
+        sys.stdout.write(json.dumps([vars(row) for row in found.rows()], indent=2) + "\n")
+    else:
+        console.print(found.table(), highlight=False)
+        console.print(f"model {engine.model_name} {engine.model_digest[:12]}", highlight=False)
+
+
+def _bars() -> Progress:
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)

@@ -21,6 +21,7 @@ from uair_node.results.publish import CANDIDATES_FILE
 from uair_node.store import write_durably
 from uair_node.volume import read_series
 from workers import engine as engines
+from workers.uair.state import RoundState
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Computer:
         if task.previous_state is None or task.feedback is None:
             made = self.engine.first_round(view.array, view.spacing_mm)
         else:
-            previous = engines.RoundState.load(task.previous_state)
+            previous = RoundState.load(task.previous_state)
             made = self.engine.next_round(view.array, view.spacing_mm, previous, task.feedback)
         folder = self._context.store.round_folder(task.case_id, task.number)
         save_candidates(

@@ -170,6 +170,21 @@ def test_a_sent_item_is_sent_again_only_when_its_message_must_be_lost(context: C
     assert _due(context) == [item_id], "a start takes every message for lost"
 
 
+def test_a_dead_holders_item_is_sent_again_at_once(context: Context) -> None:
+    _, item_id = _ready(context)
+    with context.database.transaction() as session:
+        session.get_one(WorkItem, item_id).enqueued_at = utc_now()
+        claimed = work.claim(session, item_id, "dies", 30.0)
+        assert claimed is not None
+    assert _due(context) == []
+    with context.database.transaction() as session:
+        expire_lease(session.get_one(WorkItem, item_id))
+    assert _due(context) == [item_id]
+    with context.database.transaction() as session:
+        work.note_enqueued(session.get_one(WorkItem, item_id))
+    assert _due(context) == [], "once, not with every sweep"
+
+
 def test_a_postponed_item_waits(context: Context) -> None:
     _, item_id = _ready(context)
     with context.database.transaction() as session:

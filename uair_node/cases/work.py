@@ -50,9 +50,21 @@ def due_items(session: Session, now: datetime) -> Sequence[WorkItem]:
     return session.scalars(
         select(WorkItem)
         .where(_claimable(now))
-        .where(or_(WorkItem.enqueued_at.is_(None), WorkItem.enqueued_at < now - REQUEUE_AFTER))
+        .where(
+            or_(
+                WorkItem.enqueued_at.is_(None),
+                WorkItem.enqueued_at < now - REQUEUE_AFTER,
+                WorkItem.lease_until.is_not(None),  # claimable with a lease: it ran out, its holder died
+            )
+        )
         .order_by(WorkItem.round_number.desc().nulls_first(), WorkItem.id)
     ).all()
+
+
+def note_enqueued(item: WorkItem) -> None:
+    """Remember that a message for this item was sent; a lease that ran out ends with it."""
+    item.enqueued_at = utc_now()
+    _release(item)
 
 
 def forget_enqueued(session: Session) -> None:

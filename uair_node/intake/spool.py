@@ -11,15 +11,14 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_config.errors import ResourceError
+from uair_node.store import PARTIAL_SUFFIX, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 
-_TEMPORARY_SUFFIX = ".part"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -75,8 +74,8 @@ class Spool:
             self._refuse_when_low(len(data))
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True)
-                _sync_folder(self._root)
-            _write_durably(path, data)
+                sync_folder(self._root)
+            write_durably(path, lambda temporary: temporary.write_bytes(data))
         except OSError as error:
             raise _resource_error(error) from error
         return SpooledFile(path, digest, len(data))
@@ -86,7 +85,7 @@ class Spool:
 
         To be called before the first `write`, by the one process that writes.
         """
-        leftovers = list(self._root.glob(f"*/*{_TEMPORARY_SUFFIX}"))
+        leftovers = list(self._root.glob(f"*/*{PARTIAL_SUFFIX}"))
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)
         if leftovers:
@@ -101,30 +100,6 @@ class Spool:
                 f"The spool's disk has {free >> 20} MiB free; {least >> 20} MiB must stay free.",
                 "Free space, or lower intake.min_free_bytes; the sender will try again.",
             )
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY_SUFFIX)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The rename itself is durable only once the folder is.
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _short_hash(uid: str) -> str:

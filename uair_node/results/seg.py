@@ -15,7 +15,6 @@ Choices, each for viewers that departments really have:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,6 +33,7 @@ from dicom_config import codes
 from dicom_config.errors import InputError
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
+from uair_node.store import write_durably
 from uair_node.volume import Volume
 
 _LIVER_LABEL = 1
@@ -181,25 +181,9 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
 
 
 def save_seg(seg: Dataset, path: Path) -> None:
-    """Write `seg` so that `path` either holds all of it, also after a power cut, or does not exist.
-
-    Temporary file beside it, fsync, rename, fsync of the folder.
-    """
+    """Write `seg` so that `path` either holds all of it, also after a power cut, or does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            seg.save_as(file, enforce_file_format=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_durably(path, lambda temporary: seg.save_as(temporary, enforce_file_format=True))
 
 
 def _describe_segments(present: list[int], request: SegRequest) -> list[SegmentDescription]:
