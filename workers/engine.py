@@ -283,7 +283,8 @@ class Engine:
         images, neighbours = crop.images(hu, NEIGHBOUR_MM)
         decode = self._decoder(images, neighbours)
         # The proposal's place in the list is not known to be stable, its place in the body is.
-        rng = self._rng(1, int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
+        # A box may begin outside the volume.
+        rng = self._rng(1, abs(int(proposal.box.start[0] * 1e4 + proposal.box.start[2])))
         pool = first_pool(decode, crop, _outline(proposal, crop), LESION_PLAN, self._choice, rng)
         organ = liver.crop.mask_on(_majority(liver), crop)
         evidence = evidence_of(pool, crop.cell_means(images), organ, tissue, crop)
