@@ -21,6 +21,7 @@ from dicom_config.model import load_settings
 from uair_node.logs import set_up_logging
 from uair_node.topology import QueueName
 from workers.demo.cli import demo
+from workers.worker import run_worker, yield_idle_cores
 
 if TYPE_CHECKING:
     from workers.evaluation.evaluate import EvaluationCase, Score
@@ -60,8 +61,6 @@ def worker(
     verbose: bool = False,
 ) -> None:
     """Run one worker process for one queue; one for each GPU."""
-    from workers.worker import run_worker
-
     set_up_logging(verbose=verbose)
     run_worker(load_settings(config), QueueName[queue.name], follow_parent=follow_parent)
 
@@ -128,6 +127,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Play the simulated reader on cases with known truth and print the table of methods."""
+    yield_idle_cores()
     from workers.engine import build_engine
     from workers.evaluation.evaluate import evaluate as run
     from workers.evaluation.evaluate import phantom_cases, series_case

@@ -31,6 +31,7 @@ def run_worker(settings: Settings, queue: QueueName, *, follow_parent: bool = Fa
     ConfigError
         ``migration-due``: the node has not migrated the database yet.
     """
+    yield_idle_cores()
     open_context(settings).database.close()
     # Logging is set up by the command line; without a receiver Celery would set up its own.
     setup_logging.connect(_keep_logging)
@@ -47,6 +48,15 @@ def run_worker(settings: Settings, queue: QueueName, *, follow_parent: bool = Fa
     if settings.embedded:
         options.append("--without-heartbeat")
     make_app(settings, queue).worker_main(["--quiet", "worker", *options])
+
+
+def yield_idle_cores() -> None:
+    """Let waiting OpenMP threads sleep instead of spinning; to be called before torch is imported.
+
+    Measured on two cores beside another busy process: a first round of 90 slices in 11 s instead of 61 s;
+    alone there is no difference.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _keep_logging(**_: object) -> None:

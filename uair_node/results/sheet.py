@@ -223,12 +223,13 @@ def _heading(candidate: SheetCandidate) -> str:
 
 
 def _caption(volumes: Volumes) -> str:
-    liver = f"liver {volumes.liver_ml:.0f} ml"
-    listed = [f"{number}: {ml:.1f}" for number, ml in volumes.lesions_ml[:_LISTED_LESIONS]]
-    rest = volumes.lesions_ml[_LISTED_LESIONS:]
-    if rest:
-        listed.append(f"{len(rest)} more: {sum(ml for _, ml in rest):.1f}")
-    return f"{liver}\n" + (f"lesions {', '.join(listed)} ml" if listed else "no lesion")
+    """Return two lines that fit under a column: totals, then the largest lesions by number."""
+    lesions = volumes.lesions_ml
+    total = f"lesions {sum(ml for _, ml in lesions):.1f} ml" if lesions else "no lesion"
+    largest = sorted(lesions, key=lambda one: -one[1])[:_LISTED_LESIONS]
+    listed = ", ".join(f"{number}: {ml:.1f}" for number, ml in largest)
+    more = f" and {len(lesions) - len(largest)} more" if len(lesions) > len(largest) else ""
+    return f"liver {volumes.liver_ml:.0f} ml, {total}\n{listed}{more}"
 
 
 def _draw_footer(layout: _Layout, volumes: Sequence[Volumes]) -> None:

@@ -18,7 +18,7 @@ from workers.evaluation.truth import load_truth
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom
 
-PHANTOM_SEED = 7
+PHANTOM_SEED = 5
 
 
 @dataclass(frozen=True)
