@@ -209,9 +209,17 @@ def test_faint_small_disputed_spots_are_not_shown_and_small_clear_ones_are_doubt
     assert DOUBTFUL < evidence(volume_ml=0.6, surrounded=1.0, agreement=0.9).confidence < SURE
 
 
-def test_doubtful_lesions_are_left_out_of_some_candidates():
-    assert shown_in([0.9, 0.6], first=True) == [(True,) * 4, (True, False, True, False)]
-    assert shown_in([0.6], first=False) == [(True, True, False, True)]
+def test_the_less_certain_a_lesion_the_more_candidates_are_without_it():
+    assert shown_in([0.99, 0.9, 0.6], first=True) == [
+        (True, True, True, True),
+        (True, True, True, False),
+        (True, False, True, False),
+    ]
+    assert shown_in([0.99, 0.9, 0.6], first=False) == [
+        (True, True, True, True),
+        (True, True, True, False),
+        (True, True, False, False),
+    ]
 
 
 def test_evidence_is_read_off_the_ensemble():

@@ -25,7 +25,9 @@ FAINTEST = 1.2
 DOUBTFUL = 0.5
 """A proposal of less confidence is not shown at all."""
 SURE = 0.85
-"""A lesion of less confidence is left out of some candidates, so that the reader can decide."""
+"""A lesion of less confidence is left out of two of the first four candidates, so that the reader decides."""
+CERTAIN = 0.97
+"""A lesion of less confidence is left out of one."""
 
 LEAST_SURE_ML = 1.0
 """Below this (12 mm across) a lesion stays doubtful, however clear it looks."""
@@ -104,8 +106,15 @@ def evidence_of(pool: Ensemble, hu: Float32, liver: Mask, tissue: Tissue, crop: 
 def shown_in(confidences: list[float], *, first: bool) -> list[tuple[bool, bool, bool, bool]]:
     """Return for each lesion in which of candidates 1 to 4 it appears.
 
-    A doubtful lesion is left out of two of the first four candidates; later, when candidate 1 is what the
-    reader selected with it, of one of the three new ones.
+    The less certain a lesion, the more of the four are without it. After a pick candidate 1 is what the
+    reader selected, so there only new candidates are.
     """
-    without = (True, False, True, False) if first else (True, True, False, True)
-    return [(True,) * 4 if confidence >= SURE else without for confidence in confidences]
+    doubtful = (True, False, True, False) if first else (True, True, False, False)
+    return [
+        (True,) * 4
+        if confidence >= CERTAIN
+        else (True, True, True, False)
+        if confidence >= SURE
+        else doubtful
+        for confidence in confidences
+    ]
