@@ -29,6 +29,8 @@ SURE = 0.85
 CERTAIN = 0.97
 """A lesion of less confidence is left out of one."""
 
+VOLUME_ENOUGH_ML = 5.0
+"""More volume than this is no further evidence: misread stomach and gallbladder are large, too."""
 LEAST_SURE_ML = 1.0
 """Below this (12 mm across) a lesion stays doubtful, however clear it looks."""
 
@@ -63,7 +65,7 @@ class Evidence:
         score = (
             12.0 * (self.agreement - 0.58)
             + 4.0 * (self.surrounded - 0.5)
-            + 0.8 * np.log(max(self.volume_ml, 1e-3) / 0.7)
+            + 0.8 * np.log(np.clip(self.volume_ml, 1e-3, VOLUME_ENOUGH_ML) / 0.7)
             - 0.5 * max(0.0, abs(self.contrast) - DARKEST)
             - max(0.0, FAINTEST - abs(self.contrast))
         )
