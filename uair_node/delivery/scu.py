@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from dicom_config.errors import TransientError
 from dicom_config.model import Destination
 from uair_node.delivery.statuses import Verdict, judge
 
-log = logging.getLogger(__name__)
+VERIFICATION = "1.2.840.10008.1.1"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def echo(destination: Destination) -> None:
     TransientError
         As `send`.
     """
-    association = _associate(destination, ["1.2.840.10008.1.1"])
+    association = _associate(destination, [])
     try:
         if "Status" not in association.send_c_echo():
             raise _aborted(destination)
@@ -80,7 +79,9 @@ def _associate(destination: Destination, sop_classes: Sequence[str]) -> Associat
     entity = AE(destination.calling_ae)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = destination.timeout_s
     entity.network_timeout = destination.timeout_s
-    for sop_class in sop_classes:
+    # Verification, which every SCP supports, keeps an association alive in which nothing else is accepted:
+    # the peer's refusal of a SOP class can then be told from its absence.
+    for sop_class in {*sop_classes, VERIFICATION}:
         entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     association = entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
     if association.is_established:
