@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -36,6 +37,11 @@ class Workers:
         self._ended_at: dict[str, float] = {}
         self._queues = queues
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children."""
+        return [child.pid for child in self._children.values()]
+
     def start(self) -> None:
         """Start all children."""
         for queue in self._queues:
@@ -66,5 +72,5 @@ class Workers:
 
     def _start(self, queue: str) -> None:
         self._ended_at.pop(queue, None)
-        command = uair_command("worker", "--queue", queue, "--follow-parent", *self._options)
+        command = uair_command("worker", "--queue", queue, "--parent-pid", str(os.getpid()), *self._options)
         self._children[queue] = subprocess.Popen(command)

@@ -57,12 +57,12 @@ def add_commands(app: typer.Typer) -> None:
 def worker(
     queue: Annotated[Queue, typer.Option(help="gpu: computes rounds; io: writes and delivers results.")],
     config: ConfigOption = None,
-    follow_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+    parent_pid: Annotated[int, typer.Option(hidden=True)] = 0,
     verbose: bool = False,
 ) -> None:
     """Run one worker process for one queue; one for each GPU."""
     set_up_logging(verbose=verbose)
-    run_worker(load_settings(config), QueueName[queue.name], follow_parent=follow_parent)
+    run_worker(load_settings(config), QueueName[queue.name], parent_pid=parent_pid)
 
 
 def train(

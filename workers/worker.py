@@ -18,13 +18,13 @@ from uair_node.topology import QueueName
 from workers.app import make_app
 
 
-def run_worker(settings: Settings, queue: QueueName, *, follow_parent: bool = False) -> None:
+def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> None:
     """Consume one queue until a signal stops it.
 
     Parameters
     ----------
-    follow_parent
-        End when the process that started this one is gone, however it ended.
+    parent_pid
+        End when this process, which started us, is gone, however it ended; 0: nobody to follow.
 
     Raises
     ------
@@ -35,8 +35,8 @@ def run_worker(settings: Settings, queue: QueueName, *, follow_parent: bool = Fa
     open_context(settings).database.close()
     # Logging is set up by the command line; without a receiver Celery would set up its own.
     setup_logging.connect(_keep_logging)
-    if follow_parent:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if parent_pid:
+        threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()
     options = [
         f"--queues={queue.value}",
         f"--hostname={queue.value}@%h",

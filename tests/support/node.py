@@ -59,6 +59,10 @@ class Deployment:
         """Names of the processes."""
         return list(self._commands)
 
+    def pid(self, name: str) -> int:
+        """Process id of a running process."""
+        return self._running[name].pid
+
     def start(self, *names: str) -> None:
         """Start the named processes, all without names, and wait for the port."""
         for name in names or self._commands:

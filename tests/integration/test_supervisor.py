@@ -1,0 +1,64 @@
+"""Embedded mode's process tree: a dead worker is started again, and no worker outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dicom_config.model import load_settings
+from tests.support.node import embedded, quick
+from tests.support.ports import wait_until
+from uair_node.context import open_context
+from uair_node.supervisor import Workers
+
+pytestmark = pytest.mark.integration
+
+
+def _children(pid: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in listed.stdout.split()]
+
+
+def _alive(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_dead_worker_is_started_again(tmp_path: Path) -> None:
+    config = tmp_path / "site.yaml"
+    config.write_text(f"data_dir: {tmp_path}/data\n", "utf-8")
+    open_context(load_settings(config), migrate=True).database.close()
+    workers = Workers(config, ["io"])
+    workers.start()
+    try:
+        (first,) = workers.pids
+        os.kill(first, signal.SIGKILL)
+
+        def started_again() -> bool:
+            workers.tend()
+            return workers.pids != [first] and _alive(workers.pids[0])
+
+        wait_until(started_again, "another worker process", 20.0)
+    finally:
+        workers.stop()
+    assert not any(_alive(pid) for pid in workers.pids)
+
+
+def test_workers_end_with_their_parent_however_it_ended(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path, quick([]))
+    deployment.start()
+    parent = deployment.pid("up")
+    wait_until(lambda: len(_children(parent)) == 2, "two workers", 20.0)
+    workers = _children(parent)
+    # Killed alone: nobody is left to tell its children.
+    os.kill(parent, signal.SIGKILL)
+    try:
+        wait_until(lambda: not any(_alive(pid) for pid in workers), "the workers to end", 30.0)
+    finally:
+        deployment.stop()

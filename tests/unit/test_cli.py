@@ -1,0 +1,148 @@
+"""The command line: what an administrator asks and what scripts read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dicom_config.model import load_settings
+from tests.support.cases import publish_round, ready_case, receiving_case
+from tests.support.ports import free_port
+from tests.support.scripted import scripted_peer
+from uair_node.cases import lifecycle
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case
+from uair_node.checks import run_checks
+from uair_node.cli import app
+from uair_node.context import open_context
+from uair_node.intake.gate import gate_error
+
+_UAIR = str(Path(sys.executable).with_name("uair"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration whose database holds a case that awaits its reader, and a rejected one."""
+    path = tmp_path / "site.yaml"
+    path.write_text("data_dir: data\nintake: {min_free_bytes: 0}\n", "utf-8")
+    context = open_context(load_settings(path), migrate=True)
+    with context.database.transaction() as session:
+        publish_round(session, ready_case(session, "1.2.3"))
+        case = receiving_case(session, "1.2.4")
+        lifecycle.reject_input(session, case, gate_error("no-rescale"))
+    context.database.close()
+    return path
+
+
+def _run(config: Path, *arguments: str, code: int = 0) -> str:
+    ended = CliRunner().invoke(app, [*arguments, "--config", str(config)])
+    assert ended.exit_code == code, ended.output
+    return ended.output
+
+
+def _state(config: Path, case_id: int) -> CaseState:
+    context = open_context(load_settings(config))
+    with context.database.transaction() as session:
+        return session.get_one(Case, case_id).state
+
+
+def test_cases_lists_newest_first_with_reasons(config: Path) -> None:
+    rows = json.loads(_run(config, "cases", "--json"))
+    assert [(row["case"], row["state"], row["code"]) for row in rows] == [
+        (2, "REJECTED", "no-rescale"),
+        (1, "AWAITING_SELECTION", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--state", "rejected"], [2]),
+        (["--search", "A1"], [1]),
+        (["--search", "1.2.4"], [2]),
+        (["--search", "%"], []),
+    ],
+)
+def test_cases_are_found(config: Path, options: list[str], found: list[int]) -> None:
+    assert [row["case"] for row in json.loads(_run(config, "cases", "--json", *options))] == found
+
+
+def test_a_case_is_shown_with_history_and_volumes(config: Path) -> None:
+    shown: dict[str, Any] = json.loads(_run(config, "case", "show", "1", "--json"))
+    assert [len(one["results"]) for one in shown["rounds"]] == [4]
+    assert shown["history"][0]["to"] == "RECEIVING"
+    assert "1000" in _run(config, "case", "show", "1")
+
+
+def test_pick_and_accept_answer_for_the_reader(config: Path) -> None:
+    _run(config, "case", "pick", "1", "3")
+    assert _state(config, 1) == CaseState.REFINING
+
+
+def test_accept_ends_the_case(config: Path) -> None:
+    _run(config, "case", "accept", "1", "2")
+    assert _state(config, 1) == CaseState.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["case", "show", "99"], "no-such-case", "uair cases"),
+        (["case", "pick", "1", "7"], "no-such-candidate", "1 to 4"),
+        (["case", "retry", "1"], "nothing-to-retry", "only a FAILED case"),
+        (["cases", "--config", "absent.yaml"], "config-missing", "existing file"),
+    ],
+)
+def test_errors_end_with_code_and_mend_not_with_a_traceback(
+    config: Path, arguments: list[str], code: str, words: str
+) -> None:
+    given = arguments if "--config" in arguments else [*arguments, "--config", str(config)]
+    ended = subprocess.run(
+        [_UAIR, *given], capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"}
+    )
+    assert ended.returncode == 2
+    assert code in ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_commands_on_an_old_schema_say_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "new.yaml"
+    path.write_text("data_dir: data\n", "utf-8")
+    ended = subprocess.run([_UAIR, "cases", "-c", str(path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "migration-due" in ended.stderr
+
+
+def test_check_names_each_fault_with_a_mend(config: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(config.read_text("utf-8"))
+    values["broker"] = {"url": f"amqp://guest@127.0.0.1:{free_port()}//"}
+    values["engine"] = {"model": "vit_b", "checkpoint": str(tmp_path / "absent.pth")}
+    values["intake"] = {"min_free_bytes": 1 << 60}
+    peer = {"ae_title": "PACS", "host": "127.0.0.1", "timeout_s": 2}
+    with scripted_peer([0x0000]) as known:
+        values["destinations"] = [
+            {**peer, "name": "up", "port": known.port},
+            {**peer, "name": "down", "port": free_port()},
+        ]
+        config.write_text(yaml.safe_dump(values), "utf-8")
+        findings = {one.what: one for one in run_checks(load_settings(config))}
+    assert {what for what, one in findings.items() if not one.ok} == {
+        "disk",
+        "broker",
+        "model",
+        "destination down",
+    }
+    assert all(one.mend for one in findings.values() if not one.ok)
+
+
+def test_check_exits_with_1_when_something_is_wrong(config: Path) -> None:
+    assert "none configured" in _run(config, "check", code=1)
