@@ -12,7 +12,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint peers clean distclean
+.PHONY: help demo test bench lint peers clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(VENV)/product.stamp ## the whole loop on a phantom, or on CT=folder (and
 
 test: $(VENV)/test.stamp peers lint ## lint and every test, peers installed where possible; ARGS go to pytest
 	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/test.stamp peers ## measured tables, side by side with peers
+	$(BIN)/pytest -m bench -s tests/bench $(ARGS)
 
 lint: $(VENV)/test.stamp ## ruff, mypy, import rules
 	$(BIN)/ruff check .
