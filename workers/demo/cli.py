@@ -47,8 +47,10 @@ def demo(
 
 
 def _ask(number: int, offers: Sequence[Offer]) -> int:
+    sheet = offers[0].path.parents[1] / f"round-{number}.png"
+    console.print(f"Look at [bold]{sheet}[/], or open the candidates in a viewer:")
     for one in offers:
-        console.print(f"  {one.k}: {one.trait}  {one.path}")
+        console.print(f"  {one.k}: {one.trait}  {one.path}", highlight=False)
     choices = [str(one.k) for one in offers]
     return IntPrompt.ask(f"Round {number}: which candidate", choices=choices, console=console)
 

@@ -97,7 +97,8 @@ class _Demo:
     def _pick(self, number: int, offers: Sequence[Offer]) -> int:
         if self._source.truth is not None:
             return self._choose(number, offers)
-        self._bars.stop()  # a person may be asked at the prompt
+        self._draw(number, offers)
+        self._bars.stop()  # a person may be asked at the prompt, and wants to see what there is
         picked = self._choose(number, offers)
         self._bars.start()
         return picked
@@ -169,19 +170,19 @@ class _Demo:
             ],
         }
 
-    def _draw(self, number: int, offers: Sequence[Offer], picked: int) -> None:
+    def _draw(self, number: int, offers: Sequence[Offer], picked: int = 0) -> None:
         view = self._source.volume.canonical()
         draw_sheet(
             view.array,
             view.spacing_mm,
-            [_column(one, view.from_source(one.labels)) for one in offers],
-            title=f"Round {number}: the reader picked candidate {picked}",
+            [_column(one, view.from_source(one.labels), picked) for one in offers],
+            title=f"Round {number}: four candidates",
             path=self._output / f"round-{number}.png",
         )
 
 
-def _column(offer: Offer, labels: Labels) -> SheetCandidate:
-    return SheetCandidate(offer.k, offer.trait, labels)
+def _column(offer: Offer, labels: Labels, picked: int) -> SheetCandidate:
+    return SheetCandidate(offer.k, offer.trait, labels, note="picked" if offer.k == picked else "")
 
 
 def _delivered(case: dict[str, Any], number: int, kind: str) -> list[dict[str, Any]]:
