@@ -6,7 +6,7 @@ Owns every word and number of our objects that a viewer lists or draws. Knows no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from pydicom.sr.coding import Code
 
@@ -17,6 +17,27 @@ LIVER = Code("10200004", "SCT", "Liver")
 LESION = Code("52988006", "SCT", "Lesion")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+
+# What the report measures (CID 7469 and what belongs to it) and in which units (UCUM).
+CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
+VOLUME = Code("118565006", "SCT", "Volume")
+LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
+ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
+MEAN = Code("373098007", "SCT", "Mean")
+NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
+# No standard code says this without claiming a neoplasm.
+LESION_BURDEN = Code("LESION_BURDEN", "99UAIR", "Lesion volume as percentage of liver volume")
+MILLILITRE = Code("ml", "UCUM", "milliliter")
+MILLIMETRE = Code("mm", "UCUM", "millimeter")
+HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+PERCENT = Code("%", "UCUM", "percent")
+LESIONS = Code("{lesions}", "UCUM", "lesions")
+
+# Of the document titles that IHE RAD TF-2, 4.66 (Rejection Note Stored) gives a meaning, see
+# `uair_node.results.rejection`.
+REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 
 MANUFACTURER = "UAIR node"
 DISCLAIMER = "Research use, not a medical device"
@@ -63,6 +84,14 @@ LESION_COLOURS = (
 )
 
 
+class Companion(IntEnum):
+    """Series of a round beside its segmentations; the value is its place among the round's Series Numbers."""
+
+    PAGES = 5
+    WITHDRAWAL = 6
+    REPORT = 8
+
+
 class SelectionClass(StrEnum):
     """SOP Classes that a selection may have (PS3.4 B.5)."""
 
@@ -100,6 +129,18 @@ def series_description(round_number: int, k: int, trait: str, *, final: bool = F
     Some viewers cut it there. `trait` is the candidate's character in short words ("most inclusive").
     """
     return long_string(f"{content_label(round_number, k, final=final)} {trait}")
+
+
+def companion_number(kind: Companion, round_number: int) -> int:
+    """Return the Series Number of a round's pages, rejection note or report."""
+    _check_position(round_number, 1)
+    return _SERIES_NUMBER_BASE + _SERIES_NUMBERS_PER_ROUND * round_number + kind
+
+
+def companion_description(kind: Companion, round_number: int, text: str) -> str:
+    """Return the Series Description ``UAIR PAGES R1 …``, told apart within 16 characters."""
+    _check_position(round_number, 1)
+    return long_string(f"UAIR {kind.name[:8]} R{round_number} {text}")
 
 
 def long_string(text: str) -> str:

@@ -1,0 +1,195 @@
+"""The measurement report: its numbers, what they refer to, and that a second run writes the same bytes."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from highdicom.sr import srread
+from pydicom.dataset import Dataset
+
+from dicom_config import codes
+from tests.support.iods import iod_errors
+from uair_node.results.measurements import measure
+from uair_node.results.provenance import Provenance
+from uair_node.results.report import ReportRequest, write_report
+from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.uids import result_uid
+from uair_node.volume import Volume, read_series
+from workers.training.ct_series import write_ct_series
+
+SHAPE = (24, 80, 90)
+SPACING = (2.5, 0.8, 0.8)
+AFFINE = np.array([[0, 0, 0.8, -40.0], [0, 0.8, 0, -50.0], [2.5, 0, 0, 120.0], [0, 0, 0, 1]])
+HALF_MM = {1: (10.0, 12.0, 12.0), 3: (8.0, 6.0, 14.0)}
+CENTRES = {1: (9, 30, 25), 3: (12, 35, 62)}
+HU = {1: 40, 3: -15}
+PROVENANCE = Provenance(
+    round=2,
+    model_name="embedded",
+    model_digest="0123456789abcdef" * 4,
+    software_version="0.1.0",
+    case_digest="c" * 64,
+    content_datetime=datetime(2026, 1, 5, 10, 0, 1, 250),
+)
+REQUEST = ReportRequest(result_uid("report"), result_uid("report series"), 3, PROVENANCE)
+
+
+def make_labels() -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:22, 8:72, 8:84] = 1
+    z, y, x = np.ogrid[tuple(slice(n) for n in SHAPE)]
+    for number, half in HALF_MM.items():
+        offsets = zip((z, y, x), CENTRES[number], SPACING, half, strict=True)
+        labels[sum(((axis - c) * s / h) ** 2 for axis, c, s, h in offsets) <= 1] = 1 + number
+    return labels
+
+
+LABELS = make_labels()
+LABELS.setflags(write=False)
+DENSITIES = np.select([LABELS == 1, LABELS == 2, LABELS == 4], [105, HU[1], HU[3]], -100).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory) -> Volume:
+    uids = {
+        "study_instance_uid": "1.2.3",
+        "series_instance_uid": "1.2.3.4",
+        "frame_of_reference_uid": "1.2.3.5",
+    }
+    folder = tmp_path_factory.mktemp("ct")
+    return read_series(write_ct_series(folder, DENSITIES, AFFINE, patient_name="Doe^Jane", **uids))
+
+
+@pytest.fixture(scope="module")
+def segmentation(volume) -> Dataset:
+    request = SegRequest(
+        sop_instance_uid=result_uid("seg"),
+        series_instance_uid=result_uid("seg series"),
+        round=2,
+        k=3,
+        trait="tightest",
+        model_name="embedded",
+        model_digest=PROVENANCE.model_digest,
+        software_version="0.1.0",
+        case_digest=PROVENANCE.case_digest,
+        content_datetime=PROVENANCE.content_datetime,
+        tracking={n: Tracking(f"UAIR lesion {n}", result_uid("lesion", n)) for n in HALF_MM},
+        final=True,
+    )
+    return write_seg(volume, LABELS, request)
+
+
+@pytest.fixture(scope="module")
+def path(volume, segmentation, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("sr") / "report.dcm"
+    save_seg(write_report(volume, LABELS, segmentation, REQUEST), path)
+    return path
+
+
+def value(group, name) -> float:
+    (found,) = group.get_measurements(name=name)
+    return float(found.value)
+
+
+def test_highdicom_reads_the_numbers_of_each_lesion(path):
+    """Closed forms of the ellipsoids, through the reader's own interface."""
+    groups = srread(path).content.get_volumetric_roi_measurement_groups(finding_type=codes.LESION)
+    assert [group.tracking_identifier for group in groups] == ["UAIR lesion 1", "UAIR lesion 3"]
+    for group, number in zip(groups, HALF_MM, strict=True):
+        half = HALF_MM[number]
+        assert value(group, codes.VOLUME) == pytest.approx(4 / 3 * np.pi * np.prod(half) / 1000, rel=0.03)
+        voxels = np.sum(number + 1 == LABELS)
+        assert value(group, codes.VOLUME) == pytest.approx(voxels * np.prod(SPACING) / 1000, abs=5e-4)
+        assert value(group, codes.LONG_AXIS) == pytest.approx(2 * max(half[1:]), abs=0.81)
+        assert value(group, codes.SHORT_AXIS) == pytest.approx(2 * min(half[1:]), abs=0.81)
+        assert value(group, codes.ATTENUATION) == HU[number]
+
+
+def test_each_group_refers_to_its_segment_of_the_final_seg(path, segmentation):
+    groups = srread(path).content.get_volumetric_roi_measurement_groups()
+    referred = {}
+    for group in groups:
+        segment = group.reference_type and group.referenced_segment
+        assert segment.referenced_sop_instance_uid == segmentation.SOPInstanceUID
+        referred[segment.referenced_segment_numbers[0]] = group.tracking_uid
+    assert sorted(referred) == [1, 2, 3]
+    for segment in segmentation.SegmentSequence[1:]:
+        assert referred[segment.SegmentNumber] == segment.TrackingUID
+
+
+def test_the_organ_is_measured_with_its_lesions(path, segmentation):
+    (group,) = srread(path).content.get_image_measurement_groups()
+    liver_ml = np.count_nonzero(LABELS) * np.prod(SPACING) / 1000
+    lesions_ml = np.count_nonzero(LABELS > 1) * np.prod(SPACING) / 1000
+    assert value(group, codes.VOLUME) == pytest.approx(liver_ml, abs=5e-4)
+    assert value(group, codes.NUMBER_OF_LESIONS) == 2
+    assert value(group, codes.LESION_BURDEN) == pytest.approx(100 * lesions_ml / liver_ml, abs=5e-3)
+    (image,) = group.source_images
+    assert image.referenced_sop_instance_uid == segmentation.SOPInstanceUID
+
+
+def test_the_liver_s_segment_is_measured_as_it_is(path):
+    (group,) = srread(path).content.get_volumetric_roi_measurement_groups(finding_type=codes.LIVER)
+    expected = np.count_nonzero(LABELS == 1) * np.prod(SPACING) / 1000
+    assert value(group, codes.VOLUME) == pytest.approx(expected, abs=5e-4)
+    assert value(group, codes.ATTENUATION) == 105
+
+
+def test_diameters_name_the_slice_they_were_taken_on(path, volume):
+    measured = measure(volume.array, LABELS, SPACING)
+    groups = srread(path).content.get_volumetric_roi_measurement_groups(finding_type=codes.LESION)
+    for group, lesion in zip(groups, measured.lesions, strict=True):
+        (axis,) = group.get_measurements(name=codes.LONG_AXIS)
+        expected = volume.slices[lesion.diameters.slice_index].sop_instance_uid
+        assert axis.referenced_images[0].referenced_sop_instance_uid == expected
+
+
+def test_identity_state_and_evidence(path, volume, segmentation):
+    report = srread(path)
+    assert (report.SOPInstanceUID, report.SeriesInstanceUID) == (
+        REQUEST.sop_instance_uid,
+        REQUEST.series_instance_uid,
+    )
+    assert (report.PatientName, report.StudyInstanceUID) == ("Doe^Jane", "1.2.3")
+    assert report.SeriesDescription == "UAIR REPORT R2 C3 measurements"
+    assert report.SeriesNumber == 9028
+    assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    listed = {
+        one.ReferencedSOPInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for one in series.ReferencedSOPSequence
+    }
+    assert listed == {one.sop_instance_uid for one in volume.slices} | {segmentation.SOPInstanceUID}
+    assert codes.DISCLAIMER.encode() in path.read_bytes()
+
+
+def test_a_second_run_writes_the_same_bytes(path, volume, segmentation, tmp_path):
+    time.sleep(1.01)  # whatever is taken from the clock has another value now
+    save_seg(write_report(volume, LABELS, segmentation, REQUEST), tmp_path / "again.dcm")
+    assert (tmp_path / "again.dcm").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [(1,), (2,)], ids=["no lesion", "no liver"])
+def test_what_is_absent_is_not_reported(volume, kept, tmp_path):
+    labels = np.where(np.isin(LABELS, kept), LABELS, 0).astype(np.uint8)
+    request = SegRequest("2.25.1", "2.25.2", 1, 1, "", "m", "d", "0", "c", PROVENANCE.content_datetime)
+    tracked = SegRequest(**{**request.__dict__, "tracking": {1: Tracking("UAIR lesion 1", "2.25.3")}})
+    report = write_report(volume, labels, write_seg(volume, labels, tracked), REQUEST)
+    save_seg(report, tmp_path / "report.dcm")
+    content = srread(tmp_path / "report.dcm").content
+    assert len(content.get_volumetric_roi_measurement_groups()) == 1
+    assert value(content.get_image_measurement_groups()[0], codes.NUMBER_OF_LESIONS) == (kept != (1,))
+
+
+def test_labels_of_another_segmentation_are_refused(volume, segmentation):
+    labels = np.where(LABELS == 4, 6, LABELS).astype(np.uint8)
+    with pytest.raises(ValueError, match="lesion 5"):
+        write_report(volume, labels, segmentation, REQUEST)
+
+
+@pytest.mark.integration
+def test_dciodvfy_finds_no_error(path):
+    assert iod_errors(path, "ComprehensiveSR") == []

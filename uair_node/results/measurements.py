@@ -1,0 +1,221 @@
+"""What an accepted segmentation measures: volumes, diameters, density. Pure arrays, knows nothing of DICOM.
+
+Owns the definition of each number that the report states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist, squareform
+
+from uair_node.results.volumes import describe
+
+_LIVER_LABEL = 1
+_MM3_PER_ML = 1000.0
+_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+# The middles of a pixel's four sides, in pixels from its centre.
+_SIDES = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5)])
+
+FloatArray = NDArray[np.float64]
+Point = tuple[float, float]
+Segment = tuple[Point, Point]
+
+
+@dataclass(frozen=True)
+class Diameters:
+    """The longest diameter in any axial slice, and the longest one perpendicular to it in the same slice.
+
+    Parameters
+    ----------
+    slice_index
+        Index along axis 0.
+    long_mm, short_mm
+        Lengths in mm, `short_mm` at most `long_mm`.
+    long_axis, short_axis
+        Their end points, each ``(row, column)`` in voxel indices; whole numbers are pixel centres.
+    """
+
+    slice_index: int
+    long_mm: float
+    short_mm: float
+    long_axis: Segment
+    short_axis: Segment
+
+
+@dataclass(frozen=True)
+class LesionMeasurements:
+    """One lesion: its number, volume in ml, mean HU and diameters."""
+
+    number: int
+    volume_ml: float
+    mean_hu: float
+    diameters: Diameters
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All numbers of a segmentation.
+
+    Parameters
+    ----------
+    liver_ml
+        The whole organ with its lesions, as radiology reports liver volume.
+    parenchyma_ml, parenchyma_hu
+        Volume and mean density of the liver without its lesions; the density is None without a voxel.
+    lesions
+        By ascending number.
+    """
+
+    liver_ml: float
+    parenchyma_ml: float
+    parenchyma_hu: float | None
+    lesions: tuple[LesionMeasurements, ...]
+
+    @property
+    def burden_percent(self) -> float:
+        """Tumour burden: volume of all lesions as percentage of `liver_ml`; 0 without liver."""
+        total = sum(lesion.volume_ml for lesion in self.lesions)
+        return 100.0 * total / self.liver_ml if self.liver_ml else 0.0
+
+
+def measure(
+    hu: NDArray[Any], labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+) -> Measurements:
+    """Measure liver and lesions.
+
+    Parameters
+    ----------
+    hu
+        ``(Z, Y, X)`` in HU; axis 0 runs across axial slices.
+    labels
+        ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint.
+    spacing_mm
+        ``(z, y, x)`` in mm.
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ.
+    """
+    if hu.shape != labels.shape:
+        raise ValueError(f"labels {labels.shape} are not on the grid of the volume {hu.shape}")
+    volumes = describe(labels, spacing_mm)
+    counts = np.bincount(labels.ravel(), minlength=2)
+    boxes = ndimage.find_objects(labels)
+    lesions = []
+    for number, volume_ml in volumes.lesions_ml:
+        box = boxes[number]  # of label number + 1, listed from 0
+        mask = labels[box] == number + 1
+        diameters = axial_diameters(mask, spacing_mm[1:], (box[0].start, box[1].start, box[2].start))
+        lesions.append(LesionMeasurements(number, volume_ml, _mean(hu[box], mask), diameters))
+    parenchyma = labels == _LIVER_LABEL
+    return Measurements(
+        liver_ml=volumes.liver_ml,
+        parenchyma_ml=int(counts[_LIVER_LABEL]) * float(np.prod(spacing_mm)) / _MM3_PER_ML,
+        parenchyma_hu=_mean(hu, parenchyma) if counts[_LIVER_LABEL] else None,
+        lesions=tuple(lesions),
+    )
+
+
+def axial_diameters(
+    mask: NDArray[np.bool_], pixel_mm: tuple[float, float], origin: tuple[int, int, int] = (0, 0, 0)
+) -> Diameters:
+    """Measure the longest axial diameter and its perpendicular.
+
+    The outline of a lesion in a slice runs through the middles of pixel sides, where marching squares puts
+    it: on average neither too long (as between pixel corners) nor too short (as between centres). The long
+    diameter is the farthest pair of its vertices, exactly: both lie on the convex hull, all of whose pairs
+    are compared. The short one is the longest chord of the convex hull at a right angle to it; the length of
+    such a chord is concave along the long axis, so that the longest one starts in a vertex. Parts that do not
+    touch in the slice, not even with corners, are measured each by itself: a stray voxel makes no diameter.
+
+    Parameters
+    ----------
+    mask
+        ``(Z, Y, X)``, at least one voxel.
+    pixel_mm
+        ``(y, x)`` in mm.
+    origin
+        Index of the mask's first voxel, added to what is returned.
+
+    Raises
+    ------
+    ValueError
+        When the mask is empty.
+    """
+    best: tuple[float, int, FloatArray] | None = None
+    for k in np.flatnonzero(mask.any(axis=(1, 2))).tolist():
+        parts, count = ndimage.label(mask[k], _EIGHT_NEIGHBOURS)
+        for part in range(1, count + 1):
+            hull = _hull_mm(parts == part, pixel_mm)
+            longest = float(pdist(hull).max())
+            # A hair, so that rounding does not choose between slices of equal length.
+            if best is None or longest > best[0] + 1e-9:
+                best = longest, k, hull
+    if best is None:
+        raise ValueError("an empty mask has no diameter")
+    _, k, hull = best
+    long_axis, short_axis = _long_and_short(hull)
+    offset = np.array(origin[1:])
+    return Diameters(
+        slice_index=k + origin[0],
+        long_mm=_length(long_axis),
+        short_mm=_length(short_axis),
+        long_axis=_as_segment(long_axis / pixel_mm + offset),
+        short_axis=_as_segment(short_axis / pixel_mm + offset),
+    )
+
+
+def _hull_mm(part: NDArray[np.bool_], pixel_mm: tuple[float, float]) -> FloatArray:
+    """Return the vertices (y, x) in mm of the convex hull of a part's outline, in order around it."""
+    pixels = np.argwhere(part & ~ndimage.binary_erosion(part))
+    points = (pixels[:, None] + _SIDES).reshape(-1, 2) * pixel_mm
+    return np.asarray(points[ConvexHull(points).vertices])
+
+
+def _long_and_short(hull: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the farthest pair of vertices and the longest perpendicular chord, each 2 x (y, x) in mm."""
+    distances = squareform(pdist(hull))
+    first, last = np.unravel_index(int(distances.argmax()), distances.shape)
+    long_axis = hull[[first, last]]
+    along = (long_axis[1] - long_axis[0]) / distances[first, last]
+    across = np.array([-along[1], along[0]])
+    u, v = hull @ along, hull @ across
+    # The farthest pair are also the outermost points along their own direction: they part the two sides.
+    one = _side(u, v, int(first), int(last))
+    other = _side(u, v, int(last), int(first))
+    lengths = np.abs(np.interp(u, *one) - np.interp(u, *other))
+    middle = (u[first] + u[last]) / 2
+    # Of chords of equal length (a square's) the most central one.
+    longest = np.flatnonzero(lengths > lengths.max() - 1e-9)
+    at = u[longest[np.argmin(np.abs(u[longest] - middle))]]
+    ends = [at * along + np.interp(at, *side) * across for side in (one, other)]
+    return long_axis, np.array(ends)
+
+
+def _side(u: FloatArray, v: FloatArray, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
+    """Return the vertices from `start` around to `stop`, by ascending u."""
+    count = (stop - start) % len(u) + 1
+    vertices = (start + np.arange(count)) % len(u)
+    if u[start] > u[stop]:
+        vertices = vertices[::-1]
+    return u[vertices], v[vertices]
+
+
+def _length(segment: FloatArray) -> float:
+    return float(np.linalg.norm(segment[1] - segment[0]))
+
+
+def _as_segment(ends: FloatArray) -> Segment:
+    (y0, x0), (y1, x1) = ends.tolist()
+    return (y0, x0), (y1, x1)
+
+
+def _mean(hu: NDArray[Any], mask: NDArray[np.bool_]) -> float:
+    return float(hu[mask].mean(dtype=np.float64))

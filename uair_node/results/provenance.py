@@ -1,0 +1,78 @@
+"""What every companion of the segmentations says about its making: pages, report, rejection note.
+
+Owns the attributes that these objects share, and that none of them holds a clock's or a random source's value
+(DESIGN invariant 2). Knows nothing of their content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_config import codes
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an object comes from.
+
+    Parameters
+    ----------
+    round
+        1-based.
+    model_name, model_digest, software_version
+        What made it; the digest in hexadecimal, at most 64 characters.
+    case_digest
+        Digest of the source series.
+    content_datetime
+        When its content was computed, without time zone.
+    """
+
+    round: int
+    model_name: str
+    model_digest: str
+    software_version: str
+    case_digest: str
+    content_datetime: datetime
+
+
+def shared_arguments(provenance: Provenance) -> dict[str, Any]:
+    """Return what all constructors of the library take: equipment and dates."""
+    seconds = provenance.content_datetime.replace(microsecond=0)
+    return {
+        "manufacturer": codes.MANUFACTURER,
+        "manufacturer_model_name": codes.long_string(provenance.model_name),
+        "software_versions": codes.long_string(provenance.software_version),
+        "device_serial_number": provenance.model_digest[:16],
+        "transfer_syntax_uid": ExplicitVRLittleEndian,
+        "content_date": seconds.date(),
+        "content_time": seconds.time(),
+        "series_date": seconds.date(),
+        "series_time": seconds.time(),
+        "specific_character_set": None,
+    }
+
+
+def settle(made: Dataset, provenance: Provenance, source: Dataset) -> Dataset:
+    """Return the library's object as a plain data set of which a second run makes the same bytes.
+
+    Parameters
+    ----------
+    source
+        Header of the study; its character set is taken over as it is, the library refuses common ones.
+    """
+    plain = Dataset(made)
+    plain.file_meta = made.file_meta
+    moment = provenance.content_datetime
+    plain.InstanceCreationDate = moment.strftime("%Y%m%d")
+    plain.InstanceCreationTime = moment.strftime("%H%M%S")
+    for equipment in plain.get("ContributingEquipmentSequence", ()):
+        if "ContributionDateTime" in equipment:
+            equipment.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S")
+    if "SpecificCharacterSet" in source:
+        plain["SpecificCharacterSet"] = source["SpecificCharacterSet"]
+    return plain
