@@ -1,0 +1,89 @@
+"""The rejection note: what it names, by which title, and that a second run writes the same bytes."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+from highdicom.ko import KeyObjectSelectionDocument
+
+from dicom_config.codes import SelectionClass
+from tests.support.iods import iod_errors
+from tests.support.series import good_series
+from uair_node.results.provenance import Provenance
+from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
+from uair_node.results.seg import save_seg
+from uair_node.results.uids import result_uid
+from uair_node.selection.readers import read_selection
+from uair_node.volume import Volume, read_geometry
+
+PAGE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
+PROVENANCE = Provenance(
+    2, "embedded", "0123456789abcdef" * 4, "0.1.0", "c" * 64, datetime(2026, 1, 5, 10, 0, 1)
+)
+REQUEST = RejectionRequest("2.25.11", "2.25.12", "candidate 3 was accepted", PROVENANCE)
+WITHDRAWN = (
+    Withdrawn(SelectionClass.SEGMENTATION, result_uid("c1"), result_uid("s1")),
+    Withdrawn(SelectionClass.SEGMENTATION, result_uid("c2"), result_uid("s2")),
+    Withdrawn(PAGE_CLASS, result_uid("p1"), result_uid("pages")),
+    Withdrawn(PAGE_CLASS, result_uid("p2"), result_uid("pages")),
+)
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory) -> Volume:
+    return read_geometry(good_series(tmp_path_factory.mktemp("ct"), patient_name="Doe^Jane"))
+
+
+@pytest.fixture(scope="module")
+def path(volume, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("kos") / "note.dcm"
+    save_seg(write_rejection(volume, WITHDRAWN, REQUEST), path)
+    return path
+
+
+def test_content_and_evidence_name_every_withdrawn_instance(path):
+    note = pydicom.dcmread(path)
+    assert read_selection(note).references == tuple(one.sop_instance_uid for one in WITHDRAWN)
+    (study,) = note.CurrentRequestedProcedureEvidenceSequence
+    listed = {
+        (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID, series.SeriesInstanceUID)
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert listed == {
+        (str(one.sop_class_uid), one.sop_instance_uid, one.series_instance_uid) for one in WITHDRAWN
+    }
+
+
+def test_the_title_is_that_of_iocm(path):
+    document = KeyObjectSelectionDocument.from_dataset(pydicom.dcmread(path))
+    (title,) = document.ConceptNameCodeSequence
+    assert (title.CodeValue, title.CodingSchemeDesignator) == ("113001", "DCM")
+    assert title.CodeMeaning == "Rejected for Quality Reasons"
+
+
+def test_it_lies_in_the_study_of_the_case_and_says_why(path, volume):
+    note, source = pydicom.dcmread(path), pydicom.dcmread(volume.slices[0].path)
+    assert note.StudyInstanceUID == source.StudyInstanceUID
+    assert (note.PatientID, note.PatientName) == (source.PatientID, source.PatientName)
+    assert (note.SOPInstanceUID, note.SeriesInstanceUID) == ("2.25.11", "2.25.12")
+    assert note.SeriesDescription == "UAIR WITHDRAW R2 candidate 3 was accepted"
+    assert b"candidate 3 was accepted" in path.read_bytes()
+
+
+def test_a_second_run_writes_the_same_bytes(path, volume, tmp_path):
+    time.sleep(1.01)
+    save_seg(write_rejection(volume, WITHDRAWN, REQUEST), tmp_path / "again.dcm")
+    assert (tmp_path / "again.dcm").read_bytes() == path.read_bytes()
+
+
+def test_nothing_withdrawn_is_refused(volume):
+    with pytest.raises(ValueError, match="at least one"):
+        write_rejection(volume, (), REQUEST)
+
+
+@pytest.mark.integration
+def test_dciodvfy_finds_no_error(path):
+    assert iod_errors(path, "KeyObjectSelectionDocument") == []

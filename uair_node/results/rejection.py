@@ -1,0 +1,113 @@
+"""The rejection note that withdraws results which were not chosen (IHE Imaging Object Change Management).
+
+Owns the Key Object Selection by which an archive learns to hide instances. It must not know which results are
+withdrawn, nor why; they are named to it.
+
+The document title is (113001, DCM, "Rejected for Quality Reasons"). Of the four titles that IHE RAD TF-2,
+4.66 (Rejection Note Stored) defines it is the only true one: a candidate that another was preferred to is no
+hazard (113037, Patient Safety) and not filed under a wrong order (113038, Incorrect Modality Worklist Entry).
+It must stay auditable, while instances whose Data Retention Policy Expired (113039) may be erased:
+dcm4chee-arc marks these for deletion and hides the others, and has a view for regular use that shows what was
+rejected for quality, to those who want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as standard
+
+from dicom_config import codes
+from uair_node.results.provenance import Provenance, settle, shared_arguments
+from uair_node.results.source_headers import source_headers
+from uair_node.results.uids import result_uid
+from uair_node.volume import Volume
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """An instance of the case's study that is to be hidden."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True)
+class RejectionRequest:
+    """What a rejection note says beyond the instances it names.
+
+    Parameters
+    ----------
+    sop_instance_uid, series_instance_uid
+        Deterministic ones (`uids.result_uid`).
+    reason
+        For people, in words: "another candidate was accepted".
+    provenance
+        Where it comes from; the round is that in which the instances were withdrawn.
+    """
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    reason: str
+    provenance: Provenance
+
+
+def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: RejectionRequest) -> Dataset:
+    """Make the rejection note of instances that lie in the study of `volume`.
+
+    Parameters
+    ----------
+    volume
+        The source series (`read_geometry` is enough); its headers give patient and study.
+    withdrawn
+        At least one; each is named in the content and in the evidence, as the transaction requires.
+
+    Raises
+    ------
+    ValueError
+        When nothing is withdrawn.
+    """
+    if not withdrawn:
+        raise ValueError("a rejection note rejects at least one instance")
+    source = source_headers(volume)[0]
+    provenance = request.provenance
+    rejected = [_header(source, instance) for instance in withdrawn]
+    device = ObserverContext(
+        observer_type=standard.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=result_uid("device", provenance.model_digest, provenance.software_version),
+            name=codes.MANUFACTURER,
+        ),
+    )
+    note = KeyObjectSelectionDocument(
+        evidence=rejected,
+        content=KeyObjectSelection(
+            document_title=codes.REJECTED_FOR_QUALITY,
+            referenced_objects=rejected,
+            observer_device_context=device,
+            description=codes.long_string(request.reason),
+        ),
+        series_instance_uid=request.series_instance_uid,
+        series_number=codes.companion_number(codes.Companion.WITHDRAWAL, provenance.round),
+        series_description=codes.companion_description(
+            codes.Companion.WITHDRAWAL, provenance.round, request.reason
+        ),
+        sop_instance_uid=request.sop_instance_uid,
+        instance_number=1,
+        **shared_arguments(provenance),
+    )
+    return settle(note, provenance, source)
+
+
+def _header(source: Dataset, instance: Withdrawn) -> Dataset:
+    header = deepcopy(source)
+    header.SOPClassUID = instance.sop_class_uid
+    header.SOPInstanceUID = instance.sop_instance_uid
+    header.SeriesInstanceUID = instance.series_instance_uid
+    return header
