@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from highdicom.seg import segread
+from pydicom import dcmread
 
 from workers.evaluation.metrics import dice
 
@@ -53,7 +55,8 @@ def _check(summary: dict[str, Any], output: Path) -> None:
         _check_different([output / candidate["file"] for candidate in one["candidates"]])
     assert len(uids) == 13
     assert (output / summary["final"]["file"]).is_file()
-    assert len(list((output / "archive").glob("*.dcm"))) == 13
+    archived = [dcmread(path, stop_before_pixels=True) for path in (output / "archive").glob("*.dcm")]
+    assert Counter(one.Modality for one in archived) == {"SEG": 13, "SR": 1}
 
 
 def _check_different(paths: list[Path]) -> None:

@@ -15,6 +15,7 @@ from tests.support.node import HOST, Deployment
 from tests.support.pacs import await_round, instance_ids, seg_series
 from tests.support.peers import Dcmtk, Orthanc, OrthancSeries
 from tests.support.ports import wait_until
+from uair_node.selection.readers import read_selection
 
 pytestmark = pytest.mark.integration
 
@@ -45,6 +46,7 @@ def test_three_rounds_from_router_to_accepted(
     case = deployment.await_state("ACCEPTED")
     wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
     assert len(seg_series(orthanc)) == 9
+    _check_report(orthanc, tmp_path)
 
     assert [(one["verb"], one["picked"], one["outcome"]) for one in case["selections"]] == [
         ("pick", 3, "effective"),
@@ -73,6 +75,20 @@ def _check_objects(orthanc: Orthanc, series: list[OrthancSeries], tmp_path: Path
         masks.append((seg.NumberOfFrames, seg.PixelData))
         assert np.frombuffer(seg.PixelData, np.uint8).any(), "no candidate is empty"
     assert len(set(masks)) == 4, "four candidates are four different segmentations"
+
+
+def _check_report(orthanc: Orthanc, tmp_path: Path) -> None:
+    """The report of the accepted case arrives, is valid, and names the final segmentation."""
+
+    def reports() -> list[OrthancSeries]:
+        return [one for one in orthanc.series() if one.modality == "SR"]
+
+    wait_until(lambda: len(reports()) == 1, "the report in the PACS")
+    path = tmp_path / "report.dcm"
+    path.write_bytes(orthanc.dicom(reports()[0].instances[0]))
+    assert standard_errors(path, "ComprehensiveSR") == []
+    (final,) = seg_series(orthanc, "UAIR FINAL")
+    assert orthanc.tags(final.instances[0])["SOPInstanceUID"] in read_selection(dcmread(path)).references
 
 
 def _check_no_patient_data(deployment: Deployment) -> None:

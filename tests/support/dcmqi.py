@@ -84,10 +84,10 @@ def read_nrrd(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtyp
     return array, affine
 
 
-def standard_errors(path: Path) -> list[str]:
-    """Return the lines in which dciodvfy calls `path` wrong; empty when the object conforms."""
+def standard_errors(path: Path, iod: str = "Segmentation") -> list[str]:
+    """Return the lines in which dciodvfy calls `path`, an object of `iod`, wrong; empty when it conforms."""
     (program,) = need("dciodvfy")
     done = subprocess.run([str(program), str(path)], capture_output=True, text=True, timeout=120)
     output = (done.stdout + done.stderr).splitlines()
-    assert "Segmentation" in output, f"dciodvfy did not recognize the object: {output[:5]}"
+    assert iod in output, f"dciodvfy did not recognize the object: {output[:5]}"
     return [line for line in output if line.startswith(("Error", "Abort"))]

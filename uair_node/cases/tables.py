@@ -137,6 +137,7 @@ class ResultKind(StrEnum):
 
     CANDIDATE = "candidate"
     FINAL = "final"
+    REPORT = "report"
 
 
 class Result(Base):

@@ -1,4 +1,4 @@
-"""The publication of a round: four label volumes become four SEG objects and rows, in one transaction."""
+"""What is written when: a computed round becomes four SEGs, an accepted case its final SEG and its report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from sqlalchemy.orm import Session
 
 from uair_node import __version__
@@ -16,10 +17,13 @@ from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, ResultKind, Round, Selection, WorkItem
 from uair_node.context import Context
+from uair_node.results.provenance import Provenance
+from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.results.volumes import describe
-from uair_node.volume import Volume, read_geometry
+from uair_node.store import write_durably
+from uair_node.volume import Volume, read_geometry, read_series
 
 CANDIDATES_FILE = "candidates.npz"
 
@@ -56,19 +60,20 @@ def publish(context: Context, claim: Claim) -> Commit:
 
 
 def finish(context: Context, claim: Claim) -> Commit:
-    """Write the final SEG object of an accepted case."""
+    """Write the final SEG of an accepted case and the report of its measurements."""
     source = _read_source(context, claim)
-    volume = read_geometry(source.series_paths)
+    volume = read_series(source.series_paths)
     (accepted,) = (
         candidate
         for candidate in load_candidates(source.folder / CANDIDATES_FILE)
         if candidate.k == source.accepted_k
     )
-    result = _write(context, source, volume, accepted, ResultKind.FINAL)
+    final = _write(context, source, volume, accepted, ResultKind.FINAL)
+    report = _write_report(context, source, volume, accepted, final)
 
     def commit(session: Session, item: WorkItem) -> None:
         _, round_ = _rows(session, item, source)
-        lifecycle.finish_case(session, round_, [result], context.destinations)
+        lifecycle.finish_case(session, round_, [final, report], context.destinations)
         work.close(item)
 
     return commit
@@ -102,10 +107,10 @@ def _read_source(context: Context, claim: Claim) -> Source:
 def _write(
     context: Context, source: Source, volume: Volume, candidate: StoredCandidate, kind: ResultKind
 ) -> NewResult:
-    identity = (source.case_digest, source.model_digest, source.number, candidate.k, kind.value)
+    instance_uid, series_uid = _uids(source, candidate, kind)
     request = SegRequest(
-        sop_instance_uid=result_uid(*identity, "instance"),
-        series_instance_uid=result_uid(*identity, "series"),
+        sop_instance_uid=instance_uid,
+        series_instance_uid=series_uid,
         round=source.number,
         k=candidate.k,
         trait=candidate.trait,
@@ -135,6 +140,41 @@ def _write(
             "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
         },
     )
+
+
+def _write_report(
+    context: Context, source: Source, volume: Volume, accepted: StoredCandidate, final: NewResult
+) -> NewResult:
+    instance_uid, series_uid = _uids(source, accepted, ResultKind.REPORT)
+    provenance = Provenance(
+        round=source.number,
+        model_name=source.model_name,
+        model_digest=source.model_digest,
+        software_version=__version__,
+        case_digest=source.case_digest,
+        content_datetime=source.computed_at,
+    )
+    segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
+    request = ReportRequest(instance_uid, series_uid, accepted.k, provenance)
+    report = write_report(volume, accepted.labels, segmentation, request)
+    path = source.folder / "UAIR-REPORT.dcm"
+    write_durably(path, lambda temporary: report.save_as(temporary, enforce_file_format=True))
+    return NewResult(
+        kind=ResultKind.REPORT,
+        k=accepted.k,
+        sop_instance_uid=instance_uid,
+        series_instance_uid=series_uid,
+        sop_class_uid=str(report.SOPClassUID),
+        path=context.store.relative(path),
+        trait=accepted.trait,
+        volumes_ml=final.volumes_ml,
+    )
+
+
+def _uids(source: Source, candidate: StoredCandidate, kind: ResultKind) -> tuple[str, str]:
+    """Return the SOP Instance and Series Instance UID of an object of this kind."""
+    identity = (source.case_digest, source.model_digest, source.number, candidate.k, kind.value)
+    return result_uid(*identity, "instance"), result_uid(*identity, "series")
 
 
 def _tracking(source: Source, labels: Labels) -> dict[int, Tracking]:
