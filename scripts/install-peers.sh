@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the integration tests talk to: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, docker-compose.
+# Installs what the tests talk to: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, docker-compose, Chromium, OHIF.
 #
 # Only what is missing, only from the system's packages, and only as root or with `sudo` that asks for no password
 # on Debian or Ubuntu. Anywhere else it prints what is missing and ends with 0: the tests that need it are skipped
 # then (in CI they fail). It never starts a service and leaves those that it installed disabled; the tests run
-# private instances of their own.
+# private instances of their own. OHIF, which no system packages, comes as the published build by npm into the
+# user's cache folder.
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -24,7 +25,12 @@ readonly PEERS=(
   "dcmtk|DCMTK, routers and modalities|have storescu && have storescp"
   "dicom3tools|dciodvfy, the IOD validator|have dciodvfy"
   "docker-compose|docker-compose, validates docker-compose.yml|has_compose"
+  "chromium|Chromium, runs the viewer|have chromium"
+  "npm|npm, fetches the viewer|have npm"
 )
+# The viewer: this version of the npm package @ohif/app.
+readonly OHIF_VERSION=3.13.2
+readonly OHIF_FOLDER=${XDG_CACHE_HOME:-~/.cache}/uair-peers/ohif
 # What those packages would start at boot.
 readonly SERVICES=(rabbitmq-server postgresql orthanc epmd.service epmd.socket)
 
@@ -36,6 +42,30 @@ missing_peers() {
     test=${peer#"$package|$purpose|"} # may itself hold "||"
     eval "$test" || echo "$package|$purpose"
   done
+}
+
+has_ohif() { [[ -f $OHIF_FOLDER/package/$OHIF_VERSION ]]; }
+
+# Unpacks the published build; its dependencies are for those who build it themselves.
+install_ohif() {
+  local fresh
+  if has_ohif; then return 0; fi
+  if ! have npm; then
+    echo "OHIF $OHIF_VERSION needs npm to be fetched; the viewer's tests will be skipped (in CI they fail)."
+    return 0
+  fi
+  echo "Fetching for the tests: OHIF $OHIF_VERSION"
+  mkdir -p "$OHIF_FOLDER"
+  fresh=$(mktemp -d "$OHIF_FOLDER/fetch.XXXXXX")
+  if (cd "$fresh" && npm pack --silent "@ohif/app@$OHIF_VERSION" >npm.log 2>&1 && tar -xzf ./*.tgz); then
+    touch "$fresh/package/$OHIF_VERSION"
+    rm -rf "$OHIF_FOLDER/package"
+    mv "$fresh/package" "$OHIF_FOLDER/package"
+  else
+    cat "$fresh/npm.log"
+    echo "OHIF could not be fetched; the viewer's tests will be skipped (in CI they fail)."
+  fi
+  rm -rf "$fresh"
 }
 
 report() {
@@ -113,7 +143,7 @@ install_packages() {
   done
 }
 
-main() {
+install_system_peers() {
   local packages before log
   mapfile -t packages < <(missing_peers | cut -d'|' -f1)
   if [[ ${#packages[@]} -eq 0 ]]; then return 0; fi
@@ -141,4 +171,5 @@ main() {
   fi
 }
 
-main "$@"
+install_system_peers
+install_ohif

@@ -1,0 +1,272 @@
+"""The OHIF viewer before a private Orthanc, on one origin, and a reader's hand on its page.
+
+Owns the little web server in between and what is to be clicked where. OHIF is the published build (npm
+``@ohif/app``, folder ``dist``) as ``scripts/install-peers.sh`` unpacks it; nothing of it is changed but the
+configuration file that every site writes for itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from tests.support.chromium import Chromium
+from tests.support.ports import wait_until
+from tests.support.server import absent
+
+DICOMWEB = "/dicom-web"
+_CONFIGURATION = "/app-config.js"
+_PASSED_ON = ("Accept", "Content-Type", "Host")
+_PASSED_BACK = ("Content-Type", "Content-Encoding")
+
+
+def need_ohif() -> Path:
+    """Return the folder of the built viewer, or end the test by `absent`."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "uair-peers" / "ohif" / "package" / "dist"
+    if not (folder / "index.html").is_file():
+        absent("not installed: OHIF (npm package @ohif/app)")
+    return folder
+
+
+class Ohif:
+    """OHIF on a free loopback port, with `archive_url`'s DICOMweb behind the same origin.
+
+    Parameters
+    ----------
+    archive_url
+        Root of the archive, below which ``/dicom-web`` answers.
+
+    Attributes
+    ----------
+    url
+        Origin of viewer and DICOMweb, no slash at its end.
+    """
+
+    def __init__(self, archive_url: str) -> None:
+        handler = partial(_Handler, archive=urlsplit(archive_url).netloc, directory=str(need_ohif()))
+        self._server = _QuietServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def study_url(self, study_instance_uid: str, mode: str = "viewer") -> str:
+        """Return the address that opens a study, in the basic viewer or in mode ``segmentation``."""
+        return f"{self.url}/{mode}?{urlencode({'StudyInstanceUIDs': study_instance_uid})}"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A segmentation series in the viewer's list: its name and the middle of its entry in CSS pixels."""
+
+    name: str
+    x: float
+    y: float
+
+
+class OhifPage:
+    """The viewer's page as a reader uses it: by mouse, by wheel, by what is to be seen."""
+
+    def __init__(self, browser: Chromium, ohif: Ohif) -> None:
+        self.browser = browser
+        self._ohif = ohif
+        self._introduced = False
+
+    def open_study(self, study_instance_uid: str, mode: str = "viewer") -> None:
+        """Open a study afresh and return when its first image is drawn."""
+        self.browser.open("about:blank")
+        self.browser.open(self._ohif.study_url(study_instance_uid, mode))
+        self.browser.wait_for(
+            "/\\(\\d+\\/\\d+\\)/.test(document.body?.innerText) && document.querySelector('canvas') !== null",
+            "OHIF to show the study",
+        )
+        self._end_tour()
+
+    def candidates(self, count: int = 4) -> list[Candidate]:
+        """Return the segmentations in the study list when `count` of them are there, in its order."""
+        entries = "[...document.querySelectorAll('[data-cy=study-browser-thumbnail-no-image]')]"
+        self.browser.wait_for(f"{entries}.length >= {count}", f"{count} segmentations in the list")
+        found = self.browser.evaluate(
+            f"""{entries}.map(entry => {{
+                const box = entry.getBoundingClientRect();
+                const name = entry.querySelector('[data-cy=series-description-label]').innerText.trim();
+                return [name, box.x + box.width / 2, box.y + box.height / 2];
+            }})"""
+        )
+        return [Candidate(*entry) for entry in found]
+
+    def load(self, name: str) -> None:
+        """Double-click a segmentation and confirm that it is to be opened."""
+        (candidate,) = [one for one in self.candidates() if one.name == name]
+        self.browser.click(candidate.x, candidate.y, count=2)
+        self._press("Yes")
+        self.browser.wait_for(
+            "!/Do you want to open this/.test(document.body.innerText)", "the question to be gone"
+        )
+
+    def scroll_to(self, position: int) -> None:
+        """Turn the wheel over the image until the slice at `position`, 1-based from the top, is shown."""
+        left, top, width, height = self.canvas()
+        x, y = left + width / 2, top + height / 2
+        wait_until(lambda: self._turned(x, y, position), f"slice {position} to be shown")
+
+    def canvas(self) -> tuple[int, int, int, int]:
+        """Return left, top, width and height of the image area in pixels."""
+        box = self.browser.evaluate(
+            """(() => {
+                const box = document.querySelector('[data-viewportid] canvas').getBoundingClientRect();
+                return [box.x, box.y, box.width, box.height];
+            })()"""
+        )
+        left, top, width, height = (round(value) for value in box)
+        return left, top, width, height
+
+    def side_marker(self) -> str:
+        """Return the letter of the patient's direction that the viewer writes at the image's left edge."""
+        letter: str = self.browser.evaluate(
+            "document.querySelector('.left-mid.orientation-marker').innerText.trim()"
+        )
+        return letter
+
+    def steady_picture(self) -> bytes:
+        """Return the page as PNG when two pictures in a row are the same."""
+        pictures = [self.browser.screenshot()]
+
+        def steady() -> bool:
+            pictures.append(self.browser.screenshot())
+            return pictures[-1] == pictures[-2]
+
+        wait_until(steady, "the picture to stand still")
+        return pictures[-1]
+
+    def _turned(self, x: float, y: float, position: int) -> bool:
+        """Turn the wheel by what is missing; tell whether nothing was."""
+        shown = self.browser.evaluate("document.body.innerText.match(/\\((\\d+)\\/\\d+\\)/)?.[1]")
+        missing = position - int(shown or 0)
+        if missing:
+            self.browser.wheel(x, y, missing)
+        return not missing
+
+    def _end_tour(self) -> None:
+        """Close the introduction that a new user is shown once; it is laid over everything."""
+        if not self._introduced:
+            self._press("Skip all")
+            self._introduced = True
+
+    def _press(self, words: str) -> None:
+        button = f"[...document.querySelectorAll('button')].find(one => one.innerText.trim() === {words!r})"
+        self.browser.wait_for(f"{button} !== undefined", f"the button {words}")
+        x, y = self.browser.evaluate(
+            f"(() => {{ const box = {button}.getBoundingClientRect();"
+            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        self.browser.click(x, y)
+
+
+def _configuration() -> bytes:
+    """Return the viewer's configuration: one data source, this origin's DICOMweb."""
+    source = {
+        "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
+        "sourceName": "archive",
+        "configuration": {
+            "friendlyName": "Archive",
+            "name": "archive",
+            "qidoRoot": DICOMWEB,
+            "wadoRoot": DICOMWEB,
+            "wadoUriRoot": DICOMWEB,
+            "qidoSupportsIncludeField": True,
+            "imageRendering": "wadors",
+            "thumbnailRendering": "wadors",
+            "enableStudyLazyLoad": True,
+            "supportsFuzzyMatching": False,
+            "supportsWildcard": True,
+            "omitQuotationForMultipartRequest": True,
+            "bulkDataURI": {"enabled": True},
+        },
+    }
+    settings = {
+        "name": "tests",
+        "routerBasename": None,
+        "extensions": [],
+        "modes": [],
+        "showStudyList": True,
+        "maxNumberOfWebWorkers": 2,
+        "showCPUFallbackMessage": False,
+        "investigationalUseDialog": {"option": "never"},
+        "defaultDataSourceName": "archive",
+        "dataSources": [source],
+    }
+    return f"window.config = {json.dumps(settings)};".encode()
+
+
+class _QuietServer(ThreadingHTTPServer):
+    """Says nothing of connections that the browser drops when it leaves a page."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Serves the viewer's files and hands DICOMweb requests on to the archive."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *arguments: object, archive: str, directory: str) -> None:
+        self._archive = archive
+        super().__init__(*arguments, directory=directory)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if path.startswith(f"{DICOMWEB}/"):
+            self._hand_on()
+        elif path == _CONFIGURATION:
+            self._answer(200, {"Content-Type": "text/javascript"}, _configuration())
+        else:
+            if not Path(self.translate_path(path)).is_file():
+                self.path = "/index.html"  # the viewer's own routes
+            super().do_GET()
+
+    def do_POST(self) -> None:
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name: self.headers[name] for name in _PASSED_ON if name in self.headers}
+        connection = http.client.HTTPConnection(self._archive, timeout=60.0)
+        try:
+            connection.request(self.command, self.path, body or None, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        back = {name: value for name, value in answer.getheaders() if name in _PASSED_BACK}
+        self._answer(answer.status, back, content)
+
+    def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Keep the requests to ourselves: they fill a test's output."""
