@@ -165,6 +165,9 @@ class Destination(_Section):
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
     calling_ae: AeTitle = "UAIR"
+    withdraw: bool = Field(
+        False, description="send an IHE IOCM rejection note for the candidates once one is accepted"
+    )
     timeout_s: PositiveFloat = 30.0
 
 

@@ -225,8 +225,8 @@ def _print_case(found: dict[str, Any]) -> None:
             table.add_row(
                 str(result["k"]),
                 result["trait"] if result["kind"] == "candidate" else result["kind"],
-                f"{volumes['liver']:.0f}",
-                ", ".join(f"{ml:.1f}" for ml in volumes["lesions"]) or "none",
+                f"{volumes['liver']:.0f}" if volumes else "",
+                ", ".join(f"{ml:.1f}" for ml in volumes.get("lesions", [])),
                 ", ".join(f"{d['destination']}: {d['state']} {d['reason']}" for d in result["deliveries"]),
             )
         console.print(table)

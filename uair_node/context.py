@@ -18,9 +18,14 @@ class Context:
     store: Store
 
     @property
-    def destinations(self) -> list[str]:
+    def destinations(self) -> tuple[str, ...]:
         """Names of the configured destinations."""
-        return [destination.name for destination in self.settings.destinations]
+        return tuple(one.name for one in self.settings.destinations)
+
+    @property
+    def withdrawing(self) -> tuple[str, ...]:
+        """Names of the destinations that are told to hide what was not accepted."""
+        return tuple(one.name for one in self.settings.destinations if one.withdraw)
 
 
 def open_context(settings: Settings, *, migrate: bool = False) -> Context:

@@ -16,7 +16,8 @@ from uair_node.cases.tables import WorkKind
 from uair_node.context import Context, open_context
 from uair_node.delivery.outbox import deliver
 from uair_node.dispatch import Dispatcher
-from uair_node.results.publish import finish, publish
+from uair_node.results.finish import finish
+from uair_node.results.publish import publish
 from uair_node.topology import QUEUE_OF, QueueName, celery_options, task_name
 
 

@@ -17,7 +17,7 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
-from uair_node.results.publish import CANDIDATES_FILE
+from uair_node.results.source import CANDIDATES_FILE
 from uair_node.store import write_durably
 from uair_node.volume import read_series
 from workers import engine as engines

@@ -29,7 +29,13 @@ def phantom_series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
     """The product, running, with Orthanc as destination and with its four AE titles known to Orthanc."""
     orthanc.delete_all()
-    pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
+    pacs = {
+        "name": "pacs",
+        "ae_title": orthanc.aet,
+        "host": HOST,
+        "port": orthanc.dicom_port,
+        "withdraw": True,
+    }
     settings = quick([pacs])
     if request.param == "embedded":
         made = embedded(tmp_path, settings)

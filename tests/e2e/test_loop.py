@@ -47,6 +47,7 @@ def test_three_rounds_from_router_to_accepted(
     wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
     assert len(seg_series(orthanc)) == 9
     _check_report(orthanc, tmp_path)
+    _check_withdrawal(orthanc, tmp_path)
 
     assert [(one["verb"], one["picked"], one["outcome"]) for one in case["selections"]] == [
         ("pick", 3, "effective"),
@@ -75,6 +76,21 @@ def _check_objects(orthanc: Orthanc, series: list[OrthancSeries], tmp_path: Path
         masks.append((seg.NumberOfFrames, seg.PixelData))
         assert np.frombuffer(seg.PixelData, np.uint8).any(), "no candidate is empty"
     assert len(set(masks)) == 4, "four candidates are four different segmentations"
+
+
+def _check_withdrawal(orthanc: Orthanc, tmp_path: Path) -> None:
+    """The archive gets a rejection note that names all eight candidates, and not the final object."""
+
+    def notes() -> list[OrthancSeries]:
+        return [one for one in orthanc.series() if one.modality == "KO"]
+
+    wait_until(lambda: len(notes()) == 1, "the rejection note in the PACS")
+    path = tmp_path / "note.dcm"
+    path.write_bytes(orthanc.dicom(notes()[0].instances[0]))
+    candidates = [one for n in (1, 2) for one in seg_series(orthanc, f"UAIR R{n}C")]
+    uids = {orthanc.tags(one.instances[0])["SOPInstanceUID"] for one in candidates}
+    assert set(read_selection(dcmread(path)).references) == uids
+    assert len(uids) == 8
 
 
 def _check_report(orthanc: Orthanc, tmp_path: Path) -> None:

@@ -56,13 +56,13 @@ def publish_round(session: Session, case: Case, destinations: Sequence[str] = ()
     round_.artifacts = f"artifacts/{case.id}/{round_.number}"
     lifecycle.finish_computing(session, case, round_)
     work.close(open_item(session, case, WorkKind.COMPUTE))
-    results = [new_result(case, round_.number, k) for k in (1, 2, 3, 4)]
-    lifecycle.finish_publishing(session, case, round_, results, destinations)
+    results = [new_result(case, round_.number, k, tuple(destinations)) for k in (1, 2, 3, 4)]
+    lifecycle.finish_publishing(session, case, round_, results)
     work.close(open_item(session, case, WorkKind.PUBLISH))
     session.flush()
 
 
-def new_result(case: Case, round_number: int, k: int) -> NewResult:
+def new_result(case: Case, round_number: int, k: int, destinations: tuple[str, ...] = ()) -> NewResult:
     """A candidate's row-to-be."""
     return NewResult(
         kind=ResultKind.CANDIDATE,
@@ -73,6 +73,7 @@ def new_result(case: Case, round_number: int, k: int) -> NewResult:
         path=f"artifacts/{case.id}-{round_number}-{k}.dcm",
         trait="",
         volumes_ml={"liver": 1000.0, "lesions": []},
+        destinations=destinations,
     )
 
 

@@ -1,18 +1,28 @@
 """The life of a case, on SQLite and on PostgreSQL."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from pydicom.sr.coding import Code
 
 from dicom_config.errors import IllegalTransitionError, InputError
 from dicom_config.model import Verb
-from tests.support.cases import candidate_uid, open_item, publish_round, ready_case, receiving_case
+from tests.support.cases import (
+    candidate_uid,
+    new_result,
+    open_item,
+    publish_round,
+    ready_case,
+    receiving_case,
+)
 from uair_node.cases import lifecycle
 from uair_node.cases.database import Database
 from uair_node.cases.states import TRANSITIONS, CaseState, check_transition
 from uair_node.cases.tables import (
     Case,
     Delivery,
+    ResultKind,
     Selection,
     SelectionOutcome,
     Transition,
@@ -146,6 +156,30 @@ def test_an_unknown_reference_is_recorded_without_a_case(database: Database) -> 
     with database.transaction() as session:
         row = select_by_object(session, Evidence(Verb.PICK, "seg"), _reading("1.2.3.4.5"))
         assert (row.outcome, row.code, row.case_id) == (SelectionOutcome.REFUSED, "unknown-reference", None)
+
+
+@pytest.mark.parametrize("kind", [ResultKind.FINAL, ResultKind.REPORT, ResultKind.WITHDRAWAL])
+def test_our_own_documents_sent_back_choose_nothing(database: Database, kind: ResultKind) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        own = replace(new_result(case, 1, 1), kind=kind, sop_instance_uid="9.9")
+        lifecycle.finish_case(session, case.current_round, [own])
+        row = select_by_object(session, Evidence(Verb.PICK, "sr"), _reading(candidate_uid(case, 1, 2)))
+        assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "own-object")
+        assert case.state == CaseState.AWAITING_SELECTION
+
+
+def test_a_rejection_note_picks_nothing_but_may_say_that_none_fits(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        note = replace(_reading(candidate_uid(case, 1, 2)), title=Code("113001", "DCM", "Rejected"))
+        row = select_by_object(session, Evidence(Verb.ACCEPT, "key-object"), note)
+        assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "rejection-note")
+        row = select_by_object(session, Evidence(Verb.REJECT, "key-object"), note)
+        assert row.outcome == SelectionOutcome.EFFECTIVE
+        assert case.state == CaseState.REFINING
 
 
 def test_the_same_pick_again_is_no_second_round(database: Database) -> None:

@@ -36,7 +36,7 @@ NODE = "node"
 
 @dataclass(frozen=True)
 class NewResult:
-    """A written DICOM object that becomes a row; `path` is relative to the data folder."""
+    """A written DICOM object that becomes a row, due at `destinations`; `path` is relative to the root."""
 
     kind: ResultKind
     k: int
@@ -46,6 +46,7 @@ class NewResult:
     path: str
     trait: str
     volumes_ml: dict[str, Any]
+    destinations: tuple[str, ...]
 
 
 def advance(session: Session, case: Case, state: CaseState, *, actor: str, reason: str = "") -> None:
@@ -119,22 +120,18 @@ def finish_computing(session: Session, case: Case, round_: Round) -> None:
     work.require_work(session, WorkKind.PUBLISH, case=case, key=str(round_.number))
 
 
-def finish_publishing(
-    session: Session, case: Case, round_: Round, results: Sequence[NewResult], destinations: Sequence[str]
-) -> None:
+def finish_publishing(session: Session, case: Case, round_: Round, results: Sequence[NewResult]) -> None:
     """Record a round's four objects, make their delivery due, and wait for the reader."""
-    _add_results(session, round_, results, destinations)
+    _add_results(session, round_, results)
     round_.published_at = utc_now()
     advance(
         session, case, CaseState.AWAITING_SELECTION, actor=NODE, reason=f"round {round_.number} published"
     )
 
 
-def finish_case(
-    session: Session, round_: Round, results: Sequence[NewResult], destinations: Sequence[str]
-) -> None:
+def finish_case(session: Session, round_: Round, results: Sequence[NewResult]) -> None:
     """Record the final objects of an accepted case and make their delivery due."""
-    _add_results(session, round_, results, destinations)
+    _add_results(session, round_, results)
 
 
 def apply_selection(session: Session, case: Case, selection: Selection) -> None:
@@ -203,16 +200,15 @@ def _add_round(session: Session, case: Case, *, number: int, selection: Selectio
     work.require_work(session, WorkKind.COMPUTE, case=case, key=str(number))
 
 
-def _add_results(
-    session: Session, round_: Round, results: Sequence[NewResult], destinations: Sequence[str]
-) -> None:
+def _add_results(session: Session, round_: Round, results: Sequence[NewResult]) -> None:
     for new in results:
-        row = Result(round_id=round_.id, **vars(new))
+        values = {name: value for name, value in vars(new).items() if name != "destinations"}
+        row = Result(round_id=round_.id, **values)
         session.add(row)
         session.flush()
-        session.add_all(Delivery(result_id=row.id, destination=name) for name in destinations)
+        session.add_all(Delivery(result_id=row.id, destination=name) for name in new.destinations)
     session.expire(round_, ["results"])
-    for name in destinations:
+    for name in sorted({name for new in results for name in new.destinations}):
         work.require_work(session, WorkKind.DELIVER, case=None, key=name)
 
 

@@ -138,6 +138,7 @@ class ResultKind(StrEnum):
     CANDIDATE = "candidate"
     FINAL = "final"
     REPORT = "report"
+    WITHDRAWAL = "withdrawal"  # the note that rejects the candidates once one is accepted
 
 
 class Result(Base):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_config.codes import REJECTION_TITLES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
@@ -21,6 +22,7 @@ from uair_node.cases.tables import (
     ResultKind,
     Round,
 )
+from uair_node.selection.readers import Reading
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,35 @@ class Choice:
     round: Round
     k: int | None
     repeated: bool
+
+
+def check_document(session: Session, verb: Verb, reading: Reading) -> None:
+    """Refuse documents that name candidates for another reason than to choose one.
+
+    Raises
+    ------
+    InputError
+        ``own-object``: our own report or rejection note, forwarded back by a PACS. ``rejection-note``:
+        somebody else's, sent to a verb that chooses.
+    """
+    own = session.scalar(
+        select(Result.kind).where(
+            Result.sop_instance_uid == reading.sop_instance_uid, Result.kind != ResultKind.CANDIDATE
+        )
+    )
+    if own is not None:
+        raise InputError(
+            "own-object",
+            f"This is our own {own} object; it chooses nothing.",
+            "Let the archive forward only what readers make to the selection AE titles.",
+        )
+    rejects = reading.title is not None and reading.title.value in REJECTION_TITLES
+    if rejects and verb != Verb.REJECT:
+        raise InputError(
+            "rejection-note",
+            "This document rejects what it names.",
+            "To say that none of the four fits, send it to the AE title for that (UAIR_REJECT).",
+        )
 
 
 def find_candidates(session: Session, references: Sequence[str]) -> list[Result]:

@@ -14,7 +14,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, Selection, SelectionOutcome
 from uair_node.selection.readers import Reading
-from uair_node.selection.rules import choose, find_candidates
+from uair_node.selection.rules import check_document, choose, find_candidates
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> 
     """Apply what an object references; the returned row tells the outcome."""
     named: list[Result] = []
     try:
+        check_document(session, evidence.verb, reading)
         named = find_candidates(session, reading.references)
         return _apply(session, evidence, named, reading.study_instance_uid)
     except InputError as refusal:

@@ -1,0 +1,62 @@
+"""One label volume of a round as a SEG file and the row that will stand for it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from uair_node import __version__
+from uair_node.artifacts import Labels, StoredCandidate
+from uair_node.cases.lifecycle import NewResult
+from uair_node.cases.tables import ResultKind
+from uair_node.context import Context
+from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.source import Source
+from uair_node.results.uids import result_uid
+from uair_node.results.volumes import describe
+from uair_node.volume import Volume
+
+
+def write_segmentation(
+    context: Context, source: Source, volume: Volume, candidate: StoredCandidate, kind: ResultKind
+) -> NewResult:
+    """Write a candidate, or the final segmentation, durably into the round's folder."""
+    instance_uid, series_uid = source.uids(kind, candidate.k)
+    request = SegRequest(
+        sop_instance_uid=instance_uid,
+        series_instance_uid=series_uid,
+        round=source.number,
+        k=candidate.k,
+        trait=candidate.trait,
+        model_name=source.model_name,
+        model_digest=source.model_digest,
+        software_version=__version__,
+        case_digest=source.case_digest,
+        content_datetime=source.computed_at,
+        tracking=_tracking(source, candidate.labels),
+        derived_from=source.derived_from,
+        final=kind == ResultKind.FINAL,
+    )
+    seg = write_seg(volume, candidate.labels, request)
+    path = source.folder / f"{request.label.replace(' ', '-')}.dcm"
+    save_seg(seg, path)
+    volumes = describe(candidate.labels, volume.spacing_mm)
+    return NewResult(
+        kind=kind,
+        k=candidate.k,
+        sop_instance_uid=instance_uid,
+        series_instance_uid=series_uid,
+        sop_class_uid=str(seg.SOPClassUID),
+        path=context.store.relative(path),
+        trait=candidate.trait,
+        volumes_ml={
+            "liver": round(volumes.liver_ml, 3),
+            "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
+        },
+        destinations=context.destinations,
+    )
+
+
+def _tracking(source: Source, labels: Labels) -> dict[int, Tracking]:
+    """Give each lesion number its Tracking UID, the same in every candidate and round of a case."""
+    lesions = [int(value) - 1 for value in np.unique(labels) if value > 1]
+    return {n: Tracking(f"UAIR lesion {n}", result_uid(source.case_digest, "lesion", n)) for n in lesions}

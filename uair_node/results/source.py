@@ -1,0 +1,88 @@
+"""What a round's objects are made from, and the names and provenance that they share.
+
+Read in one short transaction, so that writing goes on outside of any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from uair_node import __version__
+from uair_node.artifacts import StoredCandidate, load_candidates
+from uair_node.cases import lifecycle
+from uair_node.cases.performer import Claim
+from uair_node.cases.tables import Case, ResultKind, Selection
+from uair_node.context import Context
+from uair_node.results.provenance import Provenance
+from uair_node.results.uids import result_uid
+
+CANDIDATES_FILE = "candidates.npz"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A computed round: its series on disk, its artifacts, its place in the case.
+
+    Attributes
+    ----------
+    derived_from
+        SOP Instance UID of the evidence that started the round; empty for the first.
+    accepted_k
+        The candidate that the reader took in this round, None while it is open.
+    """
+
+    case_digest: str
+    series_paths: tuple[Path, ...]
+    round_id: int
+    number: int
+    folder: Path
+    model_name: str
+    model_digest: str
+    computed_at: datetime
+    derived_from: str
+    accepted_k: int | None
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where every object of this round comes from."""
+        return Provenance(
+            round=self.number,
+            model_name=self.model_name,
+            model_digest=self.model_digest,
+            software_version=__version__,
+            case_digest=self.case_digest,
+            content_datetime=self.computed_at,
+        )
+
+    def candidates(self) -> list[StoredCandidate]:
+        """Load the four label volumes."""
+        return load_candidates(self.folder / CANDIDATES_FILE)
+
+    def uids(self, kind: ResultKind, k: int) -> tuple[str, str]:
+        """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2)."""
+        identity = (self.case_digest, self.model_digest, self.number, k, kind.value)
+        return result_uid(*identity, "instance"), result_uid(*identity, "series")
+
+
+def read_source(context: Context, claim: Claim) -> Source:
+    """Read what a claimed publication is made from."""
+    with context.database.transaction() as session:
+        case = session.get_one(Case, claim.case_id)
+        round_ = next(r for r in case.rounds if r.number == claim.round_number)
+        assert round_.computed_at is not None, "publication becomes due when a round is computed"
+        started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
+        answer = lifecycle.effective_selection(session, case, round_.number)
+        return Source(
+            case_digest=case.digest,
+            series_paths=tuple(context.store.absolute(one.path) for one in case.instances),
+            round_id=round_.id,
+            number=round_.number,
+            folder=context.store.absolute(round_.artifacts),
+            model_name=round_.model_name,
+            model_digest=round_.model_digest,
+            computed_at=round_.computed_at,
+            derived_from=started_by.evidence_uid if started_by else "",
+            accepted_k=answer.picked if answer else None,
+        )
