@@ -15,15 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from dicom_config import codes
+from uair_node.results.drawing import FAINT, INK, PAPER, as_hex, crop, draw_slice, mark_sides, number_lesions
 from uair_node.results.volumes import Volumes, describe
 
 _MAX_ROWS = 4
-_WINDOW_HU = (-110.0, 190.0)  # narrow enough to show a lesion in portal-venous liver
-_MARGIN_MM = 12.0
 _LISTED_LESIONS = 3
 _HEADING_LENGTH = 30
 
@@ -31,8 +29,6 @@ _HEADING_LENGTH = 30
 _PANEL_WIDTH, _GAP, _SIDE = 2.9, 0.05, 0.15
 _TITLE, _HEADING, _CAPTION, _FOOTER = 0.5, 0.32, 0.55, 0.38
 _DPI = 120
-
-_PAPER, _INK, _FAINT = "black", "white", "#b0b0b0"
 
 
 @dataclass(frozen=True)
@@ -83,8 +79,26 @@ def draw_sheet(
     path
         The PNG file; its folder must exist.
     """
+    figure = sheet_figure(hu, spacing_mm, candidates, title)
+    FigureCanvasAgg(figure)
+    # Without the version of the drawing library, the same round gives the same bytes.
+    figure.savefig(path, dpi=_DPI, facecolor=PAPER, format="png", metadata={"Software": None})
+
+
+def sheet_figure(
+    hu: NDArray[Any],
+    spacing_mm: tuple[float, float, float],
+    candidates: Sequence[SheetCandidate],
+    title: str,
+    *,
+    numbered: bool = False,
+) -> Figure:
+    """Draw the contact sheet as a figure; parameters as `draw_sheet`.
+
+    With `numbered`, each lesion's number stands beside it.
+    """
     volumes = [describe(candidate.labels, spacing_mm) for candidate in candidates]
-    rows, columns = _crop([candidate.labels for candidate in candidates], spacing_mm)
+    rows, columns = crop([candidate.labels for candidate in candidates], spacing_mm)
     cropped = [candidate.labels[:, rows, columns] for candidate in candidates]
     slices = choose_slices(cropped, spacing_mm[0])
     height = (rows.stop - rows.start) * spacing_mm[1]
@@ -97,14 +111,14 @@ def draw_sheet(
         _text(layout, x, layout.height - _TITLE - 0.2, _heading(candidate), size=11, weight="bold")
         for row, k in enumerate(slices):
             axes = layout.panel(row, column)
-            _draw_panel(axes, hu[k, rows, columns], cropped[column][k], spacing_mm)
+            draw_slice(axes, hu[k, rows, columns], cropped[column][k], spacing_mm[1:])
+            if numbered:
+                number_lesions(axes, cropped[column][k])
             if column == 0:
-                _annotate(axes, f"slice {k + 1} of {len(hu)}")
+                mark_sides(axes, f"slice {k + 1} of {len(hu)}")
         _text(layout, x, _FOOTER + _CAPTION - 0.2, _caption(measured), size=9)
     _draw_footer(layout, volumes)
-    FigureCanvasAgg(figure)
-    # Without the version of the drawing library, the same round gives the same bytes.
-    figure.savefig(path, dpi=_DPI, facecolor=_PAPER, format="png", metadata={"Software": None})
+    return figure
 
 
 def choose_slices(labels: Sequence[NDArray[np.uint8]], slice_distance_mm: float) -> list[int]:
@@ -132,29 +146,24 @@ def choose_slices(labels: Sequence[NDArray[np.uint8]], slice_distance_mm: float)
 
 
 def _differing(labels: Sequence[NDArray[np.uint8]], above: int) -> NDArray[np.float64]:
-    """Count in each slice the voxels that some, not all, candidates label higher than `above`."""
-    masks = [np.where(volume > above, volume if above else 1, 0) for volume in labels]
-    lowest, highest = np.minimum.reduce(masks), np.maximum.reduce(masks)
-    return (lowest != highest).sum(axis=(1, 2)).astype(np.float64)
+    """Count in each slice the voxels that some, not all, candidates label higher than `above`.
+
+    Above 0 it counts whether a voxel is labelled, above 1 also as what.
+    """
+    counts = np.zeros(len(labels[0]))
+    for k in range(len(counts)):
+        # Slice by slice, so that what is compared stays in the processor's cache.
+        first, *others = (np.maximum(volume[k], above) if above else volume[k] > 0 for volume in labels)
+        differs = np.zeros(first.shape, bool)
+        for other in others:
+            differs |= other != first
+        counts[k] = np.count_nonzero(differs)
+    return counts
 
 
 def _share(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     total = counts.sum()
     return counts / total if total else counts
-
-
-def _crop(labels: Sequence[NDArray[np.uint8]], spacing_mm: tuple[float, float, float]) -> tuple[slice, slice]:
-    """Return the rows and columns (half-open) that hold all candidates, with a margin."""
-    seen = np.logical_or.reduce([volume.any(axis=0) for volume in labels])
-    if not seen.any():
-        return slice(0, seen.shape[0]), slice(0, seen.shape[1])
-    bounds = []
-    for axis, spacing in ((0, spacing_mm[1]), (1, spacing_mm[2])):
-        used = np.flatnonzero(seen.any(axis=1 - axis))
-        margin = round(_MARGIN_MM / spacing)
-        start, stop = int(used[0]) - margin, int(used[-1]) + 1 + margin
-        bounds.append(slice(max(start, 0), min(stop, seen.shape[axis])))
-    return bounds[0], bounds[1]
 
 
 class _Layout:
@@ -164,7 +173,7 @@ class _Layout:
         self._rows, self._panel_height = rows, panel_height
         self.width = 2 * _SIDE + columns * (_PANEL_WIDTH + _GAP) - _GAP
         self.height = _TITLE + _HEADING + rows * (panel_height + _GAP) + _CAPTION + _FOOTER
-        self.figure = Figure(figsize=(self.width, self.height), facecolor=_PAPER)
+        self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
 
     def left(self, column: int) -> float:
         return _SIDE + column * (_PANEL_WIDTH + _GAP)
@@ -180,39 +189,6 @@ class _Layout:
         axes = self.figure.add_axes(box)
         axes.set_axis_off()
         return axes
-
-
-def _draw_panel(
-    axes: Axes, hu: NDArray[Any], labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]
-) -> None:
-    low, high = _WINDOW_HU
-    aspect = spacing_mm[1] / spacing_mm[2]
-    axes.imshow(hu, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
-    _outline(axes, labels > 0, codes.LIVER_COLOUR, 1.3)
-    for value in np.unique(labels[labels > 1]).tolist():
-        _outline(axes, labels == value, codes.lesion_colour(value - 1), 1.4)
-
-
-def _outline(axes: Axes, mask: NDArray[np.bool_], colour: codes.Colour, width: float) -> None:
-    if mask.any():
-        # The frame of zeros closes outlines that the crop's edge would leave open.
-        framed = np.pad(mask, 1).astype(np.float32)
-        y, x = (np.arange(-1, size + 1) for size in mask.shape)
-        axes.contour(x, y, framed, levels=[0.5], colors=[_hex(colour)], linewidths=width)
-
-
-def _annotate(axes: Axes, text: str) -> None:
-    # Bone is as white as the letters: they bring their own edge.
-    edge = [withStroke(linewidth=2, foreground=_PAPER)]
-    style: dict[str, Any] = {
-        "transform": axes.transAxes,
-        "color": _INK,
-        "fontsize": 9,
-        "path_effects": edge,
-    }
-    axes.text(0.02, 0.97, text, va="top", **style)
-    axes.text(0.02, 0.5, "R", va="center", **style)
-    axes.text(0.98, 0.5, "L", va="center", ha="right", **style)
 
 
 def _heading(candidate: SheetCandidate) -> str:
@@ -238,25 +214,21 @@ def _draw_footer(layout: _Layout, volumes: Sequence[Volumes]) -> None:
     # Colours repeat after the palette's end, the legend need not.
     entries += [(f"lesion {n}", codes.lesion_colour(n)) for n in numbers[: len(codes.LESION_COLOURS)]]
     layout.figure.legend(
-        handles=[Line2D([], [], color=_hex(colour), linewidth=2, label=name) for name, colour in entries],
+        handles=[Line2D([], [], color=as_hex(colour), linewidth=2, label=name) for name, colour in entries],
         loc="lower left",
         bbox_to_anchor=(_SIDE / layout.width, 0.02 / layout.height),
         borderaxespad=0.3,
         ncols=len(entries),
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
         fontsize=9,
         handlelength=1.2,
         columnspacing=1.2,
     )
     disclaimer = f"{codes.DISCLAIMER}."
-    _text(layout, layout.width - _SIDE, 0.13, disclaimer, size=9, color=_FAINT, ha="right")
+    _text(layout, layout.width - _SIDE, 0.13, disclaimer, size=9, color=FAINT, ha="right")
 
 
 def _text(layout: _Layout, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
-    style = {"color": _INK, "va": "baseline" if "\n" not in text else "center"} | style
+    style = {"color": INK, "va": "baseline" if "\n" not in text else "center"} | style
     layout.figure.text(x / layout.width, y / layout.height, text, fontsize=size, **style)
-
-
-def _hex(colour: codes.Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour.rgb)

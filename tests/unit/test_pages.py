@@ -1,0 +1,235 @@
+"""The page set: what its objects say, what its pictures show and where, and that they are always the same."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_config import codes
+from tests.support.iods import iod_errors
+from uair_node.results.page_images import Scene, coronal_row, draw_candidate, key_slices
+from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
+from uair_node.results.provenance import Provenance
+from uair_node.results.seg import save_seg
+from uair_node.results.sheet import SheetCandidate
+from uair_node.results.uids import result_uid
+from uair_node.volume import Volume, read_series
+from workers.training.ct_series import write_ct_series
+
+SHAPE, SPACING = (24, 64, 72), (4.0, 3.0, 3.0)
+AFFINE = np.array([[0, 0, 3.0, -100.0], [0, 3.0, 0, -90.0], [4.0, 0, 0, 50.0], [0, 0, 0, 1]])
+UIDS = {"study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4", "frame_of_reference_uid": "1.2.3.5"}
+REQUEST = PagesRequest(
+    series_instance_uid=result_uid("pages"),
+    overview_uid=result_uid("overview"),
+    page_uids={k: result_uid("page", k) for k in (1, 2, 3, 4)},
+    provenance=Provenance(
+        2, "embedded", "0123456789abcdef" * 4, "0.1.0", "c" * 64, datetime(2026, 1, 5, 10, 0, 1, 250)
+    ),
+)
+TRAITS = ("most likely", "most inclusive", "tightest", "other lesions")
+
+
+def make_labels(k: int) -> np.ndarray:
+    """A liver on the patient's right, lesion 1 high, right and anterior in it, lesion 2 low."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:21, 15 : 45 + k, 10:45] = 1
+    labels[16:19, 18:24, 13:20] = 2
+    if k != 4:
+        labels[5:7, 35:40, 30:36] = 3
+    return labels
+
+
+LABELS = {k: make_labels(k) for k in (1, 2, 3, 4)}
+DENSITIES = np.where(LABELS[1] > 0, 100, -50).astype(np.int16)
+
+
+def candidates(flipped: bool = False) -> list[PageCandidate]:
+    return [
+        PageCandidate(k, trait, labels[::-1] if flipped else labels, result_uid("seg", k))
+        for (k, labels), trait in zip(LABELS.items(), TRAITS, strict=True)
+    ]
+
+
+def series(folder: Path, name: str = "Doe^Jane") -> Volume:
+    return read_series(write_ct_series(folder, DENSITIES, AFFINE, patient_name=name, **UIDS))
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory) -> Volume:
+    return series(tmp_path_factory.mktemp("ct"))
+
+
+@pytest.fixture(scope="module")
+def pages(volume, tmp_path_factory) -> list[pydicom.FileDataset]:
+    folder = tmp_path_factory.mktemp("pages")
+    made = write_pages(volume, candidates(), REQUEST)
+    for number, page in enumerate(made):
+        save_seg(page, folder / f"{number}.dcm")
+    return [pydicom.dcmread(folder / f"{number}.dcm") for number in range(len(made))]
+
+
+def scene(**changes) -> Scene:
+    shown = tuple(SheetCandidate(k, TRAITS[k - 1], labels) for k, labels in LABELS.items())
+    return Scene(**({"hu": DENSITIES, "spacing_mm": SPACING, "round": 1, "candidates": shown} | changes))
+
+
+def coloured(picture: np.ndarray, rgb: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the pixels of a colour above the legend and beside the words."""
+    hit = (np.abs(picture.astype(int) - rgb) < 14).all(axis=2)
+    hit[-42:] = False
+    hit[:, 950:] = False
+    return np.nonzero(hit)
+
+
+def test_an_overview_and_a_page_for_each_candidate(pages):
+    assert [page.InstanceNumber for page in pages] == [1, 2, 3, 4, 5]
+    assert [page.SOPInstanceUID for page in pages] == [REQUEST.overview_uid, *REQUEST.page_uids.values()]
+    assert {page.SeriesInstanceUID for page in pages} == {REQUEST.series_instance_uid}
+    assert {page.SOPClassUID for page in pages} == {"1.2.840.10008.5.1.4.1.1.7"}
+    assert {page.SeriesDescription for page in pages} == {"UAIR PAGES R2 overview and candidates"}
+    assert {page.SeriesNumber for page in pages} == {9025}
+    assert [page.ImageComments for page in pages] == [
+        "overview",
+        *(f"candidate {k}: {trait}" for k, trait in enumerate(TRAITS, 1)),
+    ]
+
+
+def test_pages_lie_in_the_patient_s_study(pages):
+    for page in pages:
+        assert (page.PatientName, page.StudyInstanceUID, page.AccessionNumber) == ("Doe^Jane", "1.2.3", "A1")
+        assert (page.Modality, page.BurnedInAnnotation) == ("OT", "NO")
+        assert page.ImageType == ["DERIVED", "SECONDARY"]
+
+
+def test_pages_refer_to_their_segmentation_and_to_every_source_slice(pages, volume):
+    overview, *each = pages
+    segmentations = [result_uid("seg", k) for k in (1, 2, 3, 4)]
+    assert [item.ReferencedSOPInstanceUID for item in overview.ReferencedImageSequence] == segmentations
+    for page, expected in zip(each, segmentations, strict=True):
+        (item,) = page.ReferencedImageSequence
+        assert item.ReferencedSOPInstanceUID == expected
+    for page in pages:
+        listed = [item.ReferencedSOPInstanceUID for item in page.SourceImageSequence]
+        assert listed == [one.sop_instance_uid for one in volume.slices]
+        assert "0123456789abcdef" * 4 in page.DerivationDescription
+        assert codes.DISCLAIMER in page.DerivationDescription
+
+
+def test_pictures_are_readable_and_differ(pages):
+    pictures = [page.pixel_array for page in pages]
+    for picture in pictures:
+        assert picture.ndim == 3
+        assert picture.shape[2] == 3
+        assert picture.max() == 255
+    assert len({picture.tobytes() for picture in pictures}) == 5
+
+
+def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
+    one = candidates()[:1]
+    for name in ("once", "again"):
+        for number, page in enumerate(write_pages(volume, one, REQUEST)):
+            save_seg(page, tmp_path / name / f"{number}.dcm")
+        time.sleep(1.01)  # whatever is taken from the clock has another value now
+    for number in (0, 1):
+        once, again = (tmp_path / name / f"{number}.dcm" for name in ("once", "again"))
+        assert once.read_bytes() == again.read_bytes()
+
+
+def test_nothing_of_the_patient_is_in_the_pixels(pages, tmp_path):
+    other = write_pages(series(tmp_path, name="Roe^Richard"), candidates(), REQUEST)
+    assert [page.PixelData for page in other] == [page.PixelData for page in pages]
+
+
+def test_the_order_of_the_source_s_slices_does_not_show(pages, tmp_path):
+    turned = AFFINE.copy()
+    turned[:3, 3] += turned[:3, 0] * (SHAPE[0] - 1)
+    turned[:3, 0] *= -1
+    paths = write_ct_series(tmp_path, DENSITIES[::-1], turned, patient_name="Doe^Jane", **UIDS)
+    volume = read_series(paths)
+    descending = volume.affine[2, 0] < 0
+    made = write_pages(volume, candidates(flipped=descending), REQUEST)
+    assert [page.PixelData for page in made] == [page.PixelData for page in pages]
+
+
+def test_names_that_libraries_refuse_are_taken_over(volume, tmp_path):
+    odd = series(tmp_path, name="O'Neil, Seán (Mr.)^=^^^^^")
+    page = write_pages(odd, candidates()[:1], REQUEST)[1]
+    assert str(page.PatientName) == str(pydicom.dcmread(odd.slices[0].path).PatientName)
+
+
+def test_right_is_left_and_up_is_superior_in_every_panel():
+    """Lesion 1 is right, anterior and high in the liver: upper left of it in axial and coronal panels."""
+    labels = LABELS[4]
+    alone = scene(candidates=(SheetCandidate(4, "one", labels),))
+    picture = draw_candidate(alone, 4)
+    rows, columns = coloured(picture, codes.lesion_colour(1).rgb)
+    liver_rows, liver_columns = coloured(picture, codes.LIVER_COLOUR.rgb)
+    seen = 0
+    for column in range(3):
+        for upper in (True, False):
+            left, right = 15 + 311 * column, 15 + 311 * (column + 1)
+            half = (picture.shape[0] + 33) / 2
+
+            def inside(r, c, *, left=left, right=right, upper=upper, half=half):
+                return (c >= left) & (c < right) & ((r < half) == upper)
+
+            lesion = inside(rows, columns)
+            if not lesion.any():
+                continue
+            seen += 1
+            organ = inside(liver_rows, liver_columns)
+            assert rows[lesion].mean() < (liver_rows[organ].min() + liver_rows[organ].max()) / 2
+            assert columns[lesion].mean() < (liver_columns[organ].min() + liver_columns[organ].max()) / 2
+    assert seen >= 2, "an axial panel and the coronal one show the lesion"
+
+
+def test_the_selection_before_is_dotted_and_the_unsure_region_tinted():
+    plain = draw_candidate(scene(), 1).astype(int)
+    uncertain = np.zeros(SHAPE, bool)
+    uncertain[8:16, 25:35, 25:35] = True
+    unsure = draw_candidate(scene(uncertain=uncertain), 1).astype(int)
+    tint = (unsure[:, :940, 0] - unsure[:, :940, 2] > 30) & (plain[:, :940, 0] - plain[:, :940, 2] < 5)
+    assert np.count_nonzero(tint[:-42]) > 1000
+    smaller = np.where(np.arange(SHAPE[2]) < 38, LABELS[1], 0).astype(np.uint8)
+    before = draw_candidate(scene(reference=smaller), 1)
+    bright = (before[:-42, :940] > 190).all(axis=2) & ~(plain[:-42, :940] > 190).all(axis=2)
+    assert np.count_nonzero(bright) > 300
+
+
+def test_key_slices_show_the_lesions_uppermost_first():
+    chosen = key_slices(LABELS[1], [LABELS[4]], SPACING[0])
+    assert chosen == sorted(chosen, reverse=True)
+    assert len(chosen) == 5
+    assert any(16 <= k < 19 for k in chosen)
+    assert any(5 <= k < 7 for k in chosen)
+
+
+def test_the_coronal_row_shows_lesions():
+    assert 18 <= coronal_row(LABELS[4]) < 24
+
+
+@pytest.mark.parametrize("kind", ["empty", "many", "no lesion"])
+def test_odd_candidates_are_drawn(kind):
+    labels = np.zeros(SHAPE, np.uint8)
+    if kind != "empty":
+        labels[:, 10:60, 5:70] = 1
+    if kind == "many":
+        for n in range(20):
+            labels[n, 12:20, 6 + 3 * n : 8 + 3 * n] = 2 + n
+    shown = (SheetCandidate(1, "a trait that is much longer than the page is wide " * 3, labels),)
+    assert draw_candidate(scene(candidates=shown, reference=LABELS[1]), 1).max() == 255
+
+
+def test_arrays_off_the_source_grid_are_refused(volume):
+    with pytest.raises(ValueError, match="source grid"):
+        write_pages(volume, candidates(), REQUEST, reference=LABELS[1][1:])
+
+
+@pytest.mark.integration
+def test_dciodvfy_finds_no_error(pages):
+    for page in pages:
+        assert iod_errors(Path(page.filename), "SCImage") == []

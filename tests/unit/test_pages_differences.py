@@ -1,0 +1,76 @@
+"""The words that tell candidates apart: true, and only where there is something to tell."""
+
+import numpy as np
+import pytest
+
+from uair_node.results.differences import against_reference, against_siblings, change
+
+SPACING = (5.0, 2.0, 2.0)  # 0.02 ml a voxel
+
+
+def liver() -> np.ndarray:
+    labels = np.zeros((30, 40, 50), np.uint8)
+    labels[3:27, 5:35, 5:35] = 1
+    return labels
+
+
+def test_change_counts_both_ways():
+    one, other = np.zeros((2, 10, 10), bool), np.zeros((2, 10, 10), bool)
+    one[0, :5], other[0, 3:8] = True, True
+    found = change(one, other, SPACING)
+    assert (found.added_ml, found.removed_ml) == pytest.approx((0.6, 0.6))
+    assert found.dice == pytest.approx(2 * 20 / 100)
+    empty = np.zeros_like(one)
+    assert change(empty, empty, SPACING).dice == 1.0
+
+
+def test_the_largest_says_so_and_where():
+    """Axis 0 grows upwards, axis 2 to the patient's left."""
+    large = liver()
+    large[20:27, 5:35, 2:5] = 1
+    said = against_siblings(large, [liver()] * 3, SPACING)
+    assert said == [
+        "largest liver: 12.6 ml more than the next",
+        "includes 12.6 ml unlike most others, mostly in its upper right part",
+    ]
+
+
+def test_the_smallest_says_so_and_where():
+    small = liver()
+    small[3:9, :, 26:35] = 0
+    said = against_siblings(small, [liver()] * 3, SPACING)
+    assert said == [
+        "smallest liver: 32.4 ml less than the next",
+        "leaves out 32.4 ml unlike most others, mostly in its lower left part",
+    ]
+
+
+def test_a_lesion_that_only_one_has_or_lacks_is_named():
+    with_one, with_two = liver(), liver()
+    with_one[10:14, 10:20, 10:20] = 2
+    with_two[10:14, 10:20, 10:20] = 2
+    with_two[20:22, 10:20, 10:20] = 4
+    said = against_siblings(with_two, [with_one] * 3, SPACING)
+    assert "largest lesion volume: 4.0 ml more than the next" in said
+    assert "only here: lesion 3 (4.0 ml)" in said
+    said = against_siblings(with_one, [with_two] * 3, SPACING)
+    assert "without lesion 3 (3 of the others have it)" in said
+
+
+def test_equals_have_nothing_to_tell():
+    assert against_siblings(liver(), [liver()] * 3, SPACING) == ["hardly differs from the others"]
+    assert against_siblings(liver(), [], SPACING) == ["the only candidate"]
+
+
+def test_against_the_selection_before_every_target_is_told():
+    before, now = liver(), liver()
+    before[10:12, 10:20, 10:20] = 2
+    before[20:22, 10:20, 10:20] = 3
+    now[10:12, 10:20, 10:22] = 2
+    now[15:17, 10:20, 10:20] = 5
+    assert against_reference(now, before, SPACING) == [
+        "liver: unchanged",
+        "lesion 1: 0.8 ml more, 0.0 less, Dice 0.91",
+        "lesion 2: left out",
+        "lesion 4: new",
+    ]

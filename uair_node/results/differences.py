@@ -1,0 +1,149 @@
+"""In words: what makes one candidate different from its siblings, and from the selection before.
+
+Pure arrays on the canonical grid (axes grow to superior, posterior, patient left); knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uair_node.results.volumes import Volumes, describe
+
+Labels = NDArray[np.uint8]
+Spacing = tuple[float, float, float]
+
+_NOTABLE_ML = 1.0
+_NOTABLE_SHARE = 0.005  # of the liver's volume
+_THIRDS = ("lower", "middle", "upper")
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one mask differs from another: ml only in the first, ml only in the second, and their Dice."""
+
+    added_ml: float
+    removed_ml: float
+    dice: float
+
+
+def change(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spacing) -> Change:
+    """Compare two masks of one shape; two empty ones have Dice 1."""
+    ml = float(np.prod(spacing_mm)) / 1000.0
+    counts = np.count_nonzero(one), np.count_nonzero(other), np.count_nonzero(one & other)
+    total = counts[0] + counts[1]
+    dice = 2.0 * counts[2] / total if total else 1.0
+    return Change((counts[0] - counts[2]) * ml, (counts[1] - counts[2]) * ml, dice)
+
+
+def against_siblings(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[str]:
+    """Say what only this candidate does.
+
+    Parameters
+    ----------
+    labels, siblings
+        ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n.
+
+    Returns
+    -------
+    list of str
+        One statement each, the most general first; one that says so where nothing is notable.
+    """
+    if not siblings:
+        return ["the only candidate"]
+    own, others = describe(labels, spacing_mm), [describe(sibling, spacing_mm) for sibling in siblings]
+    said = [
+        *_rank("liver", own.liver_ml, [other.liver_ml for other in others]),
+        *_rank("lesion volume", _total(own), [_total(other) for other in others]),
+        *_lesions(own, others),
+        *_regions(labels, siblings, spacing_mm),
+    ]
+    return said or ["hardly differs from the others"]
+
+
+def against_reference(labels: Labels, reference: Labels, spacing_mm: Spacing) -> list[str]:
+    """Say what became of the selection that the round started from, the liver first, then its lesions."""
+    said = [_changed("liver", change(labels > 0, reference > 0, spacing_mm))]
+    numbers = np.union1d(np.unique(labels[labels > 1]), np.unique(reference[reference > 1])) - 1
+    for number in numbers.tolist():
+        now, before = labels == number + 1, reference == number + 1
+        if not before.any():
+            said.append(f"lesion {number}: new")
+        elif not now.any():
+            said.append(f"lesion {number}: left out")
+        else:
+            said.append(_changed(f"lesion {number}", change(now, before, spacing_mm)))
+    return said
+
+
+def _changed(what: str, found: Change) -> str:
+    if not found.added_ml and not found.removed_ml:
+        return f"{what}: unchanged"
+    return f"{what}: {found.added_ml:.1f} ml more, {found.removed_ml:.1f} less, Dice {found.dice:.2f}"
+
+
+def _rank(what: str, own: float, others: Sequence[float]) -> list[str]:
+    """Tell the largest and the smallest, where the next one is notably away."""
+    nearest_below, nearest_above = own - max(others), min(others) - own
+    notable = max(_NOTABLE_ML, _NOTABLE_SHARE * own) if what == "liver" else 0.05
+    if nearest_below >= notable:
+        return [f"largest {what}: {nearest_below:.1f} ml more than the next"]
+    if nearest_above >= notable:
+        return [f"smallest {what}: {nearest_above:.1f} ml less than the next"]
+    return []
+
+
+def _lesions(own: Volumes, others: Sequence[Volumes]) -> list[str]:
+    """Tell lesions that most of the others have and this one lacks, and the other way round."""
+    mine = dict(own.lesions_ml)
+    theirs: dict[int, list[float]] = {}
+    for other in others:
+        for number, ml in other.lesions_ml:
+            theirs.setdefault(number, []).append(ml)
+    said = []
+    for number, ml in mine.items():
+        if number not in theirs:
+            said.append(f"only here: lesion {number} ({ml:.1f} ml)")
+    for number in sorted(set(theirs) - set(mine)):
+        found = theirs[number]
+        if 2 * len(found) > len(others):
+            said.append(f"without lesion {number} ({len(found)} of the others have it)")
+    return said
+
+
+def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[str]:
+    """Tell where the organ's outline leaves that of most siblings."""
+    votes = np.zeros(labels.shape, np.uint8)
+    for sibling in siblings:
+        votes += sibling > 0
+    own = labels > 0
+    half = len(siblings) / 2
+    organ = own | (votes > 0)
+    said = []
+    for verb, apart in (("includes", own & (votes < half)), ("leaves out", ~own & (votes > half))):
+        ml = np.count_nonzero(apart) * float(np.prod(spacing_mm)) / 1000.0
+        if ml >= _NOTABLE_ML:
+            said.append(f"{verb} {ml:.1f} ml unlike most others, {_place(apart, organ)}")
+    return said
+
+
+def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
+    """Name the third (by height) and the half (by side) of the organ that hold most of `part`."""
+    height, side = (np.flatnonzero(organ.any(axis=axes)) for axes in ((1, 2), (0, 1)))
+    by_height = part.sum(axis=(1, 2))[height[0] : height[-1] + 1]
+    thirds = [int(third.sum()) for third in np.array_split(by_height, 3)]
+    right, left = (
+        int(half.sum()) for half in np.array_split(part.sum(axis=(0, 1))[side[0] : side[-1] + 1], 2)
+    )
+    total = sum(thirds)
+    where = _THIRDS[int(np.argmax(thirds))] if 2 * max(thirds) > total else ""
+    which = "right" if right > 2 * left else "left" if left > 2 * right else ""
+    named = " ".join(word for word in (where, which) if word)
+    return f"mostly in its {named} part" if named else "all around"
+
+
+def _total(volumes: Volumes) -> float:
+    return sum(ml for _, ml in volumes.lesions_ml)

@@ -1,0 +1,121 @@
+"""What contact sheet and pages draw with: window, outlines, marks, crop.
+
+Owns how a slice with its segmentation looks. Knows nothing of layouts, of DICOM and of candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from dicom_config import codes
+
+PAPER, INK, FAINT = "black", "white", "#b0b0b0"
+_WINDOW_HU = (-110.0, 190.0)  # narrow enough to show a lesion in portal-venous liver
+_MARGIN_MM = 12.0
+_LIVER_WIDTH, _LESION_WIDTH = 1.3, 1.4
+_NUMBER_ROOM = 0.09  # of a panel's height
+
+
+def crop(labels: Sequence[NDArray[np.uint8]], spacing_mm: tuple[float, float, float]) -> tuple[slice, slice]:
+    """Return the rows and columns (half-open) that hold all label volumes, with a margin; all if empty."""
+    seen = np.logical_or.reduce([volume.any(axis=0) for volume in labels])
+    if not seen.any():
+        return slice(0, seen.shape[0]), slice(0, seen.shape[1])
+    return bounds(seen, 0, spacing_mm[1]), bounds(seen, 1, spacing_mm[2])
+
+
+def bounds(seen: NDArray[np.bool_], axis: int, spacing_mm: float) -> slice:
+    """Return the half-open range along `axis` of a mask that is not empty, with a margin."""
+    others = tuple(n for n in range(seen.ndim) if n != axis)
+    used = np.flatnonzero(seen.any(axis=others))
+    margin = round(_MARGIN_MM / spacing_mm)
+    start, stop = int(used[0]) - margin, int(used[-1]) + 1 + margin
+    return slice(max(start, 0), min(stop, seen.shape[axis]))
+
+
+def draw_slice(
+    axes: Axes, hu: NDArray[Any], labels: NDArray[np.uint8], pixel_mm: tuple[float, float]
+) -> None:
+    """Draw a slice (rows, columns) with the outlines of the whole liver and of each lesion."""
+    low, high = _WINDOW_HU
+    aspect = pixel_mm[0] / pixel_mm[1]
+    axes.imshow(hu, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
+    outline(axes, labels > 0, as_hex(codes.LIVER_COLOUR), _LIVER_WIDTH)
+    for value in np.unique(labels[labels > 1]).tolist():
+        outline(axes, labels == value, as_hex(codes.lesion_colour(value - 1)), _LESION_WIDTH)
+
+
+def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, style: str = "solid") -> None:
+    """Draw the outline of a mask in a slice; nothing for an empty one."""
+    if mask.any():
+        x, y, framed = _framed(mask)
+        axes.contour(x, y, framed, levels=[0.5], colors=[colour], linewidths=width, linestyles=style)
+
+
+def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> None:
+    """Tint and hatch a mask: a tint alone is lost on a grey-scale monitor."""
+    if mask.any():
+        x, y, framed = _framed(mask)
+        axes.contourf(x, y, framed, levels=[0.5, 1.5], colors=[colour], alpha=0.25)
+        lines = axes.contourf(x, y, framed, levels=[0.5, 1.5], colors="none", hatches=[pattern])
+        lines.set_edgecolor(colour)
+        lines.set_linewidth(0.0)
+
+
+def number_lesions(axes: Axes, labels: NDArray[np.uint8]) -> None:
+    """Write each lesion's number above it, or below where there is no room: it is told without its colour."""
+    for value in np.unique(labels[labels > 1]).tolist():
+        rows, columns = np.nonzero(labels == value)
+        above = rows.min() > _NUMBER_ROOM * len(labels)
+        edge = rows.min() if above else rows.max()
+        at = (float(columns[rows == edge].mean()), float(edge) + (-1.0 if above else 1.0))
+        style: dict[str, Any] = {"transform": axes.transData, "va": "bottom" if above else "top"}
+        note(axes, str(value - 1), at, size=11, weight="bold", ha="center", **style)
+
+
+def mark_sides(axes: Axes, text: str, left: str = "R", right: str = "L") -> None:
+    """Write what slice it is, and which side of the patient is where."""
+    note(axes, text, (0.02, 0.97), va="top")
+    note(axes, left, (0.02, 0.5), va="center")
+    note(axes, right, (0.98, 0.5), va="center", ha="right")
+
+
+def note(axes: Axes, text: str, at: tuple[float, float], *, size: float = 9, **style: Any) -> None:
+    """Write on a slice, by default in parts of the panel from its lower left corner."""
+    # Bone is as white as the letters: they bring their own edge.
+    edge = [withStroke(linewidth=2, foreground=PAPER)]
+    usual: dict[str, Any] = {"transform": axes.transAxes, "color": INK, "path_effects": edge, "clip_on": True}
+    axes.text(*at, text, fontsize=size, **(usual | style))
+
+
+def as_hex(colour: codes.Colour) -> str:
+    """Return a colour as matplotlib takes it."""
+    return "#{:02x}{:02x}{:02x}".format(*colour.rgb)
+
+
+def pixels(figure: Figure, dpi: int) -> NDArray[np.uint8]:
+    """Draw `figure`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(rows, columns, 3)`` uint8, sRGB.
+    """
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def _framed(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+    # The frame of zeros closes outlines that the crop's edge would leave open.
+    y, x = (np.arange(-1, size + 1) for size in mask.shape)
+    return x, y, np.pad(mask, 1).astype(np.float32)

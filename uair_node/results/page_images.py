@@ -1,0 +1,321 @@
+"""The pictures of a round for viewers that cannot draw segmentations: an overview, and a page a candidate.
+
+Owns their layout and what they say. Knows nothing of DICOM (that is `pages`) nor of how candidates are made.
+What a colour says is said a second time by a line style, a pattern or a number, for grey-scale monitors and
+for readers who tell fewer colours.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from dicom_config import codes
+from uair_node.results.differences import against_reference, against_siblings
+from uair_node.results.drawing import (
+    FAINT,
+    INK,
+    PAPER,
+    as_hex,
+    bounds,
+    crop,
+    draw_slice,
+    hatch,
+    mark_sides,
+    number_lesions,
+    outline,
+    pixels,
+)
+from uair_node.results.measurements import LesionMeasurements, measure
+from uair_node.results.sheet import SheetCandidate, choose_slices, sheet_figure
+
+Labels = NDArray[np.uint8]
+Picture = NDArray[np.uint8]
+
+_DPI = 100
+_AXIAL, _COLUMNS = 5, 3
+_LISTED_LESIONS = 12
+# Inches.
+_PANEL, _GAP, _SIDE, _TEXT, _TITLE, _FOOTER = 3.05, 0.06, 0.15, 4.1, 0.75, 0.42
+_LEAST_HEIGHT, _MOST_HEIGHT = 2.5, 3.6
+_LINE = 0.21
+_CHARACTERS = 45
+_REFERENCE_COLOUR, _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN = "white", "#e69f00", "////"
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What all pages of a round are drawn from, on the canonical grid (superior, posterior, left).
+
+    Parameters
+    ----------
+    hu
+        ``(Z, Y, X)`` in HU.
+    spacing_mm
+        ``(z, y, x)`` in mm.
+    round
+        1-based.
+    candidates
+        The round's candidates, labels on the same grid.
+    reference
+        Labels of the selection that the round started from, None without one.
+    uncertain
+        ``(Z, Y, X)`` bool, where the engine is unsure; None if it is not told.
+    """
+
+    hu: NDArray[Any]
+    spacing_mm: tuple[float, float, float]
+    round: int
+    candidates: tuple[SheetCandidate, ...]
+    reference: Labels | None = None
+    uncertain: NDArray[np.bool_] | None = None
+
+
+def cropped(scene: Scene) -> Scene:
+    """Return the scene without the rows and columns that no page shows; slices keep their numbers."""
+    rows, columns = crop(_marked(scene), scene.spacing_mm)
+
+    def part(array: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(array[:, rows, columns])
+
+    return replace(
+        scene,
+        hu=part(scene.hu),
+        candidates=tuple(replace(one, labels=part(one.labels)) for one in scene.candidates),
+        reference=None if scene.reference is None else part(scene.reference),
+        uncertain=None if scene.uncertain is None else part(scene.uncertain),
+    )
+
+
+def draw_overview(scene: Scene) -> Picture:
+    """Draw the candidates side by side on the slices where they differ most.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(rows, columns, 3)`` uint8, sRGB; so does `draw_candidate`.
+    """
+    count = len(scene.candidates)
+    title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
+    return pixels(sheet_figure(scene.hu, scene.spacing_mm, scene.candidates, title, numbered=True), _DPI)
+
+
+def draw_candidate(scene: Scene, k: int) -> Picture:
+    """Draw the page of candidate `k`: five axial slices and a coronal one, its numbers and its words.
+
+    Raises
+    ------
+    ValueError
+        When the scene has no candidate `k`.
+    """
+    (candidate,) = (one for one in scene.candidates if one.k == k)
+    page = _Page(scene, candidate)
+    page.draw_panels()
+    page.write()
+    return pixels(page.figure, _DPI)
+
+
+def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float) -> list[int]:
+    """Return up to five axial slices, uppermost first: of largest lesions, of differences, then evenly."""
+    chosen = [
+        int(np.count_nonzero(labels == value, axis=(1, 2)).argmax()) for value in _lesion_values(labels)[:3]
+    ]
+    chosen += choose_slices([labels, *compared], slice_distance_mm)
+    extent = np.flatnonzero(labels.any(axis=(1, 2)))
+    apart = max(5.0 / slice_distance_mm, len(extent) / 15, 1.0)
+    if extent.size:
+        chosen += np.quantile(extent, [0.5, 0.75, 0.25, 0.9, 0.1]).astype(int).tolist()
+    kept: list[int] = []
+    for k in chosen:
+        if len(kept) < _AXIAL and all(abs(k - other) >= apart for other in kept):
+            kept.append(k)
+    return sorted(kept, reverse=True)
+
+
+def coronal_row(labels: Labels) -> int:
+    """Return the row that shows most of the organ and of its lesions, each as a share of its total."""
+    score = np.zeros(labels.shape[1])
+    for mask in (labels > 0, labels > 1):
+        counts = mask.sum(axis=(0, 2)).astype(float)
+        score += counts / max(counts.max(initial=0.0), 1.0)
+    return int(score.argmax())
+
+
+def _marked(scene: Scene) -> list[Labels]:
+    """Return all label volumes whose outlines a page may show."""
+    reference = [] if scene.reference is None else [scene.reference]
+    return [*(one.labels for one in scene.candidates), *reference]
+
+
+def _lesion_values(labels: Labels) -> list[int]:
+    """Return the labels of lesions, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=2)
+    counts[:2] = 0
+    return [int(value) for value in np.argsort(-counts, kind="stable") if counts[value]]
+
+
+class _Page:
+    """One candidate's page while it is drawn."""
+
+    def __init__(self, scene: Scene, candidate: SheetCandidate) -> None:
+        self._scene, self._candidate = scene, candidate
+        self._siblings = [one.labels for one in scene.candidates if one.k != candidate.k]
+        shown = _marked(scene)
+        self._rows, self._columns = crop(shown, scene.spacing_mm)
+        marked = np.logical_or.reduce([volume > 0 for volume in shown])
+        whole = slice(0, len(scene.hu))
+        self._slices = bounds(marked, 0, scene.spacing_mm[0]) if marked.any() else whole
+        self._panel_height = self._fitting_height()
+        self.width = 2 * _SIDE + _COLUMNS * (_PANEL + _GAP) + _TEXT
+        self.height = _TITLE + 2 * (self._panel_height + _GAP) + _FOOTER
+        self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
+
+    def draw_panels(self) -> None:
+        """Draw the axial slices and, last, the coronal one."""
+        scene, labels = self._scene, self._candidate.labels
+        compared = self._siblings if scene.reference is None else [*self._siblings, scene.reference]
+        chosen = key_slices(labels, compared, scene.spacing_mm[0])
+        for place, k in enumerate(chosen):
+            box = (k, self._rows, self._columns)
+            self._draw(self._panel(place), box, scene.spacing_mm[1:], f"slice {k + 1} of {len(scene.hu)}")
+        # Superior is up: rows of the picture run against axis 0.
+        upside = slice(self._slices.stop - 1, self._slices.start - 1 if self._slices.start else None, -1)
+        pixel_mm = (scene.spacing_mm[0], scene.spacing_mm[2])
+        place = 2 * _COLUMNS - 1
+        self._draw(self._panel(place), (upside, coronal_row(labels), self._columns), pixel_mm, "coronal")
+
+    def write(self) -> None:
+        """Write title, numbers, words, legend and what the page is not."""
+        scene, candidate = self._scene, self._candidate
+        title = f"UAIR round {scene.round}, candidate {candidate.k}: {candidate.trait}"
+        self._text(_SIDE, self.height - 0.36, _shorten(title, 70), size=17, weight="bold")
+        self._text(_SIDE, self.height - 0.62, f"{codes.DISCLAIMER}.", size=12, color=FAINT)
+        x = self.width - _TEXT - _SIDE + 0.1
+        y = self.height - _TITLE - 0.12
+        for heading, lines in self._paragraphs():
+            self._text(x, y, heading, size=13, weight="bold")
+            y -= 1.15 * _LINE
+            for line in lines:
+                self._text(x, y, line, size=11.5, family="DejaVu Sans Mono" if heading == "Volumes" else None)
+                y -= _LINE
+            y -= 0.6 * _LINE
+        self._legend()
+
+    def _paragraphs(self) -> list[tuple[str, list[str]]]:
+        scene, labels = self._scene, self._candidate.labels
+        different = against_siblings(labels, self._siblings, scene.spacing_mm)
+        paragraphs = [
+            ("Volumes", self._numbers()),
+            ("What makes it different", _bullets(different)),
+        ]
+        if scene.reference is not None:
+            said = against_reference(labels, scene.reference, scene.spacing_mm)
+            paragraphs.append(("Against the selection before", _bullets(said[:7])))
+        return paragraphs
+
+    def _numbers(self) -> list[str]:
+        measured = measure(self._scene.hu, self._candidate.labels, self._scene.spacing_mm)
+        lines = [f"liver {measured.liver_ml:8.0f} ml with its lesions"]
+        if not measured.lesions:
+            return [*lines, "no lesion"]
+        total = sum(lesion.volume_ml for lesion in measured.lesions)
+        lines.append(f"lesions {total:6.1f} ml, {measured.burden_percent:.1f} % of the liver")
+        largest = sorted(measured.lesions, key=lambda one: -one.volume_ml)[:_LISTED_LESIONS]
+        lines += [_lesion_line(lesion) for lesion in sorted(largest, key=lambda one: one.number)]
+        left = len(measured.lesions) - len(largest)
+        return [*lines, f"and {left} smaller"] if left else lines
+
+    def _fitting_height(self) -> float:
+        """Let panels be as high as what they show, within what the words need and a monitor has."""
+        z, y, x = self._scene.spacing_mm
+        width = (self._columns.stop - self._columns.start) * x
+        axial = (self._rows.stop - self._rows.start) * y
+        coronal = (self._slices.stop - self._slices.start) * z
+        return float(np.clip(_PANEL * max(axial, coronal) / width, _LEAST_HEIGHT, _MOST_HEIGHT))
+
+    def _panel(self, place: int) -> Axes:
+        row, column = divmod(place, _COLUMNS)
+        left = _SIDE + column * (_PANEL + _GAP)
+        bottom = _FOOTER + (1 - row) * (self._panel_height + _GAP)
+        axes = self.figure.add_axes(
+            (
+                left / self.width,
+                bottom / self.height,
+                _PANEL / self.width,
+                self._panel_height / self.height,
+            )
+        )
+        axes.set_axis_off()
+        return axes
+
+    def _draw(self, axes: Axes, box: tuple[Any, ...], pixel_mm: tuple[float, float], text: str) -> None:
+        scene, labels = self._scene, self._candidate.labels[box]
+        draw_slice(axes, scene.hu[box], labels, pixel_mm)
+        if scene.uncertain is not None:
+            hatch(axes, scene.uncertain[box], _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN)
+        if scene.reference is not None:
+            before = scene.reference[box]
+            for value in np.unique(before[before > 0]).tolist():
+                mask = before > 0 if value == 1 else before == value
+                outline(axes, mask, _REFERENCE_COLOUR, 1.0, "dotted")
+        number_lesions(axes, labels)
+        mark_sides(axes, text)
+
+    def _legend(self) -> None:
+        def line(name: str, colour: str, style: str = "solid") -> Line2D:
+            return Line2D([], [], color=colour, linestyle=style, linewidth=2, label=name)
+
+        entries: list[Any] = [line("liver", as_hex(codes.LIVER_COLOUR))]
+        entries.append(line("lesion, with its number", as_hex(codes.lesion_colour(1))))
+        if self._scene.reference is not None:
+            entries.append(line("selection before", _REFERENCE_COLOUR, "dotted"))
+        if self._scene.uncertain is not None:
+            entries.append(
+                Patch(
+                    facecolor="none",
+                    edgecolor=_UNCERTAIN_COLOUR,
+                    hatch=_UNCERTAIN_PATTERN,
+                    linewidth=0,
+                    label="unsure",
+                )
+            )
+        self.figure.legend(
+            handles=entries,
+            loc="lower left",
+            bbox_to_anchor=(_SIDE / self.width, 0.03 / self.height),
+            ncols=len(entries),
+            frameon=False,
+            labelcolor=INK,
+            fontsize=11.5,
+        )
+
+    def _text(self, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
+        style = {"color": INK} | style
+        self.figure.text(x / self.width, y / self.height, text, fontsize=size, **style)
+
+
+def _lesion_line(lesion: LesionMeasurements) -> str:
+    diameters = lesion.diameters
+    size = f"{diameters.long_mm:.0f} × {diameters.short_mm:.0f} mm"
+    return f"  {lesion.number:2d}  {lesion.volume_ml:7.1f} ml  {size:>11}"
+
+
+def _bullets(statements: Sequence[str]) -> list[str]:
+    lines = []
+    for statement in statements:
+        first, *rest = textwrap.wrap(statement, _CHARACTERS)
+        lines += [f"• {first}", *(f"   {line}" for line in rest)]
+    return lines
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
