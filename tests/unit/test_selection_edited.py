@@ -1,0 +1,439 @@
+"""Edited segmentations in every form that viewers return, read onto the source grid."""
+
+import copy
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from dicom_config import codes
+from dicom_config.errors import InputError
+from tests.support.dcmqi import read_nrrd
+from uair_node.results.seg import SegRequest, Tracking, write_seg
+from uair_node.results.uids import result_uid
+from uair_node.selection.edited import EditedSegmentation, read_edited
+from uair_node.volume import Volume, read_series
+from workers.training.ct_series import write_ct_series
+
+SHAPE = (9, 22, 18)
+AFFINE = np.array([[0, 0, 0.7, -40.0], [0, 0.9, 0, -50.0], [2.5, 0, 0, 120.0], [0, 0, 0, 1]])
+TRACKING = {result_uid("lesion", 1): 1, result_uid("lesion", 3): 3}
+TISSUE = Code("85756007", "SCT", "Tissue")
+
+
+def make_labels() -> np.ndarray:
+    """Return liver, lesion 1 and lesion 3, unlike their mirror images in every direction."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:7, 3:16, 4:14] = 1
+    labels[2:4, 5:8, 5:9] = 2
+    labels[5, 9:12, 10:12] = 4
+    return labels
+
+
+LABELS = make_labels()
+LABELS.setflags(write=False)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory) -> list[Path]:
+    uids = {
+        "study_instance_uid": "1.2.3",
+        "series_instance_uid": "1.2.3.4",
+        "frame_of_reference_uid": "1.2.3.5",
+    }
+    return write_ct_series(tmp_path_factory.mktemp("ct"), np.zeros(SHAPE, np.int16), AFFINE, **uids)
+
+
+@pytest.fixture(scope="module")
+def volume(series) -> Volume:
+    return read_series(series)
+
+
+@pytest.fixture(scope="module")
+def sources(series) -> list[Dataset]:
+    return [pydicom.dcmread(path) for path in series]
+
+
+def segment(
+    number: int, label: str, kind: Code = TISSUE, tracking_uid: str | None = None
+) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
+        segmented_property_type=kind,
+        algorithm_type="MANUAL",
+        tracking_uid=tracking_uid,
+        tracking_id=tracking_uid and "lesion",
+    )
+
+
+LIVER = segment(1, "Liver", codes.LIVER)
+TRACKED = (
+    LIVER,
+    segment(2, "a", codes.LESION, result_uid("lesion", 1)),
+    segment(3, "b", codes.LESION, result_uid("lesion", 3)),
+)
+
+
+def reread(dataset: Dataset) -> Dataset:
+    """Pass through bytes, as what a peer sent."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    return pydicom.dcmread(buffer)
+
+
+def returned(
+    sources, pixels, segments=TRACKED, kind="BINARY", syntax=ExplicitVRLittleEndian, **more
+) -> Dataset:
+    """Write a SEG as another program would, with new UIDs."""
+    seg = Segmentation(
+        source_images=sources,
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=list(segments),
+        series_instance_uid=highdicom.UID(),
+        series_number=7,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="Other",
+        manufacturer_model_name="Viewer",
+        software_versions="1",
+        device_serial_number="1",
+        transfer_syntax_uid=syntax,
+        **more,
+    )
+    return reread(seg)
+
+
+def segment_numbers(labels=LABELS) -> np.ndarray:
+    return np.array([0, 1, 2, 0, 3], np.uint8)[labels]
+
+
+def read(dataset, volume, reference=None) -> EditedSegmentation:
+    return read_edited(dataset, volume, TRACKING, reference)
+
+
+def code_of(dataset, volume) -> str:
+    with pytest.raises(InputError) as caught:
+        read(dataset, volume, LABELS)
+    assert caught.value.sentence
+    assert caught.value.mend
+    return caught.value.code
+
+
+def test_our_own_object_is_read_as_it_was_written(volume):
+    request = SegRequest(
+        sop_instance_uid=result_uid("instance"),
+        series_instance_uid=result_uid("series"),
+        round=1,
+        k=1,
+        trait="most likely",
+        model_name="embedded",
+        model_digest="0" * 64,
+        software_version="0.1.0",
+        case_digest="c" * 64,
+        content_datetime=datetime(2026, 1, 5, 10, 0),
+        tracking={number: Tracking(f"lesion {number}", uid) for uid, number in TRACKING.items()},
+    )
+    edited = read(reread(write_seg(volume, LABELS, request)), volume)
+    np.testing.assert_array_equal(edited.labels, LABELS)
+    assert edited.labels.dtype == np.uint8
+    assert edited.label_of_segment == {1: 1, 2: 2, 3: 4}
+    assert edited.unrecognised == ()
+
+
+@pytest.mark.parametrize("omit", [True, False], ids=["sparse", "every frame"])
+@pytest.mark.parametrize(
+    ("kind", "syntax", "more"),
+    [
+        ("BINARY", ExplicitVRLittleEndian, {}),
+        ("FRACTIONAL", ExplicitVRLittleEndian, {"fractional_type": "PROBABILITY"}),
+        ("FRACTIONAL", RLELossless, {"fractional_type": "OCCUPANCY", "max_fractional_value": 100}),
+        ("LABELMAP", ExplicitVRLittleEndian, {}),
+        ("LABELMAP", RLELossless, {}),
+    ],
+    ids=["binary", "fractional", "fractional RLE", "label map", "label map RLE"],
+)
+def test_every_encoding(sources, volume, kind, syntax, more, omit):
+    seg = returned(sources, segment_numbers(), kind=kind, syntax=syntax, omit_empty_frames=omit, **more)
+    assert seg.SegmentationType == kind
+    np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
+
+
+def test_a_fraction_of_at_least_half_counts(sources, volume):
+    pixels = np.zeros(SHAPE, np.float64)
+    pixels[4, 3:9, 5] = [0.2, 0.49, 0.5, 0.51, 0.9, 1.0]
+    seg = returned(
+        sources, pixels, [LIVER], "FRACTIONAL", fractional_type="PROBABILITY", max_fractional_value=100
+    )
+    np.testing.assert_array_equal(read(seg, volume).labels[4, 3:9, 5], [0, 0, 1, 1, 1, 1])
+
+
+def reverse_frames(seg: Dataset) -> None:
+    """Write the frames from the last to the first, uncompressed label map only."""
+    size = seg.Rows * seg.Columns
+    frames = np.frombuffer(seg.PixelData, np.uint8)[: size * seg.NumberOfFrames].reshape(-1, size)
+    seg.PixelData = frames[::-1].tobytes() + b"\0" * (frames.size % 2)
+    seg.PerFrameFunctionalGroupsSequence = list(seg.PerFrameFunctionalGroupsSequence)[::-1]
+
+
+def without(seg: Dataset, *keywords: str) -> None:
+    groups = [*seg.PerFrameFunctionalGroupsSequence, *seg.SharedFunctionalGroupsSequence]
+    for group in groups:
+        for keyword in keywords:
+            group.pop(keyword, None)
+
+
+PLACES = {
+    "both": (),
+    "position only": ("DerivationImageSequence",),
+    "reference only": ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
+}
+
+
+@pytest.mark.parametrize("gone", PLACES.values(), ids=PLACES)
+def test_frames_in_another_order_are_placed(sources, volume, gone):
+    seg = returned(sources, segment_numbers(), kind="LABELMAP")
+    reverse_frames(seg)
+    without(seg, *gone)
+    np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
+
+
+def test_frames_without_position_and_reference_cannot_be_placed(sources, volume):
+    seg = returned(sources, segment_numbers())
+    without(seg, *PLACES["position only"], *PLACES["reference only"])
+    assert code_of(seg, volume) == "edited-unreadable"
+
+
+def test_frames_that_contradict_themselves_are_refused(sources, volume):
+    """The slice that it names is not the one at its position: nobody can tell which is meant."""
+    seg = returned(sources, segment_numbers())
+    frames = seg.PerFrameFunctionalGroupsSequence
+    frames[0].DerivationImageSequence, frames[3].DerivationImageSequence = (
+        frames[3].DerivationImageSequence,
+        frames[0].DerivationImageSequence,
+    )
+    assert code_of(seg, volume) == "edited-unreadable"
+
+
+TURNS = {
+    "slices": lambda v: v.flip_spatial(0),
+    "rows": lambda v: v.flip_spatial(1),
+    "columns": lambda v: v.flip_spatial(2),
+    "transposed": lambda v: v.permute_spatial_axes((0, 2, 1)),
+    "coronal": lambda v: v.permute_spatial_axes((1, 0, 2)),
+    "cropped": lambda v: v[1:8, 2:18, 3:],
+}
+
+
+@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+def test_planes_in_another_orientation_of_the_grid(sources, volume, turn):
+    geometry = highdicom.Volume(
+        segment_numbers(), AFFINE, coordinate_system="PATIENT", frame_of_reference_uid="1.2.3.5"
+    )
+    seg = returned(sources, turn(geometry), kind="LABELMAP")
+    np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
+
+
+def test_another_grid_is_refused(sources, volume):
+    affine = AFFINE @ np.diag([1, 0.5, 0.5, 1])
+    fine = highdicom.Volume(
+        np.ones((3, 8, 8), np.uint8), affine, coordinate_system="PATIENT", frame_of_reference_uid="1.2.3.5"
+    )
+    assert code_of(returned(sources, fine, [LIVER]), volume) == "edited-unreadable"
+
+
+def test_voxels_outside_the_series_are_refused(sources, volume):
+    affine = AFFINE.copy()
+    affine[:3, 3] -= [0.7 * 4, 0, 0]
+    beside = highdicom.Volume(
+        np.ones((3, 8, 8), np.uint8), affine, coordinate_system="PATIENT", frame_of_reference_uid="1.2.3.5"
+    )
+    assert code_of(returned(sources, beside, [LIVER]), volume) == "edited-unreadable"
+
+
+def test_tracking_wins_over_code_and_label(sources, volume):
+    segments = (
+        segment(1, "Liver", codes.LIVER, result_uid("lesion", 3)),
+        segment(2, "Lesion 3", codes.LESION, result_uid("lesion", 1)),
+        segment(3, "Lesion 1", codes.LIVER),
+    )
+    edited = read(returned(sources, segment_numbers(), segments), volume)
+    assert edited.label_of_segment == {1: 4, 2: 2, 3: 1}
+
+
+def relabelled(kind: Code, *labels: str) -> list[SegmentDescription]:
+    return [segment(number, label, kind) for number, label in enumerate(labels, 1)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (("Leber", "Lesion 1", "Lesion 3"), {1: 1, 2: 2, 3: 4}),
+        (("foie", "Tumour", "metastasis (small)"), {1: 1, 2: 2, 3: 4}),
+        (("Segment 1", "Segment_2", "?"), {1: 1, 2: 2, 3: 4}),
+    ],
+    ids=["our labels", "other words", "no words"],
+)
+def test_other_labels_are_recognised_by_words_then_by_overlap(sources, volume, labels, expected):
+    seg = returned(sources, segment_numbers(), relabelled(TISSUE, *labels))
+    edited = read(seg, volume, LABELS)
+    assert edited.label_of_segment == expected
+    np.testing.assert_array_equal(edited.labels, LABELS)
+
+
+def test_a_retired_code_of_the_liver_is_the_liver(sources, volume):
+    seg = returned(sources, segment_numbers(), relabelled(TISSUE, "a", "Lesion 1", "Lesion 3"))
+    (kind,) = seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence
+    kind.CodeValue, kind.CodingSchemeDesignator = "T-62000", "SRT"
+    assert read(seg, volume).label_of_segment[1] == 1
+
+
+def test_segments_in_another_order(sources, volume):
+    pixels = np.array([0, 3, 1, 0, 2], np.uint8)[LABELS]
+    segments = (
+        segment(1, "x", codes.LESION, result_uid("lesion", 1)),
+        segment(2, "y", codes.LESION, result_uid("lesion", 3)),
+        segment(3, "z", codes.LIVER),
+    )
+    np.testing.assert_array_equal(read(returned(sources, pixels, segments), volume).labels, LABELS)
+
+
+def test_a_subset_of_segments_is_only_that(sources, volume):
+    pixels = (LABELS == 4).astype(np.uint8)
+    edited = read(returned(sources, pixels, [segment(1, "?", codes.LESION)]), volume, LABELS)
+    np.testing.assert_array_equal(edited.labels, np.where(LABELS == 4, 4, 0))
+
+
+def test_a_lesion_drawn_much_larger_stays_that_lesion(sources, volume):
+    """Most of its voxels are in the former liver; it is still more like the lesion than like the liver."""
+    pixels = np.zeros(SHAPE, np.uint8)
+    pixels[4:7, 9:13, 10:13] = 1
+    edited = read(returned(sources, pixels, relabelled(TISSUE, "Segment 1")), volume, LABELS)
+    assert edited.label_of_segment == {1: 4}
+
+
+def test_a_lesion_where_none_was_gets_a_new_number(sources, volume):
+    pixels = np.zeros(SHAPE, np.uint8)
+    pixels[6, 13:15, 4:6] = 1
+    pixels[1, 3:5, 12:14] = 2
+    seg = returned(sources, pixels, relabelled(codes.LESION, "new", "Lesion 9"))
+    assert read(seg, volume, LABELS).label_of_segment == {1: 5, 2: 6}
+
+
+def test_a_segment_that_nothing_tells_is_reported(sources, volume):
+    pixels = segment_numbers()
+    pixels[8, 0, 0:2] = 3
+    pixels[LABELS == 4] = 1
+    seg = returned(sources, pixels, relabelled(TISSUE, "Liver", "Lesion 1", "Spleen"))
+    edited = read(seg, volume, LABELS)
+    assert edited.unrecognised == (3,)
+    assert not edited.labels[8].any()
+
+
+def test_a_lesion_s_voxel_is_the_lesion_s_where_segments_overlap(sources, volume):
+    pixels = np.stack([LABELS > 0, LABELS == 2, LABELS == 4], axis=-1).astype(np.uint8)
+    np.testing.assert_array_equal(read(returned(sources, pixels), volume).labels, LABELS)
+
+
+def test_nothing_drawn_is_empty(sources, volume):
+    seg = returned(sources, np.zeros(SHAPE, np.uint8), omit_empty_frames=False)
+    assert code_of(seg, volume) == "edited-empty"
+
+
+def other_images(seg: Dataset) -> Dataset:
+    """Let all references name other instances."""
+    other = copy.deepcopy(seg)
+    for item in other.iterall():
+        if item.keyword == "ReferencedSOPInstanceUID":
+            item.value = f"{item.value}.9"
+    return other
+
+
+def test_another_series_is_refused(sources, volume):
+    assert code_of(other_images(returned(sources, segment_numbers())), volume) == "edited-other-series"
+
+
+def test_another_frame_of_reference_is_refused(sources, volume):
+    seg = other_images(returned(sources, segment_numbers()))
+    seg.FrameOfReferenceUID = "1.2.99"
+    assert code_of(seg, volume) == "edited-other-frame-of-reference"
+
+
+def test_the_images_count_more_than_a_frame_of_reference_made_up_by_the_viewer(sources, volume):
+    """Series without that UID exist, and every program assumes its own."""
+    seg = returned(sources, segment_numbers())
+    seg.FrameOfReferenceUID = "1.2.99"
+    np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
+
+
+def test_a_segmentation_that_names_no_image_counts_by_its_frame_of_reference(sources, volume):
+    seg = returned(sources, segment_numbers())
+    without(seg, "DerivationImageSequence")
+    del seg.ReferencedSeriesSequence, seg.SourceImageSequence
+    np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
+    seg.FrameOfReferenceUID = "1.2.99"
+    assert code_of(seg, volume) == "edited-other-frame-of-reference"
+
+
+@pytest.mark.parametrize("keyword", ["PixelData", "SegmentSequence", "SegmentationType", "Rows"])
+def test_an_object_that_lacks_what_it_needs_is_unreadable(sources, volume, keyword):
+    seg = returned(sources, segment_numbers())
+    delattr(seg, keyword)
+    assert code_of(seg, volume) == "edited-unreadable"
+
+
+def test_a_cut_stream_is_unreadable(sources, volume):
+    seg = returned(sources, segment_numbers(), kind="LABELMAP")
+    seg.PixelData = seg.PixelData[: len(seg.PixelData) // 2]
+    assert code_of(seg, volume) == "edited-unreadable"
+
+
+def test_voxels_of_a_segment_that_is_not_described_are_unreadable(sources, volume):
+    seg = returned(sources, segment_numbers(), kind="LABELMAP")
+    seg.SegmentSequence = [one for one in seg.SegmentSequence if one.SegmentNumber != 3]
+    assert code_of(seg, volume) == "edited-unreadable"
+
+
+def test_a_reference_of_another_shape_is_our_mistake(sources, volume):
+    with pytest.raises(ValueError, match="source grid"):
+        read(returned(sources, segment_numbers()), volume, LABELS[1:])
+
+
+def test_an_object_that_dcmqi_wrote(ct_dir):
+    """Retired codes, positions in exponents, frames in descending order."""
+    folder = ct_dir / "dcmqi_ct3slice"
+    volume = read_series(sorted((folder / "ct-3slice").iterdir()))
+    edited = read(pydicom.dcmread(folder / "liver.dcm"), volume)
+    truth, affine = read_nrrd(folder / "liver_seg.nrrd")
+    order = np.argsort(affine[2, 3] + affine[2, 0] * np.arange(len(truth)))
+    np.testing.assert_array_equal(edited.labels, (truth > 0)[order])
+
+
+def test_an_object_of_overlapping_segments_that_dcmqi_wrote(ct_dir):
+    """Five segments of other organs, not all on all slices: what is like nothing is left out, and said."""
+    folder = ct_dir / "dcmqi_ct3slice"
+    volume = read_series(sorted((folder / "ct-3slice").iterdir()))
+    seg = pydicom.dcmread(folder / "partial_overlaps.dcm")
+    with pytest.raises(InputError, match="liver") as caught:
+        read(seg, volume)
+    assert caught.value.code == "edited-empty"
+    liver = read(pydicom.dcmread(folder / "liver.dcm"), volume).labels
+    edited = read(seg, volume, liver)
+    assert set(edited.label_of_segment.values()) <= {1}
+    assert len(edited.label_of_segment) + len(edited.unrecognised) == 5
+
+
+def test_a_label_map_of_another_series_that_dcmqi_wrote(ct_dir, volume):
+    seg = pydicom.dcmread(ct_dir / "dcmqi_ct3slice" / "sparse-labelmap-noppv.dcm")
+    assert code_of(seg, volume) == "edited-other-frame-of-reference"

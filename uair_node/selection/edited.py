@@ -1,0 +1,377 @@
+"""A segmentation that a reader edited in a viewer, as labels on the source grid.
+
+Owns what the forms of SEG objects have in common: where a frame's pixels lie, and which target a segment is.
+Takes what viewers make of our candidates: BINARY, FRACTIONAL and LABELMAP (PS3.3 C.8.20.2), any transfer
+syntax that decodes, segments and frames in any order, frames left out, planes flipped, cropped or in another
+orientation of the same grid. It must not know cases, rounds or what the labels are used for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
+from pydicom.sr.codedict import codes as dictionary
+from pydicom.sr.coding import Code
+
+from dicom_config import codes
+from dicom_config.errors import InputError
+from uair_node.intake.stack import plane_axes
+from uair_node.volume import Volume
+
+Labels = npt.NDArray[np.uint8]
+_Mask = npt.NDArray[np.bool_]
+_Voxels = npt.NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each segment would fill the memory
+_Float = npt.NDArray[np.float64]
+
+_LIVER = 1
+_MOST_LESIONS = 254  # uint8: 0 background, 1 liver, 1 + n lesion n
+_BACKGROUND = Code("125040", "DCM", "Background")
+_SCT = dictionary.SCT
+_LESION_CODES = (
+    codes.LESION,
+    _SCT.Neoplasm,
+    _SCT.NeoplasmPrimary,
+    _SCT.NeoplasmSecondary,
+    _SCT.Metastasis,
+    _SCT.Mass,
+    _SCT.Nodule,
+    _SCT.Cyst,
+)
+_OWN_LESION_LABEL = re.compile(r"lesion\s*(\d{1,3})", re.IGNORECASE)
+_LESION_WORDS = re.compile(
+    r"lesion|läsion|lésion|lesión|tumou?r|metast|nodule|cyst|zyste|\bmass\b|\bhcc\b", re.IGNORECASE
+)
+_LIVER_WORDS = re.compile(r"\bliver\b|\bleber\b|\bfoie\b|\bh[ií]gado\b|\bfegato\b|\bhepar\b", re.IGNORECASE)
+
+_OFF_GRID_VOXELS = 0.1
+"""How far a frame's last pixel may lie from a voxel's centre within the plane. Decimal strings of viewers
+shift it by less than 0.01 at 512 pixels; resampled grids miss by far more."""
+_OFF_SLICE = 0.5
+"""How far along the slices; the gate lets distances vary, and the affine knows their mean only."""
+
+
+@dataclass(frozen=True, eq=False)
+class EditedSegmentation:
+    """What a returned segmentation says.
+
+    Attributes
+    ----------
+    labels
+        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. A lesion's voxel is the
+        lesion's where segments overlap.
+    label_of_segment
+        Which label each segment number was recognised as.
+    unrecognised
+        Numbers of segments that have voxels but could not be told: not in `labels`.
+    """
+
+    labels: Labels
+    label_of_segment: Mapping[int, int]
+    unrecognised: tuple[int, ...]
+
+
+def read_edited(
+    dataset: Dataset, volume: Volume, lesion_of_tracking: Mapping[str, int], reference: Labels | None = None
+) -> EditedSegmentation:
+    """Read a SEG or label map SEG that was drawn on `volume`.
+
+    A segment is recognised by its Tracking UID, else by its coded property type, else by words of its label,
+    else by the target of `reference` that it is most like (Dice). A lesion that none of these numbers gets
+    the number of the reference's lesion that it is most like, or a new one when it touches none.
+
+    Parameters
+    ----------
+    dataset
+        The object with its pixels.
+    volume
+        The source grid; its voxels are not read.
+    lesion_of_tracking
+        Lesion number (from 1) of each known Tracking UID.
+    reference
+        ``(Z, Y, X)``, labels that the reader started from.
+
+    Raises
+    ------
+    InputError
+        ``edited-unreadable``: pixels do not decode, or a frame cannot be placed on the grid.
+        ``edited-other-frame-of-reference``, ``edited-other-series``: drawn on something else.
+        ``edited-empty``: no voxel of a segment that could be recognised.
+    ValueError
+        If `reference` is not on the source grid.
+    """
+    if reference is not None and reference.shape != volume.shape:
+        raise ValueError(f"reference {reference.shape} is not on the source grid {volume.shape}")
+    try:
+        _check_source(dataset, volume)
+        segments = {int(segment.SegmentNumber): segment for segment in dataset.SegmentSequence}
+        drawn = _drawn_voxels(dataset, volume, _background(dataset, segments))
+        unknown = sorted(drawn.keys() - segments.keys())
+        if unknown:
+            raise _unreadable(f"It has voxels of segments that it does not describe: {unknown[:5]}.")
+        edited = _put_together(drawn, segments, volume, _Recognition(lesion_of_tracking, reference))
+    except InputError:
+        raise
+    except Exception as error:
+        # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
+        raise _unreadable(f"Reading it failed with {type(error).__name__}.") from None
+    if not edited.labels.any():
+        raise InputError(
+            "edited-empty",
+            "No voxel of the returned segmentation belongs to the liver or to a lesion.",
+            "Save the segmentation in the viewer again, with segments named Liver and Lesion 1, Lesion 2 …",
+        )
+    return edited
+
+
+def _check_source(dataset: Dataset, volume: Volume) -> None:
+    """Refuse what names other images, or lies in another space without naming any of ours."""
+    ours = {source.sop_instance_uid for source in volume.slices}
+    named = set(_named_instances(dataset))
+    if named & ours:
+        return
+    if dataset.get("FrameOfReferenceUID") != volume.frame_of_reference_uid:
+        raise InputError(
+            "edited-other-frame-of-reference",
+            "The returned segmentation lies in another frame of reference than the series.",
+            "Draw on the series that the candidates were made from, not on a registered or prior one.",
+        )
+    if named:
+        raise InputError(
+            "edited-other-series",
+            "The returned segmentation was drawn on other images.",
+            "Draw on the series that the candidates were made from, not on another phase of the study.",
+        )
+
+
+def _named_instances(dataset: Dataset) -> Iterator[str]:
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        for instance in series.get("ReferencedInstanceSequence") or ():
+            yield str(instance.ReferencedSOPInstanceUID)
+    for source in dataset.get("SourceImageSequence") or ():
+        yield str(source.ReferencedSOPInstanceUID)
+    groups = [*(dataset.get("SharedFunctionalGroupsSequence") or ())]
+    for group in (*groups, *(dataset.get("PerFrameFunctionalGroupsSequence") or ())):
+        yield from _derived_from(group)
+
+
+def _derived_from(group: Dataset) -> Iterator[str]:
+    for derivation in group.get("DerivationImageSequence") or ():
+        for source in derivation.get("SourceImageSequence") or ():
+            yield str(source.ReferencedSOPInstanceUID)
+
+
+def _drawn_voxels(dataset: Dataset, volume: Volume, background: set[int]) -> dict[int, _Voxels]:
+    """Return the voxels of each segment number that has any, but not of `background`."""
+    drawn: dict[int, list[_Voxels]] = {}
+    placement = _Placement(dataset, volume)
+    for frame, pixels in enumerate(iter_pixels(dataset, raw=True)):
+        for number, mask in _segments_of_frame(dataset, placement.groups(frame), pixels):
+            if number not in background and mask.any():
+                drawn.setdefault(number, []).append(placement.voxels(frame, mask))
+    return {number: np.concatenate(parts) for number, parts in drawn.items()}
+
+
+def _background(dataset: Dataset, segments: Mapping[int, Dataset]) -> set[int]:
+    """Return what a label map stores beside segments: background, and padding outside the images."""
+    background = {number for number, segment in segments.items() if _BACKGROUND in _property_types(segment)}
+    if dataset.SegmentationType == "LABELMAP":
+        padding = dataset.get("PixelPaddingValue")
+        background |= {0} if padding is None else {0, int(padding)}
+    return background
+
+
+def _segments_of_frame(
+    dataset: Dataset, groups: tuple[Dataset, Dataset], pixels: npt.NDArray[Any]
+) -> Iterator[tuple[int, _Mask]]:
+    """Yield segment numbers and their pixels in one frame (PS3.3 C.8.20.2.3)."""
+    if dataset.SegmentationType == "LABELMAP":
+        for value in np.unique(pixels):
+            yield int(value), pixels == value
+        return
+    number = int(_item(groups, "SegmentIdentificationSequence")[0].ReferencedSegmentNumber)
+    if dataset.SegmentationType == "FRACTIONAL":
+        yield number, pixels >= int(dataset.MaximumFractionalValue) / 2
+    else:
+        yield number, pixels > 0
+
+
+def _item(groups: tuple[Dataset, Dataset], keyword: str) -> Any:
+    """Return a functional group of a frame, its own or the shared one; None without (PS3.3 C.7.6.16)."""
+    own, shared = groups
+    return own.get(keyword) or shared.get(keyword)
+
+
+class _Placement:
+    """Where the pixels of each frame lie on the source grid."""
+
+    def __init__(self, dataset: Dataset, volume: Volume) -> None:
+        self._to_index: _Float = np.asarray(np.linalg.inv(volume.affine), np.float64)
+        self._shape = volume.shape
+        self._size = int(dataset.Rows), int(dataset.Columns)
+        self._slice_of = {source.sop_instance_uid: k for k, source in enumerate(volume.slices)}
+        self._frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        (self._shared,) = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+        # Some writers put geometry at the root, as in single-frame objects.
+        self._root = dataset
+
+    def groups(self, frame: int) -> tuple[Dataset, Dataset]:
+        """Return a frame's own and the shared functional groups."""
+        return self._frames[frame] if self._frames else Dataset(), self._shared
+
+    def voxels(self, frame: int, mask: _Mask) -> _Voxels:
+        """Return the voxels that the pixels of `mask` `(Rows, Columns)` of a frame are.
+
+        Raises
+        ------
+        InputError
+            ``edited-unreadable``.
+        """
+        groups = self.groups(frame)
+        named = self._named_slice(groups)
+        origin = self._origin(groups)
+        if origin is not None:
+            steps = self._steps(groups)
+        elif named is not None and self._size == self._shape[1:]:
+            origin, steps = np.array([named, 0.0, 0.0]), np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        else:
+            raise _unreadable("A frame has neither a position nor one source image of its size.")
+        whole_steps = np.rint(steps)
+        self._check_on_grid(origin, steps, in_slice=not whole_steps[0].any())
+        first = np.rint(origin).astype(int)
+        if named is not None and not whole_steps[0].any() and named != first[0]:
+            if abs(named - origin[0]) > _OFF_SLICE + 1e-3:
+                raise _unreadable("A frame names another slice than the one at its position.")
+            first[0] = named
+        index = first[:, None] + whole_steps.astype(int) @ np.vstack(np.nonzero(mask))
+        if (index < 0).any() or (index >= np.array(self._shape)[:, None]).any():
+            raise _unreadable("Some of its voxels lie outside the series.")
+        return np.ravel_multi_index(tuple(index), self._shape)
+
+    def _named_slice(self, groups: tuple[Dataset, Dataset]) -> int | None:
+        """Return the slice that the frame was drawn on, when it names exactly one."""
+        named = set(_derived_from(groups[0])) or set(_derived_from(groups[1]))
+        slices = {self._slice_of[uid] for uid in named if uid in self._slice_of}
+        return slices.pop() if len(slices) == 1 else None
+
+    def _origin(self, groups: tuple[Dataset, Dataset]) -> _Float | None:
+        position = self._attribute(groups, "PlanePositionSequence", "ImagePositionPatient")
+        if position is None:
+            return None
+        return np.asarray((self._to_index @ [*map(float, position), 1.0])[:3])
+
+    def _steps(self, groups: tuple[Dataset, Dataset]) -> _Float:
+        """Return the steps `(3, 2)` in voxels that a row and a column further make."""
+        orientation = self._attribute(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
+        spacing = self._attribute(groups, "PixelMeasuresSequence", "PixelSpacing")
+        if orientation is None or spacing is None:
+            raise _unreadable("A frame has a position but no orientation or no pixel spacing.")
+        axes = plane_axes([float(cosine) for cosine in orientation])
+        steps_mm = axes[:, 1:] * [float(spacing[0]), float(spacing[1])]
+        return np.asarray(self._to_index[:3, :3] @ steps_mm)
+
+    def _attribute(self, groups: tuple[Dataset, Dataset], sequence: str, keyword: str) -> Any:
+        items = _item(groups, sequence)
+        return (items[0] if items else self._root).get(keyword)
+
+    def _check_on_grid(self, origin: _Float, steps: _Float, *, in_slice: bool) -> None:
+        """Refuse a plane whose pixels are not voxels of the source grid."""
+        whole = np.rint(steps)
+        single = (np.abs(whole).sum(axis=0) == 1).all() and np.linalg.matrix_rank(whole) == 2
+        drift = np.abs(steps - whole) @ (np.array(self._size) - 1)
+        allowed = np.array([_OFF_SLICE if in_slice else _OFF_GRID_VOXELS, *(_OFF_GRID_VOXELS,) * 2])
+        if not single or (drift + np.abs(origin - np.rint(origin)) > allowed + 1e-3).any():
+            raise _unreadable("It was drawn on another grid than the series has.")
+
+
+@dataclass(frozen=True)
+class _Recognition:
+    """What a segment can be known by."""
+
+    lesion_of_tracking: Mapping[str, int]
+    reference: Labels | None
+
+    def label(self, segment: Dataset, voxels: _Voxels, taken: set[int]) -> int | None:
+        """Return the label of a segment, None when nothing tells it; `taken` are labels in use."""
+        tracked = self.lesion_of_tracking.get(str(segment.get("TrackingUID", "")))
+        if tracked is not None:
+            return _LIVER + tracked
+        types, words = _property_types(segment), str(segment.get("SegmentLabel", ""))
+        if codes.LIVER in types:
+            return _LIVER
+        if any(code in types for code in _LESION_CODES) or _LESION_WORDS.search(words):
+            return self._own_number(words) or self._most_like(voxels, with_liver=False) or self._new(taken)
+        if _LIVER_WORDS.search(words):
+            return _LIVER
+        return self._most_like(voxels, with_liver=True)
+
+    def _own_number(self, words: str) -> int | None:
+        """Return the lesion that our own label names, if there is such a lesion."""
+        own = _OWN_LESION_LABEL.fullmatch(words.strip())
+        number = int(own[1]) if own else 0
+        return _LIVER + number if number in self.lesion_of_tracking.values() else None
+
+    def _most_like(self, voxels: _Voxels, *, with_liver: bool) -> int | None:
+        """Return the reference's target with the largest Dice overlap; None when there is no overlap.
+
+        Dice and not the number of voxels: a lesion drawn larger has more voxels in the old liver than in the
+        old lesion.
+        """
+        if self.reference is None:
+            return None
+        shared = np.bincount(self.reference.ravel()[voxels], minlength=256)
+        sizes = np.bincount(self.reference.ravel(), minlength=256)
+        # The organ is the whole of it, as readers draw it.
+        shared[_LIVER], sizes[_LIVER] = shared[_LIVER:].sum(), sizes[_LIVER:].sum()
+        dice = 2 * shared / (sizes + len(voxels))
+        dice[0] = 0
+        if not with_liver:
+            dice[_LIVER] = 0
+        best = int(dice.argmax())
+        return best if dice[best] > 0 else None
+
+    def _new(self, taken: set[int]) -> int:
+        known = {_LIVER + number for number in self.lesion_of_tracking.values()}
+        if self.reference is not None:
+            known |= {int(value) for value in np.unique(self.reference)}
+        number = max(known | taken | {_LIVER}) - _LIVER + 1
+        if number > _MOST_LESIONS:
+            raise _unreadable(f"It has more than {_MOST_LESIONS} lesions.")
+        return _LIVER + number
+
+
+def _property_types(segment: Dataset) -> list[Code]:
+    """Return the coded property types; retired SRT codes equal their SCT successors."""
+    return [
+        Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.get("CodeMeaning", "")))
+        for item in segment.get("SegmentedPropertyTypeCodeSequence") or ()
+        if "CodeValue" in item and "CodingSchemeDesignator" in item
+    ]
+
+
+def _put_together(
+    drawn: Mapping[int, _Voxels], segments: Mapping[int, Dataset], volume: Volume, recognition: _Recognition
+) -> EditedSegmentation:
+    label_of_segment: dict[int, int] = {}
+    for number in sorted(drawn):
+        label = recognition.label(segments[number], drawn[number], set(label_of_segment.values()))
+        if label is not None:
+            label_of_segment[number] = label
+    labels = np.zeros(volume.shape, np.uint8)
+    for number, label in sorted(label_of_segment.items(), key=lambda pair: pair[1]):
+        labels.reshape(-1)[drawn[number]] = label
+    return EditedSegmentation(labels, label_of_segment, tuple(sorted(drawn.keys() - label_of_segment.keys())))
+
+
+def _unreadable(reason: str) -> InputError:
+    return InputError(
+        "edited-unreadable",
+        f"The returned segmentation cannot be read. {reason}",
+        "Save it in the viewer as DICOM SEG on the series that the candidates were made from.",
+    )
