@@ -200,6 +200,15 @@ def test_the_selection_before_is_dotted_and_the_unsure_region_tinted():
     assert np.count_nonzero(bright) > 300
 
 
+def test_outlines_are_seen_without_colour():
+    """Tissue as bright as the liver's colour: the outline has a dark edge."""
+    picture = draw_candidate(scene(hu=np.full(SHAPE, 85, np.int16)), 1)
+    grey = picture[90:300, 20:310] @ (0.299, 0.587, 0.114)
+    tissue = np.median(grey)
+    assert abs(np.dot(codes.LIVER_COLOUR.rgb, (0.299, 0.587, 0.114)) - tissue) < 25
+    assert np.count_nonzero(grey < tissue / 2) > 400
+
+
 def test_key_slices_show_the_lesions_uppermost_first():
     chosen = key_slices(LABELS[1], [LABELS[4]], SPACING[0])
     assert chosen == sorted(chosen, reverse=True)

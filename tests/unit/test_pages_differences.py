@@ -54,7 +54,12 @@ def test_a_lesion_that_only_one_has_or_lacks_is_named():
     assert "largest lesion volume: 4.0 ml more than the next" in said
     assert "only here: lesion 3 (4.0 ml)" in said
     said = against_siblings(with_one, [with_two] * 3, SPACING)
-    assert "without lesion 3 (3 of the others have it)" in said
+    assert "without lesion 3, unlike most others" in said
+    neither = liver()
+    assert "without lesions 1, 3, unlike most others" in against_siblings(neither, [with_two] * 3, SPACING)
+    assert not [
+        one for one in against_siblings(neither, [liver(), liver(), with_two], SPACING) if "without" in one
+    ]
 
 
 def test_equals_have_nothing_to_tell():

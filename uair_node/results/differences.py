@@ -103,15 +103,22 @@ def _lesions(own: Volumes, others: Sequence[Volumes]) -> list[str]:
     for other in others:
         for number, ml in other.lesions_ml:
             theirs.setdefault(number, []).append(ml)
+    only_here = [f"{number} ({ml:.1f} ml)" for number, ml in mine.items() if number not in theirs]
+    missing = [
+        str(number)
+        for number, found in sorted(theirs.items())
+        if number not in mine and 2 * len(found) > len(others)
+    ]
     said = []
-    for number, ml in mine.items():
-        if number not in theirs:
-            said.append(f"only here: lesion {number} ({ml:.1f} ml)")
-    for number in sorted(set(theirs) - set(mine)):
-        found = theirs[number]
-        if 2 * len(found) > len(others):
-            said.append(f"without lesion {number} ({len(found)} of the others have it)")
+    if only_here:
+        said.append(f"only here: {_plural(only_here)}")
+    if missing:
+        said.append(f"without {_plural(missing)}, unlike most others")
     return said
+
+
+def _plural(lesions: Sequence[str]) -> str:
+    return f"lesion{'s' if len(lesions) > 1 else ''} {', '.join(lesions)}"
 
 
 def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[str]:

@@ -21,6 +21,7 @@ PAPER, INK, FAINT = "black", "white", "#b0b0b0"
 _WINDOW_HU = (-110.0, 190.0)  # narrow enough to show a lesion in portal-venous liver
 _MARGIN_MM = 12.0
 _LIVER_WIDTH, _LESION_WIDTH = 1.3, 1.4
+_EDGE_WIDTH = 1.6
 _NUMBER_ROOM = 0.09  # of a panel's height
 
 
@@ -54,10 +55,14 @@ def draw_slice(
 
 
 def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, style: str = "solid") -> None:
-    """Draw the outline of a mask in a slice; nothing for an empty one."""
+    """Draw the outline of a mask in a slice; nothing for an empty one.
+
+    Its dark edge keeps it visible where it is as bright as the tissue, which grey-scale monitors make of it.
+    """
     if mask.any():
         x, y, framed = _framed(mask)
-        axes.contour(x, y, framed, levels=[0.5], colors=[colour], linewidths=width, linestyles=style)
+        lines = axes.contour(x, y, framed, levels=[0.5], colors=[colour], linewidths=width, linestyles=style)
+        lines.set_path_effects([withStroke(linewidth=width + _EDGE_WIDTH, foreground=PAPER)])
 
 
 def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> None:

@@ -47,7 +47,7 @@ _LISTED_LESIONS = 12
 # Inches.
 _PANEL, _GAP, _SIDE, _TEXT, _TITLE, _FOOTER = 3.05, 0.06, 0.15, 4.1, 0.75, 0.42
 _LEAST_HEIGHT, _MOST_HEIGHT = 2.5, 3.6
-_LINE = 0.21
+_LINE, _HEADING_LINES, _GAP_LINES = 0.21, 1.15, 0.6
 _CHARACTERS = 45
 _REFERENCE_COLOUR, _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN = "white", "#e69f00", "////"
 
@@ -174,6 +174,7 @@ class _Page:
         marked = np.logical_or.reduce([volume > 0 for volume in shown])
         whole = slice(0, len(scene.hu))
         self._slices = bounds(marked, 0, scene.spacing_mm[0]) if marked.any() else whole
+        self._words = self._paragraphs()
         self._panel_height = self._fitting_height()
         self.width = 2 * _SIDE + _COLUMNS * (_PANEL + _GAP) + _TEXT
         self.height = _TITLE + 2 * (self._panel_height + _GAP) + _FOOTER
@@ -201,13 +202,13 @@ class _Page:
         self._text(_SIDE, self.height - 0.62, f"{codes.DISCLAIMER}.", size=12, color=FAINT)
         x = self.width - _TEXT - _SIDE + 0.1
         y = self.height - _TITLE - 0.12
-        for heading, lines in self._paragraphs():
+        for heading, lines in self._words:
             self._text(x, y, heading, size=13, weight="bold")
-            y -= 1.15 * _LINE
+            y -= _HEADING_LINES * _LINE
             for line in lines:
                 self._text(x, y, line, size=11.5, family="DejaVu Sans Mono" if heading == "Volumes" else None)
                 y -= _LINE
-            y -= 0.6 * _LINE
+            y -= _GAP_LINES * _LINE
         self._legend()
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
@@ -219,7 +220,7 @@ class _Page:
         ]
         if scene.reference is not None:
             said = against_reference(labels, scene.reference, scene.spacing_mm)
-            paragraphs.append(("Against the selection before", _bullets(said[:7])))
+            paragraphs.append(("Against the selection before", _bullets(said[: _LISTED_LESIONS + 1])))
         return paragraphs
 
     def _numbers(self) -> list[str]:
@@ -240,7 +241,9 @@ class _Page:
         width = (self._columns.stop - self._columns.start) * x
         axial = (self._rows.stop - self._rows.start) * y
         coronal = (self._slices.stop - self._slices.start) * z
-        return float(np.clip(_PANEL * max(axial, coronal) / width, _LEAST_HEIGHT, _MOST_HEIGHT))
+        panel = float(np.clip(_PANEL * max(axial, coronal) / width, _LEAST_HEIGHT, _MOST_HEIGHT))
+        lines = sum(_HEADING_LINES + len(lines) + _GAP_LINES for _, lines in self._words)
+        return max(panel, lines * _LINE / 2)
 
     def _panel(self, place: int) -> Axes:
         row, column = divmod(place, _COLUMNS)
