@@ -103,6 +103,7 @@ class SelectionClass(StrEnum):
     ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
     COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
     COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+    SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def lesion_colour(number: int) -> Colour:

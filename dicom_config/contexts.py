@@ -26,7 +26,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
-    SecondaryCaptureImageStorage,
 )
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification
@@ -34,7 +33,7 @@ from pynetdicom.sop_class import Verification
 from dicom_config.codes import SelectionClass
 from dicom_config.model import Verb
 
-SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass) | {SecondaryCaptureImageStorage}
+SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
 """What a reader's selection can come as: an object that names or holds a candidate, or a candidate's page."""
 
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)

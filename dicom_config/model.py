@@ -179,6 +179,12 @@ class DeliverySection(_Section):
     max_attempts: PositiveInt = Field(100, description="after this many failures a row is parked")
 
 
+class ResultsSection(_Section):
+    """What goes back besides the segmentations."""
+
+    pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
+
+
 class EngineSection(_Section):
     """The method (ENGINE.md); defaults are its measured ones."""
 
@@ -223,6 +229,7 @@ class Settings(BaseSettings):
     broker: BrokerSection = BrokerSection()
     destinations: tuple[Destination, ...] = ()
     delivery: DeliverySection = DeliverySection()
+    results: ResultsSection = ResultsSection()
     engine: EngineSection = EngineSection()
     work: WorkSection = WorkSection()
 

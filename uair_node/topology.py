@@ -33,6 +33,7 @@ class QueueName(StrEnum):
 QUEUE_OF: dict[WorkKind, QueueName] = {
     WorkKind.COMPUTE: QueueName.GPU,
     WorkKind.PUBLISH: QueueName.IO,
+    WorkKind.PAGES: QueueName.IO,
     WorkKind.FINISH: QueueName.IO,
     WorkKind.DELIVER: QueueName.IO,
 }

@@ -17,6 +17,7 @@ from uair_node.context import Context, open_context
 from uair_node.delivery.outbox import deliver
 from uair_node.dispatch import Dispatcher
 from uair_node.results.finish import finish
+from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.topology import QUEUE_OF, QueueName, celery_options, task_name
 
@@ -70,5 +71,10 @@ class _Worker:
     def _job(self, kind: WorkKind) -> Job:
         if kind == WorkKind.COMPUTE:
             return self._compute
-        jobs = {WorkKind.PUBLISH: publish, WorkKind.FINISH: finish, WorkKind.DELIVER: deliver}
+        jobs = {
+            WorkKind.PUBLISH: publish,
+            WorkKind.PAGES: draw_page_set,
+            WorkKind.FINISH: finish,
+            WorkKind.DELIVER: deliver,
+        }
         return partial(jobs[kind], self._context)

@@ -89,8 +89,11 @@ def _check_withdrawal(orthanc: Orthanc, tmp_path: Path) -> None:
     path.write_bytes(orthanc.dicom(notes()[0].instances[0]))
     candidates = [one for n in (1, 2) for one in seg_series(orthanc, f"UAIR R{n}C")]
     uids = {orthanc.tags(one.instances[0])["SOPInstanceUID"] for one in candidates}
-    assert set(read_selection(dcmread(path)).references) == uids
+    named = set(read_selection(dcmread(path)).references)
     assert len(uids) == 8
+    assert uids <= named
+    final = {orthanc.tags(one.instances[0])["SOPInstanceUID"] for one in seg_series(orthanc, "UAIR FINAL")}
+    assert not final & named
 
 
 def _check_report(orthanc: Orthanc, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from tests.support.node import HOST, Deployment
-from tests.support.pacs import await_round
+from tests.support.pacs import await_pages, await_round
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
 from tests.support.selections import key_object, measurement_report
@@ -47,7 +47,9 @@ def test_key_objects_and_reports_pick_and_what_is_unusable_says_why(
     assert (refused["outcome"], refused["code"]) == ("refused", "ambiguous-selection")
     assert deployment.case()["state"] == "AWAITING_SELECTION"
 
-    picked = key_object([first[3]])
+    # A reader whose viewer draws no SEG marks the page of candidate 4 as a key image.
+    pages = [dcmread(BytesIO(orthanc.dicom(one))) for one in await_pages(orthanc, 1)]
+    picked = key_object([pages[4]])
     _say(dcmtk, deployment, "UAIR_PICK", picked, tmp_path)
     assert _await_selections(deployment, 2)[-1]["picked"] == 4
     second = _candidates(orthanc, 2)

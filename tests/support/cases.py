@@ -57,7 +57,7 @@ def publish_round(session: Session, case: Case, destinations: Sequence[str] = ()
     lifecycle.finish_computing(session, case, round_)
     work.close(open_item(session, case, WorkKind.COMPUTE))
     results = [new_result(case, round_.number, k, tuple(destinations)) for k in (1, 2, 3, 4)]
-    lifecycle.finish_publishing(session, case, round_, results)
+    lifecycle.finish_publishing(session, case, round_, results, pages=False)
     work.close(open_item(session, case, WorkKind.PUBLISH))
     session.flush()
 

@@ -13,6 +13,7 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -131,13 +132,28 @@ class Chromium:
             raise TimeoutError(f"{error}; the page says {self.complaints[-5:]}") from None
         return found[0]
 
+    def move(self, x: float, y: float) -> None:
+        """Move the mouse, no button pressed, to a point in CSS pixels."""
+        self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
     def click(self, x: float, y: float, count: int = 1) -> None:
         """Click (twice for `count` 2) with the left button at a point in CSS pixels."""
+        self.move(x, y)
         for number in range(1, count + 1):
             for kind in ("mousePressed", "mouseReleased"):
                 self.command(
                     "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=number
                 )
+
+    def drag(self, points: Sequence[tuple[float, float]]) -> None:
+        """Press the left button at the first point, move over the others and let go at the last."""
+        (x, y), (last_x, last_y) = points[0], points[-1]
+        self.move(x, y)
+        button = {"button": "left", "clickCount": 1}
+        self.command("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, buttons=1, **button)
+        for x, y in points[1:]:
+            self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
+        self.command("Input.dispatchMouseEvent", type="mouseReleased", x=last_x, y=last_y, **button)
 
     def wheel(self, x: float, y: float, steps: int) -> None:
         """Turn the wheel at a point, downwards for positive `steps`."""

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from tests.support.ports import wait_until
 from tests.support.server import absent
 
 DICOMWEB = "/dicom-web"
+_POSITION = r"document.body?.innerText.match(/\((\d+)\/\d+\)/)"
 _CONFIGURATION = "/app-config.js"
 _PASSED_ON = ("Accept", "Content-Type", "Host")
 _PASSED_BACK = ("Content-Type", "Content-Encoding")
@@ -92,10 +94,11 @@ class OhifPage:
         self.browser.open("about:blank")
         self.browser.open(self._ohif.study_url(study_instance_uid, mode))
         self.browser.wait_for(
-            "/\\(\\d+\\/\\d+\\)/.test(document.body?.innerText) && document.querySelector('canvas') !== null",
+            f"{_POSITION} && document.querySelector('canvas') !== null",
             "OHIF to show the study",
         )
-        self._end_tour()
+        if mode == "viewer":
+            self._end_tour()
 
     def candidates(self, count: int = 4) -> list[Candidate]:
         """Return the segmentations in the study list when `count` of them are there, in its order."""
@@ -124,6 +127,24 @@ class OhifPage:
         left, top, width, height = self.canvas()
         x, y = left + width / 2, top + height / 2
         wait_until(lambda: self._turned(x, y, position), f"slice {position} to be shown")
+
+    def position(self) -> int:
+        """Return the 1-based position, from the top, of the slice that is shown."""
+        found = self.browser.wait_for(f"{_POSITION}?.[1]", "the slice's position")
+        return int(found)
+
+    def paint(self, points: Sequence[tuple[float, float]]) -> None:
+        """Paint the active segment with the brush along points in pixels (segmentation mode)."""
+        self._click_on("document.querySelector('[data-cy=Brush-btn]')", "the brush")
+        self.browser.drag(points)
+        self.browser.move(1.0, 1.0)  # the brush's outline is not to be in pictures
+
+    def store_segmentation(self) -> None:
+        """Store the active segmentation in the archive by the viewer's menu (segmentation mode)."""
+        self._click_on("document.querySelector('[data-cy^=segmentation-collapsed-more-btn]')", "the menu")
+        for words in ("Export", "DICOM SEG"):
+            self._click_on(_having("[role=menuitem]", words), f"the menu's entry {words}")
+        self._press("Save")
 
     def canvas(self) -> tuple[int, int, int, int]:
         """Return left, top, width and height of the image area in pixels."""
@@ -156,8 +177,7 @@ class OhifPage:
 
     def _turned(self, x: float, y: float, position: int) -> bool:
         """Turn the wheel by what is missing; tell whether nothing was."""
-        shown = self.browser.evaluate("document.body.innerText.match(/\\((\\d+)\\/\\d+\\)/)?.[1]")
-        missing = position - int(shown or 0)
+        missing = position - self.position()
         if missing:
             self.browser.wheel(x, y, missing)
         return not missing
@@ -169,13 +189,21 @@ class OhifPage:
             self._introduced = True
 
     def _press(self, words: str) -> None:
-        button = f"[...document.querySelectorAll('button')].find(one => one.innerText.trim() === {words!r})"
-        self.browser.wait_for(f"{button} !== undefined", f"the button {words}")
-        x, y = self.browser.evaluate(
-            f"(() => {{ const box = {button}.getBoundingClientRect();"
-            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        self._click_on(_having("button", words), f"the button {words}")
+
+    def _click_on(self, element: str, what: str) -> None:
+        """Click in the middle of an element, given as a JavaScript expression, when it is there."""
+        middle = (
+            f"(() => {{ const box = {element}?.getBoundingClientRect();"
+            " return box && [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
+        x, y = self.browser.wait_for(middle, what)
         self.browser.click(x, y)
+
+
+def _having(selector: str, words: str) -> str:
+    """Return the JavaScript expression of the first element that says exactly `words`."""
+    return f"[...document.querySelectorAll('{selector}')].find(one => one.innerText.trim() === '{words}')"
 
 
 def _configuration() -> bytes:

@@ -22,6 +22,20 @@ def await_round(orthanc: Orthanc, number: int, timeout_s: float = 120.0) -> list
     return seg_series(orthanc, prefix)
 
 
+def await_pages(orthanc: Orthanc, number: int, timeout_s: float = 60.0) -> list[str]:
+    """Wait for a round's five pages; return Orthanc's identifiers, the overview first, then by candidate."""
+
+    def pages() -> list[str]:
+        prefix = f"UAIR PAGES R{number}"
+        found = [
+            one for one in orthanc.series() if str(one.tags.get("SeriesDescription", "")).startswith(prefix)
+        ]
+        return [instance for one in found for instance in one.instances]
+
+    wait_until(lambda: len(pages()) >= 5, f"five pages of round {number}", timeout_s)
+    return sorted(pages(), key=lambda one: int(orthanc.tags(one)["InstanceNumber"]))
+
+
 def instance_ids(series: Sequence[OrthancSeries]) -> list[str]:
     """Orthanc's identifiers of all instances of these series."""
     return [instance for one in series for instance in one.instances]

@@ -16,7 +16,7 @@ from tests.support.cases import (
     ready_case,
     receiving_case,
 )
-from uair_node.cases import lifecycle
+from uair_node.cases import lifecycle, work
 from uair_node.cases.database import Database
 from uair_node.cases.states import TRANSITIONS, CaseState, check_transition
 from uair_node.cases.tables import (
@@ -164,10 +164,32 @@ def test_our_own_documents_sent_back_choose_nothing(database: Database, kind: Re
         case = ready_case(session)
         publish_round(session, case)
         own = replace(new_result(case, 1, 1), kind=kind, sop_instance_uid="9.9")
-        lifecycle.finish_case(session, case.current_round, [own])
+        lifecycle.add_results(session, case.current_round, [own])
         row = select_by_object(session, Evidence(Verb.PICK, "sr"), _reading(candidate_uid(case, 1, 2)))
         assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "own-object")
         assert case.state == CaseState.AWAITING_SELECTION
+
+
+def test_a_page_picks_its_candidate_and_the_overview_none(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        for k in (0, 3):
+            page = replace(new_result(case, 1, k), kind=ResultKind.PAGE, sop_instance_uid=f"8.{k}")
+            lifecycle.add_results(session, case.current_round, [page])
+        row = select_by_object(session, Evidence(Verb.PICK, "key-object"), _reading("8.0"))
+        assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "ambiguous-selection")
+        row = select_by_object(session, Evidence(Verb.PICK, "key-object"), _reading("8.3"))
+        assert (row.outcome, row.picked) == (SelectionOutcome.EFFECTIVE, 3)
+
+
+def test_an_answer_cancels_the_pictures_that_are_still_due(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        work.require_work(session, WorkKind.PAGES, case=case, key="1")
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        assert [item.kind for item in session.query(WorkItem).filter_by(open=True)] == [WorkKind.COMPUTE]
 
 
 def test_a_rejection_note_picks_nothing_but_may_say_that_none_fits(database: Database) -> None:

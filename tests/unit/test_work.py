@@ -140,6 +140,25 @@ def test_unusable_input_is_not_retried(context: Context) -> None:
         assert session.query(WorkItem).filter_by(open=True).count() == 0
 
 
+@pytest.mark.parametrize("error", [InputError("x", "Bad.", "Mend."), ValueError("bad")])
+def test_a_case_goes_on_without_pictures_that_cannot_be_drawn(context: Context, error: Exception) -> None:
+    with context.database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        case_id, item_id = case.id, work.require_work(session, WorkKind.PAGES, case=case, key="1").id
+
+    def broken(claim: Claim) -> Commit:
+        raise error
+
+    for _ in range(4):
+        perform(context, item_id, broken)
+        with context.database.transaction() as session:
+            session.get_one(WorkItem, item_id).not_before = utc_now()
+    with context.database.transaction() as session:
+        assert session.get_one(Case, case_id).state == CaseState.AWAITING_SELECTION
+        assert not session.get_one(WorkItem, item_id).open
+
+
 def test_a_foreign_exceptions_text_is_not_repeated(
     context: Context, caplog: pytest.LogCaptureFixture
 ) -> None:

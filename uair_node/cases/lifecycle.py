@@ -120,18 +120,30 @@ def finish_computing(session: Session, case: Case, round_: Round) -> None:
     work.require_work(session, WorkKind.PUBLISH, case=case, key=str(round_.number))
 
 
-def finish_publishing(session: Session, case: Case, round_: Round, results: Sequence[NewResult]) -> None:
-    """Record a round's four objects, make their delivery due, and wait for the reader."""
-    _add_results(session, round_, results)
+def finish_publishing(
+    session: Session, case: Case, round_: Round, results: Sequence[NewResult], *, pages: bool
+) -> None:
+    """Record a round's four objects, make their delivery and their pictures due, and wait for the reader."""
+    add_results(session, round_, results)
     round_.published_at = utc_now()
+    if pages:
+        work.require_work(session, WorkKind.PAGES, case=case, key=str(round_.number))
     advance(
         session, case, CaseState.AWAITING_SELECTION, actor=NODE, reason=f"round {round_.number} published"
     )
 
 
-def finish_case(session: Session, round_: Round, results: Sequence[NewResult]) -> None:
-    """Record the final objects of an accepted case and make their delivery due."""
-    _add_results(session, round_, results)
+def add_results(session: Session, round_: Round, results: Sequence[NewResult]) -> None:
+    """Record written objects and make their delivery due."""
+    for new in results:
+        values = {name: value for name, value in vars(new).items() if name != "destinations"}
+        row = Result(round_id=round_.id, **values)
+        session.add(row)
+        session.flush()
+        session.add_all(Delivery(result_id=row.id, destination=name) for name in new.destinations)
+    session.expire(round_, ["results"])
+    for name in sorted({name for new in results for name in new.destinations}):
+        work.require_work(session, WorkKind.DELIVER, case=None, key=name)
 
 
 def apply_selection(session: Session, case: Case, selection: Selection) -> None:
@@ -139,6 +151,7 @@ def apply_selection(session: Session, case: Case, selection: Selection) -> None:
     round_ = case.current_round
     assert round_ is not None, "selections are resolved against a published round"
     actor = selection.calling_ae or selection.mechanism
+    work.close_case_items(session, case)  # pictures of an answered round help nobody
     if selection.verb == Verb.ACCEPT:
         advance(session, case, CaseState.ACCEPTED, actor=actor, reason=f"candidate {selection.picked}")
         work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
@@ -198,18 +211,6 @@ def _add_round(session: Session, case: Case, *, number: int, selection: Selectio
     session.flush()
     session.expire(case, ["rounds"])
     work.require_work(session, WorkKind.COMPUTE, case=case, key=str(number))
-
-
-def _add_results(session: Session, round_: Round, results: Sequence[NewResult]) -> None:
-    for new in results:
-        values = {name: value for name, value in vars(new).items() if name != "destinations"}
-        row = Result(round_id=round_.id, **values)
-        session.add(row)
-        session.flush()
-        session.add_all(Delivery(result_id=row.id, destination=name) for name in new.destinations)
-    session.expire(round_, ["results"])
-    for name in sorted({name for new in results for name in new.destinations}):
-        work.require_work(session, WorkKind.DELIVER, case=None, key=name)
 
 
 def _siblings(session: Session, case: Case) -> Sequence[Case]:

@@ -107,6 +107,9 @@ def _write(context: Context, claim: Claim, commit: Commit) -> None:
 
 def _refusal(error: InputError) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
+        if item.kind == WorkKind.PAGES:
+            _do_without(item, str(error))
+            return
         case = session.get_one(Case, item.case_id)
         if case.state == CaseState.SEGMENTING:
             lifecycle.reject_input(session, case, error, actor="worker")
@@ -130,6 +133,9 @@ def _setback(context: Context, claim: Claim, cause: str) -> Commit:
 
 def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> None:
     case = session.get_one(Case, item.case_id)
+    if item.kind == WorkKind.PAGES:
+        _do_without(item, cause)
+        return
     log.error("case %d given up after %d attempts", case.id, times)
     lifecycle.fail(
         session,
@@ -138,6 +144,13 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> Non
         cause=f"{item.kind} failed {times} times. {cause}",
         mend=f"Mend the cause, then `uair case retry {case.id}`.",
     )
+    work.close(item)
+
+
+def _do_without(item: WorkItem, cause: str) -> None:
+    """Go on without pictures: the segmentations are there, and the reader can pick."""
+    log.error("%s %s given up: %s", item.kind, item.subject, cause)
+    item.cause = cause
     work.close(item)
 
 

@@ -136,6 +136,7 @@ class ResultKind(StrEnum):
     """What a result object is."""
 
     CANDIDATE = "candidate"
+    PAGE = "page"  # a picture of a candidate, or (k = 0) of all four
     FINAL = "final"
     REPORT = "report"
     WITHDRAWAL = "withdrawal"  # the note that rejects the candidates once one is accepted
@@ -232,7 +233,8 @@ class WorkKind(StrEnum):
     """Kinds of work; each is one task."""
 
     COMPUTE = "compute"  # a round's four label volumes
-    PUBLISH = "publish"  # a round's DICOM objects
+    PUBLISH = "publish"  # a round's segmentations
+    PAGES = "pages"  # a round's pictures
     FINISH = "finish"  # the final object of an accepted case
     DELIVER = "deliver"  # everything pending for one destination
 

@@ -24,7 +24,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, utc_n
 from uair_node.context import Context
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
-from uair_node.selection.readers import read_selection
+from uair_node.selection.readers import MECHANISMS, read_selection
 from uair_node.selection.service import Evidence, record_refusal, select_by_object
 
 log = logging.getLogger(__name__)
@@ -207,9 +207,8 @@ def _touch_case(session: Session, identity: Identity, calling_ae: str) -> None:
 
 
 def _mechanism(identity: Identity) -> str:
-    return {"1.2.840.10008.5.1.4.1.1.66.4": "seg", "1.2.840.10008.5.1.4.1.1.88.59": "key-object"}.get(
-        identity.sop_class_uid, "sr"
-    )
+    mechanism = MECHANISMS.get(identity.sop_class_uid)
+    return mechanism.value if mechanism else "unknown"
 
 
 def _short(identity: Identity) -> str:

@@ -37,7 +37,7 @@ def finish(context: Context, claim: Claim) -> Commit:
         results.append(_write_withdrawal(context, source, volume, accepted, _candidates(context, claim)))
 
     def commit(session: Session, item: WorkItem) -> None:
-        lifecycle.finish_case(session, session.get_one(Round, source.round_id), results)
+        lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
         work.close(item)
 
     return commit
@@ -71,12 +71,12 @@ def _write_withdrawal(
 
 
 def _candidates(context: Context, claim: Claim) -> list[Withdrawn]:
-    """Return all candidates of all rounds: the final object holds what the accepted one held."""
+    """Return all candidates and pages of all rounds: the final object holds what the accepted one held."""
     with context.database.transaction() as session:
         rows = session.scalars(
             select(Result)
             .join(Result.round)
-            .where(Round.case_id == claim.case_id, Result.kind == ResultKind.CANDIDATE)
+            .where(Round.case_id == claim.case_id, Result.kind.in_([ResultKind.CANDIDATE, ResultKind.PAGE]))
             .order_by(Result.id)
         )
         return [Withdrawn(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in rows]

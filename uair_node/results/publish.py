@@ -22,9 +22,11 @@ def publish(context: Context, claim: Claim) -> Commit:
         for candidate in source.candidates()
     ]
 
+    wanted = context.settings.results.pages
+
     def commit(session: Session, item: WorkItem) -> None:
         case, round_ = session.get_one(Case, item.case_id), session.get_one(Round, source.round_id)
-        lifecycle.finish_publishing(session, case, round_, results)
+        lifecycle.finish_publishing(session, case, round_, results, pages=wanted)
         work.close(item)
 
     return commit

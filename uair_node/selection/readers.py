@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -32,15 +32,17 @@ class Mechanism(StrEnum):
     SEG = "seg"
     KEY_OBJECT = "key-object"
     SR = "sr"
+    PAGE = "page"
 
 
-_MECHANISMS = {
+MECHANISMS: Mapping[str, Mechanism] = {
     SelectionClass.SEGMENTATION: Mechanism.SEG,
     SelectionClass.LABEL_MAP_SEGMENTATION: Mechanism.SEG,
     SelectionClass.KEY_OBJECT_SELECTION: Mechanism.KEY_OBJECT,
     SelectionClass.ENHANCED_SR: Mechanism.SR,
     SelectionClass.COMPREHENSIVE_SR: Mechanism.SR,
     SelectionClass.COMPREHENSIVE_3D_SR: Mechanism.SR,
+    SelectionClass.SECONDARY_CAPTURE: Mechanism.PAGE,
 }
 
 
@@ -95,6 +97,7 @@ def read_selection(dataset: Dataset) -> Reading:
     """Read which instances a returned object names.
 
     - SEG (also label map): the object itself; the images that it was drawn on are kept beside.
+    - Secondary Capture: the object itself, a candidate's page.
     - Key Object Selection: what its content tree (0040,A730) names; where that names nothing, what its
       evidence (0040,A375) lists, since viewers have written only that.
     - Enhanced, Comprehensive and Comprehensive 3D SR: every image and composite object that the content
@@ -120,8 +123,8 @@ def read_selection(dataset: Dataset) -> Reading:
 def _read(dataset: Dataset) -> Reading:
     sop_class = _required_uid(dataset, "SOPClassUID")
     try:
-        mechanism = _MECHANISMS[SelectionClass(sop_class)]
-    except ValueError:
+        mechanism = MECHANISMS[sop_class]
+    except KeyError:
         raise InputError(
             "selection-not-supported",
             f"An object of SOP Class {sop_class} cannot be a selection.",
@@ -130,7 +133,10 @@ def _read(dataset: Dataset) -> Reading:
     own = _required_uid(dataset, "SOPInstanceUID")
     references: tuple[str, ...]
     sources: tuple[str, ...] = ()
-    if mechanism is Mechanism.SEG:
+    series: tuple[str, ...] = ()
+    if mechanism is Mechanism.PAGE:
+        references = (own,)
+    elif mechanism is Mechanism.SEG:
         references = (own,)
         sources, series = _seg_sources(dataset)
     else:

@@ -46,7 +46,8 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
     """
     own = session.scalar(
         select(Result.kind).where(
-            Result.sop_instance_uid == reading.sop_instance_uid, Result.kind != ResultKind.CANDIDATE
+            Result.sop_instance_uid == reading.sop_instance_uid,
+            Result.kind.not_in([ResultKind.CANDIDATE, ResultKind.PAGE]),
         )
     )
     if own is not None:
@@ -65,7 +66,7 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
 
 
 def find_candidates(session: Session, references: Sequence[str]) -> list[Result]:
-    """Return our candidates among referenced SOP Instance UIDs.
+    """Return our candidates, or their pages, among referenced SOP Instance UIDs.
 
     Raises
     ------
@@ -73,7 +74,10 @@ def find_candidates(session: Session, references: Sequence[str]) -> list[Result]
         ``unknown-reference``: none of them is ours.
     """
     found = session.scalars(
-        select(Result).where(Result.sop_instance_uid.in_(references), Result.kind == ResultKind.CANDIDATE)
+        select(Result).where(
+            Result.sop_instance_uid.in_(references),
+            Result.kind.in_([ResultKind.CANDIDATE, ResultKind.PAGE]),
+        )
     ).all()
     if not found:
         raise InputError(
@@ -111,6 +115,8 @@ def choose(session: Session, verb: Verb, named: Sequence[Result], study_uid: str
     ks = sorted({result.k for result in named})
     if verb != Verb.REJECT and len(ks) > 1:
         raise _ambiguous(f"candidates {', '.join(map(str, ks))} at once")
+    if verb != Verb.REJECT and ks == [0]:
+        raise _ambiguous("the overview, which shows all four")
     k = None if verb == Verb.REJECT else ks[0]
     repeated = _already_effective(session, case, round_, verb, k)
     if not repeated:
@@ -144,5 +150,5 @@ def _ambiguous(what: str) -> InputError:
     return InputError(
         "ambiguous-selection",
         f"The object names {what}.",
-        "Send exactly one candidate, or a Key Object that references exactly one.",
+        "Send exactly one candidate or its page, or a Key Object that references exactly one.",
     )

@@ -1,0 +1,86 @@
+"""The page set of a published round as a job of its own: the segmentations do not wait for their pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydicom import Dataset
+from sqlalchemy.orm import Session
+
+from uair_node.artifacts import Labels, StoredCandidate, load_candidates
+from uair_node.cases import lifecycle, work
+from uair_node.cases.lifecycle import NewResult
+from uair_node.cases.performer import Claim, Commit
+from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
+from uair_node.context import Context
+from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
+from uair_node.results.source import CANDIDATES_FILE, Source, read_source
+from uair_node.store import write_durably
+from uair_node.volume import read_series
+
+OVERVIEW = 0
+"""The overview's place among the pages, where a candidate's page has its k."""
+
+
+def draw_page_set(context: Context, claim: Claim) -> Commit:
+    """Write the overview and a page for each candidate of a round."""
+    source = read_source(context, claim)
+    candidates = source.candidates()
+    pages = write_pages(
+        read_series(source.series_paths),
+        [_candidate(source, one) for one in candidates],
+        _request(source, candidates),
+        reference=_reference(context, claim),
+    )
+    results = [
+        _save(context, source, page, k, trait)
+        for page, (k, trait) in zip(
+            pages, [(OVERVIEW, "overview"), *((one.k, one.trait) for one in candidates)], strict=True
+        )
+    ]
+
+    def commit(session: Session, item: WorkItem) -> None:
+        lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
+        work.close(item)
+
+    return commit
+
+
+def _candidate(source: Source, candidate: StoredCandidate) -> PageCandidate:
+    uid, _ = source.uids(ResultKind.CANDIDATE, candidate.k)
+    return PageCandidate(candidate.k, candidate.trait, candidate.labels, uid)
+
+
+def _request(source: Source, candidates: list[StoredCandidate]) -> PagesRequest:
+    overview_uid, series_uid = source.uids(ResultKind.PAGE, OVERVIEW)
+    page_uids = {one.k: source.uids(ResultKind.PAGE, one.k)[0] for one in candidates}
+    return PagesRequest(series_uid, overview_uid, page_uids, source.provenance)
+
+
+def _reference(context: Context, claim: Claim) -> Labels | None:
+    """Return what the reader picked in the round before; None in round 1 and after "none fits"."""
+    number = (claim.round_number or 1) - 1
+    with context.database.transaction() as session:
+        case = session.get_one(Case, claim.case_id)
+        selection = lifecycle.effective_selection(session, case, number)
+        folders = [one.artifacts for one in case.rounds if one.number == number]
+    if selection is None or selection.picked is None:
+        return None
+    stored = load_candidates(context.store.absolute(folders[0]) / CANDIDATES_FILE)
+    return next(one.labels for one in stored if one.k == selection.picked)
+
+
+def _save(context: Context, source: Source, page: Dataset, k: int, trait: str) -> NewResult:
+    path: Path = source.folder / f"UAIR-R{source.number}-PAGE{k}.dcm"
+    write_durably(path, lambda temporary: page.save_as(temporary, enforce_file_format=True))
+    return NewResult(
+        kind=ResultKind.PAGE,
+        k=k,
+        sop_instance_uid=str(page.SOPInstanceUID),
+        series_instance_uid=str(page.SeriesInstanceUID),
+        sop_class_uid=str(page.SOPClassUID),
+        path=context.store.relative(path),
+        trait=trait,
+        volumes_ml={},
+        destinations=context.destinations,
+    )
