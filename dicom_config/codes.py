@@ -91,6 +91,7 @@ class Companion(IntEnum):
 
     PAGES = 5
     WITHDRAWAL = 6
+    RESULT = 7
     REPORT = 8
 
 

@@ -31,12 +31,14 @@ from uair_node.results.drawing import (
     draw_slice,
     hatch,
     mark_sides,
+    note,
     number_lesions,
     outline,
     pixels,
 )
 from uair_node.results.measurements import LesionMeasurements, measure
 from uair_node.results.sheet import SheetCandidate, choose_slices, sheet_figure
+from uair_node.results.surface import solid_view
 
 Labels = NDArray[np.uint8]
 Picture = NDArray[np.uint8]
@@ -124,8 +126,25 @@ def draw_candidate(scene: Scene, k: int) -> Picture:
     return pixels(page.figure, _DPI)
 
 
-def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float) -> list[int]:
-    """Return up to five axial slices, uppermost first: of largest lesions, of differences, then evenly."""
+def draw_result(scene: Scene, k: int) -> Picture:
+    """Draw the page of the accepted candidate `k`: slices, and the organ as a solid from front and right.
+
+    Raises
+    ------
+    ValueError
+        When the scene has no candidate `k`.
+    """
+    (candidate,) = (one for one in scene.candidates if one.k == k)
+    page = _ResultPage(replace(scene, candidates=(candidate,)), candidate)
+    page.draw_panels()
+    page.write()
+    return pixels(page.figure, _DPI)
+
+
+def key_slices(
+    labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int = _AXIAL
+) -> list[int]:
+    """Return up to `count` axial slices, uppermost first: of largest lesions, of differences, then evenly."""
     chosen = [
         int(np.count_nonzero(labels == value, axis=(1, 2)).argmax()) for value in _lesion_values(labels)[:3]
     ]
@@ -136,7 +155,7 @@ def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: fl
         chosen += np.quantile(extent, [0.5, 0.75, 0.25, 0.9, 0.1]).astype(int).tolist()
     kept: list[int] = []
     for k in chosen:
-        if len(kept) < _AXIAL and all(abs(k - other) >= apart for other in kept):
+        if len(kept) < count and all(abs(k - other) >= apart for other in kept):
             kept.append(k)
     return sorted(kept, reverse=True)
 
@@ -182,34 +201,43 @@ class _Page:
 
     def draw_panels(self) -> None:
         """Draw the axial slices and, last, the coronal one."""
-        scene, labels = self._scene, self._candidate.labels
+        self._draw_axial(_AXIAL)
+        self._draw_coronal(2 * _COLUMNS - 1)
+
+    def _draw_axial(self, count: int) -> None:
+        scene = self._scene
         compared = self._siblings if scene.reference is None else [*self._siblings, scene.reference]
-        chosen = key_slices(labels, compared, scene.spacing_mm[0])
+        chosen = key_slices(self._candidate.labels, compared, scene.spacing_mm[0], count)
         for place, k in enumerate(chosen):
             box = (k, self._rows, self._columns)
             self._draw(self._panel(place), box, scene.spacing_mm[1:], f"slice {k + 1} of {len(scene.hu)}")
+
+    def _draw_coronal(self, place: int) -> None:
+        scene, labels = self._scene, self._candidate.labels
         # Superior is up: rows of the picture run against axis 0.
         upside = slice(self._slices.stop - 1, self._slices.start - 1 if self._slices.start else None, -1)
         pixel_mm = (scene.spacing_mm[0], scene.spacing_mm[2])
-        place = 2 * _COLUMNS - 1
         self._draw(self._panel(place), (upside, coronal_row(labels), self._columns), pixel_mm, "coronal")
 
     def write(self) -> None:
         """Write title, numbers, words, legend and what the page is not."""
-        scene, candidate = self._scene, self._candidate
-        title = f"UAIR round {scene.round}, candidate {candidate.k}: {candidate.trait}"
-        self._text(_SIDE, self.height - 0.36, _shorten(title, 70), size=17, weight="bold")
+        self._text(_SIDE, self.height - 0.36, _shorten(self._title(), 70), size=17, weight="bold")
         self._text(_SIDE, self.height - 0.62, f"{codes.DISCLAIMER}.", size=12, color=FAINT)
         x = self.width - _TEXT - _SIDE + 0.1
         y = self.height - _TITLE - 0.12
         for heading, lines in self._words:
             self._text(x, y, heading, size=13, weight="bold")
             y -= _HEADING_LINES * _LINE
+            # Numbers stand in columns.
+            family = "DejaVu Sans Mono" if heading.startswith("Volumes") else None
             for line in lines:
-                self._text(x, y, line, size=11.5, family="DejaVu Sans Mono" if heading == "Volumes" else None)
+                self._text(x, y, line, size=11.5, family=family)
                 y -= _LINE
             y -= _GAP_LINES * _LINE
         self._legend()
+
+    def _title(self) -> str:
+        return f"UAIR round {self._scene.round}, candidate {self._candidate.k}: {self._candidate.trait}"
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
         scene, labels = self._scene, self._candidate.labels
@@ -306,10 +334,36 @@ class _Page:
         self.figure.text(x / self.width, y / self.height, text, fontsize=size, **style)
 
 
+class _ResultPage(_Page):
+    """The page of what was accepted."""
+
+    def draw_panels(self) -> None:
+        """Draw three axial slices, the coronal one, and two views of the solid."""
+        self._draw_axial(_COLUMNS)
+        self._draw_coronal(_COLUMNS)
+        self._draw_solid(_COLUMNS + 1, 0.0, "from the front", ("R", "L"))
+        self._draw_solid(_COLUMNS + 2, 90.0, "from the right", ("P", "A"))
+
+    def _title(self) -> str:
+        return f"UAIR result: round {self._scene.round}, candidate {self._candidate.k} accepted"
+
+    def _paragraphs(self) -> list[tuple[str, list[str]]]:
+        return [("Volumes, axial diameters, mean density", self._numbers())]
+
+    def _draw_solid(self, place: int, azimuth_deg: float, text: str, sides: tuple[str, str]) -> None:
+        axes = self._panel(place)
+        solid = solid_view(self._candidate.labels, self._scene.spacing_mm, azimuth_deg)
+        axes.imshow(solid.picture, interpolation="bilinear")
+        for number, (row, column) in solid.lesions:
+            place_in = {"transform": axes.transData, "ha": "center", "va": "center", "weight": "bold"}
+            note(axes, str(number), (column, row), size=11, **place_in)
+        mark_sides(axes, text, *sides)
+
+
 def _lesion_line(lesion: LesionMeasurements) -> str:
     diameters = lesion.diameters
     size = f"{diameters.long_mm:.0f} × {diameters.short_mm:.0f} mm"
-    return f"  {lesion.number:2d}  {lesion.volume_ml:7.1f} ml  {size:>11}"
+    return f"  {lesion.number:2d}  {lesion.volume_ml:7.1f} ml  {size:>11}  {lesion.mean_hu:4.0f} HU"
 
 
 def _bullets(statements: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicom_config import codes
-from uair_node.results.page_images import Picture, Scene, cropped, draw_candidate, draw_overview
+from uair_node.results.page_images import Picture, Scene, cropped, draw_candidate, draw_overview, draw_result
 from uair_node.results.provenance import Provenance, settle, shared_arguments
 from uair_node.results.sheet import SheetCandidate
 from uair_node.results.source_headers import source_headers
@@ -79,6 +79,23 @@ class PagesRequest:
     provenance: Provenance
 
 
+@dataclass(frozen=True)
+class ResultPageRequest:
+    """What the page of an accepted candidate says beyond its picture and its source.
+
+    Parameters
+    ----------
+    sop_instance_uid, series_instance_uid
+        Deterministic ones (`uids.result_uid`).
+    provenance
+        Where it comes from.
+    """
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    provenance: Provenance
+
+
 def write_pages(
     volume: Volume,
     candidates: Sequence[PageCandidate],
@@ -113,14 +130,50 @@ def write_pages(
     """
     scene = _scene(volume, candidates, request.provenance.round, reference, uncertain)
     headers = source_headers(volume)
+    series = _Series(
+        request.series_instance_uid, codes.Companion.PAGES, "overview and candidates", request.provenance
+    )
     every = [candidate.segmentation_uid for candidate in candidates]
     overview = _Page(request.overview_uid, 1, "overview", every)
-    made = [_capture(draw_overview(scene), overview, headers, request)]
+    made = [_capture(draw_overview(scene), overview, headers, series)]
     for one in candidates:
         words = f"candidate {one.k}: {one.trait}"
         page = _Page(request.page_uids[one.k], 1 + one.k, words, [one.segmentation_uid])
-        made.append(_capture(draw_candidate(scene, one.k), page, headers, request))
+        made.append(_capture(draw_candidate(scene, one.k), page, headers, series))
     return made
+
+
+def write_result_page(volume: Volume, accepted: PageCandidate, request: ResultPageRequest) -> Dataset:
+    """Make the page of an accepted candidate, with its numbers and views of it as a solid.
+
+    Parameters
+    ----------
+    volume
+        The source series with its pixels (`read_series`).
+    accepted
+        Its `segmentation_uid` is that of the final SEG.
+
+    Raises
+    ------
+    ValueError
+        When its labels are not on the source grid.
+    """
+    provenance = request.provenance
+    scene = _scene(volume, [accepted], provenance.round, None, None)
+    words = f"candidate {accepted.k} accepted"
+    series = _Series(request.series_instance_uid, codes.Companion.RESULT, words, provenance)
+    page = _Page(request.sop_instance_uid, 1, words, [accepted.segmentation_uid])
+    return _capture(draw_result(scene, accepted.k), page, source_headers(volume), series)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """What the pages of a series share."""
+
+    uid: str
+    kind: codes.Companion
+    words: str
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -158,8 +211,8 @@ def _scene(
     return cropped(scene)
 
 
-def _capture(picture: Picture, page: _Page, headers: Sequence[Dataset], request: PagesRequest) -> Dataset:
-    source, provenance = headers[0], request.provenance
+def _capture(picture: Picture, page: _Page, headers: Sequence[Dataset], series: _Series) -> Dataset:
+    source, provenance = headers[0], series.provenance
     image = SCImage(
         pixel_array=picture,
         photometric_interpretation="RGB",
@@ -167,11 +220,9 @@ def _capture(picture: Picture, page: _Page, headers: Sequence[Dataset], request:
         coordinate_system="PATIENT",
         patient_orientation=("L", "P"),
         study_instance_uid=source.StudyInstanceUID,
-        series_instance_uid=request.series_instance_uid,
-        series_number=codes.companion_number(codes.Companion.PAGES, provenance.round),
-        series_description=codes.companion_description(
-            codes.Companion.PAGES, provenance.round, "overview and candidates"
-        ),
+        series_instance_uid=series.uid,
+        series_number=codes.companion_number(series.kind, provenance.round),
+        series_description=codes.companion_description(series.kind, provenance.round, series.words),
         sop_instance_uid=page.uid,
         instance_number=page.number,
         **shared_arguments(provenance),

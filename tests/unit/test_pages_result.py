@@ -1,0 +1,99 @@
+"""The page of an accepted candidate, and the views of it as a solid."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from tests.support.iods import iod_errors
+from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
+from uair_node.results.provenance import Provenance
+from uair_node.results.seg import save_seg
+from uair_node.results.surface import solid_view
+from uair_node.volume import Volume, read_series
+from workers.training.ct_series import write_ct_series
+
+SHAPE, SPACING = (24, 64, 72), (4.0, 3.0, 3.0)
+AFFINE = np.array([[0, 0, 3.0, -100.0], [0, 3.0, 0, -90.0], [4.0, 0, 0, 50.0], [0, 0, 0, 1]])
+PROVENANCE = Provenance(2, "embedded", "ab" * 32, "0.1.0", "c" * 64, datetime(2026, 1, 5, 10, 0, 1))
+REQUEST = ResultPageRequest("2.25.81", "2.25.82", PROVENANCE)
+
+
+def make_labels() -> np.ndarray:
+    """Lesion 1 is superior, anterior and right in the liver, lesion 3 inferior, posterior and left."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:21, 15:45, 10:45] = 1
+    labels[15:19, 18:26, 13:21] = 2
+    labels[5:8, 33:40, 32:40] = 4
+    return labels
+
+
+LABELS = make_labels()
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory) -> Volume:
+    hu = np.where(LABELS > 0, 100, -50).astype(np.int16)
+    return read_series(write_ct_series(tmp_path_factory.mktemp("ct"), hu, AFFINE))
+
+
+@pytest.fixture(scope="module")
+def page(volume, tmp_path_factory) -> pydicom.FileDataset:
+    path = tmp_path_factory.mktemp("page") / "result.dcm"
+    accepted = PageCandidate(3, "tightest", LABELS, "2.25.99")
+    save_seg(write_result_page(volume, accepted, REQUEST), path)
+    return pydicom.dcmread(path)
+
+
+def test_the_page_names_what_was_accepted(page, volume):
+    assert (page.SOPInstanceUID, page.SeriesInstanceUID) == ("2.25.81", "2.25.82")
+    assert page.SeriesDescription == "UAIR RESULT R2 candidate 3 accepted"
+    assert page.SeriesNumber == 9027
+    assert [item.ReferencedSOPInstanceUID for item in page.ReferencedImageSequence] == ["2.25.99"]
+    assert len(page.SourceImageSequence) == len(volume.slices)
+    assert page.pixel_array.max() == 255
+
+
+def test_a_second_run_writes_the_same_bytes(page, volume, tmp_path):
+    again = write_result_page(volume, PageCandidate(3, "tightest", LABELS, "2.25.99"), REQUEST)
+    save_seg(again, tmp_path / "again.dcm")
+    assert (tmp_path / "again.dcm").read_bytes() == Path(page.filename).read_bytes()
+
+
+@pytest.mark.parametrize(("azimuth", "first_is_left"), [(0.0, True), (90.0, False), (180.0, False)])
+def test_the_solid_stands_as_the_patient_is_seen(azimuth, first_is_left):
+    """From the front the patient's right is on the left; from the right, anterior is on the right."""
+    (one, (row_1, column_1)), (three, (row_3, column_3)) = solid_view(LABELS, SPACING, azimuth).lesions
+    assert (one, three) == (1, 3)
+    assert row_1 < row_3, "superior is up"
+    assert (column_1 < column_3) == first_is_left
+
+
+def test_lesions_shine_through_the_liver():
+    solid = solid_view(LABELS, SPACING)
+    row, column = (round(at) for at in solid.lesions[0][1])
+    red, _, blue = solid.picture[row, column]
+    assert red > blue, "yellow, behind blue"
+    liver = solid.picture[solid.picture.any(axis=2)]
+    assert np.median(liver[:, 2]) > np.median(liver[:, 0])
+
+
+def test_a_solid_has_its_size_in_millimetres():
+    labels = np.where(LABELS > 0, 1, 0).astype(np.uint8)
+    seen = solid_view(labels, SPACING).picture.any(axis=2)
+    rows, columns = np.nonzero(seen)
+    assert np.ptp(rows) * 1.5 == pytest.approx(18 * SPACING[0], abs=4.0)
+    assert np.ptp(columns) * 1.5 == pytest.approx(35 * SPACING[2], abs=4.0)
+
+
+def test_nothing_is_seen_of_nothing():
+    solid = solid_view(np.zeros(SHAPE, np.uint8), SPACING)
+    assert not solid.picture.any()
+    assert solid.lesions == ()
+
+
+@pytest.mark.integration
+def test_dciodvfy_finds_no_error(page):
+    assert iod_errors(Path(page.filename), "SCImage") == []
