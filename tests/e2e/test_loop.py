@@ -10,7 +10,7 @@ import pytest
 from highdicom.seg import segread
 from pydicom import dcmread
 
-from tests.support.dcmqi import standard_errors
+from tests.support.iods import iod_errors
 from tests.support.node import HOST, Deployment
 from tests.support.pacs import await_round, instance_ids, seg_series
 from tests.support.peers import Dcmtk, Orthanc, OrthancSeries
@@ -71,7 +71,7 @@ def _check_objects(orthanc: Orthanc, series: list[OrthancSeries], tmp_path: Path
         (instance,) = one.instances
         path = tmp_path / f"{one.id}.dcm"
         path.write_bytes(orthanc.dicom(instance))
-        assert standard_errors(path) == []
+        assert iod_errors(path, "Segmentation") == []
         seg = segread(path)
         masks.append((seg.NumberOfFrames, seg.PixelData))
         assert np.frombuffer(seg.PixelData, np.uint8).any(), "no candidate is empty"
@@ -105,7 +105,7 @@ def _check_report(orthanc: Orthanc, tmp_path: Path) -> None:
     wait_until(lambda: len(reports()) == 1, "the report in the PACS")
     path = tmp_path / "report.dcm"
     path.write_bytes(orthanc.dicom(reports()[0].instances[0]))
-    assert standard_errors(path, "ComprehensiveSR") == []
+    assert iod_errors(path, "ComprehensiveSR") == []
     (final,) = seg_series(orthanc, "UAIR FINAL")
     assert orthanc.tags(final.instances[0])["SOPInstanceUID"] in read_selection(dcmread(path)).references
 

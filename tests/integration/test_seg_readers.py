@@ -10,7 +10,8 @@ import pydicom
 import pytest
 
 from dicom_config import codes
-from tests.support.dcmqi import read_segments, standard_errors
+from tests.support.dcmqi import read_segments
+from tests.support.iods import iod_errors
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.volume import Volume, read_series
@@ -95,7 +96,7 @@ def test_every_voxel_is_where_it_was_put(grid, tmp_path):
     volume = read_series(paths[::2] + paths[1::2])
     path = written(volume, (volume.array // 100).astype(np.uint8), tmp_path)
 
-    assert standard_errors(path) == []
+    assert iod_errors(path, "Segmentation") == []
     (tmp_path / "nrrd").mkdir()
     segments = read_segments(path, tmp_path / "nrrd")
     assert [segment.label for segment in segments] == ["Liver", "Lesion 1", "Lesion 3"]
@@ -121,7 +122,7 @@ def test_a_single_segment_is_read_back(value, slices, tmp_path):
     labels[slices, 3:9, 4:15] = value
     volume = read_series(write_ct_series(tmp_path / "ct", labels.astype(np.int16) * 100, affine))
     path = written(volume, labels, tmp_path)
-    assert standard_errors(path) == []
+    assert iod_errors(path, "Segmentation") == []
     (tmp_path / "nrrd").mkdir()
     (segment,) = read_segments(path, tmp_path / "nrrd")
     assert segment.covers_exactly(centres_mm(labels == value, affine))
@@ -133,7 +134,7 @@ def test_later_rounds_and_the_final_result_conform(changes, tmp_path):
     affine[:3, :3] = UPRIGHT @ SPACING
     labels = shapes_without_symmetry()
     volume = read_series(write_ct_series(tmp_path / "ct", labels.astype(np.int16) * 100, affine))
-    assert standard_errors(written(volume, labels, tmp_path, **changes)) == []
+    assert iod_errors(written(volume, labels, tmp_path, **changes), "Segmentation") == []
 
 
 def expert_labels(folder: Path, volume: Volume) -> np.ndarray:
@@ -156,7 +157,7 @@ def test_a_real_series_with_imperfect_headers(ct_dir, tmp_path):
     volume = read_series(sorted((folder / "PATIENT_DICOM").iterdir()))
     labels = expert_labels(folder, volume)
     path = written(volume, labels, tmp_path)
-    assert standard_errors(path) == []
+    assert iod_errors(path, "Segmentation") == []
     (tmp_path / "nrrd").mkdir()
     segments = read_segments(path, tmp_path / "nrrd")
     assert [segment.label for segment in segments] == ["Liver", "Lesion 1", "Lesion 2"]

@@ -82,12 +82,3 @@ def read_nrrd(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtyp
         affine[:3, axis] = [float(x) for x in direction.split(",")]
     affine[:3, 3] = [float(x) for x in fields["space origin"].strip("()").split(",")]
     return array, affine
-
-
-def standard_errors(path: Path, iod: str = "Segmentation") -> list[str]:
-    """Return the lines in which dciodvfy calls `path`, an object of `iod`, wrong; empty when it conforms."""
-    (program,) = need("dciodvfy")
-    done = subprocess.run([str(program), str(path)], capture_output=True, text=True, timeout=120)
-    output = (done.stdout + done.stderr).splitlines()
-    assert iod in output, f"dciodvfy did not recognize the object: {output[:5]}"
-    return [line for line in output if line.startswith(("Error", "Abort"))]
