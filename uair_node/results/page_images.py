@@ -348,7 +348,7 @@ class _ResultPage(_Page):
         return f"UAIR result: round {self._scene.round}, candidate {self._candidate.k} accepted"
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
-        return [("Volumes, axial diameters, mean density", self._numbers())]
+        return [("Volumes, diameters, mean density", self._numbers())]
 
     def _draw_solid(self, place: int, azimuth_deg: float, text: str, sides: tuple[str, str]) -> None:
         axes = self._panel(place)
