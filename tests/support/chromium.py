@@ -41,6 +41,7 @@ _FLAGS = (
 # DevTools reads commands from file descriptor 3 and answers on 4, each message ended by a zero byte.
 _LAUNCH = 'read_fd=$1 write_fd=$2; shift 2; eval "exec \\"\\$@\\" 3<&$read_fd 4>&$write_fd"'
 _FIRST_FREE_FD = 10
+_GLIDE_STEPS = 6
 
 
 class PageError(RuntimeError):
@@ -69,6 +70,7 @@ class Chromium:
         self._last_id = 0
         self._session = ""
         self._buffer = b""
+        self._mouse = (0.0, 0.0)
         command_end, self._to = _pipe()
         self._from, answer_end = _pipe()
         browser = [
@@ -133,8 +135,16 @@ class Chromium:
         return found[0]
 
     def move(self, x: float, y: float) -> None:
-        """Move the mouse, no button pressed, to a point in CSS pixels."""
-        self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        """Move the mouse, no button pressed, to a point in CSS pixels.
+
+        It glides there: menus close under a mouse that jumps.
+        """
+        from_x, from_y = self._mouse
+        for step in range(1, _GLIDE_STEPS + 1):
+            part = step / _GLIDE_STEPS
+            between = {"x": from_x + (x - from_x) * part, "y": from_y + (y - from_y) * part}
+            self.command("Input.dispatchMouseEvent", type="mouseMoved", **between)
+        self._mouse = (x, y)
 
     def click(self, x: float, y: float, count: int = 1) -> None:
         """Click (twice for `count` 2) with the left button at a point in CSS pixels."""
@@ -154,6 +164,7 @@ class Chromium:
         for x, y in points[1:]:
             self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
         self.command("Input.dispatchMouseEvent", type="mouseReleased", x=last_x, y=last_y, **button)
+        self._mouse = (last_x, last_y)
 
     def wheel(self, x: float, y: float, steps: int) -> None:
         """Turn the wheel at a point, downwards for positive `steps`."""

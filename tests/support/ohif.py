@@ -137,7 +137,6 @@ class OhifPage:
         """Paint the active segment with the brush along points in pixels (segmentation mode)."""
         self._click_on("document.querySelector('[data-cy=Brush-btn]')", "the brush")
         self.browser.drag(points)
-        self.browser.move(1.0, 1.0)  # the brush's outline is not to be in pictures
 
     def store_segmentation(self) -> None:
         """Store the active segmentation in the archive by the viewer's menu (segmentation mode)."""
@@ -192,13 +191,19 @@ class OhifPage:
         self._click_on(_having("button", words), f"the button {words}")
 
     def _click_on(self, element: str, what: str) -> None:
-        """Click in the middle of an element, given as a JavaScript expression, when it is there."""
+        """Click in the middle of an element, a JavaScript expression, when it is there and stands still."""
         middle = (
             f"(() => {{ const box = {element}?.getBoundingClientRect();"
             " return box && [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
-        x, y = self.browser.wait_for(middle, what)
-        self.browser.click(x, y)
+        places = [self.browser.wait_for(middle, what)]
+
+        def still() -> bool:
+            places.append(self.browser.wait_for(middle, what))
+            return bool(places[-1] == places[-2])
+
+        wait_until(still, f"{what} to stand still")
+        self.browser.click(*places[-1])
 
 
 def _having(selector: str, words: str) -> str:

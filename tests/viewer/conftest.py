@@ -1,0 +1,30 @@
+"""The round in the archive and the viewer's page before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.chromium import Chromium
+from tests.support.ohif import Ohif, OhifPage
+from tests.support.orthanc import Orthanc
+from tests.viewer.rounds import RoundInArchive, put_round
+
+
+@pytest.fixture(scope="module")
+def round_in_archive(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> RoundInArchive:
+    """Four candidates of one series, alone in the archive."""
+    return put_round(orthanc, tmp_path_factory.mktemp("round"))
+
+
+@pytest.fixture(scope="module")
+def page(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OhifPage]:
+    """OHIF before the archive, in a browser that has never seen it."""
+    ohif = Ohif(orthanc.url)
+    try:
+        browser = Chromium(tmp_path_factory.mktemp("chromium"), width=1100, height=720)
+        yield OhifPage(browser, ohif)
+        browser.close()
+    finally:
+        ohif.close()

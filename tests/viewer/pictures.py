@@ -1,0 +1,52 @@
+"""What a picture of the viewer shows: which label is drawn on which voxel."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+from scipy import ndimage
+
+from tests.viewer.rounds import LESION, LIVER
+
+
+def drawn_labels(
+    picture: bytes, canvas: tuple[int, int, int, int], hu: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Read from a picture which label is drawn on each voxel of the slice that it shows.
+
+    A colour is a label's: bluish liver, yellowish lesion; CT is grey. The soft tissue's outline, in the
+    picture and in `hu` `(Y, X)`, says which pixel is the centre of which voxel.
+    """
+    left, top, width, height = canvas
+    pixels = np.round(matplotlib.image.imread(io.BytesIO(picture))[..., :3] * 255).astype(int)
+    pixels = pixels[top : top + height, left : left + width]
+    # The window of the series (centre 60, width 400 HU) shows 0 HU as 89.
+    rows, columns = largest_piece(pixels.max(axis=-1) > 89)
+    grid_rows, grid_columns = largest_piece(hu > 0)
+    at_rows = centres(rows, grid_rows, hu.shape[0])
+    at_columns = centres(columns, grid_columns, hu.shape[1])
+    inside = np.zeros(hu.shape, bool)
+    inside[grid_rows, grid_columns] = True
+    sampled = pixels[np.clip(at_rows, 0, height - 1)[:, None], np.clip(at_columns, 0, width - 1)[None, :]]
+    blueness = sampled[..., 2] - sampled[..., 0]
+    return np.select([inside & (blueness > 20), inside & (blueness < -20)], [LIVER, LESION], 0)
+
+
+def largest_piece(mask: np.ndarray[Any, Any]) -> tuple[slice, slice]:
+    pieces, _ = ndimage.label(mask)
+    boxes = ndimage.find_objects(pieces)
+    rows, columns = boxes[np.bincount(pieces.ravel())[1:].argmax()]
+    return rows, columns
+
+
+def centres(pixels: slice, voxels: slice, count: int) -> np.ndarray[Any, Any]:
+    """Return the pixel of each voxel's centre, given that the two ranges are the same stretch."""
+    size = (pixels.stop - pixels.start) / (voxels.stop - voxels.start)
+    return np.rint(pixels.start + (np.arange(count) + 0.5 - voxels.start) * size - 0.5).astype(int)
+
+
+def dice(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
