@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from dicom_config.model import Verb
-from uair_node.artifacts import StoredCandidate, save_candidates
+from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.cases import lifecycle, work
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
@@ -21,6 +21,7 @@ from uair_node.results.source import CANDIDATES_FILE
 from uair_node.store import write_durably
 from uair_node.volume import read_series
 from workers import engine as engines
+from workers.uair.edits import take_up
 from workers.uair.state import RoundState
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Task:
     number: int
     series_paths: tuple[Path, ...]
     previous_state: Path | None
+    edit: Path | None
     feedback: engines.Feedback | None
 
 
@@ -67,6 +69,9 @@ class Computer:
             made = self.engine.first_round(view.array, view.spacing_mm)
         else:
             previous = RoundState.load(task.previous_state)
+            if task.edit is not None:
+                (edited,) = load_candidates(task.edit)
+                previous = take_up(previous, view.from_source(edited.labels))
             made = self.engine.next_round(view.array, view.spacing_mm, previous, task.feedback)
         folder = self._context.store.round_folder(task.case_id, task.number)
         save_candidates(
@@ -93,6 +98,7 @@ class Computer:
                 number=round_.number,
                 series_paths=tuple(store.absolute(one.path) for one in case.instances),
                 previous_state=store.absolute(previous.artifacts) / STATE_FILE if previous else None,
+                edit=store.absolute(started_by.artifact) if started_by and started_by.artifact else None,
                 feedback=_feedback(started_by) if started_by else None,
             )
 
@@ -110,5 +116,7 @@ class Computer:
 
 def _feedback(selection: Selection) -> engines.Feedback:
     """Tell the engine what the reader said."""
+    if selection.artifact:  # the edit stands in the place of candidate 1
+        return engines.Feedback(picked=1)
     rejected = selection.verb == Verb.REJECT
     return engines.Feedback(picked=selection.picked or 1, rejected_all=rejected)

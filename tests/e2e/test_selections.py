@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.support.node import HOST, Deployment
 from tests.support.pacs import await_pages, await_round
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
-from tests.support.selections import key_object, measurement_report
+from tests.support.selections import key_object, measurement_report, new_uid
 
 pytestmark = pytest.mark.integration
 
@@ -34,8 +35,18 @@ def _await_selections(deployment: Deployment, count: int) -> Sequence[dict]:
     return deployment.case()["selections"]
 
 
+def _edited(candidate: Dataset) -> Dataset:
+    """The candidate as a viewer would save it after the reader cut a quarter of its frames away."""
+    edited = deepcopy(candidate)
+    edited.SOPInstanceUID = edited.file_meta.MediaStorageSOPInstanceUID = new_uid()
+    edited.SeriesInstanceUID, edited.SeriesDescription = new_uid(), "Segmentation"
+    cut = len(edited.PixelData) // 4
+    edited.PixelData = bytes(cut) + edited.PixelData[cut:]
+    return edited
+
+
 @pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
-def test_key_objects_and_reports_pick_and_what_is_unusable_says_why(
+def test_key_objects_edits_and_reports_choose_and_what_is_unusable_says_why(
     deployment: Deployment, dcmtk: Dcmtk, orthanc: Orthanc, phantom_series: list[Path], tmp_path: Path
 ) -> None:
     assert dcmtk.storescu(HOST, deployment.port, "UAIR", "ROUTER", phantom_series).returncode == 0
@@ -61,7 +72,13 @@ def test_key_objects_and_reports_pick_and_what_is_unusable_says_why(
     assert _await_selections(deployment, 4)[-1]["code"] == "round-closed"
     assert deployment.case()["round"] == 2
 
-    report = measurement_report(second[1], dcmread(phantom_series[0]))
+    _say(dcmtk, deployment, "UAIR_PICK", _edited(second[2]), tmp_path)
+    drawn = _await_selections(deployment, 5)[-1]
+    assert (drawn["outcome"], drawn["mechanism"]) == ("effective", "edited-seg")
+    third = _candidates(orthanc, 3)
+    deployment.await_state("AWAITING_SELECTION")
+
+    report = measurement_report(third[1], dcmread(phantom_series[0]))
     _say(dcmtk, deployment, "UAIR_ACCEPT", report, tmp_path)
     case = deployment.await_state("ACCEPTED")
     last = case["selections"][-1]

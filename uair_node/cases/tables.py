@@ -138,6 +138,7 @@ class ResultKind(StrEnum):
     CANDIDATE = "candidate"
     PAGE = "page"  # a picture of a candidate, or (k = 0) of all four
     FINAL = "final"
+    FINAL_PAGE = "final-page"  # its picture
     REPORT = "report"
     WITHDRAWAL = "withdrawal"  # the note that rejects the candidates once one is accepted
 
@@ -181,6 +182,7 @@ class Selection(Base):
     picked: Mapped[int | None]
     mechanism: Mapped[str] = mapped_column(String(16))
     evidence_uid: Mapped[str] = mapped_column(Uid, default="")
+    artifact: Mapped[str] = mapped_column(Text, default="")  # the label volume, where the reader edited one
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))
     code: Mapped[str] = mapped_column(String(64), default="")

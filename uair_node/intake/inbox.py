@@ -7,7 +7,7 @@ C-STORE is answered 0000 only after this returned: the bytes are on disk and the
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 from pydicom import dcmread
@@ -24,8 +24,16 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, utc_n
 from uair_node.context import Context
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
-from uair_node.selection.readers import MECHANISMS, read_selection
-from uair_node.selection.service import Evidence, record_refusal, select_by_object
+from uair_node.selection.edits import EditedRound, find_edited_round, is_candidate, read_edit
+from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
+from uair_node.selection.rules import find_candidates
+from uair_node.selection.service import (
+    Evidence,
+    note_repetition,
+    record_refusal,
+    select_by_edit,
+    select_by_object,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +78,11 @@ class Inbox:
         """
         identity = _identify(received)
         file = self._spool.write(identity.series_instance_uid, identity.sop_instance_uid, received.data)
+        if received.verb != Verb.STORE:
+            self._select(received, identity, file)
+            return
         with self._context.database.transaction() as session:
-            if received.verb == Verb.STORE:
-                self._store(session, received, identity, file)
-            else:
-                self._select(session, received, identity, file)
+            self._store(session, received, identity, file)
 
     def _store(
         self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
@@ -90,20 +98,46 @@ class Inbox:
             self._add(session, received, identity, file, InstanceStatus.STORED)
             _touch_case(session, identity, received.calling_ae)
 
-    def _select(
-        self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
-    ) -> None:
-        if not self._known(session, identity, file):
-            self._add(session, received, identity, file, InstanceStatus.SELECTION)
-        dataset = dcmread(BytesIO(received.data), stop_before_pixels=True, force=True)
-        mechanism = _mechanism(identity)
-        evidence = Evidence(received.verb, mechanism, received.calling_ae, identity.sop_instance_uid)
+    def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:
+        dataset = dcmread(BytesIO(received.data), force=True)
+        evidence = Evidence(
+            received.verb, _mechanism(identity), received.calling_ae, identity.sop_instance_uid
+        )
+        with self._context.database.transaction() as session:
+            if not self._known(session, identity, file):
+                self._add(session, received, identity, file, InstanceStatus.SELECTION)
+            if note_repetition(session, evidence):
+                return
+            try:
+                reading = read_selection(dataset)
+            except InputError as refusal:
+                record_refusal(session, evidence, refusal, [])
+                return
+            edited = self._edited_round(session, reading)
+            if edited is None:
+                select_by_object(session, evidence, reading)
+        if edited is not None:
+            self._take_edit(dataset, evidence, reading, edited)
+
+    def _edited_round(self, session: Session, reading: Reading) -> EditedRound | None:
+        """Return the round that an edited SEG answers; None if the object is no edited SEG of an open one."""
+        if reading.mechanism is not Mechanism.SEG or is_candidate(session, reading):
+            return None
+        return find_edited_round(self._context, session, reading)
+
+    def _take_edit(self, dataset: Dataset, evidence: Evidence, reading: Reading, edited: EditedRound) -> None:
+        """Read an edited SEG outside of any transaction (it takes a second), then let it take effect."""
+        refusal: InputError | None = None
         try:
-            reading = read_selection(dataset)
-        except InputError as refusal:
-            record_refusal(session, evidence, refusal, [])
-        else:
-            select_by_object(session, evidence, reading)
+            edit = read_edit(self._context, dataset, edited)
+        except InputError as error:
+            refusal = error
+        with self._context.database.transaction() as session:
+            if refusal is not None:
+                record_refusal(session, evidence, refusal, find_candidates(session, edited.candidates[:1]))
+                return
+            drawn = replace(evidence, mechanism="edited-seg", artifact=edit.artifact)
+            select_by_edit(session, drawn, edit.nearest, reading.study_instance_uid)
 
     def _known(self, session: Session, identity: Identity, file: SpooledFile) -> bool:
         """Tell whether these very bytes were received before: a repetition changes nothing."""

@@ -1,4 +1,4 @@
-"""What an accepted case leaves in the PACS: final SEG, report, and a note that withdraws the candidates.
+"""What an accepted case leaves in the PACS: final SEG, report, page, and a note that withdraws the rest.
 
 The note goes only to destinations that want it (`withdraw`): an archive that does not honour IHE IOCM would
 show it as one more document.
@@ -18,6 +18,7 @@ from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Result, ResultKind, Round, WorkItem
 from uair_node.context import Context
+from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.segments import write_segmentation
@@ -30,9 +31,11 @@ def finish(context: Context, claim: Claim) -> Commit:
     """Write all that an accepted case ends with."""
     source = read_source(context, claim)
     volume = read_series(source.series_paths)
-    (accepted,) = (one for one in source.candidates() if one.k == source.accepted_k)
+    accepted = source.accepted()
     final = write_segmentation(context, source, volume, accepted, ResultKind.FINAL)
     results = [final, _write_report(context, source, volume, accepted, final)]
+    if context.settings.results.pages:
+        results.append(_write_page(context, source, volume, accepted, final))
     if context.withdrawing:
         results.append(_write_withdrawal(context, source, volume, accepted, _candidates(context, claim)))
 
@@ -53,6 +56,18 @@ def _write_report(
     path = source.folder / "UAIR-REPORT.dcm"
     kind, destinations = ResultKind.REPORT, context.destinations
     return _saved(context, report, path, kind, accepted, destinations)
+
+
+def _write_page(
+    context: Context, source: Source, volume: Volume, accepted: StoredCandidate, final: NewResult
+) -> NewResult:
+    instance_uid, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
+    candidate = PageCandidate(accepted.k, accepted.trait, accepted.labels, final.sop_instance_uid)
+    request = ResultPageRequest(instance_uid, series_uid, source.provenance)
+    page = write_result_page(volume, candidate, request)
+    path = source.folder / "UAIR-FINAL-PAGE.dcm"
+    kind, destinations = ResultKind.FINAL_PAGE, context.destinations
+    return _saved(context, page, path, kind, accepted, destinations)
 
 
 def _write_withdrawal(

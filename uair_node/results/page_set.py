@@ -66,6 +66,8 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
         folders = [one.artifacts for one in case.rounds if one.number == number]
     if selection is None or selection.picked is None:
         return None
+    if selection.artifact:
+        return load_candidates(context.store.absolute(selection.artifact))[0].labels
     stored = load_candidates(context.store.absolute(folders[0]) / CANDIDATES_FILE)
     return next(one.labels for one in stored if one.k == selection.picked)
 

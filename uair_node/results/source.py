@@ -31,6 +31,8 @@ class Source:
         SOP Instance UID of the evidence that started the round; empty for the first.
     accepted_k
         The candidate that the reader took in this round, None while it is open.
+    edit
+        The label volume that the reader edited and answered with, if so.
     """
 
     case_digest: str
@@ -43,6 +45,7 @@ class Source:
     computed_at: datetime
     derived_from: str
     accepted_k: int | None
+    edit: Path | None
 
     @property
     def provenance(self) -> Provenance:
@@ -59,6 +62,12 @@ class Source:
     def candidates(self) -> list[StoredCandidate]:
         """Load the four label volumes."""
         return load_candidates(self.folder / CANDIDATES_FILE)
+
+    def accepted(self) -> StoredCandidate:
+        """Load what the reader accepted: a candidate, or their own edit of one."""
+        offered = load_candidates(self.edit) if self.edit else self.candidates()
+        (accepted,) = (one for one in offered if one.k == self.accepted_k)
+        return accepted
 
     def uids(self, kind: ResultKind, k: int) -> tuple[str, str]:
         """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2)."""
@@ -85,4 +94,5 @@ def read_source(context: Context, claim: Claim) -> Source:
             computed_at=round_.computed_at,
             derived_from=started_by.evidence_uid if started_by else "",
             accepted_k=answer.picked if answer else None,
+            edit=context.store.absolute(answer.artifact) if answer and answer.artifact else None,
         )

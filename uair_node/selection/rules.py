@@ -88,13 +88,18 @@ def find_candidates(session: Session, references: Sequence[str]) -> list[Result]
     return list(found)
 
 
-def choose(session: Session, verb: Verb, named: Sequence[Result], study_uid: str) -> Choice:
+def choose(
+    session: Session, verb: Verb, named: Sequence[Result], study_uid: str, *, artifact: str = ""
+) -> Choice:
     """Decide what naming these candidates with this verb means.
 
     Parameters
     ----------
     study_uid
         Study Instance UID of the returned object; empty where it came without one (command line).
+
+    artifact
+        Where the edited label volume is kept, if the object was one.
 
     Raises
     ------
@@ -118,15 +123,18 @@ def choose(session: Session, verb: Verb, named: Sequence[Result], study_uid: str
     if verb != Verb.REJECT and ks == [0]:
         raise _ambiguous("the overview, which shows all four")
     k = None if verb == Verb.REJECT else ks[0]
-    repeated = _already_effective(session, case, round_, verb, k)
+    repeated = _already_effective(session, case, round_, verb, k, artifact)
     if not repeated:
         _check_open(case, round_)
     return Choice(case, round_, k, repeated)
 
 
-def _already_effective(session: Session, case: Case, round_: Round, verb: Verb, k: int | None) -> bool:
+def _already_effective(
+    session: Session, case: Case, round_: Round, verb: Verb, k: int | None, artifact: str
+) -> bool:
     effective = lifecycle.effective_selection(session, case, round_.number)
-    return effective is not None and effective.verb == verb and effective.picked == k
+    answer = (verb, k, artifact)
+    return effective is not None and (effective.verb, effective.picked, effective.artifact) == answer
 
 
 def _check_open(case: Case, round_: Round) -> None:

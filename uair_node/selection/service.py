@@ -27,6 +27,7 @@ class Evidence:
     mechanism: str
     calling_ae: str = ""
     evidence_uid: str = ""
+    artifact: str = ""
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
@@ -38,6 +39,33 @@ def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> 
         return _apply(session, evidence, named, reading.study_instance_uid)
     except InputError as refusal:
         return record_refusal(session, evidence, refusal, named)
+
+
+def select_by_edit(session: Session, evidence: Evidence, nearest: str, study_uid: str) -> Selection:
+    """Apply an edited segmentation, filed under the candidate that it is most like."""
+    named: list[Result] = []
+    try:
+        named = find_candidates(session, [nearest])
+        return _apply(session, evidence, named, study_uid)
+    except InputError as refusal:
+        return record_refusal(session, evidence, refusal, named)
+
+
+def note_repetition(session: Session, evidence: Evidence) -> bool:
+    """Record an object that says again what already took effect; False if it says something new."""
+    earlier = session.scalars(
+        select(Selection).where(
+            Selection.evidence_uid == evidence.evidence_uid,
+            Selection.verb == evidence.verb.value,
+            Selection.outcome == SelectionOutcome.EFFECTIVE,
+        )
+    ).first()
+    if earlier is None:
+        return False
+    row = _row(evidence, SelectionOutcome.REPEATED)
+    row.case_id, row.round_number, row.picked = earlier.case_id, earlier.round_number, earlier.picked
+    session.add(row)
+    return True
 
 
 def select_by_number(session: Session, evidence: Evidence, case: Case, k: int | None) -> Selection:
@@ -91,7 +119,7 @@ def refused_selections(session: Session, case: Case) -> list[Selection]:
 def _apply(session: Session, evidence: Evidence, named: list[Result], study_uid: str) -> Selection:
     # Two picks may arrive at the same time: the case's row decides which of them is first.
     session.scalars(select(Case).where(Case.id == named[0].round.case_id).with_for_update()).one()
-    choice = choose(session, evidence.verb, named, study_uid)
+    choice = choose(session, evidence.verb, named, study_uid, artifact=evidence.artifact)
     row = _row(evidence, SelectionOutcome.REPEATED if choice.repeated else SelectionOutcome.EFFECTIVE)
     row.case_id, row.round_number, row.picked = choice.case.id, choice.round.number, choice.k
     session.add(row)
@@ -107,6 +135,7 @@ def _row(evidence: Evidence, outcome: SelectionOutcome) -> Selection:
         verb=evidence.verb.value,
         mechanism=evidence.mechanism,
         evidence_uid=evidence.evidence_uid,
+        artifact=evidence.artifact,
         calling_ae=evidence.calling_ae,
         outcome=outcome,
     )

@@ -88,6 +88,7 @@ def upgrade() -> None:
         sa.Column("picked", sa.Integer(), nullable=True),
         sa.Column("mechanism", sa.String(length=16), nullable=False),
         sa.Column("evidence_uid", sa.String(length=64), nullable=False),
+        sa.Column("artifact", sa.Text(), nullable=False),
         sa.Column("calling_ae", sa.String(length=16), nullable=False),
         sa.Column("outcome", sa.String(length=12), nullable=False),
         sa.Column("code", sa.String(length=64), nullable=False),

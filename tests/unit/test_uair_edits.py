@@ -1,0 +1,55 @@
+"""A reader's edit is taken up by the next round like a pick."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
+from workers.engine import Engine, EngineOptions, Feedback
+from workers.uair.edits import take_up
+
+
+@pytest.fixture(scope="module")
+def volume():
+    return abdomen()
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
+
+
+@pytest.fixture(scope="module")
+def first(engine, volume):
+    return engine.first_round(volume[0], SPACING)
+
+
+def _dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_the_next_round_starts_from_the_edit_and_keeps_it_as_an_option(engine, volume, first):
+    picked = first.candidates[0].labels
+    liver = ndimage.binary_erosion(picked > 0, iterations=4)
+    liver[: liver.shape[0] // 2 - 4] = False  # the reader cut the lower part off
+    edit = np.where(liver, picked, 0).astype(np.uint8)
+    following = engine.next_round(volume[0], SPACING, take_up(first.state, edit), Feedback(picked=1))
+    kept = following.candidates[0].labels > 0
+    assert _dice(kept, liver) > 0.95
+    assert _dice(kept, liver) > _dice(picked > 0, liver) + 0.1
+
+
+def test_a_deleted_lesion_is_gone(engine, volume, first):
+    labels = first.candidates[0].labels
+    number = int(labels.max())
+    assert number > 1, "the first round found a lesion"
+    edit = np.where(labels == number, 1, labels).astype(np.uint8)
+    following = engine.next_round(volume[0], SPACING, take_up(first.state, edit), Feedback(picked=1))
+    assert all((one.labels != number).all() for one in following.candidates)
+
+
+def test_a_lesion_that_the_state_does_not_know_is_left_out(first):
+    edit = np.where(first.candidates[0].labels == 1, 99, 0).astype(np.uint8)
+    assert [one.value for one in take_up(first.state, edit).targets] == [
+        one.value for one in first.state.targets
+    ]

@@ -1,0 +1,101 @@
+"""A SEG that the reader edited in a viewer: which round it answers, and what it draws.
+
+The viewer gave it new UIDs, so it is matched by the images that it was drawn on. It is read before it is
+accepted, so that one that cannot be used is refused at once, with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, CaseInstance, Instance, Result
+from uair_node.context import Context
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.uids import result_uid
+from uair_node.selection.edited import read_edited
+from uair_node.selection.readers import Reading
+from uair_node.volume import read_geometry
+
+TRAIT = "edited by the reader"
+
+
+@dataclass(frozen=True)
+class EditedRound:
+    """The open round that an edited SEG answers."""
+
+    candidates: tuple[str, ...]
+    case_digest: str
+    series_paths: tuple[Path, ...]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited segmentation, kept as an artifact; `nearest` is the candidate's UID that it is most like."""
+
+    artifact: str
+    nearest: str
+
+
+def find_edited_round(context: Context, session: Session, reading: Reading) -> EditedRound | None:
+    """Return the round that waits for a reader on the images that a SEG was drawn on, if there is one."""
+    case = session.scalars(
+        select(Case)
+        .join(CaseInstance, CaseInstance.case_id == Case.id)
+        .join(Instance, Instance.id == CaseInstance.instance_id)
+        .where(
+            Case.state == CaseState.AWAITING_SELECTION,
+            Instance.sop_instance_uid.in_(reading.source_references),
+        )
+        .order_by(Case.id.desc())
+        .limit(1)
+    ).first()
+    if case is None or case.current_round is None:
+        return None
+    store = context.store
+    return EditedRound(
+        candidates=tuple(one.sop_instance_uid for one in case.current_round.candidates),
+        case_digest=case.digest,
+        series_paths=tuple(store.absolute(one.path) for one in case.instances),
+        folder=store.absolute(case.current_round.artifacts),
+    )
+
+
+def read_edit(context: Context, dataset: Dataset, edited: EditedRound) -> Edit:
+    """Read an edited SEG onto the source grid and keep it beside the round's candidates.
+
+    Raises
+    ------
+    InputError
+        What `uair_node.selection.edited.read_edited` finds, or ``edited-unrecognised``.
+    """
+    volume = read_geometry(edited.series_paths)
+    offered = load_candidates(edited.folder / CANDIDATES_FILE)
+    lesions = {result_uid(edited.case_digest, "lesion", n): n for n in range(1, 255)}
+    found = read_edited(dataset, volume, lesions, reference=offered[0].labels)
+    if found.unrecognised:
+        raise InputError(
+            "edited-unrecognised",
+            f"Segments {', '.join(map(str, found.unrecognised))} are neither liver nor lesion.",
+            "Name new segments 'liver' or 'lesion', or delete them.",
+        )
+    nearest = max(range(len(offered)), key=lambda n: int(np.sum(offered[n].labels == found.labels)))
+    k = offered[nearest].k
+    path = edited.folder / f"edit-{dataset.SOPInstanceUID[-24:]}.npz"
+    save_candidates(path, [StoredCandidate(k, found.labels, TRAIT)])
+    return Edit(context.store.relative(path), edited.candidates[nearest])
+
+
+def is_candidate(session: Session, reading: Reading) -> bool:
+    """Tell whether a SEG is one of ours, unchanged."""
+    query = select(Result.id).where(Result.sop_instance_uid.in_(reading.references))
+    return session.scalar(query.limit(1)) is not None
