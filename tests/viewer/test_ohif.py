@@ -60,7 +60,8 @@ def test_a_candidate_is_drawn_on_the_voxels_that_it_labels(k, shown, round_in_ar
     one = shown[k - 1]
     expected = round_in_archive.labels[k - 1][one.slice_index]
     for value in (LIVER, LESION):
-        assert dice(one.labels == value, expected == value) > 0.9, f"label {value}"
+        # 1 when measured; one voxel to the side gives 0.92 and less, the next slice 0.96.
+        assert dice(one.labels == value, expected == value) > 0.98, f"label {value}"
     for axes in ((0,), (1,), (0, 1)):
         # The liver is unlike its mirror images in every direction, so that no flip could pass above.
         assert dice(one.labels > 0, np.flip(expected, axes) > 0) < 0.85, f"flipped along {axes}"
