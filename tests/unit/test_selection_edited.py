@@ -2,14 +2,13 @@
 
 import copy
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
-from highdicom.seg import Segmentation, SegmentDescription
+from highdicom.seg import SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
@@ -17,29 +16,23 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from dicom_config import codes
 from dicom_config.errors import InputError
 from tests.support.dcmqi import read_nrrd
+from tests.support.edited import (
+    AFFINE,
+    LABELS,
+    LIVER,
+    SHAPE,
+    TISSUE,
+    TRACKING,
+    reread,
+    returned,
+    segment,
+    segment_numbers,
+)
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import EditedSegmentation, read_edited
 from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
-
-SHAPE = (9, 22, 18)
-AFFINE = np.array([[0, 0, 0.7, -40.0], [0, 0.9, 0, -50.0], [2.5, 0, 0, 120.0], [0, 0, 0, 1]])
-TRACKING = {result_uid("lesion", 1): 1, result_uid("lesion", 3): 3}
-TISSUE = Code("85756007", "SCT", "Tissue")
-
-
-def make_labels() -> np.ndarray:
-    """Return liver, lesion 1 and lesion 3, unlike their mirror images in every direction."""
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[1:7, 3:16, 4:14] = 1
-    labels[2:4, 5:8, 5:9] = 2
-    labels[5, 9:12, 10:12] = 4
-    return labels
-
-
-LABELS = make_labels()
-LABELS.setflags(write=False)
 
 
 @pytest.fixture(scope="module")
@@ -60,63 +53,6 @@ def volume(series) -> Volume:
 @pytest.fixture(scope="module")
 def sources(series) -> list[Dataset]:
     return [pydicom.dcmread(path) for path in series]
-
-
-def segment(
-    number: int, label: str, kind: Code = TISSUE, tracking_uid: str | None = None
-) -> SegmentDescription:
-    return SegmentDescription(
-        segment_number=number,
-        segment_label=label,
-        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
-        segmented_property_type=kind,
-        algorithm_type="MANUAL",
-        tracking_uid=tracking_uid,
-        tracking_id=tracking_uid and "lesion",
-    )
-
-
-LIVER = segment(1, "Liver", codes.LIVER)
-TRACKED = (
-    LIVER,
-    segment(2, "a", codes.LESION, result_uid("lesion", 1)),
-    segment(3, "b", codes.LESION, result_uid("lesion", 3)),
-)
-
-
-def reread(dataset: Dataset) -> Dataset:
-    """Pass through bytes, as what a peer sent."""
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    buffer.seek(0)
-    return pydicom.dcmread(buffer)
-
-
-def returned(
-    sources, pixels, segments=TRACKED, kind="BINARY", syntax=ExplicitVRLittleEndian, **more
-) -> Dataset:
-    """Write a SEG as another program would, with new UIDs."""
-    seg = Segmentation(
-        source_images=sources,
-        pixel_array=pixels,
-        segmentation_type=kind,
-        segment_descriptions=list(segments),
-        series_instance_uid=highdicom.UID(),
-        series_number=7,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer="Other",
-        manufacturer_model_name="Viewer",
-        software_versions="1",
-        device_serial_number="1",
-        transfer_syntax_uid=syntax,
-        **more,
-    )
-    return reread(seg)
-
-
-def segment_numbers(labels=LABELS) -> np.ndarray:
-    return np.array([0, 1, 2, 0, 3], np.uint8)[labels]
 
 
 def read(dataset, volume, reference=None) -> EditedSegmentation:

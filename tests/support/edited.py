@@ -1,0 +1,91 @@
+"""Segmentations as other programs return them: highdicom as the writer, new UIDs, any encoding."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import highdicom
+import numpy as np
+import pydicom
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_config import codes
+from uair_node.results.uids import result_uid
+
+SHAPE = (9, 22, 18)
+AFFINE = np.array([[0, 0, 0.7, -40.0], [0, 0.9, 0, -50.0], [2.5, 0, 0, 120.0], [0, 0, 0, 1]])
+TRACKING = {result_uid("lesion", 1): 1, result_uid("lesion", 3): 3}
+TISSUE = Code("85756007", "SCT", "Tissue")
+
+
+def make_labels() -> np.ndarray:
+    """Return liver, lesion 1 and lesion 3, unlike their mirror images in every direction."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:7, 3:16, 4:14] = 1
+    labels[2:4, 5:8, 5:9] = 2
+    labels[5, 9:12, 10:12] = 4
+    return labels
+
+
+LABELS = make_labels()
+LABELS.setflags(write=False)
+
+
+def segment(
+    number: int, label: str, kind: Code = TISSUE, tracking_uid: str | None = None
+) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
+        segmented_property_type=kind,
+        algorithm_type="MANUAL",
+        tracking_uid=tracking_uid,
+        tracking_id=tracking_uid and "lesion",
+    )
+
+
+LIVER = segment(1, "Liver", codes.LIVER)
+TRACKED = (
+    LIVER,
+    segment(2, "a", codes.LESION, result_uid("lesion", 1)),
+    segment(3, "b", codes.LESION, result_uid("lesion", 3)),
+)
+
+
+def reread(dataset: Dataset) -> Dataset:
+    """Pass through bytes, as what a peer sent."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    return pydicom.dcmread(buffer)
+
+
+def returned(
+    sources, pixels, segments=TRACKED, kind="BINARY", syntax=ExplicitVRLittleEndian, **more
+) -> Dataset:
+    """Write a SEG as another program would, with new UIDs."""
+    seg = Segmentation(
+        source_images=sources,
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=list(segments),
+        series_instance_uid=highdicom.UID(),
+        series_number=7,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="Other",
+        manufacturer_model_name="Viewer",
+        software_versions="1",
+        device_serial_number="1",
+        transfer_syntax_uid=syntax,
+        **more,
+    )
+    return reread(seg)
+
+
+def segment_numbers(labels=LABELS) -> np.ndarray:
+    return np.array([0, 1, 2, 0, 3], np.uint8)[labels]
