@@ -1,8 +1,9 @@
 # UAIR node and its workers in one image; docker-compose.yml says which of them a container runs.
-# For a CUDA build of torch: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# The default package index serves a CUDA build of torch. For the smaller CPU build name the index that has it:
+# docker build --build-arg TORCH_INDEX=…
 
 FROM python:3.12-slim-bookworm AS build
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/uair
 WORKDIR /src
@@ -10,7 +11,7 @@ WORKDIR /src
 # (2.13.0+cpu) to the same one without, so torch comes from TORCH_INDEX and all else from the default index.
 COPY pyproject.toml constraints.txt ./
 RUN /opt/uair/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
- && /opt/uair/bin/pip install --extra-index-url "$TORCH_INDEX" -c constraints.txt -r requirements.txt
+ && /opt/uair/bin/pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt -r requirements.txt
 COPY README.md LICENSE ./
 COPY dicom_config dicom_config
 COPY uair_node uair_node

@@ -190,6 +190,18 @@ def test_an_unreadable_selection_is_recorded(context: Context, inbox: Inbox, tmp
     assert _states(context) == []
 
 
+def test_nesting_without_end_is_an_input_error(context: Context, inbox: Inbox, tmp_path: Path) -> None:
+    path = tmp_path / "key.dcm"
+    key_object([instance_header()]).save_as(path, enforce_file_format=True)
+    good = received(path, Verb.PICK, "VIEWER")
+    # Sequences of undefined length, one in the other, deeper than any parser's stack.
+    item = b"\x40\x00\x30\xa7SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    with pytest.raises(InputError) as caught:
+        inbox.receive(replace(good, data=good.data + item * 5000))
+    assert caught.value.code == "unreadable-instance"
+    assert _statuses(context) == []
+
+
 @pytest.mark.integration
 def test_without_the_database_nothing_is_acknowledged(postgres: Postgres, tmp_path: Path) -> None:
     paths = good_series(tmp_path / "ct")

@@ -99,7 +99,7 @@ class Inbox:
             _touch_case(session, identity, received.calling_ae)
 
     def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:
-        dataset = dcmread(BytesIO(received.data), force=True)
+        dataset = dcmread(BytesIO(received.data))
         evidence = Evidence(
             received.verb, _mechanism(identity), received.calling_ae, identity.sop_instance_uid
         )
@@ -178,7 +178,7 @@ def _identify(received: ReceivedInstance) -> Identity:
     try:
         dataset: Dataset = dcmread(BytesIO(received.data), specific_tags=_IDENTITY, stop_before_pixels=True)
         uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
-    except (InvalidDicomError, KeyError, ValueError, EOFError, OSError) as error:
+    except (InvalidDicomError, KeyError, ValueError, EOFError, OSError, RecursionError) as error:
         raise InputError(
             "unreadable-instance",
             f"The instance cannot be filed ({type(error).__name__}): its four UIDs cannot be read.",
