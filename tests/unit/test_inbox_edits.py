@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.finish import finish
-from uair_node.results.seg import SegRequest, save_seg, write_seg
+from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.volume import Volume, read_series
 from workers.demo.reader import read_offer
@@ -105,6 +106,20 @@ def test_an_edit_answers_its_round_and_is_kept(context: Context, volume: Volume,
     with context.database.transaction() as session:
         case = session.query(Case).one()
         assert (case.state, case.current_round.number) == (CaseState.REFINING, 2)
+
+
+def test_lesions_that_were_sent_alone_keep_the_candidates_liver(
+    context: Context, volume: Volume, tmp_path: Path
+) -> None:
+    lesion = np.zeros(SHAPE, np.uint8)
+    lesion[6:8, 7:9, 6:9] = 2
+    tracking = {1: Tracking("lesion 1", "2.25.7")}
+    path = tmp_path / "edited.dcm"
+    save_seg(write_seg(volume, lesion, replace(REQUEST, tracking=tracking)), path)
+    row = _send(context, path, Verb.PICK)
+    (kept,) = load_candidates(context.store.absolute(row.artifact))
+    assert ((kept.labels > 1) == (lesion > 1)).all()
+    assert ((kept.labels > 0) == (_box(row.picked) > 0)).all()
 
 
 def test_an_accepted_edit_ends_the_case_with_what_was_sent(

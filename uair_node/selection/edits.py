@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
+from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance, Result
 from uair_node.context import Context
@@ -26,6 +26,7 @@ from uair_node.selection.readers import Reading
 from uair_node.volume import read_geometry
 
 TRAIT = "edited by the reader"
+_LIVER = 1
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,17 @@ def read_edit(context: Context, dataset: Dataset, edited: EditedRound) -> Edit:
             "Name new segments 'liver' or 'lesion', or delete them.",
         )
     nearest = max(range(len(offered)), key=lambda n: int(np.sum(offered[n].labels == found.labels)))
-    k = offered[nearest].k
+    k, labels = offered[nearest].k, _with_liver(found.labels, offered[nearest].labels)
     path = edited.folder / f"edit-{dataset.SOPInstanceUID[-24:]}.npz"
-    save_candidates(path, [StoredCandidate(k, found.labels, TRAIT)])
+    save_candidates(path, [StoredCandidate(k, labels, TRAIT)])
     return Edit(context.store.relative(path), edited.candidates[nearest])
+
+
+def _with_liver(drawn: Labels, candidate: Labels) -> Labels:
+    """Return an edit with the candidate's liver where it has none: only the lesions were sent, or drawn."""
+    if (drawn == _LIVER).any():
+        return drawn
+    return np.where((drawn == 0) & (candidate > 0), _LIVER, drawn).astype(np.uint8)
 
 
 def is_candidate(session: Session, reading: Reading) -> bool:
