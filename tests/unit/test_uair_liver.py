@@ -14,8 +14,9 @@ from tests.support.synthetic import (
     abdomen,
     ball,
 )
-from workers.uair.confidence import CERTAIN, DOUBTFUL, SURE, shown_in
-from workers.uair.extent import near, tissue_of, trace_liver
+from workers.uair.confidence import DOUBTFUL, SURE, Evidence, evidence_of, shown_in
+from workers.uair.ensemble import Ensemble
+from workers.uair.extent import Tissue, near, tissue_of, trace_liver
 from workers.uair.grids import Crop, plan_crop
 from workers.uair.lesions import GRID_MM, lesion_domain, propose
 from workers.uair.localize import CoarseMap, body_region, largest_component, location_of, to_isotropic
@@ -189,14 +190,50 @@ def test_the_localizer_adds_a_thick_piece_but_not_a_rim():
     assert (with_lesion & lesion).sum() > 0.75 * lesion.sum()
 
 
+def evidence(**changes):
+    values = {"agreement": 0.8, "surrounded": 0.9, "volume_ml": 10.0, "contrast": -4.0}
+    return Evidence(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    "change", [{"agreement": 0.5}, {"surrounded": 0.2}, {"volume_ml": 0.05}, {"contrast": -20.0}]
+)
+def test_each_piece_of_evidence_counts(change):
+    assert evidence().confidence > SURE
+    assert evidence(**change).confidence < evidence().confidence
+
+
+def test_faint_small_disputed_spots_are_not_shown_and_small_clear_ones_are_doubtful():
+    spot = evidence(agreement=0.5, surrounded=0.5, volume_ml=0.1, contrast=-0.5)
+    assert spot.confidence < DOUBTFUL
+    assert DOUBTFUL < evidence(volume_ml=0.6, surrounded=1.0, agreement=0.9).confidence < SURE
+
+
 def test_the_less_certain_a_lesion_the_more_candidates_are_without_it():
-    assert shown_in([CERTAIN, SURE, DOUBTFUL], first=True) == [
+    assert shown_in([0.99, 0.9, 0.6], first=True) == [
         (True, True, True, True),
         (True, True, True, False),
         (True, False, True, False),
     ]
-    assert shown_in([CERTAIN, SURE, DOUBTFUL], first=False) == [
+    assert shown_in([0.99, 0.9, 0.6], first=False) == [
         (True, True, True, True),
         (True, True, True, False),
         (True, True, False, False),
     ]
+
+
+def test_evidence_is_read_off_the_ensemble():
+    crop = Crop((32.0, 32.0), 64.0, tuple(range(12)), (2.0, 1.0, 1.0), (12, 64, 64), 64, 32)
+    logits = np.full((4, *crop.stack_shape), -5.0, np.float32)
+    logits[:, 3:9, 12:20, 12:20] = 5.0
+    hu = np.full(crop.stack_shape, 100.0, np.float32)
+    hu[3:9, 12:20, 12:20] = 60.0
+    pool = Ensemble(logits, np.ones(4, np.float32))
+    liver = np.ones(crop.stack_shape, bool)
+    found = evidence_of(pool, hu, liver, Tissue(100.0, 10.0), crop)
+    assert found.agreement == pytest.approx(1.0)
+    assert found.surrounded == pytest.approx(1.0)
+    assert found.contrast == pytest.approx(-4.0)
+    assert found.volume_ml == pytest.approx(6 * 64 * 8.0 / 1000.0)
+    nothing = Ensemble(np.full_like(logits, -5.0), np.ones(4, np.float32))
+    assert evidence_of(nothing, hu, liver, Tissue(100.0, 10.0), crop) is None

@@ -1,4 +1,4 @@
-"""The comparison of the paper's Table 1 on any cases: manual, auto, ensemble, UAIR(1), …, UAIR(n)."""
+"""The comparison of the paper's Table 1 on any cases: manual, auto, first round, UAIR(1), …, UAIR(n)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uair_node.volume import read_series
-from workers.engine import Engine, Feedback, Round, ensemble_labels
+from workers.engine import Engine, Feedback, Round
 from workers.evaluation.baselines import segment_by_one_box, segment_by_tight_boxes
 from workers.evaluation.metrics import FIRST_LESION, LIVER, Agreement, Labels, Overlap, agreement, liver_mask
 from workers.evaluation.reader import combined, judge, judge_targets
@@ -213,15 +213,10 @@ def _auto(case: EvaluationCase, predictor: Predictor[Any], localizer: Localizer)
 
 
 def _loop(case: EvaluationCase, engine: Engine, rounds: int, per_target: bool) -> Iterator[Score]:
-    """Play the rounds.
-
-    No reader is involved in *ensemble*, the thresholded mean of all members (equation 1), nor in *first
-    round*, the mean over its four candidates.
-    """
+    """Play the rounds; *first round* is the mean over its four candidates, no reader involved."""
     started = time.perf_counter()
     made = engine.first_round(case.hu, case.spacing_mm)
     seconds = time.perf_counter() - started
-    yield Score(case.name, "ensemble", agreement(ensemble_labels(made), case.truth), seconds)
     for candidate in made.candidates:
         yield Score(case.name, "first round, any of 4", agreement(candidate.labels, case.truth), seconds)
     for number in range(1, rounds + 1):

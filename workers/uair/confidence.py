@@ -1,19 +1,108 @@
-"""What a lesion's confidence means for the reader: in how many of the four candidates it appears.
+"""How likely a proposed lesion is one, once the model has been asked about it.
 
-Confidence is the probability that a `LesionFilter` gives. Proposals are cheap and mostly wrong, so what is
-doubtful is offered with and without, and the reader's pick decides.
+Proposals are cheap and mostly wrong: blurred edges, vessels, the gallbladder's bed. What separates lesions
+from them after the ensemble is that members agree, that liver lies all around, that there is some volume,
+and that density differs from the liver's by a lesion's amount. The model's own predicted IoU is left out: its
+scale differs from model to model.
 """
 
 from __future__ import annotations
 
-DOUBTFUL = 0.15
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from workers.uair.candidates import dice_matrix
+from workers.uair.ensemble import Ensemble
+from workers.uair.extent import Tissue
+from workers.uair.grids import Crop, Float32, Mask
+
+RING_MM = (2.0, 7.0)
+DARKEST = 6.0
+"""Contrast, in the liver's robust standard deviations, beyond which it is fat or gas rather than lesion."""
+FAINTEST = 1.2
+DOUBTFUL = 0.5
 """A proposal of less confidence is not shown at all."""
-PROBABLE = 0.5
-"""A lesion of less confidence has no place in the mean that no reader has seen."""
-SURE = 0.6
+SURE = 0.85
 """A lesion of less confidence is left out of two of the first four candidates, so that the reader decides."""
-CERTAIN = 0.9
+CERTAIN = 0.97
 """A lesion of less confidence is left out of one."""
+
+VOLUME_ENOUGH_ML = 5.0
+"""More volume than this is no further evidence: misread stomach and gallbladder are large, too."""
+LEAST_SURE_ML = 1.0
+"""Below this (12 mm across) a lesion stays doubtful, however clear it looks."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for and against a lesion.
+
+    Parameters
+    ----------
+    agreement
+        Mean pairwise Dice of the members.
+    surrounded
+        Part of the ring 2 to 7 mm around that is liver.
+    volume_ml
+        Of the majority mask.
+    contrast
+        Median density inside less the liver's, over the liver's robust standard deviation.
+    """
+
+    agreement: float
+    surrounded: float
+    volume_ml: float
+    contrast: float
+
+    @property
+    def confidence(self) -> float:
+        """Logistic score, 0 … 1.
+
+        The weights were set by hand on six phantoms and one real CT; they rank, they are not probabilities.
+        """
+        score = (
+            12.0 * (self.agreement - 0.58)
+            + 4.0 * (self.surrounded - 0.5)
+            + 0.8 * np.log(np.clip(self.volume_ml, 1e-3, VOLUME_ENOUGH_ML) / 0.7)
+            - 0.5 * max(0.0, abs(self.contrast) - DARKEST)
+            - max(0.0, FAINTEST - abs(self.contrast))
+        )
+        confidence = float(1.0 / (1.0 + np.exp(1.0 - score)))
+        return confidence if self.volume_ml >= LEAST_SURE_ML else min(confidence, SURE - 0.01)
+
+
+def evidence_of(pool: Ensemble, hu: Float32, liver: Mask, tissue: Tissue, crop: Crop) -> Evidence | None:
+    """Weigh a proposal by its ensemble, or return None if the members have no majority.
+
+    Parameters
+    ----------
+    pool
+        The proposal's first ensemble.
+    hu
+        ``(n, h, w)`` mean HU of mask cells.
+    liver
+        ``(n, h, w)`` the liver on the proposal's crop.
+    tissue
+        The liver's density.
+    crop
+        The proposal's crop.
+    """
+    majority = pool.masks.mean(axis=0) >= 0.5
+    if not majority.any():
+        return None
+    similarity = dice_matrix(pool.masks)
+    count = len(similarity)
+    spacing = (crop.step_mm, crop.cell_mm, crop.cell_mm)
+    distance = ndimage.distance_transform_edt(~majority, spacing)
+    ring = (distance > RING_MM[0]) & (distance < RING_MM[1])
+    return Evidence(
+        agreement=float((similarity.sum() - count) / max(1, count * (count - 1))),
+        surrounded=float((ring & liver).sum() / max(1, ring.sum())),
+        volume_ml=float(majority.sum() * crop.cell_volume_ml),
+        contrast=(float(np.median(hu[majority])) - tissue.median) / tissue.spread,
+    )
 
 
 def shown_in(confidences: list[float], *, first: bool) -> list[tuple[bool, bool, bool, bool]]:

@@ -1,23 +1,19 @@
 """Lesion proposals: compact places in the liver whose density is unlike the rest (ENGINE §1, step 7).
 
 Works on an isotropic grid. The liver is closed and filled first, because a predicted liver tends to leave
-large lesions out; density is compared with the liver's own median, robustly, at several scales. Which of the
-many places are worth asking the model about is for a ranking to say that the caller brings.
+large lesions out; density is compared with the liver's own median, robustly, at several scales.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.extent import Tissue
 from workers.uair.grids import Box, Float32, Mask, Spacing, bounding_box
 from workers.uair.localize import CoarseMap, largest_component
-from workers.uair.surroundings import Features, Neighbourhood, Window, axes_of, blob_features, grown
 
 GRID_MM = 2.0
 SCALES_MM = (2.0, 3.5, 6.0)
@@ -39,15 +35,6 @@ OVERLAP = 0.4
 """Two proposals whose boxes share more than this part of the smaller one are one."""
 PLAUSIBLE_HU = (-40.0, 250.0)
 """Tissue that can belong to a liver or a lesion; fat and gas that closing takes in cannot."""
-LOOKED_AT = 40
-"""Blobs, best first by contrast, size and compactness, that the ranking sees."""
-OUTLINE_MM = 8.0
-"""How far a blob, which is the core of an outlier, is grown to half of its contrast."""
-LARGEST_GROWTH = 12.0
-"""Growing by more than this factor is a leak; the blob itself is the better outline then."""
-
-Ranking = Callable[[Features], float]
-"""Says of `blob_features` how likely the blob is a lesion; larger is likelier."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +48,22 @@ class Proposal:
     outline
         The blob, as a map over a part of the volume.
     score
-        Larger is likelier.
+        Larger is likelier: robust z-score, weighted by size and compactness.
     volume_ml
-        Of the outline.
-    features
-        The numbers named by `BLOB_NAMES`.
+        Of the blob.
     """
 
     box: Box
     outline: CoarseMap
     score: float
     volume_ml: float
-    features: Features
 
 
 @dataclass(frozen=True)
 class _Blob:
-    region: Window
+    region: tuple[slice, slice, slice]
     mask: Mask
     score: float
-    peak: float
-    sign: float
 
 
 def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None) -> Mask:
@@ -113,7 +95,6 @@ def propose(
     origin: tuple[float, float, float],
     volume_spacing: Spacing,
     limit: int,
-    rank: Ranking | None = None,
 ) -> list[Proposal]:
     """Return up to `limit` proposals, best first.
 
@@ -130,9 +111,6 @@ def propose(
         Where that grid starts in the volume's edge coordinates.
     volume_spacing
         Of the volume, to express boxes in it.
-    rank
-        Orders the `LOOKED_AT` best blobs; without it their robust z-score does, weighted by size and
-        compactness.
     """
     low, high = PLAUSIBLE_HU
     smooth = ndimage.gaussian_filter(hu, 1.0)
@@ -140,22 +118,13 @@ def propose(
     core = ndimage.distance_transform_edt(inside, GRID_MM) > DILATION_MM + SKIN_MM
     if (core & liver).sum() < 100:
         return []
-    where = Neighbourhood(smooth, liver, domain, _tissue(smooth[core & liver]), GRID_MM)
     kept: list[_Blob] = []
     for blob in sorted(_blobs(hu, core, core & liver), key=lambda blob: -blob.score):
         if all(_overlap(blob.region, other.region) < OVERLAP for other in kept):
             kept.append(blob)
-        if len(kept) == LOOKED_AT:
+        if len(kept) == limit:
             break
-    seen = [blob_features(blob.mask, blob.region, blob.peak, blob.sign, where) for blob in kept]
-    scores = [blob.score if rank is None else rank(one) for blob, one in zip(kept, seen, strict=True)]
-    order = sorted(range(len(kept)), key=lambda index: -scores[index])[:limit]
-    return [_proposal(kept[n], seen[n], scores[n], where, origin, volume_spacing) for n in order]
-
-
-def _tissue(values: Float32) -> Tissue:
-    median = float(np.median(values))
-    return Tissue(median, max(3.0, 1.4826 * float(np.median(np.abs(values - median)))))
+    return [_proposal(blob, origin, volume_spacing) for blob in kept]
 
 
 def _blobs(hu: Float32, core: Mask, sure: Mask) -> list[_Blob]:
@@ -173,14 +142,13 @@ def _blobs(hu: Float32, core: Mask, sure: Mask) -> list[_Blob]:
         spread = max(1.5, 1.4826 * float(np.median(np.abs(values - middle))))
         z_score = (smooth - middle) / spread
         for limit in DARK_Z:
-            blobs += _components(-z_score, core & (z_score < -limit), -1.0)
+            blobs += _components(-z_score, core & (z_score < -limit), 1.0)
         for limit in BRIGHT_Z:
-            blobs += _components(z_score, sure & (z_score > limit), 1.0)
+            blobs += _components(z_score, sure & (z_score > limit), BRIGHT_WEIGHT)
     return blobs
 
 
-def _components(z_score: Float32, mask: Mask, sign: float) -> list[_Blob]:
-    weight = BRIGHT_WEIGHT if sign > 0 else 1.0
+def _components(z_score: Float32, mask: Mask, weight: float) -> list[_Blob]:
     labels, _ = ndimage.label(mask)
     smallest = 4.0 / 3.0 * np.pi * MIN_RADIUS_MM**3 / GRID_MM**3
     blobs = []
@@ -189,18 +157,25 @@ def _components(z_score: Float32, mask: Mask, sign: float) -> list[_Blob]:
         cells = int(blob.sum())
         if cells < max(2.0, smallest):
             continue
-        elongation, _ = axes_of(blob, (GRID_MM,) * 3)
+        elongation = _elongation(blob)
         fill = cells / blob.size
         if elongation > MAX_ELONGATION or fill < MIN_FILL:
             continue
         size = np.clip((cells * GRID_MM**3 / 1000.0) ** (1.0 / 6.0), 0.3, 2.0)
         compact = np.clip(fill / 0.45, 0.2, 1.2) / np.clip(elongation, 1.0, 4.0) ** 0.7
         peak = float(z_score[region][blob].max())
-        blobs.append(_Blob(region, blob, float(peak * size * compact * weight), peak, sign))
+        blobs.append(_Blob(region, blob, float(peak * size * compact * weight)))
     return blobs
 
 
-def _overlap(a: Window, b: Window) -> float:
+def _elongation(blob: Mask) -> float:
+    """Return the ratio of the longest to the middle principal axis: a vessel is long, a lesion is not."""
+    places = np.argwhere(blob) * GRID_MM
+    variances = np.linalg.eigvalsh(np.cov(places.T) + 0.3 * np.eye(3))
+    return float(np.sqrt(variances[2] / variances[1]))
+
+
+def _overlap(a: tuple[slice, slice, slice], b: tuple[slice, slice, slice]) -> float:
     shared = float(
         np.prod([max(0, min(p.stop, q.stop) - max(p.start, q.start)) for p, q in zip(a, b, strict=True)])
     )
@@ -208,22 +183,14 @@ def _overlap(a: Window, b: Window) -> float:
     return shared / min(sizes)
 
 
-def _proposal(
-    blob: _Blob,
-    features: Features,
-    score: float,
-    where: Neighbourhood,
-    origin: tuple[float, float, float],
-    spacing: Spacing,
-) -> Proposal:
-    wide, mask = _outline(blob, where)
+def _proposal(blob: _Blob, origin: tuple[float, float, float], spacing: Spacing) -> Proposal:
     pad = 1
-    padded = np.pad(mask, pad).astype(np.float32)
+    padded = np.pad(blob.mask, pad).astype(np.float32)
     to_volume: NDArray[np.float64] = GRID_MM / np.asarray(spacing)
-    first = np.asarray([part.start for part in wide], float)
+    first = np.asarray([part.start for part in blob.region], float)
     z0, y0, x0 = np.asarray(origin) + (first - pad) * to_volume
     outline = CoarseMap(padded, GRID_MM, spacing, (float(z0), float(y0), float(x0)))
-    tight = bounding_box(mask)
+    tight = bounding_box(blob.mask)
     if tight is None:
         raise ValueError("an empty blob")
     start = np.asarray(origin) + (first + np.asarray(tight.start) - 0.5) * to_volume
@@ -231,18 +198,4 @@ def _proposal(
     box = Box(
         (float(start[0]), float(start[1]), float(start[2])), (float(stop[0]), float(stop[1]), float(stop[2]))
     )
-    return Proposal(box, outline, score, float(mask.sum() * GRID_MM**3 / 1000.0), features)
-
-
-def _outline(blob: _Blob, where: Neighbourhood) -> tuple[Window, Mask]:
-    """Return a blob grown to half of its contrast inside the domain, and the window that holds it.
-
-    Threads thinner than three voxels (vessels, the edge of a fissure) are opened away again.
-    """
-    wide, inner = where.around(blob.region)
-    core = np.zeros([part.stop - part.start for part in wide], bool)
-    core[inner] = blob.mask
-    full = grown(core, where.hu[wide], where.tissue, OUTLINE_MM / where.grid_mm) & where.domain[wide]
-    full = ndimage.binary_opening(full) | core
-    full = np.asarray(ndimage.binary_propagation(core, mask=full))
-    return wide, full if full.sum() <= LARGEST_GROWTH * core.sum() else core
+    return Proposal(box, outline, blob.score, float(blob.mask.sum() * GRID_MM**3 / 1000.0))
