@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_config.errors import ConfigError, TransientError
@@ -89,11 +89,6 @@ class Database:
     def close(self) -> None:
         """Release all connections."""
         self.engine.dispose()
-
-
-def is_unique_violation(error: DBAPIError) -> bool:
-    """Tell whether the database refused a second row of the same identity."""
-    return "unique" in str(error.orig).lower()
 
 
 def _alembic_config() -> Config:

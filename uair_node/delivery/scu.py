@@ -10,12 +10,11 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification
 
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
 from uair_node.delivery.statuses import Verdict, judge
-
-VERIFICATION = "1.2.840.10008.1.1"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _associate(destination: Destination, sop_classes: Sequence[str]) -> Associat
     entity.network_timeout = destination.timeout_s
     # Verification, which every SCP supports, keeps an association alive in which nothing else is accepted:
     # the peer's refusal of a SOP class can then be told from its absence.
-    for sop_class in {*sop_classes, VERIFICATION}:
+    for sop_class in {*sop_classes, Verification}:
         entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     association = entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
     if association.is_established:

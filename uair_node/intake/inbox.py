@@ -24,7 +24,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, utc_n
 from uair_node.context import Context
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
-from uair_node.selection.edits import EditedRound, find_edited_round, is_candidate, read_edit
+from uair_node.selection.edits import EditedRound, find_edited_round, read_edit
 from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
 from uair_node.selection.rules import find_candidates
 from uair_node.selection.service import (
@@ -113,15 +113,15 @@ class Inbox:
             except InputError as refusal:
                 record_refusal(session, evidence, refusal, [])
                 return
-            edited = self._edited_round(session, reading)
+            edited = self._edited_round(session, identity, reading)
             if edited is None:
                 select_by_object(session, evidence, reading)
         if edited is not None:
             self._take_edit(dataset, evidence, reading, edited)
 
-    def _edited_round(self, session: Session, reading: Reading) -> EditedRound | None:
+    def _edited_round(self, session: Session, identity: Identity, reading: Reading) -> EditedRound | None:
         """Return the round that an edited SEG answers; None if the object is no edited SEG of an open one."""
-        if reading.mechanism is not Mechanism.SEG or is_candidate(session, reading):
+        if reading.mechanism is not Mechanism.SEG or _is_own(session, identity):
             return None
         return find_edited_round(self._context, session, reading)
 
@@ -221,23 +221,22 @@ def _touch_case(session: Session, identity: Identity, calling_ae: str) -> None:
         Case.series_instance_uid == identity.series_instance_uid, Case.state == CaseState.RECEIVING
     )
     case_id = session.scalar(receiving.with_for_update())
-    if case_id is None:
-        case = lifecycle.open_case(
-            session,
-            series_uid=identity.series_instance_uid,
-            study_uid=identity.study_instance_uid,
-            calling_ae=calling_ae,
-        )
-        case_id = case.id
+    if case_id is not None:
+        values = {"instance_count": Case.instance_count + 1, "last_instance_at": utc_now()}
+        session.execute(update(Case).where(Case.id == case_id).values(values))
+        return
+    case = lifecycle.open_case(
+        session,
+        series_uid=identity.series_instance_uid,
+        study_uid=identity.study_instance_uid,
+        calling_ae=calling_ae,
+    )
+    # A late slice opens a case to which all earlier ones belong too; counted here once, not with each slice.
     stored = select(func.count(Instance.id)).where(
         Instance.series_instance_uid == identity.series_instance_uid,
         Instance.status == InstanceStatus.STORED,
     )
-    session.execute(
-        update(Case)
-        .where(Case.id == case_id)
-        .values(instance_count=session.scalar(stored), last_instance_at=utc_now())
-    )
+    case.instance_count = session.scalar(stored) or 0
 
 
 def _mechanism(identity: Identity) -> str:

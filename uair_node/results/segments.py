@@ -11,7 +11,7 @@ from uair_node.cases.tables import ResultKind
 from uair_node.context import Context
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source import Source
-from uair_node.results.uids import result_uid
+from uair_node.results.uids import lesion_uid
 from uair_node.results.volumes import describe
 from uair_node.volume import Volume
 
@@ -59,4 +59,4 @@ def write_segmentation(
 def _tracking(source: Source, labels: Labels) -> dict[int, Tracking]:
     """Give each lesion number its Tracking UID, the same in every candidate and round of a case."""
     lesions = [int(value) - 1 for value in np.unique(labels) if value > 1]
-    return {n: Tracking(f"UAIR lesion {n}", result_uid(source.case_digest, "lesion", n)) for n in lesions}
+    return {n: Tracking(f"UAIR lesion {n}", lesion_uid(source.case_digest, n)) for n in lesions}

@@ -30,3 +30,8 @@ def result_uid(*parts: str | int) -> str:
         digest.update(raw)
     # Version 5 ("name-based, hash") marks the number as a well-formed UUID; the hash is a better one.
     return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
+
+
+def lesion_uid(case_digest: str, number: int) -> str:
+    """Return the Tracking UID of a case's lesion, the same in every candidate and round."""
+    return result_uid(case_digest, "lesion", number)

@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, CaseInstance, Instance, Result
+from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
-from uair_node.results.uids import result_uid
+from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.readers import Reading
 from uair_node.volume import read_geometry
@@ -81,7 +81,7 @@ def read_edit(context: Context, dataset: Dataset, edited: EditedRound) -> Edit:
     """
     volume = read_geometry(edited.series_paths)
     offered = load_candidates(edited.folder / CANDIDATES_FILE)
-    lesions = {result_uid(edited.case_digest, "lesion", n): n for n in range(1, 255)}
+    lesions = {lesion_uid(edited.case_digest, n): n for n in range(1, 255)}
     found = read_edited(dataset, volume, lesions, reference=offered[0].labels)
     if found.unrecognised:
         raise InputError(
@@ -101,9 +101,3 @@ def _with_liver(drawn: Labels, candidate: Labels) -> Labels:
     if (drawn == _LIVER).any():
         return drawn
     return np.where((drawn == 0) & (candidate > 0), _LIVER, drawn).astype(np.uint8)
-
-
-def is_candidate(session: Session, reading: Reading) -> bool:
-    """Tell whether a SEG is one of ours, unchanged."""
-    query = select(Result.id).where(Result.sop_instance_uid.in_(reading.references))
-    return session.scalar(query.limit(1)) is not None

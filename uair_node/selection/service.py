@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -32,23 +33,16 @@ class Evidence:
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
     """Apply what an object references; the returned row tells the outcome."""
-    named: list[Result] = []
     try:
         check_document(session, evidence.verb, reading)
-        named = find_candidates(session, reading.references)
-        return _apply(session, evidence, named, reading.study_instance_uid)
     except InputError as refusal:
-        return record_refusal(session, evidence, refusal, named)
+        return record_refusal(session, evidence, refusal, [])
+    return _select(session, evidence, reading.references, reading.study_instance_uid)
 
 
 def select_by_edit(session: Session, evidence: Evidence, nearest: str, study_uid: str) -> Selection:
     """Apply an edited segmentation, filed under the candidate that it is most like."""
-    named: list[Result] = []
-    try:
-        named = find_candidates(session, [nearest])
-        return _apply(session, evidence, named, study_uid)
-    except InputError as refusal:
-        return record_refusal(session, evidence, refusal, named)
+    return _select(session, evidence, [nearest], study_uid)
 
 
 def note_repetition(session: Session, evidence: Evidence) -> bool:
@@ -108,12 +102,13 @@ def record_refusal(
     return row
 
 
-def refused_selections(session: Session, case: Case) -> list[Selection]:
-    """Return the refused selections of a case, newest last."""
-    query = select(Selection).where(
-        Selection.case_id == case.id, Selection.outcome == SelectionOutcome.REFUSED
-    )
-    return list(session.scalars(query.order_by(Selection.id)))
+def _select(session: Session, evidence: Evidence, references: Sequence[str], study_uid: str) -> Selection:
+    named: list[Result] = []
+    try:
+        named = find_candidates(session, references)
+        return _apply(session, evidence, named, study_uid)
+    except InputError as refusal:
+        return record_refusal(session, evidence, refusal, named)
 
 
 def _apply(session: Session, evidence: Evidence, named: list[Result], study_uid: str) -> Selection:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydicom.uid import CTImageStorage, SegmentationStorage
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -28,8 +29,6 @@ from workers.demo.series import Input
 from workers.demo.site import Site, open_site
 
 ROUND_LIMIT_S = 900.0
-CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
-SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 @dataclass
@@ -88,7 +87,7 @@ class _Demo:
             self._draw(number, offers, picked)
             last = number == rounds
             verb = self._titles.accept if last else self._titles.pick
-            answer(chosen, self._site.node_as(verb), SEG_CLASS)
+            answer(chosen, self._site.node_as(verb), SegmentationStorage)
         story.final = self._await_final(rounds)
         story.seconds_total = round(time.monotonic() - started, 1)
         self._context.database.close()
@@ -106,7 +105,7 @@ class _Demo:
     def _push(self) -> None:
         paths = self._source.paths
         bar = self._bars.add_task("sending the series", total=len(paths))
-        parcels = [Parcel(n, CT_CLASS, path) for n, path in enumerate(paths)]
+        parcels = [Parcel(n, CTImageStorage, path) for n, path in enumerate(paths)]
         for reply in send(self._site.node_as(self._titles.store), parcels):
             if reply.verdict != Verdict.CONFIRMED:
                 raise TransientError("push-refused", f"The node answered: {reply.reason}.", "See demo.log.")
