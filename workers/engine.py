@@ -24,14 +24,15 @@ from workers.models.registry import build_predictor, choose_device
 from workers.models.weights import joint_digest
 from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.candidates import Rule
-from workers.uair.compose import LIVER, Labels, Layer, compose
-from workers.uair.confidence import DOUBTFUL, evidence_of, shown_in
+from workers.uair.compose import LIVER
 from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
+from workers.uair.finder import LesionFinder, Organ, majority, same_lesion
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
-from workers.uair.lesions import GRID_MM, Proposal, lesion_domain, propose
-from workers.uair.localize import Localizer, Location, to_isotropic
-from workers.uair.prompts import Outline, boxes_of, outline_of
+from workers.uair.lesions import lesion_domain
+from workers.uair.localize import Localizer, Location
+from workers.uair.prompts import outline_of
+from workers.uair.rounds import SIZES, SIZES_AFTER_PICK, Candidate, Round, composed, presented
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
     LESION_PLAN,
@@ -45,8 +46,15 @@ from workers.uair.targets import (
 
 Progress = Callable[[float, str], None]
 CACHE_BYTES = 1 << 30
-SIZES = ("most inclusive", "inclusive", "tight", "tightest")
-SIZES_AFTER_PICK = ("as selected", "most inclusive", "in between", "tightest")
+__all__ = [
+    "SIZES_AFTER_PICK",
+    "Candidate",
+    "Engine",
+    "EngineOptions",
+    "Feedback",
+    "Round",
+    "build_engine",
+]
 
 
 @dataclass(frozen=True)
@@ -69,25 +77,6 @@ class EngineOptions:
     rule: Rule = "medoids"
     seed: int = 0
     max_lesions: int = 12
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One of the four segmentations of a round.
-
-    Parameters
-    ----------
-    k
-        1 … 4.
-    labels
-        ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n.
-    trait
-        What sets it apart from its siblings, in a few words.
-    """
-
-    k: int
-    labels: Labels
-    trait: str
 
 
 @dataclass(frozen=True)
@@ -119,28 +108,6 @@ class Feedback:
         return None if self.rejected_all else self.per_target.get(value, self.picked) - 1
 
 
-@dataclass(frozen=True)
-class Round:
-    """Four candidates and what the next round needs.
-
-    Parameters
-    ----------
-    number
-        1 is automatic.
-    candidates
-        Four different label volumes.
-    state
-        For `Engine.next_round`.
-    targets
-        Label values that may occur, ascending: 1, and one for each lesion.
-    """
-
-    number: int
-    candidates: tuple[Candidate, ...]
-    state: RoundState
-    targets: tuple[int, ...]
-
-
 class Engine:
     """Computes rounds. Deterministic on a CPU for a seed; holds nothing of a case but cached embeddings.
 
@@ -160,6 +127,7 @@ class Engine:
         self._options = options
         self._choice = Choice(options.members, options.rule)
         self._cache = EmbeddingCache(predictor, CACHE_BYTES)
+        self._finder = LesionFinder(self._crop, self._look, self._choice, options.seed)
         self.model_name = predictor.name
         self.model_digest = joint_digest([predictor.digest, localizer.digest])
 
@@ -182,18 +150,19 @@ class Engine:
         liver, tissue = self._first_liver(hu, spacing_mm, location)
         domain = _domain(liver, location)
         report(0.4, "looking for lesions")
-        proposals = self._proposals(hu, spacing_mm, liver, domain)
+        organ = Organ(liver, domain, tissue)
+        proposals = self._finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
         found: list[TargetState] = []
         for index, proposal in enumerate(proposals):
             report(0.5 + 0.4 * index / len(proposals), f"weighing lesion {index + 1} of {len(proposals)}")
-            lesion = self._first_lesion(hu, spacing_mm, proposal, liver, domain, tissue)
-            if lesion is not None and not any(_same(lesion, other) for other in found):
+            lesion = self._finder.opened(hu, spacing_mm, organ, proposal)
+            if lesion is not None and not any(same_lesion(lesion, other) for other in found):
                 found.append(lesion)
         found.sort(key=lambda lesion: -lesion.confidence)
         numbered = [replace(lesion, value=LIVER + n) for n, lesion in enumerate(found, start=1)]
         report(0.9, "composing candidates")
-        state = RoundState(1, self.model_digest, (liver, *_presented(numbered, first=True)), domain)
-        return _round(state, hu.shape, SIZES)
+        state = RoundState(1, self.model_digest, (liver, *presented(numbered, first=True)), domain)
+        return composed(state, hu.shape, SIZES)
 
     def next_round(
         self,
@@ -225,25 +194,23 @@ class Engine:
             plan, organ = LIVER_PLAN, None
             if target.value != LIVER:
                 plan, organ = LESION_PLAN, liver_crop.mask_on(previous.domain, target.crop)
-            decode = self._decoder(*target.crop.images(hu, NEIGHBOUR_MM))
+            decode, _ = self._look(hu, target.crop)
             rng = self._rng(number, target.value)
             refined.append(refine_target(target, decode, picked, number, plan, self._choice, rng, organ))
         liver, *others = refined
         # What the reader selected must come back voxel for voxel, so its domain stays.
         domain = previous.domain | _domain(liver, None) if feedback.rejected_all else previous.domain
         report(0.9, "composing candidates")
-        shown = _presented(others, first=feedback.rejected_all)
+        shown = presented(others, first=feedback.rejected_all)
         state = RoundState(number, self.model_digest, (liver, *shown), domain)
-        return _round(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
+        return composed(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
 
     def _first_liver(
         self, hu: NDArray[np.generic], spacing: Spacing, location: Location
     ) -> tuple[TargetState, Tissue]:
         """Return the liver's first four (traced through the slices, then asked for in many ways)."""
         crop = self._crop(location.search_box(spacing, hu.shape), spacing, hu.shape, LIVER_PLAN)
-        images, neighbours = crop.images(hu, NEIGHBOUR_MM)
-        cells = crop.cell_means(images)
-        decode = self._decoder(images, neighbours)
+        decode, cells = self._look(hu, crop)
         traced = trace_liver(decode, cells, location.coarse.at(*crop.cell_centres()), crop.pixels)
         if traced is None:
             raise _no_liver()
@@ -252,46 +219,6 @@ class Engine:
         tissue = tissue_of(cells, (traced > 0).astype(np.float32))
         pool = pool.joined_by(traced).confined(near(traced > 0, crop, tissue.like(cells)))
         return open_target(LIVER, crop, pool, self._choice), tissue
-
-    def _proposals(
-        self, hu: NDArray[np.generic], spacing: Spacing, liver: TargetState, domain: Mask
-    ) -> list[Proposal]:
-        if self._options.max_lesions == 0:
-            return []
-        region = liver.crop.region()
-        iso = to_isotropic(hu[region], spacing, GRID_MM)
-        origin = (float(region[0].start), float(region[1].start), float(region[2].start))
-        places = zip(origin, iso.shape, spacing, strict=True)
-        z, y, x = (start + (np.arange(n) + 0.5) * GRID_MM / s for start, n, s in places)
-        inside, organ = (
-            liver.crop.sampled(np.where(mask, 1.0, -1.0), z, y, x, outside=-1.0) > 0
-            for mask in (domain, _majority(liver))
-        )
-        return propose(iso, inside, organ, origin, spacing, self._options.max_lesions)
-
-    def _first_lesion(
-        self,
-        hu: NDArray[np.generic],
-        spacing: Spacing,
-        proposal: Proposal,
-        liver: TargetState,
-        domain: Mask,
-        tissue: Tissue,
-    ) -> TargetState | None:
-        """Return a lesion's first four, or None if the model gives no reason to believe in it."""
-        crop = self._crop(proposal.box, spacing, hu.shape, LESION_PLAN)
-        images, neighbours = crop.images(hu, NEIGHBOUR_MM)
-        decode = self._decoder(images, neighbours)
-        # The proposal's place in the list is not known to be stable, its place in the body is.
-        # A box may begin outside the volume.
-        rng = self._rng(1, abs(int(proposal.box.start[0] * 1e4 + proposal.box.start[2])))
-        pool = first_pool(decode, crop, _outline(proposal, crop), LESION_PLAN, self._choice, rng)
-        organ = liver.crop.mask_on(_majority(liver), crop)
-        evidence = evidence_of(pool, crop.cell_means(images), organ, tissue, crop)
-        if evidence is None or evidence.confidence < DOUBTFUL:
-            return None
-        allowed = liver.crop.mask_on(domain, crop)
-        return open_target(LIVER + 1, crop, pool, self._choice, organ=allowed, confidence=evidence.confidence)
 
     def _crop(self, box: Box, spacing: Spacing, shape: tuple[int, ...], plan: Plan) -> Crop:
         return plan_crop(
@@ -306,9 +233,11 @@ class Engine:
             whole_slice=self._predictor.whole_slice,
         )
 
-    def _decoder(self, images: Float32, neighbours: Float32) -> Decoder:
+    def _look(self, hu: NDArray[np.generic], crop: Crop) -> tuple[Decoder, Float32]:
+        """Return the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
+        images, neighbours = crop.images(hu, NEIGHBOUR_MM)
         embeddings = self._cache.encode(images, neighbours)
-        return lambda asked: self._predictor.decode(embeddings, asked)
+        return lambda asked: self._predictor.decode(embeddings, asked), crop.cell_means(images)
 
     def _rng(self, number: int, value: int) -> np.random.Generator:
         return np.random.default_rng([self._options.seed, number, value])
@@ -338,55 +267,11 @@ def _no_liver() -> InputError:
     )
 
 
-def _outline(proposal: Proposal, crop: Crop) -> Outline:
-    tight = boxes_of(proposal.outline.at(*crop.cell_centres()), 0.5, crop.pixels)
-    y0, x0 = crop.to_pixels(*proposal.box.start[1:])
-    y1, x1 = crop.to_pixels(*proposal.box.stop[1:])
-    return Outline((x0, y0, x1, y1), 0, len(crop.slices), tight)
-
-
 def _domain(liver: TargetState, location: Location | None) -> Mask:
     """Return where lesions may be, on the liver's crop: about most of its candidates, and the localizer's."""
     crop = liver.crop
     doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5
-    return lesion_domain(_majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
-
-
-def _majority(target: TargetState) -> Mask:
-    return np.asarray((target.offered > 0).mean(axis=0) >= 0.5)
-
-
-def _same(a: TargetState, b: TargetState) -> bool:
-    """Tell whether two proposals turned out to be one lesion: half of the smaller lies in the other."""
-    mine = a.offered[1] > 0
-    theirs = b.crop.mask_on(b.offered[1] > 0, a.crop)
-    smaller = min(mine.sum() * a.crop.cell_volume_ml, (b.offered[1] > 0).sum() * b.crop.cell_volume_ml)
-    return bool((mine & theirs).sum() * a.crop.cell_volume_ml > 0.5 * smaller)
-
-
-def _presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
-    """Return the lesions with the candidates that they appear in; dropped ones stay dropped."""
-    shown = shown_in([lesion.confidence for lesion in lesions], first=first)
-    return [
-        replace(lesion, present=present) if any(lesion.present) else lesion
-        for lesion, present in zip(lesions, shown, strict=True)
-    ]
-
-
-def _round(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) -> Round:
-    """Compose the four label volumes of a state."""
-    liver, *lesions = state.targets
-    found = []
-    for k, size in enumerate(sizes):
-        layers = [_layer(lesion, k) for lesion in lesions if lesion.present[k]]
-        labels = compose(_layer(liver, k), state.domain, layers, (shape[0], shape[1], shape[2]))
-        partial = any(any(lesion.present) and not lesion.present[k] for lesion in lesions)
-        found.append(Candidate(k + 1, labels, f"{size}, sure lesions only" if partial else size))
-    return Round(state.number, tuple(found), state, tuple(target.value for target in state.targets))
-
-
-def _layer(target: TargetState, k: int) -> Layer:
-    return Layer(target.value, target.crop, target.offered[k].astype(np.float32))
+    return lesion_domain(majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
 
 
 def build_engine(section: EngineSection) -> Engine:

@@ -1,0 +1,130 @@
+"""Finding lesions: proposals in the liver, the model's answers about each, and how far to believe them.
+
+Which model answers is the caller's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.uair.compose import LIVER
+from workers.uair.confidence import DOUBTFUL, evidence_of
+from workers.uair.ensemble import Decoder
+from workers.uair.extent import Tissue
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
+from workers.uair.lesions import GRID_MM, Proposal, propose
+from workers.uair.localize import to_isotropic
+from workers.uair.prompts import Outline, boxes_of
+from workers.uair.state import TargetState
+from workers.uair.targets import LESION_PLAN, Choice, Plan, first_pool, open_target
+
+Look = Callable[[NDArray[np.generic], Crop], tuple[Decoder, Float32]]
+"""Returns the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
+PlanCrop = Callable[[Box, Spacing, tuple[int, ...], Plan], Crop]
+
+
+@dataclass(frozen=True)
+class Organ:
+    """The liver that lesions are looked for in.
+
+    Parameters
+    ----------
+    liver
+        Its first four.
+    domain
+        ``(n, h, w)`` on its crop: where lesions may be.
+    tissue
+        Its density.
+    """
+
+    liver: TargetState
+    domain: Mask
+    tissue: Tissue
+
+    @property
+    def majority(self) -> Mask:
+        """``(n, h, w)``: in at least two of the four."""
+        return majority(self.liver)
+
+
+@dataclass(frozen=True)
+class LesionFinder:
+    """Proposes lesions and asks the model about them.
+
+    Parameters
+    ----------
+    plan_crop, look
+        How the model sees a target.
+    choice
+        How four are chosen.
+    seed
+        Of the prompts.
+    """
+
+    plan_crop: PlanCrop
+    look: Look
+    choice: Choice
+    seed: int
+
+    def proposals(
+        self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
+    ) -> list[Proposal]:
+        """Return up to `limit` places worth asking about, best first; see `propose`."""
+        if limit == 0:
+            return []
+        crop = organ.liver.crop
+        region = crop.region()
+        iso = to_isotropic(hu[region], spacing, GRID_MM)
+        origin = (float(region[0].start), float(region[1].start), float(region[2].start))
+        places = zip(origin, iso.shape, spacing, strict=True)
+        z, y, x = (start + (np.arange(n) + 0.5) * GRID_MM / s for start, n, s in places)
+        inside, liver = (
+            crop.sampled(np.where(mask, 1.0, -1.0), z, y, x, outside=-1.0) > 0
+            for mask in (organ.domain, organ.majority)
+        )
+        return propose(iso, inside, liver, origin, spacing, limit)
+
+    def opened(
+        self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, proposal: Proposal
+    ) -> TargetState | None:
+        """Return a lesion's first four, or None if the model gives no reason to believe in it.
+
+        Its label value is the caller's to give.
+        """
+        crop = self.plan_crop(proposal.box, spacing, hu.shape, LESION_PLAN)
+        decode, cells = self.look(hu, crop)
+        # The proposal's place in the list is not known to be stable, its place in the body is.
+        # A box may begin outside the volume.
+        place = abs(int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
+        rng = np.random.default_rng([self.seed, 1, place])
+        pool = first_pool(decode, crop, _outline(proposal, crop), LESION_PLAN, self.choice, rng)
+        mine = organ.liver.crop
+        evidence = evidence_of(pool, cells, mine.mask_on(organ.majority, crop), organ.tissue, crop)
+        if evidence is None or evidence.confidence < DOUBTFUL:
+            return None
+        allowed = mine.mask_on(organ.domain, crop)
+        return open_target(LIVER + 1, crop, pool, self.choice, organ=allowed, confidence=evidence.confidence)
+
+
+def majority(target: TargetState) -> Mask:
+    """Return where at least two of a target's four candidates are, ``(n, h, w)`` on its crop."""
+    return np.asarray((target.offered > 0).mean(axis=0) >= 0.5)
+
+
+def same_lesion(a: TargetState, b: TargetState) -> bool:
+    """Tell whether two proposals turned out to be one lesion: half of the smaller lies in the other."""
+    mine = a.offered[1] > 0
+    theirs = b.crop.mask_on(b.offered[1] > 0, a.crop)
+    smaller = min(mine.sum() * a.crop.cell_volume_ml, (b.offered[1] > 0).sum() * b.crop.cell_volume_ml)
+    return bool((mine & theirs).sum() * a.crop.cell_volume_ml > 0.5 * smaller)
+
+
+def _outline(proposal: Proposal, crop: Crop) -> Outline:
+    tight = boxes_of(proposal.outline.at(*crop.cell_centres()), 0.5, crop.pixels)
+    y0, x0 = crop.to_pixels(*proposal.box.start[1:])
+    y1, x1 = crop.to_pixels(*proposal.box.stop[1:])
+    return Outline((x0, y0, x1, y1), 0, len(crop.slices), tight)

@@ -1,0 +1,80 @@
+"""A round as the reader gets it: four label volumes composed from the state of its targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from workers.uair.compose import Labels, Layer, compose
+from workers.uair.confidence import shown_in
+from workers.uair.state import RoundState, TargetState
+
+SIZES = ("most inclusive", "inclusive", "tight", "tightest")
+SIZES_AFTER_PICK = ("as selected", "most inclusive", "in between", "tightest")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the four segmentations of a round.
+
+    Parameters
+    ----------
+    k
+        1 … 4.
+    labels
+        ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n.
+    trait
+        What sets it apart from its siblings, in a few words.
+    """
+
+    k: int
+    labels: Labels
+    trait: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """Four candidates and what the next round needs.
+
+    Parameters
+    ----------
+    number
+        1 is automatic.
+    candidates
+        Four different label volumes.
+    state
+        For `Engine.next_round`.
+    targets
+        Label values that may occur, ascending: 1, and one for each lesion.
+    """
+
+    number: int
+    candidates: tuple[Candidate, ...]
+    state: RoundState
+    targets: tuple[int, ...]
+
+
+def presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
+    """Return the lesions with the candidates that they appear in; dropped ones stay dropped."""
+    shown = shown_in([lesion.confidence for lesion in lesions], first=first)
+    return [
+        replace(lesion, present=present) if any(lesion.present) else lesion
+        for lesion, present in zip(lesions, shown, strict=True)
+    ]
+
+
+def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) -> Round:
+    """Compose the four label volumes of a state; `sizes` say how candidates 1 to 4 differ."""
+    liver, *lesions = state.targets
+    found = []
+    for k, size in enumerate(sizes):
+        layers = [_layer(lesion, k) for lesion in lesions if lesion.present[k]]
+        labels = compose(_layer(liver, k), state.domain, layers, (shape[0], shape[1], shape[2]))
+        partial = any(any(lesion.present) and not lesion.present[k] for lesion in lesions)
+        found.append(Candidate(k + 1, labels, f"{size}, sure lesions only" if partial else size))
+    return Round(state.number, tuple(found), state, tuple(target.value for target in state.targets))
+
+
+def _layer(target: TargetState, k: int) -> Layer:
+    return Layer(target.value, target.crop, target.offered[k].astype(np.float32))
