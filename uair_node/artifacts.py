@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from uair_node.cases.answer import LIVER, Answer
 from uair_node.store import write_durably
 
 Labels = npt.NDArray[np.uint8]
@@ -57,6 +58,28 @@ def load_candidates(path: Path) -> list[StoredCandidate]:
             labels[box] = part
             found.append(StoredCandidate(int(k), labels, str(trait)))
         return found
+
+
+def taken(offered: Sequence[StoredCandidate], answer: Answer) -> StoredCandidate:
+    """Return what an answer takes: a candidate, with targets of others in it where it names such.
+
+    A lesion that is taken from another candidate leaves liver where only this one has it; where two lesions
+    meet, the higher number wins.
+    """
+    by_k = {one.k: one for one in offered}
+    (base,) = (one for one in offered if one.k == answer.k)
+    if not answer.per_target:
+        return base
+    labels = base.labels.copy()
+    for value, k in answer.per_target.items():
+        if value == LIVER:
+            labels = np.where(labels > LIVER, labels, by_k[k].labels > 0).astype(np.uint8)
+        else:
+            labels[labels == value] = LIVER
+    for value, k in sorted(answer.per_target.items()):
+        if value > LIVER:
+            labels[by_k[k].labels == value] = value
+    return StoredCandidate(base.k, labels, answer.words)
 
 
 def _bounds(marked: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -7,6 +7,7 @@ through the entry point group ``uair.commands``; the node itself never imports i
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -18,10 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dicom_config.errors import UairError
+from dicom_config.errors import InputError, UairError
 from dicom_config.model import Settings, Verb, load_settings
 from uair_node import __version__, reports
 from uair_node.cases import lifecycle
+from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.tables import Case
 from uair_node.checks import run_checks
 from uair_node.context import Context, open_context
@@ -46,6 +48,9 @@ ConfigOption = Annotated[
     typer.Option("--config", "-c", help="YAML configuration; without it, embedded mode on this machine."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+LesionOption = Annotated[
+    list[str] | None, typer.Option("--lesion", help="Take a lesion from another candidate: 2=1, repeatable.")
+]
 CaseArgument = Annotated[int, typer.Argument(help="Number of the case, see `uair cases`.")]
 
 
@@ -156,21 +161,21 @@ def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
 
 
 @case_app.command()
-def pick(case_id: CaseArgument, k: int, config: ConfigOption = None) -> None:
+def pick(case_id: CaseArgument, k: int, lesion: LesionOption = None, config: ConfigOption = None) -> None:
     """Pick candidate K of the open round; the next round starts from it."""
-    _answer(config, case_id, Verb.PICK, k)
+    _answer(config, case_id, Verb.PICK, Answer(k, _per_lesion(k, lesion)))
 
 
 @case_app.command()
-def accept(case_id: CaseArgument, k: int, config: ConfigOption = None) -> None:
+def accept(case_id: CaseArgument, k: int, lesion: LesionOption = None, config: ConfigOption = None) -> None:
     """Accept candidate K of the open round; the case ends with it."""
-    _answer(config, case_id, Verb.ACCEPT, k)
+    _answer(config, case_id, Verb.ACCEPT, Answer(k, _per_lesion(k, lesion)))
 
 
 @case_app.command()
 def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Say that none of the four fits; the next round looks elsewhere."""
-    _answer(config, case_id, Verb.REJECT, None)
+    _answer(config, case_id, Verb.REJECT, Answer(None))
 
 
 def _context(config: Path | None) -> Context:
@@ -178,11 +183,26 @@ def _context(config: Path | None) -> Context:
     return open_context(load_settings(config))
 
 
-def _answer(config: Path | None, case_id: int, verb: Verb, k: int | None) -> None:
+def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
+    """Read ``2=1`` as label value -> candidate."""
+    found = {}
+    for text in texts or ():
+        numbers = re.fullmatch(r"(\d+)=(\d+)", text)
+        if numbers is None:
+            raise InputError(
+                "lesion-syntax",
+                f"'{text}' does not say which lesion to take from which candidate.",
+                "Write --lesion 2=1 for lesion 2 of candidate 1.",
+            )
+        found[LIVER + int(numbers[1])] = int(numbers[2])
+    return {value: other for value, other in found.items() if other != k}
+
+
+def _answer(config: Path | None, case_id: int, verb: Verb, answer: Answer) -> None:
     with _context(config).database.transaction() as session:
         case: Case = reports.get_case(session, case_id)
-        row = select_by_number(session, Evidence(verb, "command-line"), case, k)
-        console.print(f"Case {case_id}, round {row.round_number}: {verb} {k or ''} — now {case.state}.")
+        row = select_by_number(session, Evidence(verb, "command-line"), case, answer)
+        console.print(f"Case {case_id}, round {row.round_number}: {verb}, {answer.words} — now {case.state}.")
 
 
 def _run_node(context: Context, tend: Any = lambda: None) -> None:

@@ -128,6 +128,7 @@ def _selection(selection: Selection) -> dict[str, Any]:
         "round": selection.round_number,
         "verb": selection.verb,
         "picked": selection.picked,
+        "per_target": selection.per_target,
         "mechanism": selection.mechanism,
         "calling_ae": selection.calling_ae,
         "outcome": str(selection.outcome),

@@ -119,4 +119,5 @@ def _feedback(selection: Selection) -> engines.Feedback:
     if selection.artifact:  # the edit stands in the place of candidate 1
         return engines.Feedback(picked=1)
     rejected = selection.verb == Verb.REJECT
-    return engines.Feedback(picked=selection.picked or 1, rejected_all=rejected)
+    answer = selection.answer
+    return engines.Feedback(answer.k or 1, answer.per_target, rejected_all=rejected)

@@ -74,6 +74,7 @@ def new_result(case: Case, round_number: int, k: int, destinations: tuple[str, .
         trait="",
         volumes_ml={"liver": 1000.0, "lesions": []},
         destinations=destinations,
+        targets=(1, 2, 3),
     )
 
 

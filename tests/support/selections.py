@@ -86,18 +86,63 @@ def evidence_only_key_object(instances: Sequence[Dataset]) -> Dataset:
     return document
 
 
+def segments_key_object(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
+    """Return a Key Object Selection that names single segments (PS3.3 C.17.2, Referenced Segment Number)."""
+    document = key_object([instance for instance, _ in parts])
+    references = [item.ReferencedSOPSequence[0] for item in document.ContentSequence if _names(item)]
+    for reference, (_, number) in zip(references, parts, strict=True):
+        reference.ReferencedSegmentNumber = number
+    return document
+
+
+def _names(item: Dataset) -> bool:
+    return "ReferencedSOPSequence" in item
+
+
 def measurement_report(
     segmentation: Dataset,
     source: Dataset,
     sop_class: SelectionClass = SelectionClass.COMPREHENSIVE_SR,
 ) -> Dataset:
     """Return a TID 1500 report with one measurement group on segment 1 of `segmentation`."""
-    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+    return segments_report([(segmentation, 1)], source, sop_class)
+
+
+def segments_report(
+    parts: Sequence[tuple[Dataset, int]],
+    source: Dataset,
+    sop_class: SelectionClass = SelectionClass.COMPREHENSIVE_SR,
+) -> Dataset:
+    """Return a TID 1500 report with a measurement group on each of the segments of segmentations."""
+    device = ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(uid=new_uid()),
+    )
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=device),
+        procedure_reported=CodedConcept("77477000", "SCT", "CT"),
+        imaging_measurements=[_group(segmentation, number, source) for segmentation, number in parts],
+    )
+    return REPORT_CLASSES[sop_class](
+        evidence=[*{str(one.SOPInstanceUID): one for one, _ in parts}.values(), source],
+        content=report[0],
+        series_instance_uid=new_uid(),
+        series_number=1,
+        sop_instance_uid=new_uid(),
+        instance_number=1,
+        manufacturer="viewer",
+    )
+
+
+def _group(
+    segmentation: Dataset, number: int, source: Dataset
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=new_uid(), identifier="lesion 1"),
         referenced_segment=ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,
             sop_instance_uid=segmentation.SOPInstanceUID,
-            segment_number=1,
+            segment_number=number,
             source_images=[
                 SourceImageForSegmentation(
                     referenced_sop_class_uid=source.SOPClassUID,
@@ -106,24 +151,6 @@ def measurement_report(
             ],
         ),
         finding_type=codes.SCT.Lesion,
-    )
-    device = ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(uid=new_uid()),
-    )
-    report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=device),
-        procedure_reported=CodedConcept("77477000", "SCT", "CT"),
-        imaging_measurements=[group],
-    )
-    return REPORT_CLASSES[sop_class](
-        evidence=[segmentation, source],
-        content=report[0],
-        series_instance_uid=new_uid(),
-        series_number=1,
-        sop_instance_uid=new_uid(),
-        instance_number=1,
-        manufacturer="viewer",
     )
 
 

@@ -66,6 +66,18 @@ def _state(config: Path, case_id: int) -> CaseState:
         return session.get_one(Case, case_id).state
 
 
+def test_a_lesion_is_taken_from_another_candidate(config: Path) -> None:
+    for lesion, code in (("two=1", "lesion-syntax"), ("7=1", "no-such-lesion")):
+        assert getattr(CliRunner().invoke(app, _pick(config, lesion)).exception, "code", "") == code
+    assert "candidate 3, lesion 2 of candidate 1" in _run(config, "case", "pick", "1", "3", "--lesion", "2=1")
+    shown = json.loads(_run(config, "case", "show", "1", "--json"))
+    assert [(one["picked"], one["per_target"]) for one in shown["selections"]] == [(3, {"3": 1})]
+
+
+def _pick(config: Path, lesion: str) -> list[str]:
+    return ["case", "pick", "1", "3", "--lesion", lesion, "--config", str(config)]
+
+
 def test_cases_lists_newest_first_with_reasons(config: Path) -> None:
     rows = json.loads(_run(config, "cases", "--json"))
     assert [(row["case"], row["state"], row["code"]) for row in rows] == [

@@ -17,6 +17,7 @@ from tests.support.cases import (
     receiving_case,
 )
 from uair_node.cases import lifecycle, work
+from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.states import TRANSITIONS, CaseState, check_transition
 from uair_node.cases.tables import (
@@ -75,6 +76,7 @@ def _reading(*references: str, study: str = "1.2") -> Reading:
         patient_id_hash="",
         references=references,
         source_references=(),
+        segments={},
         series_references=(),
         frame_of_reference_uid="",
         title=None,
@@ -100,13 +102,13 @@ def test_three_rounds_to_acceptance(database: Database) -> None:
         for number in (1, 2):
             publish_round(session, case)
             assert case.state == CaseState.AWAITING_SELECTION
-            row = select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 2)
+            row = select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(2))
             assert row.outcome == SelectionOutcome.EFFECTIVE
             assert case.state == CaseState.REFINING
             assert case.current_round.number == number + 1
             assert case.current_round.selection_id == row.id
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, 4)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(4))
         assert case.state == CaseState.ACCEPTED
         assert open_item(session, case, WorkKind.FINISH).round_number == 3
 
@@ -139,7 +141,7 @@ def test_an_unusable_selection_is_recorded_with_its_reason(
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
         publish_round(session, case)
         uids = [candidate_uid(case, number, k) for number, k in references]
         row = select_by_object(
@@ -188,7 +190,7 @@ def test_an_answer_cancels_the_pictures_that_are_still_due(database: Database) -
         case = ready_case(session)
         publish_round(session, case)
         work.require_work(session, WorkKind.PAGES, case=case, key="1")
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
         assert [item.kind for item in session.query(WorkItem).filter_by(open=True)] == [WorkKind.COMPUTE]
 
 
@@ -228,7 +230,7 @@ def test_nothing_is_picked_in_a_closed_case(database: Database) -> None:
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, 1)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(1))
         row = select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, 2)))
         assert row.code == "case-closed"
 
@@ -237,10 +239,10 @@ def test_the_command_line_is_told_what_it_cannot_pick(database: Database) -> Non
     with database.transaction() as session:
         case = ready_case(session)
         with pytest.raises(InputError) as early:
-            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
         publish_round(session, case)
         with pytest.raises(InputError) as unknown:
-            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 5)
+            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(5))
     assert (early.value.code, unknown.value.code) == ("no-candidates", "no-such-candidate")
 
 
@@ -259,7 +261,7 @@ def test_a_late_slice_leaves_an_accepted_case_alone(database: Database) -> None:
     with database.transaction() as session:
         older = ready_case(session)
         publish_round(session, older)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), older, 1)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), older, Answer(1))
         ready_case(session, slices=1)
         assert older.state == CaseState.ACCEPTED
 
@@ -280,7 +282,7 @@ def test_a_failed_case_is_retried_where_it_stood(database: Database) -> None:
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
         lifecycle.fail(session, case, code="work-failed", cause="x", mend="y")
         assert case.state == CaseState.FAILED
         assert session.query(WorkItem).filter_by(open=True).count() == 0

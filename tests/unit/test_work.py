@@ -10,6 +10,7 @@ from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Settings, Verb
 from tests.support.cases import expire_lease, open_item, publish_round, ready_case
 from uair_node.cases import work
+from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.lifecycle import finish_computing
 from uair_node.cases.performer import Claim, Commit, perform
@@ -224,7 +225,7 @@ def test_a_refinement_overtakes_waiting_first_rounds(context: Context) -> None:
     _, waiting = _ready(context, "1.9")
     with context.database.transaction() as session:
         case = session.get_one(Case, refining)
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, 1)
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
     with context.database.transaction() as session:
         claimed = work.claim(session, waiting, "worker", 30.0)
         assert claimed is not None

@@ -36,7 +36,10 @@ NODE = "node"
 
 @dataclass(frozen=True)
 class NewResult:
-    """A written DICOM object that becomes a row, due at `destinations`; `path` is relative to the root."""
+    """A written DICOM object that becomes a row, due at `destinations`; `path` is relative to the root.
+
+    `targets` are the label values of a SEG's segments 1, 2, …
+    """
 
     kind: ResultKind
     k: int
@@ -47,6 +50,7 @@ class NewResult:
     trait: str
     volumes_ml: dict[str, Any]
     destinations: tuple[str, ...]
+    targets: tuple[int, ...] = ()
 
 
 def advance(session: Session, case: Case, state: CaseState, *, actor: str, reason: str = "") -> None:
@@ -137,7 +141,7 @@ def add_results(session: Session, round_: Round, results: Sequence[NewResult]) -
     """Record written objects and make their delivery due."""
     for new in results:
         values = {name: value for name, value in vars(new).items() if name != "destinations"}
-        row = Result(round_id=round_.id, **values)
+        row = Result(round_id=round_.id, **(values | {"targets": list(new.targets)}))
         session.add(row)
         session.flush()
         session.add_all(Delivery(result_id=row.id, destination=name) for name in new.destinations)
@@ -153,11 +157,10 @@ def apply_selection(session: Session, case: Case, selection: Selection) -> None:
     actor = selection.calling_ae or selection.mechanism
     work.close_case_items(session, case)  # pictures of an answered round help nobody
     if selection.verb == Verb.ACCEPT:
-        advance(session, case, CaseState.ACCEPTED, actor=actor, reason=f"candidate {selection.picked}")
+        advance(session, case, CaseState.ACCEPTED, actor=actor, reason=selection.answer.words)
         work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
         return
-    reason = "none fits" if selection.verb == Verb.REJECT else f"candidate {selection.picked}"
-    advance(session, case, CaseState.REFINING, actor=actor, reason=reason)
+    advance(session, case, CaseState.REFINING, actor=actor, reason=selection.answer.words)
     _add_round(session, case, number=round_.number + 1, selection=selection)
 
 

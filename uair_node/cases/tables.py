@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import JSON, Enum, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
 
 Uid = String(64)
@@ -33,7 +34,7 @@ def _words(kind: type[StrEnum], length: int) -> Enum:
 class Base(DeclarativeBase):
     """Root of the mapped classes."""
 
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy reads a plain dict
+    type_annotation_map = {dict[str, Any]: JSON, list[int]: JSON}  # noqa: RUF012 - SQLAlchemy reads a plain dict
 
 
 class InstanceStatus(StrEnum):
@@ -158,6 +159,7 @@ class Result(Base):
     path: Mapped[str] = mapped_column(Text)
     trait: Mapped[str] = mapped_column(Text, default="")
     volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    targets: Mapped[list[int]] = mapped_column(default=list)  # of a SEG: label value of segments 1, 2, …
 
     round: Mapped[Round] = relationship(back_populates="results")
 
@@ -180,6 +182,7 @@ class Selection(Base):
     round_number: Mapped[int | None]
     verb: Mapped[str] = mapped_column(String(8))
     picked: Mapped[int | None]
+    per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> another candidate
     mechanism: Mapped[str] = mapped_column(String(16))
     evidence_uid: Mapped[str] = mapped_column(Uid, default="")
     artifact: Mapped[str] = mapped_column(Text, default="")  # the label volume, where the reader edited one
@@ -189,6 +192,16 @@ class Selection(Base):
     sentence: Mapped[str] = mapped_column(Text, default="")
     mend: Mapped[str] = mapped_column(Text, default="")
     received_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @property
+    def answer(self) -> Answer:
+        """What was said."""
+        return Answer(self.picked, {int(value): int(k) for value, k in self.per_target.items()})
+
+    @answer.setter
+    def answer(self, said: Answer) -> None:
+        self.picked = said.k
+        self.per_target = {str(value): k for value, k in said.per_target.items()}
 
 
 class DeliveryState(StrEnum):

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 from sqlalchemy.orm import Session
 
-from uair_node.artifacts import Labels, StoredCandidate, load_candidates
+from uair_node.artifacts import Labels, StoredCandidate, load_candidates, taken
 from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
@@ -69,7 +69,7 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
     if selection.artifact:
         return load_candidates(context.store.absolute(selection.artifact))[0].labels
     stored = load_candidates(context.store.absolute(folders[0]) / CANDIDATES_FILE)
-    return next(one.labels for one in stored if one.k == selection.picked)
+    return taken(stored, selection.answer).labels
 
 
 def _save(context: Context, source: Source, page: Dataset, k: int, trait: str) -> NewResult:

@@ -53,6 +53,7 @@ def write_segmentation(
             "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
         },
         destinations=context.destinations,
+        targets=tuple(int(value) for value in np.unique(candidate.labels) if value),
     )
 
 

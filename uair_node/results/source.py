@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from uair_node import __version__
-from uair_node.artifacts import StoredCandidate, load_candidates
+from uair_node.artifacts import StoredCandidate, load_candidates, taken
 from uair_node.cases import lifecycle
+from uair_node.cases.answer import Answer
 from uair_node.cases.performer import Claim
 from uair_node.cases.tables import Case, ResultKind, Selection
 from uair_node.context import Context
@@ -29,8 +30,8 @@ class Source:
     ----------
     derived_from
         SOP Instance UID of the evidence that started the round; empty for the first.
-    accepted_k
-        The candidate that the reader took in this round, None while it is open.
+    answer
+        What the reader took in this round, None while it is open.
     edit
         The label volume that the reader edited and answered with, if so.
     """
@@ -44,7 +45,7 @@ class Source:
     model_digest: str
     computed_at: datetime
     derived_from: str
-    accepted_k: int | None
+    answer: Answer | None
     edit: Path | None
 
     @property
@@ -64,10 +65,16 @@ class Source:
         return load_candidates(self.folder / CANDIDATES_FILE)
 
     def accepted(self) -> StoredCandidate:
-        """Load what the reader accepted: a candidate, or their own edit of one."""
-        offered = load_candidates(self.edit) if self.edit else self.candidates()
-        (accepted,) = (one for one in offered if one.k == self.accepted_k)
-        return accepted
+        """Load what the reader accepted: a candidate, targets of several, or their own edit.
+
+        Raises
+        ------
+        ValueError
+            While the round is open.
+        """
+        if self.answer is None:
+            raise ValueError(f"round {self.number} is open")
+        return taken(load_candidates(self.edit) if self.edit else self.candidates(), self.answer)
 
     def uids(self, kind: ResultKind, k: int) -> tuple[str, str]:
         """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2)."""
@@ -93,6 +100,6 @@ def read_source(context: Context, claim: Claim) -> Source:
             model_digest=round_.model_digest,
             computed_at=round_.computed_at,
             derived_from=started_by.evidence_uid if started_by else "",
-            accepted_k=answer.picked if answer else None,
+            answer=answer.answer if answer else None,
             edit=context.store.absolute(answer.artifact) if answer and answer.artifact else None,
         )

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 
@@ -62,6 +63,9 @@ class Reading:
         SOP Instance UIDs that it names, each once, in the order of the document. A SEG names itself.
     source_references
         SOP Instance UIDs of the images that a SEG was drawn on, each once; empty for documents.
+    segments
+        Numbers of the segments (PS3.3 C.17.2, Referenced Segment Number) of those references that name only
+        these; a reference that is not here means the whole object.
     series_references
         Series Instance UIDs that it names, each once.
     frame_of_reference_uid
@@ -77,6 +81,7 @@ class Reading:
     patient_id_hash: str
     references: tuple[str, ...]
     source_references: tuple[str, ...]
+    segments: Mapping[str, tuple[int, ...]]
     series_references: tuple[str, ...]
     frame_of_reference_uid: str
     title: Code | None
@@ -133,6 +138,7 @@ def _read(dataset: Dataset) -> Reading:
     own = _required_uid(dataset, "SOPInstanceUID")
     references: tuple[str, ...]
     sources: tuple[str, ...] = ()
+    segments: Mapping[str, tuple[int, ...]] = {}
     series: tuple[str, ...] = ()
     if mechanism is Mechanism.PAGE:
         references = (own,)
@@ -141,7 +147,9 @@ def _read(dataset: Dataset) -> Reading:
         sources, series = _seg_sources(dataset)
     else:
         in_evidence, series = _evidence(dataset)
-        references = _unique(_tree_references(dataset))
+        named = list(_tree_references(dataset))
+        references = _unique(uid for uid, _ in named)
+        segments = _parts(named)
         if mechanism is Mechanism.KEY_OBJECT:
             references = references or in_evidence
     if not references:
@@ -158,6 +166,7 @@ def _read(dataset: Dataset) -> Reading:
         patient_id_hash=hash_patient_id(str(dataset.get("PatientID") or "")),
         references=references,
         source_references=sources,
+        segments=segments,
         series_references=series,
         frame_of_reference_uid=_optional_uid(dataset, "FrameOfReferenceUID"),
         title=None if mechanism is Mechanism.SEG else _title(dataset),
@@ -199,17 +208,38 @@ def _evidence(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return _unique(instances), _unique(series)
 
 
-def _tree_references(dataset: Dataset) -> Iterator[str]:
+def _tree_references(dataset: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Walk the content tree in document order, with a stack of its own: a peer chooses the depth.
 
     Only items of the value types IMAGE, COMPOSITE and WAVEFORM have a Referenced SOP Sequence
-    (PS3.3 table C.17-5), so that it is not asked for the type.
+    (PS3.3 table C.17-5), so that it is not asked for the type. Each reference comes with its segment
+    numbers; there are none where it means the whole object.
     """
     pending = list(reversed(_items(dataset, "ContentSequence")))
     while pending:
         item = pending.pop()
-        yield from _instances(item, "ReferencedSOPSequence")
+        for reference in _items(item, "ReferencedSOPSequence"):
+            yield _required_uid(reference, "ReferencedSOPInstanceUID"), _segment_numbers(reference)
         pending.extend(reversed(_items(item, "ContentSequence")))
+
+
+def _segment_numbers(reference: Dataset) -> tuple[int, ...]:
+    """Return the Referenced Segment Numbers (0062,000B): one or more, or none."""
+    value: Any = reference.get("ReferencedSegmentNumber")
+    if value is None or value == "":
+        return ()
+    return tuple(int(number) for number in value) if isinstance(value, MultiValue) else (int(value),)
+
+
+def _parts(named: Iterable[tuple[str, tuple[int, ...]]]) -> Mapping[str, tuple[int, ...]]:
+    """Return the segment numbers of objects of which nothing but segments is named."""
+    found: dict[str, set[int]] = {}
+    whole = set()
+    for uid, numbers in named:
+        found.setdefault(uid, set()).update(numbers)
+        if not numbers:
+            whole.add(uid)
+    return {uid: tuple(sorted(numbers)) for uid, numbers in found.items() if uid not in whole}
 
 
 def _title(dataset: Dataset) -> Code | None:

@@ -5,7 +5,7 @@ Refusals are InputError with a code; the caller records them, none is dropped (D
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -15,6 +15,7 @@ from dicom_config.codes import REJECTION_TITLES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
+from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
     Case,
@@ -27,11 +28,11 @@ from uair_node.selection.readers import Reading
 
 @dataclass(frozen=True)
 class Choice:
-    """A candidate that a reader named; `repeated` if that already took effect."""
+    """What a reader named; `repeated` if that already took effect."""
 
     case: Case
     round: Round
-    k: int | None
+    answer: Answer
     repeated: bool
 
 
@@ -88,16 +89,76 @@ def find_candidates(session: Session, references: Sequence[str]) -> list[Result]
     return list(found)
 
 
-def choose(
-    session: Session, verb: Verb, named: Sequence[Result], study_uid: str, *, artifact: str = ""
-) -> Choice:
-    """Decide what naming these candidates with this verb means.
+def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> Answer:
+    """Decide which candidate each target is taken from.
+
+    A segment takes its target from its candidate. What no segment takes comes from the candidate that is
+    named as a whole; without one, from that whose liver is named; without that, from the one that most of the
+    named lesions are of, of equals the first.
 
     Parameters
     ----------
+    segments
+        SOP Instance UID -> numbers, of candidates of which nothing but segments is named.
+
+    Raises
+    ------
+    InputError
+        ``ambiguous-selection``: two candidates as a whole, or for one target, or the overview of all.
+        ``no-such-segment``.
+    """
+    if verb == Verb.REJECT:
+        return Answer(None)
+    whole = sorted({one.k for one in named if one.sop_instance_uid not in segments})
+    if len(whole) > 1:
+        raise _ambiguous(f"candidates {', '.join(map(str, whole))} at once")
+    if whole == [0]:
+        raise _ambiguous("the overview, which shows all four")
+    parts: dict[int, int] = {}
+    for one in sorted(named, key=lambda result: result.k):
+        for number in segments.get(one.sop_instance_uid, ()):
+            target = _target(one, number)
+            if parts.setdefault(target, one.k) != one.k:
+                raise _ambiguous(f"{target_name(target)} of candidates {parts[target]} and {one.k} at once")
+    k = whole[0] if whole else _main_candidate(parts)
+    return Answer(k, {target: other for target, other in parts.items() if other != k})
+
+
+def _target(candidate: Result, segment: int) -> int:
+    """Return the label value of a candidate's segment."""
+    if not 1 <= segment <= len(candidate.targets):
+        raise InputError(
+            "no-such-segment",
+            f"Candidate {candidate.k} has no segment {segment}.",
+            "Reference one of the segments that the candidate's SEG has.",
+        )
+    return candidate.targets[segment - 1]
+
+
+def _main_candidate(parts: Mapping[int, int]) -> int:
+    if LIVER in parts:
+        return parts[LIVER]
+    ks = list(parts.values())
+    return min(set(ks), key=lambda k: (-ks.count(k), k))
+
+
+def choose(
+    session: Session,
+    verb: Verb,
+    named: Sequence[Result],
+    answer: Answer,
+    study_uid: str,
+    *,
+    artifact: str = "",
+) -> Choice:
+    """Decide whether an answer may take effect.
+
+    Parameters
+    ----------
+    named
+        The results that it speaks of.
     study_uid
         Study Instance UID of the returned object; empty where it came without one (command line).
-
     artifact
         Where the edited label volume is kept, if the object was one.
 
@@ -117,24 +178,18 @@ def choose(
             "The object belongs to another study than the candidate that it names.",
             "Pick in the study that the candidates were made for.",
         )
-    ks = sorted({result.k for result in named})
-    if verb != Verb.REJECT and len(ks) > 1:
-        raise _ambiguous(f"candidates {', '.join(map(str, ks))} at once")
-    if verb != Verb.REJECT and ks == [0]:
-        raise _ambiguous("the overview, which shows all four")
-    k = None if verb == Verb.REJECT else ks[0]
-    repeated = _already_effective(session, case, round_, verb, k, artifact)
+    repeated = _already_effective(session, case, round_, verb, answer, artifact)
     if not repeated:
         _check_open(case, round_)
-    return Choice(case, round_, k, repeated)
+    return Choice(case, round_, answer, repeated)
 
 
 def _already_effective(
-    session: Session, case: Case, round_: Round, verb: Verb, k: int | None, artifact: str
+    session: Session, case: Case, round_: Round, verb: Verb, answer: Answer, artifact: str
 ) -> bool:
     effective = lifecycle.effective_selection(session, case, round_.number)
-    answer = (verb, k, artifact)
-    return effective is not None and (effective.verb, effective.picked, effective.artifact) == answer
+    said = (verb, answer, artifact)
+    return effective is not None and (effective.verb, effective.answer, effective.artifact) == said
 
 
 def _check_open(case: Case, round_: Round) -> None:
@@ -158,5 +213,6 @@ def _ambiguous(what: str) -> InputError:
     return InputError(
         "ambiguous-selection",
         f"The object names {what}.",
-        "Send exactly one candidate or its page, or a Key Object that references exactly one.",
+        "Send exactly one candidate or its page, or a Key Object that references exactly one; "
+        "for a lesion of another candidate, reference its segment.",
     )

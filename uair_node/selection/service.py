@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
+from uair_node.cases.answer import Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, Selection, SelectionOutcome
 from uair_node.selection.readers import Reading
-from uair_node.selection.rules import check_document, choose, find_candidates
+from uair_node.selection.rules import check_document, choose, find_candidates, read_answer
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,12 @@ def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> 
         check_document(session, evidence.verb, reading)
     except InputError as refusal:
         return record_refusal(session, evidence, refusal, [])
-    return _select(session, evidence, reading.references, reading.study_instance_uid)
+    return _select(session, evidence, reading.references, reading.segments, reading.study_instance_uid)
 
 
 def select_by_edit(session: Session, evidence: Evidence, nearest: str, study_uid: str) -> Selection:
     """Apply an edited segmentation, filed under the candidate that it is most like."""
-    return _select(session, evidence, [nearest], study_uid)
+    return _select(session, evidence, [nearest], {}, study_uid)
 
 
 def note_repetition(session: Session, evidence: Evidence) -> bool:
@@ -57,18 +58,19 @@ def note_repetition(session: Session, evidence: Evidence) -> bool:
     if earlier is None:
         return False
     row = _row(evidence, SelectionOutcome.REPEATED)
-    row.case_id, row.round_number, row.picked = earlier.case_id, earlier.round_number, earlier.picked
+    row.case_id, row.round_number, row.answer = earlier.case_id, earlier.round_number, earlier.answer
     session.add(row)
     return True
 
 
-def select_by_number(session: Session, evidence: Evidence, case: Case, k: int | None) -> Selection:
-    """Apply a pick of candidate `k` of the newest round (command line, console).
+def select_by_number(session: Session, evidence: Evidence, case: Case, answer: Answer) -> Selection:
+    """Apply an answer to the newest round (command line, console).
 
     Raises
     ------
     InputError
-        ``no-candidates``, ``no-such-candidate``, or what `uair_node.selection.rules.choose` refuses.
+        ``no-candidates``, ``no-such-candidate``, ``no-such-lesion``, or what
+        `uair_node.selection.rules.choose` refuses.
     """
     round_ = case.current_round
     candidates = round_.candidates if round_ is not None else []
@@ -78,12 +80,23 @@ def select_by_number(session: Session, evidence: Evidence, case: Case, k: int | 
             f"Case {case.id} is {case.state}; it waits for no selection.",
             f"See `uair case show {case.id}`.",
         )
-    named = [result for result in candidates if k is None or result.k == k]
-    if not named:
-        raise InputError(
-            "no-such-candidate", f"There is no candidate {k}.", "Candidates are numbered 1 to 4."
-        )
-    return _apply(session, evidence, named, "")
+    _check_numbers(candidates, answer)
+    return _apply(session, evidence, candidates, answer, "")
+
+
+def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
+    for k in (answer.k, *answer.per_target.values()):
+        if k is not None and all(one.k != k for one in candidates):
+            raise InputError(
+                "no-such-candidate", f"There is no candidate {k}.", "Candidates are numbered 1 to 4."
+            )
+    for value in answer.per_target:
+        if all(value not in one.targets for one in candidates):
+            raise InputError(
+                "no-such-lesion",
+                f"No candidate has {target_name(value)}.",
+                "Lesions keep their numbers in all candidates; the overview page shows them.",
+            )
 
 
 def record_refusal(
@@ -102,26 +115,35 @@ def record_refusal(
     return row
 
 
-def _select(session: Session, evidence: Evidence, references: Sequence[str], study_uid: str) -> Selection:
+def _select(
+    session: Session,
+    evidence: Evidence,
+    references: Sequence[str],
+    segments: Mapping[str, Sequence[int]],
+    study_uid: str,
+) -> Selection:
     named: list[Result] = []
     try:
         named = find_candidates(session, references)
-        return _apply(session, evidence, named, study_uid)
+        answer = read_answer(evidence.verb, named, segments)
+        return _apply(session, evidence, named, answer, study_uid)
     except InputError as refusal:
         return record_refusal(session, evidence, refusal, named)
 
 
-def _apply(session: Session, evidence: Evidence, named: list[Result], study_uid: str) -> Selection:
+def _apply(
+    session: Session, evidence: Evidence, named: Sequence[Result], answer: Answer, study_uid: str
+) -> Selection:
     # Two picks may arrive at the same time: the case's row decides which of them is first.
     session.scalars(select(Case).where(Case.id == named[0].round.case_id).with_for_update()).one()
-    choice = choose(session, evidence.verb, named, study_uid, artifact=evidence.artifact)
+    choice = choose(session, evidence.verb, named, answer, study_uid, artifact=evidence.artifact)
     row = _row(evidence, SelectionOutcome.REPEATED if choice.repeated else SelectionOutcome.EFFECTIVE)
-    row.case_id, row.round_number, row.picked = choice.case.id, choice.round.number, choice.k
+    row.case_id, row.round_number, row.answer = choice.case.id, choice.round.number, choice.answer
     session.add(row)
     session.flush()
     if not choice.repeated:
         lifecycle.apply_selection(session, choice.case, row)
-        log.info("case %d round %d: %s %s", row.case_id, row.round_number, row.verb, row.picked or "none")
+        log.info("case %d round %d: %s %s", row.case_id, row.round_number, row.verb, row.answer.words)
     return row
 
 

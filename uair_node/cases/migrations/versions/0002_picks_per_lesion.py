@@ -1,0 +1,29 @@
+"""Picks per lesion: which target each segment is, and what was taken from other candidates.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    with op.batch_alter_table("results") as table:
+        table.add_column(sa.Column("targets", sa.JSON(), nullable=False, server_default=sa.text("'[]'")))
+    with op.batch_alter_table("selections") as table:
+        table.add_column(sa.Column("per_target", sa.JSON(), nullable=False, server_default=sa.text("'{}'")))
+
+
+def downgrade() -> None:
+    """Take back."""
+    with op.batch_alter_table("selections") as table:
+        table.drop_column("per_target")
+    with op.batch_alter_table("results") as table:
+        table.drop_column("targets")
