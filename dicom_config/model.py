@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Collection
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -17,9 +18,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -29,6 +29,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_config.errors import ConfigError
+from dicom_config.section import Section as _Section
+from dicom_config.tls import CertificateName, TlsClientSection, TlsServerSection
 
 
 def _ae_title(value: str) -> str:
@@ -60,10 +62,6 @@ class Verb(StrEnum):
     REJECT = "reject"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class AeTitles(_Section):
     """Called AE titles: each one is a verb (DESIGN §5)."""
 
@@ -89,15 +87,33 @@ class AllowRule(_Section):
     verbs: frozenset[Verb] = frozenset(Verb)
     calling_ae: Annotated[tuple[AeTitle, ...], Field(description="empty: any")] = ()
     networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
+    certificates: Annotated[
+        tuple[CertificateName, ...],
+        Field(description="the peer's certificate must have one of these names; empty: any, or none"),
+    ] = ()
 
-    def admits(self, verb: Verb, calling_ae: str, address: str) -> bool:
-        """Tell whether this rule lets `calling_ae` at `address` use `verb`."""
+    def mismatch(
+        self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()
+    ) -> str | None:
+        """Return the first field that keeps a peer from using `verb` by this rule, None if it may.
+
+        Parameters
+        ----------
+        certificate
+            The names of the peer's verified certificate, see `CertificateName`; none without TLS.
+        """
         peer = ipaddress.ip_address(address)
-        return (
-            verb in self.verbs
-            and (not self.calling_ae or calling_ae.strip() in self.calling_ae)
-            and any(peer in ipaddress.ip_network(net) for net in self.networks)
-        )
+        matches = {
+            "verbs": verb in self.verbs,
+            "calling_ae": not self.calling_ae or calling_ae.strip() in self.calling_ae,
+            "networks": any(peer in ipaddress.ip_network(net) for net in self.networks),
+            "certificates": not self.certificates or any(name in self.certificates for name in certificate),
+        }
+        return next((field for field, matching in matches.items() if not matching), None)
+
+    def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()) -> bool:
+        """Tell whether this rule lets a peer use `verb`; parameters as of `mismatch`."""
+        return self.mismatch(verb, calling_ae, address, certificate) is None
 
 
 class NodeSection(_Section):
@@ -107,10 +123,20 @@ class NodeSection(_Section):
     port: Port = 11112
     ae_titles: AeTitles = AeTitles()
     allow: tuple[AllowRule, ...] = (AllowRule(),)
-    max_associations: PositiveInt = 20
+    tls: TlsServerSection | None = Field(None, description="empty: no TLS")
+    max_associations: PositiveInt = Field(20, description="served at a time; more wait, see wait_s")
+    wait_s: NonNegativeFloat = Field(10.0, description="then a waiting association is rejected for now")
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 262_144
     max_instance_bytes: PositiveInt = 1 << 30
-    idle_timeout_s: PositiveFloat = 60.0
+    idle_timeout_s: PositiveFloat = Field(60.0, description="longest silence, within a PDU too")
+    association_timeout_s: PositiveFloat = Field(3600.0, description="longest life of an association")
+
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> NodeSection:
+        named = any(rule.certificates for rule in self.allow)
+        if named and (self.tls is None or self.tls.ca is None):
+            raise ValueError("allow rules that name certificates need `tls` with `ca`")
+        return self
 
 
 class IntakeSection(_Section):
@@ -169,6 +195,7 @@ class Destination(_Section):
         False, description="send an IHE IOCM rejection note for the candidates once one is accepted"
     )
     timeout_s: PositiveFloat = 30.0
+    tls: TlsClientSection | None = Field(None, description="empty: no TLS")
 
 
 class DeliverySection(_Section):

@@ -12,24 +12,32 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
-from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_config.contexts import sop_classes, transfer_syntaxes
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
-from dicom_config.model import NodeSection, Verb
+from dicom_config.model import AllowRule, NodeSection, Verb
+from uair_node.tls import certificate_names
+from uair_node.transport import Server, guarded
 
 log = logging.getLogger(__name__)
+
+_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+"""The one there is (PS3.7 A.2.1)."""
+
+_NO_LIMIT = 1 << 30
+"""For the library's own limit of associations, which counts those that wait; ours is `_Places`."""
 
 _STOP_GRACE_S = 5.0
 """How long `DicomListener.stop` lets associations end by themselves."""
@@ -57,15 +65,22 @@ _STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
 )
 
 
-class _Rejection(IntEnum):
-    """Diagnostics of a permanent rejection by the service user (PS3.8 Table 9-21)."""
+class _Rejection(Enum):
+    """A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)."""
 
-    CALLING_AE_NOT_RECOGNISED = 3
-    CALLED_AE_NOT_RECOGNISED = 7
+    APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
+    CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
+    CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
+    LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
 
-_REJECTED_PERMANENT = 1
-_SOURCE_SERVICE_USER = 1
+_NEAREST_MISS = {
+    "verbs": "no allow rule for this AE title of ours",
+    "calling_ae": "no allow rule for its AE title",
+    "networks": "no allow rule for its network",
+    "certificates": "no allow rule for its certificate",
+}
+"""What keeps a peer out, by the field of the allow rule that comes nearest to admitting it."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,8 @@ class DicomListener:
     """Storage and Verification SCP under the four AE titles of the verbs.
 
     An association is rejected if the called AE title is none of ours (reason 7), if no allow rule admits the
-    calling AE title and address for that verb (reason 3), and, transiently, if there are too many.
+    calling AE title, address and certificate for that verb (reason 3), and, transiently, if there are too
+    many for too long. With `NodeSection.tls`, what speaks no TLS gets no association at all.
 
     Parameters
     ----------
@@ -124,7 +140,8 @@ class DicomListener:
         self._settings = settings
         self._handler = handler
         self._verbs = settings.ae_titles.by_title()
-        self._server: ThreadedAssociationServer | None = None
+        self._places = _Places(settings.max_associations, settings.wait_s)
+        self._server: Server | None = None
 
     @property
     def port(self) -> int:
@@ -139,26 +156,26 @@ class DicomListener:
         Raises
         ------
         ConfigError
-            ``port-unavailable``: another program has it, or the host is not ours.
+            ``port-unavailable``: another program has it, or the host is not ours; ``tls-files``.
         """
         # pynetdicom's own lines name full UIDs; ours tell the same without.
         logging.getLogger("pynetdicom").setLevel(logging.ERROR)
         entity = AE(ae_title=self._settings.ae_titles.store)
-        entity.maximum_associations = self._settings.max_associations
+        entity.maximum_associations = _NO_LIMIT
         entity.maximum_pdu_size = self._settings.max_pdu_bytes
         entity.network_timeout = self._settings.idle_timeout_s
         entity.acse_timeout = self._settings.idle_timeout_s
         entity.dimse_timeout = self._settings.idle_timeout_s
         try:
-            self._server = entity.start_server(
+            self._server = entity.make_server(
                 (self._settings.host, self._settings.port),
-                block=False,
+                server_class=Server,
+                settings=self._settings,
                 # Replaced for each association by what its verb takes: should that fail, nothing is stored.
                 contexts=[build_context(Verification)],
                 evt_handlers=[
                     (evt.EVT_REQUESTED, self._on_requested),
                     (evt.EVT_ACCEPTED, self._on_accepted),
-                    (evt.EVT_REJECTED, self._on_rejected),
                     (evt.EVT_C_STORE, self._on_store),
                 ],
             )
@@ -168,6 +185,8 @@ class DicomListener:
                 f"{self._settings.host}:{self._settings.port} cannot be listened on ({error.strerror}).",
                 "Set node.host and node.port to a free port of this machine.",
             ) from error
+        entity._servers.append(self._server)  # `Server.shutdown` takes it out again
+        threading.Thread(target=self._server.serve_forever, name="listener", daemon=True).start()
 
     def stop(self) -> None:
         """Close the port, give associations a few seconds to end, abort the rest. May be called twice."""
@@ -184,11 +203,16 @@ class DicomListener:
     def _on_requested(self, event: Event) -> None:
         peer = _Peer.of(event.assoc)
         verb = self._verbs.get(peer.called_ae)
-        if verb is None:
+        if str(event.assoc.requestor.primitive.application_context_name) != _APPLICATION_CONTEXT:
+            _reject(event.assoc, peer, _Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED)
+        elif verb is None:
             _reject(event.assoc, peer, _Rejection.CALLED_AE_NOT_RECOGNISED)
-        elif not any(rule.admits(verb, peer.calling_ae, peer.address) for rule in self._settings.allow):
-            _reject(event.assoc, peer, _Rejection.CALLING_AE_NOT_RECOGNISED)
+        elif miss := _nearest_miss(self._settings.allow, verb, peer):
+            _reject(event.assoc, peer, _Rejection.CALLING_AE_NOT_RECOGNISED, miss)
+        elif not self._places.take(event.assoc):
+            _reject(event.assoc, peer, _Rejection.LOCAL_LIMIT_EXCEEDED)
         else:
+            guarded(event.assoc).accepted()
             proposed = {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
             event.assoc.acceptor.supported_contexts = [
                 build_context(sop_class, list(transfer_syntaxes()))
@@ -200,11 +224,8 @@ class DicomListener:
         more = f", {refused} presentation contexts refused" if refused else ""
         log.info("association accepted: %s%s", _Peer.of(event.assoc), more)
 
-    def _on_rejected(self, event: Event) -> None:
-        # Our own rejections are logged where they are made; this one is the library's.
-        log.warning("association rejected: %s, too many associations", _Peer.of(event.assoc))
-
     def _on_store(self, event: Event) -> Dataset:
+        guarded(event.assoc).instance_ended()
         try:
             self._handler(self._received(event))
         except Exception as error:
@@ -233,11 +254,12 @@ class DicomListener:
 
 @dataclass(frozen=True)
 class _Peer:
-    """Who is at the other end of an association, and whom it called."""
+    """Who is at the other end of an association, whom it called, what its certificate names."""
 
     calling_ae: str
     called_ae: str
     address: str
+    certificate: frozenset[str]
 
     @classmethod
     def of(cls, association: Association) -> _Peer:
@@ -246,16 +268,55 @@ class _Peer:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             # A dual-stack socket shows IPv4 peers this way; allow rules name the IPv4 network.
             address = address.ipv4_mapped
-        return cls(request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address))
+        certificate = certificate_names(guarded(association).socket)
+        return cls(
+            request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address), certificate
+        )
 
     def __str__(self) -> str:
         # repr: a hostile title cannot forge a log line
         return f"{self.calling_ae!r} at {self.address} to {self.called_ae!r}"
 
 
-def _reject(association: Association, peer: _Peer, reason: _Rejection) -> None:
-    log.warning("association rejected: %s, %s", peer, reason.name.lower().replace("_", " "))
-    association.acse.send_reject(_REJECTED_PERMANENT, _SOURCE_SERVICE_USER, int(reason))
+class _Places:
+    """How many associations are served at a time; more wait for a place, for a while."""
+
+    def __init__(self, places: int, wait_s: float) -> None:
+        self._places = places
+        self._wait_s = wait_s
+        self._served: set[Association] = set()
+        self._lock = threading.Lock()
+
+    def take(self, association: Association) -> bool:
+        """Wait for a place, to be kept until the association's thread ends; False: there is none."""
+        deadline = time.monotonic() + self._wait_s
+        while not self._take(association):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _take(self, association: Association) -> bool:
+        with self._lock:
+            self._served = {one for one in self._served if one.is_alive()}
+            if len(self._served) >= self._places:
+                return False
+            self._served.add(association)
+            return True
+
+
+def _nearest_miss(rules: Sequence[AllowRule], verb: Verb, peer: _Peer) -> str | None:
+    """Return why no rule admits the peer, None if one does."""
+    misses = {rule.mismatch(verb, peer.calling_ae, peer.address, peer.certificate) for rule in rules}
+    if None in misses:
+        return None
+    return next((words for field, words in reversed(_NEAREST_MISS.items()) if field in misses), "no rules")
+
+
+def _reject(association: Association, peer: _Peer, rejection: _Rejection, why: str = "") -> None:
+    words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
+    log.warning("association rejected: %s, %s", peer, words)
+    association.acse.send_reject(*rejection.value)
     association.kill()  # waits until the rejection is sent
 
 

@@ -275,7 +275,7 @@ def test_associations_beyond_the_limit_are_rejected_for_now(dcmtk, tmp_path):
         serving.set()
         release.wait(60)
 
-    with listening(wait, max_associations=1) as listener, ThreadPoolExecutor(1) as pool:
+    with listening(wait, max_associations=1, wait_s=0.2) as listener, ThreadPoolExecutor(1) as pool:
         busy = pool.submit(store, dcmtk, listener, good_series(tmp_path)[:1])
         assert serving.wait(60)
         refused = echo(dcmtk, listener)

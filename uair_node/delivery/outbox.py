@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
-from dicom_config.errors import TransientError
+from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import Destination
 from uair_node.cases import work
 from uair_node.cases.performer import Claim, Commit
@@ -36,7 +36,7 @@ def deliver(context: Context, claim: Claim) -> Commit:
     try:
         for answer in send(destination, parcels) if parcels else ():
             _record(context, destination, answer)
-    except TransientError as error:
+    except (TransientError, ConfigError) as error:
         failure = str(error)
         log.warning("delivery to %s: %s", destination.name, error)
         _note_failure(context, destination, failure)

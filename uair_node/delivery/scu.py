@@ -8,13 +8,15 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
 
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
 from uair_node.delivery.statuses import Verdict, judge
+from uair_node.tls import client_context
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ def send(destination: Destination, parcels: Sequence[Parcel]) -> Iterator[Answer
     Raises
     ------
     TransientError
-        ``peer-unreachable``, ``peer-rejects``, ``peer-aborted``; what has no answer may be there or not.
+        ``peer-unreachable``, ``peer-tls``, ``peer-rejects``, ``peer-aborted``; what has no answer may be
+        there or not.
+    ConfigError
+        ``tls-files``, see `uair_node.tls.client_context`.
     """
     association = _associate(destination, sorted({parcel.sop_class_uid for parcel in parcels}))
     try:
@@ -63,7 +68,7 @@ def echo(destination: Destination) -> None:
     Raises
     ------
     TransientError
-        As `send`.
+        As `send`, and so ConfigError.
     """
     association = _associate(destination, [])
     try:
@@ -82,9 +87,23 @@ def _associate(destination: Destination, sop_classes: Sequence[str]) -> Associat
     # the peer's refusal of a SOP class can then be told from its absence.
     for sop_class in {*sop_classes, Verification}:
         entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    association = entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    tls = destination.tls
+    context = client_context(tls) if tls else None
+    association = entity.associate(
+        destination.host,
+        destination.port,
+        ae_title=destination.ae_title,
+        tls_args=(context, tls.server_name or destination.host) if context and tls else None,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _limit_reads, [destination.timeout_s])],
+    )
     if association.is_established:
         return association
+    if context is not None and context.failure:
+        raise TransientError(
+            "peer-tls",
+            f"TLS with {destination.name} fails: {context.failure}.",
+            "Check certificates, CA and server_name under its `tls`, and which certificates the peer trusts.",
+        )
     if association.is_rejected:
         raise TransientError(
             "peer-rejects",
@@ -96,6 +115,11 @@ def _associate(destination: Destination, sop_classes: Sequence[str]) -> Associat
         f"{destination.name} does not answer at {destination.host}:{destination.port}.",
         "Check that it runs, its port, and the network between.",
     )
+
+
+def _limit_reads(event: Event, timeout_s: float) -> None:
+    """Let no read wait longer: a peer that stops in the middle of a PDU would hold us for ever."""
+    event.assoc.dul.socket.socket.settimeout(timeout_s)
 
 
 def _store(association: Association, destination: Destination, parcel: Parcel) -> Answer:
