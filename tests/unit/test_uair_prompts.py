@@ -55,6 +55,33 @@ def test_tapered_boxes_are_widest_in_the_middle_and_inside_the_3d_box():
     np.testing.assert_allclose(width, width[::-1], rtol=1e-4)
 
 
+def cut_above(slices=9):
+    """Half a ball: as wide as it gets on the last slice, where the scan ends."""
+    logits = np.full((slices, 32, 32), -5.0, np.float32)
+    for z in range(2, slices):
+        radius = int(np.sqrt(12**2 - (12 * (slices - 1 - z) / 7) ** 2)) + 2
+        logits[z, 16 - radius : 16 + radius, 16 - radius : 16 + radius] = 5.0
+    return logits
+
+
+def test_where_the_scan_cuts_a_target_boxes_stay_wide_and_no_member_stops_early():
+    outline = outline_of(cut_above(), 128)
+    assert outline.goes_on == (False, True)
+    boxes = tapered(outline, np.arange(9))
+    width = boxes[:, 2] - boxes[:, 0]
+    assert width[8] == pytest.approx(width.max(), rel=0.02)
+    assert width[0] < 0.5 * width.max()
+    members = first_members(outline, 16, np.random.default_rng(0), spread=SPREAD, tokens=(0,))
+    assert all(member.prompts.slices[-1] == 8 for member in members)
+    assert len({int(member.prompts.slices[0]) for member in members}) == 2
+
+
+def test_a_target_that_ends_inside_the_scan_is_not_cut():
+    assert outline_of(cut_above()[::-1], 128).goes_on == (True, False)
+    ended = np.pad(cut_above(), ((0, 1), (0, 0), (0, 0)), constant_values=-5.0)
+    assert outline_of(ended, 128).goes_on == (False, False)
+
+
 def test_a_moved_box_grows_by_a_part_of_its_size_and_never_inverts():
     box = np.array([[10.0, 20.0, 30.0, 60.0]], np.float32)
     np.testing.assert_allclose(moved(box, np.zeros(4), 0.5), [[5.0, 10.0, 35.0, 70.0]])
