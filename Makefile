@@ -8,11 +8,15 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 CT ?=
 MASKS ?=
 ARGS ?=
+FAULTS ?= 200
+CASES ?= 60
+SEED ?= 1
+INPUTS ?= 100000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench lint peers clean distclean
+.PHONY: help demo test bench chaos fuzz lint peers clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +29,12 @@ test: $(VENV)/test.stamp peers lint ## lint and every test, peers installed wher
 
 bench: $(VENV)/test.stamp peers ## measured tables, side by side with peers
 	$(BIN)/pytest -m bench -s tests/bench $(ARGS)
+
+chaos: $(VENV)/test.stamp peers ## many faults on a whole department, then the audit; FAULTS, CASES, SEED
+	$(BIN)/pytest -q -s --timeout 0 tests/chaos/test_chaos.py --faults $(FAULTS) --cases $(CASES) --seed $(SEED) $(ARGS)
+
+fuzz: $(VENV)/test.stamp ## hostile inputs by mutation of valid ones; INPUTS, SEED
+	$(BIN)/pytest -q --timeout 0 -s tests/fuzz --inputs $(INPUTS) --fuzz-seed $(SEED) $(ARGS)
 
 lint: $(VENV)/test.stamp ## ruff, mypy, import rules
 	$(BIN)/ruff check .

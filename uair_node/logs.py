@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 
 def set_up_logging(*, verbose: bool = False, quiet: bool = False) -> None:
@@ -20,8 +21,11 @@ def set_up_logging(*, verbose: bool = False, quiet: bool = False) -> None:
     logging.getLogger().setLevel(max(level, logging.INFO))
     for ours in ("uair_node", "workers", "dicom_config"):
         logging.getLogger(ours).setLevel(level)
-    # These libraries may quote data set contents at INFO and below.
-    for foreign in ("pydicom", "pynetdicom", "highdicom", "alembic", "celery", "kombu", "matplotlib"):
+    # These libraries may quote data set contents, the first two even in warnings (a name of a wrong form).
+    for foreign in ("pydicom", "highdicom"):
+        logging.getLogger(foreign).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=foreign)
+    for foreign in ("pynetdicom", "alembic", "celery", "kombu", "matplotlib"):
         logging.getLogger(foreign).setLevel(logging.WARNING)
     # Full UIDs in the one, a complaint about the missing host of a folder in the other.
     for louder in ("pynetdicom", "kombu.connection"):

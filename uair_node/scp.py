@@ -15,11 +15,13 @@ import logging
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -39,6 +41,7 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _NO_LIMIT = 1 << 30
 """For the library's own limit of associations, which counts those that wait; ours is `_Places`."""
 
+_INFLATE_BYTES = 1 << 20
 _STOP_GRACE_S = 5.0
 """How long `DicomListener.stop` lets associations end by themselves."""
 
@@ -234,7 +237,7 @@ class DicomListener:
 
     def _received(self, event: Event) -> ReceivedInstance:
         limit = self._settings.max_instance_bytes
-        if event.request.DataSet.getbuffer().nbytes > limit:
+        if _data_set_exceeds(event, limit):
             raise InputError(
                 "instance-too-large",
                 f"The instance has more than {limit} bytes.",
@@ -250,6 +253,21 @@ class DicomListener:
             transfer_syntax_uid=str(event.context.transfer_syntax),
             data=event.encoded_dataset(),
         )
+
+
+def _data_set_exceeds(event: Event, limit: int) -> bool:
+    """Tell whether a data set is longer than `limit` bytes, inflated if it came deflated (PS3.5 A.5)."""
+    data = event.request.DataSet.getbuffer()
+    if data.nbytes > limit or event.context.transfer_syntax != DeflatedExplicitVRLittleEndian:
+        return bool(data.nbytes > limit)
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    total, rest = 0, bytes(data)
+    while rest and total <= limit:
+        piece = unpacker.decompress(rest, _INFLATE_BYTES)
+        if not piece:
+            break
+        total, rest = total + len(piece), unpacker.unconsumed_tail
+    return total > limit
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ class Deployment:
         """Process id of a running process."""
         return self._running[name].pid
 
-    def start(self, *names: str) -> None:
-        """Start the named processes, all without names, and wait for the port."""
+    def start(self, *names: str, wait: bool = True) -> None:
+        """Start the named processes, all without names, and wait for the port unless told otherwise."""
         for name in names or self._commands:
             with self.log.open("ab") as log:
                 self._running[name] = subprocess.Popen(
@@ -74,7 +74,7 @@ class Deployment:
                     start_new_session=True,
                     env=os.environ | self.environment,
                 )
-            if name in ("node", "up"):
+            if wait and name in ("node", "up"):
                 wait_until(lambda: answers(self.port), f"the node's port; see {self.log}", 60.0)
 
     def kill(self, *names: str) -> None:
@@ -84,6 +84,24 @@ class Deployment:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+    def drain(self, name: str) -> None:
+        """SIGTERM a process and return when it has ended by itself; kill what takes longer than 30 s."""
+        child = self._running[name]
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(30)
+        self.kill(name)
+
+    def replace(self, name: str, program: Sequence[str]) -> None:
+        """Run a process by another program, with the arguments that ``uair`` would get."""
+        self._commands = {**self._commands, name: [*program, *self._commands[name][1:]]}
+
+    def revive(self) -> None:
+        """Start again what ended by itself, as ``restart: unless-stopped`` does."""
+        for name, child in list(self._running.items()):
+            if child.poll() is not None:
+                self.start(name, wait=False)
 
     def stop(self) -> None:
         """End all processes as an administrator would; kill what stays."""

@@ -12,7 +12,6 @@ from io import BytesIO
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -99,7 +98,7 @@ class Inbox:
             _touch_case(session, identity, received.calling_ae)
 
     def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:
-        dataset = dcmread(BytesIO(received.data))
+        dataset = _parse(received.data)
         evidence = Evidence(
             received.verb, _mechanism(identity), received.calling_ae, identity.sop_instance_uid
         )
@@ -178,18 +177,11 @@ def _identify(received: ReceivedInstance) -> Identity:
     try:
         dataset: Dataset = dcmread(BytesIO(received.data), specific_tags=_IDENTITY, stop_before_pixels=True)
         uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
-    except (InvalidDicomError, KeyError, ValueError, EOFError, OSError, RecursionError) as error:
-        raise InputError(
-            "unreadable-instance",
-            f"The instance cannot be filed ({type(error).__name__}): its four UIDs cannot be read.",
-            "Check the sending system; the object is not valid DICOM.",
-        ) from None
+    except Exception as error:
+        # Damaged data sets make pydicom raise nearly anything; its text may quote patient data.
+        raise _unreadable(f"its four UIDs cannot be read ({type(error).__name__})") from None
     if not all(uids):
-        raise InputError(
-            "unreadable-instance",
-            "The instance cannot be filed: one of its four UIDs is empty.",
-            "Check the sending system; the object is not valid DICOM.",
-        )
+        raise _unreadable("one of its four UIDs is empty")
     identity = Identity(*uids)
     if (identity.sop_class_uid, identity.sop_instance_uid) != (
         received.sop_class_uid,
@@ -201,6 +193,22 @@ def _identify(received: ReceivedInstance) -> Identity:
             "Check the sending system; it mixes objects up.",
         )
     return identity
+
+
+def _parse(data: bytes) -> Dataset:
+    try:
+        dataset: Dataset = dcmread(BytesIO(data))
+    except Exception as error:
+        raise _unreadable(f"its data set is damaged ({type(error).__name__})") from None
+    return dataset
+
+
+def _unreadable(why: str) -> InputError:
+    return InputError(
+        "unreadable-instance",
+        f"The instance cannot be filed: {why}.",
+        "Check the sending system; the object is not valid DICOM.",
+    )
 
 
 def _is_own(session: Session, identity: Identity) -> bool:
