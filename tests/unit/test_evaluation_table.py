@@ -9,6 +9,7 @@ from workers.evaluation.evaluate import Evaluation, Score, evaluate, phantom_cas
 from workers.evaluation.metrics import Agreement, Overlap
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_localizer import LearnedLocalizer
+from workers.training.phantoms import PLAIN
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def evaluation() -> Evaluation:
     device = torch.device("cpu")
     predictor, localizer = EmbeddedPredictor(device), LearnedLocalizer(device)
     engine = Engine(predictor, localizer, EngineOptions(members=8, max_lesions=1))
-    cases = phantom_cases([4], "small")
+    cases = phantom_cases([4], "small", PLAIN)
     return evaluate(cases, engine, rounds=2, predictor=predictor, localizer=localizer)
 
 
@@ -67,6 +68,6 @@ def test_the_table_shows_a_line_for_each_row(evaluation):
 
 
 def test_phantom_cases_are_reproducible():
-    first, again = (next(iter(phantom_cases([3], "small"))) for _ in range(2))
+    first, again = (next(iter(phantom_cases([3], "small", PLAIN))) for _ in range(2))
     assert np.array_equal(first.hu, again.hu)
     assert first.name == "phantom 3"

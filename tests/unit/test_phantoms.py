@@ -1,13 +1,17 @@
 """Phantoms: truth, orientation, densities and reproducibility."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from workers.training.phantoms import LesionKind, Phantom, Phase, make_phantom
+from workers.training.phantoms import TEST, TRAINING, LesionKind, Phantom, Phase, make_phantom
+from workers.training.phantoms.appearance import Scan, correlated_noise
 from workers.training.phantoms.fields import Grid, smooth_field, solid
 from workers.training.phantoms.geometry import Geometry, build_geometry
 from workers.training.phantoms.lesions import LesionPlan
+from workers.training.phantoms.looks import LesionLook, draw_look
 from workers.training.phantoms.tissues import Tissue
 
 SEEDS = (0, 1, 2, 3)
@@ -146,3 +150,106 @@ def test_window_covers_the_ball_and_is_never_empty():
     assert near[window].sum() == near.sum()
     outside = grid.window((-900.0, 900.0, 0.0), (1.0, 1.0, 1.0))
     assert all(part.stop > part.start for part in outside)
+
+
+@pytest.fixture(scope="module")
+def varied() -> dict[str, list[Phantom]]:
+    settings = (TRAINING, TEST)
+    return {
+        one.name: [make_phantom(seed, size="small", setting=one) for seed in range(40, 46)]
+        for one in settings
+    }
+
+
+def test_a_setting_gives_another_phantom_of_the_same_seed(varied):
+    plain, trained, tested = make_phantom(40, size="small"), varied["training"][0], varied["test"][0]
+    assert plain.meta != trained.meta != tested.meta
+    again = make_phantom(40, size="small", setting=TEST)
+    assert np.array_equal(again.hu, tested.hu)
+    assert np.array_equal(again.labels, tested.labels)
+
+
+def test_only_the_test_setting_draws_slice_distances(varied):
+    assert {phantom.spacing_mm[0] for phantom in varied["training"]} == {5.0}
+    drawn = {phantom.spacing_mm[0] for phantom in varied["test"]}
+    assert len(drawn) > 2
+    assert drawn <= set(TEST.slice_mm)
+    for phantom in varied["test"]:
+        assert phantom.hu.shape[0] * phantom.spacing_mm[0] == pytest.approx(200, abs=5)
+
+
+@pytest.mark.parametrize("name", ["training", "test"])
+def test_varied_livers_are_of_human_size_and_hold_their_lesions(varied, name):
+    for phantom in varied[name]:
+        assert 450 < phantom.meta.liver_ml < 2900
+        assert phantom.labels.max() <= 1 + len(phantom.meta.lesions)
+
+
+def test_a_tapering_right_lobe_ends_in_a_tip_along_the_wall():
+    grid = Grid((50, 128, 136), (5.0, 3.0, 3.0))
+    always = replace(TRAINING, taper=1.0, large=0.0)
+    never = replace(always, taper=0.0)
+    slimmer = 0
+    for seed in range(6):
+        widths = []
+        for setting in (always, never):
+            liver = build_geometry(seed, grid, LesionPlan(0), setting).liver
+            heights = np.flatnonzero(liver.any(axis=(1, 2)))
+            low = liver[heights[0] : heights[0] + max(1, len(heights) // 4)].any(axis=(0, 1))
+            widths.append(low.sum())
+        slimmer += widths[0] < widths[1]
+    assert slimmer >= 4
+
+
+def test_a_large_tumour_is_large_and_near_the_surface():
+    grid = Grid((50, 128, 136), (5.0, 3.0, 3.0))
+    plan = LesionPlan(1, 2.5, 45.0, large=True)
+    for seed in (1, 2, 3):
+        geometry = build_geometry(seed, grid, plan, TRAINING)
+        tumour = geometry.lesion(1)
+        assert tumour.sum() * 0.045 > 15  # ml
+        outside = ndi.binary_dilation(tumour, iterations=2) & ~geometry.liver
+        assert outside.any()
+
+
+def test_outlines_are_drawn_with_the_readers_margin():
+    geometry = build_geometry(5, Grid((40, 128, 128), (5.0, 3.0, 3.0)), LesionPlan(2, min_radius=15))
+    tight, wide = geometry.labels([1.0, 0.0]), geometry.labels([-2.0, 0.0])
+    assert (wide == 2).sum() > (tight == 2).sum() > 0
+    assert np.array_equal(wide == 3, tight == 3)
+    assert np.array_equal(geometry.labels(), geometry.labels([0.0, 0.0]))
+
+
+def test_neighbours_can_have_the_density_of_the_liver():
+    alike = replace(TRAINING, like_liver=1.0)
+    scan = Scan.draw(np.random.default_rng(0), 0, Phase.ARTERIAL, setting=alike)
+    for tissue in (Tissue.HEART, Tissue.SPLEEN, Tissue.STOMACH_CONTENT):
+        assert abs(scan.hu[tissue] - scan.hu[Tissue.LIVER]) < 30
+
+
+def test_sharp_noise_lacks_low_frequencies():
+    rng = np.random.default_rng(0)
+    soft, sharp = (correlated_noise(rng, (128, 128), 0.8, ramp) for ramp in (0.0, 0.9))
+    slow = [ndi.gaussian_filter(noise, 4.0).std() for noise in (soft, sharp)]
+    assert soft.std() == pytest.approx(1, abs=0.05)
+    assert sharp.std() == pytest.approx(1, abs=0.05)
+    assert slow[1] < 0.5 * slow[0]
+
+
+def test_necrosis_is_darker_inside_a_tumour_than_at_its_edge():
+    depth = np.array([0.5, 12.0], np.float32)
+    wet = np.full(2, 1.0, np.float32)
+    look = replace(_look(), core=-20.0, necrosis=-60.0)
+    edge, middle = look.contrast(depth, wet, np.zeros(2, np.float32))
+    assert middle < -50 < edge
+
+
+def test_complex_looks_occur_in_the_share_asked_for():
+    setting = replace(TRAINING, complex_look=1.0)
+    rng = np.random.default_rng(0)
+    kinds = {draw_look(rng, 100.0, 0, number, False, setting).kind for number in range(30)}
+    assert kinds == {LesionKind.CAPSULE, LesionKind.NECROTIC, LesionKind.MOSAIC}
+
+
+def _look() -> LesionLook:
+    return replace(draw_look(np.random.default_rng(0), 100.0, 0, 0, True), halo_width=0.0, heterogeneity=0.0)

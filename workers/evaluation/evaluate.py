@@ -18,7 +18,7 @@ from workers.evaluation.metrics import FIRST_LESION, LIVER, Agreement, Labels, O
 from workers.evaluation.reader import combined, judge, judge_targets
 from workers.evaluation.truth import load_truth
 from workers.models.predictor import Predictor
-from workers.training.phantoms import make_phantom
+from workers.training.phantoms import TEST, Setting, make_phantom
 from workers.training.phantoms.phantom import Size
 from workers.uair.grids import Spacing
 from workers.uair.localize import Localizer
@@ -109,10 +109,12 @@ def _overlap_of(found: Agreement, target: str) -> Overlap | None:
     return found.lesions if found.lesions and found.lesions.second else None
 
 
-def phantom_cases(seeds: Iterable[int], size: Size = "standard") -> Iterator[EvaluationCase]:
-    """Yield phantoms of all contrast phases."""
+def phantom_cases(
+    seeds: Iterable[int], size: Size = "standard", setting: Setting = TEST
+) -> Iterator[EvaluationCase]:
+    """Yield phantoms of all contrast phases; of the setting that no training uses unless told otherwise."""
     for seed in seeds:
-        phantom = make_phantom(seed, size=size, phase=None)
+        phantom = make_phantom(seed, size=size, phase=None, setting=setting)
         yield EvaluationCase(f"phantom {seed}", phantom.hu, phantom.spacing_mm, phantom.labels)
 
 

@@ -12,5 +12,17 @@ from workers.training.phantoms.phantom import (
     PhantomRecord,
     make_phantom,
 )
+from workers.training.phantoms.settings import PLAIN, TEST, TRAINING, Setting
 
-__all__ = ["LesionKind", "LesionRecord", "Phantom", "PhantomRecord", "Phase", "make_phantom"]
+__all__ = [
+    "PLAIN",
+    "TEST",
+    "TRAINING",
+    "LesionKind",
+    "LesionRecord",
+    "Phantom",
+    "PhantomRecord",
+    "Phase",
+    "Setting",
+    "make_phantom",
+]

@@ -7,7 +7,7 @@ lesion looks, noise); `densities` then renders any stack of slices of a geometry
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from workers.training.phantoms.fields import Floats, Mask, smooth_field
 from workers.training.phantoms.geometry import Geometry
 from workers.training.phantoms.lesions import DISTANCE_STEP_MM
 from workers.training.phantoms.looks import LesionLook, draw_look
+from workers.training.phantoms.settings import PLAIN, Setting
 from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
 
 Range = tuple[float, float]
@@ -50,6 +51,19 @@ _ENHANCING: Mapping[Tissue, tuple[Range, Range, Range, Range]] = MappingProxyTyp
         Tissue.PANCREAS: ((25, 50), (60, 130), (60, 120), (50, 100)),
         Tissue.HEART: ((35, 52), (90, 300), (85, 180), (75, 130)),
     }
+)
+# What may be mistaken for liver where the densities agree.
+_NEIGHBOURS = (
+    Tissue.HEART,
+    Tissue.SPLEEN,
+    Tissue.STOMACH_WALL,
+    Tissue.STOMACH_CONTENT,
+    Tissue.KIDNEY_CORTEX,
+    Tissue.PANCREAS,
+    Tissue.BOWEL_WALL,
+    Tissue.BOWEL_CONTENT,
+    Tissue.MUSCLE,
+    Tissue.CAVA,
 )
 _PORTAL_VEIN: tuple[Range, ...] = ((30, 50), (60, 140), (115, 215), (85, 140))
 _HEPATIC_VEIN: tuple[Range, ...] = ((30, 50), (45, 95), (95, 195), (85, 140))
@@ -109,6 +123,12 @@ class Scan:
         In-plane point spread, sigma in source pixels of 1.5 mm.
     slice_share
         Part of each neighbouring slice that a slice contains (partial volume along z).
+    patches_hu
+        Amplitude of geographic differences in the parenchyma.
+    streaks_hu
+        Amplitude of streaks.
+    ramp
+        Part of low frequencies that the noise lacks.
     """
 
     phase: Phase
@@ -119,6 +139,9 @@ class Scan:
     noise_length: float
     blur: float
     slice_share: float
+    patches_hu: float = 0.0
+    streaks_hu: float = 0.0
+    ramp: float = 0.0
 
     @classmethod
     def draw(
@@ -128,6 +151,7 @@ class Scan:
         phase: Phase | None = None,
         max_noise_hu: float = 26.0,
         varied_lesions: bool = False,
+        setting: Setting = PLAIN,
     ) -> Scan:
         """Draw an examination of a patient with that many lesions.
 
@@ -136,10 +160,14 @@ class Scan:
         """
         phase = phase or list(Phase)[rng.choice(len(Phase), p=list(_PHASE_SHARE.values()))]
         hu = _draw_hu(rng, list(Phase).index(phase))
+        if setting.like_liver:
+            _hide_neighbours(rng, hu, setting.like_liver)
         liver = float(hu[Tissue.LIVER])
         start = int(rng.integers(16))
-        looks = tuple(draw_look(rng, liver, start, number, varied_lesions) for number in range(lesions))
-        return cls(
+        looks = tuple(
+            draw_look(rng, liver, start, number, varied_lesions, setting) for number in range(lesions)
+        )
+        scan = cls(
             phase=phase,
             hu=hu,
             texture=_draw_texture(rng),
@@ -149,6 +177,21 @@ class Scan:
             blur=rng.uniform(0.35, 1.0),
             slice_share=rng.uniform(0, 0.33),
         )
+        if not setting.varied:
+            return scan
+        return replace(
+            scan,
+            patches_hu=rng.uniform(*setting.patches_hu) if rng.random() < 0.5 else 0.0,
+            streaks_hu=rng.uniform(*setting.streaks_hu) if rng.random() < 0.25 else 0.0,
+            ramp=rng.uniform(*setting.ramp),
+        )
+
+
+def _hide_neighbours(rng: np.random.Generator, hu: Floats, share: float) -> None:
+    """Give some of the organs around the liver its density, in place."""
+    for tissue in _NEIGHBOURS:
+        if rng.random() < share:
+            hu[tissue] = hu[Tissue.LIVER] + rng.normal(0, 6)
 
 
 def _draw_hu(rng: np.random.Generator, phase: int) -> Floats:
@@ -210,6 +253,9 @@ def densities(geometry: Geometry, first: int, stop: int, scan: Scan, textures: T
     """Return the noiseless densities of slices `first` to `stop` (half-open), HU, ``(n, Y, X)``."""
     tissue = geometry.tissue[first:stop]
     hu: Floats = scan.hu[tissue] + scan.texture[tissue] * (0.7 * textures.coarse + 0.5 * textures.fine)
+    if scan.patches_hu:
+        parenchyma = tissue == Tissue.LIVER
+        hu[parenchyma] += np.float32(scan.patches_hu) * np.tanh(2 * textures.coarse[parenchyma])
     number = geometry.lesions.number[first:stop]
     present = np.unique(number)
     if present[-1] == 0:
@@ -232,14 +278,36 @@ def scan_volume(geometry: Geometry, scan: Scan, rng: np.random.Generator) -> NDA
     pixel = geometry.spacing_mm[1] / 1.5
     for slab in hu:
         slab[...] = ndi.gaussian_filter(slab, scan.blur / pixel)
-        slab += correlated_noise(rng, slab.shape, scan.noise_length / pixel) * np.float32(scan.noise_hu)
+        noise = correlated_noise(rng, slab.shape, scan.noise_length / pixel, scan.ramp)
+        slab += noise * np.float32(scan.noise_hu)
+        if scan.streaks_hu:
+            slab += streaks(rng, slab.shape, scan.streaks_hu)
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
 
 
-def correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
-    """Draw one slice of unit-variance Gaussian noise with a Gaussian autocorrelation, sigma in pixels."""
+def correlated_noise(
+    rng: np.random.Generator, shape: tuple[int, ...], sigma: float, ramp: float = 0.0
+) -> Floats:
+    """Draw one slice of unit-variance Gaussian noise with a Gaussian autocorrelation, sigma in pixels.
+
+    `ramp` takes low frequencies away, as filtered back-projection does: part of the same noise smoothed
+    further is subtracted.
+    """
     noise: Floats = rng.standard_normal(shape, dtype=np.float32)
     if sigma > 0.15:
         noise = ndi.gaussian_filter(noise, sigma, truncate=3.0)
+    if ramp > 0:
+        noise -= np.float32(ramp) * ndi.gaussian_filter(noise, 2.0 * max(sigma, 0.4), truncate=3.0)
+    if sigma > 0.15 or ramp > 0:
         noise /= noise.std() + np.float32(1e-6)
     return noise
+
+
+def streaks(rng: np.random.Generator, shape: tuple[int, ...], amplitude: float) -> Floats:
+    """Draw parallel streaks of 15 to 45 pixels that come and go over a slice, HU."""
+    length = rng.uniform(15, 45)
+    long_noise = ndi.gaussian_filter1d(rng.standard_normal(shape, dtype=np.float32), length / 3, axis=1)
+    turned: Floats = ndi.rotate(long_noise, rng.uniform(0, 180), reshape=False, order=1, mode="reflect")
+    turned /= turned.std() + np.float32(1e-6)
+    where = np.clip(smooth_field(rng, shape, (1.0, 1.0), 64.0, 1.0), 0, 2)
+    return turned * where * np.float32(amplitude)

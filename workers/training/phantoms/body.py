@@ -49,7 +49,7 @@ def draw_diaphragm(scene: Scene) -> None:
     scene.chest = scene.cavity & (scene.grid.z > scene.ceiling)
 
 
-def draw_chest(scene: Scene) -> None:
+def draw_chest(scene: Scene, heart_drop_mm: float) -> None:
     """Paint lungs, mediastinal fat and the heart above the diaphragm."""
     body, rng = scene.habitus, scene.rng
     _, x = scene.bent
@@ -57,7 +57,7 @@ def draw_chest(scene: Scene) -> None:
     scene.tissue[scene.chest] = Tissue.FAT
     scene.tissue[lung] = Tissue.LUNG
     center = (
-        body.left_dome + rng.uniform(14, 34),
+        body.left_dome + rng.uniform(14, 34) - heart_drop_mm,
         -body.inner_depth * rng.uniform(0.1, 0.4),
         rng.uniform(8, 32),
     )

@@ -5,6 +5,7 @@ This is the slow step (seconds at full size); its result can be cached and given
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,10 +17,11 @@ from workers.training.phantoms import body, organs, vessels
 from workers.training.phantoms.fields import Grid, Mask, Triple
 from workers.training.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan, draw_lesions
 from workers.training.phantoms.scene import Habitus, Scene
+from workers.training.phantoms.settings import PLAIN, TRAINING, Setting
 from workers.training.phantoms.tissues import LIVER_TISSUES
 
 #: Raised whenever a seed starts to give another anatomy, so that cached ones are not mixed up.
-GENERATION = 1
+GENERATION = 2
 
 #: Grid on which training geometries are built.
 TRAINING_SPACING_MM: Triple = (3.0, 1.5, 1.5)
@@ -54,10 +56,17 @@ class Geometry:
         mask: Mask = (self.lesions.number == number) & deep & self.liver
         return mask
 
-    def labels(self) -> NDArray[np.uint8]:
-        """``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n."""
+    def labels(self, margins_mm: Sequence[float] | None = None) -> NDArray[np.uint8]:
+        """``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
+
+        `margins_mm` says how far below each lesion's surface (above it if negative) its outline is drawn.
+        """
         labels = self.liver.astype(np.uint8)
-        core = (self.lesions.distance > 0) & (self.lesions.number > 0) & (labels > 0)
+        surface = np.zeros(self.lesions.count + 1)
+        if margins_mm is not None:
+            surface[1:] = np.asarray(margins_mm) / DISTANCE_STEP_MM
+        deep = self.lesions.distance > surface[self.lesions.number]
+        core = deep & (self.lesions.number > 0) & (labels > 0)
         labels[core] = 1 + self.lesions.number[core]
         return labels
 
@@ -84,7 +93,7 @@ class Geometry:
             return cls(data["tissue"], maps, (z, y, x))
 
 
-def build_geometry(seed: int, grid: Grid, plan: LesionPlan) -> Geometry:
+def build_geometry(seed: int, grid: Grid, plan: LesionPlan, setting: Setting = PLAIN) -> Geometry:
     """Build the anatomy that a seed stands for.
 
     Parameters
@@ -95,10 +104,13 @@ def build_geometry(seed: int, grid: Grid, plan: LesionPlan) -> Geometry:
         At least 180 mm high and 300 mm wide, so that liver and body fit.
     plan
         Lesions to place.
+    setting
+        How varied the anatomy is.
     """
     rng = np.random.default_rng([seed, 1])
-    widest = grid.shape[2] * grid.spacing_mm[2] / 2 - 8
-    scene = Scene(grid, Habitus.draw(rng, grid.height_mm, widest), rng)
+    narrow, wide = setting.half_width_mm
+    widest = min(wide, grid.shape[2] * grid.spacing_mm[2] / 2 - 8)
+    scene = Scene(grid, Habitus.draw(rng, grid.height_mm, min(narrow, widest), widest), rng)
     body.draw_wall(scene)
     body.draw_diaphragm(scene)
     organs.draw_bowel(scene)
@@ -108,6 +120,8 @@ def build_geometry(seed: int, grid: Grid, plan: LesionPlan) -> Geometry:
     organs.draw_spleen(scene)
     kidney = organs.draw_kidneys(scene)
     liver = organs.LiverPlan.draw(scene)
+    if setting.varied:
+        liver = liver.varied(scene, setting)
     organs.draw_liver(scene, organs.liver_mask(scene, liver))
     if rng.random() < 0.8:
         organs.draw_gallbladder(scene, liver)
@@ -115,7 +129,7 @@ def build_geometry(seed: int, grid: Grid, plan: LesionPlan) -> Geometry:
         organs.press_kidney_into_liver(scene, kidney)
     if rng.random() < 0.6:
         organs.draw_fissure(scene, liver)
-    body.draw_chest(scene)
+    body.draw_chest(scene, rng.uniform(*setting.heart_drop_mm) if setting.varied else 0.0)
     body.draw_spine(scene)
     body.draw_ribs(scene)
     confluence = vessels.draw_great_vessels(scene)
@@ -131,6 +145,6 @@ def training_geometry(seed: int) -> Geometry:
     """Build a geometry of the training distribution: varied height, body and lesions."""
     rng = np.random.default_rng([seed, 0])
     depth, width = 220, 272
-    height = int(rng.uniform(210, 300) / TRAINING_SPACING_MM[0])
-    count = 0 if rng.random() < 0.12 else int(min(8, 1 + rng.poisson(2.5)))
-    return build_geometry(seed, Grid((height, depth, width), TRAINING_SPACING_MM), LesionPlan(count))
+    height = int(rng.uniform(210, 350) / TRAINING_SPACING_MM[0])
+    plan = LesionPlan.draw(rng, TRAINING)
+    return build_geometry(seed, Grid((height, depth, width), TRAINING_SPACING_MM), plan, TRAINING)

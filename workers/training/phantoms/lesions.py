@@ -9,17 +9,22 @@ from numpy.typing import NDArray
 
 from workers.training.phantoms.fields import Floats, Mask, Triple, Window, solid
 from workers.training.phantoms.scene import Scene
+from workers.training.phantoms.settings import Setting
 from workers.training.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
 
 #: Distances are stored as int8 in this unit.
 DISTANCE_STEP_MM = 0.125
 _REACH_MM = 15.75
 _TRIALS = 40
+_LARGE_MM = 22.0
 
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """How many lesions of which size; radii in mm."""
+    """How many lesions of which size; radii in mm.
+
+    `large` puts one of 22 mm to `max_radius` first, at the capsule or under the dome, and lets it bulge.
+    """
 
     count: int
     min_radius: float = 3.5
@@ -27,6 +32,15 @@ class LesionPlan:
     median_radius: float = 10.5
     spread: float = 0.60
     min_inside: float = 0.35
+    large: bool = False
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, setting: Setting, count: int | None = None) -> LesionPlan:
+        """Draw the lesions of a patient, `count` of them if given."""
+        if count is None:
+            count = 0 if rng.random() < setting.few_lesions else int(min(8, 1 + rng.poisson(2.5)))
+        smallest, largest = setting.radius_mm
+        return cls(count, smallest, largest, large=bool(rng.random() < setting.large))
 
     def radius(self, rng: np.random.Generator) -> float:
         """Draw a radius, log-normal and clipped."""
@@ -64,12 +78,15 @@ def draw_lesions(scene: Scene, plan: LesionPlan) -> LesionMaps:
     voxels = np.argwhere(liver)
     texture = scene.field(14, 1.0)
     placed = 0
-    for _ in range(plan.count if len(voxels) else 0):
-        found = _place(scene, plan, voxels, liver, number, texture)
+    for index in range(plan.count if len(voxels) else 0):
+        large = plan.large and index == 0
+        found = _place(scene, plan, voxels, liver, number, texture, large=large)
         if found is None:
             continue
         placed += 1
         window, depth = found
+        if large:
+            _bulge(scene, liver, window, depth)
         steps = np.clip(depth, -_REACH_MM, _REACH_MM) / DISTANCE_STEP_MM
         nearer = liver[window] & (depth > -_REACH_MM) & (steps > distance[window])
         distance[window][nearer] = steps[nearer].astype(np.int8)
@@ -86,12 +103,17 @@ def _place(
     liver: Mask,
     number: NDArray[np.uint8],
     texture: Floats,
+    *,
+    large: bool,
 ) -> tuple[Window, Floats] | None:
     """Find room for one lesion; return its window and the depth below its surface in mm."""
     rng = scene.rng
     for _ in range(_TRIALS):
-        center = scene.grid.point(voxels[rng.integers(len(voxels))])
-        window, depth = _shape(scene, center, plan.radius(rng), texture)
+        if large:
+            center, radius = _superficial(scene, voxels), rng.uniform(_LARGE_MM, plan.max_radius)
+        else:
+            center, radius = scene.grid.point(voxels[rng.integers(len(voxels))]), plan.radius(rng)
+        window, depth = _shape(scene, center, radius, texture)
         whole = depth > 0
         inside = whole & liver[window]
         if inside.sum() < max(8, plan.min_inside * whole.sum()):
@@ -100,6 +122,21 @@ def _place(
             continue
         return window, depth
     return None
+
+
+def _superficial(scene: Scene, voxels: NDArray[np.int64]) -> Triple:
+    """Draw a place near the wall or near the dome: the outermost or the highest of a few."""
+    few = voxels[scene.rng.integers(len(voxels), size=5)]
+    highest = scene.rng.random() < 0.4
+    rank = few[:, 0] if highest else scene.wall_norm[few[:, 0], few[:, 1], few[:, 2]]
+    return scene.grid.point(few[int(np.argmax(rank))])
+
+
+def _bulge(scene: Scene, liver: Mask, window: Window, depth: Floats) -> None:
+    """Let a tumour push the capsule out into the fat around the liver."""
+    out = (depth > 0) & (scene.tissue[window] == Tissue.FAT) & scene.abdomen(window)
+    scene.paint(window, out, Tissue.LIVER)
+    liver[window] |= out
 
 
 def _shape(scene: Scene, center: Triple, radius: float, texture: Floats) -> tuple[Window, Floats]:

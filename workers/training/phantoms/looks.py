@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 
 from workers.training.phantoms.fields import Floats
+from workers.training.phantoms.settings import PLAIN, Setting
 
 
 class LesionKind(StrEnum):
@@ -19,6 +20,9 @@ class LesionKind(StrEnum):
     HALO = "halo"
     CYST = "cyst"
     FAINT = "nearly isodense"
+    CAPSULE = "encapsulated"
+    NECROTIC = "necrotic"
+    MOSAIC = "mosaic"
 
 
 # The order in which varied lesions follow each other: clear ones first.
@@ -31,6 +35,7 @@ _VARIED = (
     LesionKind.FAINT,
 )
 _SHARES = (0.36, 0.16, 0.14, 0.16, 0.12, 0.06)
+_COMPLEX = (LesionKind.CAPSULE, LesionKind.NECROTIC, LesionKind.MOSAIC)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class LesionLook:
         Relative deviation of the core's contrast.
     calcified
         Whether specks of calcium are strewn in.
+    necrosis
+        Contrast of fluid parts inside a solid one; 0 for none.
     """
 
     kind: LesionKind
@@ -64,6 +71,7 @@ class LesionLook:
     softness: float
     heterogeneity: float
     calcified: bool
+    necrosis: float = 0.0
 
     def contrast(self, depth: Floats, coarse: Floats, fine: Floats) -> Floats:
         """Return what the lesion adds to the liver's density.
@@ -81,6 +89,9 @@ class LesionLook:
             width = min(self.halo_width, 0.35 * max(float(depth.max()), 1.0))
             weight = self.halo_share * weight + (1 - self.halo_share) * self._step(depth - width)
         added = weight * self.core * (1 + self.heterogeneity * (fine - np.clip(coarse, -0.3, 1)))
+        if self.necrosis != 0:
+            fluid = self._step(6 * (coarse + 0.2)) * self._step(depth - min(4.0, 0.4 * float(depth.max())))
+            added = added * (1 - fluid) + self.necrosis * fluid
         if self.rim != 0:
             ring = np.exp(-(((depth - self.rim_width / 2) / (self.rim_width / 2)) ** 2))
             added = added + ring * (self.rim - 0.5 * self.core if self.rim > 0 else 0.3 * self.rim)
@@ -92,7 +103,14 @@ class LesionLook:
         return (1 / (1 + np.exp(-np.clip(depth / self.softness * 1.7, -20, 20)))).astype(np.float32)
 
 
-def draw_look(rng: np.random.Generator, liver_hu: float, start: int, number: int, varied: bool) -> LesionLook:
+def draw_look(
+    rng: np.random.Generator,
+    liver_hu: float,
+    start: int,
+    number: int,
+    varied: bool,
+    setting: Setting = PLAIN,
+) -> LesionLook:
     """Draw the look of lesion `number` (from 0) in a liver of that density.
 
     Parameters
@@ -107,16 +125,22 @@ def draw_look(rng: np.random.Generator, liver_hu: float, start: int, number: int
         Which lesion; `varied` lesions take their kinds in turn.
     varied
         Whether kinds differ on purpose and contrasts are at least 25 HU (nearly isodense ones apart).
+    setting
+        How strong contrasts are, and how common the complex kinds.
     """
-    kinds = list(LesionKind)
-    if varied:
+    if setting.complex_look and rng.random() < setting.complex_look:
+        kind = _COMPLEX[int(rng.integers(len(_COMPLEX)))]
+    elif varied:
         kind = _VARIED[number % len(_VARIED)]
     elif rng.random() < 0.6:
         kind = _VARIED[start % 4]
     else:
-        kind = _VARIED[int(rng.choice(len(kinds), p=_SHARES))]
-    strength = rng.uniform(28, 70) if varied else float(np.clip(abs(rng.normal(0, 32)), 8, 90))
-    core, rim = -strength, 0.0
+        kind = _VARIED[int(rng.choice(len(_VARIED), p=_SHARES))]
+    if setting.contrast_hu is not None:
+        strength = rng.uniform(*setting.contrast_hu)
+    else:
+        strength = rng.uniform(28, 70) if varied else float(np.clip(abs(rng.normal(0, 32)), 8, 90))
+    core, rim, necrosis = -strength, 0.0, 0.0
     if kind is LesionKind.HYPER:
         core = 0.9 * strength
     elif kind is LesionKind.RIM:
@@ -125,15 +149,22 @@ def draw_look(rng: np.random.Generator, liver_hu: float, start: int, number: int
         core = min(-8.0, rng.uniform(-5, 22) - liver_hu)
     elif kind is LesionKind.FAINT:
         core = float(rng.choice((-1, 1))) * rng.uniform(8, 14)
+    elif kind is LesionKind.CAPSULE:
+        core = float(rng.choice((-1, 1), p=(0.7, 0.3))) * max(10.0, 0.6 * strength)
+        rim = float(rng.choice((-1, 1))) * rng.uniform(15, 45)
+    elif kind is LesionKind.NECROTIC:
+        core = float(rng.choice((-1, 1), p=(0.75, 0.25))) * max(10.0, 0.5 * strength)
+        necrosis = core - rng.uniform(20, 60)
     halo = kind is LesionKind.HALO
     return LesionLook(
         kind=kind,
         core=core,
         rim=rim,
-        rim_width=rng.uniform(1.5, 6),
+        rim_width=rng.uniform(1.2, 2.5) if kind is LesionKind.CAPSULE else rng.uniform(1.5, 6),
         halo_width=rng.uniform(1.0, 3.5) if halo else rng.uniform(0, 1.5) if rng.random() < 0.4 else 0.0,
         halo_share=rng.uniform(0.1, 0.5),
         softness=rng.uniform(0.35, 2.6),
-        heterogeneity=rng.uniform(0, 0.35),
+        heterogeneity=rng.uniform(0.4, 1.0) if kind is LesionKind.MOSAIC else rng.uniform(0, 0.35),
         calcified=kind is not LesionKind.CYST and rng.random() < 0.08,
+        necrosis=necrosis,
     )

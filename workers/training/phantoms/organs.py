@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage as ndi
 
 from workers.training.phantoms.fields import Floats, Mask, Triple, Window, solid
 from workers.training.phantoms.scene import Scene
+from workers.training.phantoms.settings import Setting
 from workers.training.phantoms.tissues import Tissue
 
 # What livers of adults measure, tumours included.
@@ -16,13 +17,42 @@ _VOLUME_ML = (900.0, 2500.0)
 
 
 @dataclass(frozen=True)
+class Taper:
+    """A tilted plane that cuts the right lobe medially, so that it ends in a tip along the lateral wall.
+
+    Attributes
+    ----------
+    tip, top
+        Heights between which the cut runs, mm.
+    narrow, wide
+        x of the cut at these heights, mm.
+    bend
+        Exponent of the way between: below 1 the lobe narrows late.
+    """
+
+    tip: float
+    top: float
+    narrow: float
+    wide: float
+    bend: float
+
+    def medial(self, z: Floats) -> Floats:
+        """Return the x beyond which there is no right lobe at heights `z`."""
+        way = np.clip((z - self.tip) / (self.top - self.tip), 0, 1.5)
+        edge: Floats = (self.narrow + (self.wide - self.narrow) * way**self.bend).astype(np.float32)
+        return edge
+
+
+@dataclass(frozen=True)
 class LiverPlan:
-    """Where the two lobes lie; centres and radii are (z, y, x) mm."""
+    """Where the two lobes lie; centres and radii are (z, y, x) mm; `nodular_mm` roughens the surface."""
 
     right: Triple
     right_radii: Triple
     left: Triple
     left_radii: Triple
+    taper: Taper | None = None
+    nodular_mm: float = 0.0
 
     @classmethod
     def draw(cls, scene: Scene) -> LiverPlan:
@@ -46,6 +76,32 @@ class LiverPlan:
         left_radii = (rng.uniform(26, 50) * scale, rng.uniform(28, 46) * scale, lx)
         return cls(right, (rz, ry, rx), left, left_radii)
 
+    def varied(self, scene: Scene, setting: Setting) -> LiverPlan:
+        """Stretch both lobes, roughen the surface, and let the right lobe taper in some patients."""
+        body, rng = scene.habitus, scene.rng
+        (z, y, x), (rz, ry, rx) = self.right, self.right_radii
+        longer = min(rz * rng.uniform(*setting.stretch), (body.right_dome - 6) / 1.9)
+        z -= 0.95 * (longer - rz)
+        lz, ly, lx = self.left_radii
+        reach = rng.uniform(*setting.left_reach)
+        tip, top = z - longer, body.right_dome - rng.uniform(35, 80)
+        taper = Taper(
+            tip=tip,
+            top=max(top, tip + 40),
+            narrow=-body.inner_width + rng.uniform(22, 55),
+            wide=x + rx * rng.uniform(0.8, 1.2),
+            bend=rng.uniform(0.6, 1.4),
+        )
+        return replace(
+            self,
+            right=(z, y, x),
+            right_radii=(longer, ry, rx),
+            left=(self.left[0], self.left[1], self.left[2] + (reach - 1) * lx),
+            left_radii=(lz, ly, lx * reach),
+            taper=taper if rng.random() < setting.taper else None,
+            nodular_mm=rng.uniform(*setting.nodular_mm),
+        )
+
     @property
     def right_beside(self) -> float:
         """Distance of the right lobe's medial surface from its centre, mm."""
@@ -58,9 +114,13 @@ def liver_mask(scene: Scene, plan: LiverPlan) -> Mask:
     z, y, x = scene.warped
     right = solid(z, y, x, plan.right, plan.right_radii, rng.uniform(-0.3, 0.3), power=rng.uniform(2.0, 2.6))
     left = solid(z, y, x, plan.left, plan.left_radii, rng.uniform(-0.15, 0.25))
+    if plan.taper is not None:
+        right = np.maximum(right, 1 + (x - plan.taper.medial(z)) / np.float32(plan.right_beside))
     sharpness = np.float32(rng.uniform(6, 16))
     depth = np.logaddexp(-sharpness * (right - 1), -sharpness * (left - 1)) / sharpness * 60
     depth -= scene.bump * np.float32(rng.uniform(0.5, 2.5))
+    if plan.nodular_mm > 0:
+        depth -= scene.field(12, plan.nodular_mm)
     room: Mask = scene.grid.z <= scene.ceiling - np.float32(rng.uniform(0, 4))
     room &= scene.wall_norm < 1 - rng.uniform(0, 4) / scene.habitus.inner_width
     if rng.random() < 0.7:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -15,6 +15,7 @@ from workers.training.phantoms.fields import Grid, Triple
 from workers.training.phantoms.geometry import Geometry, build_geometry
 from workers.training.phantoms.lesions import LesionPlan
 from workers.training.phantoms.looks import LesionKind
+from workers.training.phantoms.settings import PLAIN, Setting
 from workers.training.phantoms.tissues import Tissue
 
 Size = Literal["small", "standard", "demo"]
@@ -86,7 +87,12 @@ class Phantom:
 
 
 def make_phantom(
-    seed: int, *, size: Size = "standard", lesions: int | None = None, phase: Phase | None = Phase.PORTAL
+    seed: int,
+    *,
+    size: Size = "standard",
+    lesions: int | None = None,
+    phase: Phase | None = Phase.PORTAL,
+    setting: Setting = PLAIN,
 ) -> Phantom:
     """Make the phantom that a seed stands for.
 
@@ -98,27 +104,53 @@ def make_phantom(
         ``small``: 40 x 128 x 128 at 5 x 3 x 3 mm (under a second), ``standard``: 84 x 224 x 272 at
         3 x 1.5 x 1.5 mm, ``demo``: 90 x 256 x 256 at 3 x 1.6 x 1.6 mm.
     lesions
-        How many to place, of kinds in turn; the preset's number (2, 3, 4) unless given. One for which the
-        liver has no room is left out.
+        How many to place; one for which the liver has no room is left out. Unless given: of a plain
+        phantom the preset's number (2, 3, 4), of kinds in turn; else drawn, none at all now and then.
     phase
         Contrast phase; drawn if None.
+    setting
+        `PLAIN`: clear cases, the size's slices and lesions. `TRAINING`, `TEST`: all the variety, sizes of
+        lesions and (`TEST`) distances of slices drawn.
     """
     preset = _PRESETS[size]
-    count = preset.lesions if lesions is None else lesions
-    plan = LesionPlan(
-        count=count, min_radius=preset.min_radius, max_radius=preset.max_radius, min_inside=0.75
-    )
-    geometry = build_geometry(seed, Grid(preset.shape, preset.spacing_mm), plan)
+    chance = np.random.default_rng([seed, 3])
+    if setting.varied:
+        plan = LesionPlan.draw(chance, setting, lesions)
+    else:
+        count = preset.lesions if lesions is None else lesions
+        plan = LesionPlan(count, preset.min_radius, preset.max_radius, min_inside=0.75)
+    geometry = build_geometry(seed, _grid(preset, setting, chance), plan, setting)
     rng = np.random.default_rng([seed, 2])
     scan = Scan.draw(
-        rng, geometry.lesions.count, phase, max_noise_hu=preset.max_noise_hu, varied_lesions=True
+        rng,
+        geometry.lesions.count,
+        phase,
+        max_noise_hu=preset.max_noise_hu,
+        varied_lesions=not setting.varied,
+        setting=setting,
     )
-    return phantom_of(geometry, scan, rng, seed)
+    margins = [chance.uniform(*setting.margin_mm) for _ in scan.looks] if setting.varied else None
+    return phantom_of(geometry, scan, rng, seed, margins)
 
 
-def phantom_of(geometry: Geometry, scan: Scan, rng: np.random.Generator, seed: int) -> Phantom:
-    """Scan a geometry and put volume, truth and record together."""
-    labels = geometry.labels()
+def _grid(preset: _Preset, setting: Setting, chance: np.random.Generator) -> Grid:
+    """Return the preset's grid, of the same height with other slices where the setting draws them."""
+    (z, y, x), (step, *plane) = preset.shape, preset.spacing_mm
+    if not setting.slice_mm:
+        return Grid(preset.shape, preset.spacing_mm)
+    drawn = float(chance.choice(setting.slice_mm))
+    return Grid((round(z * step / drawn), y, x), (drawn, plane[0], plane[1]))
+
+
+def phantom_of(
+    geometry: Geometry,
+    scan: Scan,
+    rng: np.random.Generator,
+    seed: int,
+    margins_mm: Sequence[float] | None = None,
+) -> Phantom:
+    """Scan a geometry and put volume, truth (see `Geometry.labels`) and record together."""
+    labels = geometry.labels(margins_mm)
     voxel_ml = float(np.prod(geometry.spacing_mm)) / 1000
     volumes = np.bincount(labels.ravel(), minlength=2 + geometry.lesions.count) * voxel_ml
     lesions = tuple(

@@ -28,9 +28,12 @@ class Habitus:
     left_dome: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, grid_height: float, max_half_width: float = 195.0) -> Self:
-        """Draw a patient whose diaphragm lies in the upper part of a grid of that height."""
-        half_width = rng.uniform(130, min(195.0, max_half_width))
+    def draw(cls, rng: np.random.Generator, grid_height: float, narrow: float, wide: float) -> Self:
+        """Draw a patient whose diaphragm lies in the upper part of a grid of that height.
+
+        `narrow` and `wide` bound the body's half width, mm.
+        """
+        half_width = rng.uniform(narrow, wide)
         # the dome leaves at least 15 mm of lung above it and 130 mm of abdomen below
         right_dome = float(np.clip(grid_height * rng.uniform(0.70, 0.95), 130, grid_height - 15))
         return cls(

@@ -13,6 +13,7 @@ from workers.models.windows import AIR_HU, to_localizer_channels
 from workers.training.geometries import Subject
 from workers.training.phantoms.appearance import Scan
 from workers.training.phantoms.fields import Floats, Mask
+from workers.training.phantoms.settings import TRAINING
 from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
 
 #: Voxels of a sample: 240 x 288 x 384 mm.
@@ -30,7 +31,7 @@ class LocalizerSample:
 
 def draw_localizer_sample(subject: Subject, rng: np.random.Generator) -> LocalizerSample:
     """Draw an appearance, a deformation and a coverage at 6 mm."""
-    scan = Scan.draw(rng, subject.geometry.lesions.count)
+    scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     tissue, lesion = _resampled(subject, rng)
     hu = scan.hu[tissue]
     parenchyma = tissue == Tissue.LIVER

@@ -11,6 +11,7 @@ from workers.models.windows import to_channels
 from workers.training.geometries import Subject
 from workers.training.phantoms.appearance import Scan, Textures, densities
 from workers.training.phantoms.fields import Floats
+from workers.training.phantoms.settings import TRAINING
 from workers.training.sampling.prompts import draw_box, draw_points
 from workers.training.sampling.targets import FREQUENCY, Target, TargetKind, targets_of
 from workers.training.sampling.views import View, draw_view, show
@@ -47,7 +48,7 @@ class SamSample:
 
 def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) -> SamSample:
     """Draw a slice, an appearance, a view and prompts."""
-    scan = Scan.draw(rng, subject.geometry.lesions.count)
+    scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     for _ in range(_TRIALS):
         z = _draw_slice(subject, rng)
         targets = targets_of(subject, z, rng)

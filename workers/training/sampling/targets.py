@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from workers.training.geometries import Subject
 from workers.training.phantoms.fields import Mask
 from workers.training.phantoms.lesions import DISTANCE_STEP_MM
+from workers.training.phantoms.settings import TRAINING
 from workers.training.phantoms.tissues import Tissue
 
 _MIN_PIXELS = 20
@@ -58,7 +59,7 @@ class Target:
 def targets_of(subject: Subject, z: int, rng: np.random.Generator) -> list[Target]:
     """Return what slice `z` shows.
 
-    A lesion's outline is moved by -1.5 mm (outwards: readers often include the rim) to 0.5 mm, as two
+    A lesion's outline is moved by -1.8 mm (outwards: readers often include the rim) to 0.3 mm, as two
     readers would draw it; small lesions move less.
     """
     geometry = subject.geometry
@@ -70,7 +71,7 @@ def targets_of(subject: Subject, z: int, rng: np.random.Generator) -> list[Targe
         where = (number == lesion) & liver
         depth = geometry.lesions.distance[z]
         large = where.any() and depth[where].max() > _LARGE_MM / DISTANCE_STEP_MM
-        margin = rng.uniform(-1.5, 0.5) if large else rng.uniform(-0.8, 0.3)
+        margin = rng.uniform(*TRAINING.margin_mm) * (1.0 if large else 0.5)
         mask = where & (depth > margin / DISTANCE_STEP_MM)
         if mask.sum() >= _MIN_LESION_PIXELS and (where & (depth > 0)).any():
             found.append(Target(TargetKind.LESION, mask))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from workers.models.embedded import INPUT_SIZE
 from workers.models.windows import AIR_HU
 from workers.training.geometries import Subject
-from workers.training.phantoms.appearance import Scan, correlated_noise
+from workers.training.phantoms.appearance import Scan, correlated_noise, streaks
 from workers.training.phantoms.fields import Floats, Mask, smooth_field
 from workers.training.sampling.targets import Target, TargetKind
 
@@ -135,29 +135,19 @@ def show(view: View, middle: Floats, neighbours: Floats, scan: Scan, rng: np.ran
     steps = (1.0, 1.0)
     sigma = scan.noise_length * 1.5 / view.pixel_mm
     level = scan.noise_hu * (1.0 + 0.5 * smooth_field(rng, shape, steps, 90.0, 1.0))
-    seen[0] += level * _noise(rng, shape, sigma)
-    seen[1] += 0.75 * level * _noise(rng, shape, sigma)
+    seen[0] += level * _noise(rng, shape, sigma, scan.ramp)
+    seen[1] += 0.75 * level * _noise(rng, shape, sigma, scan.ramp)
     if sigma < 1.0:  # detector noise that no reconstruction kernel has smoothed
         white = rng.standard_normal(shape, dtype=np.float32)
         seen[0] += level * np.float32(rng.uniform(0, 0.5)) * white
-    if rng.random() < 0.25:
-        seen[0] += _streaks(rng, shape)
+    if scan.streaks_hu:
+        seen[0] += streaks(rng, shape, scan.streaks_hu)
     if rng.random() < 0.3:  # cupping and other slow drifts
         seen += np.float32(rng.uniform(0, 12)) * smooth_field(rng, shape, steps, 100.0, 1.0)
     return seen
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float, ramp: float) -> Floats:
     if sigma > _WIDE_NOISE:
         return smooth_field(rng, shape, (1.0, 1.0), sigma / _SPLINE_SIGMA, 1.0)
-    return correlated_noise(rng, shape, sigma)
-
-
-def _streaks(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Return parallel streaks of 15 to 45 pixels that come and go over the image, HU."""
-    length = rng.uniform(15, 45)
-    long_noise = ndi.gaussian_filter1d(rng.standard_normal(shape, dtype=np.float32), length / 3, axis=1)
-    turned: Floats = ndi.rotate(long_noise, rng.uniform(0, 180), reshape=False, order=1, mode="reflect")
-    turned /= turned.std() + np.float32(1e-6)
-    where = np.clip(smooth_field(rng, shape, (1.0, 1.0), 64.0, 1.0), 0, 2)
-    return turned * where * np.float32(rng.uniform(2, 12))
+    return correlated_noise(rng, shape, sigma, ramp)

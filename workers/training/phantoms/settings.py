@@ -1,0 +1,124 @@
+"""How varied phantoms are: one `Setting` for each use, so that a test set is no sample of the training set.
+
+A setting adds to the anatomy and the densities that all phantoms share. What it adds was found missing
+beside real CT: right lobes that taper down along the wall, large tumours that bulge the capsule,
+neighbours of the liver's density, readers who draw a lesion with its rim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Shares are probabilities, ranges are uniform.
+
+    Attributes
+    ----------
+    name
+        For records.
+    taper, stretch
+        Share of livers whose right lobe tapers to a tip below, and by what factor that lobe is longer.
+    left_reach
+        Factor on the left lobe's extent to the left.
+    nodular_mm
+        Roughness of the liver's surface beyond the usual one.
+    half_width_mm
+        Half width of the body.
+    heart_drop_mm
+        How much lower the heart lies, so that it rests on the diaphragm and the left lobe.
+    few_lesions
+        Share of patients without lesions; the others have 1 + Poisson(2.5), 8 at most.
+    radius_mm
+        Smallest and largest radius of a lesion.
+    large
+        Share of patients with a tumour of 2.2 to 5 cm radius at the capsule or under the dome.
+    contrast_hu
+        Strength of a lesion's contrast; None for a half-normal one, mostly weak.
+    complex_look
+        Share of lesions with a capsule, with necrosis or a mosaic of densities.
+    margin_mm
+        Where readers draw a lesion's outline below its surface: negative includes what lies around.
+    like_liver
+        Share of each neighbouring organ that has the liver's density.
+    patches_hu
+        Amplitude of geographic differences in the parenchyma (fatty change, perfusion).
+    streaks_hu
+        Amplitude of streaks, in the worst quarter of scans.
+    ramp
+        Part of low frequencies that the noise lacks (sharp kernels).
+    slice_mm
+        Distances of slices to choose from; empty for the size's own.
+    """
+
+    name: str
+    taper: float = 0.0
+    stretch: Range = (1.0, 1.0)
+    left_reach: Range = (1.0, 1.0)
+    nodular_mm: Range = (0.0, 0.0)
+    half_width_mm: Range = (130.0, 195.0)
+    heart_drop_mm: Range = (0.0, 0.0)
+    few_lesions: float = 0.0
+    radius_mm: Range = (3.5, 45.0)
+    large: float = 0.0
+    contrast_hu: Range | None = None
+    complex_look: float = 0.0
+    margin_mm: Range = (0.0, 0.0)
+    like_liver: float = 0.0
+    patches_hu: Range = (0.0, 0.0)
+    streaks_hu: Range = (0.0, 0.0)
+    ramp: Range = (0.0, 0.0)
+    slice_mm: tuple[float, ...] = ()
+
+    @property
+    def varied(self) -> bool:
+        """Whether it adds anything."""
+        return self != PLAIN
+
+
+#: Clear cases: the demonstration's and the tests' phantoms.
+PLAIN = Setting("plain")
+
+#: What networks are trained on.
+TRAINING = Setting(
+    "training",
+    taper=0.6,
+    stretch=(1.0, 1.45),
+    left_reach=(0.7, 1.35),
+    nodular_mm=(0.0, 1.5),
+    heart_drop_mm=(0.0, 35.0),
+    few_lesions=0.12,
+    radius_mm=(2.5, 45.0),
+    large=0.25,
+    complex_look=0.25,
+    margin_mm=(-1.8, 0.3),
+    like_liver=0.12,
+    patches_hu=(0.0, 12.0),
+    streaks_hu=(0.0, 14.0),
+    ramp=(0.0, 0.7),
+)
+
+#: What results are reported on: shapes, contrasts, margins and noise are drawn from other ranges.
+TEST = Setting(
+    "test",
+    taper=0.8,
+    stretch=(1.1, 1.55),
+    left_reach=(0.6, 1.5),
+    nodular_mm=(0.0, 2.5),
+    half_width_mm=(145.0, 205.0),
+    heart_drop_mm=(10.0, 40.0),
+    few_lesions=0.15,
+    radius_mm=(2.0, 50.0),
+    large=0.35,
+    contrast_hu=(14.0, 75.0),
+    complex_look=0.4,
+    margin_mm=(-1.2, 0.0),
+    like_liver=0.18,
+    patches_hu=(0.0, 16.0),
+    streaks_hu=(0.0, 20.0),
+    ramp=(0.2, 0.9),
+    slice_mm=(0.7, 1.0, 1.25, 1.6, 2.0, 2.5, 3.0, 3.0, 5.0, 5.0),
+)
