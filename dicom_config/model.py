@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Collection
 from enum import StrEnum
 from importlib import resources
@@ -81,6 +82,37 @@ class AeTitles(_Section):
         return {getattr(self, verb.value): verb for verb in Verb}
 
 
+class Tags(_Section):
+    """Words that make an object sent to the store AE title a selection, where a site cannot add AE titles.
+
+    They stand in Series Description or Content Label, as words of their own, in upper or lower case. An empty
+    word switches its verb off.
+    """
+
+    pick: str = "PICK"
+    accept: str = "ACCEPT"
+    reject: str = "REJECT"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Tags:
+        words = [word.casefold() for word, _ in self._by_word()]
+        if len(set(words)) != len(words):
+            raise ValueError("the words must differ, they are how verbs are told apart")
+        return self
+
+    def _by_word(self) -> list[tuple[str, Verb]]:
+        """Return words and their verbs, the most reversible first."""
+        words = [(self.pick, Verb.PICK), (self.reject, Verb.REJECT), (self.accept, Verb.ACCEPT)]
+        return [(word, verb) for word, verb in words if word]
+
+    def verb_in(self, text: str) -> Verb | None:
+        """Return the verb of the first word that `text` holds; None without one."""
+        for word, verb in self._by_word():
+            if re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE):
+                return verb
+        return None
+
+
 class AllowRule(_Section):
     """Who may use which verbs. A rule matches when all of its fields match; no rule, no entry."""
 
@@ -122,6 +154,7 @@ class NodeSection(_Section):
     host: str = "127.0.0.1"
     port: Port = 11112
     ae_titles: AeTitles = AeTitles()
+    tags: Tags = Tags()
     allow: tuple[AllowRule, ...] = (AllowRule(),)
     tls: TlsServerSection | None = Field(None, description="empty: no TLS")
     max_associations: PositiveInt = Field(20, description="served at a time; more wait, see wait_s")
@@ -137,6 +170,10 @@ class NodeSection(_Section):
         if named and (self.tls is None or self.tls.ca is None):
             raise ValueError("allow rules that name certificates need `tls` with `ca`")
         return self
+
+    def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str]) -> bool:
+        """Tell whether a rule lets a peer use `verb`; parameters as of `AllowRule.mismatch`."""
+        return any(rule.admits(verb, calling_ae, address, certificate) for rule in self.allow)
 
 
 class IntakeSection(_Section):

@@ -94,8 +94,8 @@ class ReceivedInstance:
     ----------
     verb
         What the sender asks for, by the AE title that it called.
-    calling_ae, address
-        Who sent it.
+    calling_ae, address, certificate
+        Who sent it; the certificate's names, none without TLS.
     sop_class_uid, sop_instance_uid
         As the C-STORE request states them; the data set may disagree.
     transfer_syntax_uid
@@ -111,6 +111,7 @@ class ReceivedInstance:
     sop_instance_uid: str
     transfer_syntax_uid: str
     data: bytes = field(repr=False)
+    certificate: frozenset[str] = frozenset()
 
 
 Handler = Callable[[ReceivedInstance], None]
@@ -248,6 +249,7 @@ class DicomListener:
             verb=self._verbs[peer.called_ae],
             calling_ae=peer.calling_ae,
             address=peer.address,
+            certificate=peer.certificate,
             sop_class_uid=str(event.request.AffectedSOPClassUID),
             sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
             transfer_syntax_uid=str(event.context.transfer_syntax),

@@ -7,14 +7,17 @@ C-STORE is answered 0000 only after this returned: the bytes are on disk and the
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from dicom_config.contexts import SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
@@ -24,8 +27,9 @@ from uair_node.context import Context
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
 from uair_node.selection.edits import EditedRound, find_edited_round, read_edit
+from uair_node.selection.patients import check_patient
 from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
-from uair_node.selection.rules import find_candidates
+from uair_node.selection.rules import results_named
 from uair_node.selection.service import (
     Evidence,
     note_repetition,
@@ -37,6 +41,7 @@ from uair_node.selection.service import (
 log = logging.getLogger(__name__)
 
 _IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
+_TAGGED = ["SeriesDescription", "ContentLabel"]
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,31 @@ class Inbox:
         """
         identity = _identify(received)
         file = self._spool.write(identity.series_instance_uid, identity.sop_instance_uid, received.data)
-        if received.verb != Verb.STORE:
-            self._select(received, identity, file)
+        verb = self._verb(received, identity)
+        if verb != Verb.STORE:
+            self._select(replace(received, verb=verb), identity, file)
             return
         with self._context.database.transaction() as session:
             self._store(session, received, identity, file)
+
+    def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
+        """Return what the sender asks for: by the AE title called, on the store AE also by a tag.
+
+        Our own object counts as tagged only where somebody changed its words: however a site chooses the
+        tags, what a PACS forwards unchanged starts nothing (DESIGN invariant 4).
+        """
+        if received.verb != Verb.STORE or identity.sop_class_uid not in SELECTION_SOP_CLASSES:
+            return received.verb
+        words = _words(BytesIO(received.data))
+        tagged = self._context.settings.node.tags.verb_in(words)
+        if tagged is None:
+            return Verb.STORE
+        with self._context.database.transaction() as session:
+            path = session.scalar(
+                select(Result.path).where(Result.sop_instance_uid == identity.sop_instance_uid)
+            )
+        unchanged = path is not None and words == _words(self._context.store.absolute(path))
+        return Verb.STORE if unchanged else tagged
 
     def _store(
         self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
@@ -100,23 +125,41 @@ class Inbox:
     def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:
         dataset = _parse(received.data)
         evidence = Evidence(
-            received.verb, _mechanism(identity), received.calling_ae, identity.sop_instance_uid
+            verb=received.verb,
+            mechanism=_mechanism(identity),
+            calling_ae=received.calling_ae,
+            evidence_uid=identity.sop_instance_uid,
+            study_uid=identity.study_instance_uid,
         )
         with self._context.database.transaction() as session:
             if not self._known(session, identity, file):
                 self._add(session, received, identity, file, InstanceStatus.SELECTION)
             if note_repetition(session, evidence):
                 return
+            named: Sequence[Result] = []
             try:
+                self._check_allowed(received)
                 reading = read_selection(dataset)
+                edited = self._edited_round(session, identity, reading)
+                named = results_named(session, edited.candidates[:1] if edited else reading.references)
+                check_patient(self._context, reading, named)
             except InputError as refusal:
-                record_refusal(session, evidence, refusal, [])
+                record_refusal(session, evidence, refusal, named)
                 return
-            edited = self._edited_round(session, identity, reading)
             if edited is None:
                 select_by_object(session, evidence, reading)
         if edited is not None:
             self._take_edit(dataset, evidence, reading, edited)
+
+    def _check_allowed(self, received: ReceivedInstance) -> None:
+        """Refuse a tag from a sender whose associations may only store."""
+        node, sender = self._context.settings.node, (received.calling_ae, received.address)
+        if not node.admits(received.verb, *sender, received.certificate):
+            raise InputError(
+                "tag-not-allowed",
+                f"Its tag asks to {received.verb}, which its sender may not.",
+                f"Add the verb `{received.verb}` to an `allow` rule of this sender.",
+            )
 
     def _edited_round(self, session: Session, identity: Identity, reading: Reading) -> EditedRound | None:
         """Return the round that an edited SEG answers; None if the object is no edited SEG of an open one."""
@@ -133,7 +176,7 @@ class Inbox:
             refusal = error
         with self._context.database.transaction() as session:
             if refusal is not None:
-                record_refusal(session, evidence, refusal, find_candidates(session, edited.candidates[:1]))
+                record_refusal(session, evidence, refusal, results_named(session, edited.candidates[:1]))
                 return
             drawn = replace(evidence, mechanism="edited-seg", artifact=edit.artifact)
             select_by_edit(session, drawn, edit.nearest, reading.study_instance_uid)
@@ -209,6 +252,15 @@ def _unreadable(why: str) -> InputError:
         f"The instance cannot be filed: {why}.",
         "Check the sending system; the object is not valid DICOM.",
     )
+
+
+def _words(file: BytesIO | Path) -> str:
+    """Return the words of an object that may hold a tag; none where they cannot be read."""
+    try:
+        dataset = dcmread(file, specific_tags=_TAGGED, stop_before_pixels=True)
+        return " / ".join(str(dataset.get(keyword) or "").strip() for keyword in _TAGGED)
+    except Exception:  # whatever a peer sent fails with nearly any exception; what it is, the reading tells
+        return ""
 
 
 def _is_own(session: Session, identity: Identity) -> bool:

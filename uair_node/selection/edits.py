@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
@@ -27,6 +27,7 @@ from uair_node.volume import read_geometry
 
 TRAIT = "edited by the reader"
 _LIVER = 1
+_CLOSED = (CaseState.REFINING, CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.FAILED)
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,34 @@ class Edit:
 
 
 def find_edited_round(context: Context, session: Session, reading: Reading) -> EditedRound | None:
-    """Return the round that waits for a reader on the images that a SEG was drawn on, if there is one."""
-    case = session.scalars(
-        select(Case)
-        .join(CaseInstance, CaseInstance.case_id == Case.id)
+    """Return the round that waits for a reader and that a SEG answers, if there is one.
+
+    That is the one on the images that it was drawn on; a SEG that names none of them is held against a round
+    of its series or study, so that the reader learns why it cannot be used.
+
+    Raises
+    ------
+    InputError
+        ``case-closed``: drawn on the images of a case that waits for nobody.
+    """
+    on_images = Case.id.in_(
+        select(CaseInstance.case_id)
         .join(Instance, Instance.id == CaseInstance.instance_id)
-        .where(
-            Case.state == CaseState.AWAITING_SELECTION,
-            Instance.sop_instance_uid.in_(reading.source_references),
-        )
-        .order_by(Case.id.desc())
-        .limit(1)
-    ).first()
+        .where(Instance.sop_instance_uid.in_(reading.source_references))
+    )
+    of_series = Case.series_instance_uid.in_(reading.series_references)
+    of_study = Case.study_instance_uid == reading.study_instance_uid
+    waiting = Case.state == CaseState.AWAITING_SELECTION
+    case = next(filter(None, (_newest(session, waiting, match) for match in (on_images, of_series))), None)
+    if case is None:
+        closed = _newest(session, Case.state.in_(_CLOSED), on_images)
+        if closed is not None:
+            raise InputError(
+                "case-closed",
+                f"The case is {closed.state}; nothing can be picked in it now.",
+                "While it is REFINING, wait for the next four candidates and edit one of these.",
+            )
+        case = _newest(session, waiting, of_study)
     if case is None or case.current_round is None:
         return None
     store = context.store
@@ -69,6 +86,10 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
         series_paths=tuple(store.absolute(one.path) for one in case.instances),
         folder=store.absolute(case.current_round.artifacts),
     )
+
+
+def _newest(session: Session, *conditions: ColumnElement[bool]) -> Case | None:
+    return session.scalars(select(Case).where(*conditions).order_by(Case.id.desc()).limit(1)).first()
 
 
 def read_edit(context: Context, dataset: Dataset, edited: EditedRound) -> Edit:

@@ -74,19 +74,26 @@ def find_candidates(session: Session, references: Sequence[str]) -> list[Result]
     InputError
         ``unknown-reference``: none of them is ours.
     """
-    found = session.scalars(
-        select(Result).where(
-            Result.sop_instance_uid.in_(references),
-            Result.kind.in_([ResultKind.CANDIDATE, ResultKind.PAGE]),
-        )
-    ).all()
+    found = results_named(session, references)
     if not found:
         raise InputError(
             "unknown-reference",
             "This object names none of our candidates.",
             "Send one of the four candidates of the newest round, or a Key Object that references it.",
         )
-    return list(found)
+    return found
+
+
+def results_named(session: Session, references: Sequence[str]) -> list[Result]:
+    """Return our candidates, or their pages, among referenced SOP Instance UIDs; empty without any."""
+    return list(
+        session.scalars(
+            select(Result).where(
+                Result.sop_instance_uid.in_(references),
+                Result.kind.in_([ResultKind.CANDIDATE, ResultKind.PAGE]),
+            )
+        )
+    )
 
 
 def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> Answer:

@@ -14,7 +14,7 @@ from dicom_config.model import Verb
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer, target_name
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Result, Selection, SelectionOutcome
+from uair_node.cases.tables import Case, Result, Round, Selection, SelectionOutcome
 from uair_node.selection.readers import Reading
 from uair_node.selection.rules import check_document, choose, find_candidates, read_answer
 
@@ -23,13 +23,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evidence:
-    """Who said it and how; kept beside every selection."""
+    """Who said it and how; kept beside every selection.
+
+    The study tells where a refusal belongs whose object names none of our candidates.
+    """
 
     verb: Verb
     mechanism: str
     calling_ae: str = ""
     evidence_uid: str = ""
     artifact: str = ""
+    study_uid: str = ""
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
@@ -100,10 +104,10 @@ def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
 
 
 def record_refusal(
-    session: Session, evidence: Evidence, refusal: InputError, named: list[Result]
+    session: Session, evidence: Evidence, refusal: InputError, named: Sequence[Result]
 ) -> Selection:
     """Keep a selection that cannot be used, with its reason, at the case it speaks of if that is known."""
-    round_ = named[0].round if named else None
+    round_ = named[0].round if named else _newest_round_of_study(session, evidence.study_uid)
     row = _row(evidence, SelectionOutcome.REFUSED)
     row.case_id = round_.case_id if round_ else None
     row.round_number = round_.number if round_ else None
@@ -113,6 +117,17 @@ def record_refusal(
     session.flush()
     log.warning("selection refused: %s", refusal.code)
     return row
+
+
+def _newest_round_of_study(session: Session, study_uid: str) -> Round | None:
+    """Return the newest round of a study: what names no candidate was most likely meant for it."""
+    return session.scalars(
+        select(Round)
+        .join(Round.case)
+        .where(Case.study_instance_uid == study_uid, Case.state != CaseState.SUPERSEDED)
+        .order_by(Case.id.desc(), Round.number.desc())
+        .limit(1)
+    ).first()
 
 
 def _select(

@@ -1,0 +1,145 @@
+"""A case whose candidates are real objects: published, drawn and finished by the jobs that the workers run.
+
+Only the engine is left out: the label volumes are given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, dcmread
+
+from dicom_config.model import Verb
+from tests.support.intake import context_in, received
+from tests.support.series import SHAPE, good_series
+from uair_node.artifacts import StoredCandidate, save_candidates
+from uair_node.cases import lifecycle, work
+from uair_node.cases.performer import Claim, Commit, perform
+from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem, WorkKind
+from uair_node.context import Context
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.results.finish import finish
+from uair_node.results.page_set import draw_page_set
+from uair_node.results.publish import publish
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.volume import Volume, read_series
+
+TRAITS = ("most likely", "most inclusive", "tightest", "alternative")
+_JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
+    WorkKind.PUBLISH: publish,
+    WorkKind.PAGES: draw_page_set,
+    WorkKind.FINISH: finish,
+}
+
+
+def candidate_labels(k: int) -> np.ndarray:
+    """Return candidate `k`'s labels: liver and two lesions, unlike their mirror images, growing with k."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:13, 5 : 13 + k, 3:14] = 1
+    labels[3:6, 12:15, 3:6] = 1
+    labels[5:8, 7 : 8 + k, 5:9] = 2
+    labels[9:11, 11:13, 9 : 10 + k] = 3
+    return labels
+
+
+class OfferedCase:
+    """One case that waits for a reader, and the reader's hand on it.
+
+    Attributes
+    ----------
+    context
+        Its node.
+    paths, volume
+        The series as it was sent, and as it is read.
+    """
+
+    def __init__(self, context: Context, paths: Sequence[Path]) -> None:
+        self.context = context
+        self.paths = list(paths)
+        self.volume: Volume = read_series(self.paths)
+        self._inbox = Inbox(context)
+        for path in self.paths:
+            self._inbox.receive(received(path))
+        time.sleep(0.02)  # the quiet period of these tests
+        assemble(context)
+        self.compute()
+
+    def compute(self) -> None:
+        """Let the engine's part of the newest round be done."""
+        with self.context.database.transaction() as session:
+            case = session.query(Case).one()
+            round_ = case.current_round
+            lifecycle.start_computing(session, case, actor="worker")
+            folder = self.context.store.round_folder(case.id, round_.number)
+            candidates = [StoredCandidate(k, candidate_labels(k), TRAITS[k - 1]) for k in (1, 2, 3, 4)]
+            save_candidates(folder / CANDIDATES_FILE, candidates)
+            round_.artifacts = self.context.store.relative(folder)
+            round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
+            lifecycle.finish_computing(session, case, round_)
+            work.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
+
+    def work(self, *kinds: WorkKind) -> None:
+        """Do all due work of these kinds, as the workers would."""
+        for kind in kinds:
+            with self.context.database.transaction() as session:
+                due = [item.id for item in session.query(WorkItem).filter_by(kind=kind, open=True)]
+            for item_id in due:
+                assert perform(self.context, item_id, partial(_JOBS[kind], self.context))
+
+    def results(self, kind: ResultKind) -> list[Result]:
+        """All results of a kind, oldest first."""
+        with self.context.database.transaction() as session:
+            found = session.query(Result).filter_by(kind=kind).order_by(Result.id).all()
+            session.expunge_all()
+            return found
+
+    def path(self, result: Result) -> Path:
+        """Where a result's file lies."""
+        return self.context.store.absolute(result.path)
+
+    def candidate(self, k: int, round_number: int = 1) -> Dataset:
+        """The SEG of candidate `k`."""
+        return dcmread(self.path(self.results(ResultKind.CANDIDATE)[4 * (round_number - 1) + k - 1]))
+
+    def send(self, dataset: Dataset, verb: Verb = Verb.STORE, calling_ae: str = "VIEWER") -> Selection | None:
+        """Let a viewer send an object; return the newest selection, if there is any."""
+        path = self.context.store.root.parent / "sent.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        return self.send_file(path, verb, calling_ae)
+
+    def send_file(self, path: Path, verb: Verb = Verb.STORE, calling_ae: str = "VIEWER") -> Selection | None:
+        """Let a viewer send a file as it is; as `send`."""
+        self._inbox.receive(received(path, verb, calling_ae))
+        return self.selections()[-1] if self.selections() else None
+
+    def selections(self) -> list[Selection]:
+        """All that was said, in its order."""
+        return self._all(Selection)
+
+    def case(self) -> Case:
+        """The case's row."""
+        (case,) = self._all(Case)
+        return case
+
+    def _all(self, table: Any) -> list[Any]:
+        with self.context.database.transaction() as session:
+            found = session.query(table).order_by(table.id).all()
+            session.expunge_all()
+            return found
+
+
+@contextmanager
+def offered_case(folder: Path, paths: Sequence[Path] = (), **sections: object) -> Iterator[OfferedCase]:
+    """A case on `paths` (a good series without any) whose first four candidates are published."""
+    url = f"sqlite:///{folder / 'uair.sqlite'}"
+    with context_in(folder / "data", url, **sections) as context:
+        case = OfferedCase(context, paths or good_series(folder / "ct"))
+        case.work(WorkKind.PUBLISH)
+        yield case
