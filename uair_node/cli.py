@@ -254,6 +254,10 @@ def _print_case(found: dict[str, Any]) -> None:
     for step in found["history"]:
         history.add_row(step["at"], step["to"], step["actor"], step["reason"])
     console.print(history)
+    if found["own_objects_returned"]:
+        console.print(
+            f"{found['own_objects_returned']} of our own objects were sent back: they start nothing"
+        )
     for one in found["selections"]:
         if one["code"]:
             console.print(f"refused {one['verb']} at {one['at']}: {one['code']}: {one['sentence']}")

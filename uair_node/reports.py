@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
-from uair_node.cases.tables import Case, Delivery, Result, Round, Selection, WorkItem
+from uair_node.cases.tables import (
+    Case,
+    Delivery,
+    Instance,
+    InstanceStatus,
+    Result,
+    Round,
+    Selection,
+    WorkItem,
+)
 
 
 def find_cases(session: Session, *, state: str = "", search: str = "", limit: int = 100) -> Sequence[Case]:
@@ -69,6 +78,7 @@ def detail(session: Session, case: Case) -> dict[str, Any]:
         "digest": case.digest,
         "assumed": [part for part in case.assumed.split(", ") if part],
         "rounds": [_round(session, one) for one in case.rounds],
+        "own_objects_returned": _own_returned(session, case),
         "selections": [_selection(one) for one in _of(session, Selection, case)],
         "due": [_work(one) for one in _of(session, WorkItem, case) if one.open],
         "history": [
@@ -82,6 +92,15 @@ def detail(session: Session, case: Case) -> dict[str, Any]:
             for one in case.transitions
         ],
     }
+
+
+def _own_returned(session: Session, case: Case) -> int:
+    """Count objects of ours that a PACS forwarded back: they start nothing."""
+    own = select(Result.sop_instance_uid).join(Result.round).where(Round.case_id == case.id)
+    query = select(func.count(Instance.id)).where(
+        Instance.status == InstanceStatus.OWN, Instance.sop_instance_uid.in_(own)
+    )
+    return session.scalar(query) or 0
 
 
 def _of(session: Session, table: Any, case: Case) -> Sequence[Any]:
