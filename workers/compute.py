@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
+from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
 from uair_node.volume import read_series
 from workers import engine as engines
@@ -62,9 +62,10 @@ class Computer:
     def compute(self, claim: Claim) -> Commit:
         """Compute the four candidates of a round and keep them as artifacts."""
         task = self._begin(claim)
-        started = time.monotonic()
+        watch = Stopwatch()
         volume = read_series(task.series_paths)
         view = volume.canonical()
+        watch.lap("decode")
         if task.previous_state is None or task.feedback is None:
             made = self.engine.first_round(view.array, view.spacing_mm)
         else:
@@ -73,15 +74,16 @@ class Computer:
                 (edited,) = load_candidates(task.edit)
                 previous = take_up(previous, view.from_source(edited.labels))
             made = self.engine.next_round(view.array, view.spacing_mm, previous, task.feedback)
+        watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number)
         save_candidates(
             folder / CANDIDATES_FILE,
             [StoredCandidate(one.k, view.to_source(one.labels), one.trait) for one in made.candidates],
         )
         write_durably(folder / STATE_FILE, made.state.save)
-        seconds = time.monotonic() - started
-        log.info("case %d round %d computed in %.1f s", task.case_id, task.number, seconds)
-        return self._commit(task, folder, seconds)
+        watch.lap("keep")
+        log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
+        return self._commit(task, folder, watch.seconds)
 
     def _begin(self, claim: Claim) -> Task:
         store = self._context.store

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy.orm import Session
 
 from uair_node.cases import lifecycle, work
@@ -10,17 +12,23 @@ from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import read_source
+from uair_node.stopwatch import Stopwatch
 from uair_node.volume import read_geometry
+
+log = logging.getLogger(__name__)
 
 
 def publish(context: Context, claim: Claim) -> Commit:
     """Write the four SEG objects of a computed round."""
+    watch = Stopwatch()
     source = read_source(context, claim)
     volume = read_geometry(source.series_paths)
     results = [
         write_segmentation(context, source, volume, candidate, ResultKind.CANDIDATE)
         for candidate in source.candidates()
     ]
+    watch.lap("write")
+    log.info("case %d round %d written: %s", claim.case_id, source.number, watch)
 
     wanted = context.settings.results.pages
 

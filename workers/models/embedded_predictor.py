@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.models.embedded import INPUT_SIZE, MASK_SIZE, EmbeddedSam, ImageFeatures
+from workers.models.batches import Batches
+from workers.models.embedded import INPUT_SIZE, MASK_SIZE, EmbeddedSam
+from workers.models.embedded_decoder import EmbeddedDecoder, NestedFeatures, nested
 from workers.models.weights import EMBEDDED_FILE, file_digest, load_weights, packaged
 from workers.models.windows import to_channels
 from workers.uair.grids import Float32
 from workers.uair.prompts import Prompts
 
 ENCODE_BATCH = 8
-DECODE_BATCH = 192
-"""Larger batches fall out of the cache of a CPU."""
+DECODE_BATCH = 16
+"""Larger batches fall out of the cache of a CPU core."""
 
 
 class EmbeddedPredictor:
@@ -43,38 +45,60 @@ class EmbeddedPredictor:
         self._model = EmbeddedSam()
         load_weights(self._model, source)
         self._model.to(device)
+        self._decoder = EmbeddedDecoder(self._model)
+        self._batches = Batches(device)
 
-    def encode(self, hu: Float32, neighbours: Float32) -> ImageFeatures:
+    def encode(self, hu: Float32, neighbours: Float32) -> NestedFeatures:
         """Encode ``(n, 256, 256)`` HU; see `Predictor.encode`."""
-        channels = torch.from_numpy(to_channels(hu, neighbours))
-        with torch.inference_mode():
-            parts = [self._model.encode(part.to(self._device)) for part in channels.split(ENCODE_BATCH)]
-            return ImageFeatures(*(torch.cat(group) for group in zip(*parts, strict=True)))
 
-    def decode(self, embeddings: ImageFeatures, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
+        def one(part: slice) -> NestedFeatures:
+            images = torch.from_numpy(to_channels(hu[part], neighbours[part])).to(self._device)
+            return nested(self._model.encode(images))
+
+        parts = self._batches.map(one, len(hu), ENCODE_BATCH)
+        return NestedFeatures(*(torch.cat(group) for group in zip(*parts, strict=True)))
+
+    def decode(self, embeddings: NestedFeatures, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
         """Answer prompts; see `Predictor.decode`."""
-        logits, quality = [], []
+        first, like = _different(prompts)
+        masks = None if prompts.masks is None else self._tensor(prompts.masks[first])[:, None]
         with torch.inference_mode():
-            for start in range(0, len(prompts), DECODE_BATCH):
-                part = slice(start, start + DECODE_BATCH)
-                points = None
-                if prompts.points is not None and prompts.labels is not None:
-                    points = (self._tensor(prompts.points[part]), self._tensor(prompts.labels[part]))
-                masks = None if prompts.masks is None else self._tensor(prompts.masks[part])[:, None]
-                answer = self._model.decode(
-                    embeddings,
-                    self._tensor(prompts.slices[part]),
-                    self._tensor(prompts.boxes[part]),
-                    points,
-                    masks,
-                )
-                logits.append(answer[0].float().cpu().numpy())
-                quality.append(answer[1].float().cpu().numpy())
+            about = self._decoder.situations(embeddings, self._tensor(prompts.slices[first]), masks)
+
+        def one(part: slice) -> tuple[Float32, NDArray[np.float32]]:
+            points = None
+            if prompts.points is not None and prompts.labels is not None:
+                points = (self._tensor(prompts.points[part]), self._tensor(prompts.labels[part]))
+            logits, quality = self._decoder.decode(
+                embeddings,
+                self._tensor(prompts.slices[part]),
+                about,
+                self._tensor(like[part]),
+                self._tensor(prompts.boxes[part]),
+                points,
+            )
+            return logits.float().cpu().numpy(), quality.float().cpu().numpy()
+
+        logits, quality = zip(*self._batches.map(one, len(prompts), DECODE_BATCH), strict=True)
         return np.concatenate(logits), np.concatenate(quality)
 
-    def size_of(self, embeddings: ImageFeatures) -> int:
+    def size_of(self, embeddings: NestedFeatures) -> int:
         """Return how many bytes the embeddings hold."""
         return sum(part.numel() * part.element_size() for part in embeddings)
 
     def _tensor(self, array: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def _different(prompts: Prompts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows that differ in slice or mask ``(U,)``, and which of them each row is like ``(P,)``."""
+    rows: dict[tuple[int, bytes], int] = {}
+    first: list[int] = []
+    like: list[int] = []
+    for row, z in enumerate(prompts.slices):
+        key = (int(z), b"" if prompts.masks is None else prompts.masks[row].tobytes())
+        if key not in rows:
+            rows[key] = len(first)
+            first.append(row)
+        like.append(rows[key])
+    return np.array(first, np.intp), np.array(like, np.intp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from workers.uair.grids import Float32, Mask
-from workers.uair.prompts import Member, Prompts
+from workers.uair.prompts import Member, Prompts, joined
 
 ABSENT = -10.0
 """Logit of slices that a member did not ask about."""
@@ -18,6 +18,8 @@ CUT = -4.0
 """Logit of cells that a member may not claim."""
 LIMIT = 8.0
 """Logits beyond this are certain enough; clipping keeps averages from being ruled by one member."""
+CELLS_AT_ONCE = 1 << 24
+"""Cells of one mask token that are asked for in one go; four tokens of them are 256 MB."""
 
 Decoder = Callable[[Prompts], tuple[Float32, NDArray[np.float32]]]
 """Answers ``P`` prompts with logits ``(P, M, h, w)`` and predicted IoU ``(P, M)`` of ``M`` mask tokens."""
@@ -85,11 +87,8 @@ def predict(
     """
     logits = np.full((len(members), *stack_shape), ABSENT, np.float32)
     quality = np.zeros(len(members), np.float32)
-    for index, member in enumerate(members):
-        if len(member.prompts) == 0:
-            continue
-        answers, predicted = decode(member.prompts)
-        rows = np.arange(len(answers))
+    for index, answers, predicted in _answers(decode, members, stack_shape[1] * stack_shape[2]):
+        member, rows = members[index], np.arange(len(answers))
         token = predicted[:, 1:].argmax(axis=1) + 1 if member.token is None else member.token
         logits[index, member.prompts.slices] = answers[rows, token]
         quality[index] = float(predicted[rows, token].mean())
@@ -97,3 +96,31 @@ def predict(
         clipped = np.clip(logits, -LIMIT, LIMIT)
         logits = ndimage.gaussian_filter1d(clipped, smooth_slices, axis=1, mode="nearest")
     return Ensemble(logits, quality)
+
+
+def _answers(
+    decode: Decoder, members: Sequence[Member], cells: int
+) -> Iterator[tuple[int, Float32, NDArray[np.float32]]]:
+    """Yield each member's answers; members asked in the same form are asked together."""
+    for indices in _together(members, max(1, CELLS_AT_ONCE // cells)):
+        answers, predicted = decode(joined([members[index].prompts for index in indices]))
+        start = 0
+        for index in indices:
+            own = slice(start, start + len(members[index].prompts))
+            yield index, answers[own], predicted[own]
+            start = own.stop
+
+
+def _together(members: Sequence[Member], limit: int) -> list[list[int]]:
+    """Return groups of members of one form, with `limit` prompts or a single member."""
+    groups: dict[tuple[bool, bool], list[list[int]]] = {}
+    sizes = [len(member.prompts) for member in members]
+    for index, member in enumerate(members):
+        if sizes[index] == 0:
+            continue
+        asked = member.prompts
+        open_groups = groups.setdefault((asked.points is None, asked.masks is None), [[]])
+        if sum(sizes[one] for one in open_groups[-1]) + sizes[index] > limit and open_groups[-1]:
+            open_groups.append([])
+        open_groups[-1].append(index)
+    return [group for form in groups.values() for group in form]

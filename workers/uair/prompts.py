@@ -7,7 +7,9 @@ wants them. Knows nothing of models; the engine carries prompts to one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from workers.uair.grids import Float32
 
 PointLabel = int
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 INSIDE, OUTSIDE, PADDING = 1, 0, -1
 Boxes = NDArray[np.float32]
 
@@ -45,6 +48,24 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.slices)
+
+
+def joined(parts: Sequence[Prompts]) -> Prompts:
+    """Return prompts one after the other; all of them have points, or none, and so for masks."""
+    first = parts[0]
+    return Prompts(
+        np.concatenate([part.slices for part in parts]),
+        np.concatenate([part.boxes for part in parts]),
+        None if first.points is None else np.concatenate([_given(part.points) for part in parts]),
+        None if first.labels is None else np.concatenate([_given(part.labels) for part in parts]),
+        None if first.masks is None else np.concatenate([_given(part.masks) for part in parts]),
+    )
+
+
+def _given(values: NDArray[ScalarT] | None) -> NDArray[ScalarT]:
+    if values is None:
+        raise ValueError("these prompts are not of one form")
+    return values
 
 
 @dataclass(frozen=True)

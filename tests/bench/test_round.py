@@ -1,0 +1,127 @@
+"""From a pick received to the next four segmentations delivered, with its parts, on a real CT.
+
+Everything is real: the product in embedded mode with its default timing, DCMTK's storescu as the reader's
+viewer, its storescp as the archive. Prints a table; asserts no timing. ``make bench`` runs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.support.node import HOST, Deployment, embedded
+from tests.support.peers import Dcmtk
+from tests.support.ports import wait_until
+from uair_node.cases.database import Database
+from uair_node.cases.tables import Delivery, DeliveryState, ResultKind, Round, Selection, utc_now
+
+pytestmark = pytest.mark.bench
+
+SERIES = "ircadb01_p17"
+ROUNDS = (2, 3)
+PARTS = (
+    "receive",
+    "wait for worker",
+    "decode",
+    "refine",
+    "keep",
+    "wait for writer",
+    "write",
+    "send",
+    "total",
+)
+
+
+def test_from_a_pick_to_the_next_four(dcmtk: Dcmtk, ct_dir: Path, tmp_path: Path) -> None:
+    with dcmtk.storescp() as archive:
+        peer = {"name": "archive", "ae_title": archive.aet, "host": HOST, "port": archive.port}
+        made = embedded(tmp_path, {"destinations": [peer], "intake": {"quiet_s": 1.5}})
+        made.start()
+        try:
+            _send(dcmtk, made, "UAIR", ct_dir / SERIES / "PATIENT_DICOM")
+            database = Database(f"sqlite:///{tmp_path / 'data' / 'uair.sqlite'}")
+            picked = _await_round(database, tmp_path, 1)
+            table = {}
+            for number in ROUNDS:
+                started = utc_now()
+                _send(dcmtk, made, "UAIR_PICK", picked)
+                picked = _await_round(database, tmp_path, number)
+                table[number] = _parts(database, made.log.read_text("utf-8"), number, started)
+            database.close()
+        finally:
+            made.stop()
+    print(f"\n{'seconds':<18}" + "".join(f"round {number:>2}  " for number in table))  # noqa: T201
+    for part in PARTS:
+        print(f"{part:<18}" + "".join(f"{found[part]:>8.2f}  " for found in table.values()))  # noqa: T201
+    for number, found in table.items():
+        print(f"RESULT round_{number}_seconds={found['total']:.2f}")  # noqa: T201
+
+
+def _send(dcmtk: Dcmtk, node: Deployment, called: str, path: Path) -> None:
+    sent = dcmtk.storescu(HOST, node.port, called, "BENCH", [path])
+    assert sent.returncode == 0, sent.stderr
+
+
+def _await_round(database: Database, folder: Path, number: int) -> Path:
+    """Wait until four candidates of a round and their pages are delivered; return candidate 2's file.
+
+    The pages are drawn after the segmentations, while a reader looks at these.
+    """
+
+    def delivered() -> list[Path]:
+        with database.transaction() as session:
+            rows = session.scalars(_deliveries(number)).all()
+            return (
+                [
+                    folder / "data" / row.result.path
+                    for row in rows
+                    if row.state == DeliveryState.CONFIRMED and row.result.k == 2
+                ]
+                if len(rows) == 9 and all(row.state == DeliveryState.CONFIRMED for row in rows)
+                else []
+            )
+
+    wait_until(lambda: bool(delivered()), f"round {number} delivered; see {folder / 'uair.log'}", 180.0)
+    return next(path for path in delivered() if "PAGE" not in path.name.upper())
+
+
+def _deliveries(number: int) -> Any:
+    return select(Delivery).join(Delivery.result).join(Round).where(Round.number == number)
+
+
+def _parts(database: Database, log: str, number: int, started: datetime) -> Mapping[str, float]:
+    """Take a round's way apart, by the times of its rows and what the workers logged."""
+    with database.transaction() as session:
+        (round_,) = session.scalars(select(Round).where(Round.number == number)).all()
+        selection = session.get_one(Selection, round_.selection_id)
+        sent = [
+            row.confirmed_at
+            for row in session.scalars(_deliveries(number))
+            if row.result.kind == ResultKind.CANDIDATE and row.confirmed_at
+        ]
+        assert round_.computed_at is not None
+        assert round_.published_at is not None
+        computing = round_.compute_seconds or 0.0
+        writing = _logged(log, number, "written", "write")
+        return {
+            "receive": (selection.received_at - started).total_seconds(),
+            "wait for worker": (round_.computed_at - selection.received_at).total_seconds() - computing,
+            **{part: _logged(log, number, "computed", part) for part in ("decode", "refine", "keep")},
+            "wait for writer": (round_.published_at - round_.computed_at).total_seconds() - writing,
+            "write": writing,
+            "send": (max(sent) - round_.published_at).total_seconds(),
+            "total": (max(sent) - started).total_seconds(),
+        }
+
+
+def _logged(log: str, number: int, done: str, part: str) -> float:
+    """Return the seconds of a part in a worker's line ``case 1 round 2 computed: decode 0.4 s, …``."""
+    (line,) = re.findall(rf"round {number} {done}: (.*)", log)
+    (seconds,) = re.findall(rf"{part} ([0-9.]+) s", line)
+    return float(seconds)
