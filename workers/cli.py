@@ -21,11 +21,11 @@ from dicom_config.model import load_settings
 from uair_node.logs import set_up_logging
 from uair_node.topology import QueueName
 from workers.demo.cli import demo
+from workers.training.cli import train
 from workers.worker import run_worker, yield_idle_cores
 
 if TYPE_CHECKING:
     from workers.evaluation.evaluate import EvaluationCase, Score
-    from workers.training import loop
 
 console = Console()
 
@@ -37,13 +37,6 @@ class Queue(StrEnum):
 
     GPU = "gpu"
     IO = "io"
-
-
-class Network(StrEnum):
-    """What can be trained."""
-
-    SAM = "sam"
-    LOCALIZER = "localizer"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -63,55 +56,6 @@ def worker(
     """Run one worker process for one queue; one for each GPU."""
     set_up_logging(verbose=verbose)
     run_worker(load_settings(config), QueueName[queue.name], parent_pid=parent_pid)
-
-
-def train(
-    network: Annotated[
-        Network, typer.Argument(help="sam: the promptable model; localizer: the liver finder.")
-    ],
-    output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],
-    cache: Annotated[Path, typer.Option(help="Folder of phantom geometries.")] = Path("phantom-cache"),
-    minutes: Annotated[float | None, typer.Option(help="Length of the schedule in minutes …")] = None,
-    iterations: Annotated[int | None, typer.Option(help="… or in iterations.")] = None,
-    geometries: Annotated[int, typer.Option(help="Anatomies to train on.")] = 200,
-    start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
-    seed: int = 0,
-    threads: int = 1,
-    loaders: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
-    device: str = "cpu",
-) -> None:
-    """Train a network on phantoms; prints loss and figures, ends with those on held-out phantoms."""
-    from workers.training.localizer import train_localizer
-    from workers.training.loop import TrainOptions
-    from workers.training.sam import train_sam
-
-    set_up_logging()
-    options = TrainOptions(
-        output=output,
-        cache=cache,
-        minutes=minutes if iterations is None else None,
-        iterations=iterations,
-        geometries=geometries,
-        initial_weights=start,
-        resume=resume,
-        seed=seed,
-        threads=threads,
-        loaders=loaders,
-        device=device,
-    )
-    with _bars() as bars:
-        bar = bars.add_task(f"training {network}", total=1.0)
-
-        def show(seen: loop.Progress) -> None:
-            figures = ", ".join(f"{name} {value:.3f}" for name, value in seen.figures.items())
-            where = "held-out phantoms" if seen.held_out else f"loss {seen.loss:.3f}"
-            words = f"{network} {seen.iteration}: {where}, {figures}"
-            bars.update(bar, completed=seen.fraction, description=words)
-
-        report = (train_sam if network == Network.SAM else train_localizer)(options, show)
-    console.print(f"{report.iterations} iterations in {report.seconds:.0f} s: {report.weights}")
-    console.print({name: round(value, 4) for name, value in report.figures.items()})
 
 
 def evaluate(

@@ -80,7 +80,7 @@ def test_the_localizer_learns_a_batch(cache, tmp_path):
     report = train(task, options_for(tmp_path, cache, 5))
     losses = [event.loss for event in report.history if not event.held_out]
     assert losses[-1] < 0.9 * losses[0]
-    assert set(report.figures) == {"coarse_dice", "in_box"}
+    assert set(report.figures) == {"coarse_dice", "in_box", "lower_face_mm"}
 
 
 @pytest.mark.parametrize("train_network", [train_sam, train_localizer])

@@ -9,7 +9,7 @@ from workers.training.geometries import GeometryCache, Subject
 from workers.training.phantoms.fields import Grid
 from workers.training.phantoms.geometry import build_geometry
 from workers.training.phantoms.lesions import LesionPlan
-from workers.training.sampling.localizer import SHAPE, draw_localizer_sample
+from workers.training.sampling.localizer import HEIGHTS, PLANE, draw_localizer_sample
 from workers.training.sampling.prompts import NO_POINT, draw_box, draw_points, ordered
 from workers.training.sampling.sam import draw_sam_sample
 from workers.training.sampling.targets import TargetKind, targets_of
@@ -125,15 +125,27 @@ def test_points_lie_where_their_labels_say():
 
 
 def test_localizer_samples_have_the_shape_that_the_network_takes(subject):
-    sample = draw_localizer_sample(subject, np.random.default_rng(0))
-    assert sample.channels.shape == (2, *SHAPE)
-    assert sample.liver.shape == SHAPE
-    assert all(n % STRIDE == 0 for n in SHAPE)
+    for height in HEIGHTS:
+        sample = draw_localizer_sample(subject, np.random.default_rng(0), height)
+        assert sample.channels.shape == (2, height, *PLANE)
+        assert sample.liver.shape == (height, *PLANE)
+        assert all(n % STRIDE == 0 for n in (height, *PLANE))
+
+
+def test_localizer_samples_lose_tip_or_dome_and_are_padded_above_only(subject):
+    rng = np.random.default_rng(7)
+    samples = [draw_localizer_sample(subject, rng, HEIGHTS[0]) for _ in range(24)]
+    assert any(sample.liver[0].any() for sample in samples), "the tip is cut off"
+    assert any(sample.liver[-STRIDE:].any() for sample in samples), "the dome is cut off"
+    for sample in samples:
+        empty = (sample.channels[0] <= -1).all(axis=(1, 2))
+        assert not empty[:-STRIDE].any()
+        assert not sample.liver[empty].any()
 
 
 def test_localizer_samples_show_a_liver_of_the_right_density(subject):
     rng = np.random.default_rng(3)
-    samples = [draw_localizer_sample(subject, rng) for _ in range(6)]
+    samples = [draw_localizer_sample(subject, rng, 32) for _ in range(6)]
     assert sum(sample.liver.sum() * 0.216 > 300 for sample in samples) >= 4  # ml
     for sample in samples:
         if sample.liver.any():

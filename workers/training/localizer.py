@@ -19,10 +19,11 @@ from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.localizer_net import LocalizerNet
 from workers.models.weights import LOCALIZER_FILE, save_weights
 from workers.training.geometries import GeometryCache
-from workers.training.held_out import held_out_phantoms
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.phantoms import Phantom
-from workers.training.sampling.localizer import LocalizerSample, draw_localizer_sample
+from workers.training.phantoms.fields import Floats
+from workers.training.prepare import prepare
+from workers.training.sampling.localizer import HEIGHTS, draw_localizer_sample
 from workers.uair.grids import Box
 from workers.uair.localize import Location
 
@@ -34,19 +35,18 @@ _DICE_SMOOTHING = 50.0
 def train_localizer(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the localizer and write its weights.
 
-    The figures are means over held-out phantoms: Dice of the coarse mask, and the part of the liver that
-    the box contains.
+    The figures are means over held-out phantoms: Dice of the coarse mask, the part of the liver that the
+    box contains, and how far the coarse mask's lower end lies from the liver's.
 
     Raises
     ------
     ConfigError
         ``training-checkpoint``: the checkpoint to resume from belongs to another run.
     """
-    cache = GeometryCache(options.cache, options.geometries)
-    cache.fill(options.loaders)
+    cache, held_out = prepare(options, progress)
     task = LocalizerTask(
         samples=LocalizerBatches(cache, options.seed, options.batch_size or BATCH_SIZE),
-        held_out=held_out_phantoms(options),
+        held_out=held_out,
         device=options.device,
     )
     return train(task, options, progress)
@@ -62,13 +62,15 @@ class LocalizerBatches(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
         """Draw the batch of a step."""
-        samples = [self._sample(iteration, index) for index in range(self.batch_size)]
-        parts = ((one.channels, one.liver) for one in samples)
+        height = int(np.random.default_rng([self.seed, iteration]).choice(HEIGHTS))
+        parts = (self._sample(iteration, index, height) for index in range(self.batch_size))
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
 
-    def _sample(self, iteration: int, index: int) -> LocalizerSample:
+    def _sample(self, iteration: int, index: int, height: int) -> tuple[Floats, Floats]:
         rng = np.random.default_rng([self.seed, iteration, index])
-        return draw_localizer_sample(self.cache.subject(int(rng.integers(self.cache.count))), rng)
+        subject = self.cache.subject(int(rng.integers(self.cache.count)))
+        drawn = draw_localizer_sample(subject, rng, height)
+        return drawn.channels, drawn.liver
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,23 @@ class LocalizerTask:
             save_weights(network, path)
             localizer = LearnedLocalizer(torch.device(self.device), path)
         scores = [_score(localizer.locate(one.hu, one.spacing_mm), one) for one in self.held_out]
-        coarse, covered = np.mean(scores, axis=0)
-        return {"coarse_dice": float(coarse), "in_box": float(covered)}
+        coarse, covered, lower = np.mean(scores, axis=0)
+        return {"coarse_dice": float(coarse), "in_box": float(covered), "lower_face_mm": float(lower)}
 
 
-def _score(location: Location | None, phantom: Phantom) -> tuple[float, float]:
-    """Return Dice of the coarse mask and the part of the liver inside the box; 0 if nothing was found."""
-    if location is None:
-        return 0.0, 0.0
+def _score(location: Location | None, phantom: Phantom) -> tuple[float, float, float]:
+    """Return Dice of the coarse mask, the part of the liver inside the box, and the lower ends' distance.
+
+    If nothing was found, the distance is the liver's height.
+    """
     liver = phantom.labels > 0
+    step = phantom.spacing_mm[0]
+    slices = np.flatnonzero(liver.any(axis=(1, 2)))
+    if location is None:
+        return 0.0, 0.0, len(slices) * step
     z, y, x = (np.arange(n, dtype=np.float64) + 0.5 for n in liver.shape)
     coarse = location.coarse.at(z, y, x) > 0.5
+    found = np.flatnonzero(coarse.any(axis=(1, 2)))
+    lower = abs(int(found[0]) - int(slices[0])) * step
     box: Box = location.box
-    return dice(coarse, liver), float(liver[box.outer(liver.shape)].sum() / liver.sum())
+    return dice(coarse, liver), float(liver[box.outer(liver.shape)].sum() / liver.sum()), lower

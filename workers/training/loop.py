@@ -52,6 +52,8 @@ class TrainOptions:
         Continue from the checkpoint if there is one.
     initial_weights
         Start from these instead of random ones.
+    rate
+        Peak learning rate; the task's own unless given.
     batch_size
         Images (or volumes) a step; the task's own number unless given.
     geometries
@@ -76,6 +78,7 @@ class TrainOptions:
     seed: int = 0
     resume: bool = False
     initial_weights: Path | None = None
+    rate: float | None = None
     batch_size: int | None = None
     geometries: int = 200
     held_out: int = 6
@@ -100,6 +103,11 @@ class TrainOptions:
         """Where the state of the run is kept."""
         return self.output.with_name(self.output.name + ".checkpoint")
 
+    @property
+    def log(self) -> Path:
+        """Where the command line keeps losses and figures, one JSON object a line."""
+        return self.output.with_name(self.output.name + ".log")
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -119,6 +127,8 @@ class Progress:
         Mean training figures since then, or (`held_out`) figures on held-out phantoms.
     held_out
         Which of the two.
+    building
+        Before the first step: how many anatomies of how many missing ones are built.
     """
 
     iteration: int
@@ -127,6 +137,7 @@ class Progress:
     loss: float
     figures: Mapping[str, float]
     held_out: bool = False
+    building: tuple[int, int] | None = None
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -317,7 +328,7 @@ def _advance(
     task: Task, options: TrainOptions, run: _Run, batch: tuple[Tensor, ...], fraction: float
 ) -> Step:
     for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(task.peak_rate, task.warm_up, run.iteration, fraction)
+        group["lr"] = learning_rate(options.rate or task.peak_rate, task.warm_up, run.iteration, fraction)
     generator = torch.Generator().manual_seed((options.seed << 32) + run.iteration)
     step = task.step(run.network, tuple(part.to(options.device) for part in batch), generator)
     run.optimizer.zero_grad(set_to_none=True)
@@ -361,6 +372,7 @@ def _identity(options: TrainOptions) -> dict[str, int | float | None]:
         "minutes": options.minutes,
         "batch_size": options.batch_size,
         "geometries": options.geometries,
+        "rate": options.rate,
     }
 
 

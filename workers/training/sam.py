@@ -20,10 +20,10 @@ from workers.models.embedded import INPUT_SIZE, MASK_SIZE, TOKEN_COUNT, Embedded
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.weights import EMBEDDED_FILE, save_weights
 from workers.training.geometries import GeometryCache
-from workers.training.held_out import held_out_phantoms
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.losses import correction_click, mask_loss
 from workers.training.phantoms import Phantom
+from workers.training.prepare import prepare
 from workers.training.sampling.sam import SamSample, draw_sam_sample
 
 BATCH_SIZE = 6
@@ -43,11 +43,10 @@ def train_sam(options: TrainOptions, progress: ProgressCallback | None = None) -
     ConfigError
         ``training-checkpoint``: the checkpoint to resume from belongs to another run.
     """
-    cache = GeometryCache(options.cache, options.geometries)
-    cache.fill(options.loaders)
+    cache, held_out = prepare(options, progress)
     task = SamTask(
         samples=SamBatches(cache, options.seed, options.batch_size or BATCH_SIZE),
-        held_out=held_out_phantoms(options),
+        held_out=held_out,
         device=options.device,
     )
     return train(task, options, progress)

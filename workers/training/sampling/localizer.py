@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from workers.models.localizer_net import SPACING_MM
+from workers.models.localizer_net import SPACING_MM, STRIDE
 from workers.models.windows import AIR_HU, to_localizer_channels
 from workers.training.geometries import Subject
 from workers.training.phantoms.appearance import Scan
-from workers.training.phantoms.fields import Floats, Mask
+from workers.training.phantoms.fields import Floats
 from workers.training.phantoms.settings import TRAINING
 from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
 
-#: Voxels of a sample: 240 x 288 x 384 mm.
-SHAPE = (40, 48, 64)
-_MOST_MISSING_SLICES = 12
+#: Rows and columns of a sample: 288 x 384 mm.
+PLANE = (48, 64)
+#: How many slices of 6 mm a sample may have: 144 to 288 mm of a body.
+HEIGHTS = (24, 32, 40, 48)
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,44 @@ class LocalizerSample:
     liver: NDArray[np.float32]
 
 
-def draw_localizer_sample(subject: Subject, rng: np.random.Generator) -> LocalizerSample:
-    """Draw an appearance, a deformation and a coverage at 6 mm."""
+def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: int) -> LocalizerSample:
+    """Draw an appearance, a deformation and a coverage at 6 mm.
+
+    A scan begins and ends anywhere in the body: livers lose their tip or their dome. Only its upper end is
+    padded with air, by less than the network's stride, as it is when the network is used.
+
+    Parameters
+    ----------
+    subject
+        The anatomy.
+    rng
+        Source of randomness.
+    height
+        Slices of the sample, one of `HEIGHTS`.
+    """
     scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
-    tissue, lesion = _resampled(subject, rng)
+    shape = (height, *PLANE)
+    tissue, lesion = _resampled(subject, shape, rng)
     hu = scan.hu[tissue]
     parenchyma = tissue == Tissue.LIVER
     for number in np.unique(lesion[lesion > 0]):
         hu[(lesion == number) & parenchyma] += scan.looks[int(number) - 1].core
-    hu += scan.texture[tissue] * rng.standard_normal(SHAPE, dtype=np.float32) * np.float32(0.6)
+    hu += scan.texture[tissue] * rng.standard_normal(shape, dtype=np.float32) * np.float32(0.6)
     liver = np.isin(tissue, LIVER_TISSUES)
-    _shorten(hu, liver, rng)
     # nearest neighbours were taken; scans are averaged to 6 mm
     hu = ndi.gaussian_filter(hu, rng.uniform(0.35, 0.75))
     noise = scan.noise_hu * rng.uniform(0.1, 0.6)
-    hu += np.float32(noise) * rng.standard_normal(SHAPE, dtype=np.float32)
+    hu += np.float32(noise) * rng.standard_normal(shape, dtype=np.float32)
+    covered = height - int(rng.integers(STRIDE))
+    hu[covered:] = AIR_HU
+    liver[covered:] = False
     return LocalizerSample(to_localizer_channels(hu), liver.astype(np.float32))
 
 
-def _resampled(subject: Subject, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return tissue and lesion numbers ``SHAPE`` at 6 mm, stretched, tilted and shifted, air outside."""
+def _resampled(
+    subject: Subject, shape: tuple[int, int, int], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return tissue and lesion numbers at 6 mm, stretched, tilted and shifted; edges are continued."""
     geometry = subject.geometry
     strides = [max(1, round(SPACING_MM / step)) for step in geometry.spacing_mm]
     window = tuple(slice(stride // 2, None, stride) for stride in strides)
@@ -59,19 +78,13 @@ def _resampled(subject: Subject, rng: np.random.Generator) -> tuple[NDArray[np.u
     cos, sin = np.cos(turn), np.sin(turn)
     lean = rng.normal(0, 0.05, 2)
     matrix = np.diag(1 / stretch) @ np.array([[1, *lean], [0, cos, -sin], [0, sin, cos]])
-    middle = np.array(tissue.shape) * (rng.uniform(0.15, 0.85), 0.5, 0.5) + (0, *rng.normal(0, 3, 2))
-    offset = middle - matrix @ (np.array(SHAPE) / 2)
+    first = rng.uniform(0, max(0.0, tissue.shape[0] * stretch[0] - shape[0]))
+    _, rows, columns = tissue.shape
+    middle = np.array([(first + shape[0] / 2) / stretch[0], rows / 2, columns / 2])
+    middle[1:] += rng.normal(0, 3, 2)
+    offset = middle - matrix @ (np.array(shape) / 2)
     moved = [
-        ndi.affine_transform(volume, matrix, offset, SHAPE, order=0, cval=0) for volume in (tissue, lesions)
+        ndi.affine_transform(volume, matrix, offset, shape, order=0, mode="nearest")
+        for volume in (tissue, lesions)
     ]
     return moved[0], moved[1].astype(np.uint8)
-
-
-def _shorten(hu: Floats, liver: Mask, rng: np.random.Generator) -> None:
-    """Cut a scan short below or above in half of the samples: what is missing is padding, not liver."""
-    missing = int(rng.integers(_MOST_MISSING_SLICES))
-    if rng.random() < 0.5 or missing == 0:
-        return
-    part = slice(None, missing) if rng.random() < 0.5 else slice(-missing, None)
-    hu[part] = AIR_HU
-    liver[part] = False

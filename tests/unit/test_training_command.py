@@ -1,0 +1,66 @@
+"""`uair train`: what a newcomer sees, what lies beside the weights, and going on after an interruption."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from dicom_config.errors import ConfigError
+from workers.training.cli import train
+
+SHORT = ("--geometries", "1", "--held-out", "0", "--loaders", "0")
+
+
+def run(folder: Path, *more: str) -> Result:
+    output = folder / "run" / "weights.safetensors"
+    app = typer.Typer()
+    app.command()(train)
+    arguments = ["localizer", "--output", str(output), "--cache", str(folder / "cache")]
+    return CliRunner().invoke(app, [*arguments, *SHORT, *more])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    result = run(folder, "--iterations", "20", "--validate-every", "10")
+    assert result.exit_code == 0, result.output
+    assert "20 iterations" in result.output
+    for name in ("weights.safetensors", "weights.safetensors.checkpoint", "weights.safetensors.log"):
+        assert name in result.output
+        assert (folder / "run" / name).exists()
+    return folder
+
+
+def events(folder: Path) -> list[dict[str, object]]:
+    log = folder / "run" / "weights.safetensors.log"
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_the_log_holds_losses_and_every_measurement(trained):
+    kept = events(trained)
+    assert [event["iteration"] for event in kept if event["held_out"]] == [10, 20, 20]
+    losses = [event["loss"] for event in kept if not event["held_out"]]
+    assert losses
+    assert all(loss > 0 for loss in losses)
+
+
+def test_a_finished_run_that_is_resumed_appends_to_its_log(trained):
+    before = len(events(trained))
+    result = run(trained, "--iterations", "20", "--resume")
+    assert result.exit_code == 0, result.output
+    assert len(events(trained)) == before + 1, "only the figures of the end"
+
+
+def test_another_rate_is_another_run(trained):
+    result = run(trained, "--iterations", "20", "--resume", "--rate", "0.0001")
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.code == "training-checkpoint"
+
+
+def test_a_run_without_a_length_is_refused(tmp_path):
+    result = run(tmp_path)
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.code == "training-length"

@@ -1,0 +1,29 @@
+"""What a run trains on and what it is measured on."""
+
+from __future__ import annotations
+
+from workers.training.geometries import GeometryCache
+from workers.training.loop import Progress, ProgressCallback, TrainOptions
+from workers.training.phantoms import TEST, Phantom, make_phantom
+
+FIRST_SEED = 9_000_000
+
+
+def prepare(
+    options: TrainOptions, progress: ProgressCallback | None = None
+) -> tuple[GeometryCache, tuple[Phantom, ...]]:
+    """Return the filled cache of training anatomies and the held-out phantoms of a run."""
+
+    def tell(done: int, missing: int) -> None:
+        if progress:
+            progress(Progress(0, done / missing, 0.0, float("nan"), {}, building=(done, missing)))
+
+    cache = GeometryCache(options.cache, options.geometries)
+    cache.fill(options.loaders, tell)
+    return cache, held_out_phantoms(options)
+
+
+def held_out_phantoms(options: TrainOptions) -> tuple[Phantom, ...]:
+    """Make the phantoms on which a run is measured: seeds and a setting that no training sees, all phases."""
+    seeds = range(FIRST_SEED, FIRST_SEED + options.held_out)
+    return tuple(make_phantom(seed, size=options.held_out_size, phase=None, setting=TEST) for seed in seeds)
