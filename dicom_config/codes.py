@@ -147,6 +147,16 @@ def companion_description(kind: Companion, round_number: int, text: str) -> str:
     return long_string(f"UAIR {kind.name[:8]} R{round_number} {text}")
 
 
+def notices_number() -> int:
+    """Return the Series Number of a case's notices: before those of its rounds."""
+    return _SERIES_NUMBER_BASE
+
+
+def notices_description() -> str:
+    """Return the Series Description of a case's notices."""
+    return "UAIR NOTICES what became of your selections"
+
+
 def long_string(text: str) -> str:
     """Make `text` a valid LO value: printable ASCII without backslash, at most 64 characters.
 

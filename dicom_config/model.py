@@ -247,6 +247,7 @@ class ResultsSection(_Section):
     """What goes back besides the segmentations."""
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
+    notices: bool = Field(True, description="tell in the study what became of each selection")
 
 
 class EngineSection(_Section):

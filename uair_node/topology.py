@@ -34,6 +34,7 @@ QUEUE_OF: dict[WorkKind, QueueName] = {
     WorkKind.COMPUTE: QueueName.GPU,
     WorkKind.PUBLISH: QueueName.IO,
     WorkKind.PAGES: QueueName.IO,
+    WorkKind.NOTICES: QueueName.IO,
     WorkKind.FINISH: QueueName.IO,
     WorkKind.DELIVER: QueueName.IO,
 }

@@ -17,6 +17,7 @@ from uair_node.context import Context, open_context
 from uair_node.delivery.outbox import deliver
 from uair_node.dispatch import Dispatcher
 from uair_node.results.finish import finish
+from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.topology import QUEUE_OF, QueueName, celery_options, task_name
@@ -74,6 +75,7 @@ class _Worker:
         jobs = {
             WorkKind.PUBLISH: publish,
             WorkKind.PAGES: draw_page_set,
+            WorkKind.NOTICES: write_notices,
             WorkKind.FINISH: finish,
             WorkKind.DELIVER: deliver,
         }

@@ -26,6 +26,7 @@ from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.finish import finish
+from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.source import CANDIDATES_FILE
@@ -35,6 +36,7 @@ TRAITS = ("most likely", "most inclusive", "tightest", "alternative")
 _JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
     WorkKind.PUBLISH: publish,
     WorkKind.PAGES: draw_page_set,
+    WorkKind.NOTICES: write_notices,
     WorkKind.FINISH: finish,
 }
 

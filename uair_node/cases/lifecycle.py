@@ -132,6 +132,8 @@ def finish_publishing(
     round_.published_at = utc_now()
     if pages:
         work.require_work(session, WorkKind.PAGES, case=case, key=str(round_.number))
+    if round_.number > 1:
+        tell_reader(session, case)
     advance(
         session, case, CaseState.AWAITING_SELECTION, actor=NODE, reason=f"round {round_.number} published"
     )
@@ -161,7 +163,13 @@ def apply_selection(session: Session, case: Case, selection: Selection) -> None:
         work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
         return
     advance(session, case, CaseState.REFINING, actor=actor, reason=selection.answer.words)
+    tell_reader(session, case)
     _add_round(session, case, number=round_.number + 1, selection=selection)
+
+
+def tell_reader(session: Session, case: Case) -> None:
+    """Make it due to tell in the study what became of selections; the job finds out what is untold."""
+    work.require_work(session, WorkKind.NOTICES, case=case, key="0")
 
 
 def effective_selection(session: Session, case: Case, round_number: int) -> Selection | None:

@@ -27,6 +27,8 @@ from uair_node.context import Context
 
 log = logging.getLogger(__name__)
 
+_DISPENSABLE = (WorkKind.PAGES, WorkKind.NOTICES)
+
 Commit = Callable[[Session, WorkItem], None]
 """Writes a job's outcome and closes or postpones its item."""
 
@@ -107,7 +109,7 @@ def _write(context: Context, claim: Claim, commit: Commit) -> None:
 
 def _refusal(error: InputError) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
-        if item.kind == WorkKind.PAGES:
+        if item.kind in _DISPENSABLE:
             _do_without(item, str(error))
             return
         case = session.get_one(Case, item.case_id)
@@ -133,7 +135,7 @@ def _setback(context: Context, claim: Claim, cause: str) -> Commit:
 
 def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> None:
     case = session.get_one(Case, item.case_id)
-    if item.kind == WorkKind.PAGES:
+    if item.kind in _DISPENSABLE:
         _do_without(item, cause)
         return
     log.error("case %d given up after %d attempts", case.id, times)
@@ -148,7 +150,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> Non
 
 
 def _do_without(item: WorkItem, cause: str) -> None:
-    """Go on without pictures: the segmentations are there, and the reader can pick."""
+    """Go on without pictures or notices: the segmentations are there, and the reader can pick."""
     log.error("%s %s given up: %s", item.kind, item.subject, cause)
     item.cause = cause
     work.close(item)

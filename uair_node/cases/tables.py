@@ -141,6 +141,7 @@ class ResultKind(StrEnum):
     FINAL = "final"
     FINAL_PAGE = "final-page"  # its picture
     REPORT = "report"
+    NOTICE = "notice"  # tells in the study what became of a selection
     WITHDRAWAL = "withdrawal"  # the note that rejects the candidates once one is accepted
 
 
@@ -250,6 +251,7 @@ class WorkKind(StrEnum):
     COMPUTE = "compute"  # a round's four label volumes
     PUBLISH = "publish"  # a round's segmentations
     PAGES = "pages"  # a round's pictures
+    NOTICES = "notices"  # what a reader is to be told in the study
     FINISH = "finish"  # the final object of an accepted case
     DELIVER = "deliver"  # everything pending for one destination
 

@@ -26,6 +26,8 @@ from uair_node.results.source import Source, read_source
 from uair_node.store import write_durably
 from uair_node.volume import Volume, read_series
 
+_WITHDRAWN = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.NOTICE)
+
 
 def finish(context: Context, claim: Claim) -> Commit:
     """Write all that an accepted case ends with."""
@@ -86,12 +88,12 @@ def _write_withdrawal(
 
 
 def _candidates(context: Context, claim: Claim) -> list[Withdrawn]:
-    """Return all candidates and pages of all rounds: the final object holds what the accepted one held."""
+    """Return what the final object replaces, of all rounds: it holds what the accepted candidate held."""
     with context.database.transaction() as session:
         rows = session.scalars(
             select(Result)
             .join(Result.round)
-            .where(Round.case_id == claim.case_id, Result.kind.in_([ResultKind.CANDIDATE, ResultKind.PAGE]))
+            .where(Round.case_id == claim.case_id, Result.kind.in_(_WITHDRAWN))
             .order_by(Result.id)
         )
         return [Withdrawn(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in rows]

@@ -25,6 +25,8 @@ from uair_node.cases.tables import (
 )
 from uair_node.selection.readers import Reading
 
+OWN_OBJECT = "own-object"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -53,7 +55,7 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
     )
     if own is not None:
         raise InputError(
-            "own-object",
+            OWN_OBJECT,
             f"This is our own {own} object; it chooses nothing.",
             "Let the archive forward only what readers make to the selection AE titles.",
         )

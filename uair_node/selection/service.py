@@ -115,6 +115,8 @@ def record_refusal(
     row.code, row.sentence, row.mend = refusal.code, refusal.sentence, refusal.mend
     session.add(row)
     session.flush()
+    if round_ is not None:
+        lifecycle.tell_reader(session, round_.case)
     log.warning("selection refused: %s", refusal.code)
     return row
 

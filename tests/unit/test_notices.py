@@ -1,0 +1,181 @@
+"""What the reader is told in the study: each answer and refusal once, in one series, never a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from sqlalchemy.orm import Session
+
+from dicom_config.model import Verb
+from tests.support.iods import iod_errors
+from tests.support.offered import OfferedCase, offered_case
+from tests.support.selections import instance_header, key_object
+from uair_node.cases.lifecycle import add_results
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Delivery, ResultKind, Selection, SelectionOutcome, WorkItem, WorkKind
+from uair_node.results.notice_image import draw_notice
+from uair_node.selection.readers import read_selection
+
+PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "withdraw": True}
+
+
+@pytest.fixture
+def offered(tmp_path: Path) -> Iterator[OfferedCase]:
+    with offered_case(tmp_path, destinations=[PACS]) as made:
+        yield made
+
+
+def _notices(offered: OfferedCase) -> list[Dataset]:
+    offered.work(WorkKind.NOTICES)
+    return [dcmread(offered.path(result)) for result in offered.results(ResultKind.NOTICE)]
+
+
+def _texts(offered: OfferedCase) -> list[str]:
+    return [str(one.ImageComments) for one in _notices(offered)]
+
+
+def test_a_pick_is_told_when_it_came_and_when_its_round_is_ready(offered: OfferedCase) -> None:
+    offered.send(offered.candidate(3), Verb.PICK)
+    assert _texts(offered) == ["Round 1: candidate 3 received. Round 2 is on its way."]
+    offered.compute()
+    offered.work(WorkKind.PUBLISH)
+    ready = "Round 2 is ready. Four new candidates, UAIR R2C1 to UAIR R2C4. Pick one, or accept one."
+    assert _texts(offered)[1:] == [ready]
+
+
+def test_none_fits_is_told(offered: OfferedCase) -> None:
+    offered.send(offered.candidate(1), Verb.REJECT)
+    assert _texts(offered) == ["Round 1: none fits received. Round 2 is on its way."]
+
+
+def test_a_refusal_is_told_with_its_reason_and_its_mend_once(offered: OfferedCase) -> None:
+    two = key_object([offered.candidate(1), offered.candidate(2)])
+    for _ in range(2):
+        offered.send(two, Verb.PICK)
+    (text,) = _texts(offered)
+    row = offered.selections()[0]
+    assert text == f"Round 1: not used. {row.sentence} {row.mend}"
+    offered.send(two, Verb.ACCEPT)
+    assert len(_texts(offered)) == 2, "another verb is another thing to say"
+
+
+def test_they_are_one_series_that_is_due_at_every_destination(offered: OfferedCase) -> None:
+    offered.send(key_object([offered.candidate(1), offered.candidate(2)]), Verb.PICK)
+    offered.send(offered.candidate(3), Verb.PICK)
+    notices = _notices(offered)
+    assert [one.InstanceNumber for one in notices] == [1, 2]
+    assert len({one.SeriesInstanceUID for one in notices}) == 1
+    assert {(one.SeriesNumber, one.SeriesDescription[:12]) for one in notices} == {(9000, "UAIR NOTICES")}
+    assert (
+        notices[1].ReferencedImageSequence[0].ReferencedSOPInstanceUID == offered.candidate(3).SOPInstanceUID
+    )
+    with offered.context.database.transaction() as session:
+        due = session.query(Delivery).join(Delivery.result).all()
+        told = [one.result.sop_instance_uid for one in due if one.result.kind == ResultKind.NOTICE]
+    assert told == [one.SOPInstanceUID for one in notices]
+
+
+def test_a_second_run_writes_the_same_bytes(offered: OfferedCase) -> None:
+    offered.send(offered.candidate(3), Verb.PICK)
+    offered.work(WorkKind.NOTICES)
+    (result,) = offered.results(ResultKind.NOTICE)
+    first = offered.path(result).read_bytes()
+    offered.path(result).unlink()
+    with offered.context.database.transaction() as session:
+        session.query(Delivery).filter_by(result_id=result.id).delete()
+        session.delete(session.get(type(result), result.id))
+        session.query(WorkItem).filter_by(kind=WorkKind.NOTICES).one().open = True
+    offered.work(WorkKind.NOTICES)
+    assert offered.path(offered.results(ResultKind.NOTICE)[0]).read_bytes() == first
+
+
+def test_a_notice_sent_back_is_no_selection_and_gets_no_notice(offered: OfferedCase) -> None:
+    offered.send(key_object([offered.candidate(1), offered.candidate(2)]), Verb.PICK)
+    (notice,) = _notices(offered)
+    assert offered.send(notice).code == "ambiguous-selection", "on the store AE nothing is recorded"
+    assert len(offered.selections()) == 1
+    for verb in (Verb.PICK, Verb.ACCEPT, Verb.REJECT):
+        row = offered.send(notice, verb)
+        assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "own-object")
+    assert len(_notices(offered)) == 1
+    assert offered.case().state == CaseState.AWAITING_SELECTION
+
+
+def test_they_are_withdrawn_with_the_candidates_and_acceptance_needs_none(offered: OfferedCase) -> None:
+    offered.send(key_object([offered.candidate(1), offered.candidate(2)]), Verb.PICK)
+    told = {one.SOPInstanceUID for one in _notices(offered)}
+    offered.send(offered.candidate(3), Verb.ACCEPT)
+    offered.work(WorkKind.FINISH)
+    assert {one.SOPInstanceUID for one in _notices(offered)} == told
+    (note,) = offered.results(ResultKind.WITHDRAWAL)
+    named = set(read_selection(dcmread(offered.path(note))).references)
+    assert told < named
+    offered.send(key_object([offered.candidate(4)]), Verb.PICK)
+    assert "The case is ACCEPTED" in _texts(offered)[-1]
+
+
+def test_a_selection_that_came_while_notices_were_drawn_is_told_next(
+    offered: OfferedCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = Selection(
+        case_id=offered.case().id,
+        round_number=1,
+        verb="pick",
+        mechanism="seg",
+        evidence_uid="2.25.9",
+        outcome=SelectionOutcome.REFUSED,
+        code="unknown-reference",
+        sentence="It names none.",
+    )
+
+    def record_another_first(session: Session, *arguments: object) -> None:
+        session.add(another)
+        add_results(session, *arguments)
+
+    offered.send(key_object([offered.candidate(1), offered.candidate(2)]), Verb.PICK)
+    with monkeypatch.context() as patch:
+        patch.setattr("uair_node.cases.lifecycle.add_results", record_another_first)
+        offered.work(WorkKind.NOTICES)
+    with offered.context.database.transaction() as session:
+        assert session.query(WorkItem).filter_by(kind=WorkKind.NOTICES).one().open
+    assert len(_texts(offered)) == 2
+
+
+def test_a_site_may_do_without(tmp_path: Path) -> None:
+    with offered_case(tmp_path, results={"notices": False}) as offered:
+        offered.send(offered.candidate(3), Verb.PICK)
+        assert _notices(offered) == []
+        with offered.context.database.transaction() as session:
+            assert not session.query(WorkItem).filter_by(kind=WorkKind.NOTICES).one().open
+
+
+def test_a_refusal_of_no_known_case_is_recorded_only(offered: OfferedCase) -> None:
+    row = offered.send(key_object([instance_header()]), Verb.PICK)
+    assert (row.code, row.case_id) == ("unknown-reference", None)
+    with offered.context.database.transaction() as session:
+        assert session.query(WorkItem).filter_by(kind=WorkKind.NOTICES).count() == 0
+
+
+def test_the_picture_grows_with_its_text_and_is_legible() -> None:
+    short = draw_notice("Round 1: candidate 3 received", "Round 2 is on its way.")
+    heading = "Round 1: candidate 3, lesion 2 of candidate 1, lesion 3 of candidate 4 received"
+    long = draw_notice(heading, "A reason that takes more than one line of the picture. " * 8)
+    assert short.shape[1] == long.shape[1] == 900
+    assert long.shape[0] > short.shape[0] + 100
+    for picture in (short, long):
+        assert np.ptp(picture.mean(axis=2)) > 200
+        margins = np.concatenate([picture[:, :20].ravel(), picture[:, -20:].ravel(), picture[-20:].ravel()])
+        assert not margins.any(), "nothing runs over the edge"
+
+
+@pytest.mark.integration
+def test_dciodvfy_finds_no_error(offered: OfferedCase) -> None:
+    offered.send(key_object([offered.candidate(1), offered.candidate(2)]), Verb.PICK)
+    offered.send(offered.candidate(3), Verb.PICK)
+    offered.work(WorkKind.NOTICES)
+    for result in offered.results(ResultKind.NOTICE):
+        assert iod_errors(offered.path(result), "SCImage") == []

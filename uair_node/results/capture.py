@@ -1,0 +1,123 @@
+"""Pictures as Secondary Capture images: the one form that every viewer shows (PS3.3 A.8.1).
+
+Owns the form in which pages and notices go to the archive. Knows nothing of what they show.
+
+Choices:
+
+- Single-frame Secondary Capture, one instance a page: there is no viewer that does not show it, thumbnails
+  tell the pages apart, and a Key Object Selection that names a page names one candidate. Frames of a
+  multi-frame capture some viewers play as a film, and few can name one of them.
+- RGB, 8 bits, uncompressed: no decoder to fail. A page is about 3 MB, the overview 5 MB.
+- Modality OT: nobody's rules take a page for a CT slice.
+- No patient data is burned in (Burned In Annotation NO): an archive can correct headers, not pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom.sc import SCImage
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from dicom_config import codes
+from uair_node.results.provenance import Provenance, settle, shared_arguments
+
+_LONG_TEXT = 1024  # ST, PS3.5 table 6.2-1
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CaptureSeries:
+    """What the pictures of a series share."""
+
+    uid: str
+    number: int
+    description: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class CapturedPage:
+    """What tells one picture of a series from another."""
+
+    uid: str
+    number: int
+    words: str
+    segmentation_uids: Sequence[str]
+
+
+def write_capture(
+    picture: Picture, page: CapturedPage, headers: Sequence[Dataset], series: CaptureSeries
+) -> Dataset:
+    """Make the object of a picture.
+
+    Parameters
+    ----------
+    picture
+        ``(rows, columns, 3)`` uint8, sRGB.
+    headers
+        Headers of the source slices; the first gives patient and study.
+    """
+    source, provenance = headers[0], series.provenance
+    image = SCImage(
+        pixel_array=picture,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "P"),
+        study_instance_uid=source.StudyInstanceUID,
+        series_instance_uid=series.uid,
+        series_number=series.number,
+        series_description=series.description,
+        sop_instance_uid=page.uid,
+        instance_number=page.number,
+        **shared_arguments(provenance),
+    )
+    # As they are: the library refuses names that real patients have.
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"):
+        image[keyword] = source[keyword]
+    image.copy_patient_and_study_information(source)
+    _describe(image, page, headers, provenance)
+    return settle(image, provenance, source)
+
+
+def _describe(image: Dataset, page: CapturedPage, headers: Sequence[Dataset], provenance: Provenance) -> None:
+    """Say what the picture is and where it comes from (PS3.3 C.7.6.1, C.8.6, C.12.4)."""
+    image.ConversionType = "WSD"  # workstation
+    image.ImageType = ["DERIVED", "SECONDARY"]
+    image.BodyPartExamined = "LIVER"
+    image.PatientOrientation = None  # several views: each says its own sides
+    image.BurnedInAnnotation = "NO"
+    image.RecognizableVisualFeatures = "NO"
+    image.DateOfSecondaryCapture = provenance.content_datetime.strftime("%Y%m%d")
+    image.TimeOfSecondaryCapture = provenance.content_datetime.strftime("%H%M%S")
+    image.ImageComments = codes.long_string(page.words)
+    image.DerivationDescription = (
+        f"UAIR round {provenance.round}, {page.words}; model {provenance.model_name} "
+        f"{provenance.model_digest}; software {provenance.software_version}; case {provenance.case_digest}. "
+        f"{codes.DISCLAIMER}."
+    )[:_LONG_TEXT]
+    image.SourceImageSequence = [
+        _reference(header.SOPClassUID, header.SOPInstanceUID, purpose=True) for header in headers
+    ]
+    if page.segmentation_uids:
+        image.ReferencedImageSequence = [
+            _reference(UID(codes.SelectionClass.SEGMENTATION), uid) for uid in page.segmentation_uids
+        ]
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str, *, purpose: bool = False) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    if purpose:
+        code = Dataset()
+        code.CodeValue = codes.SOURCE_IMAGE.value
+        code.CodingSchemeDesignator = codes.SOURCE_IMAGE.scheme_designator
+        code.CodeMeaning = codes.SOURCE_IMAGE.meaning
+        item.PurposeOfReferenceCodeSequence = [code]
+    return item

@@ -1,0 +1,215 @@
+"""What a reader is told in the study: what became of a selection, as pictures in one series for each case.
+
+A notice follows from the case's rows alone: each is written once, whatever runs twice. Secondary Capture
+because every viewer shows it; a Basic Text SR is shown by few. An accepted selection needs no notice, since
+the final objects tell it; our own objects sent back get none, or a PACS that forwards everything would get a
+notice for each notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dicom_config import codes
+from dicom_config.model import Verb
+from uair_node import __version__
+from uair_node.cases import lifecycle, work
+from uair_node.cases.lifecycle import NewResult
+from uair_node.cases.performer import Claim, Commit
+from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
+from uair_node.context import Context
+from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
+from uair_node.results.notice_image import draw_notice
+from uair_node.results.provenance import Provenance
+from uair_node.results.source_headers import source_headers
+from uair_node.results.uids import result_uid
+from uair_node.selection.rules import OWN_OBJECT
+from uair_node.store import write_durably
+from uair_node.volume import read_geometry
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing to tell.
+
+    Attributes
+    ----------
+    uid
+        SOP Instance UID, a function of case and what is told.
+    moment
+        When it came to be.
+    heading, text
+        In words, without patient data.
+    round_id, round_number
+        The round that it belongs to.
+    segmentation_uids
+        The candidate that it speaks of, if any.
+    """
+
+    uid: str
+    moment: datetime
+    heading: str
+    text: str
+    round_id: int
+    round_number: int
+    segmentation_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Untold:
+    """What is to be written, read in one transaction."""
+
+    notices: tuple[tuple[Notice, Provenance], ...]
+    first_number: int
+    series_uid: str
+    series_paths: tuple[Path, ...]
+    folder: Path
+
+
+def write_notices(context: Context, claim: Claim) -> Commit:
+    """Write all notices of a case that are not yet written."""
+    untold = _read(context, claim)
+    results = _write(context, untold) if untold.notices else []
+
+    def commit(session: Session, item: WorkItem) -> None:
+        for notice, result in zip(untold.notices, results, strict=True):
+            lifecycle.add_results(session, session.get_one(Round, notice[0].round_id), [result])
+        # A selection that came while these were drawn found its work due already.
+        if context.settings.results.notices and untold_notices(session, session.get_one(Case, item.case_id)):
+            work.postpone(item, 0.0, "")
+        else:
+            work.close(item)
+
+    return commit
+
+
+def untold_notices(session: Session, case: Case) -> list[Notice]:
+    """Return what a case's reader is to be told and has not been, in the order in which it came to be."""
+    told = set(
+        session.scalars(
+            select(Result.sop_instance_uid)
+            .join(Result.round)
+            .where(Round.case_id == case.id, Result.kind == ResultKind.NOTICE)
+        )
+    )
+    selections = session.scalars(select(Selection).where(Selection.case_id == case.id)).all()
+    every = [_about_selection(case, one) for one in selections if _is_told(one)]
+    every += [_about_round(case, one) for one in case.rounds if one.number > 1 and one.published_at]
+    accepted = [one.received_at for one in selections if _is_effective(one) and one.verb == Verb.ACCEPT]
+    found = {one.uid: one for one in sorted(every, key=lambda one: one.moment, reverse=True)}
+    return sorted(
+        (
+            one
+            for uid, one in found.items()
+            # What was said before the end is withdrawn with it.
+            if uid not in told and not any(one.moment <= moment for moment in accepted)
+        ),
+        key=lambda one: (one.moment, one.uid),
+    )
+
+
+def _is_effective(selection: Selection) -> bool:
+    return selection.outcome == SelectionOutcome.EFFECTIVE
+
+
+def _is_told(selection: Selection) -> bool:
+    if selection.outcome == SelectionOutcome.REFUSED:
+        return selection.code != OWN_OBJECT
+    return _is_effective(selection) and selection.verb != Verb.ACCEPT
+
+
+def _about_selection(case: Case, selection: Selection) -> Notice:
+    round_ = next((one for one in case.rounds if one.number == selection.round_number), case.rounds[-1])
+    named = tuple(one.sop_instance_uid for one in round_.candidates if one.k == selection.picked)
+    if selection.outcome == SelectionOutcome.REFUSED:
+        return Notice(
+            uid=_uid(case, "refused", selection.verb, selection.evidence_uid, selection.code),
+            moment=selection.received_at,
+            heading=f"Round {round_.number}: not used",
+            text=f"{selection.sentence} {selection.mend}",
+            round_id=round_.id,
+            round_number=round_.number,
+            segmentation_uids=named,
+        )
+    what = f"your edit of candidate {selection.picked}" if selection.artifact else selection.answer.words
+    return Notice(
+        uid=_uid(case, "received", round_.number),
+        moment=selection.received_at,
+        heading=f"Round {round_.number}: {what} received",
+        text=f"Round {round_.number + 1} is on its way.",
+        round_id=round_.id,
+        round_number=round_.number,
+        segmentation_uids=named,
+    )
+
+
+def _about_round(case: Case, round_: Round) -> Notice:
+    assert round_.published_at is not None, "only published rounds are told"
+    first, last = codes.content_label(round_.number, 1), codes.content_label(round_.number, 4)
+    return Notice(
+        uid=_uid(case, "ready", round_.number),
+        moment=round_.published_at,
+        heading=f"Round {round_.number} is ready",
+        text=f"Four new candidates, {first} to {last}. Pick one, or accept one.",
+        round_id=round_.id,
+        round_number=round_.number,
+    )
+
+
+def _uid(case: Case, *what: str | int) -> str:
+    return result_uid(case.digest, "notice", *what)
+
+
+def _read(context: Context, claim: Claim) -> _Untold:
+    with context.database.transaction() as session:
+        case = session.get_one(Case, claim.case_id)
+        wanted = untold_notices(session, case) if context.settings.results.notices else []
+        rounds = {one.id: one for one in case.rounds}
+        of_case = select(func.count(Result.id)).join(Result.round).where(Round.case_id == case.id)
+        return _Untold(
+            notices=tuple((one, _provenance(case, rounds[one.round_id], one.moment)) for one in wanted),
+            first_number=1 + (session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0),
+            series_uid=_uid(case, "series"),
+            series_paths=tuple(context.store.absolute(one.path) for one in case.instances),
+            folder=context.store.round_folder(case.id, 1),
+        )
+
+
+def _provenance(case: Case, round_: Round, moment: datetime) -> Provenance:
+    model = round_.model_name, round_.model_digest
+    return Provenance(round_.number, *model, __version__, case.digest, moment.replace(microsecond=0))
+
+
+def _write(context: Context, untold: _Untold) -> Sequence[NewResult]:
+    headers = source_headers(read_geometry(untold.series_paths))
+    results = []
+    for number, (notice, provenance) in enumerate(untold.notices, untold.first_number):
+        series = CaptureSeries(
+            untold.series_uid, codes.notices_number(), codes.notices_description(), provenance
+        )
+        page = CapturedPage(notice.uid, number, notice.heading, notice.segmentation_uids)
+        image = write_capture(draw_notice(notice.heading, notice.text), page, headers, series)
+        image.ImageComments = f"{notice.heading}. {notice.text}"
+        path = untold.folder / f"UAIR-NOTICE-{notice.uid[-16:]}.dcm"
+        write_durably(path, partial(image.save_as, enforce_file_format=True))
+        results.append(
+            NewResult(
+                kind=ResultKind.NOTICE,
+                k=0,
+                sop_instance_uid=notice.uid,
+                series_instance_uid=untold.series_uid,
+                sop_class_uid=str(image.SOPClassUID),
+                path=context.store.relative(path),
+                trait=notice.heading,
+                volumes_ml={},
+                destinations=context.destinations,
+            )
+        )
+    return results
