@@ -14,6 +14,7 @@ from urllib.parse import quote
 from tests.support.ports import answers, free_port
 from tests.support.server import Server, need
 
+_RECIPE = Path(__file__).parents[2] / "dicom_config"
 _PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 
 
@@ -58,8 +59,12 @@ class Orthanc(Server):
         (folder / "orthanc.json").write_text(json.dumps(configuration, indent=2))
 
     def _configuration(self, plugins: Sequence[str]) -> dict[str, Any]:
-        return {
+        """Return the site's recipe, with this machine's ports and folders and without users."""
+        recipe = json.loads((_RECIPE / "orthanc.json").read_text())
+        del recipe["DicomModalities"]  # `add_modality` names those of a test
+        return recipe | {
             "Name": "tests",
+            "LuaScripts": [str(_RECIPE / "orthanc.lua")],
             "StorageDirectory": str(self.folder / "storage"),
             "IndexDirectory": str(self.folder / "storage"),
             "HttpPort": self.http_port,

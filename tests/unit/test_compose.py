@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dicom_config import codes
 from dicom_config.model import Settings, Verb, load_settings
 from tests.support.deployment import (
     CONFIG,
@@ -134,7 +135,7 @@ def test_broker_waits_longer_than_a_task_may_take(hospital: Settings) -> None:
 
 
 def test_orthanc_knows_every_verb_and_is_the_destination(hospital: Settings) -> None:
-    orthanc = json.loads((_ROOT / "deploy" / "orthanc.json").read_text())
+    orthanc = json.loads((_ROOT / "dicom_config" / "orthanc.json").read_text())
     peers = orthanc["DicomModalities"].values()
     assert {peer["AET"] for peer in peers} == set(hospital.node.ae_titles.by_title())
     assert {(peer["Host"], peer["Port"]) for peer in peers} == {("node", hospital.node.port)}
@@ -142,6 +143,24 @@ def test_orthanc_knows_every_verb_and_is_the_destination(hospital: Settings) -> 
     assert (destination.ae_title, destination.port) == (orthanc["DicomAet"], orthanc["DicomPort"])
     allowed = {verb for rule in hospital.node.allow for verb in rule.verbs if "ORTHANC" in rule.calling_ae}
     assert allowed == set(Verb)
+
+
+def test_orthanc_forwards_by_the_script_that_is_mounted(
+    compose: Mapping[str, Any], hospital: Settings
+) -> None:
+    orthanc = json.loads((_ROOT / "dicom_config" / "orthanc.json").read_text())
+    mounts = dict(_mount(entry) for entry in compose["services"]["orthanc"]["volumes"])
+    (script,) = orthanc["LuaScripts"]
+    assert mounts[script].endswith("dicom_config/orthanc.lua")
+    assert mounts["/etc/orthanc/orthanc.json"].endswith("dicom_config/orthanc.json")
+    text = (_ROOT / "dicom_config" / "orthanc.lua").read_text()
+    (destination,) = hospital.destinations
+    assert f"NODE_AET = '{destination.calling_ae}'" in text
+    assert f"NODE_MANUFACTURER = '{codes.MANUFACTURER}'" in text
+    for word in (hospital.node.tags.pick, hospital.node.tags.accept, hospital.node.tags.reject):
+        assert f"{{'{word}', " in text
+    for name, peer in orthanc["DicomModalities"].items():
+        assert name == peer["AET"], "the script knows modalities by their AE titles"
 
 
 def test_commands_run_here_with_another_configuration(tmp_path: Path) -> None:
