@@ -19,11 +19,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -220,19 +222,49 @@ class BrokerSection(_Section):
     )
 
 
-class Destination(_Section):
-    """A peer that gets results by C-STORE."""
+class Recipient(_Section):
+    """What every destination of results has."""
 
     name: str
-    ae_title: AeTitle
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)]
-    calling_ae: AeTitle = "UAIR"
     withdraw: bool = Field(
         False, description="send an IHE IOCM rejection note for the candidates once one is accepted"
     )
     timeout_s: PositiveFloat = 30.0
-    tls: TlsClientSection | None = Field(None, description="empty: no TLS")
+    tls: TlsClientSection | None = Field(None, description="empty: no TLS, for https the system's CAs")
+
+
+class Destination(Recipient):
+    """A peer that gets results by C-STORE."""
+
+    ae_title: AeTitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae: AeTitle = "UAIR"
+    commitment_timeout_s: PositiveFloat | None = Field(
+        None,
+        description="ask for storage commitment, and send again what is not committed after this long; "
+        "empty: C-STORE's success is enough",
+    )
+
+
+class StowDestination(Recipient):
+    """A peer that gets results by STOW-RS (PS3.18 10.5)."""
+
+    url: Annotated[str, Field(pattern="^https?://[^/]+", description="DICOMweb root, before /studies")]
+    user: str = Field("", description="for basic authentication")
+    password_file: Path | None = None
+
+
+def _destination_kind(value: object) -> str:
+    stow = "url" in value if isinstance(value, dict) else isinstance(value, StowDestination)
+    return _STOW_TAG if stow else _DICOM_TAG
+
+
+_DICOM_TAG, _STOW_TAG = "(C-STORE)", "(STOW-RS)"
+AnyDestination = Annotated[
+    Annotated[Destination, Tag(_DICOM_TAG)] | Annotated[StowDestination, Tag(_STOW_TAG)],
+    Discriminator(_destination_kind),
+]
 
 
 class DeliverySection(_Section):
@@ -240,7 +272,10 @@ class DeliverySection(_Section):
 
     retry_first_s: PositiveFloat = 2.0
     retry_max_s: PositiveFloat = 600.0
-    max_attempts: PositiveInt = Field(100, description="after this many failures a row is parked")
+    max_attempts: PositiveInt = Field(
+        100,
+        description="then a row that is refused for now is parked; a peer that is away refuses nothing",
+    )
 
 
 class ResultsSection(_Section):
@@ -292,7 +327,7 @@ class Settings(BaseSettings):
     gate: GateSection = GateSection()
     database: DatabaseSection = DatabaseSection()
     broker: BrokerSection = BrokerSection()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
     delivery: DeliverySection = DeliverySection()
     results: ResultsSection = ResultsSection()
     engine: EngineSection = EngineSection()
@@ -315,6 +350,17 @@ class Settings(BaseSettings):
         names = [d.name for d in self.destinations]
         if len(set(names)) != len(names):
             raise ValueError("destinations need distinct names")
+        return self
+
+    @model_validator(mode="after")
+    def _commitment_comes_back(self) -> Settings:
+        ours = self.node.ae_titles.by_title()
+        for one in self.destinations:
+            if isinstance(one, Destination) and one.commitment_timeout_s and one.calling_ae not in ours:
+                raise ValueError(
+                    f"{one.name} reports storage commitment to {one.calling_ae}: "
+                    "its calling_ae must be one of node.ae_titles"
+                )
         return self
 
     @property
@@ -379,7 +425,8 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
 def _as_config_error(source: str, error: ValidationError) -> ConfigError:
     """Turn the first validation error into key, reason, mend."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+    path = [str(part) for part in first["loc"] if part not in (_DICOM_TAG, _STOW_TAG)]
+    key = ".".join(path) or "(whole file)"
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         reason = "there is no such key"

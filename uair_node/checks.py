@@ -12,9 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dicom_config.errors import UairError
-from dicom_config.model import Destination, Settings
+from dicom_config.model import AnyDestination, Settings, StowDestination
 from uair_node.cases.database import Database
 from uair_node.delivery.scu import echo
+from uair_node.delivery.stow import probe_stow
 from uair_node.topology import celery_options
 
 
@@ -96,9 +97,12 @@ def _peers(settings: Settings) -> Iterator[Finding]:
         yield _peer(destination)
 
 
-def _peer(destination: Destination) -> Finding:
+def _peer(destination: AnyDestination) -> Finding:
     what = f"destination {destination.name}"
     try:
+        if isinstance(destination, StowDestination):
+            probe_stow(destination)
+            return Finding(what, True, f"{destination.url} answers DICOMweb")
         echo(destination)
     except UairError as error:
         return Finding(what, False, error.sentence, error.mend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import select
 
@@ -15,6 +16,7 @@ from uair_node.cases.performer import describe_error
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, utc_now
 from uair_node.context import Context
+from uair_node.delivery.commitment import take_report
 from uair_node.dispatch import Dispatcher
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
@@ -36,7 +38,7 @@ class Node:
         self._context = context
         self._inbox = Inbox(context)
         self._dispatcher = Dispatcher(context.settings, context.database)
-        self._listener = DicomListener(context.settings.node, self._receive)
+        self._listener = DicomListener(context.settings.node, self._receive, partial(take_report, context))
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._loop = threading.Thread(target=self._run, name="sweeper", daemon=True)

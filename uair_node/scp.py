@@ -25,11 +25,13 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
-from pynetdicom.sop_class import Verification
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from dicom_config.contexts import sop_classes, transfer_syntaxes
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
 from dicom_config.model import AllowRule, NodeSection, Verb
+from uair_node.delivery.commitment_scu import Report, ReportHandler, answer_report
 from uair_node.tls import certificate_names
 from uair_node.transport import Server, guarded
 
@@ -125,6 +127,10 @@ def store_status(error: Exception) -> StoreStatus:
     return next(status for kind, status in _STATUS_OF_TYPE if isinstance(error, kind))
 
 
+def _asked_nobody(_calling_ae: str, _report: Report) -> None:
+    """Take reports of storage commitment where none was asked for."""
+
+
 class DicomListener:
     """Storage and Verification SCP under the four AE titles of the verbs.
 
@@ -138,11 +144,16 @@ class DicomListener:
         Address, AE titles, allow rules, limits.
     handler
         Gets every instance, in the association's thread.
+    report_handler
+        Gets storage commitment reports about what we sent.
     """
 
-    def __init__(self, settings: NodeSection, handler: Handler) -> None:
+    def __init__(
+        self, settings: NodeSection, handler: Handler, report_handler: ReportHandler = _asked_nobody
+    ) -> None:
         self._settings = settings
         self._handler = handler
+        self._report_handler = report_handler
         self._verbs = settings.ae_titles.by_title()
         self._places = _Places(settings.max_associations, settings.wait_s)
         self._server: Server | None = None
@@ -181,6 +192,7 @@ class DicomListener:
                     (evt.EVT_REQUESTED, self._on_requested),
                     (evt.EVT_ACCEPTED, self._on_accepted),
                     (evt.EVT_C_STORE, self._on_store),
+                    (evt.EVT_N_EVENT_REPORT, self._on_report),
                 ],
             )
         except OSError as error:
@@ -222,6 +234,9 @@ class DicomListener:
                 build_context(sop_class, list(transfer_syntaxes()))
                 for sop_class in sorted(proposed & sop_classes(verb))
             ]
+            role = event.assoc.requestor.role_selection.get(StorageCommitmentPushModel)
+            if role is not None and role.scp_role:
+                event.assoc.acceptor.supported_contexts += [_reporting_context()]
 
     def _on_accepted(self, event: Event) -> None:
         refused = len(event.assoc.rejected_contexts)
@@ -235,6 +250,9 @@ class DicomListener:
         except Exception as error:
             return _refusal(event, error)
         return _response(StoreStatus.SUCCESS)
+
+    def _on_report(self, event: Event) -> tuple[int, None]:
+        return answer_report(event, _Peer.of(event.assoc).calling_ae, self._report_handler)
 
     def _received(self, event: Event) -> ReceivedInstance:
         limit = self._settings.max_instance_bytes
@@ -296,6 +314,13 @@ class _Peer:
     def __str__(self) -> str:
         # repr: a hostile title cannot forge a log line
         return f"{self.calling_ae!r} at {self.address} to {self.called_ae!r}"
+
+
+def _reporting_context() -> PresentationContext:
+    """Storage commitment for a peer that reports to us: it is the SCP though it calls (PS3.4 J.3.3)."""
+    context = build_context(StorageCommitmentPushModel)
+    context.scu_role, context.scp_role = False, True
+    return context
 
 
 class _Places:

@@ -37,6 +37,7 @@ QUEUE_OF: dict[WorkKind, QueueName] = {
     WorkKind.NOTICES: QueueName.IO,
     WorkKind.FINISH: QueueName.IO,
     WorkKind.DELIVER: QueueName.IO,
+    WorkKind.COMMIT: QueueName.IO,
 }
 
 EXCHANGE = Exchange("uair", type="direct")

@@ -14,6 +14,7 @@ from dicom_config.model import Settings
 from uair_node.cases.performer import Job, perform
 from uair_node.cases.tables import WorkKind
 from uair_node.context import Context, open_context
+from uair_node.delivery.commitment import commit
 from uair_node.delivery.outbox import deliver
 from uair_node.dispatch import Dispatcher
 from uair_node.results.finish import finish
@@ -78,5 +79,6 @@ class _Worker:
             WorkKind.NOTICES: write_notices,
             WorkKind.FINISH: finish,
             WorkKind.DELIVER: deliver,
+            WorkKind.COMMIT: commit,
         }
         return partial(jobs[kind], self._context)

@@ -1,4 +1,4 @@
-"""Starts one worker process: prefork with one child, so that a time limit can kill what hangs.
+"""Starts one worker process: prefork, so that a time limit can kill what hangs.
 
 The parent keeps the heart-beats and never touches torch; the child loads the model with its first task.
 """
@@ -16,6 +16,8 @@ from dicom_config.model import Settings
 from uair_node.context import open_context
 from uair_node.topology import QueueName
 from workers.app import make_app
+
+_MOST_IO_CHILDREN = 8
 
 
 def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> None:
@@ -41,13 +43,20 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
         f"--queues={queue.value}",
         f"--hostname={queue.value}@%h",
         "--pool=prefork",
-        "--concurrency=1",
+        f"--concurrency={_children(settings, queue)}",
         "--without-gossip",
         "--without-mingle",
     ]
     if settings.embedded:
         options.append("--without-heartbeat")
     make_app(settings, queue).worker_main(["--quiet", "worker", *options])
+
+
+def _children(settings: Settings, queue: QueueName) -> int:
+    """Return how many tasks run at a time: one on the device, on IO one more than destinations hold up."""
+    if queue == QueueName.GPU:
+        return 1
+    return min(_MOST_IO_CHILDREN, 1 + len(settings.destinations))
 
 
 def yield_idle_cores() -> None:

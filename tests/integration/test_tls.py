@@ -22,7 +22,8 @@ from tests.support.peers import Dcmtk
 from tests.support.ports import answers, free_port, wait_until
 from tests.support.series import good_series
 from tests.support.server import need
-from uair_node.delivery.scu import Parcel, echo, send
+from uair_node.delivery.parcels import Parcel
+from uair_node.delivery.scu import echo, send
 from uair_node.delivery.statuses import Verdict
 from uair_node.scp import DicomListener, ReceivedInstance
 from uair_node.tls import client_context, server_context

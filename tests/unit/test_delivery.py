@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
-from tests.support.cases import publish_round, ready_case
-from tests.support.intake import context_in
+from tests.support.outbox import outbox_in, reasons, run_delivery, states, work_item
 from tests.support.ports import free_port
-from tests.support.scripted import ABORT, scripted_peer
-from tests.support.selections import instance_header
-from uair_node.cases.performer import perform
-from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind, utc_now
+from tests.support.scripted import ABORT, HANG, scripted_peer, stalling
+from uair_node.cases.tables import DeliveryState, utc_now
 from uair_node.context import Context
-from uair_node.delivery.outbox import deliver
 from uair_node.delivery.scu import echo
-from uair_node.delivery.statuses import Verdict, judge
+from uair_node.delivery.statuses import Verdict, judge, judge_commitment
 
 
 @pytest.mark.parametrize(
@@ -50,54 +45,17 @@ def test_statuses_are_judged_by_class(status: int, verdict: Verdict) -> None:
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Context]:
-    """Four results on disk that are due at the destination ``pacs``."""
-    with context_in(tmp_path, f"sqlite:///{tmp_path / 'uair.sqlite'}") as context:
-        with context.database.transaction() as session:
-            case = ready_case(session)
-            publish_round(session, case, destinations=["pacs"])
-            for row in session.query(Delivery):
-                path = context.store.absolute(row.result.path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                seg = instance_header(sop_instance_uid=row.result.sop_instance_uid)
-                seg.file_meta = FileMetaDataset()
-                seg.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-                seg.save_as(path, enforce_file_format=True)
+    with outbox_in(tmp_path) as context:
         yield context
-
-
-def _deliver(context: Context, destination: Destination | None) -> None:
-    destinations = (destination,) if destination else ()
-    settings = context.settings.model_copy(update={"destinations": destinations})
-    known = Context(settings, context.database, context.store)
-    with context.database.transaction() as session:
-        item = session.query(WorkItem).filter_by(kind=WorkKind.DELIVER).one()
-        item.not_before = utc_now()
-        item_id = item.id
-    assert perform(known, item_id, lambda claim: deliver(known, claim))
-
-
-def _states(context: Context) -> list[DeliveryState]:
-    with context.database.transaction() as session:
-        return [row.state for row in session.query(Delivery).order_by(Delivery.id)]
-
-
-def _reasons(context: Context) -> str:
-    with context.database.transaction() as session:
-        return " | ".join(row.reason for row in session.query(Delivery).order_by(Delivery.id))
-
-
-def _item(context: Context) -> WorkItem:
-    with context.database.transaction() as session:
-        return session.query(WorkItem).filter_by(kind=WorkKind.DELIVER).one()
 
 
 def test_a_batch_takes_one_association_and_closes(outbox: Context) -> None:
     with scripted_peer([0x0000]) as peer:
-        _deliver(outbox, peer.destination())
+        run_delivery(outbox, peer.destination())
         assert peer.associations == 1
         assert len(set(peer.received)) == 4
-    assert _states(outbox) == [DeliveryState.CONFIRMED] * 4
-    assert not _item(outbox).open
+    assert states(outbox) == [DeliveryState.CONFIRMED] * 4
+    assert not work_item(outbox).open
 
 
 @pytest.mark.parametrize(
@@ -113,9 +71,9 @@ def test_each_instance_gets_what_the_peer_said_of_it(
     outbox: Context, answers: Sequence[int], expected: str
 ) -> None:
     with scripted_peer(answers) as peer:
-        _deliver(outbox, peer.destination())
-    assert " ".join(_states(outbox)) == expected
-    item = _item(outbox)
+        run_delivery(outbox, peer.destination())
+    assert " ".join(states(outbox)) == expected
+    item = work_item(outbox)
     assert item.open == ("pending" in expected)
     if item.open:
         assert item.not_before > utc_now(), "tried again after a delay, not at once"
@@ -123,32 +81,32 @@ def test_each_instance_gets_what_the_peer_said_of_it(
 
 def test_only_what_is_missing_is_sent_again(outbox: Context) -> None:
     with scripted_peer([0x0000, ABORT, 0x0000]) as peer:
-        _deliver(outbox, peer.destination())
+        run_delivery(outbox, peer.destination())
         first = list(peer.received)
-        _deliver(outbox, peer.destination())
+        run_delivery(outbox, peer.destination())
         assert peer.received[len(first) :] == sorted(set(peer.received) - {first[0]})
-    assert _states(outbox) == [DeliveryState.CONFIRMED] * 4
+    assert states(outbox) == [DeliveryState.CONFIRMED] * 4
 
 
 def test_an_absent_peer_delays_and_says_so(outbox: Context) -> None:
     nobody = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=2)
-    _deliver(outbox, nobody)
-    assert _states(outbox) == [DeliveryState.PENDING] * 4
-    assert "does not answer" in _reasons(outbox)
-    assert _item(outbox).open
+    run_delivery(outbox, nobody)
+    assert states(outbox) == [DeliveryState.PENDING] * 4
+    assert "does not answer" in reasons(outbox)
+    assert work_item(outbox).open
 
 
 def test_a_peer_without_seg_parks_with_the_reason(outbox: Context) -> None:
     with scripted_peer([0x0000], sop_classes=["1.2.840.10008.5.1.4.1.1.2"]) as peer:
-        _deliver(outbox, peer.destination())
-    assert _states(outbox) == [DeliveryState.PARKED] * 4
-    assert "presentation context" in _reasons(outbox)
+        run_delivery(outbox, peer.destination())
+    assert states(outbox) == [DeliveryState.PARKED] * 4
+    assert "presentation context" in reasons(outbox)
 
 
 def test_results_for_a_destination_that_was_removed_are_parked(outbox: Context) -> None:
-    _deliver(outbox, None)
-    assert _states(outbox) == [DeliveryState.PARKED] * 4
-    assert "no destination pacs" in _reasons(outbox)
+    run_delivery(outbox)
+    assert states(outbox) == [DeliveryState.PARKED] * 4
+    assert "no destination pacs" in reasons(outbox)
 
 
 def test_after_too_many_attempts_a_delivery_is_parked(outbox: Context) -> None:
@@ -157,11 +115,11 @@ def test_after_too_many_attempts_a_delivery_is_parked(outbox: Context) -> None:
     )
     patient = Context(settings, outbox.database, outbox.store)
     with scripted_peer([0xA700]) as peer:
-        _deliver(patient, peer.destination())
-        assert _states(outbox) == [DeliveryState.PENDING] * 4
-        _deliver(patient, peer.destination())
-    assert _states(outbox) == [DeliveryState.PARKED] * 4
-    assert "out of resources" in _reasons(outbox)
+        run_delivery(patient, peer.destination())
+        assert states(outbox) == [DeliveryState.PENDING] * 4
+        run_delivery(patient, peer.destination())
+    assert states(outbox) == [DeliveryState.PARKED] * 4
+    assert "out of resources" in reasons(outbox)
 
 
 def test_echo_tells_a_rejecting_peer_from_an_absent_one() -> None:
@@ -171,3 +129,69 @@ def test_echo_tells_a_rejecting_peer_from_an_absent_one() -> None:
     with pytest.raises(TransientError) as caught:
         echo(nobody)
     assert caught.value.code == "peer-unreachable"
+
+
+def test_a_peer_that_hangs_at_an_instance_costs_one_time_out(outbox: Context) -> None:
+    with scripted_peer([0x0000, HANG]) as peer:
+        began = time.monotonic()
+        run_delivery(outbox, peer.destination(timeout_s=0.5))
+        assert time.monotonic() - began < 5
+    assert " ".join(states(outbox)) == "confirmed pending pending pending"
+    assert "did not answer in time" in reasons(outbox)
+
+
+@pytest.mark.parametrize("after_bytes", [3, 100, 260])
+def test_a_peer_that_stops_within_a_pdu_costs_one_time_out(outbox: Context, after_bytes: int) -> None:
+    """Bytes 3 and 100 are within the A-ASSOCIATE-AC, 260 is within the answer to the first C-STORE."""
+    with scripted_peer([0x0000]) as peer, stalling(peer.port, after_bytes) as port:
+        began = time.monotonic()
+        run_delivery(outbox, peer.destination(timeout_s=0.5).model_copy(update={"port": port}))
+        assert time.monotonic() - began < 10
+        assert bool(peer.received) == (after_bytes == 260)
+    assert states(outbox) == [DeliveryState.PENDING] * 4
+    assert work_item(outbox).open
+
+
+def test_a_peer_that_is_away_for_days_parks_nothing(outbox: Context) -> None:
+    """Only a peer's own refusals are counted: whoever is away is tried again for as long as it takes."""
+    delivery = outbox.settings.delivery.model_copy(update={"max_attempts": 2})
+    settings = outbox.settings.model_copy(update={"delivery": delivery})
+    patient = Context(settings, outbox.database, outbox.store)
+    nobody = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=2)
+    for _ in range(4):
+        run_delivery(patient, nobody)
+    assert states(outbox) == [DeliveryState.PENDING] * 4
+    delay = (work_item(outbox).not_before - utc_now()).total_seconds()
+    assert 10 < delay <= 16, "2, 4, 8, 16 seconds"
+    with scripted_peer([0x0000]) as peer:
+        run_delivery(patient, peer.destination())
+    assert states(outbox) == [DeliveryState.CONFIRMED] * 4
+
+
+def test_one_destination_that_is_away_leaves_the_other_alone(tmp_path: Path) -> None:
+    away = Destination(name="away", ae_title="AWAY", host="127.0.0.1", port=free_port(), timeout_s=2)
+    with outbox_in(tmp_path, ["pacs", "away"]) as context, scripted_peer([0x0000]) as peer:
+        both = (away, peer.destination())
+        run_delivery(context, *both, name="away")
+        run_delivery(context, *both, name="pacs")
+        assert states(context, "pacs") == [DeliveryState.CONFIRMED] * 4
+        assert states(context, "away") == [DeliveryState.PENDING] * 4
+        assert not work_item(context, name="pacs").open
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [
+        (0x0110, Verdict.RETRY),
+        (0x0112, Verdict.RETRY),
+        (0x0213, Verdict.RETRY),
+        (0x0131, Verdict.RETRY),
+        (0x0119, Verdict.PARK),
+        (0x0122, Verdict.PARK),
+        (0x4711, Verdict.RETRY),
+    ],
+)
+def test_failed_commitments_are_judged_by_reason(reason: int, verdict: Verdict) -> None:
+    found, words = judge_commitment(reason)
+    assert found == verdict
+    assert f"{reason:04X}" in words

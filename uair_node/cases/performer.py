@@ -83,7 +83,7 @@ def _claim(context: Context, item_id: int) -> Claim | None:
         item = work.claim(session, item_id, owner, settings.lease_s)
         if item is None:
             return None
-        if item.kind != WorkKind.DELIVER and item.attempts > settings.max_attempts:
+        if item.case_id is not None and item.attempts > settings.max_attempts:
             died = item.cause or "The worker died while working on it."
             _give_up(session, item, died, times=item.attempts - 1)
             return None
@@ -124,7 +124,7 @@ def _refusal(error: InputError) -> Commit:
 
 def _setback(context: Context, claim: Claim, cause: str) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
-        if item.kind != WorkKind.DELIVER and item.attempts >= context.settings.work.max_attempts:
+        if item.case_id is not None and item.attempts >= context.settings.work.max_attempts:
             _give_up(session, item, cause, times=item.attempts)
         else:
             first, most = context.settings.delivery.retry_first_s, context.settings.delivery.retry_max_s

@@ -209,6 +209,7 @@ class DeliveryState(StrEnum):
     """Where a delivery stands."""
 
     PENDING = "pending"
+    STORED = "stored"  # taken by the peer, storage commitment outstanding
     CONFIRMED = "confirmed"
     PARKED = "parked"  # the peer said no for good; `reason` tells
 
@@ -227,6 +228,8 @@ class Delivery(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     confirmed_at: Mapped[datetime | None]
+    transaction_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
+    commitment_asked_at: Mapped[datetime | None]
 
     result: Mapped[Result] = relationship()
 
@@ -254,6 +257,7 @@ class WorkKind(StrEnum):
     NOTICES = "notices"  # what a reader is to be told in the study
     FINISH = "finish"  # the final object of an accepted case
     DELIVER = "deliver"  # everything pending for one destination
+    COMMIT = "commit"  # storage commitment of what one destination stored
 
 
 class WorkItem(Base):

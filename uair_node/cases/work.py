@@ -45,6 +45,12 @@ def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: st
     return found
 
 
+def hasten(item: WorkItem) -> None:
+    """Make an item due now that was postponed; who holds it decides anew when it writes its outcome."""
+    item.not_before = utc_now()
+    item.enqueued_at = None
+
+
 def due_items(session: Session, now: datetime) -> Sequence[WorkItem]:
     """Return what should be enqueued now, refinements before first rounds, oldest first."""
     return session.scalars(

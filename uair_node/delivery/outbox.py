@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from dicom_config.errors import ConfigError, TransientError
-from dicom_config.model import Destination
+from dicom_config.model import AnyDestination, Destination, StowDestination
 from uair_node.cases import work
 from uair_node.cases.performer import Claim, Commit
-from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, utc_now
+from uair_node.cases.tables import Delivery, DeliveryState, WorkItem
 from uair_node.context import Context
-from uair_node.delivery.scu import Answer, Parcel, send
+from uair_node.delivery.commitment import require_commitment
+from uair_node.delivery.parcels import Answer, Parcel
+from uair_node.delivery.rows import back_off, count_attempt, settle
+from uair_node.delivery.scu import send
 from uair_node.delivery.statuses import Verdict
+from uair_node.delivery.stow import send_stow
 
 log = logging.getLogger(__name__)
-
-_STATE_AFTER = {
-    Verdict.CONFIRMED: DeliveryState.CONFIRMED,
-    Verdict.RETRY: DeliveryState.PENDING,
-    Verdict.PARK: DeliveryState.PARKED,
-}
 
 
 def deliver(context: Context, claim: Claim) -> Commit:
@@ -32,18 +30,29 @@ def deliver(context: Context, claim: Claim) -> Commit:
     if destination is None:
         return _park_all(f"The configuration has no destination {claim.subject}.")
     parcels = _pending(context, destination)
-    failure = ""
+    failure, progress = "", False
     try:
-        for answer in send(destination, parcels) if parcels else ():
+        for answer in _send(destination, parcels) if parcels else ():
             _record(context, destination, answer)
+            progress |= answer.verdict == Verdict.CONFIRMED
     except (TransientError, ConfigError) as error:
         failure = str(error)
         log.warning("delivery to %s: %s", destination.name, error)
         _note_failure(context, destination, failure)
-    return _close_or_retry(context, destination, failure)
+    return _close_or_retry(context, destination, 1 if progress else claim.attempt, failure)
 
 
-def _pending(context: Context, destination: Destination) -> list[Parcel]:
+def _send(destination: AnyDestination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
+    if isinstance(destination, StowDestination):
+        return send_stow(destination, parcels)
+    return send(destination, parcels)
+
+
+def _wants_commitment(destination: AnyDestination) -> bool:
+    return isinstance(destination, Destination) and destination.commitment_timeout_s is not None
+
+
+def _pending(context: Context, destination: AnyDestination) -> list[Parcel]:
     with context.database.transaction() as session:
         rows = session.scalars(_pending_rows(destination.name).options(joinedload(Delivery.result))).all()
         return [
@@ -59,42 +68,35 @@ def _pending_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlche
     )
 
 
-def _record(context: Context, destination: Destination, answer: Answer) -> None:
+def _record(context: Context, destination: AnyDestination, answer: Answer) -> None:
     """Keep each answer at once: a process that dies in the middle of a batch repeats little."""
     with context.database.transaction() as session:
         row = session.get_one(Delivery, answer.key)
-        row.state, row.reason = _STATE_AFTER[answer.verdict], answer.reason
-        if answer.verdict == Verdict.CONFIRMED:
-            row.confirmed_at = utc_now()
-        _count_attempt(row, context)
+        settle(row, answer.verdict, answer.reason)
+        if answer.verdict == Verdict.CONFIRMED and _wants_commitment(destination):
+            row.state, row.confirmed_at = DeliveryState.STORED, None
+            require_commitment(session, destination.name)
+        count_attempt(row, context.settings.delivery)
     if answer.verdict != Verdict.CONFIRMED:
         log.warning("delivery %d to %s: %s", answer.key, destination.name, answer.reason)
 
 
-def _count_attempt(row: Delivery, context: Context) -> None:
-    row.attempts += 1
-    if row.state == DeliveryState.PENDING and row.attempts >= context.settings.delivery.max_attempts:
-        row.state = DeliveryState.PARKED
-
-
-def _note_failure(context: Context, destination: Destination, failure: str) -> None:
+def _note_failure(context: Context, destination: AnyDestination, failure: str) -> None:
+    """Show why nothing moves; a peer that is away refuses nothing, so nothing is counted."""
     with context.database.transaction() as session:
         for row in session.scalars(_pending_rows(destination.name)):
             row.reason = failure
-            _count_attempt(row, context)
 
 
-def _close_or_retry(context: Context, destination: Destination, failure: str) -> Commit:
+def _close_or_retry(context: Context, destination: AnyDestination, attempt: int, failure: str) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
         left: Sequence[Delivery] = session.scalars(_pending_rows(destination.name)).all()
         if not left:
             work.close(item)
             return
-        settings = context.settings.delivery
-        attempts = max(row.attempts for row in left)
-        # Rows without an attempt arrived while we were sending: they go at once.
-        delay = settings.retry_first_s * 2 ** min(attempts - 1, 16) if attempts else 0.0
-        work.postpone(item, min(settings.retry_max_s, delay), failure)
+        # Rows that nobody tried arrived while we were sending: they go at once.
+        fresh = all(not row.attempts and not row.reason for row in left)
+        work.postpone(item, 0.0 if fresh else back_off(context.settings.delivery, attempt), failure)
 
     return commit
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -15,26 +14,9 @@ from pynetdicom.sop_class import Verification
 
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
+from uair_node.delivery.parcels import Answer, Parcel
 from uair_node.delivery.statuses import Verdict, judge
 from uair_node.tls import client_context
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """One object to be sent."""
-
-    key: int
-    sop_class_uid: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the peer said about one parcel."""
-
-    key: int
-    verdict: Verdict
-    reason: str
 
 
 def send(destination: Destination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
@@ -48,7 +30,7 @@ def send(destination: Destination, parcels: Sequence[Parcel]) -> Iterator[Answer
     ConfigError
         ``tls-files``, see `uair_node.tls.client_context`.
     """
-    association = _associate(destination, sorted({parcel.sop_class_uid for parcel in parcels}))
+    association = associate(destination, sorted({parcel.sop_class_uid for parcel in parcels}))
     try:
         accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
         for parcel in parcels:
@@ -70,16 +52,25 @@ def echo(destination: Destination) -> None:
     TransientError
         As `send`, and so ConfigError.
     """
-    association = _associate(destination, [])
+    association = associate(destination, [])
     try:
         if "Status" not in association.send_c_echo():
-            raise _aborted(destination)
+            raise aborted(destination)
     finally:
         if association.is_established:
             association.release()
 
 
-def _associate(destination: Destination, sop_classes: Sequence[str]) -> Association:
+def associate(
+    destination: Destination, sop_classes: Sequence[str], handlers: Sequence[tuple[Any, ...]] = ()
+) -> Association:
+    """Open an association for SOP classes and, always, Verification; `handlers` are pynetdicom's.
+
+    Raises
+    ------
+    TransientError, ConfigError
+        As `send`.
+    """
     entity = AE(destination.calling_ae)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = destination.timeout_s
     entity.network_timeout = destination.timeout_s
@@ -94,7 +85,7 @@ def _associate(destination: Destination, sop_classes: Sequence[str]) -> Associat
         destination.port,
         ae_title=destination.ae_title,
         tls_args=(context, tls.server_name or destination.host) if context and tls else None,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _limit_reads, [destination.timeout_s])],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _limit_reads, [destination.timeout_s]), *handlers],
     )
     if association.is_established:
         return association
@@ -124,15 +115,16 @@ def _limit_reads(event: Event, timeout_s: float) -> None:
 
 def _store(association: Association, destination: Destination, parcel: Parcel) -> Answer:
     if not association.is_established:
-        raise _aborted(destination)
+        raise aborted(destination)
     response = association.send_c_store(dcmread(parcel.path))
     if "Status" not in response:
-        raise _aborted(destination)
+        raise aborted(destination)
     verdict, reason = judge(response.Status)
     return Answer(parcel.key, verdict, reason)
 
 
-def _aborted(destination: Destination) -> TransientError:
+def aborted(destination: Destination) -> TransientError:
+    """Return the error of an association that ended, or stayed silent, before it should."""
     return TransientError(
         "peer-aborted",
         f"{destination.name} broke the association off or did not answer in time.",

@@ -1,4 +1,4 @@
-"""What a peer's C-STORE status means for us (PS3.4 B.2.3, PS3.7 C), as data."""
+"""What a peer's answer means for us, as data: C-STORE statuses (PS3.4 B.2.3, PS3.7 C), failure reasons."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ _BY_CLASS: tuple[tuple[range, Verdict, str], ...] = (
     (range(0xB000, 0xC000), Verdict.CONFIRMED, "stored with a warning"),
     (range(0xC000, 0xD000), Verdict.PARK, "the peer cannot understand the object"),
 )
+
+
+# Failure Reason (0008,1197) of storage commitment (PS3.3 C.14.1.1).
+_BY_FAILURE_REASON: dict[int, tuple[Verdict, str]] = {
+    0x0110: (Verdict.RETRY, "processing failure at the peer"),
+    0x0112: (Verdict.RETRY, "the peer does not have the instance any more"),
+    0x0119: (Verdict.PARK, "the peer knows the instance under another SOP class"),
+    0x0122: (Verdict.PARK, "the peer does not commit to this SOP class"),
+    0x0131: (Verdict.RETRY, "the peer knows the transaction already"),
+    0x0213: (Verdict.RETRY, "the peer is out of resources"),
+}
+
+
+def judge_commitment(failure_reason: int) -> tuple[Verdict, str]:
+    """Return what a failed commitment means; RETRY is to send the instance again."""
+    verdict, words = _BY_FAILURE_REASON.get(failure_reason, (Verdict.RETRY, "not committed"))
+    return verdict, f"{words} (failure reason {failure_reason:04X})"
 
 
 def judge(status: int) -> tuple[Verdict, str]:

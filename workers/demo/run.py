@@ -21,7 +21,8 @@ from uair_node import reports
 from uair_node.artifacts import Labels
 from uair_node.cases.states import CaseState
 from uair_node.context import Context, open_context
-from uair_node.delivery.scu import Parcel, send
+from uair_node.delivery.parcels import Parcel
+from uair_node.delivery.scu import send
 from uair_node.delivery.statuses import Verdict
 from uair_node.results.sheet import SheetCandidate, draw_sheet
 from workers.demo.reader import Choose, Offer, Score, answer, read_offer, score

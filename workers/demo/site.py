@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -62,7 +63,7 @@ def open_site(folder: Path, archive_folder: Path) -> Iterator[Site]:
         stack.enter_context(_running([*archive, *arguments], output.fileno()))
         stack.enter_context(_running(uair_command("up", "--config", str(config)), output.fileno()))
         _wait(lambda: _answers(site.node_as(site.settings.node.ae_titles.store)), site)
-        _wait(lambda: _answers(site.settings.destinations[0]), site)
+        _wait(lambda: _answers(cast(Destination, site.settings.destinations[0])), site)
         yield site
 
 

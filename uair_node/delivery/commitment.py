@@ -1,0 +1,162 @@
+"""Storage commitment of deliveries: asked for, waited for, written down; what has none is sent again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pydicom.uid import generate_uid
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
+
+from dicom_config.errors import ConfigError, TransientError
+from dicom_config.model import Destination
+from uair_node.cases import work
+from uair_node.cases.performer import Claim, Commit
+from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind, utc_now
+from uair_node.context import Context
+from uair_node.delivery.commitment_scu import Report, request_commitment
+from uair_node.delivery.rows import back_off, count_attempt, settle
+from uair_node.delivery.statuses import Verdict, judge_commitment
+
+log = logging.getLogger(__name__)
+
+
+def require_commitment(session: Session, destination: str) -> None:
+    """Make asking for commitment due for what a destination stored."""
+    work.hasten(work.require_work(session, WorkKind.COMMIT, case=None, key=destination))
+
+
+def commit(context: Context, claim: Claim) -> Commit:
+    """Ask for commitment of what was stored, and give up on requests that nobody answered in time."""
+    destination = next((d for d in context.settings.destinations if d.name == claim.subject), None)
+    if not isinstance(destination, Destination) or destination.commitment_timeout_s is None:
+        return _confirm_all("stored; the configuration asks for no storage commitment any more")
+    patience = timedelta(seconds=destination.commitment_timeout_s)
+    _send_again(context, destination, patience)
+    failure = ""
+    try:
+        _ask(context, destination)
+    except (TransientError, ConfigError) as error:
+        failure = str(error)
+        log.warning("storage commitment of %s: %s", destination.name, error)
+        _note_failure(context, destination, failure)
+    return _wait_or_close(context, claim, patience, failure)
+
+
+def take_report(context: Context, calling_ae: str, report: Report) -> None:
+    """Write down what a destination reports; a report that belongs to nothing of ours changes nothing."""
+    known = [d.name for d in context.settings.destinations if getattr(d, "ae_title", None) == calling_ae]
+    with context.database.transaction() as session:
+        rows = session.scalars(
+            select(Delivery)
+            .where(
+                Delivery.transaction_uid == report.transaction_uid,
+                Delivery.destination.in_(known),
+                Delivery.state != DeliveryState.CONFIRMED,
+            )
+            .options(joinedload(Delivery.result))
+        ).all()
+        for row in rows:
+            _apply(context, session, row, report)
+    words = "storage commitment reported by %r: %d committed, %d failed, %d of them ours"
+    log.info(words, calling_ae, len(report.committed), len(report.failed), len(rows))
+
+
+def _apply(context: Context, session: Session, row: Delivery, report: Report) -> None:
+    uid = row.result.sop_instance_uid
+    if uid in report.committed:
+        settle(row, Verdict.CONFIRMED, "stored and committed")
+    elif uid in report.failed:
+        verdict, reason = judge_commitment(report.failed[uid])
+        settle(row, verdict, reason)
+        _forget_request(row)
+        count_attempt(row, context.settings.delivery)
+        work.require_work(session, WorkKind.DELIVER, case=None, key=row.destination)
+
+
+def _stored_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's statement types
+    return (
+        select(Delivery)
+        .where(Delivery.destination == destination, Delivery.state == DeliveryState.STORED)
+        .order_by(Delivery.id)
+    )
+
+
+def _send_again(context: Context, destination: Destination, patience: timedelta) -> None:
+    with context.database.transaction() as session:
+        overdue = _stored_rows(destination.name).where(Delivery.commitment_asked_at < utc_now() - patience)
+        rows = session.scalars(overdue).all()
+        for row in rows:
+            settle(row, Verdict.RETRY, f"not committed within {patience.total_seconds():.0f} s, sent again")
+            row.commitment_asked_at = None
+            count_attempt(row, context.settings.delivery)
+        if rows:
+            log.warning("%s did not commit to %d instances in time", destination.name, len(rows))
+            work.require_work(session, WorkKind.DELIVER, case=None, key=destination.name)
+
+
+def _ask(context: Context, destination: Destination) -> None:
+    transaction_uid = str(generate_uid())
+    with context.database.transaction() as session:
+        unasked = _stored_rows(destination.name).where(Delivery.commitment_asked_at.is_(None))
+        rows = session.scalars(unasked.options(joinedload(Delivery.result))).all()
+        for row in rows:
+            # Before it is sent: the report may be faster than the answer to the request.
+            row.transaction_uid, row.commitment_asked_at = transaction_uid, utc_now()
+        instances = [(row.result.sop_class_uid, row.result.sop_instance_uid) for row in rows]
+    if not instances:
+        return
+
+    def take(calling_ae: str, report: Report) -> None:
+        take_report(context, calling_ae, report)
+
+    if not request_commitment(destination, transaction_uid, instances, take):
+        log.warning("%s offers no storage commitment", destination.name)
+        with context.database.transaction() as session:
+            _confirm(session, destination.name, "stored; the peer offers no storage commitment")
+
+
+def _note_failure(context: Context, destination: Destination, failure: str) -> None:
+    with context.database.transaction() as session:
+        for row in session.scalars(_stored_rows(destination.name)):
+            row.reason = failure
+            _forget_request(row)
+
+
+def _forget_request(row: Delivery) -> None:
+    row.transaction_uid, row.commitment_asked_at = "", None
+
+
+def _wait_or_close(context: Context, claim: Claim, patience: timedelta, failure: str) -> Commit:
+    def write(session: Session, item: WorkItem) -> None:
+        rows: Sequence[Delivery] = session.scalars(_stored_rows(item.subject)).all()
+        if not rows:
+            work.close(item)
+        elif failure:
+            work.postpone(item, back_off(context.settings.delivery, claim.attempt), failure)
+        else:
+            work.postpone(item, _seconds_left(rows, patience), "")
+
+    return write
+
+
+def _seconds_left(rows: Sequence[Delivery], patience: timedelta) -> float:
+    asked: list[datetime] = [row.commitment_asked_at for row in rows if row.commitment_asked_at is not None]
+    if len(asked) < len(rows):
+        return 0.0  # stored while we were asking for others
+    return max(0.0, (min(asked) + patience - utc_now()).total_seconds())
+
+
+def _confirm_all(reason: str) -> Commit:
+    def write(session: Session, item: WorkItem) -> None:
+        _confirm(session, item.subject, reason)
+        work.close(item)
+
+    return write
+
+
+def _confirm(session: Session, destination: str, reason: str) -> None:
+    for row in session.scalars(_stored_rows(destination)):
+        settle(row, Verdict.CONFIRMED, reason)

@@ -1,0 +1,154 @@
+"""Storage Commitment Push Model as SCU (PS3.4 J): the request, and how a report is read.
+
+Knows the network only; what a report means for deliveries is `uair_node.delivery.commitment`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from dicom_config.errors import InputError, TransientError, UairError
+from dicom_config.model import Destination
+from uair_node.delivery.scu import aborted, associate
+
+_REQUEST = 1
+"""Action Type ID (PS3.4 Table J.3.2-1)."""
+
+_SAME_ASSOCIATION_S = 1.0
+"""How long the association is kept for a peer that reports on it; most report on one of their own."""
+
+_SUCCESS, _PROCESSING_FAILURE, _INVALID_ARGUMENT = 0x0000, 0x0110, 0x0115
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an SCP says about one transaction.
+
+    Attributes
+    ----------
+    committed
+        SOP Instance UIDs that it keeps safely.
+    failed
+        Failure Reason (0008,1197) of each that it does not.
+    """
+
+    transaction_uid: str
+    committed: frozenset[str]
+    failed: Mapping[str, int]
+
+
+ReportHandler = Callable[[str, Report], None]
+"""Gets the SCP's AE title and its report; returns when both are kept."""
+
+
+def request_commitment(
+    destination: Destination,
+    transaction_uid: str,
+    instances: Sequence[tuple[str, str]],
+    take_report: ReportHandler,
+) -> bool:
+    """Ask a destination to commit to instances (SOP class and instance UIDs), N-ACTION.
+
+    Returns
+    -------
+    bool
+        False if it offers no storage commitment.
+
+    Raises
+    ------
+    TransientError
+        ``commitment-refused``, and as `uair_node.delivery.scu.send`.
+    """
+    reports: list[bool] = []
+
+    def take(event: Event) -> tuple[int, None]:
+        reports.append(True)
+        return answer_report(event, destination.ae_title, take_report)
+
+    association = associate(destination, [str(StorageCommitmentPushModel)], [(evt.EVT_N_EVENT_REPORT, take)])
+    try:
+        if StorageCommitmentPushModel not in {one.abstract_syntax for one in association.accepted_contexts}:
+            return False
+        _ask(association, destination, transaction_uid, instances)
+        deadline = time.monotonic() + _SAME_ASSOCIATION_S
+        while not reports and association.is_established and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return True
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def answer_report(event: Event, calling_ae: str, take_report: ReportHandler) -> tuple[int, None]:
+    """Hand an N-EVENT-REPORT on; return its answer: a status and no event reply."""
+    try:
+        take_report(calling_ae, read_report(event.event_information))
+    except InputError:
+        return _INVALID_ARGUMENT, None
+    except UairError:
+        return _PROCESSING_FAILURE, None
+    return _SUCCESS, None
+
+
+def read_report(information: Dataset) -> Report:
+    """Read the event information of an N-EVENT-REPORT (PS3.4 Table J.3.3-1).
+
+    Raises
+    ------
+    InputError
+        ``unreadable-report``.
+    """
+    try:
+        committed = [one.ReferencedSOPInstanceUID for one in _items(information, "ReferencedSOPSequence")]
+        failed = {
+            str(one.ReferencedSOPInstanceUID): int(one.FailureReason)
+            for one in _items(information, "FailedSOPSequence")
+        }
+        return Report(str(information.TransactionUID), frozenset(map(str, committed)), failed)
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            "unreadable-report",
+            "A storage commitment report lacks what it must have.",
+            "Check the system that sent it.",
+        ) from None
+
+
+def _items(information: Dataset, keyword: str) -> Sequence[Any]:
+    return information.get(keyword) or ()
+
+
+def _ask(
+    association: Association,
+    destination: Destination,
+    transaction_uid: str,
+    instances: Sequence[tuple[str, str]],
+) -> None:
+    request = Dataset()
+    request.TransactionUID = transaction_uid
+    request.ReferencedSOPSequence = [_reference(*one) for one in instances]
+    response, _ = association.send_n_action(
+        request, _REQUEST, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    )
+    if "Status" not in response:
+        raise aborted(destination)
+    if response.Status != _SUCCESS:
+        raise TransientError(
+            "commitment-refused",
+            f"{destination.name} refuses our request for storage commitment (status {response.Status:04X}).",
+            "Look at its log; without commitment_timeout_s it is not asked.",
+        )
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    return item

@@ -1,0 +1,32 @@
+"""How a delivery's row changes with what a peer said; shared by all ways out."""
+
+from __future__ import annotations
+
+from dicom_config.model import DeliverySection
+from uair_node.cases.tables import Delivery, DeliveryState, utc_now
+from uair_node.delivery.statuses import Verdict
+
+_STATE_AFTER = {
+    Verdict.CONFIRMED: DeliveryState.CONFIRMED,
+    Verdict.RETRY: DeliveryState.PENDING,
+    Verdict.PARK: DeliveryState.PARKED,
+}
+
+
+def settle(row: Delivery, verdict: Verdict, reason: str) -> None:
+    """Write what became of a delivery."""
+    row.state, row.reason = _STATE_AFTER[verdict], reason
+    if verdict == Verdict.CONFIRMED:
+        row.confirmed_at = utc_now()
+
+
+def count_attempt(row: Delivery, section: DeliverySection) -> None:
+    """Count one more answer; too many refusals for now are one for good."""
+    row.attempts += 1
+    if row.state == DeliveryState.PENDING and row.attempts >= section.max_attempts:
+        row.state = DeliveryState.PARKED
+
+
+def back_off(section: DeliverySection, attempt: int) -> float:
+    """Return after how many seconds attempt number `attempt` (1-based) is followed by the next."""
+    return min(section.retry_max_s, section.retry_first_s * float(2 ** min(attempt - 1, 16)))

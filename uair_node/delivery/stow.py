@@ -1,0 +1,164 @@
+"""STOW-RS as user agent (PS3.18 10.5): one request for each instance, one answer for each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import requests
+from dicomweb_client import DICOMwebClient
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from requests.adapters import HTTPAdapter
+
+from dicom_config.errors import ConfigError, TransientError
+from dicom_config.model import StowDestination
+from dicom_config.tls import TlsClientSection
+from uair_node.delivery.parcels import Answer, Parcel
+from uair_node.delivery.statuses import Verdict, judge
+from uair_node.tls import client_context
+
+_FOR_GOOD = frozenset({400, 406, 413, 415})
+"""HTTP statuses by which a server refuses one instance for good (PS3.18 Table 10.5.3-1)."""
+
+
+def send_stow(destination: StowDestination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
+    """Send parcels, yielding each answer as it comes.
+
+    Raises
+    ------
+    TransientError
+        ``peer-unreachable``, ``peer-rejects``, ``peer-aborted``: what has no answer may be there or not.
+    ConfigError
+        ``password-file``, ``tls-files``.
+    """
+    with _client(destination) as client:
+        for parcel in parcels:
+            yield _store(client, destination, parcel)
+
+
+def probe_stow(destination: StowDestination) -> None:
+    """See whether a destination answers at all, by the smallest search there is.
+
+    Raises
+    ------
+    TransientError, ConfigError
+        As `send_stow`.
+    """
+    with _client(destination) as client, _errors(destination):
+        client.search_for_studies(limit=1)
+
+
+@contextmanager
+def _client(destination: StowDestination) -> Iterator[DICOMwebClient]:
+    # The client's own lines name whole UIDs.
+    logging.getLogger("dicomweb_client").setLevel(logging.ERROR)
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, no .netrc that nobody configured here
+        if destination.user:
+            session.auth = (destination.user, _password(destination))
+        if destination.tls:
+            session.mount("https://", _TlsAdapter(destination.tls))
+        client = DICOMwebClient(destination.url.rstrip("/"), session=session, timeout=destination.timeout_s)
+        client.set_http_retry_params(retry=False)  # the outbox tries again
+        yield client
+
+
+class _TlsAdapter(HTTPAdapter):
+    """Connects by our own TLS context instead of the library's."""
+
+    def __init__(self, section: TlsClientSection) -> None:
+        self._section = section
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: object, **options: object) -> None:
+        options["ssl_context"] = client_context(self._section)
+        if self._section.server_name:
+            options["server_hostname"] = options["assert_hostname"] = self._section.server_name
+        super().init_poolmanager(*arguments, **options)  # type: ignore[arg-type]
+
+    def cert_verify(self, *_: object) -> None:
+        """Leave trust to the context."""
+
+
+def _store(client: DICOMwebClient, destination: StowDestination, parcel: Parcel) -> Answer:
+    try:
+        with _errors(destination):
+            response = client.store_instances([dcmread(parcel.path)])
+    except _RefusalError as refusal:
+        return Answer(parcel.key, refusal.verdict, refusal.reason)
+    return Answer(parcel.key, *_judge(response))
+
+
+def _judge(response: Dataset) -> tuple[Verdict, str]:
+    """Read a Store Instances Response Module (PS3.18 Table I.2-1) about one instance."""
+    failed = response.get("FailedSOPSequence")
+    if failed:
+        return judge(int(failed[0].get("FailureReason", 0x0110)))
+    stored = response.get("ReferencedSOPSequence")
+    if not stored:
+        return Verdict.RETRY, "the peer's response does not name the instance"
+    return judge(int(stored[0].get("WarningReason") or 0))
+
+
+class _RefusalError(Exception):
+    def __init__(self, verdict: Verdict, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict, self.reason = verdict, reason
+
+
+@contextmanager
+def _errors(destination: StowDestination) -> Iterator[None]:
+    """Turn the client's exceptions into ours; their texts quote URLs with UIDs."""
+    try:
+        yield
+    except requests.HTTPError as error:
+        raise _of_response(destination, error.response) from None
+    except requests.exceptions.SSLError:
+        raise TransientError(
+            "peer-tls",
+            f"TLS with {destination.name} fails.",
+            "Check certificates, CA and server_name under its `tls`.",
+        ) from None
+    except requests.ConnectionError:
+        raise TransientError(
+            "peer-unreachable",
+            f"{destination.name} does not answer at {destination.url}.",
+            "Check that it runs, its port, and the network between.",
+        ) from None
+    except (requests.RequestException, ValueError) as error:
+        raise TransientError(
+            "peer-aborted",
+            f"{destination.name} did not answer as STOW-RS does ({type(error).__name__}).",
+            "Nothing is lost, it is tried again; look at the peer's log if it goes on.",
+        ) from None
+
+
+def _of_response(destination: StowDestination, response: requests.Response | None) -> Exception:
+    status = response.status_code if response is not None else 0
+    if response is not None and status == requests.codes.conflict:
+        try:
+            return _RefusalError(*_judge(Dataset.from_json(response.json())))
+        except (ValueError, TypeError, KeyError):
+            return _RefusalError(Verdict.PARK, "the peer refuses the object (HTTP 409)")
+    if status in _FOR_GOOD:
+        return _RefusalError(Verdict.PARK, f"the peer refuses the object (HTTP {status})")
+    return TransientError(
+        "peer-rejects",
+        f"{destination.name} refuses our request (HTTP {status}).",
+        "Check its url, user and password_file, and what it may store.",
+    )
+
+
+def _password(destination: StowDestination) -> str:
+    if destination.password_file is None:
+        return ""
+    try:
+        return destination.password_file.read_text("utf-8").strip()
+    except OSError as error:
+        raise ConfigError(
+            "password-file",
+            f"The password file of {destination.name} cannot be read ({error.strerror}).",
+            "Check destinations.password_file and its rights.",
+        ) from None
