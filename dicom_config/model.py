@@ -185,6 +185,9 @@ class IntakeSection(_Section):
     max_wait_s: PositiveFloat = Field(
         120.0, description="how long an irregular series is waited for before it is rejected"
     )
+    together_s: PositiveFloat = Field(
+        5.0, description="how long a returned SEG that lacks some targets waits for others sent with it"
+    )
     min_free_bytes: NonNegativeInt = Field(
         1 << 30, description="below this much free disk C-STORE is answered A700"
     )

@@ -21,6 +21,7 @@ from uair_node.dispatch import Dispatcher
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.scp import DicomListener, ReceivedInstance
+from uair_node.selection.together import answer_with_parts
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Node:
         while not self._stopping.is_set():
             try:
                 assemble(self._context)
+                answer_with_parts(self._context)
                 self._expire()
                 self._dispatcher.enqueue_due()
             except TransientError as error:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
+from tests.support.edited import selected_segments
 from tests.support.node import HOST, Deployment
-from tests.support.pacs import await_pages, await_round
+from tests.support.pacs import await_pages, await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
-from tests.support.selections import key_object, measurement_report, new_uid
+from tests.support.selections import key_object, measurement_report, new_uid, segments_report
 
 pytestmark = pytest.mark.integration
 
@@ -86,3 +87,59 @@ def test_key_objects_edits_and_reports_choose_and_what_is_unusable_says_why(
 
     shown = deployment.command_line("case", "show", "1")
     assert "ambiguous-selection" in shown.stdout
+
+
+def _lesions(candidate: Dataset) -> dict[str, int]:
+    """Segment number of each lesion, by its Tracking UID."""
+    return {str(one.TrackingUID): int(one.SegmentNumber) for one in candidate.SegmentSequence[1:]}
+
+
+def _voxels(candidate: Dataset, tracking_uid: str) -> bytes:
+    """The frames of a lesion, each with the slice that it lies on."""
+    number = _lesions(candidate)[tracking_uid]
+    size = candidate.Rows * candidate.Columns // 8
+    found = []
+    for index, group in enumerate(candidate.PerFrameFunctionalGroupsSequence):
+        if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
+            source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+            found.append(source.encode() + candidate.PixelData[index * size : (index + 1) * size])
+    return b"".join(sorted(found))
+
+
+def _two_lesions(candidates: Sequence[Dataset]) -> list[tuple[Dataset, str]]:
+    """Two lesions from two candidates that draw the second one differently."""
+    one, other = sorted(set.intersection(*(set(_lesions(candidate)) for candidate in candidates[:3])))[:2]
+    assert _voxels(candidates[1], other) != _voxels(candidates[2], other)
+    return [(candidates[1], one), (candidates[2], other)]
+
+
+@pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
+def test_each_lesion_from_the_candidate_that_draws_it_best(
+    deployment: Deployment, dcmtk: Dcmtk, orthanc: Orthanc, phantom_series: list[Path], tmp_path: Path
+) -> None:
+    assert dcmtk.storescu(HOST, deployment.port, "UAIR", "ROUTER", phantom_series).returncode == 0
+    wanted = _two_lesions(_candidates(orthanc, 1))
+    deployment.await_state("AWAITING_SELECTION")
+
+    # A report with a measurement group for each lesion, on the segments that the reader likes.
+    segments = [(candidate, _lesions(candidate)[uid]) for candidate, uid in wanted]
+    _say(dcmtk, deployment, "UAIR_PICK", segments_report(segments, dcmread(phantom_series[0])), tmp_path)
+    (row,) = _await_selections(deployment, 1)
+    assert (row["outcome"], row["picked"], list(row["per_target"].values())) == ("effective", 2, [3])
+    second = _candidates(orthanc, 2)
+    deployment.await_state("AWAITING_SELECTION")
+    for candidate, uid in wanted:
+        assert _voxels(second[0], uid) == _voxels(candidate, uid), "candidate 1 is what was selected"
+
+    # A viewer's "save selected segments", from two candidates, sent to the title that ends the case.
+    wanted = _two_lesions(second)
+    for candidate, uid in wanted:
+        part = selected_segments(candidate, [_lesions(candidate)[uid]])
+        _say(dcmtk, deployment, "UAIR_ACCEPT", part, tmp_path)
+    case = deployment.await_state("ACCEPTED")
+    assert [one["outcome"] for one in case["selections"]] == ["effective", "joined", "effective"]
+    wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
+    (series,) = seg_series(orthanc, "UAIR FINAL")
+    final = dcmread(BytesIO(orthanc.dicom(series.instances[0])))
+    for candidate, uid in wanted:
+        assert _voxels(final, uid) == _voxels(candidate, uid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from io import BytesIO
 
 import highdicom
@@ -10,7 +12,7 @@ import pydicom
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from dicom_config import codes
 from uair_node.results.uids import result_uid
@@ -89,3 +91,28 @@ def returned(
 
 def segment_numbers(labels=LABELS) -> np.ndarray:
     return np.array([0, 1, 2, 0, 3], np.uint8)[labels]
+
+
+def selected_segments(segmentation: Dataset, numbers: Sequence[int]) -> Dataset:
+    """Return a BINARY SEG with some segments of another one, as a viewer saves selected segments."""
+    bytes_a_frame = segmentation.Rows * segmentation.Columns // 8
+    assert segmentation.Rows * segmentation.Columns % 8 == 0, "frames begin with a byte"
+    saved = deepcopy(segmentation)
+    saved.SOPInstanceUID = saved.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    saved.SeriesInstanceUID, saved.SeriesDescription = generate_uid(), "Selected segments"
+    saved.SegmentSequence = [one for one in saved.SegmentSequence if one.SegmentNumber in numbers]
+    renumbered = {int(one.SegmentNumber): n for n, one in enumerate(saved.SegmentSequence, 1)}
+    for one in saved.SegmentSequence:
+        one.SegmentNumber = renumbered[one.SegmentNumber]
+    groups, frames = [], []
+    for index, group in enumerate(saved.PerFrameFunctionalGroupsSequence):
+        (identification,) = group.SegmentIdentificationSequence
+        if identification.ReferencedSegmentNumber in renumbered:
+            identification.ReferencedSegmentNumber = renumbered[identification.ReferencedSegmentNumber]
+            groups.append(group)
+            frames.append(saved.PixelData[index * bytes_a_frame : (index + 1) * bytes_a_frame])
+    saved.PerFrameFunctionalGroupsSequence = groups
+    saved.NumberOfFrames = len(groups)
+    pixels = b"".join(frames)
+    saved.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    return saved

@@ -20,7 +20,10 @@ def context_in(folder: Path, database_url: str, **sections: object) -> Iterator[
     """A migrated database and a data folder, with short waits."""
     database = Database(database_url)
     database.migrate()
-    values = {"intake": {"quiet_s": 0.01, "max_wait_s": 60, "min_free_bytes": 0}, **sections}
+    values = {
+        "intake": {"quiet_s": 0.01, "max_wait_s": 60, "together_s": 0.01, "min_free_bytes": 0},
+        **sections,
+    }
     settings = Settings(data_dir=folder, **values)
     yield Context(settings, database, Store(folder))
     database.close()

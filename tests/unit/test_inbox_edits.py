@@ -34,6 +34,7 @@ from uair_node.intake.inbox import Inbox
 from uair_node.results.finish import finish
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source import CANDIDATES_FILE
+from uair_node.selection.together import answer_with_parts
 from uair_node.volume import Volume, read_series
 from workers.demo.reader import read_offer
 
@@ -116,7 +117,12 @@ def test_lesions_that_were_sent_alone_keep_the_candidates_liver(
     tracking = {1: Tracking("lesion 1", "2.25.7")}
     path = tmp_path / "edited.dcm"
     save_seg(write_seg(volume, lesion, replace(REQUEST, tracking=tracking)), path)
-    row = _send(context, path, Verb.PICK)
+    assert _send(context, path, Verb.PICK).outcome == SelectionOutcome.HELD
+    time.sleep(0.02)
+    assert answer_with_parts(context) == 1
+    with context.database.transaction() as session:
+        row = session.query(Selection).one()
+    assert row.outcome == SelectionOutcome.EFFECTIVE
     (kept,) = load_candidates(context.store.absolute(row.artifact))
     assert ((kept.labels > 1) == (lesion > 1)).all()
     assert ((kept.labels > 0) == (_box(row.picked) > 0)).all()

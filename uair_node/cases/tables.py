@@ -171,6 +171,8 @@ class SelectionOutcome(StrEnum):
     EFFECTIVE = "effective"
     REPEATED = "repeated"  # says again what already took effect
     REFUSED = "refused"
+    HELD = "held"  # a part of an answer; others may come with it
+    JOINED = "joined"  # took effect together with the effective one
 
 
 class Selection(Base):

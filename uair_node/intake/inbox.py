@@ -21,17 +21,19 @@ from dicom_config.contexts import SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
+from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, utc_now
 from uair_node.context import Context
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
-from uair_node.selection.edits import EditedRound, find_edited_round, read_edit
+from uair_node.selection.edits import EditedRound, find_edited_round, keep_part, keep_whole, read_drawn
 from uair_node.selection.patients import check_patient
 from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
 from uair_node.selection.rules import results_named
 from uair_node.selection.service import (
     Evidence,
+    hold_part,
     note_repetition,
     record_refusal,
     select_by_edit,
@@ -169,17 +171,26 @@ class Inbox:
 
     def _take_edit(self, dataset: Dataset, evidence: Evidence, reading: Reading, edited: EditedRound) -> None:
         """Read an edited SEG outside of any transaction (it takes a second), then let it take effect."""
-        refusal: InputError | None = None
+        study = reading.study_instance_uid
+        evidence = replace(evidence, mechanism="edited-seg")
         try:
-            edit = read_edit(self._context, dataset, edited)
-        except InputError as error:
-            refusal = error
-        with self._context.database.transaction() as session:
-            if refusal is not None:
-                record_refusal(session, evidence, refusal, results_named(session, edited.candidates[:1]))
+            drawn = read_drawn(dataset, edited)
+            if drawn.partial and evidence.verb != Verb.REJECT:
+                part = keep_part(self._context, edited, drawn, evidence.evidence_uid)
+                with self._context.database.transaction() as session:
+                    hold_part(session, replace(evidence, artifact=part), edited.candidates, study)
                 return
-            drawn = replace(evidence, mechanism="edited-seg", artifact=edit.artifact)
-            select_by_edit(session, drawn, edit.nearest, reading.study_instance_uid)
+            edit = keep_whole(
+                self._context, edited.folder, drawn.offered, [drawn.labels], evidence.evidence_uid
+            )
+        except InputError as refusal:
+            with self._context.database.transaction() as session:
+                record_refusal(session, evidence, refusal, results_named(session, edited.candidates[:1]))
+            return
+        answer = Answer(None) if evidence.verb == Verb.REJECT else edit.answer
+        with self._context.database.transaction() as session:
+            said = replace(evidence, artifact=edit.artifact)
+            select_by_edit(session, said, edited.candidates, answer, study)
 
     def _known(self, session: Session, identity: Identity, file: SpooledFile) -> bool:
         """Tell whether these very bytes were received before: a repetition changes nothing."""

@@ -6,16 +6,19 @@ accepted, so that one that cannot be used is refused at once, with its reason.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
-from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates
+from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates, taken
+from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
@@ -23,11 +26,12 @@ from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.readers import Reading
+from uair_node.selection.rules import main_candidate
 from uair_node.volume import read_geometry
 
 TRAIT = "edited by the reader"
-_LIVER = 1
 _CLOSED = (CaseState.REFINING, CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.FAILED)
+Voxels = NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each target would fill the memory
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,34 @@ class EditedRound:
 
 
 @dataclass(frozen=True)
-class Edit:
-    """An edited segmentation, kept as an artifact; `nearest` is the candidate's UID that it is most like."""
+class Drawn:
+    """What a returned SEG draws.
 
+    Parameters
+    ----------
+    labels
+        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n.
+    offered
+        The round's candidates.
+    """
+
+    labels: Labels
+    offered: Sequence[StoredCandidate]
+
+    @property
+    def partial(self) -> bool:
+        """Whether it lacks a target of the candidate that it is most like: more may come with it."""
+        k = main_candidate(_origins(_targets_of(self.offered, [self.labels]), self.offered))
+        (base,) = (one for one in self.offered if one.k == k)
+        return not set(_values(base.labels)) <= set(_values(self.labels))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An answer by segmentations: a pick where they are candidates' own targets, else also an artifact."""
+
+    answer: Answer
     artifact: str
-    nearest: str
 
 
 def find_edited_round(context: Context, session: Session, reading: Reading) -> EditedRound | None:
@@ -92,8 +119,8 @@ def _newest(session: Session, *conditions: ColumnElement[bool]) -> Case | None:
     return session.scalars(select(Case).where(*conditions).order_by(Case.id.desc()).limit(1)).first()
 
 
-def read_edit(context: Context, dataset: Dataset, edited: EditedRound) -> Edit:
-    """Read an edited SEG onto the source grid and keep it beside the round's candidates.
+def read_drawn(dataset: Dataset, edited: EditedRound) -> Drawn:
+    """Read an edited SEG onto the source grid.
 
     Raises
     ------
@@ -110,15 +137,102 @@ def read_edit(context: Context, dataset: Dataset, edited: EditedRound) -> Edit:
             f"Segments {', '.join(map(str, found.unrecognised))} are neither liver nor lesion.",
             "Name new segments 'liver' or 'lesion', or delete them.",
         )
-    nearest = max(range(len(offered)), key=lambda n: int(np.sum(offered[n].labels == found.labels)))
-    k, labels = offered[nearest].k, _with_liver(found.labels, offered[nearest].labels)
-    path = edited.folder / f"edit-{dataset.SOPInstanceUID[-24:]}.npz"
+    return Drawn(found.labels, offered)
+
+
+def keep_part(context: Context, edited: EditedRound, drawn: Drawn, evidence_uid: str) -> str:
+    """Keep what was drawn beside the round's candidates, to be put together with others; return its path."""
+    return _save(context, edited.folder / f"part-{evidence_uid[-24:]}.npz", 0, drawn.labels)
+
+
+def keep_whole(
+    context: Context,
+    folder: Path,
+    offered: Sequence[StoredCandidate],
+    parts: Sequence[Labels],
+    evidence_uid: str,
+) -> Edit:
+    """Put together what was drawn and keep it, unless candidates hold it voxel for voxel.
+
+    Raises
+    ------
+    InputError
+        ``ambiguous-selection``: two of the parts draw one target differently.
+    """
+    answer, labels = put_together(offered, parts)
+    if (taken(offered, answer).labels == labels).all():
+        return Edit(answer, "")
+    assert answer.k is not None
+    artifact = _save(context, folder / f"edit-{evidence_uid[-24:]}.npz", answer.k, labels)
+    return Edit(Answer(answer.k), artifact)
+
+
+def put_together(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> tuple[Answer, Labels]:
+    """Return which candidate each target is nearest to, and the segmentation that the parts amount to.
+
+    Parts that draw the liver are the whole answer: a lesion that none of them has was deleted. Without it
+    they speak of their lesions alone; everything else stays as in the candidate that they are most like.
+
+    Raises
+    ------
+    InputError
+        ``ambiguous-selection``: two of the parts draw one target differently.
+    """
+    drawn = _targets_of(offered, parts)
+    origins = _origins(drawn, offered)
+    base = main_candidate(origins)
+    answer = Answer(base, {value: k for value, k in origins.items() if k != base})
+    if LIVER in drawn:
+        labels = np.zeros(parts[0].shape, np.uint8)
+        if len(parts) > 1:  # that candidate's liver leaves out its lesions, which are another's now
+            labels[taken(offered, Answer(origins[LIVER])).labels > LIVER] = LIVER
+    else:
+        labels = taken(offered, Answer(base)).labels.copy()
+        labels[np.isin(labels, list(drawn))] = LIVER
+    for value, voxels in sorted(drawn.items()):
+        labels.reshape(-1)[voxels] = value
+    return answer, labels
+
+
+def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> dict[int, Voxels]:
+    known = {value for one in offered for value in _values(one.labels)}
+    found: dict[int, Voxels] = {}
+    for labels in parts:
+        for value in _values(labels):
+            voxels = np.flatnonzero(labels == value)
+            number = value
+            while number not in known and number in found and not np.array_equal(found[number], voxels):
+                number += 1  # both parts number their new lesions from the same one
+            if number in found and not np.array_equal(found[number], voxels):
+                raise InputError(
+                    "ambiguous-selection",
+                    f"Two of the segmentations sent together draw {target_name(value)}, differently.",
+                    "Send each target once.",
+                )
+            found[number] = voxels
+    return found
+
+
+def _origins(drawn: Mapping[int, Voxels], offered: Sequence[StoredCandidate]) -> dict[int, int]:
+    """Return for each target the candidate whose own one is most like it (Dice); of equals the first."""
+    sizes = [_counts(one.labels) for one in offered]
+    origins = {}
+    for value, voxels in drawn.items():
+        shared = [np.count_nonzero(one.labels.reshape(-1)[voxels] == value) for one in offered]
+        dice = [2.0 * n / (len(voxels) + int(size[value])) for n, size in zip(shared, sizes, strict=True)]
+        origins[value] = offered[int(np.argmax(dice))].k
+    return origins
+
+
+def _values(labels: Labels) -> list[int]:
+    return [int(value) for value in np.flatnonzero(_counts(labels)) if value]
+
+
+def _counts(labels: Labels) -> NDArray[np.int64]:
+    # Counting widens what it counts to 8 bytes, so slice by slice.
+    return np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0)
+
+
+def _save(context: Context, path: Path, k: int, labels: Labels) -> str:
     save_candidates(path, [StoredCandidate(k, labels, TRAIT)])
-    return Edit(context.store.relative(path), edited.candidates[nearest])
-
-
-def _with_liver(drawn: Labels, candidate: Labels) -> Labels:
-    """Return an edit with the candidate's liver where it has none: only the lesions were sent, or drawn."""
-    if (drawn == _LIVER).any():
-        return drawn
-    return np.where((drawn == 0) & (candidate > 0), _LIVER, drawn).astype(np.uint8)
+    return context.store.relative(path)

@@ -129,7 +129,7 @@ def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequ
             target = _target(one, number)
             if parts.setdefault(target, one.k) != one.k:
                 raise _ambiguous(f"{target_name(target)} of candidates {parts[target]} and {one.k} at once")
-    k = whole[0] if whole else _main_candidate(parts)
+    k = whole[0] if whole else main_candidate(parts)
     return Answer(k, {target: other for target, other in parts.items() if other != k})
 
 
@@ -144,7 +144,8 @@ def _target(candidate: Result, segment: int) -> int:
     return candidate.targets[segment - 1]
 
 
-def _main_candidate(parts: Mapping[int, int]) -> int:
+def main_candidate(parts: Mapping[int, int]) -> int:
+    """Return the candidate that what is not in `parts` (target -> candidate) comes from."""
     if LIVER in parts:
         return parts[LIVER]
     ks = list(parts.values())

@@ -20,6 +20,8 @@ from uair_node.selection.rules import check_document, choose, find_candidates, r
 
 log = logging.getLogger(__name__)
 
+_TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutcome.HELD)
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -45,9 +47,55 @@ def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> 
     return _select(session, evidence, reading.references, reading.segments, reading.study_instance_uid)
 
 
-def select_by_edit(session: Session, evidence: Evidence, nearest: str, study_uid: str) -> Selection:
-    """Apply an edited segmentation, filed under the candidate that it is most like."""
-    return _select(session, evidence, [nearest], {}, study_uid)
+def select_by_edit(
+    session: Session, evidence: Evidence, candidates: Sequence[str], answer: Answer, study_uid: str
+) -> Selection:
+    """Apply an edited segmentation of the round with these candidates (SOP Instance UIDs)."""
+    named = find_candidates(session, candidates)
+    try:
+        return _apply(session, evidence, named, answer, study_uid)
+    except InputError as refusal:
+        return record_refusal(session, evidence, refusal, named)
+
+
+def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:
+    """Keep a segmentation of some targets until those sent with it are there."""
+    named = find_candidates(session, candidates)
+    try:
+        choose(session, evidence.verb, named, Answer(None), study_uid)
+    except InputError as refusal:
+        return record_refusal(session, evidence, refusal, named)
+    row = _row(evidence, SelectionOutcome.HELD)
+    row.case_id, row.round_number = named[0].round.case_id, named[0].round.number
+    session.add(row)
+    return row
+
+
+def settle_parts(session: Session, parts: Sequence[Selection], answer: Answer, artifact: str) -> None:
+    """Let parts of one round, held until now, take effect together: the last one stands for all."""
+    last = parts[-1]
+    case = session.scalars(select(Case).where(Case.id == last.case_id).with_for_update()).one()
+    named = next(one for one in case.rounds if one.number == last.round_number).candidates
+    try:
+        choice = choose(session, Verb(last.verb), named, answer, "", artifact=artifact)
+    except InputError as refusal:
+        refuse_parts(parts, refusal)
+        return
+    for part in parts:
+        part.outcome, part.answer = SelectionOutcome.JOINED, answer
+    last.outcome = SelectionOutcome.REPEATED if choice.repeated else SelectionOutcome.EFFECTIVE
+    last.artifact = artifact
+    session.flush()
+    if not choice.repeated:
+        lifecycle.apply_selection(session, case, last)
+
+
+def refuse_parts(parts: Sequence[Selection], refusal: InputError) -> None:
+    """Refuse what was held."""
+    for part in parts:
+        part.outcome = SelectionOutcome.REFUSED
+        part.code, part.sentence, part.mend = refusal.code, refusal.sentence, refusal.mend
+    log.warning("selection refused: %s", refusal.code)
 
 
 def note_repetition(session: Session, evidence: Evidence) -> bool:
@@ -56,7 +104,7 @@ def note_repetition(session: Session, evidence: Evidence) -> bool:
         select(Selection).where(
             Selection.evidence_uid == evidence.evidence_uid,
             Selection.verb == evidence.verb.value,
-            Selection.outcome == SelectionOutcome.EFFECTIVE,
+            Selection.outcome.in_(_TOOK_PART),
         )
     ).first()
     if earlier is None:

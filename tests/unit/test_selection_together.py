@@ -1,0 +1,194 @@
+"""SEGs of some targets, sent together: put together to one answer, or refused together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from tests.support.cases import publish_round
+from tests.support.intake import context_in, received
+from tests.support.selections import new_uid
+from tests.support.series import good_series
+from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates, taken
+from uair_node.cases.answer import Answer
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, Selection, SelectionOutcome
+from uair_node.context import Context
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.uids import lesion_uid
+from uair_node.selection.edits import put_together
+from uair_node.selection.together import answer_with_parts
+from uair_node.volume import Volume, read_series
+
+SHAPE = (16, 24, 20)
+VIEWER = SegRequest(
+    sop_instance_uid="2.25.101",
+    series_instance_uid="2.25.102",
+    round=1,
+    k=1,
+    trait="",
+    model_name="viewer",
+    model_digest="0" * 64,
+    software_version="1",
+    case_digest="0" * 64,
+    content_datetime=datetime(2026, 1, 1),
+)
+
+
+def _labels(k: int) -> Labels:
+    """Candidate k: liver and two lesions, all of which grow with k."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:13, 4 : 16 + k, 3:16] = 1
+    labels[4:6, 6 : 8 + k, 4:7] = 2
+    labels[8:10, 6 : 8 + k, 10:13] = 3
+    return labels
+
+
+OFFERED = [StoredCandidate(k, _labels(k), "") for k in (1, 2, 3, 4)]
+
+
+def _only(labels: Labels, *values: int) -> Labels:
+    return np.where(np.isin(labels, values), labels, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("parts", "answer"),
+    [
+        ([_only(_labels(2), 2), _only(_labels(3), 3)], Answer(2, {3: 3})),
+        ([_only(_labels(3), 3), _only(_labels(3), 2)], Answer(3)),
+        ([_only(_labels(4), 1), _only(_labels(1), 2, 3)], Answer(4, {2: 1, 3: 1})),
+        ([_only(_labels(4), 3)], Answer(4)),
+        ([_labels(2)], Answer(2)),
+    ],
+)
+def test_unchanged_targets_are_a_pick_of_their_candidates(parts: list[Labels], answer: Answer) -> None:
+    said, labels = put_together(OFFERED, parts)
+    assert said == answer
+    assert (labels == taken(OFFERED, answer).labels).all()
+
+
+def test_lesions_alone_leave_everything_else_as_it_is() -> None:
+    drawn = _only(_labels(3), 3)
+    drawn[8, 6, 10] = 0
+    said, labels = put_together(OFFERED, [drawn])
+    assert said.k == 3
+    assert ((labels == 3) == (drawn == 3)).all()
+    assert ((labels == 2) == (_labels(3) == 2)).all()
+    assert ((labels > 0) == (_labels(3) > 0)).all()
+
+
+def test_a_lesion_deleted_beside_the_liver_is_gone() -> None:
+    _, labels = put_together(OFFERED, [_only(_labels(2), 1, 2)])
+    assert not (labels == 3).any()
+
+
+def test_two_new_lesions_get_two_numbers() -> None:
+    first, second = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    first[11, 5:8, 5:8] = second[12, 12:15, 9:12] = 4
+    _, labels = put_together(OFFERED, [first, second])
+    assert labels[11, 5, 5] != labels[12, 12, 9]
+    assert {4, 5} <= set(np.unique(labels))
+
+
+def test_one_lesion_in_two_ways_is_ambiguous() -> None:
+    with pytest.raises(InputError) as caught:
+        put_together(OFFERED, [_only(_labels(2), 2), _only(_labels(3), 2)])
+    assert caught.value.code == "ambiguous-selection"
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Volume:
+    return read_series(good_series(tmp_path / "ct"))
+
+
+@pytest.fixture
+def context(tmp_path: Path, volume: Volume) -> Iterator[Context]:
+    """A case that waits for a reader, with the four candidates."""
+    with context_in(tmp_path / "data", f"sqlite:///{tmp_path / 'uair.sqlite'}") as made:
+        inbox = Inbox(made)
+        for one in volume.slices:
+            inbox.receive(received(one.path))
+        time.sleep(0.02)
+        assemble(made)
+        with made.database.transaction() as session:
+            case = session.query(Case).one()
+            publish_round(session, case)
+            folder = made.store.round_folder(case.id, 1)
+            case.current_round.artifacts = made.store.relative(folder)
+        save_candidates(folder / CANDIDATES_FILE, OFFERED)
+        yield made
+
+
+def _send(context: Context, volume: Volume, folder: Path, labels: Labels, verb: Verb) -> None:
+    with context.database.transaction() as session:
+        digest = session.query(Case).one().digest
+    tracking = {n: Tracking(f"lesion {n}", lesion_uid(digest, n)) for n in (1, 2)}
+    request = replace(VIEWER, sop_instance_uid=new_uid(), tracking=tracking)
+    path = folder / f"{request.sop_instance_uid}.dcm"
+    save_seg(write_seg(volume, labels, request), path)
+    Inbox(context).receive(received(path, verb, "VIEWER"))
+
+
+def _settled(context: Context) -> tuple[CaseState, list[Selection]]:
+    time.sleep(0.02)
+    answer_with_parts(context)
+    with context.database.transaction() as session:
+        return session.query(Case).one().state, list(session.query(Selection).order_by(Selection.id))
+
+
+def test_parts_are_held_and_take_effect_together(context: Context, volume: Volume, tmp_path: Path) -> None:
+    _send(context, volume, tmp_path, _only(_labels(2), 2), Verb.ACCEPT)
+    _send(context, volume, tmp_path, _only(_labels(3), 3), Verb.ACCEPT)
+    with context.database.transaction() as session:
+        assert session.query(Case).one().state == CaseState.AWAITING_SELECTION
+        assert {one.outcome for one in session.query(Selection)} == {SelectionOutcome.HELD}
+    state, rows = _settled(context)
+    assert state == CaseState.ACCEPTED
+    assert [one.outcome for one in rows] == [SelectionOutcome.JOINED, SelectionOutcome.EFFECTIVE]
+    assert rows[1].answer == Answer(2, {3: 3})
+    assert rows[1].artifact == "", "nothing was drawn anew"
+    assert answer_with_parts(context) == 0, "once"
+
+
+def test_parts_that_were_drawn_on_are_kept_together(context: Context, volume: Volume, tmp_path: Path) -> None:
+    changed = _only(_labels(2), 2)
+    changed[4, 6, 4] = 0
+    _send(context, volume, tmp_path, changed, Verb.PICK)
+    _send(context, volume, tmp_path, _only(_labels(3), 3), Verb.PICK)
+    state, rows = _settled(context)
+    assert state == CaseState.REFINING
+    (kept,) = load_candidates(context.store.absolute(rows[1].artifact))
+    assert ((kept.labels == 2) == (changed == 2)).all()
+    assert ((kept.labels == 3) == (_labels(3) == 3)).all()
+
+
+def test_contradicting_parts_are_refused_with_their_reason(
+    context: Context, volume: Volume, tmp_path: Path
+) -> None:
+    _send(context, volume, tmp_path, _only(_labels(2), 2), Verb.PICK)
+    _send(context, volume, tmp_path, _only(_labels(3), 2), Verb.PICK)
+    state, rows = _settled(context)
+    assert state == CaseState.AWAITING_SELECTION
+    assert [one.code for one in rows] == ["ambiguous-selection"] * 2
+
+
+def test_a_part_that_comes_too_late_is_refused(context: Context, volume: Volume, tmp_path: Path) -> None:
+    _send(context, volume, tmp_path, _only(_labels(2), 2), Verb.PICK)
+    _send(context, volume, tmp_path, _labels(4), Verb.PICK)
+    state, rows = _settled(context)
+    assert state == CaseState.REFINING
+    assert [(one.outcome, one.code) for one in rows] == [
+        (SelectionOutcome.REFUSED, "round-closed"),
+        (SelectionOutcome.EFFECTIVE, ""),
+    ]

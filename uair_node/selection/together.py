@@ -1,0 +1,85 @@
+"""Segmentations of some targets that were sent together: one answer, once nothing more comes.
+
+A viewer's "save selected segments" makes one SEG of candidate 2's lesion 1 and another of candidate 3's
+lesion 2. Each is held, as a row, until its sender has been quiet for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from uair_node.artifacts import load_candidates
+from uair_node.cases.tables import Case, Selection, SelectionOutcome, utc_now
+from uair_node.context import Context
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.selection.edits import keep_whole
+from uair_node.selection.service import refuse_parts, settle_parts
+
+_GROUP = (Selection.case_id, Selection.round_number, Selection.verb, Selection.calling_ae)
+
+
+def answer_with_parts(context: Context) -> int:
+    """Let everything held take effect whose sender has been quiet; return how many answers that made."""
+    groups = _quiet_groups(context)
+    for ids in groups:
+        _answer(context, ids)
+    return len(groups)
+
+
+def _quiet_groups(context: Context) -> list[list[int]]:
+    quiet_since = utc_now() - timedelta(seconds=context.settings.intake.together_s)
+    held = Selection.outcome == SelectionOutcome.HELD
+    with context.database.transaction() as session:
+        quiet = session.execute(
+            select(*_GROUP)
+            .where(held)
+            .group_by(*_GROUP)
+            .having(func.max(Selection.received_at) <= quiet_since)
+        ).all()
+        return [
+            list(
+                session.scalars(
+                    select(Selection.id)
+                    .where(held, *(column == value for column, value in zip(_GROUP, group, strict=True)))
+                    .order_by(Selection.id)
+                )
+            )
+            for group in quiet
+        ]
+
+
+def _answer(context: Context, ids: Sequence[int]) -> None:
+    with context.database.transaction() as session:
+        held = _held(session, ids)
+        parts = [context.store.absolute(one.artifact) for one in held]
+        evidence_uid, folder = held[-1].evidence_uid, _folder(context, session, held[-1])
+    refusal: InputError | None = None
+    try:
+        # Outside of any transaction: it takes a second.
+        labels = [load_candidates(path)[0].labels for path in parts]
+        offered = load_candidates(folder / CANDIDATES_FILE)
+        edit = keep_whole(context, folder, offered, labels, evidence_uid)
+    except InputError as error:
+        refusal = error
+    with context.database.transaction() as session:
+        held = _held(session, ids)
+        if refusal is not None:
+            refuse_parts(held, refusal)
+        else:
+            settle_parts(session, held, edit.answer, edit.artifact)
+
+
+def _held(session: Session, ids: Sequence[int]) -> Sequence[Selection]:
+    return session.scalars(select(Selection).where(Selection.id.in_(ids)).order_by(Selection.id)).all()
+
+
+def _folder(context: Context, session: Session, part: Selection) -> Path:
+    case = session.get_one(Case, part.case_id)
+    (round_,) = (one for one in case.rounds if one.number == part.round_number)
+    return context.store.absolute(round_.artifacts)
