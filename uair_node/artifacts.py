@@ -13,6 +13,7 @@ from uair_node.cases.answer import LIVER, Answer
 from uair_node.store import write_durably
 
 Labels = npt.NDArray[np.uint8]
+Region = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,35 @@ def load_candidates(path: Path) -> list[StoredCandidate]:
             labels[box] = part
             found.append(StoredCandidate(int(k), labels, str(trait)))
         return found
+
+
+def save_region(path: Path, region: Region) -> None:
+    """Write a mask `(Z, Y, X)` on the source grid, cropped and packed, durably."""
+    start, stop = _bounds(region)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    part = region[box]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                bits=np.packbits(part),
+                start=start,
+                part=np.array(part.shape),
+                shape=np.array(region.shape),
+            )
+
+    write_durably(path, write)
+
+
+def load_region(path: Path) -> Region:
+    """Read what `save_region` wrote, on the whole source grid."""
+    with np.load(path, allow_pickle=False) as data:
+        start, part = data["start"], tuple(data["part"])
+        region = np.zeros(tuple(data["shape"]), bool)
+        box = tuple(slice(a, a + n) for a, n in zip(start, part, strict=True))
+        region[box] = np.unpackbits(data["bits"], count=int(np.prod(part))).reshape(part)
+        return region
 
 
 def taken(offered: Sequence[StoredCandidate], answer: Answer) -> StoredCandidate:

@@ -11,12 +11,12 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from dicom_config.model import Verb
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
+from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
 from uair_node.cases import lifecycle, work
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
 from uair_node.volume import read_series
@@ -80,6 +80,7 @@ class Computer:
             folder / CANDIDATES_FILE,
             [StoredCandidate(one.k, view.to_source(one.labels), one.trait) for one in made.candidates],
         )
+        save_region(folder / UNCERTAIN_FILE, view.to_source(made.uncertain))
         write_durably(folder / STATE_FILE, made.state.save)
         watch.lap("keep")
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dicom_config.errors import InputError
 from tests.support.synthetic import (
@@ -209,3 +210,15 @@ def test_progress_is_reported_in_order(volume):
 @pytest.mark.parametrize("rule", ["max_variance", "medoids"])
 def test_both_rules_give_four_different_candidates(volume, rule):
     assert all_pairs_differ(engine(rule=rule, members=8).first_round(volume[0], SPACING))
+
+
+def test_the_uncertain_region_lies_where_the_candidates_differ(volume, first):
+    masks = np.stack([candidate.labels > 0 for candidate in first.candidates])
+    contested = masks.any(axis=0) & ~masks.all(axis=0)
+    assert first.uncertain.shape == volume[0].shape
+    share_contested = first.uncertain[contested].mean()
+    share_agreed = first.uncertain[masks.all(axis=0)].mean()
+    assert share_contested > 0.3
+    assert share_agreed < 0.5 * share_contested
+    far = ndimage.distance_transform_edt(~masks.any(axis=0), SPACING) > 30.0
+    assert not first.uncertain[far].any()

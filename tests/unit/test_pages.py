@@ -200,6 +200,20 @@ def test_the_selection_before_is_dotted_and_the_unsure_region_tinted():
     assert np.count_nonzero(bright) > 300
 
 
+def test_the_unsure_region_is_seen_without_colour():
+    """Tissue as bright as the tint: the hatch has a dark edge."""
+    hu = np.full(SHAPE, 85, np.int16)
+    uncertain = np.zeros(SHAPE, bool)
+    uncertain[8:16, 25:35, 25:35] = True
+    plain, unsure = (
+        draw_candidate(scene(hu=hu, uncertain=one), 1)[90:300, :940] @ (0.299, 0.587, 0.114)
+        for one in (None, uncertain)
+    )
+    tissue = np.median(plain[plain > 50])
+    darker = (unsure < tissue - 40) & (plain > tissue - 10)
+    assert np.count_nonzero(darker) > 300
+
+
 def test_outlines_are_seen_without_colour():
     """Tissue as bright as the liver's colour: the outline has a dark edge."""
     picture = draw_candidate(scene(hu=np.full(SHAPE, 85, np.int16)), 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uair_node.results.differences import against_reference, against_siblings, change
+from uair_node.results.differences import against_reference, against_siblings, change, of_the_unsure
 
 SPACING = (5.0, 2.0, 2.0)  # 0.02 ml a voxel
 
@@ -31,7 +31,7 @@ def test_the_largest_says_so_and_where():
     said = against_siblings(large, [liver()] * 3, SPACING)
     assert said == [
         "largest liver: 12.6 ml more than the next",
-        "includes 12.6 ml unlike most others, mostly in its upper right part",
+        "includes 12.6 ml unlike most others, mostly near the dome, on the right",
     ]
 
 
@@ -41,7 +41,7 @@ def test_the_smallest_says_so_and_where():
     said = against_siblings(small, [liver()] * 3, SPACING)
     assert said == [
         "smallest liver: 32.4 ml less than the next",
-        "leaves out 32.4 ml unlike most others, mostly in its lower left part",
+        "leaves out 32.4 ml unlike most others, mostly near the lower edge, on the left",
     ]
 
 
@@ -65,6 +65,23 @@ def test_a_lesion_that_only_one_has_or_lacks_is_named():
 def test_equals_have_nothing_to_tell():
     assert against_siblings(liver(), [liver()] * 3, SPACING) == ["hardly differs from the others"]
     assert against_siblings(liver(), [], SPACING) == ["the only candidate"]
+
+
+def test_depth_is_told():
+    """Axis 1 grows to the back."""
+    deep = liver()
+    deep[10:20, 35:39, 5:35] = 1
+    assert against_siblings(deep, [liver()] * 3, SPACING)[-1].endswith("mostly half-way up, at the back")
+
+
+def test_the_part_of_the_unsure_region_that_is_taken_in():
+    unsure = np.zeros((30, 40, 50), bool)
+    unsure[3:27, 30:40, 5:35] = True
+    large = liver()
+    large[3:27, 35:40, 5:35] = 1
+    said = of_the_unsure(liver(), [large, liver()], unsure, SPACING)
+    assert said == ["takes in 50 % of the 144 ml where the model is unsure, the others 50 to 100 %"]
+    assert of_the_unsure(liver(), [large], np.zeros_like(unsure), SPACING) == []
 
 
 def test_against_the_selection_before_every_target_is_told():

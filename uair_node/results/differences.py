@@ -18,7 +18,7 @@ Spacing = tuple[float, float, float]
 
 _NOTABLE_ML = 1.0
 _NOTABLE_SHARE = 0.005  # of the liver's volume
-_THIRDS = ("lower", "middle", "upper")
+_HEIGHTS = ("near the lower edge", "half-way up", "near the dome")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,21 @@ def against_siblings(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spa
         *_regions(labels, siblings, spacing_mm),
     ]
     return said or ["hardly differs from the others"]
+
+
+def of_the_unsure(
+    labels: Labels, siblings: Sequence[Labels], uncertain: NDArray[np.bool_], spacing_mm: Spacing
+) -> list[str]:
+    """Say how much of the region where the model is unsure this candidate takes in, and its siblings."""
+    total = int(np.count_nonzero(uncertain))
+    if not total:
+        return []
+    own, *others = (
+        round(100.0 * np.count_nonzero((volume > 0) & uncertain) / total) for volume in (labels, *siblings)
+    )
+    ml = total * float(np.prod(spacing_mm)) / 1000.0
+    among = f", the others {min(others)} to {max(others)} %" if others else ""
+    return [f"takes in {own} % of the {ml:.0f} ml where the model is unsure{among}"]
 
 
 def against_reference(labels: Labels, reference: Labels, spacing_mm: Spacing) -> list[str]:
@@ -138,18 +153,22 @@ def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) ->
 
 
 def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
-    """Name the third (by height) and the half (by side) of the organ that hold most of `part`."""
-    height, side = (np.flatnonzero(organ.any(axis=axes)) for axes in ((1, 2), (0, 1)))
-    by_height = part.sum(axis=(1, 2))[height[0] : height[-1] + 1]
-    thirds = [int(third.sum()) for third in np.array_split(by_height, 3)]
-    right, left = (
-        int(half.sum()) for half in np.array_split(part.sum(axis=(0, 1))[side[0] : side[-1] + 1], 2)
-    )
-    total = sum(thirds)
-    where = _THIRDS[int(np.argmax(thirds))] if 2 * max(thirds) > total else ""
-    which = "right" if right > 2 * left else "left" if left > 2 * right else ""
-    named = " ".join(word for word in (where, which) if word)
-    return f"mostly in its {named} part" if named else "all around"
+    """Say where in the organ most of `part` lies, by height, by side and by depth."""
+    thirds = _shares(part, organ, axis=0, parts=3)
+    words = [_HEIGHTS[int(np.argmax(thirds))]] if max(thirds) > 0.5 else []
+    for axis, (first, second) in ((2, ("on the right", "on the left")), (1, ("in front", "at the back"))):
+        one, other = _shares(part, organ, axis, parts=2)
+        if max(one, other) > 2 * min(one, other):
+            words.append(first if one > other else second)
+    return f"mostly {', '.join(words)}" if words else "all around"
+
+
+def _shares(part: NDArray[np.bool_], organ: NDArray[np.bool_], axis: int, parts: int) -> list[float]:
+    """Return how much of `part` lies in each of equal stretches of the organ's extent along an axis."""
+    others = tuple(n for n in range(3) if n != axis)
+    extent = np.flatnonzero(organ.any(axis=others))
+    along = part.sum(axis=others)[extent[0] : extent[-1] + 1]
+    return [float(stretch.sum()) / max(1, int(along.sum())) for stretch in np.array_split(along, parts)]
 
 
 def _total(volumes: Volumes) -> float:

@@ -22,6 +22,7 @@ _WINDOW_HU = (-110.0, 190.0)  # narrow enough to show a lesion in portal-venous 
 _MARGIN_MM = 12.0
 _LIVER_WIDTH, _LESION_WIDTH = 1.3, 1.4
 _EDGE_WIDTH = 1.6
+_HATCH_WIDTH, _HATCH_EDGE = 0.8, 1.2
 _NUMBER_ROOM = 0.09  # of a panel's height
 
 
@@ -66,13 +67,18 @@ def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, styl
 
 
 def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> None:
-    """Tint and hatch a mask: a tint alone is lost on a grey-scale monitor."""
+    """Tint and hatch a mask: a tint alone is lost on a grey-scale monitor.
+
+    Each line of the hatch has a dark edge, without which it would be as bright as the tissue there.
+    """
     if mask.any():
         x, y, framed = _framed(mask)
         axes.contourf(x, y, framed, levels=[0.5, 1.5], colors=[colour], alpha=0.25)
-        lines = axes.contourf(x, y, framed, levels=[0.5, 1.5], colors="none", hatches=[pattern])
-        lines.set_edgecolor(colour)
-        lines.set_linewidth(0.0)
+        for ink, width in ((PAPER, _HATCH_WIDTH + _HATCH_EDGE), (colour, _HATCH_WIDTH)):
+            lines = axes.contourf(x, y, framed, levels=[0.5, 1.5], colors="none", hatches=[pattern])
+            lines.set_edgecolor(ink)
+            lines.set_linewidth(0.0)
+            lines.set_hatch_linewidth(width)
 
 
 def number_lesions(axes: Axes, labels: NDArray[np.uint8]) -> None:

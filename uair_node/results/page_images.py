@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from dicom_config import codes
-from uair_node.results.differences import against_reference, against_siblings
+from uair_node.results.differences import against_reference, against_siblings, of_the_unsure
 from uair_node.results.drawing import (
     FAINT,
     INK,
@@ -51,7 +51,7 @@ _PANEL, _GAP, _SIDE, _TEXT, _TITLE, _FOOTER = 3.05, 0.06, 0.15, 4.1, 0.75, 0.42
 _LEAST_HEIGHT, _MOST_HEIGHT = 2.5, 3.6
 _LINE, _HEADING_LINES, _GAP_LINES = 0.21, 1.15, 0.6
 _CHARACTERS = 45
-_REFERENCE_COLOUR, _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN = "white", "#e69f00", "////"
+_REFERENCE_COLOUR, _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN = "white", "#e69f00", "///"
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +242,8 @@ class _Page:
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
         scene, labels = self._scene, self._candidate.labels
         different = against_siblings(labels, self._siblings, scene.spacing_mm)
+        if scene.uncertain is not None:
+            different += of_the_unsure(labels, self._siblings, scene.uncertain, scene.spacing_mm)
         paragraphs = [
             ("Volumes", self._numbers()),
             ("What makes it different", _bullets(different)),
@@ -316,7 +318,7 @@ class _Page:
                     edgecolor=_UNCERTAIN_COLOUR,
                     hatch=_UNCERTAIN_PATTERN,
                     linewidth=0,
-                    label="unsure",
+                    label="the model is unsure",
                 )
             )
         self.figure.legend(

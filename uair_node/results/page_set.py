@@ -31,6 +31,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
         [_candidate(source, one) for one in candidates],
         _request(source, candidates),
         reference=_reference(context, claim),
+        uncertain=source.uncertain(),
     )
     results = [
         _save(context, source, page, k, trait)

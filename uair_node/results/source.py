@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from uair_node import __version__
-from uair_node.artifacts import StoredCandidate, load_candidates, taken
+from uair_node.artifacts import Region, StoredCandidate, load_candidates, load_region, taken
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
 from uair_node.cases.performer import Claim
@@ -20,6 +20,7 @@ from uair_node.results.provenance import Provenance
 from uair_node.results.uids import result_uid
 
 CANDIDATES_FILE = "candidates.npz"
+UNCERTAIN_FILE = "uncertain.npz"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Source:
     def candidates(self) -> list[StoredCandidate]:
         """Load the four label volumes."""
         return load_candidates(self.folder / CANDIDATES_FILE)
+
+    def uncertain(self) -> Region:
+        """Load where the model was unsure, `(Z, Y, X)` on the source grid."""
+        return load_region(self.folder / UNCERTAIN_FILE)
 
     def accepted(self) -> StoredCandidate:
         """Load what the reader accepted: a candidate, targets of several, or their own edit.

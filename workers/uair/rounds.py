@@ -8,6 +8,7 @@ import numpy as np
 
 from workers.uair.compose import Labels, Layer, compose
 from workers.uair.confidence import shown_in
+from workers.uair.grids import Mask
 from workers.uair.state import RoundState, TargetState
 
 SIZES = ("most inclusive", "inclusive", "tight", "tightest")
@@ -47,12 +48,15 @@ class Round:
         For `Engine.next_round`.
     targets
         Label values that may occur, ascending: 1, and one for each lesion.
+    uncertain
+        ``(Z, Y, X)`` bool on the canonical grid: M_unc of equation 2, of all targets that are shown.
     """
 
     number: int
     candidates: tuple[Candidate, ...]
     state: RoundState
     targets: tuple[int, ...]
+    uncertain: Mask
 
 
 def presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
@@ -73,7 +77,18 @@ def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) 
         labels = compose(_layer(liver, k), state.domain, layers, (shape[0], shape[1], shape[2]))
         partial = any(any(lesion.present) and not lesion.present[k] for lesion in lesions)
         found.append(Candidate(k + 1, labels, f"{size}, sure lesions only" if partial else size))
-    return Round(state.number, tuple(found), state, tuple(target.value for target in state.targets))
+    values = tuple(target.value for target in state.targets)
+    return Round(state.number, tuple(found), state, values, _uncertain(state, shape))
+
+
+def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
+    """Return where the pools of the shown targets disagree, interpolated to the voxels."""
+    region = np.zeros(shape, bool)
+    for target in state.targets:
+        if any(target.present):
+            part, excess = target.crop.to_volume(target.deviation.astype(np.float32) - target.limit)
+            region[part] |= excess > 0
+    return region
 
 
 def _layer(target: TargetState, k: int) -> Layer:

@@ -19,7 +19,7 @@ from workers.uair.grids import Crop, Mask
 from workers.uair.preference import SizePosterior
 
 Float16 = NDArray[np.float16]
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class TargetState:
         Whether the target is in candidates 1 to 4; a doubtful lesion is left out of some.
     deviation
         ``(n, h, w)`` uncertainty of the round's pool (equation 2).
+    limit
+        T of equation 2: cells of a larger deviation are uncertain.
     earlier
         ``(H, n, h, w)`` logits offered in earlier rounds.
     size
@@ -51,6 +53,7 @@ class TargetState:
     offered: Float16
     present: tuple[bool, bool, bool, bool]
     deviation: Float16
+    limit: float
     earlier: Float16
     size: SizePosterior
     confidence: float
@@ -124,6 +127,7 @@ def _record(target: TargetState) -> dict[str, Any]:
         "value": target.value,
         "present": target.present,
         "confidence": target.confidence,
+        "limit": target.limit,
         "base_mm": target.size.base_mm,
         "centre": crop.centre,
         "side_mm": crop.side_mm,
@@ -152,6 +156,7 @@ def _target(record: dict[str, Any], arrays: Any) -> TargetState:
         arrays[prefix + "offered"],
         tuple(record["present"]),
         arrays[prefix + "deviation"],
+        record["limit"],
         arrays[prefix + "earlier"],
         SizePosterior(record["base_mm"], arrays[prefix + "size"]),
         record["confidence"],

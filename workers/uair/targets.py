@@ -100,12 +100,14 @@ def open_target(
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
     mean, deviation = ensemble.statistics(probability(logits))
-    region = _uncertain(mean, deviation)
+    limit = uncertainty.threshold(*_areas(mean > 0.5))
+    region = uncertainty.uncertain_region(deviation, limit)
     four = choose_four(logits > 0, region, choice.rule)
     offered = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
     size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)))
     nothing = np.empty((0, *crop.stack_shape), np.float16)
-    return TargetState(value, crop, _half(offered), (True,) * 4, _half(deviation), nothing, size, confidence)
+    shown = (True,) * 4
+    return TargetState(value, crop, _half(offered), shown, _half(deviation), limit, nothing, size, confidence)
 
 
 def refine_target(
@@ -173,12 +175,9 @@ def refine_target(
         apart = spread_apart(_tidied(logits, four), 0, LARGEST_DICE)
         new = np.concatenate([apart[:1], _by_size(apart[1:])])
         earlier = np.concatenate([np.delete(target.offered, picked, axis=0), target.earlier])[:KEPT_EARLIER]
-    return replace(target, offered=_half(new), deviation=_half(deviation), earlier=earlier, size=size)
-
-
-def _uncertain(mean: Float32, deviation: Float32) -> Mask:
-    """Return M_unc of a pool, its threshold from the areas of the ensembled mask and of its box."""
-    return uncertainty.uncertain_region(deviation, uncertainty.threshold(*_areas(mean > 0.5)))
+    return replace(
+        target, offered=_half(new), deviation=_half(deviation), limit=limit, earlier=earlier, size=size
+    )
 
 
 def _areas(mask: Mask) -> tuple[float, float]:
