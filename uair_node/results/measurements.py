@@ -129,7 +129,10 @@ def axial_diameters(
     """Measure the longest axial diameter and its perpendicular.
 
     The outline of a lesion in a slice runs through the middles of pixel sides, where marching squares puts
-    it: on average neither too long (as between pixel corners) nor too short (as between centres). The long
+    it: on average neither too long (as between pixel corners) nor too short (as between centres, by a pixel).
+    It is the convention of the Image Biomarker Standardisation Initiative, whose diameters are distances of
+    mesh vertices (Zwanenburg et al., Radiology 295, 2020; reference manual 3.1.11), and that of pyradiomics'
+    Maximum 2D diameter in the axial plane. The long
     diameter is the farthest pair of its vertices, exactly: both lie on the convex hull, all of whose pairs
     are compared. The short one is the longest chord of the convex hull at a right angle to it; the length of
     such a chord is concave along the long axis, so that the longest one starts in a vertex. Parts that do not
