@@ -6,7 +6,7 @@ import pytest
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
 from workers.engine import Feedback, build_engine
-from workers.evaluation.evaluate import series_case
+from workers.evaluation.discover import find_cases
 from workers.uair.compose import dice_by_label
 
 CPU = EngineSection(device="cpu", max_lesions=3)
@@ -31,7 +31,7 @@ def test_the_device_is_the_configured_one():
 @pytest.mark.parametrize("name", ["ircadb01_p17"])
 def test_a_real_portal_venous_ct(ct_dir, name):
     """119 slices of 512 x 512 with two tumours; floors are well below what was measured (model card)."""
-    case = series_case(name, ct_dir / name / "PATIENT_DICOM", ct_dir / name / "MASKS_DICOM.zip")
+    case = find_cases([ct_dir / name])[0].load()
     engine = build_engine(CPU)
     first = engine.first_round(case.hu, case.spacing_mm)
     assert max(dice(c.labels > 0, case.truth > 0) for c in first.candidates) > 0.85

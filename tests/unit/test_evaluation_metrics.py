@@ -1,10 +1,12 @@
-"""Overlap measures and the simulated reader."""
+"""Overlap and surface measures, simulated readers and their tastes."""
 
 import numpy as np
 import pytest
 
 from workers.evaluation.metrics import Overlap, agreement, dice, jaccard, overlap
-from workers.evaluation.reader import combined, judge, judge_targets, score
+from workers.evaluation.reader import combined, noisy, pick_targets
+from workers.evaluation.surface import surface_distance
+from workers.evaluation.taste import resized, rounds_needed, wishes
 
 SHAPE = (4, 10, 10)
 
@@ -64,22 +66,6 @@ def test_without_any_lesion_there_is_no_lesion_figure():
     invented = agreement(labels_of(v1=WHOLE, v2=LESION_A), plain)
     assert invented.lesions is not None
     assert invented.lesions.dice == 0.0
-    assert score(invented) == invented.liver.dice
-
-
-def test_the_reader_takes_the_candidate_nearest_to_the_truth():
-    poor = labels_of(v1=(slice(0, 4), slice(0, 10), slice(0, 9)))
-    without_lesion_b = labels_of(v1=WHOLE, v2=LESION_A)
-    opinion = judge([poor, without_lesion_b, TRUTH, poor], TRUTH)
-    assert opinion.k == 3
-    assert score(opinion.best) == 1.0
-    assert judge([poor, without_lesion_b], TRUTH).k == 2
-
-
-def test_equal_candidates_give_the_first():
-    assert judge([TRUTH, TRUTH, TRUTH, TRUTH], TRUTH).k == 1
-    with pytest.raises(ValueError, match="candidates"):
-        judge([], TRUTH)
 
 
 def test_each_target_is_judged_on_its_own_and_combined():
@@ -87,7 +73,7 @@ def test_each_target_is_judged_on_its_own_and_combined():
     good_liver = labels_of(v1=WHOLE, v2=larger)
     good_lesion = labels_of(v1=(slice(0, 4), slice(0, 10), slice(0, 8)), v2=LESION_A)
     candidates = [good_liver, good_lesion]
-    picks = judge_targets(candidates, TRUTH, (1, 2))
+    picks = pick_targets(candidates, TRUTH, (1, 2))
     assert picks == {1: 1, 2: 2}
     assert np.array_equal(combined(candidates, picks), labels_of(v1=WHOLE, v2=LESION_A))
 
@@ -95,6 +81,74 @@ def test_each_target_is_judged_on_its_own_and_combined():
 def test_of_an_invented_lesion_the_smallest_is_best():
     nowhere = (slice(0, 1), slice(4, 6), slice(3, 5))
     candidates = [labels_of(v1=WHOLE, v4=nowhere), labels_of(v1=WHOLE)]
-    picks = judge_targets(candidates, TRUTH, (1, 4))
+    picks = pick_targets(candidates, TRUTH, (1, 4))
     assert picks[4] == 2
     assert not (combined(candidates, picks) == 4).any()
+
+
+def test_equal_candidates_give_the_first():
+    assert pick_targets([TRUTH, TRUTH], TRUTH, (1, 2, 3)) == {1: 1, 2: 1, 3: 1}
+
+
+def test_the_noisy_reader_takes_the_second_best_in_its_share_of_picks():
+    choose = noisy(np.random.default_rng(0), 0.3)
+    picked = [choose([0.2, 0.9, 0.7, 0.1]) for _ in range(1000)]
+    assert set(picked) == {1, 2}
+    assert picked.count(2) == pytest.approx(300, abs=50)
+
+
+def block(z: slice, y: slice, x: slice) -> np.ndarray:
+    mask = np.zeros((20, 40, 40), bool)
+    mask[z, y, x] = True
+    return mask
+
+
+def test_surfaces_of_parallel_plates_are_as_far_apart_as_the_plates():
+    near, far = block(slice(5, 6), slice(0, 40), slice(0, 40)), block(slice(8, 9), slice(0, 40), slice(0, 40))
+    found = surface_distance(near, far, (2.5, 1.0, 1.0))
+    assert found is not None
+    assert (found.average_mm, found.hd95_mm) == (pytest.approx(7.5), pytest.approx(7.5))
+    assert surface_distance(near, near, (2.5, 1.0, 1.0)).average_mm == 0.0  # type: ignore[union-attr]
+    assert surface_distance(near, np.zeros_like(near), (1.0, 1.0, 1.0)) is None
+
+
+def test_a_far_speck_moves_the_percentile_less_than_the_average_of_its_own_side():
+    truth = block(slice(5, 15), slice(5, 15), slice(5, 15))
+    drawn = truth | block(slice(10, 11), slice(39, 40), slice(39, 40))
+    found = surface_distance(drawn, truth, (1.0, 1.0, 1.0))
+    assert found is not None
+    assert found.hd95_mm == 0.0
+    assert 0.0 < found.average_mm < 0.1
+
+
+def test_growing_and_shrinking_move_the_surface_by_the_margin():
+    cube = block(slice(6, 14), slice(10, 30), slice(10, 30))
+    spacing = (2.0, 1.0, 1.0)
+    grown, shrunk = resized(cube, spacing, 2.0), resized(cube, spacing, -2.0)
+    assert [np.ptp(np.flatnonzero(grown.any(axis=axes))) + 1 for axes in ((1, 2), (0, 2))] == [10, 24]
+    assert [np.ptp(np.flatnonzero(shrunk.any(axis=axes))) + 1 for axes in ((1, 2), (0, 2))] == [6, 16]
+
+
+def test_a_wish_for_hardly_anything_is_left_out_and_rims_need_to_be_known():
+    tiny = block(slice(9, 12), slice(20, 24), slice(20, 24))
+    large = block(slice(2, 18), slice(5, 35), slice(5, 35))
+    spacing = (1.0, 1.0, 1.0)
+    assert [wish.taste for wish in wishes(tiny, spacing, None)] == ["+2 mm"]
+    with_rim = {wish.taste: wish.mask for wish in wishes(large, spacing, 3.0)}
+    assert list(with_rim) == ["+2 mm", "-2 mm", "rim in", "rim out"]
+    assert np.array_equal(with_rim["rim in"], large)
+    assert with_rim["rim out"].sum() < with_rim["-2 mm"].sum() < large.sum()
+
+
+@pytest.mark.parametrize(
+    ("dices", "rounds"),
+    [
+        ([0.95], 1),
+        ([0.7, 0.91, 0.93], 2),
+        ([0.7, 0.8, 0.801, 0.802], 2),
+        ([0.7, 0.7, 0.8], 3),
+        ([0.8, 0.7], 1),
+    ],
+)
+def test_a_reader_stops_when_satisfied_or_when_nothing_is_gained(dices, rounds):
+    assert rounds_needed(dices) == rounds

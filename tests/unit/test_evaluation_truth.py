@@ -139,6 +139,13 @@ def test_lesions_that_share_one_value_are_told_apart(volume, tmp_path):
     assert np.array_equal(load_truth(path, volume), truth_labels())
 
 
+def test_labels_of_all_organs_are_refused(volume, tmp_path):
+    organs = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 30
+    with pytest.raises(InputError) as refused:
+        load_truth(nifti(tmp_path / "truth.nii.gz", organs, affine_of()), volume)
+    assert refused.value.code == "truth-without-liver"
+
+
 def test_nifti_of_another_grid_is_refused(volume, tmp_path):
     path = nifti(tmp_path / "truth.nii.gz", truth_labels(), affine_of(origin_mm=(0.0, 0.0, 0.0)))
     with pytest.raises(InputError) as refused:

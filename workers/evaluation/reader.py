@@ -1,45 +1,45 @@
-"""The simulated reader: knows the truth and takes what is nearest to it, as in the paper's experiments."""
+"""Simulated readers: they know what they want and take what is nearest to it, as in the paper's experiments.
+
+A reader is two things: what is wanted (the truth, or the truth drawn by somebody of another taste, see
+`workers.evaluation.taste`), and how reliably the nearest is chosen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from workers.evaluation.metrics import LIVER, Agreement, Labels, Mask, agreement, dice, liver_mask
+from workers.evaluation.metrics import LIVER, Labels, Mask, dice, liver_mask
+
+Choose = Callable[[Sequence[float]], int]
+"""Takes the scores of the candidates of one target, returns the index of the one that the reader picks."""
+
+NOISY_SHARE = 0.3
 
 
-@dataclass(frozen=True)
-class Opinion:
-    """What the reader thinks of a round.
-
-    Attributes
-    ----------
-    k
-        The best candidate, 1 … 4.
-    agreements
-        Of each candidate with the truth, in order.
-    """
-
-    k: int
-    agreements: tuple[Agreement, ...]
-
-    @property
-    def best(self) -> Agreement:
-        """Agreement of the best candidate."""
-        return self.agreements[self.k - 1]
+def best(scores: Sequence[float]) -> int:
+    """Pick the best; the first of equals."""
+    return int(np.argmax(scores))
 
 
-def score(found: Agreement) -> float:
-    """Return the mean Dice of liver and lesions; without true lesions that of the liver alone."""
-    if found.lesions is None or found.lesions.second == 0:
-        return found.liver.dice
-    return (found.liver.dice + found.lesions.dice) / 2
+def noisy(rng: np.random.Generator, share: float = NOISY_SHARE) -> Choose:
+    """Return a reader who in `share` of all picks takes the second best."""
+
+    def choose(scores: Sequence[float]) -> int:
+        order = np.argsort(-np.asarray(scores), kind="stable")
+        return int(order[1 if len(order) > 1 and rng.random() < share else 0])
+
+    return choose
 
 
-def judge(candidates: Sequence[Labels], truth: Labels) -> Opinion:
-    """Return the candidate with the best `score`; the first of equals.
+def pick_targets(
+    candidates: Sequence[Labels], truth: Labels, targets: Sequence[int], choose: Choose = best
+) -> Mapping[int, int]:
+    """Return the candidate (1 …) that the reader picks for each target on its own.
+
+    A predicted lesion is compared with the true lesion that the candidates together share most voxels with;
+    where that is none, the less of it a candidate draws, the better.
 
     Parameters
     ----------
@@ -47,37 +47,22 @@ def judge(candidates: Sequence[Labels], truth: Labels) -> Opinion:
         Label volumes ``(Z, Y, X)``, candidate 1 first.
     truth
         Label volume on the same grid.
-
-    Raises
-    ------
-    ValueError
-        If there is no candidate.
+    targets
+        Label values.
+    choose
+        How the reader decides.
     """
-    if not candidates:
-        raise ValueError("no candidates to choose from")
-    agreements = tuple(agreement(labels, truth) for labels in candidates)
-    scores = [score(found) for found in agreements]
-    return Opinion(int(np.argmax(scores)) + 1, agreements)
+    return {value: choose(_scores(value, candidates, truth)) + 1 for value in targets}
 
 
-def judge_targets(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
-    """Return the best candidate (1 …) for each target on its own.
-
-    A predicted lesion is compared with the true lesion that the candidates together share most voxels with;
-    where that is none, the candidate that draws least of it is best.
-    """
-    return {value: _best_for(value, candidates, truth) for value in targets}
-
-
-def _best_for(value: int, candidates: Sequence[Labels], truth: Labels) -> int:
+def _scores(value: int, candidates: Sequence[Labels], truth: Labels) -> list[float]:
     if value == LIVER:
-        scores = [dice(liver_mask(labels), liver_mask(truth)) for labels in candidates]
-        return int(np.argmax(scores)) + 1
+        return [dice(liver_mask(labels), liver_mask(truth)) for labels in candidates]
     drawn = [labels == value for labels in candidates]
     wanted = _true_lesion(drawn, truth)
     if wanted is None:
-        return int(np.argmin([int(mask.sum()) for mask in drawn])) + 1
-    return int(np.argmax([dice(mask, wanted) for mask in drawn])) + 1
+        return [-float(mask.sum()) for mask in drawn]
+    return [dice(mask, wanted) for mask in drawn]
 
 
 def _true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:

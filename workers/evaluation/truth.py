@@ -23,12 +23,15 @@ from scipy import ndimage as ndi
 from dicom_config.errors import InputError
 from uair_node.volume import Volume
 from workers.evaluation.metrics import LIVER, Labels, Mask
+from workers.evaluation.nifti import is_nifti, read_nifti
 from workers.evaluation.placing import Placement, place_by_geometry
 
 _LIVER_NAME = re.compile(r"^(whole[ _-]?)?liver$", re.IGNORECASE)
 _LESION_NAME = re.compile(r"(tumou?r|lesion|metasta|mass|neoplasm|hcc|cyst)", re.IGNORECASE)
 _NATURAL = re.compile(r"(\d+)")
 _MOST_LESIONS = 254
+_LARGEST_BURDEN = 4.0
+"""Lesions hold no more than this many times the rest of the liver; labels of all organs do."""
 
 
 def load_truth(source: Path, volume: Volume) -> Labels:
@@ -51,14 +54,15 @@ def load_truth(source: Path, volume: Volume) -> Labels:
     Raises
     ------
     InputError
-        ``truth-unreadable``, ``truth-without-liver``, ``truth-grid`` (it does not lie on the series' grid).
+        ``truth-unreadable``, ``nifti-unreadable``, ``truth-without-liver``, ``truth-grid`` (it does not lie
+        on the series' grid).
     """
     if source.is_dir():
         return _merge(_mask_series(_folder_files(source), volume))
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             return _merge(_mask_series(_zip_files(archive), volume))
-    if source.name.lower().endswith((".nii", ".nii.gz")):
+    if is_nifti(source):
         return _nifti(source, volume)
     if source.is_file():
         with source.open("rb") as file:
@@ -77,7 +81,7 @@ class _Structure:
 def _merge(structures: Iterator[_Structure]) -> Labels:
     """Put liver and lesions into one label volume; lesions win, and count as liver."""
     found = list(structures)
-    livers = [one.mask for one in found if _is_liver(one.name)]
+    livers = [one.mask for one in found if is_liver(one.name)]
     if not livers:
         raise InputError(
             "truth-without-liver",
@@ -91,7 +95,8 @@ def _merge(structures: Iterator[_Structure]) -> Labels:
     return labels
 
 
-def _is_liver(name: str) -> bool:
+def is_liver(name: str) -> bool:
+    """Tell whether a folder's or segment's name is that of the liver."""
     return _LIVER_NAME.match(name.strip()) is not None
 
 
@@ -123,7 +128,7 @@ def _zip_files(archive: zipfile.ZipFile) -> Mapping[str, list[Any]]:
 def _mask_series(files: Mapping[str, list[Any]], volume: Volume) -> Iterator[_Structure]:
     """Yield liver and lesions; other structures are not decoded."""
     for name, members in files.items():
-        if _is_liver(name) or _is_lesion(name):
+        if is_liver(name) or _is_lesion(name):
             yield _Structure(name, _placed([_read(member) for member in members], volume))
 
 
@@ -223,24 +228,16 @@ def _frame_placement(seg: pydicom.Dataset, groups: pydicom.Dataset, volume: Volu
 
 def _nifti(path: Path, volume: Volume) -> Labels:
     """Read a NIfTI label volume: 1 liver, 2 and more lesions; a single lesion value is split into parts."""
-    try:
-        import nibabel
-    except ImportError:
-        raise InputError(
-            "truth-unreadable",
-            "Reading NIfTI needs nibabel.",
-            "Install it (pip install 'uair-node[evaluate]').",
-        ) from None
-    try:
-        image = nibabel.load(path)
-        values = np.asarray(image.dataobj)
-    except Exception as error:  # nibabel's errors have many roots
-        raise _unreadable(f"the NIfTI file cannot be read ({type(error).__name__})") from None
-    # NIfTI counts (i, j, k) and right, anterior, superior; we (k, j, i) and left, posterior, superior
-    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
-    turned = _onto_grid(np.rint(values).astype(np.int64).transpose(2, 1, 0), to_lps[:, [2, 1, 0, 3]], volume)
+    grid = read_nifti(path)
+    turned = _onto_grid(np.rint(grid.values).astype(np.int64), grid.affine, volume)
     if not (turned > 0).any():
         raise InputError("truth-without-liver", "The truth is empty.", "Give a label volume with liver = 1.")
+    if (turned > LIVER).sum() > _LARGEST_BURDEN * (turned == LIVER).sum():
+        raise InputError(
+            "truth-without-liver",
+            "The label volume is of something else: values from 2 on hold far more than value 1.",
+            "Give a label volume with 1 for the liver and 2 and more for its lesions, nothing else.",
+        )
     labels = (turned > 0).astype(np.uint8)
     if turned.max() == LIVER + 1:
         turned = np.where(turned > LIVER, LIVER + ndi.label(turned > LIVER)[0], turned)

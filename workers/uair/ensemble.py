@@ -61,6 +61,12 @@ def probability(logits: Float32) -> Float32:
     return (1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))).astype(np.float32)
 
 
+def logit(chance: Float32) -> Float32:
+    """Return the inverse of `probability`, finite for 0 and 1."""
+    inside = np.clip(chance, 1e-6, 1.0 - 1e-6)
+    return np.log(inside / (1.0 - inside)).astype(np.float32)
+
+
 def statistics(predictions: Float32) -> tuple[Float32, Float32]:
     """Return mean and standard deviation over axis 0, the latter over N - 1 (equation 1)."""
     mean = predictions.mean(axis=0)

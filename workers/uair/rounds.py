@@ -91,5 +91,18 @@ def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
     return region
 
 
+def ensemble_labels(state: RoundState, shape: tuple[int, ...]) -> Labels:
+    """Return ``(Z, Y, X)`` what the first ensembles draw on average, no reader asked (equation 1).
+
+    Lesions count that most of the four candidates hold. `state` is that of round 1.
+    """
+    liver, *lesions = (
+        Layer(target.value, target.crop, target.mean.astype(np.float32))
+        for target in state.targets
+        if sum(target.present) > len(target.present) / 2
+    )
+    return compose(liver, state.domain, lesions, (shape[0], shape[1], shape[2]))
+
+
 def _layer(target: TargetState, k: int) -> Layer:
     return Layer(target.value, target.crop, target.offered[k].astype(np.float32))

@@ -36,6 +36,8 @@ class TargetState:
         ``(4, n, h, w)`` logits of candidates 1 to 4.
     present
         Whether the target is in candidates 1 to 4; a doubtful lesion is left out of some.
+    mean
+        ``(n, h, w)`` logits of the first pool's mean probability (equation 1).
     deviation
         ``(n, h, w)`` uncertainty of the round's pool (equation 2).
     limit
@@ -52,6 +54,7 @@ class TargetState:
     crop: Crop
     offered: Float16
     present: tuple[bool, bool, bool, bool]
+    mean: Float16
     deviation: Float16
     limit: float
     earlier: Float16
@@ -88,6 +91,7 @@ class RoundState:
             records.append(_record(target))
             prefix = f"target{target.value}_"
             arrays[prefix + "offered"] = target.offered
+            arrays[prefix + "mean"] = target.mean
             arrays[prefix + "deviation"] = target.deviation
             arrays[prefix + "earlier"] = target.earlier
             arrays[prefix + "size"] = target.size.mass
@@ -155,6 +159,7 @@ def _target(record: dict[str, Any], arrays: Any) -> TargetState:
         crop,
         arrays[prefix + "offered"],
         tuple(record["present"]),
+        arrays[prefix + "mean"],
         arrays[prefix + "deviation"],
         record["limit"],
         arrays[prefix + "earlier"],

@@ -106,8 +106,19 @@ def open_target(
     offered = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
     size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)))
     nothing = np.empty((0, *crop.stack_shape), np.float16)
-    shown = (True,) * 4
-    return TargetState(value, crop, _half(offered), shown, _half(deviation), limit, nothing, size, confidence)
+    whole = ensemble.statistics(probability(pool.logits))[0]
+    return TargetState(
+        value=value,
+        crop=crop,
+        offered=_half(offered),
+        present=(True,) * 4,
+        mean=_half(ensemble.logit(whole)),
+        deviation=_half(deviation),
+        limit=limit,
+        earlier=nothing,
+        size=size,
+        confidence=confidence,
+    )
 
 
 def refine_target(

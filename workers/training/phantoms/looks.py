@@ -73,6 +73,13 @@ class LesionLook:
     calcified: bool
     necrosis: float = 0.0
 
+    @property
+    def rim_mm(self) -> float:
+        """Thickness of the outermost zone of its own density (rim, capsule or halo); 0 for none."""
+        if self.rim != 0:
+            return self.rim_width
+        return self.halo_width if self.kind is LesionKind.HALO else 0.0
+
     def contrast(self, depth: Floats, coarse: Floats, fine: Floats) -> Floats:
         """Return what the lesion adds to the liver's density.
 

@@ -43,13 +43,17 @@ _PRESETS: Mapping[str, _Preset] = MappingProxyType(
 
 @dataclass(frozen=True)
 class LesionRecord:
-    """One lesion: its number n (label 1 + n), look, volume, equivalent diameter and contrast to liver."""
+    """One lesion: its number n (label 1 + n), look, volume, equivalent diameter and contrast to liver.
+
+    `rim_mm` is how far a rim, capsule or halo reaches below the outline of the labels; 0 without one.
+    """
 
     number: int
     kind: LesionKind
     volume_ml: float
     diameter_mm: float
     contrast_hu: float
+    rim_mm: float
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,11 @@ def phantom_of(
             volume_ml=float(volumes[1 + number]),
             diameter_mm=float(2 * (volumes[1 + number] * 1000 * 0.75 / np.pi) ** (1 / 3)),
             contrast_hu=look.core,
+            rim_mm=max(0.0, look.rim_mm - margin) if look.rim_mm else 0.0,
         )
-        for number, look in enumerate(scan.looks, start=1)
+        for number, (look, margin) in enumerate(
+            zip(scan.looks, margins_mm or [0.0] * len(scan.looks), strict=True), start=1
+        )
     )
     meta = PhantomRecord(
         seed=seed,

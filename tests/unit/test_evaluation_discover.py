@@ -1,0 +1,198 @@
+"""Cases are found by what lies in a folder: SEG, mask series, NIfTI pairs; what is unclear is refused."""
+
+import itertools
+import shutil
+import zipfile
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_config.errors import InputError
+from tests.support.series import affine_of
+from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.uids import result_uid
+from uair_node.volume import read_series
+from workers.evaluation.discover import find_cases
+from workers.training.ct_series import write_ct_series
+
+SHAPE = (6, 12, 10)
+
+
+def scan() -> np.ndarray:
+    return np.random.default_rng(0).integers(-400, 200, SHAPE).astype(np.int16)
+
+
+def truth_labels() -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:5, 2:9, 1:8] = 1
+    labels[2, 3:5, 2:4] = 2
+    labels[3:5, 6, 5:7] = 3
+    return labels
+
+
+def write_ircadb(folder: Path) -> Path:
+    """Write a case as 3D-IRCADb does; the masks are CT instances, too."""
+    write_ct_series(folder / "PATIENT_DICOM", scan(), affine_of())
+    for name, values in (("liver", (1, 2, 3)), ("livertumor1", (2,)), ("livertumor2", (3,)), ("bone", (0,))):
+        mask = np.where(np.isin(truth_labels(), values), 255 - 1024, -1024).astype(np.int16)
+        write_ct_series(folder / "MASKS_DICOM" / name, mask, affine_of())
+    return folder
+
+
+def zipped(folder: Path) -> None:
+    with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
+        for path in filter(Path.is_file, folder.rglob("*")):
+            archive.write(path, path.relative_to(folder.parent))
+    shutil.rmtree(folder)
+
+
+def write_with_seg(folder: Path, name: str = "seg.dcm") -> Path:
+    volume = read_series(write_ct_series(folder / "ct", scan(), affine_of()))
+    request = SegRequest(
+        sop_instance_uid=result_uid("instance", name),
+        series_instance_uid=result_uid("series", name),
+        round=1,
+        k=1,
+        trait="truth",
+        model_name="embedded",
+        model_digest="0" * 64,
+        software_version="0",
+        case_digest="f" * 64,
+        content_datetime=datetime(2026, 1, 5),
+        tracking={n: Tracking(f"lesion {n}", result_uid("lesion", n)) for n in (1, 2)},
+    )
+    save_seg(write_seg(volume, truth_labels(), request), folder / name)
+    return folder
+
+
+def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> Path:
+    """Write an array (k, j, i) with an LPS affine the way NIfTI stores it."""
+    nibabel = pytest.importorskip("nibabel")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine[:, [2, 1, 0, 3]]
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), to_ras), path)
+    return path
+
+
+def canonical_truth() -> np.ndarray:
+    """The source grid of these series is the canonical one."""
+    return truth_labels()
+
+
+@pytest.mark.parametrize("archives", [(), ("MASKS_DICOM",), ("MASKS_DICOM", "PATIENT_DICOM")])
+def test_mask_series_are_found_plain_and_zipped(tmp_path, archives):
+    folder = write_ircadb(tmp_path / "case 1")
+    for name in archives:
+        zipped(folder / name)
+    (source,) = find_cases([folder])
+    case = source.load()
+    assert case.name == "case 1"
+    assert np.array_equal(case.hu, scan())
+    assert np.array_equal(case.truth, canonical_truth())
+
+
+def test_a_folder_of_cases_holds_them_all(tmp_path):
+    write_ircadb(tmp_path / "a")
+    write_with_seg(tmp_path / "b")
+    assert [source.load().lesions for source in find_cases([tmp_path])] == [(2, 3), (2, 3)]
+
+
+def test_a_seg_belongs_to_the_series_it_refers_to(tmp_path):
+    write_with_seg(tmp_path / "case")
+    write_ct_series(tmp_path / "case" / "other", scan()[:5], affine_of(), accession_number="2")
+    (source,) = find_cases([tmp_path / "case"])
+    assert np.array_equal(source.load().truth, canonical_truth())
+
+
+def test_two_segs_of_one_series_are_not_guessed_between(tmp_path):
+    write_with_seg(tmp_path)
+    shutil.copy(tmp_path / "seg.dcm", tmp_path / "seg2.dcm")
+    with pytest.raises(InputError) as refused:
+        find_cases([tmp_path])
+    assert refused.value.code == "truth-ambiguous"
+    (source,) = find_cases([tmp_path], tmp_path / "seg2.dcm")
+    assert source.load().lesions == (2, 3)
+
+
+@pytest.mark.parametrize("flips", list(itertools.product([False, True], repeat=3)))
+def test_nifti_pairs_land_on_the_canonical_grid_whatever_their_flips(tmp_path, flips):
+    affine, hu, labels = affine_of(), scan(), truth_labels()
+    for axis in (axis for axis in range(3) if flips[axis]):
+        hu, labels = np.flip(hu, axis), np.flip(labels, axis)
+        affine[:3, 3] += affine[:3, axis] * (SHAPE[axis] - 1)
+        affine[:3, axis] *= -1
+    write_nifti(tmp_path / "x_ct.nii.gz", hu, affine)
+    write_nifti(tmp_path / "x_seg.nii.gz", labels, affine)
+    (source,) = find_cases([tmp_path])
+    case = source.load()
+    assert np.array_equal(case.hu, scan())
+    assert np.array_equal(case.truth, canonical_truth())
+    assert case.spacing_mm == pytest.approx((5.0, 0.8, 0.8))
+
+
+def test_nifti_with_other_axes_lands_on_the_canonical_grid(tmp_path):
+    sagittal = affine_of()[:, [2, 0, 1, 3]]
+    ct = write_nifti(tmp_path / "ct.nii", scan().transpose(2, 0, 1), sagittal)
+    seg = write_nifti(tmp_path / "seg.nii", truth_labels().transpose(2, 0, 1), sagittal)
+    (source,) = find_cases([ct, seg])
+    case = source.load()
+    assert np.array_equal(case.hu, scan())
+    assert np.array_equal(case.truth, canonical_truth())
+
+
+def test_numbered_pairs_on_one_grid_are_told_apart(tmp_path):
+    for number in (0, 1):
+        write_nifti(tmp_path / f"volume-{number}.nii", scan(), affine_of())
+        labels = np.where(truth_labels() > number + 1, 0, truth_labels()).astype(np.uint8)
+        write_nifti(tmp_path / f"segmentation-{number}.nii", labels, affine_of())
+    assert [source.load().lesions for source in find_cases([tmp_path])] == [(), (2,)]
+
+
+def test_images_and_labels_in_sibling_folders_are_paired(tmp_path):
+    write_nifti(tmp_path / "imagesTr" / "liver_1_0000.nii.gz", scan(), affine_of())
+    write_nifti(tmp_path / "labelsTr" / "liver_1.nii.gz", truth_labels(), affine_of())
+    assert [source.load().lesions for source in find_cases([tmp_path])] == [(2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("write", "code"),
+    [
+        (lambda folder: None, "no-case-found"),
+        (lambda folder: write_ct_series(folder / "ct", scan(), affine_of()), "no-case-found"),
+        (lambda folder: (folder / "notes.txt").write_text("nothing"), "no-case-found"),
+    ],
+)
+def test_a_folder_without_truth_says_what_is_expected(tmp_path, write, code):
+    write(tmp_path)
+    with pytest.raises(InputError) as refused:
+        find_cases([tmp_path])
+    assert refused.value.code == code
+    assert "--masks" in refused.value.mend
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(InputError) as refused:
+        find_cases([tmp_path / "absent"])
+    assert refused.value.code == "no-such-path"
+
+
+def test_a_segmentation_is_not_taken_for_a_ct(tmp_path):
+    ct = write_nifti(tmp_path / "ct.nii", np.abs(scan()), affine_of())
+    seg = write_nifti(tmp_path / "seg.nii", truth_labels(), affine_of())
+    (source,) = find_cases([ct], seg)
+    with pytest.raises(InputError) as refused:
+        source.load()
+    assert refused.value.code == "nifti-not-ct"
+
+
+def test_real_cases_are_found_by_themselves(ct_dir):
+    pytest.importorskip("nibabel")
+    names = [source.name for source in find_cases([ct_dir / "ircadb01_p17"])]
+    assert names == ["ircadb01_p17"]
+    (source,) = find_cases([ct_dir / "totalsegmentator_example" / "example_ct.nii.gz"])
+    case = source.load()
+    assert (case.truth > 0).sum() * np.prod(case.spacing_mm) / 1000 == pytest.approx(1123.3, abs=0.1)
+    # the liver lies on the patient's right, which is where x is small on the canonical grid
+    assert np.argwhere(case.truth > 0)[:, 2].mean() < case.hu.shape[2] / 2

@@ -1,0 +1,241 @@
+"""A whole evaluation on a small phantom, and what the tables are made of."""
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dicom_config.errors import ConfigError
+from dicom_config.model import EngineSection
+from workers.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource
+from workers.evaluation.cli import evaluate as evaluate_command
+from workers.evaluation.detection import detect, summed
+from workers.evaluation.evaluate import EvaluationOptions
+from workers.evaluation.intervals import estimate
+from workers.evaluation.remember import RememberingPredictor, Stopwatch
+from workers.evaluation.report import Header, as_json, as_markdown
+from workers.evaluation.results import CaseResult
+from workers.evaluation.run import evaluate
+from workers.evaluation.table import differences, rows, tastes
+from workers.evaluation.views import write_pictures
+from workers.training.phantoms import PLAIN
+from workers.uair.prompts import Prompts
+
+HEADER = Header("1 phantom", 1, (), 4, 8, "embedded", "ab" * 32, "0", "2026-01-05")
+
+
+@pytest.fixture(scope="module")
+def results() -> list[CaseResult]:
+    section = EngineSection(device="cpu", members=8, max_lesions=1)
+    found, skipped = evaluate(
+        [PhantomSource(4, "small", PLAIN)], section, EvaluationOptions(rounds=2, seed=1, views=True)
+    )
+    assert not skipped
+    return found
+
+
+def dsc(results: list[CaseResult], method: str, target: str, rule: str | None = None) -> float:
+    return next(
+        row.dsc.mean
+        for row in rows(results)
+        if (row.method.name, row.target, row.method.rule) == (method, target, rule)
+    )
+
+
+def test_every_method_has_its_row_for_every_target(results):
+    expected = {("manual", None), ("auto", None), ("ensemble", None)}
+    expected |= {(name, rule) for name in ("uair1", "uair2") for rule in ("medoids", "max_variance")}
+    for target in ("liver", "lesion", "tumour"):
+        named = {(row.method.name, row.method.rule) for row in rows(results) if row.target == target}
+        assert named == expected, target
+
+
+def test_figures_are_plausible_and_picks_are_counted(results):
+    assert dsc(results, "manual", "liver") > 0.8
+    assert dsc(results, "ensemble", "liver") > 0.6
+    assert dsc(results, "manual", "lesion") > dsc(results, "auto", "lesion")
+    picks = {(row.method.name, row.target): row.picks for row in rows(results)}
+    assert picks["uair2", "liver"] == picks["uair2", "lesion"] == 2
+    assert picks["auto", "lesion"] == picks["ensemble", "liver"] == 0
+    assert picks["manual", "liver"] > 10
+
+
+def test_a_pick_loses_nothing_from_round_to_round(results):
+    for rule in ("medoids", "max_variance"):
+        for target in ("liver", "lesion"):
+            assert dsc(results, "uair2", target, rule) >= dsc(results, "uair1", target, rule) - 1e-9
+
+
+def test_only_boxes_drawn_make_a_row_unautomatic(results):
+    automatic = {(row.method.name, row.target): row.automatic for row in rows(results)}
+    assert automatic["uair2", "tumour"]
+    assert not automatic["manual", "tumour"]
+    assert not automatic["uair1", "lesion"]
+
+
+def test_a_reader_of_taste_ends_nearer_to_the_wish_than_they_began(results):
+    found = tastes(results)
+    assert {row.taste for row in found} == {"+2 mm", "-2 mm"}
+    assert all(row.last >= row.first for row in found)
+    assert all(1 <= row.rounds.mean <= 4 for row in found)
+
+
+def test_differences_are_paired_with_the_last_round(results):
+    found = {(one.target, one.rule, one.other): one.dsc.mean for one in differences(results)}
+    expected = dsc(results, "uair2", "lesion", "medoids") - dsc(results, "manual", "lesion")
+    assert found["lesion", "medoids", "manual"] == pytest.approx(expected)
+
+
+def test_json_has_the_published_schema(results):
+    found = json.loads(json.dumps(as_json(HEADER, results)))
+    named = {row["method"] for row in found["rows"]}
+    assert named == {"manual", "auto", "ensemble", "uair1"}
+    for row in found["rows"]:
+        assert {"method", "rule", "target", "automatic", "n", "dsc", "jaccard", "seconds"} <= set(row)
+        assert row["target"] in ("liver", "lesion", "tumour")
+        assert 0 <= row["jaccard"] <= row["dsc"] <= 1
+    assert set(found["detection"]["round1"]["recall"]) == {"<10", "10-20", ">20"}
+    assert found["digest"] == HEADER.digest
+    assert "not a medical device" in found["disclaimer"]
+
+
+def test_markdown_holds_header_and_rows(results):
+    text = as_markdown(HEADER, results)
+    assert text.startswith("1 phantom: 1 cases, seed 4, 2026-01-05; N = 8, model embedded abababababab")
+    assert "| liver | UAIR, 2 rounds | max_variance |" in text
+    assert "not a medical device" in text
+
+
+def test_pictures_show_the_best_and_the_worst(results, tmp_path):
+    written = write_pictures(tmp_path, results)
+    assert {path.name for path in written} >= {"liver-worst.png", "liver-best.png"}
+    assert all(path.stat().st_size > 10_000 for path in written)
+
+
+def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path):
+    pytest.importorskip("nibabel")
+    sources = [NiftiSource(name, tmp_path / f"{name}.nii", tmp_path / "seg.nii") for name in "abc"]
+    for source in sources:
+        source.ct.write_bytes(b"no NIfTI")
+    done: list[float] = []
+    found, skipped = evaluate(
+        sources,
+        EngineSection(device="cpu", threads=1),
+        EvaluationOptions(),
+        jobs=2,
+        progress=lambda part, _: done.append(part),
+    )
+    assert found == []
+    assert [one.case for one in skipped] == ["a", "b", "c"]
+    assert all("nifti-unreadable" in one.reason for one in skipped)
+    assert done == [1, 2, 3]
+
+
+def test_the_interval_draws_whole_cases():
+    values, cases = [0.0, 0.0, 0.0, 1.0], ["a", "a", "a", "b"]
+    found = estimate(values, cases)
+    assert found.mean == 0.25
+    assert (found.low, found.high) == (0.0, 1.0)
+    assert estimate([0.3, 0.5], ["a", "a"]).low is None
+    with pytest.raises(ValueError, match="0 values"):
+        estimate([], [])
+
+
+def test_the_interval_covers_the_mean_in_about_95_of_100_experiments():
+    rng = np.random.default_rng(1)
+    names = [str(n) for n in range(40)]
+    covered = 0
+    for _ in range(200):
+        found = estimate(rng.normal(0.7, 0.1, 40).tolist(), names)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 0.7 <= found.high
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def case_of(truth: np.ndarray) -> EvaluationCase:
+    return EvaluationCase("x", np.zeros(truth.shape, np.int16), (2.0, 2.0, 2.0), truth)
+
+
+def test_phantoms_know_their_rims_and_are_of_the_test_setting():
+    case = PhantomSource(9, "small", PLAIN).load()
+    assert case.rims_mm == {}
+    assert case.lesions == (2, 3)
+    with_rims = [PhantomSource(seed, "small").load() for seed in (5000, 5001, 5002)]
+    assert any(case.rims_mm for case in with_rims)
+    assert all(0 < rim < 10 for case in with_rims for rim in case.rims_mm.values())
+
+
+def test_lesions_are_found_or_invented_by_overlap():
+    truth = np.zeros((20, 30, 30), np.uint8)
+    truth[2:18, 2:28, 2:28] = 1
+    truth[4:12, 4:12, 4:12] = 2  # 8 voxels of 2 mm a side: 19.9 mm as a sphere
+    truth[14:16, 20:22, 20:22] = 3  # 5.0 mm
+    labels = truth.copy()
+    labels[labels == 3] = 1
+    labels[6:10, 20:24, 20:24] = 4
+    found = detect(case_of(truth), labels, {2: 0.9, 4: 0.6})
+    assert found.diameters_mm == pytest.approx((19.85, 4.96), abs=0.01)
+    assert found.confidence == (0.9, None)
+    assert found.false_confidence == (0.6,)
+    total = summed([found])
+    assert total.recall == {"<10": (0, 1), "10-20": (1, 1), ">20": (0, 0)}
+    assert total.false_positives == 1.0
+
+
+def test_recall_at_two_false_positives_cuts_the_unsure():
+    truth = np.zeros((6, 6, 6), np.uint8)
+    truth[1:5, 1:5, 1:5] = 2
+    base = detect(case_of(truth), truth, {2: 0.5})
+    crowd = type(base)("x", (12.0, 12.0), (0.5, 0.9), (0.8, 0.7, 0.6))
+    assert summed([crowd]).large_recall_at_two == 0.5
+    assert summed([crowd, base]).large_recall_at_two == 1.0
+
+
+class Counting:
+    """A predictor that counts how often it is asked."""
+
+    name, digest, device, input_size, mask_size, whole_slice = "x", "0", "cpu", 4, 2, False
+    asked = 0
+
+    def encode(self, hu: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        return hu
+
+    def decode(self, embeddings: np.ndarray, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
+        self.asked += 1
+        return np.zeros((len(prompts), 4, 2, 2), np.float32), np.zeros((len(prompts), 4), np.float32)
+
+    def size_of(self, embeddings: np.ndarray) -> int:
+        return 1
+
+
+def test_the_same_question_is_answered_once_and_its_time_is_kept():
+    inner = Counting()
+    predictor = RememberingPredictor(inner)
+    slices = np.zeros((1, 4, 4), np.float32)
+    prompts = Prompts(np.array([0]), np.array([[0, 0, 2, 2]], np.float32))
+    predictor.decode(predictor.encode(slices, slices), prompts)
+    watch = Stopwatch(predictor)
+    predictor.decode(predictor.encode(slices, slices), prompts)
+    assert inner.asked == 2
+    assert predictor.saved_s > 0
+    assert watch.seconds >= predictor.saved_s
+    predictor.decode(predictor.encode(slices, slices + 1), prompts)
+    assert inner.asked == 4
+    predictor.forget()
+    predictor.encode(slices, slices)
+    assert inner.asked == 5
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["somewhere", "--phantoms", "2"], ["--masks", "x", "--phantoms", "1"]]
+)
+def test_the_command_wants_data_or_phantoms(arguments):
+    app = typer.Typer()
+    app.command()(evaluate_command)
+    ended = CliRunner().invoke(app, arguments)
+    assert isinstance(ended.exception, ConfigError)
+    assert ended.exception.code == "evaluation-input"

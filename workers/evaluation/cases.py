@@ -1,0 +1,128 @@
+"""What is evaluated: a CT with truth, and the sources that it can be loaded from."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uair_node.volume import Volume, read_series
+from workers.evaluation.metrics import FIRST_LESION, Labels, Mask
+from workers.evaluation.nifti import read_nifti_ct
+from workers.evaluation.truth import load_truth
+from workers.training.phantoms import TEST, Setting, make_phantom
+from workers.training.phantoms.phantom import Size
+from workers.uair.grids import Spacing
+
+
+@dataclass(frozen=True)
+class EvaluationCase:
+    """A CT with truth on the canonical grid.
+
+    Attributes
+    ----------
+    name
+        Holds nothing of the patient.
+    hu, truth
+        ``(Z, Y, X)``: 0 background, 1 liver without lesions, 1 + n lesion n.
+    spacing_mm
+        (z, y, x).
+    rims_mm
+        Lesion number -> thickness of its rim, for those that have one and whose rim is known.
+    """
+
+    name: str
+    hu: NDArray[np.int16]
+    spacing_mm: Spacing
+    truth: Labels
+    rims_mm: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def lesions(self) -> tuple[int, ...]:
+        """Label values of the true lesions, ascending."""
+        return tuple(int(value) for value in np.unique(self.truth[self.truth >= FIRST_LESION]))
+
+    def lesion(self, value: int) -> Mask:
+        """``(Z, Y, X)``: where lesion `value` is."""
+        return np.asarray(self.truth == value)
+
+
+class CaseSource(Protocol):
+    """Something that a case can be loaded from; small, so that it can be sent to another process."""
+
+    @property
+    def name(self) -> str:
+        """Of the case."""
+        ...
+
+    def load(self) -> EvaluationCase:
+        """Read or make the case.
+
+        Raises
+        ------
+        InputError
+            Whatever makes series or truth unusable.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PhantomSource:
+    """The phantom of a seed, in a drawn contrast phase; of the setting that no training uses unless told."""
+
+    seed: int
+    size: Size = "standard"
+    setting: Setting = TEST
+
+    @property
+    def name(self) -> str:
+        """Of the case."""
+        return f"phantom {self.seed}"
+
+    def load(self) -> EvaluationCase:
+        """Make the phantom."""
+        phantom = make_phantom(self.seed, size=self.size, phase=None, setting=self.setting)
+        rims = {one.number: one.rim_mm for one in phantom.meta.lesions if one.rim_mm > 0}
+        return EvaluationCase(self.name, phantom.hu, phantom.spacing_mm, phantom.labels, rims)
+
+
+@dataclass(frozen=True)
+class SeriesSource:
+    """A DICOM CT series (its files, or a zip of them) and its truth (see `load_truth`)."""
+
+    name: str
+    ct: tuple[Path, ...]
+    truth: Path
+
+    def load(self) -> EvaluationCase:
+        """Read both."""
+        if not zipfile.is_zipfile(self.ct[0]):
+            return _case(self.name, read_series(self.ct), self.truth)
+        with TemporaryDirectory() as folder, zipfile.ZipFile(self.ct[0]) as archive:
+            archive.extractall(folder)
+            files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+            return _case(self.name, read_series(files), self.truth)
+
+
+@dataclass(frozen=True)
+class NiftiSource:
+    """A NIfTI CT and its truth (see `load_truth`)."""
+
+    name: str
+    ct: Path
+    truth: Path
+
+    def load(self) -> EvaluationCase:
+        """Read both."""
+        return _case(self.name, read_nifti_ct(self.ct), self.truth)
+
+
+def _case(name: str, volume: Volume, truth: Path) -> EvaluationCase:
+    view = volume.canonical()
+    return EvaluationCase(name, view.array, view.spacing_mm, view.from_source(load_truth(truth, volume)))

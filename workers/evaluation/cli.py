@@ -1,0 +1,148 @@
+"""`uair evaluate`: the paper's Table 1 on a department's own cases, or on phantoms.
+
+torch is imported inside the command: `uair --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dicom_config.errors import ConfigError, InputError
+from dicom_config.model import EngineSection, load_settings
+from uair_node import __version__
+from uair_node.logs import set_up_logging
+from workers.worker import yield_idle_cores
+
+if TYPE_CHECKING:
+    from workers.evaluation.cases import CaseSource
+    from workers.evaluation.report import Header
+    from workers.evaluation.results import CaseResult
+    from workers.evaluation.run import Skipped
+
+console = Console()
+
+
+def evaluate(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders with DICOM CT and SEG or mask series, NIfTI files, folders of these."),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Truth of the only CT, where it is not found beside it.")
+    ] = None,
+    phantoms: Annotated[int, typer.Option(min=0, help="Instead of data: this many phantoms.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first phantom, given boxes, noisy reader.")] = 5000,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, max=3, help="Rounds that the reader plays.")] = 3,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for overlays of best and worst.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")] = None,
+) -> None:
+    """Compare all methods of the paper's Table 1 on cases with known truth."""
+    yield_idle_cores()
+    from workers.evaluation.evaluate import EvaluationOptions
+    from workers.evaluation.run import evaluate as run
+
+    set_up_logging(quiet=True)
+    section = load_settings(config).engine
+    sources = _sources(data or [], masks, phantoms, seed)
+    options = EvaluationOptions(rounds=rounds, seed=seed, views=pictures is not None)
+    with _bars() as bars:
+        bar = bars.add_task("evaluating", total=len(sources))
+
+        def show(done: float, what: str) -> None:
+            bars.update(bar, completed=done, description=what)
+
+        results, skipped = run(sources, section, options, jobs=jobs, progress=show)
+    if not results:
+        raise InputError(
+            "no-usable-case", f"No case could be used: {skipped[0].reason}", "Correct what the reason names."
+        )
+    what = (
+        f"{phantoms} phantoms from seed {seed}" if phantoms else ", ".join(path.name for path in data or [])
+    )
+    _publish(_header(what, results, skipped, section, seed), results, markdown, pictures, json_file)
+
+
+def _sources(data: list[Path], masks: Path | None, phantoms: int, seed: int) -> Sequence[CaseSource]:
+    from workers.evaluation.cases import PhantomSource
+    from workers.evaluation.discover import find_cases
+
+    if bool(data) == bool(phantoms) or (masks and not data):
+        raise ConfigError(
+            "evaluation-input",
+            "It is unclear what to evaluate.",
+            "Name folders or NIfTI files with CT and truth, or give --phantoms N, not both.",
+        )
+    if data:
+        return find_cases(data, masks)
+    return [PhantomSource(number) for number in range(seed, seed + phantoms)]
+
+
+def _header(
+    data: str, results: list[CaseResult], skipped: list[Skipped], section: EngineSection, seed: int
+) -> Header:
+    from workers.evaluation.report import Header
+    from workers.evaluation.workbench import build_workbench
+
+    bench = build_workbench(section)
+    return Header(
+        data=data,
+        cases=len(results),
+        skipped=tuple((one.case, one.reason) for one in skipped),
+        seed=seed,
+        members=bench.members,
+        model=bench.predictor.name,
+        digest=bench.digest,
+        version=__version__,
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _publish(
+    header: Header,
+    results: list[CaseResult],
+    markdown: Path | None,
+    pictures: Path | None,
+    json_file: Path | None,
+) -> None:
+    from workers.evaluation.report import NOTES, as_json, as_markdown, grids
+    from workers.evaluation.views import write_pictures
+
+    for line in header.lines():
+        console.print(line, highlight=False)
+    for grid in grids(results):
+        console.print(grid.rich())
+    console.print(NOTES, highlight=False)
+    if markdown:
+        _write(markdown, as_markdown(header, results))
+    if json_file:
+        _write(json_file, json.dumps(as_json(header, results), indent=2) + "\n")
+    if pictures:
+        for path in write_pictures(pictures, results):
+            console.print(f"wrote {path}", highlight=False)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    console.print(f"wrote {path}", highlight=False)
+
+
+def _bars() -> Progress:
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)

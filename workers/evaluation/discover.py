@@ -1,0 +1,257 @@
+"""Which cases a person means by a path: finds CTs and the truth that belongs to each.
+
+Understood are a folder with a DICOM CT series and a DICOM SEG of it; one with a CT series and mask series in
+the manner of 3D-IRCADb (`PATIENT_DICOM`, `MASKS_DICOM`, plain or zipped); NIfTI files on one grid; and
+folders of these. What cannot be told apart is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import CTImageStorage
+
+from dicom_config.codes import SelectionClass
+from dicom_config.errors import InputError
+from workers.evaluation.cases import CaseSource, NiftiSource, SeriesSource
+from workers.evaluation.nifti import is_nifti, read_nifti
+from workers.evaluation.truth import is_liver
+
+_LABELS_NAME = re.compile(r"seg|label|mask|truth|gt(?=[._-])", re.IGNORECASE)
+_CT_NAME = re.compile(r"(^|[._-])(ct|vol|volume|image|img|0000)(?=[._-])", re.IGNORECASE)
+_SEGMENTATIONS = (SelectionClass.SEGMENTATION, SelectionClass.LABEL_MAP_SEGMENTATION)
+_TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
+
+
+def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[CaseSource]:
+    """Return all cases that paths hold, in their order.
+
+    Parameters
+    ----------
+    data
+        Folders and NIfTI files.
+    masks
+        The truth of the only CT in `data`, where it is not found by itself.
+
+    Raises
+    ------
+    InputError
+        ``no-such-path``; ``no-case-found``: a path holds no CT with truth; ``truth-ambiguous``: more than
+        one file could be a CT's truth; ``masks-for-one``: `masks` with more than one CT.
+    """
+    absent = next((path for path in (*data, *((masks,) if masks else ())) if not path.exists()), None)
+    if absent is not None:
+        raise InputError("no-such-path", f"There is no {absent}.", "Correct the path.")
+    if masks is not None:
+        return [_with_masks(data, masks)]
+    found: list[CaseSource] = list(_nifti_cases([path for path in data if path.is_file()], data))
+    for folder in (path for path in data if path.is_dir()):
+        inside = list(_folder_cases(folder))
+        if not inside:
+            raise _no_case(folder)
+        found += inside
+    if not found:
+        raise _no_case(data[0])
+    return found
+
+
+def _with_masks(data: Sequence[Path], masks: Path) -> CaseSource:
+    if len(data) == 1 and is_nifti(data[0]):
+        return NiftiSource(_stem(data[0]), data[0], masks)
+    series = _ct_series(_files(data[0], masks)) if len(data) == 1 and data[0].is_dir() else {}
+    if not series:
+        raise InputError(
+            "masks-for-one",
+            "--masks needs exactly one CT: a DICOM folder or a NIfTI file.",
+            "Name one CT, or leave --masks out so that truth is found beside each.",
+        )
+    return SeriesSource(data[0].name, tuple(_largest(series)), masks)
+
+
+def _folder_cases(folder: Path) -> Iterator[CaseSource]:
+    """Yield the cases of a folder and of the folders in it."""
+    with_masks = list(_folders_with_masks(folder))
+    for one, masks in with_masks:
+        yield _mask_case(one, masks)
+    claimed = [one for one, _ in with_masks]
+    rest = [path for path in _files(folder) if not any(path.is_relative_to(one) for one in claimed)]
+    volumes: dict[Path, list[Path]] = defaultdict(list)
+    for path in filter(is_nifti, rest):
+        volumes[path.parent].append(path)
+    for inner, files in volumes.items():
+        yield from _nifti_cases(files, files + _labels_beside(inner))
+    yield from _segmented_series(folder.name, rest)
+
+
+def _folders_with_masks(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield folders that hold mask series, and what holds these."""
+    inside = sorted(folder.iterdir())
+    masks = [path for path in inside if _holds_masks(path)]
+    if masks:
+        yield folder, masks
+        return
+    for inner in filter(Path.is_dir, inside):
+        yield from _folders_with_masks(inner)
+
+
+def _mask_case(folder: Path, masks: list[Path]) -> CaseSource:
+    if len(masks) > 1:
+        raise _ambiguous(folder.name, masks)
+    series = _ct_series(_files(folder, masks[0]))
+    if series:
+        return SeriesSource(folder.name, tuple(_largest(series)), masks[0])
+    archives = [path for path in sorted(folder.glob("*.zip")) if path != masks[0] and _is_ct_archive(path)]
+    if len(archives) != 1:
+        raise _no_case(folder)
+    return SeriesSource(folder.name, (archives[0],), masks[0])
+
+
+def _segmented_series(name: str, paths: list[Path]) -> Iterator[CaseSource]:
+    """Yield the CT series that a SEG refers to."""
+    series = _ct_series(paths)
+    truths: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        header = _header(path)
+        if header is not None and header.get("SOPClassUID") in _SEGMENTATIONS:
+            for item in header.get("ReferencedSeriesSequence") or []:
+                truths[str(item.SeriesInstanceUID)].append(path)
+    for number, (uid, members) in enumerate(sorted(series.items()), start=1):
+        found = truths[uid]
+        if len(found) > 1:
+            found = [path for path in found if _names_liver(path)]
+            if len(found) != 1:
+                raise _ambiguous(name, truths[uid])
+        if found:
+            yield SeriesSource(f"{name} {number}" if len(series) > 1 else name, tuple(members), found[0])
+
+
+def _names_liver(path: Path) -> bool:
+    segments = dcmread(path, stop_before_pixels=True).get("SegmentSequence") or []
+    return any(is_liver(str(segment.get("SegmentLabel", ""))) for segment in segments)
+
+
+def _files(folder: Path, without: Path | None = None) -> list[Path]:
+    """Return all files below a folder but those of `without`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return files if without is None else [path for path in files if not path.is_relative_to(without)]
+
+
+def _ct_series(files: Sequence[Path]) -> dict[str, list[Path]]:
+    series: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        header = _header(path)
+        if header is not None and header.get("SOPClassUID") == CTImageStorage:
+            series[str(header.get("SeriesInstanceUID", ""))].append(path)
+    return series
+
+
+def _largest(series: dict[str, list[Path]]) -> list[Path]:
+    return max(series.values(), key=lambda files: len(files))
+
+
+def _header(path: Path) -> Dataset | None:
+    if is_nifti(path) or path.suffix.lower() == ".zip":
+        return None
+    try:
+        return dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
+    except (InvalidDicomError, OSError):
+        return None
+
+
+def _holds_masks(path: Path) -> bool:
+    """Tell whether a folder or zip has a sub-folder named liver."""
+    if path.is_dir():
+        return any(inner.is_dir() and is_liver(inner.name) for inner in path.iterdir())
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(is_liver(PurePosixPath(name).parent.name) for name in archive.namelist())
+
+
+def _is_ct_archive(path: Path) -> bool:
+    if _LABELS_NAME.search(path.name):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        first = next((name for name in archive.namelist() if not name.endswith("/")), None)
+        if first is None:
+            return False
+        try:
+            header = dcmread(io.BytesIO(archive.read(first)), stop_before_pixels=True)
+        except InvalidDicomError:
+            return False
+    return header.get("SOPClassUID") == CTImageStorage
+
+
+def _labels_beside(folder: Path) -> list[Path]:
+    """Return the label files of the folder that belongs to ``images…``, for example ``labelsTr``."""
+    if not folder.name.startswith("images"):
+        return []
+    beside = folder.with_name(folder.name.replace("images", "labels", 1))
+    return [path for path in sorted(beside.iterdir()) if is_nifti(path)] if beside.is_dir() else []
+
+
+def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[CaseSource]:
+    """Yield the CTs among `named`, each with its labels among `among` or, for a lone CT, beside it."""
+    for path in named:
+        if not is_nifti(path):
+            raise _no_case(path)
+    for path in (path for path in named if _is_ct(path)):
+        pool = [other for other in among if other.is_file() and is_nifti(other)]
+        if len(pool) == 1:
+            pool = [other for other in sorted(path.parent.iterdir()) if is_nifti(other)]
+        truth = _truth_of(path, [other for other in pool if other != path and not _is_ct(other)])
+        if truth is not None:
+            yield NiftiSource(_stem(path), path, truth)
+        elif path in named and len(named) == 1:
+            raise _no_case(path)
+
+
+def _truth_of(ct: Path, labels: list[Path]) -> Path | None:
+    grid = read_nifti(ct)
+    fitting = [path for path in labels if grid.same_grid(read_nifti(path))]
+    for prefers in (lambda path: _numbers(path) == _numbers(ct), lambda path: "liver" in path.name.lower()):
+        preferred = [path for path in fitting if prefers(path)]
+        if len(fitting) > 1 and preferred:
+            fitting = preferred
+    if len(fitting) > 1:
+        raise _ambiguous(ct.name, fitting)
+    return fitting[0] if fitting else None
+
+
+def _is_ct(path: Path) -> bool:
+    """Tell a CT from labels, by its name or else by its values."""
+    if _LABELS_NAME.search(path.name):
+        return False
+    return bool(_CT_NAME.search(path.name)) or read_nifti(path).is_ct
+
+
+def _numbers(path: Path) -> list[str]:
+    return re.findall(r"\d+", path.name.replace("_0000", ""))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _no_case(path: Path) -> InputError:
+    return InputError(
+        "no-case-found",
+        f"{path} holds no CT with truth.",
+        "Name a folder with a DICOM CT series and its SEG or mask series (3D-IRCADb's form), a folder of "
+        "such folders, or NIfTI files of a CT and its labels on the same grid; or give the truth by --masks.",
+    )
+
+
+def _ambiguous(name: str, paths: Sequence[Path]) -> InputError:
+    listed = ", ".join(path.name for path in paths)
+    return InputError(
+        "truth-ambiguous", f"More than one could be the truth of {name}: {listed}.", "Name one by --masks."
+    )

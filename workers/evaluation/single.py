@@ -1,0 +1,182 @@
+"""Single lesions whose place is given: by tight boxes, by one 3-D box, and by rounds of picks from that box.
+
+The rounds are the engine's own steps (`workers.uair.targets`) without its search for lesions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.evaluation.baselines import segment_by_one_box, segment_by_tight_boxes
+from workers.evaluation.cases import EvaluationCase
+from workers.evaluation.metrics import FIRST_LESION, Mask, dice
+from workers.evaluation.reader import Choose, best
+from workers.evaluation.results import Measure, Method, TasteRun, compared
+from workers.evaluation.taste import REACHED_DICE, Wish
+from workers.evaluation.workbench import Workbench
+from workers.models.windows import NEIGHBOUR_MM
+from workers.uair.candidates import Rule
+from workers.uair.compose import tidied
+from workers.uair.ensemble import Decoder
+from workers.uair.grids import Box, Crop, bounding_box, plan_crop
+from workers.uair.prompts import Outline
+from workers.uair.state import TargetState
+from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target, refine_target
+
+JITTER_MEAN, JITTER_SD = 0.05, 0.05
+"""Of each face of a given box, outwards, as a part of the box: nobody draws 3-D boxes to the voxel."""
+TASTE_ROUNDS = 4
+
+
+def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
+    """Return the tight box of a lesion with each face moved at random; the same for every method.
+
+    Raises
+    ------
+    ValueError
+        If there is no such lesion.
+    """
+    tight = bounding_box(case.lesion(value))
+    if tight is None:
+        raise ValueError(f"no lesion {value}")
+    rng = np.random.default_rng([seed, zlib.crc32(case.name.encode()), value])
+    moves = rng.normal(JITTER_MEAN, JITTER_SD, (2, 3)) * np.asarray(tight.size)
+    low = np.maximum(0.0, np.asarray(tight.start) - moves[0])
+    high = np.minimum(case.hu.shape, np.asarray(tight.stop) + moves[1])
+    return Box(
+        (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
+    )
+
+
+@dataclass(frozen=True)
+class GivenLesion:
+    """A lesion to be segmented from its 3-D box.
+
+    Attributes
+    ----------
+    case, value, box
+        Which, and where.
+    bench
+        What with.
+    seed
+        Of prompts.
+    """
+
+    case: EvaluationCase
+    value: int
+    box: Box
+    bench: Workbench
+    seed: int
+
+    @property
+    def truth(self) -> Mask:
+        """``(Z, Y, X)``."""
+        return self.case.lesion(self.value)
+
+    def baselines(self) -> Iterator[Measure]:
+        """Yield *manual* (a tight box on each slice) and *auto* (the given box on all of them)."""
+        hu, spacing, predictor = self.case.hu, self.case.spacing_mm, self.bench.predictor
+        watch = self.bench.stopwatch()
+        drawn = segment_by_tight_boxes(predictor, hu, spacing, self.truth, lesion=True)
+        boxes = int(self.truth.any(axis=(1, 2)).sum())
+        yield self._measure(Method("manual"), drawn, watch.seconds, boxes)
+        watch = self.bench.stopwatch()
+        drawn = segment_by_one_box(predictor, hu, spacing, self.box, lesion=True)
+        yield self._measure(Method("auto"), drawn, watch.seconds, 0)
+
+    def ensemble(self) -> Measure:
+        """Return the mean of all members, thresholded (equation 1)."""
+        watch = self.bench.stopwatch()
+        opened = self._opened("medoids")
+        drawn = self._mask(opened.crop, opened.mean.astype(np.float32))
+        return self._measure(Method("ensemble"), drawn, watch.seconds, 0)
+
+    def play(
+        self, rule: Rule, rounds: int, *, reader: str = "best", choose: Choose = best
+    ) -> Iterator[Measure]:
+        """Yield what a reader has after each round."""
+        for number, (drawn, seconds) in enumerate(self._rounds(rule, rounds, self.truth, choose), start=1):
+            yield self._measure(Method(f"uair{number}", rule, reader), drawn, seconds, number)
+
+    def seek(self, wish: Wish, rule: Rule) -> TasteRun:
+        """Play rounds until a reader has what is wanted, `TASTE_ROUNDS` at most."""
+        dices: list[float] = []
+        for drawn, _ in self._rounds(rule, TASTE_ROUNDS, wish.mask, best):
+            dices.append(dice(drawn, wish.mask))
+            if dices[-1] >= REACHED_DICE:
+                break
+        return TasteRun(self.case.name, self.value, wish.taste, False, tuple(dices))
+
+    def _rounds(self, rule: Rule, rounds: int, wanted: Mask, choose: Choose) -> Iterator[tuple[Mask, float]]:
+        """Yield the pick of each round ``(Z, Y, X)`` and the computing time up to it."""
+        watch = self.bench.stopwatch()
+        target, seconds = self._opened(rule), watch.seconds
+        decode = self._decoder(target.crop)
+        for number in range(1, rounds + 1):
+            masks = [self._mask(target.crop, one.astype(np.float32)) for one in target.offered]
+            picked = choose([dice(mask, wanted) for mask in masks])
+            yield masks[picked], seconds
+            if number < rounds:
+                watch = self.bench.stopwatch()
+                rng = np.random.default_rng([self.seed, number + 1, self.value])
+                target = refine_target(
+                    target, decode, picked, number + 1, LESION_PLAN, self._choice(rule), rng
+                )
+                seconds += watch.seconds
+
+    def _opened(self, rule: Rule) -> TargetState:
+        predictor, shape = self.bench.predictor, self.case.hu.shape
+        crop = plan_crop(
+            self.box,
+            self.case.spacing_mm,
+            (shape[0], shape[1], shape[2]),
+            pixels=predictor.input_size,
+            cells=predictor.mask_size,
+            margin=LESION_PLAN.margin,
+            min_side_mm=LESION_PLAN.min_side_mm,
+            step_mm=LESION_PLAN.step_mm,
+            whole_slice=predictor.whole_slice,
+        )
+        rng = np.random.default_rng([self.seed, 1, self.value])
+        outline = _outline(self.box, crop)
+        pool = first_pool(self._decoder(crop), crop, outline, LESION_PLAN, self._choice(rule), rng)
+        return open_target(FIRST_LESION, crop, pool, self._choice(rule))
+
+    def _choice(self, rule: Rule) -> Choice:
+        return Choice(self.bench.members, rule)
+
+    def _decoder(self, crop: Crop) -> Decoder:
+        embeddings = self.bench.predictor.encode(*crop.images(self.case.hu, NEIGHBOUR_MM))
+        return lambda asked: self.bench.predictor.decode(embeddings, asked)
+
+    def _mask(self, crop: Crop, logits: NDArray[np.float32]) -> Mask:
+        region, values = crop.to_volume(tidied(logits))
+        mask = np.zeros(self.case.hu.shape, bool)
+        mask[region] = values > 0
+        return mask
+
+    def _measure(self, method: Method, drawn: Mask, seconds: float, picks: int) -> Measure:
+        return compared(
+            self.case.name,
+            method,
+            "lesion",
+            drawn,
+            self.truth,
+            self.case.spacing_mm,
+            seconds=seconds,
+            picks=picks,
+            lesion=self.value,
+        )
+
+
+def _outline(box: Box, crop: Crop) -> Outline:
+    """Return what a 3-D box says about its slices: they are in it, no more."""
+    y0, x0 = crop.to_pixels(*box.start[1:])
+    y1, x1 = crop.to_pixels(*box.stop[1:])
+    unknown = np.full((len(crop.slices), 4), np.nan, np.float32)
+    return Outline((x0, y0, x1, y1), 0, len(crop.slices), unknown)
