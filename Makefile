@@ -12,11 +12,12 @@ FAULTS ?= 200
 CASES ?= 60
 SEED ?= 1
 INPUTS ?= 100000
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench chaos fuzz lint peers clean distclean
+.PHONY: help demo test bench chaos fuzz soak lint peers clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ chaos: $(VENV)/test.stamp peers ## many faults on a whole department, then the a
 
 fuzz: $(VENV)/test.stamp ## hostile inputs by mutation of valid ones; INPUTS, SEED
 	$(BIN)/pytest -q --timeout 0 -s tests/fuzz --inputs $(INPUTS) --fuzz-seed $(SEED) $(ARGS)
+
+soak: $(VENV)/test.stamp peers ## push for MINUTES, print memory, handles, threads and backlog over time
+	$(BIN)/pytest -q --timeout 0 -s -m bench tests/soak --minutes $(MINUTES) $(ARGS)
 
 lint: $(VENV)/test.stamp ## ruff, mypy, import rules
 	$(BIN)/ruff check .

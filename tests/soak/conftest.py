@@ -1,0 +1,10 @@
+"""Options of the soak test: ``make soak MINUTES=…``."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Length of a run."""
+    parser.getgroup("soak").addoption("--minutes", type=float, default=10.0, help="for how long to push")
