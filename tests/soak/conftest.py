@@ -7,4 +7,4 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Length of a run."""
-    parser.getgroup("soak").addoption("--minutes", type=float, default=10.0, help="for how long to push")
+    parser.getgroup("soak").addoption("--minutes", type=float, default=30.0, help="for how long to push")
