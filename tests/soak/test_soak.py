@@ -1,7 +1,7 @@
 """Series are pushed and picked from for a given time; what the processes hold must not grow.
 
-``make soak`` runs it and prints memory, handles, threads and backlog over time; a leak is a defect. Less than a
-quarter of an hour says nothing: until then caches fill up to their bounds.
+``make soak`` runs it and prints memory, handles, threads and backlog over time; a leak is a defect. Less
+than a quarter of an hour says nothing: until then caches fill up to their bounds.
 """
 
 from __future__ import annotations
