@@ -42,6 +42,7 @@ REJECTION_TITLES = frozenset({"113001", "113037", "113038", "113039"})
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 
 MANUFACTURER = "UAIR node"
+LABEL_PREFIX = "UAIR "
 DISCLAIMER = "Research use, not a medical device"
 
 # Above the series numbers of scanners and of their secondary reconstructions, so that results sort last.
@@ -123,7 +124,7 @@ def series_number(round_number: int, k: int, *, final: bool = False) -> int:
 def content_label(round_number: int, k: int, *, final: bool = False) -> str:
     """Return the Content Label, ``UAIR R1C3`` or ``UAIR FINAL R3C2`` (CS: at most 16 characters)."""
     _check_position(round_number, k)
-    label = f"UAIR {'FINAL ' if final else ''}R{round_number}C{k}"
+    label = f"{LABEL_PREFIX}{'FINAL ' if final else ''}R{round_number}C{k}"
     return label[:_CONTENT_LABEL_LENGTH]
 
 

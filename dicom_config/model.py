@@ -32,6 +32,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_config.errors import ConfigError
+from dicom_config.profiles import NEEDS, Profile
 from dicom_config.section import Section as _Section
 from dicom_config.tls import CertificateName, TlsClientSection, TlsServerSection
 
@@ -229,6 +230,7 @@ class Recipient(_Section):
     """What every destination of results has."""
 
     name: str
+    profile: Profile = Field(Profile.STRICT, description="what its viewer needs, see docs/readers.md")
     withdraw: bool = Field(
         False, description="send an IHE IOCM rejection note for the candidates once one is accepted"
     )
@@ -349,10 +351,12 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @model_validator(mode="after")
-    def _unique_destinations(self) -> Settings:
+    def _usable_destinations(self) -> Settings:
         names = [d.name for d in self.destinations]
         if len(set(names)) != len(names):
             raise ValueError("destinations need distinct names")
+        if not self.results.pages and any(not NEEDS[d.profile].segmentations for d in self.destinations):
+            raise ValueError("destinations without segmentations (profile no-seg) need `results.pages`")
         return self
 
     @model_validator(mode="after")

@@ -5,8 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicom_config.model import Settings
+from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.cases.database import Database
 from uair_node.store import Store
+
+
+@dataclass(frozen=True)
+class Form:
+    """Segmentations as one kind of viewer needs them, and where these go."""
+
+    profile: Profile
+    destinations: tuple[str, ...]
+
+    @property
+    def needs(self) -> Needs:
+        """What the viewer needs."""
+        return NEEDS[self.profile]
+
+    @property
+    def variant(self) -> str:
+        """What tells this form's UIDs and files from those of the strict one; empty for that."""
+        return "" if self.profile == Profile.STRICT else self.profile.value
 
 
 @dataclass(frozen=True)
@@ -21,6 +40,16 @@ class Context:
     def destinations(self) -> tuple[str, ...]:
         """Names of the configured destinations."""
         return tuple(one.name for one in self.settings.destinations)
+
+    @property
+    def segmentation_forms(self) -> tuple[Form, ...]:
+        """The forms in which segmentations are written, at least one; pages refer to the first."""
+        forms = [
+            Form(profile, tuple(one.name for one in self.settings.destinations if one.profile == profile))
+            for profile, needs in NEEDS.items()
+            if needs.segmentations
+        ]
+        return tuple(form for form in forms if form.destinations) or (Form(Profile.STRICT, ()),)
 
     @property
     def withdrawing(self) -> tuple[str, ...]:

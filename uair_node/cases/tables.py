@@ -125,12 +125,16 @@ class Round(Base):
     compute_seconds: Mapped[float | None]
 
     case: Mapped[Case] = relationship(back_populates="rounds")
-    results: Mapped[list[Result]] = relationship(back_populates="round", order_by="Result.k")
+    results: Mapped[list[Result]] = relationship(back_populates="round", order_by="Result.k, Result.id")
 
     @property
     def candidates(self) -> list[Result]:
-        """The published candidates, by k."""
-        return [r for r in self.results if r.kind == ResultKind.CANDIDATE]
+        """The published candidates, by k, each once: in the first of the forms that viewers need."""
+        first: dict[int, Result] = {}
+        for one in self.results:
+            if one.kind == ResultKind.CANDIDATE:
+                first.setdefault(one.k, one)
+        return list(first.values())
 
 
 class ResultKind(StrEnum):

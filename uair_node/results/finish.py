@@ -6,6 +6,7 @@ show it as one more document.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -16,8 +17,8 @@ from uair_node.artifacts import StoredCandidate
 from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
-from uair_node.cases.tables import Result, ResultKind, Round, WorkItem
-from uair_node.context import Context
+from uair_node.cases.tables import Delivery, Result, ResultKind, Round, WorkItem
+from uair_node.context import Context, Form
 from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.report import ReportRequest, write_report
@@ -34,12 +35,14 @@ def finish(context: Context, claim: Claim) -> Commit:
     source = read_source(context, claim)
     volume = read_series(source.series_paths)
     accepted = source.accepted()
-    final = write_segmentation(context, source, volume, accepted, ResultKind.FINAL)
-    results = [final, _write_report(context, source, volume, accepted, final)]
+    results: list[NewResult] = []
+    for form in context.segmentation_forms:
+        final = write_segmentation(context, source, volume, accepted, ResultKind.FINAL, form)
+        results += [final, _write_report(context, source, volume, accepted, final, form)]
     if context.settings.results.pages:
-        results.append(_write_page(context, source, volume, accepted, final))
-    if context.withdrawing:
-        results.append(_write_withdrawal(context, source, volume, accepted, _candidates(context, claim)))
+        results.append(_write_page(context, source, volume, accepted, results[0]))
+    for withdrawal in _withdrawals(context, claim):
+        results.append(_write_withdrawal(context, source, volume, accepted, withdrawal))
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
@@ -48,16 +51,29 @@ def finish(context: Context, claim: Claim) -> Commit:
     return commit
 
 
+@dataclass(frozen=True)
+class _Withdrawal:
+    """What is withdrawn at destinations that got the same; `variant` tells it from what others got."""
+
+    variant: str
+    destinations: tuple[str, ...]
+    instances: tuple[Withdrawn, ...]
+
+
 def _write_report(
-    context: Context, source: Source, volume: Volume, accepted: StoredCandidate, final: NewResult
+    context: Context,
+    source: Source,
+    volume: Volume,
+    accepted: StoredCandidate,
+    final: NewResult,
+    form: Form,
 ) -> NewResult:
-    instance_uid, series_uid = source.uids(ResultKind.REPORT, accepted.k)
+    instance_uid, series_uid = source.uids(ResultKind.REPORT, accepted.k, form.variant)
     segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
     request = ReportRequest(instance_uid, series_uid, accepted.k, source.provenance)
     report = write_report(volume, accepted.labels, segmentation, request)
-    path = source.folder / "UAIR-REPORT.dcm"
-    kind, destinations = ResultKind.REPORT, context.destinations
-    return _saved(context, report, path, kind, accepted, destinations)
+    path = source.folder / _file_name("REPORT", form.variant)
+    return _saved(context, report, path, ResultKind.REPORT, accepted, form.destinations)
 
 
 def _write_page(
@@ -77,26 +93,45 @@ def _write_withdrawal(
     source: Source,
     volume: Volume,
     accepted: StoredCandidate,
-    candidates: list[Withdrawn],
+    withdrawal: _Withdrawal,
 ) -> NewResult:
-    instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, accepted.k)
+    instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, accepted.k, withdrawal.variant)
     request = RejectionRequest(instance_uid, series_uid, "the final one replaces them", source.provenance)
-    note = write_rejection(volume, candidates, request)
-    path = source.folder / "UAIR-WITHDRAWAL.dcm"
-    kind, destinations = ResultKind.WITHDRAWAL, context.withdrawing
-    return _saved(context, note, path, kind, accepted, destinations)
+    note = write_rejection(volume, withdrawal.instances, request)
+    path = source.folder / _file_name("WITHDRAWAL", withdrawal.variant)
+    return _saved(context, note, path, ResultKind.WITHDRAWAL, accepted, withdrawal.destinations)
 
 
-def _candidates(context: Context, claim: Claim) -> list[Withdrawn]:
-    """Return what the final object replaces, of all rounds: it holds what the accepted candidate held."""
+def _withdrawals(context: Context, claim: Claim) -> list[_Withdrawal]:
+    """Return what the final object replaces, of all rounds: it holds what the accepted candidate held.
+
+    A note names what its destination got and nothing else: an archive refuses to reject what it has not.
+    """
+    groups: dict[tuple[Withdrawn, ...], list[str]] = {}
     with context.database.transaction() as session:
-        rows = session.scalars(
-            select(Result)
-            .join(Result.round)
-            .where(Round.case_id == claim.case_id, Result.kind.in_(_WITHDRAWN))
-            .order_by(Result.id)
-        )
-        return [Withdrawn(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in rows]
+        for name in context.withdrawing:
+            rows = session.scalars(
+                select(Result)
+                .join(Result.round)
+                .join(Delivery, Delivery.result_id == Result.id)
+                .where(
+                    Round.case_id == claim.case_id, Result.kind.in_(_WITHDRAWN), Delivery.destination == name
+                )
+                .order_by(Result.id)
+            )
+            got = (
+                Withdrawn(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in rows
+            )
+            groups.setdefault(tuple(got), []).append(name)
+    return [
+        _Withdrawal(str(n) if n else "", tuple(names), instances)
+        for n, (instances, names) in enumerate(groups.items())
+        if instances
+    ]
+
+
+def _file_name(what: str, variant: str) -> str:
+    return f"UAIR-{what}{'-' + variant if variant else ''}.dcm"
 
 
 def _saved(

@@ -1,4 +1,4 @@
-"""The publication of a round: four label volumes become four SEG objects and rows, in one transaction."""
+"""The publication of a round: four label volumes become SEG objects and rows, in one transaction."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ log = logging.getLogger(__name__)
 
 
 def publish(context: Context, claim: Claim) -> Commit:
-    """Write the four SEG objects of a computed round."""
+    """Write the SEG objects of a computed round: four in each form that a destination needs."""
     watch = Stopwatch()
     source = read_source(context, claim)
     volume = read_geometry(source.series_paths)
     results = [
-        write_segmentation(context, source, volume, candidate, ResultKind.CANDIDATE)
+        write_segmentation(context, source, volume, candidate, ResultKind.CANDIDATE, form)
+        for form in context.segmentation_forms
         for candidate in source.candidates()
     ]
     watch.lap("write")

@@ -6,16 +6,18 @@ how labels are made, where the object goes, nor which state its case is in.
 Choices, each for viewers that departments really have:
 
 - BINARY, explicit VR little endian: what every viewer that draws SEG can draw.
-- Frames without any voxel of their segment are left out. Keeping them costs 32 KiB for each slice and
-  segment at 512 x 512 (four candidates of 500 slices with 12 lesions: 850 MB, nearly all zeros); current
-  viewers place the remaining frames by position and derivation.
+- Frames without any voxel of their segment are left out (some viewers need those in gaps, see
+  `dicom_config.profiles`). Keeping them costs 32 KiB for each slice and segment at 512 x 512 (four candidates
+  of 500 slices with 12 lesions: 850 MB, nearly all zeros); current viewers place the remaining frames by
+  position and derivation.
 - Every source slice is nevertheless listed in the Referenced Series Sequence: viewers look up there what to
   load under the segmentation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +33,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_config import codes
 from dicom_config.errors import InputError
+from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.store import write_durably
@@ -73,6 +76,8 @@ class SegRequest:
         SOP Instance UID of the selection that this round started from; empty in round 1.
     final
         Whether the reader has accepted this one.
+    needs
+        What the viewer that it is for needs changed.
     """
 
     sop_instance_uid: str
@@ -88,6 +93,7 @@ class SegRequest:
     tracking: Mapping[int, Tracking] = field(default_factory=dict)
     derived_from: str = ""
     final: bool = False
+    needs: Needs = NEEDS[Profile.STRICT]
 
     @property
     def series_number(self) -> int:
@@ -97,7 +103,8 @@ class SegRequest:
     @property
     def label(self) -> str:
         """Content Label of the object, at most 16 characters."""
-        return codes.content_label(self.round, self.k, final=self.final)
+        label = codes.content_label(self.round, self.k, final=self.final)
+        return label.removeprefix(codes.LABEL_PREFIX) if self.needs.short_label else label
 
     @property
     def description(self) -> str:
@@ -176,6 +183,8 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
         # Not through the library, which refuses sets that are common (``\ISO 2022 IR 87``).
         seg["SpecificCharacterSet"] = sources[0]["SpecificCharacterSet"]
     _take_out_clock_and_chance(seg, request, seconds)
+    if request.needs.gap_frames:
+        _add_gap_frames(seg, sources, volume)
     _put_frames_in_source_order(seg, volume)
     return _without_library(seg)
 
@@ -261,18 +270,43 @@ def _take_out_clock_and_chance(seg: Dataset, request: SegRequest, made: datetime
             equipment.ContributionDateTime = made.strftime("%Y%m%d%H%M%S")
 
 
-def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
-    """Sort the frames of each segment as the source slices are; the library sorts them by its own normal."""
-    slice_of = {source.sop_instance_uid: k for k, source in enumerate(volume.slices)}
+def _add_gap_frames(seg: Dataset, sources: Sequence[Dataset], volume: Volume) -> None:
+    """Add frames without a voxel between the first and the last of each segment, behind the others.
+
+    Pixel Data need no bits for them yet: those that are missing at its end count as zeros.
+    """
     frames = list(seg.PerFrameFunctionalGroupsSequence)
-    contents = [frame.FrameContentSequence[0] for frame in frames]
-    keys = [
+    slices: dict[int, dict[int, Dataset]] = {}
+    for frame, (segment, k) in zip(frames, _frame_keys(frames, volume), strict=True):
+        slices.setdefault(segment, {})[k] = frame
+    for present in slices.values():
+        for k in sorted(set(range(min(present), max(present))) - present.keys()):
+            frame = deepcopy(present[min(present)])
+            frame.PlanePositionSequence[0].ImagePositionPatient = sources[k].ImagePositionPatient
+            image = frame.DerivationImageSequence[0].SourceImageSequence[0]
+            image.ReferencedSOPInstanceUID = sources[k].SOPInstanceUID
+            frames.append(frame)
+    seg.PerFrameFunctionalGroupsSequence = frames
+    seg.NumberOfFrames = len(frames)
+
+
+def _frame_keys(frames: Sequence[Dataset], volume: Volume) -> list[tuple[int, int]]:
+    """Return segment number and slice index of each frame."""
+    slice_of = {source.sop_instance_uid: k for k, source in enumerate(volume.slices)}
+    return [
         (
-            int(content.DimensionIndexValues[0]),
+            int(frame.FrameContentSequence[0].DimensionIndexValues[0]),
             slice_of[frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID],
         )
-        for frame, content in zip(frames, contents, strict=True)
+        for frame in frames
     ]
+
+
+def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
+    """Sort the frames of each segment as the source slices are; the library sorts them by its own normal."""
+    frames = list(seg.PerFrameFunctionalGroupsSequence)
+    contents = [frame.FrameContentSequence[0] for frame in frames]
+    keys = _frame_keys(frames, volume)
     rank = {k: n for n, k in enumerate(sorted({k for _, k in keys}), 1)}
     for content, (segment, k) in zip(contents, keys, strict=True):
         content.DimensionIndexValues = [segment, rank[k]]

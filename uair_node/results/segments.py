@@ -8,7 +8,7 @@ from uair_node import __version__
 from uair_node.artifacts import Labels, StoredCandidate
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import ResultKind
-from uair_node.context import Context
+from uair_node.context import Context, Form
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source import Source
 from uair_node.results.uids import lesion_uid
@@ -17,10 +17,15 @@ from uair_node.volume import Volume
 
 
 def write_segmentation(
-    context: Context, source: Source, volume: Volume, candidate: StoredCandidate, kind: ResultKind
+    context: Context,
+    source: Source,
+    volume: Volume,
+    candidate: StoredCandidate,
+    kind: ResultKind,
+    form: Form,
 ) -> NewResult:
-    """Write a candidate, or the final segmentation, durably into the round's folder."""
-    instance_uid, series_uid = source.uids(kind, candidate.k)
+    """Write a candidate, or the final segmentation, durably into the round's folder, in one form."""
+    instance_uid, series_uid = source.uids(kind, candidate.k, form.variant)
     request = SegRequest(
         sop_instance_uid=instance_uid,
         series_instance_uid=series_uid,
@@ -35,9 +40,11 @@ def write_segmentation(
         tracking=_tracking(source, candidate.labels),
         derived_from=source.derived_from,
         final=kind == ResultKind.FINAL,
+        needs=form.needs,
     )
     seg = write_seg(volume, candidate.labels, request)
-    path = source.folder / f"{request.label.replace(' ', '-')}.dcm"
+    words = [*request.label.split(), *([form.variant] if form.variant else [])]
+    path = source.folder / f"{'-'.join(words)}.dcm"
     save_seg(seg, path)
     volumes = describe(candidate.labels, volume.spacing_mm)
     return NewResult(
@@ -52,7 +59,7 @@ def write_segmentation(
             "liver": round(volumes.liver_ml, 3),
             "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
         },
-        destinations=context.destinations,
+        destinations=form.destinations,
         targets=tuple(int(value) for value in np.unique(candidate.labels) if value),
     )
 

@@ -81,10 +81,11 @@ class Source:
             raise ValueError(f"round {self.number} is open")
         return taken(load_candidates(self.edit) if self.edit else self.candidates(), self.answer)
 
-    def uids(self, kind: ResultKind, k: int) -> tuple[str, str]:
+    def uids(self, kind: ResultKind, k: int, variant: str = "") -> tuple[str, str]:
         """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2)."""
         identity = (self.case_digest, self.model_digest, self.number, k, kind.value)
-        return result_uid(*identity, "instance"), result_uid(*identity, "series")
+        more = (variant,) if variant else ()
+        return result_uid(*identity, *more, "instance"), result_uid(*identity, *more, "series")
 
 
 def read_source(context: Context, claim: Claim) -> Source:
