@@ -1,0 +1,139 @@
+"""The whole loop in OHIF: a reader edits candidates and stores them, the archive forwards them by its recipe.
+
+The archive is Orthanc with dicom_config/orthanc.lua; it sends the series, gets the candidates, and hands on
+what OHIF stores by STOW-RS. Nobody else speaks to the node.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_config.codes import SelectionClass
+from tests.support.node import HOST, Deployment, embedded, quick
+from tests.support.ohif import OhifPage
+from tests.support.orthanc import Orthanc
+from tests.support.pacs import await_round, seg_series
+from tests.support.ports import wait_until
+from tests.viewer.pictures import dice
+from uair_node.artifacts import load_candidates
+from uair_node.results.uids import lesion_uid
+from uair_node.selection.edited import read_edited
+from uair_node.volume import Volume, read_series
+from workers.training.ct_series import write_ct_series
+from workers.training.phantoms import make_phantom
+
+pytestmark = [pytest.mark.viewer, pytest.mark.integration]
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
+    """The product in one process tree, with the archive as its only peer."""
+    orthanc.delete_all()
+    pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
+    made = embedded(tmp_path, quick([pacs]))
+    for title in ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT"):
+        orthanc.add_modality(title, title, HOST, made.port)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def volume(tmp_path: Path, orthanc: Orthanc, deployment: Deployment) -> Volume:
+    """A phantom's series, in the archive, which sends it to the node."""
+    phantom = make_phantom(3, size="small")
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]]) * phantom.spacing_mm
+    affine[:3, 3] = (-190.0, -185.0, 40.0)
+    paths = write_ct_series(tmp_path / "ct", phantom.hu, affine)
+    orthanc.store([orthanc.upload(path.read_bytes()) for path in paths], "UAIR")
+    return read_series(paths)
+
+
+def _paint_and_store(page: OhifPage, orthanc: Orthanc, study_uid: str, name: str, label: str = "") -> str:
+    """Load a candidate, paint a stroke on the slice that is shown, store; return Orthanc's new instance."""
+    page.open_study(study_uid, "segmentation")
+    page.load(name)
+    left, top, width, height = page.canvas()
+    page.paint([(left + width * x, top + height * 0.5) for x in (0.35, 0.4, 0.45)])
+    stored = set(_viewer_s(orthanc))
+    page.store_segmentation(label)
+    wait_until(lambda: set(_viewer_s(orthanc)) > stored, "the segmentation to be stored")
+    (new,) = set(_viewer_s(orthanc)) - stored
+    return new
+
+
+def _viewer_s(orthanc: Orthanc) -> list[str]:
+    ours = {one.id for one in seg_series(orthanc)}
+    segs = [one for one in orthanc.series() if one.modality == "SEG" and one.id not in ours]
+    return [instance for one in segs for instance in one.instances]
+
+
+def _names(orthanc: Orthanc, number: int) -> list[str]:
+    return [str(one.tags["SeriesDescription"]) for one in await_round(orthanc, number)]
+
+
+def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
+    orthanc: Orthanc, deployment: Deployment, volume: Volume, page: OhifPage
+) -> None:
+    study_uid = str(pydicom.dcmread(volume.slices[0].path, stop_before_pixels=True).StudyInstanceUID)
+    names = _names(orthanc, 1)
+    deployment.await_state("AWAITING_SELECTION")
+    instance = _paint_and_store(page, orthanc, study_uid, names[0])
+    wait_until(lambda: deployment.case()["selections"], "the archive to forward it")
+    (said,) = deployment.case()["selections"]
+    assert (said["outcome"], said["mechanism"], said["calling_ae"]) == (
+        "effective",
+        "edited-seg",
+        orthanc.aet,
+    )
+
+    seg = pydicom.dcmread(io.BytesIO(orthanc.dicom(instance)))
+    assert seg.SOPClassUID == SelectionClass.LABEL_MAP_SEGMENTATION
+    digest = deployment.case()["digest"]
+    before = load_candidates(_round_folder(deployment, 1) / "candidates.npz")[0].labels
+    tracking = {lesion_uid(digest, n): n for n in range(1, 255)}
+    drawn = read_edited(seg, volume, tracking, before).labels
+    assert (drawn != before).sum() > 20
+
+    second = _names(orthanc, 2)
+    deployment.await_state("AWAITING_SELECTION")
+    offered = load_candidates(_round_folder(deployment, 2) / "candidates.npz")
+    # The engine keeps its masks as logits on grids of its own, which rounds off strokes of a voxel's width.
+    first = offered[0].labels
+    assert dice(first > 0, drawn > 0) > 0.98, "the first of the next four is what was drawn"
+    changed = drawn != before
+    assert (first == drawn)[changed].mean() > 0.8, "where the reader painted, too"
+    assert _derived_from(orthanc, second[0]) == seg.SOPInstanceUID
+    wait_until(lambda: _notice_texts(orthanc), "the notice in the study")
+    assert f"your edit of candidate {said['picked']} received" in _notice_texts(orthanc)[0]
+
+    _paint_and_store(page, orthanc, study_uid, second[0], "ACCEPT")
+    case = deployment.await_state("ACCEPTED")
+    assert [one["verb"] for one in case["selections"]] == ["pick", "accept"]
+
+
+def _round_folder(deployment: Deployment, number: int) -> Path:
+    data = Path(deployment.environment["UAIR_DATA_DIR"])
+    return data / "artifacts" / "case-000001" / f"round-{number:02d}"
+
+
+def _derived_from(orthanc: Orthanc, name: str) -> str:
+    (series,) = seg_series(orthanc, name)
+    seg = pydicom.dcmread(io.BytesIO(orthanc.dicom(series.instances[0])))
+    text = str(seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters)
+    return text.split("derived from=")[1].split(",")[0].strip("' {}\"")
+
+
+def _notice_texts(orthanc: Orthanc) -> list[str]:
+    series = [
+        one for one in orthanc.series() if one.tags.get("SeriesDescription", "").startswith("UAIR NOTICES")
+    ]
+    instances = [orthanc.tags(instance) for one in series for instance in one.instances]
+    return [one["ImageComments"] for one in sorted(instances, key=lambda one: int(one["InstanceNumber"]))]
