@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 from dicom_config.model import Verb
 from tests.support.intake import context_in, received
 from tests.support.series import SHAPE, good_series
-from uair_node.artifacts import StoredCandidate, save_candidates
+from uair_node.artifacts import StoredCandidate, save_candidates, save_region
 from uair_node.cases import lifecycle, work
 from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem, WorkKind
@@ -29,7 +29,7 @@ from uair_node.results.finish import finish
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.volume import Volume, read_series
 
 TRAITS = ("most likely", "most inclusive", "tightest", "alternative")
@@ -82,6 +82,7 @@ class OfferedCase:
             folder = self.context.store.round_folder(case.id, round_.number)
             candidates = [StoredCandidate(k, candidate_labels(k), TRAITS[k - 1]) for k in (1, 2, 3, 4)]
             save_candidates(folder / CANDIDATES_FILE, candidates)
+            save_region(folder / UNCERTAIN_FILE, candidate_labels(1) != candidate_labels(4))
             round_.artifacts = self.context.store.relative(folder)
             round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
             lifecycle.finish_computing(session, case, round_)

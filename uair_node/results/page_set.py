@@ -12,7 +12,7 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
-from uair_node.context import Context
+from uair_node.context import Context, Form
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.source import CANDIDATES_FILE, Source, read_source
 from uair_node.store import write_durably
@@ -28,7 +28,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     candidates = source.candidates()
     pages = write_pages(
         read_series(source.series_paths),
-        [_candidate(source, one) for one in candidates],
+        [_candidate(source, one, context.segmentation_forms[0]) for one in candidates],
         _request(source, candidates),
         reference=_reference(context, claim),
         uncertain=source.uncertain(),
@@ -47,8 +47,8 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     return commit
 
 
-def _candidate(source: Source, candidate: StoredCandidate) -> PageCandidate:
-    uid, _ = source.uids(ResultKind.CANDIDATE, candidate.k)
+def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCandidate:
+    uid, _ = source.uids(ResultKind.CANDIDATE, candidate.k, form.variant)
     return PageCandidate(candidate.k, candidate.trait, candidate.labels, uid)
 
 
