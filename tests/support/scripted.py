@@ -36,6 +36,7 @@ class ScriptedPeer:
     associations: int = 0
     requests: list[Dataset] = field(default_factory=list)
     report_at_once: dict[str, int] | None = None
+    report_statuses: list[int] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
     def destination(self, timeout_s: float = 5.0, **more: object) -> Destination:
@@ -74,9 +75,11 @@ class ScriptedPeer:
         request = event.action_information
         self.requests.append(request)
         if self.report_at_once is not None:
-            report = (event.assoc, request, self.report_at_once)
-            threading.Timer(0.1, _report, report).start()
+            threading.Timer(0.1, self._report_here, (event.assoc, request, self.report_at_once)).start()
         return status, None
+
+    def _report_here(self, association: Association, request: Dataset, failed: dict[str, int]) -> None:
+        self.report_statuses.append(_report(association, request, failed))
 
     def _accepted(self, _event: Event) -> None:
         self.associations += 1

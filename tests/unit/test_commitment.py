@@ -20,6 +20,7 @@ from tests.support.outbox import (
     with_destinations,
     work_item,
 )
+from tests.support.ports import wait_until
 from tests.support.scripted import ScriptedPeer, scripted_peer
 from uair_node.cases.tables import Delivery, DeliveryState, WorkKind, utc_now
 from uair_node.context import Context
@@ -82,6 +83,7 @@ def test_a_report_may_come_over_the_association_of_the_request(outbox: Context) 
         destination = committing(peer)
         run_delivery(outbox, destination)
         run_commitment(outbox, destination)
+        wait_until(lambda: peer.report_statuses == [0x0000], "our answer to the report")
     assert states(outbox) == [DeliveryState.CONFIRMED] * 4
     assert not work_item(outbox, WorkKind.COMMIT).open
 

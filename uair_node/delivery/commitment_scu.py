@@ -5,7 +5,7 @@ Knows the network only; what a report means for deliveries is `uair_node.deliver
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,20 +68,24 @@ def request_commitment(
     TransientError
         ``commitment-refused``, and as `uair_node.delivery.scu.send`.
     """
-    reports: list[bool] = []
+    taken, answered = threading.Event(), threading.Event()
 
     def take(event: Event) -> tuple[int, None]:
-        reports.append(True)
+        taken.set()
         return answer_report(event, destination.ae_title, take_report)
 
-    association = associate(destination, [str(StorageCommitmentPushModel)], [(evt.EVT_N_EVENT_REPORT, take)])
+    def sent(_event: Event) -> None:
+        if taken.is_set():  # what is sent next is the answer to the report
+            answered.set()
+
+    handlers = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_PDU_SENT, sent)]
+    association = associate(destination, [str(StorageCommitmentPushModel)], handlers)
     try:
         if StorageCommitmentPushModel not in {one.abstract_syntax for one in association.accepted_contexts}:
             return False
         _ask(association, destination, transaction_uid, instances)
-        deadline = time.monotonic() + _SAME_ASSOCIATION_S
-        while not reports and association.is_established and time.monotonic() < deadline:
-            time.sleep(0.02)
+        if taken.wait(_SAME_ASSOCIATION_S):
+            answered.wait(destination.timeout_s)
         return True
     finally:
         if association.is_established:
