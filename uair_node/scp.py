@@ -225,10 +225,10 @@ class DicomListener:
             _reject(event.assoc, peer, _Rejection.CALLED_AE_NOT_RECOGNISED)
         elif miss := _nearest_miss(self._settings.allow, verb, peer):
             _reject(event.assoc, peer, _Rejection.CALLING_AE_NOT_RECOGNISED, miss)
-        elif not self._places.take(event.assoc):
+        elif not self._find_place(event.assoc):
             _reject(event.assoc, peer, _Rejection.LOCAL_LIMIT_EXCEEDED)
         else:
-            guarded(event.assoc).accepted()
+            guarded(event.assoc).admitted()
             proposed = {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
             event.assoc.acceptor.supported_contexts = [
                 build_context(sop_class, list(transfer_syntaxes()))
@@ -237,6 +237,10 @@ class DicomListener:
             role = event.assoc.requestor.role_selection.get(StorageCommitmentPushModel)
             if role is not None and role.scp_role:
                 event.assoc.acceptor.supported_contexts += [_reporting_context()]
+
+    def _find_place(self, association: Association) -> bool:
+        guarded(association).waits()
+        return self._places.take(association)
 
     def _on_accepted(self, event: Event) -> None:
         refused = len(event.assoc.rejected_contexts)

@@ -71,9 +71,14 @@ class GuardedSocket(AssociationSocket):
         self._count(filled)
         return data
 
-    def accepted(self) -> None:
+    def admitted(self) -> None:
         """Give the peer the time of an association; until then it has the idle time to ask for one."""
         self._deadline = time.monotonic() + self._settings.association_timeout_s
+        self.assoc.dul._idle_timer.restart()  # it was us who kept the peer waiting for a place
+
+    def waits(self) -> None:
+        """Let the peer wait for a place."""
+        self._deadline = time.monotonic() + self._settings.wait_s + self._settings.idle_timeout_s
 
     def instance_ended(self) -> None:
         """Begin to count the next instance."""
