@@ -36,6 +36,17 @@ from dicom_config.model import Verb
 SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
 """What a reader's selection can come as: an object that names or holds a candidate, or a candidate's page."""
 
+SENT_SOP_CLASSES: tuple[str, ...] = (
+    SelectionClass.SEGMENTATION,
+    SelectionClass.SECONDARY_CAPTURE,
+    SelectionClass.COMPREHENSIVE_SR,
+    SelectionClass.KEY_OBJECT_SELECTION,
+)
+"""What results are made of."""
+
+SENT_TRANSFER_SYNTAXES: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+"""Proposed as Storage SCU, preferred first."""
+
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 _WITH_DECODERS = (

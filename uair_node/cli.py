@@ -26,6 +26,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.tables import Case
 from uair_node.checks import run_checks
+from uair_node.conformance import conformance_statement
 from uair_node.context import Context, open_context
 from uair_node.dispatch import clear_embedded_messages
 from uair_node.logs import set_up_logging
@@ -108,6 +109,12 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row("[green]ok[/]" if one.ok else "[red]no[/]", one.what, one.sentence, one.mend)
         console.print(table)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command()
+def conformance(config: ConfigOption = None) -> None:
+    """Print the DICOM conformance statement of this configuration, as Markdown."""
+    sys.stdout.write(conformance_statement(load_settings(config)))
 
 
 @app.command()

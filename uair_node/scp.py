@@ -70,7 +70,7 @@ _STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
 )
 
 
-class _Rejection(Enum):
+class Rejection(Enum):
     """A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)."""
 
     APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
@@ -220,13 +220,13 @@ class DicomListener:
         peer = _Peer.of(event.assoc)
         verb = self._verbs.get(peer.called_ae)
         if str(event.assoc.requestor.primitive.application_context_name) != _APPLICATION_CONTEXT:
-            _reject(event.assoc, peer, _Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED)
+            _reject(event.assoc, peer, Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED)
         elif verb is None:
-            _reject(event.assoc, peer, _Rejection.CALLED_AE_NOT_RECOGNISED)
+            _reject(event.assoc, peer, Rejection.CALLED_AE_NOT_RECOGNISED)
         elif miss := _nearest_miss(self._settings.allow, verb, peer):
-            _reject(event.assoc, peer, _Rejection.CALLING_AE_NOT_RECOGNISED, miss)
+            _reject(event.assoc, peer, Rejection.CALLING_AE_NOT_RECOGNISED, miss)
         elif not self._find_place(event.assoc):
-            _reject(event.assoc, peer, _Rejection.LOCAL_LIMIT_EXCEEDED)
+            _reject(event.assoc, peer, Rejection.LOCAL_LIMIT_EXCEEDED)
         else:
             guarded(event.assoc).admitted()
             proposed = {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
@@ -236,7 +236,7 @@ class DicomListener:
             ]
             role = event.assoc.requestor.role_selection.get(StorageCommitmentPushModel)
             if role is not None and role.scp_role:
-                event.assoc.acceptor.supported_contexts += [_reporting_context()]
+                event.assoc.acceptor.supported_contexts += [reporting_context()]
 
     def _find_place(self, association: Association) -> bool:
         guarded(association).waits()
@@ -320,7 +320,7 @@ class _Peer:
         return f"{self.calling_ae!r} at {self.address} to {self.called_ae!r}"
 
 
-def _reporting_context() -> PresentationContext:
+def reporting_context() -> PresentationContext:
     """Storage commitment for a peer that reports to us: it is the SCP though it calls (PS3.4 J.3.3)."""
     context = build_context(StorageCommitmentPushModel)
     context.scu_role, context.scp_role = False, True
@@ -362,7 +362,7 @@ def _nearest_miss(rules: Sequence[AllowRule], verb: Verb, peer: _Peer) -> str | 
     return next((words for field, words in reversed(_NEAREST_MISS.items()) if field in misses), "no rules")
 
 
-def _reject(association: Association, peer: _Peer, rejection: _Rejection, why: str = "") -> None:
+def _reject(association: Association, peer: _Peer, rejection: Rejection, why: str = "") -> None:
     words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
     log.warning("association rejected: %s, %s", peer, words)
     association.acse.send_reject(*rejection.value)

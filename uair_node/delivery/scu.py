@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
 
+from dicom_config.contexts import SENT_TRANSFER_SYNTAXES
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
 from uair_node.delivery.parcels import Answer, Parcel
@@ -77,7 +77,7 @@ def associate(
     # Verification, which every SCP supports, keeps an association alive in which nothing else is accepted:
     # the peer's refusal of a SOP class can then be told from its absence.
     for sop_class in {*sop_classes, Verification}:
-        entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        entity.add_requested_context(sop_class, list(SENT_TRANSFER_SYNTAXES))
     tls = destination.tls
     context = client_context(tls) if tls else None
     association = entity.associate(

@@ -1,0 +1,165 @@
+"""The DICOM conformance statement (PS3.2), written from the data that the node itself runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydicom.uid import UID, CTImageStorage
+from pynetdicom import AE, sop_class
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+
+from dicom_config.contexts import (
+    SELECTION_SOP_CLASSES,
+    SENT_SOP_CLASSES,
+    SENT_TRANSFER_SYNTAXES,
+    sop_classes,
+    transfer_syntaxes,
+)
+from dicom_config.model import NodeSection, Settings, Verb
+from dicom_config.tls import TLS_1_2_SUITES, TLS_1_3_SUITES, TLS_PROFILE
+from uair_node import __version__
+from uair_node.intake.gate import GATE_CODES
+from uair_node.scp import Rejection, StoreStatus, reporting_context
+
+_ASKS_FOR = {
+    Verb.STORE: "a series to be segmented",
+    Verb.PICK: "the next round, from what is sent",
+    Verb.ACCEPT: "the end, with what is sent",
+    Verb.REJECT: "four other candidates",
+}
+
+_STATUS_MEANING = {
+    StoreStatus.SUCCESS: "on disk, synced, and recorded",
+    StoreStatus.PROCESSING_FAILURE: "for now: the database is away",
+    StoreStatus.OUT_OF_RESOURCES: "for now: disk or memory is short",
+    StoreStatus.SOP_CLASS_MISMATCH: "data set and request state different UIDs",
+    StoreStatus.CANNOT_UNDERSTAND: "not readable, or too large",
+    StoreStatus.INTERNAL_ERROR: "a defect of the node",
+}
+
+
+def conformance_statement(settings: Settings) -> str:
+    """Return the statement as Markdown; AE titles, port and limits are those of `settings`."""
+    parts = [
+        _introduction(),
+        _roles(),
+        _ae_titles(settings.node),
+        _transfer_syntaxes(),
+        _storage_classes(),
+        _statuses(),
+        _policy(settings.node),
+        _security(),
+    ]
+    return "\n".join(parts)
+
+
+def _introduction() -> str:
+    return f"""# DICOM conformance statement
+
+UAIR node {__version__}. Research software, not a medical device. Printed by `uair conformance`: AE titles,
+port and limits are the configured ones, everything else is what the code does.
+
+Implementation Class UID {AE().implementation_class_uid}, version {AE().implementation_version_name}.
+"""
+
+
+def _roles() -> str:
+    sent = ", ".join(_name(one) for one in SENT_SOP_CLASSES)
+    commitment = _name(StorageCommitmentPushModel)
+    rows = [
+        ("Storage SCP", "all storage SOP classes, see below", "all of the table below"),
+        ("Storage SCU", sent, ", ".join(_name(one) for one in SENT_TRANSFER_SYNTAXES)),
+        ("Verification SCP and SCU", _name(Verification), "as in storage"),
+        (
+            "Storage Commitment SCU",
+            f"{commitment}; the report is taken on the same association or on a new one",
+            ", ".join(_name(one) for one in reporting_context().transfer_syntax),
+        ),
+        ("STOW-RS user agent", sent, _name(SENT_TRANSFER_SYNTAXES[0])),
+    ]
+    return "## Roles\n\n" + _table(("role", "SOP classes", "transfer syntaxes"), rows)
+
+
+def _ae_titles(node: NodeSection) -> str:
+    rows = [
+        (f"`{title}`", _ASKS_FOR[verb], "all storage classes" if verb is Verb.STORE else "selections")
+        for title, verb in node.ae_titles.by_title().items()
+    ]
+    selections = ", ".join(sorted(_name(one) for one in SELECTION_SOP_CLASSES))
+    return (
+        f"## Called AE titles, port {node.port}\n\n"
+        + _table(("AE title", "asks for", "takes"), rows)
+        + f"\nSelections: {selections}.\n"
+    )
+
+
+def _transfer_syntaxes() -> str:
+    rows = [(_name(one), one) for one in transfer_syntaxes()]
+    return (
+        "## Transfer syntaxes of the Storage SCP\n\n"
+        "Those that the installed decoders read; what a sender proposes first is accepted first.\n\n"
+        + _table(("name", "UID"), rows)
+    )
+
+
+def _storage_classes() -> str:
+    classes = sorted(sop_classes(Verb.STORE) - {str(Verification)}, key=_name)
+    rows = [(_name(one), one) for one in classes]
+    return (
+        "## SOP classes of the Storage SCP\n\n"
+        f"{_name(CTImageStorage)} is segmented. What is not is kept, and explained by one of "
+        f"{len(GATE_CODES)} codes in `uair cases`.\n\n" + _table(("name", "UID"), rows)
+    )
+
+
+def _statuses() -> str:
+    rows = [(f"{status:04X}", _STATUS_MEANING[status]) for status in StoreStatus]
+    return "## C-STORE statuses\n\n" + _table(("status", "meaning"), rows)
+
+
+def _policy(node: NodeSection) -> str:
+    reasons = [
+        ("/".join(map(str, one.value)), one.name.lower().replace("_", " ").replace(" ae ", " AE title "))
+        for one in Rejection
+    ]
+    limits = [
+        ("associations served at a time", str(node.max_associations)),
+        ("wait for a place, then rejected", f"{node.wait_s:g} s"),
+        ("maximum PDU length", f"{node.max_pdu_bytes} bytes"),
+        ("maximum instance", f"{node.max_instance_bytes} bytes"),
+        ("longest silence", f"{node.idle_timeout_s:g} s"),
+        ("longest association", f"{node.association_timeout_s:g} s"),
+        ("asynchronous operations", "none (window 1/1)"),
+    ]
+    return (
+        "## Association policy\n\n"
+        "An association is admitted by a rule for the verb that matches calling AE title, network and "
+        "certificate.\n\n"
+        + _table(("A-ASSOCIATE-RJ result/source/reason", "because"), reasons)
+        + "\n"
+        + _table(("limit", "value"), limits)
+        + "\nExtended negotiation: SCP/SCU role selection, for storage commitment reports. No user "
+        "identity, no SOP class extended negotiation, no relational queries.\n"
+    )
+
+
+def _security() -> str:
+    suites = [(one, "1.2") for one in TLS_1_2_SUITES] + [(one, "1.3") for one in TLS_1_3_SUITES]
+    return (
+        f"## Security profile\n\n{TLS_PROFILE}, as server and as client; certificates of peers are verified "
+        "and can be bound to AE titles.\n\n" + _table(("suite", "TLS"), suites)
+    )
+
+
+_NEWER_NAMES = {str(uid): name for name, uid in vars(sop_class).items() if isinstance(uid, UID)}
+"""Keywords of SOP classes that are younger than pydicom's dictionary."""
+
+
+def _name(uid: str) -> str:
+    known = UID(uid).name
+    return known if known != uid else _NEWER_NAMES.get(uid, uid)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
