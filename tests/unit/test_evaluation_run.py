@@ -20,18 +20,24 @@ from workers.evaluation.results import CaseResult
 from workers.evaluation.run import evaluate
 from workers.evaluation.table import differences, rows, tastes
 from workers.evaluation.views import write_pictures
+from workers.models.slice_networks import NAMES, build_slice_network
+from workers.models.weights import save_weights
 from workers.training.phantoms import PLAIN
 from workers.uair.prompts import Prompts
 
-HEADER = Header("1 phantom", 1, (), 4, 8, "embedded", "ab" * 32, "0", "2026-01-05")
+HEADER = Header("1 phantom", 1, (), 4, 8, "embedded", "ab" * 32, {}, "0", "2026-01-05")
 
 
 @pytest.fixture(scope="module")
-def results() -> list[CaseResult]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[CaseResult]:
+    """One small phantom; U-Net and TransUNet have random weights."""
+    pytest.importorskip("monai")
+    folder = tmp_path_factory.mktemp("baselines")
+    for name in NAMES:
+        save_weights(build_slice_network(name), folder / f"{name}.safetensors")
     section = EngineSection(device="cpu", members=8, max_lesions=1)
-    found, skipped = evaluate(
-        [PhantomSource(4, "small", PLAIN)], section, EvaluationOptions(rounds=2, seed=1, views=True)
-    )
+    options = EvaluationOptions(rounds=2, seed=1, views=True, baselines=folder)
+    found, skipped = evaluate([PhantomSource(4, "small", PLAIN)], section, options)
     assert not skipped
     return found
 
@@ -45,7 +51,7 @@ def dsc(results: list[CaseResult], method: str, target: str, rule: str | None = 
 
 
 def test_every_method_has_its_row_for_every_target(results):
-    expected = {("manual", None), ("auto", None), ("ensemble", None)}
+    expected = {(name, None) for name in (*NAMES, "manual", "auto", "ensemble")}
     expected |= {(name, rule) for name in ("uair1", "uair2") for rule in ("medoids", "max_variance")}
     for target in ("liver", "lesion", "tumour"):
         named = {(row.method.name, row.method.rule) for row in rows(results) if row.target == target}
@@ -91,7 +97,7 @@ def test_differences_are_paired_with_the_last_round(results):
 def test_json_has_the_published_schema(results):
     found = json.loads(json.dumps(as_json(HEADER, results)))
     named = {row["method"] for row in found["rows"]}
-    assert named == {"manual", "auto", "ensemble", "uair1"}
+    assert named == {"unet", "transunet", "manual", "auto", "ensemble", "uair1"}
     for row in found["rows"]:
         assert {"method", "rule", "target", "automatic", "n", "dsc", "jaccard", "seconds"} <= set(row)
         assert row["target"] in ("liver", "lesion", "tumour")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dicom_config.errors import ConfigError, InputError
-from dicom_config.model import EngineSection, load_settings
+from dicom_config.model import load_settings
 from uair_node import __version__
 from uair_node.logs import set_up_logging
 from workers.worker import yield_idle_cores
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workers.evaluation.report import Header
     from workers.evaluation.results import CaseResult
     from workers.evaluation.run import Skipped
+    from workers.evaluation.workbench import Workbench
 
 console = Console()
 
@@ -41,6 +42,9 @@ def evaluate(
     phantoms: Annotated[int, typer.Option(min=0, help="Instead of data: this many phantoms.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the first phantom, given boxes, noisy reader.")] = 5000,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    baselines: Annotated[
+        Path | None, typer.Option(help="Folder with unet.safetensors and transunet.safetensors.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=3, help="Rounds that the reader plays.")] = 3,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for overlays of best and worst.")] = None,
@@ -51,11 +55,12 @@ def evaluate(
     yield_idle_cores()
     from workers.evaluation.evaluate import EvaluationOptions
     from workers.evaluation.run import evaluate as run
+    from workers.evaluation.workbench import build_workbench
 
     set_up_logging(quiet=True)
     section = load_settings(config).engine
     sources = _sources(data or [], masks, phantoms, seed)
-    options = EvaluationOptions(rounds=rounds, seed=seed, views=pictures is not None)
+    options = EvaluationOptions(rounds, seed, pictures is not None, baselines)
     with _bars() as bars:
         bar = bars.add_task("evaluating", total=len(sources))
 
@@ -70,7 +75,8 @@ def evaluate(
     what = (
         f"{phantoms} phantoms from seed {seed}" if phantoms else ", ".join(path.name for path in data or [])
     )
-    _publish(_header(what, results, skipped, section, seed), results, markdown, pictures, json_file)
+    bench = build_workbench(section, baselines)
+    _publish(_header(what, results, skipped, bench, seed), results, markdown, pictures, json_file)
 
 
 def _sources(data: list[Path], masks: Path | None, phantoms: int, seed: int) -> Sequence[CaseSource]:
@@ -89,12 +95,10 @@ def _sources(data: list[Path], masks: Path | None, phantoms: int, seed: int) -> 
 
 
 def _header(
-    data: str, results: list[CaseResult], skipped: list[Skipped], section: EngineSection, seed: int
+    data: str, results: list[CaseResult], skipped: list[Skipped], bench: Workbench, seed: int
 ) -> Header:
     from workers.evaluation.report import Header
-    from workers.evaluation.workbench import build_workbench
 
-    bench = build_workbench(section)
     return Header(
         data=data,
         cases=len(results),
@@ -103,6 +107,7 @@ def _header(
         members=bench.members,
         model=bench.predictor.name,
         digest=bench.digest,
+        baselines={name: network.digest for name, network in bench.networks.items()},
         version=__version__,
         date=datetime.now(UTC).date().isoformat(),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -35,11 +36,14 @@ class EvaluationOptions:
         Of given boxes and of the noisy reader.
     views
         Whether slices are kept for pictures.
+    baselines
+        Folder with weights of U-Net and TransUNet; the packaged ones if None.
     """
 
     rounds: int = 3
     seed: int = 0
     views: bool = False
+    baselines: Path | None = None
 
 
 def evaluate_case(
@@ -63,7 +67,8 @@ def evaluate_case(
     rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
     report(0.0, "first round")
     played = play(case, bench, RULES[0], options.rounds)
-    drawn = [*automatic(case, bench, played), *played.rounds]
+    learned = list(_networks(case, bench))
+    drawn = [*learned, *automatic(case, bench, played), *played.rounds]
     for rule in RULES[1:]:
         report(0.3, f"rule {rule}")
         drawn += play(case, bench, rule, options.rounds).rounds
@@ -75,10 +80,10 @@ def evaluate_case(
     for index, value in enumerate(case.lesions):
         report(0.6 + 0.4 * index / len(case.lesions), f"lesion {index + 1} of {len(case.lesions)}")
         lesion = GivenLesion(case, value, given_box(case, value, options.seed), bench, options.seed)
-        singles += _single(lesion, options.rounds, rng)
+        singles += _single(lesion, learned, options.rounds, rng)
         rim = case.rims_mm.get(value - LIVER)
         tastes += (lesion.seek(wish, RULES[0]) for wish in wishes(lesion.truth, case.spacing_mm, rim))
-    drawn.insert(0, _manual(case, bench))
+    drawn.append(_manual(case, bench))
     whole = (measure for one in (*drawn, *noise.rounds) for measure in measures_of(case, one))
     # the first candidate of round 1 holds every lesion that the engine believes in at all
     offered = np.zeros_like(case.truth) if played.first is None else played.first.candidates[0].labels
@@ -92,12 +97,24 @@ def evaluate_case(
     )
 
 
-def _single(lesion: GivenLesion, rounds: int, rng: np.random.Generator) -> Iterator[Measure]:
+def _single(
+    lesion: GivenLesion, learned: Sequence[Drawn], rounds: int, rng: np.random.Generator
+) -> Iterator[Measure]:
+    for one in learned:
+        yield lesion.in_box(one.method, one.labels, one.seconds)
     yield from lesion.baselines()
     yield lesion.ensemble()
     for rule in RULES:
         yield from lesion.play(rule, rounds)
     yield from lesion.play(RULES[0], rounds, reader="noisy", choose=noisy(rng))
+
+
+def _networks(case: EvaluationCase, bench: Workbench) -> Iterator[Drawn]:
+    """Segment by the networks that know nothing of prompts."""
+    for name, network in bench.networks.items():
+        watch = bench.stopwatch()
+        labels = network.segment(case.hu, case.spacing_mm)
+        yield Drawn(Method(name), labels, watch.seconds)
 
 
 def _manual(case: EvaluationCase, bench: Workbench) -> Drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ class Header:
         Name and reason of cases that could not be used.
     seed, members, model, digest
         Of the evaluation, N of equation 1, name and SHA-256 of the weights.
+    baselines
+        SHA-256 of the weights of U-Net and TransUNet; those without weights here are missing.
     version, date
         Of the software, and when (ISO 8601).
     """
@@ -43,6 +45,7 @@ class Header:
     members: int
     model: str
     digest: str
+    baselines: Mapping[str, str]
     version: str
     date: str
 
@@ -52,6 +55,12 @@ class Header:
             f"{self.data}: {self.cases} cases, seed {self.seed}, {self.date}; N = {self.members}, "
             f"model {self.model} {self.digest[:12]}, version {self.version}. {DISCLAIMER}"
         ]
+        networks = [f"{table.TITLES[name]} {digest[:12]}" for name, digest in self.baselines.items()]
+        if networks:
+            told.append(f"{' and '.join(networks)}: trained on the same phantoms.")
+        absent = [table.TITLES[name] for name in ("unet", "transunet") if name not in self.baselines]
+        if absent:
+            told.append(f"Without {' and '.join(absent)}: see --baselines and the extra `evaluate`.")
         return told + [f"Skipped {name}: {reason}" for name, reason in self.skipped]
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
+from pathlib import Path
 
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
@@ -96,7 +97,7 @@ def _one(
     options: EvaluationOptions,
     tell: Progress | None = None,
 ) -> CaseResult | Skipped:
-    bench = _workbench(section)
+    bench = _workbench(section, options.baselines)
     try:
         case = source.load()
     except InputError as error:
@@ -105,9 +106,9 @@ def _one(
 
 
 @lru_cache(maxsize=1)
-def _workbench(section: EngineSection) -> Workbench:
+def _workbench(section: EngineSection, baselines: Path | None) -> Workbench:
     """Keep the engine of a process between its cases."""
-    return build_workbench(section)
+    return build_workbench(section, baselines)
 
 
 def _silent(_done: float, _what: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workers.evaluation.baselines import segment_by_one_box, segment_by_tight_boxes
 from workers.evaluation.cases import EvaluationCase
-from workers.evaluation.metrics import FIRST_LESION, Mask, dice
+from workers.evaluation.metrics import FIRST_LESION, Labels, Mask, dice
 from workers.evaluation.reader import Choose, best
 from workers.evaluation.results import Measure, Method, TasteRun, compared
 from workers.evaluation.taste import REACHED_DICE, Wish
@@ -88,6 +88,13 @@ class GivenLesion:
         watch = self.bench.stopwatch()
         drawn = segment_by_one_box(predictor, hu, spacing, self.box, lesion=True)
         yield self._measure(Method("auto"), drawn, watch.seconds, 0)
+
+    def in_box(self, method: Method, labels: Labels, seconds: float) -> Measure:
+        """Return what a method that takes no box calls lesion inside the given one."""
+        drawn = np.zeros(labels.shape, bool)
+        region = self.box.outer(labels.shape)
+        drawn[region] = labels[region] >= FIRST_LESION
+        return self._measure(method, drawn, seconds, 0)
 
     def ensemble(self) -> Measure:
         """Return the mean of all members, thresholded (equation 1)."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import torch
 
+from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
 from workers.engine import Engine, EngineOptions
 from workers.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.registry import build_predictor, choose_device
+from workers.models.slice_networks import NAMES, SliceNetwork, weight_file
+from workers.models.weights import packaged
 from workers.uair.candidates import Rule
 from workers.uair.localize import Localizer
 
@@ -32,6 +36,8 @@ class Workbench:
         Finds the liver.
     engines
         One for each rule of choice; they share the model.
+    networks
+        U-Net and TransUNet, those whose weights and parts are there.
     members
         N of equation 1.
     """
@@ -39,6 +45,7 @@ class Workbench:
     predictor: RememberingPredictor
     localizer: Localizer
     engines: Mapping[Rule, Engine]
+    networks: Mapping[str, SliceNetwork]
     members: int
 
     @property
@@ -51,13 +58,21 @@ class Workbench:
         return Stopwatch(self.predictor)
 
 
-def build_workbench(section: EngineSection) -> Workbench:
+def build_workbench(section: EngineSection, baselines: Path | None = None) -> Workbench:
     """Build what a site configured; `section.rule` is of no account.
+
+    Parameters
+    ----------
+    section
+        Model, device and options.
+    baselines
+        Folder with ``unet.safetensors`` and ``transunet.safetensors``; the packaged ones if None.
 
     Raises
     ------
     ConfigError
-        No such device here, or a checkpoint that cannot be read or does not fit.
+        No such device here; a checkpoint that cannot be read or does not fit; ``weights-missing``: nothing
+        usable in `baselines`.
     """
     if section.threads:
         torch.set_num_threads(section.threads)
@@ -70,4 +85,25 @@ def build_workbench(section: EngineSection) -> Workbench:
         )
         for rule in RULES
     }
-    return Workbench(predictor, localizer, engines, section.members)
+    return Workbench(predictor, localizer, engines, _networks(baselines, device), section.members)
+
+
+def _networks(folder: Path | None, device: torch.device) -> dict[str, SliceNetwork]:
+    if folder is None:
+        paths = {name: packaged(weight_file(name)) for name in NAMES}
+    else:
+        paths = {name: folder / f"{name}.safetensors" for name in NAMES}
+    there = {name: path for name, path in paths.items() if path.exists()}
+    if folder is not None and not there:
+        raise ConfigError(
+            "weights-missing",
+            f"There are no weights of a U-Net or TransUNet in {folder}.",
+            "Train them: uair train unet --output FOLDER/unet.safetensors, likewise transunet.",
+        )
+    try:
+        return {name: SliceNetwork.load(name, device, path) for name, path in there.items()}
+    except ConfigError as error:
+        # the rest of the table needs no MONAI
+        if folder is not None or error.code != "evaluate-extra-missing":
+            raise
+        return {}

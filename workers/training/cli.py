@@ -28,11 +28,17 @@ class Network(StrEnum):
 
     SAM = "sam"
     LOCALIZER = "localizer"
+    UNET = "unet"
+    TRANSUNET = "transunet"
 
 
 def train(
     network: Annotated[
-        Network, typer.Argument(help="sam: the promptable model; localizer: the liver finder.")
+        Network,
+        typer.Argument(
+            help="sam: the promptable model; localizer: the liver finder; unet, transunet: what it is "
+            "compared with."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],
     cache: Annotated[Path, typer.Option(help="Folder of training anatomies; filled if empty.")] = Path(

@@ -50,7 +50,7 @@ def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) ->
     """Draw a slice, an appearance, a view and prompts."""
     scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     for _ in range(_TRIALS):
-        z = _draw_slice(subject, rng)
+        z = draw_slice(subject, rng)
         targets = targets_of(subject, z, rng)
         if not targets:
             continue
@@ -59,7 +59,7 @@ def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) ->
         visible = [index for index, mask in enumerate(masks) if mask.sum() >= _MIN_VIEW_PIXELS]
         if not visible:
             continue
-        seen = show(view, *_noiseless(subject, z, scan, rng), scan, rng)
+        seen = show(view, *noiseless(subject, z, scan, rng), scan, rng)
         chosen = _choose(targets, visible, prompts, rng)
         return _with_prompts(
             subject,
@@ -72,7 +72,7 @@ def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) ->
     raise RuntimeError("a geometry without any visible organ")
 
 
-def _draw_slice(subject: Subject, rng: np.random.Generator) -> int:
+def draw_slice(subject: Subject, rng: np.random.Generator) -> int:
     """Return a slice: often through a lesion, nearly always through the liver."""
     if subject.lesion_slices and rng.random() < 0.55:
         return int(rng.choice(subject.lesion_slices[rng.integers(len(subject.lesion_slices))]))
@@ -81,7 +81,7 @@ def _draw_slice(subject: Subject, rng: np.random.Generator) -> int:
     return int(rng.integers(subject.liver.shape[0]))
 
 
-def _noiseless(subject: Subject, z: int, scan: Scan, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def noiseless(subject: Subject, z: int, scan: Scan, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return a slice and the mean of its neighbours with partial volume along z, HU, ``(Y, X)`` each.
 
     Neighbours are one or two slices (3 or 6 mm) away: thicker slices are common.
