@@ -77,6 +77,28 @@ def test_logits_return_to_the_place_they_were_cut_from():
     np.testing.assert_allclose(centre_back, centre_truth, atol=0.3)
 
 
+@pytest.mark.parametrize("where", ["middle", "edge", "nowhere", "everywhere"])
+def test_the_positive_part_holds_every_positive_voxel(where):
+    crop = crop_around((40.0, 46.0, 52.0))
+    logits = np.random.default_rng(0).normal(-9.0, 1.0, crop.stack_shape).astype(np.float32)
+    part = {
+        "middle": np.s_[4:9, 20:31, 25:40],
+        "edge": np.s_[:3, 50:, :7],
+        "nowhere": np.s_[:0],
+        "everywhere": np.s_[:],
+    }
+    logits[part[where]] += 12.0
+    region, whole = crop.to_volume(logits)
+    expected = np.zeros(SHAPE, bool)
+    expected[region] = whole > 0
+    part_region, values = crop.positive_part(logits)
+    found = np.zeros(SHAPE, bool)
+    found[part_region] = values > 0
+    np.testing.assert_array_equal(found, expected)
+    if where == "middle":
+        assert values.size < 0.2 * whole.size
+
+
 def test_pixels_and_volume_agree_about_a_corner():
     crop = crop_around((40.0, 48.0, 54.0))
     half_y, half_x = 30.0 / SPACING[1], 30.0 / SPACING[2]

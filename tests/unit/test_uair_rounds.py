@@ -172,6 +172,18 @@ def test_tidying_keeps_one_solid_piece():
     assert not tidied(np.full((3, 4, 4), -1.0, np.float32)).max() > 0
 
 
+def test_a_bay_stays_open_and_a_hole_of_one_slice_is_closed():
+    logits = np.full((4, 9, 9), -5.0, np.float32)
+    logits[1:3, 1:8, 1:8] = 3.0
+    logits[1, 3, 3] = -3.0  # a hole in its slice and, with the next line, open to the outside below
+    logits[0:1, 3, 3] = -5.0
+    logits[2, 4, 4:] = -3.0  # reaches the edge
+    clean = tidied(logits)
+    assert clean[1, 3, 3] > 0
+    assert not (clean[2, 4, 4:] > 0).any()
+    np.testing.assert_array_equal(clean[0], logits[0])
+
+
 def test_lesions_stay_in_the_domain_and_the_larger_logit_wins():
     liver = Layer(1, CROP, sphere(24.0))
     domain = sphere(26.0) > 0

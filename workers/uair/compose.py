@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.grids import Crop, Float32, Mask
+from workers.uair.grids import Crop, Float32, Mask, bounding_box
 from workers.uair.localize import largest_component
 
 LIVER = 1
 Labels = NDArray[np.uint8]
 _ERASED = -4.0
 _FILLED = 2.0
+_IN_PLANE = ndimage.generate_binary_structure(2, 1)[None]
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,20 @@ class Layer:
 
 def tidied(logits: Float32) -> Float32:
     """Return logits whose mask is one component without holes (holes are closed slice by slice, too)."""
-    mask = logits > 0
-    if not mask.any():
+    box = bounding_box(logits > 0)
+    if box is None:
         return logits
+    # With the cells around it, so that what is outside the mask is one piece.
+    part = box.extended((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), logits.shape).outer(logits.shape)
+    result = logits.astype(np.float32)
+    inside = result[part]
+    mask = inside > 0
     kept = largest_component(mask)
-    solid = ndimage.binary_fill_holes(kept)
-    solid = np.stack([ndimage.binary_fill_holes(plane) for plane in solid])
-    result = np.where(mask & ~kept, np.minimum(logits, _ERASED), logits)
-    return np.where(solid & ~kept, np.maximum(result, _FILLED), result).astype(np.float32)
+    # A hole in space is a hole in each slice that it meets.
+    solid = ndimage.binary_fill_holes(kept, _IN_PLANE)
+    inside[mask & ~kept] = np.minimum(inside[mask & ~kept], _ERASED)
+    inside[solid & ~kept] = np.maximum(inside[solid & ~kept], _FILLED)
+    return result
 
 
 def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[int, int, int]) -> Labels:
@@ -47,12 +54,12 @@ def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[i
     the larger logit wins.
     """
     labels = np.zeros(shape, np.uint8)
-    region, logits = liver.crop.to_volume(tidied(liver.logits))
-    labels[region][logits > 0] = LIVER
+    region, values = liver.crop.positive_part(tidied(liver.logits))
+    labels[region][values > 0] = LIVER
     strength = np.zeros(shape, np.float16) if len(lesions) > 1 else None
     allowed = np.where(domain, 1.0, -1.0).astype(np.float32)
     for lesion in lesions:
-        part, values = lesion.crop.to_volume(tidied(lesion.logits))
+        part, values = lesion.crop.positive_part(tidied(lesion.logits))
         z, y, x = (np.arange(s.start, s.stop) + 0.5 for s in part)
         inside = (values > 0) & (liver.crop.sampled(allowed, z, y, x, outside=-1.0) > 0)
         if strength is not None:

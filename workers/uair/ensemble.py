@@ -34,7 +34,7 @@ class Ensemble:
     logits
         ``(N, n, h, w)`` float32.
     quality
-        ``(N,)`` mean predicted IoU.
+        ``(N,)`` mean predicted IoU; the median of the others for a member that asks nothing.
     """
 
     logits: Float32
@@ -92,12 +92,14 @@ def predict(
         neighbours. 0 switches it off.
     """
     logits = np.full((len(members), *stack_shape), ABSENT, np.float32)
-    quality = np.zeros(len(members), np.float32)
+    quality = np.full(len(members), np.nan, np.float32)
     for index, answers, predicted in _answers(decode, members, stack_shape[1] * stack_shape[2]):
         member, rows = members[index], np.arange(len(answers))
         token = predicted[:, 1:].argmax(axis=1) + 1 if member.token is None else member.token
         logits[index, member.prompts.slices] = answers[rows, token]
         quality[index] = float(predicted[rows, token].mean())
+    silent = np.isnan(quality)
+    quality[silent] = 0.0 if silent.all() else np.median(quality[~silent])
     if smooth_slices > 0:
         clipped = np.clip(logits, -LIMIT, LIMIT)
         logits = ndimage.gaussian_filter1d(clipped, smooth_slices, axis=1, mode="nearest")

@@ -259,6 +259,31 @@ class Crop:
         z, y, x = (np.arange(part.start, part.stop) + 0.5 for part in region)
         return region, self.sampled(logits, z, y, x, outside=-10.0)
 
+    def positive_part(self, logits: NDArray[np.generic]) -> tuple[tuple[slice, slice, slice], Float32]:
+        """Interpolate logits as `to_volume` does, where the result may be positive.
+
+        Returns
+        -------
+        tuple
+            Index slices of the part of `region` that reaches to the nearest cells beyond the positive ones,
+            and its logits. Further out every voxel lies between cells none of which is positive.
+        """
+        box = bounding_box(logits > 0)
+        if box is None:
+            return (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), np.float32)
+        parts, voxels = [], []
+        edges = zip(self.region(), self.cell_centres(), box.start, box.stop, strict=True)
+        for part, nodes, first, last in edges:
+            centres = np.arange(part.start, part.stop) + 0.5
+            low = nodes[int(first) - 1] if first > 0 else -np.inf
+            high = nodes[int(last)] if last < len(nodes) else np.inf
+            inside = np.flatnonzero((centres > low) & (centres < high))
+            start, stop = (inside[0], inside[-1] + 1) if len(inside) else (0, 0)
+            parts.append(slice(part.start + int(start), part.start + int(stop)))
+            voxels.append(centres[start:stop])
+        z, y, x = voxels
+        return (parts[0], parts[1], parts[2]), self.sampled(logits, z, y, x, outside=-10.0)
+
     def sampled(
         self,
         logits: NDArray[np.generic],
@@ -279,8 +304,10 @@ class Crop:
             edges = self._edges(axis, self.cells)
             covered.append((targets >= edges[0]) & (targets <= edges[-1]))
             in_plane.append(_linear_matrix((edges[:-1] + edges[1:]) / 2.0, targets))
-        wide = np.stack([resampled(in_plane[0], plane, in_plane[1]) for plane in logits])
-        flat = _linear_matrix(nodes, z) @ wide.reshape(len(nodes), -1)
+        along_z = _linear_matrix(nodes, z)
+        used = slice(int(along_z.indices.min(initial=0)), int(along_z.indices.max(initial=0)) + 1)
+        wide = np.stack([resampled(in_plane[0], plane, in_plane[1]) for plane in logits[used]])
+        flat = along_z[:, used] @ wide.reshape(len(wide), -1)
         values = flat.reshape(len(z), *wide.shape[1:])
         values[~covered[0]] = outside
         values[:, ~covered[1]] = outside

@@ -88,6 +88,8 @@ def refined_members(
         growth = spread * float(rng.choice([-1.5, -0.5, 0.5, 1.5]))
         asked = moved(smooth[slices], rng.normal(0.0, spread, 4), growth)
         points = labels = masks = None
+        if kind is Kind.CROSSOVER:  # made from what is known, see `reshape`
+            slices, asked = slices[:0], asked[:0]
         if kind is not Kind.BOX:
             masks = np.clip(reference[slices], -LIMIT, LIMIT).astype(np.float32)
         if kind is Kind.POINTS:
