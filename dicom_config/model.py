@@ -301,6 +301,12 @@ class EngineSection(_Section):
     seed: NonNegativeInt = 0
     max_lesions: Annotated[int, Field(ge=0, le=200)] = 12
     threads: NonNegativeInt = Field(0, description="CPU threads of one worker; 0: torch's choice")
+    embeddings_dir: Path | None = Field(
+        None, description="what the model saw, kept for later rounds, on a local disk; none: in data_dir"
+    )
+    embeddings_bytes: NonNegativeInt = Field(
+        4 << 30, description="the least recently used are deleted beyond this; 0: keep none"
+    )
 
     @model_validator(mode="after")
     def _needs_checkpoint(self) -> EngineSection:

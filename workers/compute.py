@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy.orm import Session
 
 from dicom_config.model import Verb
@@ -19,7 +22,7 @@ from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
-from uair_node.volume import read_series
+from uair_node.volume import CanonicalVolume, read_geometry, read_series
 from workers import engine as engines
 from workers.uair.edits import take_up
 from workers.uair.state import RoundState
@@ -36,10 +39,36 @@ class Task:
     case_id: int
     round_id: int
     number: int
+    content: str
     series_paths: tuple[Path, ...]
     previous_state: Path | None
     edit: Path | None
     feedback: engines.Feedback | None
+
+
+class SeriesVoxels:
+    """The canonical voxels of a series, decoded when the engine first asks for some.
+
+    A later round mostly asks for none: what the model saw is kept.
+
+    Parameters
+    ----------
+    paths
+        Of the series' files.
+    shape
+        Of the canonical volume.
+    """
+
+    def __init__(self, paths: Sequence[Path], shape: tuple[int, int, int]) -> None:
+        self._paths = paths
+        self.shape: tuple[int, ...] = shape
+
+    @cached_property
+    def _array(self) -> npt.NDArray[np.int16]:
+        return read_series(self._paths).canonical().array
+
+    def __getitem__(self, index: Any, /) -> Any:
+        return self._array[index]
 
 
 class Computer:
@@ -57,23 +86,13 @@ class Computer:
     @cached_property
     def engine(self) -> engines.Engine:
         """The engine that the configuration names."""
-        return engines.build_engine(self._context.settings.engine)
+        return engines.build_engine(self._context.settings.engine, self._context.settings.data_dir)
 
     def compute(self, claim: Claim) -> Commit:
         """Compute the four candidates of a round and keep them as artifacts."""
         task = self._begin(claim)
         watch = Stopwatch()
-        volume = read_series(task.series_paths)
-        view = volume.canonical()
-        watch.lap("decode")
-        if task.previous_state is None or task.feedback is None:
-            made = self.engine.first_round(view.array, view.spacing_mm)
-        else:
-            previous = RoundState.load(task.previous_state)
-            if task.edit is not None:
-                (edited,) = load_candidates(task.edit)
-                previous = take_up(previous, view.from_source(edited.labels))
-            made = self.engine.next_round(view.array, view.spacing_mm, previous, task.feedback)
+        made, view = self._round(task, watch)
         watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number)
         save_candidates(
@@ -85,6 +104,22 @@ class Computer:
         watch.lap("keep")
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
         return self._commit(task, folder, watch.seconds)
+
+    def _round(self, task: Task, watch: Stopwatch) -> tuple[engines.Round, CanonicalVolume]:
+        """Return the round and the grid that its labels are on."""
+        if task.previous_state is None or task.feedback is None:
+            view = read_series(task.series_paths).canonical()
+            watch.lap("decode")
+            return self.engine.first_round(view.array, view.spacing_mm, content=task.content), view
+        view = read_geometry(task.series_paths).canonical()
+        previous = RoundState.load(task.previous_state)
+        if task.edit is not None:
+            (edited,) = load_candidates(task.edit)
+            previous = take_up(previous, view.from_source(edited.labels))
+        voxels = SeriesVoxels(task.series_paths, view.shape)
+        watch.lap("decode")
+        made = self.engine.next_round(voxels, view.spacing_mm, previous, task.feedback, content=task.content)
+        return made, view
 
     def _begin(self, claim: Claim) -> Task:
         store = self._context.store
@@ -99,6 +134,7 @@ class Computer:
                 case_id=case.id,
                 round_id=round_.id,
                 number=round_.number,
+                content=case.digest,
                 series_paths=tuple(store.absolute(one.path) for one in case.instances),
                 previous_state=store.absolute(previous.artifacts) / STATE_FILE if previous else None,
                 edit=store.absolute(started_by.artifact) if started_by and started_by.artifact else None,

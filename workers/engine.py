@@ -7,8 +7,11 @@ DICOM, tasks or files.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
-from workers.models.cache import EmbeddingCache
+from workers.models.cache import EmbeddingCache, EmbeddingFolder
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.predictor import Predictor
 from workers.models.registry import build_predictor, choose_device
@@ -27,8 +30,8 @@ from workers.uair.candidates import Rule
 from workers.uair.compose import LIVER
 from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
-from workers.uair.finder import LesionFinder, Organ, majority, same_lesion
-from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
+from workers.uair.finder import LesionFinder, Look, Organ, majority, same_lesion
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, plan_crop
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
 from workers.uair.prompts import outline_of
@@ -46,6 +49,7 @@ from workers.uair.targets import (
 
 Progress = Callable[[float, str], None]
 CACHE_BYTES = 1 << 30
+EMBEDDINGS = "embeddings"
 __all__ = [
     "SIZES_AFTER_PICK",
     "Candidate",
@@ -119,22 +123,39 @@ class Engine:
         Finds the liver.
     options
         See `EngineOptions`.
+    folder
+        Where the embeddings of a round's targets are kept for later rounds, None: in memory only.
     """
 
-    def __init__(self, predictor: Predictor[Any], localizer: Localizer, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        predictor: Predictor[Any],
+        localizer: Localizer,
+        options: EngineOptions,
+        folder: EmbeddingFolder | None = None,
+    ) -> None:
         self._predictor = predictor
         self._localizer = localizer
         self._options = options
         self._choice = Choice(options.members, options.rule)
-        self._cache = EmbeddingCache(predictor, CACHE_BYTES)
-        self._finder = LesionFinder(self._crop, self._look, self._choice, options.seed)
+        self._cache = EmbeddingCache(predictor, CACHE_BYTES, folder)
         self.model_name = predictor.name
         self.model_digest = joint_digest([predictor.digest, localizer.digest])
 
     def first_round(
-        self, hu: NDArray[np.generic], spacing_mm: Spacing, *, progress: Progress | None = None
+        self,
+        hu: NDArray[np.generic],
+        spacing_mm: Spacing,
+        *,
+        content: str = "",
+        progress: Progress | None = None,
     ) -> Round:
         """Return four candidates of a volume ``(Z, Y, X)`` in canonical HU.
+
+        Parameters
+        ----------
+        content
+            Digest of the volume, by which later rounds find its embeddings; made from the voxels if empty.
 
         Raises
         ------
@@ -143,37 +164,45 @@ class Engine:
         """
         report = progress or _silent
         report(0.0, "localizing the liver")
+        content = content or _digest(hu)
+        look = partial(self._look, content)
         location = self._localizer.locate(hu, spacing_mm)
         if location is None:
             raise _no_liver()
         report(0.1, "segmenting the liver")
-        liver, tissue = self._first_liver(hu, spacing_mm, location)
+        liver, tissue = self._first_liver(look, hu, spacing_mm, location)
         domain = _domain(liver, location)
         report(0.4, "looking for lesions")
         organ = Organ(liver, domain, tissue)
-        proposals = self._finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
+        finder = LesionFinder(self._crop, look, self._choice, self._options.seed)
+        proposals = finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
         found: list[TargetState] = []
         for index, proposal in enumerate(proposals):
             report(0.5 + 0.4 * index / len(proposals), f"weighing lesion {index + 1} of {len(proposals)}")
-            lesion = self._finder.opened(hu, spacing_mm, organ, proposal)
+            lesion = finder.opened(hu, spacing_mm, organ, proposal)
             if lesion is not None and not any(same_lesion(lesion, other) for other in found):
                 found.append(lesion)
         found.sort(key=lambda lesion: -lesion.confidence)
         numbered = [replace(lesion, value=LIVER + n) for n, lesion in enumerate(found, start=1)]
         report(0.9, "composing candidates")
+        for target in (liver, *numbered):
+            self._cache.keep(content, target.crop)
         state = RoundState(1, self.model_digest, (liver, *presented(numbered, first=True)), domain)
         return composed(state, hu.shape, SIZES)
 
     def next_round(
         self,
-        hu: NDArray[np.generic],
+        hu: Voxels,
         spacing_mm: Spacing,
         previous: RoundState,
         feedback: Feedback,
         *,
+        content: str = "",
         progress: Progress | None = None,
     ) -> Round:
         """Return the four candidates that follow from a reader's answer to `previous`.
+
+        `hu` is looked into only where the embeddings of a target are no longer kept, or `content` is empty.
 
         Raises
         ------
@@ -182,6 +211,7 @@ class Engine:
         """
         report = progress or _silent
         self._check(previous, hu)
+        content = content or _digest(hu)
         number = previous.number + 1
         liver_crop = previous.targets[0].crop
         refined: list[TargetState] = []
@@ -194,7 +224,8 @@ class Engine:
             plan, organ = LIVER_PLAN, None
             if target.value != LIVER:
                 plan, organ = LESION_PLAN, liver_crop.mask_on(previous.domain, target.crop)
-            decode, _ = self._look(hu, target.crop)
+            images = partial(target.crop.images, hu, NEIGHBOUR_MM)
+            decode = self._bound(self._cache.encode(content, target.crop, images))
             rng = self._rng(number, target.value)
             refined.append(refine_target(target, decode, picked, number, plan, self._choice, rng, organ))
         liver, *others = refined
@@ -206,11 +237,11 @@ class Engine:
         return composed(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
 
     def _first_liver(
-        self, hu: NDArray[np.generic], spacing: Spacing, location: Location
+        self, look: Look, hu: NDArray[np.generic], spacing: Spacing, location: Location
     ) -> tuple[TargetState, Tissue]:
         """Return the liver's first four (traced through the slices, then asked for in many ways)."""
         crop = self._crop(location.search_box(spacing, hu.shape), spacing, hu.shape, LIVER_PLAN)
-        decode, cells = self._look(hu, crop)
+        decode, cells = look(hu, crop)
         traced = trace_liver(decode, cells, location.coarse.at(*crop.cell_centres()), crop.pixels)
         if traced is None:
             raise _no_liver()
@@ -233,16 +264,19 @@ class Engine:
             whole_slice=self._predictor.whole_slice,
         )
 
-    def _look(self, hu: NDArray[np.generic], crop: Crop) -> tuple[Decoder, Float32]:
+    def _look(self, content: str, hu: NDArray[np.generic], crop: Crop) -> tuple[Decoder, Float32]:
         """Return the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
         images, neighbours = crop.images(hu, NEIGHBOUR_MM)
-        embeddings = self._cache.encode(images, neighbours)
-        return lambda asked: self._predictor.decode(embeddings, asked), crop.cell_means(images)
+        embeddings = self._cache.encode(content, crop, lambda: (images, neighbours))
+        return self._bound(embeddings), crop.cell_means(images)
+
+    def _bound(self, embeddings: Any) -> Decoder:
+        return lambda asked: self._predictor.decode(embeddings, asked)
 
     def _rng(self, number: int, value: int) -> np.random.Generator:
         return np.random.default_rng([self._options.seed, number, value])
 
-    def _check(self, previous: RoundState, hu: NDArray[np.generic]) -> None:
+    def _check(self, previous: RoundState, hu: Voxels) -> None:
         if previous.model_digest != self.model_digest:
             raise InputError(
                 "state-of-other-model",
@@ -257,6 +291,12 @@ class Engine:
 
 def _silent(_fraction: float, _what: str) -> None:
     pass
+
+
+def _digest(hu: Voxels) -> str:
+    """Return a digest of a volume's voxels."""
+    voxels = np.ascontiguousarray(hu[:])
+    return hashlib.blake2b(voxels.view(np.uint8).data, digest_size=20).hexdigest()
 
 
 def _no_liver() -> InputError:
@@ -274,8 +314,13 @@ def _domain(liver: TargetState, location: Location | None) -> Mask:
     return lesion_domain(majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
 
 
-def build_engine(section: EngineSection) -> Engine:
+def build_engine(section: EngineSection, data_dir: Path | None = None) -> Engine:
     """Build the engine that a site configured: device, model, localizer, options.
+
+    Parameters
+    ----------
+    data_dir
+        Where embeddings are kept unless the section names a folder; None: they are kept nowhere.
 
     Raises
     ------
@@ -287,4 +332,6 @@ def build_engine(section: EngineSection) -> Engine:
     device = choose_device(section.device)
     predictor = build_predictor(section.model, section.checkpoint, device)
     options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
-    return Engine(predictor, LearnedLocalizer(device), options)
+    place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)
+    folder = EmbeddingFolder(place, section.embeddings_bytes) if place and section.embeddings_bytes else None
+    return Engine(predictor, LearnedLocalizer(device), options, folder)

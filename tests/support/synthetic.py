@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from workers.uair.grids import Float32, Spacing
 from workers.uair.localize import Location, location_of, to_isotropic
@@ -128,5 +130,8 @@ class DensityPredictor:
         quality = np.tile(np.array([0.80, 0.72, 0.78, 0.70], np.float32), (len(prompts), 1))
         return logits, quality
 
-    def size_of(self, embeddings: Float32) -> int:
-        return embeddings.nbytes
+    def parts_of(self, embeddings: Float32) -> tuple[Tensor, ...]:
+        return (torch.from_numpy(embeddings),)
+
+    def from_parts(self, parts: tuple[Tensor, ...]) -> Float32:
+        return parts[0].numpy()

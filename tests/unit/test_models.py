@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from dicom_config.errors import ConfigError
-from tests.support.synthetic import DensityPredictor
-from workers.models.cache import EmbeddingCache
 from workers.models.embedded import EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_localizer import LearnedLocalizer
@@ -184,23 +182,3 @@ def test_segment_anything_loads_without_a_working_torchvision(broken, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "vit_b" in done.stdout
-
-
-def test_embeddings_are_cached_by_content_and_the_oldest_are_dropped():
-    model = DensityPredictor()
-    crops = [np.full((2, 128, 128), float(value), np.float32) for value in range(3)]
-    size = model.size_of(model.encode(crops[0], crops[0]))
-    model.encoded = 0
-    cache = EmbeddingCache(model, limit_bytes=2 * size)
-    cache.encode(crops[0], crops[0])
-    cache.encode(crops[0].copy(), crops[0].copy())
-    assert model.encoded == 2
-    cache.encode(crops[1], crops[1])
-    cache.encode(crops[0], crops[0])
-    cache.encode(crops[2], crops[2])
-    assert cache.held_bytes == 2 * size
-    assert model.encoded == 6
-    cache.encode(crops[0], crops[0])
-    assert model.encoded == 6
-    cache.encode(crops[1], crops[1])
-    assert model.encoded == 8

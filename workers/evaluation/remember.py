@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from workers.models.predictor import Predictor
 from workers.uair.grids import Float32
@@ -91,9 +92,13 @@ class RememberingPredictor:
             self._held_bytes -= oldest[0].nbytes
         return answer
 
-    def size_of(self, embeddings: Remembered) -> int:
-        """Return how many bytes the embeddings hold."""
-        return self._inner.size_of(embeddings.embeddings)
+    def parts_of(self, embeddings: Remembered) -> tuple[Tensor, ...]:
+        """Return the tensors that embeddings consist of; see `Predictor.parts_of`."""
+        return self._inner.parts_of(embeddings.embeddings)
+
+    def from_parts(self, parts: tuple[Tensor, ...]) -> Remembered:
+        """Return embeddings from their tensors; see `Predictor.from_parts`."""
+        return Remembered(_digest(*(part.cpu().numpy() for part in parts)), self._inner.from_parts(parts))
 
 
 class Stopwatch:

@@ -82,9 +82,13 @@ class EmbeddedPredictor:
         logits, quality = zip(*self._batches.map(one, len(prompts), DECODE_BATCH), strict=True)
         return np.concatenate(logits), np.concatenate(quality)
 
-    def size_of(self, embeddings: NestedFeatures) -> int:
-        """Return how many bytes the embeddings hold."""
-        return sum(part.numel() * part.element_size() for part in embeddings)
+    def parts_of(self, embeddings: NestedFeatures) -> tuple[torch.Tensor, ...]:
+        """Return the three feature maps."""
+        return tuple(embeddings)
+
+    def from_parts(self, parts: tuple[torch.Tensor, ...]) -> NestedFeatures:
+        """Return the features of their maps."""
+        return NestedFeatures(*(part.to(self._device) for part in parts))
 
     def _tensor(self, array: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

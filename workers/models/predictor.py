@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from workers.uair.grids import Float32
 from workers.uair.prompts import Prompts
@@ -62,6 +63,10 @@ class Predictor(Protocol[EmbeddingsT]):
         """
         ...
 
-    def size_of(self, embeddings: EmbeddingsT) -> int:
-        """Return how many bytes the embeddings hold."""
+    def parts_of(self, embeddings: EmbeddingsT) -> tuple[Tensor, ...]:
+        """Return the tensors that embeddings consist of, at most ten, in an order of the model's own."""
+        ...
+
+    def from_parts(self, parts: tuple[Tensor, ...]) -> EmbeddingsT:
+        """Return embeddings from their tensors, which may be on another device."""
         ...

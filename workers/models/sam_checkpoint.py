@@ -129,9 +129,14 @@ class SamCheckpointPredictor:
             )
         return logits.float().cpu().numpy(), quality.float().cpu().numpy()
 
-    def size_of(self, embeddings: Tensor) -> int:
-        """Return how many bytes the embeddings hold."""
-        return embeddings.numel() * embeddings.element_size()
+    def parts_of(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        """Return the one tensor of image embeddings."""
+        return (embeddings,)
+
+    def from_parts(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """Return the image embeddings."""
+        (embeddings,) = parts
+        return embeddings.to(self._device)
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

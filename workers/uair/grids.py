@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,19 @@ Coordinates = NDArray[np.float64]
 Spacing = tuple[float, float, float]
 
 AIR_HU = -1000.0
+
+
+class Voxels(Protocol):
+    """HU ``(Z, Y, X)``: an array, or something that reads one when it is first indexed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of slices, rows, columns."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Return a part as an array."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -196,12 +209,12 @@ class Crop:
             matrices.append(full[:, part])
         return parts[0], parts[1], matrices[0], matrices[1]
 
-    def _plane(self, hu: NDArray[np.generic], z: int) -> Float32:
+    def _plane(self, hu: Voxels, z: int) -> Float32:
         rows, columns, along_y, along_x = self._image_matrices
         part = hu[int(np.clip(z, 0, self.shape[0] - 1)), rows, columns].astype(np.float32) - AIR_HU
         return resampled(along_y, part, along_x) + np.float32(AIR_HU)
 
-    def images(self, hu: NDArray[np.generic], neighbour_mm: float) -> tuple[Float32, Float32]:
+    def images(self, hu: Voxels, neighbour_mm: float) -> tuple[Float32, Float32]:
         """Resample the crop's slices and their surroundings.
 
         Parameters
@@ -259,7 +272,7 @@ class Crop:
         z, y, x = (np.arange(part.start, part.stop) + 0.5 for part in region)
         return region, self.sampled(logits, z, y, x, outside=-10.0)
 
-    def positive_part(self, logits: NDArray[np.generic]) -> tuple[tuple[slice, slice, slice], Float32]:
+    def positive_part(self, logits: Float32) -> tuple[tuple[slice, slice, slice], Float32]:
         """Interpolate logits as `to_volume` does, where the result may be positive.
 
         Returns
