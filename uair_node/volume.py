@@ -83,7 +83,9 @@ class Volume:
         for axis in flips:
             affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
             affine[:3, axis] *= -1
-        return CanonicalVolume(np.ascontiguousarray(array), affine, transpose, flips)
+        if any(array.strides):  # else it is the geometry of a series without its voxels
+            array = np.ascontiguousarray(array)
+        return CanonicalVolume(array, affine, transpose, flips)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,18 +1,52 @@
-"""What lies between computing and writing, read back as it was."""
-
-from pathlib import Path
+"""Label volumes between the worker that computes them and the one that writes DICOM."""
 
 import numpy as np
 import pytest
 
-from uair_node.artifacts import load_region, save_region
-
-
-@pytest.mark.parametrize(
-    "box", [(slice(2, 5), slice(1, 9), slice(3, 4)), (slice(0, 0),) * 3, (slice(None),) * 3]
+from uair_node.artifacts import (
+    StoredCandidate,
+    label_values,
+    load_candidates,
+    load_region,
+    marked_voxels,
+    save_candidates,
+    save_region,
 )
-def test_a_region_is_read_back(tmp_path: Path, box: tuple[slice, ...]) -> None:
-    region = np.zeros((6, 11, 7), bool)
-    region[box] = np.random.default_rng(1).random(region[box].shape) > 0.4
+from uair_node.results.volumes import describe
+
+
+def volume(shape=(5, 7, 9)):
+    labels = np.zeros(shape, np.uint8)
+    labels[1:3, 2:5, 3:8] = 1
+    labels[2, 3, 4:6] = 3
+    labels[-1, -1, -1] = 200  # beyond the last whole word
+    return labels
+
+
+def test_candidates_come_back_as_they_were(tmp_path):
+    other = np.zeros((5, 7, 9), np.uint8)
+    other[0, 0, 0] = 2
+    stored = [StoredCandidate(1, volume(), "most inclusive"), StoredCandidate(4, other, "tightest")]
+    save_candidates(tmp_path / "candidates.npz", stored)
+    for before, after in zip(stored, load_candidates(tmp_path / "candidates.npz"), strict=True):
+        assert (after.k, after.trait) == (before.k, before.trait)
+        np.testing.assert_array_equal(after.labels, before.labels)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_region_comes_back_as_it_was(tmp_path, marked):
+    region = (volume() > 0) & marked
     save_region(tmp_path / "region.npz", region)
     np.testing.assert_array_equal(load_region(tmp_path / "region.npz"), region)
+
+
+@pytest.mark.parametrize("labels", [volume(), volume((4, 8, 8)), volume().transpose(2, 1, 0)])
+def test_values_and_counts_are_those_of_the_whole_volume(labels):
+    assert label_values(labels) == (1, 3, 200)
+    marked = marked_voxels(labels)
+    for value in (1, 3, 200):
+        assert (marked == value).sum() == (labels == value).sum()
+    measured = describe(labels, (10.0, 10.0, 10.0))
+    assert measured.liver_ml == pytest.approx((labels > 0).sum())
+    assert measured.lesions_ml == ((2, pytest.approx(2.0)), (199, pytest.approx(1.0)))
+    assert label_values(np.zeros((3, 3, 3), np.uint8)) == ()

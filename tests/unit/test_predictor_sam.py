@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dicom_config.errors import ResourceError
+from workers.models import fused_encoder, sam_checkpoint
 from workers.models.sam_checkpoint import SamCheckpointPredictor
 from workers.models.segment_anything_adapter import (
     ImageEncoderViT,
@@ -113,3 +115,105 @@ def test_checkpoints_are_read_by_path_and_medsam_by_its_name(sam, tmp_path, monk
         assert predictor.name == expected
         assert len(predictor.digest) == 64
         assert predictor.whole_slice
+
+
+def encoder(*, windows, positions, pad=False):
+    """An image encoder with random weights, relative positions included (they start at zero)."""
+    torch.manual_seed(1)
+    made = ImageEncoderViT(
+        img_size=96 if pad else SIZE,
+        embed_dim=64,
+        depth=3,
+        num_heads=4,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=positions,
+        window_size=windows,
+        global_attn_indexes=(1,),
+        out_chans=32,
+    )
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return made.eval()
+
+
+@pytest.mark.parametrize("positions", [True, False])
+@pytest.mark.parametrize(("windows", "pad"), [(0, False), (4, False), (4, True)])
+def test_fused_attention_gives_the_numbers_of_the_package(windows, positions, pad):
+    """In float32 to 2e-4 of values of some ten; padded windows (6 x 6 tokens in windows of 4) included."""
+    own = encoder(windows=windows, positions=positions, pad=pad)
+    images = torch.randn(2, 3, own.img_size, own.img_size, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected = own(images)
+        found = fused_encoder.encode(own, images)
+    assert expected.std() > 0.3
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_slices_are_encoded_alike_alone_and_together(sam, hu):
+    predictor = SamCheckpointPredictor(sam, "vit_b", "0" * 64, CPU)
+    together = predictor.encode(hu, hu)
+    torch.testing.assert_close(together[1:2], predictor.encode(hu[1:2], hu[1:2]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
+def test_published_architectures_have_the_attention_that_is_fused(name):
+    """Built without weights: every block is of the form that the fused encoder runs."""
+    with torch.device("meta"):
+        model = sam_model_registry[name]()
+        images = torch.zeros(1, 3, 1024, 1024)
+        assert fused_encoder.encode(model.image_encoder, images).shape == (1, 256, 64, 64)
+    assert all(block.attn.use_rel_pos for block in model.image_encoder.blocks)
+
+
+class Hungry(torch.nn.Module):
+    """An image encoder in a device whose memory holds `limit` slices at a time."""
+
+    def __init__(self, inner, limit):
+        super().__init__()
+        self.inner, self.limit, self.asked = inner, limit, []
+        self.img_size, self.pos_embed, self.blocks, self.neck = inner.img_size, None, [], torch.nn.Identity()
+
+    def patch_embed(self, images):
+        self.asked.append(len(images))
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.inner(images).permute(0, 2, 3, 1)
+
+
+def hungry(sam, monkeypatch, limit):
+    monkeypatch.setattr(sam_checkpoint, "ENCODE_BATCH", 8)
+    model = Sam(Hungry(sam.image_encoder, limit), sam.prompt_encoder, sam.mask_decoder)
+    return SamCheckpointPredictor(model, "vit_b", "0" * 64, CPU)
+
+
+def test_batches_that_do_not_fit_are_halved_until_they_do(sam, hu, monkeypatch):
+    many = np.concatenate([hu, hu + 5.0, hu - 5.0])[:8]
+    predictor = hungry(sam, monkeypatch, limit=2)
+    found = predictor.encode(many, many)
+    assert predictor._model.image_encoder.asked[:2] == [8, 4]
+    expected = SamCheckpointPredictor(sam, "vit_b", "0" * 64, CPU).encode(many, many)
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_a_slice_that_does_not_fit_is_a_resource_error(sam, hu, monkeypatch):
+    with pytest.raises(ResourceError) as caught:
+        hungry(sam, monkeypatch, limit=0).encode(hu, hu)
+    assert caught.value.code == "out-of-memory"
+    assert "engine.model" in caught.value.mend
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_masks_on_cuda_are_those_of_the_cpu():
+    """Encoded in bfloat16 with fused attention; IoU of the masks of vit_b with one set of random weights."""
+    torch.manual_seed(0)
+    model = sam_model_registry["vit_b"]()
+    planes = np.random.default_rng(0).normal(60.0, 200.0, (2, 1024, 1024)).astype(np.float32)
+    asked = Prompts(np.array([0, 1]), np.array([[200, 200, 700, 800], [50, 300, 900, 600]], np.float32))
+    masks = []
+    for device in (CPU, torch.device("cuda")):
+        predictor = SamCheckpointPredictor(model, "vit_b", "0" * 64, device)
+        masks.append(predictor.decode(predictor.encode(planes, planes), asked)[0] > 0)
+    assert masks[0].any()
+    assert (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum() >= 0.99

@@ -12,6 +12,7 @@ from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import read_source
+from uair_node.results.source_headers import source_headers
 from uair_node.stopwatch import Stopwatch
 from uair_node.volume import read_geometry
 
@@ -23,8 +24,9 @@ def publish(context: Context, claim: Claim) -> Commit:
     watch = Stopwatch()
     source = read_source(context, claim)
     volume = read_geometry(source.series_paths)
+    headers = source_headers(volume)
     results = [
-        write_segmentation(context, source, volume, candidate, ResultKind.CANDIDATE, form)
+        write_segmentation(context, source, volume, candidate, ResultKind.CANDIDATE, form, headers)
         for form in context.segmentation_forms
         for candidate in source.candidates()
     ]

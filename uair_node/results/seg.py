@@ -34,6 +34,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_config import codes
 from dicom_config.errors import InputError
 from dicom_config.profiles import NEEDS, Needs, Profile
+from uair_node.artifacts import label_values
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.store import write_durably
@@ -112,7 +113,12 @@ class SegRequest:
         return codes.series_description(self.round, self.k, self.trait, final=self.final)
 
 
-def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) -> Dataset:
+def write_seg(
+    volume: Volume,
+    labels: NDArray[np.uint8],
+    request: SegRequest,
+    sources: Sequence[Dataset] | None = None,
+) -> Dataset:
     """Make the Segmentation object of `labels`.
 
     Parameters
@@ -122,6 +128,8 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
     labels
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. Labels without a voxel
         get no segment; segment numbers are contiguous all the same.
+    sources
+        What `source_headers` reads for `volume`; whoever writes several objects reads them once.
 
     Returns
     -------
@@ -137,7 +145,7 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
     """
     if labels.shape != volume.shape:
         raise ValueError(f"labels {labels.shape} are not on the source grid {volume.shape}")
-    present = [int(value) for value in np.unique(labels) if value]
+    present = list(label_values(labels))
     if not present:
         raise InputError(
             "empty-segmentation",
@@ -148,14 +156,17 @@ def write_seg(volume: Volume, labels: NDArray[np.uint8], request: SegRequest) ->
     if untracked:
         raise ValueError(f"lesions {untracked} have no tracking")
 
-    segment_of_label = np.zeros(256, np.uint8)
-    segment_of_label[present] = np.arange(1, len(present) + 1)
+    numbers = list(range(1, len(present) + 1))
+    if present != numbers:
+        segment_of_label = np.zeros(256, np.uint8)
+        segment_of_label[present] = numbers
+        labels = segment_of_label[labels]
     seconds = request.content_datetime.replace(microsecond=0)
     date, time = seconds.date(), seconds.time()
-    sources = source_headers(volume)
+    sources = source_headers(volume) if sources is None else sources
     seg = Segmentation(
         source_images=sources,
-        pixel_array=segment_of_label[labels],
+        pixel_array=labels,
         segmentation_type="BINARY",
         segment_descriptions=_describe_segments(present, request),
         series_instance_uid=request.series_instance_uid,
@@ -316,8 +327,11 @@ def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
     # One bit a pixel, the first in the lowest bit, frames not aligned to bytes (PS3.5 8.1.1, annex D).
     packed = np.frombuffer(seg.PixelData, np.uint8)
     pixels_per_frame = seg.Rows * seg.Columns
-    bits = np.unpackbits(packed, count=len(frames) * pixels_per_frame, bitorder="little")
-    ordered = np.packbits(bits.reshape(len(frames), pixels_per_frame)[order], bitorder="little").tobytes()
+    if pixels_per_frame % 8 == 0:
+        ordered = packed[: len(frames) * pixels_per_frame // 8].reshape(len(frames), -1)[order].tobytes()
+    else:
+        bits = np.unpackbits(packed, count=len(frames) * pixels_per_frame, bitorder="little")
+        ordered = np.packbits(bits.reshape(len(frames), -1)[order], bitorder="little").tobytes()
     seg.PixelData = ordered + b"\0" * (len(ordered) % 2)
 
 

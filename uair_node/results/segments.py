@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
+from pydicom import Dataset
 
 from uair_node import __version__
-from uair_node.artifacts import Labels, StoredCandidate
+from uair_node.artifacts import StoredCandidate, label_values
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import ResultKind
 from uair_node.context import Context, Form
@@ -23,8 +25,13 @@ def write_segmentation(
     candidate: StoredCandidate,
     kind: ResultKind,
     form: Form,
+    headers: Sequence[Dataset] | None = None,
 ) -> NewResult:
-    """Write a candidate, or the final segmentation, durably into the round's folder, in one form."""
+    """Write a candidate, or the final segmentation, durably into the round's folder, in one form.
+
+    `headers` are those of `source_headers`, see `write_seg`.
+    """
+    present = label_values(candidate.labels)
     instance_uid, series_uid = source.uids(kind, candidate.k, form.variant)
     request = SegRequest(
         sop_instance_uid=instance_uid,
@@ -37,12 +44,12 @@ def write_segmentation(
         software_version=__version__,
         case_digest=source.case_digest,
         content_datetime=source.computed_at,
-        tracking=_tracking(source, candidate.labels),
+        tracking=_tracking(source, present),
         derived_from=source.derived_from,
         final=kind == ResultKind.FINAL,
         needs=form.needs,
     )
-    seg = write_seg(volume, candidate.labels, request)
+    seg = write_seg(volume, candidate.labels, request, headers)
     words = [*request.label.split(), *([form.variant] if form.variant else [])]
     path = source.folder / f"{'-'.join(words)}.dcm"
     save_seg(seg, path)
@@ -60,11 +67,11 @@ def write_segmentation(
             "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
         },
         destinations=form.destinations,
-        targets=tuple(int(value) for value in np.unique(candidate.labels) if value),
+        targets=present,
     )
 
 
-def _tracking(source: Source, labels: Labels) -> dict[int, Tracking]:
+def _tracking(source: Source, present: Sequence[int]) -> dict[int, Tracking]:
     """Give each lesion number its Tracking UID, the same in every candidate and round of a case."""
-    lesions = [int(value) - 1 for value in np.unique(labels) if value > 1]
+    lesions = [value - 1 for value in present if value > 1]
     return {n: Tracking(f"UAIR lesion {n}", lesion_uid(source.case_digest, n)) for n in lesions}

@@ -8,6 +8,7 @@ are, either.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,23 +16,27 @@ from typing import TypeVar
 
 import torch
 
-ResultT = TypeVar("ResultT")
+from dicom_config.errors import ResourceError
 
-GPU_FACTOR = 32
-"""A GPU wants batches so much larger."""
+log = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
 
 
 class Batches:
-    """Runs a function over batches.
+    """Runs a function over batches, smaller ones where memory runs short.
 
     Parameters
     ----------
     device
         On a CPU as many batches run at a time as torch has threads; on a GPU one.
+    gpu_factor
+        How much larger batches are on a GPU.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, gpu_factor: int = 32) -> None:
         self._on_cpu = device.type == "cpu"
+        self._factor = 1 if self._on_cpu else gpu_factor
         # The number of threads is each thread's own: the caller's stays as it is.
         self._pool = ThreadPoolExecutor(
             torch.get_num_threads() if self._on_cpu else 1,
@@ -40,11 +45,44 @@ class Batches:
         )
 
     def map(self, work: Callable[[slice], ResultT], count: int, size: int) -> list[ResultT]:
-        """Return the results of ``work(slice)`` for all batches of at most `size` of `count`, in order."""
-        size = size if self._on_cpu else size * GPU_FACTOR
+        """Return the results of ``work(slice)`` for consecutive batches of `count` items, in order.
 
-        def one(start: int) -> ResultT:
+        Parameters
+        ----------
+        size
+            Most items of a batch. Where a batch does not fit into memory, it and those after it are halved.
+
+        Raises
+        ------
+        ResourceError
+            ``out-of-memory``: not even a single item fits.
+        """
+
+        def one(part: slice) -> ResultT:
             with torch.inference_mode():
-                return work(slice(start, start + size))
+                return work(part)
 
-        return list(self._pool.map(one, range(0, count, size)))
+        size *= self._factor
+        done: list[ResultT] = []
+        start = 0
+        while start < count:
+            parts = [slice(at, min(at + size, count)) for at in range(start, count, size)]
+            try:
+                for part, result in zip(parts, self._pool.map(one, parts), strict=True):
+                    done.append(result)
+                    start = part.stop
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise _out_of_memory() from None
+                size = (size + 1) // 2
+                log.warning("out of memory; going on with batches of %d", size)
+                torch.cuda.empty_cache()
+        return done
+
+
+def _out_of_memory() -> ResourceError:
+    return ResourceError(
+        "out-of-memory",
+        "The model does not fit into the device's memory even with a single slice or prompt at a time.",
+        "Let no other process use the device, choose a smaller `engine.model`, or set `engine.device: cpu`.",
+    )

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dicom_config.errors import ConfigError
+from workers.models import fused_encoder
+from workers.models.batches import Batches
 from workers.models.segment_anything_adapter import sam_model_registry
 from workers.models.weights import file_digest, load_state
 from workers.models.windows import to_medsam_bytes
 from workers.uair.grids import Float32
 from workers.uair.prompts import Prompts
 
+ENCODE_BATCH = 1
 DECODE_BATCH = 32
 
 
@@ -56,6 +59,7 @@ class SamCheckpointPredictor:
         self._device = device
         self._unit_range = unit_range
         self._model = model.eval().to(device)
+        self._batches = Batches(device, gpu_factor=8)
 
     @classmethod
     def from_checkpoint(cls, name: str, path: Path | None, device: torch.device) -> SamCheckpointPredictor:
@@ -87,15 +91,20 @@ class SamCheckpointPredictor:
         return cls(model, "medsam" if medsam else name, digest, device, unit_range=medsam)
 
     def encode(self, hu: Float32, neighbours: Float32) -> Tensor:
-        """Encode whole slices ``(n, 1024, 1024)`` one by one; neighbours are not used."""
+        """Encode whole slices ``(n, 1024, 1024)``; neighbours are not used.
+
+        In bfloat16 on CUDA, in float32 elsewhere.
+        """
         del neighbours
-        parts = []
-        with torch.inference_mode():
-            for plane in to_medsam_bytes(hu):
-                grey = torch.from_numpy(plane).to(self._device).expand(1, 3, -1, -1)
-                ready = grey / 255.0 if self._unit_range else self._model.preprocess(grey)
-                parts.append(self._model.image_encoder(ready))
-        return torch.cat(parts)
+
+        def one(part: slice) -> Tensor:
+            grey = torch.from_numpy(to_medsam_bytes(hu[part])).to(self._device)
+            colour = grey[:, None].expand(-1, 3, -1, -1)
+            ready = colour / 255.0 if self._unit_range else self._model.preprocess(colour)
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device == "cuda"):
+                return fused_encoder.encode(self._model.image_encoder, ready).float()
+
+        return torch.cat(self._batches.map(one, len(hu), ENCODE_BATCH))
 
     def decode(self, embeddings: Tensor, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
         """Answer prompts; see `Predictor.decode`."""

@@ -62,6 +62,7 @@ with _importable_torchvision():
     _package = importlib.import_module("segment_anything")
     _modeling = importlib.import_module("segment_anything.modeling")
     _common = importlib.import_module("segment_anything.modeling.common")
+    _encoder = importlib.import_module("segment_anything.modeling.image_encoder")
 
 ImageEncoderViT: Any = _modeling.ImageEncoderViT
 LayerNorm2d: Any = _common.LayerNorm2d
@@ -70,4 +71,7 @@ PromptEncoder: Any = _modeling.PromptEncoder
 Sam: Any = _modeling.Sam
 SamPredictor: Any = _package.SamPredictor
 TwoWayTransformer: Any = _modeling.TwoWayTransformer
+get_rel_pos: Any = _encoder.get_rel_pos
 sam_model_registry: Any = _package.sam_model_registry
+window_partition: Any = _encoder.window_partition
+window_unpartition: Any = _encoder.window_unpartition

@@ -8,6 +8,7 @@ twice (a redelivered task) gives the same four candidates.
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,11 @@ class RoundState:
             "targets": records,
         }
         arrays["header"] = np.array(json.dumps(header))
-        with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        # As `numpy.savez_compressed` does, but in a fifth of its time: a reader waits.
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
 
     @classmethod
     def load(cls, path: Path) -> RoundState:

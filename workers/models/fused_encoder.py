@@ -1,0 +1,88 @@
+"""SAM's image encoder with fused attention: the numbers of ``ImageEncoderViT.forward`` from its own weights.
+
+`segment_anything` writes the attention's scores out: 12 heads x 4096 x 4096 of them a slice and global block
+at 1024 x 1024, once more for their relative positions. `scaled_dot_product_attention` never holds them. It
+takes the decomposed relative positions as further channels of queries and keys: the score of query q and key
+at row r, column c grows by ``h_q[r] + w_q[c]``, which is the product of ``(h_q, w_q)`` with the two unit
+vectors of r and c.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from workers.models.segment_anything_adapter import get_rel_pos, window_partition, window_unpartition
+
+
+def encode(encoder: Any, images: Tensor) -> Tensor:
+    """Return what ``encoder(images)`` returns, for a `segment_anything` ``ImageEncoderViT``.
+
+    Parameters
+    ----------
+    images
+        ``(B, 3, S, S)`` for encoders with patch embedding, else tokens ``(B, h, w, C)``.
+
+    Returns
+    -------
+    Tensor
+        Image embeddings ``(B, out, h, w)``.
+    """
+    tokens = encoder.patch_embed(images)
+    if encoder.pos_embed is not None:
+        tokens = tokens + encoder.pos_embed
+    for block in encoder.blocks:
+        tokens = _through(block, tokens)
+    embeddings: Tensor = encoder.neck(tokens.permute(0, 3, 1, 2))
+    return embeddings
+
+
+def _through(block: Any, tokens: Tensor) -> Tensor:
+    normed = block.norm1(tokens)
+    if block.window_size > 0:
+        height, width = tokens.shape[1:3]
+        windows, padded = window_partition(normed, block.window_size)
+        seen = window_unpartition(_attend(block.attn, windows), block.window_size, padded, (height, width))
+    else:
+        seen = _attend(block.attn, normed)
+    tokens = tokens + seen
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+def _attend(attention: Any, tokens: Tensor) -> Tensor:
+    """Return the attention's output ``(B, h, w, C)``."""
+    count, height, width, channels = tokens.shape
+    depth = channels // attention.num_heads
+    split = attention.qkv(tokens).reshape(count, height * width, 3, attention.num_heads, depth)
+    queries, keys, values = split.permute(2, 0, 3, 1, 4)
+    if attention.use_rel_pos:
+        queries, keys = _with_positions(attention, queries, keys, height, width)
+        # The fused kernels want one width for all three.
+        values = functional.pad(values, (0, height + width))
+    found = functional.scaled_dot_product_attention(queries, keys, values, scale=1.0 / math.sqrt(depth))
+    found = found[..., :depth].transpose(1, 2).reshape(count, height, width, channels)
+    output: Tensor = attention.proj(found)
+    return output
+
+
+def _with_positions(
+    attention: Any, queries: Tensor, keys: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """Return queries and keys ``(B, heads, h w, d + h + w)`` whose products hold the relative positions."""
+    count, heads, number, depth = queries.shape
+    grid = queries.view(count, heads, height, width, depth)
+    rows = get_rel_pos(height, height, attention.rel_pos_h).to(queries.dtype)
+    columns = get_rel_pos(width, width, attention.rel_pos_w).to(queries.dtype)
+    # The kernel scales all products, SAM those of queries and keys only.
+    by_row = torch.einsum("bnhwc,hkc->bnhwk", grid, rows) * math.sqrt(depth)
+    by_column = torch.einsum("bnhwc,wkc->bnhwk", grid, columns) * math.sqrt(depth)
+    asking = torch.cat([grid, by_row, by_column], dim=-1).view(count, heads, number, -1)
+    at = torch.arange(number, device=keys.device)
+    unit_rows = functional.one_hot(at // width, height)
+    unit_columns = functional.one_hot(at % width, width)
+    places = torch.cat([unit_rows, unit_columns], dim=1).to(keys.dtype)
+    return asking, torch.cat([keys, places.expand(count, heads, -1, -1)], dim=-1)
