@@ -5,6 +5,7 @@ Only the engine is left out: the label volumes are given.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,10 +68,13 @@ class OfferedCase:
         self.paths = list(paths)
         self.volume: Volume = read_series(self.paths)
         self._inbox = Inbox(context)
+
+    def push(self) -> None:
+        """Send the series and let its first round be computed."""
         for path in self.paths:
             self._inbox.receive(received(path))
         time.sleep(0.02)  # the quiet period of these tests
-        assemble(context)
+        assemble(self.context)
         self.compute()
 
     def compute(self) -> None:
@@ -144,5 +148,14 @@ def offered_case(folder: Path, paths: Sequence[Path] = (), **sections: object) -
     url = f"sqlite:///{folder / 'uair.sqlite'}"
     with context_in(folder / "data", url, **sections) as context:
         case = OfferedCase(context, paths or good_series(folder / "ct"))
+        case.push()
         case.work(WorkKind.PUBLISH)
         yield case
+
+
+@contextmanager
+def copied_case(original: Path, folder: Path) -> Iterator[OfferedCase]:
+    """A copy of the case that `offered_case` left in `original`."""
+    shutil.copytree(original, folder, dirs_exist_ok=True)
+    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}") as context:
+        yield OfferedCase(context, sorted((folder / "ct").iterdir()))

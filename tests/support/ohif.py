@@ -26,6 +26,7 @@ from tests.support.server import absent
 
 DICOMWEB = "/dicom-web"
 _POSITION = r"document.body?.innerText.match(/\((\d+)\/\d+\)/)"
+_ENTRY = "[data-cy=study-browser-thumbnail-no-image]"
 _CONFIGURATION = "/app-config.js"
 _PASSED_ON = ("Accept", "Content-Type", "Host")
 _PASSED_BACK = ("Content-Type", "Content-Encoding")
@@ -102,7 +103,7 @@ class OhifPage:
 
     def candidates(self, count: int = 4) -> list[Candidate]:
         """Return the segmentations in the study list when `count` of them are there, in its order."""
-        entries = "[...document.querySelectorAll('[data-cy=study-browser-thumbnail-no-image]')]"
+        entries = f"[...document.querySelectorAll('{_ENTRY}')]"
         self.browser.wait_for(f"{entries}.length >= {count}", f"{count} segmentations in the list")
         found = self.browser.evaluate(
             f"""{entries}.map(entry => {{
@@ -115,6 +116,11 @@ class OhifPage:
 
     def load(self, name: str) -> None:
         """Double-click a segmentation and confirm that it is to be opened."""
+        self.candidates()
+        self.browser.evaluate(
+            f"[...document.querySelectorAll('{_ENTRY} [data-cy=series-description-label]')]"
+            f".find(one => one.innerText.trim() === {json.dumps(name)}).scrollIntoView({{block: 'center'}})"
+        )
         (candidate,) = [one for one in self.candidates() if one.name == name]
         self.browser.click(candidate.x, candidate.y, count=2)
         self._press("Yes")

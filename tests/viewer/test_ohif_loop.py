@@ -15,6 +15,7 @@ import pydicom
 import pytest
 
 from dicom_config.codes import SelectionClass
+from tests.support.matrix import MATRIX
 from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.ohif import OhifPage
 from tests.support.orthanc import Orthanc
@@ -56,14 +57,19 @@ def volume(tmp_path: Path, orthanc: Orthanc, deployment: Deployment) -> Volume:
     return read_series(paths)
 
 
-def _paint_and_store(page: OhifPage, orthanc: Orthanc, study_uid: str, name: str, label: str = "") -> str:
-    """Load a candidate, paint a stroke on the slice that is shown, store; return Orthanc's new instance."""
+def _paint_and_store(
+    page: OhifPage, orthanc: Orthanc, study_uid: str, name: str, labels: np.ndarray, description: str = ""
+) -> str:
+    """Load a candidate, paint over the organ's edge where it is largest, store; return the new instance."""
     page.open_study(study_uid, "segmentation")
     page.load(name)
+    k = int((labels > 0).sum(axis=(1, 2)).argmax())
+    page.scroll_to(len(labels) - k)  # OHIF shows the top first
+    edge = (np.flatnonzero((labels[k] > 0).any(axis=1)).max() + 2) / labels.shape[1]
     left, top, width, height = page.canvas()
-    page.paint([(left + width * x, top + height * 0.5) for x in (0.35, 0.4, 0.45)])
+    page.paint([(left + width * x, top + height * edge) for x in (0.35, 0.4, 0.45)])
     stored = set(_viewer_s(orthanc))
-    page.store_segmentation(label)
+    page.store_segmentation(description)
     wait_until(lambda: set(_viewer_s(orthanc)) > stored, "the segmentation to be stored")
     (new,) = set(_viewer_s(orthanc)) - stored
     return new
@@ -85,7 +91,8 @@ def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
     study_uid = str(pydicom.dcmread(volume.slices[0].path, stop_before_pixels=True).StudyInstanceUID)
     names = _names(orthanc, 1)
     deployment.await_state("AWAITING_SELECTION")
-    instance = _paint_and_store(page, orthanc, study_uid, names[0])
+    before = load_candidates(_round_folder(deployment, 1) / "candidates.npz")[0].labels
+    instance = _paint_and_store(page, orthanc, study_uid, names[0], before)
     wait_until(lambda: deployment.case()["selections"], "the archive to forward it")
     (said,) = deployment.case()["selections"]
     assert (said["outcome"], said["mechanism"], said["calling_ae"]) == (
@@ -97,7 +104,6 @@ def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
     seg = pydicom.dcmread(io.BytesIO(orthanc.dicom(instance)))
     assert seg.SOPClassUID == SelectionClass.LABEL_MAP_SEGMENTATION
     digest = deployment.case()["digest"]
-    before = load_candidates(_round_folder(deployment, 1) / "candidates.npz")[0].labels
     tracking = {lesion_uid(digest, n): n for n in range(1, 255)}
     drawn = read_edited(seg, volume, tracking, before).labels
     assert (drawn != before).sum() > 20
@@ -114,9 +120,11 @@ def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
     wait_until(lambda: _notice_texts(orthanc), "the notice in the study")
     assert f"your edit of candidate {said['picked']} received" in _notice_texts(orthanc)[0]
 
-    _paint_and_store(page, orthanc, study_uid, second[0], "ACCEPT")
+    _paint_and_store(page, orthanc, study_uid, second[0], first, "ACCEPT")
     case = deployment.await_state("ACCEPTED")
     assert [one["verb"] for one in case["selections"]] == ["pick", "accept"]
+    for one, column in zip(case["selections"], ("edit", "accept"), strict=True):
+        assert MATRIX["OHIF 3 (label map, RLE)"][column] == f"edit of candidate {one['picked']}"
 
 
 def _round_folder(deployment: Deployment, number: int) -> Path:

@@ -1,0 +1,101 @@
+"""Every kind of object that we write: no error by dciodvfy, read by two libraries, the same bytes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import pytest
+from highdicom.ko import KeyObjectSelectionDocument
+from highdicom.seg import Segmentation
+from highdicom.sr import ComprehensiveSR
+from pydicom import Dataset, dcmread
+
+from dicom_config.model import Verb
+from tests.support.iods import iod_errors
+from tests.support.offered import OfferedCase, offered_case
+from tests.support.selections import key_object
+from uair_node.cases.tables import ResultKind, WorkKind
+
+pytestmark = pytest.mark.integration
+
+PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "withdraw": True}
+_READ: Mapping[str, Callable[[Dataset], Any]] = {
+    "Segmentation": Segmentation.from_dataset,
+    "SCImage": highdicom.Image.from_dataset,
+    "ComprehensiveSR": ComprehensiveSR.from_dataset,
+    "KeyObjectSelectionDocument": KeyObjectSelectionDocument.from_dataset,
+}
+IOD: Mapping[ResultKind, str] = {
+    ResultKind.CANDIDATE: "Segmentation",
+    ResultKind.PAGE: "SCImage",
+    ResultKind.NOTICE: "SCImage",
+    ResultKind.FINAL: "Segmentation",
+    ResultKind.FINAL_PAGE: "SCImage",
+    ResultKind.REPORT: "ComprehensiveSR",
+    ResultKind.WITHDRAWAL: "KeyObjectSelectionDocument",
+}
+
+
+@pytest.fixture(scope="module")
+def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfferedCase]:
+    """A case that went through a refusal, two rounds and its end: every kind of object is there."""
+    with offered_case(tmp_path_factory.mktemp("case"), destinations=[PACS]) as made:
+        made.work(WorkKind.PAGES)
+        made.send(key_object([made.candidate(1), made.candidate(2)]), Verb.PICK)
+        made.send(made.candidate(3), Verb.PICK)
+        made.compute()
+        made.work(WorkKind.PUBLISH, WorkKind.PAGES, WorkKind.NOTICES)
+        made.send(made.candidate(2, 2), Verb.ACCEPT)
+        made.work(WorkKind.FINISH)
+        yield made
+
+
+def _paths(offered: OfferedCase, kind: ResultKind) -> list[Path]:
+    return [offered.path(result) for result in offered.results(kind)]
+
+
+def test_every_kind_is_here(offered: OfferedCase) -> None:
+    assert set(IOD) == set(ResultKind)
+    counts = {kind: len(_paths(offered, kind)) for kind in IOD}
+    assert (counts[ResultKind.CANDIDATE], counts[ResultKind.PAGE], counts[ResultKind.NOTICE]) == (8, 10, 3)
+    assert min(counts.values()) >= 1
+
+
+@pytest.mark.parametrize("kind", IOD)
+def test_dciodvfy_finds_no_error(offered: OfferedCase, kind: ResultKind) -> None:
+    for path in _paths(offered, kind):
+        assert iod_errors(path, IOD[kind]) == []
+
+
+@pytest.mark.parametrize("kind", IOD)
+def test_highdicom_reads_it_back(offered: OfferedCase, kind: ResultKind) -> None:
+    for path in _paths(offered, kind):
+        written = dcmread(path)
+        read = _READ[IOD[kind]](dcmread(path))
+        assert read.SOPInstanceUID == written.SOPInstanceUID
+        if "PixelData" in written:
+            assert (read.pixel_array == written.pixel_array).all()
+        else:
+            assert len(read.content) > 0
+
+
+@pytest.mark.parametrize("kind", IOD)
+def test_what_is_read_and_written_again_is_the_same_bytes(offered: OfferedCase, kind: ResultKind) -> None:
+    for path in _paths(offered, kind):
+        dataset, again = dcmread(path), BytesIO()
+        for _ in dataset.iterall():  # every element decoded, so that it is encoded again
+            pass
+        dataset.save_as(again, enforce_file_format=True)
+        assert again.getvalue() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", IOD)
+def test_nothing_of_the_patient_is_in_what_people_read(offered: OfferedCase, kind: ResultKind) -> None:
+    for path in _paths(offered, kind):
+        dataset = dcmread(path, stop_before_pixels=True)
+        for keyword in ("SeriesDescription", "ContentLabel", "ContentDescription", "ImageComments"):
+            assert "PHANTOM" not in str(dataset.get(keyword, "")).upper()
