@@ -19,7 +19,7 @@ from tests.support.node import HOST, Deployment, embedded
 from tests.support.peers import Dcmtk
 from tests.support.ports import wait_until
 from uair_node.cases.database import Database
-from uair_node.cases.tables import Delivery, DeliveryState, ResultKind, Round, Selection, utc_now
+from uair_node.cases.tables import Delivery, DeliveryState, Result, ResultKind, Round, Selection, utc_now
 
 pytestmark = pytest.mark.bench
 
@@ -96,7 +96,8 @@ def _await_round(database: Database, folder: Path, number: int) -> Path:
 
 
 def _deliveries(number: int) -> Any:
-    return select(Delivery).join(Delivery.result).join(Round).where(Round.number == number)
+    of_round = select(Delivery).join(Delivery.result).join(Round).where(Round.number == number)
+    return of_round.where(Result.kind != ResultKind.NOTICE)
 
 
 def _parts(database: Database, log: str, number: int, started: datetime) -> Mapping[str, tuple[float, float]]:

@@ -29,7 +29,9 @@ from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom
 
-pytestmark = [pytest.mark.viewer, pytest.mark.integration]
+pytestmark = [pytest.mark.viewer, pytest.mark.integration, pytest.mark.timeout(1200)]
+
+_PATIENCE_S = 300.0  # two rounds are computed while a browser and an archive share the processors
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def _viewer_s(orthanc: Orthanc) -> list[str]:
 
 
 def _names(orthanc: Orthanc, number: int) -> list[str]:
-    return [str(one.tags["SeriesDescription"]) for one in await_round(orthanc, number)]
+    return [str(one.tags["SeriesDescription"]) for one in await_round(orthanc, number, _PATIENCE_S)]
 
 
 def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
@@ -93,7 +95,7 @@ def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
     deployment.await_state("AWAITING_SELECTION")
     before = load_candidates(_round_folder(deployment, 1) / "candidates.npz")[0].labels
     instance = _paint_and_store(page, orthanc, study_uid, names[0], before)
-    wait_until(lambda: deployment.case()["selections"], "the archive to forward it")
+    wait_until(lambda: deployment.case()["selections"], "the archive to forward it", _PATIENCE_S)
     (said,) = deployment.case()["selections"]
     assert (said["outcome"], said["mechanism"], said["calling_ae"]) == (
         "effective",
@@ -117,11 +119,11 @@ def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
     changed = drawn != before
     assert (first == drawn)[changed].mean() > 0.8, "where the reader painted, too"
     assert _derived_from(orthanc, second[0]) == seg.SOPInstanceUID
-    wait_until(lambda: _notice_texts(orthanc), "the notice in the study")
+    wait_until(lambda: _notice_texts(orthanc), "the notice in the study", _PATIENCE_S)
     assert f"your edit of candidate {said['picked']} received" in _notice_texts(orthanc)[0]
 
     _paint_and_store(page, orthanc, study_uid, second[0], first, "ACCEPT")
-    case = deployment.await_state("ACCEPTED")
+    case = deployment.await_state("ACCEPTED", _PATIENCE_S)
     assert [one["verb"] for one in case["selections"]] == ["pick", "accept"]
     for one, column in zip(case["selections"], ("edit", "accept"), strict=True):
         assert MATRIX["OHIF 3 (label map, RLE)"][column] == f"edit of candidate {one['picked']}"

@@ -73,7 +73,8 @@ def _configuration(folder: Path, node_port: int, archive_port: int) -> dict[str,
         "node": {"host": "127.0.0.1", "port": node_port},
         "intake": {"quiet_s": 2, "min_free_bytes": 100 << 20},
         "work": {"sweep_s": 0.5},
-        "results": {"pages": False},  # the played reader answers before they are drawn
+        # The played reader answers before pages are drawn, and reads no notices.
+        "results": {"pages": False, "notices": False},
         "destinations": [
             {"name": "archive", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": archive_port}
         ],
