@@ -33,7 +33,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_config.errors import ConfigError
 from dicom_config.profiles import NEEDS, Profile
-from dicom_config.rules import RulesSection
 from dicom_config.section import Section as _Section
 from dicom_config.tls import CertificateName, TlsClientSection, TlsServerSection
 
@@ -291,11 +290,18 @@ class ResultsSection(_Section):
     notices: bool = Field(True, description="tell in the study what became of each selection")
 
 
+LocalizerName = Literal["learned", "templates"]
+
+
 class EngineSection(_Section):
     """The method (ENGINE.md); defaults are its measured ones."""
 
     model: Literal["embedded", "vit_b", "vit_l", "vit_h"] = "embedded"
     checkpoint: Path | None = Field(None, description="needed for every model but the embedded")
+    localizer: LocalizerName = "learned"
+    templates: Path | None = Field(
+        None, description="folder of your template scans; `templates` in the data folder unless set"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     members: Annotated[int, Field(ge=8, le=32)] = 16
     rule: Literal["max_variance", "medoids"] = "medoids"
@@ -337,7 +343,6 @@ class Settings(BaseSettings):
     node: NodeSection = NodeSection()
     intake: IntakeSection = IntakeSection()
     gate: GateSection = GateSection()
-    rules: RulesSection = RulesSection()
     database: DatabaseSection = DatabaseSection()
     broker: BrokerSection = BrokerSection()
     destinations: tuple[AnyDestination, ...] = ()

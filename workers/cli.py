@@ -16,6 +16,7 @@ from uair_node.logs import set_up_logging
 from uair_node.topology import QueueName
 from workers.demo.cli import demo
 from workers.evaluation.cli import evaluate
+from workers.template_commands import templates_app
 from workers.training.cli import train
 from workers.worker import run_worker
 
@@ -35,6 +36,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(evaluate)
     app.command()(train)
+    app.add_typer(templates_app, name="templates")
 
 
 def worker(

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
 from workers.models.cache import EmbeddingCache, EmbeddingFolder
-from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.predictor import Predictor
-from workers.models.registry import build_predictor, choose_device
+from workers.models.registry import build_localizer, build_predictor, choose_device
+from workers.models.template_store import site_folder
 from workers.models.weights import joint_digest
 from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.candidates import Rule
@@ -331,7 +331,8 @@ def build_engine(section: EngineSection, data_dir: Path | None = None) -> Engine
         torch.set_num_threads(section.threads)
     device = choose_device(section.device)
     predictor = build_predictor(section.model, section.checkpoint, device)
+    localizer = build_localizer(section.localizer, site_folder(section, data_dir), device)
     options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
     place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)
     folder = EmbeddingFolder(place, section.embeddings_bytes) if place and section.embeddings_bytes else None
-    return Engine(predictor, LearnedLocalizer(device), options, folder)
+    return Engine(predictor, localizer, options, folder)

@@ -13,6 +13,8 @@ from dicom_config.errors import ConfigError
 from workers.models.embedded import EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_localizer import LearnedLocalizer
+from workers.models.template_localizer import CoordinateEncoder
+from workers.training.coordinates import CoordinateBatches, CoordinateTask, train_coordinates
 from workers.training.geometries import GeometryCache
 from workers.training.localizer import LocalizerBatches, LocalizerTask, train_localizer
 from workers.training.loop import Progress, TrainOptions, learning_rate, train
@@ -83,7 +85,18 @@ def test_the_localizer_learns_a_batch(cache, tmp_path):
     assert set(report.figures) == {"coarse_dice", "in_box", "lower_face_mm"}
 
 
-@pytest.mark.parametrize("train_network", [train_sam, train_localizer])
+def test_the_coordinate_network_learns_a_batch(cache, tmp_path):
+    """Offsets within a body, and places told apart in another phase."""
+    samples = OneBatch(CoordinateBatches(cache, seed=0, batch_size=1))
+    task = CoordinateTask(samples, (CoordinateBatches(cache, seed=1, batch_size=1)[0],), "cpu", warm_up=1)
+    report = train(task, options_for(tmp_path, cache, 12))
+    seen = [event for event in report.history if not event.held_out]
+    assert seen[-1].loss < 0.6 * seen[0].loss
+    assert seen[-1].figures["offset_mm"] < 0.6 * seen[0].figures["offset_mm"]
+    assert set(report.figures) == {"offset_mm", "told_apart"}
+
+
+@pytest.mark.parametrize("train_network", [train_sam, train_localizer, train_coordinates])
 def test_a_resumed_run_ends_with_the_numbers_of_an_uninterrupted_one(train_network, cache, tmp_path):
     whole = options_for(tmp_path / "whole", cache, 3)
     report = train_network(whole)
@@ -106,6 +119,8 @@ def test_weights_are_those_that_inference_loads(cache, tmp_path):
     assert EmbeddedPredictor(torch.device("cpu"), options.output).name == "embedded"
     train_localizer(replace(options, output=tmp_path / "localizer.safetensors"))
     assert LearnedLocalizer(torch.device("cpu"), tmp_path / "localizer.safetensors").digest
+    train_coordinates(replace(options, output=tmp_path / "coordinates.safetensors"))
+    assert CoordinateEncoder(torch.device("cpu"), tmp_path / "coordinates.safetensors").digest
 
 
 def test_a_run_can_start_from_given_weights(cache, tmp_path):

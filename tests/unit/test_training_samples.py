@@ -9,6 +9,13 @@ from workers.training.geometries import GeometryCache, Subject
 from workers.training.phantoms.fields import Grid
 from workers.training.phantoms.geometry import build_geometry
 from workers.training.phantoms.lesions import LesionPlan
+from workers.training.sampling.coordinates import (
+    BLOCK,
+    BLOCKS,
+    PATCHES,
+    draw_body,
+    draw_coordinate_sample,
+)
 from workers.training.sampling.localizer import HEIGHTS, PLANE, draw_localizer_sample
 from workers.training.sampling.prompts import NO_POINT, draw_box, draw_points, ordered
 from workers.training.sampling.sam import draw_sam_sample
@@ -162,3 +169,22 @@ def test_geometries_are_built_once_and_read_back(tmp_path):
     assert reports == [(1, 1)]
     assert cache.path(0).stat().st_mtime_ns == stamp
     assert cache.subject(0).geometry.spacing_mm == (3.0, 1.5, 1.5)
+
+
+def test_a_coordinate_sample_shows_its_places_twice(subject):
+    """The same anatomy in two examinations: alike, but not the same."""
+    sample = draw_coordinate_sample(draw_body(subject, np.random.default_rng(2)), np.random.default_rng(0))
+    assert sample.patches.shape == (PATCHES, 2, 32, 32, 32)
+    assert sample.first.shape == sample.second.shape == (BLOCKS, 2, BLOCK, BLOCK, BLOCK)
+    assert np.isfinite(sample.patches).all()
+    assert not np.array_equal(sample.first, sample.second)
+    assert np.corrcoef(sample.first[:, 0].ravel(), sample.second[:, 0].ravel())[0, 1] > 0.6
+
+
+def test_patches_of_a_coordinate_sample_lie_at_their_centres(subject):
+    """Where two patches overlap they show the same, moved by the offset that the network has to tell."""
+    sample = draw_coordinate_sample(draw_body(subject, np.random.default_rng(2)), np.random.default_rng(1))
+    offset = np.rint((sample.centres[1] - sample.centres[0]) / 6.0).astype(int)
+    shared = [slice(max(0, o), min(32, 32 + o)) for o in offset]
+    moved = [slice(max(0, -o), min(32, 32 - o)) for o in offset]
+    np.testing.assert_array_equal(sample.patches[0, 0][tuple(shared)], sample.patches[1, 0][tuple(moved)])

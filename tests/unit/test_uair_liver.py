@@ -46,7 +46,7 @@ def test_too_little_is_no_liver():
 def test_isotropic_averages_and_keeps_the_place():
     _, truth = abdomen(lesions=())
     coarse = to_isotropic(np.where(truth > 0, 100, 0).astype(np.int16), SPACING, 8.0)
-    assert coarse.shape == (22, 32, 38)
+    assert coarse.shape == (22, 32, 39), "38.4 voxels wide: none of the volume is left out"
     centre = np.argwhere(coarse > 50).mean(axis=0) * 8.0 + 4.0
     np.testing.assert_allclose(centre, [85.0, 118.0, 108.0], atol=3.0)
     assert coarse.sum() * 512 == pytest.approx(100.0 * truth.sum() * np.prod(SPACING), rel=0.03)
@@ -77,6 +77,18 @@ def liver_crop(hu):
     box = location.search_box(SPACING, hu.shape)
     sizes = {"pixels": 128, "cells": 64, "margin": 1.25, "min_side_mm": 50.0, "step_mm": 3.0}
     return location, plan_crop(box, SPACING, hu.shape, **sizes)
+
+
+@pytest.mark.parametrize("slices", [20, 21, 22, 23])
+def test_a_coarse_map_reaches_the_ends_of_the_scan(slices):
+    """Organs that a scan cuts are there up to its first and last slice, whatever the slices' number."""
+    spacing = (2.5, 3.0, 3.0)
+    coarse = to_isotropic(np.ones((slices, 32, 34), np.int16), spacing, 6.0)
+    whole = CoarseMap(coarse, 6.0, spacing)
+    inside = (np.arange(n) + 0.5 for n in (slices, 32, 34))
+    np.testing.assert_allclose(whole.at(*inside), 1.0, rtol=1e-5)
+    outside = whole.at(np.array([-3.0, slices + 3.0]), np.array([16.0]), np.array([17.0]))
+    assert not outside.any()
 
 
 def test_tracing_finds_the_ends_that_the_localizer_missed():

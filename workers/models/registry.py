@@ -9,9 +9,15 @@ from typing import Any, Literal
 import torch
 
 from dicom_config.errors import ConfigError
+from dicom_config.model import LocalizerName
 from workers.models.embedded_predictor import EmbeddedPredictor
+from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.predictor import Predictor
 from workers.models.sam_checkpoint import SamCheckpointPredictor
+from workers.models.template_localizer import CoordinateEncoder, TemplateLocalizer
+from workers.models.template_store import templates_in_use
+from workers.models.weights import joint_digest
+from workers.uair.localize import Localizer
 
 _BUILDERS: dict[str, Callable[[torch.device, Path | None], Predictor[Any]]] = {
     "embedded": EmbeddedPredictor,
@@ -48,6 +54,31 @@ def build_predictor(name: str, checkpoint: Path | None, device: torch.device) ->
             "model-unknown", f"There is no model {name!r}.", f"Choose one of {', '.join(_BUILDERS)}."
         )
     return _BUILDERS[name](device, checkpoint)
+
+
+def build_localizer(name: LocalizerName, templates: Path | None, device: torch.device) -> Localizer:
+    """Build a localizer.
+
+    Parameters
+    ----------
+    name
+        ``learned`` or ``templates``.
+    templates
+        Folder of the site's own templates; the packaged ones as long as it has none.
+    device
+        Where it runs.
+
+    Raises
+    ------
+    ConfigError
+        ``template-unreadable`` or ``template-of-other-network``.
+    """
+    if name == "learned":
+        return LearnedLocalizer(device)
+    encoder = CoordinateEncoder(device)
+    found = templates_in_use(templates, encoder.digest)
+    digest = joint_digest([encoder.digest, *(one.digest for one in found)])
+    return TemplateLocalizer(encoder, [one.template for one in found], digest)
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

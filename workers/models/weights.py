@@ -16,6 +16,7 @@ from dicom_config.errors import ConfigError
 
 EMBEDDED_FILE = "embedded_sam.safetensors"
 LOCALIZER_FILE = "localizer.safetensors"
+COORDINATES_FILE = "coordinates.safetensors"
 
 
 def packaged(name: str) -> Path:

@@ -30,14 +30,15 @@ class Network(StrEnum):
     LOCALIZER = "localizer"
     UNET = "unet"
     TRANSUNET = "transunet"
+    COORDINATES = "coordinates"
 
 
 def train(
     network: Annotated[
         Network,
         typer.Argument(
-            help="sam: the promptable model; localizer: the liver finder; unet, transunet: what it is "
-            "compared with."
+            help="sam: the promptable model; localizer: the liver finder; coordinates: what templates need; "
+            "unet, transunet: what it is compared with."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],

@@ -13,6 +13,11 @@ def prepare(
     options: TrainOptions, progress: ProgressCallback | None = None
 ) -> tuple[GeometryCache, tuple[Phantom, ...]]:
     """Return the filled cache of training anatomies and the held-out phantoms of a run."""
+    return filled_cache(options, progress), held_out_phantoms(options)
+
+
+def filled_cache(options: TrainOptions, progress: ProgressCallback | None = None) -> GeometryCache:
+    """Return the cache of training anatomies with all that a run needs."""
 
     def tell(done: int, missing: int) -> None:
         if progress:
@@ -20,7 +25,7 @@ def prepare(
 
     cache = GeometryCache(options.cache, options.geometries)
     cache.fill(options.loaders, tell)
-    return cache, held_out_phantoms(options)
+    return cache
 
 
 def held_out_phantoms(options: TrainOptions) -> tuple[Phantom, ...]:

@@ -26,6 +26,8 @@ from workers.uair.grids import (
 
 SEARCH_MM = (45.0, 6.0)
 """How far below and above the extended box the liver's ends are looked for."""
+UNCOVERED = 0.1
+"""Part of a coarse voxel by which a coarse grid may end before the volume does."""
 BODY_HU = -300.0
 MIN_LIVER_ML = 150.0
 """Less than this is not a liver but a mistake; the smallest adult liver remnants are larger."""
@@ -47,11 +49,16 @@ class CoarseMap:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def at(self, z: Coordinates, y: Coordinates, x: Coordinates) -> Float32:
-        """Interpolate at the outer product of volume edge coordinates, linearly; 0 outside."""
+        """Interpolate at the outer product of volume edge coordinates, linearly; 0 outside.
+
+        The outer half of the grid's last voxels is not faded out: where the scan ends, an organ need not.
+        """
         places = zip((z, y, x), self.origin, self.volume_spacing, strict=True)
         grids = [(values - start) * step / self.spacing_mm - 0.5 for values, start, step in places]
         mesh = np.meshgrid(*grids, indexing="ij")
-        sampled = ndimage.map_coordinates(self.probability, mesh, order=1, mode="grid-constant")
+        sampled = ndimage.map_coordinates(self.probability, mesh, order=1, mode="nearest")
+        for grid, count in zip(mesh, self.probability.shape, strict=True):
+            sampled[np.abs(grid - (count - 1) / 2) > count / 2 + UNCOVERED] = 0.0
         return np.asarray(sampled, np.float32)
 
 
@@ -86,10 +93,14 @@ class Localizer(Protocol):
 
 
 def to_isotropic(hu: NDArray[np.generic], spacing: Spacing, target_mm: float) -> Float32:
-    """Average a volume onto isotropic voxels of `target_mm`; the last voxel may reach beyond the end."""
-    counts = [max(1, round(n * s / target_mm)) for n, s in zip(hu.shape, spacing, strict=True)]
+    """Average a volume onto isotropic voxels of `target_mm`; the last voxel may reach beyond the end.
+
+    There the last slice, row or column is repeated, so that no voxel of the volume is left out.
+    """
+    extents = (n * s / target_mm for n, s in zip(hu.shape, spacing, strict=True))
+    counts = [max(1, int(np.ceil(extent - UNCOVERED))) for extent in extents]
     matrices = [
-        sampling_matrix(n, np.arange(count + 1) * target_mm / s)
+        sampling_matrix(n, np.arange(count + 1, dtype=np.float64) * target_mm / s)
         for n, s, count in zip(hu.shape, spacing, counts, strict=True)
     ]
     planes = np.empty((hu.shape[0], counts[1], counts[2]), np.float32)
@@ -124,18 +135,52 @@ def largest_component(mask: Mask) -> Mask:
 def location_of(
     probability: Float32, spacing_mm: float, volume_spacing: Spacing, volume_shape: tuple[int, ...]
 ) -> Location | None:
-    """Turn coarse probabilities of the whole volume into a location.
+    """Turn coarse probabilities of the whole volume into a location whose box is that of the coarse mask.
 
     The largest component above one half is the liver; None if it holds less than `MIN_LIVER_ML`.
     """
-    mask = largest_component(probability > 0.5)
+    mask = _liver_in(probability, spacing_mm)
     box = bounding_box(mask)
-    if box is None or mask.sum() * spacing_mm**3 / 1000.0 < MIN_LIVER_ML:
+    if box is None:
         return None
+    return _location(probability, mask, box, spacing_mm, volume_spacing, volume_shape, EXTENSION_MM)
+
+
+def location_in(
+    probability: Float32,
+    box: Box,
+    spacing_mm: float,
+    volume_spacing: Spacing,
+    volume_shape: tuple[int, ...],
+    extension_mm: tuple[float, float, float],
+) -> Location | None:
+    """Turn coarse probabilities and a box on their grid into a location; None as in `location_of`."""
+    mask = _liver_in(probability, spacing_mm)
+    if not mask.any():
+        return None
+    return _location(probability, mask, box, spacing_mm, volume_spacing, volume_shape, extension_mm)
+
+
+def _liver_in(probability: Float32, spacing_mm: float) -> Mask:
+    """Return the largest component above one half, empty if it holds less than `MIN_LIVER_ML`."""
+    mask = largest_component(probability > 0.5)
+    enough = mask.sum() * spacing_mm**3 / 1000.0 >= MIN_LIVER_ML
+    return mask if enough else np.zeros_like(mask)
+
+
+def _location(
+    probability: Float32,
+    mask: Mask,
+    box: Box,
+    spacing_mm: float,
+    volume_spacing: Spacing,
+    volume_shape: tuple[int, ...],
+    extension_mm: tuple[float, float, float],
+) -> Location:
     z0, y0, x0 = (a * spacing_mm / s for a, s in zip(box.start, volume_spacing, strict=True))
     z1, y1, x1 = (b * spacing_mm / s for b, s in zip(box.stop, volume_spacing, strict=True))
     tight = Box((z0, y0, x0), (z1, y1, x1))
     # Probability outside the component belongs to other organs; its own soft edge is kept.
     near = ndimage.binary_dilation(mask, iterations=2)
     coarse = CoarseMap(np.where(near, probability, 0.0).astype(np.float32), spacing_mm, volume_spacing)
-    return Location(tight.extended(EXTENSION_MM, volume_spacing, volume_shape), coarse)
+    return Location(tight.extended(extension_mm, volume_spacing, volume_shape), coarse)

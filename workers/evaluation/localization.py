@@ -1,0 +1,114 @@
+"""How well localizers find the liver: box, faces, coarse mask, seconds, on cases with known truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.evaluation.metrics import Mask, dice
+from workers.uair.grids import Box, Spacing, bounding_box
+from workers.uair.localize import Localizer, Location
+from workers.uair.templates import FACES
+
+
+@dataclass(frozen=True)
+class LocalizationScore:
+    """One localizer on one case.
+
+    Attributes
+    ----------
+    localizer, case
+        Names.
+    found
+        Whether it found a liver; all figures are 0 if not.
+    iou
+        Intersection over union of its box (as extended for the engine) and the liver's.
+    inside
+        Part of the liver inside its box.
+    faces_mm
+        How far each face of the coarse mask lies outside the liver's (negative: short of it), as `FACES`.
+    dice
+        Of the coarse mask.
+    seconds
+        Computing time.
+    """
+
+    localizer: str
+    case: str
+    found: bool
+    iou: float
+    inside: float
+    faces_mm: tuple[float, ...]
+    dice: float
+    seconds: float
+
+
+def score_localizer(
+    name: str, localizer: Localizer, case: str, hu: NDArray[np.int16], spacing: Spacing, liver: Mask
+) -> LocalizationScore:
+    """Locate the liver of a case, canonical HU and truth ``(Z, Y, X)``, and compare."""
+    started = time.perf_counter()
+    location = localizer.locate(hu, spacing)
+    seconds = time.perf_counter() - started
+    truth = bounding_box(liver)
+    if location is None or truth is None:
+        return LocalizationScore(name, case, False, 0.0, 0.0, (0.0,) * len(FACES), 0.0, seconds)
+    mask = _coarse_mask(location, liver.shape)
+    return LocalizationScore(
+        localizer=name,
+        case=case,
+        found=True,
+        iou=_iou(location.box, truth),
+        inside=float(liver[location.box.outer(liver.shape)].sum() / liver.sum()),
+        faces_mm=_faces_mm(bounding_box(mask), truth, spacing),
+        dice=dice(mask, liver),
+        seconds=seconds,
+    )
+
+
+def table_of(scores: Sequence[LocalizationScore]) -> str:
+    """Return a line for each score and one with the means of each localizer; faces as mean of |error|."""
+    head = f"{'case':<24}{'localizer':<11}{'IoU':>6}{'inside':>8}{'Dice':>7}"
+    lines = [head + "".join(f"{face[:5]:>7}" for face in FACES) + f"{'s':>7}"]
+    lines += [_line(one.case, [one], np.asarray(one.faces_mm)) for one in scores]
+    for name in dict.fromkeys(one.localizer for one in scores):
+        own = [one for one in scores if one.localizer == name and one.found]
+        missed = sum(one.localizer == name and not one.found for one in scores)
+        label = f"mean of {len(own)}" + (f", {missed} missed" if missed else "")
+        if own:
+            lines.append(_line(label, own, np.abs([one.faces_mm for one in own]).mean(axis=0)))
+    return "\n".join(lines)
+
+
+def _line(case: str, scores: Sequence[LocalizationScore], faces_mm: NDArray[np.float64]) -> str:
+    if not scores[0].found:
+        return f"{case:<24}{scores[0].localizer:<11}  no liver found"
+    means = np.mean([(one.iou, one.inside, one.dice, one.seconds) for one in scores], axis=0)
+    faces = "".join(f"{face:>7.0f}" for face in faces_mm)
+    front = f"{case:<24}{scores[0].localizer:<11}{means[0]:>6.2f}{means[1]:>8.3f}{means[2]:>7.3f}"
+    return f"{front}{faces}{means[3]:>7.1f}"
+
+
+def _coarse_mask(location: Location, shape: tuple[int, ...]) -> Mask:
+    z, y, x = (np.arange(n, dtype=np.float64) + 0.5 for n in shape)
+    return np.asarray(location.coarse.at(z, y, x) > 0.5)
+
+
+def _iou(a: Box, b: Box) -> float:
+    sides = [
+        max(0.0, min(p, q) - max(m, n)) for m, n, p, q in zip(a.start, b.start, a.stop, b.stop, strict=True)
+    ]
+    shared = float(np.prod(sides))
+    return shared / (float(np.prod(a.size)) + float(np.prod(b.size)) - shared)
+
+
+def _faces_mm(found: Box | None, truth: Box, spacing: Spacing) -> tuple[float, ...]:
+    if found is None:
+        return (0.0,) * len(FACES)
+    start = (np.array(truth.start) - found.start) * spacing
+    stop = (np.array(found.stop) - truth.stop) * spacing
+    return tuple(float(mm) for mm in (*start, *stop))
