@@ -33,6 +33,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_config.errors import ConfigError
 from dicom_config.profiles import NEEDS, Profile
+from dicom_config.rules import RulesSection
 from dicom_config.section import Section as _Section
 from dicom_config.tls import CertificateName, TlsClientSection, TlsServerSection
 
@@ -343,6 +344,7 @@ class Settings(BaseSettings):
     node: NodeSection = NodeSection()
     intake: IntakeSection = IntakeSection()
     gate: GateSection = GateSection()
+    rules: RulesSection = RulesSection()
     database: DatabaseSection = DatabaseSection()
     broker: BrokerSection = BrokerSection()
     destinations: tuple[AnyDestination, ...] = ()

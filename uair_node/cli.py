@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dicom_config.errors import InputError, UairError
@@ -29,6 +30,7 @@ from uair_node.checks import run_checks
 from uair_node.conformance import conformance_statement
 from uair_node.context import Context, open_context
 from uair_node.dispatch import clear_embedded_messages
+from uair_node.intake.trial import try_folder
 from uair_node.logs import set_up_logging
 from uair_node.node import Node
 from uair_node.selection.service import Evidence, select_by_number
@@ -43,6 +45,8 @@ app = typer.Typer(
 )
 case_app = typer.Typer(no_args_is_help=True, help="Look at one case, or answer for its reader.")
 app.add_typer(case_app, name="case")
+rules_app = typer.Typer(no_args_is_help=True, help="Which series of a study are segmented.")
+app.add_typer(rules_app, name="rules")
 
 ConfigOption = Annotated[
     Path | None,
@@ -115,6 +119,22 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def conformance(config: ConfigOption = None) -> None:
     """Print the DICOM conformance statement of this configuration, as Markdown."""
     sys.stdout.write(conformance_statement(load_settings(config)))
+
+
+@rules_app.command("try")
+def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show which series of the studies in a folder would be segmented, and why; nothing is sent or stored."""
+    trials = try_folder(folder, load_settings(config))
+    if as_json:
+        _print_json([vars(trial) for trial in trials])
+        return
+    table = Table("", "series", "description", "slices", "score", "why", title="uair rules try")
+    for one in trials:
+        run = "[green]run[/]" if one.runs else "[red]no[/]"
+        code = f"{one.code}: " if one.code else ""
+        number = "" if one.series_number is None else str(one.series_number)
+        table.add_row(run, number, escape(one.description), str(one.slices), f"{one.score:g}", code + one.why)
+    console.print(table)
 
 
 @app.command()

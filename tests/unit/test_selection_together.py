@@ -20,7 +20,7 @@ from tests.support.series import good_series
 from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates, taken
 from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Selection, SelectionOutcome
+from uair_node.cases.tables import Case, Selection, SelectionOutcome, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
@@ -181,6 +181,8 @@ def test_contradicting_parts_are_refused_with_their_reason(
     state, rows = _settled(context)
     assert state == CaseState.AWAITING_SELECTION
     assert [one.code for one in rows] == ["ambiguous-selection"] * 2
+    with context.database.transaction() as session:
+        assert session.query(WorkItem).filter_by(kind=WorkKind.NOTICES).one().open, "told in the study"
 
 
 def test_a_part_that_comes_too_late_is_refused(context: Context, volume: Volume, tmp_path: Path) -> None:

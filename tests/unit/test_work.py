@@ -142,11 +142,14 @@ def test_unusable_input_is_not_retried(context: Context) -> None:
 
 
 @pytest.mark.parametrize("error", [InputError("x", "Bad.", "Mend."), ValueError("bad")])
-def test_a_case_goes_on_without_pictures_that_cannot_be_drawn(context: Context, error: Exception) -> None:
+@pytest.mark.parametrize("kind", [WorkKind.PAGES, WorkKind.NOTICES])
+def test_a_case_goes_on_without_pictures_that_cannot_be_drawn(
+    context: Context, error: Exception, kind: WorkKind
+) -> None:
     with context.database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        case_id, item_id = case.id, work.require_work(session, WorkKind.PAGES, case=case, key="1").id
+        case_id, item_id = case.id, work.require_work(session, kind, case=case, key="1").id
 
     def broken(claim: Claim) -> Commit:
         raise error

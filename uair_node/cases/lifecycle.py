@@ -89,8 +89,15 @@ def make_ready(
     instances: Sequence[Instance],
     accession_number: str,
     assumed: str,
+    chosen_by: str = "",
 ) -> None:
-    """Seal a complete series as a case, supersede what it replaces, and make round 1 due."""
+    """Seal a complete series as a case, supersede what it replaces, and make round 1 due.
+
+    Parameters
+    ----------
+    chosen_by
+        The site's rules that speak for it, in words; kept with the transition.
+    """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
     case.code = case.sentence = case.mend = ""
     case.instances = list(instances)
@@ -98,7 +105,9 @@ def make_ready(
     for older in _siblings(session, case):
         if older.state != CaseState.ACCEPTED:
             _supersede(session, older, by=case)
-    advance(session, case, CaseState.READY, actor=NODE, reason=f"{len(instances)} slices, regular")
+    chosen = f"; {chosen_by}" if chosen_by else ""
+    reason = f"{len(instances)} slices, regular{chosen}"
+    advance(session, case, CaseState.READY, actor=NODE, reason=reason)
     _add_round(session, case, number=1, selection=None)
 
 

@@ -21,6 +21,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
 from uair_node.context import Context
 from uair_node.intake.gate import Verdict, inspect_series
 from uair_node.intake.headers import SliceHeader, read_headers
+from uair_node.intake.study import Choice, choose
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,20 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         seen = case.last_instance_at
     # Headers are read outside the transaction: receiving goes on meanwhile.
     headers, verdict = _inspect(context, instances)
+    choice = Choice() if verdict.refusal else choose(context, case_id, headers, now)
     with context.database.transaction() as session:
         case = session.scalars(select(Case).where(Case.id == case_id).with_for_update()).one()
         if case.state != CaseState.RECEIVING or case.last_instance_at != seen:
             return False
-        return _apply(context, session, case, headers, verdict, now)
+        case.accession_number = headers[0].accession_number if headers else ""
+        if verdict.refusal is not None:
+            return _refuse(context, session, case, verdict.refusal, verdict.may_complete, now)
+        if choice.refusal is not None:
+            return _refuse(context, session, case, choice.refusal, False, now)
+        if choice.waits:
+            case.code, case.sentence, case.mend = "", "Waiting for the other series of the study.", ""
+            return False
+        return _accept(session, case, verdict, choice)
 
 
 def _inspect(context: Context, instances: Sequence[Instance]) -> tuple[Sequence[SliceHeader], Verdict]:
@@ -72,30 +82,26 @@ def _inspect(context: Context, instances: Sequence[Instance]) -> tuple[Sequence[
     return headers, inspect_series(headers, context.settings.gate)
 
 
-def _apply(
-    context: Context,
-    session: Session,
-    case: Case,
-    headers: Sequence[SliceHeader],
-    verdict: Verdict,
-    now: datetime,
+def _accept(session: Session, case: Case, verdict: Verdict, choice: Choice) -> bool:
+    instances = _stored_instances(session, case)
+    lifecycle.make_ready(
+        session,
+        case,
+        digest=series_digest(instances),
+        instances=instances,
+        accession_number=case.accession_number,
+        assumed=", ".join(verdict.assumed),
+        chosen_by=choice.reason,
+    )
+    log.info("case %d ready: %d slices", case.id, len(instances))
+    return True
+
+
+def _refuse(
+    context: Context, session: Session, case: Case, refusal: InputError, may_complete: bool, now: datetime
 ) -> bool:
-    refusal = verdict.refusal
-    case.accession_number = headers[0].accession_number if headers else ""
-    if refusal is None:
-        instances = _stored_instances(session, case)
-        lifecycle.make_ready(
-            session,
-            case,
-            digest=series_digest(instances),
-            instances=instances,
-            accession_number=case.accession_number,
-            assumed=", ".join(verdict.assumed),
-        )
-        log.info("case %d ready: %d slices", case.id, len(instances))
-        return True
     waited = (now - case.last_instance_at).total_seconds()
-    if verdict.may_complete and waited < context.settings.intake.max_wait_s:
+    if may_complete and waited < context.settings.intake.max_wait_s:
         _show_waiting(case, refusal)
         return False
     lifecycle.reject_input(session, case, refusal)

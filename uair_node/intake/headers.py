@@ -26,7 +26,13 @@ _KEYWORDS = (
     "AccessionNumber",
     "Modality",
     "StudyDate",
+    "AcquisitionTime",
     "SeriesDescription",
+    "ProtocolName",
+    "ContrastBolusAgent",
+    "ContrastBolusStartTime",
+    "SliceThickness",
+    "ConvolutionKernel",
     "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -59,6 +65,8 @@ class SliceHeader(BaseModel):
         (between rows, between columns), or None.
     frames
         Number of Frames; 1 where the attribute is absent.
+    contrast_start, acquisition_time
+        As TM; what passed between the two tells the contrast phase.
     has_rescale
         Whether Rescale Slope (not 0) and Rescale Intercept are both there.
     """
@@ -82,6 +90,12 @@ class SliceHeader(BaseModel):
     has_rescale: bool = False
     series_number: int | None = None
     series_description: str = Field("", repr=False)
+    protocol_name: str = Field("", repr=False)
+    kernel: str = ""
+    contrast_agent: str = Field("", repr=False)
+    contrast_start: str = Field("", repr=False)
+    acquisition_time: str = Field("", repr=False)
+    slice_thickness_mm: float | None = None
     study_date: str = Field("", repr=False)
     accession_number: str = Field("", repr=False)
     patient_id: str = Field("", repr=False)
@@ -114,7 +128,7 @@ def read_headers(paths: Iterable[Path]) -> list[SliceHeader]:
 
 def _header_of(dataset: Dataset) -> SliceHeader:
     spacing, position = _floats(dataset, "PixelSpacing", 2), _floats(dataset, "ImagePositionPatient", 3)
-    slope = _floats(dataset, "RescaleSlope", 1)
+    slope, thickness = _floats(dataset, "RescaleSlope", 1), _floats(dataset, "SliceThickness", 1)
     return SliceHeader(
         sop_instance_uid=_required(dataset, "SOPInstanceUID"),
         sop_class_uid=_required(dataset, "SOPClassUID"),
@@ -133,6 +147,12 @@ def _header_of(dataset: Dataset) -> SliceHeader:
         has_rescale=bool(slope and slope[0]) and _floats(dataset, "RescaleIntercept", 1) is not None,
         series_number=_integer(dataset, "SeriesNumber"),
         series_description=_text(dataset, "SeriesDescription"),
+        protocol_name=_text(dataset, "ProtocolName"),
+        kernel="/".join(_texts(dataset, "ConvolutionKernel")),
+        contrast_agent=_text(dataset, "ContrastBolusAgent"),
+        contrast_start=_text(dataset, "ContrastBolusStartTime"),
+        acquisition_time=_text(dataset, "AcquisitionTime"),
+        slice_thickness_mm=thickness[0] if thickness else None,
         study_date=_text(dataset, "StudyDate"),
         accession_number=_text(dataset, "AccessionNumber"),
         patient_id=_text(dataset, "PatientID"),

@@ -79,7 +79,7 @@ def settle_parts(session: Session, parts: Sequence[Selection], answer: Answer, a
     try:
         choice = choose(session, Verb(last.verb), named, answer, "", artifact=artifact)
     except InputError as refusal:
-        refuse_parts(parts, refusal)
+        refuse_parts(session, parts, refusal)
         return
     for part in parts:
         part.outcome, part.answer = SelectionOutcome.JOINED, answer
@@ -90,11 +90,12 @@ def settle_parts(session: Session, parts: Sequence[Selection], answer: Answer, a
         lifecycle.apply_selection(session, case, last)
 
 
-def refuse_parts(parts: Sequence[Selection], refusal: InputError) -> None:
+def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputError) -> None:
     """Refuse what was held."""
     for part in parts:
         part.outcome = SelectionOutcome.REFUSED
         part.code, part.sentence, part.mend = refusal.code, refusal.sentence, refusal.mend
+    lifecycle.tell_reader(session, session.get_one(Case, parts[-1].case_id))
     log.warning("selection refused: %s", refusal.code)
 
 

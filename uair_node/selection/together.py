@@ -70,7 +70,7 @@ def _answer(context: Context, ids: Sequence[int]) -> None:
     with context.database.transaction() as session:
         held = _held(session, ids)
         if refusal is not None:
-            refuse_parts(held, refusal)
+            refuse_parts(session, held, refusal)
         else:
             settle_parts(session, held, edit.answer, edit.artifact)
 

@@ -1,0 +1,195 @@
+"""Which series are segmented: scored by the site's rules, with the reason in words.
+
+Pure over header records. Reasons name rules and scores, never a header's text (DESIGN invariant 7).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dicom_config.errors import InputError
+from dicom_config.rules import RulesSection, SeriesRule
+from uair_node.intake.headers import SliceHeader
+from uair_node.intake.stack import build_stack
+
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """What rules look at; None or empty where the headers lack it.
+
+    Attributes
+    ----------
+    delay_s
+        From the start of the contrast injection to the first acquisition.
+    coverage_mm
+        From the first slice's centre to the last one's.
+    """
+
+    modality: str
+    descriptions: tuple[str, ...]
+    kernel: str
+    contrast: bool
+    delay_s: float | None
+    slice_thickness_mm: float | None
+    coverage_mm: float | None
+    slices: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the rules make of a series.
+
+    Attributes
+    ----------
+    value
+        Sum of the scores of the rules that match.
+    excluded_by
+        Name of the first excluding rule that matches, empty if none does.
+    reason
+        The rules that match, in words.
+    """
+
+    value: float
+    excluded_by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A series of a study that could be segmented."""
+
+    series_instance_uid: str
+    facts: SeriesFacts
+    score: Score
+
+    @property
+    def rank(self) -> tuple[float, float, int, str]:
+        """What the best is the least of: score, thin slices, many slices; the UID decides a tie."""
+        thickness = self.facts.slice_thickness_mm
+        return (
+            -self.score.value,
+            np.inf if thickness is None else thickness,
+            -self.facts.slices,
+            self.series_instance_uid,
+        )
+
+
+def read_facts(headers: Sequence[SliceHeader]) -> SeriesFacts:
+    """Collect what rules look at from the headers of one series, at least one."""
+    first = min(headers, key=lambda header: header.sop_instance_uid)
+    delays = [delay for header in headers if (delay := _delay(header)) is not None]
+    return SeriesFacts(
+        modality=first.modality,
+        descriptions=(first.series_description, first.protocol_name),
+        kernel=first.kernel,
+        contrast=any(header.contrast_agent for header in headers),
+        delay_s=min(delays, default=None),
+        slice_thickness_mm=first.slice_thickness_mm,
+        coverage_mm=_coverage(headers),
+        slices=sum(header.frames for header in headers),
+    )
+
+
+def score_series(facts: SeriesFacts, section: RulesSection) -> Score:
+    """Apply every rule."""
+    matching = [rule for rule in section.series if _matches(rule, facts)]
+    value = sum(rule.score for rule in matching)
+    excluded = next((rule.name for rule in matching if rule.exclude), "")
+    words = [f"{rule.name} {rule.score:+g}" for rule in matching if not rule.exclude]
+    return Score(value, excluded, f"{', '.join(words) or 'no rule matches'}: score {value:g}")
+
+
+def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
+    """Return why a series is not segmented whatever else its study holds, None if it may be."""
+    if score.excluded_by:
+        return InputError(
+            "excluded-by-rule",
+            f"The rule {score.excluded_by!r} excludes the series.",
+            "If it should be segmented, change that rule; `uair rules try` shows what comes of it.",
+        )
+    if section.series and score.value < section.min_score:
+        return InputError(
+            "score-too-low",
+            f"The series does not score enough ({score.reason}; {section.min_score:g} is needed).",
+            "If it should be segmented, change the rules; `uair rules try` shows what comes of it.",
+        )
+    return None
+
+
+def refusal_by_rivals(
+    own: Candidate, rivals: Sequence[Candidate], taken: int, section: RulesSection
+) -> InputError | None:
+    """Return why others of the study go before, None if the series is one of the chosen.
+
+    Parameters
+    ----------
+    rivals
+        The other series that could be segmented.
+    taken
+        How many series of the study were chosen before.
+    """
+    if section.per_study is None:
+        return None
+    before = sorted((one for one in rivals if one.rank < own.rank), key=lambda one: one.rank)
+    if len(before) + taken < section.per_study:
+        return None
+    if before:
+        why = f"another series of the study scores better or as well ({before[0].score.reason})"
+    else:
+        why = "the study had its series before"
+    return InputError(
+        "other-series-chosen",
+        f"The series is not segmented ({own.score.reason}): {why}.",
+        "If it should be, change rules.per_study or the rules; `uair rules try` shows what comes of it.",
+    )
+
+
+def _matches(rule: SeriesRule, facts: SeriesFacts) -> bool:
+    conditions = (
+        rule.modality is None or _found(rule.modality, (facts.modality,)),
+        rule.description is None or _found(rule.description, facts.descriptions),
+        rule.kernel is None or _found(rule.kernel, (facts.kernel,)),
+        rule.contrast is None or rule.contrast == facts.contrast,
+        *(
+            wanted is None or (value is not None and wanted.holds(value))
+            for wanted, value in (
+                (rule.delay_s, facts.delay_s),
+                (rule.slice_thickness_mm, facts.slice_thickness_mm),
+                (rule.coverage_mm, facts.coverage_mm),
+            )
+        ),
+    )
+    return all(conditions)
+
+
+def _found(pattern: str, texts: Sequence[str]) -> bool:
+    return any(text and re.search(pattern, text, re.IGNORECASE) for text in texts)
+
+
+def _delay(header: SliceHeader) -> float | None:
+    start, acquired = _seconds(header.contrast_start), _seconds(header.acquisition_time)
+    if start is None or acquired is None:
+        return None
+    return (acquired - start) % _DAY_S  # an examination may run past midnight
+
+
+def _seconds(time: str) -> float | None:
+    """Read a TM, ``HHMMSS.FFFFFF`` with the later parts optional (PS3.5 6.2), as seconds of the day."""
+    parts = re.fullmatch(r"(\d\d)(\d\d)(\d\d(?:\.\d{1,6})?)?", time.replace(":", ""))
+    if parts is None:
+        return None
+    return 3600.0 * int(parts[1]) + 60.0 * int(parts[2]) + float(parts[3] or 0)
+
+
+def _coverage(headers: Sequence[SliceHeader]) -> float | None:
+    try:
+        stack = build_stack(headers)
+    except ValueError:
+        return None
+    return float(stack.distances_mm.sum())

@@ -1,0 +1,100 @@
+"""What the rules would do with the series in a folder: the dry run behind `uair rules try`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_config.errors import InputError
+from dicom_config.model import Settings
+from uair_node.intake.choice import (
+    Candidate,
+    read_facts,
+    refusal_by_rivals,
+    refusal_by_score,
+    score_series,
+)
+from uair_node.intake.gate import inspect_series
+from uair_node.intake.headers import SliceHeader, read_header
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One series: whether it would be segmented, and why.
+
+    Attributes
+    ----------
+    code, why
+        Code and sentence of the refusal, empty and the matching rules where it would be segmented.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    series_number: int | None
+    description: str
+    modality: str
+    slices: int
+    score: float
+    runs: bool
+    code: str
+    why: str
+
+
+def try_folder(folder: Path, settings: Settings) -> list[Trial]:
+    """Judge every series below `folder` as if all of it had just been received; other files are ignored.
+
+    Raises
+    ------
+    InputError
+        ``no-dicom``: there is no DICOM file.
+    """
+    series: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        try:
+            header = read_header(path)
+        except InputError:
+            continue
+        series[header.study_instance_uid, header.series_instance_uid].append(header)
+    if not series:
+        raise InputError("no-dicom", f"There is no DICOM file below {folder}.", "Name a folder with a study.")
+    studies: dict[str, list[list[SliceHeader]]] = defaultdict(list)
+    for (study, _), headers in sorted(series.items()):
+        studies[study].append(headers)
+    return [trial for one in studies.values() for trial in _try_study(one, settings)]
+
+
+def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> list[Trial]:
+    candidates = [_candidate(headers, settings) for headers in study]
+    refusals = [
+        inspect_series(headers, settings.gate).refusal or refusal_by_score(candidate.score, settings.rules)
+        for headers, candidate in zip(study, candidates, strict=True)
+    ]
+    eligible = [one for one, refusal in zip(candidates, refusals, strict=True) if refusal is None]
+    trials = []
+    for headers, own, refusal in zip(study, candidates, refusals, strict=True):
+        rivals = [one for one in eligible if one is not own]
+        final = refusal or refusal_by_rivals(own, rivals, 0, settings.rules)
+        trials.append(_trial(headers[0], own, final))
+    return trials
+
+
+def _candidate(headers: Sequence[SliceHeader], settings: Settings) -> Candidate:
+    facts = read_facts(headers)
+    return Candidate(headers[0].series_instance_uid, facts, score_series(facts, settings.rules))
+
+
+def _trial(header: SliceHeader, own: Candidate, refusal: InputError | None) -> Trial:
+    return Trial(
+        study_instance_uid=header.study_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        series_number=header.series_number,
+        description=header.series_description,
+        modality=header.modality,
+        slices=own.facts.slices,
+        score=own.score.value,
+        runs=refusal is None,
+        code=refusal.code if refusal else "",
+        why=refusal.sentence if refusal else own.score.reason,
+    )
