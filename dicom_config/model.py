@@ -292,6 +292,7 @@ class ResultsSection(_Section):
 
 
 LocalizerName = Literal["learned", "templates"]
+Preference = Literal["off", "department", "reader"]
 
 
 class EngineSection(_Section):
@@ -308,6 +309,11 @@ class EngineSection(_Section):
     rule: Literal["max_variance", "medoids"] = "medoids"
     seed: NonNegativeInt = 0
     max_lesions: Annotated[int, Field(ge=0, le=200)] = 12
+    preference: Preference = Field(
+        "off",
+        description="whether accepted cases shape later ones: of the AE title that sends the series "
+        "(department), or of the one that picks (reader)",
+    )
     threads: NonNegativeInt = Field(0, description="CPU threads of one worker; 0: torch's choice")
     embeddings_dir: Path | None = Field(
         None, description="what the model saw, kept for later rounds, on a local disk; none: in data_dir"

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from dicom_config.errors import InputError, UairError
 from dicom_config.model import Settings, Verb, load_settings
-from uair_node import __version__, reports
+from uair_node import __version__, preference, reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.tables import Case
@@ -47,6 +47,9 @@ case_app = typer.Typer(no_args_is_help=True, help="Look at one case, or answer f
 app.add_typer(case_app, name="case")
 rules_app = typer.Typer(no_args_is_help=True, help="Which series of a study are segmented.")
 app.add_typer(rules_app, name="rules")
+
+preference_app = typer.Typer(no_args_is_help=True, help="What readers are remembered to prefer.")
+app.add_typer(preference_app, name="preference")
 
 ConfigOption = Annotated[
     Path | None,
@@ -203,6 +206,32 @@ def accept(case_id: CaseArgument, k: int, lesion: LesionOption = None, config: C
 def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Say that none of the four fits; the next round looks elsewhere."""
     _answer(config, case_id, Verb.REJECT, Answer(None))
+
+
+@preference_app.command("show")
+def show_preference(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what is remembered, in mm of radius beyond the model's own mean; positive is more inclusive."""
+    with _context(config).database.transaction() as session:
+        found = preference.listed(session)
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("of", "AE title", "cases", "liver mm", "lesions mm")
+    for one in found:
+        sizes = (f"{one['liver_mm']:+.1f}", f"{one['lesion_mm']:+.1f}")
+        table.add_row(one["scope"], one["key"], str(one["cases"]), *sizes)
+    console.print(table)
+
+
+@preference_app.command()
+def reset(
+    ae_title: Annotated[str | None, typer.Argument(help="Whose memory; without it, everybody's.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Forget what is remembered; rounds that were computed with it keep their record of it."""
+    with _context(config).database.transaction() as session:
+        cases = preference.forget(session, ae_title)
+    console.print(f"Forgotten: what {cases} cases told.")
 
 
 def _context(config: Path | None) -> Context:

@@ -20,6 +20,7 @@ from uair_node.cases.tables import (
     Selection,
     WorkItem,
 )
+from uair_node.preference import in_words
 
 
 def find_cases(session: Session, *, state: str = "", search: str = "", limit: int = 100) -> Sequence[Case]:
@@ -116,6 +117,7 @@ def _round(session: Session, round_: Round) -> dict[str, Any]:
         "computed_at": _time(round_.computed_at),
         "published_at": _time(round_.published_at),
         "compute_seconds": round_.compute_seconds,
+        "preference": in_words(round_.prior or {}),
         "results": [_result(session, one) for one in round_.results],
     }
 

@@ -19,12 +19,14 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
+from uair_node.preference import prior_of
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
 from uair_node.volume import CanonicalVolume, read_geometry, read_series
 from workers import engine as engines
 from workers.uair.edits import take_up
+from workers.uair.preference import NEUTRAL, Taste
 from workers.uair.state import RoundState
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Task:
     previous_state: Path | None
     edit: Path | None
     feedback: engines.Feedback | None
+    prior: Taste
 
 
 class SeriesVoxels:
@@ -103,14 +106,17 @@ class Computer:
         write_durably(folder / STATE_FILE, made.state.save)
         watch.lap("keep")
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
-        return self._commit(task, folder, watch.seconds)
+        return self._commit(task, folder, made, watch.seconds)
 
     def _round(self, task: Task, watch: Stopwatch) -> tuple[engines.Round, CanonicalVolume]:
         """Return the round and the grid that its labels are on."""
         if task.previous_state is None or task.feedback is None:
             view = read_series(task.series_paths).canonical()
             watch.lap("decode")
-            return self.engine.first_round(view.array, view.spacing_mm, content=task.content), view
+            made = self.engine.first_round(
+                view.array, view.spacing_mm, content=task.content, prior=task.prior
+            )
+            return made, view
         view = read_geometry(task.series_paths).canonical()
         previous = RoundState.load(task.previous_state)
         if task.edit is not None:
@@ -118,7 +124,9 @@ class Computer:
             previous = take_up(previous, view.from_source(edited.labels))
         voxels = SeriesVoxels(task.series_paths, view.shape)
         watch.lap("decode")
-        made = self.engine.next_round(voxels, view.spacing_mm, previous, task.feedback, content=task.content)
+        made = self.engine.next_round(
+            voxels, view.spacing_mm, previous, task.feedback, content=task.content, prior=task.prior
+        )
         return made, view
 
     def _begin(self, claim: Claim) -> Task:
@@ -139,18 +147,24 @@ class Computer:
                 previous_state=store.absolute(previous.artifacts) / STATE_FILE if previous else None,
                 edit=store.absolute(started_by.artifact) if started_by and started_by.artifact else None,
                 feedback=_feedback(started_by) if started_by else None,
+                prior=_taste(prior_of(session, self._context.settings.engine.preference, case, round_)),
             )
 
-    def _commit(self, task: Task, folder: Path, seconds: float) -> Commit:
+    def _commit(self, task: Task, folder: Path, made: engines.Round, seconds: float) -> Commit:
         def commit(session: Session, item: WorkItem) -> None:
             case, round_ = session.get_one(Case, task.case_id), session.get_one(Round, task.round_id)
             round_.artifacts = self._context.store.relative(folder)
             round_.model_name, round_.model_digest = self.engine.model_name, self.engine.model_digest
             round_.compute_seconds = seconds
+            round_.base_mm = {str(value): mm for value, mm in made.base_mm.items()}
             lifecycle.finish_computing(session, case, round_)
             work.close(item)
 
         return commit
+
+
+def _taste(prior: Mapping[str, Any]) -> Taste:
+    return Taste(prior["liver_mm"], prior["lesion_mm"]) if prior else NEUTRAL
 
 
 def _feedback(selection: Selection) -> engines.Feedback:

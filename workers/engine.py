@@ -34,6 +34,7 @@ from workers.uair.finder import LesionFinder, Look, Organ, majority, same_lesion
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, plan_crop
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
+from workers.uair.preference import NEUTRAL, Taste
 from workers.uair.prompts import outline_of
 from workers.uair.rounds import SIZES, SIZES_AFTER_PICK, Candidate, Round, composed, presented
 from workers.uair.state import RoundState, TargetState
@@ -148,6 +149,7 @@ class Engine:
         spacing_mm: Spacing,
         *,
         content: str = "",
+        prior: Taste = NEUTRAL,
         progress: Progress | None = None,
     ) -> Round:
         """Return four candidates of a volume ``(Z, Y, X)`` in canonical HU.
@@ -156,6 +158,8 @@ class Engine:
         ----------
         content
             Digest of the volume, by which later rounds find its embeddings; made from the voxels if empty.
+        prior
+            What is remembered of the reader; the four hold candidates for it and others.
 
         Raises
         ------
@@ -170,7 +174,7 @@ class Engine:
         if location is None:
             raise _no_liver()
         report(0.1, "segmenting the liver")
-        liver, tissue = self._first_liver(look, hu, spacing_mm, location)
+        liver, tissue = self._first_liver(look, hu, spacing_mm, location, prior.liver_mm)
         domain = _domain(liver, location)
         report(0.4, "looking for lesions")
         organ = Organ(liver, domain, tissue)
@@ -179,7 +183,7 @@ class Engine:
         found: list[TargetState] = []
         for index, proposal in enumerate(proposals):
             report(0.5 + 0.4 * index / len(proposals), f"weighing lesion {index + 1} of {len(proposals)}")
-            lesion = finder.opened(hu, spacing_mm, organ, proposal)
+            lesion = finder.opened(hu, spacing_mm, organ, proposal, prior.lesion_mm)
             if lesion is not None and not any(same_lesion(lesion, other) for other in found):
                 found.append(lesion)
         found.sort(key=lambda lesion: -lesion.confidence)
@@ -187,7 +191,8 @@ class Engine:
         report(0.9, "composing candidates")
         for target in (liver, *numbered):
             self._cache.keep(content, target.crop)
-        state = RoundState(1, self.model_digest, (liver, *presented(numbered, first=True)), domain)
+        targets = (liver, *presented(numbered, first=True))
+        state = RoundState(1, self.model_digest, targets, domain, prior)
         return composed(state, hu.shape, SIZES)
 
     def next_round(
@@ -198,11 +203,17 @@ class Engine:
         feedback: Feedback,
         *,
         content: str = "",
+        prior: Taste | None = None,
         progress: Progress | None = None,
     ) -> Round:
         """Return the four candidates that follow from a reader's answer to `previous`.
 
         `hu` is looked into only where the embeddings of a target are no longer kept, or `content` is empty.
+
+        Parameters
+        ----------
+        prior
+            What is remembered of this reader; None: what the earlier round was made with.
 
         Raises
         ------
@@ -212,6 +223,8 @@ class Engine:
         report = progress or _silent
         self._check(previous, hu)
         content = content or _digest(hu)
+        if prior is not None:
+            previous = previous.told(prior)
         number = previous.number + 1
         liver_crop = previous.targets[0].crop
         refined: list[TargetState] = []
@@ -233,11 +246,11 @@ class Engine:
         domain = previous.domain | _domain(liver, None) if feedback.rejected_all else previous.domain
         report(0.9, "composing candidates")
         shown = presented(others, first=feedback.rejected_all)
-        state = RoundState(number, self.model_digest, (liver, *shown), domain)
+        state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
         return composed(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
 
     def _first_liver(
-        self, look: Look, hu: NDArray[np.generic], spacing: Spacing, location: Location
+        self, look: Look, hu: NDArray[np.generic], spacing: Spacing, location: Location, taste_mm: float
     ) -> tuple[TargetState, Tissue]:
         """Return the liver's first four (traced through the slices, then asked for in many ways)."""
         crop = self._crop(location.search_box(spacing, hu.shape), spacing, hu.shape, LIVER_PLAN)
@@ -249,7 +262,7 @@ class Engine:
         pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
         tissue = tissue_of(cells, (traced > 0).astype(np.float32))
         pool = pool.joined_by(traced).confined(near(traced > 0, crop, tissue.like(cells)))
-        return open_target(LIVER, crop, pool, self._choice), tissue
+        return open_target(LIVER, crop, pool, self._choice, taste_mm=taste_mm), tissue
 
     def _crop(self, box: Box, spacing: Spacing, shape: tuple[int, ...], plan: Plan) -> Crop:
         return plan_crop(

@@ -36,7 +36,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc)
         "port": orthanc.dicom_port,
         "withdraw": True,
     }
-    settings = quick([pacs])
+    settings = {**quick([pacs]), "engine": {"preference": "department"}}
     if request.param == "embedded":
         made = embedded(tmp_path, settings)
         yield from _run(made, orthanc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from copy import deepcopy
 from io import BytesIO
@@ -141,5 +142,7 @@ def test_each_lesion_from_the_candidate_that_draws_it_best(
     wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
     (series,) = seg_series(orthanc, "UAIR FINAL")
     final = dcmread(BytesIO(orthanc.dicom(series.instances[0])))
+    (memory,) = json.loads(deployment.command_line("preference", "show", "--json").stdout)
+    assert (memory["scope"], memory["key"], memory["cases"]) == ("department", "ROUTER", 1)
     for candidate, uid in wanted:
         assert _voxels(final, uid) == _voxels(candidate, uid)

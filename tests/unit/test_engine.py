@@ -16,6 +16,7 @@ from tests.support.synthetic import (
 )
 from workers.engine import SIZES_AFTER_PICK, Engine, EngineOptions, Feedback
 from workers.uair.compose import dice_by_label
+from workers.uair.preference import Taste
 from workers.uair.state import RoundState
 
 
@@ -222,3 +223,17 @@ def test_the_uncertain_region_lies_where_the_candidates_differ(volume, first):
     assert share_agreed < 0.5 * share_contested
     far = ndimage.distance_transform_edt(~masks.any(axis=0), SPACING) > 30.0
     assert not first.uncertain[far].any()
+
+
+def test_a_remembered_taste_reaches_candidates_state_and_later_rounds(volume, first, tmp_path):
+    hu, truth = volume
+    told = engine().first_round(hu, SPACING, prior=Taste(lesion_mm=-2.0))
+    assert told.state.taste == Taste(lesion_mm=-2.0)
+    told.state.save(tmp_path / "state.npz")
+    assert RoundState.load(tmp_path / "state.npz").taste == told.state.taste
+    value, neutral = (lesion_at(made.candidates[0].labels, truth, 1) for made in (told, first))
+    smallest = min((one.labels == value).sum() for one in told.candidates)
+    assert smallest < 0.9 * min((one.labels == neutral).sum() for one in first.candidates)
+    assert told.base_mm[value] == pytest.approx(first.base_mm[neutral], rel=0.1), "the model's own mean stays"
+    again = engine().next_round(hu, SPACING, told.state, Feedback(picked=2), prior=Taste())
+    assert again.state.taste == Taste()

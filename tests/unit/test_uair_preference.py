@@ -71,3 +71,12 @@ def test_radii_are_ascending_and_on_the_axis():
     assert (np.diff(radii) > 0).all()
     assert radii[1] == pytest.approx(radius_mm(10.0), rel=0.01)
     assert prior().position(1e9) == AXIS[-1]
+
+
+def test_a_remembered_taste_moves_the_belief_and_can_be_taken_back():
+    neutral = SizePosterior.prior(10.0)
+    wider = SizePosterior.prior(10.0, offset_mm=2.0)
+    assert wider.mean == pytest.approx(np.log(12.0 / 10.0), abs=1e-3)
+    assert neutral.told(2.0, 0.0).mean == pytest.approx(wider.mean, abs=1e-6)
+    assert wider.told(0.0, 2.0).mean == pytest.approx(0.0, abs=1e-6)
+    assert SizePosterior.prior(3.0, offset_mm=-3.5).mean >= -0.41, "a lesion does not vanish for a taste"

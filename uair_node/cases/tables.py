@@ -123,6 +123,8 @@ class Round(Base):
     computed_at: Mapped[datetime | None]
     published_at: Mapped[datetime | None]
     compute_seconds: Mapped[float | None]
+    prior: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # of preference; None: not yet decided
+    base_mm: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> radius of the model's mean
 
     case: Mapped[Case] = relationship(back_populates="rounds")
     results: Mapped[list[Result]] = relationship(back_populates="round", order_by="Result.k, Result.id")
@@ -167,6 +169,28 @@ class Result(Base):
     targets: Mapped[list[int]] = mapped_column(default=list)  # of a SEG: label value of segments 1, 2, …
 
     round: Mapped[Round] = relationship(back_populates="results")
+
+
+class TargetKind(StrEnum):
+    """What a reader's taste is about."""
+
+    LIVER = "liver"
+    LESION = "lesion"
+
+
+class Observation(Base):
+    """What an accepted case told of a taste: `difference_mm` of radius beyond the model's own mean."""
+
+    __tablename__ = "observations"
+    __table_args__ = (UniqueConstraint("case_id", "kind"), Index("ix_observations_key", "scope", "key"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"))
+    scope: Mapped[str] = mapped_column(String(16))  # `engine.preference` at the time
+    key: Mapped[str] = mapped_column(String(16))  # AE title
+    kind: Mapped[TargetKind] = mapped_column(_words(TargetKind, 8))
+    difference_mm: Mapped[float]
+    at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class SelectionOutcome(StrEnum):

@@ -17,13 +17,15 @@ from uair_node.artifacts import StoredCandidate
 from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
-from uair_node.cases.tables import Delivery, Result, ResultKind, Round, WorkItem
+from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
+from uair_node.preference import differences, remember
 from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import Source, read_source
+from uair_node.results.volumes import describe
 from uair_node.store import write_durably
 from uair_node.volume import Volume, read_series
 
@@ -44,8 +46,14 @@ def finish(context: Context, claim: Claim) -> Commit:
     for withdrawal in _withdrawals(context, claim):
         results.append(_write_withdrawal(context, source, volume, accepted, withdrawal))
 
+    told = differences(describe(accepted.labels, volume.spacing_mm), source.base_mm)
+
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
+        case = session.get_one(Case, item.case_id)
+        answer = lifecycle.effective_selection(session, case, source.number)
+        if answer is not None:
+            remember(session, context.settings.engine.preference, case, answer, told)
         work.close(item)
 
     return commit

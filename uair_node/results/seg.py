@@ -75,6 +75,8 @@ class SegRequest:
         Tracking of each lesion number that occurs in the labels.
     derived_from
         SOP Instance UID of the selection that this round started from; empty in round 1.
+    preference
+        The remembered preference that the round was computed with, in words; empty without one.
     final
         Whether the reader has accepted this one.
     needs
@@ -93,6 +95,7 @@ class SegRequest:
     content_datetime: datetime
     tracking: Mapping[int, Tracking] = field(default_factory=dict)
     derived_from: str = ""
+    preference: str = ""
     final: bool = False
     needs: Needs = NEEDS[Profile.STRICT]
 
@@ -265,6 +268,8 @@ def _provenance(request: SegRequest) -> dict[str, str]:
     }
     if request.derived_from:
         provenance["derived from"] = request.derived_from
+    if request.preference:
+        provenance["preference"] = request.preference
     return provenance
 
 

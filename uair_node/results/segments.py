@@ -11,6 +11,7 @@ from uair_node.artifacts import StoredCandidate, label_values
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import ResultKind
 from uair_node.context import Context, Form
+from uair_node.preference import in_words
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source import Source
 from uair_node.results.uids import lesion_uid
@@ -46,6 +47,7 @@ def write_segmentation(
         content_datetime=source.computed_at,
         tracking=_tracking(source, present),
         derived_from=source.derived_from,
+        preference=in_words(source.prior),
         final=kind == ResultKind.FINAL,
         needs=form.needs,
     )

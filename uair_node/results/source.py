@@ -5,9 +5,11 @@ Read in one short transaction, so that writing goes on outside of any.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from uair_node import __version__
 from uair_node.artifacts import Region, StoredCandidate, load_candidates, load_region, taken
@@ -33,6 +35,10 @@ class Source:
         SOP Instance UID of the evidence that started the round; empty for the first.
     answer
         What the reader took in this round, None while it is open.
+    prior
+        The remembered preference that the round was computed with; empty without one.
+    base_mm
+        Label value -> radius of the model's own mean in round 1.
     edit
         The label volume that the reader edited and answered with, if so.
     """
@@ -47,6 +53,8 @@ class Source:
     computed_at: datetime
     derived_from: str
     answer: Answer | None
+    prior: Mapping[str, Any]
+    base_mm: Mapping[int, float]
     edit: Path | None
 
     @property
@@ -107,5 +115,7 @@ def read_source(context: Context, claim: Claim) -> Source:
             computed_at=round_.computed_at,
             derived_from=started_by.evidence_uid if started_by else "",
             answer=answer.answer if answer else None,
+            prior=round_.prior or {},
+            base_mm={int(value): mm for value, mm in case.rounds[0].base_mm.items()},
             edit=context.store.absolute(answer.artifact) if answer and answer.artifact else None,
         )

@@ -89,11 +89,16 @@ class LesionFinder:
         return propose(iso, inside, liver, origin, spacing, limit)
 
     def opened(
-        self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, proposal: Proposal
+        self,
+        hu: NDArray[np.generic],
+        spacing: Spacing,
+        organ: Organ,
+        proposal: Proposal,
+        taste_mm: float = 0.0,
     ) -> TargetState | None:
         """Return a lesion's first four, or None if the model gives no reason to believe in it.
 
-        Its label value is the caller's to give.
+        Its label value is the caller's to give; `taste_mm` as for `open_target`.
         """
         crop = self.plan_crop(proposal.box, spacing, hu.shape, LESION_PLAN)
         decode, cells = self.look(hu, crop)
@@ -107,7 +112,15 @@ class LesionFinder:
         if evidence is None or evidence.confidence < DOUBTFUL:
             return None
         allowed = mine.mask_on(organ.domain, crop)
-        return open_target(LIVER + 1, crop, pool, self.choice, organ=allowed, confidence=evidence.confidence)
+        return open_target(
+            LIVER + 1,
+            crop,
+            pool,
+            self.choice,
+            organ=allowed,
+            confidence=evidence.confidence,
+            taste_mm=taste_mm,
+        )
 
 
 def majority(target: TargetState) -> Mask:

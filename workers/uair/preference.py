@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+FARTHEST = 0.4
+"""Log radius ratio that a remembered taste moves a belief by at most; the axis ends at 0.6."""
 
 TEMPERATURE = 0.04
 """Dice difference by which a member's posterior falls to 1/e; two good outlines of one lesion differ so."""
@@ -37,6 +39,30 @@ def radius_mm(volume_ml: float) -> float:
     return float((max(volume_ml, 1e-6) * 1000.0 * 0.75 / np.pi) ** (1.0 / 3.0))
 
 
+def _centre(base_mm: float, offset_mm: float) -> float:
+    ratio = (base_mm + offset_mm) / base_mm
+    return float(np.clip(np.log(max(ratio, 1e-6)), -FARTHEST, FARTHEST))
+
+
+@dataclass(frozen=True)
+class Taste:
+    """How generously a reader is remembered to draw: mm of radius beyond the model's own mean.
+
+    In mm, and not in percent: a reader who includes the rim adds as much to a small lesion as to a large one.
+
+    Parameters
+    ----------
+    liver_mm, lesion_mm
+        Positive: more inclusive; 0: nothing is known.
+    """
+
+    liver_mm: float = 0.0
+    lesion_mm: float = 0.0
+
+
+NEUTRAL = Taste()
+
+
 @dataclass(frozen=True)
 class SizePosterior:
     """Belief about the size that the reader wants: log of radius over `base_mm`, on the grid `AXIS`.
@@ -53,10 +79,16 @@ class SizePosterior:
     mass: Float64
 
     @classmethod
-    def prior(cls, base_mm: float, spread: float = PRIOR_SPREAD) -> SizePosterior:
-        """Return the belief before any selection."""
-        mass = np.exp(-0.5 * (AXIS / spread) ** 2)
+    def prior(cls, base_mm: float, spread: float = PRIOR_SPREAD, offset_mm: float = 0.0) -> SizePosterior:
+        """Return the belief before any selection, about a radius of `base_mm` + `offset_mm`."""
+        mass = np.exp(-0.5 * ((AXIS - _centre(base_mm, offset_mm)) / spread) ** 2)
         return cls(base_mm, mass / mass.sum())
+
+    def told(self, offset_mm: float, before_mm: float) -> SizePosterior:
+        """Return the belief as if it had begun about `offset_mm` and not about `before_mm`."""
+        begun, meant = (self.prior(self.base_mm, offset_mm=mm).mass for mm in (before_mm, offset_mm))
+        mass = self.mass * meant / begun
+        return SizePosterior(self.base_mm, mass / mass.sum())
 
     def position(self, volume_ml: float) -> float:
         """Return where a volume lies on the axis."""

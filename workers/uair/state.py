@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.uair.grids import Crop, Mask
-from workers.uair.preference import SizePosterior
+from workers.uair.preference import NEUTRAL, SizePosterior, Taste
 
 Float16 = NDArray[np.float16]
 FORMAT = 2
+_LIVER = 1
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,27 @@ class RoundState:
         The liver first, then lesions by label value.
     domain
         ``(n, h, w)`` on the liver's crop: where lesions may be.
+    taste
+        What was remembered of the reader when the round was made.
     """
 
     number: int
     model_digest: str
     targets: tuple[TargetState, ...]
     domain: Mask
+    taste: Taste = NEUTRAL
+
+    def told(self, taste: Taste) -> RoundState:
+        """Return the state as if `taste` had been remembered when it was made; candidates stay."""
+        before = self.taste
+
+        def told(target: TargetState) -> TargetState:
+            mm = (taste.liver_mm, before.liver_mm)
+            if target.value != _LIVER:
+                mm = (taste.lesion_mm, before.lesion_mm)
+            return replace(target, size=target.size.told(*mm)) if mm[0] != mm[1] else target
+
+        return replace(self, targets=tuple(map(told, self.targets)), taste=taste)
 
     def save(self, path: Path) -> None:
         """Write the state as an ``.npz`` without pickled objects."""
@@ -101,6 +117,7 @@ class RoundState:
             "number": self.number,
             "model_digest": self.model_digest,
             "domain_shape": self.domain.shape,
+            "taste": asdict(self.taste),
             "targets": records,
         }
         arrays["header"] = np.array(json.dumps(header))
@@ -126,7 +143,8 @@ class RoundState:
             shape = tuple(header["domain_shape"])
             bits = np.unpackbits(arrays["domain"], count=int(np.prod(shape)))
             targets = tuple(_target(record, arrays) for record in header["targets"])
-            return cls(header["number"], header["model_digest"], targets, bits.reshape(shape).astype(bool))
+            domain, taste = bits.reshape(shape).astype(bool), Taste(**header["taste"])
+            return cls(header["number"], header["model_digest"], targets, domain, taste)
 
 
 def _record(target: TargetState) -> dict[str, Any]:

@@ -26,6 +26,8 @@ REPEATED_DICE = 0.96
 KEPT_EARLIER = 8
 SIZE_QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 SMOOTHING_MM = 2.0
+LEAST_TASTE_MM = 0.3
+"""A remembered taste below this changes no candidate."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +91,29 @@ def open_target(
     *,
     organ: Mask | None = None,
     confidence: float = 1.0,
+    taste_mm: float = 0.0,
 ) -> TargetState:
     """Choose the first four of a target, largest first.
 
     Parameters
     ----------
+    taste_mm
+        How much farther out the reader is remembered to draw than the model. Members drawn so join the pool
+        with half of its weight: the four hold both, whoever reads.
     organ
         ``(n, h, w)`` where it may be; None: anywhere.
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
+    weights = None
     mean, deviation = ensemble.statistics(probability(logits))
     limit = uncertainty.threshold(*_areas(mean > 0.5))
     region = uncertainty.uncertain_region(deviation, limit)
-    four = choose_four(logits > 0, region, choice.rule)
+    if abs(taste_mm) >= LEAST_TASTE_MM:
+        logits, weights = _with_taste(logits, crop, taste_mm)
+    four = choose_four(logits > 0, region, choice.rule, weights=weights)
     offered = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
-    size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)))
+    size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)), offset_mm=taste_mm)
     nothing = np.empty((0, *crop.stack_shape), np.float16)
     whole = ensemble.statistics(probability(pool.logits))[0]
     return TargetState(
@@ -119,6 +128,18 @@ def open_target(
         size=size,
         confidence=confidence,
     )
+
+
+def _with_taste(logits: Float32, crop: Crop, taste_mm: float) -> tuple[Float32, NDArray[np.float64]]:
+    """Return a pool joined by every other member, its surface moved outwards, and the members' weights."""
+    moved = []
+    for one in logits[::2]:
+        distance = refine.signed_distance_mm(one > 0, crop) + taste_mm
+        shifted = np.clip(distance / crop.cell_mm, -LIMIT, LIMIT)
+        moved.append(shifted if (shifted > 0).any() else one)
+    joined = np.concatenate([logits, np.stack(moved)]).astype(np.float32)
+    weights = np.repeat([0.5 / len(logits), 0.5 / len(moved)], [len(logits), len(moved)])
+    return joined, weights
 
 
 def refine_target(

@@ -1,0 +1,98 @@
+"""Remembered taste saves rounds for readers who have one, and costs others nothing.
+
+Phantoms are spheres that a pool of sixteen draws with an error of 1 mm; readers draw them 2 mm wider or
+tighter than the truth and take the candidate of best Dice. The embedded model is measured by `uair evaluate`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.unit.test_uair_rounds import CHOICE, CROP, answer_box, dice, sphere
+from uair_node.preference import estimate
+from workers.uair.ensemble import Ensemble
+from workers.uair.preference import radius_mm
+from workers.uair.targets import LESION_PLAN, open_target, refine_target
+
+ROUNDS = 3
+LEARNED_FROM, TRIED_ON = 6, 4
+
+
+def _pool(radius: float, seed: int) -> Ensemble:
+    rng = np.random.default_rng(seed)
+    members = [sphere(radius + rng.normal(0.0, 1.0), rng.normal(0.0, 0.5, 3)) for _ in range(16)]
+    return Ensemble(np.stack(members), np.full(16, 0.8, np.float32))
+
+
+def _play(taste_mm: float, remembered_mm: float, seed: int) -> tuple[list[float], float]:
+    """Return Dice with what the reader wants after each round, and how many mm wider what was accepted is."""
+    radius = 10.5 + 1.5 * (seed % 4)
+    wanted = sphere(radius + taste_mm) > 0
+    target = open_target(2, CROP, _pool(radius, seed), CHOICE, taste_mm=remembered_mm)
+    reached: list[float] = []
+    for number in range(1, ROUNDS + 1):
+        agreement = [dice(one > 0, wanted) for one in target.offered]
+        picked = int(np.argmax(agreement))
+        reached.append(agreement[picked])
+        accepted = radius_mm(float((target.offered[picked] > 0).sum() * CROP.cell_volume_ml))
+        if number < ROUNDS:
+            rng = np.random.default_rng([seed, number])
+            target = refine_target(target, answer_box, picked, number + 1, LESION_PLAN, CHOICE, rng)
+    return reached, accepted - target.size.base_mm
+
+
+def _mean(taste_mm: float, remembered_mm: float) -> np.ndarray:
+    played = [_play(taste_mm, remembered_mm, seed)[0] for seed in range(100, 100 + TRIED_ON)]
+    return np.asarray(played).mean(axis=0)
+
+
+def _learned(taste_mm: float) -> float:
+    """What is remembered after some cases, each of which was read with the memory of those before it."""
+    told: list[float] = []
+    for seed in range(LEARNED_FROM):
+        told.append(_play(taste_mm, estimate(told).mm, seed)[1])
+    return estimate(told).mm
+
+
+@pytest.mark.parametrize("taste_mm", [2.0, -2.0])
+def test_a_reader_of_fixed_taste_is_there_a_round_earlier(taste_mm: float) -> None:
+    learned = _learned(taste_mm)
+    assert np.sign(learned) == np.sign(taste_mm)
+    without, with_memory = _mean(taste_mm, 0.0), _mean(taste_mm, learned)
+    assert with_memory[0] > without[1], "round 1 with memory is nearer than round 2 without"
+    assert with_memory[-1] > without[-1] - 0.01
+
+
+def test_a_reader_of_best_dice_teaches_nothing_and_loses_nothing() -> None:
+    assert abs(_learned(0.0)) < 0.3, "the least that changes a candidate"
+
+
+@pytest.mark.parametrize("remembered_mm", [1.5, -1.5])
+def test_somebody_elses_taste_costs_at_most_a_little(remembered_mm: float) -> None:
+    neutral, other = _mean(0.0, 0.0), _mean(0.0, remembered_mm)
+    assert other[0] > neutral[0] - 0.03
+    assert other[-1] > neutral[-1] - 0.015
+
+
+def test_candidates_still_contrast_with_a_remembered_taste() -> None:
+    target = open_target(2, CROP, _pool(12.0, 3), CHOICE, taste_mm=2.0)
+    radii = [radius_mm(float((one > 0).sum() * CROP.cell_volume_ml)) for one in target.offered]
+    assert radii[0] > target.size.base_mm + 1.0, "what is remembered"
+    assert radii[-1] < target.size.base_mm + 0.3, "and what the model says itself"
+
+
+@pytest.mark.parametrize(
+    ("differences", "low", "high"),
+    [
+        ([], 0.0, 0.0),
+        ([2.0], 0.5, 0.9),
+        ([2.0] * 5, 1.7, 2.0),
+        ([2.0, -2.0, 2.0, -2.0], 0.0, 0.0),
+        ([0.2, -0.1, 0.3], 0.0, 0.0),
+        ([2.0, 2.0, 2.0, 2.0, 60.0], 1.5, 2.5),
+    ],
+)
+def test_few_or_contradicting_cases_move_little(differences: list[float], low: float, high: float) -> None:
+    assert low <= estimate(differences).mm <= high
+    assert -high <= estimate([-mm for mm in differences]).mm <= -low
