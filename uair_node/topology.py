@@ -36,6 +36,7 @@ QUEUE_OF: dict[WorkKind, QueueName] = {
     WorkKind.PAGES: QueueName.IO,
     WorkKind.NOTICES: QueueName.IO,
     WorkKind.FINISH: QueueName.IO,
+    WorkKind.WITHDRAW: QueueName.IO,
     WorkKind.DELIVER: QueueName.IO,
     WorkKind.COMMIT: QueueName.IO,
 }

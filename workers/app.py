@@ -21,6 +21,7 @@ from uair_node.results.finish import finish
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
+from uair_node.results.withdrawal import withdraw
 from uair_node.topology import QUEUE_OF, QueueName, celery_options, task_name
 
 
@@ -78,6 +79,7 @@ class _Worker:
             WorkKind.PAGES: draw_page_set,
             WorkKind.NOTICES: write_notices,
             WorkKind.FINISH: finish,
+            WorkKind.WITHDRAW: withdraw,
             WorkKind.DELIVER: deliver,
             WorkKind.COMMIT: commit,
         }

@@ -27,6 +27,7 @@ from uair_node.volume import CanonicalVolume, read_geometry, read_series
 from workers import engine as engines
 from workers.uair.edits import take_up
 from workers.uair.preference import NEUTRAL, Taste
+from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
 log = logging.getLogger(__name__)
@@ -93,9 +94,13 @@ class Computer:
 
     def compute(self, claim: Claim) -> Commit:
         """Compute the four candidates of a round and keep them as artifacts."""
+
+        def going_on(_fraction: float, _what: str) -> None:
+            claim.check()  # a superseded case stops here, and frees the device for the one that replaced it
+
         task = self._begin(claim)
         watch = Stopwatch()
-        made, view = self._round(task, watch)
+        made, view = self._round(task, watch, going_on)
         watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number)
         save_candidates(
@@ -108,13 +113,15 @@ class Computer:
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
         return self._commit(task, folder, made, watch.seconds)
 
-    def _round(self, task: Task, watch: Stopwatch) -> tuple[engines.Round, CanonicalVolume]:
+    def _round(
+        self, task: Task, watch: Stopwatch, progress: engines.Progress
+    ) -> tuple[engines.Round, CanonicalVolume]:
         """Return the round and the grid that its labels are on."""
         if task.previous_state is None or task.feedback is None:
             view = read_series(task.series_paths).canonical()
             watch.lap("decode")
             made = self.engine.first_round(
-                view.array, view.spacing_mm, content=task.content, prior=task.prior
+                view.array, view.spacing_mm, content=task.content, prior=task.prior, progress=progress
             )
             return made, view
         view = read_geometry(task.series_paths).canonical()
@@ -125,7 +132,13 @@ class Computer:
         voxels = SeriesVoxels(task.series_paths, view.shape)
         watch.lap("decode")
         made = self.engine.next_round(
-            voxels, view.spacing_mm, previous, task.feedback, content=task.content, prior=task.prior
+            voxels,
+            view.spacing_mm,
+            previous,
+            task.feedback,
+            content=task.content,
+            prior=task.prior,
+            progress=progress,
         )
         return made, view
 
@@ -151,12 +164,14 @@ class Computer:
             )
 
     def _commit(self, task: Task, folder: Path, made: engines.Round, seconds: float) -> Commit:
+        radii = own_radii_mm(made.state) if task.number == 1 else {}
+
         def commit(session: Session, item: WorkItem) -> None:
             case, round_ = session.get_one(Case, task.case_id), session.get_one(Round, task.round_id)
             round_.artifacts = self._context.store.relative(folder)
             round_.model_name, round_.model_digest = self.engine.model_name, self.engine.model_digest
             round_.compute_seconds = seconds
-            round_.base_mm = {str(value): mm for value, mm in made.base_mm.items()}
+            round_.base_mm = {str(value): mm for value, mm in radii.items()}
             lifecycle.finish_computing(session, case, round_)
             work.close(item)
 

@@ -17,6 +17,7 @@ from tests.support.synthetic import (
 from workers.engine import SIZES_AFTER_PICK, Engine, EngineOptions, Feedback
 from workers.uair.compose import dice_by_label
 from workers.uair.preference import Taste
+from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
 
@@ -234,6 +235,7 @@ def test_a_remembered_taste_reaches_candidates_state_and_later_rounds(volume, fi
     value, neutral = (lesion_at(made.candidates[0].labels, truth, 1) for made in (told, first))
     smallest = min((one.labels == value).sum() for one in told.candidates)
     assert smallest < 0.9 * min((one.labels == neutral).sum() for one in first.candidates)
-    assert told.base_mm[value] == pytest.approx(first.base_mm[neutral], rel=0.1), "the model's own mean stays"
+    radii, own = own_radii_mm(told.state), own_radii_mm(first.state)
+    assert radii[value] == pytest.approx(own[neutral], rel=0.1), "the model's own mean stays"
     again = engine().next_round(hu, SPACING, told.state, Feedback(picked=2), prior=Taste())
     assert again.state.taste == Taste()

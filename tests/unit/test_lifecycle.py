@@ -258,6 +258,30 @@ def test_late_slices_supersede_and_cancel(database: Database) -> None:
         assert newer.instance_count == 3
 
 
+def test_what_a_superseded_case_sent_is_withdrawn(database: Database) -> None:
+    with database.transaction() as session:
+        older = ready_case(session)
+        publish_round(session, older, destinations=["pacs"])
+        newer = ready_case(session, slices=1)
+        due = {item.kind: item for item in session.query(WorkItem).filter_by(open=True)}
+        assert set(due) == {WorkKind.COMPUTE, WorkKind.WITHDRAW, WorkKind.DELIVER}
+        assert due[WorkKind.COMPUTE].case_id == newer.id
+        assert (due[WorkKind.WITHDRAW].case_id, due[WorkKind.WITHDRAW].round_number) == (older.id, 1)
+
+
+def test_a_withdrawal_that_failed_leaves_the_case_superseded_and_can_be_retried(database: Database) -> None:
+    with database.transaction() as session:
+        older = ready_case(session)
+        publish_round(session, older)
+        ready_case(session, slices=1)
+        with pytest.raises(InputError):
+            lifecycle.retry(session, older, actor="test")
+        lifecycle.fail(session, older, code="work-failed", cause="x", mend="y")
+        assert older.state == CaseState.SUPERSEDED
+        lifecycle.retry(session, older, actor="test")
+        assert open_item(session, older, WorkKind.WITHDRAW).round_number == 1
+
+
 def test_a_late_slice_leaves_an_accepted_case_alone(database: Database) -> None:
     with database.transaction() as session:
         older = ready_case(session)

@@ -32,6 +32,8 @@ from uair_node.cases.tables import (
 )
 
 NODE = "node"
+_SUPERSEDED = "superseded"
+_ENDED = (CaseState.ACCEPTED, CaseState.SUPERSEDED)
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def fail(session: Session, case: Case, *, code: str, cause: str, mend: str) -> N
     """Give up for now; the case can be retried."""
     work.close_case_items(session, case)
     case.code, case.sentence, case.mend = code, cause, mend
-    if case.state != CaseState.ACCEPTED:  # an accepted case stays accepted, its final object can be retried
+    if case.state not in _ENDED:  # these stay what they are; what they leave in archives can be retried
         advance(session, case, CaseState.FAILED, actor=NODE, reason=f"{code}: {cause}")
 
 
@@ -209,16 +211,19 @@ def retry(session: Session, case: Case, *, actor: str) -> None:
         ``nothing-to-retry``: the case did not fail.
     """
     round_ = case.current_round
-    stuck_final = case.state == CaseState.ACCEPTED and bool(case.code)
-    if round_ is None or (case.state != CaseState.FAILED and not stuck_final):
+    stuck = case.state in _ENDED and case.code not in ("", _SUPERSEDED)
+    if round_ is None or (case.state != CaseState.FAILED and not stuck):
         raise InputError(
             "nothing-to-retry",
             f"Case {case.id} is {case.state}; only a FAILED case is retried.",
             "A rejected series must be corrected at its source and sent again.",
         )
     case.code = case.sentence = case.mend = ""
-    if stuck_final:
+    if case.state == CaseState.ACCEPTED:
         work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
+        return
+    if case.state == CaseState.SUPERSEDED:
+        _require_withdrawal(session, case)
         return
     state = CaseState.SEGMENTING if round_.number == 1 else CaseState.REFINING
     advance(session, case, state, actor=actor, reason="retried")
@@ -245,7 +250,18 @@ def _siblings(session: Session, case: Case) -> Sequence[Case]:
 
 def _supersede(session: Session, case: Case, *, by: Case) -> None:
     work.close_case_items(session, case)
-    case.code = "superseded"
+    case.code = _SUPERSEDED
     case.sentence = f"More slices of this series arrived; case {by.id} replaces this one."
     case.mend = f"See `uair case show {by.id}`."
     advance(session, case, CaseState.SUPERSEDED, actor=NODE, reason=f"by case {by.id}")
+    _require_withdrawal(session, case)
+
+
+def _require_withdrawal(session: Session, case: Case) -> None:
+    """Make the note due that withdraws what a case sent.
+
+    What is still on its way is sent before it: deliveries keep their order.
+    """
+    published = [one.number for one in case.rounds if one.results]
+    if published:
+        work.require_work(session, WorkKind.WITHDRAW, case=case, key=str(published[-1]))

@@ -14,7 +14,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -35,7 +35,7 @@ Commit = Callable[[Session, WorkItem], None]
 
 @dataclass(frozen=True)
 class Claim:
-    """A held item, readable without a session."""
+    """A held item, readable without a session; `lost` is set once it is no longer held."""
 
     item_id: int
     kind: WorkKind
@@ -44,6 +44,22 @@ class Claim:
     round_number: int | None
     attempt: int
     owner: str
+    lost: threading.Event = field(default_factory=threading.Event, compare=False)
+
+    def check(self) -> None:
+        """Stop a job whose outcome would be dropped: the case was superseded, or another took over.
+
+        Raises
+        ------
+        TransientError
+            ``lease-lost``.
+        """
+        if self.lost.is_set():
+            raise TransientError(
+                "lease-lost",
+                "This work is no longer due here.",
+                "Nothing; what replaced it goes on by itself.",
+            )
 
 
 Job = Callable[[Claim], Commit]
@@ -167,6 +183,7 @@ def _kept_lease(context: Context, claim: Claim) -> Iterator[None]:
             try:
                 with context.database.transaction() as session:
                     if not work.renew(session, claim.item_id, claim.owner, lease_s):
+                        claim.lost.set()
                         return
             except TransientError:
                 log.warning("lease of %s %s not renewed, database away", claim.kind, claim.subject)

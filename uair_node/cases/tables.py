@@ -286,6 +286,7 @@ class WorkKind(StrEnum):
     PAGES = "pages"  # a round's pictures
     NOTICES = "notices"  # what a reader is to be told in the study
     FINISH = "finish"  # the final object of an accepted case
+    WITHDRAW = "withdraw"  # the note that rejects what a superseded case sent
     DELIVER = "deliver"  # everything pending for one destination
     COMMIT = "commit"  # storage commitment of what one destination stored
 

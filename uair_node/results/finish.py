@@ -1,35 +1,30 @@
 """What an accepted case leaves in the PACS: final SEG, report, page, and a note that withdraws the rest.
 
-The note goes only to destinations that want it (`withdraw`): an archive that does not honour IHE IOCM would
-show it as one more document.
+The note is `uair_node.results.withdrawal`'s.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from uair_node.artifacts import StoredCandidate
 from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
-from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, WorkItem
+from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.preference import differences, remember
 from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
-from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import Source, read_source
 from uair_node.results.volumes import describe
+from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.store import write_durably
 from uair_node.volume import Volume, read_series
-
-_WITHDRAWN = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.NOTICE)
 
 
 def finish(context: Context, claim: Claim) -> Commit:
@@ -43,8 +38,7 @@ def finish(context: Context, claim: Claim) -> Commit:
         results += [final, _write_report(context, source, volume, accepted, final, form)]
     if context.settings.results.pages:
         results.append(_write_page(context, source, volume, accepted, results[0]))
-    for withdrawal in _withdrawals(context, claim):
-        results.append(_write_withdrawal(context, source, volume, accepted, withdrawal))
+    results += write_withdrawals(context, claim, source, volume, accepted.k, SUPERSEDED_BY_FINAL)
 
     told = differences(describe(accepted.labels, volume.spacing_mm), source.base_mm)
 
@@ -57,15 +51,6 @@ def finish(context: Context, claim: Claim) -> Commit:
         work.close(item)
 
     return commit
-
-
-@dataclass(frozen=True)
-class _Withdrawal:
-    """What is withdrawn at destinations that got the same; `variant` tells it from what others got."""
-
-    variant: str
-    destinations: tuple[str, ...]
-    instances: tuple[Withdrawn, ...]
 
 
 def _write_report(
@@ -94,48 +79,6 @@ def _write_page(
     path = source.folder / "UAIR-FINAL-PAGE.dcm"
     kind, destinations = ResultKind.FINAL_PAGE, context.destinations
     return _saved(context, page, path, kind, accepted, destinations)
-
-
-def _write_withdrawal(
-    context: Context,
-    source: Source,
-    volume: Volume,
-    accepted: StoredCandidate,
-    withdrawal: _Withdrawal,
-) -> NewResult:
-    instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, accepted.k, withdrawal.variant)
-    request = RejectionRequest(instance_uid, series_uid, "the final one replaces them", source.provenance)
-    note = write_rejection(volume, withdrawal.instances, request)
-    path = source.folder / _file_name("WITHDRAWAL", withdrawal.variant)
-    return _saved(context, note, path, ResultKind.WITHDRAWAL, accepted, withdrawal.destinations)
-
-
-def _withdrawals(context: Context, claim: Claim) -> list[_Withdrawal]:
-    """Return what the final object replaces, of all rounds: it holds what the accepted candidate held.
-
-    A note names what its destination got and nothing else: an archive refuses to reject what it has not.
-    """
-    groups: dict[tuple[Withdrawn, ...], list[str]] = {}
-    with context.database.transaction() as session:
-        for name in context.withdrawing:
-            rows = session.scalars(
-                select(Result)
-                .join(Result.round)
-                .join(Delivery, Delivery.result_id == Result.id)
-                .where(
-                    Round.case_id == claim.case_id, Result.kind.in_(_WITHDRAWN), Delivery.destination == name
-                )
-                .order_by(Result.id)
-            )
-            got = (
-                Withdrawn(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in rows
-            )
-            groups.setdefault(tuple(got), []).append(name)
-    return [
-        _Withdrawal(str(n) if n else "", tuple(names), instances)
-        for n, (instances, names) in enumerate(groups.items())
-        if instances
-    ]
 
 
 def _file_name(what: str, variant: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workers.uair.compose import LIVER, Labels, Layer, compose
+from workers.uair.compose import Labels, Layer, compose, tidied
 from workers.uair.confidence import shown_in
 from workers.uair.grids import Mask
 from workers.uair.preference import radius_mm
@@ -52,9 +51,6 @@ class Round:
         Label values that may occur, ascending: 1, and one for each lesion.
     uncertain
         ``(Z, Y, X)`` bool on the canonical grid: M_unc of equation 2, of all targets that are shown.
-    base_mm
-        Label value -> radius of the model's own mean, as the voxels of a candidate would have it. What a
-        reader accepts is compared with it.
     """
 
     number: int
@@ -62,7 +58,6 @@ class Round:
     state: RoundState
     targets: tuple[int, ...]
     uncertain: Mask
-    base_mm: Mapping[int, float]
 
 
 def presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
@@ -84,26 +79,7 @@ def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) 
         partial = any(any(lesion.present) and not lesion.present[k] for lesion in lesions)
         found.append(Candidate(k + 1, labels, f"{size}, sure lesions only" if partial else size))
     values = tuple(target.value for target in state.targets)
-    return Round(state.number, tuple(found), state, values, _uncertain(state, shape), _base_mm(state, found))
-
-
-def _base_mm(state: RoundState, candidates: list[Candidate]) -> dict[int, float]:
-    """Return the targets' base radii, times what composing made of the radii of their candidates."""
-    counts = np.array([[np.bincount(p.ravel(), minlength=256) for p in one.labels] for one in candidates])
-    voxels = counts.sum(axis=1)
-    voxels[:, LIVER] = voxels[:, LIVER:].sum(axis=1)
-    found = {}
-    for target in state.targets:
-        cells = (target.offered > 0).reshape(len(candidates), -1).sum(axis=1)
-        composed_ml = voxels[:, target.value] * float(np.prod(target.crop.spacing)) / 1000.0
-        ratios = [
-            radius_mm(ml) / radius_mm(n * target.crop.cell_volume_ml)
-            for ml, n, present in zip(composed_ml, cells, target.present, strict=True)
-            if present and ml > 0
-        ]
-        if ratios:
-            found[target.value] = target.size.base_mm * float(np.mean(ratios))
-    return found
+    return Round(state.number, tuple(found), state, values, _uncertain(state, shape))
 
 
 def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
@@ -111,9 +87,23 @@ def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
     region = np.zeros(shape, bool)
     for target in state.targets:
         if any(target.present):
-            part, excess = target.crop.to_volume(target.deviation.astype(np.float32) - target.limit)
+            part, excess = target.crop.positive_part(target.deviation.astype(np.float32) - target.limit)
             region[part] |= excess > 0
     return region
+
+
+def own_radii_mm(state: RoundState) -> dict[int, float]:
+    """Return the radius that the model's own mean gives each target, in voxels of the volume.
+
+    What a reader accepts is compared with it. `state` is that of round 1.
+    """
+    found = {}
+    for target in state.targets:
+        _, mean = target.crop.positive_part(tidied(target.mean.astype(np.float32)))
+        ml = np.count_nonzero(mean > 0) * float(np.prod(target.crop.spacing)) / 1000.0
+        if any(target.present) and ml > 0:
+            found[target.value] = radius_mm(ml)
+    return found
 
 
 def ensemble_labels(state: RoundState, shape: tuple[int, ...]) -> Labels:

@@ -1,0 +1,91 @@
+"""A round as the worker computes it: what it leaves behind, and that it stops when it must."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.intake import context_in, received
+from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
+from uair_node.artifacts import load_candidates, load_region
+from uair_node.cases.performer import Claim, perform
+from uair_node.cases.tables import Case, Observation, TargetKind, WorkItem, WorkKind
+from uair_node.context import Context
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
+from workers.compute import STATE_FILE, Computer
+from workers.engine import Engine, EngineOptions
+from workers.training.ct_series import write_ct_series
+from workers.uair.state import RoundState
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    """A READY case of a department whose memory says 2 mm tighter."""
+    url = f"sqlite:///{tmp_path / 'uair.sqlite'}"
+    z, y, x = SPACING
+    affine = np.array([[0, 0, x, -150], [0, y, 0, -120], [z, 0, 0, 40], [0, 0, 0, 1]], float)
+    sections = {"engine": {"preference": "department"}, "work": {"lease_s": 0.3}}
+    with context_in(tmp_path / "data", url, **sections) as made:
+        for path in write_ct_series(tmp_path / "ct", abdomen()[0], affine):
+            Inbox(made).receive(received(path))
+        time.sleep(0.02)
+        assemble(made)
+        with made.database.transaction() as session:
+            case = session.query(Case).one()
+            for kind in TargetKind:
+                told = {"kind": kind, "difference_mm": -2.0}
+                session.add(Observation(case_id=case.id, scope="department", key="ROUTER", **told))
+        yield made
+
+
+def _computer(context: Context) -> Computer:
+    computer = Computer(context)
+    computer.__dict__["engine"] = Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
+    return computer
+
+
+def test_a_round_leaves_candidates_uncertainty_state_and_what_it_was_made_with(context: Context) -> None:
+    with context.database.transaction() as session:
+        item_id = session.query(WorkItem).one().id
+    assert perform(context, item_id, _computer(context).compute)
+    with context.database.transaction() as session:
+        (round_,) = session.query(Case).one().rounds
+    folder = context.store.absolute(round_.artifacts)
+    offered = load_candidates(folder / CANDIDATES_FILE)
+    unsure = load_region(folder / UNCERTAIN_FILE)
+    assert unsure.shape == offered[0].labels.shape
+    assert unsure.any()
+    state = RoundState.load(folder / STATE_FILE)
+    assert round_.prior is not None
+    assert state.taste.lesion_mm == round_.prior["lesion_mm"] < 0
+    lesions = {int(value) for one in offered for value in np.unique(one.labels) if value > 1}
+    assert {int(value) for value in round_.base_mm} == {1} | lesions
+    assert 50 < round_.base_mm["1"] < 75
+
+
+def test_a_superseded_round_stops_in_the_middle(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    computer = _computer(context)
+    claims: list[Claim] = []
+
+    def superseded(claim: Claim):
+        claims.append(claim)
+        with context.database.transaction() as session:
+            session.get_one(WorkItem, claim.item_id).open = False
+        assert claim.lost.wait(10.0), "the lease's keeper notices"
+        return computer.compute(claim)
+
+    with context.database.transaction() as session:
+        item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE).one().id
+    perform(context, item_id, superseded)
+    assert "no longer due here" in caplog.text
+    with context.database.transaction() as session:
+        case = session.query(Case).one()
+        assert case.rounds[0].computed_at is None
+        folder = context.store.round_folder(case.id, 1)
+    assert not (folder / CANDIDATES_FILE).exists()

@@ -1,0 +1,108 @@
+"""The notes that hide results in an archive: on acceptance what was not chosen, on late slices all of a case.
+
+A note goes only to destinations that want it (`withdraw`): an archive that does not honour IHE IOCM would
+show it as one more document. It names what its destination got and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from uair_node.cases import lifecycle, work
+from uair_node.cases.lifecycle import NewResult
+from uair_node.cases.performer import Claim, Commit
+from uair_node.cases.tables import Delivery, Result, ResultKind, Round, WorkItem
+from uair_node.context import Context
+from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
+from uair_node.results.source import Source, read_source
+from uair_node.store import write_durably
+from uair_node.volume import Volume, read_geometry
+
+SUPERSEDED_BY_FINAL = "the final one replaces them"
+_LATE_SLICES = "more slices of the series arrived"
+_WITHDRAWN = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.NOTICE)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What is withdrawn at destinations that got the same; `variant` tells it from what others got."""
+
+    variant: str
+    destinations: tuple[str, ...]
+    instances: tuple[Withdrawn, ...]
+
+
+def withdraw(context: Context, claim: Claim) -> Commit:
+    """Write the notes that withdraw everything of a superseded case."""
+    source = read_source(context, claim)
+    notes = write_withdrawals(context, claim, source, read_geometry(source.series_paths), 0, _LATE_SLICES)
+
+    def commit(session: Session, item: WorkItem) -> None:
+        lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
+        work.close(item)
+
+    return commit
+
+
+def write_withdrawals(
+    context: Context, claim: Claim, source: Source, volume: Volume, k: int, reason: str
+) -> list[NewResult]:
+    """Write a note for each group of destinations that got the same candidates, pages and notices.
+
+    Parameters
+    ----------
+    k
+        The candidate that remains; 0: none does.
+    reason
+        For people.
+    """
+    notes = []
+    for group in _groups(context, claim):
+        instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant)
+        request = RejectionRequest(instance_uid, series_uid, reason, source.provenance)
+        note = write_rejection(volume, group.instances, request)
+        path = source.folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"
+        write_durably(path, partial(note.save_as, enforce_file_format=True))
+        notes.append(
+            NewResult(
+                kind=ResultKind.WITHDRAWAL,
+                k=k,
+                sop_instance_uid=instance_uid,
+                series_instance_uid=series_uid,
+                sop_class_uid=str(note.SOPClassUID),
+                path=context.store.relative(path),
+                trait="",
+                volumes_ml={},
+                destinations=group.destinations,
+            )
+        )
+    return notes
+
+
+def _groups(context: Context, claim: Claim) -> list[_Group]:
+    """Return what each destination got of all rounds: an archive refuses to reject what it has not."""
+    groups: dict[tuple[Withdrawn, ...], list[str]] = {}
+    with context.database.transaction() as session:
+        for name in context.withdrawing:
+            rows = session.scalars(
+                select(Result)
+                .join(Result.round)
+                .join(Delivery, Delivery.result_id == Result.id)
+                .where(
+                    Round.case_id == claim.case_id, Result.kind.in_(_WITHDRAWN), Delivery.destination == name
+                )
+                .order_by(Result.id)
+            )
+            got = (
+                Withdrawn(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in rows
+            )
+            groups.setdefault(tuple(got), []).append(name)
+    return [
+        _Group(str(n) if n else "", tuple(names), instances)
+        for n, (instances, names) in enumerate(groups.items())
+        if instances
+    ]
