@@ -99,6 +99,13 @@ def test_a_folder_of_cases_holds_them_all(tmp_path):
     assert [source.load().lesions for source in find_cases([tmp_path])] == [(2, 3), (2, 3)]
 
 
+def test_cases_of_one_name_are_told_apart(tmp_path):
+    write_with_seg(tmp_path / "a" / "case")
+    write_with_seg(tmp_path / "b" / "case")
+    found = find_cases([tmp_path / "a" / "case", tmp_path / "b" / "case"])
+    assert [source.name for source in found] == ["case (1)", "case (2)"]
+
+
 def test_a_seg_belongs_to_the_series_it_refers_to(tmp_path):
     write_with_seg(tmp_path / "case")
     write_ct_series(tmp_path / "case" / "other", scan()[:5], affine_of(), accession_number="2")

@@ -133,9 +133,9 @@ def test_a_wish_for_hardly_anything_is_left_out_and_rims_need_to_be_known():
     tiny = block(slice(9, 12), slice(20, 24), slice(20, 24))
     large = block(slice(2, 18), slice(5, 35), slice(5, 35))
     spacing = (1.0, 1.0, 1.0)
-    assert [wish.taste for wish in wishes(tiny, spacing, None)] == ["+2 mm"]
+    assert [wish.taste for wish in wishes(tiny, spacing, None)] == ["truth", "+2 mm"]
     with_rim = {wish.taste: wish.mask for wish in wishes(large, spacing, 3.0)}
-    assert list(with_rim) == ["+2 mm", "-2 mm", "rim in", "rim out"]
+    assert list(with_rim) == ["truth", "+2 mm", "-2 mm", "rim in", "rim out"]
     assert np.array_equal(with_rim["rim in"], large)
     assert with_rim["rim out"].sum() < with_rim["-2 mm"].sum() < large.sum()
 

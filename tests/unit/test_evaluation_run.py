@@ -1,6 +1,7 @@
 """A whole evaluation on a small phantom, and what the tables are made of."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,20 +14,24 @@ from dicom_config.model import EngineSection
 from workers.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource
 from workers.evaluation.cli import evaluate as evaluate_command
 from workers.evaluation.detection import detect, summed
+from workers.evaluation.discover import find_cases
 from workers.evaluation.evaluate import EvaluationOptions
 from workers.evaluation.intervals import estimate
 from workers.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.evaluation.report import Header, as_json, as_markdown
-from workers.evaluation.results import CaseResult
-from workers.evaluation.run import evaluate
+from workers.evaluation.results import CaseResult, TasteRun
+from workers.evaluation.run import FIRST_PASS, evaluate, learned
+from workers.evaluation.single import GivenLesion, given_box
 from workers.evaluation.table import differences, rows, tastes
+from workers.evaluation.taste import wishes
 from workers.evaluation.views import write_pictures
+from workers.evaluation.workbench import build_workbench
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
 from workers.training.phantoms import PLAIN
 from workers.uair.prompts import Prompts
 
-HEADER = Header("1 phantom", 1, (), 4, 8, "embedded", "ab" * 32, {}, "0", "2026-01-05")
+HEADER = Header("1 phantom", 1, (), 4, 8, "embedded", "learned", "ab" * 32, {}, "0", "2026-01-05")
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +89,32 @@ def test_only_boxes_drawn_make_a_row_unautomatic(results):
 
 def test_a_reader_of_taste_ends_nearer_to_the_wish_than_they_began(results):
     found = tastes(results)
-    assert {row.taste for row in found} == {"+2 mm", "-2 mm"}
+    assert {row.taste for row in found} == {"truth", "+2 mm", "-2 mm"}
     assert all(row.last >= row.first for row in found)
     assert all(1 <= row.rounds.mean <= 4 for row in found)
+
+
+def test_a_reader_is_remembered_by_all_cases_but_the_one_at_hand(results):
+    def case(name: str, millimetres: float) -> CaseResult:
+        runs = tuple(TasteRun(name, value, "+2 mm", False, (0.8,), millimetres) for value in (2, 3))
+        return replace(results[0], case=name, tastes=runs)
+
+    read = [case(name, mm) for name, mm in (("a", 2.0), ("b", 2.2), ("c", 1.8), ("d", -3.0))]
+    assert learned(read, "d")["+2 mm"] == pytest.approx(1.7, abs=0.3)
+    assert learned(read, "a")["+2 mm"] < 0.5
+    assert learned(read[:1], "a") == {"+2 mm": 0.0}
+
+
+def test_what_is_remembered_brings_a_reader_nearer_in_round_1():
+    """The reader who draws 2 mm more finds that among the four at once, if it is remembered."""
+    bench = build_workbench(EngineSection(device="cpu", members=8))
+    case = PhantomSource(4, "small", PLAIN).load()
+    lesion = GivenLesion(case, 2, given_box(case, 2, 0), bench, 0)
+    wish = next(wish for wish in wishes(lesion.truth, case.spacing_mm, None) if wish.taste == "+2 mm")
+    unknown, known = lesion.seek(wish, "medoids"), lesion.seek(wish, "medoids", 2.0)
+    assert (unknown.prior, known.prior) == (False, True)
+    assert known.dices[0] > unknown.dices[0]
+    assert unknown.difference_mm > 0
 
 
 def test_differences_are_paired_with_the_last_round(results):
@@ -110,7 +138,9 @@ def test_json_has_the_published_schema(results):
 
 def test_markdown_holds_header_and_rows(results):
     text = as_markdown(HEADER, results)
-    assert text.startswith("1 phantom: 1 cases, seed 4, 2026-01-05; N = 8, model embedded abababababab")
+    assert text.startswith(
+        "1 phantom: 1 cases, seed 4, 2026-01-05; N = 8, model embedded with localizer learned aba"
+    )
     assert "| liver | UAIR, 2 rounds | max_variance |" in text
     assert "not a medical device" in text
 
@@ -119,6 +149,20 @@ def test_pictures_show_the_best_and_the_worst(results, tmp_path):
     written = write_pictures(tmp_path, results)
     assert {path.name for path in written} >= {"liver-worst.png", "liver-best.png"}
     assert all(path.stat().st_size > 10_000 for path in written)
+
+
+def test_a_real_unenhanced_ct_without_lesions_has_liver_rows_only(ct_dir):
+    pytest.importorskip("nibabel")
+    sources = find_cases([ct_dir / "totalsegmentator_example" / "example_ct.nii.gz"])
+    section = EngineSection(device="cpu", members=8, max_lesions=1)
+    found, _ = evaluate(sources, section, EvaluationOptions(rounds=1))
+    assert {row.target for row in rows(found)} == {"liver"}
+    assert dsc(found, "manual", "liver") > 0.8
+    assert dsc(found, "uair1", "liver", "medoids") > 0.5
+    seen = as_json(HEADER, found)["detection"]["round1"]
+    assert seen["cases_without_lesions"] == 1
+    assert seen["recall_10mm_at_2_false_positives"] is None
+    assert tastes(found) == []
 
 
 def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path):
@@ -137,7 +181,7 @@ def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path):
     assert found == []
     assert [one.case for one in skipped] == ["a", "b", "c"]
     assert all("nifti-unreadable" in one.reason for one in skipped)
-    assert done == [1, 2, 3]
+    assert done == pytest.approx([FIRST_PASS / 3, FIRST_PASS * 2 / 3, FIRST_PASS, 1.0])
 
 
 def test_the_interval_draws_whole_cases():

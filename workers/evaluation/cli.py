@@ -56,13 +56,16 @@ def evaluate(
     from workers.evaluation.evaluate import EvaluationOptions
     from workers.evaluation.run import evaluate as run
     from workers.evaluation.workbench import build_workbench
+    from workers.models.template_store import site_folder
 
     set_up_logging(quiet=True)
-    section = load_settings(config).engine
+    settings = load_settings(config)
+    templates = site_folder(settings.engine, settings.data_dir)
+    section = settings.engine.model_copy(update={"templates": templates})
     sources = _sources(data or [], masks, phantoms, seed)
     options = EvaluationOptions(rounds, seed, pictures is not None, baselines)
     with _bars() as bars:
-        bar = bars.add_task("evaluating", total=len(sources))
+        bar = bars.add_task("evaluating", total=1.0)
 
         def show(done: float, what: str) -> None:
             bars.update(bar, completed=done, description=what)
@@ -76,7 +79,13 @@ def evaluate(
         f"{phantoms} phantoms from seed {seed}" if phantoms else ", ".join(path.name for path in data or [])
     )
     bench = build_workbench(section, baselines)
-    _publish(_header(what, results, skipped, bench, seed), results, markdown, pictures, json_file)
+    _publish(
+        _header(what, results, skipped, bench, section.localizer, seed),
+        results,
+        markdown,
+        pictures,
+        json_file,
+    )
 
 
 def _sources(data: list[Path], masks: Path | None, phantoms: int, seed: int) -> Sequence[CaseSource]:
@@ -95,7 +104,12 @@ def _sources(data: list[Path], masks: Path | None, phantoms: int, seed: int) -> 
 
 
 def _header(
-    data: str, results: list[CaseResult], skipped: list[Skipped], bench: Workbench, seed: int
+    data: str,
+    results: list[CaseResult],
+    skipped: list[Skipped],
+    bench: Workbench,
+    localizer: str,
+    seed: int,
 ) -> Header:
     from workers.evaluation.report import Header
 
@@ -106,6 +120,7 @@ def _header(
         seed=seed,
         members=bench.members,
         model=bench.predictor.name,
+        localizer=localizer,
         digest=bench.digest,
         baselines={name: network.digest for name, network in bench.networks.items()},
         version=__version__,

@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pydicom import dcmread
@@ -21,18 +22,19 @@ from pydicom.uid import CTImageStorage
 
 from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
-from workers.evaluation.cases import CaseSource, NiftiSource, SeriesSource
+from workers.evaluation.cases import NiftiSource, SeriesSource
 from workers.evaluation.nifti import is_nifti, read_nifti
 from workers.evaluation.truth import is_liver
 
+FileSource = SeriesSource | NiftiSource
 _LABELS_NAME = re.compile(r"seg|label|mask|truth|gt(?=[._-])", re.IGNORECASE)
 _CT_NAME = re.compile(r"(^|[._-])(ct|vol|volume|image|img|0000)(?=[._-])", re.IGNORECASE)
 _SEGMENTATIONS = (SelectionClass.SEGMENTATION, SelectionClass.LABEL_MAP_SEGMENTATION)
 _TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
 
 
-def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[CaseSource]:
-    """Return all cases that paths hold, in their order.
+def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSource]:
+    """Return all cases that paths hold, in their order, each with a name of its own.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[CaseSour
         raise InputError("no-such-path", f"There is no {absent}.", "Correct the path.")
     if masks is not None:
         return [_with_masks(data, masks)]
-    found: list[CaseSource] = list(_nifti_cases([path for path in data if path.is_file()], data))
+    found = list(_nifti_cases([path for path in data if path.is_file()], data))
     for folder in (path for path in data if path.is_dir()):
         inside = list(_folder_cases(folder))
         if not inside:
@@ -60,10 +62,15 @@ def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[CaseSour
         found += inside
     if not found:
         raise _no_case(data[0])
-    return found
+    names = [source.name for source in found]
+    repeated = {name for name in names if names.count(name) > 1}
+    return [
+        replace(source, name=f"{source.name} ({n})") if source.name in repeated else source
+        for n, source in enumerate(found, start=1)
+    ]
 
 
-def _with_masks(data: Sequence[Path], masks: Path) -> CaseSource:
+def _with_masks(data: Sequence[Path], masks: Path) -> FileSource:
     if len(data) == 1 and is_nifti(data[0]):
         return NiftiSource(_stem(data[0]), data[0], masks)
     series = _ct_series(_files(data[0], masks)) if len(data) == 1 and data[0].is_dir() else {}
@@ -76,7 +83,7 @@ def _with_masks(data: Sequence[Path], masks: Path) -> CaseSource:
     return SeriesSource(data[0].name, tuple(_largest(series)), masks)
 
 
-def _folder_cases(folder: Path) -> Iterator[CaseSource]:
+def _folder_cases(folder: Path) -> Iterator[FileSource]:
     """Yield the cases of a folder and of the folders in it."""
     with_masks = list(_folders_with_masks(folder))
     for one, masks in with_masks:
@@ -102,7 +109,7 @@ def _folders_with_masks(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
         yield from _folders_with_masks(inner)
 
 
-def _mask_case(folder: Path, masks: list[Path]) -> CaseSource:
+def _mask_case(folder: Path, masks: list[Path]) -> FileSource:
     if len(masks) > 1:
         raise _ambiguous(folder.name, masks)
     series = _ct_series(_files(folder, masks[0]))
@@ -114,7 +121,7 @@ def _mask_case(folder: Path, masks: list[Path]) -> CaseSource:
     return SeriesSource(folder.name, (archives[0],), masks[0])
 
 
-def _segmented_series(name: str, paths: list[Path]) -> Iterator[CaseSource]:
+def _segmented_series(name: str, paths: list[Path]) -> Iterator[FileSource]:
     """Yield the CT series that a SEG refers to."""
     series = _ct_series(paths)
     truths: dict[str, list[Path]] = defaultdict(list)
@@ -198,7 +205,7 @@ def _labels_beside(folder: Path) -> list[Path]:
     return [path for path in sorted(beside.iterdir()) if is_nifti(path)] if beside.is_dir() else []
 
 
-def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[CaseSource]:
+def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[FileSource]:
     """Yield the CTs among `named`, each with its labels among `among` or, for a lone CT, beside it."""
     for path in named:
         if not is_nifti(path):

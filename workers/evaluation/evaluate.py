@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,13 +76,12 @@ def evaluate_case(
     noise = play(case, bench, RULES[0], options.rounds, reader="noisy", choose=noisy(rng))
     report(0.6, "manual boxes")
     singles: list[Measure] = []
-    tastes: list[TasteRun] = []
     for index, value in enumerate(case.lesions):
-        report(0.6 + 0.4 * index / len(case.lesions), f"lesion {index + 1} of {len(case.lesions)}")
+        report(0.6 + 0.2 * index / len(case.lesions), f"lesion {index + 1} of {len(case.lesions)}")
         lesion = GivenLesion(case, value, given_box(case, value, options.seed), bench, options.seed)
         singles += _single(lesion, learned, options.rounds, rng)
-        rim = case.rims_mm.get(value - LIVER)
-        tastes += (lesion.seek(wish, RULES[0]) for wish in wishes(lesion.truth, case.spacing_mm, rim))
+    report(0.8, "readers of a fixed taste")
+    tastes = read_by_taste(case, bench, options)
     drawn.append(_manual(case, bench))
     whole = (measure for one in (*drawn, *noise.rounds) for measure in measures_of(case, one))
     # the first candidate of round 1 holds every lesion that the engine believes in at all
@@ -90,11 +89,33 @@ def evaluate_case(
     return CaseResult(
         case=case.name,
         measures=(*whole, *singles),
-        tastes=tuple(tastes),
+        tastes=tastes,
         first=detect(case, offered, played.confidence),
         last=detect(case, played.rounds[-1].labels, played.confidence),
         views=tuple(slices_of(case, drawn)) if options.views else (),
     )
+
+
+def read_by_taste(
+    case: EvaluationCase,
+    bench: Workbench,
+    options: EvaluationOptions,
+    remembered_mm: Mapping[str, float] | None = None,
+) -> tuple[TasteRun, ...]:
+    """Let readers of every taste seek what they want of each lesion.
+
+    Parameters
+    ----------
+    remembered_mm
+        Taste -> what the engine remembers of its reader; None: it remembers nobody.
+    """
+    runs = []
+    for value in case.lesions:
+        lesion = GivenLesion(case, value, given_box(case, value, options.seed), bench, options.seed)
+        for wish in wishes(lesion.truth, case.spacing_mm, case.rims_mm.get(value - LIVER)):
+            known = None if remembered_mm is None else remembered_mm[wish.taste]
+            runs.append(lesion.seek(wish, RULES[0], known))
+    return tuple(runs)
 
 
 def _single(

@@ -30,8 +30,8 @@ class Header:
         How many.
     skipped
         Name and reason of cases that could not be used.
-    seed, members, model, digest
-        Of the evaluation, N of equation 1, name and SHA-256 of the weights.
+    seed, members, model, localizer, digest
+        Of the evaluation, N of equation 1, names of model and localizer, and SHA-256 of their weights.
     baselines
         SHA-256 of the weights of U-Net and TransUNet; those without weights here are missing.
     version, date
@@ -44,6 +44,7 @@ class Header:
     seed: int
     members: int
     model: str
+    localizer: str
     digest: str
     baselines: Mapping[str, str]
     version: str
@@ -53,7 +54,8 @@ class Header:
         """Return it in sentences."""
         told = [
             f"{self.data}: {self.cases} cases, seed {self.seed}, {self.date}; N = {self.members}, "
-            f"model {self.model} {self.digest[:12]}, version {self.version}. {DISCLAIMER}"
+            f"model {self.model} with localizer {self.localizer} {self.digest[:12]}, version {self.version}. "
+            f"{DISCLAIMER}"
         ]
         networks = [f"{table.TITLES[name]} {digest[:12]}" for name, digest in self.baselines.items()]
         if networks:

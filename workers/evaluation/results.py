@@ -81,13 +81,26 @@ class Detected:
 
 @dataclass(frozen=True)
 class TasteRun:
-    """A reader of a fixed taste on one lesion: Dice of each round's pick with what the reader wants."""
+    """A reader of a fixed taste on one lesion.
+
+    Attributes
+    ----------
+    case, lesion, taste
+        Which lesion, and what the reader wants of it.
+    prior
+        Whether the engine started from what it remembers of the reader.
+    dices
+        Of each round's pick with what the reader wants.
+    difference_mm
+        By how much the radius of the last pick exceeds that of the engine's own mean: what is remembered.
+    """
 
     case: str
     lesion: int
     taste: str
     prior: bool
     dices: tuple[float, ...]
+    difference_mm: float
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from workers.uair.candidates import Rule
 from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder
 from workers.uair.grids import Box, Crop, bounding_box, plan_crop
+from workers.uair.preference import radius_mm
 from workers.uair.prompts import Outline
 from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target, refine_target
@@ -51,6 +52,16 @@ def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
     return Box(
         (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
     )
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """A round's pick ``(Z, Y, X)``, computing time up to it, its radius and that of the engine's mean."""
+
+    mask: Mask
+    seconds: float
+    radius_mm: float
+    base_mm: float
 
 
 @dataclass(frozen=True)
@@ -107,27 +118,43 @@ class GivenLesion:
         self, rule: Rule, rounds: int, *, reader: str = "best", choose: Choose = best
     ) -> Iterator[Measure]:
         """Yield what a reader has after each round."""
-        for number, (drawn, seconds) in enumerate(self._rounds(rule, rounds, self.truth, choose), start=1):
-            yield self._measure(Method(f"uair{number}", rule, reader), drawn, seconds, number)
+        for number, picked in enumerate(self._rounds(rule, rounds, self.truth, choose), start=1):
+            yield self._measure(Method(f"uair{number}", rule, reader), picked.mask, picked.seconds, number)
 
-    def seek(self, wish: Wish, rule: Rule) -> TasteRun:
-        """Play rounds until a reader has what is wanted, `TASTE_ROUNDS` at most."""
+    def seek(self, wish: Wish, rule: Rule, remembered_mm: float | None = None) -> TasteRun:
+        """Play rounds until a reader has what is wanted, `TASTE_ROUNDS` at most.
+
+        Parameters
+        ----------
+        wish
+            What is wanted.
+        rule
+            How the four are chosen.
+        remembered_mm
+            How much farther out than the engine the reader is remembered to draw; None: nothing is.
+        """
         dices: list[float] = []
-        for drawn, _ in self._rounds(rule, TASTE_ROUNDS, wish.mask, best):
-            dices.append(dice(drawn, wish.mask))
+        for picked in self._rounds(rule, TASTE_ROUNDS, wish.mask, best, remembered_mm or 0.0):
+            dices.append(dice(picked.mask, wish.mask))
+            difference = picked.radius_mm - picked.base_mm
             if dices[-1] >= REACHED_DICE:
                 break
-        return TasteRun(self.case.name, self.value, wish.taste, False, tuple(dices))
+        known = remembered_mm is not None
+        return TasteRun(self.case.name, self.value, wish.taste, known, tuple(dices), difference)
 
-    def _rounds(self, rule: Rule, rounds: int, wanted: Mask, choose: Choose) -> Iterator[tuple[Mask, float]]:
-        """Yield the pick of each round ``(Z, Y, X)`` and the computing time up to it."""
+    def _rounds(
+        self, rule: Rule, rounds: int, wanted: Mask, choose: Choose, remembered_mm: float = 0.0
+    ) -> Iterator[_Picked]:
+        """Yield the pick of each round."""
         watch = self.bench.stopwatch()
-        target, seconds = self._opened(rule), watch.seconds
+        target, seconds = self._opened(rule, remembered_mm), watch.seconds
         decode = self._decoder(target.crop)
+        voxel_ml = float(np.prod(self.case.spacing_mm)) / 1000.0
         for number in range(1, rounds + 1):
             masks = [self._mask(target.crop, one.astype(np.float32)) for one in target.offered]
             picked = choose([dice(mask, wanted) for mask in masks])
-            yield masks[picked], seconds
+            radius = radius_mm(float(masks[picked].sum()) * voxel_ml)
+            yield _Picked(masks[picked], seconds, radius, target.size.base_mm)
             if number < rounds:
                 watch = self.bench.stopwatch()
                 rng = np.random.default_rng([self.seed, number + 1, self.value])
@@ -136,7 +163,7 @@ class GivenLesion:
                 )
                 seconds += watch.seconds
 
-    def _opened(self, rule: Rule) -> TargetState:
+    def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> TargetState:
         predictor, shape = self.bench.predictor, self.case.hu.shape
         crop = plan_crop(
             self.box,
@@ -151,8 +178,9 @@ class GivenLesion:
         )
         rng = np.random.default_rng([self.seed, 1, self.value])
         outline = _outline(self.box, crop)
-        pool = first_pool(self._decoder(crop), crop, outline, LESION_PLAN, self._choice(rule), rng)
-        return open_target(FIRST_LESION, crop, pool, self._choice(rule))
+        choice = self._choice(rule)
+        pool = first_pool(self._decoder(crop), crop, outline, LESION_PLAN, choice, rng)
+        return open_target(FIRST_LESION, crop, pool, choice, taste_mm=remembered_mm)
 
     def _choice(self, rule: Rule) -> Choice:
         return Choice(self.bench.members, rule)

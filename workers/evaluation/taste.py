@@ -31,9 +31,9 @@ class Wish:
 def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[Wish]:
     """Yield what readers of each taste want of a lesion.
 
-    ``+2 mm`` and ``-2 mm`` draw everything larger or smaller. ``rim in`` and ``rim out`` differ where the
-    lesion is known to have a rim: the truth contains it, the other reader draws what it encloses. A wish for
-    hardly anything (`SMALLEST_PART`) is left out.
+    ``truth`` is the one without a taste of its own. ``+2 mm`` and ``-2 mm`` draw all larger or smaller.
+    ``rim in`` and ``rim out`` differ where the lesion is known to have a rim: the truth contains it, the
+    other reader draws what it encloses. A wish for hardly anything (`SMALLEST_PART`) is left out.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[
     rim_mm
         Thickness of its rim; None where it has none, or nobody knows.
     """
-    drawn = [("+2 mm", MARGIN_MM), ("-2 mm", -MARGIN_MM)]
+    drawn = [("truth", 0.0), ("+2 mm", MARGIN_MM), ("-2 mm", -MARGIN_MM)]
     if rim_mm is not None:
         drawn += [("rim in", 0.0), ("rim out", -rim_mm)]
     for taste, margin in drawn:

@@ -13,8 +13,7 @@ from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
 from workers.engine import Engine, EngineOptions
 from workers.evaluation.remember import RememberingPredictor, Stopwatch
-from workers.models.learned_localizer import LearnedLocalizer
-from workers.models.registry import build_predictor, choose_device
+from workers.models.registry import build_localizer, build_predictor, choose_device
 from workers.models.slice_networks import NAMES, SliceNetwork, weight_file
 from workers.models.weights import packaged
 from workers.uair.candidates import Rule
@@ -59,26 +58,26 @@ class Workbench:
 
 
 def build_workbench(section: EngineSection, baselines: Path | None = None) -> Workbench:
-    """Build what a site configured; `section.rule` is of no account.
+    """Build what a site configured.
 
     Parameters
     ----------
     section
-        Model, device and options.
+        Model, localizer, device and options; its rule is of no account, as all are compared.
     baselines
         Folder with ``unet.safetensors`` and ``transunet.safetensors``; the packaged ones if None.
 
     Raises
     ------
     ConfigError
-        No such device here; a checkpoint that cannot be read or does not fit; ``weights-missing``: nothing
-        usable in `baselines`.
+        No such device here; a checkpoint or template that cannot be read or does not fit;
+        ``weights-missing``: nothing usable in `baselines`.
     """
     if section.threads:
         torch.set_num_threads(section.threads)
     device = choose_device(section.device)
     predictor = RememberingPredictor(build_predictor(section.model, section.checkpoint, device))
-    localizer = LearnedLocalizer(device)
+    localizer = build_localizer(section.localizer, section.templates, device)
     engines = {
         rule: Engine(
             predictor, localizer, EngineOptions(section.members, rule, section.seed, section.max_lesions)
