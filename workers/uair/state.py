@@ -20,7 +20,7 @@ from workers.uair.grids import Crop, Mask
 from workers.uair.preference import NEUTRAL, SizePosterior, Taste
 
 Float16 = NDArray[np.float16]
-FORMAT = 2
+FORMAT = 3
 _LIVER = 1
 
 
