@@ -19,33 +19,26 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
     ValidationError,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dicom_config.destinations import DESTINATION_TAGS
+from dicom_config.destinations import AnyDestination as AnyDestination
+from dicom_config.destinations import Destination as Destination
+from dicom_config.destinations import StowDestination as StowDestination
 from dicom_config.errors import ConfigError
-from dicom_config.profiles import NEEDS, Profile
+from dicom_config.profiles import NEEDS
 from dicom_config.rules import RulesSection
+from dicom_config.section import AeTitle
 from dicom_config.section import Section as _Section
-from dicom_config.tls import CertificateName, TlsClientSection, TlsServerSection
-
-
-def _ae_title(value: str) -> str:
-    """Check an AE title: 1 to 16 characters of the default repertoire, no backslash (PS3.5 6.2)."""
-    stripped = value.strip()
-    if not 1 <= len(stripped) <= 16 or not stripped.isascii() or not stripped.isprintable():
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters")
-    if "\\" in stripped:
-        raise ValueError("an AE title has no backslash")
-    return stripped
+from dicom_config.tls import CertificateName, TlsServerSection
 
 
 def _network(value: str) -> str:
@@ -53,7 +46,6 @@ def _network(value: str) -> str:
     return str(ipaddress.ip_network(value, strict=False))
 
 
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -225,52 +217,6 @@ class BrokerSection(_Section):
     delivery_limit: PositiveInt = Field(
         5, description="RabbitMQ hands a message out this often before it is dead-lettered"
     )
-
-
-class Recipient(_Section):
-    """What every destination of results has."""
-
-    name: str
-    profile: Profile = Field(Profile.STRICT, description="what its viewer needs, see docs/readers.md")
-    withdraw: bool = Field(
-        False, description="send an IHE IOCM rejection note for the candidates once one is accepted"
-    )
-    timeout_s: PositiveFloat = 30.0
-    tls: TlsClientSection | None = Field(None, description="empty: no TLS, for https the system's CAs")
-
-
-class Destination(Recipient):
-    """A peer that gets results by C-STORE."""
-
-    ae_title: AeTitle
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)]
-    calling_ae: AeTitle = "UAIR"
-    commitment_timeout_s: PositiveFloat | None = Field(
-        None,
-        description="ask for storage commitment, and send again what is not committed after this long; "
-        "empty: C-STORE's success is enough",
-    )
-
-
-class StowDestination(Recipient):
-    """A peer that gets results by STOW-RS (PS3.18 10.5)."""
-
-    url: Annotated[str, Field(pattern="^https?://[^/]+", description="DICOMweb root, before /studies")]
-    user: str = Field("", description="for basic authentication")
-    password_file: Path | None = None
-
-
-def _destination_kind(value: object) -> str:
-    stow = "url" in value if isinstance(value, dict) else isinstance(value, StowDestination)
-    return _STOW_TAG if stow else _DICOM_TAG
-
-
-_DICOM_TAG, _STOW_TAG = "(C-STORE)", "(STOW-RS)"
-AnyDestination = Annotated[
-    Annotated[Destination, Tag(_DICOM_TAG)] | Annotated[StowDestination, Tag(_STOW_TAG)],
-    Discriminator(_destination_kind),
-]
 
 
 class DeliverySection(_Section):
@@ -453,7 +399,7 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
 def _as_config_error(source: str, error: ValidationError) -> ConfigError:
     """Turn the first validation error into key, reason, mend."""
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part not in (_DICOM_TAG, _STOW_TAG)]
+    path = [str(part) for part in first["loc"] if part not in DESTINATION_TAGS]
     key = ".".join(path) or "(whole file)"
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

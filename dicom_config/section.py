@@ -1,11 +1,26 @@
-"""What every section of the configuration is: a frozen record that knows its keys."""
+"""What sections of the configuration share: a frozen record that knows its keys, AE titles."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Section(BaseModel):
     """Root of the configuration's sections; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _ae_title(value: str) -> str:
+    """Check an AE title: 1 to 16 characters of the default repertoire, no backslash (PS3.5 6.2)."""
+    stripped = value.strip()
+    if not 1 <= len(stripped) <= 16 or not stripped.isascii() or not stripped.isprintable():
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters")
+    if "\\" in stripped:
+        raise ValueError("an AE title has no backslash")
+    return stripped
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]

@@ -43,7 +43,7 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
         f"--queues={queue.value}",
         f"--hostname={queue.value}@%h",
         "--pool=prefork",
-        f"--concurrency={_children(settings, queue)}",
+        f"--concurrency={children(settings, queue)}",
         "--without-gossip",
         "--without-mingle",
     ]
@@ -52,7 +52,7 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
     make_app(settings, queue).worker_main(["--quiet", "worker", *options])
 
 
-def _children(settings: Settings, queue: QueueName) -> int:
+def children(settings: Settings, queue: QueueName) -> int:
     """Return how many tasks run at a time: one on the device, on IO one more than destinations hold up."""
     if queue == QueueName.GPU:
         return 1

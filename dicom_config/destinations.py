@@ -1,0 +1,61 @@
+"""Where results go: peers by C-STORE, with or without storage commitment, and by STOW-RS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Discriminator, Field, PositiveFloat, Tag
+
+from dicom_config.profiles import Profile
+from dicom_config.section import AeTitle, Section
+from dicom_config.tls import TlsClientSection
+
+
+class Recipient(Section):
+    """What every destination of results has."""
+
+    name: str
+    profile: Profile = Field(Profile.STRICT, description="what its viewer needs, see docs/readers.md")
+    withdraw: bool = Field(
+        False, description="send an IHE IOCM rejection note for the candidates once one is accepted"
+    )
+    timeout_s: PositiveFloat = 30.0
+    tls: TlsClientSection | None = Field(None, description="empty: no TLS, for https the system's CAs")
+
+
+class Destination(Recipient):
+    """A peer that gets results by C-STORE."""
+
+    ae_title: AeTitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae: AeTitle = "UAIR"
+    commitment_timeout_s: PositiveFloat | None = Field(
+        None,
+        description="ask for storage commitment, and send again what is not committed after this long; "
+        "empty: C-STORE's success is enough",
+    )
+
+
+class StowDestination(Recipient):
+    """A peer that gets results by STOW-RS (PS3.18 10.5)."""
+
+    url: Annotated[str, Field(pattern="^https?://[^/]+", description="DICOMweb root, before /studies")]
+    user: str = Field("", description="for basic authentication")
+    password_file: Path | None = None
+
+
+_DICOM_TAG, _STOW_TAG = DESTINATION_TAGS = ("(C-STORE)", "(STOW-RS)")
+"""What pydantic puts into the path of a wrong key to say which kind it took a destination for."""
+
+
+def _destination_kind(value: object) -> str:
+    stow = "url" in value if isinstance(value, dict) else isinstance(value, StowDestination)
+    return _STOW_TAG if stow else _DICOM_TAG
+
+
+AnyDestination = Annotated[
+    Annotated[Destination, Tag(_DICOM_TAG)] | Annotated[StowDestination, Tag(_STOW_TAG)],
+    Discriminator(_destination_kind),
+]
