@@ -221,8 +221,11 @@ def test_a_liver_that_the_scan_cuts_is_located_up_to_the_cut(phantom, localizer,
 
 
 def test_where_no_liver_is_none_is_found(localizer):
-    air = np.full((40, 64, 64), -1000, np.int16)
-    assert localizer.locate(air, (4.0, 4.0, 4.0)) is None
+    """Air, and a water phantom."""
+    hu = np.full((60, 128, 128), -1000, np.int16)
+    assert localizer.locate(hu, (4.0, 3.0, 3.0)) is None
+    hu[:, 20:108, 14:114] = 0
+    assert localizer.locate(hu, (4.0, 3.0, 3.0)) is None
 
 
 # --- the command line

@@ -49,6 +49,8 @@ TRUST_MM = 12.0
 """Standard deviation of the place where the jumps end."""
 SHARPNESS = 0.05
 """Difference in similarity that makes a place e times as likely."""
+LEAST_LIKENESS = 0.4
+"""Mean likeness of the extreme points below which nothing was found: .58 to .70 in livers, .24 in water."""
 FACE_BLUR_MM = 9.0
 """Standard deviation of a found face."""
 SMOOTHING = 0.8
@@ -145,9 +147,10 @@ class TemplateLocalizer:
         return location_in(probability, box, GRID_MM, spacing, hu.shape, EXTENSION_MM)
 
     def box(self, hu: Float32) -> Box | None:
-        """Return the liver's box in HU at 3 mm (it may reach beyond the scan), None if its faces crossed."""
-        coarse = self._jumped(hu)
-        faces = self._refined(hu, coarse)
+        """Return the liver's box in HU at 3 mm (it may reach beyond the scan), None if nothing is like it."""
+        faces, likeness = self._refined(hu, self._jumped(hu))
+        if likeness < LEAST_LIKENESS:
+            return None
         start, stop = faces[:3], faces[3:]
         if (stop - start < LEAST_SIDE_MM / GRID_MM).any():
             return None
@@ -170,10 +173,11 @@ class TemplateLocalizer:
         found, _ = self._encoder.described(hu, inside)
         return np.asarray(inside + (wanted - found) / GRID_MM, np.float32)
 
-    def _refined(self, hu: Float32, coarse: Float32) -> Float32:
+    def _refined(self, hu: Float32, coarse: Float32) -> tuple[Float32, float]:
         """Return the faces ``(6,)`` where features around the coarse places are most alike, in voxel edges.
 
-        A face beyond the scan stays where the jumps put it.
+        A face beyond the scan stays where the jumps put it. Returned, too, is the mean likeness of the
+        places found in the scan, 0 if none is.
         """
         inside = _nearest(coarse, hu.shape)
         _, features = self._encoder.described(hu, inside, REACH)
@@ -183,9 +187,10 @@ class TemplateLocalizer:
         weights = np.exp(score - score.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
         fine = inside + np.einsum("np,pa->na", weights, _AROUND)
-        shown = ((coarse >= 0) & (coarse <= hu.shape)).all(axis=1, keepdims=True)
+        shown = np.all((coarse >= 0) & (coarse <= np.array(hu.shape)), axis=1)
         axes = np.arange(len(FACES)) % 3
-        return np.asarray(np.where(shown, fine, coarse)[np.arange(len(FACES)), axes], np.float32)
+        faces = np.asarray(np.where(shown[:, None], fine, coarse)[np.arange(len(FACES)), axes], np.float32)
+        return faces, float(alike.max(axis=1)[shown].mean()) if shown.any() else 0.0
 
 
 def _nearest(places: Float32, shape: tuple[int, ...]) -> NDArray[np.int64]:
