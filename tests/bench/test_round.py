@@ -21,7 +21,7 @@ from tests.support.ports import wait_until
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Delivery, DeliveryState, Result, ResultKind, Round, Selection, utc_now
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 SERIES = "ircadb01_p17"
 ROUNDS = (2, 3)
@@ -73,31 +73,33 @@ def _send(dcmtk: Dcmtk, node: Deployment, called: str, path: Path) -> None:
 
 
 def _await_round(database: Database, folder: Path, number: int) -> Path:
-    """Wait until four candidates of a round and their pages are delivered; return candidate 2's file.
+    """Wait until a round's four candidates and their five pages are delivered; return candidate 2's file.
 
     The pages are drawn after the segmentations, while a reader looks at these.
     """
 
-    def delivered() -> list[Path]:
+    def delivered() -> bool:
         with database.transaction() as session:
-            rows = session.scalars(_deliveries(number)).all()
-            return (
-                [
-                    folder / "data" / row.result.path
-                    for row in rows
-                    if row.state == DeliveryState.CONFIRMED and row.result.k == 2
-                ]
-                if len(rows) == 9 and all(row.state == DeliveryState.CONFIRMED for row in rows)
-                else []
-            )
+            rows = session.scalars(_deliveries(number, ResultKind.CANDIDATE, ResultKind.PAGE)).all()
+            return len(rows) == 9 and all(row.state == DeliveryState.CONFIRMED for row in rows)
 
-    wait_until(lambda: bool(delivered()), f"round {number} delivered; see {folder / 'uair.log'}", 900.0)
-    return next(path for path in delivered() if "PAGE" not in path.name.upper())
+    wait_until(delivered, f"round {number} delivered; see {folder / 'uair.log'}", 900.0)
+    with database.transaction() as session:
+        (path,) = (
+            row.result.path
+            for row in session.scalars(_deliveries(number, ResultKind.CANDIDATE))
+            if row.result.k == 2
+        )
+    return folder / "data" / path
 
 
-def _deliveries(number: int) -> Any:
-    of_round = select(Delivery).join(Delivery.result).join(Round).where(Round.number == number)
-    return of_round.where(Result.kind != ResultKind.NOTICE)
+def _deliveries(number: int, *kinds: ResultKind) -> Any:
+    return (
+        select(Delivery)
+        .join(Delivery.result)
+        .join(Round)
+        .where(Round.number == number, Result.kind.in_(kinds))
+    )
 
 
 def _parts(database: Database, log: str, number: int, started: datetime) -> Mapping[str, tuple[float, float]]:
@@ -111,8 +113,8 @@ def _parts(database: Database, log: str, number: int, started: datetime) -> Mapp
         selection = session.get_one(Selection, round_.selection_id)
         sent = [
             row.confirmed_at
-            for row in session.scalars(_deliveries(number))
-            if row.result.kind == ResultKind.CANDIDATE and row.confirmed_at
+            for row in session.scalars(_deliveries(number, ResultKind.CANDIDATE))
+            if row.confirmed_at
         ]
         assert round_.computed_at is not None
         assert round_.published_at is not None

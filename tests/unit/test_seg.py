@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_config import codes
 from dicom_config.errors import InputError
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
@@ -384,6 +385,14 @@ def test_labels_of_another_grid_are_refused(volume):
 def test_a_lesion_without_tracking_is_refused(volume):
     with pytest.raises(ValueError, match=r"lesions \[3\] have no tracking"):
         write_seg(volume, LABELS, with_request(tracking={1: REQUEST.tracking[1]}))
+
+
+def test_headers_that_are_read_once_serve_several_objects(volume, tmp_path):
+    headers = source_headers(volume)
+    for k in (1, 2):
+        save_seg(write_seg(volume, LABELS, with_request(k=k), headers), tmp_path / "shared.dcm")
+        save_seg(write_seg(volume, LABELS, with_request(k=k)), tmp_path / "own.dcm")
+        assert (tmp_path / "shared.dcm").read_bytes() == (tmp_path / "own.dcm").read_bytes()
 
 
 def test_saving_replaces_and_leaves_nothing_beside(volume, tmp_path):
