@@ -127,14 +127,17 @@ class EmbeddedDecoder:
         Parameters
         ----------
         image_of, situation_of
-            ``(P,)`` long, which image and which of the situations each prompt is about.
+            ``(P,)`` long, which image and which of the situations each prompt is about. Prompts about one
+            image should follow each other.
         """
         asked, _ = self._prompts(points=points, boxes=boxes, masks=None)
         tokens = torch.cat([self._own.expand(len(asked), -1, -1), asked], dim=1)
         answers, keys = self._two_ways(tokens, situations.keys[situation_of], situations.placed[situation_of])
         decoder = self._decoder
-        up = _finer(self._to_eighth, keys, features.eighth[image_of], decoder.norm_eighth)
-        up = _finer(self._to_quarter, up, features.quarter[image_of], decoder.norm_quarter)
+        images, counts = torch.unique_consecutive(image_of, return_counts=True)
+        runs = list(zip(images.tolist(), counts.tolist(), strict=True))
+        up = _finer(self._to_eighth, keys, features.eighth, runs, decoder.norm_eighth)
+        up = _finer(self._to_quarter, up, features.quarter, runs, decoder.norm_quarter)
         heads = enumerate(decoder.output_hypernetworks_mlps, start=1)
         weights = torch.stack([mlp(answers[:, index]) for index, mlp in heads], dim=1)
         logits = _raster(weights @ up.transpose(1, 2), levels=2)
@@ -177,10 +180,15 @@ def _attended(cross: _Cross, placed_queries: Tensor, queries: Tensor, placed: Te
     return torch.baddbmm(keys, shares.transpose(1, 2), cross.value(queries).view(count, -1, width))
 
 
-def _finer(to_children: _Projection, cells: Tensor, skip: Tensor, norm: Any) -> Tensor:
-    """Return four children ``(P, 4 n, c)`` of each cell, with the stem's features added."""
-    up = to_children(cells).view(len(cells), -1, skip.shape[-1])
-    up += skip
+def _finer(
+    to_children: _Projection, cells: Tensor, skips: Tensor, runs: list[tuple[int, int]], norm: Any
+) -> Tensor:
+    """Return four children ``(P, 4 n, c)`` of each cell, with the stem's features of its image added."""
+    up = to_children(cells).view(len(cells), -1, skips.shape[-1])
+    start = 0
+    for image, count in runs:
+        up[start : start + count] += skips[image]
+        start += count
     return functional.gelu(functional.layer_norm(up, norm.weight.shape, norm.weight, norm.bias, norm.eps))
 
 

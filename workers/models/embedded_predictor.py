@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from workers.models.batches import Batches
-from workers.models.embedded import INPUT_SIZE, MASK_SIZE, EmbeddedSam
+from workers.models.embedded import INPUT_SIZE, MASK_SIZE, TOKEN_COUNT, EmbeddedSam
 from workers.models.embedded_decoder import EmbeddedDecoder, NestedFeatures, nested
 from workers.models.weights import EMBEDDED_FILE, file_digest, load_weights, packaged
 from workers.models.windows import to_channels
@@ -65,22 +65,27 @@ class EmbeddedPredictor:
         with torch.inference_mode():
             about = self._decoder.situations(embeddings, self._tensor(prompts.slices[first]), masks)
 
-        def one(part: slice) -> tuple[Float32, NDArray[np.float32]]:
+        order = np.argsort(like, kind="stable")  # prompts about one slice follow each other
+        logits = np.empty((len(prompts), TOKEN_COUNT, MASK_SIZE, MASK_SIZE), np.float32)
+        quality = np.empty((len(prompts), TOKEN_COUNT), np.float32)
+
+        def one(part: slice) -> None:
+            rows = order[part]
             points = None
             if prompts.points is not None and prompts.labels is not None:
-                points = (self._tensor(prompts.points[part]), self._tensor(prompts.labels[part]))
-            logits, quality = self._decoder.decode(
+                points = (self._tensor(prompts.points[rows]), self._tensor(prompts.labels[rows]))
+            answers = self._decoder.decode(
                 embeddings,
-                self._tensor(prompts.slices[part]),
+                self._tensor(prompts.slices[rows]),
                 about,
-                self._tensor(like[part]),
-                self._tensor(prompts.boxes[part]),
+                self._tensor(like[rows]),
+                self._tensor(prompts.boxes[rows]),
                 points,
             )
-            return logits.float().cpu().numpy(), quality.float().cpu().numpy()
+            logits[rows], quality[rows] = (answer.float().cpu().numpy() for answer in answers)
 
-        logits, quality = zip(*self._batches.map(one, len(prompts), DECODE_BATCH), strict=True)
-        return np.concatenate(logits), np.concatenate(quality)
+        self._batches.map(one, len(prompts), DECODE_BATCH)
+        return logits, quality
 
     def parts_of(self, embeddings: NestedFeatures) -> tuple[torch.Tensor, ...]:
         """Return the three feature maps."""
