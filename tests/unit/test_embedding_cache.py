@@ -88,6 +88,11 @@ def test_the_folder_keeps_the_latest_used_within_its_limit(tmp_path):
     assert folder.read("a") is not None  # and is now the latest
     folder.write("d", (part,))
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "c", "d"]
+    stale = tmp_path / "dead.part"
+    stale.write_bytes(bytes(41_000))
+    os.utime(stale, (1, 1))
+    folder.write("e", (part,))
+    assert not stale.exists()
     folder.write("huge", (torch.zeros(40_000),))
     assert folder.read("huge") is None
 

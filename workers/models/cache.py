@@ -89,7 +89,7 @@ class EmbeddingFolder:
 
     def _shrink(self) -> None:
         files = []
-        for path in self._folder.glob("*" + _SUFFIX):
+        for path in self._folder.iterdir():  # what a dead process left half written, too
             try:
                 status = path.stat()
             except FileNotFoundError:  # another worker was faster
