@@ -16,6 +16,7 @@ from dicom_config.model import AnyDestination, Settings, StowDestination
 from uair_node.cases.database import Database
 from uair_node.delivery.scu import echo
 from uair_node.delivery.stow import probe_stow
+from uair_node.tls import server_context
 from uair_node.topology import celery_options
 
 
@@ -37,6 +38,7 @@ def run_checks(settings: Settings) -> list[Finding]:
         _database(settings),
         _broker(settings),
         _model(settings),
+        *_tls(settings),
         *_peers(settings),
     ]
 
@@ -87,6 +89,17 @@ def _model(settings: Settings) -> Finding:
         mend = "Put the .pth file there, or set engine.model: embedded."
         return Finding("model", False, f"no checkpoint at {checkpoint}", mend)
     return Finding("model", True, f"{settings.engine.model} on {settings.engine.device}")
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    if settings.node.tls is None:
+        return
+    try:
+        server_context(settings.node.tls)
+    except UairError as error:
+        yield Finding("tls", False, error.sentence, error.mend)
+    else:
+        yield Finding("tls", True, "the listener's certificate, key and CA can be used")
 
 
 def _peers(settings: Settings) -> Iterator[Finding]:

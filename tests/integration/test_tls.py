@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from dicom_config.errors import ConfigError, TransientError
-from dicom_config.model import AllowRule, Destination, NodeSection, Verb
+from dicom_config.model import AllowRule, Destination, NodeSection, Settings, Verb
 from dicom_config.tls import TLS_1_2_SUITES, TlsClientSection, TlsServerSection
 from tests.support.certificates import Authority, Certificate
 from tests.support.peers import Dcmtk
 from tests.support.ports import answers, free_port, wait_until
 from tests.support.series import good_series
 from tests.support.server import need
+from uair_node.checks import run_checks
 from uair_node.delivery.parcels import Parcel
 from uair_node.delivery.scu import echo, send
 from uair_node.delivery.statuses import Verdict
@@ -332,5 +333,9 @@ def test_unusable_files_are_a_configuration_error(site: Site, tmp_path: Path) ->
     assert caught.value.code == "tls-files"
     with pytest.raises(ConfigError, match="key values mismatch"):
         server_context(site.server(key=site.viewer.key))
+    for key, ok in ((site.node.key, True), (site.viewer.key, False)):
+        settings = Settings(data_dir=tmp_path, node=NodeSection(tls=site.server(key=key)))
+        (finding,) = (one for one in run_checks(settings) if one.what == "tls")
+        assert finding.ok == ok
     with pytest.raises(ConfigError, match="cannot be used for TLS"):
         client_context(site.client(ca=site.node.key))
