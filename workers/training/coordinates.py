@@ -32,7 +32,6 @@ from workers.training.sampling.coordinates import (
 )
 
 BATCH_SIZE = 2
-_VARIANTS = 1
 _KEPT_IN_MEMORY = 200  # 4 MB each
 _TEMPERATURE = 0.07
 _TOLERANCE_MM = 10.0
@@ -72,14 +71,14 @@ class CoordinateBatches(Dataset[tuple[Tensor, ...]]):
 
     def _sample(self, iteration: int, index: int) -> CoordinateSample:
         rng = np.random.default_rng([self.seed, iteration, index])
-        geometry, variant = int(rng.integers(self.cache.count)), int(rng.integers(_VARIANTS))
-        return draw_coordinate_sample(_body(self.cache, self.seed, geometry, variant), rng)
+        geometry = int(rng.integers(self.cache.count))
+        return draw_coordinate_sample(_body(self.cache, self.seed, geometry), rng)
 
 
 @lru_cache(maxsize=_KEPT_IN_MEMORY)
-def _body(cache: GeometryCache, seed: int, geometry: int, variant: int) -> ExaminedBody:
+def _body(cache: GeometryCache, seed: int, geometry: int) -> ExaminedBody:
     """Return a body of a run; drawing one takes longer than a step."""
-    return draw_body(cache.subject(geometry), np.random.default_rng([seed, geometry, variant, 5]))
+    return draw_body(cache.subject(geometry), np.random.default_rng([seed, geometry, 5]))
 
 
 @dataclass(frozen=True)
