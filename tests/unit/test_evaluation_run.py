@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError
@@ -20,7 +21,7 @@ from workers.evaluation.intervals import estimate
 from workers.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.evaluation.report import Header, as_json, as_markdown
 from workers.evaluation.results import CaseResult, TasteRun
-from workers.evaluation.run import FIRST_PASS, evaluate, learned
+from workers.evaluation.run import FIRST_PASS, Skipped, evaluate, learned
 from workers.evaluation.single import GivenLesion, given_box
 from workers.evaluation.table import differences, rows, tastes
 from workers.evaluation.taste import wishes
@@ -284,12 +285,32 @@ def test_the_same_question_is_answered_once_and_its_time_is_kept():
     assert inner.asked == 5
 
 
+def invoked(arguments: list[str]) -> Result:
+    app = typer.Typer()
+    app.command()(evaluate_command)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_the_command_prints_whole_tables_and_writes_what_is_asked_for(results, tmp_path, monkeypatch):
+    outcome = (results, [Skipped("broken", "truth-grid")])
+    monkeypatch.setattr("workers.evaluation.run.evaluate", lambda *given, **named: outcome)
+    files = {name: str(tmp_path / name) for name in ("markdown", "json", "pictures")}
+    options = [word for name, path in files.items() for word in (f"--{name}", path)]
+    ended = invoked(["--phantoms", "1", "--seed", "4", *options])
+    assert ended.exit_code == 0, ended.output
+    assert "not a medical device" in " ".join(ended.output.split())
+    assert "Skipped broken: truth-grid" in ended.output
+    assert "max_variance" in ended.output
+    assert "…" not in ended.output
+    assert "| tumour |" in (tmp_path / "markdown").read_text("utf-8")
+    assert json.loads((tmp_path / "json").read_text("utf-8"))["seed"] == 4
+    assert (tmp_path / "pictures" / "liver-worst.png").exists()
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["somewhere", "--phantoms", "2"], ["--masks", "x", "--phantoms", "1"]]
 )
 def test_the_command_wants_data_or_phantoms(arguments):
-    app = typer.Typer()
-    app.command()(evaluate_command)
-    ended = CliRunner().invoke(app, arguments)
+    ended = invoked(arguments)
     assert isinstance(ended.exception, ConfigError)
     assert ended.exception.code == "evaluation-input"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from workers.evaluation.workbench import Workbench
 
 console = Console()
+TABLE_WIDTH = 130
+"""A table that is cut off tells less than one that a narrow terminal wraps; a pipe has no width."""
 
 
 def evaluate(
@@ -140,8 +142,9 @@ def _publish(
 
     for line in header.lines():
         console.print(line, highlight=False)
+    wide = Console(width=max(console.width, TABLE_WIDTH))
     for grid in grids(results):
-        console.print(grid.rich())
+        wide.print(grid.rich())
     console.print(NOTES, highlight=False)
     if markdown:
         _write(markdown, as_markdown(header, results))

@@ -25,6 +25,7 @@ _COLUMNS = 4
 def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
     """Yield the slice with most liver and, where there are lesions, the one with most of them."""
     shown = [one for one in drawn if one.method.rule in (None, RULES[0]) and one.method.name != "uair2"]
+    shown.sort(key=lambda one: list(TITLES).index(one.method.name))
     wanted: tuple[tuple[Target, np.ndarray], ...] = (
         ("liver", liver_mask(case.truth)),
         ("tumour", lesions_mask(case.truth)),
