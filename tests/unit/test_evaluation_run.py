@@ -118,6 +118,21 @@ def test_what_is_remembered_brings_a_reader_nearer_in_round_1():
     assert unknown.difference_mm > 0
 
 
+def test_a_lesion_of_two_voxels_goes_all_ways():
+    bench = build_workbench(EngineSection(device="cpu", members=8))
+    case = PhantomSource(4, "small", PLAIN).load()
+    truth = case.truth.copy()
+    z, y, x = np.argwhere(truth == 1)[len(np.argwhere(truth == 1)) // 2]
+    truth[z, y, x : x + 2] = 9
+    tiny = replace(case, truth=truth)
+    lesion = GivenLesion(tiny, 9, given_box(tiny, 9, 0), bench, 0)
+    found = [*lesion.baselines(), lesion.ensemble(), *lesion.play("max_variance", 2)]
+    assert [one.method.name for one in found] == ["manual", "auto", "ensemble", "uair1", "uair2"]
+    for wish in wishes(lesion.truth, tiny.spacing_mm, None):
+        for remembered in (None, -2.0, 2.0):
+            assert lesion.seek(wish, "medoids", remembered).dices
+
+
 def test_differences_are_paired_with_the_last_round(results):
     found = {(one.target, one.rule, one.other): one.dsc.mean for one in differences(results)}
     expected = dsc(results, "uair2", "lesion", "medoids") - dsc(results, "manual", "lesion")

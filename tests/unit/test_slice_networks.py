@@ -16,6 +16,7 @@ from workers.models.slice_networks import INPUT_SIZE, NAMES, SliceNetwork, build
 from workers.models.windows import LIVER
 from workers.training.geometries import GeometryCache, Subject
 from workers.training.loop import TrainOptions
+from workers.training.phantoms import make_phantom
 from workers.training.phantoms.fields import Grid
 from workers.training.phantoms.geometry import build_geometry
 from workers.training.phantoms.lesions import LesionPlan
@@ -89,6 +90,14 @@ def test_networks_learn_a_batch(name, cache):
         optimizer.step()
         losses.append(float(step.loss.detach()))
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_figures_are_those_of_whole_phantoms(cache):
+    phantom = make_phantom(4, size="small")
+    task = SliceTask("unet", SliceBatches(cache, 0, 1), (phantom,), "cpu")
+    figures = task.measure(build_slice_network("unet"))
+    assert set(figures) == {"liver_dice", "tumour_dice"}
+    assert all(0 <= value <= 1 for value in figures.values())
 
 
 def test_a_sample_shows_liver_and_lesions_where_the_image_has_them(cache):
