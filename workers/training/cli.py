@@ -94,7 +94,7 @@ def train(
         def show(seen: loop.Progress) -> None:
             bars.update(bar, completed=seen.fraction, description=f"{network} {_words(seen)}")
             _write(log, seen)
-            if seen.held_out:
+            if seen.held_out and seen.figures:
                 bars.console.print(f"{network} {_words(seen)}", highlight=False)
 
         report: loop.TrainReport = train_network(options, show)
