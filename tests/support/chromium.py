@@ -172,11 +172,6 @@ class Chromium:
             delta = 100 if steps > 0 else -100
             self.command("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=delta)
 
-    def type_over(self, text: str) -> None:
-        """Replace the text of the field that has the focus."""
-        self.evaluate("document.activeElement.select()")
-        self.command("Input.insertText", text=text)
-
     def screenshot(self) -> bytes:
         """Return the page as a PNG."""
         return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])

@@ -26,7 +26,7 @@ _DOCUMENT_WRITER = {
 MATRIX: Mapping[str, Mapping[str, str]] = {
     "OHIF 3 (label map, RLE)": {
         "pick": NOT_OFFERED,
-        "accept": "edit of candidate 1",
+        "accept": NOT_OFFERED,
         "edit": "edit of candidate 1",
         "per lesion": NOT_OFFERED,
         "refused": NOT_OFFERED,

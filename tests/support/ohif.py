@@ -144,20 +144,11 @@ class OhifPage:
         self._click_on("document.querySelector('[data-cy=Brush-btn]')", "the brush")
         self.browser.drag(points)
 
-    def store_segmentation(self, name: str = "") -> None:
-        """Store the active segmentation in the archive by the viewer's menu (segmentation mode).
-
-        Parameters
-        ----------
-        name
-            Typed into the dialog as the series' description; empty: what the viewer proposes.
-        """
+    def store_segmentation(self) -> None:
+        """Store the active segmentation in the archive by the viewer's menu (segmentation mode)."""
         self._click_on("document.querySelector('[data-cy^=segmentation-collapsed-more-btn]')", "the menu")
         for words in ("Export", "DICOM SEG"):
             self._click_on(_having("[role=menuitem]", words), f"the menu's entry {words}")
-        if name:
-            self._click_on("document.querySelector('[role=dialog] input')", "the field for the name")
-            self.browser.type_over(name)
         self._press("Save")
 
     def canvas(self) -> tuple[int, int, int, int]:

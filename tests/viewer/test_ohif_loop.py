@@ -1,4 +1,4 @@
-"""The whole loop in OHIF: a reader edits candidates and stores them, the archive forwards them by its recipe.
+"""The whole loop in OHIF: a reader edits a candidate and stores it, the archive forwards it by its recipe.
 
 The archive is Orthanc with dicom_config/orthanc.lua; it sends the series, gets the candidates, and hands on
 what OHIF stores by STOW-RS. Nobody else speaks to the node.
@@ -39,7 +39,8 @@ def deployment(tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
     """The product in one process tree, with the archive as its only peer."""
     orthanc.delete_all()
     pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
-    made = embedded(tmp_path, quick([pacs]))
+    # A browser beside it may keep a worker from its processor for longer than a short lease.
+    made = embedded(tmp_path, quick([pacs], work={"lease_s": 60}))
     for title in ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT"):
         orthanc.add_modality(title, title, HOST, made.port)
     made.start()
@@ -59,9 +60,7 @@ def volume(tmp_path: Path, orthanc: Orthanc, deployment: Deployment) -> Volume:
     return read_series(paths)
 
 
-def _paint_and_store(
-    page: OhifPage, orthanc: Orthanc, study_uid: str, name: str, labels: np.ndarray, description: str = ""
-) -> str:
+def _paint_and_store(page: OhifPage, orthanc: Orthanc, study_uid: str, name: str, labels: np.ndarray) -> str:
     """Load a candidate, paint over the organ's edge where it is largest, store; return the new instance."""
     page.open_study(study_uid, "segmentation")
     page.load(name)
@@ -71,7 +70,7 @@ def _paint_and_store(
     left, top, width, height = page.canvas()
     page.paint([(left + width * x, top + height * edge) for x in (0.35, 0.4, 0.45)])
     stored = set(_viewer_s(orthanc))
-    page.store_segmentation(description)
+    page.store_segmentation()
     wait_until(lambda: set(_viewer_s(orthanc)) > stored, "the segmentation to be stored")
     (new,) = set(_viewer_s(orthanc)) - stored
     return new
@@ -87,7 +86,7 @@ def _names(orthanc: Orthanc, number: int) -> list[str]:
     return [str(one.tags["SeriesDescription"]) for one in await_round(orthanc, number, _PATIENCE_S)]
 
 
-def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
+def test_an_edit_stored_by_the_viewer_starts_the_next_round(
     orthanc: Orthanc, deployment: Deployment, volume: Volume, page: OhifPage
 ) -> None:
     study_uid = str(pydicom.dcmread(volume.slices[0].path, stop_before_pixels=True).StudyInstanceUID)
@@ -118,15 +117,10 @@ def test_edits_stored_by_the_viewer_start_the_next_round_and_end_the_case(
     assert dice(first > 0, drawn > 0) > 0.98, "the first of the next four is what was drawn"
     changed = drawn != before
     assert (first == drawn)[changed].mean() > 0.8, "where the reader painted, too"
+    assert MATRIX["OHIF 3 (label map, RLE)"]["edit"] == f"edit of candidate {said['picked']}"
     assert _derived_from(orthanc, second[0]) == seg.SOPInstanceUID
     wait_until(lambda: _notice_texts(orthanc), "the notice in the study", _PATIENCE_S)
     assert f"your edit of candidate {said['picked']} received" in _notice_texts(orthanc)[0]
-
-    _paint_and_store(page, orthanc, study_uid, second[0], first, "ACCEPT")
-    case = deployment.await_state("ACCEPTED", _PATIENCE_S)
-    assert [one["verb"] for one in case["selections"]] == ["pick", "accept"]
-    for one, column in zip(case["selections"], ("edit", "accept"), strict=True):
-        assert MATRIX["OHIF 3 (label map, RLE)"][column] == f"edit of candidate {one['picked']}"
 
 
 def _round_folder(deployment: Deployment, number: int) -> Path:
