@@ -13,6 +13,9 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _RESTART_DELAY_S = 2.0
+_LONGEST_DELAY_S = 60.0
+_SOUND_AFTER_S = 30.0
+"""A worker that lived this long had started well; one that ends sooner each time is started ever later."""
 
 
 def uair_command(*arguments: str) -> list[str]:
@@ -34,7 +37,9 @@ class Workers:
     def __init__(self, config: Path | None, queues: Sequence[str]) -> None:
         self._options = ["--config", str(config)] if config else []
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._started_at: dict[str, float] = {}
         self._ended_at: dict[str, float] = {}
+        self._delay_s: dict[str, float] = {}
         self._queues = queues
 
     @property
@@ -52,9 +57,9 @@ class Workers:
         for queue, child in self._children.items():
             if child.poll() is None:
                 continue
-            ended = self._ended_at.setdefault(queue, time.monotonic())
-            if time.monotonic() - ended >= _RESTART_DELAY_S:
-                log.warning("the %s worker ended with %s; starting it again", queue, child.returncode)
+            if queue not in self._ended_at:
+                self._note_end(queue, child.returncode)
+            if time.monotonic() - self._ended_at[queue] >= self._delay_s[queue]:
                 self._start(queue)
 
     def stop(self, patience_s: float = 20.0) -> None:
@@ -70,7 +75,16 @@ class Workers:
                 child.kill()
                 child.wait()
 
+    def _note_end(self, queue: str, status: int) -> None:
+        now = self._ended_at[queue] = time.monotonic()
+        sound = now - self._started_at[queue] >= _SOUND_AFTER_S
+        last = self._delay_s.get(queue, 0.0)
+        delay = _RESTART_DELAY_S if sound else min(_LONGEST_DELAY_S, max(_RESTART_DELAY_S, 2 * last))
+        self._delay_s[queue] = delay
+        log.warning("the %s worker ended with %s; it is started again in %.0f s", queue, status, delay)
+
     def _start(self, queue: str) -> None:
         self._ended_at.pop(queue, None)
+        self._started_at[queue] = time.monotonic()
         command = uair_command("worker", "--queue", queue, "--parent-pid", str(os.getpid()), *self._options)
         self._children[queue] = subprocess.Popen(command)

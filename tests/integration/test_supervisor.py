@@ -46,6 +46,26 @@ def test_a_dead_worker_is_started_again(tmp_path: Path) -> None:
     assert not any(_alive(pid) for pid in workers.pids)
 
 
+def test_a_worker_that_cannot_start_is_tried_ever_more_rarely(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a migrated database a worker ends at once, each time."""
+    config = tmp_path / "site.yaml"
+    config.write_text(f"data_dir: {tmp_path}/data\n", "utf-8")
+    workers = Workers(config, ["io"])
+    workers.start()
+
+    def ended_twice() -> bool:
+        workers.tend()
+        return sum("is started again" in line for line in caplog.messages) == 2
+
+    try:
+        wait_until(ended_twice, "two ends", 60.0)
+    finally:
+        workers.stop()
+    assert [line.rpartition(" in ")[2] for line in caplog.messages if "is started" in line] == ["2 s", "4 s"]
+
+
 def test_workers_end_with_their_parent_however_it_ended(tmp_path: Path) -> None:
     deployment = embedded(tmp_path, quick([]))
     deployment.start()

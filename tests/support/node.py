@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -20,6 +21,15 @@ from uair_node.cases.database import Database
 
 _ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_the_tests() -> None:
+    """Have the kernel kill this process when the tests are gone, however they ended."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Deployment:
@@ -72,6 +82,7 @@ class Deployment:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    preexec_fn=_end_with_the_tests,
                     env=os.environ | self.environment,
                 )
             if wait and name in ("node", "up"):
