@@ -27,7 +27,7 @@ MATRIX: Mapping[str, Mapping[str, str]] = {
     "OHIF 3 (label map, RLE)": {
         "pick": NOT_OFFERED,
         "accept": NOT_OFFERED,
-        "edit": "edit of candidate 1",
+        "edit": "edit",
         "per lesion": NOT_OFFERED,
         "refused": NOT_OFFERED,
     },
