@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
-from dicom_config.model import Verb
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
+from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates, save_region, taken
 from uair_node.cases import lifecycle, work
+from uair_node.cases.answer import Answer
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
@@ -25,7 +25,8 @@ from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
 from uair_node.volume import CanonicalVolume, read_geometry, read_series
 from workers import engine as engines
-from workers.uair.edits import take_up
+from workers.uair.compose import Labels
+from workers.uair.edits import keep_selected, take_up
 from workers.uair.preference import NEUTRAL, Taste
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
@@ -45,9 +46,16 @@ class Task:
     content: str
     series_paths: tuple[Path, ...]
     previous_state: Path | None
-    edit: Path | None
-    feedback: engines.Feedback | None
+    offered: Path | None
+    answer: Answer | None
+    edited: bool
     prior: Taste
+
+    def selected(self) -> StoredCandidate | None:
+        """Load what the reader selected in the round before; None in round 1, and if none fitted."""
+        if self.offered is None or self.answer is None or self.answer.k is None:
+            return None
+        return taken(load_candidates(self.offered), self.answer)
 
 
 class SeriesVoxels:
@@ -117,7 +125,7 @@ class Computer:
         self, task: Task, watch: Stopwatch, progress: engines.Progress
     ) -> tuple[engines.Round, CanonicalVolume]:
         """Return the round and the grid that its labels are on."""
-        if task.previous_state is None or task.feedback is None:
+        if task.previous_state is None or task.answer is None:
             view = read_series(task.series_paths).canonical()
             watch.lap("decode")
             made = self.engine.first_round(
@@ -126,20 +134,22 @@ class Computer:
             return made, view
         view = read_geometry(task.series_paths).canonical()
         previous = RoundState.load(task.previous_state)
-        if task.edit is not None:
-            (edited,) = load_candidates(task.edit)
-            previous = take_up(previous, view.from_source(edited.labels))
+        selected = task.selected()
+        if selected is not None and task.edited:
+            previous = take_up(previous, view.from_source(selected.labels))
         voxels = SeriesVoxels(task.series_paths, view.shape)
         watch.lap("decode")
         made = self.engine.next_round(
             voxels,
             view.spacing_mm,
             previous,
-            task.feedback,
+            _feedback(task),
             content=task.content,
             prior=task.prior,
             progress=progress,
         )
+        if selected is not None:
+            made = _with_selected(made, view.from_source(selected.labels))
         return made, view
 
     def _begin(self, claim: Claim) -> Task:
@@ -151,6 +161,9 @@ class Computer:
             round_ = rounds[claim.round_number or 1]
             previous = rounds.get(round_.number - 1)
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
+            offered = None
+            if previous and started_by:
+                offered = store.absolute(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
             return Task(
                 case_id=case.id,
                 round_id=round_.id,
@@ -158,8 +171,9 @@ class Computer:
                 content=case.digest,
                 series_paths=tuple(store.absolute(one.path) for one in case.instances),
                 previous_state=store.absolute(previous.artifacts) / STATE_FILE if previous else None,
-                edit=store.absolute(started_by.artifact) if started_by and started_by.artifact else None,
-                feedback=_feedback(started_by) if started_by else None,
+                offered=offered,
+                answer=started_by.answer if started_by else None,
+                edited=bool(started_by and started_by.artifact),
                 prior=_taste(prior_of(session, self._context.settings.engine.preference, case, round_)),
             )
 
@@ -182,10 +196,15 @@ def _taste(prior: Mapping[str, Any]) -> Taste:
     return Taste(prior["liver_mm"], prior["lesion_mm"]) if prior else NEUTRAL
 
 
-def _feedback(selection: Selection) -> engines.Feedback:
-    """Tell the engine what the reader said."""
-    if selection.artifact:  # the edit stands in the place of candidate 1
-        return engines.Feedback(picked=1)
-    rejected = selection.verb == Verb.REJECT
-    answer = selection.answer
-    return engines.Feedback(answer.k or 1, answer.per_target, rejected_all=rejected)
+def _feedback(task: Task) -> engines.Feedback:
+    """Tell the engine what the reader said; an edit stands in the place of candidate 1."""
+    if task.answer is None or task.answer.k is None:
+        return engines.Feedback(rejected_all=True)
+    return engines.Feedback(1) if task.edited else engines.Feedback(task.answer.k, task.answer.per_target)
+
+
+def _with_selected(made: engines.Round, selected: Labels) -> engines.Round:
+    """Return the round with what the reader selected kept voxel for voxel."""
+    kept = keep_selected([one.labels for one in made.candidates], selected, made.targets)
+    pairs = zip(made.candidates, kept, strict=True)
+    return replace(made, candidates=tuple(replace(one, labels=labels) for one, labels in pairs))

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from workers.engine import Engine, EngineOptions, Feedback
-from workers.uair.edits import take_up
+from workers.uair.edits import keep_selected, take_up
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +53,15 @@ def test_a_lesion_that_the_state_does_not_know_is_left_out(first):
     assert [one.value for one in take_up(first.state, edit).targets] == [
         one.value for one in first.state.targets
     ]
+
+
+def test_what_was_selected_stays_voxel_for_voxel(first):
+    """A stroke far away from everything, and a lesion that the state does not know."""
+    edit = first.candidates[1].labels.copy()
+    edit[0, 0, :3] = 1
+    edit[-1, -1, -3:] = 9
+    four = [one.labels for one in first.candidates]
+    kept = keep_selected(four, edit, first.targets)
+    assert (kept[0] == edit).all()
+    assert all((labels == 9).sum() == 3 for labels in kept)
+    assert all((labels[:-1] == before[:-1]).all() for labels, before in zip(kept[1:], four[1:], strict=True))

@@ -6,6 +6,7 @@ evidence of the reader's taste.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +26,29 @@ def take_up(state: RoundState, labels: Labels) -> RoundState:
     ----------
     labels
         ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n. Lesions that the
-        state does not know are left out: it has no crop of them.
+        state does not know are left out, it has no crop of them: `keep_selected` carries them on.
     """
     return replace(state, targets=tuple(_edited(target, labels) for target in state.targets))
+
+
+def keep_selected(candidates: Sequence[Labels], selected: Labels, known: Sequence[int]) -> list[Labels]:
+    """Return the candidates of a round with nothing lost of what was selected in the one before.
+
+    Logits on a crop's cells cannot hold every voxel that a reader drew. So candidate 1 is what was selected,
+    voxel for voxel, and a lesion that the method has no state of stays in all four.
+
+    Parameters
+    ----------
+    candidates
+        ``(Z, Y, X)`` label volumes, candidate 1 first.
+    selected
+        Label volume of the same shape.
+    known
+        Label values that the method has a state of.
+    """
+    drawn = np.isin(selected, [value for value in np.unique(selected) if value and value not in known])
+    others = [np.where(drawn, selected, labels) for labels in candidates[1:]]
+    return [selected, *others]
 
 
 def _edited(target: TargetState, labels: Labels) -> TargetState:
