@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workers.evaluation.baselines import segment_by_one_box, segment_by_tight_boxes
 from workers.evaluation.cases import EvaluationCase
-from workers.evaluation.metrics import FIRST_LESION, Labels, Mask, dice
+from workers.evaluation.metrics import FIRST_LESION, Labels, Mask, Overlap, dice
 from workers.evaluation.reader import Choose, best
 from workers.evaluation.results import Measure, Method, TasteRun, compared
 from workers.evaluation.taste import REACHED_DICE, Wish
@@ -149,12 +149,12 @@ class GivenLesion:
         watch = self.bench.stopwatch()
         target, seconds = self._opened(rule, remembered_mm), watch.seconds
         decode = self._decoder(target.crop)
-        voxel_ml = float(np.prod(self.case.spacing_mm)) / 1000.0
+        voxel_ml, voxels = float(np.prod(self.case.spacing_mm)) / 1000.0, int(wanted.sum())
         for number in range(1, rounds + 1):
-            masks = [self._mask(target.crop, one.astype(np.float32)) for one in target.offered]
-            picked = choose([dice(mask, wanted) for mask in masks])
-            radius = radius_mm(float(masks[picked].sum()) * voxel_ml)
-            yield _Picked(masks[picked], seconds, radius, target.size.base_mm)
+            picked = choose([_dice_of(target.crop, one, wanted, voxels) for one in target.offered])
+            mask = self._mask(target.crop, target.offered[picked].astype(np.float32))
+            radius = radius_mm(float(mask.sum()) * voxel_ml)
+            yield _Picked(mask, seconds, radius, target.size.base_mm)
             if number < rounds:
                 watch = self.bench.stopwatch()
                 rng = np.random.default_rng([self.seed, number + 1, self.value])
@@ -207,6 +207,13 @@ class GivenLesion:
             picks=picks,
             lesion=self.value,
         )
+
+
+def _dice_of(crop: Crop, logits: NDArray[np.float16], wanted: Mask, voxels: int) -> float:
+    """Return the Dice of a candidate with a mask of so many voxels; only the crop's region is looked at."""
+    region, values = crop.to_volume(tidied(logits.astype(np.float32)))
+    drawn = values > 0
+    return Overlap(int((drawn & wanted[region]).sum()), int(drawn.sum()), voxels).dice
 
 
 def _outline(box: Box, crop: Crop) -> Outline:
