@@ -93,7 +93,13 @@ class Orthanc(Server):
         return answers(self.dicom_port)
 
     def add_modality(self, name: str, aet: str, host: str, port: int) -> None:
-        """Make a peer known as `name`, called with AE title `aet`; replaces an older one of that name."""
+        """Make a peer known as `name`, called with AE title `aet`; forget those of that name or title.
+
+        Orthanc reports storage commitment to the first modality that has the title.
+        """
+        for known, one in self._json("GET", "/modalities?expand").items():
+            if one["AET"] == aet and known != name:
+                self._call("DELETE", f"/modalities/{quote(known)}")
         self._call("PUT", f"/modalities/{quote(name)}", {"AET": aet, "Host": host, "Port": port})
 
     def echo(self, modality: str) -> bool:

@@ -333,7 +333,10 @@ def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
     packed = np.frombuffer(seg.PixelData, np.uint8)
     pixels_per_frame = seg.Rows * seg.Columns
     if pixels_per_frame % 8 == 0:
-        ordered = packed[: len(frames) * pixels_per_frame // 8].reshape(len(frames), -1)[order].tobytes()
+        complete = np.zeros(len(frames) * pixels_per_frame // 8, np.uint8)
+        kept = min(complete.size, packed.size)
+        complete[:kept] = packed[:kept]
+        ordered = complete.reshape(len(frames), -1)[order].tobytes()
     else:
         bits = np.unpackbits(packed, count=len(frames) * pixels_per_frame, bitorder="little")
         ordered = np.packbits(bits.reshape(len(frames), -1)[order], bitorder="little").tobytes()
