@@ -7,172 +7,34 @@ answered with the key, the reason and a mend. Settings are built once and passed
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
-from collections.abc import Collection
-from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_config.destinations import DESTINATION_TAGS
 from dicom_config.destinations import AnyDestination as AnyDestination
 from dicom_config.destinations import Destination as Destination
 from dicom_config.destinations import StowDestination as StowDestination
+from dicom_config.engine import EngineSection as EngineSection
+from dicom_config.engine import LocalizerName as LocalizerName
+from dicom_config.engine import Preference as Preference
+from dicom_config.engine import WorkSection as WorkSection
 from dicom_config.errors import ConfigError
+from dicom_config.node import AllowRule as AllowRule
+from dicom_config.node import NodeSection as NodeSection
+from dicom_config.node import Tags as Tags
+from dicom_config.node import Verb as Verb
 from dicom_config.profiles import NEEDS
 from dicom_config.rules import RulesSection
-from dicom_config.section import AeTitle
-from dicom_config.section import Section as _Section
-from dicom_config.tls import CertificateName, TlsServerSection
+from dicom_config.section import Section
 
 
-def _network(value: str) -> str:
-    """Check an IP network in CIDR notation."""
-    return str(ipaddress.ip_network(value, strict=False))
-
-
-Network = Annotated[str, AfterValidator(_network)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Verb(StrEnum):
-    """What a sender asks for; told by the AE title that it calls."""
-
-    STORE = "store"
-    PICK = "pick"
-    ACCEPT = "accept"
-    REJECT = "reject"
-
-
-class AeTitles(_Section):
-    """Called AE titles: each one is a verb (DESIGN §5)."""
-
-    store: AeTitle = "UAIR"
-    pick: AeTitle = "UAIR_PICK"
-    accept: AeTitle = "UAIR_ACCEPT"
-    reject: AeTitle = "UAIR_REJECT"
-
-    @model_validator(mode="after")
-    def _distinct(self) -> AeTitles:
-        if len(set(self.by_title())) != len(Verb):
-            raise ValueError("the four AE titles must differ, they are how verbs are told apart")
-        return self
-
-    def by_title(self) -> dict[str, Verb]:
-        """Return the verb of each AE title."""
-        return {getattr(self, verb.value): verb for verb in Verb}
-
-
-class Tags(_Section):
-    """Words that make an object sent to the store AE title a selection, where a site cannot add AE titles.
-
-    They stand in Series Description or Content Label, as words of their own, in upper or lower case. An empty
-    word switches its verb off.
-    """
-
-    pick: str = "PICK"
-    accept: str = "ACCEPT"
-    reject: str = "REJECT"
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Tags:
-        words = [word.casefold() for word, _ in self._by_word()]
-        if len(set(words)) != len(words):
-            raise ValueError("the words must differ, they are how verbs are told apart")
-        return self
-
-    def _by_word(self) -> list[tuple[str, Verb]]:
-        """Return words and their verbs, the most reversible first."""
-        words = [(self.pick, Verb.PICK), (self.reject, Verb.REJECT), (self.accept, Verb.ACCEPT)]
-        return [(word, verb) for word, verb in words if word]
-
-    def verb_in(self, text: str) -> Verb | None:
-        """Return the verb of the first word that `text` holds; None without one."""
-        for word, verb in self._by_word():
-            if re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE):
-                return verb
-        return None
-
-
-class AllowRule(_Section):
-    """Who may use which verbs. A rule matches when all of its fields match; no rule, no entry."""
-
-    verbs: frozenset[Verb] = frozenset(Verb)
-    calling_ae: Annotated[tuple[AeTitle, ...], Field(description="empty: any")] = ()
-    networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
-    certificates: Annotated[
-        tuple[CertificateName, ...],
-        Field(description="the peer's certificate must have one of these names; empty: any, or none"),
-    ] = ()
-
-    def mismatch(
-        self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()
-    ) -> str | None:
-        """Return the first field that keeps a peer from using `verb` by this rule, None if it may.
-
-        Parameters
-        ----------
-        certificate
-            The names of the peer's verified certificate, see `CertificateName`; none without TLS.
-        """
-        peer = ipaddress.ip_address(address)
-        matches = {
-            "verbs": verb in self.verbs,
-            "calling_ae": not self.calling_ae or calling_ae.strip() in self.calling_ae,
-            "networks": any(peer in ipaddress.ip_network(net) for net in self.networks),
-            "certificates": not self.certificates or any(name in self.certificates for name in certificate),
-        }
-        return next((field for field, matching in matches.items() if not matching), None)
-
-    def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()) -> bool:
-        """Tell whether this rule lets a peer use `verb`; parameters as of `mismatch`."""
-        return self.mismatch(verb, calling_ae, address, certificate) is None
-
-
-class NodeSection(_Section):
-    """The DICOM listener."""
-
-    host: str = "127.0.0.1"
-    port: Port = 11112
-    ae_titles: AeTitles = AeTitles()
-    tags: Tags = Tags()
-    allow: tuple[AllowRule, ...] = (AllowRule(),)
-    tls: TlsServerSection | None = Field(None, description="empty: no TLS")
-    max_associations: PositiveInt = Field(20, description="served at a time; more wait, see wait_s")
-    wait_s: NonNegativeFloat = Field(10.0, description="then a waiting association is rejected for now")
-    max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 262_144
-    max_instance_bytes: PositiveInt = 1 << 30
-    idle_timeout_s: PositiveFloat = Field(60.0, description="longest silence, within a PDU too")
-    association_timeout_s: PositiveFloat = Field(3600.0, description="longest life of an association")
-
-    @model_validator(mode="after")
-    def _certificates_need_tls(self) -> NodeSection:
-        named = any(rule.certificates for rule in self.allow)
-        if named and (self.tls is None or self.tls.ca is None):
-            raise ValueError("allow rules that name certificates need `tls` with `ca`")
-        return self
-
-    def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str]) -> bool:
-        """Tell whether a rule lets a peer use `verb`; parameters as of `AllowRule.mismatch`."""
-        return any(rule.admits(verb, calling_ae, address, certificate) for rule in self.allow)
-
-
-class IntakeSection(_Section):
+class IntakeSection(Section):
     """From instances to a case."""
 
     quiet_s: PositiveFloat = Field(10.0, description="quiet time after the last instance")
@@ -187,7 +49,7 @@ class IntakeSection(_Section):
     )
 
 
-class GateSection(_Section):
+class GateSection(Section):
     """What a series must be to be segmented."""
 
     min_slices: PositiveInt = 10
@@ -204,13 +66,13 @@ class GateSection(_Section):
     )
 
 
-class DatabaseSection(_Section):
+class DatabaseSection(Section):
     """Where the truth lives. Empty: a SQLite file in the data folder."""
 
     url: str = ""
 
 
-class BrokerSection(_Section):
+class BrokerSection(Section):
     """What transports tasks. Empty: files in the data folder, no server (embedded mode)."""
 
     url: str = ""
@@ -219,7 +81,7 @@ class BrokerSection(_Section):
     )
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """How results travel, and how often a destination is tried again."""
 
     retry_first_s: PositiveFloat = 2.0
@@ -230,59 +92,11 @@ class DeliverySection(_Section):
     )
 
 
-class ResultsSection(_Section):
+class ResultsSection(Section):
     """What goes back besides the segmentations."""
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
     notices: bool = Field(True, description="tell in the study what became of each selection")
-
-
-LocalizerName = Literal["learned", "templates"]
-Preference = Literal["off", "department", "reader"]
-
-
-class EngineSection(_Section):
-    """The method (ENGINE.md); defaults are its measured ones."""
-
-    model: Literal["embedded", "vit_b", "vit_l", "vit_h"] = "embedded"
-    checkpoint: Path | None = Field(None, description="needed for every model but the embedded")
-    localizer: LocalizerName = "learned"
-    templates: Path | None = Field(
-        None, description="folder of your template scans; `templates` in the data folder unless set"
-    )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    members: Annotated[int, Field(ge=8, le=32)] = 16
-    rule: Literal["max_variance", "medoids"] = "medoids"
-    seed: NonNegativeInt = 0
-    max_lesions: Annotated[int, Field(ge=0, le=200)] = 12
-    preference: Preference = Field(
-        "off",
-        description="whether accepted cases shape later ones: of the AE title that sends the series "
-        "(department), or of the one that picks (reader)",
-    )
-    threads: NonNegativeInt = Field(0, description="CPU threads of one worker; 0: torch's choice")
-    embeddings_dir: Path | None = Field(
-        None, description="what the model saw, kept for later rounds, on a local disk; none: in data_dir"
-    )
-    embeddings_bytes: NonNegativeInt = Field(
-        4 << 30, description="the least recently used are deleted beyond this; 0: keep none"
-    )
-
-    @model_validator(mode="after")
-    def _needs_checkpoint(self) -> EngineSection:
-        if self.model != "embedded" and self.checkpoint is None:
-            raise ValueError(f"model {self.model} needs `checkpoint`, the path of its .pth file")
-        return self
-
-
-class WorkSection(_Section):
-    """How tasks are held, retried and given up."""
-
-    lease_s: PositiveFloat = Field(30.0, description="a task's claim on a case; renewed while alive")
-    sweep_s: PositiveFloat = Field(2.0, description="how often what is due is looked for")
-    max_attempts: PositiveInt = Field(4, description="then the case is FAILED, with its cause")
-    time_limit_s: Annotated[float, Field(gt=0, lt=1800, description="hard limit of one task")] = 1500.0
-    expire_after_days: PositiveFloat = Field(90.0, description="then an unanswered case is EXPIRED")
 
 
 class Settings(BaseSettings):

@@ -1,0 +1,57 @@
+"""The method and the work around it: which model computes, and how tasks are held, retried and given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from dicom_config.section import Section
+
+LocalizerName = Literal["learned", "templates"]
+Preference = Literal["off", "department", "reader"]
+
+
+class EngineSection(Section):
+    """The method (ENGINE.md); defaults are its measured ones."""
+
+    model: Literal["embedded", "vit_b", "vit_l", "vit_h"] = "embedded"
+    checkpoint: Path | None = Field(None, description="needed for every model but the embedded")
+    localizer: LocalizerName = "learned"
+    templates: Path | None = Field(
+        None, description="folder of your template scans; `templates` in the data folder unless set"
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    members: Annotated[int, Field(ge=8, le=32)] = 16
+    rule: Literal["max_variance", "medoids"] = "medoids"
+    seed: NonNegativeInt = 0
+    max_lesions: Annotated[int, Field(ge=0, le=200)] = 12
+    preference: Preference = Field(
+        "off",
+        description="whether accepted cases shape later ones: of the AE title that sends the series "
+        "(department), or of the one that picks (reader)",
+    )
+    threads: NonNegativeInt = Field(0, description="CPU threads of one worker; 0: torch's choice")
+    embeddings_dir: Path | None = Field(
+        None, description="what the model saw, kept for later rounds, on a local disk; none: in data_dir"
+    )
+    embeddings_bytes: NonNegativeInt = Field(
+        4 << 30, description="the least recently used are deleted beyond this; 0: keep none"
+    )
+
+    @model_validator(mode="after")
+    def _needs_checkpoint(self) -> EngineSection:
+        if self.model != "embedded" and self.checkpoint is None:
+            raise ValueError(f"model {self.model} needs `checkpoint`, the path of its .pth file")
+        return self
+
+
+class WorkSection(Section):
+    """How tasks are held, retried and given up."""
+
+    lease_s: PositiveFloat = Field(30.0, description="a task's claim on a case; renewed while alive")
+    sweep_s: PositiveFloat = Field(2.0, description="how often what is due is looked for")
+    max_attempts: PositiveInt = Field(4, description="then the case is FAILED, with its cause")
+    time_limit_s: Annotated[float, Field(gt=0, lt=1800, description="hard limit of one task")] = 1500.0
+    expire_after_days: PositiveFloat = Field(90.0, description="then an unanswered case is EXPIRED")

@@ -1,0 +1,145 @@
+"""The DICOM listener: its address, the AE titles that are verbs, who may use them, limits."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from dicom_config.section import AeTitle, Section
+from dicom_config.tls import CertificateName, TlsServerSection
+
+
+def _network(value: str) -> str:
+    """Check an IP network in CIDR notation."""
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Verb(StrEnum):
+    """What a sender asks for; told by the AE title that it calls."""
+
+    STORE = "store"
+    PICK = "pick"
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
+class AeTitles(Section):
+    """Called AE titles: each one is a verb (DESIGN §5)."""
+
+    store: AeTitle = "UAIR"
+    pick: AeTitle = "UAIR_PICK"
+    accept: AeTitle = "UAIR_ACCEPT"
+    reject: AeTitle = "UAIR_REJECT"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> AeTitles:
+        if len(set(self.by_title())) != len(Verb):
+            raise ValueError("the four AE titles must differ, they are how verbs are told apart")
+        return self
+
+    def by_title(self) -> dict[str, Verb]:
+        """Return the verb of each AE title."""
+        return {getattr(self, verb.value): verb for verb in Verb}
+
+
+class Tags(Section):
+    """Words that make an object sent to the store AE title a selection, where a site cannot add AE titles.
+
+    They stand in Series Description or Content Label, as words of their own, in upper or lower case. An empty
+    word switches its verb off.
+    """
+
+    pick: str = "PICK"
+    accept: str = "ACCEPT"
+    reject: str = "REJECT"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Tags:
+        words = [word.casefold() for word, _ in self._by_word()]
+        if len(set(words)) != len(words):
+            raise ValueError("the words must differ, they are how verbs are told apart")
+        return self
+
+    def _by_word(self) -> list[tuple[str, Verb]]:
+        """Return words and their verbs, the most reversible first."""
+        words = [(self.pick, Verb.PICK), (self.reject, Verb.REJECT), (self.accept, Verb.ACCEPT)]
+        return [(word, verb) for word, verb in words if word]
+
+    def verb_in(self, text: str) -> Verb | None:
+        """Return the verb of the first word that `text` holds; None without one."""
+        for word, verb in self._by_word():
+            if re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE):
+                return verb
+        return None
+
+
+class AllowRule(Section):
+    """Who may use which verbs. A rule matches when all of its fields match; no rule, no entry."""
+
+    verbs: frozenset[Verb] = frozenset(Verb)
+    calling_ae: Annotated[tuple[AeTitle, ...], Field(description="empty: any")] = ()
+    networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
+    certificates: Annotated[
+        tuple[CertificateName, ...],
+        Field(description="the peer's certificate must have one of these names; empty: any, or none"),
+    ] = ()
+
+    def mismatch(
+        self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()
+    ) -> str | None:
+        """Return the first field that keeps a peer from using `verb` by this rule, None if it may.
+
+        Parameters
+        ----------
+        certificate
+            The names of the peer's verified certificate, see `CertificateName`; none without TLS.
+        """
+        peer = ipaddress.ip_address(address)
+        matches = {
+            "verbs": verb in self.verbs,
+            "calling_ae": not self.calling_ae or calling_ae.strip() in self.calling_ae,
+            "networks": any(peer in ipaddress.ip_network(net) for net in self.networks),
+            "certificates": not self.certificates or any(name in self.certificates for name in certificate),
+        }
+        return next((field for field, matching in matches.items() if not matching), None)
+
+    def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()) -> bool:
+        """Tell whether this rule lets a peer use `verb`; parameters as of `mismatch`."""
+        return self.mismatch(verb, calling_ae, address, certificate) is None
+
+
+class NodeSection(Section):
+    """The DICOM listener."""
+
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    ae_titles: AeTitles = AeTitles()
+    tags: Tags = Tags()
+    allow: tuple[AllowRule, ...] = (AllowRule(),)
+    tls: TlsServerSection | None = Field(None, description="empty: no TLS")
+    max_associations: PositiveInt = Field(20, description="served at a time; more wait, see wait_s")
+    wait_s: NonNegativeFloat = Field(10.0, description="then a waiting association is rejected for now")
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 262_144
+    max_instance_bytes: PositiveInt = 1 << 30
+    idle_timeout_s: PositiveFloat = Field(60.0, description="longest silence, within a PDU too")
+    association_timeout_s: PositiveFloat = Field(3600.0, description="longest life of an association")
+
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> NodeSection:
+        named = any(rule.certificates for rule in self.allow)
+        if named and (self.tls is None or self.tls.ca is None):
+            raise ValueError("allow rules that name certificates need `tls` with `ca`")
+        return self
+
+    def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str]) -> bool:
+        """Tell whether a rule lets a peer use `verb`; parameters as of `AllowRule.mismatch`."""
+        return any(rule.admits(verb, calling_ae, address, certificate) for rule in self.allow)
