@@ -52,21 +52,21 @@ def test_a_turned_ellipsoid_measures_its_two_axes(degrees):
 
 
 def test_a_box_measures_exactly():
-    """The outline cuts corners: it runs through the middles of pixel sides."""
+    """The outline cuts corners: it runs midway between the outermost centres and their outer sides."""
     mask = np.zeros((3, 20, 20), bool)
     mask[1, 5:9, 6:16] = True
     found = axial_diameters(mask, (1.0, 1.0))
-    # Farthest vertices: (4.5, 6) to (8.5, 15) and (5, 5.5) to (8, 15.5).
-    assert found.long_mm == pytest.approx(max(np.hypot(4, 9), np.hypot(3, 10)))
+    # Farthest vertices: (4.75, 6) to (8.25, 15) and (5, 5.75) to (8, 15.25).
+    assert found.long_mm == pytest.approx(max(np.hypot(3.5, 9), np.hypot(3, 9.5)))
     assert found.slice_index == 1
 
 
-def test_one_voxel_has_the_size_of_its_pixel():
+def test_one_voxel_has_half_the_size_of_its_pixel():
     mask = np.zeros((2, 3, 3), bool)
     mask[1, 1, 1] = True
     found = axial_diameters(mask, (0.8, 0.5), origin=(10, 20, 30))
-    assert found.long_mm == pytest.approx(0.8)
-    assert found.short_mm == pytest.approx(0.5)
+    assert found.long_mm == pytest.approx(0.4)
+    assert found.short_mm == pytest.approx(0.25)
     assert found.slice_index == 11
     assert np.mean(found.long_axis, axis=0) == pytest.approx([21, 31])
     assert np.mean(found.short_axis, axis=0) == pytest.approx([21, 31])
@@ -82,7 +82,8 @@ def test_the_hull_agrees_with_every_pair_and_every_chord():
         pixels = np.argwhere(mask[0])
         if not len(pixels):
             continue
-        points = np.concatenate([pixels + s for s in [(0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)]]) * (0.9, 0.7)
+        midway = [(0.25, 0), (-0.25, 0), (0, 0.25), (0, -0.25)]
+        points = np.concatenate([pixels + s for s in midway]) * (0.9, 0.7)
         distances = np.linalg.norm(points[:, None] - points[None], axis=2)
         found = axial_diameters(mask, (0.9, 0.7))
         assert found.long_mm <= distances.max() + 1e-9
@@ -106,7 +107,7 @@ def test_the_longest_slice_is_taken_not_the_largest():
     mask[1, 20:22, 3:35] = True
     found = axial_diameters(mask, (1.0, 1.0))
     assert found.slice_index == 1
-    assert found.long_mm == pytest.approx(np.hypot(1, 32), abs=0.1)
+    assert found.long_mm == pytest.approx(np.hypot(1, 31.5), abs=0.1)
 
 
 def test_liver_counts_its_lesions_and_burden_is_their_share():

@@ -1,4 +1,8 @@
-"""The report's numbers against SimpleITK's, on a phantom's truth and on real masks, within 1 %."""
+"""The report's numbers against SimpleITK's, on a phantom's truth and on real masks, within 1 %.
+
+Diameters within what the two definitions differ by: SimpleITK's here runs through the middles of pixel sides,
+which is up to 0.9 pixels too long for a ball, ours half a pixel inside of it (`axial_diameters`).
+"""
 
 from __future__ import annotations
 
@@ -93,7 +97,8 @@ def _check(volume: Volume, labels: NDArray[np.uint8], folder: Path) -> int:
         )
         longest = _longest_mm(labels == 1 + number, volume.spacing_mm[1:])
         if longest >= LEAST_PIXELS * max(volume.spacing_mm[1:]):
-            assert value(group, codes.LONG_AXIS) == pytest.approx(longest, rel=WITHIN)
+            pixel = max(volume.spacing_mm[1:])
+            assert longest - 0.75 * pixel <= value(group, codes.LONG_AXIS) <= longest
             diameters += 1
     (whole,) = report.content.get_image_measurement_groups()
     liver = sum(statistics.GetPhysicalSize(label) for label in statistics.GetLabels())

@@ -19,8 +19,8 @@ from uair_node.results.volumes import describe
 _LIVER_LABEL = 1
 _MM3_PER_ML = 1000.0
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
-# The middles of a pixel's four sides, in pixels from its centre.
-_SIDES = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5)])
+# Midway between a pixel's centre and its four sides, in pixels from the centre; see `axial_diameters`.
+_MIDWAY = np.array([(-0.25, 0.0), (0.25, 0.0), (0.0, -0.25), (0.0, 0.25)])
 
 FloatArray = NDArray[np.float64]
 Point = tuple[float, float]
@@ -128,11 +128,11 @@ def axial_diameters(
 ) -> Diameters:
     """Measure the longest axial diameter and its perpendicular.
 
-    The outline of a lesion in a slice runs through the middles of pixel sides, where marching squares puts
-    it: on average neither too long (as between pixel corners) nor too short (as between centres, by a pixel).
-    It is the convention of the Image Biomarker Standardisation Initiative, whose diameters are distances of
-    mesh vertices (Zwanenburg et al., Radiology 295, 2020; reference manual 3.1.11), and that of pyradiomics'
-    Maximum 2D diameter in the axial plane. The long
+    The outline of a lesion in a slice runs midway between the centres of its outermost pixels and their outer
+    sides. The farthest pair of centres is never too long, since centres lie inside, and short by a pixel at
+    most; the farthest pair of sides (pyradiomics' Maximum 2D diameter; marching squares of a binary mask) is
+    up to 0.9 pixels too long for a ball, for which some direction always fits well. Midway, balls, ellipsoids
+    and touching balls measure within half a pixel. The long
     diameter is the farthest pair of its vertices, exactly: both lie on the convex hull, all of whose pairs
     are compared. The short one is the longest chord of the convex hull at a right angle to it; the length of
     such a chord is concave along the long axis, so that the longest one starts in a vertex. Parts that do not
@@ -178,7 +178,7 @@ def axial_diameters(
 def _hull_mm(part: NDArray[np.bool_], pixel_mm: tuple[float, float]) -> FloatArray:
     """Return the vertices (y, x) in mm of the convex hull of a part's outline, in order around it."""
     pixels = np.argwhere(part & ~ndimage.binary_erosion(part))
-    points = (pixels[:, None] + _SIDES).reshape(-1, 2) * pixel_mm
+    points = (pixels[:, None] + _MIDWAY).reshape(-1, 2) * pixel_mm
     return np.asarray(points[ConvexHull(points).vertices])
 
 

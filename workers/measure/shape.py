@@ -1,0 +1,111 @@
+"""The shape of one lesion, as the Image Biomarker Standardisation Initiative defines its numbers.
+
+Definitions: IBSI reference manual (Zwanenburg et al., Radiology 295, 2020; arXiv:1612.07003), section 3.1;
+each number's code is in `dicom_config.quantities`. The surface is that of `surface_of`, without voxel stairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
+from scipy.special import elliprg
+
+from workers.measure.surface import Mask, Spacing, hull_of, surface_of
+
+_LEAST_VOXELS = 8
+_MIDWAY = np.concatenate([np.eye(3), -np.eye(3)]) / 4.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Numbers of a shape.
+
+    Parameters
+    ----------
+    surface_mm2
+        Area of the surface (C0JK).
+    sphericity
+        Area of the ball of the same volume over `surface_mm2` (QCFX); 1 for a ball.
+    elongation, flatness
+        Square root of the second, and of the least, over the largest variance along the principal axes
+        (Q3CK, N17B); 1 for a ball, elongation near 0 for a thread, flatness near 0 for a leaf.
+    solidity
+        Volume over that of the convex hull (R3ER); 1 without dents.
+    irregularity
+        `surface_mm2` over the surface of the ellipsoid of the same volume and the same ratios of principal
+        axes: 1 for every ellipsoid, larger the more the boundary is lobulated, dented or spiculated. It is
+        IBSI's area density of the ellipsoid of inertia (RDD2), whose ellipsoid has another volume, so that
+        the manual's value of an ellipsoid is not 1. The density of the convex hull (7T7F) is no use here:
+        spikes enlarge the hull more than the surface.
+    largest_mm
+        Largest distance of two points of the surface in any direction (L0JK).
+    """
+
+    surface_mm2: float
+    sphericity: float
+    elongation: float
+    flatness: float
+    solidity: float
+    irregularity: float
+    largest_mm: float
+
+
+def shape_of(mask: Mask, spacing_mm: Spacing) -> Shape | None:
+    """Measure the shape of a mask ``(Z, Y, X)``; None for fewer than 8 voxels, which have no shape.
+
+    Parameters
+    ----------
+    spacing_mm
+        (z, y, x).
+    """
+    count = int(np.count_nonzero(mask))
+    if count < _LEAST_VOXELS:
+        return None
+    surface = surface_of(mask, spacing_mm)
+    hull = hull_of(surface.mesh)
+    if hull is None:
+        return None
+    volume = count * float(np.prod(spacing_mm))
+    major, minor, least = _variances(mask, spacing_mm)
+    return Shape(
+        surface_mm2=surface.area_mm2,
+        sphericity=float((36.0 * np.pi * volume**2) ** (1.0 / 3.0) / surface.area_mm2),
+        elongation=float(np.sqrt(minor / major)),
+        flatness=float(np.sqrt(least / major)),
+        solidity=float(surface.mesh.volume_mm3 / hull.volume),
+        irregularity=surface.area_mm2 / _ellipsoid_mm2(volume, major, minor, least),
+        largest_mm=_largest_mm(mask, spacing_mm),
+    )
+
+
+def _ellipsoid_mm2(volume_mm3: float, *variances: float) -> float:
+    """Return the surface of the ellipsoid of a volume with squared axes as these variances (DLMF 19.33)."""
+    squares = np.array(variances) * (volume_mm3 * 0.75 / np.pi / np.sqrt(np.prod(variances))) ** (2.0 / 3.0)
+    a, b, c = squares.tolist()
+    return float(4.0 * np.pi * elliprg(a * b, a * c, b * c))
+
+
+def _largest_mm(mask: Mask, spacing_mm: Spacing) -> float:
+    """Return the farthest pair of points midway between outermost voxels' centres and their outer faces.
+
+    For the same reason as in `uair_node.results.measurements.axial_diameters`.
+    """
+    border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    points = (border[:, None] + _MIDWAY).reshape(-1, 3) * spacing_mm
+    return float(pdist(points[ConvexHull(points).vertices]).max())
+
+
+def _variances(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
+    """Return the variances in mm2 along the principal axes, the largest first.
+
+    Of the voxels as boxes: one of thickness h adds h^2 / 12 along its axis to that of the centres, which the
+    manual leaves out; with slices of 5 mm that makes a small ball flat.
+    """
+    points = np.argwhere(mask) * np.asarray(spacing_mm)
+    covariance = np.cov(points, rowvar=False, bias=True) + np.diag(np.square(spacing_mm)) / 12.0
+    return np.asarray(np.linalg.eigvalsh(covariance)[::-1])

@@ -1,0 +1,169 @@
+"""Surfaces of masks as triangle meshes. Pure arrays; knows nothing of lesions, DICOM or cases.
+
+A mesh drawn through a binary mask climbs the voxels like stairs: a ball's surface comes out 8 % too large at
+cubic voxels and 20 % at 5 mm slices, however fine the pixels. So the mask's signed distance is smoothed, and
+what the smoothing takes from edges is put back by extrapolation, see `surface_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from skimage.measure import marching_cubes, mesh_surface_area
+
+Mask = NDArray[np.bool_]
+Spacing = tuple[float, float, float]
+Floats = NDArray[np.float64]
+
+SMOOTHING = 0.8
+"""Standard deviation of the smoothing in voxels along each axis: enough to take the stairs away."""
+_MARGIN = 8
+_VIEW_STEP_MM = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A closed triangle mesh.
+
+    Parameters
+    ----------
+    vertices
+        ``(n, 3)`` (z, y, x) in mm from the centre of the array's first voxel.
+    faces
+        ``(m, 3)`` indices of vertices.
+    """
+
+    vertices: Floats
+    faces: NDArray[np.int64]
+
+    @property
+    def area_mm2(self) -> float:
+        """Sum of the triangles' areas."""
+        return float(mesh_surface_area(self.vertices, self.faces))
+
+    @property
+    def volume_mm3(self) -> float:
+        """Enclosed volume: signed tetrahedra from the origin (IBSI 3.1.1)."""
+        a, b, c = (self.vertices[self.faces[:, n]] for n in range(3))
+        return float(abs(np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) / 6.0)
+
+    def scaled_to(self, volume_mm3: float) -> Mesh:
+        """Return the mesh, grown or shrunk about its middle so that it encloses a volume."""
+        middle = self.vertices.mean(axis=0)
+        factor = (volume_mm3 / self.volume_mm3) ** (1.0 / 3.0)
+        return Mesh((self.vertices - middle) * factor + middle, self.faces)
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The surface of a mask.
+
+    Parameters
+    ----------
+    mesh
+        Encloses the volume of the mask's voxels.
+    area_mm2
+        Extrapolated to no smoothing; with sharp edges larger than the mesh's own.
+    """
+
+    mesh: Mesh
+    area_mm2: float
+
+
+def surface_of(mask: Mask, spacing_mm: Spacing) -> Surface:
+    """Draw the surface of a mask.
+
+    The signed Euclidean distance to the mask's boundary is smoothed by a Gaussian of 0.8 voxels along each
+    axis and cut where it leaves the mask's own number of voxels inside, so that smoothing shrinks nothing. A
+    sharp edge loses area in proportion to the smoothing's width, a smooth surface hardly any: the area is
+    taken at two widths, s and 2 s, and extrapolated to none, A = 2 A(s) - A(2 s) (Richardson).
+
+    Parameters
+    ----------
+    mask
+        ``(Z, Y, X)``, at least one voxel.
+    spacing_mm
+        (z, y, x).
+
+    Raises
+    ------
+    ValueError
+        When the mask is empty.
+    """
+    box = ndimage.find_objects(mask.astype(np.uint8))
+    if not box:
+        raise ValueError("an empty mask has no surface")
+    part = np.pad(mask[box[0]], _MARGIN)
+    inside = ndimage.distance_transform_edt(part, spacing_mm)
+    distance = (inside - ndimage.distance_transform_edt(~part, spacing_mm)).astype(np.float32)
+    count = int(np.count_nonzero(part))
+    volume = count * float(np.prod(spacing_mm))
+    fine, coarse = (_cut(distance, width, count, spacing_mm, volume) for width in (SMOOTHING, 2 * SMOOTHING))
+    first = np.array([s.start - _MARGIN for s in box[0]]) * spacing_mm
+    area = 2.0 * fine.area_mm2 - coarse.area_mm2
+    return Surface(Mesh(fine.vertices + first, fine.faces), area)
+
+
+def hull_of(mesh: Mesh) -> ConvexHull | None:
+    """Return the convex hull of a mesh (its `volume` in mm3, `area` in mm2); None if it is flat."""
+    try:
+        return ConvexHull(mesh.vertices)
+    except QhullError:
+        return None
+
+
+def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -> Mesh:
+    """Draw a mask's surface for a 3-D view: coarser than `surface_of`, and a liver takes a second.
+
+    Parameters
+    ----------
+    mask
+        ``(Z, Y, X)``.
+    spacing_mm
+        (z, y, x).
+    step_mm
+        Distance of the mesh's vertices, about; finer axes are averaged down to it.
+
+    Returns
+    -------
+    Mesh
+        Empty for an empty mask.
+    """
+    box = ndimage.find_objects(mask.astype(np.uint8))
+    if not box:
+        return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+    parts = [max(1, round(step_mm / s)) for s in spacing_mm]
+    margin = [(3 * n, 3 * n + (-(s.stop - s.start)) % n) for s, n in zip(box[0], parts, strict=True)]
+    padded = np.pad(mask[box[0]], margin)
+    means = _means(padded, parts)
+    smooth = ndimage.gaussian_filter(means, [SMOOTHING if n == 1 else SMOOTHING / 2 for n in parts])
+    coarse_mm = np.array(parts) * spacing_mm
+    vertices, faces, _, _ = marching_cubes(smooth, 0.5, spacing=tuple(coarse_mm.tolist()))
+    starts = [s.start - before for s, (before, _) in zip(box[0], margin, strict=True)]
+    first = (np.array(starts) + (np.array(parts) - 1) / 2.0) * spacing_mm
+    return Mesh(vertices.astype(np.float64) + first, faces.astype(np.int64))
+
+
+def _means(mask: Mask, parts: list[int]) -> NDArray[np.float32]:
+    """Return the share of marked voxels in blocks of `parts` voxels."""
+    share = mask.astype(np.float32)
+    for axis, n in enumerate(parts):
+        shape = (*share.shape[:axis], share.shape[axis] // n, n, *share.shape[axis + 1 :])
+        share = share.reshape(shape).mean(axis=axis + 1)
+    return share
+
+
+def _cut(
+    distance: NDArray[np.float32], width: float, count: int, spacing_mm: Spacing, volume_mm3: float
+) -> Mesh:
+    """Smooth a signed distance and cut it where `count` voxels are inside."""
+    smooth = ndimage.gaussian_filter(distance, width)
+    place = smooth.size - count
+    around = np.partition(smooth.ravel(), [place - 1, place])[[place - 1, place]]
+    level = float(around.mean())
+    vertices, faces, _, _ = marching_cubes(smooth, level, spacing=spacing_mm)
+    return Mesh(vertices.astype(np.float64), faces.astype(np.int64)).scaled_to(volume_mm3)
