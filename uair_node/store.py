@@ -33,6 +33,8 @@ class Store:
 
     def relative(self, path: Path) -> str:
         """Return what a row keeps of `path`."""
+        if path.is_relative_to(self.root):  # resolving asks the disk about each folder
+            return path.relative_to(self.root).as_posix()
         return path.resolve().relative_to(self.root.resolve()).as_posix()
 
     def absolute(self, relative: str) -> Path:

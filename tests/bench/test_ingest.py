@@ -1,12 +1,15 @@
 """How fast instances are taken: our node with durable success beside DCMTK's storescp and Orthanc.
 
-Prints a table of ratios; asserts no timing. ``make bench`` runs it.
+The same sender (DCMTK's storescu) for all, in turns. Prints a table of ratios; asserts no timing. ``make bench``
+runs it.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +26,8 @@ pytestmark = pytest.mark.bench
 
 SLICES = 100
 SENDERS = (1, 4)
+TURNS = 5
+ORTHANC, STORESCP, NODE = "Orthanc", "DCMTK storescp", "UAIR node (durable)"
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +54,29 @@ def _node(tmp_path: Path) -> Iterator[tuple[str, int]]:
 def test_ingest_beside_dcmtk_and_orthanc(
     dcmtk: Dcmtk, orthanc: Orthanc, series: list[list[Path]], tmp_path: Path
 ) -> None:
-    rates: dict[tuple[str, int], float] = {}
-    for senders in SENDERS:
-        orthanc.delete_all()
-        rates["Orthanc", senders] = _rate(_sender(dcmtk, orthanc.aet, orthanc.dicom_port), series[:senders])
-        with dcmtk.storescp() as plain:
-            rates["DCMTK storescp", senders] = _rate(_sender(dcmtk, plain.aet, plain.port), series[:senders])
-        with _node(tmp_path / str(senders)) as (title, port):
-            rates["UAIR node (synced)", senders] = _rate(_sender(dcmtk, title, port), series[:senders])
-    print(f"\n{'receiver':<20} {'senders':>7} {'instances/s':>12} {'of storescp':>12}")  # noqa: T201
-    for (name, senders), rate in sorted(rates.items(), key=lambda one: one[0][1]):
-        ratio = rate / rates["DCMTK storescp", senders]
-        print(f"{name:<20} {senders:>7} {rate:>12.1f} {ratio:>12.2f}")  # noqa: T201
+    rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for turn in range(TURNS):
+        for senders in SENDERS:
+            sent = series[:senders]
+            orthanc.delete_all()
+            rates[ORTHANC, senders].append(_rate(_sender(dcmtk, orthanc.aet, orthanc.dicom_port), sent))
+            with dcmtk.storescp() as plain:
+                rates[STORESCP, senders].append(_rate(_sender(dcmtk, plain.aet, plain.port), sent))
+            with _node(tmp_path / f"{turn}-{senders}") as (title, port):
+                rates[NODE, senders].append(_rate(_sender(dcmtk, title, port), sent))
+    _print(rates, sum(path.stat().st_size for path in series[0]) / SLICES / 1e6)
+
+
+def _print(rates: Mapping[tuple[str, int], list[float]], megabytes: float) -> None:
+    """Print the median of each receiver's turns, and the ratios to the peers."""
+    middle = {key: statistics.median(values) for key, values in rates.items()}
+    heads = f"{'instances/s':>12} {'MB/s':>7} {'of storescp':>12} {'of Orthanc':>11} {'instances/s of each turn':>28}"
+    print(f"\n{'receiver':<20} {'senders':>7} {heads}")  # noqa: T201
+    for (name, senders), rate in sorted(middle.items(), key=lambda one: one[0][1]):
+        ratios = f"{rate / middle[STORESCP, senders]:>12.2f} {rate / middle[ORTHANC, senders]:>11.2f}"
+        turns = " ".join(f"{one:.0f}" for one in rates[name, senders])
+        figures = f"{rate:>12.1f} {rate * megabytes:>7.1f} {ratios} {turns:>28}"
+        print(f"{name:<20} {senders:>7} {figures}")  # noqa: T201
 
 
 def _sender(dcmtk: Dcmtk, called: str, port: int) -> Callable[[list[Path]], None]:

@@ -42,15 +42,16 @@ class Series:
 
 
 def make_series(folder: Path, count: int, seed: int) -> list[Series]:
-    """Write `count` series of one small phantom, each a study of its own."""
+    """Write `count` series of every other slice of one small phantom, each a study of its own."""
     phantom = make_phantom(3, size="small")
     z, y, x = phantom.spacing_mm
+    z *= 2
     affine = np.array([[0, 0, x, -180], [0, y, 0, -180], [z, 0, 0, 40], [0, 0, 0, 1]], float)
     made = []
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
         # A shift in density makes contents, hence digests and masks, differ.
-        hu = phantom.hu + np.int16((seed + number) % 7)
+        hu = phantom.hu[::2] + np.int16((seed + number) % 7)
         uid = generate_uid(entropy_srcs=[str(seed), str(number)])
         paths = write_ct_series(
             folder / str(number), hu, affine, series_instance_uid=uid, accession_number=f"C{number}"

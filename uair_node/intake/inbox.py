@@ -6,25 +6,24 @@ C-STORE is answered 0000 only after this returned: the bytes are on disk and the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from sqlalchemy import func, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_config.contexts import SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
-from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, utc_now
+from uair_node.cases.tables import Instance, InstanceStatus, Result
 from uair_node.context import Context
+from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
 from uair_node.selection.edits import EditedRound, find_edited_round, keep_part, keep_whole, read_drawn
@@ -40,20 +39,8 @@ from uair_node.selection.service import (
     select_by_object,
 )
 
-log = logging.getLogger(__name__)
-
 _IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
 _TAGGED = ["SeriesDescription", "ContentLabel"]
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What files an instance: its four UIDs."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
 
 
 class Inbox:
@@ -69,6 +56,7 @@ class Inbox:
         self._context = context
         self._spool = Spool(context.store.spool, context.settings.intake.min_free_bytes)
         self._spool.clean()
+        self._register: Together[Arrival] = Together(partial(register, context))
 
     def receive(self, received: ReceivedInstance) -> None:
         """Keep an instance and do what its verb says.
@@ -88,8 +76,7 @@ class Inbox:
         if verb != Verb.STORE:
             self._select(replace(received, verb=verb), identity, file)
             return
-        with self._context.database.transaction() as session:
-            self._store(session, received, identity, file)
+        self._register.add(Arrival(identity, file, received.calling_ae))
 
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
         """Return what the sender asks for: by the AE title called, on the store AE also by a tag.
@@ -110,20 +97,6 @@ class Inbox:
         unchanged = path is not None and words == _words(self._context.store.absolute(path))
         return Verb.STORE if unchanged else tagged
 
-    def _store(
-        self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
-    ) -> None:
-        if self._known(session, identity, file):
-            return
-        if _is_own(session, identity):
-            self._add(session, received, identity, file, InstanceStatus.OWN)
-        elif _exists(session, identity):
-            log.warning("instance …%s came again with other bytes: quarantined", _short(identity))
-            self._add(session, received, identity, file, InstanceStatus.QUARANTINED)
-        else:
-            self._add(session, received, identity, file, InstanceStatus.STORED)
-            _touch_case(session, identity, received.calling_ae)
-
     def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:
         dataset = _parse(received.data)
         evidence = Evidence(
@@ -135,7 +108,9 @@ class Inbox:
         )
         with self._context.database.transaction() as session:
             if not self._known(session, identity, file):
-                self._add(session, received, identity, file, InstanceStatus.SELECTION)
+                arrival = Arrival(identity, file, received.calling_ae)
+                session.add(Instance(**arrival.row(self._context, InstanceStatus.SELECTION)))
+                session.flush()
             if note_repetition(session, evidence):
                 return
             named: Sequence[Result] = []
@@ -203,29 +178,6 @@ class Inbox:
             is not None
         )
 
-    def _add(
-        self,
-        session: Session,
-        received: ReceivedInstance,
-        identity: Identity,
-        file: SpooledFile,
-        status: InstanceStatus,
-    ) -> None:
-        session.add(
-            Instance(
-                sop_instance_uid=identity.sop_instance_uid,
-                sop_class_uid=identity.sop_class_uid,
-                series_instance_uid=identity.series_instance_uid,
-                study_instance_uid=identity.study_instance_uid,
-                sha256=file.sha256,
-                path=self._context.store.relative(file.path),
-                size=file.size,
-                status=status,
-                calling_ae=received.calling_ae,
-            )
-        )
-        session.flush()
-
 
 def _identify(received: ReceivedInstance) -> Identity:
     try:
@@ -275,45 +227,10 @@ def _words(file: BytesIO | Path) -> str:
 
 
 def _is_own(session: Session, identity: Identity) -> bool:
-    return session.scalar(_ids(Result, Result.sop_instance_uid, identity)) is not None
-
-
-def _exists(session: Session, identity: Identity) -> bool:
-    return session.scalar(_ids(Instance, Instance.sop_instance_uid, identity)) is not None
-
-
-def _ids(table, column, identity):  # type: ignore[no-untyped-def]  # SQLAlchemy's statement types
-    return select(table.id).where(column == identity.sop_instance_uid).limit(1)
-
-
-def _touch_case(session: Session, identity: Identity, calling_ae: str) -> None:
-    """Count the instance for the series' receiving case, opening one if there is none."""
-    receiving = select(Case.id).where(
-        Case.series_instance_uid == identity.series_instance_uid, Case.state == CaseState.RECEIVING
-    )
-    case_id = session.scalar(receiving.with_for_update())
-    if case_id is not None:
-        values = {"instance_count": Case.instance_count + 1, "last_instance_at": utc_now()}
-        session.execute(update(Case).where(Case.id == case_id).values(values))
-        return
-    case = lifecycle.open_case(
-        session,
-        series_uid=identity.series_instance_uid,
-        study_uid=identity.study_instance_uid,
-        calling_ae=calling_ae,
-    )
-    # A late slice opens a case to which all earlier ones belong too; counted here once, not with each slice.
-    stored = select(func.count(Instance.id)).where(
-        Instance.series_instance_uid == identity.series_instance_uid,
-        Instance.status == InstanceStatus.STORED,
-    )
-    case.instance_count = session.scalar(stored) or 0
+    found = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
+    return session.scalar(found) is not None
 
 
 def _mechanism(identity: Identity) -> str:
     mechanism = MECHANISMS.get(identity.sop_class_uid)
     return mechanism.value if mechanism else "unknown"
-
-
-def _short(identity: Identity) -> str:
-    return identity.sop_instance_uid[-8:]
