@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pydicom.uid import UID, CTImageStorage
+from pydicom.uid import UID
 from pynetdicom import AE, sop_class
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
@@ -18,7 +18,7 @@ from dicom_config.contexts import (
 from dicom_config.model import NodeSection, Settings, Verb
 from dicom_config.tls import TLS_1_2_SUITES, TLS_1_3_SUITES, TLS_PROFILE
 from uair_node import __version__
-from uair_node.intake.gate import GATE_CODES
+from uair_node.intake.gate import CT_CLASSES, GATE_CODES
 from uair_node.scp import Rejection, StoreStatus, reporting_context
 
 _ASKS_FOR = {
@@ -107,7 +107,8 @@ def _storage_classes() -> str:
     rows = [(_name(one), one) for one in classes]
     return (
         "## SOP classes of the Storage SCP\n\n"
-        f"{_name(CTImageStorage)} is segmented. What is not is kept, and explained by one of "
+        f"Segmented: {', '.join(sorted(map(_name, CT_CLASSES)))}. Frames count as slices, and results name "
+        "them by Referenced Frame Number. What is not segmented is kept, and explained by one of "
         f"{len(GATE_CODES)} codes in `uair cases`.\n\n" + _table(("name", "UID"), rows)
     )
 

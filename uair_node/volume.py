@@ -7,7 +7,8 @@ It must not know cases, rules or thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
 
-from dicom_config.errors import InputError
+from uair_node.intake.frames import describe_frames
 from uair_node.intake.gate import assumptions, check_structure, gate_error
-from uair_node.intake.headers import assumed_frame_of_reference_uid, read_headers
+from uair_node.intake.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
 
 FloatArray = npt.NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -34,11 +36,12 @@ _AIR_HU = -1024
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """The instance that a slice of a volume came from."""
+    """The instance, or the frame of a multi-frame instance (from 1), that a slice of a volume came from."""
 
     sop_instance_uid: str
     sop_class_uid: str
     path: Path
+    frame: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +164,11 @@ def read_series(paths: Sequence[Path]) -> Volume:
     """
     grid = read_geometry(paths)
     array = np.empty(grid.shape, dtype=np.int16)
+    places: dict[Path, dict[int, int]] = defaultdict(dict)
     for k, source in enumerate(grid.slices):
-        array[k] = _hounsfield(source.path, k, array.shape[1:])
+        places[source.path][source.frame or 1] = k
+    for path, place in places.items():
+        _decode_into(array, path, place)
     return replace(grid, array=array)
 
 
@@ -180,40 +186,46 @@ def read_geometry(paths: Sequence[Path]) -> Volume:
     """
     if not paths:
         raise ValueError("a series has at least one file")
-    headers = read_headers(paths)
+    found = [(header, path) for path in paths for header in read_slices(path)]
+    headers = [header for header, _ in found]
     stack = check_structure(headers)
     first, named = headers[0], {header.frame_of_reference_uid for header in headers} - {""}
     return Volume(
         array=np.broadcast_to(np.int16(0), (len(headers), first.rows, first.columns)),
         affine=stack.affine,
         frame_of_reference_uid=min(named, default=assumed_frame_of_reference_uid(first.series_instance_uid)),
-        slices=tuple(
-            SourceSlice(headers[n].sop_instance_uid, headers[n].sop_class_uid, paths[n]) for n in stack.order
-        ),
+        slices=tuple(_source(*found[n]) for n in stack.order),
         assumed=assumptions(headers),
     )
 
 
-def _hounsfield(path: Path, k: int, shape: tuple[int, ...]) -> npt.NDArray[np.int16]:
-    """Decode one slice (PS3.3 C.11.1: HU = slope x stored value + intercept)."""
+def _source(header: SliceHeader, path: Path) -> SourceSlice:
+    return SourceSlice(header.sop_instance_uid, header.sop_class_uid, path, header.frame)
+
+
+def _decode_into(array: npt.NDArray[np.int16], path: Path, place: Mapping[int, int]) -> None:
+    """Decode the frames of one file; `place` says to which slice of `array` each number goes."""
+    number = min(place)
     try:
         dataset = pydicom.dcmread(path)
-        stored = dataset.pixel_array
+        decoded = iter_pixels(dataset)
+        for number, frame in enumerate(describe_frames(dataset), 1):
+            array[place[number]] = _hounsfield(frame.header, next(decoded), array.shape[1:])
     except (OSError, MemoryError):
         raise
     except Exception as error:
         # Decoders raise what they like on damaged or unsupported streams.
-        raise _undecodable(k) from error
+        raise gate_error("undecodable-pixels", slice=place[number] + 1) from error
+
+
+def _hounsfield(header: Dataset, stored: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.int16]:
+    """Return one slice in HU (PS3.3 C.11.1, C.8.15.3.10: HU = slope x stored value + intercept)."""
     if stored.shape != shape:
-        raise _undecodable(k)
-    hu = stored * np.float32(dataset.RescaleSlope) + np.float32(dataset.RescaleIntercept)
-    hu[_padding(dataset, stored)] = _AIR_HU
+        raise ValueError("the pixels are not as many as the header says")
+    hu = stored * np.float32(header.RescaleSlope) + np.float32(header.RescaleIntercept)
+    hu[_padding(header, stored)] = _AIR_HU
     limits = np.iinfo(np.int16)
     return np.rint(hu).clip(limits.min, limits.max).astype(np.int16)
-
-
-def _undecodable(k: int) -> InputError:
-    return gate_error("undecodable-pixels", slice=k + 1)
 
 
 def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

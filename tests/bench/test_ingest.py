@@ -1,7 +1,7 @@
 """How fast instances are taken: our node with durable success beside DCMTK's storescp and Orthanc.
 
-The same sender (DCMTK's storescu) for all, in turns. Prints a table of ratios; asserts no timing. ``make bench``
-runs it.
+The same sender (DCMTK's storescu) for all, in turns. Prints a table of ratios; asserts no timing.
+``make bench`` runs it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_ingest_beside_dcmtk_and_orthanc(
 def _print(rates: Mapping[tuple[str, int], list[float]], megabytes: float) -> None:
     """Print the median of each receiver's turns, and the ratios to the peers."""
     middle = {key: statistics.median(values) for key, values in rates.items()}
-    heads = f"{'instances/s':>12} {'MB/s':>7} {'of storescp':>12} {'of Orthanc':>11} {'instances/s of each turn':>28}"
+    heads = f"{'instances/s':>12} {'MB/s':>7} {'of storescp':>12} {'of Orthanc':>11} {'each turn':>28}"
     print(f"\n{'receiver':<20} {'senders':>7} {heads}")  # noqa: T201
     for (name, senders), rate in sorted(middle.items(), key=lambda one: one[0][1]):
         ratios = f"{rate / middle[STORESCP, senders]:>12.2f} {rate / middle[ORTHANC, senders]:>11.2f}"

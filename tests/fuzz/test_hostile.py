@@ -26,7 +26,7 @@ from tests.fuzz.mutate import mutated
 from tests.support.edited import AFFINE, LABELS, SHAPE, TRACKING, returned, segment_numbers
 from tests.support.intake import context_in
 from tests.support.selections import instance_header, key_object, measurement_report
-from uair_node.intake.headers import read_header
+from uair_node.intake.headers import read_slices
 from uair_node.intake.inbox import Inbox
 from uair_node.scp import ReceivedInstance
 from uair_node.selection.edited import read_edited
@@ -92,7 +92,7 @@ def kinds(tmp_path: Path) -> Iterator[dict[str, Kind]]:
     with context_in(tmp_path / "data", "sqlite://") as context:
         inbox = Inbox(context)
         made = (
-            Kind("header", (*slices, *documents), lambda data: read_header(BytesIO(data))),
+            Kind("header", (*slices, *documents), lambda data: read_slices(BytesIO(data))),
             Kind("selection", tuple(documents), selection),
             Kind("edited", tuple(map(file_of, (seg, label_map, fractional))), edited),
             Kind("pixels", tuple(slices), pixels),

@@ -42,6 +42,7 @@ def ready_case(session: Session, series_uid: str = "1.2.3", slices: int = 2) -> 
         case,
         digest=f"digest-{len(instances)}-{series_uid}",
         instances=instances,
+        slices=len(instances),
         accession_number="A1",
         assumed="",
     )

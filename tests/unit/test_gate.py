@@ -19,7 +19,7 @@ from tests.support.series import (
     turned,
 )
 from uair_node.intake.gate import GATE_CODES, inspect_series
-from uair_node.intake.headers import read_header, read_headers
+from uair_node.intake.headers import read_headers, read_slices
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 
@@ -115,7 +115,7 @@ def test_thresholds_are_those_of_the_configuration(tmp_path):
 
 
 def test_records_show_no_patient_data(tmp_path):
-    header = read_header(good_series(tmp_path, patient_id="SECRET-ID", accession_number="SECRET-ACC")[0])
+    (header,) = read_slices(good_series(tmp_path, patient_id="SECRET-ID", accession_number="SECRET-ACC")[0])
     assert header.patient_id == "SECRET-ID"
     assert header.accession_number == "SECRET-ACC"
     assert "SECRET" not in repr(header)
@@ -126,7 +126,7 @@ def test_what_is_no_dicom_file_is_said_so(tmp_path, content):
     path = tmp_path / "x"
     path.write_bytes(content)
     with pytest.raises(Exception, match="no readable DICOM") as caught:
-        read_header(path)
+        read_slices(path)
     assert caught.value.code == "not-dicom"
 
 
@@ -135,7 +135,7 @@ def test_malformed_numbers_read_as_missing(tmp_path):
     raw = path.read_bytes()
     spacing = raw.index(b"\x28\x00\x30\x00DS") + 8
     path.write_bytes(raw[:spacing] + b"a" + raw[spacing + 1 :])
-    assert read_header(path).pixel_spacing_mm is None
+    assert read_slices(path)[0].pixel_spacing_mm is None
 
 
 def test_real_imperfect_series_passes_in_any_order(ct_dir):

@@ -89,6 +89,7 @@ def make_ready(
     *,
     digest: str,
     instances: Sequence[Instance],
+    slices: int,
     accession_number: str,
     assumed: str,
     chosen_by: str = "",
@@ -97,18 +98,20 @@ def make_ready(
 
     Parameters
     ----------
+    slices
+        More than `instances` where these have several frames.
     chosen_by
         The site's rules that speak for it, in words; kept with the transition.
     """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
     case.code = case.sentence = case.mend = ""
     case.instances = list(instances)
-    case.instance_count = len(instances)
+    case.instance_count = slices
     for older in _siblings(session, case):
         if older.state != CaseState.ACCEPTED:
             _supersede(session, older, by=case)
     chosen = f"; {chosen_by}" if chosen_by else ""
-    reason = f"{len(instances)} slices, regular{chosen}"
+    reason = f"{slices} slices, regular{chosen}"
     advance(session, case, CaseState.READY, actor=NODE, reason=reason)
     _add_round(session, case, number=1, selection=None)
 

@@ -77,7 +77,7 @@ class Case(Base):
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
     state: Mapped[CaseState] = mapped_column(_words(CaseState, 24), default=CaseState.RECEIVING)
-    instance_count: Mapped[int] = mapped_column(default=0)
+    instance_count: Mapped[int] = mapped_column(default=0)  # those received so far; from READY on, slices
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")

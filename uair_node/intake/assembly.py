@@ -71,7 +71,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         if choice.waits:
             case.code, case.sentence, case.mend = "", "Waiting for the other series of the study.", ""
             return False
-        return _accept(session, case, verdict, choice)
+        return _accept(session, case, len(headers), verdict, choice)
 
 
 def _inspect(context: Context, instances: Sequence[Instance]) -> tuple[Sequence[SliceHeader], Verdict]:
@@ -82,18 +82,19 @@ def _inspect(context: Context, instances: Sequence[Instance]) -> tuple[Sequence[
     return headers, inspect_series(headers, context.settings.gate)
 
 
-def _accept(session: Session, case: Case, verdict: Verdict, choice: Choice) -> bool:
+def _accept(session: Session, case: Case, slices: int, verdict: Verdict, choice: Choice) -> bool:
     instances = _stored_instances(session, case)
     lifecycle.make_ready(
         session,
         case,
         digest=series_digest(instances),
         instances=instances,
+        slices=slices,
         accession_number=case.accession_number,
         assumed=", ".join(verdict.assumed),
         chosen_by=choice.reason,
     )
-    log.info("case %d ready: %d slices", case.id, len(instances))
+    log.info("case %d ready: %d slices", case.id, slices)
     return True
 
 

@@ -17,7 +17,9 @@ from dicom_config.model import GateSection
 from uair_node.intake.headers import SliceHeader
 from uair_node.intake.stack import Stack, build_stack
 
-_MULTI_FRAME_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+"""SOP classes that are segmented."""
+
 _NOT_ANATOMY = frozenset({"SCREEN SAVE", "SCREENSAVE", "DOSE_INFO", "DOSE INFO"})
 
 _COSINE_TOLERANCE = 1e-3
@@ -58,8 +60,8 @@ GATE_CODES: dict[str, GateCode] = {
         "Send the axial CT series itself, without reports, screen saves or other modalities.",
     ),
     "multi-frame": GateCode(
-        "The series is a multi-frame (Enhanced) CT.",
-        "Let the scanner or the archive send it as single-frame CT Image Storage.",
+        "The series holds a multi-frame image whose frames are not described one by one.",
+        "Let the scanner or the archive send it as Enhanced CT or as single-frame CT Image Storage.",
     ),
     "localizer": GateCode(
         "The series holds a localizer (scout) image.", "Send the axial series without its localizer."
@@ -69,7 +71,7 @@ GATE_CODES: dict[str, GateCode] = {
         "Send the original slices; exported or anonymised copies may have lost these attributes.",
     ),
     "no-rescale": GateCode(
-        "Rescale Slope or Rescale Intercept is missing, so that no Hounsfield units can be had.",
+        "Rescale Slope or Rescale Intercept is missing or not to Hounsfield units.",
         "Send the original slices; exported or anonymised copies may have lost these attributes.",
     ),
     "mixed-frame-of-reference": GateCode(
@@ -213,17 +215,11 @@ def assumptions(headers: Iterable[SliceHeader]) -> tuple[str, ...]:
 
 
 def _is_not_ct(header: SliceHeader) -> bool:
-    if header.sop_class_uid in _MULTI_FRAME_CT:
-        return False
     return (
-        header.sop_class_uid != CTImageStorage
+        header.sop_class_uid not in CT_CLASSES
         or header.modality not in ("CT", "")
         or not _NOT_ANATOMY.isdisjoint(header.image_type)
     )
-
-
-def _is_multi_frame(header: SliceHeader) -> bool:
-    return header.sop_class_uid in _MULTI_FRAME_CT or header.frames > 1
 
 
 def _frames_of_reference_differ(headers: Sequence[SliceHeader]) -> bool:
@@ -246,7 +242,7 @@ def _orientations_differ(headers: Sequence[SliceHeader]) -> bool:
 
 _INSTANCE_CHECKS: tuple[tuple[str, Callable[[SliceHeader], bool]], ...] = (
     ("not-ct", _is_not_ct),
-    ("multi-frame", _is_multi_frame),
+    ("multi-frame", lambda header: header.frames > 1),
     ("localizer", lambda header: "LOCALIZER" in header.image_type),
     (
         "no-position",

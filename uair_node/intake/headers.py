@@ -1,4 +1,4 @@
-"""What the intake knows of an instance: its header, read without pixels.
+"""What the intake knows of a slice, which is an instance or a frame of one: its header, read without pixels.
 
 Owns which attributes matter and how tolerant their reading is. A value that is absent, empty or malformed
 reads as None or as an empty string; whether that matters is the gate's business.
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pydicom
 from pydantic import BaseModel, ConfigDict, Field
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from dicom_config.errors import InputError
+from uair_node.intake.frames import Frame, read_frames
 
 _KEYWORDS = (
     "SpecificCharacterSet",
@@ -50,12 +50,14 @@ _KEYWORDS = (
 
 
 class SliceHeader(BaseModel):
-    """Attributes of one SOP instance that intake decides by.
+    """Attributes of one SOP instance, or of one frame of a multi-frame one, that intake decides by.
 
     Patient-related values stay out of `repr`, so that a logged record shows none.
 
     Attributes
     ----------
+    frame
+        Its number in a multi-frame image, from 1; None for a single-frame one.
     position_mm
         Image Position (Patient): LPS of the first voxel's centre, or None.
     orientation
@@ -64,11 +66,12 @@ class SliceHeader(BaseModel):
     pixel_spacing_mm
         (between rows, between columns), or None.
     frames
-        Number of Frames; 1 where the attribute is absent.
+        Number of Frames; 1 where the attribute is absent, and for each frame of an image that describes its
+        frames one by one.
     contrast_start, acquisition_time
         As TM; what passed between the two tells the contrast phase.
     has_rescale
-        Whether Rescale Slope (not 0) and Rescale Intercept are both there.
+        Whether Rescale Slope (not 0) and Rescale Intercept are both there, and lead to HU as far as is said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +79,7 @@ class SliceHeader(BaseModel):
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
+    frame: int | None = None
     study_instance_uid: str = ""
     series_instance_uid: str = ""
     frame_of_reference_uid: str = ""
@@ -101,8 +105,8 @@ class SliceHeader(BaseModel):
     patient_id: str = Field("", repr=False)
 
 
-def read_header(source: Path | BinaryIO) -> SliceHeader:
-    """Read the header of a DICOM file (PS3.10) up to its pixels.
+def read_slices(source: Path | BinaryIO) -> list[SliceHeader]:
+    """Read the headers of the slices in a DICOM file (PS3.10): one, or one for each frame.
 
     Raises
     ------
@@ -110,8 +114,7 @@ def read_header(source: Path | BinaryIO) -> SliceHeader:
         ``not-dicom``: no DICOM file, a damaged one, or one without SOP Class or SOP Instance UID.
     """
     try:
-        dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
-        return _header_of(dataset)
+        return [_header_of(frame) for frame in read_frames(source, _KEYWORDS)]
     except OSError:
         raise
     except InvalidDicomError:
@@ -122,11 +125,12 @@ def read_header(source: Path | BinaryIO) -> SliceHeader:
 
 
 def read_headers(paths: Iterable[Path]) -> list[SliceHeader]:
-    """Read the headers of several files, in their order; raises as `read_header` does."""
-    return [read_header(path) for path in paths]
+    """Read the headers of the slices in several files, in their order; raises as `read_slices` does."""
+    return [header for path in paths for header in read_slices(path)]
 
 
-def _header_of(dataset: Dataset) -> SliceHeader:
+def _header_of(frame: Frame) -> SliceHeader:
+    dataset = frame.header
     spacing, position = _floats(dataset, "PixelSpacing", 2), _floats(dataset, "ImagePositionPatient", 3)
     slope, thickness = _floats(dataset, "RescaleSlope", 1), _floats(dataset, "SliceThickness", 1)
     return SliceHeader(
@@ -140,11 +144,14 @@ def _header_of(dataset: Dataset) -> SliceHeader:
         image_type=_texts(dataset, "ImageType"),
         rows=_integer(dataset, "Rows") or 0,
         columns=_integer(dataset, "Columns") or 0,
+        frame=frame.number,
         frames=_integer(dataset, "NumberOfFrames") or 1,
         pixel_spacing_mm=spacing,
         position_mm=position,
         orientation=_floats(dataset, "ImageOrientationPatient", 6),
-        has_rescale=bool(slope and slope[0]) and _floats(dataset, "RescaleIntercept", 1) is not None,
+        has_rescale=bool(slope and slope[0])
+        and _floats(dataset, "RescaleIntercept", 1) is not None
+        and (frame.number is None or _text(dataset, "RescaleType") in ("", "HU")),
         series_number=_integer(dataset, "SeriesNumber"),
         series_description=_text(dataset, "SeriesDescription"),
         protocol_name=_text(dataset, "ProtocolName"),

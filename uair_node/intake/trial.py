@@ -17,7 +17,7 @@ from uair_node.intake.choice import (
     score_series,
 )
 from uair_node.intake.gate import inspect_series
-from uair_node.intake.headers import SliceHeader, read_header
+from uair_node.intake.headers import SliceHeader, read_slices
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def try_folder(folder: Path, settings: Settings) -> list[Trial]:
     series: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
         try:
-            header = read_header(path)
+            slices = read_slices(path)
         except InputError:
             continue
-        series[header.study_instance_uid, header.series_instance_uid].append(header)
+        series[slices[0].study_instance_uid, slices[0].series_instance_uid] += slices
     if not series:
         raise InputError("no-dicom", f"There is no DICOM file below {folder}.", "Name a folder with a study.")
     studies: dict[str, list[list[SliceHeader]]] = defaultdict(list)

@@ -101,9 +101,8 @@ def _describe(image: Dataset, page: CapturedPage, headers: Sequence[Dataset], pr
         f"{provenance.model_digest}; software {provenance.software_version}; case {provenance.case_digest}. "
         f"{codes.DISCLAIMER}."
     )[:_LONG_TEXT]
-    image.SourceImageSequence = [
-        _reference(header.SOPClassUID, header.SOPInstanceUID, purpose=True) for header in headers
-    ]
+    sources = dict.fromkeys((header.SOPClassUID, header.SOPInstanceUID) for header in headers)  # not frames
+    image.SourceImageSequence = [_reference(*source, purpose=True) for source in sources]
     if page.segmentation_uids:
         image.ReferencedImageSequence = [
             _reference(UID(codes.SelectionClass.SEGMENTATION), uid) for uid in page.segmentation_uids

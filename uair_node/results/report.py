@@ -47,7 +47,7 @@ from uair_node.results.measurements import LesionMeasurements, Measurements, mea
 from uair_node.results.provenance import Provenance, settle, shared_arguments
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume
+from uair_node.volume import SourceSlice, Volume
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,13 @@ def write_report(
     """
     measured = measure(volume.array, labels, volume.spacing_mm)
     headers = source_headers(volume)
-    content = _Content(measured, headers, segmentation, request).report()
+    instances: dict[str, Dataset] = {}
+    for header in headers:
+        instances.setdefault(header.SOPInstanceUID, header)  # frames share theirs
+    content = _Content(measured, volume.slices, headers, segmentation, request).report()
     provenance = request.provenance
     report = ComprehensiveSR(
-        evidence=[*headers, segmentation],
+        evidence=[*instances.values(), segmentation],
         content=content,
         series_instance_uid=request.series_instance_uid,
         series_number=codes.companion_number(codes.Companion.REPORT, provenance.round),
@@ -116,11 +119,13 @@ class _Content:
     def __init__(
         self,
         measured: Measurements,
+        slices: Sequence[SourceSlice],
         headers: Sequence[Dataset],
         segmentation: Dataset,
         request: ReportRequest,
     ) -> None:
         self._measured, self._headers, self._request = measured, headers, request
+        self._slices = slices
         self._segmentation = segmentation
         self._segments = list(segmentation.SegmentSequence)
 
@@ -188,7 +193,7 @@ class _Content:
     def _lesion(self, lesion: LesionMeasurements) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
         segment = self._segment_of(lesion.number)
         diameters = lesion.diameters
-        header = self._headers[diameters.slice_index]
+        slice_ = self._slices[diameters.slice_index]
         return self._roi(
             segment,
             TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
@@ -196,8 +201,8 @@ class _Content:
             finding_sites=[FindingSite(CodedConcept.from_code(codes.LIVER))],
             measurements=[
                 _number(codes.VOLUME, lesion.volume_ml, 3, codes.MILLILITRE),
-                _length(codes.LONG_AXIS, diameters.long_mm, header),
-                _length(codes.SHORT_AXIS, diameters.short_mm, header),
+                _length(codes.LONG_AXIS, diameters.long_mm, slice_),
+                _length(codes.SHORT_AXIS, diameters.short_mm, slice_),
                 _mean_density(lesion.mean_hu),
             ],
         )
@@ -261,7 +266,8 @@ def _mean_density(hu: float) -> Measurement:
     )
 
 
-def _length(name: Code, mm: float, header: Dataset) -> Measurement:
+def _length(name: Code, mm: float, slice_: SourceSlice) -> Measurement:
     # TID 1411 has no room for the line itself, only for the slice that it lies on.
-    slice_ = SourceImageForMeasurement(header.SOPClassUID, header.SOPInstanceUID)
-    return Measurement(name=name, value=round(mm, 2), unit=codes.MILLIMETRE, referenced_images=[slice_])
+    frames = None if slice_.frame is None else [slice_.frame]
+    image = SourceImageForMeasurement(slice_.sop_class_uid, slice_.sop_instance_uid, frames)
+    return Measurement(name=name, value=round(mm, 2), unit=codes.MILLIMETRE, referenced_images=[image])

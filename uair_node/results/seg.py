@@ -35,6 +35,7 @@ from dicom_config import codes
 from dicom_config.errors import InputError
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.artifacts import label_values
+from uair_node.results.references import one_image_a_slice, refer, refer_to_frames
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.store import write_durably
@@ -168,7 +169,7 @@ def write_seg(
     date, time = seconds.date(), seconds.time()
     sources = source_headers(volume) if sources is None else sources
     seg = Segmentation(
-        source_images=sources,
+        source_images=one_image_a_slice(sources, volume),
         pixel_array=labels,
         segmentation_type="BINARY",
         segment_descriptions=_describe_segments(present, request),
@@ -196,6 +197,7 @@ def write_seg(
     if "SpecificCharacterSet" in sources[0]:
         # Not through the library, which refuses sets that are common (``\ISO 2022 IR 87``).
         seg["SpecificCharacterSet"] = sources[0]["SpecificCharacterSet"]
+    refer_to_frames(seg, volume)
     _take_out_clock_and_chance(seg, request, seconds)
     if request.needs.gap_frames:
         _add_gap_frames(seg, sources, volume)
@@ -299,8 +301,7 @@ def _add_gap_frames(seg: Dataset, sources: Sequence[Dataset], volume: Volume) ->
         for k in sorted(set(range(min(present), max(present))) - present.keys()):
             frame = deepcopy(present[min(present)])
             frame.PlanePositionSequence[0].ImagePositionPatient = sources[k].ImagePositionPatient
-            image = frame.DerivationImageSequence[0].SourceImageSequence[0]
-            image.ReferencedSOPInstanceUID = sources[k].SOPInstanceUID
+            refer(frame.DerivationImageSequence[0].SourceImageSequence[0], volume.slices[k])
             frames.append(frame)
     seg.PerFrameFunctionalGroupsSequence = frames
     seg.NumberOfFrames = len(frames)
@@ -308,13 +309,14 @@ def _add_gap_frames(seg: Dataset, sources: Sequence[Dataset], volume: Volume) ->
 
 def _frame_keys(frames: Sequence[Dataset], volume: Volume) -> list[tuple[int, int]]:
     """Return segment number and slice index of each frame."""
-    slice_of = {source.sop_instance_uid: k for k, source in enumerate(volume.slices)}
+    slice_of = {(source.sop_instance_uid, source.frame): k for k, source in enumerate(volume.slices)}
+    images = [frame.DerivationImageSequence[0].SourceImageSequence[0] for frame in frames]
     return [
         (
             int(frame.FrameContentSequence[0].DimensionIndexValues[0]),
-            slice_of[frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID],
+            slice_of[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")],
         )
-        for frame in frames
+        for frame, image in zip(frames, images, strict=True)
     ]
 
 

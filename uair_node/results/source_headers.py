@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
-from uair_node.volume import SourceSlice, Volume
+from uair_node.intake.frames import read_frames
+from uair_node.volume import Volume
 
 # Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
 _STUDY_TYPE_2 = (
@@ -77,25 +76,31 @@ def source_headers(volume: Volume) -> list[Dataset]:
     -------
     list of Dataset
         One for each slice, in axis-0 order. The first has what results take over from patient, study and
-        series, the others only what identifies and places them. Attributes of patient and study that are
-        missing or invalid are empty; a missing Frame of Reference UID, orientation, spacing or position is
-        the one that the volume assumed. All slices share orientation and spacing to the last digit: the
-        gate has found them equal within its tolerance.
+        series, the others only what identifies and places them; frames of one image share its UID.
+        Attributes of patient and study that are missing or invalid are empty; a missing Frame of Reference
+        UID, orientation, spacing or position is the one that the volume assumed. All slices share orientation
+        and spacing to the last digit: the gate has found them equal within its tolerance.
     """
-    tags = [Tag(keyword) for keyword in (*_TAKEN_OVER, *_PLANE)]
-    source = pydicom.dcmread(volume.slices[0].path, stop_before_pixels=True, specific_tags=tags)
-    first = _study(source)
-    _describe_plane(first, source, volume)
+    frames = {
+        (path, frame.number): frame.header
+        for path in dict.fromkeys(slice_.path for slice_ in volume.slices)
+        for frame in read_frames(path, (*_TAKEN_OVER, *_PLANE, "ImagePositionPatient", "NumberOfFrames"))
+    }
+    sources = [frames[slice_.path, slice_.frame] for slice_ in volume.slices]
+    first = _study(sources[0])
+    _describe_plane(first, sources[0], volume)
     headers = [first]
     for _ in volume.slices[1:]:
         header = Dataset()
         for keyword in _SHARED:
             header[keyword] = first[keyword]
         headers.append(header)
-    for k, (slice_, header) in enumerate(zip(volume.slices, headers, strict=True)):
+    for k, (slice_, source, header) in enumerate(zip(volume.slices, sources, headers, strict=True)):
         header.SOPInstanceUID = slice_.sop_instance_uid
         header.SOPClassUID = slice_.sop_class_uid
-        header.ImagePositionPatient = _position(slice_, volume, k)
+        # Its own position before the computed one: viewers match frames to slices by it.
+        computed = volume.affine[:3, 3] + k * volume.affine[:3, 0]
+        header.ImagePositionPatient = _decimal(source.get("ImagePositionPatient") or computed)
     return headers
 
 
@@ -126,14 +131,6 @@ def _describe_plane(header: Dataset, source: Dataset, volume: Volume) -> None:
     (header.SliceThickness,) = _decimal([source.get("SliceThickness") or slice_mm])
     # Measured, since the stated one is often wrong.
     (header.SpacingBetweenSlices,) = _decimal([slice_mm])
-
-
-def _position(source: SourceSlice, volume: Volume, k: int) -> list[str]:
-    """Prefer the slice's own position: viewers match frames to slices by it."""
-    tags = [Tag("ImagePositionPatient")]
-    header = pydicom.dcmread(source.path, stop_before_pixels=True, specific_tags=tags)
-    stated = header.get("ImagePositionPatient")
-    return _decimal(stated or volume.affine[:3, 3] + k * volume.affine[:3, 0])
 
 
 def _decimal(values: Sequence[Any] | np.ndarray[Any, Any]) -> list[str]:

@@ -9,7 +9,7 @@ orientation of the same grid. It must not know cases, rounds or what the labels 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,13 +158,17 @@ def _named_instances(dataset: Dataset) -> Iterator[str]:
         yield str(source.ReferencedSOPInstanceUID)
     groups = [*(dataset.get("SharedFunctionalGroupsSequence") or ())]
     for group in (*groups, *(dataset.get("PerFrameFunctionalGroupsSequence") or ())):
-        yield from _derived_from(group)
+        yield from (uid for uid, _ in _derived_from(group))
 
 
-def _derived_from(group: Dataset) -> Iterator[str]:
+def _derived_from(group: Dataset) -> Iterator[tuple[str, int | None]]:
+    """Yield the images that a frame was derived from: UID and frame number, None for all of its frames."""
     for derivation in group.get("DerivationImageSequence") or ():
         for source in derivation.get("SourceImageSequence") or ():
-            yield str(source.ReferencedSOPInstanceUID)
+            numbers = source.get("ReferencedFrameNumber")
+            several = isinstance(numbers, Sequence) and not isinstance(numbers, str)
+            for number in numbers if several else [numbers]:
+                yield str(source.ReferencedSOPInstanceUID), None if number is None else int(number)
 
 
 def _drawn_voxels(dataset: Dataset, volume: Volume, background: set[int]) -> dict[int, _Voxels]:
@@ -215,7 +219,9 @@ class _Placement:
         self._to_index: _Float = np.asarray(np.linalg.inv(volume.affine), np.float64)
         self._shape = volume.shape
         self._size = int(dataset.Rows), int(dataset.Columns)
-        self._slice_of = {source.sop_instance_uid: k for k, source in enumerate(volume.slices)}
+        self._slice_of = {
+            (source.sop_instance_uid, source.frame): k for k, source in enumerate(volume.slices)
+        }
         self._frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
         (self._shared,) = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
         # Some writers put geometry at the root, as in single-frame objects.
@@ -257,7 +263,7 @@ class _Placement:
     def _named_slice(self, groups: tuple[Dataset, Dataset]) -> int | None:
         """Return the slice that the frame was drawn on, when it names exactly one."""
         named = set(_derived_from(groups[0])) or set(_derived_from(groups[1]))
-        slices = {self._slice_of[uid] for uid in named if uid in self._slice_of}
+        slices = {self._slice_of[one] for one in named if one in self._slice_of}
         return slices.pop() if len(slices) == 1 else None
 
     def _origin(self, groups: tuple[Dataset, Dataset]) -> _Float | None:

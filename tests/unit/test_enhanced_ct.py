@@ -1,0 +1,244 @@
+"""Enhanced CT: its frames are the slices of a series like any other, and results name them by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedCTImageStorage, JPEGLSLossless, RLELossless
+
+from dicom_config.errors import InputError
+from dicom_config.model import GateSection
+from dicom_config.profiles import NEEDS, Profile
+from tests.support.edited import AFFINE, LABELS, SHAPE, TRACKING, reread, returned, segment_numbers
+from tests.support.enhanced import write_enhanced_ct
+from tests.support.iods import iod_errors
+from tests.support.series import good_series
+from uair_node.intake.gate import inspect_series
+from uair_node.intake.headers import read_headers
+from uair_node.results.provenance import Provenance
+from uair_node.results.report import ReportRequest, write_report
+from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.uids import result_uid
+from uair_node.selection.edited import read_edited
+from uair_node.volume import Volume, read_series
+from workers.training.ct_series import write_ct_series
+
+REQUEST = SegRequest(
+    sop_instance_uid=result_uid("instance"),
+    series_instance_uid=result_uid("series"),
+    round=1,
+    k=2,
+    trait="tightest",
+    model_name="embedded",
+    model_digest="0123456789abcdef" * 4,
+    software_version="0.1.0",
+    case_digest="c" * 64,
+    content_datetime=datetime(2026, 1, 5, 10, 0, 1),
+    tracking={number: Tracking(f"UAIR lesion {number}", uid) for uid, number in TRACKING.items()},
+)
+
+
+@pytest.fixture
+def slices(tmp_path: Path) -> list[Path]:
+    return good_series(tmp_path / "slices")
+
+
+@pytest.fixture(scope="module")
+def two_images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The grid of the edited segmentations' tests, its slices in turn in two instances."""
+    folder = tmp_path_factory.mktemp("enhanced")
+    hu = np.random.default_rng(0).integers(-200, 200, SHAPE).astype(np.int16)
+    return write_enhanced_ct(folder / "multi", write_ct_series(folder / "single", hu, AFFINE), instances=2)
+
+
+@pytest.fixture(scope="module")
+def volume(two_images: list[Path]) -> Volume:
+    return read_series(two_images)
+
+
+_SCOUT, _FIRST = ["ORIGINAL", "PRIMARY", "LOCALIZER"], [-80, -90, 35.5]
+
+
+def _refusal(paths: Sequence[Path]) -> str:
+    verdict = inspect_series(read_headers(paths), GateSection())
+    return verdict.refusal.code if verdict.refusal else ""
+
+
+def test_what_we_take_for_enhanced_ct_is_enhanced_ct(slices: list[Path], tmp_path: Path) -> None:
+    (path,) = write_enhanced_ct(tmp_path, slices)
+    assert iod_errors(path, "EnhancedCTImage") == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"own_planes": True},
+        {"own_rescale": True},
+        {"instances": 3, "own_planes": True, "own_rescale": True},
+        {"transfer_syntax": RLELossless},
+        {"transfer_syntax": JPEGLSLossless, "own_rescale": True},
+    ],
+    ids=["shared", "own-planes", "own-rescale", "three-instances", "rle", "jpeg-ls"],
+)
+def test_frames_are_the_slices_of_the_single_frame_series(
+    slices: list[Path], tmp_path: Path, form: dict
+) -> None:
+    paths = write_enhanced_ct(tmp_path / "enhanced", slices[::-1], **form)
+    assert _refusal(paths) == ""
+    single, multi = read_series(slices), read_series(paths)
+    exact = 0 if "own_rescale" not in form else 1  # a slope of 2 HU cannot hold odd values
+    np.testing.assert_allclose(multi.array, single.array, rtol=0, atol=exact)
+    np.testing.assert_allclose(multi.affine, single.affine)
+    assert multi.frame_of_reference_uid == single.frame_of_reference_uid
+    assert len({(one.sop_instance_uid, one.frame) for one in multi.slices}) == len(slices)
+    assert {one.sop_class_uid for one in multi.slices} == {EnhancedCTImageStorage}
+
+
+def _in_groups(change: Callable[[Dataset], None], *frames: int) -> Callable[[Dataset], None]:
+    def edit(image: Dataset) -> None:
+        for number in frames:
+            change(image.PerFrameFunctionalGroupsSequence[number])
+        for group in () if frames else image.SharedFunctionalGroupsSequence:
+            change(group)
+
+    return edit
+
+
+def _without_frame_7(image: Dataset) -> None:
+    del image.PerFrameFunctionalGroupsSequence[7]
+    image.NumberOfFrames -= 1
+
+
+def _set(group: str, **values: object) -> Callable[[Dataset], None]:
+    def change(groups: Dataset) -> None:
+        for keyword, value in values.items():
+            setattr(groups[group][0], keyword, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("code", "edit"),
+    [
+        ("multi-frame", lambda image: image.PerFrameFunctionalGroupsSequence.pop()),
+        ("multi-frame", lambda image: delattr(image, "PerFrameFunctionalGroupsSequence")),
+        ("no-position", _in_groups(lambda groups: delattr(groups, "PlanePositionSequence"), 3)),
+        ("no-position", _in_groups(lambda groups: delattr(groups, "PixelMeasuresSequence"))),
+        ("no-rescale", _in_groups(lambda groups: delattr(groups, "PixelValueTransformationSequence"))),
+        ("no-rescale", _in_groups(_set("PixelValueTransformationSequence", RescaleType="US"))),
+        ("localizer", _in_groups(_set("CTImageFrameTypeSequence", FrameType=_SCOUT))),
+        ("mixed-orientation", _in_groups(lambda g: setattr(g, "PlaneOrientationSequence", [_coronal()]), 5)),
+        ("duplicate-position", _in_groups(_set("PlanePositionSequence", ImagePositionPatient=_FIRST), 5)),
+        ("missing-slice", _without_frame_7),
+    ],
+)
+def test_the_gate_looks_into_the_frames(
+    slices: list[Path], tmp_path: Path, code: str, edit: Callable[[Dataset], object]
+) -> None:
+    (path,) = write_enhanced_ct(tmp_path, slices)
+    image = pydicom.dcmread(path)
+    edit(image)
+    image.save_as(path)
+    assert _refusal([path]) == code
+
+
+def _coronal() -> Dataset:
+    plane = Dataset()
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    return plane
+
+
+def test_pixels_that_are_cut_off_are_told_by_their_frame(slices: list[Path], tmp_path: Path) -> None:
+    (path,) = write_enhanced_ct(tmp_path, slices)
+    image = pydicom.dcmread(path)
+    image.PixelData = image.PixelData[: len(image.PixelData) // 2]
+    image.save_as(path)
+    assert _refusal([path]) == ""
+    with pytest.raises(InputError, match="The pixels of slice") as caught:
+        read_series([path])
+    assert caught.value.code == "undecodable-pixels"
+
+
+def test_a_large_image_is_read_in_a_moment(tmp_path: Path) -> None:
+    hu = np.zeros((300, 8, 8), np.int16)
+    affine = AFFINE @ np.diag([0.2, 1, 1, 1])
+    (path,) = write_enhanced_ct(tmp_path / "multi", write_ct_series(tmp_path / "single", hu, affine))
+    started = datetime.now()
+    assert read_series([path]).shape == hu.shape
+    assert (datetime.now() - started).total_seconds() < 10
+
+
+@pytest.mark.parametrize("profile", [Profile.STRICT, Profile.OHIF])
+def test_segmentations_name_frames(
+    volume: Volume, two_images: list[Path], tmp_path: Path, profile: Profile
+) -> None:
+    request = SegRequest(**{**vars(REQUEST), "needs": NEEDS[profile]})
+    path = tmp_path / "seg.dcm"
+    save_seg(write_seg(volume, LABELS, request), path)
+    assert iod_errors(path, "Segmentation") == []
+    seg, images = pydicom.dcmread(path), [pydicom.dcmread(one) for one in two_images]
+    positions = {
+        (image.SOPInstanceUID, number): frame.PlanePositionSequence[0].ImagePositionPatient
+        for image in images
+        for number, frame in enumerate(image.PerFrameFunctionalGroupsSequence, 1)
+    }
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        assert source.ReferencedSOPClassUID == EnhancedCTImageStorage
+        own = frame.PlanePositionSequence[0].ImagePositionPatient
+        assert positions[source.ReferencedSOPInstanceUID, source.ReferencedFrameNumber] == own
+    (series,) = seg.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == images[0].SeriesInstanceUID
+    for references in (series.ReferencedInstanceSequence, seg.SourceImageSequence):
+        assert {one.ReferencedSOPInstanceUID for one in references} == {one.SOPInstanceUID for one in images}
+        assert len(references) == 2
+        assert not any("ReferencedFrameNumber" in one for one in references), "all frames"
+    np.testing.assert_array_equal(read_edited(seg, volume, TRACKING).labels, LABELS)
+
+
+def test_reports_name_frames(volume: Volume, tmp_path: Path) -> None:
+    segmentation = write_seg(volume, LABELS, REQUEST)
+    provenance = Provenance(
+        round=1,
+        model_name="embedded",
+        model_digest=REQUEST.model_digest,
+        software_version="0.1.0",
+        case_digest=REQUEST.case_digest,
+        content_datetime=REQUEST.content_datetime,
+    )
+    request = ReportRequest(result_uid("report"), result_uid("report series"), 2, provenance)
+    report = write_report(volume, LABELS, segmentation, request)
+    report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    assert iod_errors(tmp_path / "sr.dcm", "ComprehensiveSR") == []
+    frames = {
+        (reference.ReferencedSOPInstanceUID, reference.ReferencedFrameNumber)
+        for reference in _image_references(report)
+        if reference.ReferencedSOPClassUID == EnhancedCTImageStorage
+    }
+    assert frames
+    assert frames <= {(one.sop_instance_uid, one.frame) for one in volume.slices}
+
+
+def _image_references(item: Dataset) -> list[Dataset]:
+    own = list(item.get("ReferencedSOPSequence", ()))
+    return own + [one for part in item.get("ContentSequence", ()) for one in _image_references(part)]
+
+
+def test_a_segmentation_that_another_program_drew_on_it_is_read(tmp_path: Path) -> None:
+    single = write_ct_series(tmp_path / "single", np.zeros(SHAPE, np.int16), AFFINE)
+    (path,) = write_enhanced_ct(tmp_path / "multi", single)
+    volume, image = read_series([path]), pydicom.dcmread(path)
+    drawn = returned([image], segment_numbers())
+    np.testing.assert_array_equal(read_edited(drawn, volume, TRACKING).labels, LABELS)
+
+    # Some writers give no position: what the frame was derived from places it then.
+    for frame in drawn.PerFrameFunctionalGroupsSequence:
+        del frame.PlanePositionSequence
+    np.testing.assert_array_equal(read_edited(reread(drawn), volume, TRACKING).labels, LABELS)

@@ -1,0 +1,66 @@
+"""How results name the images that they were made from: instances, or frames of multi-frame ones.
+
+Owns the Image SOP Instance Reference (PS3.3 Table 10-3). It must not know what refers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
+
+from uair_node.results.uids import result_uid
+from uair_node.volume import SourceSlice, Volume
+
+
+def refer(reference: Dataset, slice_: SourceSlice) -> Dataset:
+    """Let a reference name a slice, and return it."""
+    reference.ReferencedSOPClassUID = slice_.sop_class_uid
+    reference.ReferencedSOPInstanceUID = slice_.sop_instance_uid
+    if slice_.frame is not None:
+        reference.ReferencedFrameNumber = slice_.frame
+    return reference
+
+
+def refer_to_instances(slices: Sequence[SourceSlice]) -> list[Dataset]:
+    """Return one reference for each instance, with all of its frames."""
+    instances = dict.fromkeys(replace(one, frame=None) for one in slices)
+    return [refer(Dataset(), one) for one in instances]
+
+
+def one_image_a_slice(headers: Sequence[Dataset], volume: Volume) -> list[Dataset]:
+    """Return headers of slices that highdicom takes for single-frame images, whatever the slices came from.
+
+    Frames get UIDs of their own, which `refer_to_frames` takes out of the object again: highdicom wants one
+    multi-frame image whose frames are those of the object, while a series may have several, in any order.
+    """
+    images = []
+    for header, slice_ in zip(headers, volume.slices, strict=True):
+        image = Dataset()
+        image.update(header)
+        if slice_.frame is not None:
+            # New elements: those that are there are the header's own.
+            image.add_new("SOPClassUID", "UI", CTImageStorage)
+            image.add_new("SOPInstanceUID", "UI", _stand_in(slice_))
+        images.append(image)
+    return images
+
+
+def refer_to_frames(seg: Dataset, volume: Volume) -> None:
+    """Put real images and frame numbers in the place of what `one_image_a_slice` invented."""
+    frames = {_stand_in(slice_): slice_ for slice_ in volume.slices if slice_.frame is not None}
+    if not frames:
+        return
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        for image in frame.DerivationImageSequence[0].SourceImageSequence:
+            if image.ReferencedSOPInstanceUID in frames:  # not again: segments share these items
+                refer(image, frames[image.ReferencedSOPInstanceUID])
+    seg.SourceImageSequence = refer_to_instances(volume.slices)
+    (series,) = seg.ReferencedSeriesSequence
+    series.ReferencedInstanceSequence = refer_to_instances(volume.slices)
+
+
+def _stand_in(slice_: SourceSlice) -> str:
+    return result_uid(slice_.sop_instance_uid, str(slice_.frame))
