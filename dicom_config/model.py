@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dicom_config.console import ConsoleSection
 from dicom_config.destinations import DESTINATION_TAGS
 from dicom_config.destinations import AnyDestination as AnyDestination
 from dicom_config.destinations import Destination as Destination
@@ -118,6 +119,7 @@ class Settings(BaseSettings):
     results: ResultsSection = ResultsSection()
     engine: EngineSection = EngineSection()
     work: WorkSection = WorkSection()
+    console: ConsoleSection = ConsoleSection()
 
     @classmethod
     def settings_customise_sources(

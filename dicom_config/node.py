@@ -8,19 +8,10 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from dicom_config.section import AeTitle, Section
+from dicom_config.section import AeTitle, Network, Port, Section
 from dicom_config.tls import CertificateName, TlsServerSection
-
-
-def _network(value: str) -> str:
-    """Check an IP network in CIDR notation."""
-    return str(ipaddress.ip_network(value, strict=False))
-
-
-Network = Annotated[str, AfterValidator(_network)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Verb(StrEnum):

@@ -1,10 +1,11 @@
-"""What sections of the configuration share: a frozen record that knows its keys, AE titles."""
+"""What sections of the configuration share: a frozen record that knows its keys, AE titles, networks."""
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -24,3 +25,12 @@ def _ae_title(value: str) -> str:
 
 
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+
+
+def _network(value: str) -> str:
+    """Check an IP network in CIDR notation."""
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=0, le=65535)]

@@ -28,7 +28,9 @@ from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.tables import Case
 from uair_node.checks import run_checks
 from uair_node.conformance import conformance_statement
+from uair_node.console.commands import console_app
 from uair_node.context import Context, open_context
+from uair_node.delivery.resend import resend
 from uair_node.dispatch import clear_embedded_messages
 from uair_node.intake.trial import try_folder
 from uair_node.logs import set_up_logging
@@ -50,6 +52,7 @@ app.add_typer(rules_app, name="rules")
 
 preference_app = typer.Typer(no_args_is_help=True, help="What readers are remembered to prefer.")
 app.add_typer(preference_app, name="preference")
+app.add_typer(console_app, name="console")
 
 ConfigOption = Annotated[
     Path | None,
@@ -188,6 +191,36 @@ def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
     with _context(config).database.transaction() as session:
         lifecycle.retry(session, reports.get_case(session, case_id), actor="command line")
     console.print(f"Case {case_id} is due again.")
+
+
+@case_app.command()
+def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Drop what is computed for a case; it is FAILED then and can be retried."""
+    with _context(config).database.transaction() as session:
+        lifecycle.cancel(session, reports.get_case(session, case_id), actor="command line")
+    console.print(f"Case {case_id} is cancelled.")
+
+
+@case_app.command()
+def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Close a case that nobody answers, or that failed, for good."""
+    with _context(config).database.transaction() as session:
+        case = reports.get_case(session, case_id)
+        lifecycle.expire(session, case, actor="command line", reason="closed by hand")
+    console.print(f"Case {case_id} is expired.")
+
+
+@case_app.command("resend")
+def send_again(
+    case_id: CaseArgument,
+    destination: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    everything: Annotated[bool, typer.Option("--all", help="What was confirmed, too.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Send again what a destination did not confirm."""
+    with _context(config).database.transaction() as session:
+        number = resend(session, reports.get_case(session, case_id), destination, everything=everything)
+    console.print(f"{number} objects of case {case_id} are due again at {destination}.")
 
 
 @case_app.command()

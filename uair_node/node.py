@@ -88,6 +88,4 @@ class Node:
         with self._context.database.transaction() as session:
             waiting = select(Case).where(Case.state == CaseState.AWAITING_SELECTION, Case.updated_at < limit)
             for case in session.scalars(waiting):
-                lifecycle.advance(
-                    session, case, CaseState.EXPIRED, actor=lifecycle.NODE, reason="nobody picked in time"
-                )
+                lifecycle.expire(session, case, actor=lifecycle.NODE, reason="nobody picked in time")

@@ -23,20 +23,32 @@ from uair_node.cases.tables import (
 from uair_node.preference import in_words
 
 
-def find_cases(session: Session, *, state: str = "", search: str = "", limit: int = 100) -> Sequence[Case]:
+def find_cases(
+    session: Session, *, state: str = "", search: str = "", limit: int = 100, offset: int = 0
+) -> Sequence[Case]:
     """Return cases, newest first; `search` is an accession number, a UID, or the end of a UID."""
-    query = select(Case).order_by(Case.id.desc()).limit(limit)
+    query = select(Case).where(*_matching(state, search)).order_by(Case.id.desc())
+    return session.scalars(query.limit(limit).offset(offset)).all()
+
+
+def count_cases(session: Session, *, state: str = "", search: str = "") -> int:
+    """Return how many cases `find_cases` finds without a limit."""
+    return session.scalar(select(func.count(Case.id)).where(*_matching(state, search))) or 0
+
+
+def _matching(state: str, search: str) -> list[Any]:
+    conditions: list[Any] = []
     if state:
-        query = query.where(Case.state == state.upper())
+        conditions.append(Case.state == state.upper())
     if search:
-        query = query.where(
+        conditions.append(
             or_(
                 Case.accession_number == search,
                 Case.series_instance_uid.endswith(search, autoescape=True),
                 Case.study_instance_uid.endswith(search, autoescape=True),
             )
         )
-    return session.scalars(query).all()
+    return conditions
 
 
 def get_case(session: Session, case_id: int) -> Case:

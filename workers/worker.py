@@ -15,6 +15,7 @@ from celery.signals import setup_logging
 from dicom_config.model import Settings
 from uair_node.context import open_context
 from uair_node.topology import QueueName
+from workers import describe as _describe  # noqa: F401 - registers what a worker answers
 from workers.app import make_app
 
 _MOST_IO_CHILDREN = 8

@@ -34,6 +34,8 @@ from uair_node.cases.tables import (
 NODE = "node"
 _SUPERSEDED = "superseded"
 _ENDED = (CaseState.ACCEPTED, CaseState.SUPERSEDED)
+COMPUTING = (CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
+EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
 
 
 @dataclass(frozen=True)
@@ -197,12 +199,54 @@ def effective_selection(session: Session, case: Case, round_number: int) -> Sele
     )
 
 
-def fail(session: Session, case: Case, *, code: str, cause: str, mend: str) -> None:
+def fail(session: Session, case: Case, *, code: str, cause: str, mend: str, actor: str = NODE) -> None:
     """Give up for now; the case can be retried."""
     work.close_case_items(session, case)
     case.code, case.sentence, case.mend = code, cause, mend
     if case.state not in _ENDED:  # these stay what they are; what they leave in archives can be retried
-        advance(session, case, CaseState.FAILED, actor=NODE, reason=f"{code}: {cause}")
+        advance(session, case, CaseState.FAILED, actor=actor, reason=f"{code}: {cause}")
+
+
+def cancel(session: Session, case: Case, *, actor: str) -> None:
+    """Stop a computation that is due or running; the case is FAILED and can be retried.
+
+    Raises
+    ------
+    InputError
+        ``nothing-to-cancel``: nothing is computed for the case.
+    """
+    if case.state not in COMPUTING:
+        raise InputError(
+            "nothing-to-cancel",
+            f"Case {case.id} is {case.state}; nothing is computed for it.",
+            "A case that awaits a selection can be expired.",
+        )
+    mend = f"`uair case retry {case.id}` takes it up again."
+    fail(session, case, code="cancelled", cause=f"Cancelled by {actor}.", mend=mend, actor=actor)
+
+
+def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
+    """Close a case that nobody answers, or that failed, for good.
+
+    Raises
+    ------
+    InputError
+        ``nothing-to-expire``: the case neither awaits a selection nor failed.
+    """
+    if case.state not in EXPIRABLE:
+        raise InputError(
+            "nothing-to-expire",
+            f"Case {case.id} is {case.state}; only a case that awaits a selection or FAILED expires.",
+            "Cancel what is being computed first.",
+        )
+    work.close_case_items(session, case)
+    advance(session, case, CaseState.EXPIRED, actor=actor, reason=reason)
+
+
+def can_be_retried(case: Case) -> bool:
+    """Tell whether a case failed, or ended with something left undone in archives."""
+    stuck = case.state in _ENDED and case.code not in ("", _SUPERSEDED)
+    return case.current_round is not None and (case.state == CaseState.FAILED or stuck)
 
 
 def retry(session: Session, case: Case, *, actor: str) -> None:
@@ -214,8 +258,7 @@ def retry(session: Session, case: Case, *, actor: str) -> None:
         ``nothing-to-retry``: the case did not fail.
     """
     round_ = case.current_round
-    stuck = case.state in _ENDED and case.code not in ("", _SUPERSEDED)
-    if round_ is None or (case.state != CaseState.FAILED and not stuck):
+    if round_ is None or not can_be_retried(case):
         raise InputError(
             "nothing-to-retry",
             f"Case {case.id} is {case.state}; only a FAILED case is retried.",

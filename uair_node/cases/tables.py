@@ -278,6 +278,20 @@ class Transition(Base):
     at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class AccessRecord(Base):
+    """One row of who looked at what, or did what, in the console; what was typed is not kept."""
+
+    __tablename__ = "access_records"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+    actor: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str] = mapped_column(String(64), default="")
+    action: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(Text, default="")
+    outcome: Mapped[str] = mapped_column(String(64))
+
+
 class WorkKind(StrEnum):
     """Kinds of work; each is one task."""
 

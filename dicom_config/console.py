@@ -1,0 +1,83 @@
+"""The administrator's console: where it listens, who may log in, whom it believes."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
+
+from dicom_config.section import Network, Port, Section
+
+ANYBODY = "*"
+"""Stands for every name that the proxy lets through."""
+
+
+class ConsoleTls(Section):
+    """HTTPS of the console itself, where no reverse proxy provides it."""
+
+    certificate: Path = Field(description="PEM, ours and then the intermediate ones")
+    key: Path = Field(description="PEM, without password")
+
+
+def _header(value: str) -> str:
+    if not value.replace("-", "").isalnum() or not value.isascii():
+        raise ValueError("a header's name has letters, digits and hyphens")
+    return value
+
+
+class ConsoleProxy(Section):
+    """A reverse proxy that logs people in and says who they are in a header.
+
+    The header counts only where the connection comes from one of `networks`; the proxy must remove it from
+    what browsers send.
+    """
+
+    networks: tuple[Network, ...] = Field(min_length=1, description="where the proxy connects from")
+    user_header: Annotated[str, AfterValidator(_header)] = "X-Remote-User"
+    operators: tuple[str, ...] = Field((), description="names that may act; `*`: everybody it lets through")
+    viewers: tuple[str, ...] = Field((), description="names that may read; `*`: everybody it lets through")
+
+    def trusts(self, address: str) -> bool:
+        """Tell whether a connection from `address` is the proxy's."""
+        try:
+            peer = ipaddress.ip_address(address)
+        except ValueError:  # no IP connection
+            return False
+        return any(peer in ipaddress.ip_network(network) for network in self.networks)
+
+
+class ConsoleSection(Section):
+    """The console, `uair console`."""
+
+    host: str = "127.0.0.1"
+    port: Port = 11180
+    users_file: Path | None = Field(
+        None,
+        description="made by `uair console user add`; `console-users.json` in the data folder unless set",
+    )
+    tls: ConsoleTls | None = Field(None, description="empty: plain HTTP, on this machine only")
+    proxy: ConsoleProxy | None = Field(None, description="a reverse proxy that says who is logged in")
+    plain_http: bool = Field(
+        False, description="plain HTTP beyond this machine: for a container whose port is published locally"
+    )
+    idle_minutes: PositiveFloat = Field(30.0, description="an unused session ends")
+    session_hours: PositiveFloat = Field(12.0, description="every session ends")
+
+    @model_validator(mode="after")
+    def _no_plain_passwords(self) -> ConsoleSection:
+        guarded = self.tls is not None or self.proxy is not None or self.plain_http
+        if not guarded and not _is_loopback(self.host):
+            raise ValueError(
+                "beyond this machine the console needs `tls` or a reverse proxy (`proxy`), "
+                "or passwords and patient data travel in the clear; `plain_http: true` permits it"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,65 @@
+"""A node with a case that awaits its reader, its strings full of markup, and a console over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.support.cases import receiving_case
+from tests.support.console import OPERATOR, VIEWER, Site, console_site
+from tests.support.offered import copied_case, offered_case
+from tests.support.series import edit_all, good_series
+from uair_node.cases import lifecycle
+from uair_node.cases.tables import WorkKind
+from uair_node.intake.gate import gate_error
+
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="session")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder: case 1 published with pictures, case 2 rejected."""
+    folder = tmp_path_factory.mktemp("console-node")
+    paths = edit_all(
+        good_series(folder / "ct", accession_number="ACC-1"),
+        PatientName=f"Probe^{MARKUP}",
+        SeriesDescription=f"<script>alert(2)</script>{MARKUP}",
+        StudyDescription="'\"><b>",
+    )
+    with offered_case(folder, paths) as case:
+        case.work(WorkKind.PAGES)
+        with case.context.database.transaction() as session:
+            other = receiving_case(session, "1.2.4")
+            lifecycle.reject_input(session, other, gate_error("no-rescale"))
+    return folder
+
+
+@pytest.fixture
+def site(node_folder: Path, tmp_path: Path) -> Iterator[Site]:
+    """The console over a copy of the node."""
+    with copied_case(node_folder, tmp_path / "node") as case:
+        yield console_site(case.context)
+
+
+@pytest.fixture
+def visitor(site: Site) -> Iterator[TestClient]:
+    """Somebody who is not logged in."""
+    with site.visitor() as client:
+        yield client
+
+
+@pytest.fixture
+def viewer(site: Site) -> Iterator[TestClient]:
+    """Somebody who may read."""
+    with site.visitor() as client:
+        yield site.enter(client, VIEWER)
+
+
+@pytest.fixture
+def operator(site: Site) -> Iterator[TestClient]:
+    """Somebody who may act."""
+    with site.visitor() as client:
+        yield site.enter(client, OPERATOR)

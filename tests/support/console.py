@@ -1,0 +1,87 @@
+"""A console over a node's real data, and somebody before it: logged in by the form, as a browser would."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from html import unescape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from starlette.testclient import TestClient
+
+from uair_node.console.app import make_app
+from uair_node.console.desk import Desk, make_desk
+from uair_node.console.users import Role, UsersFile
+from uair_node.context import Context
+
+BASE = "http://127.0.0.1:11180"
+PASSWORD = "a long enough password"
+OPERATOR, VIEWER = "olga", "viktor"
+
+
+@dataclass
+class Site:
+    """A console and its desk."""
+
+    desk: Desk
+
+    @property
+    def context(self) -> Context:
+        """The node's."""
+        return self.desk.context
+
+    @contextmanager
+    def visitor(self, address: str = "127.0.0.1", base: str = BASE) -> Iterator[TestClient]:
+        """Somebody who is not logged in."""
+        client = TestClient(
+            make_app(self.desk), base_url=base, follow_redirects=False, client=(address, 40000),
+            raise_server_exceptions=False,
+        )  # fmt: skip
+        yield client
+        client.close()
+
+    def enter(self, client: TestClient, name: str) -> TestClient:
+        """Give somebody a session without the cost of a password."""
+        user = self.desk.users.get(name)
+        assert user is not None
+        cookie, _ = self.desk.sessions.begin(user.name, user.role, user.password_hash)
+        client.cookies.set("uair-console", cookie, domain="127.0.0.1", path="/")
+        return client
+
+    def log_in(self, client: TestClient, name: str, password: str = PASSWORD) -> int:
+        """Fill in the form; return the status of the answer."""
+        form = hidden_fields(client.get("/login").text)
+        return client.post("/login", data={**form, "name": name, "password": password}).status_code
+
+
+def console_site(context: Context) -> Site:
+    """The console of a node, with an operator and a viewer."""
+    desk = make_desk(context)
+    desk.users.path.parent.mkdir(exist_ok=True)
+    desk.users.path.write_text(_users())
+    return Site(desk)
+
+
+@cache
+def _users() -> str:
+    """The text of a users file, made once: hashing is slow on purpose."""
+    with TemporaryDirectory() as folder:
+        users = UsersFile(Path(folder) / "users.json")
+        users.add(OPERATOR, Role.OPERATOR, PASSWORD)
+        users.add(VIEWER, Role.VIEWER, PASSWORD)
+        return users.path.read_text()
+
+
+def hidden_fields(page: str) -> dict[str, str]:
+    """The hidden fields of the page's last form, the logout's aside."""
+    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page)
+    return {name: unescape(value) for name, value in fields}
+
+
+def submit(client: TestClient, path: str, page: str = "", **fields: str):  # type: ignore[no-untyped-def]
+    """Open the page of a form (its own path unless `page`), fill it in and send it."""
+    return client.post(path, data={**hidden_fields(client.get(page or path).text), **fields})

@@ -1,0 +1,78 @@
+"""Where cases stand in the queue of computations, and how long they have to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from uair_node.cases.tables import Round, WorkItem, WorkKind, utc_now
+
+_RECENT = 30
+_DONE_IN_THE_MEAN = 0.5
+"""How much of a computation that is under way is done, in the mean over all moments to look at it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A case's place in the queue.
+
+    Parameters
+    ----------
+    position
+        0: being computed; 1: next.
+    seconds
+        Estimated time until its candidates are computed; None as long as nothing comparable was computed.
+    """
+
+    position: int
+    seconds: float | None
+
+
+def places(session: Session) -> dict[int, Place]:
+    """Return the place of each case whose computation is due, by case id.
+
+    The order is that in which workers claim: refinements before first rounds, the older first. The estimate
+    takes the median of the last 30 first rounds (or refinements), and as many workers as compute now.
+    """
+    now = utc_now()
+    items = session.scalars(
+        select(WorkItem)
+        .where(WorkItem.kind == WorkKind.COMPUTE, WorkItem.open)
+        .order_by(WorkItem.round_number.desc(), WorkItem.id)
+    ).all()
+    first, later = _typical(session, first=True), _typical(session, first=False)
+    held = [one for one in items if one.lease_until is not None and one.lease_until > now]
+    waiting = [one for one in items if one not in held]
+    found = {}
+    ahead: float | None = 0.0
+    for position, item in [(0, one) for one in held] + list(enumerate(waiting, start=1)):
+        takes = first if item.round_number == 1 else later
+        takes = takes if takes is not None or first is None else first
+        if position == 0 and takes is not None:
+            takes *= 1 - _DONE_IN_THE_MEAN
+        ends = None if ahead is None or takes is None else ahead + takes
+        if item.case_id is not None:
+            found[item.case_id] = Place(position, _shared(ends, takes, position, len(held)))
+        ahead = ends
+    return found
+
+
+def _shared(ends: float | None, takes: float | None, position: int, workers: int) -> float | None:
+    """Return when a computation ends if `workers` share what is ahead of it."""
+    if ends is None or takes is None or position == 0:
+        return takes
+    return (ends - takes) / max(1, workers) + takes
+
+
+def _typical(session: Session, *, first: bool) -> float | None:
+    seconds: Sequence[float | None] = session.scalars(
+        select(Round.compute_seconds)
+        .where(Round.compute_seconds.is_not(None), Round.number == 1 if first else Round.number > 1)
+        .order_by(Round.id.desc())
+        .limit(_RECENT)
+    ).all()
+    return median(one for one in seconds if one is not None) if seconds else None

@@ -1,0 +1,224 @@
+"""What an operator may do to a case: confirmed on a page of its own, then done by the life cycle.
+
+The confirmation carries the state and round that it was shown with; a case that moved on since is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from dicom_config.errors import InputError
+from dicom_config.model import Settings, Verb
+from uair_node import reports
+from uair_node.cases import lifecycle
+from uair_node.cases.answer import Answer
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case
+from uair_node.console import audit
+from uair_node.console.desk import Ask, Desk
+from uair_node.delivery.resend import resend
+from uair_node.selection.service import Evidence, select_by_number
+
+Form = Mapping[str, str]
+Apply = Callable[[Session, Case, Form, str], str]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that can be done.
+
+    Parameters
+    ----------
+    name, title, explanation
+        In the address, on the button, on the confirmation.
+    fits
+        Whether a case is in a state for it.
+    apply
+        Does it and returns in words what was done; its errors are shown.
+    asks
+        Fields of the confirmation: ``destination``, ``candidate``.
+    grave
+        Whether it ends something.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    fits: Callable[[Settings, Case], bool]
+    apply: Apply
+    asks: tuple[str, ...] = ()
+    grave: bool = False
+
+
+def actions_for(settings: Settings, case: Case) -> Sequence[Action]:
+    """Return what can be done to a case as it is now."""
+    return [one for one in ACTIONS.values() if one.fits(settings, case)]
+
+
+def confirm(desk: Desk, ask: Ask) -> Response:
+    """Answer with the confirmation of an action."""
+    with desk.context.database.transaction() as session:
+        case = reports.get_case(session, ask.path["case_id"])
+        action = _action(desk, ask, case)
+        round_ = case.current_round
+        return desk.page(
+            "confirm.html",
+            ask,
+            title=f"{action.title}: case {case.id}",
+            case=case,
+            action=action,
+            seen=_seen(case),
+            destinations=desk.context.destinations,
+            candidates=round_.candidates if round_ else [],
+        )
+
+
+def act(desk: Desk, ask: Ask) -> Response:
+    """Do what was confirmed, and go back to the case; the deed and its audit are one transaction."""
+    where = f"/cases/{ask.path['case_id']}"
+    name = ask.path["action"]
+    try:
+        with desk.context.database.transaction() as session:
+            reports.get_case(session, ask.path["case_id"])
+            # Two operators may confirm at the same time: the row decides who is first.
+            case = session.scalars(select(Case).where(Case.id == ask.path["case_id"]).with_for_update()).one()
+            action = _action(desk, ask, case)
+            if ask.form.get("seen") != _seen(case):
+                mend = "Look at it again, then decide."
+                raise InputError("case-changed", f"Case {case.id} has changed since.", mend)
+            said = action.apply(session, case, ask.form, ask.actor)
+            audit.record(session, ask.session.name, ask.address, name, f"case {case.id}")
+    except InputError as error:
+        with desk.context.database.transaction() as session:
+            subject = f"case {ask.path['case_id']}"
+            audit.record(session, ask.session.name, ask.address, name, subject, error.code)
+        if error.code == "no-such-case":
+            raise
+        return desk.done(ask, where, f"Not done. {error.sentence} {error.mend}", well=False)
+    return desk.done(ask, where, said)
+
+
+def _action(desk: Desk, ask: Ask, case: Case) -> Action:
+    action = ACTIONS.get(ask.path["action"])
+    if action is None:
+        raise InputError("no-such-page", "There is no such action.", "Open it from the case's page.")
+    if not action.fits(desk.context.settings, case):
+        raise InputError(
+            "not-now",
+            f"Case {case.id} is {case.state}; '{action.title}' is not possible now.",
+            "Its page shows what is.",
+        )
+    return action
+
+
+def _seen(case: Case) -> str:
+    round_ = case.current_round
+    return f"{case.state}/{round_.number if round_ else 0}"
+
+
+def _retry(session: Session, case: Case, _form: Form, actor: str) -> str:
+    lifecycle.retry(session, case, actor=actor)
+    return f"Case {case.id} is due again."
+
+
+def _cancel(session: Session, case: Case, _form: Form, actor: str) -> str:
+    lifecycle.cancel(session, case, actor=actor)
+    return f"Case {case.id} is cancelled. Retry takes it up again."
+
+
+def _expire(session: Session, case: Case, _form: Form, actor: str) -> str:
+    lifecycle.expire(session, case, actor=actor, reason="closed in the console")
+    return f"Case {case.id} is expired."
+
+
+def _resend(session: Session, case: Case, form: Form, _actor: str) -> str:
+    destination = form.get("destination", "")
+    number = resend(session, case, destination, everything=form.get("what") == "everything")
+    return f"{number} objects are due again at {destination}."
+
+
+def _answer(verb: Verb) -> Apply:
+    def apply(session: Session, case: Case, form: Form, actor: str) -> str:
+        text = form.get("candidate", "")
+        if verb != Verb.REJECT and not (text.isdecimal() and len(text) == 1):
+            raise InputError("no-such-candidate", "No candidate was chosen.", "Choose one of the four.")
+        answer = Answer(None if verb == Verb.REJECT else int(text))
+        evidence = Evidence(verb, "console", calling_ae="")
+        row = select_by_number(session, evidence, case, answer)
+        return f"Round {row.round_number} of case {case.id} is answered: {verb}, {answer.words}."
+
+    return apply
+
+
+def _awaits(_settings: Settings, case: Case) -> bool:
+    return case.state == CaseState.AWAITING_SELECTION
+
+
+ACTIONS = {
+    one.name: one
+    for one in (
+        Action(
+            "retry",
+            "Retry",
+            "The case is taken up again where it stood. Mend the cause first, or it fails again.",
+            lambda _settings, case: lifecycle.can_be_retried(case),
+            _retry,
+        ),
+        Action(
+            "resend",
+            "Re-send",
+            "What the case has for a destination is sent again, in its order. Objects keep their UIDs: "
+            "an archive that still has them replaces or ignores them.",
+            lambda settings, case: bool(settings.destinations) and any(one.results for one in case.rounds),
+            _resend,
+            asks=("destination",),
+        ),
+        Action(
+            "pick",
+            "Pick for the reader",
+            "The next round starts from this candidate, as if the reader had picked it. For tests, and where "
+            "a pick cannot be sent.",
+            _awaits,
+            _answer(Verb.PICK),
+            asks=("candidate",),
+        ),
+        Action(
+            "accept",
+            "Accept for the reader",
+            "The case ends with this candidate: final segmentation and report go to the destinations. "
+            "It cannot be taken back.",
+            _awaits,
+            _answer(Verb.ACCEPT),
+            asks=("candidate",),
+            grave=True,
+        ),
+        Action(
+            "none-fits",
+            "None fits, for the reader",
+            "The next round looks elsewhere.",
+            _awaits,
+            _answer(Verb.REJECT),
+        ),
+        Action(
+            "cancel",
+            "Cancel",
+            "What is computed for the case now is dropped, and the case is FAILED. Retry takes it up again.",
+            lambda _settings, case: case.state in lifecycle.COMPUTING,
+            _cancel,
+            grave=True,
+        ),
+        Action(
+            "expire",
+            "Expire",
+            "The case is closed without an answer. It cannot be taken back; the series can be sent again.",
+            lambda _settings, case: case.state in lifecycle.EXPIRABLE,
+            _expire,
+            grave=True,
+        ),
+    )
+}

@@ -1,0 +1,110 @@
+"""The application: every page, who may open it, and what surrounds all of them."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+from dicom_config.errors import InputError
+from uair_node.console.accesses import show_accesses
+from uair_node.console.actions import act, confirm
+from uair_node.console.case import show_case
+from uair_node.console.cases import list_cases
+from uair_node.console.configuration import show_configuration
+from uair_node.console.desk import Ask, Desk
+from uair_node.console.destinations import ask_destination, show_destinations
+from uair_node.console.guard import guarded
+from uair_node.console.headers import NothingEscapes, SecurityHeaders
+from uair_node.console.health import check_now, show_checks
+from uair_node.console.login import login_routes
+from uair_node.console.patient import show_patient
+from uair_node.console.pictures import show_picture
+from uair_node.console.queues import show_queues
+from uair_node.console.refused import show_refused
+from uair_node.console.users import Role
+
+_CASE = "/cases/{case_id:int}"
+
+
+def make_app(desk: Desk) -> Starlette:
+    """Return the ASGI application of a desk."""
+    problem = _Problem(desk)
+    strict = desk.context.settings.console.tls is not None
+    return Starlette(
+        routes=[*login_routes(desk), *_pages(desk), *_deeds(desk), _files()],
+        middleware=[
+            Middleware(SecurityHeaders, strict_transport=strict),
+            Middleware(NothingEscapes, problem=problem.unexpected),
+        ],
+        exception_handlers={HTTPException: problem.http},
+    )
+
+
+def _pages(desk: Desk) -> list[BaseRoute]:
+    operator = Role.OPERATOR
+    return [
+        guarded(desk, "/", _home),
+        guarded(desk, "/cases", list_cases),
+        guarded(desk, _CASE, show_case),
+        guarded(desk, f"{_CASE}/patient", show_patient),
+        guarded(desk, f"{_CASE}/pictures/{{result_id:int}}.png", show_picture),
+        guarded(desk, "/queues", show_queues),
+        guarded(desk, "/destinations", show_destinations),
+        guarded(desk, "/refused", show_refused),
+        guarded(desk, "/checks", show_checks),
+        guarded(desk, "/configuration", show_configuration),
+        guarded(desk, "/access", show_accesses, role=operator),
+        guarded(desk, f"{_CASE}/{{action:str}}", confirm, role=operator),
+    ]
+
+
+def _deeds(desk: Desk) -> list[BaseRoute]:
+    operator = Role.OPERATOR
+    return [
+        guarded(desk, "/checks", check_now, role=operator, method="POST"),
+        guarded(desk, "/destinations/{name:str}/echo", ask_destination, role=operator, method="POST"),
+        guarded(desk, f"{_CASE}/{{action:str}}", act, role=operator, method="POST"),
+    ]
+
+
+def _files() -> BaseRoute:
+    folder = resources.files("uair_node.console").joinpath("static")
+    return Mount("/static", StaticFiles(directory=str(folder)), name="static")
+
+
+def _home(_desk: Desk, _ask: Ask) -> Response:
+    return RedirectResponse("/cases", 303)
+
+
+class _Problem:
+    """Answers to what no page is there for, and to what nobody thought of."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def http(self, _request: Request, error: Exception) -> Response:
+        """Answer with the status that the framework found (no such page, no such method)."""
+        assert isinstance(error, HTTPException)
+        sentence = {404: "There is no such page.", 405: "This cannot be done here."}.get(
+            error.status_code, "This cannot be answered."
+        )
+        problem = InputError("no-such-page", sentence, "Start from the list of cases.")
+        return await self._page(problem, error.status_code)
+
+    async def unexpected(self) -> Response:
+        """Answer to what nobody thought of."""
+        problem = InputError("console-failed", "This page failed.", "The console's log says where.")
+        return await self._page(problem, 500)
+
+    async def _page(self, problem: InputError, status: int) -> Response:
+        return await run_in_threadpool(
+            self._desk.page, "problem.html", None, status=status, error=problem, title="Not done"
+        )

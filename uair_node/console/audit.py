@@ -1,0 +1,45 @@
+"""Who looked at what and did what: rows in the database, written before anything is shown or with the deed.
+
+What people type is not kept: somebody may search for a patient's name. Rows say which cases were shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from uair_node.cases.tables import AccessRecord
+
+ALLOWED, REFUSED = "done", "refused"
+REPEAT_S = 600.0
+"""The same view by the same session is noted again after this time; pages refresh themselves."""
+
+_LONGEST_SUBJECT = 500
+
+
+def record(
+    session: Session, actor: str, address: str, action: str, subject: str = "", outcome: str = ALLOWED
+) -> None:
+    """Add a row; the caller commits."""
+    session.add(
+        AccessRecord(
+            actor=actor[:64],
+            address=address[:64],
+            action=action[:32],
+            subject=subject[:_LONGEST_SUBJECT],
+            outcome=outcome[:64],
+        )
+    )
+
+
+def newest(session: Session, *, limit: int, offset: int) -> Sequence[AccessRecord]:
+    """Return rows, newest first."""
+    query = select(AccessRecord).order_by(AccessRecord.id.desc()).limit(limit).offset(offset)
+    return session.scalars(query).all()
+
+
+def count(session: Session) -> int:
+    """Return how many rows there are."""
+    return session.scalar(select(func.count(AccessRecord.id))) or 0

@@ -1,0 +1,89 @@
+"""One case: a page of sections. A further section is one more line in `SECTIONS` and its template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from uair_node import reports
+from uair_node.cases.queue import places
+from uair_node.cases.tables import Case, Result, ResultKind, Round, WorkItem
+from uair_node.console.actions import actions_for
+from uair_node.console.desk import Ask, Desk
+from uair_node.console.timeline import deliveries, timeline
+
+PICTURED = (ResultKind.PAGE, ResultKind.FINAL_PAGE, ResultKind.NOTICE)
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its place in links, its heading, its template and what the template shows."""
+
+    anchor: str
+    title: str
+    template: str
+    collect: Callable[[Desk, Session, Case], Values]
+
+
+def show_case(desk: Desk, ask: Ask) -> Response:
+    """Answer with the page of a case."""
+    with desk.context.database.transaction() as session:
+        case = reports.get_case(session, ask.path["case_id"])
+        desk.note_view(session, ask, "view case", f"case {case.id}")
+        sections = [(one, one.collect(desk, session, case)) for one in SECTIONS]
+        return desk.page(
+            "case.html",
+            ask,
+            title=f"Case {case.id}",
+            case=case,
+            sections=sections,
+            actions=actions_for(desk.context.settings, case) if ask.operates else (),
+        )
+
+
+def _summary(_desk: Desk, session: Session, case: Case) -> Values:
+    due = session.scalars(select(WorkItem).where(WorkItem.case_id == case.id, WorkItem.open)).all()
+    return {"place": places(session).get(case.id), "due": due}
+
+
+def _pictures(_desk: Desk, session: Session, case: Case) -> Values:
+    query = (
+        select(Result)
+        .join(Result.round)
+        .where(Round.case_id == case.id, Result.kind.in_(PICTURED))
+        .order_by(Round.number.desc(), Result.kind.desc(), Result.k)
+    )
+    return {"pictures": [(one, one.round.number) for one in session.scalars(query)]}
+
+
+def _rounds(_desk: Desk, session: Session, case: Case) -> Values:
+    return {"rounds": reports.detail(session, case)["rounds"]}
+
+
+def _timeline(_desk: Desk, session: Session, case: Case) -> Values:
+    return {"events": timeline(session, case)}
+
+
+def _deliveries(_desk: Desk, session: Session, case: Case) -> Values:
+    return {"rows": [(row, row.result, row.result.round) for row in deliveries(session, case)]}
+
+
+def _nothing(_desk: Desk, _session: Session, _case: Case) -> Values:
+    return {}
+
+
+SECTIONS = (
+    Section("summary", "Summary", "case/summary.html", _summary),
+    Section("pictures", "Pictures", "case/pictures.html", _pictures),
+    Section("rounds", "Rounds", "case/rounds.html", _rounds),
+    Section("timeline", "Timeline", "case/timeline.html", _timeline),
+    Section("deliveries", "Deliveries", "case/deliveries.html", _deliveries),
+    Section("patient", "Patient and series", "case/patient.html", _nothing),
+)

@@ -1,0 +1,89 @@
+"""`uair console`: serve it, and keep its users."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_config.model import load_settings
+from uair_node.console.users import Role, UsersFile, users_file
+from uair_node.context import open_context
+from uair_node.logs import set_up_logging
+
+console = Console()
+console_app = typer.Typer(help="The administrator's console in a browser; `uair console` serves it.")
+user_app = typer.Typer(no_args_is_help=True, help="Who may log in to the console.")
+console_app.add_typer(user_app, name="user")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")]
+StdinOption = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, for scripts.")
+]
+NameArgument = Annotated[str, typer.Argument(help="Name to log in with.")]
+
+
+@console_app.callback(invoke_without_command=True)
+def run(command: typer.Context, config: ConfigOption = None, verbose: bool = False) -> None:
+    """Serve the console."""
+    if command.invoked_subcommand is not None:
+        return
+    from uair_node.console.serve import serve  # the other commands need no web server
+
+    set_up_logging(verbose=verbose)
+    settings = load_settings(config)
+    scheme = "http" if settings.console.tls is None else "https"
+    address = f"{scheme}://{settings.console.host}:{settings.console.port}/"
+    context = open_context(settings)
+    console.print(f"[bold]UAIR console[/] at {address}  Not a medical device.", highlight=False)
+    serve(context)
+
+
+@user_app.command()
+def add(
+    name: NameArgument,
+    role: Annotated[Role, typer.Option(help="viewer reads, operator acts, too")],
+    config: ConfigOption = None,
+    password_stdin: StdinOption = False,
+) -> None:
+    """Add a user; asks for the password."""
+    _users(config).add(name, role, _password(password_stdin))
+    console.print(f"{name} may log in as {role}.", highlight=False)
+
+
+@user_app.command()
+def password(name: NameArgument, config: ConfigOption = None, password_stdin: StdinOption = False) -> None:
+    """Change a password; sessions that began with the old one end."""
+    _users(config).change_password(name, _password(password_stdin))
+    console.print(f"The password of {name} is changed.", highlight=False)
+
+
+@user_app.command()
+def remove(name: NameArgument, config: ConfigOption = None) -> None:
+    """Remove a user; their sessions end."""
+    _users(config).remove(name)
+    console.print(f"{name} may not log in any more.", highlight=False)
+
+
+@user_app.command("list")
+def list_users(config: ConfigOption = None) -> None:
+    """List users and roles."""
+    table = Table("name", "role")
+    for user in _users(config).all():
+        table.add_row(user.name, str(user.role))
+    console.print(table)
+
+
+def _users(config: Path | None) -> UsersFile:
+    set_up_logging(quiet=True)
+    return users_file(load_settings(config))
+
+
+def _password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))

@@ -1,0 +1,69 @@
+"""The configuration as this process loaded it, secrets hidden."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from dicom_config.model import Settings
+from uair_node.console.desk import Ask, Desk
+
+HIDDEN = "••••••"
+_SECRET_KEY = re.compile("password|secret|token|credential|passphrase", re.IGNORECASE)
+_HARMLESS = ("_file",)  # the path of a secret is none
+_URL_PASSWORD = re.compile(r"(?P<before>\w+://[^/@\s]*?:)[^/@\s]+(?=@)")
+_URL_SECRET = re.compile(
+    r"(?P<before>[?&;][^=&]*(?:password|secret|token|key|sig)[^=&]*=)[^&#\s]+", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key; `ours` where it is the default."""
+
+    key: str
+    value: str
+    ours: bool
+
+
+def show_configuration(desk: Desk, ask: Ask) -> Response:
+    """Answer with every key by section."""
+    sections: dict[str, list[Line]] = {}
+    for line in lines(desk.context.settings):
+        sections.setdefault(line.key.split(".")[0].split("[")[0], []).append(line)
+    return desk.page("configuration.html", ask, title="Configuration", sections=sections)
+
+
+def lines(settings: Settings) -> list[Line]:
+    """Return every key of a configuration, its secrets hidden."""
+    defaults = dict(_flat("", Settings.model_construct().model_dump(mode="json")))
+    return [
+        Line(key, without_secrets(key, value), defaults.get(key) == value)
+        for key, value in _flat("", settings.model_dump(mode="json"))
+    ]
+
+
+def without_secrets(key: str, value: str) -> str:
+    """Return a value as it may be shown: no password of a URL, nothing of a key that is called a secret."""
+    name = key.rsplit(".", 1)[-1]
+    if value and _SECRET_KEY.search(name) and not name.endswith(_HARMLESS):
+        return HIDDEN
+    shown = _URL_PASSWORD.sub(rf"\g<before>{HIDDEN}", value)
+    return _URL_SECRET.sub(rf"\g<before>{HIDDEN}", shown)
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
+        for number, inner in enumerate(value, start=1):
+            yield from _flat(f"{prefix}[{number}]", inner)
+    elif isinstance(value, list):
+        yield prefix, ", ".join(str(inner) for inner in value)
+    else:
+        yield prefix, "" if value is None or value == {} else str(value)

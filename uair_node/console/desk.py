@@ -1,0 +1,98 @@
+"""What all requests of a console share, and what a handler gets of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session as DatabaseSession
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from uair_node.cases.tables import utc_now
+from uair_node.console import audit
+from uair_node.console.sessions import Session, Sessions
+from uair_node.console.templating import make_environment
+from uair_node.console.throttle import Throttle
+from uair_node.console.users import Role, UsersFile, users_file
+from uair_node.context import Context
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request by somebody who is logged in and may make it.
+
+    Parameters
+    ----------
+    session
+        Of who asks.
+    address
+        Where from, as far as known.
+    path, query, form
+        Its parameters; a form was checked to come from this session.
+    url
+        Path of the page.
+    """
+
+    session: Session
+    address: str
+    path: Mapping[str, Any]
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    url: str
+
+    @property
+    def actor(self) -> str:
+        """What audit rows and transitions call who asks."""
+        return f"console {self.session.name}"
+
+    @property
+    def operates(self) -> bool:
+        """Whether who asks may act."""
+        return self.session.role.covers(Role.OPERATOR)
+
+
+@dataclass
+class Desk:
+    """Built once at start."""
+
+    context: Context
+    users: UsersFile
+    sessions: Sessions
+    throttle: Throttle
+    kept: dict[str, Any] = field(default_factory=dict)  # last answers of peers and checks, by page
+
+    def __post_init__(self) -> None:
+        """Load the templates."""
+        self._templates = make_environment()
+
+    def page(self, template: str, ask: Ask | None, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """Render a page; the notice that the session holds is shown once."""
+        notice = None
+        if ask is not None:
+            notice, ask.session.notice = ask.session.notice, None
+        text = self._templates.get_template(template).render(ask=ask, notice=notice, now=utc_now(), **values)
+        return HTMLResponse(text, status)
+
+    def note_view(self, session: DatabaseSession, ask: Ask, action: str, subject: str) -> None:
+        """Write a view of patient data to the audit, before it is shown; not each time it is refreshed."""
+        now = self.sessions.now()
+        last = ask.session.seen.get((action, subject))
+        if last is None or now - last > audit.REPEAT_S:
+            audit.record(session, ask.session.name, ask.address, action, subject)
+            ask.session.seen[(action, subject)] = now
+
+    def done(self, ask: Ask, where: str, text: str, *, well: bool = True) -> Response:
+        """Send a browser on after a deed (POST, redirect, GET), to a page that says what came of it."""
+        ask.session.notice = (well, text)
+        return RedirectResponse(where, 303)
+
+
+Handler = Callable[[Desk, Ask], Response]
+
+
+def make_desk(context: Context) -> Desk:
+    """Return the desk of a configured console."""
+    section = context.settings.console
+    sessions = Sessions(section.idle_minutes * 60, section.session_hours * 3600)
+    return Desk(context, users_file(context.settings), sessions, Throttle())

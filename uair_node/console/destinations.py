@@ -1,0 +1,147 @@
+"""Destinations: what each still has to get, what it refused, and whether it answers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from dicom_config.errors import InputError, UairError
+from dicom_config.model import AnyDestination, StowDestination
+from uair_node.cases.tables import Delivery, DeliveryState, Result, Round, utc_now
+from uair_node.console import audit
+from uair_node.console.configuration import without_secrets
+from uair_node.console.desk import Ask, Desk
+from uair_node.delivery.scu import echo
+from uair_node.delivery.stow import probe_stow
+
+_MOST_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why deliveries do not move, and the cases that it is about."""
+
+    state: DeliveryState
+    text: str
+    cases: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One destination: how it is reached, its deliveries by state, why some do not move."""
+
+    name: str
+    how: str
+    profile: str
+    verb: str
+    counts: dict[str, int]
+    oldest: datetime | None
+    reasons: list[Reason]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a destination said when it was last asked."""
+
+    at: datetime
+    well: bool
+    sentence: str
+
+
+def show_destinations(desk: Desk, ask: Ask) -> Response:
+    """Answer with all destinations, also those that rows name and the configuration does not any more."""
+    configured = desk.context.settings.destinations
+    with desk.context.database.transaction() as session:
+        counts = _counts(session)
+        gone = sorted(set(counts) - {one.name for one in configured})
+        rows = [_row(session, one, counts) for one in configured]
+        lost = [Row(name, "not configured any more", "", "", counts[name], None, []) for name in gone]
+        return desk.page(
+            "destinations.html",
+            ask,
+            title="Destinations",
+            rows=rows + lost,
+            answers=desk.kept.setdefault("answers", {}),
+            states=list(DeliveryState),
+        )
+
+
+def ask_destination(desk: Desk, ask: Ask) -> Response:
+    """Ask a destination whether it is there: C-ECHO, or a DICOMweb search that finds nothing."""
+    name = ask.path["name"]
+    found = next((one for one in desk.context.settings.destinations if one.name == name), None)
+    if found is None:
+        raise InputError("no-such-page", "There is no such destination.", "See the list of destinations.")
+    answered = _ask(found)
+    desk.kept.setdefault("answers", {})[name] = answered
+    with desk.context.database.transaction() as session:
+        outcome = audit.ALLOWED if answered.well else "no answer"
+        audit.record(session, ask.session.name, ask.address, "echo", f"destination {name}", outcome)
+    return desk.done(ask, "/destinations", f"{name}: {answered.sentence}", well=answered.well)
+
+
+def _ask(destination: AnyDestination) -> Answered:
+    try:
+        if isinstance(destination, StowDestination):
+            probe_stow(destination)
+            return Answered(utc_now(), True, "answers DICOMweb.")
+        echo(destination)
+        return Answered(utc_now(), True, "answers C-ECHO.")
+    except UairError as error:
+        return Answered(utc_now(), False, f"{error.sentence} {error.mend}")
+
+
+def _row(session: Session, destination: AnyDestination, counts: dict[str, Counter[str]]) -> Row:
+    if isinstance(destination, StowDestination):
+        how, verb = without_secrets("url", destination.url), "Ask (DICOMweb)"
+    else:
+        how, verb = f"{destination.ae_title} at {destination.host}:{destination.port}", "C-ECHO"
+    tls = ", TLS" if destination.tls is not None else ""
+    name = destination.name
+    return Row(
+        name,
+        f"{how}{tls}",
+        str(destination.profile),
+        verb,
+        counts.get(name, Counter()),
+        session.scalar(
+            select(func.min(Delivery.created_at)).where(
+                Delivery.destination == name, Delivery.state == DeliveryState.PENDING
+            )
+        ),
+        _reasons(session, name),
+    )
+
+
+def _counts(session: Session) -> dict[str, Counter[str]]:
+    query = select(Delivery.destination, Delivery.state, func.count()).group_by(
+        Delivery.destination, Delivery.state
+    )
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, state, number in session.execute(query):
+        found[name][str(state)] = number
+    return found
+
+
+def _reasons(session: Session, name: str) -> list[Reason]:
+    query = (
+        select(Delivery.state, Delivery.reason, Round.case_id)
+        .join(Delivery.result)
+        .join(Result.round)
+        .where(
+            Delivery.destination == name,
+            Delivery.state.in_([DeliveryState.PARKED, DeliveryState.PENDING]),
+            Delivery.reason != "",
+        )
+        .distinct()
+    )
+    cases: dict[tuple[DeliveryState, str], set[int]] = defaultdict(set)
+    for state, reason, case_id in session.execute(query):
+        cases[state, reason].add(case_id)
+    ordered = sorted(cases.items(), key=lambda item: -len(item[1]))[:_MOST_REASONS]
+    return [Reason(state, reason, tuple(sorted(ids))) for (state, reason), ids in ordered]

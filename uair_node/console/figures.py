@@ -1,0 +1,138 @@
+"""Figures of queues and workers: from the database always, from the broker and the workers if they answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+from kombu import Connection
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.model import Settings
+from uair_node.cases.tables import WorkItem, WorkKind, utc_now
+from uair_node.topology import QUEUE_OF, QueueName, celery_options
+
+DESCRIBE = "uair_describe"
+"""The control command that a worker answers about itself (`workers.describe`)."""
+
+_CONNECT_S = 3.0
+_ANSWER_S = 1.5
+
+
+@dataclass(frozen=True)
+class DueWork:
+    """Open work of one kind; ages in seconds."""
+
+    kind: WorkKind
+    queue: QueueName
+    held: int
+    waiting: int
+    postponed: int
+    oldest_s: float | None
+    causes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class BrokerQueue:
+    """What the broker says of one queue; None: it is not declared yet."""
+
+    name: str
+    messages: int | None
+    consumers: int | None
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The broker's queues and the workers that answered; `sentence` says what is not known, and why."""
+
+    queues: Sequence[BrokerQueue] = ()
+    workers: Sequence[Mapping[str, Any]] = ()
+    sentence: str = ""
+    up: bool = True
+
+
+def due_work(session: Session) -> list[DueWork]:
+    """Return the open work by kind, in the order in which a case meets it."""
+    now = utc_now()
+    items = session.scalars(select(WorkItem).where(WorkItem.open)).all()
+    found = []
+    for kind, queue in QUEUE_OF.items():
+        of_kind = [one for one in items if one.kind == kind]
+        held = [one for one in of_kind if one.lease_until is not None and one.lease_until > now]
+        late = [one for one in of_kind if one not in held and one.not_before > now]
+        waiting = [one for one in of_kind if one not in held and one not in late]
+        oldest = max(((now - one.not_before).total_seconds() for one in waiting), default=None)
+        causes = sorted({one.cause for one in of_kind if one.cause})
+        found.append(DueWork(kind, queue, len(held), len(waiting), len(late), oldest, causes))
+    return found
+
+
+def holders(session: Session) -> list[tuple[str, str, str]]:
+    """Return who holds work now: worker (host and process), kind of work, case or destination."""
+    now = utc_now()
+    query = select(WorkItem).where(WorkItem.open, WorkItem.lease_until > now).order_by(WorkItem.lease_owner)
+    found = []
+    for one in session.scalars(query):
+        subject = f"case {one.case_id}, round {one.round_number}" if one.case_id else one.subject
+        found.append((one.lease_owner.rsplit(":", 1)[0], str(one.kind), subject))
+    return found
+
+
+def ask_broker(settings: Settings) -> Broker:
+    """Ask the broker for its queues and all workers for a description; never raises."""
+    if settings.embedded:
+        return Broker(sentence="Embedded mode: messages are files, there is no broker and no worker to ask.")
+    options = celery_options(settings)
+    try:
+        with Connection(options["broker_url"], connect_timeout=_CONNECT_S) as connection:
+            connection.ensure_connection(max_retries=1, timeout=_CONNECT_S)
+            queues = [_ask_queue(connection, name) for name in _names()]
+        return Broker(queues, _ask_workers(options))
+    except Exception as error:  # every transport has its own exceptions
+        return Broker(
+            sentence=f"The broker does not answer ({type(error).__name__}). Nothing is lost: work stays due "
+            "in the database and is sent again once it is back. Start RabbitMQ; check broker.url.",
+            up=False,
+        )
+
+
+def _names() -> list[str]:
+    return [name for queue in QueueName for name in (queue.value, queue.dead_letters)]
+
+
+def _ask_queue(connection: Connection, name: str) -> BrokerQueue:
+    with connection.channel() as channel:
+        try:
+            found = channel.queue_declare(queue=name, passive=True)
+        except connection.channel_errors:  # 404: nobody declared it yet
+            return BrokerQueue(name, None, None)
+    return BrokerQueue(name, found.message_count, found.consumer_count)
+
+
+def _ask_workers(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    app = Celery("uair-console", set_as_current=False)
+    app.conf.update(options)
+    with app.connection_for_write() as connection:
+        answers = app.control.broadcast(DESCRIBE, reply=True, timeout=_ANSWER_S, connection=connection)
+    app.close()
+    described = {name: values for answer in answers or [] for name, values in answer.items()}
+    return [{"name": name, **values} for name, values in sorted(described.items()) if "error" not in values]
+
+
+@dataclass
+class Remembered:
+    """The last answer, so that several people who look do not ask the broker several times."""
+
+    lasts_s: float = 5.0
+    _at: float = field(default=float("-inf"))
+    _broker: Broker = field(default_factory=Broker)
+
+    def ask(self, settings: Settings) -> Broker:
+        """Return the broker's answer, at most some seconds old."""
+        if time.monotonic() - self._at > self.lasts_s:
+            self._broker, self._at = ask_broker(settings), time.monotonic()
+        return self._broker

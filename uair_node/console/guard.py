@@ -1,0 +1,198 @@
+"""Who may ask: every route but the login passes through here, and none can be made without it.
+
+A session comes from the login, or from a reverse proxy whose header is believed only where the connection is
+the proxy's. A form must come from our own page (Fetch Metadata or Origin) and carry the session's token.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from dicom_config.console import ANYBODY, ConsoleProxy
+from dicom_config.errors import InputError, TransientError, UairError
+from dicom_config.model import Settings
+from uair_node.console import audit
+from uair_node.console.desk import Ask, Desk, Handler
+from uair_node.console.sessions import Session
+from uair_node.console.users import Role, check_name
+
+log = logging.getLogger(__name__)
+
+_LONGEST_FORM = 16_384
+_LARGEST_ID = (1 << 31) - 1
+_STATUS = {"no-such-case": 404, "no-such-page": 404, "forbidden": 403, "not-a-form": 400}
+REFRESH = "refresh"
+"""The query parameter of a page that refreshes itself: it keeps no session alive."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where a request comes from: `address`, over HTTPS or not, through our proxy or not."""
+
+    address: str
+    secure: bool
+    proxied: bool
+
+
+def guarded(
+    desk: Desk, path: str, handler: Handler, *, role: Role = Role.VIEWER, method: str = "GET"
+) -> Route:
+    """Return a route that only those with `role` reach; a POST also needs this session's token."""
+
+    async def endpoint(request: Request) -> Response:
+        form = await read_form(request) if method == "POST" else {}
+        return await run_in_threadpool(_answer, desk, request, form, handler, role)
+
+    return Route(path, endpoint, methods=[method])
+
+
+async def read_form(request: Request) -> dict[str, str] | None:
+    """Return the fields of a short URL-encoded form; None for anything else."""
+    if request.headers.get("content-type", "").split(";")[0].strip() != "application/x-www-form-urlencoded":
+        return None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST_FORM:
+            return None
+    try:
+        form = dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=50))
+    except ValueError:
+        return None
+    return _storable(form)
+
+
+def peer_of(request: Request, settings: Settings) -> Peer:
+    """Tell where a request comes from; forwarding headers count from the proxy only."""
+    address = request.client.host if request.client else ""
+    proxy = settings.console.proxy
+    if proxy is None or not proxy.trusts(address):
+        return Peer(address, settings.console.tls is not None, False)
+    forwarded = request.headers.get("x-forwarded-for", "").rsplit(",", 1)[-1].strip()
+    return Peer(forwarded[:64] or address, request.headers.get("x-forwarded-proto") == "https", True)
+
+
+def cookie_name(peer: Peer) -> str:
+    """Return the session cookie's name; over HTTPS one that no other host can set (RFC 6265bis 4.1.3.2)."""
+    return "__Host-uair-console" if peer.secure else "uair-console"
+
+
+def set_cookie(response: Response, peer: Peer, cookie: str) -> None:
+    """Give a browser its session."""
+    response.set_cookie(
+        cookie_name(peer), cookie, path="/", secure=peer.secure, httponly=True, samesite="lax"
+    )
+
+
+def is_from_us(request: Request) -> bool:
+    """Tell whether a form was sent by our own page, as far as the browser says."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def _storable(values: dict[str, str]) -> dict[str, str]:
+    """Return values without the characters that no database text holds."""
+    return {key: value.replace("\0", "") for key, value in values.items()}
+
+
+def _check_numbers(ask: Ask) -> None:
+    if any(isinstance(value, int) and value > _LARGEST_ID for value in ask.path.values()):
+        raise InputError("no-such-page", "There is no such page.", "Start from the list of cases.")
+
+
+def _answer(
+    desk: Desk, request: Request, form: dict[str, str] | None, handler: Handler, role: Role
+) -> Response:
+    peer = peer_of(request, desk.context.settings)
+    ask: Ask | None = None
+    try:
+        cookie, session = _session(desk, request, peer)
+        if session is None:
+            return _to_login(request)
+        query = _storable(dict(request.query_params))
+        ask = Ask(session, peer.address, request.path_params, query, form or {}, request.url.path)
+        _check_numbers(ask)
+        if not session.role.covers(role):
+            _note_refusal(desk, ask, request)
+            raise InputError("forbidden", "Your role is viewer.", "Ask an operator.")
+        if request.method == "POST":
+            _check_form(request, session, form)
+        response = handler(desk, ask)
+    except UairError as error:
+        return _problem(desk, ask, error)
+    if cookie:
+        set_cookie(response, peer, cookie)
+    return response
+
+
+def _session(desk: Desk, request: Request, peer: Peer) -> tuple[str, Session | None]:
+    """Return the session of a request, and the cookie to be set where it is a new one."""
+    touch = REFRESH not in request.query_params
+    found = desk.sessions.find(request.cookies.get(cookie_name(peer), ""), touch=touch)
+    proxy = desk.context.settings.console.proxy
+    if proxy is not None and peer.proxied and proxy.user_header in request.headers:
+        name = request.headers[proxy.user_header]
+        role = _proxied_role(proxy, name)
+        if found is not None and (found.name, found.role, found.credential) == (name, role, "proxy"):
+            return "", found
+        return desk.sessions.begin(name, role, "proxy")
+    if found is None or found.credential == "proxy":
+        return "", None
+    user = desk.users.get(found.name)
+    current = user is not None and (user.password_hash, user.role) == (found.credential, found.role)
+    return "", found if current else None
+
+
+def _proxied_role(proxy: ConsoleProxy, name: str) -> Role:
+    check_name(name)
+    for names, role in ((proxy.operators, Role.OPERATOR), (proxy.viewers, Role.VIEWER)):
+        if name in names or ANYBODY in names:
+            return role
+    raise InputError(
+        "forbidden",
+        "You are logged in, but may not use this console.",
+        "Ask its administrator for a role (console.proxy).",
+    )
+
+
+def _check_form(request: Request, session: Session, form: dict[str, str] | None) -> None:
+    if form is None:
+        raise InputError("not-a-form", "This is no form of ours.", "Send it again from its page.")
+    given = form.pop("csrf", "")
+    if not is_from_us(request) or not hmac.compare_digest(given.encode(), session.csrf.encode()):
+        log.warning("console: a form without this session's token was refused")
+        raise InputError(
+            "forbidden", "This form did not come from your own page.", "Open the page again and repeat."
+        )
+
+
+def _to_login(request: Request) -> Response:
+    if request.headers.get("hx-request"):
+        return Response(status_code=401, headers={"HX-Refresh": "true"})
+    back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    where = "/login" if request.method != "GET" or back == "/" else f"/login?next={quote(back, safe='/')}"
+    return RedirectResponse(where, 303)
+
+
+def _note_refusal(desk: Desk, ask: Ask, request: Request) -> None:
+    with desk.context.database.transaction() as session:
+        subject = f"{request.method} {request.url.path}"
+        audit.record(session, ask.session.name, ask.address, "forbidden", subject, audit.REFUSED)
+
+
+def _problem(desk: Desk, ask: Ask | None, error: UairError) -> Response:
+    status = 503 if isinstance(error, TransientError) else _STATUS.get(error.code, 409)
+    if error.code == "user-name":
+        status = 403
+    return desk.page("problem.html", ask, status=status, error=error, title="Not done")

@@ -1,0 +1,92 @@
+"""What every answer says to the browser: nothing from elsewhere, no frames, no guessing, nothing kept.
+
+And what no answer and no log says: the text of an exception that nobody thought of, which may quote a header.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from uair_node.cases.performer import describe_error
+
+log = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    "X-Robots-Tag": "noindex",
+}
+_ONE_YEAR = "max-age=31536000"
+
+
+class SecurityHeaders:
+    """ASGI middleware around the whole application, its errors included.
+
+    Parameters
+    ----------
+    strict_transport
+        Tell browsers to use HTTPS only (RFC 6797), where the console itself serves it.
+    """
+
+    def __init__(self, app: ASGIApp, *, strict_transport: bool) -> None:
+        self._app = app
+        self._strict_transport = strict_transport
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and add the headers to its answer."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+                if self._strict_transport:
+                    headers["Strict-Transport-Security"] = _ONE_YEAR
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class NothingEscapes:
+    """ASGI middleware that ends every exception: outside of it, a server would log its text.
+
+    Parameters
+    ----------
+    problem
+        Makes the answer.
+    """
+
+    def __init__(self, app: ASGIApp, *, problem: Callable[[], Awaitable[Response]]) -> None:
+        self._app = app
+        self._problem = problem
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; answer it if nobody else did."""
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception as error:
+            log.error("console: %s", describe_error(error))
+            if not started:
+                await (await self._problem())(scope, receive, send)

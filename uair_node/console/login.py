@@ -1,0 +1,156 @@
+"""Login and logout. The login form carries a token of its own: nobody is logged in by another site's form."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from dicom_config.errors import UairError
+from uair_node.console import audit
+from uair_node.console.desk import Ask, Desk
+from uair_node.console.guard import (
+    Peer,
+    cookie_name,
+    guarded,
+    is_from_us,
+    peer_of,
+    read_form,
+    set_cookie,
+)
+from uair_node.console.templating import span
+from uair_node.console.users import LONGEST_PASSWORD, User
+
+log = logging.getLogger(__name__)
+
+_WRONG = "Name or password is wrong."
+_STALE = "This form is too old. Try again."
+
+
+def login_routes(desk: Desk) -> Sequence[Route]:
+    """Return the only routes that need no session, and the one that ends it."""
+    login = _Login(desk)
+    return [
+        Route("/login", login.show, methods=["GET"]),
+        Route("/login", login.submit, methods=["POST"]),
+        guarded(desk, "/logout", _logout, method="POST"),
+    ]
+
+
+def safe_target(text: str) -> str:
+    """Return a path of ours to go to after the login, whatever was asked for; never another site."""
+    parts = urlsplit(text) if text.isprintable() and "\\" not in text else None
+    if parts is None or parts.scheme or parts.netloc or not text.startswith("/") or text.startswith("//"):
+        return "/"
+    return text
+
+
+class _Login:
+    """The form and what becomes of it.
+
+    The token in the form is a keyed digest of a random cookie, so nothing is kept for those who never log in.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._key = secrets.token_bytes(32)
+
+    async def show(self, request: Request) -> Response:
+        """Answer with the form."""
+        return await run_in_threadpool(self._form, request, request.query_params.get("next", "/"))
+
+    async def submit(self, request: Request) -> Response:
+        """Log in, or answer with the form and why not."""
+        form = await read_form(request)
+        return await run_in_threadpool(self._submit, request, form or {})
+
+    def _submit(self, request: Request, form: dict[str, str]) -> Response:
+        target, name, password = form.get("next", "/"), form.get("name", "").strip(), form.get("password", "")
+        nonce = request.cookies.get(self._cookie(request), "")
+        fresh = nonce and hmac.compare_digest(form.get("token", "").encode(), self._token(nonce).encode())
+        if not fresh or not is_from_us(request):
+            return self._form(request, target, _STALE, status=403)
+        peer = peer_of(request, self._desk.context.settings)
+        wait_s = self._desk.throttle.wait_s(name, peer.address)
+        if wait_s:
+            self._note(name, peer, "throttled")
+            words = f"Too many wrong passwords. Try again in {span(wait_s)}."
+            return self._form(request, target, words, status=429, headers={"Retry-After": f"{wait_s:.0f}"})
+        try:
+            user = self._verified(name, password, peer)
+            self._note(name, peer, "wrong password" if user is None else audit.ALLOWED)
+        except UairError as error:
+            return self._form(request, target, f"{error.sentence} {error.mend}", status=503)
+        if user is None:
+            return self._form(request, target, _WRONG, status=401)
+        return self._begin(request, peer, user, target)
+
+    def _verified(self, name: str, password: str, peer: Peer) -> User | None:
+        self._desk.throttle.failed(name, peer.address)
+        if len(password) > LONGEST_PASSWORD:
+            return None
+        user = self._desk.users.verify(name, password)
+        if user is not None:
+            self._desk.throttle.succeeded(name, peer.address)
+        return user
+
+    def _begin(self, request: Request, peer: Peer, user: User, target: str) -> Response:
+        self._desk.sessions.end(request.cookies.get(cookie_name(peer), ""))
+        cookie, _ = self._desk.sessions.begin(user.name, user.role, user.password_hash)
+        response = RedirectResponse(safe_target(target), 303)
+        set_cookie(response, peer, cookie)
+        response.delete_cookie(self._cookie(request), path="/", secure=peer.secure, httponly=True)
+        return response
+
+    def _note(self, name: str, peer: Peer, outcome: str) -> None:
+        # A name that nobody has may be a password in the wrong field.
+        known = name if self._desk.users.get(name) else "(unknown name)"
+        if outcome != audit.ALLOWED:
+            log.warning("console: login refused (%s)", outcome)
+        with self._desk.context.database.transaction() as session:
+            audit.record(session, known, peer.address, "login", outcome=outcome)
+
+    def _form(
+        self,
+        request: Request,
+        target: str,
+        words: str = "",
+        *,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        name, peer = self._cookie(request), peer_of(request, self._desk.context.settings)
+        nonce = request.cookies.get(name, "") or secrets.token_urlsafe(16)
+        response = self._desk.page(
+            "login.html",
+            None,
+            status=status,
+            title="Log in",
+            target=safe_target(target),
+            token=self._token(nonce),
+            words=words,
+        )
+        response.set_cookie(name, nonce, path="/", secure=peer.secure, httponly=True, samesite="strict")
+        response.headers.update(headers or {})
+        return response
+
+    def _cookie(self, request: Request) -> str:
+        return cookie_name(peer_of(request, self._desk.context.settings)) + "-login"
+
+    def _token(self, nonce: str) -> str:
+        return hmac.new(self._key, nonce.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def _logout(desk: Desk, ask: Ask) -> Response:
+    desk.sessions.end_session(ask.session)
+    with desk.context.database.transaction() as session:
+        audit.record(session, ask.session.name, ask.address, "logout")
+    return RedirectResponse("/login", 303)

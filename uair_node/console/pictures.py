@@ -1,0 +1,43 @@
+"""The pages that went to the archive as Secondary Captures, as PNG for a browser."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+from pydicom import dcmread
+from starlette.responses import Response
+
+from dicom_config.errors import InputError
+from uair_node import reports
+from uair_node.cases.tables import Result
+from uair_node.console.case import PICTURED
+from uair_node.console.desk import Ask, Desk
+
+_THUMBNAIL_WIDTH = 480
+
+
+def show_picture(desk: Desk, ask: Ask) -> Response:
+    """Answer with a picture of a case; `?small=1` with one for a list."""
+    with desk.context.database.transaction() as session:
+        case = reports.get_case(session, ask.path["case_id"])
+        result = session.get(Result, ask.path["result_id"])
+        if result is None or result.round.case_id != case.id or result.kind not in PICTURED:
+            raise InputError(
+                "no-such-page", "This case has no such picture.", "Open it from the case's page."
+            )
+        desk.note_view(session, ask, "view pictures", f"case {case.id}")
+        path = desk.context.store.absolute(result.path)
+    try:
+        picture = Image.fromarray(dcmread(path).pixel_array)
+    except Exception:  # whatever the decoder says
+        mend = "Housekeeping may have removed it; the archive still has it."
+        raise InputError("no-such-page", "The picture cannot be read here.", mend) from None
+    if ask.query.get("small"):
+        picture = picture.reduce(max(1, picture.width // _THUMBNAIL_WIDTH))
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=3)
+    # The browser may keep it for as long as the page is open; never a cache between.
+    return Response(
+        file.getvalue(), media_type="image/png", headers={"Cache-Control": "private, max-age=300"}
+    )

@@ -1,0 +1,59 @@
+"""Runs the console's server until a signal stops it."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from dicom_config.errors import ConfigError
+from dicom_config.tls import TlsServerSection
+from uair_node.console.app import make_app
+from uair_node.console.desk import Desk, make_desk
+from uair_node.context import Context
+from uair_node.tls import server_context
+
+_MOST_REQUESTS = 64
+
+
+def serve(context: Context) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises
+    ------
+    ConfigError
+        ``console-no-users``: nobody could log in. ``tls-files``, see `uair_node.tls.server_context`.
+    """
+    desk = make_desk(context)
+    _require_users(desk)
+    uvicorn.Server(_server_options(desk)).run()
+
+
+def _require_users(desk: Desk) -> None:
+    if not desk.users.all() and desk.context.settings.console.proxy is None:
+        raise ConfigError(
+            "console-no-users",
+            "The console has no users, and there is no default password.",
+            "Add the first with `uair console user add NAME --role operator`, or configure console.proxy.",
+        )
+
+
+def _server_options(desk: Desk) -> uvicorn.Config:
+    section = desk.context.settings.console
+    tls = section.tls
+    context = None
+    if tls is not None:
+        files = TlsServerSection(certificate=tls.certificate, key=tls.key, require_client_certificate=False)
+        context = server_context(files)
+    return uvicorn.Config(
+        make_app(desk),
+        host=section.host,
+        port=section.port,
+        ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
+        # Addresses with accession numbers belong in the audit, not in a log.
+        access_log=False,
+        log_config=None,
+        # Who is believed is decided in `guard`, by console.proxy.
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_MOST_REQUESTS,
+        timeout_graceful_shutdown=5,
+    )

@@ -1,0 +1,70 @@
+"""The templates' environment: everything is escaped, an unknown name is an error."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from uair_node import __version__
+from uair_node.cases.states import CaseState
+
+_SIGNS = {
+    CaseState.RECEIVING: ("…", "busy"),
+    CaseState.READY: ("○", "busy"),
+    CaseState.SEGMENTING: ("◐", "busy"),
+    CaseState.REFINING: ("◐", "busy"),
+    CaseState.AWAITING_SELECTION: ("?", "waits"),
+    CaseState.ACCEPTED: ("✓", "good"),
+    CaseState.REJECTED: ("⊘", "bad"),
+    CaseState.FAILED: ("✗", "bad"),
+    CaseState.EXPIRED: ("–", "quiet"),
+    CaseState.SUPERSEDED: ("–", "quiet"),
+}
+
+
+def make_environment() -> Environment:
+    """Return the environment with our filters."""
+    environment = Environment(
+        loader=PackageLoader("uair_node.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(moment=moment, span=span, state_sign=_sign, state_tone=_tone, size=size)
+    environment.globals.update(version=__version__)
+    return environment
+
+
+def moment(at: datetime) -> str:
+    """Say when, UTC, to the second."""
+    return at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(seconds: float) -> str:
+    """Say how long, in its two largest units: "3 min", "2 h 5 min", "4 d 1 h"."""
+    left = max(0, round(seconds))
+    if left < 60:
+        return f"{left} s"
+    units = (("d", 86400), ("h", 3600), ("min", 60))
+    parts: list[str] = []
+    for unit, length in units:
+        number, left = divmod(left, length)
+        if number or parts:
+            parts.append(f"{number} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def size(mebibytes: float) -> str:
+    """Say an amount of memory."""
+    return f"{mebibytes / 1024:.1f} GiB"
+
+
+def _sign(state: Any) -> str:
+    return _SIGNS[CaseState(state)][0]
+
+
+def _tone(state: Any) -> str:
+    return _SIGNS[CaseState(state)][1]

@@ -1,0 +1,69 @@
+"""Bounds on wrong passwords: for a name from an address, for an address, for a name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+_WINDOW_S = 15 * 60.0
+_MOST_KEYS = 10_000
+# A name alone is bounded widely: otherwise anybody could lock an operator out.
+_LIMITS = {"name and address": 5, "address": 30, "name": 100}
+
+
+class Throttle:
+    """Counts wrong passwords of the last quarter of an hour.
+
+    Parameters
+    ----------
+    clock
+        Seconds; `time.monotonic`, but for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: dict[tuple[str, ...], deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def wait_s(self, name: str, address: str) -> float:
+        """Return for how long nothing is tried any more for this name from this address; 0: it may try."""
+        now = self._clock()
+        with self._lock:
+            return max(self._wait(key, limit, now) for key, limit in _keys(name, address))
+
+    def failed(self, name: str, address: str) -> None:
+        """Count a wrong password; to be called before it is verified, so that many at once count too."""
+        now = self._clock()
+        with self._lock:
+            if len(self._failures) > _MOST_KEYS:
+                self._forget_old(now)
+            for key, limit in _keys(name, address):
+                self._failures.setdefault(key, deque(maxlen=limit)).append(now)
+
+    def succeeded(self, name: str, address: str) -> None:
+        """Forget what was counted for this name from this address; what else was tried there stays."""
+        with self._lock:
+            for key, _ in _keys(name, address):
+                times = self._failures.get(key)
+                if times:
+                    times.pop()
+            self._failures.pop(("name and address", name, address), None)
+
+    def _wait(self, key: tuple[str, ...], limit: int, now: float) -> float:
+        times = self._failures.get(key)
+        if times is None or len(times) < limit:
+            return 0.0
+        return max(0.0, times[0] + _WINDOW_S - now)
+
+    def _forget_old(self, now: float) -> None:
+        self._failures = {
+            key: times for key, times in self._failures.items() if times and now - times[-1] < _WINDOW_S
+        }
+
+
+def _keys(name: str, address: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    parts = {"name and address": (name, address), "address": (address,), "name": (name,)}
+    for kind, limit in _LIMITS.items():
+        yield (kind, *parts[kind]), limit

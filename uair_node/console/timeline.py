@@ -1,0 +1,102 @@
+"""A case's story as one list: transitions, answers, rounds, deliveries, what is due; oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
+
+from uair_node.cases.tables import (
+    Case,
+    Delivery,
+    DeliveryState,
+    Result,
+    Round,
+    Selection,
+    Transition,
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line: when, what kind, what happened, by whom, why or with what outcome.
+
+    `tone` is ``good``, ``bad`` or ``plain``; the words say the same.
+    """
+
+    at: datetime
+    kind: str
+    what: str
+    actor: str = ""
+    why: str = ""
+    tone: str = "plain"
+
+
+def timeline(session: Session, case: Case) -> list[Event]:
+    """Return everything that happened to a case."""
+    events = [
+        *map(_transition, case.transitions),
+        *(event for one in case.rounds for event in _round(one)),
+        *map(_selection, session.scalars(select(Selection).where(Selection.case_id == case.id))),
+        *_deliveries(deliveries(session, case)),
+    ]
+    return sorted(events, key=lambda event: event.at)
+
+
+def deliveries(session: Session, case: Case) -> list[Delivery]:
+    """Return what must reach destinations, in the order of sending, with results and rounds."""
+    query = (
+        select(Delivery)
+        .join(Delivery.result)
+        .join(Result.round)
+        .where(Round.case_id == case.id)
+        .order_by(Delivery.id)
+        .options(joinedload(Delivery.result).joinedload(Result.round))
+    )
+    return list(session.scalars(query))
+
+
+def _transition(one: Transition) -> Event:
+    tone = {"FAILED": "bad", "REJECTED": "bad", "ACCEPTED": "good"}.get(one.state, "plain")
+    what = f"{one.origin} → {one.state}" if one.origin else str(one.state)
+    return Event(one.at, "state", what, one.actor, one.reason, tone)
+
+
+def _round(one: Round) -> Iterator[Event]:
+    if one.computed_at is not None:
+        took = f"in {one.compute_seconds:.0f} s" if one.compute_seconds is not None else ""
+        yield Event(one.computed_at, "round", f"Round {one.number} computed", one.model_name, took)
+
+
+def _selection(one: Selection) -> Event:
+    round_ = f"round {one.round_number}" if one.round_number else "no known round"
+    said = one.answer.words if one.verb != "reject" else "none fits"
+    actor = one.calling_ae or one.mechanism
+    outcome = f"{one.outcome}: {one.code}: {one.sentence} {one.mend}" if one.code else str(one.outcome)
+    tone = {"refused": "bad", "effective": "good"}.get(one.outcome, "plain")
+    return Event(
+        one.received_at, "answer", f"{one.verb}, {said} ({round_}, {one.mechanism})", actor, outcome, tone
+    )
+
+
+def _deliveries(rows: list[Delivery]) -> Iterator[Event]:
+    """Yield one line for what a destination confirmed of a round, one for each thing that it did not take."""
+
+    def batch(row: Delivery) -> tuple[str, int]:
+        return row.destination, row.result.round.number
+
+    confirmed = [row for row in rows if row.state == DeliveryState.CONFIRMED]
+    for (destination, number), group in groupby(sorted(confirmed, key=batch), key=batch):
+        times = [row.confirmed_at or row.created_at for row in group]
+        yield Event(
+            max(times), "delivery", f"{len(times)} of round {number} delivered", destination, tone="good"
+        )
+    for row in rows:
+        if row.state != DeliveryState.CONFIRMED:
+            what = f"{row.result.kind} of round {row.result.round.number} {row.state}"
+            tone = "bad" if row.state == DeliveryState.PARKED else "plain"
+            yield Event(row.created_at, "delivery", what, row.destination, row.reason, tone)

@@ -1,0 +1,45 @@
+"""Sending again, on an administrator's word: an archive lost something, or what it refused was mended."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from uair_node.cases import work
+from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, Round, WorkKind
+
+
+def resend(session: Session, case: Case, destination: str, *, everything: bool) -> int:
+    """Make deliveries of a case to one destination due again, in their order, and return how many.
+
+    Parameters
+    ----------
+    everything
+        What was confirmed, too; otherwise what is parked or still being tried.
+
+    Raises
+    ------
+    InputError
+        ``nothing-to-send``: the case has nothing (unconfirmed) for this destination.
+    """
+    rows = session.scalars(
+        select(Delivery)
+        .join(Delivery.result)
+        .join(Result.round)
+        .where(Round.case_id == case.id, Delivery.destination == destination)
+        .order_by(Delivery.id)
+    ).all()
+    settled = () if everything else (DeliveryState.CONFIRMED, DeliveryState.STORED)
+    again = [row for row in rows if row.state not in settled]
+    if not again:
+        raise InputError(
+            "nothing-to-send",
+            f"Case {case.id} has nothing {'' if everything else 'unconfirmed '}for {destination}.",
+            f"See its deliveries with `uair case show {case.id}`.",
+        )
+    for row in again:
+        row.state, row.attempts, row.reason, row.confirmed_at = DeliveryState.PENDING, 0, "", None
+        row.transaction_uid, row.commitment_asked_at = "", None
+    work.hasten(work.require_work(session, WorkKind.DELIVER, case=None, key=destination))
+    return len(again)

@@ -1,0 +1,47 @@
+"""GPU memory as the driver's own tool tells it: the node knows no torch, and asking must not touch CUDA."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+_QUERY = ("--query-gpu=index,name,memory.used,memory.total,utilization.gpu", "--format=csv,noheader,nounits")
+_PATIENCE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One device; memory in MiB, utilisation in percent (None where the driver does not tell)."""
+
+    index: int
+    name: str
+    used_mib: int
+    total_mib: int
+    busy_percent: int | None
+
+
+def read_gpus() -> list[Gpu]:
+    """Return this machine's NVIDIA devices, none where there is no driver or it does not answer."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        done = subprocess.run(
+            [program, *_QUERY], capture_output=True, text=True, timeout=_PATIENCE_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return parse_gpus(done.stdout)
+
+
+def parse_gpus(text: str) -> list[Gpu]:
+    """Read what ``nvidia-smi`` prints for our query; a line of another form is left out."""
+    found = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 5 and all(parts[n].isdecimal() for n in (0, 2, 3)):
+            index, name, used, total, busy = parts
+            percent = int(busy) if busy.isdecimal() else None
+            found.append(Gpu(int(index), name, int(used), int(total), percent))
+    return found

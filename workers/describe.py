@@ -1,0 +1,30 @@
+"""What a worker answers when the console asks the workers over the broker; runs in its parent process.
+
+Registered by import. The parent must not touch CUDA, so memory is what the driver's tool says of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+from celery.worker import state as running
+from celery.worker.control import inspect_command
+
+from uair_node.gpu import read_gpus
+
+_STARTED = time.monotonic()
+
+
+@inspect_command(name="uair_describe")
+def describe(_state: Any) -> dict[str, Any]:
+    """Return process id, time since the start, tasks done and under way, and the machine's GPUs."""
+    return {
+        "pid": os.getpid(),
+        "uptime_s": round(time.monotonic() - _STARTED, 1),
+        "done": sum(running.total_count.values()) - len(running.active_requests),
+        "active": len(running.active_requests),
+        "gpus": [asdict(gpu) for gpu in read_gpus()],
+    }
