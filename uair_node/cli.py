@@ -26,7 +26,7 @@ from uair_node import __version__, preference, reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.tables import Case
-from uair_node.checks import run_checks
+from uair_node.checks import Finding, Level, checked
 from uair_node.conformance import conformance_statement
 from uair_node.console.commands import console_app
 from uair_node.context import Context, open_context
@@ -107,18 +107,17 @@ def node(config: ConfigOption = None, verbose: bool = False) -> None:
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, database, broker, disk, model and peers; each finding has a mend."""
+    """Check configuration, database, broker, disk, model, TLS and peers; each finding has a mend.
+
+    Ends with 0 when all is well, 1 when there is a fault, 2 when the configuration cannot be used.
+    """
     set_up_logging(quiet=True)
-    settings = load_settings(config)
-    findings = run_checks(settings)
+    findings, status = checked(config)
     if as_json:
-        _print_json([vars(finding) for finding in findings])
+        _print_json([finding.record() for finding in findings])
     else:
-        table = Table("", "what", "finding", "mend", title="uair check")
-        for one in findings:
-            table.add_row("[green]ok[/]" if one.ok else "[red]no[/]", one.what, one.sentence, one.mend)
-        console.print(table)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+        _print_findings(findings)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -315,6 +314,16 @@ def _announce(settings: Settings, port: int) -> None:
         f"Data in {settings.data_dir}. Not a medical device.",
         highlight=False,
     )
+
+
+_MARKS = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]soon[/]", Level.FAULT: "[red]no[/]"}
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    table = Table("", "what", "finding", "code", "mend", title="uair check")
+    for one in findings:
+        table.add_row(_MARKS[one.level], one.what, escape(one.sentence), one.code, escape(one.mend))
+    console.print(table)
 
 
 def _print_json(value: Any) -> None:

@@ -32,13 +32,13 @@ class Certificate:
 class Authority:
     """A certification authority with files in a folder."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, days: int = 30) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _subject(name)
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = _builder(self._name, self._name, self._key, days=30).add_extension(constraints, True)
+        builder = _builder(self._name, self._name, self._key, days=days).add_extension(constraints, True)
         self._certificate = builder.sign(self._key, hashes.SHA256())
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))

@@ -95,6 +95,11 @@ class RabbitMQ(Server):
         self._epmd.start()
         super().start()
 
+    @property
+    def scripts(self) -> Path:
+        """The folder of ``rabbitmqctl`` itself."""
+        return self._ctl.parent
+
     def close(self) -> None:
         """End the broker and its epmd."""
         self.kill()

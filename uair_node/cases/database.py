@@ -20,6 +20,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_config.errors import ConfigError, TransientError
 
 BUSY_TIMEOUT_MS = 30_000
+CONNECT_S = 10
+"""A server that is cut off from the network answers nothing; without a limit libpq waits for minutes."""
 
 
 class Database:
@@ -100,7 +102,7 @@ def _alembic_config() -> Config:
 
 def _make_engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S})
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
 
     @event.listens_for(engine, "connect")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydicom import dcmread
+from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -52,13 +53,26 @@ def echo(destination: Destination) -> None:
     TransientError
         As `send`, and so ConfigError.
     """
-    association = associate(destination, [])
+    refused_classes(destination, ())
+
+
+def refused_classes(destination: Destination, sop_classes: Sequence[str]) -> list[str]:
+    """Verify a destination with C-ECHO, and return the names of the SOP classes that it does not take.
+
+    Raises
+    ------
+    TransientError
+        As `send`, and so ConfigError.
+    """
+    association = associate(destination, sop_classes)
     try:
         if "Status" not in association.send_c_echo():
             raise aborted(destination)
+        accepted = {context.abstract_syntax for context in association.accepted_contexts}
     finally:
         if association.is_established:
             association.release()
+    return [UID(one).name for one in sop_classes if one not in accepted]
 
 
 def associate(
@@ -98,7 +112,7 @@ def associate(
     if association.is_rejected:
         raise TransientError(
             "peer-rejects",
-            f"{destination.name} rejects our association.",
+            f"{destination.name} rejects our association ({_rejection(association)}).",
             f"Let it know our AE title {destination.calling_ae} and check its own, {destination.ae_title}.",
         )
     raise TransientError(
@@ -106,6 +120,12 @@ def associate(
         f"{destination.name} does not answer at {destination.host}:{destination.port}.",
         "Check that it runs, its port, and the network between.",
     )
+
+
+def _rejection(association: Association) -> str:
+    """Return the reason of an A-ASSOCIATE-RJ in the standard's words (PS3.8 Table 9-21)."""
+    answer = association.acceptor.primitive
+    return str(answer.reason_str).lower() if answer is not None else "no reason given"
 
 
 def _limit_reads(event: Event, timeout_s: float) -> None:

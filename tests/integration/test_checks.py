@@ -1,0 +1,390 @@
+"""`uair check` against real peers: every fault of the administrators' table is named, with code and mend."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import Distribution
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from kombu import Connection, Queue
+from pynetdicom import AE
+from pynetdicom.sop_class import CTImageStorage, Verification
+from sqlalchemy import text
+
+from dicom_config.model import Settings, load_settings
+from tests.support.cases import publish_round, ready_case
+from tests.support.certificates import Authority
+from tests.support.peers import Postgres, RabbitMQ, need
+from tests.support.ports import answers, free_port, wait_until
+from uair_node.cases import lifecycle
+from uair_node.cases.database import Database
+from uair_node.cases.tables import Delivery, DeliveryState
+from uair_node.checks import Finding, Level, checked
+from uair_node.scp import DicomListener
+from uair_node.topology import DEAD_LETTER_EXCHANGE, EXCHANGE, QueueName, dead_letter_queue, work_queue
+from workers.checks import altered_files
+
+pytestmark = pytest.mark.integration
+
+_FAULTS: dict[str, Callable[[Site], None]] = {}
+
+
+class Site:
+    """A configuration that checks without a fault, whose parts a fault may break."""
+
+    def __init__(self, folder: Path, url: str, rabbitmq: RabbitMQ, pacs: int, stack: ExitStack) -> None:
+        self.folder, self.stack, self.rabbitmq = folder, stack, rabbitmq
+        self.config = folder / "site.yaml"
+        self.patch = stack.enter_context(pytest.MonkeyPatch.context())
+        self.values: dict[str, Any] = {
+            "data_dir": str(folder / "data"),
+            "node": {"port": free_port()},
+            "intake": {"min_free_bytes": 1 << 20},
+            "database": {"url": url},
+            "broker": {"url": rabbitmq.url},
+            "destinations": [
+                {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs, "timeout_s": 3}
+            ],
+        }
+
+    def peer(self, **changes: Any) -> None:
+        self.values["destinations"][0].update(changes)
+
+    def own_database(self) -> Database:
+        """A database that only this test uses: a fresh one, in a file."""
+        url = self.values["database"]["url"] = f"sqlite:///{self.folder / 'own.sqlite'}"
+        database = Database(url)
+        self.stack.callback(database.close)
+        database.migrate()
+        return database
+
+    def tls(self, days: int = 25 * 365) -> dict[str, str]:
+        """TLS files of the node, its certificate valid for so many more days."""
+        authority = Authority(self.folder / "tls", "ca", days=25 * 365)
+        node, other = authority.issue("node", days=days), authority.issue("other")
+        files = {"certificate": node.certificate, "key": node.key, "ca": authority.ca}
+        self.values["node"]["tls"] = {key: str(path) for key, path in files.items()}
+        return {**self.values["node"]["tls"], "other_key": str(other.key)}
+
+    def write(self) -> Path:
+        self.config.write_text(yaml.safe_dump(self.values), "utf-8")
+        return self.config
+
+    def check(self) -> tuple[int, dict[str, Finding]]:
+        """Run the check; return a script's exit status, and what it found that is not well, by code."""
+        began = time.monotonic()
+        findings, status = checked(self.write())
+        assert time.monotonic() - began < 60, "a fault is named within a minute"
+        return status, {one.code: one for one in findings if one.level != Level.OK}
+
+
+@contextmanager
+def _pacs(*sop_classes: str) -> Iterator[int]:
+    """DCMTK's archive, which knows our AE title and its own; or a listener for some SOP classes only."""
+    if sop_classes:
+        entity = AE("PACS")
+        for one in sop_classes:
+            entity.add_supported_context(one)
+        server = entity.start_server(("127.0.0.1", 0), block=False)
+        yield server.server_address[1]
+        server.shutdown()
+        return
+    (program,) = need("dcmqrscp")
+    port = free_port()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="uair-check-")))
+        config = folder / "dcmqrscp.cfg"
+        config.write_text(
+            f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+            "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+            f"AETable BEGIN\nPACS {folder} RW (9, 1024mb) ANY\nAETable END\n"
+        )
+        process = subprocess.Popen(
+            [str(program), "--allow-shutdown", "-c", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        wait_until(lambda: answers(port), "dcmqrscp")
+        yield port
+
+
+@pytest.fixture(scope="module")
+def pacs() -> Iterator[int]:
+    with _pacs() as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def migrated(postgres: Postgres) -> Iterator[str]:
+    with postgres.database() as url:
+        database = Database(url)
+        database.migrate()
+        database.close()
+        yield url
+
+
+@pytest.fixture
+def site(tmp_path: Path, migrated: str, rabbitmq: RabbitMQ, pacs: int) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(tmp_path, migrated, rabbitmq, pacs, stack)
+    with Connection(rabbitmq.url) as connection:
+        for name in QueueName:
+            for queue in (name.value, name.dead_letters):
+                connection.channel().queue_delete(queue)
+
+
+def _fault(code: str) -> Callable[[Callable[[Site], None]], Callable[[Site], None]]:
+    def add(function: Callable[[Site], None]) -> Callable[[Site], None]:
+        _FAULTS[code] = function
+        return function
+
+    return add
+
+
+@_fault("config-value")
+def _a_key_that_is_none(site: Site) -> None:
+    site.values["intake"]["quite_s"] = 10
+
+
+@_fault("disk-low")
+def _disk_full(site: Site) -> None:
+    site.values["intake"]["min_free_bytes"] = 1 << 60
+
+
+@_fault("data-folder-unusable")
+def _data_folder_is_a_file(site: Site) -> None:
+    (site.folder / "data").write_text("")
+
+
+@_fault("database-unavailable")
+def _database_stopped(site: Site) -> None:
+    site.values["database"]["url"] = f"postgresql+psycopg://uair@127.0.0.1:{free_port()}/uair"
+
+
+@_fault("migration-due")
+def _schema_of_an_older_version(site: Site) -> None:
+    with site.own_database().engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+
+
+@_fault("clock-skew")
+def _clock_wrong(site: Site) -> None:
+    ahead = time.time() + 120
+    site.patch.setattr("uair_node.checks.servers.time", SimpleNamespace(time=lambda: ahead))
+
+
+@_fault("broker-unreachable")
+def _broker_stopped(site: Site) -> None:
+    site.values["broker"]["url"] = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
+
+
+@_fault("broker-refuses")
+def _broker_password_wrong(site: Site) -> None:
+    site.values["broker"]["url"] = site.rabbitmq.url.replace("guest:guest", "guest:wrong")
+
+
+@_fault("queue-arguments")
+def _classic_queue(site: Site) -> None:
+    with Connection(site.rabbitmq.url) as connection:
+        queue = Queue(QueueName.GPU.value, EXCHANGE, QueueName.GPU.value, durable=True)
+        queue.bind(connection.channel()).declare()
+
+
+def _declare(site: Site, queue: Callable[[Settings], Queue]) -> None:
+    with Connection(site.rabbitmq.url) as connection:
+        queue(load_settings(site.write())).bind(connection.channel()).declare()
+
+
+@_fault("no-worker")
+def _worker_gone(site: Site) -> None:
+    _declare(site, lambda settings: work_queue(QueueName.GPU, settings))
+
+
+@_fault("dead-letters")
+def _message_given_up(site: Site) -> None:
+    _declare(site, lambda _: dead_letter_queue(QueueName.IO))
+    with Connection(site.rabbitmq.url) as connection:
+        connection.Producer().publish("7", exchange=DEAD_LETTER_EXCHANGE, routing_key=QueueName.IO.value)
+    wait_until(lambda: site.rabbitmq.queue_depths().get(QueueName.IO.dead_letters) == 1, "the dead letter")
+
+
+@_fault("consumer-timeout")
+def _broker_loses_patience_too_soon(site: Site) -> None:
+    set_to = "application:set_env(rabbit, consumer_timeout, {})."
+    site.rabbitmq.ctl("eval", set_to.format(60_000))
+    site.stack.callback(lambda: site.rabbitmq.ctl("eval", set_to.format(14_400_000)))
+    for name, value in site.rabbitmq.environment().items():
+        site.patch.setenv(name, value)
+    site.patch.setenv("PATH", f"{site.rabbitmq.scripts}:{os.environ['PATH']}")
+
+
+@_fault("certificate-expired")
+def _certificate_expired(site: Site) -> None:
+    site.tls(days=-1)
+
+
+@_fault("certificate-expires")
+def _certificate_expires_soon(site: Site) -> None:
+    site.tls(days=7)
+
+
+@_fault("tls-files")
+def _key_of_another_certificate(site: Site) -> None:
+    site.values["node"]["tls"]["key"] = site.tls()["other_key"]
+
+
+@_fault("weights-missing")
+def _weights_missing(site: Site) -> None:
+    site.values["engine"] = {"model": "vit_b", "checkpoint": str(site.folder / "absent.pth")}
+
+
+@_fault("weights-altered")
+def _weights_altered(site: Site) -> None:
+    checkpoint = site.folder / "vit_b.pth"
+    checkpoint.write_bytes(b"half of it")
+    site.values["engine"] = {"model": "vit_b", "checkpoint": str(checkpoint), "checkpoint_sha256": "0" * 64}
+
+
+@_fault("no-cuda")
+def _no_graphics_card(site: Site) -> None:
+    site.values["engine"] = {"device": "cuda"}
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+
+
+@_fault("peer-unreachable")
+def _pacs_down(site: Site) -> None:
+    site.peer(port=free_port())
+
+
+@_fault("peer-rejects")
+def _pacs_does_not_know_the_title(site: Site) -> None:
+    site.peer(ae_title="OTHER")
+
+
+@_fault("peer-refuses-class")
+def _pacs_takes_no_segmentations(site: Site) -> None:
+    site.peer(port=site.stack.enter_context(_pacs(Verification, CTImageStorage)))
+
+
+@_fault("no-destination")
+def _no_pacs_configured(site: Site) -> None:
+    site.values["destinations"] = []
+
+
+@_fault("port-taken")
+def _another_program_has_our_port(site: Site) -> None:
+    taken = site.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    site.values["node"]["port"] = taken.getsockname()[1]
+
+
+@_fault("port-unavailable")
+def _address_of_another_machine(site: Site) -> None:
+    site.values["node"]["host"] = "192.0.2.1"
+
+
+@_fault("delivery-parked")
+def _pacs_refused_for_good(site: Site) -> None:
+    with site.own_database().transaction() as session:
+        publish_round(session, ready_case(session), ["pacs"])
+        for one in session.query(Delivery):
+            one.state, one.reason = DeliveryState.PARKED, "A900"
+
+
+@_fault("cases-failed")
+def _work_given_up(site: Site) -> None:
+    with site.own_database().transaction() as session:
+        case = ready_case(session)
+        lifecycle.start_computing(session, case, actor="worker")
+        lifecycle.fail(session, case, code="work-failed", cause="No.", mend="Mend it.")
+
+
+@pytest.mark.parametrize("code", _FAULTS)
+def test_each_fault_is_named_with_its_mend(site: Site, code: str) -> None:
+    _FAULTS[code](site)
+    status, found = site.check()
+    assert code in found
+    assert found[code].sentence
+    assert found[code].mend
+    expected = 2 if code.startswith("config") else 0 if found[code].ok else 1
+    assert status == expected
+    unexpected = set(found) - {code, "node-not-running"}
+    assert not unexpected, f"a fault must not be taken for another: {unexpected}"
+
+
+def test_a_site_that_is_well_has_no_fault(site: Site) -> None:
+    status, found = site.check()
+    assert status == 0
+    assert set(found) == {"node-not-running"}
+
+
+def test_a_node_that_runs_is_recognised(site: Site) -> None:
+    settings = load_settings(site.write())
+    listener = DicomListener(settings.node, lambda _: None)
+    listener.start()
+    site.stack.callback(listener.stop)
+    assert site.check() == (0, {})
+
+
+def test_scripts_get_records_and_a_status(site: Site) -> None:
+    """The command itself, as a script calls it."""
+    site.tls(days=-1)
+    program = str(Path(sys.executable).with_name("uair"))
+    done = subprocess.run(
+        [program, "check", "--json", "--config", str(site.write())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {one["what"]: one for one in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert found["destination pacs"]["ok"]
+    assert (found["tls"]["ok"], found["tls"]["code"]) == (False, "certificate-expired")
+
+
+def test_installed_weights_are_compared_with_what_was_installed(tmp_path: Path) -> None:
+    """As a wheel's RECORD lists them."""
+    weights = tmp_path / "workers" / "small.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(b"weights").digest()).rstrip(b"=").decode()
+    info = tmp_path / "uair_node-0.1.0.dist-info"
+    info.mkdir()
+    (info / "RECORD").write_text(f"workers/small.safetensors,sha256={digest},7\n")
+    package = Distribution.at(info)
+    assert list(altered_files(package)) == []
+    weights.write_bytes(b"weighTs")
+    assert list(altered_files(package)) == [weights]
+    weights.unlink()
+    assert list(altered_files(package)) == [weights]
+
+
+def test_every_finding_is_explained_to_administrators() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "administrators.md").read_text("utf-8")
+    explained = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE))
+    sources = (Path(__file__).parents[2] / "uair_node" / "checks").glob("*.py")
+    named = {code for path in sources for code in _codes(path.read_text("utf-8"))}
+    assert set(_FAULTS) | named <= explained
+
+
+def _codes(source: str) -> set[str]:
+    """The codes that `fault` and `warning` are called with."""
+    return set(re.findall(r'(?:fault|warning)\(\s*[^,()]+,\s*"([a-z-]+)"', source))

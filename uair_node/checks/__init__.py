@@ -1,0 +1,64 @@
+"""What `uair check` looks at: each finding says what is wrong and how it is mended.
+
+The parts are looked at side by side, so that several silent peers take no longer than one. What only the
+workers' code can tell (weights, device) comes from the entry point group ``uair.checks``.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from dicom_config.errors import ConfigError
+from dicom_config.model import Settings, load_settings
+from uair_node.checks.connections import check_destinations, check_listener, check_tls
+from uair_node.checks.finding import Check, Finding, Level, fault, good, of_error
+from uair_node.checks.machine import check_data_folder, check_disk
+from uair_node.checks.servers import check_broker, check_database
+
+__all__ = ["Finding", "Level", "checked", "run_checks"]
+
+_CHECKS: tuple[Check, ...] = (
+    check_disk,
+    check_data_folder,
+    check_database,
+    check_broker,
+    check_tls,
+    check_listener,
+    check_destinations,
+)
+
+
+def checked(config: Path | None) -> tuple[list[Finding], int]:
+    """Look at everything, the configuration file first; return the findings and a script's exit status.
+
+    Returns
+    -------
+    list of Finding, int
+        0: no fault; 1: a fault; 2: the configuration cannot be used, and nothing else was looked at.
+    """
+    try:
+        settings = load_settings(config)
+    except ConfigError as error:
+        return [of_error("configuration", error)], 2
+    findings = run_checks(settings)
+    return findings, 0 if all(finding.ok for finding in findings) else 1
+
+
+def run_checks(settings: Settings) -> list[Finding]:
+    """Look at everything; never raises."""
+    checks = [*_CHECKS, *(entry.load() for entry in entry_points(group="uair.checks"))]
+    with ThreadPoolExecutor(len(checks)) as pool:
+        found = list(pool.map(lambda check: _guarded(check, settings), checks))
+    loaded = good("configuration", f"loaded; data in {settings.data_dir}")
+    return [loaded, *(finding for part in found for finding in part)]
+
+
+def _guarded(check: Check, settings: Settings) -> list[Finding]:
+    try:
+        return list(check(settings))
+    except Exception as error:  # one broken check must not hide what the others find
+        what = check.__name__.removeprefix("check_").replace("_", " ")
+        sentence = f"could not be looked at ({type(error).__name__})"
+        return [fault(what, "check-failed", sentence, "Report this with `uair check --json`.")]

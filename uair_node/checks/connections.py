@@ -1,0 +1,155 @@
+"""DICOM connections: our own port, TLS files, and every destination."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from dicom_config.contexts import SENT_SOP_CLASSES
+from dicom_config.errors import ConfigError, TransientError, UairError
+from dicom_config.model import AnyDestination, Destination, Settings, StowDestination
+from uair_node.checks.finding import Finding, fault, good, of_error, warning
+from uair_node.delivery.scu import refused_classes
+from uair_node.delivery.stow import probe_stow
+from uair_node.tls import client_context, server_context
+
+_RENEW_BEFORE = timedelta(days=30)
+_ANSWER_S = 5.0
+
+
+def check_listener(settings: Settings) -> Iterable[Finding]:
+    """See who has our port: the node, nobody, or another program."""
+    node = settings.node
+    if node.port == 0:
+        return
+    host = "127.0.0.1" if node.host in ("0.0.0.0", "::") else node.host
+    at = f"{node.host}:{node.port}"
+    if _connects(host, node.port):
+        if _speaks_tls(host, node.port) if node.tls else _speaks_dicom(settings, host):
+            yield good("listener", f"the node answers at {at}")
+            return
+        mend = "Set node.port to a free port, or end the other program (`ss -ltnp` names it)."
+        yield fault("listener", "port-taken", f"another program answers at {at}", mend)
+        return
+    reason = _bind_error(node.host, node.port)
+    if reason:
+        mend = "Set node.host to an address of this machine and node.port to a free port."
+        yield fault("listener", "port-unavailable", f"{at} cannot be listened on ({reason}).", mend)
+    else:
+        mend = "Start `uair node` (or `uair up`); on a machine that runs workers only, this is as it should."
+        yield warning("listener", "node-not-running", f"nobody answers at {at}", mend)
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), _ANSWER_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _speaks_dicom(settings: Settings, host: str) -> bool:
+    """Tell whether an association is accepted or rejected there: both are a DICOM node's answers."""
+    ours = Destination(
+        name="our own port",
+        ae_title=settings.node.ae_titles.store,
+        host=host,
+        port=settings.node.port,
+        timeout_s=_ANSWER_S,
+    )
+    try:
+        refused_classes(ours, ())
+    except TransientError as error:
+        return error.code == "peer-rejects"
+    return True
+
+
+def _speaks_tls(host: str, port: int) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), _ANSWER_S) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")  # a server that wants our certificate
+    except OSError:
+        return False
+
+
+def _bind_error(host: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or type(error).__name__
+    return ""
+
+
+def check_tls(settings: Settings) -> Iterable[Finding]:
+    """See whether every certificate, key and CA that is configured can be used, today and next month."""
+    if settings.node.tls is not None:
+        files = (settings.node.tls.certificate, settings.node.tls.ca)
+        yield from _tls("tls", lambda: server_context(settings.node.tls), files)
+    for one in settings.destinations:
+        if one.tls is not None:
+            files = (one.tls.certificate, one.tls.ca)
+            yield from _tls(f"tls of {one.name}", lambda tls=one.tls: client_context(tls), files)
+
+
+def _tls(what: str, load, files: Iterable[Path | None]) -> Iterator[Finding]:  # type: ignore[no-untyped-def]
+    try:
+        load()
+    except ConfigError as error:
+        yield of_error(what, error)
+        return
+    soonest = min((_end(path), path) for path in files if path is not None)
+    end, path = soonest
+    now = datetime.now(UTC)
+    mend = f"Renew {path}, then restart the node and the workers: it is read at the start."
+    if end < now:
+        yield fault(what, "certificate-expired", f"{path} expired on {end:%Y-%m-%d}", mend)
+    elif end < now + _RENEW_BEFORE:
+        yield warning(what, "certificate-expires", f"{path} expires on {end:%Y-%m-%d}", mend)
+    else:
+        yield good(what, f"certificate, key and CA can be used until {end:%Y-%m-%d}")
+
+
+def _end(path: Path) -> datetime:
+    """Return when the first certificate of a PEM file that can be used expires."""
+    return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(path.read_bytes()))
+
+
+def check_destinations(settings: Settings) -> Iterable[Finding]:
+    """See whether every destination answers, knows our AE title and takes what we send."""
+    if not settings.destinations:
+        mend = "Name your PACS under `destinations`, or results stay here."
+        return [fault("destinations", "no-destination", "none configured", mend)]
+    with ThreadPoolExecutor(len(settings.destinations)) as pool:
+        return list(pool.map(_destination, settings.destinations))
+
+
+def _destination(destination: AnyDestination) -> Finding:
+    what = f"destination {destination.name}"
+    try:
+        if isinstance(destination, StowDestination):
+            probe_stow(destination)
+            return good(what, f"{destination.url} answers DICOMweb")
+        refused = refused_classes(destination, SENT_SOP_CLASSES)
+    except UairError as error:
+        return of_error(what, error)
+    if refused:
+        names = ", ".join(refused)
+        mend = "Let the peer accept these SOP classes (explicit or implicit VR little endian) from us."
+        return fault(what, "peer-refuses-class", f"{destination.ae_title} takes no {names}", mend)
+    return good(what, f"{destination.ae_title} answers C-ECHO and takes all that we send")

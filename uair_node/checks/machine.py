@@ -1,0 +1,53 @@
+"""The machine's own: disk and data folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from dicom_config.model import Settings
+from uair_node.checks.finding import Finding, fault, good, warning
+
+_AMPLE = 4
+"""Below this many times the least free space the disk is named before C-STORE is refused."""
+
+
+def check_disk(settings: Settings) -> Iterable[Finding]:
+    """See whether the spool's disk has the room that C-STORE asks for."""
+    free, least = shutil.disk_usage(_existing(settings.data_dir)).free, settings.intake.min_free_bytes
+    sentence = f"{free / 2**30:.1f} GiB free in {settings.data_dir}"
+    mend = "Free space (`uair tidy`), move data_dir, or lower intake.min_free_bytes."
+    if free < least:
+        refused = f"{sentence}, less than intake.min_free_bytes: C-STORE is answered A700"
+        yield fault("disk", "disk-low", refused, mend)
+    elif free < _AMPLE * least:
+        yield warning("disk", "disk-filling", f"{sentence}; C-STORE stops at {least / 2**30:.1f} GiB", mend)
+    else:
+        yield good("disk", sentence)
+
+
+def check_data_folder(settings: Settings) -> Iterable[Finding]:
+    """See whether this user can write to the data folder, durably."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=settings.data_dir, prefix=".uair-check-") as file:
+            file.write(b"uair")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        yield fault(
+            "data folder",
+            "data-folder-unusable",
+            f"{settings.data_dir} cannot be written ({error.strerror}).",
+            "Give the folder to the user that runs uair, see that its disk is mounted for writing, or "
+            "correct data_dir.",
+        )
+    else:
+        yield good("data folder", "can be written")
+
+
+def _existing(folder: Path) -> Path:
+    return next(one for one in (folder, *folder.parents) if one.is_dir())

@@ -1,0 +1,159 @@
+"""Database and broker: reachable, current, and set up as the workers need them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+
+from amqp.exceptions import AccessRefused, NotAllowed
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from dicom_config.errors import UairError
+from dicom_config.model import Settings
+from uair_node.cases.database import Database
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, Delivery, DeliveryState
+from uair_node.checks.finding import Finding, fault, good, of_error, warning
+from uair_node.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
+from uair_node.topology import QueueName
+
+_LOCAL = ("localhost", "127.0.0.1", "::1", "[::1]")
+_READ_TIMEOUT = "application:get_env(rabbit, consumer_timeout)."
+
+
+def check_database(settings: Settings) -> Iterable[Finding]:
+    """See whether the database answers, its schema is current, its clock is ours; name what stands still."""
+    database = Database(settings.database_url)
+    try:
+        with database.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        database.require_current()
+        yield good("database", f"{database.engine.dialect.name}, schema current")
+        with database.engine.connect() as connection:
+            yield from _clock(connection, settings)
+            yield from _standing_still(connection)
+    except DBAPIError as error:
+        mend = "Start it; check database.url, user, password and pg_hba.conf."
+        sentence = f"cannot be used ({type(error.orig).__name__})"
+        yield fault("database", "database-unavailable", sentence, mend)
+    except UairError as error:
+        yield of_error("database", error)
+    finally:
+        database.close()
+
+
+def _clock(connection: Connection, settings: Settings) -> Iterable[Finding]:
+    """Compare with the database's clock: leases are given on one machine and judged on another."""
+    if connection.dialect.name != "postgresql":
+        return
+    theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+    apart = abs(theirs - time.time())
+    if apart > settings.work.lease_s / 3:
+        sentence = f"this machine's clock and the database's are {apart:.0f} s apart"
+        mend = "Synchronise both (chrony, systemd-timesyncd); until then work may be done twice or late."
+        yield fault("clock", "clock-skew", sentence, mend)
+    else:
+        yield good("clock", f"within {max(1.0, apart):.0f} s of the database's")
+
+
+def _standing_still(connection: Connection) -> Iterable[Finding]:
+    parked = connection.execute(
+        select(Delivery.destination, func.count())
+        .where(Delivery.state == DeliveryState.PARKED)
+        .group_by(Delivery.destination)
+    )
+    for destination, number in parked:
+        yield warning(
+            f"deliveries to {destination}",
+            "delivery-parked",
+            f"{number} objects were refused for good",
+            "`uair case show` names the reason; mend it at the peer, then send them again.",
+        )
+    failed = connection.scalar(select(func.count(Case.id)).where(Case.state == CaseState.FAILED))
+    if failed:
+        sentence = f"{failed} cases gave up after several attempts"
+        mend = "`uair cases --state failed` names the cause; mend it, then `uair case retry`."
+        yield warning("cases", "cases-failed", sentence, mend)
+
+
+def check_broker(settings: Settings) -> Iterable[Finding]:
+    """See whether the broker answers, its queues are ours, somebody consumes, nothing was given up on."""
+    if settings.embedded:
+        yield good("broker", "none needed (embedded mode)")
+        return
+    try:
+        with broker_connection(settings) as connection:
+            connection.connect()
+            version = connection.connection.server_properties.get("version", "")
+            yield good("broker", f"reachable, RabbitMQ {version}")
+            for view in look_at_queues(connection, settings):
+                yield from _queue(view)
+    except (AccessRefused, NotAllowed):
+        mend = "Check user, password and virtual host in broker.url, and the user's permissions."
+        yield fault("broker", "broker-refuses", "refuses our user, password or virtual host", mend)
+        return
+    except Exception as error:  # every transport has its own exceptions
+        sentence = f"cannot be reached ({type(error).__name__})"
+        mend = "Start RabbitMQ; check host and port of broker.url, and the firewall."
+        yield fault("broker", "broker-unreachable", sentence, mend)
+        return
+    yield from _consumer_timeout(settings)
+
+
+def _queue(view: QueueView) -> Iterable[Finding]:
+    what = f"queue {view.name}"
+    if view.mismatch:
+        mend = f"Stop the workers, `rabbitmqctl delete_queue {view.name}`, start them: nothing is lost."
+        yield fault(what, "queue-arguments", f"is declared otherwise: {view.mismatch}", mend)
+    elif view.name not in list(QueueName):
+        if view.messages:
+            mend = (
+                "See the worker's log for why it died; then `rabbitmqctl purge_queue "
+                f"{view.name}`: what is due stands in the database."
+            )
+            yield warning(what, "dead-letters", f"{view.messages} messages were given up on", mend)
+    elif not view.consumers:
+        short = view.name.rpartition(".")[2]
+        mend = f"Start `uair worker --queue {short}`; its log says why it ended."
+        yield fault(what, "no-worker", f"no worker consumes it, {view.messages} messages wait", mend)
+    else:
+        yield good(what, f"{view.consumers} workers, {view.messages} messages wait")
+
+
+def _consumer_timeout(settings: Settings) -> Iterable[Finding]:
+    """Compare RabbitMQ's patience with our longest task; only its own machine can tell (no AMQP means)."""
+    what, limit_s = "broker limits", settings.work.time_limit_s
+    found_ms = _read_consumer_timeout_ms() if make_url(settings.broker.url).host in _LOCAL else None
+    if found_ms is None:
+        sentence = "consumer_timeout is visible on the broker's machine only; "
+        yield good(what, f"{sentence}it must be above {limit_s:.0f} s (work.time_limit_s)")
+    elif found_ms / 1000 <= limit_s:
+        mend = "Set consumer_timeout in rabbitmq.conf as deploy/rabbitmq.conf does, and restart the broker."
+        sentence = f"consumer_timeout is {found_ms / 1000:.0f} s, a task may take {limit_s:.0f} s"
+        yield fault(what, "consumer-timeout", sentence, mend)
+    else:
+        yield good(what, f"consumer_timeout {found_ms / 1000:.0f} s, above {limit_s:.0f} s of a task")
+
+
+def _read_consumer_timeout_ms() -> int | None:
+    program = shutil.which("rabbitmqctl")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, "--quiet", "eval", _READ_TIMEOUT],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10 * CONNECT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.fullmatch(r"\{ok,(\d+)\}", done.stdout.strip())
+    return int(found[1]) if found else None

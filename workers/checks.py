@@ -1,0 +1,87 @@
+"""What `uair check` can tell only where the workers' code is: weights and device."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from dicom_config.errors import UairError
+from dicom_config.model import EngineSection, Settings
+from uair_node.checks.finding import Finding, fault, good, of_error
+
+_DISTRIBUTION = "uair-node"
+_WEIGHTS = ".safetensors"
+
+
+def check_model(settings: Settings) -> Iterable[Finding]:
+    """See whether the weights are there, and the ones that were installed or configured."""
+    section = settings.engine
+    try:
+        wrong = _checkpoint(section) if section.checkpoint else _packaged()
+    except UairError as error:
+        return [of_error("model", error)]
+    return [wrong or good("model", f"{section.model}, weights as they should be")]
+
+
+def check_device(settings: Settings) -> Iterable[Finding]:
+    """See whether the device that is asked for is there."""
+    from workers.models.registry import choose_device  # torch takes seconds to import
+
+    try:
+        device = choose_device(settings.engine.device)
+    except UairError as error:
+        return [of_error("device", error)]
+    return [good("device", f"{settings.engine.device}: the model runs on {device}")]
+
+
+def altered_files(package: Distribution) -> Iterator[Path]:
+    """Yield weight files that are missing, or whose SHA-256 is not the one that was installed.
+
+    A package that is installed from its sources in place records none; then only absence is seen.
+    """
+    for file in package.files or ():
+        if file.suffix != _WEIGHTS:
+            continue
+        path = Path(str(package.locate_file(file)))
+        if not path.is_file() or (file.hash is not None and _encoded(path) != file.hash.value):
+            yield path
+
+
+def _encoded(path: Path) -> str:
+    """Return a file's SHA-256 as RECORD files write it."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def _checkpoint(section: EngineSection) -> Finding | None:
+    from workers.models.weights import file_digest
+
+    path = section.checkpoint
+    assert path is not None
+    if not path.is_file():
+        mend = "Put the .pth file there, or set engine.model: embedded."
+        return fault("model", "weights-missing", f"no checkpoint at {path}", mend)
+    if section.checkpoint_sha256 and file_digest(path) != section.checkpoint_sha256:
+        return _altered(path, "Copy the checkpoint again, or correct engine.checkpoint_sha256.")
+    return None
+
+
+def _packaged() -> Finding | None:
+    from workers.models.weights import COORDINATES_FILE, EMBEDDED_FILE, LOCALIZER_FILE, file_digest, packaged
+
+    for name in (EMBEDDED_FILE, LOCALIZER_FILE, COORDINATES_FILE):
+        file_digest(packaged(name))  # raises where it cannot be read
+    try:
+        altered = next(altered_files(distribution(_DISTRIBUTION)), None)
+    except PackageNotFoundError:
+        return None
+    return _altered(altered, "Install the package again.") if altered else None
+
+
+def _altered(path: Path, mend: str) -> Finding:
+    sentence = f"{path} is not the file that it should be (its SHA-256 differs)"
+    return fault("model", "weights-altered", sentence, mend)
