@@ -18,6 +18,9 @@ class EngineSection(Section):
 
     model: Literal["embedded", "vit_b", "vit_l", "vit_h"] = "embedded"
     checkpoint: Path | None = Field(None, description="needed for every model but the embedded")
+    checkpoint_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = Field(
+        "", description="what the checkpoint's SHA-256 must be; empty: not compared"
+    )
     localizer: LocalizerName = "learned"
     templates: Path | None = Field(
         None, description="folder of your template scans; `templates` in the data folder unless set"

@@ -30,6 +30,7 @@ from dicom_config.node import AllowRule as AllowRule
 from dicom_config.node import NodeSection as NodeSection
 from dicom_config.node import Tags as Tags
 from dicom_config.node import Verb as Verb
+from dicom_config.operation import LogsSection, RetentionSection, SignalsSection, StoreSection
 from dicom_config.profiles import NEEDS
 from dicom_config.rules import RulesSection
 from dicom_config.section import Section
@@ -120,6 +121,10 @@ class Settings(BaseSettings):
     engine: EngineSection = EngineSection()
     work: WorkSection = WorkSection()
     console: ConsoleSection = ConsoleSection()
+    store: StoreSection = StoreSection()
+    retention: RetentionSection = RetentionSection()
+    signals: SignalsSection = SignalsSection()
+    logs: LogsSection = LogsSection()
 
     @classmethod
     def settings_customise_sources(

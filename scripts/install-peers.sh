@@ -24,6 +24,7 @@ readonly PEERS=(
   "orthanc-dicomweb|Orthanc's DICOMweb plugin|has_dicomweb"
   "dcmtk|DCMTK, routers and modalities|have storescu && have storescp"
   "dicom3tools|dciodvfy, the IOD validator|have dciodvfy"
+  "prometheus|promtool, checks the alert rules|have promtool"
   "docker-compose|docker-compose, validates docker-compose.yml|has_compose"
   "chromium|Chromium, runs the viewer|have chromium"
   "npm|npm, fetches the viewer|have npm"
@@ -32,7 +33,7 @@ readonly PEERS=(
 readonly OHIF_VERSION=3.13.2
 readonly OHIF_FOLDER=${XDG_CACHE_HOME:-~/.cache}/uair-peers/ohif
 # What those packages would start at boot.
-readonly SERVICES=(rabbitmq-server postgresql orthanc epmd.service epmd.socket)
+readonly SERVICES=(rabbitmq-server postgresql orthanc prometheus epmd.service epmd.socket)
 
 # Prints "package|what it is for" of each peer that is not there.
 missing_peers() {

@@ -32,6 +32,7 @@ from uair_node.console.commands import console_app
 from uair_node.context import Context, open_context
 from uair_node.delivery.resend import resend
 from uair_node.dispatch import clear_embedded_messages
+from uair_node.housekeeping import tidy as housekeeping
 from uair_node.intake.trial import try_folder
 from uair_node.logs import set_up_logging
 from uair_node.node import Node
@@ -86,8 +87,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command()
 def up(config: ConfigOption = None, verbose: bool = False) -> None:
     """Run everything on this machine: node, GPU worker and IO worker, no broker server (embedded mode)."""
-    set_up_logging(verbose=verbose)
     settings = load_settings(config)
+    set_up_logging(verbose=verbose, form=settings.logs.format)
     clear_embedded_messages(settings)
     context = open_context(settings, migrate=True)
     workers = Workers(config, ["gpu", "io"])
@@ -101,8 +102,9 @@ def up(config: ConfigOption = None, verbose: bool = False) -> None:
 @app.command()
 def node(config: ConfigOption = None, verbose: bool = False) -> None:
     """Run the DICOM node alone; workers run elsewhere with `uair worker`."""
-    set_up_logging(verbose=verbose)
-    _run_node(open_context(load_settings(config), migrate=True))
+    settings = load_settings(config)
+    set_up_logging(verbose=verbose, form=settings.logs.format)
+    _run_node(open_context(settings, migrate=True))
 
 
 @app.command()
@@ -124,6 +126,23 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def conformance(config: ConfigOption = None) -> None:
     """Print the DICOM conformance statement of this configuration, as Markdown."""
     sys.stdout.write(conformance_statement(load_settings(config)))
+
+
+@app.command()
+def tidy(
+    config: ConfigOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete what `retention` no longer keeps; never what waits for a reader or is not delivered."""
+    removed = housekeeping.tidy(_context(config), dry_run=dry_run)
+    if as_json:
+        _print_json([vars(one) for one in removed])
+        return
+    table = Table("what", "case", "state", "files", "MB", title="would be deleted" if dry_run else "deleted")
+    for one in removed:
+        table.add_row(one.what, str(one.case or ""), one.state, str(one.files), f"{one.bytes / 1e6:.1f}")
+    console.print(table)
 
 
 @rules_app.command("try")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dicom_config.model import Settings
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.cases.database import Database
+from uair_node.object_store import open_store
 from uair_node.store import Store
 
 
@@ -71,4 +72,4 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
         database.migrate()
     else:
         database.require_current()
-    return Context(settings, database, Store(settings.data_dir))
+    return Context(settings, database, open_store(settings))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import timedelta
 from functools import partial
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
 from dicom_config.errors import TransientError
@@ -22,8 +24,15 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.scp import DicomListener, ReceivedInstance
 from uair_node.selection.together import answer_with_parts
+from uair_node.signals.department import DepartmentCollector
+from uair_node.signals.readiness import Readiness
+from uair_node.signals.server import Parts, SignalServer
+from uair_node.signals.tally import Tally
 
 log = logging.getLogger(__name__)
+
+_LONGEST_SWEEP_S = 600.0
+"""Reading the headers of a large study takes seconds; a sweep that takes longer than this hangs."""
 
 
 class Node:
@@ -39,7 +48,12 @@ class Node:
         self._context = context
         self._inbox = Inbox(context)
         self._dispatcher = Dispatcher(context.settings, context.database)
-        self._listener = DicomListener(context.settings.node, self._receive, partial(take_report, context))
+        tally = Tally()
+        self._listener = DicomListener(
+            context.settings.node, self._receive, partial(take_report, context), tally
+        )
+        self._signals = _signals(context, self._alive, tally)
+        self._swept_at = time.monotonic()
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._loop = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -54,10 +68,14 @@ class Node:
         self._dispatcher.start_over()
         self._loop.start()
         self._listener.start()
+        if self._signals is not None:
+            self._signals.start()
         log.info("listening on port %d", self.port)
 
     def stop(self) -> None:
-        """Close the port, let running associations end, end the loop."""
+        """Close the ports, let running associations end, end the loop."""
+        if self._signals is not None:
+            self._signals.stop()
         self._listener.stop()
         self._stopping.set()
         self._nudged.set()
@@ -80,8 +98,13 @@ class Node:
             except Exception as error:
                 # The loop is what mends everything else; it must outlive any one case.
                 log.error("sweep failed: %s", describe_error(error))
+            self._swept_at = time.monotonic()
             self._nudged.wait(self._context.settings.work.sweep_s)
             self._nudged.clear()
+
+    def _alive(self) -> dict[str, bool]:
+        idle_s = time.monotonic() - self._swept_at
+        return {"sweeper": self._loop.is_alive() and idle_s < _LONGEST_SWEEP_S}
 
     def _expire(self) -> None:
         limit = utc_now() - timedelta(days=self._context.settings.work.expire_after_days)
@@ -89,3 +112,18 @@ class Node:
             waiting = select(Case).where(Case.state == CaseState.AWAITING_SELECTION, Case.updated_at < limit)
             for case in session.scalars(waiting):
                 lifecycle.expire(session, case, actor=lifecycle.NODE, reason="nobody picked in time")
+
+
+def _signals(context: Context, live: Parts, tally: Tally) -> SignalServer | None:
+    section = context.settings.signals
+    if not section.port:
+        return None
+    department = CollectorRegistry()
+    department.register(DepartmentCollector(context))
+    return SignalServer(
+        section.host,
+        section.port,
+        live=live,
+        ready=Readiness(context).parts,
+        registries=[department, tally.registry],
+    )

@@ -32,6 +32,7 @@ from dicom_config.contexts import sop_classes, transfer_syntaxes
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
 from dicom_config.model import AllowRule, NodeSection, Verb
 from uair_node.delivery.commitment_scu import Report, ReportHandler, answer_report
+from uair_node.signals.tally import Tally
 from uair_node.tls import certificate_names
 from uair_node.transport import Server, guarded
 
@@ -146,14 +147,21 @@ class DicomListener:
         Gets every instance, in the association's thread.
     report_handler
         Gets storage commitment reports about what we sent.
+    tally
+        Counts associations and instances; one of its own if not given.
     """
 
     def __init__(
-        self, settings: NodeSection, handler: Handler, report_handler: ReportHandler = _asked_nobody
+        self,
+        settings: NodeSection,
+        handler: Handler,
+        report_handler: ReportHandler = _asked_nobody,
+        tally: Tally | None = None,
     ) -> None:
         self._settings = settings
         self._handler = handler
         self._report_handler = report_handler
+        self._tally = tally or Tally()
         self._verbs = settings.ae_titles.by_title()
         self._places = _Places(settings.max_associations, settings.wait_s)
         self._server: Server | None = None
@@ -220,13 +228,13 @@ class DicomListener:
         peer = _Peer.of(event.assoc)
         verb = self._verbs.get(peer.called_ae)
         if str(event.assoc.requestor.primitive.application_context_name) != _APPLICATION_CONTEXT:
-            _reject(event.assoc, peer, Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED)
+            self._reject(event.assoc, peer, Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED)
         elif verb is None:
-            _reject(event.assoc, peer, Rejection.CALLED_AE_NOT_RECOGNISED)
+            self._reject(event.assoc, peer, Rejection.CALLED_AE_NOT_RECOGNISED)
         elif miss := _nearest_miss(self._settings.allow, verb, peer):
-            _reject(event.assoc, peer, Rejection.CALLING_AE_NOT_RECOGNISED, miss)
+            self._reject(event.assoc, peer, Rejection.CALLING_AE_NOT_RECOGNISED, miss)
         elif not self._find_place(event.assoc):
-            _reject(event.assoc, peer, Rejection.LOCAL_LIMIT_EXCEEDED)
+            self._reject(event.assoc, peer, Rejection.LOCAL_LIMIT_EXCEEDED)
         else:
             guarded(event.assoc).admitted()
             proposed = {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
@@ -238,11 +246,19 @@ class DicomListener:
             if role is not None and role.scp_role:
                 event.assoc.acceptor.supported_contexts += [reporting_context()]
 
+    def _reject(self, association: Association, peer: _Peer, rejection: Rejection, why: str = "") -> None:
+        self._tally.association(rejection.name.lower())
+        words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
+        log.warning("association rejected: %s, %s", peer, words)
+        association.acse.send_reject(*rejection.value)
+        association.kill()  # waits until the rejection is sent
+
     def _find_place(self, association: Association) -> bool:
         guarded(association).waits()
         return self._places.take(association)
 
     def _on_accepted(self, event: Event) -> None:
+        self._tally.association("accepted")
         refused = len(event.assoc.rejected_contexts)
         more = f", {refused} presentation contexts refused" if refused else ""
         log.info("association accepted: %s%s", _Peer.of(event.assoc), more)
@@ -251,9 +267,12 @@ class DicomListener:
         guarded(event.assoc).instance_ended()
         try:
             self._handler(self._received(event))
+            answer = _response(StoreStatus.SUCCESS)
         except Exception as error:
-            return _refusal(event, error)
-        return _response(StoreStatus.SUCCESS)
+            answer = _refusal(event, error)
+        verb = self._verbs[_Peer.of(event.assoc).called_ae]
+        self._tally.instance(verb, answer.Status)
+        return answer
 
     def _on_report(self, event: Event) -> tuple[int, None]:
         return answer_report(event, _Peer.of(event.assoc).calling_ae, self._report_handler)
@@ -360,13 +379,6 @@ def _nearest_miss(rules: Sequence[AllowRule], verb: Verb, peer: _Peer) -> str | 
     if None in misses:
         return None
     return next((words for field, words in reversed(_NEAREST_MISS.items()) if field in misses), "no rules")
-
-
-def _reject(association: Association, peer: _Peer, rejection: Rejection, why: str = "") -> None:
-    words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
-    log.warning("association rejected: %s, %s", peer, words)
-    association.acse.send_reject(*rejection.value)
-    association.kill()  # waits until the rejection is sent
 
 
 def _refusal(event: Event, error: Exception) -> Dataset:

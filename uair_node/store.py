@@ -1,19 +1,47 @@
-"""Where files lie under the data folder. Rows keep paths relative to it, so that it can move."""
+"""Where files lie, and how they reach the machine that needs them.
+
+Rows keep paths relative to the data folder. With one machine, or a folder that all machines mount, the data
+folder is the store. With an object store configured, each machine has a data folder of its own: what one
+shares, others fetch when they first need it. A shared file never changes, so a fetched one is as good.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+
+class Remote(Protocol):
+    """A place that all machines reach; names are paths relative to the data folder."""
+
+    def put(self, files: Mapping[str, Path]) -> None:
+        """Keep these files under their names; when this returns, every machine can get them."""
+
+    def get(self, files: Mapping[str, Path]) -> None:
+        """Write what is kept under these names to these files."""
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Keep these no longer; what is not there is no error."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """The data folder: `spool` (received), `artifacts` (computed), `broker` (embedded transport)."""
+    """The data folder: `spool` (received), `artifacts` (computed), `broker` (embedded transport).
+
+    Parameters
+    ----------
+    root
+        The data folder.
+    remote
+        Where files are shared with machines that have another data folder; None: they have the same.
+    """
 
     root: Path
+    remote: Remote | None = None
 
     @property
     def spool(self) -> Path:
@@ -27,9 +55,17 @@ class Store:
 
     def round_folder(self, case_id: int, number: int) -> Path:
         """Return (and make) the folder of one round's artifacts."""
-        folder = self.root / "artifacts" / f"case-{case_id:06d}" / f"round-{number:02d}"
+        folder = self.case_folder(case_id) / f"round-{number:02d}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def case_folder(self, case_id: int) -> Path:
+        """Return the folder of a case's artifacts."""
+        return self.root / "artifacts" / f"case-{case_id:06d}"
+
+    def case_folders(self) -> list[Path]:
+        """Return the folders of all cases that have artifacts here."""
+        return sorted((self.root / "artifacts").glob("case-*"))
 
     def relative(self, path: Path) -> str:
         """Return what a row keeps of `path`."""
@@ -38,7 +74,39 @@ class Store:
         return path.resolve().relative_to(self.root.resolve()).as_posix()
 
     def absolute(self, relative: str) -> Path:
-        """Return where a row's path lies now."""
+        """Return where a row's path lies now, on the machine that wrote it."""
+        return self.root / relative
+
+    def share(self, *paths: Path) -> str:
+        """Let other machines reach files of the data folder; return what a row keeps of the first.
+
+        Raises
+        ------
+        TransientError
+            ``store-unavailable``.
+        """
+        names = [self.relative(path) for path in paths]
+        if self.remote is not None:
+            self.remote.put(dict(zip(names, paths, strict=True)))
+        return names[0]
+
+    def fetch(self, relative: str) -> Path:
+        """Return a row's path on this machine, whichever machine wrote it; raises as `share`."""
+        return self.fetch_all([relative])[0]
+
+    def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:
+        """Return rows' paths on this machine, whichever machine wrote them; raises as `share`."""
+        paths = tuple(self.root / one for one in relatives)
+        missing = {name: path for name, path in zip(relatives, paths, strict=True) if not path.exists()}
+        if self.remote is not None and missing:
+            for path in missing.values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self.remote.get(missing)
+        return paths
+
+    def fetch_folder(self, relative: str, names: Sequence[str]) -> Path:
+        """Return a folder on this machine that holds the files `names`; raises as `share`."""
+        self.fetch_all([f"{relative}/{name}" for name in names])
         return self.root / relative
 
 

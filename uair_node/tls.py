@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+
+from cryptography import x509
 
 from dicom_config.errors import ConfigError
 from dicom_config.tls import FINGERPRINT, TLS_1_2_SUITES, TlsClientSection, TlsServerSection
@@ -64,6 +67,11 @@ def certificate_names(connection: object) -> frozenset[str]:
         return frozenset()
     fingerprint = FINGERPRINT + hashlib.sha256(encoded).hexdigest()
     return frozenset({fingerprint, *_names(connection.getpeercert() or {})})
+
+
+def certificate_end(path: Path) -> datetime:
+    """Return when the first certificate of a PEM file expires."""
+    return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(path.read_bytes()))
 
 
 def tls_reason(error: Exception) -> str:

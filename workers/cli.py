@@ -46,5 +46,6 @@ def worker(
     verbose: bool = False,
 ) -> None:
     """Run one worker process for one queue; one for each GPU."""
-    set_up_logging(verbose=verbose)
-    run_worker(load_settings(config), QueueName[queue.name], parent_pid=parent_pid)
+    settings = load_settings(config)
+    set_up_logging(verbose=verbose, form=settings.logs.format)
+    run_worker(settings, QueueName[queue.name], parent_pid=parent_pid)

@@ -20,7 +20,7 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
 from uair_node.preference import prior_of
-from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
+from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, STATE_FILE, UNCERTAIN_FILE
 from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
 from uair_node.volume import CanonicalVolume, read_geometry, read_series
@@ -32,8 +32,6 @@ from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
 log = logging.getLogger(__name__)
-
-STATE_FILE = "state.npz"
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,7 @@ class Computer:
         )
         save_region(folder / UNCERTAIN_FILE, view.to_source(made.uncertain))
         write_durably(folder / STATE_FILE, made.state.save)
+        self._context.store.share(*(folder / name for name in ROUND_FILES))
         watch.lap("keep")
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
         return self._commit(task, folder, made, watch.seconds)
@@ -163,14 +162,14 @@ class Computer:
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
             offered = None
             if previous and started_by:
-                offered = store.absolute(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
+                offered = store.fetch(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
             return Task(
                 case_id=case.id,
                 round_id=round_.id,
                 number=round_.number,
                 content=case.digest,
-                series_paths=tuple(store.absolute(one.path) for one in case.instances),
-                previous_state=store.absolute(previous.artifacts) / STATE_FILE if previous else None,
+                series_paths=store.fetch_all([one.path for one in case.instances]),
+                previous_state=store.fetch(f"{previous.artifacts}/{STATE_FILE}") if previous else None,
                 offered=offered,
                 answer=started_by.answer if started_by else None,
                 edited=bool(started_by and started_by.artifact),

@@ -10,10 +10,13 @@ import signal
 import threading
 import time
 
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dicom_config.model import Settings
 from uair_node.context import open_context
+from uair_node.signals.graphics import GraphicsCollector
+from uair_node.signals.server import SignalServer
 from uair_node.topology import QueueName
 from workers import describe as _describe  # noqa: F401 - registers what a worker answers
 from workers.app import make_app
@@ -48,8 +51,12 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
         "--without-gossip",
         "--without-mingle",
     ]
+    signals = _signals(settings, queue)
     if settings.embedded:
         options.append("--without-heartbeat")
+    if signals is not None:
+        # Only now is the pool forked: its children inherit no open port.
+        worker_ready.connect(lambda **_: signals.start(), weak=False)
     make_app(settings, queue).worker_main(["--quiet", "worker", *options])
 
 
@@ -67,6 +74,20 @@ def yield_idle_cores() -> None:
     alone there is no difference.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _signals(settings: Settings, queue: QueueName) -> SignalServer | None:
+    """Return what tells that this worker lives, and how full its cards are; None where nobody asks."""
+    section = settings.signals
+    if not section.port:
+        return None
+    registry = CollectorRegistry()
+    ProcessCollector(namespace="uair_worker", registry=registry)
+    if queue == QueueName.GPU:
+        registry.register(GraphicsCollector())
+    port = section.port + (1 if queue == QueueName.GPU else 2)
+    well = {"worker": True}
+    return SignalServer(section.host, port, live=lambda: well, ready=lambda: well, registries=[registry])
 
 
 def _keep_logging(**_: object) -> None:

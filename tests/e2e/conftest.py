@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.node import HOST, Deployment, embedded, hospital, quick
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
+from tests.support.ports import free_port
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom
 
@@ -37,6 +38,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc)
         "withdraw": True,
     }
     settings = {**quick([pacs]), "engine": {"preference": "department"}}
+    settings |= {"signals": {"port": free_port()}, "logs": {"format": "json"}}
     if request.param == "embedded":
         made = embedded(tmp_path, settings)
         yield from _run(made, orthanc)

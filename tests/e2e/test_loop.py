@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -112,9 +114,16 @@ def _check_report(orthanc: Orthanc, tmp_path: Path) -> None:
 
 def _check_no_patient_data(deployment: Deployment) -> None:
     text = deployment.log.read_text("utf-8", "replace")
-    assert "case 1" in text
-    for secret in ("PHANTOM", "LIVER^", "PHANTOM-1"):
-        assert secret not in text
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    bound = {(line.get("case"), line.get("round"), line.get("work")) for line in lines}
+    assert {(1, 1, "compute"), (1, 2, "publish"), (1, 2, "finish")} <= bound
+    ports = [deployment.signals_port + offset for offset in (0, 1, 2)]
+    metrics = [urlopen(f"http://{HOST}:{port}/metrics", timeout=20).read().decode() for port in ports]
+    assert 'uair_cases{code="",state="ACCEPTED"} 1.0' in metrics[0]
+    assert all("uair_worker_process" in one for one in metrics[1:])
+    uid = deployment.case()["series_instance_uid"]
+    for secret in ("PHANTOM", "LIVER^", "PHANTOM-1", uid):
+        assert not any(secret in one for one in (text, *metrics))
 
 
 def test_none_fits_brings_four_others(

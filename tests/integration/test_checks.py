@@ -223,7 +223,8 @@ def _message_given_up(site: Site) -> None:
     _declare(site, lambda _: dead_letter_queue(QueueName.IO))
     with Connection(site.rabbitmq.url) as connection:
         connection.Producer().publish("7", exchange=DEAD_LETTER_EXCHANGE, routing_key=QueueName.IO.value)
-    wait_until(lambda: site.rabbitmq.queue_depths().get(QueueName.IO.dead_letters) == 1, "the dead letter")
+        letters = Queue(QueueName.IO.dead_letters, channel=connection.channel())
+        wait_until(lambda: letters.queue_declare(passive=True).message_count == 1, "the dead letter")
 
 
 @_fault("consumer-timeout")

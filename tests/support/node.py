@@ -60,7 +60,9 @@ class Deployment:
         self.environment = {"UAIR_DATA_DIR": str(folder / "data"), **(environment or {})}
         values = {**settings, "node": {**settings.get("node", {}), "host": HOST, "port": self.port}}
         self.config.write_text(yaml.safe_dump(values), "utf-8")
+        self.signals_port: int = settings.get("signals", {}).get("port", 0)
         self._commands = commands(self.config)
+        self._of_process: dict[str, Mapping[str, str]] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._database: Database | None = None
 
@@ -83,10 +85,14 @@ class Deployment:
                     stderr=log,
                     start_new_session=True,
                     preexec_fn=_end_with_the_tests,
-                    env=os.environ | self.environment,
+                    env=os.environ | self.environment | self._of_process.get(name, {}),
                 )
             if wait and name in ("node", "up"):
                 wait_until(lambda: answers(self.port), f"the node's port; see {self.log}", 60.0)
+
+    def own_data(self, folders: Mapping[str, Path]) -> None:
+        """Give processes data folders of their own, as on machines of their own."""
+        self._of_process = {name: {"UAIR_DATA_DIR": str(folder)} for name, folder in folders.items()}
 
     def kill(self, *names: str) -> None:
         """SIGKILL the named processes with all their children, all without names."""

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dicom_config.model import load_settings
 from tests.support.cases import publish_round, ready_case, receiving_case
-from tests.support.ports import free_port
-from tests.support.scripted import scripted_peer
 from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
-from uair_node.checks import run_checks
 from uair_node.cli import app
 from uair_node.context import open_context
 from uair_node.intake.gate import gate_error
@@ -144,28 +140,6 @@ def test_commands_on_an_old_schema_say_what_to_do(tmp_path: Path) -> None:
     ended = subprocess.run([_UAIR, "cases", "-c", str(path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "migration-due" in ended.stderr
-
-
-def test_check_names_each_fault_with_a_mend(config: Path, tmp_path: Path) -> None:
-    values = yaml.safe_load(config.read_text("utf-8"))
-    values["broker"] = {"url": f"amqp://guest@127.0.0.1:{free_port()}//"}
-    values["engine"] = {"model": "vit_b", "checkpoint": str(tmp_path / "absent.pth")}
-    values["intake"] = {"min_free_bytes": 1 << 60}
-    peer = {"ae_title": "PACS", "host": "127.0.0.1", "timeout_s": 2}
-    with scripted_peer([0x0000]) as known:
-        values["destinations"] = [
-            {**peer, "name": "up", "port": known.port},
-            {**peer, "name": "down", "port": free_port()},
-        ]
-        config.write_text(yaml.safe_dump(values), "utf-8")
-        findings = {one.what: one for one in run_checks(load_settings(config))}
-    assert {what for what, one in findings.items() if not one.ok} == {
-        "disk",
-        "broker",
-        "model",
-        "destination down",
-    }
-    assert all(one.mend for one in findings.values() if not one.ok)
 
 
 def test_check_exits_with_1_when_something_is_wrong(config: Path) -> None:

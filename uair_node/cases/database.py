@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_config.errors import ConfigError, TransientError
 
 BUSY_TIMEOUT_MS = 30_000
+_READING = "uair_reading"
 CONNECT_S = 10
 """A server that is cut off from the network answers nothing; without a limit libpq waits for minutes."""
 
@@ -63,6 +64,19 @@ class Database:
             raise
         finally:
             session.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a transaction that only reads: on SQLite it waits for no writer.
+
+        Raises
+        ------
+        TransientError
+            ``database-unavailable``.
+        """
+        with self.transaction() as session:
+            session.connection(execution_options={_READING: True})
+            yield session
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""
@@ -115,6 +129,9 @@ def _make_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Any) -> None:
+        if connection.get_execution_options().get(_READING):
+            connection.exec_driver_sql("BEGIN")
+            return
         # A deferred transaction that turns writer late fails at once with "locked" instead of waiting.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 

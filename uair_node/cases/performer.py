@@ -24,6 +24,7 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
+from uair_node.logs import bound
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,12 @@ def perform(context: Context, item_id: int, job: Job) -> bool:
     claim = _claim(context, item_id)
     if claim is None:
         return False
+    with bound(case=claim.case_id, round=claim.round_number, work=claim.kind.value):
+        _perform(context, claim, job)
+    return True
+
+
+def _perform(context: Context, claim: Claim, job: Job) -> None:
     log.info("start %s %s, attempt %d", claim.kind, claim.subject, claim.attempt)
     try:
         with _kept_lease(context, claim):
@@ -81,7 +88,6 @@ def perform(context: Context, item_id: int, job: Job) -> bool:
         log.error("%s %s failed: %s", claim.kind, claim.subject, cause)
         commit = _setback(context, claim, cause)
     _write(context, claim, commit)
-    return True
 
 
 def describe_error(error: Exception) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-from cryptography import x509
 
 from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.errors import ConfigError, TransientError, UairError
 from dicom_config.model import AnyDestination, Destination, Settings, StowDestination
+from dicom_config.tls import TlsClientSection, TlsServerSection
 from uair_node.checks.finding import Finding, fault, good, of_error, warning
 from uair_node.delivery.scu import refused_classes
 from uair_node.delivery.stow import probe_stow
-from uair_node.tls import client_context, server_context
+from uair_node.tls import certificate_end, client_context, server_context
 
 _RENEW_BEFORE = timedelta(days=30)
 _ANSWER_S = 5.0
@@ -99,35 +97,26 @@ def _bind_error(host: str, port: int) -> str:
 def check_tls(settings: Settings) -> Iterable[Finding]:
     """See whether every certificate, key and CA that is configured can be used, today and next month."""
     if settings.node.tls is not None:
-        files = (settings.node.tls.certificate, settings.node.tls.ca)
-        yield from _tls("tls", lambda: server_context(settings.node.tls), files)
+        yield _tls("tls", settings.node.tls)
     for one in settings.destinations:
         if one.tls is not None:
-            files = (one.tls.certificate, one.tls.ca)
-            yield from _tls(f"tls of {one.name}", lambda tls=one.tls: client_context(tls), files)
+            yield _tls(f"tls of {one.name}", one.tls)
 
 
-def _tls(what: str, load, files: Iterable[Path | None]) -> Iterator[Finding]:  # type: ignore[no-untyped-def]
+def _tls(what: str, section: TlsServerSection | TlsClientSection) -> Finding:
     try:
-        load()
+        server_context(section) if isinstance(section, TlsServerSection) else client_context(section)
     except ConfigError as error:
-        yield of_error(what, error)
-        return
-    soonest = min((_end(path), path) for path in files if path is not None)
-    end, path = soonest
+        return of_error(what, error)
+    files = (section.certificate, section.ca)
+    end, path = min((certificate_end(path), path) for path in files if path is not None)
     now = datetime.now(UTC)
     mend = f"Renew {path}, then restart the node and the workers: it is read at the start."
     if end < now:
-        yield fault(what, "certificate-expired", f"{path} expired on {end:%Y-%m-%d}", mend)
-    elif end < now + _RENEW_BEFORE:
-        yield warning(what, "certificate-expires", f"{path} expires on {end:%Y-%m-%d}", mend)
-    else:
-        yield good(what, f"certificate, key and CA can be used until {end:%Y-%m-%d}")
-
-
-def _end(path: Path) -> datetime:
-    """Return when the first certificate of a PEM file that can be used expires."""
-    return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(path.read_bytes()))
+        return fault(what, "certificate-expired", f"{path} expired on {end:%Y-%m-%d}", mend)
+    if end < now + _RENEW_BEFORE:
+        return warning(what, "certificate-expires", f"{path} expires on {end:%Y-%m-%d}", mend)
+    return good(what, f"certificate, key and CA can be used until {end:%Y-%m-%d}")
 
 
 def check_destinations(settings: Settings) -> Iterable[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -47,7 +47,7 @@ class Finding:
         return {**asdict(self), "level": str(self.level), "ok": self.ok}
 
 
-Check = Callable[[Settings], Sequence[Finding]]
+Check = Callable[[Settings], Iterable[Finding]]
 """Looks at one part of the installation; does not raise what it looks for."""
 
 

@@ -72,7 +72,7 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
             f"deliveries to {destination}",
             "delivery-parked",
             f"{number} objects were refused for good",
-            "`uair case show` names the reason; mend it at the peer, then send them again.",
+            "`uair case show` names the reason; mend it at the peer, then `uair case resend`.",
         )
     failed = connection.scalar(select(func.count(Case.id)).where(Case.state == CaseState.FAILED))
     if failed:

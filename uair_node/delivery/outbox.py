@@ -56,7 +56,7 @@ def _pending(context: Context, destination: AnyDestination) -> list[Parcel]:
     with context.database.transaction() as session:
         rows = session.scalars(_pending_rows(destination.name).options(joinedload(Delivery.result))).all()
         return [
-            Parcel(row.id, row.result.sop_class_uid, context.store.absolute(row.result.path)) for row in rows
+            Parcel(row.id, row.result.sop_class_uid, context.store.fetch(row.result.path)) for row in rows
         ]
 
 

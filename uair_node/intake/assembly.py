@@ -22,6 +22,7 @@ from uair_node.context import Context
 from uair_node.intake.gate import Verdict, inspect_series
 from uair_node.intake.headers import SliceHeader, read_headers
 from uair_node.intake.study import Choice, choose
+from uair_node.logs import bound
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ def assemble(context: Context) -> int:
     decided = 0
     now = utc_now()
     for case_id in _quiet_cases(context, now):
-        decided += _decide(context, case_id, now)
+        with bound(case=case_id):
+            decided += _decide(context, case_id, now)
     return decided
 
 
@@ -59,6 +61,8 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
     # Headers are read outside the transaction: receiving goes on meanwhile.
     headers, verdict = _inspect(context, instances)
     choice = Choice() if verdict.refusal else choose(context, case_id, headers, now)
+    if not verdict.refusal and not choice.refusal and not choice.waits:
+        context.store.share(*(context.store.absolute(one.path) for one in instances))
     with context.database.transaction() as session:
         case = session.scalars(select(Case).where(Case.id == case_id).with_for_update()).one()
         if case.state != CaseState.RECEIVING or case.last_instance_at != seen:

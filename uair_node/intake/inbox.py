@@ -94,7 +94,7 @@ class Inbox:
             path = session.scalar(
                 select(Result.path).where(Result.sop_instance_uid == identity.sop_instance_uid)
             )
-        unchanged = path is not None and words == _words(self._context.store.absolute(path))
+        unchanged = path is not None and words == _words(self._context.store.fetch(path))
         return Verb.STORE if unchanged else tagged
 
     def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:

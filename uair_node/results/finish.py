@@ -100,7 +100,7 @@ def _saved(
         sop_instance_uid=str(document.SOPInstanceUID),
         series_instance_uid=str(document.SeriesInstanceUID),
         sop_class_uid=str(document.SOPClassUID),
-        path=context.store.relative(path),
+        path=context.store.share(path),
         trait=accepted.trait,
         volumes_ml={},
         destinations=destinations,

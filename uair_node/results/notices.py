@@ -177,7 +177,7 @@ def _read(context: Context, claim: Claim) -> _Untold:
             notices=tuple((one, _provenance(case, rounds[one.round_id], one.moment)) for one in wanted),
             first_number=1 + (session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0),
             series_uid=_uid(case, "series"),
-            series_paths=tuple(context.store.absolute(one.path) for one in case.instances),
+            series_paths=context.store.fetch_all([one.path for one in case.instances]),
             folder=context.store.round_folder(case.id, 1),
         )
 
@@ -206,7 +206,7 @@ def _write(context: Context, untold: _Untold) -> Sequence[NewResult]:
                 sop_instance_uid=notice.uid,
                 series_instance_uid=untold.series_uid,
                 sop_class_uid=str(image.SOPClassUID),
-                path=context.store.relative(path),
+                path=context.store.share(path),
                 trait=notice.heading,
                 volumes_ml={},
                 destinations=context.destinations,

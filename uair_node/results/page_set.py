@@ -68,8 +68,8 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
     if selection is None or selection.picked is None:
         return None
     if selection.artifact:
-        return load_candidates(context.store.absolute(selection.artifact))[0].labels
-    stored = load_candidates(context.store.absolute(folders[0]) / CANDIDATES_FILE)
+        return load_candidates(context.store.fetch(selection.artifact))[0].labels
+    stored = load_candidates(context.store.fetch(f"{folders[0]}/{CANDIDATES_FILE}"))
     return taken(stored, selection.answer).labels
 
 
@@ -82,7 +82,7 @@ def _save(context: Context, source: Source, page: Dataset, k: int, trait: str) -
         sop_instance_uid=str(page.SOPInstanceUID),
         series_instance_uid=str(page.SeriesInstanceUID),
         sop_class_uid=str(page.SOPClassUID),
-        path=context.store.relative(path),
+        path=context.store.share(path),
         trait=trait,
         volumes_ml={},
         destinations=context.destinations,

@@ -62,7 +62,7 @@ def write_segmentation(
         sop_instance_uid=instance_uid,
         series_instance_uid=series_uid,
         sop_class_uid=str(seg.SOPClassUID),
-        path=context.store.relative(path),
+        path=context.store.share(path),
         trait=candidate.trait,
         volumes_ml={
             "liver": round(volumes.liver_ml, 3),

@@ -23,6 +23,9 @@ from uair_node.results.uids import result_uid
 
 CANDIDATES_FILE = "candidates.npz"
 UNCERTAIN_FILE = "uncertain.npz"
+STATE_FILE = "state.npz"
+ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
+"""What a computed round leaves in its folder; the last is the method's own."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,10 @@ def read_source(context: Context, claim: Claim) -> Source:
         answer = lifecycle.effective_selection(session, case, round_.number)
         return Source(
             case_digest=case.digest,
-            series_paths=tuple(context.store.absolute(one.path) for one in case.instances),
+            series_paths=context.store.fetch_all([one.path for one in case.instances]),
             round_id=round_.id,
             number=round_.number,
-            folder=context.store.absolute(round_.artifacts),
+            folder=context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE, UNCERTAIN_FILE]),
             model_name=round_.model_name,
             model_digest=round_.model_digest,
             computed_at=round_.computed_at,
@@ -117,5 +120,5 @@ def read_source(context: Context, claim: Claim) -> Source:
             answer=answer.answer if answer else None,
             prior=round_.prior or {},
             base_mm={int(value): mm for value, mm in case.rounds[0].base_mm.items()},
-            edit=context.store.absolute(answer.artifact) if answer and answer.artifact else None,
+            edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
         )

@@ -74,7 +74,7 @@ def write_withdrawals(
                 sop_instance_uid=instance_uid,
                 series_instance_uid=series_uid,
                 sop_class_uid=str(note.SOPClassUID),
-                path=context.store.relative(path),
+                path=context.store.share(path),
                 trait="",
                 volumes_ml={},
                 destinations=group.destinations,

@@ -110,8 +110,8 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
     return EditedRound(
         candidates=tuple(one.sop_instance_uid for one in case.current_round.candidates),
         case_digest=case.digest,
-        series_paths=tuple(store.absolute(one.path) for one in case.instances),
-        folder=store.absolute(case.current_round.artifacts),
+        series_paths=store.fetch_all([one.path for one in case.instances]),
+        folder=store.fetch_folder(case.current_round.artifacts, [CANDIDATES_FILE]),
     )
 
 
@@ -235,4 +235,4 @@ def _counts(labels: Labels) -> NDArray[np.int64]:
 
 def _save(context: Context, path: Path, k: int, labels: Labels) -> str:
     save_candidates(path, [StoredCandidate(k, labels, TRAIT)])
-    return context.store.relative(path)
+    return context.store.share(path)

@@ -57,7 +57,7 @@ def _quiet_groups(context: Context) -> list[list[int]]:
 def _answer(context: Context, ids: Sequence[int]) -> None:
     with context.database.transaction() as session:
         held = _held(session, ids)
-        parts = [context.store.absolute(one.artifact) for one in held]
+        parts = context.store.fetch_all([one.artifact for one in held])
         evidence_uid, folder = held[-1].evidence_uid, _folder(context, session, held[-1])
     refusal: InputError | None = None
     try:
@@ -82,4 +82,4 @@ def _held(session: Session, ids: Sequence[int]) -> Sequence[Selection]:
 def _folder(context: Context, session: Session, part: Selection) -> Path:
     case = session.get_one(Case, part.case_id)
     (round_,) = (one for one in case.rounds if one.number == part.round_number)
-    return context.store.absolute(round_.artifacts)
+    return context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE])

@@ -1,0 +1,56 @@
+"""What a site configures of its operation: monitoring, logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat
+
+from dicom_config.section import Section
+
+
+class SignalsSection(Section):
+    """What monitoring asks over HTTP: ``/live``, ``/ready``, ``/metrics``; no patient data, no login."""
+
+    host: str = Field("127.0.0.1", description="other machines are answered only if this says so")
+    port: Annotated[int, Field(ge=0, le=65533)] = Field(
+        0, description="of the node; a gpu worker takes the next one, an io worker the one after; 0: none"
+    )
+
+
+class LogsSection(Section):
+    """How a process logs, to standard error; never patient data."""
+
+    format: Literal["text", "json"] = Field("text", description="json: one object a line")
+
+
+class StoreSection(Section):
+    """Where machines share files. Empty: they mount one data folder, or there is one machine."""
+
+    url: str = Field("", pattern="^(s3://[^/]+(/.*)?)?$", description="s3://bucket, s3://bucket/prefix")
+    endpoint_url: str = Field("", description="of an S3-compatible server; empty: Amazon's")
+    access_key: str = Field("", description="empty: as the environment says (AWS_…, an instance's role)")
+    secret_key_file: Path | None = None
+
+
+class Retention(Section):
+    """How long what belongs to a case is kept after the case has ended."""
+
+    files_days: PositiveFloat | None = Field(None, description="slices and artifacts; empty: for ever")
+    rows_days: PositiveFloat | None = Field(
+        None, description="what the database knows of it, not before its files; empty: for ever"
+    )
+
+
+class RetentionSection(Section):
+    """What `uair tidy` deletes, by how a case ended; those that go on or wait for a reader stay."""
+
+    accepted: Retention = Retention(files_days=90)
+    rejected: Retention = Retention(files_days=14, rows_days=365)
+    expired: Retention = Retention(files_days=14)
+    superseded: Retention = Retention(files_days=14)
+    failed: Retention = Field(Retention(files_days=90), description="then a FAILED case is EXPIRED")
+    loose_days: PositiveFloat | None = Field(
+        30, description="received objects that are part of no series: picks, own ones sent back, repetitions"
+    )

@@ -1,0 +1,125 @@
+"""Node and workers with a data folder each, over a real S3-compatible server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_config.errors import TransientError
+from dicom_config.operation import StoreSection
+from tests.support.node import HOST, hospital, quick
+from tests.support.object_store import ObjectServer
+from tests.support.pacs import await_round, seg_series
+from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ
+from tests.support.ports import wait_until
+from uair_node.object_store import ObjectStore
+from uair_node.store import Store
+from workers.training.ct_series import write_ct_series
+from workers.training.phantoms import make_phantom
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    made = ObjectServer(tmp_path_factory.mktemp("s3"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+def _store(root: Path, server: ObjectServer) -> Store:
+    root.mkdir()
+    return Store(root, ObjectStore(StoreSection(**server.section)))
+
+
+def test_what_one_machine_shares_another_fetches(tmp_path: Path, server: ObjectServer) -> None:
+    here, there = _store(tmp_path / "node", server), _store(tmp_path / "worker", server)
+    paths = [here.round_folder(1, 1) / name for name in ("candidates.npz", "state.npz")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    first = here.share(*paths)
+    assert first == "artifacts/case-000001/round-01/candidates.npz"
+    found = there.fetch(first)
+    assert found == tmp_path / "worker" / first
+    assert found.read_bytes() == b"candidates.npz"
+    folder = there.fetch_folder("artifacts/case-000001/round-01", ["state.npz"])
+    assert sorted(one.name for one in folder.iterdir()) == ["candidates.npz", "state.npz"]
+    assert here.remote is not None
+    here.remote.remove([first, "artifacts/none"])
+    assert first not in server.names()
+
+
+def test_what_nobody_shared_or_a_server_that_is_away_is_tried_again(
+    tmp_path: Path, server: ObjectServer
+) -> None:
+    store = _store(tmp_path / "worker", server)
+    with pytest.raises(TransientError) as caught:
+        store.fetch("artifacts/absent.npz")
+    assert caught.value.code == "store-unavailable"
+    assert list((tmp_path / "worker" / "artifacts").iterdir()) == [], "nothing half is left"
+    away = StoreSection(**{**server.section, "endpoint_url": "http://127.0.0.1:9"})
+    (tmp_path / "worker" / "x").write_bytes(b"x")
+    with pytest.raises(TransientError):
+        Store(tmp_path / "worker", ObjectStore(away)).share(tmp_path / "worker" / "x")
+
+
+def test_a_case_over_three_machines(
+    tmp_path: Path,
+    server: ObjectServer,
+    orthanc: Orthanc,
+    dcmtk: Dcmtk,
+    rabbitmq: RabbitMQ,
+    postgres: Postgres,
+) -> None:
+    """Each process has its own data folder; a pick and an acceptance go through all of them."""
+    orthanc.delete_all()
+    pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
+    engine = {"members": 8, "max_lesions": 1}
+    with postgres.database() as url:
+        settings = {**quick([pacs]), "engine": engine, "store": server.section}
+        made = hospital(tmp_path, settings, url, rabbitmq.url)
+        folders = {name: tmp_path / f"data-{name}" for name in made.processes}
+        made.own_data(folders)
+        for verb in ("UAIR_PICK", "UAIR_ACCEPT"):
+            orthanc.add_modality(verb, verb, HOST, made.port)
+        try:
+            made.start()
+            sent = dcmtk.storescu(HOST, made.port, "UAIR", "ROUTER", _series(tmp_path / "ct"))
+            assert sent.returncode == 0
+            first = await_round(orthanc, 1, 240)
+            made.await_state("AWAITING_SELECTION")
+            orthanc.store(first[1].instances[0], "UAIR_PICK")
+            second = await_round(orthanc, 2)
+            made.await_state("AWAITING_SELECTION")
+            orthanc.store(second[0].instances[0], "UAIR_ACCEPT")
+            made.await_state("ACCEPTED")
+            wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation")
+        finally:
+            made.stop()
+    _check_places(folders, server)
+
+
+def _series(folder: Path) -> list[Path]:
+    phantom = make_phantom(3, size="small")
+    z, y, x = phantom.spacing_mm
+    affine = np.array([[0, 0, x, -180], [0, y, 0, -180], [z, 0, 0, 40], [0, 0, 0, 1]], float)
+    return write_ct_series(folder, phantom.hu, affine)
+
+
+def _check_places(folders: Mapping[str, Path], server: ObjectServer) -> None:
+    """Each machine holds what it wrote and what it needed, no more."""
+    held = {name: {one.suffix for one in folder.rglob("*")} for name, folder in folders.items()}
+    assert ".safetensors" in held["gpu"], "embeddings stay on the machine that computes"
+    assert not {".safetensors"} & (held["node"] | held["io"])
+    state = [one.name for one in folders["io"].rglob("state.npz")]
+    assert state == [], "the io worker needs no state"
+    names = server.names()
+    assert {os.path.splitext(one)[1] for one in names} == {".dcm", ".npz"}
+    assert sum(one.endswith("state.npz") for one in names) == 2

@@ -1,0 +1,254 @@
+"""Deletes what the site's retention no longer keeps: received files, artifacts, rows.
+
+A case is touched only after it has ended, never while it waits for a reader, while work or a delivery of it
+is open, or while another case of its series goes on. Rows that name a file go first, in one transaction; then
+files go that no row names. A crash in between leaves files that the next run finds. Machines with a data
+folder of their own each run it for theirs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from dicom_config.operation import Retention, RetentionSection
+from uair_node.cases import lifecycle
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import (
+    Case,
+    CaseInstance,
+    Delivery,
+    DeliveryState,
+    Instance,
+    InstanceStatus,
+    Observation,
+    Result,
+    Round,
+    Selection,
+    Transition,
+    WorkItem,
+    utc_now,
+)
+from uair_node.context import Context
+from uair_node.results.source import ROUND_FILES
+
+_YOUNG = timedelta(hours=1)
+"""A file is on disk before the row that names it: what is younger is left alone."""
+
+_ENDED = (
+    CaseState.ACCEPTED,
+    CaseState.REJECTED,
+    CaseState.EXPIRED,
+    CaseState.SUPERSEDED,
+    CaseState.FAILED,
+)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What one step deletes; `case` is 0 for what belongs to none."""
+
+    what: str
+    case: int
+    state: str
+    files: int
+    bytes: int
+
+
+def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> list[Removal]:
+    """Delete what is over its time, and return it.
+
+    Parameters
+    ----------
+    dry_run
+        Only tell.
+    now
+        The present unless given.
+    """
+    moment = now or utc_now()
+    found: list[Removal] = []
+    for case_id in _ended_cases(context):
+        with context.database.transaction() as session:
+            found += _tidy_case(context, session, case_id, moment, dry_run)
+    with context.database.transaction() as session:
+        found += _tidy_loose(context, session, moment, dry_run)
+    if not dry_run:
+        _sweep(context, moment)
+    return found
+
+
+def _ended_cases(context: Context) -> Sequence[int]:
+    with context.database.transaction() as session:
+        return session.scalars(select(Case.id).where(Case.state.in_(_ENDED)).order_by(Case.id)).all()
+
+
+def _tidy_case(
+    context: Context, session: Session, case_id: int, now: datetime, dry_run: bool
+) -> Iterator[Removal]:
+    case = session.scalars(select(Case).where(Case.id == case_id).with_for_update()).one()
+    kept = _retention(context.settings.retention, case.state)
+    if case.state not in _ENDED or _needed(session, case):
+        return
+    state = str(case.state)
+    if _over(kept.files_days, case.updated_at, now):
+        paths = _paths(context, session, case)
+        if paths:
+            yield Removal("files", case.id, state, len(paths), _size(paths))
+            if not dry_run:
+                _unshare(context, session, case)
+                _forget_files(session, case)
+        has_files = False
+    else:
+        has_files = True
+    if not has_files and _over(kept.rows_days, case.updated_at, now) and not _remembered(session, case):
+        yield Removal("rows", case.id, state, 0, 0)
+        if not dry_run:
+            _delete_rows(session, case)
+
+
+def _retention(section: RetentionSection, state: CaseState) -> Retention:
+    found: Retention = getattr(section, state.value.lower(), Retention())
+    return found
+
+
+def _over(days: float | None, since: datetime, now: datetime) -> bool:
+    return days is not None and since < now - timedelta(days=days)
+
+
+def _needed(session: Session, case: Case) -> bool:
+    """Tell whether a case's files are still needed, for it or for another of its series."""
+    open_work = select(WorkItem.id).where(WorkItem.case_id == case.id, WorkItem.open)
+    unconfirmed = (
+        select(Delivery.id)
+        .join(Delivery.result)
+        .join(Result.round)
+        .where(Round.case_id == case.id, Delivery.state != DeliveryState.CONFIRMED)
+    )
+    going_on = select(Case.id).where(
+        Case.series_instance_uid == case.series_instance_uid, Case.state.not_in(_ENDED)
+    )
+    return any(session.scalar(query.limit(1)) is not None for query in (open_work, unconfirmed, going_on))
+
+
+def _shared(session: Session, case: Case) -> set[int]:
+    """Return the instances that another case whose files are kept is made of, too."""
+    own = select(CaseInstance.instance_id).where(CaseInstance.case_id == case.id)
+    others = select(CaseInstance.instance_id).where(
+        CaseInstance.case_id != case.id, CaseInstance.instance_id.in_(own)
+    )
+    return set(session.scalars(others))
+
+
+def _instances(session: Session, case: Case) -> list[Instance]:
+    """Return what was received for a case and for no other; for one that was never sealed, its series."""
+    shared = _shared(session, case)
+    if case.instances:
+        return [one for one in case.instances if one.id not in shared]
+    sealed = select(CaseInstance.instance_id)
+    query = select(Instance).where(
+        Instance.series_instance_uid == case.series_instance_uid,
+        Instance.status == InstanceStatus.STORED,
+        Instance.id.not_in(sealed),
+        Instance.received_at <= case.updated_at,
+    )
+    return list(session.scalars(query))
+
+
+def _paths(context: Context, session: Session, case: Case) -> list[Path]:
+    named = [context.store.absolute(one.path) for one in _instances(session, case)]
+    if any(one.artifacts for one in case.rounds):
+        named += [path for path in context.store.case_folder(case.id).rglob("*") if path.is_file()]
+    return named
+
+
+def _size(paths: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _unshare(context: Context, session: Session, case: Case) -> None:
+    """Delete a case's files where machines share them; their rows are still there if that fails."""
+    if context.store.remote is None:
+        return
+    names = [one.path for one in _instances(session, case)]
+    for round_ in case.rounds:
+        names += [one.path for one in round_.results if one.path]
+        names += [f"{round_.artifacts}/{name}" for name in ROUND_FILES if round_.artifacts]
+    edits = select(Selection.artifact).where(Selection.case_id == case.id, Selection.artifact != "")
+    context.store.remote.remove([*names, *session.scalars(edits)])
+
+
+def _forget_files(session: Session, case: Case) -> None:
+    if case.state == CaseState.FAILED:
+        reason = "its files are over their time"
+        lifecycle.advance(session, case, CaseState.EXPIRED, actor="tidy", reason=reason)
+    received = [one.id for one in _instances(session, case)]
+    session.execute(delete(CaseInstance).where(CaseInstance.case_id == case.id))
+    session.execute(delete(Instance).where(Instance.id.in_(received)))
+    rounds = select(Round.id).where(Round.case_id == case.id)
+    session.execute(update(Result).where(Result.round_id.in_(rounds)).values(path=""))
+    session.execute(update(Selection).where(Selection.case_id == case.id).values(artifact=""))
+    session.execute(update(Round).where(Round.case_id == case.id).values(artifacts=""))
+    session.expire_all()
+
+
+def _remembered(session: Session, case: Case) -> bool:
+    """Tell whether the memory of readers' preferences rests on this case."""
+    return session.scalar(select(Observation.id).where(Observation.case_id == case.id).limit(1)) is not None
+
+
+def _delete_rows(session: Session, case: Case) -> None:
+    rounds = select(Round.id).where(Round.case_id == case.id)
+    results = select(Result.id).where(Result.round_id.in_(rounds))
+    session.execute(delete(Delivery).where(Delivery.result_id.in_(results)))
+    session.execute(delete(Result).where(Result.round_id.in_(rounds)))
+    session.execute(update(Round).where(Round.case_id == case.id).values(selection_id=None))
+    for table in (Selection, Transition, WorkItem, Round, CaseInstance):
+        session.execute(delete(table).where(table.case_id == case.id))
+    session.execute(delete(Case).where(Case.id == case.id))
+    session.expire_all()
+
+
+def _tidy_loose(context: Context, session: Session, now: datetime, dry_run: bool) -> Iterator[Removal]:
+    days = context.settings.retention.loose_days
+    if days is None:
+        return
+    evidence = select(Selection.evidence_uid).join(Case, Case.id == Selection.case_id)
+    rows = session.scalars(
+        select(Instance).where(
+            Instance.status != InstanceStatus.STORED,
+            Instance.received_at < now - timedelta(days=days),
+            Instance.sop_instance_uid.not_in(evidence.where(Case.state.not_in(_ENDED))),
+        )
+    ).all()
+    if rows:
+        paths = [context.store.absolute(one.path) for one in rows]
+        yield Removal("files", 0, "loose", len(paths), _size(paths))
+    if not dry_run:
+        session.execute(delete(Instance).where(Instance.id.in_([one.id for one in rows])))
+
+
+def _sweep(context: Context, now: datetime) -> None:
+    """Delete files that no row names."""
+    with context.database.transaction() as session:
+        received = set(session.scalars(select(Instance.path)))
+        living = set(session.scalars(select(Round.case_id).where(Round.artifacts != "")))
+        living |= set(session.scalars(select(Case.id).where(Case.state.not_in(_ENDED))))
+        named = select(Round.case_id).join(Result, Result.round_id == Round.id).where(Result.path != "")
+        living |= set(session.scalars(named))
+    before = (now - _YOUNG).timestamp()
+    for path in context.store.spool.rglob("*.dcm"):
+        if context.store.relative(path) not in received and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+    for folder in context.store.spool.glob("*"):
+        if folder.is_dir() and not any(folder.iterdir()) and folder.stat().st_mtime < before:
+            folder.rmdir()
+    kept = {context.store.case_folder(case_id) for case_id in living}
+    for folder in context.store.case_folders():
+        if folder not in kept and folder.stat().st_mtime < before:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,112 @@
+"""Files shared through an S3-compatible object store (extra ``s3``); see `uair_node.store.Remote`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from dicom_config.errors import ConfigError, TransientError
+from dicom_config.model import Settings
+from dicom_config.operation import StoreSection
+from uair_node.store import PARTIAL_SUFFIX, Store
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the data folder, with the object store where one is configured.
+
+    Raises
+    ------
+    ConfigError
+        ``store-extra``, ``store-secret``.
+    """
+    section = settings.store
+    return Store(settings.data_dir, ObjectStore(section) if section.url else None)
+
+
+class ObjectStore:
+    """A bucket, or a folder of one.
+
+    Parameters
+    ----------
+    section
+        Address and credentials.
+    """
+
+    def __init__(self, section: StoreSection) -> None:
+        if find_spec("s3fs") is None:
+            mend = "Install it with the extra `s3`: pip install 'uair-node[s3]'."
+            raise ConfigError("store-extra", "`store.url` needs s3fs, which is not installed.", mend)
+        self._options = _options(section)
+        self._base = section.url.removeprefix("s3://").rstrip("/")
+
+    def put(self, files: Mapping[str, Path]) -> None:
+        """Upload files."""
+        with _errors():
+            self._files().put([str(path) for path in files.values()], [self._key(name) for name in files])
+
+    def get(self, files: Mapping[str, Path]) -> None:
+        """Download files; each is whole or not there."""
+        partial = [path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}") for path in files.values()]
+        try:
+            with _errors():
+                self._files().get([self._key(name) for name in files], [str(path) for path in partial])
+            for path, whole in zip(partial, files.values(), strict=True):
+                path.replace(whole)
+        finally:
+            for path in partial:
+                path.unlink(missing_ok=True)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete objects."""
+        with _errors(), contextlib.suppress(FileNotFoundError):
+            self._files().rm([self._key(name) for name in names])
+
+    def probe(self) -> None:
+        """Raise TransientError ``store-unavailable`` unless the bucket can be listed."""
+        with _errors():
+            self._files().ls(self._base.partition("/")[0], refresh=True)
+
+    def _key(self, name: str) -> str:
+        return f"{self._base}/{name}"
+
+    def _files(self) -> Any:
+        """Return the file system; a forked process gets its own."""
+        import fsspec
+
+        return fsspec.filesystem("s3", **self._options)
+
+
+def _options(section: StoreSection) -> dict[str, Any]:
+    client = {"endpoint_url": section.endpoint_url} if section.endpoint_url else {}
+    options: dict[str, Any] = {"client_kwargs": client, "use_listings_cache": False}
+    if section.access_key:
+        options |= {"key": section.access_key, "secret": _secret(section)}
+    return options
+
+
+def _secret(section: StoreSection) -> str:
+    try:
+        return section.secret_key_file.read_text("utf-8").strip() if section.secret_key_file else ""
+    except OSError as error:
+        raise ConfigError(
+            "store-secret",
+            f"{section.secret_key_file} cannot be read ({error.strerror}).",
+            "Correct `store.secret_key_file` or its rights.",
+        ) from None
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turn the client's exceptions into ours; their texts quote keys."""
+    try:
+        yield
+    except Exception as error:  # botocore's and aiohttp's come through unchanged
+        raise TransientError(
+            "store-unavailable",
+            f"The object store cannot be used now ({type(error).__name__}).",
+            "Check that it runs, `store.url` and the credentials; work goes on by itself then.",
+        ) from error

@@ -1,0 +1,41 @@
+"""Memory and load of the graphics cards, by NVML: it needs no CUDA context, so a worker's parent may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pynvml
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+NAMES = ("uair_gpu_memory_bytes", "uair_gpu_busy_ratio")
+
+
+class GraphicsCollector(Collector):
+    """One series for each card of this machine; none where there is no driver."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing beforehand."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield memory and load of each card."""
+        memory = GaugeMetricFamily(NAMES[0], "Memory of a card.", labels=["gpu", "kind"])
+        load = GaugeMetricFamily(NAMES[1], "Part of the time it is busy.", labels=["gpu"])
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError:
+            return
+        try:
+            for index in range(pynvml.nvmlDeviceGetCount()):
+                card = pynvml.nvmlDeviceGetHandleByIndex(index)
+                held = pynvml.nvmlDeviceGetMemoryInfo(card)
+                memory.add_metric([str(index), "used"], held.used)
+                memory.add_metric([str(index), "total"], held.total)
+                load.add_metric([str(index)], pynvml.nvmlDeviceGetUtilizationRates(card).gpu / 100)
+        except pynvml.NVMLError:
+            return
+        finally:
+            pynvml.nvmlShutdown()
+        yield memory
+        yield load

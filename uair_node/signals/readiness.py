@@ -1,0 +1,55 @@
+"""Whether the node can do what C-STORE promises now: a database that answers, a disk with room."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_config.errors import TransientError
+from uair_node.context import Context
+
+_PATIENCE_S = 2.0
+
+
+class Readiness:
+    """Looks quickly: a database that hangs is one that is not there.
+
+    Parameters
+    ----------
+    context
+        Settings, database, data folder.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="readiness")
+        self._asked: Future[bool] | None = None
+
+    def parts(self) -> dict[str, bool]:
+        """Return each part that matters and whether it is well."""
+        return {"database": self._database_answers(), "disk": self._disk_has_room()}
+
+    def _database_answers(self) -> bool:
+        # A question that still hangs is asked no second time.
+        if self._asked is None or self._asked.done():
+            self._asked = self._pool.submit(self._ask)
+        try:
+            return self._asked.result(_PATIENCE_S)
+        except FutureTimeout:
+            return False
+
+    def _ask(self) -> bool:
+        try:
+            with self._context.database.reading() as session:
+                session.execute(text("SELECT 1"))
+        except (TransientError, SQLAlchemyError):
+            return False
+        return True
+
+    def _disk_has_room(self) -> bool:
+        settings = self._context.settings
+        return shutil.disk_usage(settings.data_dir).free >= settings.intake.min_free_bytes

@@ -1,0 +1,93 @@
+"""The HTTP server behind ``/live``, ``/ready`` and ``/metrics``; it must not know what they tell."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+log = logging.getLogger(__name__)
+
+Parts = Callable[[], Mapping[str, bool]]
+"""Returns each part that was looked at and whether it is well."""
+
+_IDLE_S = 10.0
+
+
+class SignalServer:
+    """Answers a monitoring system, in threads of its own.
+
+    Parameters
+    ----------
+    host, port
+        Where; port 0 takes a free one.
+    live, ready
+        What ``/live`` and ``/ready`` look at; all well is answered 200, else 503.
+    registries
+        What ``/metrics`` shows, in this order.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, live: Parts, ready: Parts, registries: Sequence[CollectorRegistry]
+    ) -> None:
+        self._address = (host, port)
+        self._parts = {"/live": live, "/ready": ready}
+        self._registries = registries
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self._server.server_address[1]) if self._server else self._address[1]
+
+    def start(self) -> None:
+        """Open the port. One that cannot be had costs a warning: cases go on without monitoring."""
+        try:
+            self._server = ThreadingHTTPServer(self._address, self._handler())
+        except OSError as error:
+            log.warning("no signals at %s:%d (%s)", *self._address, error.strerror)
+            return
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="signals", daemon=True).start()
+
+    def stop(self) -> None:
+        """Close the port."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Return status, content type and body."""
+        if path == "/metrics":
+            body = b"".join(generate_latest(registry) for registry in self._registries)
+            return 200, CONTENT_TYPE_LATEST, body
+        if path not in self._parts:
+            return 404, "application/json", b'{"paths": ["/live", "/ready", "/metrics"]}\n'
+        parts = self._parts[path]()
+        status = 200 if all(parts.values()) else 503
+        return status, "application/json", json.dumps(dict(parts)).encode() + b"\n"
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = _IDLE_S
+            server_version, sys_version = "UAIR", ""
+
+            def do_GET(self) -> None:
+                status, content_type, body = server.answer(self.path.partition("?")[0])
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Keep a scrape each few seconds out of the log."""
+
+        return Handler
