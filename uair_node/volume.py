@@ -20,7 +20,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
-from uair_node.intake.frames import describe_frames
+from uair_node.intake.frames import describe_frames, is_of_the_disk
 from uair_node.intake.gate import assumptions, check_structure, gate_error
 from uair_node.intake.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
 
@@ -211,9 +211,9 @@ def _decode_into(array: npt.NDArray[np.int16], path: Path, place: Mapping[int, i
         decoded = iter_pixels(dataset)
         for number, frame in enumerate(describe_frames(dataset), 1):
             array[place[number]] = _hounsfield(frame.header, next(decoded), array.shape[1:])
-    except (OSError, MemoryError):
-        raise
     except Exception as error:
+        if is_of_the_disk(error):
+            raise
         # Decoders raise what they like on damaged or unsupported streams.
         raise gate_error("undecodable-pixels", slice=place[number] + 1) from error
 

@@ -24,6 +24,7 @@ from dicom_config.errors import UairError
 from dicom_config.model import Verb
 from tests.fuzz.mutate import mutated
 from tests.support.edited import AFFINE, LABELS, SHAPE, TRACKING, returned, segment_numbers
+from tests.support.enhanced import write_enhanced_ct
 from tests.support.intake import context_in
 from tests.support.selections import instance_header, key_object, measurement_report
 from uair_node.intake.headers import read_slices
@@ -39,7 +40,7 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore::UserWarning"
 HANG_S = 1.0
 LEAK_BYTES = 64 << 20
 _CORPUS = Path(__file__).with_name("corpus")
-_SHARES = {"header": 0.30, "selection": 0.40, "edited": 0.12, "pixels": 0.08, "inbox": 0.10}
+_SHARES = {"header": 0.30, "selection": 0.35, "edited": 0.12, "pixels": 0.08, "frames": 0.05, "inbox": 0.10}
 
 Target = Callable[[bytes], object]
 
@@ -75,6 +76,7 @@ def kinds(tmp_path: Path) -> Iterator[dict[str, Kind]]:
     label_map = returned(sources, segment_numbers(), kind="LABELMAP")
     fractional = returned(sources, (segment_numbers() > 0).astype(np.float32), kind="FRACTIONAL")
     slices = [path.read_bytes() for path in paths[:2]]
+    (enhanced,) = (path.read_bytes() for path in write_enhanced_ct(tmp_path / "enhanced", paths))
     broken = tmp_path / "broken.dcm"
 
     def selection(data: bytes) -> None:
@@ -89,13 +91,18 @@ def kinds(tmp_path: Path) -> Iterator[dict[str, Kind]]:
         broken.write_bytes(data)
         read_series([broken, *paths[1:]])
 
+    def frames(data: bytes) -> None:
+        broken.write_bytes(data)
+        read_series([broken])
+
     with context_in(tmp_path / "data", "sqlite://") as context:
         inbox = Inbox(context)
         made = (
-            Kind("header", (*slices, *documents), lambda data: read_slices(BytesIO(data))),
+            Kind("header", (*slices, enhanced, *documents), lambda data: read_slices(BytesIO(data))),
             Kind("selection", tuple(documents), selection),
             Kind("edited", tuple(map(file_of, (seg, label_map, fractional))), edited),
             Kind("pixels", tuple(slices), pixels),
+            Kind("frames", (enhanced,), frames),
             Kind("inbox", (*slices, *documents), lambda data: inbox.receive(_sent(data))),
         )
         yield {kind.name: kind for kind in made}

@@ -14,6 +14,9 @@ import pytest
 
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination, NodeSection, StowDestination
+from dicom_config.tls import TlsClientSection
+from tests.support.certificates import Authority
+from tests.support.https import https_front
 from tests.support.outbox import (
     outbox_in,
     reasons,
@@ -67,6 +70,51 @@ def test_results_reach_orthanc_by_stow(outbox: Context, archive: Orthanc) -> Non
     assert states(outbox) == [DeliveryState.CONFIRMED] * 4
     assert _kept(archive) == _uids(outbox)
     assert not work_item(outbox).open
+
+
+@pytest.fixture(scope="module")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Authority]:
+    """The hospital's certification authority, and another one."""
+    folder = tmp_path_factory.mktemp("authorities")
+    return Authority(folder / "own", "hospital-ca"), Authority(folder / "other", "other-ca")
+
+
+@pytest.fixture
+def https_url(archive: Orthanc, authorities: tuple[Authority, Authority]) -> Iterator[str]:
+    """Orthanc's DICOMweb root behind a certificate of the hospital."""
+    assert archive.dicomweb_url is not None
+    with https_front(archive.http_port, authorities[0].issue("pacs", host="127.0.0.1")) as port:
+        yield archive.dicomweb_url.replace(archive.url, f"https://127.0.0.1:{port}")
+
+
+def test_results_reach_orthanc_by_stow_over_tls(
+    outbox: Context, archive: Orthanc, https_url: str, authorities: tuple[Authority, Authority]
+) -> None:
+    destination = _stow(https_url, tls=TlsClientSection(ca=authorities[0].ca))
+    probe_stow(destination)
+    run_delivery(outbox, destination)
+    assert states(outbox) == [DeliveryState.CONFIRMED] * 4
+    assert _kept(archive) == _uids(outbox)
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name", "system"])
+def test_a_web_server_that_is_not_trusted_gets_nothing(
+    outbox: Context, archive: Orthanc, https_url: str, authorities: tuple[Authority, Authority], wrong: str
+) -> None:
+    own, other = authorities
+    tls = {
+        "authority": TlsClientSection(ca=other.ca),
+        "name": TlsClientSection(ca=own.ca, server_name="another.hospital.example"),
+        "system": None,  # the system's authorities did not sign it
+    }
+    destination = _stow(https_url, tls=tls[wrong])
+    with pytest.raises(TransientError) as caught:
+        probe_stow(destination)
+    assert caught.value.code == "peer-tls"
+    run_delivery(outbox, destination)
+    assert states(outbox) == [DeliveryState.PENDING] * 4
+    assert "TLS with pacs fails" in reasons(outbox)
+    assert _kept(archive) == set()
 
 
 def test_orthanc_commits_to_what_it_stored(outbox: Context, archive: Orthanc) -> None:

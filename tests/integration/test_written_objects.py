@@ -14,6 +14,7 @@ from highdicom.seg import Segmentation
 from highdicom.sr import ComprehensiveSR
 from pydicom import Dataset, dcmread
 
+from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.model import Verb
 from tests.support.iods import iod_errors
 from tests.support.offered import OfferedCase, offered_case
@@ -63,6 +64,12 @@ def test_every_kind_is_here(offered: OfferedCase) -> None:
     counts = {kind: len(_paths(offered, kind)) for kind in IOD}
     assert (counts[ResultKind.CANDIDATE], counts[ResultKind.PAGE], counts[ResultKind.NOTICE]) == (8, 10, 3)
     assert min(counts.values()) >= 1
+
+
+def test_what_we_say_to_send_is_what_we_write(offered: OfferedCase) -> None:
+    paths = [path for kind in IOD for path in _paths(offered, kind)]
+    written = {str(dcmread(path, specific_tags=["SOPClassUID"]).SOPClassUID) for path in paths}
+    assert written == set(SENT_SOP_CLASSES)
 
 
 @pytest.mark.parametrize("kind", IOD)

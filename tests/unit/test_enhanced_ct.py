@@ -155,6 +155,21 @@ def _coronal() -> Dataset:
     return plane
 
 
+def test_a_file_that_ends_among_its_frames_is_read_or_refused(slices: list[Path], tmp_path: Path) -> None:
+    """Found by fuzzing: pydicom raises OSError for some, as for a disk that fails."""
+    (path,) = write_enhanced_ct(tmp_path, slices)
+    whole = path.read_bytes()
+    codes = set()
+    for length in range(600, whole.index(b"\xe0\x7f\x10\x00"), 5):
+        path.write_bytes(whole[:length])
+        try:
+            codes.add(_refusal([path]))
+        except InputError as error:
+            codes.add(error.code)
+    assert "not-dicom" in codes
+    assert "" not in codes
+
+
 def test_pixels_that_are_cut_off_are_told_by_their_frame(slices: list[Path], tmp_path: Path) -> None:
     (path,) = write_enhanced_ct(tmp_path, slices)
     image = pydicom.dcmread(path)

@@ -60,6 +60,14 @@ def read_frames(source: Path | BinaryIO, keywords: Iterable[str]) -> list[Frame]
     return describe_frames(pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags))
 
 
+def is_of_the_disk(error: Exception) -> bool:
+    """Tell whether reading failed for want of disk or memory, not for what the file holds.
+
+    pydicom raises OSError, too, without a number, where a sequence ends before its time.
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+
+
 def describe_frames(image: Dataset) -> list[Frame]:
     """Return the frames of an image, each with the attributes of its root and of its functional groups.
 

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from dicom_config.errors import InputError
-from uair_node.intake.frames import Frame, read_frames
+from uair_node.intake.frames import Frame, is_of_the_disk, read_frames
 
 _KEYWORDS = (
     "SpecificCharacterSet",
@@ -115,11 +115,11 @@ def read_slices(source: Path | BinaryIO) -> list[SliceHeader]:
     """
     try:
         return [_header_of(frame) for frame in read_frames(source, _KEYWORDS)]
-    except OSError:
-        raise
     except InvalidDicomError:
         raise _not_dicom() from None
     except Exception as error:
+        if is_of_the_disk(error):
+            raise
         # Damaged files make pydicom raise anything from struct.error to RecursionError.
         raise _not_dicom() from error
 
