@@ -17,12 +17,12 @@ from uair_node.context import Context, open_context
 from uair_node.delivery.commitment import commit
 from uair_node.delivery.outbox import deliver
 from uair_node.dispatch import Dispatcher
-from uair_node.results.finish import finish
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.withdrawal import withdraw
 from uair_node.topology import QUEUE_OF, QueueName, celery_options, task_name
+from workers.measure.accepted import finish_measured
 
 
 def make_app(settings: Settings, queue: QueueName) -> Celery:
@@ -78,7 +78,7 @@ class _Worker:
             WorkKind.PUBLISH: publish,
             WorkKind.PAGES: draw_page_set,
             WorkKind.NOTICES: write_notices,
-            WorkKind.FINISH: finish,
+            WorkKind.FINISH: finish_measured,
             WorkKind.WITHDRAW: withdraw,
             WorkKind.DELIVER: deliver,
             WorkKind.COMMIT: commit,

@@ -26,19 +26,19 @@ from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.finish import finish
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.volume import Volume, read_series
+from workers.measure.accepted import finish_measured
 
 TRAITS = ("most likely", "most inclusive", "tightest", "alternative")
 _JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
     WorkKind.PUBLISH: publish,
     WorkKind.PAGES: draw_page_set,
     WorkKind.NOTICES: write_notices,
-    WorkKind.FINISH: finish,
+    WorkKind.FINISH: finish_measured,
 }
 
 
@@ -94,11 +94,7 @@ class OfferedCase:
 
     def work(self, *kinds: WorkKind) -> None:
         """Do all due work of these kinds, as the workers would."""
-        for kind in kinds:
-            with self.context.database.transaction() as session:
-                due = [item.id for item in session.query(WorkItem).filter_by(kind=kind, open=True)]
-            for item_id in due:
-                assert perform(self.context, item_id, partial(_JOBS[kind], self.context))
+        do_work(self.context, *kinds)
 
     def results(self, kind: ResultKind) -> list[Result]:
         """All results of a kind, oldest first."""
@@ -140,6 +136,15 @@ class OfferedCase:
             found = session.query(table).order_by(table.id).all()
             session.expunge_all()
             return found
+
+
+def do_work(context: Context, *kinds: WorkKind) -> None:
+    """Do all due work of these kinds, as the workers would."""
+    for kind in kinds:
+        with context.database.transaction() as session:
+            due = [item.id for item in session.query(WorkItem).filter_by(kind=kind, open=True)]
+        for item_id in due:
+            assert perform(context, item_id, partial(_JOBS[kind], context))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from tests.support.edited import AFFINE, LABELS, SHAPE, TRACKING, reread, return
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.iods import iod_errors
 from tests.support.series import good_series
+from tests.unit.test_report import findings_of
 from uair_node.intake.gate import inspect_series
 from uair_node.intake.headers import read_headers
 from uair_node.results.provenance import Provenance
@@ -229,7 +230,7 @@ def test_reports_name_frames(volume: Volume, tmp_path: Path) -> None:
         content_datetime=REQUEST.content_datetime,
     )
     request = ReportRequest(result_uid("report"), result_uid("report series"), 2, provenance)
-    report = write_report(volume, LABELS, segmentation, request)
+    report = write_report(volume, findings_of(volume, LABELS), segmentation, request)
     report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     assert iod_errors(tmp_path / "sr.dcm", "ComprehensiveSR") == []
     frames = {

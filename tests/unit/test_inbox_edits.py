@@ -31,12 +31,12 @@ from uair_node.cases.tables import (
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.finish import finish
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.together import answer_with_parts
 from uair_node.volume import Volume, read_series
 from workers.demo.reader import read_offer
+from workers.measure.accepted import finish_measured
 
 SHAPE = (16, 24, 20)
 
@@ -168,7 +168,7 @@ def test_the_final_object_holds_the_accepted_edit(context: Context, volume: Volu
     _send(context, _edited(volume, tmp_path, drawn), Verb.ACCEPT)
     with context.database.transaction() as session:
         item_id = session.query(WorkItem).filter_by(kind=WorkKind.FINISH).one().id
-    assert perform(context, item_id, lambda claim: finish(context, claim))
+    assert perform(context, item_id, lambda claim: finish_measured(context, claim))
     with context.database.transaction() as session:
         results = {one.kind: one for one in session.query(Result).filter(Result.kind != ResultKind.CANDIDATE)}
         assert set(results) == {ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE}

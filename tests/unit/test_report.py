@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from dicom_config import codes
 from tests.support.iods import iod_errors
+from uair_node.results.findings import Findings, tabulate
 from uair_node.results.measurements import measure
 from uair_node.results.provenance import Provenance
 from uair_node.results.report import ReportRequest, write_report
@@ -51,6 +52,14 @@ LABELS.setflags(write=False)
 DENSITIES = np.select([LABELS == 1, LABELS == 2, LABELS == 4], [105, HU[1], HU[3]], -100).astype(np.int16)
 
 
+def findings_of(volume: Volume, labels: np.ndarray) -> Findings:
+    measured = measure(volume.array, labels, volume.spacing_mm)
+    named = {
+        one.number: (result_uid("lesion", one.number), f"lesion {one.number}") for one in measured.lesions
+    }
+    return tabulate(measured, named)
+
+
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory) -> Volume:
     uids = {
@@ -84,12 +93,13 @@ def segmentation(volume) -> Dataset:
 @pytest.fixture(scope="module")
 def path(volume, segmentation, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sr") / "report.dcm"
-    save_seg(write_report(volume, LABELS, segmentation, REQUEST), path)
+    save_seg(write_report(volume, findings_of(volume, LABELS), segmentation, REQUEST), path)
     return path
 
 
 def value(group, name) -> float:
-    (found,) = group.get_measurements(name=name)
+    """The number of that name; of densities the mean, which comes first."""
+    found, *_ = group.get_measurements(name=name)
     return float(found.value)
 
 
@@ -168,7 +178,7 @@ def test_identity_state_and_evidence(path, volume, segmentation):
 
 def test_a_second_run_writes_the_same_bytes(path, volume, segmentation, tmp_path):
     time.sleep(1.01)  # whatever is taken from the clock has another value now
-    save_seg(write_report(volume, LABELS, segmentation, REQUEST), tmp_path / "again.dcm")
+    save_seg(write_report(volume, findings_of(volume, LABELS), segmentation, REQUEST), tmp_path / "again.dcm")
     assert (tmp_path / "again.dcm").read_bytes() == path.read_bytes()
 
 
@@ -177,7 +187,7 @@ def test_what_is_absent_is_not_reported(volume, kept, tmp_path):
     labels = np.where(np.isin(LABELS, kept), LABELS, 0).astype(np.uint8)
     request = SegRequest("2.25.1", "2.25.2", 1, 1, "", "m", "d", "0", "c", PROVENANCE.content_datetime)
     tracked = SegRequest(**{**request.__dict__, "tracking": {1: Tracking("UAIR lesion 1", "2.25.3")}})
-    report = write_report(volume, labels, write_seg(volume, labels, tracked), REQUEST)
+    report = write_report(volume, findings_of(volume, labels), write_seg(volume, labels, tracked), REQUEST)
     save_seg(report, tmp_path / "report.dcm")
     content = srread(tmp_path / "report.dcm").content
     assert len(content.get_volumetric_roi_measurement_groups()) == 1
@@ -187,7 +197,7 @@ def test_what_is_absent_is_not_reported(volume, kept, tmp_path):
 def test_labels_of_another_segmentation_are_refused(volume, segmentation):
     labels = np.where(LABELS == 4, 6, LABELS).astype(np.uint8)
     with pytest.raises(ValueError, match="lesion 5"):
-        write_report(volume, labels, segmentation, REQUEST)
+        write_report(volume, findings_of(volume, labels), segmentation, REQUEST)
 
 
 @pytest.mark.integration

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_config import codes
-from tests.unit.test_report import PROVENANCE, REQUEST, value
+from tests.unit.test_report import PROVENANCE, REQUEST, findings_of, value
 from uair_node.results.report import write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
@@ -82,7 +82,7 @@ def _check(volume: Volume, labels: NDArray[np.uint8], folder: Path) -> int:
     )
     segmentation = write_seg(volume, labels, request)
     path = folder / "report.dcm"
-    save_seg(write_report(volume, labels, segmentation, replace(REQUEST, k=1)), path)
+    save_seg(write_report(volume, findings_of(volume, labels), segmentation, replace(REQUEST, k=1)), path)
     report = srread(path)
     statistics = sitk.LabelIntensityStatisticsImageFilter()
     statistics.Execute(_image(labels, volume.spacing_mm), _image(volume.array, volume.spacing_mm))

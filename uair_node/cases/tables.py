@@ -1,7 +1,7 @@
 """The tables. What they hold is the truth; the broker only carries work item ids.
 
 Times are UTC without zone (SQLite keeps none). Patient names and IDs are in no table: a case is found by
-accession number or UID.
+accession number or UID, and the earlier cases of its patient by the digest of the Patient ID.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Case(Base):
     study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
+    patient_key: Mapped[str] = mapped_column(String(64), default="", index=True)  # digest of the Patient ID
     state: Mapped[CaseState] = mapped_column(_words(CaseState, 24), default=CaseState.RECEIVING)
     instance_count: Mapped[int] = mapped_column(default=0)  # those received so far; from READY on, slices
     calling_ae: Mapped[str] = mapped_column(String(16), default="")

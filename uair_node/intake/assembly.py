@@ -23,6 +23,7 @@ from uair_node.intake.gate import Verdict, inspect_series
 from uair_node.intake.headers import SliceHeader, read_headers
 from uair_node.intake.study import Choice, choose
 from uair_node.logs import bound
+from uair_node.selection.readers import hash_patient_id
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         if case.state != CaseState.RECEIVING or case.last_instance_at != seen:
             return False
         case.accession_number = headers[0].accession_number if headers else ""
+        case.patient_key = hash_patient_id(headers[0].patient_id) if headers else ""
         if verdict.refusal is not None:
             return _refuse(context, session, case, verdict.refusal, verdict.may_complete, now)
         if choice.refusal is not None:

@@ -1,12 +1,18 @@
-"""What an accepted case leaves in the PACS: final SEG, report, page, and a note that withdraws the rest.
+"""What an accepted case leaves in the PACS: final SEG, report, pages, and a note that withdraws the rest.
 
-The note is `uair_node.results.withdrawal`'s.
+The note is `uair_node.results.withdrawal`'s. How a segmentation is measured is the workers' business:
+`finish` is given the function that does it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from sqlalchemy.orm import Session
 
@@ -17,8 +23,11 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.preference import differences, remember
+from uair_node.results.findings import FINDINGS_FILE, Findings, save_findings
 from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
+from uair_node.results.priors import keep_accepted
 from uair_node.results.report import ReportRequest, write_report
+from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import Source, read_source
 from uair_node.results.volumes import describe
@@ -27,15 +36,59 @@ from uair_node.store import write_durably
 from uair_node.volume import Volume, read_series
 
 
-def finish(context: Context, claim: Claim) -> Commit:
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """An earlier study brought to the canonical grid of this one, for pictures.
+
+    Parameters
+    ----------
+    day
+        When it was acquired.
+    hu, labels
+        ``(Z, Y, X)`` int16 and uint8.
+    """
+
+    day: date
+    hu: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What measuring an accepted segmentation gives.
+
+    Parameters
+    ----------
+    findings
+        The numbers, and what changed.
+    tracking
+        Of each lesion number: the patient's where the lesion was seen in an earlier study.
+    compared
+        The earlier study; None without one.
+    """
+
+    findings: Findings
+    tracking: Mapping[int, Tracking]
+    compared: Compared | None = None
+
+
+Measurer = Callable[[Context, Claim, Source, Volume, StoredCandidate], Measured]
+
+
+def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
     """Write all that an accepted case ends with."""
     source = read_source(context, claim)
     volume = read_series(source.series_paths)
     accepted = source.accepted()
+    measured = measurer(context, claim, source, volume, accepted)
+    save_findings(source.folder / FINDINGS_FILE, measured.findings)
+    context.store.share(keep_accepted(source.folder, accepted), source.folder / FINDINGS_FILE)
     results: list[NewResult] = []
     for form in context.segmentation_forms:
-        final = write_segmentation(context, source, volume, accepted, ResultKind.FINAL, form)
-        results += [final, _write_report(context, source, volume, accepted, final, form)]
+        final = write_segmentation(
+            context, source, volume, accepted, ResultKind.FINAL, form, tracking=measured.tracking
+        )
+        results += [final, _write_report(context, source, volume, measured.findings, final, form)]
     if context.settings.results.pages:
         results.append(_write_page(context, source, volume, accepted, results[0]))
     results += write_withdrawals(context, claim, source, volume, accepted.k, SUPERSEDED_BY_FINAL)
@@ -57,16 +110,16 @@ def _write_report(
     context: Context,
     source: Source,
     volume: Volume,
-    accepted: StoredCandidate,
+    findings: Findings,
     final: NewResult,
     form: Form,
 ) -> NewResult:
-    instance_uid, series_uid = source.uids(ResultKind.REPORT, accepted.k, form.variant)
+    instance_uid, series_uid = source.uids(ResultKind.REPORT, final.k, form.variant)
     segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
-    request = ReportRequest(instance_uid, series_uid, accepted.k, source.provenance)
-    report = write_report(volume, accepted.labels, segmentation, request)
+    request = ReportRequest(instance_uid, series_uid, final.k, source.provenance)
+    report = write_report(volume, findings, segmentation, request)
     path = source.folder / _file_name("REPORT", form.variant)
-    return _saved(context, report, path, ResultKind.REPORT, accepted, form.destinations)
+    return _saved(context, report, path, ResultKind.REPORT, final, form.destinations)
 
 
 def _write_page(
@@ -78,7 +131,7 @@ def _write_page(
     page = write_result_page(volume, candidate, request)
     path = source.folder / "UAIR-FINAL-PAGE.dcm"
     kind, destinations = ResultKind.FINAL_PAGE, context.destinations
-    return _saved(context, page, path, kind, accepted, destinations)
+    return _saved(context, page, path, kind, final, destinations)
 
 
 def _file_name(what: str, variant: str) -> str:
@@ -90,18 +143,18 @@ def _saved(
     document: Dataset,
     path: Path,
     kind: ResultKind,
-    accepted: StoredCandidate,
+    final: NewResult,
     destinations: tuple[str, ...],
 ) -> NewResult:
     write_durably(path, lambda temporary: document.save_as(temporary, enforce_file_format=True))
     return NewResult(
         kind=kind,
-        k=accepted.k,
+        k=final.k,
         sop_instance_uid=str(document.SOPInstanceUID),
         series_instance_uid=str(document.SeriesInstanceUID),
         sop_class_uid=str(document.SOPClassUID),
         path=context.store.share(path),
-        trait=accepted.trait,
+        trait=final.trait,
         volumes_ml={},
         destinations=destinations,
     )

@@ -49,13 +49,28 @@ class Diameters:
 
 
 @dataclass(frozen=True)
+class Density:
+    """Statistics of the voxels of a lesion, in HU; `sd` divides by their number."""
+
+    mean: float
+    sd: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
 class LesionMeasurements:
-    """One lesion: its number, volume in ml, mean HU and diameters."""
+    """One lesion: its number, volume in ml, density and diameters."""
 
     number: int
     volume_ml: float
-    mean_hu: float
+    density: Density
     diameters: Diameters
+
+    @property
+    def mean_hu(self) -> float:
+        """Mean density."""
+        return self.density.mean
 
 
 @dataclass(frozen=True)
@@ -78,10 +93,14 @@ class Measurements:
     lesions: tuple[LesionMeasurements, ...]
 
     @property
+    def lesions_ml(self) -> float:
+        """Volume of all lesions."""
+        return sum(lesion.volume_ml for lesion in self.lesions)
+
+    @property
     def burden_percent(self) -> float:
         """Tumour burden: volume of all lesions as percentage of `liver_ml`; 0 without liver."""
-        total = sum(lesion.volume_ml for lesion in self.lesions)
-        return 100.0 * total / self.liver_ml if self.liver_ml else 0.0
+        return 100.0 * self.lesions_ml / self.liver_ml if self.liver_ml else 0.0
 
 
 def measure(
@@ -113,7 +132,7 @@ def measure(
         box = boxes[number]  # of label number + 1, listed from 0
         mask = labels[box] == number + 1
         diameters = axial_diameters(mask, spacing_mm[1:], (box[0].start, box[1].start, box[2].start))
-        lesions.append(LesionMeasurements(number, volume_ml, _mean(hu[box], mask), diameters))
+        lesions.append(LesionMeasurements(number, volume_ml, _density(hu[box], mask), diameters))
     parenchyma = labels == _LIVER_LABEL
     return Measurements(
         liver_ml=volumes.liver_ml,
@@ -218,6 +237,11 @@ def _length(segment: FloatArray) -> float:
 def _as_segment(ends: FloatArray) -> Segment:
     (y0, x0), (y1, x1) = ends.tolist()
     return (y0, x0), (y1, x1)
+
+
+def _density(hu: NDArray[Any], mask: NDArray[np.bool_]) -> Density:
+    values = hu[mask].astype(np.float64)
+    return Density(*(float(one) for one in (values.mean(), values.std(), values.min(), values.max())))
 
 
 def _mean(hu: NDArray[Any], mask: NDArray[np.bool_]) -> float:

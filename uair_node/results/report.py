@@ -1,16 +1,20 @@
 """The measurement report of an accepted segmentation: Comprehensive SR, TID 1500 (PS3.16).
 
-Owns the report's content tree. The numbers are those of `measurements`; it must not know how labels are made
+Owns the report's content tree. The numbers are those of `findings`; it must not know how labels are made
 nor where the report goes.
 
 Comprehensive SR, not its 3D sibling: nothing in it needs 3D coordinates, and more archives and viewers take
 it. Measurement groups:
 
 - the whole organ (TID 1501): volume with lesions, number of lesions, lesion burden; refers to the whole
-  segmentation object, since the union of all its segments is what was measured;
+  segmentation object, since the union of all its segments is what was measured. After an earlier study also
+  the sums of target diameters and the response categories;
 - the liver's segment (TID 1411): volume and mean density of what it holds, the liver without lesions;
-- each lesion's segment (TID 1411): volume, diameters with the slice on which they were taken, mean density,
-  under the lesion's own Tracking UID.
+- each lesion's segment (TID 1411): volume, diameters with the slice on which they were taken, density,
+  shape, under the lesion's own Tracking UID, and what it was before;
+- each lesion that an earlier study had and this one has not (TID 1501).
+
+An interval stands as the upper and the lower range of uncertainty of its number (TID 310).
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
@@ -26,10 +29,12 @@ from highdicom.sr import (
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
+    MeasurementProperties,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurement,
     SourceImageForMeasurementGroup,
@@ -37,13 +42,14 @@ from highdicom.sr import (
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 
-from dicom_config import codes
-from uair_node.results.measurements import LesionMeasurements, Measurements, measure
+from dicom_config import change_codes, codes
+from dicom_config.quantities import LESION, LIVER, PARENCHYMA, Quantity
+from uair_node.results.findings import NOMINAL, Findings, LesionFindings, Value, Values
+from uair_node.results.follow_up import Fate, FollowUp, Link
 from uair_node.results.provenance import Provenance, settle, shared_arguments
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
@@ -71,30 +77,29 @@ class ReportRequest:
 
 
 def write_report(
-    volume: Volume, labels: NDArray[np.uint8], segmentation: Dataset, request: ReportRequest
+    volume: Volume, findings: Findings, segmentation: Dataset, request: ReportRequest
 ) -> Dataset:
     """Make the measurement report of a final segmentation.
 
     Parameters
     ----------
     volume
-        The source series with its pixels (`read_series`).
-    labels
-        ``(Z, Y, X)`` uint8 on the source grid, those that `segmentation` was made from.
+        The source series.
+    findings
+        What was measured of the labels that `segmentation` was made from.
     segmentation
         What `seg.write_seg` returned, or the same read from its file; its pixels are not needed.
 
     Raises
     ------
     ValueError
-        When `labels` is not on the source grid, or `segmentation` has no segment for a lesion in it.
+        When `segmentation` has no segment for a lesion.
     """
-    measured = measure(volume.array, labels, volume.spacing_mm)
     headers = source_headers(volume)
     instances: dict[str, Dataset] = {}
     for header in headers:
         instances.setdefault(header.SOPInstanceUID, header)  # frames share theirs
-    content = _Content(measured, volume.slices, headers, segmentation, request).report()
+    content = _Content(findings, volume.slices, headers, segmentation, request).report()
     provenance = request.provenance
     report = ComprehensiveSR(
         evidence=[*instances.values(), segmentation],
@@ -118,13 +123,13 @@ class _Content:
 
     def __init__(
         self,
-        measured: Measurements,
+        findings: Findings,
         slices: Sequence[SourceSlice],
         headers: Sequence[Dataset],
         segmentation: Dataset,
         request: ReportRequest,
     ) -> None:
-        self._measured, self._headers, self._request = measured, headers, request
+        self._findings, self._headers, self._request = findings, headers, request
         self._slices = slices
         self._segmentation = segmentation
         self._segments = list(segmentation.SegmentSequence)
@@ -135,7 +140,8 @@ class _Content:
         parenchyma = self._parenchyma()
         if parenchyma:
             groups.append(parenchyma)
-        groups += [self._lesion(lesion) for lesion in self._measured.lesions]
+        groups += [self._lesion(lesion) for lesion in self._findings.lesions]
+        groups += [self._vanished(link) for link in self._links if link.fate == Fate.VANISHED]
         return MeasurementReport(
             observation_context=ObservationContext(observer_device_context=self._device()),
             procedure_reported=codes.CT_PROCEDURE,
@@ -156,8 +162,14 @@ class _Content:
             ),
         )
 
+    @property
+    def _links(self) -> Sequence[Link]:
+        follow_up = self._findings.follow_up
+        return follow_up.links if follow_up else ()
+
     def _organ(self) -> MeasurementsAndQualitativeEvaluations:
-        measured = self._measured
+        follow_up = self._findings.follow_up
+        more = _sums(follow_up) if follow_up else []
         return MeasurementsAndQualitativeEvaluations(
             tracking_identifier=self._own_tracking("liver with lesions"),
             finding_type=CodedConcept.from_code(codes.LIVER),
@@ -168,44 +180,55 @@ class _Content:
                     self._segmentation.SOPClassUID, self._segmentation.SOPInstanceUID
                 )
             ],
-            measurements=[
-                _number(codes.VOLUME, measured.liver_ml, 3, codes.MILLILITRE),
-                _number(codes.NUMBER_OF_LESIONS, len(measured.lesions), 0, codes.LESIONS),
-                _number(codes.LESION_BURDEN, measured.burden_percent, 2, codes.PERCENT),
-            ],
+            measurements=[*_measurements(LIVER, self._findings.liver), *more],
+            qualitative_evaluations=_responses(follow_up) if follow_up else None,
         )
 
     def _parenchyma(self) -> VolumetricROIMeasurementsAndQualitativeEvaluations | None:
-        measured = self._measured
-        if measured.parenchyma_hu is None:
+        values = self._findings.parenchyma
+        if "parenchyma_hu" not in values:
             return None
         segment = next(one for one in self._segments if "TrackingUID" not in one)
         return self._roi(
             segment,
             self._own_tracking("liver without lesions"),
             finding=(codes.LIVER, codes.ANATOMICAL_STRUCTURE),
-            measurements=[
-                _number(codes.VOLUME, measured.parenchyma_ml, 3, codes.MILLILITRE),
-                _mean_density(measured.parenchyma_hu),
-            ],
+            measurements=_measurements(PARENCHYMA, values),
         )
 
-    def _lesion(self, lesion: LesionMeasurements) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    def _lesion(self, lesion: LesionFindings) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
         segment = self._segment_of(lesion.number)
-        diameters = lesion.diameters
-        slice_ = self._slices[diameters.slice_index]
+        slice_ = self._slices[lesion.slice_index]
+        measurements, said = _measurements(LESION, lesion.values, slice_), []
+        for link in self._links:
+            if link.tracking_uid == lesion.tracking_uid:
+                measurements += _earlier(link)
+                said += [_change(link), *self._role(link)]
         return self._roi(
             segment,
             TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
             finding=(codes.LESION, codes.MORPHOLOGICALLY_ABNORMAL),
             finding_sites=[FindingSite(CodedConcept.from_code(codes.LIVER))],
-            measurements=[
-                _number(codes.VOLUME, lesion.volume_ml, 3, codes.MILLILITRE),
-                _length(codes.LONG_AXIS, diameters.long_mm, slice_),
-                _length(codes.SHORT_AXIS, diameters.short_mm, slice_),
-                _mean_density(lesion.mean_hu),
-            ],
+            measurements=measurements,
+            evaluations=said,
         )
+
+    def _vanished(self, link: Link) -> MeasurementsAndQualitativeEvaluations:
+        return MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=TrackingIdentifier(uid=link.tracking_uid, identifier="UAIR lesion before"),
+            finding_type=CodedConcept.from_code(codes.LESION),
+            finding_category=CodedConcept.from_code(codes.MORPHOLOGICALLY_ABNORMAL),
+            finding_sites=[FindingSite(CodedConcept.from_code(codes.LIVER))],
+            algorithm_id=self._algorithm(),
+            measurements=[_number(codes.VOLUME, 0, codes.MILLILITRE), *_earlier(link)],
+            qualitative_evaluations=[_change(link), *self._role(link)],
+        )
+
+    def _role(self, link: Link) -> list[QualitativeEvaluation]:
+        follow_up = self._findings.follow_up
+        if follow_up is None or link.tracking_uid not in follow_up.targets:
+            return []
+        return [QualitativeEvaluation(change_codes.ROLE, change_codes.TARGET)]
 
     def _roi(
         self,
@@ -215,6 +238,7 @@ class _Content:
         finding: tuple[Code, Code],
         measurements: Sequence[Measurement],
         finding_sites: Sequence[FindingSite] | None = None,
+        evaluations: Sequence[QualitativeEvaluation] = (),
     ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
         return VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=tracking,
@@ -229,6 +253,7 @@ class _Content:
             finding_sites=finding_sites,
             algorithm_id=self._algorithm(),
             measurements=measurements,
+            qualitative_evaluations=evaluations or None,
         )
 
     def _segment_of(self, lesion: int) -> Dataset:
@@ -251,23 +276,80 @@ class _Content:
                 f"candidate={self._request.k}",
                 f"software={codes.long_string(provenance.software_version)}",
                 f"case={provenance.case_digest}",
+                f"intervals={NOMINAL:.0%} nominal",
                 codes.DISCLAIMER,
             ],
         )
 
 
-def _number(name: Code, value: float, decimals: int, unit: Code) -> Measurement:
-    return Measurement(name=name, value=round(value, decimals), unit=unit)
+def _measurements(
+    quantities: Sequence[Quantity], values: Values, slice_: SourceSlice | None = None
+) -> list[Measurement]:
+    """Return measurements; `slice_` is the one on which axes were taken."""
+    return [_measurement(one, values[one.key], slice_) for one in quantities if one.key in values]
 
 
-def _mean_density(hu: float) -> Measurement:
+def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -> Measurement:
+    # TID 1411 has no room for an axis itself, only for the slice that it lies on.
+    images = None
+    if quantity.on_slice and slice_ is not None:
+        frames = None if slice_.frame is None else [slice_.frame]
+        images = [SourceImageForMeasurement(slice_.sop_class_uid, slice_.sop_instance_uid, frames)]
     return Measurement(
-        name=codes.ATTENUATION, value=round(hu, 2), unit=codes.HOUNSFIELD_UNIT, derivation=codes.MEAN
+        name=quantity.code,
+        value=found.value,
+        unit=quantity.unit,
+        derivation=quantity.derivation,
+        properties=_uncertainty(quantity, found),
+        referenced_images=images,
     )
 
 
-def _length(name: Code, mm: float, slice_: SourceSlice) -> Measurement:
-    # TID 1411 has no room for the line itself, only for the slice that it lies on.
-    frames = None if slice_.frame is None else [slice_.frame]
-    image = SourceImageForMeasurement(slice_.sop_class_uid, slice_.sop_instance_uid, frames)
-    return Measurement(name=name, value=round(mm, 2), unit=codes.MILLIMETRE, referenced_images=[image])
+def _uncertainty(quantity: Quantity, found: Value) -> MeasurementProperties | None:
+    """Return the interval as ranges above and below the number (PS3.16 TID 310)."""
+    if found.low is None or found.high is None:
+        return None
+    return MeasurementProperties(
+        upper_measurement_uncertainty=round(found.high - found.value, quantity.decimals),
+        lower_measurement_uncertainty=round(found.value - found.low, quantity.decimals),
+    )
+
+
+def _earlier(link: Link) -> list[Measurement]:
+    if link.earlier_ml is None or link.earlier_mm is None or link.volume_change is None:
+        return []
+    return [
+        _number(change_codes.VOLUME_BEFORE, round(link.earlier_ml, 3), codes.MILLILITRE),
+        _number(change_codes.LONG_AXIS_BEFORE, round(link.earlier_mm, 2), codes.MILLIMETRE),
+        _number(change_codes.VOLUME_CHANGE, round(100 * link.volume_change, 1), codes.PERCENT),
+    ]
+
+
+def _change(link: Link) -> QualitativeEvaluation:
+    return QualitativeEvaluation(change_codes.CHANGE, change_codes.FATES[link.fate])
+
+
+def _sums(follow_up: FollowUp) -> list[Measurement]:
+    sums = [point.sum_mm for point in follow_up.points]
+    named = (
+        (change_codes.SUM_NOW, sums[-1]),
+        (change_codes.SUM_BASELINE, sums[0]),
+        (change_codes.SUM_NADIR, min(sums[:-1])),
+    )
+    return [
+        _number(change_codes.DAYS, follow_up.days, change_codes.DAY),
+        *(_number(name, round(mm, 2), codes.MILLIMETRE) for name, mm in named),
+    ]
+
+
+def _responses(follow_up: FollowUp) -> list[QualitativeEvaluation]:
+    said = (
+        (change_codes.METHOD, change_codes.RECIST),
+        (change_codes.RESPONSE, change_codes.RESPONSES[follow_up.response]),
+        (change_codes.VOLUME_RESPONSE, change_codes.RESPONSES[follow_up.volume_response]),
+    )
+    return [QualitativeEvaluation(name, value) for name, value in said]
+
+
+def _number(name: Code, value: float, unit: Code) -> Measurement:
+    return Measurement(name=name, value=value, unit=unit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydicom import Dataset
 
@@ -27,10 +27,12 @@ def write_segmentation(
     kind: ResultKind,
     form: Form,
     headers: Sequence[Dataset] | None = None,
+    tracking: Mapping[int, Tracking] | None = None,
 ) -> NewResult:
     """Write a candidate, or the final segmentation, durably into the round's folder, in one form.
 
-    `headers` are those of `source_headers`, see `write_seg`.
+    `headers` are those of `source_headers`, see `write_seg`; `tracking` is that of each lesion number, the
+    case's own unless given.
     """
     present = label_values(candidate.labels)
     instance_uid, series_uid = source.uids(kind, candidate.k, form.variant)
@@ -45,7 +47,7 @@ def write_segmentation(
         software_version=__version__,
         case_digest=source.case_digest,
         content_datetime=source.computed_at,
-        tracking=_tracking(source, present),
+        tracking=_tracking(source, present) if tracking is None else tracking,
         derived_from=source.derived_from,
         preference=in_words(source.prior),
         final=kind == ResultKind.FINAL,

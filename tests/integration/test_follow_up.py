@@ -1,0 +1,205 @@
+"""A patient comes again, through DICOM: report and final SEG tell what changed; of others nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from highdicom.sr import srread
+from pydicom import dcmread
+
+from dicom_config import change_codes, codes
+from dicom_config.model import Verb
+from tests.support.intake import context_in, received
+from tests.support.iods import iod_errors
+from tests.support.offered import do_work
+from tests.support.synthetic import Lesion, abdomen
+from uair_node.artifacts import StoredCandidate, save_candidates
+from uair_node.cases import lifecycle, work
+from uair_node.cases.answer import Answer
+from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
+from uair_node.context import Context
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.results.findings import FINDINGS_FILE, Findings, as_csv, load_findings
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.selection.service import Evidence, select_by_number
+from uair_node.volume import read_series
+from workers.training.ct_series import write_ct_series
+
+SHAPE, SPACING = (36, 96, 112), (5.0, 2.6, 2.6)
+STAYS, VANISHES, APPEARS = (90.0, 120.0, 110.0), (70.0, 140.0, 80.0), (75.0, 100.0, 140.0)
+BEFORE = (Lesion(VANISHES, 11.0), Lesion(STAYS, 12.0))
+NOW = (Lesion(STAYS, 16.0), Lesion(APPEARS, 10.0))
+
+
+@dataclass(frozen=True)
+class Done:
+    """An accepted case: its objects' paths, and its findings."""
+
+    final: Path
+    report: Path
+    page: Path
+    findings: Findings
+
+
+def _study(
+    context: Context, folder: Path, lesions: Sequence[Lesion], patient: str, day: str, shift: int = 0
+) -> Done:
+    """Send a study, let its first round hold the truth in four sizes, accept the second, finish."""
+    hu, truth = abdomen(lesions, shape=SHAPE, spacing=SPACING, seed=int(day))
+    hu, truth = np.roll(hu, shift, 0), np.roll(truth, shift, 0)
+    z, y, x = SPACING
+    affine = np.array([[0, 0, x, -140], [0, y, 0, -120], [z, 0, 0, 40], [0, 0, 0, 1]], float)
+    paths = write_ct_series(folder, hu, affine, patient_id=patient)
+    for path in paths:
+        one = dcmread(path)
+        one.StudyDate = one.SeriesDate = one.AcquisitionDate = day
+        one.save_as(path)
+    inbox = Inbox(context)
+    for path in paths:
+        inbox.receive(received(path))
+    time.sleep(0.02)
+    assemble(context)
+    labels = read_series(paths).canonical().to_source(truth)
+    with context.database.transaction() as session:
+        case = session.query(Case).order_by(Case.id.desc()).first()
+        case_id, round_ = case.id, case.current_round
+        lifecycle.start_computing(session, case, actor="worker")
+        store = context.store.round_folder(case.id, 1)
+        candidates = [StoredCandidate(k, _resized(labels, k), "") for k in (1, 2, 3, 4)]
+        save_candidates(store / CANDIDATES_FILE, candidates)
+        round_.artifacts = context.store.relative(store)
+        round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
+        lifecycle.finish_computing(session, case, round_)
+        work.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
+    do_work(context, WorkKind.PUBLISH)
+    with context.database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(2))
+    do_work(context, WorkKind.FINISH)
+    with context.database.transaction() as session:
+        rows = session.query(Result).filter(Result.round.has(case_id=case_id))
+        found = {one.kind: context.store.absolute(one.path) for one in rows}
+    findings = load_findings(store / FINDINGS_FILE)
+    assert findings is not None
+    return Done(found[ResultKind.FINAL], found[ResultKind.REPORT], found[ResultKind.FINAL_PAGE], findings)
+
+
+def _resized(labels: np.ndarray, k: int) -> np.ndarray:
+    """Candidates 1 to 4: the second is the truth, others have a slice more or less of each lesion."""
+    grown = labels.copy()
+    for value in np.unique(labels[labels > 1]):
+        at = np.flatnonzero((labels == value).any(axis=(1, 2)))
+        if k == 1:
+            grown[at[-1] + 1][labels[at[-1]] == value] = value
+        if k > 2:
+            grown[at[: k - 2]] = np.where(labels[at[: k - 2]] == value, 1, grown[at[: k - 2]])
+    return grown
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Done]]:
+    folder = tmp_path_factory.mktemp("patient")
+    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}") as context:
+        yield [
+            _study(context, folder / "1", BEFORE, "P1", "20260105"),
+            _study(context, folder / "2", NOW, "P1", "20260205", shift=2),
+            _study(context, folder / "3", NOW, "P2", "20260305"),
+        ]
+
+
+def _group(report: Path, uid: str):
+    content = srread(report).content
+    groups = [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
+    return next(one for one in groups if one.tracking_uid == uid)
+
+
+def _said(group) -> dict:
+    return {one.name.meaning: one.value.meaning for one in group.get_qualitative_evaluations()}
+
+
+def _numbers(group, code) -> float:
+    (found,) = group.get_measurements(name=code)
+    return float(found.value)
+
+
+def test_a_first_study_has_nothing_to_compare_with(studies):
+    assert studies[0].findings.follow_up is None
+
+
+def test_the_lesion_that_stayed_keeps_its_tracking_uid_in_seg_and_report(studies):
+    first, second = studies[:2]
+    (before,) = (one for one in first.findings.lesions if one.number == 2)
+    (now,) = (one for one in second.findings.lesions if one.number == 1)
+    assert now.tracking_uid == before.tracking_uid
+    segments = {one.SegmentLabel: one for one in dcmread(second.final).SegmentSequence}
+    assert segments["Lesion 1"].TrackingUID == before.tracking_uid
+    assert segments["Lesion 2"].TrackingUID not in {one.tracking_uid for one in first.findings.lesions}
+    group = _group(second.report, before.tracking_uid)
+    assert _said(group)["Change since the prior study"] == "Seen before"
+    volume = before.values["volume_ml"].value
+    assert _numbers(group, change_codes.VOLUME_BEFORE) == volume
+    change = 100 * (now.values["volume_ml"].value / volume - 1)
+    assert _numbers(group, change_codes.VOLUME_CHANGE) == pytest.approx(change, abs=0.06)
+
+
+def test_new_and_vanished_lesions_are_told(studies):
+    first, second = studies[:2]
+    new = second.findings.lesions[1]
+    assert _said(_group(second.report, new.tracking_uid))["Change since the prior study"] == "New lesion"
+    gone = first.findings.lesions[0]
+    group = _group(second.report, gone.tracking_uid)
+    assert _said(group)["Change since the prior study"] == "No longer seen"
+    assert _numbers(group, codes.VOLUME) == 0
+
+
+def test_the_organ_s_group_names_sums_and_response(studies):
+    follow_up = studies[1].findings.follow_up
+    assert follow_up is not None
+    assert (follow_up.days, follow_up.response) == (31, "PD")
+    (group,) = (
+        one
+        for one in srread(studies[1].report).content.get_image_measurement_groups()
+        if one.finding_type == codes.LIVER
+    )
+    assert _said(group)["Current Response"] == "Target Lesion Progressive Disease"
+    assert _said(group)["Response Evaluation Method"] == "RECIST 1.1"
+    assert _numbers(group, change_codes.SUM_NOW) == follow_up.points[-1].sum_mm
+    assert _numbers(group, change_codes.SUM_BASELINE) == follow_up.points[0].sum_mm
+
+
+def test_another_patient_has_no_prior(studies):
+    assert studies[2].findings.follow_up is None
+    texts = {_said(one).get("Change since the prior study") for one in _all_groups(studies[2].report)}
+    assert texts == {None}
+
+
+def _all_groups(report: Path):
+    content = srread(report).content
+    return [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
+
+
+def test_report_and_table_state_the_same_numbers(studies):
+    findings = studies[1].findings
+    rows = [line.split(",") for line in as_csv(findings).splitlines()[1:]]
+    for lesion in findings.lesions:
+        group = _group(studies[1].report, lesion.tracking_uid)
+        table = {row[2]: float(row[3]) for row in rows if row[1] == lesion.tracking_uid}
+        assert _numbers(group, codes.VOLUME) == table["volume_ml"]
+        assert _numbers(group, codes.LONG_AXIS) == table["long_mm"]
+        assert [float(one.value) for one in group.get_measurements(name=codes.ATTENUATION)] == [
+            table[key] for key in ("mean_hu", "sd_hu", "min_hu", "max_hu")
+        ]
+        assert float(group.get_measurements()[9].value) == table["sphericity"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_dciodvfy_finds_no_error(studies, number):
+    done = studies[number]
+    for path, iod in ((done.report, "ComprehensiveSR"), (done.final, "Segmentation"), (done.page, "SCImage")):
+        assert iod_errors(path, iod) == []

@@ -1,0 +1,206 @@
+"""What is known of an accepted segmentation once it is measured: one record for report, table, page and JSON.
+
+Owns the record and its file `measurements.json`. Numbers are rounded here and nowhere else, so that every
+place states the same. Knows nothing of how they are found, nor of DICOM objects.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dicom_config.quantities import LESION, LIVER, PARENCHYMA, Quantity
+from uair_node.results.follow_up import FollowUp
+from uair_node.results.measurements import LesionMeasurements, Measurements
+from uair_node.store import write_durably
+
+FINDINGS_FILE = "measurements.json"
+NOMINAL = 0.9
+"""Share of true values that an interval is to hold; docs/measurements.md says what it was found to hold."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number and where the true one lies between with `NOMINAL` probability; None where nothing tells."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Values = Mapping[str, Value]
+Numbers = Mapping[str, float]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class LesionFindings:
+    """One lesion.
+
+    Parameters
+    ----------
+    number
+        Its label is 1 + number.
+    tracking_uid, tracking_id
+        What makes it the same lesion in other rounds and at other times.
+    slice_index
+        Of the source slice on which its axes were taken.
+    values
+        By the keys of `quantities.LESION`, those that it has.
+    """
+
+    number: int
+    tracking_uid: str
+    tracking_id: str
+    slice_index: int
+    values: Values
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A measured segmentation.
+
+    Parameters
+    ----------
+    liver, parenchyma
+        By the keys of `quantities.LIVER` and `quantities.PARENCHYMA`.
+    lesions
+        By ascending number.
+    follow_up
+        What changed since earlier studies, None without any.
+    """
+
+    liver: Values
+    parenchyma: Values
+    lesions: tuple[LesionFindings, ...]
+    follow_up: FollowUp | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Findings:
+        """Read what `as_json` returned."""
+        lesions = tuple(
+            LesionFindings(**{**one, "values": _values(one["values"])}) for one in record["lesions"]
+        )
+        follow_up = record["follow_up"] and FollowUp.from_json(record["follow_up"])
+        return cls(_values(record["liver"]), _values(record["parenchyma"]), lesions, follow_up)
+
+
+def tabulate(
+    measured: Measurements,
+    tracking: Mapping[int, tuple[str, str]],
+    shapes: Mapping[int, Numbers] | None = None,
+    intervals: Mapping[tuple[int, str], Interval] | None = None,
+    follow_up: FollowUp | None = None,
+) -> Findings:
+    """Put measurements together.
+
+    Parameters
+    ----------
+    tracking
+        Lesion number -> Tracking UID and Tracking ID.
+    shapes
+        Lesion number -> further numbers by key.
+    intervals
+        (lesion number, 0 for the liver; key) -> interval.
+    """
+    known = intervals or {}
+
+    def values(number: int, quantities: Sequence[Quantity], numbers: Numbers) -> dict[str, Value]:
+        found = {}
+        for one in quantities:
+            if one.key in numbers:
+                bounds = known.get((number, one.key), (None, None))
+                found[one.key] = _value(one, numbers[one.key], *bounds)
+        return found
+
+    lesions = tuple(
+        LesionFindings(
+            one.number,
+            *tracking[one.number],
+            one.diameters.slice_index,
+            values(one.number, LESION, {**lesion_numbers(one), **(shapes or {}).get(one.number, {})}),
+        )
+        for one in measured.lesions
+    )
+    parenchyma = {"parenchyma_ml": measured.parenchyma_ml}
+    if measured.parenchyma_hu is not None:
+        parenchyma["parenchyma_hu"] = measured.parenchyma_hu
+    return Findings(
+        values(0, LIVER, liver_numbers(measured)), values(0, PARENCHYMA, parenchyma), lesions, follow_up
+    )
+
+
+def lesion_numbers(lesion: LesionMeasurements) -> dict[str, float]:
+    """Return what is measured of a lesion without its shape, by key."""
+    return {
+        "volume_ml": lesion.volume_ml,
+        "long_mm": lesion.diameters.long_mm,
+        "short_mm": lesion.diameters.short_mm,
+        **{f"{name}_hu": value for name, value in asdict(lesion.density).items()},
+    }
+
+
+def liver_numbers(measured: Measurements) -> dict[str, float]:
+    """Return what is measured of the whole organ, by key."""
+    return {
+        "liver_ml": measured.liver_ml,
+        "lesions": len(measured.lesions),
+        "lesions_ml": measured.lesions_ml,
+        "burden_percent": measured.burden_percent,
+    }
+
+
+def save_findings(path: Path, findings: Findings) -> None:
+    """Write findings durably."""
+    text = json.dumps(findings.as_json(), indent=1, sort_keys=True)
+    write_durably(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+def load_findings(path: Path) -> Findings | None:
+    """Read what `save_findings` wrote; None without the file, as of cases accepted before there was one."""
+    if not path.exists():
+        return None
+    return Findings.from_json(json.loads(path.read_text("utf-8")))
+
+
+def as_csv(findings: Findings) -> str:
+    """Return findings as a table: a line for each number, with its interval where it has one."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["target", "tracking_uid", "quantity", "value", "low", "high", "unit"])
+
+    def rows(target: str, uid: str, quantities: Sequence[Quantity], values: Values) -> None:
+        for one in quantities:
+            if one.key in values:
+                found = values[one.key]
+                bounds = ["" if part is None else part for part in (found.low, found.high)]
+                table.writerow([target, uid, one.key, found.value, *bounds, one.unit.value])
+
+    rows("liver", "", LIVER, findings.liver)
+    rows("liver", "", PARENCHYMA, findings.parenchyma)
+    for lesion in findings.lesions:
+        rows(f"lesion {lesion.number}", lesion.tracking_uid, LESION, lesion.values)
+    return text.getvalue()
+
+
+def _value(quantity: Quantity, value: float, low: float | None, high: float | None) -> Value:
+    def rounded(number: float) -> float:
+        # Without decimals an integer: counts are counts.
+        return round(float(number), quantity.decimals or None)
+
+    if low is None or high is None:
+        return Value(rounded(value))
+    return Value(rounded(value), rounded(low), rounded(high))
+
+
+def _values(record: Mapping[str, Any]) -> dict[str, Value]:
+    return {key: Value(**value) for key, value in record.items()}

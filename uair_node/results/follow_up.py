@@ -1,0 +1,195 @@
+"""What changed since earlier studies of a patient: records, sums of diameters, response categories.
+
+RECIST 1.1: Eisenhauer et al., European Journal of Cancer 45 (2009) 228-247. Volumes: the same limits for a
+ball, whose volume goes with the cube of its diameter (vRECIST). Only lesions of the liver are known here: a
+category is that of the liver's lesions, not of the patient. Knows nothing of pixels, of DICOM and of how
+lesions are matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+LEAST_MM = 10.0
+"""A lesion whose longest axial diameter is shorter is not measurable (RECIST 1.1, 3.1; slices up to 5 mm)."""
+MOST_TARGETS = 2
+"""Target lesions in one organ (RECIST 1.1, 3.1.2)."""
+PARTIAL_RESPONSE = -0.30
+"""Change of the sum of diameters from baseline to PR."""
+PROGRESSION = 0.20
+"""Change of the sum of diameters from its smallest value (nadir) to PD ..."""
+PROGRESSION_MM = 5.0
+"""... which must be this much in mm, too."""
+PARTIAL_RESPONSE_VOLUME = (1 + PARTIAL_RESPONSE) ** 3 - 1
+"""-65.7 %."""
+PROGRESSION_VOLUME = (1 + PROGRESSION) ** 3 - 1
+"""+72.8 %."""
+
+
+class Response(StrEnum):
+    """Categories of RECIST 1.1; NE where there was nothing to measure at baseline."""
+
+    COMPLETE = "CR"
+    PARTIAL = "PR"
+    STABLE = "SD"
+    PROGRESSIVE = "PD"
+    NOT_EVALUABLE = "NE"
+
+
+class Fate(StrEnum):
+    """What became of lesions between two studies."""
+
+    MATCHED = "matched"
+    SPLIT = "split"  # one before, several now
+    MERGED = "merged"  # several before, one now
+    NEW = "new"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True)
+class Link:
+    """One lesion over two studies.
+
+    Parameters
+    ----------
+    fate
+        See `Fate`.
+    tracking_uid
+        Of the lesion now, of a vanished one then.
+    earlier_uids
+        Tracking UIDs of what it was before; empty for a new one.
+    earlier_ml, earlier_mm
+        Volume and long axis before, sums where several merged; None for a new one.
+    ml, mm
+        The same now; None for a vanished one.
+    """
+
+    fate: Fate
+    tracking_uid: str
+    earlier_uids: tuple[str, ...] = ()
+    earlier_ml: float | None = None
+    earlier_mm: float | None = None
+    ml: float | None = None
+    mm: float | None = None
+
+    @property
+    def volume_change(self) -> float | None:
+        """Change of volume as a part of the earlier one; -1 for a vanished lesion, None for a new one."""
+        if not self.earlier_ml:
+            return None
+        return ((self.ml or 0.0) - self.earlier_ml) / self.earlier_ml
+
+
+@dataclass(frozen=True)
+class TimePoint:
+    """What one study said of the targets.
+
+    Parameters
+    ----------
+    date
+        ``YYYYMMDD``.
+    sum_mm, sum_ml
+        Sum of the targets' long axes and volumes.
+    lesions_ml, liver_ml
+        Volume of all lesions, of the liver.
+    lesion_ml
+        Tracking UID -> volume of each lesion.
+    """
+
+    date: str
+    sum_mm: float
+    sum_ml: float
+    lesions_ml: float
+    liver_ml: float
+    lesion_ml: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A study beside earlier ones.
+
+    Parameters
+    ----------
+    days
+        Since the study compared with.
+    prior_series_uid, prior_report_uid
+        Series that was compared with, and its report; the latter empty if there is none.
+    links
+        Lesions of both studies.
+    targets
+        Tracking UIDs of the target lesions, chosen at baseline.
+    points
+        All time points of the patient in order of time, this one last; the first is the baseline.
+    response, volume_response
+        By sum of diameters and by sum of volumes.
+    """
+
+    days: int
+    prior_series_uid: str
+    prior_report_uid: str
+    links: tuple[Link, ...]
+    targets: tuple[str, ...]
+    points: tuple[TimePoint, ...]
+    response: Response
+    volume_response: Response
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> FollowUp:
+        """Read what `dataclasses.asdict` made of one."""
+        return cls(
+            **{
+                **record,
+                "links": tuple(
+                    Link(**{**one, "fate": Fate(one["fate"]), "earlier_uids": tuple(one["earlier_uids"])})
+                    for one in record["links"]
+                ),
+                "targets": tuple(record["targets"]),
+                "points": tuple(TimePoint(**one) for one in record["points"]),
+                "response": Response(record["response"]),
+                "volume_response": Response(record["volume_response"]),
+            }
+        )
+
+
+def choose_targets(lesions: Sequence[tuple[str, float]]) -> tuple[str, ...]:
+    """Return the Tracking UIDs of the target lesions: the two longest of at least 10 mm.
+
+    Parameters
+    ----------
+    lesions
+        Tracking UID and long axis in mm of each lesion at baseline.
+    """
+    measurable = [one for one in lesions if one[1] >= LEAST_MM]
+    return tuple(uid for uid, _ in sorted(measurable, key=lambda one: (-one[1], one[0]))[:MOST_TARGETS])
+
+
+def respond(sums_mm: Sequence[float], *, new_lesions: bool) -> Response:
+    """Return the category by sums of diameters, baseline first, the present one last.
+
+    PD needs 20 % and 5 mm over the smallest sum so far, or a new lesion; PR 30 % below baseline.
+    """
+    return _respond(sums_mm, new_lesions, PARTIAL_RESPONSE, PROGRESSION, PROGRESSION_MM)
+
+
+def respond_by_volume(sums_ml: Sequence[float], *, new_lesions: bool) -> Response:
+    """Return the category by sums of volumes, see `PARTIAL_RESPONSE_VOLUME` and `PROGRESSION_VOLUME`."""
+    return _respond(sums_ml, new_lesions, PARTIAL_RESPONSE_VOLUME, PROGRESSION_VOLUME, 0.0)
+
+
+def _respond(
+    sums: Sequence[float], new_lesions: bool, partial: float, progression: float, least: float
+) -> Response:
+    baseline, *_ = sums
+    now, nadir = sums[-1], min(sums[:-1], default=sums[-1])
+    if new_lesions:
+        return Response.PROGRESSIVE
+    if baseline <= 0:
+        return Response.NOT_EVALUABLE
+    if now - nadir >= least and now > nadir and now >= (1 + progression) * nadir:
+        return Response.PROGRESSIVE
+    if now <= 0:
+        return Response.COMPLETE
+    return Response.PARTIAL if now <= (1 + partial) * baseline else Response.STABLE

@@ -1,0 +1,150 @@
+"""Earlier accepted cases of the same patient, as the database and the store have them.
+
+Owns the rule of who is the same patient: equal Patient IDs, and no birth dates that contradict each other.
+Patient IDs are in no table, only their digest is (`Case.patient_key`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import TransientError
+from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, ResultKind
+from uair_node.context import Context
+from uair_node.results.findings import FINDINGS_FILE, Findings, load_findings
+
+ACCEPTED_FILE = "accepted.npz"
+_DATES = ("AcquisitionDate", "SeriesDate", "StudyDate")
+
+
+@dataclass(frozen=True)
+class Prior:
+    """An accepted case of an earlier study.
+
+    Parameters
+    ----------
+    day
+        When it was acquired.
+    series_uid, report_uid
+        Its series, and the report on it (empty without one).
+    series_paths
+        The files of the series.
+    findings
+        What was measured of it.
+    """
+
+    day: date
+    series_uid: str
+    report_uid: str
+    series_paths: tuple[Path, ...]
+    labels_path: Path
+    findings: Findings
+
+    def accepted(self) -> StoredCandidate:
+        """Load the accepted segmentation, on the grid of its series."""
+        (stored,) = load_candidates(self.labels_path)
+        return stored
+
+
+def keep_accepted(folder: Path, accepted: StoredCandidate) -> Path:
+    """Keep the accepted segmentation in the folder of its round, for comparison with later studies."""
+    save_candidates(folder / ACCEPTED_FILE, [accepted])
+    return folder / ACCEPTED_FILE
+
+
+def same_patient(session: Session, case: Case) -> Sequence[Case]:
+    """Return the accepted cases of other studies that bear the same Patient ID."""
+    if not case.patient_key:
+        return ()
+    return session.scalars(
+        select(Case).where(
+            Case.patient_key == case.patient_key,
+            Case.study_instance_uid != case.study_instance_uid,
+            Case.state == CaseState.ACCEPTED,
+        )
+    ).all()
+
+
+def find_priors(context: Context, case_id: int) -> list[Prior]:
+    """Return what was accepted of earlier studies of a case's patient, in order of time.
+
+    Studies of the same day or later are none: what is compared must lie before. A case whose files are gone,
+    or that was accepted before measurements were kept, is left out.
+    """
+    with context.database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        own = _header(_paths(context, case))
+        today = acquired(own) if own is not None else None
+        if own is None or today is None:
+            return []
+        found = []
+        for one in same_patient(session, case):
+            prior = _prior(context, one, own)
+            if prior is not None and prior.day < today:
+                found.append((one.id, prior))
+    # Of one day the case that was accepted last.
+    return [prior for _, prior in sorted(found, key=lambda pair: (pair[1].day, pair[0]))]
+
+
+def acquired(header: Dataset) -> date | None:
+    """Return the day on which a series was acquired; None where no date can be read."""
+    for keyword in _DATES:
+        try:
+            return datetime.strptime(str(header.get(keyword) or "")[:8], "%Y%m%d").date()
+        except ValueError:
+            continue
+    return None
+
+
+def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
+    """Return a case as a prior; None if it is another patient's after all, or not all there any more."""
+    round_ = case.current_round
+    assert round_ is not None, "an accepted case has a round"
+    try:
+        paths = _paths(context, case)
+        folder = context.store.fetch_folder(round_.artifacts, [FINDINGS_FILE, ACCEPTED_FILE])
+    except TransientError as error:
+        if isinstance(error.__cause__, FileNotFoundError):  # deleted, as a site's retention wants it
+            return None
+        raise
+    header, findings = _header(paths), load_findings(folder / FINDINGS_FILE)
+    if header is None or findings is None or not (folder / ACCEPTED_FILE).exists():
+        return None
+    day = acquired(header)
+    if day is None or _contradict(own, header):
+        return None
+    reports = [one.sop_instance_uid for one in round_.results if one.kind == ResultKind.REPORT]
+    return Prior(
+        day=day,
+        series_uid=case.series_instance_uid,
+        report_uid=reports[0] if reports else "",
+        series_paths=tuple(paths),
+        labels_path=folder / ACCEPTED_FILE,
+        findings=findings,
+    )
+
+
+def _paths(context: Context, case: Case) -> list[Path]:
+    return list(context.store.fetch_all([one.path for one in case.instances]))
+
+
+def _header(paths: Sequence[Path]) -> Dataset | None:
+    """Read what tells patient and day; None if the files are gone."""
+    if not paths or not paths[0].exists():
+        return None
+    return dcmread(paths[0], specific_tags=["PatientBirthDate", *_DATES], stop_before_pixels=True)
+
+
+def _contradict(one: Dataset, other: Dataset) -> bool:
+    born = {str(header.get("PatientBirthDate") or "") for header in (one, other)} - {""}
+    return len(born) > 1

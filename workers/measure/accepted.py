@@ -1,0 +1,131 @@
+"""What is measured of an accepted case: its numbers with intervals, and the change since the study before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from pydicom import dcmread
+
+from uair_node.artifacts import StoredCandidate, label_values
+from uair_node.cases.performer import Claim, Commit
+from uair_node.context import Context
+from uair_node.results.findings import tabulate
+from uair_node.results.finish import Compared, Measured, finish
+from uair_node.results.follow_up import Fate
+from uair_node.results.measurements import measure
+from uair_node.results.priors import Prior, acquired, find_priors
+from uair_node.results.seg import Tracking
+from uair_node.results.source import Source
+from uair_node.results.uids import lesion_uid
+from uair_node.stopwatch import Stopwatch
+from uair_node.volume import Volume, read_series
+from workers.measure.change import Identity, follow_up_of, identities
+from workers.measure.intervals import ensemble_bounds, intervals_of, sample_numbers
+from workers.measure.matching import Group, match
+from workers.measure.numbers import flattened, shapes_of
+from workers.measure.registration import Alignment, Labels, Scan, align
+from workers.uair.state import RoundState
+
+log = logging.getLogger(__name__)
+
+STATE_FILE = "state.npz"
+
+
+def finish_measured(context: Context, claim: Claim) -> Commit:
+    """Write all that an accepted case ends with, measured and compared with the study before."""
+    return finish(context, claim, measure_accepted)
+
+
+def measure_accepted(
+    context: Context, claim: Claim, source: Source, volume: Volume, accepted: StoredCandidate
+) -> Measured:
+    """Measure an accepted segmentation.
+
+    Parameters
+    ----------
+    volume
+        The source series with its pixels.
+    accepted
+        On the source grid.
+    """
+    watch = Stopwatch()
+    labels, spacing = accepted.labels, volume.spacing_mm
+    measured, shapes = measure(volume.array, labels, spacing), shapes_of(labels, spacing)
+    known = flattened(measured, shapes)
+    samples = sample_numbers(volume.array, _samples(context, source, volume), labels, spacing)
+    intervals = intervals_of(known, samples)
+    watch.lap("measure")
+    own = _own_identities(source, labels)
+    day = acquired(dcmread(source.series_paths[0], stop_before_pixels=True))
+    priors = find_priors(context, claim.case_id) if claim.case_id and day else []
+    if not priors or day is None:
+        findings = tabulate(measured, _named(own), shapes, intervals)
+        return Measured(findings, _tracking(own))
+    prior = priors[-1]
+    then = read_series(prior.series_paths).canonical()
+    scan = Scan(then.array, then.from_source(prior.accepted().labels), then.spacing_mm)
+    groups, picture = compare(volume, labels, prior, scan)
+    watch.lap("compare")
+    log.info("case %s compared with the study before: %s", claim.case_id, watch)
+    names = identities(own, groups, prior.findings)
+    findings = tabulate(measured, _named(names), shapes, intervals)
+    follow_up = follow_up_of(findings, groups, priors, day)
+    findings = tabulate(measured, _named(names), shapes, intervals, follow_up)
+    return Measured(findings, _tracking(names), picture)
+
+
+def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[tuple[Group, ...], Compared]:
+    """Match the lesions of a segmentation with those of an earlier scan, brought to this one's place."""
+    canonical = volume.canonical()
+    now = Scan(canonical.array, canonical.from_source(labels), canonical.spacing_mm)
+    whole = (slice(0, now.labels.shape[0]), slice(0, now.labels.shape[1]), slice(0, now.labels.shape[2]))
+    alignment = _aligned(now, then)
+    if alignment is None:
+        brought, hu = np.zeros_like(now.labels), np.full(now.labels.shape, -1024, np.int16)
+    else:
+        brought = alignment.brought(then.labels, then.spacing_mm, now, whole)
+        assert then.hu is not None
+        hu = np.rint(alignment.brought(then.hu, then.spacing_mm, now, whole)).astype(np.int16)
+    groups = match(now.labels, brought, now.spacing_mm)
+    groups = _with_unseen(groups, brought, then.labels)
+    return groups, Compared(prior.day, hu, brought)
+
+
+def _aligned(now: Scan, then: Scan) -> Alignment | None:
+    """Register, None where either has no liver: then no lesion of one is one of the other."""
+    return align(now, then) if now.labels.any() and then.labels.any() else None
+
+
+def _with_unseen(groups: Sequence[Group], brought: Labels, then: Labels) -> tuple[Group, ...]:
+    """Add the lesions that lie outside this scan, or were too small to be resampled, as vanished."""
+    missing = set(label_values(then)) - set(label_values(brought)) - {1}
+    return (*groups, *(Group(Fate.VANISHED, (), (value - 1,)) for value in sorted(missing)))
+
+
+def _samples(context: Context, source: Source, volume: Volume) -> list[Labels]:
+    """Return the candidates of the accepted round and what its ensemble says, on the source grid."""
+    found = [one.labels for one in source.candidates()]
+    path = context.store.fetch(context.store.relative(source.folder / STATE_FILE))
+    if path.exists():
+        canonical = volume.canonical()
+        bounds = ensemble_bounds(RoundState.load(path), canonical.shape)
+        found += [canonical.to_source(labels) for labels in bounds]
+    return found
+
+
+def _own_identities(source: Source, labels: Labels) -> dict[int, Identity]:
+    return {
+        value - 1: Identity(lesion_uid(source.case_digest, value - 1), f"UAIR lesion {value - 1}")
+        for value in label_values(labels)
+        if value > 1
+    }
+
+
+def _named(names: dict[int, Identity]) -> dict[int, tuple[str, str]]:
+    return {number: (one.uid, one.name) for number, one in names.items()}
+
+
+def _tracking(names: dict[int, Identity]) -> dict[int, Tracking]:
+    return {number: Tracking(one.name, one.uid) for number, one in names.items()}

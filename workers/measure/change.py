@@ -1,0 +1,149 @@
+"""From matched lesions to what a report says of change: who is who, sums of targets, response categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from uair_node.results.findings import Findings, LesionFindings
+from uair_node.results.follow_up import (
+    Fate,
+    FollowUp,
+    Link,
+    TimePoint,
+    choose_targets,
+    respond,
+    respond_by_volume,
+)
+from uair_node.results.priors import Prior
+from workers.measure.matching import Group
+
+NEW_MM = 5.0
+"""A new lesion shorter than this is reported, but decides no category: it may be a change of technique."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Tracking UID and Tracking ID."""
+
+    uid: str
+    name: str
+
+
+def identities(own: Mapping[int, Identity], groups: Sequence[Group], before: Findings) -> dict[int, Identity]:
+    """Return the identity of each lesion of this study: the earlier one where it is the same lesion.
+
+    Of a lesion that split the pair keeps it, of several that merged the pair's is kept.
+
+    Parameters
+    ----------
+    own
+        Number -> the identity that it has in this study alone.
+    """
+    earlier = {one.number: Identity(one.tracking_uid, one.tracking_id) for one in before.lesions}
+    found = dict(own)
+    for group in groups:
+        if group.now and group.before:
+            found[group.now[0]] = earlier[group.before[0]]
+    return found
+
+
+def follow_up_of(findings: Findings, groups: Sequence[Group], priors: Sequence[Prior], day: date) -> FollowUp:
+    """Return what changed since the last of the earlier studies.
+
+    Parameters
+    ----------
+    findings
+        Of this study, under the identities of `identities`.
+    groups
+        Its lesions matched with those of the last of `priors`.
+    day
+        When this study was acquired.
+    """
+    prior = priors[-1]
+    now = {one.number: one for one in findings.lesions}
+    then = {one.number: one for one in prior.findings.lesions}
+    links = tuple(link for group in groups for link in _links(group, now, then))
+    earlier = _earlier_points(priors)
+    targets = _targets(priors)
+    points = (*earlier, _point(day, findings, targets, _current(links)))
+    new = any(link.fate == Fate.NEW and (link.mm or 0.0) >= NEW_MM for link in links)
+    return FollowUp(
+        days=(day - prior.day).days,
+        prior_series_uid=prior.series_uid,
+        prior_report_uid=prior.report_uid,
+        links=links,
+        targets=targets,
+        points=points,
+        response=respond([point.sum_mm for point in points], new_lesions=new),
+        volume_response=respond_by_volume([point.sum_ml for point in points], new_lesions=new),
+    )
+
+
+def _targets(priors: Sequence[Prior]) -> tuple[str, ...]:
+    """Return the targets chosen at baseline: what the first of the earlier studies holds."""
+    last = priors[-1].findings.follow_up
+    return last.targets if last else choose_targets(_lengths(priors[-1].findings))
+
+
+def _earlier_points(priors: Sequence[Prior]) -> tuple[TimePoint, ...]:
+    """Return the earlier time points; those before the last study are in its own record."""
+    last = priors[-1]
+    if last.findings.follow_up:
+        return last.findings.follow_up.points
+    return (_point(last.day, last.findings, _targets(priors), _measured(last.findings)),)
+
+
+def _lengths(findings: Findings) -> list[tuple[str, float]]:
+    return [(one.tracking_uid, one.values["long_mm"].value) for one in findings.lesions]
+
+
+def _measured(findings: Findings) -> dict[str, tuple[float, float]]:
+    """Return Tracking UID -> volume and long axis."""
+    return {one.tracking_uid: _size(one) for one in findings.lesions}
+
+
+def _current(links: Sequence[Link]) -> dict[str, tuple[float, float]]:
+    """Return Tracking UID -> volume and long axis, parts of split lesions together."""
+    return {link.tracking_uid: (link.ml or 0.0, link.mm or 0.0) for link in links}
+
+
+def _point(
+    day: date, findings: Findings, targets: Sequence[str], sizes: Mapping[str, tuple[float, float]]
+) -> TimePoint:
+    found = [sizes.get(uid, (0.0, 0.0)) for uid in targets]
+    return TimePoint(
+        date=day.strftime("%Y%m%d"),
+        sum_mm=round(sum(mm for _, mm in found), 2),
+        sum_ml=round(sum(ml for ml, _ in found), 3),
+        lesions_ml=findings.liver["lesions_ml"].value,
+        liver_ml=findings.liver["liver_ml"].value,
+        lesion_ml={one.tracking_uid: one.values["volume_ml"].value for one in findings.lesions},
+    )
+
+
+def _links(group: Group, now: Mapping[int, LesionFindings], then: Mapping[int, LesionFindings]) -> list[Link]:
+    """Return the links of a group: one for each of its lesions now, one for a vanished lesion."""
+    before = [then[number] for number in group.before]
+    uids = tuple(one.tracking_uid for one in before)
+    earlier_ml, earlier_mm = _total(before)
+    if not group.now:
+        return [Link(group.fate, uids[0], uids, earlier_ml, earlier_mm)]
+    main, *parts = (now[number] for number in group.now)
+    ml, mm = _total([main, *parts])
+    links = [Link(group.fate, main.tracking_uid, uids, earlier_ml, earlier_mm, ml, mm)]
+    # The whole of what split is told with its largest part; of the others what they are.
+    links += [Link(Fate.SPLIT, one.tracking_uid, uids, None, None, *_size(one)) for one in parts]
+    return links
+
+
+def _total(lesions: Sequence[LesionFindings]) -> tuple[float | None, float | None]:
+    if not lesions:
+        return None, None
+    sizes = [_size(one) for one in lesions]
+    return round(sum(ml for ml, _ in sizes), 3), round(sum(mm for _, mm in sizes), 2)
+
+
+def _size(lesion: LesionFindings) -> tuple[float, float]:
+    return lesion.values["volume_ml"].value, lesion.values["long_mm"].value

@@ -1,0 +1,118 @@
+"""Intervals of measurements from what the method knows of its doubt: the ensemble and the four candidates.
+
+A round holds six segmentations beside the accepted one: the four candidates, each a plausible reading, and
+the ensemble moved one standard deviation outwards and inwards. Each is measured like the accepted one. How
+far their numbers scatter is the *spread*; the interval is the accepted number, plus and minus the spread
+times a factor.
+
+The factor makes it an interval of stated probability: it is the 90 % quantile of |accepted - true| / spread
+on phantoms (split conformal prediction: Lei et al., Journal of the American Statistical Association 113,
+2018), so it holds 90 % of the true values of cases like those. On others it holds what docs/measurements.md
+reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from workers.measure.numbers import LIVER, Labels, Numbers, Spacing, numbers_of
+from workers.uair.compose import Layer, compose
+from workers.uair.state import RoundState, TargetState
+
+Interval = tuple[float, float]
+
+LOGARITHMIC = frozenset(
+    {"volume_ml", "long_mm", "short_mm", "largest_mm", "surface_mm2", "liver_ml", "lesions_ml"}
+    | {"burden_percent", "parenchyma_ml"}
+)
+"""Sizes scatter in proportion to themselves; all other numbers by a difference."""
+LEAST_SPREAD = 0.01
+"""Of a size: where all agree, voxels still limit what is known. Of other numbers 1 % of their usual range."""
+_USUAL = {"mean_hu": 100.0, "parenchyma_hu": 100.0, "sd_hu": 30.0, "min_hu": 100.0, "max_hu": 100.0}
+_BOUNDED = frozenset({"sphericity", "elongation", "flatness", "solidity"})
+_LOGIT_LIMIT = 6.0
+
+FACTORS: Mapping[str, float] = {}
+
+
+def ensemble_bounds(state: RoundState, shape: tuple[int, int, int]) -> tuple[Labels, Labels]:
+    """Return what the ensemble draws one standard deviation outwards and inwards, on the canonical grid.
+
+    A voxel is inside where the mean probability of the members (equation 1), plus or minus the round's
+    uncertainty (equation 2), exceeds one half.
+    """
+    wide, narrow = (
+        _composed([_moved(target, sign) for target in state.targets if any(target.present)], state, shape)
+        for sign in (1.0, -1.0)
+    )
+    return wide, narrow
+
+
+def intervals_of(accepted: Numbers, samples: Sequence[Numbers]) -> dict[tuple[int, str], Interval]:
+    """Return the interval of each number that at least two of the samples have.
+
+    Parameters
+    ----------
+    accepted, samples
+        What `numbers_of` says of the accepted segmentation and of those beside it. A lesion that the reader
+        drew where no candidate has one has no interval.
+    """
+    found: dict[tuple[int, str], Interval] = {}
+    for (number, key), value in accepted.items():
+        others = [sample[number, key] for sample in samples if (number, key) in sample]
+        if key == "lesions":
+            found[number, key] = (min([value, *others]), max([value, *others]))
+        elif len(others) >= 2 and key in FACTORS:
+            found[number, key] = _interval(key, value, FACTORS[key] * spread(key, value, others))
+    return found
+
+
+def spread(key: str, value: float, others: Iterable[float]) -> float:
+    """Return how far samples scatter about a number: root mean square, of logarithms for sizes."""
+    numbers = np.array(list(others), float)
+    if key in LOGARITHMIC:
+        if value <= 0:
+            return LEAST_SPREAD
+        apart = np.log(np.maximum(numbers, 1e-3 * value) / value)
+        return float(np.hypot(np.sqrt(np.mean(apart**2)), LEAST_SPREAD))
+    least = LEAST_SPREAD * _USUAL.get(key, 1.0)
+    return float(np.hypot(np.sqrt(np.mean((numbers - value) ** 2)), least))
+
+
+def _interval(key: str, value: float, half: float) -> Interval:
+    if key in LOGARITHMIC:
+        return float(value * np.exp(-half)), float(value * np.exp(half))
+    low, high = value - half, value + half
+    return (max(low, 0.0), min(high, 1.0)) if key in _BOUNDED else (low, high)
+
+
+def sample_numbers(
+    hu: NDArray[Any], samples: Sequence[Labels], accepted: Labels, spacing_mm: Spacing
+) -> list[dict[tuple[int, str], float]]:
+    """Measure samples inside the box that they and the accepted segmentation mark; all on one grid."""
+    marked = np.logical_or.reduce([labels > 0 for labels in (accepted, *samples)])
+    box = tuple(
+        slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0)
+        for hit in (np.flatnonzero(marked.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    )
+    return [numbers_of(hu[box], labels[box], spacing_mm) for labels in samples]
+
+
+def _moved(target: TargetState, sign: float) -> Layer:
+    mean = expit(target.mean.astype(np.float32))
+    moved = np.clip(mean + sign * target.deviation.astype(np.float32), 1e-4, 1 - 1e-4)
+    logits = np.clip(np.log(moved / (1 - moved)), -_LOGIT_LIMIT, _LOGIT_LIMIT).astype(np.float32)
+    return Layer(target.value, target.crop, logits)
+
+
+def _composed(layers: Sequence[Layer], state: RoundState, shape: tuple[int, int, int]) -> Labels:
+    liver, *lesions = layers
+    return compose(liver, state.domain, lesions, shape)
+
+
+__all__ = ["LIVER", "ensemble_bounds", "intervals_of", "sample_numbers", "spread"]

@@ -1,0 +1,137 @@
+"""Which lesion of an earlier study is which lesion of this one. Pure arrays on one grid.
+
+Lesions that overlap after registration, or nearly touch, may be the same. Of all ways to pair them one to one
+the best is taken (assignment problem, Kuhn 1955). What is left over and lies in a paired lesion is a part
+that split off from it, or was merged into it; what lies nowhere is new, or has vanished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import KDTree
+
+from uair_node.results.follow_up import Fate
+
+Labels = NDArray[np.uint8]
+Spacing = tuple[float, float, float]
+
+NEAR_MM = 8.0
+"""Lesions that registration leaves this far apart may still be the same."""
+_WITHIN = 0.5
+"""Part of a lesion that must lie in another one to be a part of it."""
+_TOUCHING = 0.1
+"""Weight of a pair that only lies near, against one that overlaps fully."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Lesions that belong together.
+
+    Parameters
+    ----------
+    fate
+        See `Fate`.
+    now, before
+        Numbers of lesions; the pair comes first, parts after it, by number.
+    """
+
+    fate: Fate
+    now: tuple[int, ...]
+    before: tuple[int, ...]
+
+
+def match(now: Labels, before: Labels, spacing_mm: Spacing) -> tuple[Group, ...]:
+    """Match lesions.
+
+    Parameters
+    ----------
+    now, before
+        ``(Z, Y, X)`` on one grid, `before` brought there by registration: 1 + n is lesion n.
+    spacing_mm
+        (z, y, x).
+
+    Returns
+    -------
+    tuple of Group
+        Each lesion of either is in exactly one; those of this study first, by number.
+    """
+    ours, theirs = _points(now, spacing_mm), _points(before, spacing_mm)
+    shared = _shared(now, before)
+    pairs = _paired(ours, theirs, shared)
+    parts: dict[int, int] = {}  # lesions of now that lie in a paired one of before: number -> that pair's
+    for number in ours.keys() - pairs.keys():
+        inside = [(shared.get((number, other), 0) / len(ours[number]), own) for own, other in pairs.items()]
+        share, own = max(inside, default=(0.0, 0))
+        if share >= _WITHIN:
+            parts[number] = own
+    merged: dict[int, int] = {}
+    for other in theirs.keys() - set(pairs.values()):
+        inside = [(shared.get((own, other), 0) / len(theirs[other]), own) for own in pairs]
+        share, own = max(inside, default=(0.0, 0))
+        if share >= _WITHIN:
+            merged[other] = own
+    return _groups(ours, theirs, pairs, parts, merged)
+
+
+def _groups(
+    ours: Mapping[int, object],
+    theirs: Mapping[int, object],
+    pairs: Mapping[int, int],
+    parts: Mapping[int, int],
+    merged: Mapping[int, int],
+) -> tuple[Group, ...]:
+    found = []
+    for own in sorted(ours.keys() - parts.keys()):
+        if own not in pairs:
+            found.append(Group(Fate.NEW, (own,), ()))
+            continue
+        split = sorted(number for number, pair in parts.items() if pair == own)
+        joined = sorted(other for other, pair in merged.items() if pair == own)
+        fate = Fate.MERGED if joined else Fate.SPLIT if split else Fate.MATCHED
+        found.append(Group(fate, (own, *split), (pairs[own], *joined)))
+    gone = theirs.keys() - set(pairs.values()) - merged.keys()
+    return (*found, *(Group(Fate.VANISHED, (), (other,)) for other in sorted(gone)))
+
+
+def _paired(
+    ours: Mapping[int, NDArray[np.float64]],
+    theirs: Mapping[int, NDArray[np.float64]],
+    shared: Mapping[tuple[int, int], int],
+) -> dict[int, int]:
+    """Return the one-to-one pairs of the greatest total weight: number now -> number before."""
+    own, other = sorted(ours), sorted(theirs)
+    weights = np.zeros((len(own), len(other)))
+    for row, a in enumerate(own):
+        for column, b in enumerate(other):
+            overlap = shared.get((a, b), 0)
+            if overlap:
+                # Of both sizes: a small lesion in a large one's outskirts is not that one.
+                weights[row, column] = _TOUCHING + overlap / np.sqrt(len(ours[a]) * len(theirs[b]))
+            else:
+                gap = float(KDTree(ours[a]).query(theirs[b])[0].min())
+                weights[row, column] = _TOUCHING * max(0.0, 1.0 - gap / NEAR_MM)
+    chosen = zip(*linear_sum_assignment(-weights), strict=True)
+    return {own[row]: other[column] for row, column in chosen if weights[row, column] > 0}
+
+
+def _points(labels: Labels, spacing_mm: Spacing) -> dict[int, NDArray[np.float64]]:
+    """Return the voxels ``(n, 3)`` of each lesion in mm."""
+    found = {}
+    for value, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box and value > 1:
+            start = [part.start for part in box]
+            found[value - 1] = (np.argwhere(labels[box] == value) + start) * np.asarray(spacing_mm)
+    return found
+
+
+def _shared(now: Labels, before: Labels) -> dict[tuple[int, int], int]:
+    """Return how many voxels each pair of lesions shares."""
+    both = (now > 1) & (before > 1)
+    pairs, counts = np.unique(np.stack([now[both], before[both]], 1), axis=0, return_counts=True)
+    return {(int(a) - 1, int(b) - 1): int(count) for (a, b), count in zip(pairs, counts, strict=True)}

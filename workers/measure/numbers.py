@@ -1,0 +1,58 @@
+"""All numbers of a segmentation by key: what is tabulated, and what intervals are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from uair_node.results.findings import lesion_numbers, liver_numbers
+from uair_node.results.measurements import Measurements, measure
+from workers.measure.shape import shape_of
+
+Labels = NDArray[np.uint8]
+Spacing = tuple[float, float, float]
+LIVER = 0
+"""Stands for the whole organ where lesions are named by their numbers."""
+Numbers = Mapping[tuple[int, str], float]
+
+
+def shapes_of(labels: Labels, spacing_mm: Spacing) -> dict[int, dict[str, float]]:
+    """Return the shape of each lesion that has one, by its number.
+
+    Parameters
+    ----------
+    labels
+        ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
+    spacing_mm
+        (z, y, x).
+    """
+    found = {}
+    for value, box in enumerate(ndimage.find_objects(labels), start=1):
+        shape = shape_of(labels[box] == value, spacing_mm) if box and value > 1 else None
+        if shape is not None:
+            found[value - 1] = asdict(shape)
+    return found
+
+
+def numbers_of(hu: NDArray[Any], labels: Labels, spacing_mm: Spacing) -> dict[tuple[int, str], float]:
+    """Measure everything that has a number: (lesion number, `LIVER` for the organ; key) -> value."""
+    return flattened(measure(hu, labels, spacing_mm), shapes_of(labels, spacing_mm))
+
+
+def flattened(
+    measured: Measurements, shapes: Mapping[int, Mapping[str, float]]
+) -> dict[tuple[int, str], float]:
+    """Return measurements by (lesion number, key)."""
+    found = {(LIVER, key): value for key, value in liver_numbers(measured).items()}
+    found[LIVER, "parenchyma_ml"] = measured.parenchyma_ml
+    if measured.parenchyma_hu is not None:
+        found[LIVER, "parenchyma_hu"] = measured.parenchyma_hu
+    for lesion in measured.lesions:
+        numbers = {**lesion_numbers(lesion), **shapes.get(lesion.number, {})}
+        found |= {(lesion.number, key): value for key, value in numbers.items()}
+    return found
