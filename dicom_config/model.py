@@ -31,6 +31,7 @@ from dicom_config.node import NodeSection as NodeSection
 from dicom_config.node import Tags as Tags
 from dicom_config.node import Verb as Verb
 from dicom_config.operation import LogsSection, RetentionSection, SignalsSection, StoreSection
+from dicom_config.passwords import with_password
 from dicom_config.profiles import NEEDS
 from dicom_config.rules import RulesSection
 from dicom_config.section import Section
@@ -72,12 +73,14 @@ class DatabaseSection(Section):
     """Where the truth lives. Empty: a SQLite file in the data folder."""
 
     url: str = ""
+    password_file: Path | None = Field(None, description="the password, instead of one in the URL")
 
 
 class BrokerSection(Section):
     """What transports tasks. Empty: files in the data folder, no server (embedded mode)."""
 
     url: str = ""
+    password_file: Path | None = Field(None, description="the password, instead of one in the URL")
     delivery_limit: PositiveInt = Field(
         5, description="RabbitMQ hands a message out this often before it is dead-lettered"
     )
@@ -164,9 +167,22 @@ class Settings(BaseSettings):
         return not self.broker.url
 
     @property
+    def broker_url(self) -> str:
+        """The broker's URL, empty in embedded mode; raises as `database_url`."""
+        return with_password(self.broker.url, self.broker.password_file)
+
+    @property
     def database_url(self) -> str:
-        """The SQLAlchemy URL, a SQLite file in the data folder unless configured."""
-        return self.database.url or f"sqlite:///{self.data_dir.resolve() / 'uair.sqlite'}"
+        """The SQLAlchemy URL, a SQLite file in the data folder unless configured.
+
+        Raises
+        ------
+        ConfigError
+            ``password-file``.
+        """
+        if self.database.url:
+            return with_password(self.database.url, self.database.password_file)
+        return f"sqlite:///{self.data_dir.resolve() / 'uair.sqlite'}"
 
 
 def load_settings(path: Path | None = None) -> Settings:

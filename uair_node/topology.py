@@ -75,7 +75,7 @@ def dead_letter_queue(name: QueueName) -> Queue:
 def celery_options(settings: Settings) -> dict[str, Any]:
     """Return the Celery configuration shared by the node (which sends) and the workers (which consume)."""
     options: dict[str, Any] = {
-        "broker_url": settings.broker.url or "filesystem://",
+        "broker_url": settings.broker_url or "filesystem://",
         "task_queues": [work_queue(name, settings) for name in QueueName],
         "task_routes": {task_name(kind): {"queue": queue.value} for kind, queue in QUEUE_OF.items()},
         "task_create_missing_queues": False,

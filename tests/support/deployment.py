@@ -11,7 +11,13 @@ NODE_COMMAND = ("uair", "node", "--config", CONFIG)
 GPU_COMMAND = ("uair", "worker", "--queue", "gpu", "--config", CONFIG)
 IO_COMMAND = ("uair", "worker", "--queue", "io", "--config", CONFIG)
 # What each of the three gets by environment; all else is in the configuration file.
-ENVIRONMENT = ("UAIR_DATABASE__URL", "UAIR_BROKER__URL", "UAIR_DATA_DIR")
+ENVIRONMENT = (
+    "UAIR_DATABASE__PASSWORD_FILE",
+    "UAIR_BROKER__PASSWORD_FILE",
+    "UAIR_DATA_DIR",
+    "UAIR_SIGNALS__HOST",
+    "UAIR_LOGS__FORMAT",
+)
 
 
 def on_this_machine(command: Sequence[str], config: Path) -> list[str]:

@@ -202,6 +202,8 @@ def hospital(folder: Path, settings: Mapping[str, Any], database_url: str, broke
     site = yaml.safe_load((_ROOT / "dicom_config" / "hospital.yaml").read_text("utf-8"))
     site.update({key: value for key, value in settings.items() if key != "node"})
     site["node"]["allow"] = [{"networks": ["127.0.0.0/8"]}]
+    site["signals"] = settings.get("signals", {"port": free_port()})
+    site["engine"] = {**site["engine"], "embeddings_dir": None, **settings.get("engine", {})}
 
     def commands(config: Path) -> Mapping[str, Sequence[str]]:
         known = {"node": NODE_COMMAND, "gpu": GPU_COMMAND, "io": IO_COMMAND}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from tests.support.deployment import (
 from tests.support.peers import absent, find_program
 
 _ROOT = Path(__file__).parents[2]
-_EXAMPLE = _ROOT / ".env.example"
-_OURS = {"node": NODE_COMMAND, "gpu-worker": GPU_COMMAND, "io-worker": IO_COMMAND}
+_WORKERS = ("gpu-worker", "cpu-worker")
+_OURS = {"node": NODE_COMMAND, **dict.fromkeys(_WORKERS, GPU_COMMAND), "io-worker": IO_COMMAND}
+_PROFILES = ("demo", "hospital")
 
 
 def _program() -> list[str]:
@@ -39,22 +40,19 @@ def _program() -> list[str]:
     return absent("not installed: docker-compose")
 
 
-def _compose(env_file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run docker-compose with the passwords of `env_file`; reading a file needs no engine."""
-    return _run([*_program(), "--env-file", str(env_file), *arguments])
+def _compose(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run docker-compose; reading a file needs no engine."""
+    return _run([*_program(), *arguments])
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.endswith("_PASSWORD")}
-    return subprocess.run(
-        command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture(scope="module")
 def compose() -> Mapping[str, Any]:
-    """The deployment as docker-compose resolves it with the example's passwords."""
-    done = _compose(_EXAMPLE, "config")
+    """The deployment as docker-compose resolves it, with the services of all profiles."""
+    done = _compose(*(word for name in _PROFILES for word in ("--profile", name)), "config")
     assert done.returncode == 0, done.stderr
     resolved: Mapping[str, Any] = yaml.safe_load(done.stdout)
     return resolved
@@ -67,8 +65,18 @@ def hospital(monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings(_ROOT / "dicom_config" / "hospital.yaml")
 
 
-def test_has_every_part_of_the_deployment(compose: Mapping[str, Any]) -> None:
-    assert set(compose["services"]) == {*_OURS, "rabbitmq", "postgres", "orthanc"}
+_ALWAYS = {"node", "io-worker", "console", "tidy", "rabbitmq", "postgres"}
+_WATCHING = {"flower", "prometheus", "grafana"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "more"),
+    [("demo", {"cpu-worker", "orthanc", "ohif"}), ("hospital", {"gpu-worker"})],
+)
+def test_each_profile_has_its_parts(compose: Mapping[str, Any], profile: str, more: set[str]) -> None:
+    services = compose["services"].items()
+    started = {name for name, one in services if profile in one.get("profiles", [profile])}
+    assert started == _ALWAYS | _WATCHING | more
 
 
 @pytest.mark.parametrize("service", _OURS)
@@ -93,35 +101,98 @@ def _mount(entry: Any) -> tuple[str, str]:
     return entry["target"], entry["source"]
 
 
-def test_environment_holds_for_the_mounted_file(
-    compose: Mapping[str, Any], hospital: Settings, monkeypatch: pytest.MonkeyPatch
+def test_passwords_come_by_file_and_reach_the_servers(
+    compose: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The URLs of the environment name the same servers as the file that they override."""
-    environment = compose["services"]["node"]["environment"]
-    for name in ENVIRONMENT:
-        monkeypatch.setenv(name, environment[name])
+    """What `make-secrets.sh` writes is what our processes put into their URLs, and what the servers want."""
+    copy = tmp_path / "deploy" / "make-secrets.sh"
+    copy.parent.mkdir()
+    copy.write_text((_ROOT / "deploy" / "make-secrets.sh").read_text("utf-8"))
+    for _ in range(2):  # a second call keeps what the first made
+        made = subprocess.run(["sh", str(copy)], capture_output=True, text=True, check=True)
+        secrets = {one.name: one.read_text() for one in (tmp_path / "secrets").iterdir()}
+    assert not any(secrets["postgres_password"] in text for text in (made.stdout, made.stderr))
+    assert len({secrets[f"{name}_password"] for name in ("postgres", "rabbitmq", "grafana", "orthanc")}) == 4
+    assert f"default_pass = {secrets['rabbitmq_password']}\n" in secrets["rabbitmq.conf"]
+    assert json.loads(secrets["orthanc-users.json"]) == {
+        "RegisteredUsers": {"uair": secrets["orthanc_password"]}
+    }
+    for name, value in compose["services"]["node"]["environment"].items():
+        monkeypatch.setenv(name, value.replace("/run/secrets", str(tmp_path / "secrets")))
     deployed = load_settings(_ROOT / "dicom_config" / "hospital.yaml")
-    assert deployed.data_dir == hospital.data_dir
-    assert deployed.database.url.replace(":change-me@", "@") == hospital.database.url
-    assert deployed.broker.url.replace(":change-me@", "@") == hospital.broker.url
+    assert deployed.database_url == f"postgresql+psycopg://uair:{secrets['postgres_password']}@postgres/uair"
+    assert deployed.broker_url == f"amqp://uair:{secrets['rabbitmq_password']}@rabbitmq:5672//"
+    for name, secret in compose["secrets"].items():
+        assert Path(secret["file"]).name == name
+        assert name in secrets
+    assert "secrets/" in (_ROOT / ".gitignore").read_text().split()
 
 
-@pytest.mark.parametrize("variable", ["POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "ORTHANC_PASSWORD"])
-def test_no_password_has_a_default(tmp_path: Path, variable: str) -> None:
-    lines = _EXAMPLE.read_text().splitlines()
-    incomplete = tmp_path / "incomplete.env"
-    incomplete.write_text("\n".join(line for line in lines if not line.startswith(variable)))
-    done = _compose(incomplete, "config")
-    assert done.returncode != 0
-    assert variable in done.stderr
+@pytest.mark.parametrize("service", [*_OURS, "console", "tidy"])
+def test_our_containers_may_write_only_their_data(compose: Mapping[str, Any], service: str) -> None:
+    found = compose["services"][service]
+    assert found["read_only"]
+    assert found["cap_drop"] == ["ALL"]
+    assert found["mem_limit"]
+    writable = {_mount(one)[0] for one in found["volumes"] if not _read_only(one)}
+    assert writable <= {"/var/lib/uair", "/var/cache/uair"}
 
 
-@pytest.mark.parametrize("service", ["rabbitmq", "postgres", "orthanc"])
+def _read_only(entry: Any) -> bool:
+    return entry.endswith(":ro") if isinstance(entry, str) else bool(entry.get("read_only"))
+
+
+def test_only_dicom_is_published_beyond_this_host(compose: Mapping[str, Any]) -> None:
+    """All else is plain HTTP or a management page."""
+    open_ports = set()
+    for service in compose["services"].values():
+        for entry in service.get("ports", ()):
+            host = entry.get("host_ip", "") if isinstance(entry, dict) else str(entry)
+            if not host.startswith("127.0.0.1"):
+                open_ports.add(int(entry["target"] if isinstance(entry, dict) else str(entry).split(":")[-1]))
+    assert open_ports == {11112, 4242}
+
+
+def test_embeddings_stay_on_the_workers_own_disk(compose: Mapping[str, Any], hospital: Settings) -> None:
+    folder = str(hospital.engine.embeddings_dir)
+    assert hospital.engine.embeddings_bytes
+    mounted = {
+        name
+        for name, one in compose["services"].items()
+        if folder in dict(map(_mount, one.get("volumes", ())))
+    }
+    assert mounted == set(_WORKERS)
+
+
+def test_prometheus_asks_the_ports_that_are_open(compose: Mapping[str, Any], hospital: Settings) -> None:
+    config = yaml.safe_load((_ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    port = hospital.signals.port
+    assert jobs["uair-node"]["static_configs"] == [{"targets": [f"node:{port}"]}]
+    for name, offset in (("gpu", 1), ("io", 2)):
+        (found,) = jobs[f"uair-{name}-worker"]["dns_sd_configs"]
+        assert found["port"] == port + offset
+        assert set(found["names"]) <= set(compose["services"])
+    for service, number in (("node", port), ("gpu-worker", port + 1), ("io-worker", port + 2)):
+        assert f":{number}/live" in str(compose["services"][service]["healthcheck"]["test"])
+
+
+def test_dockerfile_follows_the_rules_of_hadolint() -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    if not program.is_file():
+        absent("not installed: hadolint")
+    done = _run([str(program), "Dockerfile"])
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("service", ["rabbitmq", "postgres", "orthanc", "ohif", *sorted(_WATCHING)])
 def test_images_of_others_are_pinned(compose: Mapping[str, Any], service: str) -> None:
-    assert re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", compose["services"][service]["image"])
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", compose["services"][service]["image"])
 
 
-@pytest.mark.parametrize("service", ["node", "rabbitmq", "postgres", "orthanc"])
+@pytest.mark.parametrize(
+    "service", [*_OURS, "console", "rabbitmq", "postgres", "orthanc", *sorted(_WATCHING)]
+)
 def test_servers_have_health_checks(compose: Mapping[str, Any], service: str) -> None:
     assert compose["services"][service]["healthcheck"]["test"]
 

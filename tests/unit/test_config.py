@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from dicom_config.errors import ConfigError
-from dicom_config.model import AllowRule, Verb, load_settings
+from dicom_config.model import AllowRule, Settings, Verb, load_settings
 
 _ROOT = Path(__file__).parents[2]
 
@@ -95,3 +96,30 @@ def test_a_rule_with_certificates_admits_only_who_shows_one_of_them() -> None:
     assert rule.admits(Verb.STORE, "ROUTER", "127.0.0.1", {"sha256:" + 32 * "ab"})
     assert rule.mismatch(Verb.STORE, "ROUTER", "127.0.0.1", {"other.example.org"}) == "certificates"
     assert not rule.admits(Verb.STORE, "ROUTER", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("content", "url", "reason"),
+    [
+        (None, "amqp://uair@rabbitmq//", "cannot be read"),
+        ("\n", "amqp://uair@rabbitmq//", "is empty"),
+        ("s", "amqp://rabbitmq//", "names no user"),
+    ],
+)
+def test_a_password_file_that_cannot_be_used_is_named(
+    tmp_path: Path, content: str | None, url: str, reason: str
+) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        assert Settings(broker={"url": url, "password_file": file}).broker_url
+    assert caught.value.code == "password-file"
+
+
+def test_a_password_from_a_file_may_have_any_characters(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("p@ss/w:rd#\n")
+    settings = Settings(database={"url": "postgresql+psycopg://uair@db:5433/uair", "password_file": file})
+    assert make_url(settings.database_url).password == "p@ss/w:rd#"
+    assert make_url(settings.database_url).host == "db"

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from dicom_config.errors import UairError
+from dicom_config.errors import ConfigError, UairError
 from dicom_config.model import Settings
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
@@ -28,7 +28,11 @@ _READ_TIMEOUT = "application:get_env(rabbit, consumer_timeout)."
 
 def check_database(settings: Settings) -> Iterable[Finding]:
     """See whether the database answers, its schema is current, its clock is ours; name what stands still."""
-    database = Database(settings.database_url)
+    try:
+        database = Database(settings.database_url)
+    except ConfigError as error:
+        yield of_error("database", error)
+        return
     try:
         with database.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
@@ -87,7 +91,12 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
         yield good("broker", "none needed (embedded mode)")
         return
     try:
-        with broker_connection(settings) as connection:
+        connecting = broker_connection(settings)
+    except ConfigError as error:
+        yield of_error("broker", error)
+        return
+    try:
+        with connecting as connection:
             connection.connect()
             version = connection.connection.server_properties.get("version", "")
             yield good("broker", f"reachable, RabbitMQ {version}")

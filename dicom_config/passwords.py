@@ -1,0 +1,37 @@
+"""Passwords from files, so that no configuration, environment or process list shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from dicom_config.errors import ConfigError
+
+
+def with_password(url: str, file: Path | None) -> str:
+    """Return a server's URL with the password that a file holds; unchanged without a file.
+
+    Raises
+    ------
+    ConfigError
+        ``password-file``: it cannot be read, is empty, or the URL names no user.
+    """
+    if file is None:
+        return url
+    parts = urlsplit(url)
+    try:
+        password = file.read_text("utf-8").strip()
+    except OSError as error:
+        raise _unusable(f"The password file {file} cannot be read ({error.strerror}).") from None
+    if not password:
+        raise _unusable(f"The password file {file} is empty.")
+    if not parts.username:
+        raise _unusable("A password file is configured, but its URL names no user.")
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username}:{quote(password, safe='')}@{host}").geturl()
+
+
+def _unusable(sentence: str) -> ConfigError:
+    return ConfigError(
+        "password-file", sentence, "Correct `password_file`, its rights, or the URL (…://user@host/…)."
+    )
