@@ -16,6 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_config.model import NodeSection
+from uair_node.reactor import Wake, wait_instead_of_polling
 from uair_node.tls import server_context, tls_reason
 
 log = logging.getLogger(__name__)
@@ -38,14 +39,27 @@ class GuardedSocket(AssociationSocket):
         self._settings = settings
         self._deadline = time.monotonic() + settings.idle_timeout_s
         self._received = 0
+        self._wake: Wake | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read; False also once the association's time is over."""
+        """Whether there is something to read now or in a moment; False once the time is over."""
         if self._is_connected and time.monotonic() > self._deadline:
             log.warning("association ended: its time is over")
             self.close()
+        if self._wake is not None and self.socket is not None:
+            self._wake.wait(self.socket)
         return bool(super().ready)
+
+    def wait_for(self, wake: Wake) -> None:
+        """Wait for the peer and for `wake` from now on, and close both together."""
+        self._wake = wake
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        if self._wake is not None:
+            self._wake.close()
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly `nr_bytes`, fewer only if the peer closed.
@@ -99,7 +113,9 @@ class _Handler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.dul.event_queue.get_nowait()  # "connected", which the guarded socket says again
-        association.dul.socket = GuardedSocket(association, self.request, self.server.settings)
+        guarded_socket = GuardedSocket(association, self.request, self.server.settings)
+        guarded_socket.wait_for(wait_instead_of_polling(association))
+        association.dul.socket = guarded_socket
         return association
 
 

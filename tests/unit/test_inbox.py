@@ -69,6 +69,23 @@ def test_a_whole_series_becomes_one_ready_case(context: Context, inbox: Inbox, t
     assert _assemble(context) == 0, "decided once"
 
 
+def test_a_series_that_cannot_be_read_now_stops_no_other(
+    context: Context, inbox: Inbox, tmp_path: Path
+) -> None:
+    _receive(inbox, good_series(tmp_path / "ct"))
+    _receive(inbox, good_series(tmp_path / "other"))
+    with context.database.transaction() as session:
+        first = session.query(Instance).order_by(Instance.id).first()
+        assert first is not None
+        place = context.store.absolute(first.path)
+    away = place.rename(tmp_path / "away")
+    assert _assemble(context) == 1
+    assert _states(context) == [CaseState.RECEIVING, CaseState.READY]
+    away.rename(place)
+    assert _assemble(context) == 1
+    assert _states(context) == [CaseState.READY, CaseState.READY]
+
+
 def test_the_digest_is_of_contents_not_of_the_order_of_arrival(
     context: Context, inbox: Inbox, tmp_path: Path
 ) -> None:

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_config.errors import InputError
+from dicom_config.errors import InputError, TransientError
 from uair_node.cases import lifecycle
+from uair_node.cases.performer import describe_error
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
 from uair_node.context import Context
@@ -29,12 +30,20 @@ log = logging.getLogger(__name__)
 
 
 def assemble(context: Context) -> int:
-    """Decide every series that has been quiet long enough; return how many were decided."""
+    """Decide every series that has been quiet long enough; return how many were decided.
+
+    One that cannot be decided now, for a disk that fails, is left for the next time and stops no other.
+    """
     decided = 0
     now = utc_now()
     for case_id in _quiet_cases(context, now):
         with bound(case=case_id):
-            decided += _decide(context, case_id, now)
+            try:
+                decided += _decide(context, case_id, now)
+            except TransientError:
+                raise
+            except Exception as error:
+                log.error("case %d is not decided: %s", case_id, describe_error(error))
     return decided
 
 

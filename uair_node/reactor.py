@@ -1,0 +1,119 @@
+"""Lets an association's two threads of pynetdicom wait for what concerns them, where they would poll.
+
+One thread moves PDUs, the other serves DIMSE messages; each looks every millisecond whether the other has
+something for it, which costs a C-STORE three of these waits and an idle association two thousand wake-ups a
+second. Here whoever puts something in wakes the other one up. It must not know what a message means.
+"""
+
+from __future__ import annotations
+
+import queue
+import select
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+_MOMENT_S = 0.02
+"""Longest wait: timers and the end of a thread are still looked after at this pace."""
+
+_DATA_TRANSFER = "Sta6"
+"""The state of an established association (PS3.8 Table 9-10)."""
+
+
+class Wake:
+    """Ends the wait of the thread that moves an association's PDUs."""
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+
+    def up(self) -> None:
+        """End the present wait, or the next one."""
+        if self._ends is not None:
+            with suppress(OSError):  # closed, or woken up many times already
+                self._ends[1].send(b"\0")
+
+    def wait(self, connection: socket.socket) -> None:
+        """Return once there is something to read or to send, or after a moment.
+
+        What there is to send is made an event at once: the thread would sleep before it looks again.
+        """
+        dul = self._association.dul
+        if dul.state_machine.current_state != _DATA_TRANSFER:
+            return
+        if self._ends is None:  # not before: connections that ask for nothing take no further handles
+            self._ends = _open_pair()
+        elif not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
+            _wait_for(connection, self._ends[0])
+        if dul.event_queue.empty():
+            dul._process_recv_primitive()
+
+    def close(self) -> None:
+        """Give its handles back."""
+        for end in self._ends or ():
+            end.close()
+
+
+def _open_pair() -> tuple[socket.socket, socket.socket]:
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return ends
+
+
+def _wait_for(connection: socket.socket, bell: socket.socket) -> None:
+    with suppress(OSError, ValueError):  # a lost connection is told by who reads it
+        readable, _, _ = select.select([connection, bell], [], [], _MOMENT_S)
+        if bell in readable:
+            bell.recv(4096)
+
+
+def wait_instead_of_polling(association: Association) -> Wake:
+    """Change the queues of an association whose threads do not run yet."""
+    wake = Wake(association)
+    association.dimse = _Messages(association)
+    association.dul.to_provider_queue = _ToPeer(wake)
+    association.dul.to_user_queue = _ToUser(association.dimse)
+    return wake
+
+
+class _Messages(DIMSEServiceProvider):
+    """Messages from the peer, for a thread that waits a moment for each."""
+
+    def get_msg(self, block: bool = False) -> Any:
+        if block:
+            return super().get_msg(block=True)
+        try:
+            return self.msg_queue.get(timeout=_MOMENT_S)
+        except queue.Empty:
+            return None, None
+
+
+class _ToPeer(queue.Queue[Any]):
+    """What the node sends."""
+
+    def __init__(self, wake: Wake) -> None:
+        super().__init__()
+        self._wake = wake
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._wake.up()
+
+
+class _ToUser(queue.Queue[Any]):
+    """The peer's requests about the association itself; its end is looked for between messages."""
+
+    def __init__(self, messages: DIMSEServiceProvider) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        if not isinstance(item, A_ASSOCIATE):
+            self._messages.msg_queue.put((None, None))  # as `get_msg` says that there is none
