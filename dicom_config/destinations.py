@@ -41,7 +41,13 @@ class Destination(Recipient):
 class StowDestination(Recipient):
     """A peer that gets results by STOW-RS (PS3.18 10.5)."""
 
-    url: Annotated[str, Field(pattern="^https?://[^/]+", description="DICOMweb root, before /studies")]
+    url: Annotated[
+        str,
+        Field(
+            pattern="^https?://[^/@]+(/|$)",
+            description="DICOMweb root, before /studies; without password, which belongs in `password_file`",
+        ),
+    ]
     user: str = Field("", description="for basic authentication")
     password_file: Path | None = None
 

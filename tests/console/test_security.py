@@ -17,7 +17,8 @@ from tests.console.conftest import MARKUP
 from tests.support.console import OPERATOR, PASSWORD, VIEWER, Site, console_site, hidden_fields, submit
 from tests.support.intake import context_in
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import AccessRecord, Case, Selection, SelectionOutcome, Transition
+from uair_node.cases.tables import AccessRecord, Case, Selection, SelectionOutcome, Transition, utc_now
+from uair_node.checks import Finding
 from uair_node.console.app import make_app
 from uair_node.console.headers import CONTENT_SECURITY_POLICY
 from uair_node.console.login import safe_target
@@ -34,7 +35,7 @@ def _routes(site: Site) -> list[tuple[str, str]]:
     for route in make_app(site.desk).routes:
         if isinstance(route, Route):
             path = route.path.replace("{case_id:int}", "1").replace("{result_id:int}", "5")
-            path = path.replace("{action:str}", "retry").replace("{name:str}", "pacs")
+            path = path.replace("{action:str}", "retry").replace("{name:path}", "pacs")
             found += [(method, path) for method in route.methods or () if method != "HEAD"]
         else:
             assert isinstance(route, Mount)
@@ -275,7 +276,7 @@ def test_secrets_of_the_configuration_are_hidden(tmp_path: Path) -> None:
         "destinations": [
             {
                 "name": "cloud",
-                "url": "https://u:st0w-secret@h/dicom?token=t0ken-secret",
+                "url": "https://h/dicom?token=t0ken-secret",
                 "password_file": "/run/p",
             }
         ],
@@ -284,7 +285,9 @@ def test_secrets_of_the_configuration_are_hidden(tmp_path: Path) -> None:
         site = console_site(context)
         with site.visitor() as client:
             site.enter(client, OPERATOR)
-            pages = [client.get(where).text for where in ("/configuration", "/destinations")]
+            kept = Finding("destination cloud", False, "nobody at https://u:ch3ck-secret@h/")
+            site.desk.kept["checks"] = (utc_now(), [kept])
+            pages = [client.get(where).text for where in ("/configuration", "/destinations", "/checks")]
     assert "amqp://uair:" in pages[0]
     assert "/run/p" in pages[0], "the path of a secret is none"
     assert all("-secret" not in page for page in pages)

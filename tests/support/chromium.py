@@ -250,6 +250,8 @@ class Chromium:
         if event.get("method") == "Runtime.consoleAPICalled" and parameters["type"] == "error":
             parts = (part.get("value") or part.get("description", "") for part in parameters["args"])
             self.complaints.append(" ".join(map(str, parts))[:500])
+        if event.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.complaints.append(parameters["entry"]["text"][:500])  # once Log is enabled
 
 
 def _pipe() -> tuple[int, int]:

@@ -107,6 +107,14 @@ def test_pick_and_accept_answer_for_the_reader(config: Path) -> None:
     assert _state(config, 1) == CaseState.REFINING
 
 
+def test_an_unanswered_case_is_expired_and_nothing_is_cancelled_or_sent_in_vain(config: Path) -> None:
+    for command in (["cancel", "1"], ["resend", "1", "pacs"], ["expire", "2"]):
+        ended = CliRunner().invoke(app, ["case", *command, "--config", str(config)])
+        assert getattr(ended.exception, "code", "").startswith("nothing-to-")
+    _run(config, "case", "expire", "1")
+    assert _state(config, 1) == CaseState.EXPIRED
+
+
 def test_accept_ends_the_case(config: Path) -> None:
     _run(config, "case", "accept", "1", "2")
     assert _state(config, 1) == CaseState.ACCEPTED

@@ -70,7 +70,7 @@ def _deeds(desk: Desk) -> list[BaseRoute]:
     operator = Role.OPERATOR
     return [
         guarded(desk, "/checks", check_now, role=operator, method="POST"),
-        guarded(desk, "/destinations/{name:str}/echo", ask_destination, role=operator, method="POST"),
+        guarded(desk, "/destinations/{name:path}/echo", ask_destination, role=operator, method="POST"),
         guarded(desk, f"{_CASE}/{{action:str}}", act, role=operator, method="POST"),
     ]
 

@@ -11,14 +11,10 @@ from starlette.responses import Response
 
 from dicom_config.model import Settings
 from uair_node.console.desk import Ask, Desk
+from uair_node.console.secrecy import HIDDEN, without_url_secrets
 
-HIDDEN = "••••••"
 _SECRET_KEY = re.compile("password|secret|token|credential|passphrase", re.IGNORECASE)
 _HARMLESS = ("_file",)  # the path of a secret is none
-_URL_PASSWORD = re.compile(r"(?P<before>\w+://[^/@\s]*?:)[^/@\s]+(?=@)")
-_URL_SECRET = re.compile(
-    r"(?P<before>[?&;][^=&]*(?:password|secret|token|key|sig)[^=&]*=)[^&#\s]+", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,10 @@ def show_configuration(desk: Desk, ask: Ask) -> Response:
 
 def lines(settings: Settings) -> list[Line]:
     """Return every key of a configuration, its secrets hidden."""
-    defaults = dict(_flat("", Settings.model_construct().model_dump(mode="json")))
+    defaults = dict(_flat("", Settings.model_construct().model_dump()))
     return [
         Line(key, without_secrets(key, value), defaults.get(key) == value)
-        for key, value in _flat("", settings.model_dump(mode="json"))
+        for key, value in _flat("", settings.model_dump())
     ]
 
 
@@ -52,18 +48,17 @@ def without_secrets(key: str, value: str) -> str:
     name = key.rsplit(".", 1)[-1]
     if value and _SECRET_KEY.search(name) and not name.endswith(_HARMLESS):
         return HIDDEN
-    shown = _URL_PASSWORD.sub(rf"\g<before>{HIDDEN}", value)
-    return _URL_SECRET.sub(rf"\g<before>{HIDDEN}", shown)
+    return without_url_secrets(value)
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
-    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
+    elif isinstance(value, list | tuple) and any(isinstance(inner, dict | list | tuple) for inner in value):
         for number, inner in enumerate(value, start=1):
             yield from _flat(f"{prefix}[{number}]", inner)
-    elif isinstance(value, list):
-        yield prefix, ", ".join(str(inner) for inner in value)
+    elif isinstance(value, list | tuple | frozenset):
+        yield prefix, ", ".join(sorted(map(str, value)) if isinstance(value, frozenset) else map(str, value))
     else:
         yield prefix, "" if value is None or value == {} else str(value)

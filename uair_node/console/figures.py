@@ -35,6 +35,11 @@ class DueWork:
     oldest_s: float | None
     causes: Sequence[str]
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is none."""
+        return not (self.held or self.waiting or self.postponed)
+
 
 @dataclass(frozen=True)
 class BrokerQueue:

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from uair_node import __version__
 from uair_node.cases.states import CaseState
+from uair_node.console.secrecy import without_url_secrets
 
 _SIGNS = {
     CaseState.RECEIVING: ("…", "busy"),
@@ -33,7 +35,9 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(moment=moment, span=span, state_sign=_sign, state_tone=_tone, size=size)
+    environment.filters.update(
+        moment=moment, span=span, state_sign=_sign, state_tone=_tone, size=size, prose=prose
+    )
     environment.globals.update(version=__version__)
     return environment
 
@@ -55,6 +59,18 @@ def span(seconds: float) -> str:
         if number or parts:
             parts.append(f"{number} {unit}")
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence with its `commands` set as such and no secrets of addresses; all else is escaped."""
+    text = without_url_secrets(text)
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one that is never closed
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
 
 
 def size(mebibytes: float) -> str:

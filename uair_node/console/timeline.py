@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
@@ -19,6 +19,14 @@ from uair_node.cases.tables import (
     Selection,
     Transition,
 )
+
+_WHERE = {
+    DeliveryState.PENDING: "due at",
+    DeliveryState.STORED: "stored, not yet committed, by",
+    DeliveryState.CONFIRMED: "delivered to",
+    DeliveryState.PARKED: "parked: refused by",
+}
+_TONES = {DeliveryState.CONFIRMED: "good", DeliveryState.PARKED: "bad"}
 
 
 @dataclass(frozen=True)
@@ -74,29 +82,24 @@ def _round(one: Round) -> Iterator[Event]:
 
 def _selection(one: Selection) -> Event:
     round_ = f"round {one.round_number}" if one.round_number else "no known round"
-    said = one.answer.words if one.verb != "reject" else "none fits"
+    said = f", {one.answer.words}" if one.picked is not None else ""
     actor = one.calling_ae or one.mechanism
     outcome = f"{one.outcome}: {one.code}: {one.sentence} {one.mend}" if one.code else str(one.outcome)
     tone = {"refused": "bad", "effective": "good"}.get(one.outcome, "plain")
     return Event(
-        one.received_at, "answer", f"{one.verb}, {said} ({round_}, {one.mechanism})", actor, outcome, tone
+        one.received_at, "answer", f"{one.verb}{said} ({round_}, {one.mechanism})", actor, outcome, tone
     )
 
 
 def _deliveries(rows: list[Delivery]) -> Iterator[Event]:
-    """Yield one line for what a destination confirmed of a round, one for each thing that it did not take."""
-
-    def batch(row: Delivery) -> tuple[str, int]:
-        return row.destination, row.result.round.number
-
-    confirmed = [row for row in rows if row.state == DeliveryState.CONFIRMED]
-    for (destination, number), group in groupby(sorted(confirmed, key=batch), key=batch):
-        times = [row.confirmed_at or row.created_at for row in group]
-        yield Event(
-            max(times), "delivery", f"{len(times)} of round {number} delivered", destination, tone="good"
-        )
+    """Yield one line for what a destination did alike with the objects of a round."""
+    groups: dict[tuple[str, int, DeliveryState, str], list[Delivery]] = defaultdict(list)
     for row in rows:
-        if row.state != DeliveryState.CONFIRMED:
-            what = f"{row.result.kind} of round {row.result.round.number} {row.state}"
-            tone = "bad" if row.state == DeliveryState.PARKED else "plain"
-            yield Event(row.created_at, "delivery", what, row.destination, row.reason, tone)
+        confirmed = row.state == DeliveryState.CONFIRMED
+        reason = "" if confirmed else row.reason
+        groups[row.destination, row.result.round.number, row.state, reason].append(row)
+    for (destination, number, state, reason), group in groups.items():
+        at = max(row.confirmed_at or row.created_at for row in group)
+        objects = "object" if len(group) == 1 else "objects"
+        what = f"{len(group)} {objects} of round {number} {_WHERE[state]} {destination}"
+        yield Event(at, "delivery", what, why=reason, tone=_TONES.get(state, "plain"))

@@ -1,0 +1,17 @@
+"""Hides the secrets of addresses wherever one is shown: in the configuration, in a sentence about a peer."""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "••••••"
+_URL_PASSWORD = re.compile(r"(?P<before>\w+://[^/@\s]*?:)[^/@\s]+(?=@)")
+_URL_SECRET = re.compile(
+    r"(?P<before>[?&;][^=&]*(?:password|secret|token|key|sig)[^=&]*=)[^&#\s]+", re.IGNORECASE
+)
+
+
+def without_url_secrets(text: str) -> str:
+    """Return a text whose addresses have no password and no token any more."""
+    shown = _URL_PASSWORD.sub(rf"\g<before>{HIDDEN}", text)
+    return _URL_SECRET.sub(rf"\g<before>{HIDDEN}", shown)
