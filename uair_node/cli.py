@@ -32,7 +32,8 @@ from uair_node.console.commands import console_app
 from uair_node.context import Context, open_context
 from uair_node.delivery.resend import resend
 from uair_node.dispatch import clear_embedded_messages
-from uair_node.housekeeping import tidy as housekeeping
+from uair_node.housekeeping.export import export_case
+from uair_node.housekeeping.tidy import tidy as tidy_up
 from uair_node.intake.trial import try_folder
 from uair_node.logs import set_up_logging
 from uair_node.node import Node
@@ -50,6 +51,9 @@ case_app = typer.Typer(no_args_is_help=True, help="Look at one case, or answer f
 app.add_typer(case_app, name="case")
 rules_app = typer.Typer(no_args_is_help=True, help="Which series of a study are segmented.")
 app.add_typer(rules_app, name="rules")
+
+export_app = typer.Typer(no_args_is_help=True, help="Take something out of the installation.")
+app.add_typer(export_app, name="export")
 
 preference_app = typer.Typer(no_args_is_help=True, help="What readers are remembered to prefer.")
 app.add_typer(preference_app, name="preference")
@@ -135,7 +139,7 @@ def tidy(
     as_json: JsonOption = False,
 ) -> None:
     """Delete what `retention` no longer keeps; never what waits for a reader or is not delivered."""
-    removed = housekeeping.tidy(_context(config), dry_run=dry_run)
+    removed = tidy_up(_context(config), dry_run=dry_run)
     if as_json:
         _print_json([vars(one) for one in removed])
         return
@@ -143,6 +147,17 @@ def tidy(
     for one in removed:
         table.add_row(one.what, str(one.case or ""), one.state, str(one.files), f"{one.bytes / 1e6:.1f}")
     console.print(table)
+
+
+@export_app.command("case")
+def export_one(
+    case_id: CaseArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The zip file.")],
+    config: ConfigOption = None,
+) -> None:
+    """Write a case as a zip for support: de-identified slices, segmentations, label volumes, history."""
+    files = export_case(_context(config), case_id, output)
+    console.print(f"Case {case_id}: {files} files in {output}, without names, numbers, dates or UIDs.")
 
 
 @rules_app.command("try")

@@ -14,7 +14,7 @@ import typer
 from dicom_config.model import load_settings
 from uair_node.logs import set_up_logging
 from uair_node.topology import QueueName
-from workers.demo.cli import demo
+from workers.demo.cli import demo, phantom
 from workers.evaluation.cli import evaluate
 from workers.template_commands import templates_app
 from workers.training.cli import train
@@ -34,6 +34,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the workers' commands to the command line."""
     app.command()(worker)
     app.command()(demo)
+    app.command()(phantom)
     app.command()(evaluate)
     app.command()(train)
     app.add_typer(templates_app, name="templates")

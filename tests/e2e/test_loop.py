@@ -6,6 +6,7 @@ import json
 from io import BytesIO
 from pathlib import Path
 from urllib.request import urlopen
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -65,6 +66,32 @@ def test_three_rounds_from_router_to_accepted(
         "ACCEPTED",
     ]
     _check_no_patient_data(deployment)
+    _check_export(deployment, tmp_path)
+
+
+def _check_export(deployment: Deployment, tmp_path: Path) -> None:
+    """What goes to support holds the whole case, and no name, number, date or UID of it in any byte."""
+    target = tmp_path / "case.zip"
+    done = deployment.command_line("export", "case", "1", "--output", str(target))
+    assert done.returncode == 0, done.stderr
+    case = deployment.case()
+    of_results = [result["sop_instance_uid"] for one in case["rounds"] for result in one["results"]]
+    uids = [case["series_instance_uid"], case["study_instance_uid"], *of_results]
+    secrets = [b"PHANTOM", b"LIVER^", b"20260105", b"093000", *(uid.encode() for uid in uids)]
+    with ZipFile(target) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    arrays = [ZipFile(BytesIO(one)) for name, one in contents.items() if name.endswith(".npz")]
+    inside = [file.read(name) for file in arrays for name in file.namelist()]
+    assert len(arrays) == 6
+    for content in [*contents.values(), *inside]:
+        assert not [secret for secret in secrets if secret in content]
+    segs = [name for name in contents if "candidate-" in name or "final-" in name]
+    assert len(segs) == 9
+    (series,) = dcmread(BytesIO(contents[segs[0]])).ReferencedSeriesSequence
+    named = {one.ReferencedSOPInstanceUID for one in series.ReferencedInstanceSequence}
+    slices = {dcmread(BytesIO(one)).SOPInstanceUID for name, one in contents.items() if "series/" in name}
+    assert named == slices, "segmentations still name the slices that are beside them"
+    assert json.loads(contents["case.json"])["state"] == "ACCEPTED"
 
 
 def _check_objects(orthanc: Orthanc, series: list[OrthancSeries], tmp_path: Path) -> None:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 console = Console()
 
 
+def phantom(folder: Annotated[Path, typer.Argument(help="Made if absent.")]) -> None:
+    """Write a phantom as a CT series, for a first try of an installation."""
+    from workers.demo.series import phantom_input
+
+    paths = phantom_input(folder).paths
+    console.print(f"{len(paths)} slices of the patient PHANTOM^DEMO, accession number DEMO1, in {folder}.")
+
+
 def demo(
     ct: Annotated[Path | None, typer.Option(help="Folder with a CT series; without it, a phantom.")] = None,
     masks: Annotated[

@@ -1,0 +1,91 @@
+"""Writes docs/architecture.md, drawn from the code: imports, states, queues. `make architecture` runs it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import grimp
+
+from uair_node.cases.states import TRANSITIONS
+from uair_node.topology import QUEUE_OF, QueueName
+
+_TARGET = Path(__file__).parents[1] / "docs" / "architecture.md"
+_PACKAGES = ("dicom_config", "uair_node", "workers")
+_ENTRY_POINTS = frozenset({"uair_node.cli", "workers.cli"})
+"""They import everything; drawn, they would hide the rest."""
+
+
+def page() -> str:
+    """Return the page."""
+    return "\n".join(
+        [
+            "# Architecture",
+            "",
+            "Drawn from the code by `make architecture`; do not edit. In words: [developers](developers.md).",
+            "",
+            "## Who imports whom",
+            "",
+            "Arrows go from what imports to what is imported. Left out: the command lines, and arrows to "
+            "`dicom_config` and to a package's own small modules, which everybody imports.",
+            "",
+            *_mermaid("flowchart LR", _imports()),
+            "## States of a case",
+            "",
+            *_mermaid("stateDiagram-v2", _states()),
+            "## Kinds of work and their queues",
+            "",
+            "Each is a row in the database and one task; messages carry its number only.",
+            "",
+            *_mermaid("flowchart LR", _queues()),
+        ]
+    )
+
+
+def _mermaid(kind: str, lines: Iterable[str]) -> list[str]:
+    return ["```mermaid", kind, *(f"    {line}" for line in lines), "```", ""]
+
+
+def _imports() -> Iterator[str]:
+    graph = grimp.build_graph(*_PACKAGES)
+    edges = {
+        (_part(one), _part(other))
+        for one in graph.modules - _ENTRY_POINTS
+        for other in graph.find_modules_directly_imported_by(one) - _ENTRY_POINTS
+    }
+    parts = defaultdict(set)
+    for part in {part for edge in edges for part in edge}:
+        parts[part.partition(".")[0]].add(part)
+    for package in _PACKAGES:
+        yield f"subgraph {package}"
+        yield from (f"    {_name(part)}[{part.partition('.')[2] or part}]" for part in sorted(parts[package]))
+        yield "end"
+    drawn = sorted((one, other) for one, other in edges if one != other and other not in _PACKAGES)
+    yield from (f"{_name(one)} --> {_name(other)}" for one, other in drawn)
+
+
+def _part(module: str) -> str:
+    """Return the folder of a module, two levels deep; a package's own modules count as the package."""
+    words = module.split(".")
+    folder = Path(_TARGET.parents[1], *words[:2])
+    return ".".join(words[:2]) if folder.is_dir() and len(words) > 1 else words[0]
+
+
+def _name(part: str) -> str:
+    return part.replace(".", "_")
+
+
+def _states() -> Iterator[str]:
+    for origin, states in TRANSITIONS.items():
+        yield from (f"{origin or '[*]'} --> {state}" for state in sorted(states))
+
+
+def _queues() -> Iterator[str]:
+    for queue in QueueName:
+        yield f'{queue.name}[("{queue}")]'
+    yield from (f"{kind.value} --> {queue.name}" for kind, queue in QUEUE_OF.items())
+
+
+if __name__ == "__main__":
+    _TARGET.write_text(page(), "utf-8")

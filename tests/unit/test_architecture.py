@@ -1,0 +1,37 @@
+"""The figures of docs/architecture.md: drawn again, states and queues are the ones on the page."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _figures(page: str) -> dict[str, str]:
+    """Figures by their headings."""
+    return dict(re.findall(r"^## (.+?)\n.*?^```mermaid\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+
+
+def test_the_page_shows_the_states_and_queues_of_the_code() -> None:
+    drawn = _figures(runpy.run_path(str(_ROOT / "scripts" / "architecture.py"))["page"]())
+    there = _figures((_ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    assert (
+        set(there)
+        == set(drawn)
+        == {
+            "Who imports whom",
+            "States of a case",
+            "Kinds of work and their queues",
+        }
+    )
+    for heading in ("States of a case", "Kinds of work and their queues"):
+        assert there[heading] == drawn[heading], "run `make architecture`"
+    assert "uair_node --> workers" not in drawn["Who imports whom"]
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
