@@ -25,8 +25,8 @@ _DOCUMENT_WRITER = {
 }
 MATRIX: Mapping[str, Mapping[str, str]] = {
     "OHIF 3 (label map, RLE)": {
-        "pick": NOT_OFFERED,
-        "accept": NOT_OFFERED,
+        "pick": "candidate 3",
+        "accept": "candidate 3",
         "edit": "edit",
         "per lesion": NOT_OFFERED,
         "refused": NOT_OFFERED,

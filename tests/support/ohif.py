@@ -144,11 +144,25 @@ class OhifPage:
         self._click_on("document.querySelector('[data-cy=Brush-btn]')", "the brush")
         self.browser.drag(points)
 
-    def store_segmentation(self) -> None:
-        """Store the active segmentation in the archive by the viewer's menu (segmentation mode)."""
+    def store_segmentation(self, name: str | None = None) -> None:
+        """Store the active segmentation in the archive by the viewer's menu (segmentation mode).
+
+        `name` becomes the Series Description of a new series; None leaves what the viewer proposes.
+        """
         self._click_on("document.querySelector('[data-cy^=segmentation-collapsed-more-btn]')", "the menu")
         for words in ("Export", "DICOM SEG"):
             self._click_on(_having("[role=menuitem]", words), f"the menu's entry {words}")
+        if name is not None:
+            self._click_on("document.querySelector('[role=dialog] [role=combobox]')", "the list of series")
+            # By key, since a long list puts this entry above the page's edge.
+            entry = _having("[role=option]", "Create new series")
+            self.browser.wait_for(f"{entry} !== undefined", "the list of series to open")
+            key = "new KeyboardEvent('keydown', {key: 'Enter', bubbles: true})"
+            self.browser.evaluate(f"{entry}.dispatchEvent({key})")
+            field = "document.querySelector('[role=dialog] input:enabled')"
+            self._click_on(field, "the field for the name")
+            self.browser.evaluate(f"{field}.select()")
+            self.browser.command("Input.insertText", text=name)
         self._press("Save")
 
     def canvas(self) -> tuple[int, int, int, int]:
