@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
 from workers.models.cache import EmbeddingCache, EmbeddingFolder
+from workers.models.learned_lesions import LearnedLesions
 from workers.models.predictor import Predictor
 from workers.models.registry import build_localizer, build_predictor, choose_device
 from workers.models.template_store import site_folder
@@ -32,6 +33,7 @@ from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
 from workers.uair.finder import LesionFinder, Look, Organ, majority, same_lesion
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, plan_crop
+from workers.uair.lesion_maps import LesionMaps, LesionModel
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
 from workers.uair.preference import NEUTRAL, Taste
@@ -49,6 +51,8 @@ from workers.uair.targets import (
 )
 
 Progress = Callable[[float, str], None]
+AROUND_MM = (6.0, 12.0, 12.0)
+"""How far beyond the liver's search box the lesion finder sees."""
 CACHE_BYTES = 1 << 30
 EMBEDDINGS = "embeddings"
 __all__ = [
@@ -126,6 +130,8 @@ class Engine:
         See `EngineOptions`.
     folder
         Where the embeddings of a round's targets are kept for later rounds, None: in memory only.
+    lesions
+        Finds lesions; without it density alone proposes them.
     """
 
     def __init__(
@@ -134,14 +140,17 @@ class Engine:
         localizer: Localizer,
         options: EngineOptions,
         folder: EmbeddingFolder | None = None,
+        lesions: LesionModel | None = None,
     ) -> None:
         self._predictor = predictor
         self._localizer = localizer
+        self._lesions = lesions
         self._options = options
         self._choice = Choice(options.members, options.rule)
         self._cache = EmbeddingCache(predictor, CACHE_BYTES, folder)
         self.model_name = predictor.name
-        self.model_digest = joint_digest([predictor.digest, localizer.digest])
+        parts = (predictor, localizer, lesions)
+        self.model_digest = joint_digest([part.digest for part in parts if part is not None])
 
     def first_round(
         self,
@@ -174,10 +183,8 @@ class Engine:
         if location is None:
             raise _no_liver()
         report(0.1, "segmenting the liver")
-        liver, tissue = self._first_liver(look, hu, spacing_mm, location, prior.liver_mm)
-        domain = _domain(liver, location)
+        organ = self._first_liver(look, hu, spacing_mm, location, prior.liver_mm)
         report(0.4, "looking for lesions")
-        organ = Organ(liver, domain, tissue)
         finder = LesionFinder(self._crop, look, self._choice, self._options.seed)
         proposals = finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
         found: list[TargetState] = []
@@ -189,10 +196,10 @@ class Engine:
         found.sort(key=lambda lesion: -lesion.confidence)
         numbered = [replace(lesion, value=LIVER + n) for n, lesion in enumerate(found, start=1)]
         report(0.9, "composing candidates")
-        for target in (liver, *numbered):
+        for target in (organ.liver, *numbered):
             self._cache.keep(content, target.crop)
-        targets = (liver, *presented(numbered, first=True))
-        state = RoundState(1, self.model_digest, targets, domain, prior)
+        targets = (organ.liver, *presented(numbered, first=True))
+        state = RoundState(1, self.model_digest, targets, organ.domain, prior)
         return composed(state, hu.shape, SIZES)
 
     def next_round(
@@ -243,7 +250,7 @@ class Engine:
             refined.append(refine_target(target, decode, picked, number, plan, self._choice, rng, organ))
         liver, *others = refined
         # What the reader selected must come back voxel for voxel, so its domain stays.
-        domain = previous.domain | _domain(liver, None) if feedback.rejected_all else previous.domain
+        domain = previous.domain | _domain(liver, None, None) if feedback.rejected_all else previous.domain
         report(0.9, "composing candidates")
         shown = presented(others, first=feedback.rejected_all)
         state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
@@ -251,18 +258,33 @@ class Engine:
 
     def _first_liver(
         self, look: Look, hu: NDArray[np.generic], spacing: Spacing, location: Location, taste_mm: float
-    ) -> tuple[TargetState, Tissue]:
+    ) -> Organ:
         """Return the liver's first four (traced through the slices, then asked for in many ways)."""
-        crop = self._crop(location.search_box(spacing, hu.shape), spacing, hu.shape, LIVER_PLAN)
+        box = location.search_box(spacing, hu.shape)
+        crop = self._crop(box, spacing, hu.shape, LIVER_PLAN)
         decode, cells = look(hu, crop)
-        traced = trace_liver(decode, cells, location.coarse.at(*crop.cell_centres()), crop.pixels)
+        coarse = location.coarse.at(*crop.cell_centres())
+        traced = trace_liver(decode, cells, coarse, crop.pixels)
         if traced is None:
             raise _no_liver()
+        tissue = tissue_of(cells, (traced > 0).astype(np.float32))
         outline = outline_of(traced, crop.pixels)
         pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
-        tissue = tissue_of(cells, (traced > 0).astype(np.float32))
-        pool = pool.joined_by(traced).confined(near(traced > 0, crop, tissue.like(cells)))
-        return open_target(LIVER, crop, pool, self._choice, taste_mm=taste_mm), tissue
+        pool, claimed = pool.joined_by(traced), near(traced > 0, crop, tissue.like(cells))
+        maps = self._search(hu, spacing, box, tissue)
+        if maps is not None:
+            # The learned finder knows all slices of the liver at once, and that tumours belong to it.
+            organ = maps.organ_on(crop)
+            pool, claimed = pool.joined_by(organ), claimed | (organ > 0)
+        liver = open_target(LIVER, crop, pool.confined(claimed), self._choice, taste_mm=taste_mm)
+        return Organ(liver, _domain(liver, location, maps), tissue, maps)
+
+    def _search(
+        self, hu: NDArray[np.generic], spacing: Spacing, box: Box, tissue: Tissue
+    ) -> LesionMaps | None:
+        if self._lesions is None:
+            return None
+        return self._lesions.search(hu, spacing, box.extended(AROUND_MM, spacing, hu.shape), tissue.median)
 
     def _crop(self, box: Box, spacing: Spacing, shape: tuple[int, ...], plan: Plan) -> Crop:
         return plan_crop(
@@ -320,11 +342,16 @@ def _no_liver() -> InputError:
     )
 
 
-def _domain(liver: TargetState, location: Location | None) -> Mask:
-    """Return where lesions may be, on the liver's crop: about most of its candidates, and the localizer's."""
+def _domain(liver: TargetState, location: Location | None, maps: LesionMaps | None) -> Mask:
+    """Return where lesions may be, on the liver's crop.
+
+    About most of its candidates; what the localizer takes for liver, too, if it is thick; and all of what the
+    learned finder does.
+    """
     crop = liver.crop
     doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5
-    return lesion_domain(majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
+    domain = lesion_domain(majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
+    return domain if maps is None else domain | (maps.organ_on(crop) > 0)
 
 
 def build_engine(section: EngineSection, data_dir: Path | None = None) -> Engine:
@@ -348,4 +375,4 @@ def build_engine(section: EngineSection, data_dir: Path | None = None) -> Engine
     options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
     place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)
     folder = EmbeddingFolder(place, section.embeddings_bytes) if place and section.embeddings_bytes else None
-    return Engine(predictor, localizer, options, folder)
+    return Engine(predictor, localizer, options, folder, LearnedLesions(device))

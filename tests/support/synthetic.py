@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from workers.uair.grids import Float32, Spacing
-from workers.uair.localize import Location, location_of, to_isotropic
+from workers.uair.grids import Box, Float32, Spacing
+from workers.uair.lesion_maps import LesionMaps
+from workers.uair.localize import CoarseMap, Location, location_of, to_isotropic
 from workers.uair.prompts import OUTSIDE, Prompts
 
 LIVER_HU = 105
@@ -84,6 +85,28 @@ class DensityLocalizer:
         like = ndimage.binary_opening(np.abs(coarse - LIVER_HU) < 25)
         filled = ndimage.binary_fill_holes(like).astype(np.float32)
         return location_of(ndimage.gaussian_filter(filled, 0.5), 6.0, spacing, hu.shape)
+
+
+class DensityLesions:
+    """Finds what is darker than the liver (not below `darkest`), in it and up to `reach` voxels beyond."""
+
+    digest = "2" * 64
+    step_mm = 3.0
+
+    def __init__(self, darkest: float = 0.0, reach: int = 0) -> None:
+        self.darkest, self.reach = darkest, reach
+
+    def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:
+        region = around.outer(hu.shape)
+        smooth = ndimage.gaussian_filter(to_isotropic(hu[region], spacing, self.step_mm), 0.6)
+        labels, _ = ndimage.label(ndimage.binary_opening(np.abs(smooth - liver_hu) < 25))
+        liver = ndimage.binary_fill_holes(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
+        where = ndimage.binary_dilation(liver, iterations=self.reach) if self.reach else liver
+        dark = ndimage.binary_opening(where & (smooth < liver_hu - 18) & (smooth > self.darkest))
+        origin = tuple(float(part.start) for part in region)
+        pair = (liver | dark, dark * np.clip((liver_hu - smooth) / 40.0, 0.0, 1.0))
+        maps = (CoarseMap(part.astype(np.float32), self.step_mm, spacing, origin) for part in pair)
+        return LesionMaps(*maps)
 
 
 class DensityPredictor:

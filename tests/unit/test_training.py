@@ -12,10 +12,12 @@ from torch.utils.data import Dataset
 from dicom_config.errors import ConfigError
 from workers.models.embedded import EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
+from workers.models.learned_lesions import LearnedLesions
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.template_localizer import CoordinateEncoder
 from workers.training.coordinates import CoordinateBatches, CoordinateTask, train_coordinates
 from workers.training.geometries import GeometryCache
+from workers.training.lesions import LesionBatches, LesionTask, train_lesions
 from workers.training.localizer import LocalizerBatches, LocalizerTask, train_localizer
 from workers.training.loop import Progress, TrainOptions, learning_rate, train
 from workers.training.phantoms import make_phantom
@@ -96,7 +98,17 @@ def test_the_coordinate_network_learns_a_batch(cache, tmp_path):
     assert set(report.figures) == {"offset_mm", "told_apart"}
 
 
-@pytest.mark.parametrize("train_network", [train_sam, train_localizer, train_coordinates])
+def test_the_lesion_finder_learns_a_batch(cache, tmp_path):
+    phantom = make_phantom(4, size="small")
+    samples = OneBatch(LesionBatches(cache, seed=0, batch_size=1))
+    task = LesionTask(samples, (phantom,), "cpu", warm_up=1)
+    report = train(task, options_for(tmp_path, cache, 6))
+    losses = [event.loss for event in report.history if not event.held_out]
+    assert losses[-1] < 0.9 * losses[0]
+    assert set(report.figures) == {"liver_dice", "lesion_dice", "recall", "false_findings"}
+
+
+@pytest.mark.parametrize("train_network", [train_sam, train_localizer, train_coordinates, train_lesions])
 def test_a_resumed_run_ends_with_the_numbers_of_an_uninterrupted_one(train_network, cache, tmp_path):
     whole = options_for(tmp_path / "whole", cache, 3)
     report = train_network(whole)
@@ -121,6 +133,8 @@ def test_weights_are_those_that_inference_loads(cache, tmp_path):
     assert LearnedLocalizer(torch.device("cpu"), tmp_path / "localizer.safetensors").digest
     train_coordinates(replace(options, output=tmp_path / "coordinates.safetensors"))
     assert CoordinateEncoder(torch.device("cpu"), tmp_path / "coordinates.safetensors").digest
+    train_lesions(replace(options, output=tmp_path / "lesions.safetensors"))
+    assert LearnedLesions(torch.device("cpu"), tmp_path / "lesions.safetensors").digest
 
 
 def test_a_run_can_start_from_given_weights(cache, tmp_path):

@@ -14,7 +14,7 @@ from tests.support.synthetic import (
     abdomen,
     ball,
 )
-from workers.uair.confidence import DOUBTFUL, SURE, Evidence, evidence_of, shown_in
+from workers.uair.confidence import CERTAIN, DOUBTFUL, SURE, Evidence, evidence_of, shown_in
 from workers.uair.ensemble import Ensemble
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
 from workers.uair.grids import Crop, plan_crop
@@ -219,6 +219,14 @@ def test_faint_small_disputed_spots_are_not_shown_and_small_clear_ones_are_doubt
     spot = evidence(agreement=0.5, surrounded=0.5, volume_ml=0.1, contrast=-0.5)
     assert spot.confidence < DOUBTFUL
     assert DOUBTFUL < evidence(volume_ml=0.6, surrounded=1.0, agreement=0.9).confidence < SURE
+
+
+def test_what_a_learned_finder_does_not_see_is_doubtful():
+    assert evidence(seen=0.8, peak=0.95).confidence > CERTAIN
+    assert evidence(seen=0.8, peak=0.95).confidence > evidence(seen=0.4, peak=0.6).confidence > DOUBTFUL
+    unseen = {"seen": 0.01, "peak": 0.02}
+    assert DOUBTFUL < evidence(**unseen).confidence < SURE < evidence().confidence
+    assert evidence(agreement=0.3, **unseen).confidence < DOUBTFUL
 
 
 def test_the_less_certain_a_lesion_the_more_candidates_are_without_it():

@@ -17,6 +17,7 @@ from dicom_config.errors import ConfigError
 EMBEDDED_FILE = "embedded_sam.safetensors"
 LOCALIZER_FILE = "localizer.safetensors"
 COORDINATES_FILE = "coordinates.safetensors"
+LESIONS_FILE = "lesions.safetensors"
 
 
 def packaged(name: str) -> Path:

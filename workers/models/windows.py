@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Float32 = NDArray[np.float32]
 
@@ -50,6 +51,21 @@ def to_localizer_channels(hu: Float32) -> Float32:
     wide = np.clip((hu + 400.0) / 500.0, -1.0, 1.6)
     narrow = np.clip((hu - 60.0) / 110.0, -1.5, 1.5)
     return np.stack([wide, narrow]).astype(np.float32)
+
+
+def to_lesion_channels(hu: Float32, liver_hu: float) -> Float32:
+    """Return the five channels ``(5, Z, Y, X)`` of the lesion finder from HU ``(Z, Y, X)``.
+
+    Four windows are centred on the liver's own density, so that contrast phase and steatosis matter less; two
+    of them are smoothed (over one and two voxels), which the network would take long to learn.
+    """
+    wide = np.clip((hu + 400.0) / 500.0, -1.0, 1.6)
+    excess = hu - np.float32(liver_hu)
+    near = np.clip(excess / 40.0, -2.5, 2.5)
+    far = np.clip(excess / 150.0, -1.5, 1.5)
+    tissue = np.clip(excess / 30.0, -4.0, 4.0)
+    smooth = [ndimage.gaussian_filter(tissue, sigma, truncate=3.0) for sigma in (1.0, 2.0)]
+    return np.stack([wide, near, far, *smooth]).astype(np.float32)
 
 
 def to_medsam_bytes(hu: Float32) -> Float32:

@@ -28,6 +28,7 @@ class Network(StrEnum):
 
     SAM = "sam"
     LOCALIZER = "localizer"
+    LESIONS = "lesions"
     UNET = "unet"
     TRANSUNET = "transunet"
     COORDINATES = "coordinates"
@@ -37,8 +38,8 @@ def train(
     network: Annotated[
         Network,
         typer.Argument(
-            help="sam: the promptable model; localizer: the liver finder; coordinates: what templates need; "
-            "unet, transunet: what it is compared with."
+            help="sam: the promptable model; localizer: the liver finder; lesions: the lesion finder; "
+            "coordinates: what templates need; unet, transunet: what it is compared with."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],

@@ -49,31 +49,68 @@ class Evidence:
         Of the majority mask.
     contrast
         Median density inside less the liver's, over the liver's robust standard deviation.
+    seen
+        Mean probability of a learned finder inside the majority mask; None without one.
+    peak
+        The same, its 90th percentile.
     """
 
     agreement: float
     surrounded: float
     volume_ml: float
     contrast: float
+    seen: float | None = None
+    peak: float | None = None
 
     @property
     def confidence(self) -> float:
-        """Logistic score, 0 … 1.
+        """Logistic score, 0 … 1; it ranks, it is no probability.
 
-        The weights were set by hand on six phantoms and one real CT; they rank, they are not probabilities.
+        With a learned finder either of both may believe in a lesion, but what it does not see is doubtful.
         """
-        score = (
-            12.0 * (self.agreement - 0.58)
-            + 4.0 * (self.surrounded - 0.5)
-            + 0.8 * np.log(np.clip(self.volume_ml, 1e-3, VOLUME_ENOUGH_ML) / 0.7)
-            - 0.5 * max(0.0, abs(self.contrast) - DARKEST)
-            - max(0.0, FAINTEST - abs(self.contrast))
-        )
-        confidence = float(1.0 / (1.0 + np.exp(1.0 - score)))
+        confidence = self._by_density()
+        if self.seen is not None and self.peak is not None:
+            confidence = max(self._by_finder(self.seen, self.peak), min(confidence, SURE - 0.01))
         return confidence if self.volume_ml >= LEAST_SURE_ML else min(confidence, SURE - 0.01)
 
+    def _by_density(self) -> float:
+        """Return the score without a finder; weights set by hand on six phantoms and one real CT."""
+        return _logistic(
+            12.0 * (self.agreement - 0.58)
+            + 4.0 * (self.surrounded - 0.5)
+            + 0.8 * self._size()
+            - 0.5 * max(0.0, abs(self.contrast) - DARKEST)
+            - max(0.0, FAINTEST - abs(self.contrast))
+            - 1.0
+        )
 
-def evidence_of(pool: Ensemble, hu: Float32, liver: Mask, tissue: Tissue, crop: Crop) -> Evidence | None:
+    def _by_finder(self, seen: float, peak: float) -> float:
+        """Return the score with a finder."""
+        return _logistic(
+            6.0 * (peak - 0.5)
+            + 3.0 * (seen - 0.4)
+            + 4.0 * (self.agreement - 0.58)
+            + 2.0 * (self.surrounded - 0.5)
+            + 0.4 * self._size()
+            - 0.5
+        )
+
+    def _size(self) -> float:
+        return float(np.log(np.clip(self.volume_ml, 1e-3, VOLUME_ENOUGH_ML) / 0.7))
+
+
+def _logistic(score: float) -> float:
+    return float(1.0 / (1.0 + np.exp(-score)))
+
+
+def evidence_of(
+    pool: Ensemble,
+    hu: Float32,
+    liver: Mask,
+    tissue: Tissue,
+    crop: Crop,
+    probability: Float32 | None = None,
+) -> Evidence | None:
     """Weigh a proposal by its ensemble, or return None if the members have no majority.
 
     Parameters
@@ -88,6 +125,8 @@ def evidence_of(pool: Ensemble, hu: Float32, liver: Mask, tissue: Tissue, crop: 
         The liver's density.
     crop
         The proposal's crop.
+    probability
+        ``(n, h, w)`` of a learned finder.
     """
     majority = pool.masks.mean(axis=0) >= 0.5
     if not majority.any():
@@ -102,6 +141,8 @@ def evidence_of(pool: Ensemble, hu: Float32, liver: Mask, tissue: Tissue, crop: 
         surrounded=float((ring & liver).sum() / max(1, ring.sum())),
         volume_ml=float(majority.sum() * crop.cell_volume_ml),
         contrast=(float(np.median(hu[majority])) - tissue.median) / tissue.spread,
+        seen=None if probability is None else float(probability[majority].mean()),
+        peak=None if probability is None else float(np.percentile(probability[majority], 90)),
     )
 
 

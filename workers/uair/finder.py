@@ -16,6 +16,7 @@ from workers.uair.confidence import DOUBTFUL, evidence_of
 from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
+from workers.uair.lesion_maps import OUTLINE, LesionMaps, bounded_logit, covered, pieces_of
 from workers.uair.lesions import GRID_MM, Proposal, propose
 from workers.uair.localize import to_isotropic
 from workers.uair.prompts import Outline, boxes_of
@@ -24,6 +25,10 @@ from workers.uair.targets import LESION_PLAN, Choice, Plan, first_pool, open_tar
 
 Look = Callable[[NDArray[np.generic], Crop], tuple[Decoder, Float32]]
 """Returns the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
+BEYOND_MM = 3.0
+"""A lesion's crop reaches this far above and below its proposal, so that later rounds can follow it."""
+LEVELS = (-1.2, 0.0, 1.2)
+"""Logits by which a learned outline is shifted: a tight, a plain and an inclusive member of the ensemble."""
 PlanCrop = Callable[[Box, Spacing, tuple[int, ...], Plan], Crop]
 
 
@@ -39,11 +44,14 @@ class Organ:
         ``(n, h, w)`` on its crop: where lesions may be.
     tissue
         Its density.
+    maps
+        What the learned finder sees in it; None: density alone proposes lesions.
     """
 
     liver: TargetState
     domain: Mask
     tissue: Tissue
+    maps: LesionMaps | None
 
     @property
     def majority(self) -> Mask:
@@ -73,9 +81,28 @@ class LesionFinder:
     def proposals(
         self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
     ) -> list[Proposal]:
-        """Return up to `limit` places worth asking about, best first; see `propose`."""
+        """Return up to `limit` places worth asking about, best first.
+
+        With a learned finder these are its pieces (few of the faint ones), and then what is an outlier of
+        density without it seeing that.
+        """
         if limit == 0:
             return []
+        if organ.maps is None:
+            return self._outliers(hu, spacing, organ, limit)
+        pieces = pieces_of(organ.maps.lesions)
+        sure = [piece for piece in pieces if piece.score > OUTLINE]
+        learned = (sure + pieces[len(sure) :][: limit // 4])[:limit]
+        outliers = self._outliers(hu, spacing, organ, limit)
+        return (
+            learned
+            + [one for one in outliers if not covered(one, organ.maps.lesions)][: limit - len(learned)]
+        )
+
+    def _outliers(
+        self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
+    ) -> list[Proposal]:
+        """Return up to `limit` outliers of density; see `propose`."""
         crop = organ.liver.crop
         region = crop.region()
         iso = to_isotropic(hu[region], spacing, GRID_MM)
@@ -96,19 +123,25 @@ class LesionFinder:
         proposal: Proposal,
         taste_mm: float = 0.0,
     ) -> TargetState | None:
-        """Return a lesion's first four, or None if the model gives no reason to believe in it.
+        """Return a lesion's first four, or None if there is no reason to believe in it.
 
         Its label value is the caller's to give; `taste_mm` as for `open_target`.
         """
-        crop = self.plan_crop(proposal.box, spacing, hu.shape, LESION_PLAN)
+        around = proposal.box.extended((BEYOND_MM, 0.0, 0.0), spacing, hu.shape)
+        crop = self.plan_crop(around, spacing, hu.shape, LESION_PLAN)
         decode, cells = self.look(hu, crop)
         # The proposal's place in the list is not known to be stable, its place in the body is.
         # A box may begin outside the volume.
         place = abs(int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
         rng = np.random.default_rng([self.seed, 1, place])
-        pool = first_pool(decode, crop, _outline(proposal, crop), LESION_PLAN, self.choice, rng)
+        outline = proposal.outline.at(*crop.cell_centres())
+        seen = None if organ.maps is None else organ.maps.lesions.at(*crop.cell_centres())
+        pool = first_pool(decode, crop, _outline(proposal, outline, crop), LESION_PLAN, self.choice, rng)
+        if proposal.learned:
+            for level in LEVELS:
+                pool = pool.joined_by(bounded_logit(outline) + np.float32(level))
         mine = organ.liver.crop
-        evidence = evidence_of(pool, cells, mine.mask_on(organ.majority, crop), organ.tissue, crop)
+        evidence = evidence_of(pool, cells, mine.mask_on(organ.majority, crop), organ.tissue, crop, seen)
         if evidence is None or evidence.confidence < DOUBTFUL:
             return None
         allowed = mine.mask_on(organ.domain, crop)
@@ -136,8 +169,11 @@ def same_lesion(a: TargetState, b: TargetState) -> bool:
     return bool((mine & theirs).sum() * a.crop.cell_volume_ml > 0.5 * smaller)
 
 
-def _outline(proposal: Proposal, crop: Crop) -> Outline:
-    tight = boxes_of(proposal.outline.at(*crop.cell_centres()), 0.5, crop.pixels)
+def _outline(proposal: Proposal, shown: Float32, crop: Crop) -> Outline:
+    tight = boxes_of(shown, 0.5, crop.pixels)
     y0, x0 = crop.to_pixels(*proposal.box.start[1:])
     y1, x1 = crop.to_pixels(*proposal.box.stop[1:])
-    return Outline((x0, y0, x1, y1), 0, len(crop.slices), tight)
+    slices = np.asarray(crop.slices) + 0.5
+    inside = np.flatnonzero((slices > proposal.box.start[0] - 0.5) & (slices < proposal.box.stop[0] + 0.5))
+    first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, len(slices))
+    return Outline((x0, y0, x1, y1), first, last, tight, bounded_logit(shown) if proposal.learned else None)

@@ -48,15 +48,19 @@ class Proposal:
     outline
         The blob, as a map over a part of the volume.
     score
-        Larger is likelier: robust z-score, weighted by size and compactness.
+        Larger is likelier, among proposals of one kind: a robust z-score, weighted by size and compactness;
+        or a learned finder's probability.
     volume_ml
         Of the blob.
+    learned
+        Whether a learned finder proposes it; its outline is then a probability map.
     """
 
     box: Box
     outline: CoarseMap
     score: float
     volume_ml: float
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,19 +187,29 @@ def _overlap(a: tuple[slice, slice, slice], b: tuple[slice, slice, slice]) -> fl
     return shared / min(sizes)
 
 
+def box_on_grid(mask: Mask, step_mm: float, origin: tuple[float, float, float], spacing: Spacing) -> Box:
+    """Return the box of a mask on an isotropic grid, half a cell wider at each face, in volume coordinates.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+    """
+    tight = bounding_box(mask)
+    if tight is None:
+        raise ValueError("an empty mask has no box")
+    to_volume: NDArray[np.float64] = step_mm / np.asarray(spacing)
+    z0, y0, x0 = np.asarray(origin) + (np.asarray(tight.start) - 0.5) * to_volume
+    z1, y1, x1 = np.asarray(origin) + (np.asarray(tight.stop) + 0.5) * to_volume
+    return Box((float(z0), float(y0), float(x0)), (float(z1), float(y1), float(x1)))
+
+
 def _proposal(blob: _Blob, origin: tuple[float, float, float], spacing: Spacing) -> Proposal:
     pad = 1
-    padded = np.pad(blob.mask, pad).astype(np.float32)
-    to_volume: NDArray[np.float64] = GRID_MM / np.asarray(spacing)
-    first = np.asarray([part.start for part in blob.region], float)
-    z0, y0, x0 = np.asarray(origin) + (first - pad) * to_volume
-    outline = CoarseMap(padded, GRID_MM, spacing, (float(z0), float(y0), float(x0)))
-    tight = bounding_box(blob.mask)
-    if tight is None:
-        raise ValueError("an empty blob")
-    start = np.asarray(origin) + (first + np.asarray(tight.start) - 0.5) * to_volume
-    stop = np.asarray(origin) + (first + np.asarray(tight.stop) + 0.5) * to_volume
-    box = Box(
-        (float(start[0]), float(start[1]), float(start[2])), (float(stop[0]), float(stop[1]), float(stop[2]))
-    )
+    padded = np.pad(blob.mask, pad)
+    first = np.asarray([part.start for part in blob.region], float) - pad
+    z0, y0, x0 = np.asarray(origin) + first * GRID_MM / np.asarray(spacing)
+    start = (float(z0), float(y0), float(x0))
+    outline = CoarseMap(padded.astype(np.float32), GRID_MM, spacing, start)
+    box = box_on_grid(padded, GRID_MM, start, spacing)
     return Proposal(box, outline, blob.score, float(blob.mask.sum() * GRID_MM**3 / 1000.0))

@@ -1,0 +1,73 @@
+"""The learned lesion finder: `LesionNet` behind the method's `LesionModel` protocol."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.models.lesion_net import LESION, LESION_WEIGHT, LIVER, SPACING_MM, STRIDE, LesionNet
+from workers.models.weights import LESIONS_FILE, file_digest, load_weights, packaged
+from workers.models.windows import AIR_HU, to_lesion_channels
+from workers.uair.grids import Box, Float32, Spacing
+from workers.uair.lesion_maps import LesionMaps
+from workers.uair.localize import CoarseMap, to_isotropic
+
+
+class LearnedLesions:
+    """Finds liver and lesions with a 3-D U-Net at 3 mm.
+
+    Parameters
+    ----------
+    device
+        Where the network runs.
+    path
+        Its weights; those of the package if None.
+    """
+
+    def __init__(self, device: torch.device, path: Path | None = None) -> None:
+        source = path or packaged(LESIONS_FILE)
+        self._digest = file_digest(source)
+        self._device = device
+        self._net = LesionNet()
+        load_weights(self._net, source)
+        self._net.to(device)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weight file."""
+        return self._digest
+
+    def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:
+        """Return the probabilities of liver and lesions in a box of ``(Z, Y, X)`` canonical HU.
+
+        Parameters
+        ----------
+        hu
+            The volume.
+        spacing
+            (z, y, x) mm.
+        around
+            Holds the liver with some surroundings.
+        liver_hu
+            The liver's median density.
+        """
+        region = around.outer(hu.shape)
+        coarse = to_isotropic(hu[region], spacing, SPACING_MM)
+        liver, lesions = self._probabilities(coarse, liver_hu)
+        z, y, x = (float(part.start) for part in region)
+        maps = (CoarseMap(part, SPACING_MM, spacing, (z, y, x)) for part in (liver, lesions))
+        return LesionMaps(*maps)
+
+    def _probabilities(self, coarse: Float32, liver_hu: float) -> tuple[Float32, Float32]:
+        padding = [(0, -n % STRIDE) for n in coarse.shape]
+        channels = to_lesion_channels(np.pad(coarse, padding, constant_values=AIR_HU), liver_hu)
+        with torch.inference_mode():
+            logits = self._net(torch.from_numpy(channels)[None].to(self._device))[0]
+            logits[LESION] -= math.log(LESION_WEIGHT)
+            padded: Float32 = torch.sigmoid(logits).cpu().numpy()
+        z, y, x = coarse.shape
+        return padded[LIVER, :z, :y, :x], padded[LESION, :z, :y, :x]

@@ -1,0 +1,179 @@
+"""Lesions grown into a sample on its own grid: shapes, where they sit, what they look like.
+
+Looks are those of the phantoms (`workers.training.phantoms.looks`); large lesions get mosaics, necroses and
+a place at the liver's surface, now and then one that bulges out of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from workers.models.lesion_net import SPACING_MM
+from workers.training.phantoms.appearance import Scan
+from workers.training.phantoms.fields import Floats, Mask, Window, smooth_field
+from workers.training.phantoms.looks import draw_look
+from workers.training.phantoms.settings import TRAINING
+from workers.training.phantoms.tissues import Tissue
+
+_NONE = 0.12
+_MORE = 3.0
+# Part of the livers whose lesions differ in kind and have contrast; the others' resemble each other.
+_VARIED = 0.75
+_MOST = 12
+_RADII_MM = (4.0, 46.0)
+_LARGE_MM = 12.0
+_TRIALS = 6
+_LEAST_INSIDE = 0.35
+_LEAST_VOXELS = 2
+# At 3 mm no edge is sharper than a voxel's partial volume.
+_LEAST_SOFTNESS_MM = 1.2
+# What a lesion that bulges out of the liver pushes aside.
+_YIELDING = (Tissue.FAT, Tissue.LUNG, Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Tissue.COLON_CONTENT)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A lesion in a sample: the part of the grid around it, and which voxels of that it takes."""
+
+    window: Window
+    inside: Mask
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What lesions of one sample share."""
+
+    liver: Mask
+    surface: NDArray[np.intp]
+    voxels: NDArray[np.intp]
+    yielding: Mask
+    rough: Floats
+    coarse: Floats
+    fine: Floats
+
+
+def grow_lesions(
+    hu: Floats, share: Floats, tissue: NDArray[np.uint8], scan: Scan, rng: np.random.Generator
+) -> list[Growth]:
+    """Add lesions to `hu` in place and return them.
+
+    Parameters
+    ----------
+    hu
+        ``(Z, Y, X)`` noiseless densities at `SPACING_MM`.
+    share
+        ``(Z, Y, X)`` part of each voxel that is liver; what a lesion takes from outside becomes liver.
+    tissue
+        ``(Z, Y, X)`` values of `Tissue`.
+    scan
+        Densities of the examination.
+    """
+    liver = share > 0.5
+    count = 0 if rng.random() < _NONE else int(min(_MOST, 1 + rng.poisson(_MORE)))
+    if count == 0 or not liver.any():
+        return []
+    rough, coarse, fine = (_field(rng, liver.shape, length) for length in (16.0, 18.0, 7.5))
+    surface = np.argwhere(liver & ~ndi.binary_erosion(liver, iterations=2))
+    yielding = np.isin(tissue, _YIELDING)
+    site = _Site(liver, surface, np.argwhere(liver), yielding, rough, coarse, fine)
+    start, varied = int(rng.integers(16)), bool(rng.random() < _VARIED)
+    taken = np.zeros(liver.shape, bool)
+    growths = []
+    for number in range(count):
+        radius = float(np.exp(rng.uniform(*np.log(_RADII_MM))))
+        placed = _placed(site, taken, radius, rng)
+        if placed is None:
+            continue
+        window, depth, allowed = placed
+        look = draw_look(rng, float(scan.hu[Tissue.LIVER]), start, number, varied, TRAINING)
+        look = replace(look, softness=max(look.softness, _LEAST_SOFTNESS_MM))
+        added = look.contrast(depth.ravel(), site.coarse[window].ravel(), site.fine[window].ravel())
+        added = added.reshape(depth.shape) + _inner_life(site, window, depth, look.core, radius, rng)
+        # Readers draw lesions with some of what lies around.
+        inside = (depth > rng.uniform(*TRAINING.margin_mm)) & allowed
+        beyond = inside & (share[window] < 0.5)
+        hu[window][beyond] = scan.hu[Tissue.LIVER]
+        share[window][beyond] = 1.0
+        hu[window] += added * share[window]
+        taken[window] |= inside
+        growths.append(Growth(window, inside))
+    return growths
+
+
+def _placed(
+    site: _Site, taken: Mask, radius: float, rng: np.random.Generator
+) -> tuple[Window, Floats, Mask] | None:
+    """Find room; return window, depth below the lesion's surface in mm, and where it may be."""
+    large = radius > _LARGE_MM
+    for _ in range(_TRIALS):
+        places = site.surface if large and rng.random() < 0.6 else site.voxels
+        center = places[rng.integers(len(places))]
+        window, depth = _shape(site, center, radius, rng)
+        whole = depth > 0
+        allowed = site.liver[window]
+        if large and rng.random() < 0.15:
+            allowed = allowed | site.yielding[window]
+        inside = whole & allowed
+        if inside.sum() < max(_LEAST_VOXELS, _LEAST_INSIDE * whole.sum()) or taken[window][inside].any():
+            continue
+        return window, depth, allowed
+    return None
+
+
+def _shape(
+    site: _Site, center: NDArray[np.intp], radius: float, rng: np.random.Generator
+) -> tuple[Window, Floats]:
+    """Return a turned, roughened ellipsoid, lobulated now and then, as depth in mm."""
+    reach = int(np.ceil(1.5 * radius / SPACING_MM)) + 2
+    window: Window = tuple(  # type: ignore[assignment]
+        slice(max(0, int(at) - reach), min(n, int(at) + reach + 1))
+        for at, n in zip(center, site.liver.shape, strict=True)
+    )
+    offset = rng.uniform(-0.5, 0.5, 3)
+    grids = [np.arange(part.start, part.stop) for part in window]
+    mesh = np.meshgrid(*grids, indexing="ij")
+    at = [
+        (grid - middle + shift) * SPACING_MM for grid, middle, shift in zip(mesh, center, offset, strict=True)
+    ]
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    axes = radius * rng.uniform(0.75, 1.25, 3)
+    depth: Floats = 1 - _norm(at, turn, axes)
+    if rng.random() < 0.25:
+        lobe = rng.normal(size=3)
+        lobe *= 0.6 * radius / np.linalg.norm(lobe)
+        size = rng.uniform(0.45, 0.8)
+        beside = [values - step for values, step in zip(at, lobe, strict=True)]
+        depth = np.maximum(depth, np.float32(size) * (1 - _norm(beside, turn, size * axes)))
+    return window, np.float32(radius) * (depth + site.rough[window] * np.float32(rng.uniform(0.02, 0.12)))
+
+
+def _norm(at: list[NDArray[np.float64]], turn: NDArray[np.float64], axes: NDArray[np.float64]) -> Floats:
+    turned = [sum(turn[row, column] * at[column] for column in range(3)) / axes[row] for row in range(3)]
+    norm: Floats = np.sqrt(sum(part**2 for part in turned)).astype(np.float32)
+    return norm
+
+
+def _inner_life(
+    site: _Site, window: Window, depth: Floats, core: float, radius: float, rng: np.random.Generator
+) -> Floats:
+    """Return what large lesions have beside their look: mosaics and necroses."""
+    added = np.zeros(depth.shape, np.float32)
+    if radius < _LARGE_MM:
+        return added
+    inside = np.clip(depth / 3.0, 0.0, 1.0)
+    if rng.random() < 0.5:
+        field = site.coarse if rng.random() < 0.5 else site.fine
+        added += inside * field[window] * np.float32(rng.uniform(0.2, 0.8) * abs(core))
+    if rng.random() < 0.3:
+        edge = rng.uniform(0.3, 0.7) * radius
+        hidden = 1.0 / (1.0 + np.exp(-np.clip((depth + 4 * site.rough[window] - edge) / 1.5, -20.0, 20.0)))
+        added -= (hidden * rng.uniform(10, 45)).astype(np.float32)
+    return added
+
+
+def _field(rng: np.random.Generator, shape: tuple[int, ...], length: float) -> Floats:
+    return smooth_field(rng, shape, (SPACING_MM,) * 3, length, 1.0)

@@ -1,0 +1,128 @@
+"""Lesion proposals of a learned finder: pieces of its probability map.
+
+Which finder answers is the caller's affair: anything that is a `LesionModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workers.uair.ensemble import LIMIT, logit
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
+from workers.uair.lesions import Proposal, box_on_grid
+from workers.uair.localize import CoarseMap, largest_component
+
+FAINT, OUTLINE = 0.2, 0.5
+"""Probability of a faint piece, and the one at which a lesion is outlined."""
+CORES = (0.8, 0.9, 0.95)
+"""A piece that falls apart at one of these is several lesions that touch."""
+LEAST_ML = 0.05
+"""Smaller pieces (two voxels of 3 mm) are noise."""
+LEAST_SHARE = 0.12
+"""A part smaller than this share of its piece does not make two lesions of it."""
+COVERED = 0.3
+_PEAK = 90
+
+
+@dataclass(frozen=True)
+class LesionMaps:
+    """Probabilities around a liver on one isotropic grid: of the liver with its lesions, and of lesions."""
+
+    liver: CoarseMap
+    lesions: CoarseMap
+
+    def organ_on(self, crop: Crop) -> Float32:
+        """Return logits ``(n, h, w)`` of the liver with its lesions, its largest piece, on a crop's cells."""
+        whole = np.maximum(self.liver.probability, self.lesions.probability)
+        largest = ndimage.binary_dilation(largest_component(whole > 0.5), iterations=2)
+        kept = np.where(largest, whole, 0.0).astype(np.float32)
+        return bounded_logit(replace(self.liver, probability=kept).at(*crop.cell_centres()))
+
+
+def bounded_logit(probability: Float32) -> Float32:
+    """Return logits like those of an ensemble's members: within `LIMIT`."""
+    return np.clip(logit(probability), -LIMIT, LIMIT)
+
+
+class LesionModel(Protocol):
+    """Finds lesions in a CT, and the liver that contains them."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of whatever decides the answer."""
+        ...
+
+    def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:
+        """Return probabilities inside `around` of a volume ``(Z, Y, X)`` in canonical HU.
+
+        `liver_hu` is the liver's median density.
+        """
+        ...
+
+
+def pieces_of(lesions: CoarseMap) -> list[Proposal]:
+    """Return the lesions that a probability map shows, surest first.
+
+    A proposal's outline is the map around its piece, shifted so that its level lies at one half; its score
+    is the piece's 90th percentile.
+    """
+    found = [_proposal(lesions, piece, OUTLINE) for piece in _outlined(lesions)]
+    found += [_proposal(lesions, piece, FAINT) for piece in _faint(lesions)]
+    return sorted(found, key=lambda proposal: -proposal.score)
+
+
+def covered(proposal: Proposal, lesions: CoarseMap) -> bool:
+    """Tell whether a probability map sees `COVERED` of a proposal, too."""
+    outline = proposal.outline
+    places = zip(outline.origin, outline.probability.shape, outline.volume_spacing, strict=True)
+    z, y, x = (start + (np.arange(n) + 0.5) * outline.spacing_mm / step for start, n, step in places)
+    inside = outline.probability > 0.5
+    return bool((lesions.at(z, y, x)[inside] > FAINT).mean() > COVERED)
+
+
+def _outlined(lesions: CoarseMap) -> Iterator[Mask]:
+    """Yield pieces above `OUTLINE`; one with several cores is shared among them, nearest first."""
+    probability = lesions.probability
+    for piece in _components(probability > OUTLINE, lesions.spacing_mm, LEAST_ML):
+        least = max(LEAST_ML, LEAST_SHARE * piece.sum() * lesions.spacing_mm**3 / 1000.0)
+        for level in CORES:
+            cores = list(_components(piece & (probability > level), lesions.spacing_mm, least))
+            if len(cores) > 1:
+                distances = np.stack([ndimage.distance_transform_edt(~core) for core in cores])
+                nearest = distances.argmin(axis=0)
+                yield from (piece & (nearest == number) for number in range(len(cores)))
+                break
+        else:
+            yield piece
+
+
+def _faint(lesions: CoarseMap) -> Iterator[Mask]:
+    """Yield pieces above `FAINT` that hold nothing above `OUTLINE`."""
+    probability = lesions.probability
+    for piece in _components(probability > FAINT, lesions.spacing_mm, LEAST_ML):
+        if probability[piece].max() <= OUTLINE:
+            yield piece
+
+
+def _components(mask: Mask, step_mm: float, least_ml: float) -> Iterator[Mask]:
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel()) * step_mm**3 / 1000.0
+    for number in range(1, len(sizes)):
+        if sizes[number] >= least_ml:
+            yield np.asarray(labels == number)
+
+
+def _proposal(lesions: CoarseMap, piece: Mask, level: float) -> Proposal:
+    probability = lesions.probability
+    near = ndimage.binary_dilation(piece) & (piece | (probability <= level))
+    outline = np.where(near, np.clip(probability + (0.5 - level), 0.0, 1.0), 0.0).astype(np.float32)
+    box = box_on_grid(piece, lesions.spacing_mm, lesions.origin, lesions.volume_spacing)
+    shown = CoarseMap(outline, lesions.spacing_mm, lesions.volume_spacing, lesions.origin)
+    score = float(np.percentile(probability[piece], _PEAK))
+    return Proposal(box, shown, score, float(piece.sum() * lesions.spacing_mm**3 / 1000.0), learned=True)
