@@ -33,7 +33,7 @@ from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
 from workers.uair.finder import LesionFinder, Look, Organ, majority, same_lesion
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, plan_crop
-from workers.uair.lesion_maps import LesionMaps, LesionModel
+from workers.uair.lesion_maps import LIVER_SHARES, LesionMaps, LesionModel, led
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
 from workers.uair.preference import NEUTRAL, Taste
@@ -268,14 +268,13 @@ class Engine:
         if traced is None:
             raise _no_liver()
         tissue = tissue_of(cells, (traced > 0).astype(np.float32))
-        outline = outline_of(traced, crop.pixels)
-        pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
-        pool, claimed = pool.joined_by(traced), near(traced > 0, crop, tissue.like(cells))
         maps = self._search(hu, spacing, box, tissue)
-        if maps is not None:
-            # The learned finder knows all slices of the liver at once, and that tumours belong to it.
-            organ = maps.organ_on(crop)
-            pool, claimed = pool.joined_by(organ), claimed | (organ > 0)
+        organ = traced if maps is None else maps.organ_on(crop)
+        outline = outline_of(organ, crop.pixels)
+        pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
+        # The learned finder sees all slices of the liver at once, and that tumours belong to it.
+        pool = pool.joined_by(traced) if maps is None else led(pool, organ, LIVER_SHARES)
+        claimed = near(organ > 0, crop, tissue.like(cells))
         liver = open_target(LIVER, crop, pool.confined(claimed), self._choice, taste_mm=taste_mm)
         return Organ(liver, _domain(liver, location, maps), tissue, maps)
 

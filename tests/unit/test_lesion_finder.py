@@ -1,8 +1,11 @@
 """The learned lesion finder: its network's shapes, pieces of its map, and what the engine makes of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from tests.support.synthetic import (
     LESIONS,
@@ -19,8 +22,9 @@ from workers.models.learned_lesions import LearnedLesions
 from workers.models.lesion_net import LesionNet, folded, unfolded
 from workers.models.weights import save_weights
 from workers.models.windows import to_lesion_channels
+from workers.uair.ensemble import Ensemble
 from workers.uair.grids import Box
-from workers.uair.lesion_maps import pieces_of
+from workers.uair.lesion_maps import LEVELS, led, pieces_of
 from workers.uair.localize import CoarseMap
 
 STEP = 3.0
@@ -82,6 +86,15 @@ def test_touching_lesions_are_told_apart_but_a_mosaic_is_not():
     assert len(pieces_of(a_map(speck))) == 1
 
 
+def test_members_follow_the_map_in_turn_and_the_map_joins_them():
+    answers = np.full((5, 1, 2, 2), 4.0, np.float32)
+    learned = np.full((1, 2, 2), -2.0, np.float32)
+    pool = led(Ensemble(answers, np.linspace(0.5, 0.9, 5, dtype=np.float32)), learned, (0.0, 0.5, 0.75))
+    parts = [float(one[0, 0, 0]) for one in pool.logits]
+    assert parts == pytest.approx([4.0, 1.0, -0.5, 4.0, 1.0, *(-2.0 + level for level in LEVELS)])
+    np.testing.assert_allclose(pool.quality, [0.5, 0.6, 0.7, 0.8, 0.9, 0.7, 0.7, 0.7])
+
+
 def test_noise_is_no_proposal():
     noise = np.zeros((20, 20, 20))
     noise[4, 4, 4] = noise[8, 9, 10] = 0.9
@@ -126,6 +139,39 @@ def test_a_large_lesion_at_the_surface_stays():
     volume = (truth == 2).sum() * np.prod(SPACING) / 1000
     assert volume > 40
     assert max(dice(c.labels > 1, truth == 2) for c in found.candidates) > 0.7
+
+
+def test_what_only_density_shows_is_no_lesion_beside_a_map():
+    class LiverOnly(DensityLesions):
+        def search(self, hu, spacing, around, liver_hu):
+            maps = super().search(hu, spacing, around, liver_hu)
+            return replace(maps, lesions=replace(maps.lesions, probability=0 * maps.lesions.probability))
+
+    hu, truth = abdomen()
+    by_density = engine().first_round(hu, SPACING)
+    by_map = engine(LiverOnly()).first_round(hu, SPACING)
+    core = ndimage.binary_erosion(truth > 1)
+
+    def drawn(found):
+        return max((candidate.labels[core] > 1).mean() for candidate in found.candidates)
+
+    assert drawn(by_density) > 0.5
+    assert drawn(by_map) == 0
+
+
+def test_the_map_decides_where_the_model_errs():
+    """The liver that a map knows is among the four, however the model leaks or misses."""
+
+    class Blind(DensityPredictor):
+        tolerances = (6.0, 5.0, 7.0, 8.0)
+
+    hu, truth = abdomen()
+
+    def best(lesions):
+        found = Engine(Blind(), DensityLocalizer(), EngineOptions(), lesions=lesions).first_round(hu, SPACING)
+        return max(dice(candidate.labels > 0, truth > 0) for candidate in found.candidates)
+
+    assert best(DensityLesions()) > best(None) + 0.02
 
 
 def test_a_liver_without_lesions_has_none():

@@ -1,6 +1,6 @@
 """The packaged weights: where the localizer ends a liver, what tight boxes give; phantoms and real CT.
 
-Bounds are looser than what was measured (MODEL_CARD.md), but tighter than what edition 0 reached.
+Bounds are looser than what was measured (MODEL_CARD.md); edition 0 of the localizer would not pass.
 """
 
 import logging

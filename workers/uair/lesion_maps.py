@@ -5,7 +5,7 @@ Which finder answers is the caller's affair: anything that is a `LesionModel`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.ensemble import LIMIT, logit
+from workers.uair.ensemble import LIMIT, Ensemble, logit
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
 from workers.uair.lesions import Proposal, box_on_grid
 from workers.uair.localize import CoarseMap, largest_component
@@ -26,7 +26,11 @@ LEAST_ML = 0.05
 """Smaller pieces (two voxels of 3 mm) are noise."""
 LEAST_SHARE = 0.12
 """A part smaller than this share of its piece does not make two lesions of it."""
-COVERED = 0.3
+LEVELS = (-1.2, 0.0, 1.2)
+"""Logits by which a learned outline is shifted: a tight, a plain and an inclusive member of the ensemble."""
+LIVER_SHARES = (0.5,)
+LESION_SHARES = (0.0, 0.5, 0.5, 0.75)
+"""The learned map's part in an ensemble's members, in turn. Lesions gain from members that differ more."""
 _PEAK = 90
 
 
@@ -48,6 +52,29 @@ class LesionMaps:
 def bounded_logit(probability: Float32) -> Float32:
     """Return logits like those of an ensemble's members: within `LIMIT`."""
     return np.clip(logit(probability), -LIMIT, LIMIT)
+
+
+def led(pool: Ensemble, learned: Float32, shares: Sequence[float]) -> Ensemble:
+    """Return a pool whose members follow a learned map in part, and that holds the map itself.
+
+    A promptable model sees one slice at a time, but its edges are sharper; a learned map knows the whole
+    organ, at 3 mm. Means of their logits were better than either.
+
+    Parameters
+    ----------
+    pool
+        The promptable model's answers.
+    learned
+        ``(n, h, w)`` logits of the learned map on the same cells.
+    shares
+        The map's part in the members, in turn: 0 leaves a member as it is.
+    """
+    count = len(pool.logits)
+    share = np.resize(np.asarray(shares, np.float32), count).reshape(-1, 1, 1, 1)
+    met = Ensemble((1 - share) * pool.logits + share * learned, pool.quality)
+    for level in LEVELS:
+        met = met.joined_by(learned + np.float32(level))
+    return met
 
 
 class LesionModel(Protocol):
@@ -75,15 +102,6 @@ def pieces_of(lesions: CoarseMap) -> list[Proposal]:
     found = [_proposal(lesions, piece, OUTLINE) for piece in _outlined(lesions)]
     found += [_proposal(lesions, piece, FAINT) for piece in _faint(lesions)]
     return sorted(found, key=lambda proposal: -proposal.score)
-
-
-def covered(proposal: Proposal, lesions: CoarseMap) -> bool:
-    """Tell whether a probability map sees `COVERED` of a proposal, too."""
-    outline = proposal.outline
-    places = zip(outline.origin, outline.probability.shape, outline.volume_spacing, strict=True)
-    z, y, x = (start + (np.arange(n) + 0.5) * outline.spacing_mm / step for start, n, step in places)
-    inside = outline.probability > 0.5
-    return bool((lesions.at(z, y, x)[inside] > FAINT).mean() > COVERED)
 
 
 def _outlined(lesions: CoarseMap) -> Iterator[Mask]:
