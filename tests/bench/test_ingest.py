@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.node import HOST, embedded, quick
+from tests.support.deployment import on_this_machine
+from tests.support.node import HOST, Deployment, quick
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.series import affine_of
 from workers.training.ct_series import write_ct_series
@@ -42,8 +43,13 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> list[list[Path]]:
 
 @contextmanager
 def _node(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """The node alone, on SQLite: workers would only start beside it."""
     tmp_path.mkdir()
-    made = embedded(tmp_path, quick([], intake={"quiet_s": 600}))
+    made = Deployment(
+        tmp_path,
+        lambda config: {"node": on_this_machine(("uair", "node", "--config", str(config)), config)},
+        quick([], intake={"quiet_s": 600}),
+    )
     made.start()
     try:
         yield "UAIR", made.port
