@@ -173,6 +173,15 @@ def test_the_organ_s_group_names_sums_and_response(studies):
     assert _numbers(group, change_codes.SUM_BASELINE) == follow_up.points[0].sum_mm
 
 
+def test_the_picture_of_the_change_joins_the_result_s_page(studies):
+    first, second, third = (dcmread(done.page, stop_before_pixels=True) for done in studies)
+    assert [one.InstanceNumber for one in (first, second, third)] == [1, 2, 1]
+    assert second.ImageComments == "change since the prior study"
+    assert (
+        second.SeriesInstanceUID == dcmread(studies[1].page.parent / "UAIR-FINAL-PAGE.dcm").SeriesInstanceUID
+    )
+
+
 def test_another_patient_has_no_prior(studies):
     assert studies[2].findings.follow_up is None
     texts = {_said(one).get("Change since the prior study") for one in _all_groups(studies[2].report)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,14 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.preference import differences, remember
+from uair_node.results.change_images import ChangeScene
 from uair_node.results.findings import FINDINGS_FILE, Findings, save_findings
-from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
+from uair_node.results.pages import (
+    PageCandidate,
+    ResultPageRequest,
+    write_change_page,
+    write_result_page,
+)
 from uair_node.results.priors import keep_accepted
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import Tracking
@@ -46,11 +52,14 @@ class Compared:
         When it was acquired.
     hu, labels
         ``(Z, Y, X)`` int16 and uint8.
+    uids
+        Tracking UID of each lesion number of `labels`.
     """
 
     day: date
     hu: NDArray[np.int16]
     labels: NDArray[np.uint8]
+    uids: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,8 @@ def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
         results += [final, _write_report(context, source, volume, measured.findings, final, form)]
     if context.settings.results.pages:
         results.append(_write_page(context, source, volume, accepted, results[0]))
+        if measured.compared is not None:
+            results.append(_write_change(context, source, volume, accepted, measured, results[0]))
     results += write_withdrawals(context, claim, source, volume, accepted.k, SUPERSEDED_BY_FINAL)
 
     told = differences(describe(accepted.labels, volume.spacing_mm), source.base_mm)
@@ -132,6 +143,38 @@ def _write_page(
     path = source.folder / "UAIR-FINAL-PAGE.dcm"
     kind, destinations = ResultKind.FINAL_PAGE, context.destinations
     return _saved(context, page, path, kind, final, destinations)
+
+
+def _write_change(
+    context: Context,
+    source: Source,
+    volume: Volume,
+    accepted: StoredCandidate,
+    measured: Measured,
+    final: NewResult,
+) -> NewResult:
+    """Write the picture of what changed, beside the page of the accepted candidate."""
+    compared = measured.compared
+    assert compared is not None
+    canonical = volume.canonical()
+    follow_up = measured.findings.follow_up
+    assert follow_up is not None
+    scene = ChangeScene(
+        hu=canonical.array,
+        labels=canonical.from_source(accepted.labels),
+        earlier_hu=compared.hu,
+        earlier_labels=compared.labels,
+        earlier_uids=compared.uids,
+        spacing_mm=canonical.spacing_mm,
+        days=(compared.day, compared.day + timedelta(days=follow_up.days)),
+        findings=measured.findings,
+    )
+    instance_uid, _ = source.uids(ResultKind.FINAL_PAGE, accepted.k, "change")
+    _, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
+    request = ResultPageRequest(instance_uid, series_uid, source.provenance)
+    page = write_change_page(volume, scene, final.sop_instance_uid, accepted.k, request)
+    path = source.folder / "UAIR-CHANGE-PAGE.dcm"
+    return _saved(context, page, path, ResultKind.FINAL_PAGE, final, context.destinations)
 
 
 def _file_name(what: str, variant: str) -> str:

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 
 from dicom_config import codes
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
+from uair_node.results.change_images import ChangeScene, draw_change
 from uair_node.results.page_images import Scene, cropped, draw_candidate, draw_overview, draw_result
 from uair_node.results.provenance import Provenance
 from uair_node.results.sheet import SheetCandidate
@@ -151,6 +152,17 @@ def write_result_page(volume: Volume, accepted: PageCandidate, request: ResultPa
     series = _series(request.series_instance_uid, codes.Companion.RESULT, words, provenance)
     page = CapturedPage(request.sop_instance_uid, 1, words, [accepted.segmentation_uid])
     return write_capture(draw_result(scene, accepted.k), page, source_headers(volume), series)
+
+
+def write_change_page(
+    volume: Volume, scene: ChangeScene, segmentation_uid: str, k: int, request: ResultPageRequest
+) -> Dataset:
+    """Make the page of what changed since an earlier study; it joins the series of `write_result_page`."""
+    provenance = request.provenance
+    words = f"candidate {k} accepted"
+    series = _series(request.series_instance_uid, codes.Companion.RESULT, words, provenance)
+    page = CapturedPage(request.sop_instance_uid, 2, "change since the prior study", [segmentation_uid])
+    return write_capture(draw_change(scene), page, source_headers(volume), series)
 
 
 def _series(uid: str, kind: codes.Companion, words: str, provenance: Provenance) -> CaptureSeries:

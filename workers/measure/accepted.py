@@ -90,7 +90,8 @@ def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[t
         hu = np.rint(alignment.brought(then.hu, then.spacing_mm, now, whole)).astype(np.int16)
     groups = match(now.labels, brought, now.spacing_mm)
     groups = _with_unseen(groups, brought, then.labels)
-    return groups, Compared(prior.day, hu, brought)
+    uids = {one.number: one.tracking_uid for one in prior.findings.lesions}
+    return groups, Compared(prior.day, hu, brought, uids)
 
 
 def _aligned(now: Scan, then: Scan) -> Alignment | None:

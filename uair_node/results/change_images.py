@@ -1,0 +1,288 @@
+"""The picture of what changed: each lesion before and now, side by side, and its course over all studies.
+
+Owns the layout. Knows nothing of DICOM, nor of how lesions are matched. The earlier study was brought to the
+grid of this one, so that both panels of a lesion show the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dicom_config import codes
+from uair_node.results.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels
+from uair_node.results.findings import Findings
+from uair_node.results.follow_up import (
+    PARTIAL_RESPONSE,
+    PROGRESSION,
+    PROGRESSION_MM,
+    Fate,
+    FollowUp,
+    Link,
+)
+
+_DPI = 100
+_MOST_LESIONS = 5
+_HALF_MM = 38.0
+_GONE = "#b0b0b0"
+_WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 1.0, 0.62, 3.1
+_WORDS = {
+    "CR": "complete response",
+    "PR": "partial response",
+    "SD": "stable disease",
+    "PD": "progressive disease",
+    "NE": "not evaluable, no lesion of 10 mm at baseline",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeScene:
+    """What the picture is drawn from, all on the canonical grid of this study.
+
+    Parameters
+    ----------
+    hu, labels
+        ``(Z, Y, X)`` of this study.
+    earlier_hu, earlier_labels
+        Of the study before.
+    earlier_uids
+        Tracking UID of each lesion number of `earlier_labels`.
+    spacing_mm
+        (z, y, x).
+    days
+        When the two were acquired: then, now.
+    findings
+        Of this study; its `follow_up` is there.
+    """
+
+    hu: NDArray[Any]
+    labels: NDArray[np.uint8]
+    earlier_hu: NDArray[Any]
+    earlier_labels: NDArray[np.uint8]
+    earlier_uids: Mapping[int, str]
+    spacing_mm: tuple[float, float, float]
+    days: tuple[date, date]
+    findings: Findings
+
+    @property
+    def follow_up(self) -> FollowUp:
+        """What changed."""
+        assert self.findings.follow_up is not None, "only what is compared has a picture of it"
+        return self.findings.follow_up
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Number of each lesion of this study, by Tracking UID."""
+        return {one.tracking_uid: one.number for one in self.findings.lesions}
+
+
+def draw_change(scene: ChangeScene) -> NDArray[np.uint8]:
+    """Draw the picture.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(rows, columns, 3)`` uint8, sRGB.
+    """
+    height = _TITLE + 2 * (_PANEL + _GAP) + _CAPTION + _PLOT + 0.35
+    figure = Figure(figsize=(_WIDTH, height), facecolor=PAPER)
+    page = _Page(figure, height, scene)
+    page.title()
+    page.lesions()
+    page.courses()
+    return pixels(figure, _DPI)
+
+
+class _Page:
+    def __init__(self, figure: Figure, height: float, scene: ChangeScene) -> None:
+        self._figure, self._height, self._scene = figure, height, scene
+
+    def title(self) -> None:
+        then, now = self._scene.days
+        change = self._scene.follow_up
+        head = f"UAIR change: {then:%Y-%m-%d} to {now:%Y-%m-%d}, {change.days} days"
+        self._text(0.15, 0.34, head, size=17, weight="bold")
+        words = _WORDS[change.response]
+        line = (
+            f"Liver lesions by RECIST 1.1: {change.response}, {words}; by volume: {change.volume_response}."
+        )
+        self._text(0.15, 0.62, f"{line} {codes.DISCLAIMER}.", size=12, color=FAINT)
+
+    def lesions(self) -> None:
+        """Draw the most telling lesions, each before (above) and now (below)."""
+        chosen = _most_telling(self._scene.follow_up)
+        for row, words in enumerate(("before", "now")):
+            middle = self._top(row) + _PANEL / 2
+            self._text(0.2, middle, words, size=13, rotation=90, va="center")
+        for column, link in enumerate(chosen):
+            centre = self._centre(link)
+            if centre is None:
+                continue
+            left = _SIDE + column * (_PANEL + _GAP)
+            self._draw(left, 0, self._scene.earlier_hu, self._earlier_drawn(), centre)
+            self._draw(left, 1, self._scene.hu, self._now_drawn(), centre)
+            for line, text in enumerate(self._caption(link)):
+                y = self._top(2) + 0.14 + line * 0.2
+                self._text(left + _PANEL / 2, y, text, size=10.5, ha="center", va="center")
+
+    def courses(self) -> None:
+        """Plot volumes of lesions and the sum of target diameters over all studies."""
+        points = self._scene.follow_up.points
+        days = [datetime.strptime(point.date, "%Y%m%d") for point in points]
+        bottom, height, width = 0.62, _PLOT - 1.05, (_WIDTH - 2.2) / 2
+        volumes = self._plot(0.75, bottom, width, height, "volume of each lesion, ml")
+        for uid in dict.fromkeys(uid for point in points for uid in point.lesion_ml):
+            seen = [n for n, point in enumerate(points) if uid in point.lesion_ml]
+            # From the study before the first sight, where it was nothing, to the one after the last.
+            shown = slice(max(0, seen[0] - 1), seen[-1] + 2)
+            ml = [point.lesion_ml.get(uid, 0.0) for point in points][shown]
+            number = self._scene.numbers.get(uid)
+            colour = as_hex(codes.lesion_colour(number)) if number else _GONE
+            volumes.plot(days[shown], ml, "o-", color=colour, linewidth=1.6, markersize=5)
+            volumes.annotate(
+                str(number) if number else "gone",
+                (days[shown][-1], ml[-1]),
+                xytext=(7, 0),
+                textcoords="offset points",
+                color=colour,
+                fontsize=11,
+                va="center",
+            )
+        sums = self._plot(_WIDTH / 2 + 0.65, bottom, width, height, "sum of target long axes, mm")
+        mm = [point.sum_mm for point in points]
+        sums.plot(days, mm, "o-", color=INK, linewidth=1.8, markersize=5)
+        nadir = min(mm[:-1])
+        limits = (
+            ((1 + PARTIAL_RESPONSE) * mm[0], "PR below: 30 % under baseline"),
+            (
+                max((1 + PROGRESSION) * nadir, nadir + PROGRESSION_MM),
+                "PD above: 20 % and 5 mm over the smallest",
+            ),
+        )
+        for value, words in limits:
+            sums.axhline(value, color=FAINT, linestyle="--", linewidth=1)
+            sums.annotate(
+                words,
+                (0.01, value),
+                xycoords=("axes fraction", "data"),
+                color=FAINT,
+                fontsize=9,
+                va="bottom",
+                zorder=1,  # below the line that it may meet
+            )
+        for axes, top in ((volumes, None), (sums, max([*mm, *(value for value, _ in limits)]))):
+            axes.set_ylim(0, None if top is None else 1.18 * max(top, 1.0))
+            axes.margins(x=0.08)
+
+    def _caption(self, link: Link) -> list[str]:
+        number = self._scene.numbers.get(link.tracking_uid)
+        target = ", target" if link.tracking_uid in self._scene.follow_up.targets else ""
+        name = f"lesion {number}{target}" if number else f"lesion before{target}"
+        if link.fate in (Fate.NEW, Fate.VANISHED):
+            size = link.ml if link.fate == Fate.NEW else link.earlier_ml
+            long = link.mm if link.fate == Fate.NEW else link.earlier_mm
+            words = "new" if link.fate == Fate.NEW else "no longer seen"
+            return [f"{name}: {words}", f"{size:.1f} ml, {long:.0f} mm"]
+        if link.earlier_ml is None or link.volume_change is None:
+            return [f"{name}: part of a split one", f"{link.ml:.1f} ml"]
+        how = {Fate.SPLIT: " (split)", Fate.MERGED: " (merged)"}.get(link.fate, "")
+        change = f"{100 * link.volume_change:+.0f} %"
+        return [
+            f"{name}{how}: {change}",
+            f"{link.earlier_ml:.1f} to {link.ml:.1f} ml, {link.earlier_mm:.0f} to {link.mm:.0f} mm",
+        ]
+
+    def _centre(self, link: Link) -> tuple[int, int, int] | None:
+        """Return where a lesion is largest, in voxels: now, or before if it has vanished."""
+        number = self._scene.numbers.get(link.tracking_uid)
+        mask = self._scene.labels == number + 1 if number else np.zeros((0, 0, 0), bool)
+        if not mask.any():
+            values = [n + 1 for n, uid in self._scene.earlier_uids.items() if uid in link.earlier_uids]
+            mask = np.isin(self._scene.earlier_labels, values)
+        if not mask.any():
+            return None
+        k = int(np.count_nonzero(mask, axis=(1, 2)).argmax())
+        y, x = (round(float(at.mean())) for at in np.nonzero(mask[k]))
+        return k, y, x
+
+    def _now_drawn(self) -> NDArray[np.uint8]:
+        return self._scene.labels
+
+    def _earlier_drawn(self) -> NDArray[np.uint8]:
+        """Return the earlier labels under the numbers of now; 255 what has none."""
+        table = np.full(256, 255, np.uint8)
+        table[:2] = (0, 1)
+        by_uid = {
+            uid: self._scene.numbers[link.tracking_uid]
+            for link in self._scene.follow_up.links
+            for uid in link.earlier_uids
+            if link.tracking_uid in self._scene.numbers and link.earlier_ml is not None
+        }
+        for number, uid in self._scene.earlier_uids.items():
+            if uid in by_uid:
+                table[number + 1] = by_uid[uid] + 1
+        return table[self._scene.earlier_labels]
+
+    def _draw(
+        self,
+        left: float,
+        row: int,
+        hu: NDArray[Any],
+        labels: NDArray[np.uint8],
+        centre: tuple[int, int, int],
+    ) -> None:
+        k, *middle = centre
+        box = tuple(
+            slice(max(0, at - round(_HALF_MM / s)), at + round(_HALF_MM / s) + 1)
+            for at, s in zip(middle, self._scene.spacing_mm[1:], strict=True)
+        )
+        axes = self._axes(left, self._height - self._top(row) - _PANEL, _PANEL, _PANEL)
+        axes.set_axis_off()
+        shown = labels[k][box]
+        draw_slice(axes, hu[k][box], np.where(shown == 255, 1, shown), self._scene.spacing_mm[1:])
+        outline(axes, shown == 255, _GONE, 1.4, "dashed")
+        note(axes, f"slice {k + 1}", (0.03, 0.95), va="top")
+
+    def _plot(self, left: float, bottom: float, width: float, height: float, title: str) -> Axes:
+        axes = self._axes(left, bottom, width, height)
+        axes.set_facecolor(PAPER)
+        axes.set_title(title, color=INK, fontsize=12, loc="left")
+        axes.tick_params(colors=FAINT, labelsize=9)
+        for spine in axes.spines.values():
+            spine.set_color("#505050")
+        locator = AutoDateLocator(maxticks=6)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        return axes
+
+    def _axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
+        box = (left / _WIDTH, bottom / self._height, width / _WIDTH, height / self._height)
+        return self._figure.add_axes(box)
+
+    def _top(self, row: int) -> float:
+        return _TITLE + row * (_PANEL + _GAP)
+
+    def _text(self, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
+        """Write at `y` inches from the top."""
+        style = {"color": INK} | style
+        self._figure.text(x / _WIDTH, 1 - y / self._height, text, fontsize=size, **style)
+
+
+def _most_telling(change: FollowUp) -> Sequence[Link]:
+    """Return the links that are shown: targets, then new and vanished ones, then the largest."""
+
+    def rank(link: Link) -> tuple[int, float]:
+        size = max(link.ml or 0.0, link.earlier_ml or 0.0)
+        if link.tracking_uid in change.targets:
+            return 0, -size
+        return (1 if link.fate in (Fate.NEW, Fate.VANISHED) else 2), -size
+
+    return sorted(change.links, key=rank)[:_MOST_LESIONS]
