@@ -27,6 +27,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.tables import Case
 from uair_node.checks import Finding, Level, checked
+from uair_node.cohort_command import report
 from uair_node.conformance import conformance_statement
 from uair_node.console.commands import console_app
 from uair_node.context import Context, open_context
@@ -57,6 +58,7 @@ app.add_typer(export_app, name="export")
 
 preference_app = typer.Typer(no_args_is_help=True, help="What readers are remembered to prefer.")
 app.add_typer(preference_app, name="preference")
+app.command()(report)
 app.add_typer(console_app, name="console")
 
 ConfigOption = Annotated[

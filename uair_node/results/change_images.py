@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -136,7 +136,7 @@ class _Page:
     def courses(self) -> None:
         """Plot volumes of lesions and the sum of target diameters over all studies."""
         points = self._scene.follow_up.points
-        days = [datetime.strptime(point.date, "%Y%m%d") for point in points]
+        days = [float(date2num(datetime.strptime(point.date, "%Y%m%d"))) for point in points]
         bottom, height, width = 0.62, _PLOT - 1.05, (_WIDTH - 2.2) / 2
         volumes = self._plot(0.75, bottom, width, height, "volume of each lesion, ml")
         for uid in dict.fromkeys(uid for point in points for uid in point.lesion_ml):

@@ -1,0 +1,241 @@
+"""What a department's accepted cases of a period say together: sizes, effort, preferences, agreement.
+
+Owns the numbers and their table; the page is `cohort_page`'s. Nothing of a patient is in it: cases are named
+by their number, and what identifies them (series, accession number) is added only when asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from uair_node.artifacts import load_candidates
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome
+from uair_node.context import Context
+from uair_node.results.findings import FINDINGS_FILE, Findings, load_findings
+from uair_node.results.priors import ACCEPTED_FILE
+
+_ANSWERED = (SelectionOutcome.EFFECTIVE, SelectionOutcome.REPEATED, SelectionOutcome.REFUSED)
+IDENTIFYING = ("accession_number", "series_instance_uid")
+
+
+@dataclass(frozen=True)
+class CohortCase:
+    """One accepted case.
+
+    Parameters
+    ----------
+    case
+        Its number.
+    reader
+        AE title that accepted.
+    accepted_at
+        UTC.
+    hours_to_accept
+        From the first four candidates to acceptance.
+    rounds, picks
+        How many rounds there were, and how many answers took effect (the acceptance is one).
+    kinds
+        What each answer took: the candidate's trait, "edited" for a segmentation of the reader's own, "none"
+        for a rejection of all.
+    liver_ml, lesions, lesions_ml
+        As measured; None where the case has no measurements.
+    response
+        Category against the study before; empty without one.
+    identity
+        What identifies the case: only where it was asked for.
+    """
+
+    case: int
+    reader: str
+    accepted_at: datetime
+    hours_to_accept: float
+    rounds: int
+    picks: int
+    kinds: tuple[str, ...]
+    liver_ml: float | None
+    lesions: int | None
+    lesions_ml: float | None
+    response: str
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far readers agree.
+
+    Parameters
+    ----------
+    same_pick, asked
+        Rounds that several AE titles answered, and in how many all named the same candidate.
+    liver_dice, lesion_dice
+        Of each two accepted segmentations of one series by different AE titles.
+    """
+
+    same_pick: int
+    asked: int
+    liver_dice: tuple[float, ...]
+    lesion_dice: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All accepted cases of a period, `first` to `last`, both days included."""
+
+    first: date
+    last: date
+    cases: tuple[CohortCase, ...]
+    agreement: Agreement
+
+    @property
+    def kinds(self) -> list[tuple[str, int]]:
+        """What answers took, the most frequent first."""
+        return Counter(kind for case in self.cases for kind in case.kinds).most_common()
+
+
+def collect(context: Context, first: date, last: date, *, identifying: bool = False) -> Cohort:
+    """Collect the accepted cases of a period.
+
+    Parameters
+    ----------
+    first, last
+        Days in UTC, both included.
+    identifying
+        Add accession number and series UID of each case.
+
+    Raises
+    ------
+    InputError
+        ``period``: `last` lies before `first`.
+    """
+    if last < first:
+        raise InputError("period", "The period ends before it begins.", "Give --from a day before --to.")
+    start, stop = (datetime.combine(day, time()) for day in (first, last + timedelta(days=1)))
+    with context.database.transaction() as session:
+        accepted = session.scalars(select(Case).where(Case.state == CaseState.ACCEPTED).order_by(Case.id))
+        found = []
+        for case in accepted:
+            at = _accepted_at(case)
+            if at is not None and start <= at < stop:
+                found.append((case, at))
+        rows = tuple(_row(context, session, case, at, identifying) for case, at in found)
+        return Cohort(first, last, rows, _agreement(context, session, [case for case, _ in found]))
+
+
+def as_csv(cohort: Cohort) -> str:
+    """Return a line for each case."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    identity = [name for name in IDENTIFYING if any(name in case.identity for case in cohort.cases)]
+    columns = ["case", "reader", "accepted_at", "hours_to_accept", "rounds", "picks", "kinds"]
+    columns += ["liver_ml", "lesions", "lesions_ml", "response"]
+    table.writerow([*columns, *identity])
+    for case in cohort.cases:
+        values = {**vars(case), "accepted_at": f"{case.accepted_at:%Y-%m-%dT%H:%M:%SZ}"}
+        values["kinds"] = "; ".join(case.kinds)
+        values["hours_to_accept"] = round(case.hours_to_accept, 3)
+        row = ["" if values[name] is None else values[name] for name in columns]
+        table.writerow([*row, *(case.identity.get(name, "") for name in identity)])
+    return text.getvalue()
+
+
+def _accepted_at(case: Case) -> datetime | None:
+    return next((one.at for one in reversed(case.transitions) if one.state == CaseState.ACCEPTED), None)
+
+
+def _row(context: Context, session: Session, case: Case, at: datetime, identifying: bool) -> CohortCase:
+    answers = _answers(session, case, (SelectionOutcome.EFFECTIVE,))
+    shown = case.rounds[0].published_at or at
+    findings = _findings(context, case)
+    liver: dict[str, Any] = {key: value.value for key, value in findings.liver.items()} if findings else {}
+    return CohortCase(
+        case=case.id,
+        reader=answers[-1].calling_ae or answers[-1].mechanism if answers else "",
+        accepted_at=at,
+        hours_to_accept=(at - shown).total_seconds() / 3600,
+        rounds=len(case.rounds),
+        picks=len(answers),
+        kinds=tuple(_kind(case, one) for one in answers),
+        liver_ml=liver.get("liver_ml"),
+        lesions=liver.get("lesions"),
+        lesions_ml=liver.get("lesions_ml"),
+        response=findings.follow_up.response if findings and findings.follow_up else "",
+        identity={name: getattr(case, name) for name in IDENTIFYING} if identifying else {},
+    )
+
+
+def _answers(session: Session, case: Case, outcomes: Sequence[SelectionOutcome]) -> Sequence[Selection]:
+    return session.scalars(
+        select(Selection)
+        .where(Selection.case_id == case.id, Selection.outcome.in_(outcomes))
+        .order_by(Selection.id)
+    ).all()
+
+
+def _kind(case: Case, answer: Selection) -> str:
+    if answer.artifact:
+        return "edited"
+    if answer.verb == Verb.REJECT or answer.picked is None:
+        return "none"
+    for round_ in case.rounds:
+        for one in round_.results:
+            at = (round_.number, one.k, one.kind)
+            if at == (answer.round_number, answer.picked, ResultKind.CANDIDATE):
+                return one.trait.removesuffix(", sure lesions only") or f"candidate {one.k}"
+    return f"candidate {answer.picked}"
+
+
+def _findings(context: Context, case: Case) -> Findings | None:
+    round_ = case.current_round
+    return load_findings(context.store.absolute(round_.artifacts) / FINDINGS_FILE) if round_ else None
+
+
+def _agreement(context: Context, session: Session, cases: Sequence[Case]) -> Agreement:
+    same, asked = 0, 0
+    for case in cases:
+        by_round: dict[int | None, dict[str, int | None]] = {}
+        for one in _answers(session, case, _ANSWERED):
+            if one.calling_ae and one.round_number and (one.picked or one.verb == Verb.REJECT):
+                by_round.setdefault(one.round_number, {}).setdefault(one.calling_ae, one.picked)
+        several = [set(said.values()) for said in by_round.values() if len(said) > 1]
+        asked += len(several)
+        same += sum(len(picks) == 1 for picks in several)
+    liver, lesion = [], []
+    for first, second in combinations(cases, 2):
+        if first.series_instance_uid != second.series_instance_uid:
+            continue
+        a, b = _accepted(context, first), _accepted(context, second)
+        if _reader(session, first) != _reader(session, second) and a is not None and b is not None:
+            liver.append(_dice(a > 0, b > 0))
+            lesion.append(_dice(a > 1, b > 1))
+    return Agreement(same, asked, tuple(liver), tuple(lesion))
+
+
+def _reader(session: Session, case: Case) -> str:
+    answers = _answers(session, case, (SelectionOutcome.EFFECTIVE,))
+    return answers[-1].calling_ae if answers else ""
+
+
+def _accepted(context: Context, case: Case) -> NDArray[np.uint8] | None:
+    round_ = case.current_round
+    path = context.store.absolute(round_.artifacts) / ACCEPTED_FILE if round_ else None
+    return load_candidates(path)[0].labels if path and path.exists() else None
+
+
+def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    total = int(a.sum()) + int(b.sum())
+    return 2.0 * float((a & b).sum()) / total if total else 1.0

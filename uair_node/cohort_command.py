@@ -1,0 +1,45 @@
+"""`uair report`: the cohort of a period as a table and a page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dicom_config.model import load_settings
+from uair_node.cohort import as_csv, collect
+from uair_node.cohort_page import cohort_page
+from uair_node.context import open_context
+from uair_node.logs import set_up_logging
+
+_DAYS = 30
+_FORMATS = ["%Y-%m-%d"]
+
+
+def report(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for cohort.csv and cohort.html.")],
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=_FORMATS, help="First day, UTC; 30 days ago.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=_FORMATS, help="Last day, UTC; today.")
+    ] = None,
+    identifying: Annotated[
+        bool, typer.Option("--identifying", help="Add accession number and series UID of each case.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")] = None,
+) -> None:
+    """Report on all cases accepted in a period: sizes, effort, what readers take, how they agree."""
+    set_up_logging(quiet=True)
+    stop = last.date() if last else datetime.now(UTC).date()
+    start = first.date() if first else stop - timedelta(days=_DAYS)
+    cohort = collect(open_context(load_settings(config)), start, stop, identifying=identifying)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in (("cohort.csv", as_csv(cohort)), ("cohort.html", cohort_page(cohort))):
+        (output / name).write_text(text, "utf-8")
+    Console().print(
+        f"{len(cohort.cases)} accepted cases: {output / 'cohort.html'}, cohort.csv", highlight=False
+    )
