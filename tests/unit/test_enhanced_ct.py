@@ -28,6 +28,8 @@ from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import read_edited
 from uair_node.volume import Volume, read_series
+from workers.demo.reader import read_offer
+from workers.demo.series import folder_input
 from workers.training.ct_series import write_ct_series
 
 REQUEST = SegRequest(
@@ -217,6 +219,14 @@ def test_segmentations_name_frames(
         assert len(references) == 2
         assert not any("ReferencedFrameNumber" in one for one in references), "all frames"
     np.testing.assert_array_equal(read_edited(seg, volume, TRACKING).labels, LABELS)
+    np.testing.assert_array_equal(read_offer(path, volume), segment_numbers())
+
+
+def test_the_demonstration_takes_it_for_its_slices(slices: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    paths = write_enhanced_ct(folder / "whole", slices, instances=2)
+    good_series(folder / "half")[-1].unlink()
+    assert folder_input(folder, None).paths == paths
 
 
 def test_reports_name_frames(volume: Volume, tmp_path: Path) -> None:

@@ -52,14 +52,16 @@ Choose = Callable[[int, Sequence[Offer]], int]
 def read_offer(path: Path, volume: Volume) -> Labels:
     """Read a SEG from the archive as a label volume `(Z, Y, X)`: 1 liver, 1 + n the n-th lesion present."""
     seg = segread(path)
-    uids = [one.sop_instance_uid for one in volume.slices]
-    planes = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
+    kinds = [seg.get_segment_description(number).segmented_property_type for number in seg.segment_numbers]
+    lesions = [number for number, kind in zip(seg.segment_numbers, kinds, strict=True) if kind == LESION]
+    slice_of = {(one.sop_instance_uid, one.frame): k for k, one in enumerate(volume.slices)}
     labels = np.zeros(volume.shape, np.uint8)
-    lesions = 0
-    for number in seg.segment_numbers:
-        is_lesion = seg.get_segment_description(number).segmented_property_type == LESION
-        lesions += is_lesion
-        labels[planes[..., number - 1] > 0] = 1 + lesions if is_lesion else 1
+    frames = seg.pixel_array.reshape(-1, *volume.shape[1:])
+    for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, frames, strict=True):
+        number = int(groups.FrameContentSequence[0].DimensionIndexValues[0])  # segments, in our objects
+        image = groups.DerivationImageSequence[0].SourceImageSequence[0]
+        k = slice_of[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")]
+        labels[k][pixels > 0] = 2 + lesions.index(number) if number in lesions else 1
     return labels
 
 

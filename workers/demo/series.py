@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage
 
 from dicom_config.errors import InputError
 from uair_node.artifacts import Labels
+from uair_node.intake.gate import CT_CLASSES
+from uair_node.intake.headers import SliceHeader, read_slices
 from uair_node.volume import Volume, read_series
 from workers.evaluation.truth import load_truth
 from workers.training.ct_series import write_ct_series
@@ -47,27 +46,25 @@ def folder_input(ct: Path, masks: Path | None) -> Input:
     InputError
         ``no-ct-series``, or what reading the series or its masks finds.
     """
-    series: dict[str, list[Path]] = defaultdict(list)
+    slices: dict[str, list[Path]] = defaultdict(list)  # series UID -> the file of each slice
     for path in sorted(path for path in ct.rglob("*") if path.is_file()):
-        uid = _ct_series_uid(path)
-        if uid:
-            series[uid].append(path)
-    if not series:
+        for header in _ct_slices(path):
+            slices[header.series_instance_uid].append(path)
+    if not slices:
         raise InputError(
             "no-ct-series", f"There is no CT series in {ct}.", "Name a folder with DICOM CT slices."
         )
-    paths = max(series.values(), key=len)
+    largest = max(slices, key=lambda uid: len(slices[uid]))
+    paths = list(dict.fromkeys(slices[largest]))
     volume = read_series(paths)
     return Input(paths, volume, load_truth(masks, volume) if masks else None)
 
 
-def _ct_series_uid(path: Path) -> str:
+def _ct_slices(path: Path) -> list[SliceHeader]:
     try:
-        header = dcmread(path, specific_tags=["SOPClassUID", "SeriesInstanceUID"], stop_before_pixels=True)
-    except (InvalidDicomError, OSError):
-        return ""
-    is_ct = header.get("SOPClassUID") == CTImageStorage
-    return str(header.get("SeriesInstanceUID", "")) if is_ct else ""
+        return [header for header in read_slices(path) if header.sop_class_uid in CT_CLASSES]
+    except (InputError, OSError):
+        return []
 
 
 def _canonical_affine(spacing_mm: tuple[float, float, float]) -> np.ndarray:
