@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from dicom_config.errors import TransientError
+from dicom_config.model import Settings
 from dicom_config.operation import StoreSection
 from tests.support.node import HOST, hospital, quick
 from tests.support.object_store import ObjectServer
 from tests.support.pacs import await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ
-from tests.support.ports import wait_until
+from tests.support.ports import free_port, wait_until
+from uair_node.checks.machine import check_store
 from uair_node.object_store import ObjectStore
 from uair_node.store import Store
 from workers.training.ct_series import write_ct_series
@@ -68,6 +70,18 @@ def test_what_nobody_shared_or_a_server_that_is_away_is_tried_again(
     (tmp_path / "worker" / "x").write_bytes(b"x")
     with pytest.raises(TransientError):
         Store(tmp_path / "worker", ObjectStore(away)).share(tmp_path / "worker" / "x")
+
+
+def test_check_names_a_store_that_is_away(tmp_path: Path, server: ObjectServer) -> None:
+    def finding(**changes: str) -> tuple[str, bool]:
+        settings = Settings(data_dir=tmp_path, store=StoreSection(**{**server.section, **changes}))
+        (found,) = check_store(settings)
+        return found.code, found.ok
+
+    assert finding() == ("", True)
+    assert finding(endpoint_url=f"http://127.0.0.1:{free_port()}") == ("store-unavailable", False)
+    assert finding(url="s3://nobody-made-this") == ("store-unavailable", False)
+    assert finding(secret_key_file=str(tmp_path / "absent")) == ("store-secret", False)
 
 
 def test_a_case_over_three_machines(

@@ -90,6 +90,10 @@ class Deployment:
             if wait and name in ("node", "up"):
                 wait_until(lambda: answers(self.port), f"the node's port; see {self.log}", 60.0)
 
+    def add(self, name: str, command: Sequence[str]) -> None:
+        """Add a process; it is started by its name."""
+        self._commands = {**self._commands, name: command}
+
     def own_data(self, folders: Mapping[str, Path]) -> None:
         """Give processes data folders of their own, as on machines of their own."""
         self._of_process = {name: {"UAIR_DATA_DIR": str(folder)} for name, folder in folders.items()}

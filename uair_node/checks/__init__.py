@@ -14,7 +14,7 @@ from dicom_config.errors import ConfigError
 from dicom_config.model import Settings, load_settings
 from uair_node.checks.connections import check_destinations, check_listener, check_tls
 from uair_node.checks.finding import Check, Finding, Level, fault, good, of_error
-from uair_node.checks.machine import check_data_folder, check_disk
+from uair_node.checks.machine import check_data_folder, check_disk, check_store
 from uair_node.checks.servers import check_broker, check_database
 
 __all__ = ["Finding", "Level", "checked", "run_checks"]
@@ -22,6 +22,7 @@ __all__ = ["Finding", "Level", "checked", "run_checks"]
 _CHECKS: tuple[Check, ...] = (
     check_disk,
     check_data_folder,
+    check_store,
     check_database,
     check_broker,
     check_tls,

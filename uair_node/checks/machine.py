@@ -1,4 +1,4 @@
-"""The machine's own: disk and data folder."""
+"""What keeps files: disk, data folder, object store."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from dicom_config.errors import UairError
 from dicom_config.model import Settings
-from uair_node.checks.finding import Finding, fault, good, warning
+from uair_node.checks.finding import Finding, fault, good, of_error, warning
+from uair_node.object_store import ObjectStore
 
 _AMPLE = 4
 """Below this many times the least free space the disk is named before C-STORE is refused."""
@@ -47,6 +49,18 @@ def check_data_folder(settings: Settings) -> Iterable[Finding]:
         )
     else:
         yield good("data folder", "can be written")
+
+
+def check_store(settings: Settings) -> Iterable[Finding]:
+    """See whether the object store that machines share files through can be listed."""
+    if not settings.store.url:
+        return
+    try:
+        ObjectStore(settings.store).probe()
+    except UairError as error:
+        yield of_error("store", error)
+    else:
+        yield good("store", f"{settings.store.url} can be listed")
 
 
 def _existing(folder: Path) -> Path:

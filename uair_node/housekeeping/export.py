@@ -6,6 +6,7 @@ Pages, reports and notices stay out: pictures and texts are not worth the risk.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -24,6 +25,7 @@ from uair_node.results.source import ROUND_FILES
 
 _SEGMENTATIONS = (ResultKind.CANDIDATE, ResultKind.FINAL)
 _LEFT_OUT = frozenset({"accession_number", "digest"})
+_UID = re.compile(r"[0-2](\.\d+){2,}")
 _YEAR_0 = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can state."""
 
@@ -62,7 +64,7 @@ def _cleaned(value: Any, start: datetime, pseudonyms: Pseudonyms) -> Any:
         return [_cleaned(one, start, pseudonyms) for one in value]
     if not isinstance(value, str):
         return value
-    if value.replace(".", "").isdigit() and value.count(".") > 2:
+    if _UID.fullmatch(value):
         return pseudonyms.uid(value)
     try:
         moment = datetime.fromisoformat(value.removesuffix("Z")) if value.endswith("Z") else None
