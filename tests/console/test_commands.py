@@ -23,6 +23,8 @@ from uair_node.console.users import Role, users_file
 from uair_node.context import open_context
 from uair_node.supervisor import uair_command
 
+_ROOT = Path(__file__).parents[2]
+
 
 def _run(config: Path, *arguments: str, typed: str = "") -> tuple[int, str, str]:
     ended = CliRunner().invoke(app, [*arguments, "--config", str(config)], input=typed)
@@ -47,6 +49,16 @@ def test_users_are_added_changed_listed_and_removed(tmp_path: Path) -> None:
     assert _run(config, "console", "user", "remove", "viktor")[0] == 0
     assert _run(config, "console", "user", "remove", "viktor")[2] == "no-such-user"
     assert PASSWORD not in users.path.read_text()
+
+
+def test_the_deployments_console_is_configured_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = yaml.safe_load((_ROOT / "docker-compose.yml").read_text())["services"]["console"]
+    for name, value in service["environment"].items():
+        if name.startswith("UAIR_CONSOLE"):
+            monkeypatch.setenv(name, str(value))
+    settings = load_settings(_ROOT / "dicom_config" / "hospital.yaml")
+    assert settings.console.host == "0.0.0.0"
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
 def test_it_serves_https_and_says_nothing_of_itself(tmp_path: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from starlette.testclient import TestClient
 
 from tests.console.conftest import MARKUP
-from tests.support.cases import ready_case
-from tests.support.console import Site, submit
+from tests.support.cases import publish_round, ready_case, receiving_case
+from tests.support.console import OPERATOR, Site, console_site, submit
+from tests.support.intake import context_in
+from tests.support.ports import free_port
 from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import AccessRecord, Case, Delivery, DeliveryState, Transition
 from uair_node.delivery.resend import resend
+from uair_node.intake.gate import gate_error
 
 
 def _state(site: Site, case_id: int = 1) -> CaseState:
@@ -175,6 +180,33 @@ def test_every_page_opens_for_a_viewer(viewer: TestClient, address: str) -> None
     assert answer.status_code == 200
     assert "not a medical device" in answer.text
     assert answer.text.count("<h1>") == 1
+
+
+def test_every_page_opens_on_every_database(database_url: str, tmp_path: Path) -> None:
+    destinations = [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}]
+    with context_in(tmp_path / "data", database_url, destinations=destinations) as context:
+        with context.database.transaction() as session:
+            publish_round(session, ready_case(session, "1.2"), ["pacs"])
+            lifecycle.reject_input(session, receiving_case(session, "1.3"), gate_error("no-rescale"))
+            session.query(Delivery).first().reason = "away"  # type: ignore[union-attr]
+            ready_case(session, "1.4")
+        site = console_site(context)
+        with site.visitor() as client:
+            site.enter(client, OPERATOR)
+            for address in (
+                "/cases?search=1.2&state=ready",
+                "/cases/1",
+                "/queues",
+                "/destinations",
+                "/refused",
+            ):
+                assert client.get(address).status_code == 200, address
+            assert "away" in client.get("/destinations").text
+            assert submit(client, "/cases/1/resend", destination="pacs", what="everything").status_code == 303
+            assert submit(client, "/cases/1/accept", candidate="2").status_code == 303
+            assert "ACCEPTED" in client.get("/cases/1").text
+            assert "accept" in client.get("/access").text
+        assert _state(site) == CaseState.ACCEPTED
 
 
 def test_a_retry_that_the_life_cycle_refuses_is_said(site: Site) -> None:

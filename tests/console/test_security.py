@@ -18,7 +18,7 @@ from tests.support.console import OPERATOR, PASSWORD, VIEWER, Site, console_site
 from tests.support.intake import context_in
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import AccessRecord, Case, Selection, SelectionOutcome, Transition, utc_now
-from uair_node.checks import Finding
+from uair_node.checks.finding import fault
 from uair_node.console.app import make_app
 from uair_node.console.headers import CONTENT_SECURITY_POLICY
 from uair_node.console.login import safe_target
@@ -285,7 +285,7 @@ def test_secrets_of_the_configuration_are_hidden(tmp_path: Path) -> None:
         site = console_site(context)
         with site.visitor() as client:
             site.enter(client, OPERATOR)
-            kept = Finding("destination cloud", False, "nobody at https://u:ch3ck-secret@h/")
+            kept = fault("destination cloud", "x", "nobody at https://u:ch3ck-secret@h/", "")
             site.desk.kept["checks"] = (utc_now(), [kept])
             pages = [client.get(where).text for where in ("/configuration", "/destinations", "/checks")]
     assert "amqp://uair:" in pages[0]
@@ -299,7 +299,7 @@ def test_an_error_page_says_nothing_of_a_foreign_exception(
     def explode(*_: object, **__: object) -> None:
         raise ValueError("Doe^Jane")
 
-    monkeypatch.setattr("uair_node.console.refused.defaultdict", explode)
+    monkeypatch.setattr("uair_node.console.refused._groups", explode)
     answer = viewer.get("/refused")
     assert answer.status_code == 500
     assert "Doe" not in answer.text + caplog.text

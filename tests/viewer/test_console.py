@@ -167,8 +167,10 @@ def test_a_case_page_refreshes_itself_unless_somebody_is_in_it(browser: Browser)
     browser.chromium.evaluate(refresh)
     assert not browser.chromium.evaluate(f"new Promise((r) => setTimeout(() => r({shows}), 300))")
     browser.chromium.evaluate("document.activeElement.blur()")
+    browser.chromium.evaluate("document.querySelector('.pictures').kept = true")
     browser.chromium.evaluate(refresh)
     browser.chromium.wait_for(shows, "the refresh")
+    assert browser.chromium.evaluate("document.querySelector('.pictures').kept"), "not fetched again"
 
 
 def test_reading_works_without_javascript(browser: Browser) -> None:

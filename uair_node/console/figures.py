@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
-from kombu import Connection
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_config.model import Settings
 from uair_node.cases.tables import WorkItem, WorkKind, utc_now
+from uair_node.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
 from uair_node.topology import QUEUE_OF, QueueName, celery_options
 
 DESCRIBE = "uair_describe"
 """The control command that a worker answers about itself (`workers.describe`)."""
 
-_CONNECT_S = 3.0
 _ANSWER_S = 1.5
 
 
@@ -42,19 +41,14 @@ class DueWork:
 
 
 @dataclass(frozen=True)
-class BrokerQueue:
-    """What the broker says of one queue; None: it is not declared yet."""
-
-    name: str
-    messages: int | None
-    consumers: int | None
-
-
-@dataclass(frozen=True)
 class Broker:
-    """The broker's queues and the workers that answered; `sentence` says what is not known, and why."""
+    """The broker's queues, the names of those that nobody declared yet, and the workers that answered.
 
-    queues: Sequence[BrokerQueue] = ()
+    `sentence` says what is not known, and why.
+    """
+
+    queues: Sequence[QueueView] = ()
+    absent: Sequence[str] = ()
     workers: Sequence[Mapping[str, Any]] = ()
     sentence: str = ""
     up: bool = True
@@ -91,12 +85,12 @@ def ask_broker(settings: Settings) -> Broker:
     """Ask the broker for its queues and all workers for a description; never raises."""
     if settings.embedded:
         return Broker(sentence="Embedded mode: messages are files, there is no broker and no worker to ask.")
-    options = celery_options(settings)
     try:
-        with Connection(options["broker_url"], connect_timeout=_CONNECT_S) as connection:
-            connection.ensure_connection(max_retries=1, timeout=_CONNECT_S)
-            queues = [_ask_queue(connection, name) for name in _names()]
-        return Broker(queues, _ask_workers(options))
+        with broker_connection(settings) as connection:
+            connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
+            queues = look_at_queues(connection, settings)
+        absent = sorted(set(_names()) - {one.name for one in queues})
+        return Broker(queues, absent, _ask_workers(celery_options(settings)))
     except Exception as error:  # every transport has its own exceptions
         return Broker(
             sentence=f"The broker does not answer ({type(error).__name__}). Nothing is lost: work stays due "
@@ -107,15 +101,6 @@ def ask_broker(settings: Settings) -> Broker:
 
 def _names() -> list[str]:
     return [name for queue in QueueName for name in (queue.value, queue.dead_letters)]
-
-
-def _ask_queue(connection: Connection, name: str) -> BrokerQueue:
-    with connection.channel() as channel:
-        try:
-            found = channel.queue_declare(queue=name, passive=True)
-        except connection.channel_errors:  # 404: nobody declared it yet
-            return BrokerQueue(name, None, None)
-    return BrokerQueue(name, found.message_count, found.consumer_count)
 
 
 def _ask_workers(options: Mapping[str, Any]) -> list[dict[str, Any]]:

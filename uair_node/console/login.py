@@ -153,4 +153,4 @@ def _logout(desk: Desk, ask: Ask) -> Response:
     desk.sessions.end_session(ask.session)
     with desk.context.database.transaction() as session:
         audit.record(session, ask.session.name, ask.address, "logout")
-    return RedirectResponse("/login", 303)
+    return RedirectResponse("/login", 303, {"Clear-Site-Data": '"cache", "storage"'})

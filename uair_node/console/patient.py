@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_description, tag_for_keyword
 from starlette.responses import Response
 
-from dicom_config.errors import InputError
+from dicom_config.errors import InputError, TransientError
 from uair_node import reports
 from uair_node.console.desk import Ask, Desk
 
@@ -58,8 +58,10 @@ def _header(desk: Desk, paths: list[str]) -> Dataset:
         raise InputError("no-slices", "This case has no slices yet.", mend)
     try:
         return dcmread(
-            desk.context.store.absolute(paths[0]), stop_before_pixels=True, specific_tags=list(_SHOWN)
+            desk.context.store.fetch(paths[0]), stop_before_pixels=True, specific_tags=list(_SHOWN)
         )
+    except TransientError:
+        raise
     except Exception:  # a foreign exception's text may quote the header
         mend = "Housekeeping may have removed it; the archive still has the series."
         raise InputError("slice-unreadable", "The series' first slice cannot be read here.", mend) from None

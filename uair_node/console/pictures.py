@@ -8,7 +8,7 @@ from PIL import Image
 from pydicom import dcmread
 from starlette.responses import Response
 
-from dicom_config.errors import InputError
+from dicom_config.errors import InputError, TransientError
 from uair_node import reports
 from uair_node.cases.tables import Result
 from uair_node.console.case import PICTURED
@@ -27,9 +27,11 @@ def show_picture(desk: Desk, ask: Ask) -> Response:
                 "no-such-page", "This case has no such picture.", "Open it from the case's page."
             )
         desk.note_view(session, ask, "view pictures", f"case {case.id}")
-        path = desk.context.store.absolute(result.path)
+        where = result.path
     try:
-        picture = Image.fromarray(dcmread(path).pixel_array)
+        picture = Image.fromarray(dcmread(desk.context.store.fetch(where)).pixel_array)
+    except TransientError:
+        raise
     except Exception:  # whatever the decoder says
         mend = "Housekeeping may have removed it; the archive still has it."
         raise InputError("no-such-page", "The picture cannot be read here.", mend) from None
@@ -37,7 +39,4 @@ def show_picture(desk: Desk, ask: Ask) -> Response:
         picture = picture.reduce(max(1, picture.width // _THUMBNAIL_WIDTH))
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=3)
-    # The browser may keep it for as long as the page is open; never a cache between.
-    return Response(
-        file.getvalue(), media_type="image/png", headers={"Cache-Control": "private, max-age=300"}
-    )
+    return Response(file.getvalue(), media_type="image/png")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from uair_node.cases.states import CaseState
@@ -30,16 +30,7 @@ class Group:
 def show_refused(desk: Desk, ask: Ask) -> Response:
     """Answer with the groups, the largest first."""
     with desk.context.database.transaction() as session:
-        rejected = session.scalars(
-            select(Case).where(Case.state == CaseState.REJECTED).order_by(Case.id.desc())
-        )
-        by_code: dict[str, list[Case]] = defaultdict(list)
-        for case in rejected:
-            by_code[case.code].append(case)
-        groups = [
-            Group(code, cases[0].sentence, cases[0].mend, len(cases), cases[:_MOST_CASES])
-            for code, cases in sorted(by_code.items(), key=lambda item: -len(item[1]))
-        ]
+        groups = _groups(session)
         answers = session.scalars(
             select(Selection)
             .where(Selection.outcome == SelectionOutcome.REFUSED)
@@ -47,3 +38,15 @@ def show_refused(desk: Desk, ask: Ask) -> Response:
             .limit(_MOST_ANSWERS)
         ).all()
         return desk.page("refused.html", ask, title="Refused", groups=groups, answers=answers)
+
+
+def _groups(session: Session) -> list[Group]:
+    number = func.count()
+    rejected = Case.state == CaseState.REJECTED
+    query = select(Case.code, number).where(rejected).group_by(Case.code).order_by(number.desc(), Case.code)
+    groups = []
+    for code, count in session.execute(query):
+        newest = select(Case).where(rejected, Case.code == code).order_by(Case.id.desc()).limit(_MOST_CASES)
+        cases = list(session.scalars(newest))
+        groups.append(Group(code, cases[0].sentence, cases[0].mend, count, cases))
+    return groups

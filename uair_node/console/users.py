@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -61,6 +62,7 @@ class UsersFile:
         self.path = path
         self._stamp: tuple[int, int] | None = None
         self._users: Mapping[str, User] = {}
+        self._one_at_a_time = threading.Lock()  # of 32 MiB each
 
     def all(self) -> list[User]:
         """Return the users by name.
@@ -84,7 +86,8 @@ class UsersFile:
     def verify(self, name: str, password: str) -> User | None:
         """Return the user whose password this is; an unknown name takes as long as a wrong password."""
         user = self.get(name)
-        right = is_password(password, user.password_hash if user else self._unknown)
+        with self._one_at_a_time:
+            right = is_password(password, user.password_hash if user else self._unknown)
         return user if right else None
 
     def add(self, name: str, role: Role, password: str) -> None:
