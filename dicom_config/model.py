@@ -102,6 +102,10 @@ class ResultsSection(Section):
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
     notices: bool = Field(True, description="tell in the study what became of each selection")
+    follow_up: bool = Field(
+        True,
+        description="compare with the patient's study accepted before, and start with the size accepted then",
+    )
 
 
 class Settings(BaseSettings):

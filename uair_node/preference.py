@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.model import Preference
 from uair_node.cases.answer import LIVER
-from uair_node.cases.tables import Case, Observation, Round, Selection, TargetKind
+from uair_node.cases.tables import Case, Observation, ResultKind, Round, Selection, TargetKind
 from uair_node.results.volumes import Volumes
 
 MOST_MM = 4.0
@@ -123,15 +123,46 @@ def recalled(session: Session, mode: str, key: str) -> dict[str, Any]:
     }
 
 
-def prior_of(session: Session, mode: Preference, case: Case, round_: Round) -> dict[str, Any]:
+def prior_of(
+    session: Session, mode: Preference, case: Case, round_: Round, *, earlier: int | None = None
+) -> dict[str, Any]:
     """Return what a round is computed with, the same for every delivery of its task.
 
     Decided when the round is computed first and kept with it: what is learned or reset later changes nothing.
+
+    Parameters
+    ----------
+    earlier
+        The case of the patient's study before, if there is one: what was accepted then counts ahead of what
+        is remembered of others.
     """
     if round_.prior is None:
         answered = session.get(Selection, round_.selection_id) if round_.selection_id else None
-        round_.prior = recalled(session, mode, key_of(mode, case, answered))
+        own = patient_taste(session.get_one(Case, earlier)) if earlier is not None else {}
+        round_.prior = own or recalled(session, mode, key_of(mode, case, answered))
     return round_.prior
+
+
+def patient_taste(earlier: Case) -> dict[str, Any]:
+    """Return by how much what was accepted of an earlier study exceeded the model's own mean.
+
+    Kept from one study of a patient to the next, so that what changes between them is the lesion and not the
+    habit. Not shrunk: what the model misses of this patient's lesions it misses again.
+    """
+    finals = [one for one in earlier.rounds[-1].results if one.kind == ResultKind.FINAL]
+    if not finals or not earlier.rounds[0].base_mm:
+        return {}
+    numbers = [value - LIVER for value in finals[0].targets if value > LIVER]
+    volumes = finals[0].volumes_ml
+    accepted = Volumes(volumes["liver"], tuple(zip(numbers, volumes["lesions"], strict=True)))
+    found = differences(accepted, {int(value): mm for value, mm in earlier.rounds[0].base_mm.items()})
+    sizes = {kind: float(np.clip(found.get(kind, 0.0), -MOST_MM, MOST_MM)) for kind in TargetKind}
+    return {
+        "scope": "patient",
+        "key": "",
+        "cases": 1,
+        **{f"{kind}_mm": round(mm, 3) for kind, mm in sizes.items()},
+    }
 
 
 def in_words(prior: Mapping[str, Any]) -> str:
@@ -139,7 +170,8 @@ def in_words(prior: Mapping[str, Any]) -> str:
     if not prior:
         return ""
     sizes = f"liver {prior['liver_mm']:+.1f} mm, lesions {prior['lesion_mm']:+.1f} mm"
-    return f"{prior['scope']} {prior['key']}: {sizes}, cases {prior['cases']}"
+    whose = f"{prior['scope']} {prior['key']}".strip()
+    return f"{whose}: {sizes}, cases {prior['cases']}"
 
 
 def listed(session: Session) -> list[dict[str, Any]]:

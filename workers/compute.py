@@ -20,6 +20,7 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
 from uair_node.preference import prior_of
+from uair_node.results.priors import find_priors
 from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, STATE_FILE, UNCERTAIN_FILE
 from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
@@ -152,7 +153,8 @@ class Computer:
         return made, view
 
     def _begin(self, claim: Claim) -> Task:
-        store = self._context.store
+        store, preference = self._context.store, self._context.settings.engine.preference
+        earlier = self._earlier(claim)
         with self._context.database.transaction() as session:
             case = session.get_one(Case, claim.case_id)
             lifecycle.start_computing(session, case, actor="worker")
@@ -173,8 +175,15 @@ class Computer:
                 offered=offered,
                 answer=started_by.answer if started_by else None,
                 edited=bool(started_by and started_by.artifact),
-                prior=_taste(prior_of(session, self._context.settings.engine.preference, case, round_)),
+                prior=_taste(prior_of(session, preference, case, round_, earlier=earlier)),
             )
+
+    def _earlier(self, claim: Claim) -> int | None:
+        """Return the case of the patient's study before, None without one or where the site wants none."""
+        if claim.case_id is None or not self._context.settings.results.follow_up:
+            return None
+        priors = find_priors(self._context, claim.case_id)
+        return priors[-1].case_id if priors else None
 
     def _commit(self, task: Task, folder: Path, made: engines.Round, seconds: float) -> Commit:
         radii = own_radii_mm(made.state) if task.number == 1 else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,9 @@ from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.preference import prior_of, radius_mm
 from uair_node.results.findings import FINDINGS_FILE, Findings, as_csv, load_findings
+from uair_node.results.priors import find_priors
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.volume import read_series
@@ -34,6 +36,7 @@ from workers.training.ct_series import write_ct_series
 SHAPE, SPACING = (36, 96, 112), (5.0, 2.6, 2.6)
 STAYS, VANISHES, APPEARS = (90.0, 120.0, 110.0), (70.0, 140.0, 80.0), (75.0, 100.0, 140.0)
 BEFORE = (Lesion(VANISHES, 11.0), Lesion(STAYS, 12.0))
+BASE_MM = {"1": 60.0, "2": 10.0, "3": 10.0}
 NOW = (Lesion(STAYS, 16.0), Lesion(APPEARS, 10.0))
 
 
@@ -45,6 +48,7 @@ class Done:
     report: Path
     page: Path
     findings: Findings
+    taste: Mapping[str, float]
 
 
 def _study(
@@ -67,13 +71,19 @@ def _study(
     assemble(context)
     labels = read_series(paths).canonical().to_source(truth)
     with context.database.transaction() as session:
-        case = session.query(Case).order_by(Case.id.desc()).first()
+        newest = session.query(Case).order_by(Case.id.desc()).first().id
+    priors = find_priors(context, newest)
+    earlier = priors[-1].case_id if priors else None
+    with context.database.transaction() as session:
+        case = session.get_one(Case, newest)
         case_id, round_ = case.id, case.current_round
         lifecycle.start_computing(session, case, actor="worker")
         store = context.store.round_folder(case.id, 1)
         candidates = [StoredCandidate(k, _resized(labels, k), "") for k in (1, 2, 3, 4)]
         save_candidates(store / CANDIDATES_FILE, candidates)
         round_.artifacts = context.store.relative(store)
+        round_.base_mm = BASE_MM
+        taste = prior_of(session, "off", case, round_, earlier=earlier)
         round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
         lifecycle.finish_computing(session, case, round_)
         work.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
@@ -87,7 +97,9 @@ def _study(
         found = {one.kind: context.store.absolute(one.path) for one in rows}
     findings = load_findings(store / FINDINGS_FILE)
     assert findings is not None
-    return Done(found[ResultKind.FINAL], found[ResultKind.REPORT], found[ResultKind.FINAL_PAGE], findings)
+    return Done(
+        found[ResultKind.FINAL], found[ResultKind.REPORT], found[ResultKind.FINAL_PAGE], findings, taste
+    )
 
 
 def _resized(labels: np.ndarray, k: int) -> np.ndarray:
@@ -180,6 +192,16 @@ def test_the_picture_of_the_change_joins_the_result_s_page(studies):
     assert (
         second.SeriesInstanceUID == dcmread(studies[1].page.parent / "UAIR-FINAL-PAGE.dcm").SeriesInstanceUID
     )
+
+
+def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies):
+    first, second, third = studies
+    assert (first.taste, third.taste) == ({}, {})
+    radii = [radius_mm(one.values["volume_ml"].value) for one in first.findings.lesions]
+    assert second.taste["lesion_mm"] == pytest.approx(np.mean(radii) - 10.0, abs=2e-3)
+    liver = radius_mm(first.findings.liver["liver_ml"].value) - 60.0
+    assert second.taste["liver_mm"] == pytest.approx(np.clip(liver, -4, 4), abs=2e-3)
+    assert "patient: liver" in str(dcmread(second.final.parent / "UAIR-R1C1.dcm").to_json())
 
 
 def test_another_patient_has_no_prior(studies):

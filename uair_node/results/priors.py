@@ -33,8 +33,8 @@ class Prior:
 
     Parameters
     ----------
-    day
-        When it was acquired.
+    case_id, day
+        Which case it is, and when it was acquired.
     series_uid, report_uid
         Its series, and the report on it (empty without one).
     series_paths
@@ -43,6 +43,7 @@ class Prior:
         What was measured of it.
     """
 
+    case_id: int
     day: date
     series_uid: str
     report_uid: str
@@ -91,9 +92,9 @@ def find_priors(context: Context, case_id: int) -> list[Prior]:
         for one in same_patient(session, case):
             prior = _prior(context, one, own)
             if prior is not None and prior.day < today:
-                found.append((one.id, prior))
+                found.append(prior)
     # Of one day the case that was accepted last.
-    return [prior for _, prior in sorted(found, key=lambda pair: (pair[1].day, pair[0]))]
+    return sorted(found, key=lambda prior: (prior.day, prior.case_id))
 
 
 def acquired(header: Dataset) -> date | None:
@@ -125,6 +126,7 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
         return None
     reports = [one.sop_instance_uid for one in round_.results if one.kind == ResultKind.REPORT]
     return Prior(
+        case_id=case.id,
         day=day,
         series_uid=case.series_instance_uid,
         report_uid=reports[0] if reports else "",

@@ -59,7 +59,8 @@ def measure_accepted(
     watch.lap("measure")
     own = _own_identities(source, labels)
     day = acquired(dcmread(source.series_paths[0], stop_before_pixels=True))
-    priors = find_priors(context, claim.case_id) if claim.case_id and day else []
+    compared = context.settings.results.follow_up and day is not None and claim.case_id is not None
+    priors = find_priors(context, claim.case_id) if compared and claim.case_id is not None else []
     if not priors or day is None:
         findings = tabulate(measured, _named(own), shapes, intervals)
         return Measured(findings, _tracking(own))
