@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import ssl
+import tomllib
 import urllib.request
 from pathlib import Path
 from urllib.error import URLError
@@ -49,6 +50,15 @@ def test_users_are_added_changed_listed_and_removed(tmp_path: Path) -> None:
     assert _run(config, "console", "user", "remove", "viktor")[0] == 0
     assert _run(config, "console", "user", "remove", "viktor")[2] == "no-such-user"
     assert PASSWORD not in users.path.read_text()
+
+
+def test_its_files_are_installed_with_it() -> None:
+    setup = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folder = _ROOT / "uair_node" / "console"
+    files = [one for kind in ("static", "templates") for one in (folder / kind).rglob("*") if one.is_file()]
+    assert len(files) > 20
+    for file in files:
+        assert any(file.match(pattern) for pattern in setup["package-data"]["*"]), file.name
 
 
 def test_the_deployments_console_is_configured_to_start(monkeypatch: pytest.MonkeyPatch) -> None:

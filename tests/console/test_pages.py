@@ -11,6 +11,7 @@ from tests.console.conftest import MARKUP
 from tests.support.cases import publish_round, ready_case, receiving_case
 from tests.support.console import OPERATOR, Site, console_site, submit
 from tests.support.intake import context_in
+from tests.support.peers import Postgres
 from tests.support.ports import free_port
 from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
@@ -204,9 +205,25 @@ def test_every_page_opens_on_every_database(database_url: str, tmp_path: Path) -
             assert "away" in client.get("/destinations").text
             assert submit(client, "/cases/1/resend", destination="pacs", what="everything").status_code == 303
             assert submit(client, "/cases/1/accept", candidate="2").status_code == 303
-            assert "ACCEPTED" in client.get("/cases/1").text
+            page = client.get("/cases/1").text
+            assert "ACCEPTED" in page
+            assert "Re-send in the console" in page
             assert "accept" in client.get("/access").text
         assert _state(site) == CaseState.ACCEPTED
+
+
+@pytest.mark.integration
+def test_a_database_that_is_away_is_said_and_comes_back(postgres: Postgres, tmp_path: Path) -> None:
+    with postgres.database() as url, context_in(tmp_path / "data", url) as context:
+        site = console_site(context)
+        with site.visitor() as client:
+            site.enter(client, OPERATOR)
+            with postgres.stopped():
+                answer = client.get("/cases")
+                assert answer.status_code == 503
+                assert "database-unavailable" in answer.text
+                assert "work goes on by itself" in answer.text
+            assert client.get("/cases").status_code == 200
 
 
 def test_a_retry_that_the_life_cycle_refuses_is_said(site: Site) -> None:

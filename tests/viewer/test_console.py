@@ -152,6 +152,21 @@ def test_nothing_runs_that_a_sender_wrote(browser: Browser) -> None:
     assert any("Content Security Policy" in one for one in browser.chromium.complaints)
 
 
+def test_deeds_are_confirmed_and_told(browser: Browser) -> None:
+    """With the headers that a browser really sends with a form."""
+    page = browser.chromium
+    browser.look("narrow", "light")
+    browser.open("/cases/1")
+    for name, said in (("none-fits", "Round 1 of case 1 is answered"), ("cancel", "Case 1 is cancelled")):
+        page.evaluate(f"document.querySelector('.actions a[href$={name}]').click()")
+        page.wait_for(f"location.pathname.endsWith('{name}')", "the question")
+        page.wait_for("document.querySelector('main form button')", "its button")
+        page.evaluate("document.querySelector('main form button').click()")
+        page.wait_for("document.querySelector('.notice.good')", "the answer")
+        assert said in page.evaluate("document.querySelector('.notice.good').textContent")
+    assert "FAILED" in page.evaluate("document.querySelector('.heading').textContent")
+
+
 def test_a_case_page_refreshes_itself_unless_somebody_is_in_it(browser: Browser) -> None:
     browser.look("wide", "light")
     browser.open("/cases/1")

@@ -1,4 +1,8 @@
-"""One case: a page of sections. A further section is one more line in `SECTIONS` and its template."""
+"""One case: a page of sections. A further section is one more line in `SECTIONS` and its template.
+
+The page refreshes itself by replacing all sections; what is costly to draw again carries an id that changes
+with its content, and ``hx-preserve``, as the pictures do.
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ class _Login:
         peer = peer_of(request, self._desk.context.settings)
         wait_s = self._desk.throttle.wait_s(name, peer.address)
         if wait_s:
-            self._note(name, peer, "throttled")
+            if self._desk.throttle.is_news(name, peer.address):
+                self._note(name, peer, "throttled")
             words = f"Too many wrong passwords. Try again in {span(wait_s)}."
             return self._form(request, target, words, status=429, headers={"Retry-After": f"{wait_s:.0f}"})
         try:

@@ -25,6 +25,7 @@ class Throttle:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures: dict[tuple[str, ...], deque[float]] = {}
+        self._told: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     def wait_s(self, name: str, address: str) -> float:
@@ -32,6 +33,19 @@ class Throttle:
         now = self._clock()
         with self._lock:
             return max(self._wait(key, limit, now) for key, limit in _keys(name, address))
+
+    def is_news(self, name: str, address: str) -> bool:
+        """Tell once in a quarter of an hour that this name from this address is bounded.
+
+        Whoever goes on trying writes no further rows.
+        """
+        now, key = self._clock(), (name, address)
+        with self._lock:
+            self._told = {one: at for one, at in self._told.items() if now - at < _WINDOW_S}
+            news = key not in self._told and len(self._told) < _MOST_KEYS
+            if news:
+                self._told[key] = now
+            return news
 
     def failed(self, name: str, address: str) -> None:
         """Count a wrong password; to be called before it is verified, so that many at once count too."""

@@ -1,9 +1,9 @@
-"""A case's story as one list: transitions, answers, rounds, deliveries, what is due; oldest first."""
+"""A case's story as one list: transitions, answers, rounds, deliveries, deeds; oldest first."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from uair_node.cases.tables import (
+    AccessRecord,
     Case,
     Delivery,
     DeliveryState,
@@ -19,6 +20,8 @@ from uair_node.cases.tables import (
     Selection,
     Transition,
 )
+from uair_node.console.actions import ACTIONS
+from uair_node.console.audit import ALLOWED
 
 _WHERE = {
     DeliveryState.PENDING: "due at",
@@ -51,6 +54,7 @@ def timeline(session: Session, case: Case) -> list[Event]:
         *(event for one in case.rounds for event in _round(one)),
         *map(_selection, session.scalars(select(Selection).where(Selection.case_id == case.id))),
         *_deliveries(deliveries(session, case)),
+        *map(_deed, _deeds(session, case)),
     ]
     return sorted(events, key=lambda event: event.at)
 
@@ -66,6 +70,21 @@ def deliveries(session: Session, case: Case) -> list[Delivery]:
         .options(joinedload(Delivery.result).joinedload(Result.round))
     )
     return list(session.scalars(query))
+
+
+def _deeds(session: Session, case: Case) -> Iterable[AccessRecord]:
+    return session.scalars(
+        select(AccessRecord).where(
+            AccessRecord.at >= case.created_at,
+            AccessRecord.subject == f"case {case.id}",
+            AccessRecord.action.in_(ACTIONS),
+        )
+    )
+
+
+def _deed(one: AccessRecord) -> Event:
+    what = f"{ACTIONS[one.action].title} in the console"
+    return Event(one.at, "deed", what, one.actor, "" if one.outcome == ALLOWED else f"refused: {one.outcome}")
 
 
 def _transition(one: Transition) -> Event:
