@@ -352,7 +352,7 @@ def _announce(settings: Settings, port: int) -> None:
     )
 
 
-_MARKS = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]soon[/]", Level.FAULT: "[red]no[/]"}
+_MARKS = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]note[/]", Level.FAULT: "[red]no[/]"}
 
 
 def _print_findings(findings: list[Finding]) -> None:

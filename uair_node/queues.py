@@ -32,8 +32,13 @@ def broker_connection(settings: Settings) -> Connection:
     return Connection(celery_options(settings)["broker_url"], connect_timeout=CONNECT_S)
 
 
-def look_at_queues(connection: Connection, settings: Settings) -> list[QueueView]:
+def look_at_queues(connection: Connection, settings: Settings, *, compare: bool = False) -> list[QueueView]:
     """Return the queues that are there; nothing is declared that was not.
+
+    Parameters
+    ----------
+    compare
+        Also ask whether their arguments are ours; the broker logs each that are not.
 
     Raises
     ------
@@ -42,15 +47,17 @@ def look_at_queues(connection: Connection, settings: Settings) -> list[QueueView
     """
     declared = [work_queue(name, settings) for name in QueueName]
     declared += [dead_letter_queue(name) for name in QueueName]
-    found = (_look_at(connection, queue) for queue in declared)
+    found = (_look_at(connection, queue, compare) for queue in declared)
     return [view for view in found if view is not None]
 
 
-def _look_at(connection: Connection, queue: Queue) -> QueueView | None:
+def _look_at(connection: Connection, queue: Queue, compare: bool) -> QueueView | None:
     try:
         _, messages, consumers = _on_channel(connection, queue, passive=True)
     except NotFound:
         return None
+    if not compare:
+        return QueueView(queue.name, messages, consumers)
     try:
         _on_channel(connection, queue, passive=False)  # it is there: this compares, and changes nothing
     except PreconditionFailed as error:

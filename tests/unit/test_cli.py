@@ -152,3 +152,8 @@ def test_commands_on_an_old_schema_say_what_to_do(tmp_path: Path) -> None:
 
 def test_check_exits_with_1_when_something_is_wrong(config: Path) -> None:
     assert "none configured" in _run(config, "check", code=1)
+
+
+def test_tidy_shows_what_it_would_delete(config: Path) -> None:
+    assert json.loads(_run(config, "tidy", "--dry-run", "--json")) == []
+    assert "would be deleted" in _run(config, "tidy", "--dry-run")

@@ -98,7 +98,7 @@ class Database:
         if found != head:
             raise ConfigError(
                 "migration-due",
-                f"The database schema is at {found or 'nothing'}, this version needs {head}.",
+                f"The database {f'is at version {found}' if found else 'has no tables'}, {head} is needed.",
                 "Start `uair node` (or `uair up`) of this version once; it migrates.",
             )
 

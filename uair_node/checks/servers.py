@@ -100,7 +100,7 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
             connection.connect()
             version = connection.connection.server_properties.get("version", "")
             yield good("broker", f"reachable, RabbitMQ {version}")
-            for view in look_at_queues(connection, settings):
+            for view in look_at_queues(connection, settings, compare=True):
                 yield from _queue(view)
     except (AccessRefused, NotAllowed):
         mend = "Check user, password and virtual host in broker.url, and the user's permissions."
