@@ -28,7 +28,7 @@ def context(database_url: str, tmp_path: Path) -> Iterator[Context]:
 class _Taker:
     """Keeps the groups that it gets; the first one waits until it is let go on."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.groups: list[list[str]] = []
         self.go_on = threading.Event()
         self._error = error
@@ -41,7 +41,7 @@ class _Taker:
             raise self._error
 
 
-def _add(taker: _Taker, items: Sequence[str]) -> dict[str, Exception | None]:
+def _add(taker: _Taker, items: Sequence[str]) -> dict[str, BaseException | None]:
     """Add the first item, the others while it is being taken; return what each thread was told."""
     together: Together[str] = Together(taker)
     with ThreadPoolExecutor(len(items)) as pool:
@@ -71,6 +71,16 @@ def test_a_database_that_is_away_is_asked_once_for_all() -> None:
     told = _add(taker, ["first", "a", "bad", "c"])
     assert told == {"first": None, "a": error, "bad": error, "c": error}
     assert len(taker.groups) == 2
+
+
+def test_nobody_is_told_that_all_is_well_when_a_thread_is_torn_down() -> None:
+    told = _add(_Taker(SystemExit()), ["first", "a", "bad", "c"])
+    assert told["first"] is None
+    assert sorted(type(told[item]).__name__ for item in ("a", "bad", "c")) == [
+        "RuntimeError",
+        "RuntimeError",
+        "SystemExit",
+    ]
 
 
 def test_each_association_is_answered_once_its_own_row_is_there(context: Context, tmp_path: Path) -> None:

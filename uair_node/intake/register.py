@@ -12,7 +12,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import bindparam, func, insert, select, update
@@ -63,7 +63,7 @@ class Arrival:
 class _Waiting(Generic[_Item]):
     item: _Item
     done: bool = False
-    error: Exception | None = None
+    error: Exception | None = field(default_factory=lambda: RuntimeError("it was not taken"))
 
 
 class Together(Generic[_Item]):
@@ -98,6 +98,8 @@ class Together(Generic[_Item]):
     def _take_group(self, group: Sequence[_Waiting[_Item]]) -> None:
         try:
             self._take([one.item for one in group])
+            for one in group:
+                one.error = None
         except Exception as error:
             if len(group) > 1 and not isinstance(error, TransientError):
                 for one in group:  # one of them may be what spoils it for all
