@@ -106,6 +106,9 @@ class ResultsSection(Section):
         True,
         description="compare with the patient's study accepted before, and start with the size accepted then",
     )
+    prior_from: str = Field(
+        "", description="name of the destination that is asked for earlier results that we do not have"
+    )
 
 
 class Settings(BaseSettings):
@@ -150,6 +153,8 @@ class Settings(BaseSettings):
         names = [d.name for d in self.destinations]
         if len(set(names)) != len(names):
             raise ValueError("destinations need distinct names")
+        if self.results.prior_from and self.results.prior_from not in names:
+            raise ValueError(f"results.prior_from names no destination: {self.results.prior_from}")
         if not self.results.pages and any(not NEEDS[d.profile].segmentations for d in self.destinations):
             raise ValueError("destinations without segmentations (profile no-seg) need `results.pages`")
         return self

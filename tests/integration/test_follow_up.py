@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from highdicom.sr import srread
 from pydicom import dcmread
 
 from dicom_config import change_codes, codes
-from dicom_config.model import Verb
+from dicom_config.errors import TransientError
+from dicom_config.model import Destination, Verb
 from tests.support.intake import context_in, received
 from tests.support.iods import iod_errors
 from tests.support.offered import do_work
@@ -23,6 +25,7 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
 from uair_node.context import Context
+from uair_node.delivery.retrieve import latest_final
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.preference import prior_of, radius_mm
@@ -32,6 +35,8 @@ from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
+
+pytestmark = pytest.mark.integration
 
 SHAPE, SPACING = (36, 96, 112), (5.0, 2.6, 2.6)
 STAYS, VANISHES, APPEARS = (90.0, 120.0, 110.0), (70.0, 140.0, 80.0), (75.0, 100.0, 140.0)
@@ -234,3 +239,41 @@ def test_dciodvfy_finds_no_error(studies, number):
     done = studies[number]
     for path, iod in ((done.report, "ComprehensiveSR"), (done.final, "Segmentation"), (done.page, "SCImage")):
         assert iod_errors(path, iod) == []
+
+
+@pytest.mark.parametrize("protocol", ["dimse", "web"])
+def test_an_earlier_result_is_found_in_the_archive(studies, orthanc, tmp_path, protocol):
+    """Another node, with an empty database, compares with what the archive holds."""
+    orthanc.delete_all()
+    orthanc.upload(studies[0].final.read_bytes())
+    pacs = {"name": "pacs"}
+    if protocol == "web":
+        if orthanc.dicomweb_url is None:
+            pytest.skip("Orthanc has no DICOMweb plugin here")
+        pacs |= {"url": orthanc.dicomweb_url}
+    else:
+        orthanc.add_modality("uair", "UAIR", "127.0.0.1", 104)
+        pacs |= {"ae_title": orthanc.aet, "host": "127.0.0.1", "port": orthanc.dicom_port}
+    sections = {"destinations": [pacs], "results": {"prior_from": "pacs"}}
+    with context_in(tmp_path / "data", f"sqlite:///{tmp_path / 'uair.sqlite'}", **sections) as context:
+        done = _study(context, tmp_path / "ct", NOW, "P1", "20260205", shift=2)
+        other = _study(context, tmp_path / "other", NOW, "P2", "20260206")
+    assert other.findings.follow_up is None
+    follow_up = done.findings.follow_up
+    assert follow_up is not None
+    assert (follow_up.days, follow_up.response) == (31, "PD")
+    before = next(one for one in studies[0].findings.lesions if one.number == 2)
+    link = next(one for one in follow_up.links if one.earlier_uids == (before.tracking_uid,))
+    assert link.tracking_uid == before.tracking_uid
+    assert link.earlier_ml == before.values["volume_ml"].value
+    assert {one.fate for one in follow_up.links} == {"matched", "new", "vanished"}
+    assert iod_errors(done.page, "SCImage") == []
+
+
+def test_an_archive_that_answers_no_search_is_no_empty_archive(orthanc):
+    orthanc.add_modality("uair", "ELSE", "127.0.0.1", 104)
+    pacs = Destination(
+        name="pacs", ae_title=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port, calling_ae="STRANGER"
+    )
+    with pytest.raises(TransientError, match=r"pacs .*search for earlier results"):
+        latest_final(pacs, "P1", date(2026, 2, 5))

@@ -2,7 +2,6 @@
 
 import json
 from datetime import date
-from pathlib import Path
 
 import pytest
 
@@ -68,7 +67,7 @@ def findings(*lesions: tuple[int, str, float, float], follow_up=None) -> Finding
 
 
 def prior(found: Findings, day: date) -> Prior:
-    return Prior(1, day, "1.2.3", "2.25.9", (), Path(), found)
+    return Prior(1, day, "1.2.3", "2.25.9", found)
 
 
 def test_lesions_keep_their_identity_and_their_sums_over_three_studies():

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from dicom_config import codes
 from tests.unit.test_report import PROVENANCE, REQUEST, findings_of, value
+from uair_node.results.measurements import measure
 from uair_node.results.report import write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
@@ -120,4 +121,8 @@ def test_a_phantom_measures_as_simpleitk_does(seed: int, tmp_path: Path) -> None
 def test_real_masks_measure_as_simpleitk_does(ct_dir: Path, tmp_path: Path) -> None:
     case = ct_dir / "ircadb01_p17"
     volume = read_series([path for path in sorted((case / "PATIENT_DICOM").rglob("*")) if path.is_file()])
-    assert _check(volume, load_truth(case / "MASKS_DICOM.zip", volume), tmp_path) >= 1
+    labels = load_truth(case / "MASKS_DICOM.zip", volume)
+    assert _check(volume, labels, tmp_path) >= 1
+    found = measure(volume.array, labels, volume.spacing_mm)
+    assert found.liver_ml == pytest.approx(1860.6, abs=0.05)
+    assert [one.volume_ml for one in found.lesions] == pytest.approx([85.6, 78.6], abs=0.05)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
@@ -76,9 +76,14 @@ def refused_classes(destination: Destination, sop_classes: Sequence[str]) -> lis
 
 
 def associate(
-    destination: Destination, sop_classes: Sequence[str], handlers: Sequence[tuple[Any, ...]] = ()
+    destination: Destination,
+    sop_classes: Sequence[str],
+    handlers: Sequence[tuple[Any, ...]] = (),
+    retrieved: Sequence[str] = (),
 ) -> Association:
     """Open an association for SOP classes and, always, Verification; `handlers` are pynetdicom's.
+
+    Of `retrieved` SOP classes we are the SCP, as C-GET needs it (PS3.7 D.3.3.4).
 
     Raises
     ------
@@ -92,12 +97,15 @@ def associate(
     # the peer's refusal of a SOP class can then be told from its absence.
     for sop_class in {*sop_classes, Verification}:
         entity.add_requested_context(sop_class, list(SENT_TRANSFER_SYNTAXES))
+    for sop_class in retrieved:
+        entity.add_requested_context(sop_class, list(SENT_TRANSFER_SYNTAXES))
     tls = destination.tls
     context = client_context(tls) if tls else None
     association = entity.associate(
         destination.host,
         destination.port,
         ae_title=destination.ae_title,
+        ext_neg=[build_role(sop_class, scp_role=True) for sop_class in retrieved],
         tls_args=(context, tls.server_name or destination.host) if context and tls else None,
         evt_handlers=[(evt.EVT_CONN_OPEN, _limit_reads, [destination.timeout_s]), *handlers],
     )

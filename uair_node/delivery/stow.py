@@ -33,7 +33,7 @@ def send_stow(destination: StowDestination, parcels: Sequence[Parcel]) -> Iterat
     ConfigError
         ``password-file``, ``tls-files``.
     """
-    with _client(destination) as client:
+    with open_client(destination) as client:
         for parcel in parcels:
             yield _store(client, destination, parcel)
 
@@ -46,12 +46,13 @@ def probe_stow(destination: StowDestination) -> None:
     TransientError, ConfigError
         As `send_stow`.
     """
-    with _client(destination) as client, _errors(destination):
+    with open_client(destination) as client, translated(destination):
         client.search_for_studies(limit=1)
 
 
 @contextmanager
-def _client(destination: StowDestination) -> Iterator[DICOMwebClient]:
+def open_client(destination: StowDestination) -> Iterator[DICOMwebClient]:
+    """Connect to a destination."""
     # The client's own lines name whole UIDs.
     logging.getLogger("dicomweb_client").setLevel(logging.ERROR)
     with requests.Session() as session:
@@ -84,7 +85,7 @@ class _TlsAdapter(HTTPAdapter):
 
 def _store(client: DICOMwebClient, destination: StowDestination, parcel: Parcel) -> Answer:
     try:
-        with _errors(destination):
+        with translated(destination):
             response = client.store_instances([dcmread(parcel.path)])
     except _RefusalError as refusal:
         return Answer(parcel.key, refusal.verdict, refusal.reason)
@@ -109,7 +110,7 @@ class _RefusalError(Exception):
 
 
 @contextmanager
-def _errors(destination: StowDestination) -> Iterator[None]:
+def translated(destination: StowDestination) -> Iterator[None]:
     """Turn the client's exceptions into ours; their texts quote URLs with UIDs."""
     try:
         yield

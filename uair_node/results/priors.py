@@ -34,22 +34,22 @@ class Prior:
     Parameters
     ----------
     case_id, day
-        Which case it is, and when it was acquired.
+        Which case it is (0: none of ours), and when it was acquired.
     series_uid, report_uid
         Its series, and the report on it (empty without one).
-    series_paths
-        The files of the series.
     findings
         What was measured of it.
+    series_paths, labels_path
+        The files of the series and of the accepted segmentation; none where only an archive has them.
     """
 
     case_id: int
     day: date
     series_uid: str
     report_uid: str
-    series_paths: tuple[Path, ...]
-    labels_path: Path
     findings: Findings
+    series_paths: tuple[Path, ...] = ()
+    labels_path: Path = Path()
 
     def accepted(self) -> StoredCandidate:
         """Load the accepted segmentation, on the grid of its series."""
@@ -122,7 +122,7 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
     if header is None or findings is None or not (folder / ACCEPTED_FILE).exists():
         return None
     day = acquired(header)
-    if day is None or _contradict(own, header):
+    if day is None or contradict(own, header):
         return None
     reports = [one.sop_instance_uid for one in round_.results if one.kind == ResultKind.REPORT]
     return Prior(
@@ -147,6 +147,7 @@ def _header(paths: Sequence[Path]) -> Dataset | None:
     return dcmread(paths[0], specific_tags=["PatientBirthDate", *_DATES], stop_before_pixels=True)
 
 
-def _contradict(one: Dataset, other: Dataset) -> bool:
+def contradict(one: Dataset, other: Dataset) -> bool:
+    """Tell whether two headers give different birth dates."""
     born = {str(header.get("PatientBirthDate") or "") for header in (one, other)} - {""}
     return len(born) > 1

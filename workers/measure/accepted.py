@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from uair_node.artifacts import StoredCandidate, label_values
 from uair_node.cases.performer import Claim, Commit
@@ -21,6 +24,7 @@ from uair_node.results.source import Source
 from uair_node.results.uids import lesion_uid
 from uair_node.stopwatch import Stopwatch
 from uair_node.volume import Volume, read_series
+from workers.measure.archived import archived_prior
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.intervals import ensemble_bounds, intervals_of, sample_numbers
 from workers.measure.matching import Group, match
@@ -58,23 +62,33 @@ def measure_accepted(
     intervals = intervals_of(known, samples)
     watch.lap("measure")
     own = _own_identities(source, labels)
-    day = acquired(dcmread(source.series_paths[0], stop_before_pixels=True))
-    compared = context.settings.results.follow_up and day is not None and claim.case_id is not None
-    priors = find_priors(context, claim.case_id) if compared and claim.case_id is not None else []
-    if not priors or day is None:
-        findings = tabulate(measured, _named(own), shapes, intervals)
-        return Measured(findings, _tracking(own))
-    prior = priors[-1]
-    then = read_series(prior.series_paths).canonical()
-    scan = Scan(then.array, then.from_source(prior.accepted().labels), then.spacing_mm)
-    groups, picture = compare(volume, labels, prior, scan)
+    header = dcmread(source.series_paths[0], stop_before_pixels=True)
+    day, earlier = acquired(header), None
+    if day is not None and claim.case_id is not None and context.settings.results.follow_up:
+        earlier = _earlier(context, claim.case_id, header, day)
+    if earlier is None or day is None:
+        return Measured(tabulate(measured, _named(own), shapes, intervals), _tracking(own))
+    priors, scan = earlier
+    groups, picture = compare(volume, labels, priors[-1], scan)
     watch.lap("compare")
     log.info("case %s compared with the study before: %s", claim.case_id, watch)
-    names = identities(own, groups, prior.findings)
+    names = identities(own, groups, priors[-1].findings)
     findings = tabulate(measured, _named(names), shapes, intervals)
     follow_up = follow_up_of(findings, groups, priors, day)
-    findings = tabulate(measured, _named(names), shapes, intervals, follow_up)
-    return Measured(findings, _tracking(names), picture)
+    return Measured(replace(findings, follow_up=follow_up), _tracking(names), picture)
+
+
+def _earlier(
+    context: Context, case_id: int, header: Dataset, day: date
+) -> tuple[Sequence[Prior], Scan] | None:
+    """Return the patient's earlier studies and the last one's scan: ours, else what the archive has."""
+    priors = find_priors(context, case_id)
+    if not priors:
+        archived = archived_prior(context, header, day)
+        return ([archived[0]], archived[1]) if archived else None
+    then = read_series(priors[-1].series_paths).canonical()
+    labels = then.from_source(priors[-1].accepted().labels)
+    return priors, Scan(then.array, labels, then.spacing_mm)
 
 
 def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[tuple[Group, ...], Compared]:
@@ -87,8 +101,9 @@ def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[t
         brought, hu = np.zeros_like(now.labels), np.full(now.labels.shape, -1024, np.int16)
     else:
         brought = alignment.brought(then.labels, then.spacing_mm, now, whole)
-        assert then.hu is not None
-        hu = np.rint(alignment.brought(then.hu, then.spacing_mm, now, whole)).astype(np.int16)
+        hu = np.full(now.labels.shape, -1024, np.int16)
+        if then.hu is not None:
+            hu = np.rint(alignment.brought(then.hu, then.spacing_mm, now, whole)).astype(np.int16)
     groups = match(now.labels, brought, now.spacing_mm)
     groups = _with_unseen(groups, brought, then.labels)
     uids = {one.number: one.tracking_uid for one in prior.findings.lesions}

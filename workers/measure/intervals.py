@@ -26,14 +26,12 @@ from workers.uair.state import RoundState, TargetState
 
 Interval = tuple[float, float]
 
-LOGARITHMIC = frozenset(
-    {"volume_ml", "long_mm", "short_mm", "largest_mm", "surface_mm2", "liver_ml", "lesions_ml"}
-    | {"burden_percent", "parenchyma_ml"}
-)
+LOGARITHMIC = frozenset({"volume_ml", "long_mm", "short_mm", "largest_mm", "surface_mm2", "liver_ml"})
 """Sizes scatter in proportion to themselves; all other numbers by a difference."""
 LEAST_SPREAD = 0.01
 """Of a size: where all agree, voxels still limit what is known. Of other numbers 1 % of their usual range."""
-_USUAL = {"mean_hu": 100.0, "parenchyma_hu": 100.0, "sd_hu": 30.0, "min_hu": 100.0, "max_hu": 100.0}
+_USUAL = {"mean_hu": 100.0, "parenchyma_hu": 100.0, "lesions_ml": 10.0, "parenchyma_ml": 1000.0}
+_POSITIVE = frozenset({"lesions_ml", "parenchyma_ml", "burden_percent"})
 _BOUNDED = frozenset({"sphericity", "elongation", "flatness", "solidity"})
 _LOGIT_LIMIT = 6.0
 
@@ -88,7 +86,9 @@ def _interval(key: str, value: float, half: float) -> Interval:
     if key in LOGARITHMIC:
         return float(value * np.exp(-half)), float(value * np.exp(half))
     low, high = value - half, value + half
-    return (max(low, 0.0), min(high, 1.0)) if key in _BOUNDED else (low, high)
+    if key in _BOUNDED or key in _POSITIVE:
+        low = max(low, 0.0)
+    return low, min(high, 1.0) if key in _BOUNDED else high
 
 
 def sample_numbers(

@@ -1,0 +1,71 @@
+"""An earlier study that only the archive knows: its final segmentation, measured as if it were ours here."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import numpy as np
+from highdicom.seg import Segmentation
+from pydicom.dataset import Dataset
+
+from uair_node.context import Context
+from uair_node.delivery.retrieve import latest_final
+from uair_node.results.findings import tabulate
+from uair_node.results.measurements import measure
+from uair_node.results.priors import Prior, contradict
+from workers.measure.registration import Scan
+
+_CANONICAL = ("H", "P", "L")
+
+
+def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prior, Scan] | None:
+    """Return what the configured archive (`results.prior_from`) holds of the patient's studies before.
+
+    Its CT is not fetched: surfaces of the livers align the two, and there are no densities of then.
+
+    Parameters
+    ----------
+    header
+        Of the present series: tells who the patient is.
+    today
+        When that was acquired.
+
+    Raises
+    ------
+    TransientError
+        The archive is away; this is tried again.
+    """
+    name = context.settings.results.prior_from
+    archive = next((one for one in context.settings.destinations if one.name == name), None)
+    if archive is None:
+        return None
+    found = latest_final(archive, str(header.get("PatientID") or ""), today)
+    if found is None or contradict(header, found):
+        return None
+    scan = scan_of(found)
+    tracking = {
+        int(str(one.SegmentLabel).split()[-1]): (str(one.TrackingUID), str(one.TrackingID))
+        for one in found.SegmentSequence
+        if "TrackingUID" in one
+    }
+    measured = measure(np.zeros(scan.labels.shape, np.int16), scan.labels, scan.spacing_mm)
+    day = datetime.strptime(str(found.StudyDate), "%Y%m%d").date()
+    series = str(found.ReferencedSeriesSequence[0].SeriesInstanceUID)
+    findings = tabulate(measured, tracking)
+    return Prior(case_id=0, day=day, series_uid=series, report_uid="", findings=findings), scan
+
+
+def scan_of(segmentation: Dataset) -> Scan:
+    """Return the label volume of a segmentation of ours, on its own slices turned to the canonical grid.
+
+    The numbers of lesions are in the labels of the segments (`Lesion 3`); the liver's has none.
+    """
+    volume = Segmentation.from_dataset(segmentation).get_volume(combine_segments=False)
+    turned = volume.to_patient_orientation(_CANONICAL)
+    labels = np.zeros(turned.array.shape[:3], np.uint8)
+    for index, segment in enumerate(segmentation.SegmentSequence):
+        lesion = "TrackingUID" in segment
+        value = 1 + int(str(segment.SegmentLabel).split()[-1]) if lesion else 1
+        labels[turned.array[..., index] > 0] = value
+    z, y, x = (float(s) for s in turned.spacing)
+    return Scan(None, labels, (z, y, x))
