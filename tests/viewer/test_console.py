@@ -160,9 +160,9 @@ def test_deeds_are_confirmed_and_told(browser: Browser) -> None:
     for name, said in (("none-fits", "Round 1 of case 1 is answered"), ("cancel", "Case 1 is cancelled")):
         page.evaluate(f"document.querySelector('.actions a[href$={name}]').click()")
         page.wait_for(f"location.pathname.endsWith('{name}')", "the question")
-        page.wait_for("document.querySelector('main form button')", "its button")
+        page.wait_for("document.querySelector('main form button') !== null", "its button")
         page.evaluate("document.querySelector('main form button').click()")
-        page.wait_for("document.querySelector('.notice.good')", "the answer")
+        page.wait_for("document.querySelector('.notice.good') !== null", "the answer")
         assert said in page.evaluate("document.querySelector('.notice.good').textContent")
     assert "FAILED" in page.evaluate("document.querySelector('.heading').textContent")
 
