@@ -437,6 +437,11 @@ def test_a_damaged_users_file_lets_nobody_in(site: Site, viewer: TestClient) -> 
     assert answer.status_code == 409
     assert "users-file" in answer.text
     assert "/cases/1" not in answer.text
+    with site.visitor() as stranger:
+        form = hidden_fields(stranger.get("/login").text)
+        answer = stranger.post("/login", data={**form, "name": VIEWER, "password": PASSWORD})
+    assert answer.status_code == 503
+    assert "console-users.json" not in answer.text
 
 
 def test_without_users_it_does_not_start(tmp_path: Path) -> None:

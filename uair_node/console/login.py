@@ -32,6 +32,7 @@ from uair_node.console.users import LONGEST_PASSWORD, User
 log = logging.getLogger(__name__)
 
 _WRONG = "Name or password is wrong."
+_CANNOT = "Nobody can log in now. The console's log says why."
 _STALE = "This form is too old. Try again."
 
 
@@ -89,7 +90,8 @@ class _Login:
             user = self._verified(name, password, peer)
             self._note(name, peer, "wrong password" if user is None else audit.ALLOWED)
         except UairError as error:
-            return self._form(request, target, f"{error.sentence} {error.mend}", status=503)
+            log.error("console: nobody can log in: %s", error)  # a stranger is not told of our files
+            return self._form(request, target, _CANNOT, status=503)
         if user is None:
             return self._form(request, target, _WRONG, status=401)
         return self._begin(request, peer, user, target)
