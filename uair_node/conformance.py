@@ -6,7 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from pydicom.uid import UID
 from pynetdicom import AE, sop_class
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    Verification,
+)
 
 from dicom_config.contexts import (
     SELECTION_SOP_CLASSES,
@@ -75,6 +80,13 @@ def _roles() -> str:
             f"{commitment}; the report is taken on the same association or on a new one",
             ", ".join(_name(one) for one in reporting_context().transfer_syntax),
         ),
+        (
+            "Query/Retrieve SCU",
+            f"{_name(StudyRootQueryRetrieveInformationModelFind)}, "
+            f"{_name(StudyRootQueryRetrieveInformationModelGet)}; where `results.prior_from` is set",
+            ", ".join(_name(one) for one in SENT_TRANSFER_SYNTAXES),
+        ),
+        ("QIDO-RS and WADO-RS user agent", "final segmentations of a patient, as above", "as retrieved"),
         ("STOW-RS user agent", sent, _name(SENT_TRANSFER_SYNTAXES[0])),
     ]
     return "## Roles\n\n" + _table(("role", "SOP classes", "transfer syntaxes"), rows)
@@ -139,7 +151,7 @@ def _policy(node: NodeSection) -> str:
         + _table(("A-ASSOCIATE-RJ result/source/reason", "because"), reasons)
         + "\n"
         + _table(("limit", "value"), limits)
-        + "\nExtended negotiation: SCP/SCU role selection, for storage commitment reports. No user "
+        + "\nExtended negotiation: SCP/SCU role selection, for storage commitment reports and C-GET. No user "
         "identity, no SOP class extended negotiation, no relational queries.\n"
     )
 
