@@ -38,14 +38,21 @@ class Dispatcher:
         self._declared = False
 
     def enqueue_due(self) -> int:
-        """Send one message for each item that is due and not yet sent; return how many."""
-        sent = 0
+        """Send one message for each item that is due and not yet sent; return how many.
+
+        Noted and committed first, sent then: a worker that gets the message while its row is still locked
+        would skip it, and a reader would wait until it is sent again.
+        """
         with self._database.transaction() as session:
-            for item in work.due_items(session, utc_now()):
-                if not self._send(item):
-                    break
+            due = list(work.due_items(session, utc_now()))
+            for item in due:
                 work.note_enqueued(item)
-                sent += 1
+        sent = 0
+        while sent < len(due) and self._send(due[sent]):
+            sent += 1
+        if sent < len(due):
+            with self._database.transaction() as session:
+                work.forget_enqueued(session, [item.id for item in due[sent:]])
         return sent
 
     def start_over(self) -> None:

@@ -73,9 +73,10 @@ def note_enqueued(item: WorkItem) -> None:
     _release(item)
 
 
-def forget_enqueued(session: Session) -> None:
-    """Treat every message as lost; done at start-up."""
-    session.execute(update(WorkItem).where(WorkItem.open).values(enqueued_at=None))
+def forget_enqueued(session: Session, ids: Sequence[int] | None = None) -> None:
+    """Treat messages as lost: those of the items `ids`, without them every one, as at start-up."""
+    which = WorkItem.open if ids is None else WorkItem.open & WorkItem.id.in_(ids)
+    session.execute(update(WorkItem).where(which).values(enqueued_at=None))
 
 
 def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkItem | None:
