@@ -33,6 +33,7 @@ from uair_node.console.commands import console_app
 from uair_node.context import Context, open_context
 from uair_node.delivery.resend import resend
 from uair_node.dispatch import clear_embedded_messages
+from uair_node.findings_command import measurements
 from uair_node.housekeeping.export import export_case
 from uair_node.housekeeping.tidy import tidy as tidy_up
 from uair_node.intake.trial import try_folder
@@ -59,6 +60,7 @@ app.add_typer(export_app, name="export")
 preference_app = typer.Typer(no_args_is_help=True, help="What readers are remembered to prefer.")
 app.add_typer(preference_app, name="preference")
 app.command()(report)
+case_app.command()(measurements)
 app.add_typer(console_app, name="console")
 
 ConfigOption = Annotated[

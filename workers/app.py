@@ -22,7 +22,6 @@ from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.withdrawal import withdraw
 from uair_node.topology import QUEUE_OF, QueueName, celery_options, task_name
-from workers.measure.accepted import finish_measured
 
 
 def make_app(settings: Settings, queue: QueueName) -> Celery:
@@ -66,6 +65,12 @@ class _Worker:
 
         return Computer(self._context).compute
 
+    @cached_property
+    def _finish(self) -> Job:
+        from workers.measure.accepted import finish_measured  # loaded where it is used
+
+        return partial(finish_measured, self._context)
+
     def run(self, kind: WorkKind, item_id: int) -> None:
         """Do one work item and enqueue what it made due."""
         if perform(self._context, item_id, self._job(kind)):
@@ -74,11 +79,12 @@ class _Worker:
     def _job(self, kind: WorkKind) -> Job:
         if kind == WorkKind.COMPUTE:
             return self._compute
+        if kind == WorkKind.FINISH:
+            return self._finish
         jobs = {
             WorkKind.PUBLISH: publish,
             WorkKind.PAGES: draw_page_set,
             WorkKind.NOTICES: write_notices,
-            WorkKind.FINISH: finish_measured,
             WorkKind.WITHDRAW: withdraw,
             WorkKind.DELIVER: deliver,
             WorkKind.COMMIT: commit,

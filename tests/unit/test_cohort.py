@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -24,6 +25,7 @@ from uair_node.cases.tables import Case, Selection, SelectionOutcome, utc_now
 from uair_node.cohort import as_csv, collect
 from uair_node.cohort_page import cohort_page
 from uair_node.context import Context
+from uair_node.findings_command import findings_of
 from uair_node.results.findings import FINDINGS_FILE, Findings, Value, save_findings
 from uair_node.results.priors import keep_accepted
 from uair_node.selection.service import Evidence, select_by_number
@@ -141,3 +143,20 @@ def test_the_command_writes_both_files(context: Context, tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     assert len((output / "cohort.csv").read_text().splitlines()) == 3
     assert (output / "cohort.html").read_text().startswith("<!doctype html>")
+
+
+def test_one_case_s_measurements_are_printed(context: Context, tmp_path: Path) -> None:
+    config = tmp_path / "site.yaml"
+    config.write_text(
+        f"data_dir: {context.store.root}\ndatabase: {{url: 'sqlite:///{tmp_path / 'uair.sqlite'}'}}\n"
+    )
+    from uair_node.cli import app
+
+    table = CliRunner().invoke(app, ["case", "measurements", "1", "-c", str(config)])
+    assert table.stdout.splitlines()[1] == "liver,,liver_ml,1500.0,,,ml"
+    record = CliRunner().invoke(app, ["case", "measurements", "1", "--json", "-c", str(config)])
+    assert json.loads(record.stdout)["liver"]["liver_ml"]["value"] == 1500.0
+    with context.database.transaction() as session:
+        other = ready_case(session, "1.2.3.9").id
+    with pytest.raises(InputError, match="no measurements"):
+        findings_of(context, other)
