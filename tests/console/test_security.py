@@ -241,13 +241,24 @@ def test_a_foreign_login_form_logs_nobody_in(visitor: TestClient) -> None:
         "",
     ],
 )
-def test_the_login_leads_to_no_other_site(site: Site, visitor: TestClient, target: str) -> None:
+def test_the_login_leads_to_no_other_site(target: str) -> None:
     assert safe_target(target) == "/"
+
+
+def test_what_the_login_form_is_given_is_not_believed(visitor: TestClient) -> None:
+    target = "//evil.example\r\nSet-Cookie: a=b"
     form = hidden_fields(visitor.get("/login").text)
     data = {**form, "next": target, "name": VIEWER, "password": PASSWORD}
     answer = visitor.post("/login", data=data)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert "a=b" not in str(answer.headers)
+
+
+@pytest.mark.parametrize("path", ["/cases/", "//cases", "//evil.example/cases", "/login/"])
+def test_no_redirect_names_a_host(visitor: TestClient, path: str) -> None:
+    answer = visitor.get(f"http://127.0.0.1:11180{path}", headers={"host": "evil.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
 
 
 def test_the_login_leads_back_to_where_somebody_wanted_to_go(site: Site, visitor: TestClient) -> None:

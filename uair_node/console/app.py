@@ -38,7 +38,7 @@ def make_app(desk: Desk) -> Starlette:
     """Return the ASGI application of a desk."""
     problem = _Problem(desk)
     strict = desk.context.settings.console.tls is not None
-    return Starlette(
+    app = Starlette(
         routes=[*login_routes(desk), *_pages(desk), *_deeds(desk), _files()],
         middleware=[
             Middleware(SecurityHeaders, strict_transport=strict),
@@ -46,6 +46,8 @@ def make_app(desk: Desk) -> Starlette:
         ],
         exception_handlers={HTTPException: problem.http},
     )
+    app.router.redirect_slashes = False  # such a redirect names the Host that was asked for
+    return app
 
 
 def _pages(desk: Desk) -> list[BaseRoute]:
