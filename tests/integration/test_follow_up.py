@@ -19,6 +19,7 @@ from dicom_config.model import Destination, Verb
 from tests.support.intake import context_in, received
 from tests.support.iods import iod_errors
 from tests.support.offered import do_work
+from tests.support.ports import free_port
 from tests.support.synthetic import Lesion, abdomen
 from uair_node.artifacts import StoredCandidate, save_candidates
 from uair_node.cases import lifecycle, work
@@ -277,3 +278,11 @@ def test_an_archive_that_answers_no_search_is_no_empty_archive(orthanc):
     )
     with pytest.raises(TransientError, match=r"pacs .*search for earlier results"):
         latest_final(pacs, "P1", date(2026, 2, 5))
+
+
+def test_an_archive_that_is_away_holds_up_nothing_for_ever(tmp_path):
+    """The last attempt goes without it."""
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
+    sections = {"destinations": [pacs], "results": {"prior_from": "pacs"}, "work": {"max_attempts": 1}}
+    with context_in(tmp_path / "data", f"sqlite:///{tmp_path / 'uair.sqlite'}", **sections) as context:
+        assert _study(context, tmp_path / "ct", NOW, "P1", "20260205").findings.follow_up is None

@@ -11,6 +11,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_config.errors import TransientError
 from uair_node.artifacts import StoredCandidate, label_values
 from uair_node.cases.performer import Claim, Commit
 from uair_node.context import Context
@@ -65,11 +66,11 @@ def measure_accepted(
     header = dcmread(source.series_paths[0], stop_before_pixels=True)
     day, earlier = acquired(header), None
     if day is not None and claim.case_id is not None and context.settings.results.follow_up:
-        earlier = _earlier(context, claim.case_id, header, day)
-    if earlier is None or day is None:
+        earlier = _earlier(context, claim, header, day)
+    compared = _compared(volume, labels, earlier) if earlier else None
+    if earlier is None or compared is None or day is None:
         return Measured(tabulate(measured, _named(own), shapes, intervals), _tracking(own))
-    priors, scan = earlier
-    groups, picture = compare(volume, labels, priors[-1], scan)
+    priors, (groups, picture) = earlier[0], compared
     watch.lap("compare")
     log.info("case %s compared with the study before: %s", claim.case_id, watch)
     names = identities(own, groups, priors[-1].findings)
@@ -79,16 +80,38 @@ def measure_accepted(
 
 
 def _earlier(
-    context: Context, case_id: int, header: Dataset, day: date
+    context: Context, claim: Claim, header: Dataset, day: date
 ) -> tuple[Sequence[Prior], Scan] | None:
-    """Return the patient's earlier studies and the last one's scan: ours, else what the archive has."""
-    priors = find_priors(context, case_id)
+    """Return the patient's earlier studies and the last one's scan: ours, else what the archive has.
+
+    An archive that is away is tried again, but not for ever: what the reader accepted goes out without it.
+    """
+    assert claim.case_id is not None, "what is finished is a case"
+    priors = find_priors(context, claim.case_id)
     if not priors:
-        archived = archived_prior(context, header, day)
+        try:
+            archived = archived_prior(context, header, day)
+        except TransientError as error:
+            if claim.attempt < context.settings.work.max_attempts:
+                raise
+            log.warning("case %d is not compared: %s", claim.case_id, error)
+            return None
         return ([archived[0]], archived[1]) if archived else None
     then = read_series(priors[-1].series_paths).canonical()
     labels = then.from_source(priors[-1].accepted().labels)
     return priors, Scan(then.array, labels, then.spacing_mm)
+
+
+def _compared(
+    volume: Volume, labels: Labels, earlier: tuple[Sequence[Prior], Scan]
+) -> tuple[tuple[Group, ...], Compared] | None:
+    """Compare, or not: scans that cannot be registered hold up nothing that the reader accepted."""
+    priors, scan = earlier
+    try:
+        return compare(volume, labels, priors[-1], scan)
+    except RuntimeError as error:  # SimpleITK's, whose text tells of its own files
+        log.warning("not compared with the study before: registration fails (%s)", type(error).__name__)
+        return None
 
 
 def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[tuple[Group, ...], Compared]:
