@@ -14,7 +14,8 @@ from dicom_config.model import load_settings
 from uair_node.context import Context, open_context
 from uair_node.logs import set_up_logging
 from uair_node.reports import get_case
-from uair_node.results.findings import FINDINGS_FILE, Findings, as_csv, load_findings
+from uair_node.results.findings import Findings, as_csv, load_findings
+from uair_node.results.source import FINDINGS_FILE
 
 
 def measurements(

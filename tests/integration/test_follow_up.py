@@ -30,9 +30,9 @@ from uair_node.delivery.retrieve import latest_final
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.preference import prior_of, radius_mm
-from uair_node.results.findings import FINDINGS_FILE, Findings, as_csv, load_findings
+from uair_node.results.findings import Findings, as_csv, load_findings
 from uair_node.results.priors import find_priors
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.source import CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series

@@ -26,8 +26,9 @@ from uair_node.cohort import as_csv, collect
 from uair_node.cohort_page import cohort_page
 from uair_node.context import Context
 from uair_node.findings_command import findings_of
-from uair_node.results.findings import FINDINGS_FILE, Findings, Value, save_findings
+from uair_node.results.findings import Findings, Value, save_findings
 from uair_node.results.priors import keep_accepted
+from uair_node.results.source import FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
 
 TODAY = utc_now().date()

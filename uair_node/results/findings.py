@@ -19,7 +19,6 @@ from uair_node.results.follow_up import FollowUp
 from uair_node.results.measurements import LesionMeasurements, Measurements
 from uair_node.store import write_durably
 
-FINDINGS_FILE = "measurements.json"
 NOMINAL = 0.9
 """Share of true values that an interval is to hold; docs/measurements.md says what it was found to hold."""
 

@@ -24,7 +24,7 @@ from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.preference import differences, remember
 from uair_node.results.change_images import ChangeScene
-from uair_node.results.findings import FINDINGS_FILE, Findings, save_findings
+from uair_node.results.findings import Findings, save_findings
 from uair_node.results.pages import (
     PageCandidate,
     ResultPageRequest,
@@ -35,7 +35,7 @@ from uair_node.results.priors import keep_accepted
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation
-from uair_node.results.source import Source, read_source
+from uair_node.results.source import FINDINGS_FILE, Source, read_source
 from uair_node.results.volumes import describe
 from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.store import write_durably

@@ -21,9 +21,9 @@ from uair_node.artifacts import StoredCandidate, load_candidates, save_candidate
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind
 from uair_node.context import Context
-from uair_node.results.findings import FINDINGS_FILE, Findings, load_findings
+from uair_node.results.findings import Findings, load_findings
+from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 
-ACCEPTED_FILE = "accepted.npz"
 _DATES = ("AcquisitionDate", "SeriesDate", "StudyDate")
 
 

@@ -26,6 +26,10 @@ UNCERTAIN_FILE = "uncertain.npz"
 STATE_FILE = "state.npz"
 ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
 """What a computed round leaves in its folder; the last is the method's own."""
+ACCEPTED_FILE = "accepted.npz"
+FINDINGS_FILE = "measurements.json"
+ACCEPTED_FILES = (ACCEPTED_FILE, FINDINGS_FILE)
+"""What an accepted round leaves there, too."""
 
 
 @dataclass(frozen=True)

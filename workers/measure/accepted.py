@@ -21,7 +21,7 @@ from uair_node.results.follow_up import Fate
 from uair_node.results.measurements import measure
 from uair_node.results.priors import Prior, acquired, find_priors
 from uair_node.results.seg import Tracking
-from uair_node.results.source import Source
+from uair_node.results.source import STATE_FILE, Source
 from uair_node.results.uids import lesion_uid
 from uair_node.stopwatch import Stopwatch
 from uair_node.volume import Volume, read_series
@@ -34,8 +34,6 @@ from workers.measure.registration import Alignment, Labels, Scan, align
 from workers.uair.state import RoundState
 
 log = logging.getLogger(__name__)
-
-STATE_FILE = "state.npz"
 
 
 def finish_measured(context: Context, claim: Claim) -> Commit:
