@@ -235,6 +235,21 @@ def test_report_and_table_state_the_same_numbers(studies):
         assert float(group.get_measurements()[9].value) == table["sphericity"]
 
 
+def test_intervals_stand_as_ranges_of_uncertainty(studies):
+    """PS3.16 TID 310: what lies above and below the number."""
+    lesion = studies[1].findings.lesions[0]
+    ((number,),) = _group(studies[1].report, lesion.tracking_uid).get_measurements(name=codes.VOLUME)
+    ranges = {
+        one.ConceptNameCodeSequence[0].CodeValue: float(one.MeasuredValueSequence[0].NumericValue)
+        for one in number.ContentSequence
+        if one.ValueType == "NUM"
+    }
+    volume = lesion.values["volume_ml"]
+    assert volume.low < volume.value < volume.high
+    above, below = ranges["371886008"], ranges["371885007"]
+    assert (volume.value + above, volume.value - below) == pytest.approx((volume.high, volume.low), abs=1e-6)
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_dciodvfy_finds_no_error(studies, number):
     done = studies[number]
