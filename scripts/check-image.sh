@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the image's install steps (Dockerfile) in a clean Debian root, without a container engine, and tries the result.
 #
-#   scripts/check-image.sh FOLDER        as root; needs debootstrap, some 4 GB and several minutes
+#   scripts/check-image.sh FOLDER        as root; needs debootstrap, some 4 GB and several minutes (25 beside much other work)
 #
 # Packages are downloaded by this machine's pip, then installed in the root without a network. Debian's Python (3.11)
 # stands in for the image's.
@@ -26,7 +26,7 @@ inside python3 -m venv /opt/uair
 inside pip install --quiet --no-index --find-links /wheels -c /src/constraints.txt -r /src/requirements.txt
 inside sh -c 'cd /src && pip install --quiet --no-index --find-links /wheels --no-deps .'
 rm -rf "$root/wheels" "$root/src"
-inside useradd --system --uid 10001 --home-dir /var/lib/uair --create-home uair
+inside useradd --uid 10001 --home-dir /var/lib/uair --create-home uair
 
 as_uair() {
   chroot --userspec=10001 "$root" /usr/bin/env -i PATH=/opt/uair/bin:/usr/bin:/bin HOME=/var/lib/uair \

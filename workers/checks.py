@@ -1,4 +1,8 @@
-"""What `uair check` can tell only where the workers' code is: weights and device."""
+"""What `uair check` can tell only where the workers' code is: weights and device.
+
+torch is imported with this module, hence before the checks run side by side: two threads that import it at
+the same time break it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from pathlib import Path
 from dicom_config.errors import UairError
 from dicom_config.model import EngineSection, Settings
 from uair_node.checks.finding import Finding, fault, good, of_error
+from workers.models.registry import choose_device
+from workers.models.weights import COORDINATES_FILE, EMBEDDED_FILE, LOCALIZER_FILE, file_digest, packaged
 
 _DISTRIBUTION = "uair-node"
 _WEIGHTS = ".safetensors"
@@ -28,8 +34,6 @@ def check_model(settings: Settings) -> Iterable[Finding]:
 
 def check_device(settings: Settings) -> Iterable[Finding]:
     """See whether the device that is asked for is there."""
-    from workers.models.registry import choose_device  # torch takes seconds to import
-
     try:
         device = choose_device(settings.engine.device)
     except UairError as error:
@@ -58,8 +62,6 @@ def _encoded(path: Path) -> str:
 
 
 def _checkpoint(section: EngineSection) -> Finding | None:
-    from workers.models.weights import file_digest
-
     path = section.checkpoint
     assert path is not None
     if not path.is_file():
@@ -71,8 +73,6 @@ def _checkpoint(section: EngineSection) -> Finding | None:
 
 
 def _packaged() -> Finding | None:
-    from workers.models.weights import COORDINATES_FILE, EMBEDDED_FILE, LOCALIZER_FILE, file_digest, packaged
-
     for name in (EMBEDDED_FILE, LOCALIZER_FILE, COORDINATES_FILE):
         file_digest(packaged(name))  # raises where it cannot be read
     try:

@@ -131,7 +131,7 @@ def _queue(view: QueueView) -> Iterable[Finding]:
         mend = f"Start `uair worker --queue {short}`; its log says why it ended."
         yield fault(what, "no-worker", f"no worker consumes it, {view.messages} messages wait", mend)
     else:
-        yield good(what, f"{view.consumers} workers, {view.messages} messages wait")
+        yield good(what, f"workers: {view.consumers}, messages that wait: {view.messages}")
 
 
 def _consumer_timeout(settings: Settings) -> Iterable[Finding]:
