@@ -6,6 +6,7 @@ reads as None or as an empty string; whether that matters is the gate's business
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -213,10 +214,10 @@ def _integer(dataset: Dataset, keyword: str) -> int | None:
 
 
 def _floats(dataset: Dataset, keyword: str, count: int) -> Any:
-    """Return a tuple of `count` numbers, None if they are not all there."""
+    """Return a tuple of `count` numbers, None if they are not all there and finite."""
     value = _value(dataset, keyword)
     try:
         numbers = tuple(float(part) for part in (value if count > 1 else (value,)))
     except (ValueError, TypeError):
         return None
-    return numbers if len(numbers) == count else None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
