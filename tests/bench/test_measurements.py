@@ -33,7 +33,7 @@ from workers.training.phantoms.pairs import make_pair
 pytestmark = pytest.mark.bench
 
 PAIRS = range(100, 120)
-CASES = range(600, 610)
+CASES = range(610, 631)
 LEAST_MM = 10.0
 LEAST_DICE = 0.5
 ROUNDS = 3
