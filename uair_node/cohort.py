@@ -201,7 +201,8 @@ def _kind(case: Case, answer: Selection) -> str:
 
 def _findings(context: Context, case: Case) -> Findings | None:
     round_ = case.current_round
-    return load_findings(context.store.absolute(round_.artifacts) / FINDINGS_FILE) if round_ else None
+    path = context.store.fetch_if_kept(f"{round_.artifacts}/{FINDINGS_FILE}") if round_ else None
+    return load_findings(path) if path else None
 
 
 def _agreement(context: Context, session: Session, cases: Sequence[Case]) -> Agreement:
@@ -232,8 +233,8 @@ def _reader(session: Session, case: Case) -> str:
 
 def _accepted(context: Context, case: Case) -> NDArray[np.uint8] | None:
     round_ = case.current_round
-    path = context.store.absolute(round_.artifacts) / ACCEPTED_FILE if round_ else None
-    return load_candidates(path)[0].labels if path and path.exists() else None
+    path = context.store.fetch_if_kept(f"{round_.artifacts}/{ACCEPTED_FILE}") if round_ else None
+    return load_candidates(path)[0].labels if path else None
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -40,8 +40,8 @@ def findings_of(context: Context, case_id: int) -> Findings:
     with context.database.transaction() as session:
         round_ = get_case(session, case_id).current_round
         folder = round_.artifacts if round_ else ""
-    path = context.store.absolute(folder) / FINDINGS_FILE
-    found = load_findings(path) if folder else None
+    path = context.store.fetch_if_kept(f"{folder}/{FINDINGS_FILE}") if folder else None
+    found = load_findings(path) if path else None
     if found is None:
         raise InputError(
             "not-measured",

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dicom_config.errors import TransientError
+
 
 class Remote(Protocol):
     """A place that all machines reach; names are paths relative to the data folder."""
@@ -93,6 +95,16 @@ class Store:
     def fetch(self, relative: str) -> Path:
         """Return a row's path on this machine, whichever machine wrote it; raises as `share`."""
         return self.fetch_all([relative])[0]
+
+    def fetch_if_kept(self, relative: str) -> Path | None:
+        """Return a file's path on this machine, or None if retention deleted it; raises as `share`."""
+        try:
+            path = self.fetch(relative)
+        except TransientError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        return path if path.exists() else None
 
     def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:
         """Return rows' paths on this machine, whichever machine wrote them; raises as `share`."""

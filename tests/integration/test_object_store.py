@@ -56,6 +56,8 @@ def test_what_one_machine_shares_another_fetches(tmp_path: Path, server: ObjectS
     assert here.remote is not None
     here.remote.remove([first, "artifacts/none"])
     assert first not in server.names()
+    assert there.fetch_if_kept(first) == found, "it lies here already"
+    assert _store(tmp_path / "third", server).fetch_if_kept(first) is None
 
 
 def test_what_nobody_shared_or_a_server_that_is_away_is_tried_again(
@@ -132,8 +134,8 @@ def _check_places(folders: Mapping[str, Path], server: ObjectServer) -> None:
     held = {name: {one.suffix for one in folder.rglob("*")} for name, folder in folders.items()}
     assert ".safetensors" in held["gpu"], "embeddings stay on the machine that computes"
     assert not {".safetensors"} & (held["node"] | held["io"])
-    state = [one.name for one in folders["io"].rglob("state.npz")]
-    assert state == [], "the io worker needs no state"
+    states = [one.parent.name for one in folders["io"].rglob("state.npz")]
+    assert states == ["round-02"], "the io worker needs the accepted round's state alone, for its intervals"
     names = server.names()
-    assert {os.path.splitext(one)[1] for one in names} == {".dcm", ".npz"}
+    assert {os.path.splitext(one)[1] for one in names} == {".dcm", ".npz", ".json"}
     assert sum(one.endswith("state.npz") for one in names) == 2
