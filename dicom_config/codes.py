@@ -21,10 +21,12 @@ SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operatio
 
 # What the report measures (CID 7469 and what belongs to it) and in which units (UCUM).
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
+MR_PROCEDURE = Code("25056-3", "LN", "MRI unspecified body region")
 VOLUME = Code("118565006", "SCT", "Volume")
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
+MR_SIGNAL_INTENSITY = Code("110852", "DCM", "MR signal intensity")
 MEAN = Code("373098007", "SCT", "Mean")
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 # No standard code says this without claiming a neoplasm.
@@ -32,6 +34,7 @@ LESION_BURDEN = Code("LESION_BURDEN", "99UAIR", "Lesion volume as percentage of 
 MILLILITRE = Code("ml", "UCUM", "milliliter")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+ARBITRARY_UNIT = Code("[arb'U]", "UCUM", "arbitrary unit")
 PERCENT = Code("%", "UCUM", "percent")
 LESIONS = Code("{lesions}", "UCUM", "lesions")
 

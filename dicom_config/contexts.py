@@ -77,7 +77,7 @@ def sop_classes(verb: Verb) -> frozenset[str]:
     """Return the SOP classes that a verb's AE title takes, Verification among them.
 
     `Verb.STORE` takes every storage SOP class: a router that pushes a whole study would see a refused
-    context as a failure, and what is no CT is explained by the gate. The other verbs take selections.
+    context as a failure, and what is not segmented is explained by the gate. The other verbs take selections.
     """
     if verb is Verb.STORE:
         storage = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)

@@ -10,10 +10,18 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_config.console import ConsoleSection
@@ -26,6 +34,7 @@ from dicom_config.engine import LocalizerName as LocalizerName
 from dicom_config.engine import Preference as Preference
 from dicom_config.engine import WorkSection as WorkSection
 from dicom_config.errors import ConfigError
+from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from dicom_config.node import AllowRule as AllowRule
 from dicom_config.node import NodeSection as NodeSection
 from dicom_config.node import Tags as Tags
@@ -37,9 +46,18 @@ from dicom_config.rules import RulesSection
 from dicom_config.section import Section
 
 
+def _profile_name(name: str) -> str:
+    if name not in PROFILES:
+        raise ValueError(f"there is no profile {name}; there are {', '.join(PROFILES)}")
+    return name
+
+
 class IntakeSection(Section):
     """From instances to a case."""
 
+    profiles: Annotated[tuple[Annotated[str, AfterValidator(_profile_name)], ...], Field(min_length=1)] = (
+        CT.name,
+    )
     quiet_s: PositiveFloat = Field(10.0, description="quiet time after the last instance")
     max_wait_s: PositiveFloat = Field(
         120.0, description="how long an irregular series is waited for before it is rejected"
@@ -50,6 +68,11 @@ class IntakeSection(Section):
     min_free_bytes: NonNegativeInt = Field(
         1 << 30, description="below this much free disk C-STORE is answered A700"
     )
+
+    @property
+    def modalities(self) -> tuple[ModalityProfile, ...]:
+        """What is segmented: the profiles that `profiles` names."""
+        return tuple(PROFILES[name] for name in self.profiles)
 
 
 class GateSection(Section):

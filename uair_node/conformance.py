@@ -20,10 +20,11 @@ from dicom_config.contexts import (
     sop_classes,
     transfer_syntaxes,
 )
-from dicom_config.model import NodeSection, Settings, Verb
+from dicom_config.modalities import PROFILES
+from dicom_config.model import IntakeSection, NodeSection, Settings, Verb
 from dicom_config.tls import TLS_1_2_SUITES, TLS_1_3_SUITES, TLS_PROFILE
 from uair_node import __version__
-from uair_node.intake.gate import CT_CLASSES, GATE_CODES
+from uair_node.intake.gate import GATE_CODES
 from uair_node.scp import Rejection, StoreStatus, reporting_context
 
 _ASKS_FOR = {
@@ -50,7 +51,7 @@ def conformance_statement(settings: Settings) -> str:
         _roles(),
         _ae_titles(settings.node),
         _transfer_syntaxes(),
-        _storage_classes(),
+        _storage_classes(settings.intake),
         _statuses(),
         _policy(settings.node),
         _security(),
@@ -114,14 +115,25 @@ def _transfer_syntaxes() -> str:
     )
 
 
-def _storage_classes() -> str:
+def _storage_classes(intake: IntakeSection) -> str:
+    profiles = [
+        (
+            f"`{one.name}`",
+            one.title,
+            ", ".join(sorted(map(_name, one.sop_classes))),
+            "yes" if one in intake.modalities else "no",
+        )
+        for one in PROFILES.values()
+    ]
     classes = sorted(sop_classes(Verb.STORE) - {str(Verification)}, key=_name)
     rows = [(_name(one), one) for one in classes]
     return (
         "## SOP classes of the Storage SCP\n\n"
-        f"Segmented: {', '.join(sorted(map(_name, CT_CLASSES)))}. Frames count as slices, and results name "
-        "them by Referenced Frame Number. What is not segmented is kept, and explained by one of "
-        f"{len(GATE_CODES)} codes in `uair cases`.\n\n" + _table(("name", "UID"), rows)
+        "Segmented are the kinds that `intake.profiles` names; all are accepted:\n\n"
+        + _table(("profile", "series", "SOP classes", "segmented"), profiles)
+        + "\nFrames count as slices, and results name them by Referenced Frame Number. What is not segmented "
+        f"is kept, and explained by one of {len(GATE_CODES)} codes in `uair cases`.\n\n"
+        + _table(("name", "UID"), rows)
     )
 
 

@@ -1,4 +1,4 @@
-"""A series as a volume: array of Hounsfield units, affine to LPS, frame of reference.
+"""A series as a volume: array of Hounsfield units or of MR signal, affine to LPS, frame of reference.
 
 The only place that decodes pixels. Owns the source grid (slices ascending along their normal, rows and
 columns as stored), the canonical grid (axes to superior, posterior, left) and the exact way between the two.
@@ -20,18 +20,17 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
+from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from uair_node.intake.frames import describe_frames, is_of_the_disk
-from uair_node.intake.gate import assumptions, check_structure, gate_error
+from uair_node.intake.gate import assumptions, check_structure, gate_error, profile_of
 from uair_node.intake.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
 
 FloatArray = npt.NDArray[np.float64]
+Voxels = npt.NDArray[Any]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _CANONICAL_LPS_ROW = (2, 1, 0)
 """LPS component along which canonical axes 0, 1, 2 grow: superior, posterior, left."""
-
-_AIR_HU = -1024
-"""What pixels outside the reconstructed field (Pixel Padding Value) are taken as."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,12 @@ class SourceSlice:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT series on its source grid.
+    """A series on its source grid.
 
     Attributes
     ----------
     array
-        `(Z, Y, X)` int16, HU.
+        `(Z, Y, X)`, int16 in HU or float32 in the scanner's own units, see `ModalityProfile.hounsfield`.
     affine
         4x4, maps the voxel index (k, j, i, 1) to LPS millimetres.
     frame_of_reference_uid
@@ -60,13 +59,16 @@ class Volume:
         The source of each slice, in the order of axis 0.
     assumed
         What the headers lack and what was assumed instead, see `uair_node.intake.gate.assumptions`.
+    profile
+        What kind of examination it is.
     """
 
-    array: npt.NDArray[np.int16]
+    array: Voxels
     affine: FloatArray
     frame_of_reference_uid: str
     slices: tuple[SourceSlice, ...]
     assumed: tuple[str, ...] = ()
+    profile: ModalityProfile = CT
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -88,7 +90,7 @@ class Volume:
             affine[:3, axis] *= -1
         if any(array.strides):  # else it is the geometry of a series without its voxels
             array = np.ascontiguousarray(array)
-        return CanonicalVolume(array, affine, transpose, flips)
+        return CanonicalVolume(array, affine, transpose, flips, self.profile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +102,20 @@ class CanonicalVolume:
     Attributes
     ----------
     array
-        `(Z, Y, X)` int16, HU.
+        `(Z, Y, X)`, values as in `Volume`.
     affine
         4x4, maps the canonical voxel index (k, j, i, 1) to LPS millimetres.
     transpose, flips
         How the source grid became this one: first transposed, then flipped along the axes `flips`.
+    profile
+        What kind of examination it is.
     """
 
-    array: npt.NDArray[np.int16]
+    array: Voxels
     affine: FloatArray
     transpose: tuple[int, int, int]
     flips: tuple[int, ...]
+    profile: ModalityProfile = CT
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -150,30 +155,31 @@ class CanonicalVolume:
 
 
 def read_series(paths: Sequence[Path]) -> Volume:
-    """Read one CT series in any order of files.
+    """Read one series in any order of files, of a kind that any profile knows.
 
-    Voxel values are HU, rounded and clipped to int16; padding becomes -1024 HU.
+    Where the profile has Hounsfield units, values are rounded and clipped to int16, else they are what the
+    scanner wrote, rescaled where it says how; padding becomes the profile's value.
 
     Raises
     ------
     InputError
-        ``not-dicom``, or a gate code: what `uair_node.intake.gate.check_structure` finds, and
+        ``not-dicom``, or a gate code: what `uair_node.intake.gate.profile_of` and `check_structure` find, and
         ``undecodable-pixels``. The gate's thresholds are not applied.
     ValueError
         If `paths` is empty.
     """
     grid = read_geometry(paths)
-    array = np.empty(grid.shape, dtype=np.int16)
+    array = np.empty(grid.shape, _voxel_type(grid.profile))
     places: dict[Path, dict[int, int]] = defaultdict(dict)
     for k, source in enumerate(grid.slices):
         places[source.path][source.frame or 1] = k
     for path, place in places.items():
-        _decode_into(array, path, place)
+        _decode_into(array, path, place, grid.profile)
     return replace(grid, array=array)
 
 
 def read_geometry(paths: Sequence[Path]) -> Volume:
-    """Read one CT series without its pixels: as `read_series`, but with all voxels 0.
+    """Read one series without its pixels: as `read_series`, but with all voxels 0.
 
     For writers of results, which need the source grid only. The array is read-only and takes no memory.
 
@@ -188,14 +194,16 @@ def read_geometry(paths: Sequence[Path]) -> Volume:
         raise ValueError("a series has at least one file")
     found = [(header, path) for path in paths for header in read_slices(path)]
     headers = [header for header, _ in found]
-    stack = check_structure(headers)
+    profile = profile_of(headers, PROFILES.values())
+    stack = check_structure(headers, profile)
     first, named = headers[0], {header.frame_of_reference_uid for header in headers} - {""}
     return Volume(
-        array=np.broadcast_to(np.int16(0), (len(headers), first.rows, first.columns)),
+        array=np.broadcast_to(_voxel_type(profile)(0), (len(headers), first.rows, first.columns)),
         affine=stack.affine,
         frame_of_reference_uid=min(named, default=assumed_frame_of_reference_uid(first.series_instance_uid)),
         slices=tuple(_source(*found[n]) for n in stack.order),
-        assumed=assumptions(headers),
+        assumed=assumptions(headers, profile),
+        profile=profile,
     )
 
 
@@ -203,14 +211,18 @@ def _source(header: SliceHeader, path: Path) -> SourceSlice:
     return SourceSlice(header.sop_instance_uid, header.sop_class_uid, path, header.frame)
 
 
-def _decode_into(array: npt.NDArray[np.int16], path: Path, place: Mapping[int, int]) -> None:
+def _voxel_type(profile: ModalityProfile) -> type[np.int16] | type[np.float32]:
+    return np.int16 if profile.hounsfield else np.float32
+
+
+def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: ModalityProfile) -> None:
     """Decode the frames of one file; `place` says to which slice of `array` each number goes."""
     number = min(place)
     try:
         dataset = pydicom.dcmread(path)
         decoded = iter_pixels(dataset)
         for number, frame in enumerate(describe_frames(dataset), 1):
-            array[place[number]] = _hounsfield(frame.header, next(decoded), array.shape[1:])
+            array[place[number]] = _values(frame.header, next(decoded), array.shape[1:], profile)
     except Exception as error:
         if is_of_the_disk(error):
             raise
@@ -218,14 +230,24 @@ def _decode_into(array: npt.NDArray[np.int16], path: Path, place: Mapping[int, i
         raise gate_error("undecodable-pixels", slice=place[number] + 1) from error
 
 
-def _hounsfield(header: Dataset, stored: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.int16]:
-    """Return one slice in HU (PS3.3 C.11.1, C.8.15.3.10: HU = slope x stored value + intercept)."""
+def _values(
+    header: Dataset, stored: npt.NDArray[Any], shape: tuple[int, ...], profile: ModalityProfile
+) -> Voxels:
+    """Return the values of one slice (PS3.3 C.11.1, C.8.15.3.10: slope x stored value + intercept)."""
     if stored.shape != shape:
         raise ValueError("the pixels are not as many as the header says")
-    hu = stored * np.float32(header.RescaleSlope) + np.float32(header.RescaleIntercept)
-    hu[_padding(header, stored)] = _AIR_HU
+    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    if not profile.hounsfield and not (slope and intercept is not None):
+        slope, intercept = 1, 0  # without both the stored values are what the scanner means
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is clipped or refused below
+        values = stored * np.float32(slope) + np.float32(intercept)
+    values[_padding(header, stored)] = profile.outside
+    if not profile.hounsfield:
+        if not np.isfinite(values).all():
+            raise ValueError("rescaled values are not finite")
+        return values
     limits = np.iinfo(np.int16)
-    return np.rint(hu).clip(limits.min, limits.max).astype(np.int16)
+    return np.rint(values).clip(limits.min, limits.max).astype(np.int16)
 
 
 def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
@@ -19,6 +18,7 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
+from uair_node.intensity import on_training_scale
 from uair_node.preference import prior_of
 from uair_node.results.priors import find_priors
 from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, STATE_FILE, UNCERTAIN_FILE
@@ -58,7 +58,7 @@ class Task:
 
 
 class SeriesVoxels:
-    """The canonical voxels of a series, decoded when the engine first asks for some.
+    """The canonical voxels of a series on the scale of the networks, decoded when first asked for.
 
     A later round mostly asks for none: what the model saw is kept.
 
@@ -75,8 +75,8 @@ class SeriesVoxels:
         self.shape: tuple[int, ...] = shape
 
     @cached_property
-    def _array(self) -> npt.NDArray[np.int16]:
-        return read_series(self._paths).canonical().array
+    def _array(self) -> npt.NDArray[Any]:
+        return _as_trained(read_series(self._paths).canonical())
 
     def __getitem__(self, index: Any, /) -> Any:
         return self._array[index]
@@ -129,7 +129,11 @@ class Computer:
             view = read_series(task.series_paths).canonical()
             watch.lap("decode")
             made = self.engine.first_round(
-                view.array, view.spacing_mm, content=task.content, prior=task.prior, progress=progress
+                _as_trained(view),
+                view.spacing_mm,
+                content=task.content,
+                prior=task.prior,
+                progress=progress,
             )
             return made, view
         view = read_geometry(task.series_paths).canonical()
@@ -198,6 +202,10 @@ class Computer:
             work.close(item)
 
         return commit
+
+
+def _as_trained(view: CanonicalVolume) -> npt.NDArray[Any]:
+    return on_training_scale(view.array, view.profile)
 
 
 def _taste(prior: Mapping[str, Any]) -> Taste:

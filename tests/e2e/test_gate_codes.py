@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    made = embedded(tmp_path, quick([]))
+    made = embedded(tmp_path, quick([], intake={"profiles": ["ct", "mr-t1"]}))
     made.start()
     yield made
     made.stop()

@@ -14,9 +14,15 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, MRImageStorage, RLELossless
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    PositronEmissionTomographyImageStorage,
+    RLELossless,
+)
 
 from workers.training.ct_series import write_ct_series
+from workers.training.mr_series import write_mr_series
 
 ORIGIN_MM = (-80.0, -90.0, 35.5)
 SPACING_MM = (5.0, 0.8, 0.8)
@@ -51,6 +57,12 @@ def noise_hu(shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> np.ndarray:
 def good_series(folder: Path, **keywords: Any) -> list[Path]:
     """Write a small series that the gate passes."""
     return write_ct_series(folder, noise_hu(), affine_of(), **keywords)
+
+
+def good_mr_series(folder: Path, **keywords: Any) -> list[Path]:
+    """Write a small MR series that the gate passes where the profile mr-t1 is taken."""
+    signal = np.random.default_rng(0).integers(0, 4096, SHAPE)
+    return write_mr_series(folder, signal, affine_of(), **keywords)
 
 
 def edit(path: Path, **attributes: Any) -> None:
@@ -106,6 +118,10 @@ def _one_edited(**attributes: Any) -> Callable[[Path], list[Path]]:
 
 def _all_edited(**attributes: Any) -> Callable[[Path], list[Path]]:
     return lambda folder: edit_all(good_series(folder), **attributes)
+
+
+def _mr_edited(**attributes: Any) -> Callable[[Path], list[Path]]:
+    return lambda folder: edit_all(good_mr_series(folder), **attributes)
 
 
 def _with_geometry(
@@ -196,9 +212,14 @@ def _report(folder: Path) -> list[Path]:
 
 
 HEADER_FAULTS: tuple[Fault, ...] = (
-    Fault("mr", "not-ct", _all_edited(SOPClassUID=MRImageStorage, Modality="MR")),
-    Fault("report", "not-ct", _report),
-    Fault("screen-save", "not-ct", _one_edited(ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])),
+    Fault("pet", "other-modality", _all_edited(SOPClassUID=PositronEmissionTomographyImageStorage)),
+    Fault("ct-said-to-be-mr", "other-modality", _all_edited(Modality="MR")),
+    Fault("diffusion", "wrong-sequence", _mr_edited(ScanningSequence=["SE", "EP"])),
+    Fault("t2", "wrong-sequence", _mr_edited(ScanningSequence="SE", EchoTime=90, RepetitionTime=900)),
+    Fault("long-repetition", "wrong-sequence", _mr_edited(RepetitionTime=2500)),
+    Fault("fat-image", "other-modality", _mr_edited(ImageType=["DERIVED", "PRIMARY", "M", "FAT"])),
+    Fault("report", "other-modality", _report),
+    Fault("screen-save", "other-modality", _one_edited(ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])),
     Fault("enhanced-ct", "multi-frame", _all_edited(SOPClassUID=EnhancedCTImageStorage, NumberOfFrames=8)),
     Fault("scout", "localizer", _one_edited(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     Fault("position-gone", "no-position", _one_edited(ImagePositionPatient=None)),
@@ -228,7 +249,7 @@ HEADER_FAULTS: tuple[Fault, ...] = (
     Fault("thick", "spacing-too-wide", _with_geometry(spacing_mm=(12.0, 0.8, 0.8))),
     Fault("short", "coverage-misses-liver", _with_geometry(spacing_mm=(3.0, 0.8, 0.8))),
 )
-"""Faults that the headers show."""
+"""Faults that the headers show, where CT and MR are taken."""
 
 PIXEL_FAULTS: tuple[Fault, ...] = (
     Fault("truncated", "undecodable-pixels", _truncated),

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from dicom_config.modalities import PROFILES
 from dicom_config.model import GateSection
 from tests.support.series import (
     AXIAL,
@@ -33,7 +34,7 @@ MAY_ARRIVE = {
 
 
 def inspect(paths, section=None):
-    return inspect_series(read_headers(paths), section or GateSection())
+    return inspect_series(read_headers(paths), section or GateSection(), tuple(PROFILES.values()))
 
 
 def test_every_code_has_a_faulty_series():

@@ -120,16 +120,21 @@ def test_liver_counts_its_lesions_and_burden_is_their_share():
     found = measure(hu, labels, (5.0, 1.0, 2.0))
     assert found.liver_ml == pytest.approx(20.0)
     assert found.parenchyma_ml == pytest.approx(18.5)
-    assert found.parenchyma_hu == pytest.approx(100.0)
+    assert found.parenchyma_mean == pytest.approx(100.0)
     assert [lesion.number for lesion in found.lesions] == [1, 3]
     assert [lesion.volume_ml for lesion in found.lesions] == pytest.approx([1.0, 0.5])
-    assert [lesion.mean_hu for lesion in found.lesions] == pytest.approx([41.0, -10.0])
+    assert [lesion.density.mean for lesion in found.lesions] == pytest.approx([41.0, -10.0])
     assert found.burden_percent == pytest.approx(7.5)
 
 
 def test_nothing_measures_nothing():
     found = measure(np.zeros((2, 3, 3)), np.zeros((2, 3, 3), np.uint8), (1.0, 1.0, 1.0))
-    assert (found.liver_ml, found.lesions, found.parenchyma_hu, found.burden_percent) == (0.0, (), None, 0.0)
+    assert (found.liver_ml, found.lesions, found.parenchyma_mean, found.burden_percent) == (
+        0.0,
+        (),
+        None,
+        0.0,
+    )
     with pytest.raises(ValueError, match="no diameter"):
         axial_diameters(np.zeros((1, 3, 3), bool), (1.0, 1.0))
 

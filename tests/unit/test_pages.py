@@ -74,7 +74,7 @@ def pages(volume, tmp_path_factory) -> list[pydicom.FileDataset]:
 
 def scene(**changes) -> Scene:
     shown = tuple(SheetCandidate(k, TRAITS[k - 1], labels) for k, labels in LABELS.items())
-    return Scene(**({"hu": DENSITIES, "spacing_mm": SPACING, "round": 1, "candidates": shown} | changes))
+    return Scene(**({"values": DENSITIES, "spacing_mm": SPACING, "round": 1, "candidates": shown} | changes))
 
 
 def coloured(picture: np.ndarray, rgb: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +206,7 @@ def test_the_unsure_region_is_seen_without_colour():
     uncertain = np.zeros(SHAPE, bool)
     uncertain[8:16, 25:35, 25:35] = True
     plain, unsure = (
-        draw_candidate(scene(hu=hu, uncertain=one), 1)[90:300, :940] @ (0.299, 0.587, 0.114)
+        draw_candidate(scene(values=hu, uncertain=one), 1)[90:300, :940] @ (0.299, 0.587, 0.114)
         for one in (None, uncertain)
     )
     tissue = np.median(plain[plain > 50])
@@ -216,7 +216,7 @@ def test_the_unsure_region_is_seen_without_colour():
 
 def test_outlines_are_seen_without_colour():
     """Tissue as bright as the liver's colour: the outline has a dark edge."""
-    picture = draw_candidate(scene(hu=np.full(SHAPE, 85, np.int16)), 1)
+    picture = draw_candidate(scene(values=np.full(SHAPE, 85, np.int16)), 1)
     grey = picture[90:300, 20:310] @ (0.299, 0.587, 0.114)
     tissue = np.median(grey)
     assert abs(np.dot(codes.LIVER_COLOUR.rgb, (0.299, 0.587, 0.114)) - tissue) < 25

@@ -94,7 +94,8 @@ def _inspect(context: Context, instances: Sequence[Instance]) -> tuple[Sequence[
         headers = read_headers([context.store.absolute(instance.path) for instance in instances])
     except InputError as refusal:
         return [], Verdict(refusal, may_complete=False, assumed=())
-    return headers, inspect_series(headers, context.settings.gate)
+    settings = context.settings
+    return headers, inspect_series(headers, settings.gate, settings.intake.modalities)
 
 
 def _accept(session: Session, case: Case, slices: int, verdict: Verdict, choice: Choice) -> bool:

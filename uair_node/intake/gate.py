@@ -10,17 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from dicom_config.errors import InputError
+from dicom_config.modalities import CT, ModalityProfile
 from dicom_config.model import GateSection
 from uair_node.intake.headers import SliceHeader
 from uair_node.intake.stack import Stack, build_stack
-
-CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
-"""SOP classes that are segmented."""
-
-_NOT_ANATOMY = frozenset({"SCREEN SAVE", "SCREENSAVE", "DOSE_INFO", "DOSE INFO"})
 
 _COSINE_TOLERANCE = 1e-3
 """Direction cosines are often written with four digits; more difference is another orientation."""
@@ -29,7 +24,7 @@ _SPACING_TOLERANCE_MM = 1e-4
 """Pixel spacings that differ by less are the same number, written differently."""
 
 _SAME_POSITION_MM = 0.01
-"""Slices nearer than this lie at one position; the thinnest CT slices are 0.2 mm apart."""
+"""Slices nearer than this lie at one position; the thinnest slices are 0.2 mm apart."""
 
 _LATERAL_FLOOR_MM = 0.1
 """Positions rounded to a tenth of a millimetre are no shift of the stack."""
@@ -44,7 +39,7 @@ class GateCode:
     sentence
         What is wrong; fields in braces are filled with figures.
     mend
-        What a person can do about it.
+        What a person can do about it; fields likewise.
     may_arrive
         Whether instances that have not arrived yet may clear it.
     """
@@ -55,9 +50,14 @@ class GateCode:
 
 
 GATE_CODES: dict[str, GateCode] = {
-    "not-ct": GateCode(
-        "The series holds objects that are no CT slices.",
-        "Send the axial CT series itself, without reports, screen saves or other modalities.",
+    "other-modality": GateCode(
+        "The series holds objects that are no {taken} slices.",
+        "Send the axial {taken} series itself, without reports, screen saves or other modalities; "
+        "which modalities are taken is set by intake.profiles.",
+    ),
+    "wrong-sequence": GateCode(
+        "The pulse sequence is none of those that are segmented: {wanted}.",
+        "Send the series that is: {wanted}. Its Scanning Sequence, Echo Time and Repetition Time tell.",
     ),
     "multi-frame": GateCode(
         "The series holds a multi-frame image whose frames are not described one by one.",
@@ -130,10 +130,10 @@ GATE_CODES: dict[str, GateCode] = {
 }
 
 
-def gate_error(code: str, **figures: float) -> InputError:
-    """Return the error of a gate code, its sentence filled with `figures`."""
+def gate_error(code: str, **figures: float | str) -> InputError:
+    """Return the error of a gate code, sentence and mend filled with `figures`."""
     entry = GATE_CODES[code]
-    return InputError(code, entry.sentence.format(**figures), entry.mend)
+    return InputError(code, entry.sentence.format(**figures), entry.mend.format(**figures))
 
 
 @dataclass(frozen=True)
@@ -155,37 +155,68 @@ class Verdict:
     assumed: tuple[str, ...]
 
 
-def inspect_series(headers: Sequence[SliceHeader], section: GateSection) -> Verdict:
+def inspect_series(
+    headers: Sequence[SliceHeader], section: GateSection, profiles: Sequence[ModalityProfile] = (CT,)
+) -> Verdict:
     """Judge what has arrived of a series; the order of `headers` does not matter.
 
     What can never heal is found before what may still arrive.
+
+    Parameters
+    ----------
+    profiles
+        What the site takes (`IntakeSection.modalities`).
     """
     try:
-        _check_all(headers, section)
+        profile = _check_all(headers, section, profiles)
     except InputError as refusal:
         return Verdict(refusal, GATE_CODES[refusal.code].may_arrive, assumptions(headers))
-    return Verdict(None, False, assumptions(headers))
+    return Verdict(None, False, assumptions(headers, profile))
 
 
-def _check_all(headers: Sequence[SliceHeader], section: GateSection) -> None:
+def _check_all(
+    headers: Sequence[SliceHeader], section: GateSection, profiles: Sequence[ModalityProfile]
+) -> ModalityProfile:
     if not headers:
         raise gate_error("too-few-slices", slices=0, least=section.min_slices)
-    stack = check_structure(headers)
+    profile = profile_of(headers, profiles)
+    stack = check_structure(headers, profile)
     for check in _STACK_CHECKS:
         check(stack, section)
+    return profile
 
 
-def check_structure(headers: Sequence[SliceHeader]) -> Stack:
-    """Check what no threshold decides: that these are parallel CT slices of one kind, each in its place.
+def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfile]) -> ModalityProfile:
+    """Return the first profile that all slices, at least one, belong to.
 
     Raises
     ------
     InputError
-        ``not-ct`` to ``mixed-orientation`` and ``duplicate-position`` of `GATE_CODES`.
+        ``other-modality`` or ``wrong-sequence``.
+    """
+    taken = list(profiles)
+    near = [one for one in taken if all(_is_slice_of(one, header) for header in headers)]
+    if not near:
+        raise gate_error("other-modality", taken=" or ".join(sorted({one.modality for one in taken})))
+    for one in near:
+        if all(_fits(one, header) for header in headers):
+            return one
+    raise gate_error("wrong-sequence", wanted=" or ".join(one.title for one in near))
+
+
+def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) -> Stack:
+    """Check what no threshold decides: that these are parallel slices of one kind, each in its place.
+
+    Raises
+    ------
+    InputError
+        ``multi-frame`` to ``mixed-orientation`` and ``duplicate-position`` of `GATE_CODES`.
     """
     for code, is_wrong in _INSTANCE_CHECKS:
         if any(is_wrong(header) for header in headers):
             raise gate_error(code)
+    if profile.hounsfield and not all(header.has_rescale for header in headers):
+        raise gate_error("no-rescale")
     try:
         stack = build_stack(headers)
     except ValueError:
@@ -199,26 +230,35 @@ def check_structure(headers: Sequence[SliceHeader]) -> Stack:
     return stack
 
 
-def assumptions(headers: Iterable[SliceHeader]) -> tuple[str, ...]:
+def assumptions(headers: Iterable[SliceHeader], profile: ModalityProfile = CT) -> tuple[str, ...]:
     """Name what some header lacks and what is assumed instead, without stopping the case.
 
     ``frame-of-reference-uid`` (derived from the series UID), ``patient-id`` and ``series-number`` (left
-    empty).
+    empty); ``contrast-agent`` where no slice names the one that the profile expects: many scanners leave
+    Contrast/Bolus Agent to be typed in.
     """
     known = list(headers)
     lacks = {
         "frame-of-reference-uid": any(not header.frame_of_reference_uid for header in known),
         "patient-id": any(not header.patient_id for header in known),
         "series-number": any(header.series_number is None for header in known),
+        "contrast-agent": profile.expects_contrast and not any(header.contrast_agent for header in known),
     }
     return tuple(name for name, lacking in lacks.items() if lacking)
 
 
-def _is_not_ct(header: SliceHeader) -> bool:
+def _is_slice_of(profile: ModalityProfile, header: SliceHeader) -> bool:
     return (
-        header.sop_class_uid not in CT_CLASSES
-        or header.modality not in ("CT", "")
-        or not _NOT_ANATOMY.isdisjoint(header.image_type)
+        header.sop_class_uid in profile.sop_classes
+        and header.modality in (profile.modality, "")
+        and profile.not_anatomy.isdisjoint(header.image_type)
+    )
+
+
+def _fits(profile: ModalityProfile, header: SliceHeader) -> bool:
+    wanted = profile.acquisition
+    return wanted is None or wanted.fits(
+        header.scanning_sequence, header.echo_time_ms, header.repetition_time_ms
     )
 
 
@@ -241,14 +281,12 @@ def _orientations_differ(headers: Sequence[SliceHeader]) -> bool:
 
 
 _INSTANCE_CHECKS: tuple[tuple[str, Callable[[SliceHeader], bool]], ...] = (
-    ("not-ct", _is_not_ct),
     ("multi-frame", lambda header: header.frames > 1),
     ("localizer", lambda header: "LOCALIZER" in header.image_type),
     (
         "no-position",
         lambda header: None in (header.position_mm, header.orientation, header.pixel_spacing_mm),
     ),
-    ("no-rescale", lambda header: not header.has_rescale),
 )
 
 _MIXTURE_CHECKS: tuple[tuple[str, Callable[[Sequence[SliceHeader]], bool]], ...] = (

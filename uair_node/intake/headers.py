@@ -34,6 +34,9 @@ _KEYWORDS = (
     "ContrastBolusStartTime",
     "SliceThickness",
     "ConvolutionKernel",
+    "ScanningSequence",
+    "EchoTime",
+    "RepetitionTime",
     "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -101,6 +104,9 @@ class SliceHeader(BaseModel):
     contrast_start: str = Field("", repr=False)
     acquisition_time: str = Field("", repr=False)
     slice_thickness_mm: float | None = None
+    scanning_sequence: tuple[str, ...] = ()
+    echo_time_ms: float | None = None
+    repetition_time_ms: float | None = None
     study_date: str = Field("", repr=False)
     accession_number: str = Field("", repr=False)
     patient_id: str = Field("", repr=False)
@@ -133,7 +139,7 @@ def read_headers(paths: Iterable[Path]) -> list[SliceHeader]:
 def _header_of(frame: Frame) -> SliceHeader:
     dataset = frame.header
     spacing, position = _floats(dataset, "PixelSpacing", 2), _floats(dataset, "ImagePositionPatient", 3)
-    slope, thickness = _floats(dataset, "RescaleSlope", 1), _floats(dataset, "SliceThickness", 1)
+    slope = _float(dataset, "RescaleSlope")
     return SliceHeader(
         sop_instance_uid=_required(dataset, "SOPInstanceUID"),
         sop_class_uid=_required(dataset, "SOPClassUID"),
@@ -150,8 +156,8 @@ def _header_of(frame: Frame) -> SliceHeader:
         pixel_spacing_mm=spacing,
         position_mm=position,
         orientation=_floats(dataset, "ImageOrientationPatient", 6),
-        has_rescale=bool(slope and slope[0])
-        and _floats(dataset, "RescaleIntercept", 1) is not None
+        has_rescale=bool(slope)
+        and _float(dataset, "RescaleIntercept") is not None
         and (frame.number is None or _text(dataset, "RescaleType") in ("", "HU")),
         series_number=_integer(dataset, "SeriesNumber"),
         series_description=_text(dataset, "SeriesDescription"),
@@ -160,7 +166,10 @@ def _header_of(frame: Frame) -> SliceHeader:
         contrast_agent=_text(dataset, "ContrastBolusAgent"),
         contrast_start=_text(dataset, "ContrastBolusStartTime"),
         acquisition_time=_text(dataset, "AcquisitionTime"),
-        slice_thickness_mm=thickness[0] if thickness else None,
+        slice_thickness_mm=_float(dataset, "SliceThickness"),
+        scanning_sequence=_texts(dataset, "ScanningSequence"),
+        echo_time_ms=_float(dataset, "EchoTime"),
+        repetition_time_ms=_float(dataset, "RepetitionTime"),
         study_date=_text(dataset, "StudyDate"),
         accession_number=_text(dataset, "AccessionNumber"),
         patient_id=_text(dataset, "PatientID"),
@@ -211,6 +220,11 @@ def _integer(dataset: Dataset, keyword: str) -> int | None:
         return int(value)
     except (ValueError, TypeError):
         return None
+
+
+def _float(dataset: Dataset, keyword: str) -> float | None:
+    numbers = _floats(dataset, keyword, 1)
+    return float(numbers[0]) if numbers else None
 
 
 def _floats(dataset: Dataset, keyword: str, count: int) -> Any:

@@ -88,7 +88,7 @@ def _inspect(context: Context, rival: _Rival, now: datetime) -> list[Candidate] 
         headers = read_headers(rival.paths)
     except InputError:
         return []
-    verdict = inspect_series(headers, context.settings.gate)
+    verdict = inspect_series(headers, context.settings.gate, intake.modalities)
     if verdict.refusal is not None:
         return None if verdict.may_complete and quiet < timedelta(seconds=intake.max_wait_s) else []
     candidate = _candidate(context, headers)

@@ -68,7 +68,8 @@ def try_folder(folder: Path, settings: Settings) -> list[Trial]:
 def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> list[Trial]:
     candidates = [_candidate(headers, settings) for headers in study]
     refusals = [
-        inspect_series(headers, settings.gate).refusal or refusal_by_score(candidate.score, settings.rules)
+        inspect_series(headers, settings.gate, settings.intake.modalities).refusal
+        or refusal_by_score(candidate.score, settings.rules)
         for headers, candidate in zip(study, candidates, strict=True)
     ]
     eligible = [one for one, refusal in zip(candidates, refusals, strict=True) if refusal is None]

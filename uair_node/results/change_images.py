@@ -50,7 +50,7 @@ class ChangeScene:
     Parameters
     ----------
     hu, labels
-        ``(Z, Y, X)`` of this study.
+        ``(Z, Y, X)`` of this study; values on the scale of the networks, so that grey means the same in both.
     earlier_hu, earlier_labels
         Of the study before.
     earlier_uids

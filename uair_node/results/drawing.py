@@ -16,9 +16,10 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from dicom_config import codes
+from dicom_config.modalities import ct
+from dicom_config.modalities.profile import FixedWindow
 
 PAPER, INK, FAINT = "black", "white", "#b0b0b0"
-_WINDOW_HU = (-110.0, 190.0)  # narrow enough to show a lesion in portal-venous liver
 _MARGIN_MM = 12.0
 _LIVER_WIDTH, _LESION_WIDTH = 1.3, 1.4
 _EDGE_WIDTH = 1.6
@@ -44,12 +45,20 @@ def bounds(seen: NDArray[np.bool_], axis: int, spacing_mm: float) -> slice:
 
 
 def draw_slice(
-    axes: Axes, hu: NDArray[Any], labels: NDArray[np.uint8], pixel_mm: tuple[float, float]
+    axes: Axes,
+    values: NDArray[Any],
+    labels: NDArray[np.uint8],
+    pixel_mm: tuple[float, float],
+    window: FixedWindow = ct.WINDOW,
 ) -> None:
-    """Draw a slice (rows, columns) with the outlines of the whole liver and of each lesion."""
-    low, high = _WINDOW_HU
+    """Draw a slice (rows, columns) with the outlines of the whole liver and of each lesion.
+
+    The window's low value is black, its high one white.
+    """
     aspect = pixel_mm[0] / pixel_mm[1]
-    axes.imshow(hu, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
+    axes.imshow(
+        values, cmap="gray", vmin=window.low, vmax=window.high, aspect=aspect, interpolation="bilinear"
+    )
     outline(axes, labels > 0, as_hex(codes.LIVER_COLOUR), _LIVER_WIDTH)
     for value in np.unique(labels[labels > 1]).tolist():
         outline(axes, labels == value, as_hex(codes.lesion_colour(value - 1)), _LESION_WIDTH)

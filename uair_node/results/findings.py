@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dicom_config.quantities import LESION, LIVER, PARENCHYMA, Quantity
+from dicom_config.modalities import CT, PROFILES, ModalityProfile
+from dicom_config.modalities.profile import Unit
+from dicom_config.quantities import QUANTITIES, Quantities, Quantity
 from uair_node.results.follow_up import FollowUp
 from uair_node.results.measurements import LesionMeasurements, Measurements
 from uair_node.store import write_durably
@@ -50,7 +52,7 @@ class LesionFindings:
     slice_index
         Of the source slice on which its axes were taken.
     values
-        By the keys of `quantities.LESION`, those that it has.
+        By the keys of `Quantities.lesion`, those that it has.
     """
 
     number: int
@@ -67,17 +69,30 @@ class Findings:
     Parameters
     ----------
     liver, parenchyma
-        By the keys of `quantities.LIVER` and `quantities.PARENCHYMA`.
+        By the keys of `Quantities.liver` and `Quantities.parenchyma`.
     lesions
         By ascending number.
     follow_up
         What changed since earlier studies, None without any.
+    profile
+        Name of the modality profile, which tells quantities and units.
     """
 
     liver: Values
     parenchyma: Values
     lesions: tuple[LesionFindings, ...]
     follow_up: FollowUp | None = None
+    profile: str = CT.name
+
+    @property
+    def quantities(self) -> Quantities:
+        """What is measured in an examination of this kind."""
+        return QUANTITIES[self.profile]
+
+    @property
+    def unit(self) -> Unit:
+        """What densities are measured in."""
+        return PROFILES[self.profile].unit
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -90,7 +105,8 @@ class Findings:
             LesionFindings(**{**one, "values": _values(one["values"])}) for one in record["lesions"]
         )
         follow_up = record["follow_up"] and FollowUp.from_json(record["follow_up"])
-        return cls(_values(record["liver"]), _values(record["parenchyma"]), lesions, follow_up)
+        kind = record.get("profile", CT.name)  # records from before there were others lack it
+        return cls(_values(record["liver"]), _values(record["parenchyma"]), lesions, follow_up, kind)
 
 
 def tabulate(
@@ -99,6 +115,7 @@ def tabulate(
     shapes: Mapping[int, Numbers] | None = None,
     intervals: Mapping[tuple[int, str], Interval] | None = None,
     follow_up: FollowUp | None = None,
+    profile: ModalityProfile = CT,
 ) -> Findings:
     """Put measurements together.
 
@@ -110,8 +127,10 @@ def tabulate(
         Lesion number -> further numbers by key.
     intervals
         (lesion number, 0 for the liver; key) -> interval.
+    profile
+        Of the measured volume.
     """
-    known = intervals or {}
+    known, kind, unit = intervals or {}, QUANTITIES[profile.name], profile.unit
 
     def values(number: int, quantities: Sequence[Quantity], numbers: Numbers) -> dict[str, Value]:
         found = {}
@@ -126,25 +145,30 @@ def tabulate(
             one.number,
             *tracking[one.number],
             one.diameters.slice_index,
-            values(one.number, LESION, {**lesion_numbers(one), **(shapes or {}).get(one.number, {})}),
+            values(
+                one.number,
+                kind.lesion,
+                {**lesion_numbers(one, unit), **(shapes or {}).get(one.number, {})},
+            ),
         )
         for one in measured.lesions
     )
-    parenchyma = {"parenchyma_ml": measured.parenchyma_ml}
-    if measured.parenchyma_hu is not None:
-        parenchyma["parenchyma_hu"] = measured.parenchyma_hu
     return Findings(
-        values(0, LIVER, liver_numbers(measured)), values(0, PARENCHYMA, parenchyma), lesions, follow_up
+        values(0, kind.liver, liver_numbers(measured)),
+        values(0, kind.parenchyma, parenchyma_numbers(measured, unit)),
+        lesions,
+        follow_up,
+        profile.name,
     )
 
 
-def lesion_numbers(lesion: LesionMeasurements) -> dict[str, float]:
+def lesion_numbers(lesion: LesionMeasurements, unit: Unit) -> dict[str, float]:
     """Return what is measured of a lesion without its shape, by key."""
     return {
         "volume_ml": lesion.volume_ml,
         "long_mm": lesion.diameters.long_mm,
         "short_mm": lesion.diameters.short_mm,
-        **{f"{name}_hu": value for name, value in asdict(lesion.density).items()},
+        **{f"{name}_{unit.suffix}": value for name, value in asdict(lesion.density).items()},
     }
 
 
@@ -156,6 +180,14 @@ def liver_numbers(measured: Measurements) -> dict[str, float]:
         "lesions_ml": measured.lesions_ml,
         "burden_percent": measured.burden_percent,
     }
+
+
+def parenchyma_numbers(measured: Measurements, unit: Unit) -> dict[str, float]:
+    """Return what is measured of the liver without its lesions, by key."""
+    numbers = {"parenchyma_ml": measured.parenchyma_ml}
+    if measured.parenchyma_mean is not None:
+        numbers[f"parenchyma_{unit.suffix}"] = measured.parenchyma_mean
+    return numbers
 
 
 def save_findings(path: Path, findings: Findings) -> None:
@@ -184,10 +216,11 @@ def as_csv(findings: Findings) -> str:
                 bounds = ["" if part is None else part for part in (found.low, found.high)]
                 table.writerow([target, uid, one.key, found.value, *bounds, one.unit.value])
 
-    rows("liver", "", LIVER, findings.liver)
-    rows("liver", "", PARENCHYMA, findings.parenchyma)
+    kind = findings.quantities
+    rows("liver", "", kind.liver, findings.liver)
+    rows("liver", "", kind.parenchyma, findings.parenchyma)
     for lesion in findings.lesions:
-        rows(f"lesion {lesion.number}", lesion.tracking_uid, LESION, lesion.values)
+        rows(f"lesion {lesion.number}", lesion.tracking_uid, kind.lesion, lesion.values)
     return text.getvalue()
 
 

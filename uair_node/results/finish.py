@@ -22,6 +22,7 @@ from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
+from uair_node.intensity import on_training_scale
 from uair_node.preference import differences, remember
 from uair_node.results.change_images import ChangeScene
 from uair_node.results.findings import Findings, save_findings
@@ -51,7 +52,7 @@ class Compared:
     day
         When it was acquired.
     hu, labels
-        ``(Z, Y, X)`` int16 and uint8.
+        ``(Z, Y, X)`` int16, on the scale of the networks, and uint8.
     uids
         Tracking UID of each lesion number of `labels`.
     """
@@ -160,7 +161,7 @@ def _write_change(
     follow_up = measured.findings.follow_up
     assert follow_up is not None
     scene = ChangeScene(
-        hu=canonical.array,
+        hu=on_training_scale(canonical.array, canonical.profile),
         labels=canonical.from_source(accepted.labels),
         earlier_hu=compared.hu,
         earlier_labels=compared.labels,

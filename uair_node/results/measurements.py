@@ -50,7 +50,7 @@ class Diameters:
 
 @dataclass(frozen=True)
 class Density:
-    """Statistics of the voxels of a lesion, in HU; `sd` divides by their number."""
+    """Statistics of the values of a lesion, in their own unit; `sd` divides by their number."""
 
     mean: float
     sd: float
@@ -67,11 +67,6 @@ class LesionMeasurements:
     density: Density
     diameters: Diameters
 
-    @property
-    def mean_hu(self) -> float:
-        """Mean density."""
-        return self.density.mean
-
 
 @dataclass(frozen=True)
 class Measurements:
@@ -81,7 +76,7 @@ class Measurements:
     ----------
     liver_ml
         The whole organ with its lesions, as radiology reports liver volume.
-    parenchyma_ml, parenchyma_hu
+    parenchyma_ml, parenchyma_mean
         Volume and mean density of the liver without its lesions; the density is None without a voxel.
     lesions
         By ascending number.
@@ -89,7 +84,7 @@ class Measurements:
 
     liver_ml: float
     parenchyma_ml: float
-    parenchyma_hu: float | None
+    parenchyma_mean: float | None
     lesions: tuple[LesionMeasurements, ...]
 
     @property
@@ -104,14 +99,14 @@ class Measurements:
 
 
 def measure(
-    hu: NDArray[Any], labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+    values: NDArray[Any], labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]
 ) -> Measurements:
     """Measure liver and lesions.
 
     Parameters
     ----------
-    hu
-        ``(Z, Y, X)`` in HU; axis 0 runs across axial slices.
+    values
+        ``(Z, Y, X)``, HU or the scanner's units; axis 0 runs across axial slices.
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint.
     spacing_mm
@@ -122,8 +117,8 @@ def measure(
     ValueError
         When the shapes differ.
     """
-    if hu.shape != labels.shape:
-        raise ValueError(f"labels {labels.shape} are not on the grid of the volume {hu.shape}")
+    if values.shape != labels.shape:
+        raise ValueError(f"labels {labels.shape} are not on the grid of the volume {values.shape}")
     volumes = describe(labels, spacing_mm)
     counts = np.bincount(labels.ravel(), minlength=2)
     boxes = ndimage.find_objects(labels)
@@ -132,12 +127,12 @@ def measure(
         box = boxes[number]  # of label number + 1, listed from 0
         mask = labels[box] == number + 1
         diameters = axial_diameters(mask, spacing_mm[1:], (box[0].start, box[1].start, box[2].start))
-        lesions.append(LesionMeasurements(number, volume_ml, _density(hu[box], mask), diameters))
+        lesions.append(LesionMeasurements(number, volume_ml, _density(values[box], mask), diameters))
     parenchyma = labels == _LIVER_LABEL
     return Measurements(
         liver_ml=volumes.liver_ml,
         parenchyma_ml=int(counts[_LIVER_LABEL]) * float(np.prod(spacing_mm)) / _MM3_PER_ML,
-        parenchyma_hu=_mean(hu, parenchyma) if counts[_LIVER_LABEL] else None,
+        parenchyma_mean=_mean(values, parenchyma) if counts[_LIVER_LABEL] else None,
         lesions=tuple(lesions),
     )
 
@@ -239,10 +234,10 @@ def _as_segment(ends: FloatArray) -> Segment:
     return (y0, x0), (y1, x1)
 
 
-def _density(hu: NDArray[Any], mask: NDArray[np.bool_]) -> Density:
-    values = hu[mask].astype(np.float64)
-    return Density(*(float(one) for one in (values.mean(), values.std(), values.min(), values.max())))
+def _density(values: NDArray[Any], mask: NDArray[np.bool_]) -> Density:
+    inside = values[mask].astype(np.float64)
+    return Density(*(float(one) for one in (inside.mean(), inside.std(), inside.min(), inside.max())))
 
 
-def _mean(hu: NDArray[Any], mask: NDArray[np.bool_]) -> float:
-    return float(hu[mask].mean(dtype=np.float64))
+def _mean(values: NDArray[Any], mask: NDArray[np.bool_]) -> float:
+    return float(values[mask].mean(dtype=np.float64))

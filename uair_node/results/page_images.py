@@ -20,6 +20,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from dicom_config import codes
+from dicom_config.modalities import ct
+from dicom_config.modalities.profile import FixedWindow, Unit
 from uair_node.results.differences import against_reference, against_siblings, of_the_unsure
 from uair_node.results.drawing import (
     FAINT,
@@ -60,8 +62,8 @@ class Scene:
 
     Parameters
     ----------
-    hu
-        ``(Z, Y, X)`` in HU.
+    values
+        ``(Z, Y, X)`` in `unit`.
     spacing_mm
         ``(z, y, x)`` in mm.
     round
@@ -72,14 +74,20 @@ class Scene:
         Labels of the selection that the round started from, None without one.
     uncertain
         ``(Z, Y, X)`` bool, where the engine is unsure; None if it is not told.
+    window
+        Which values are black and white.
+    unit
+        Of the values.
     """
 
-    hu: NDArray[Any]
+    values: NDArray[Any]
     spacing_mm: tuple[float, float, float]
     round: int
     candidates: tuple[SheetCandidate, ...]
     reference: Labels | None = None
     uncertain: NDArray[np.bool_] | None = None
+    window: FixedWindow = ct.WINDOW
+    unit: Unit = ct.PROFILE.unit
 
 
 def cropped(scene: Scene) -> Scene:
@@ -91,7 +99,7 @@ def cropped(scene: Scene) -> Scene:
 
     return replace(
         scene,
-        hu=part(scene.hu),
+        values=part(scene.values),
         candidates=tuple(replace(one, labels=part(one.labels)) for one in scene.candidates),
         reference=None if scene.reference is None else part(scene.reference),
         uncertain=None if scene.uncertain is None else part(scene.uncertain),
@@ -108,7 +116,10 @@ def draw_overview(scene: Scene) -> Picture:
     """
     count = len(scene.candidates)
     title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
-    return pixels(sheet_figure(scene.hu, scene.spacing_mm, scene.candidates, title, numbered=True), _DPI)
+    figure = sheet_figure(
+        scene.values, scene.spacing_mm, scene.candidates, title, window=scene.window, numbered=True
+    )
+    return pixels(figure, _DPI)
 
 
 def draw_candidate(scene: Scene, k: int) -> Picture:
@@ -191,7 +202,7 @@ class _Page:
         shown = _marked(scene)
         self._rows, self._columns = crop(shown, scene.spacing_mm)
         marked = np.logical_or.reduce([volume > 0 for volume in shown])
-        whole = slice(0, len(scene.hu))
+        whole = slice(0, len(scene.values))
         self._slices = bounds(marked, 0, scene.spacing_mm[0]) if marked.any() else whole
         self._words = self._paragraphs()
         self._panel_height = self._fitting_height()
@@ -210,7 +221,7 @@ class _Page:
         chosen = key_slices(self._candidate.labels, compared, scene.spacing_mm[0], count)
         for place, k in enumerate(chosen):
             box = (k, self._rows, self._columns)
-            self._draw(self._panel(place), box, scene.spacing_mm[1:], f"slice {k + 1} of {len(scene.hu)}")
+            self._draw(self._panel(place), box, scene.spacing_mm[1:], f"slice {k + 1} of {len(scene.values)}")
 
     def _draw_coronal(self, place: int) -> None:
         scene, labels = self._scene, self._candidate.labels
@@ -254,14 +265,16 @@ class _Page:
         return paragraphs
 
     def _numbers(self) -> list[str]:
-        measured = measure(self._scene.hu, self._candidate.labels, self._scene.spacing_mm)
+        measured = measure(self._scene.values, self._candidate.labels, self._scene.spacing_mm)
         lines = [f"liver {measured.liver_ml:8.0f} ml with its lesions"]
         if not measured.lesions:
             return [*lines, "no lesion"]
         total = sum(lesion.volume_ml for lesion in measured.lesions)
         lines.append(f"lesions {total:6.1f} ml, {measured.burden_percent:.1f} % of the liver")
         largest = sorted(measured.lesions, key=lambda one: -one.volume_ml)[:_LISTED_LESIONS]
-        lines += [_lesion_line(lesion) for lesion in sorted(largest, key=lambda one: one.number)]
+        lines += [
+            _lesion_line(lesion, self._scene.unit) for lesion in sorted(largest, key=lambda one: one.number)
+        ]
         left = len(measured.lesions) - len(largest)
         return [*lines, f"and {left} smaller"] if left else lines
 
@@ -292,7 +305,7 @@ class _Page:
 
     def _draw(self, axes: Axes, box: tuple[Any, ...], pixel_mm: tuple[float, float], text: str) -> None:
         scene, labels = self._scene, self._candidate.labels[box]
-        draw_slice(axes, scene.hu[box], labels, pixel_mm)
+        draw_slice(axes, scene.values[box], labels, pixel_mm, scene.window)
         if scene.uncertain is not None:
             hatch(axes, scene.uncertain[box], _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN)
         if scene.reference is not None:
@@ -350,7 +363,7 @@ class _ResultPage(_Page):
         return f"UAIR result: round {self._scene.round}, candidate {self._candidate.k} accepted"
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
-        return [("Volumes, diameters, mean density", self._numbers())]
+        return [(f"Volumes, diameters, mean {self._scene.unit.noun}", self._numbers())]
 
     def _draw_solid(self, place: int, azimuth_deg: float, text: str, sides: tuple[str, str]) -> None:
         axes = self._panel(place)
@@ -362,10 +375,11 @@ class _ResultPage(_Page):
         mark_sides(axes, text, *sides)
 
 
-def _lesion_line(lesion: LesionMeasurements) -> str:
+def _lesion_line(lesion: LesionMeasurements, unit: Unit) -> str:
     diameters = lesion.diameters
     size = f"{diameters.long_mm:.0f} × {diameters.short_mm:.0f} mm"
-    return f"  {lesion.number:2d}  {lesion.volume_ml:7.1f} ml  {size:>11}  {lesion.mean_hu:4.0f} HU"
+    mean = f"{lesion.density.mean:4.0f} {unit.name}"
+    return f"  {lesion.number:2d}  {lesion.volume_ml:7.1f} ml  {size:>11}  {mean}"
 
 
 def _bullets(statements: Sequence[str]) -> list[str]:

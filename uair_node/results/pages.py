@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_config import codes
+from uair_node.intensity import display_window
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.change_images import ChangeScene, draw_change
 from uair_node.results.page_images import Scene, cropped, draw_candidate, draw_overview, draw_result
@@ -186,11 +187,13 @@ def _scene(
         return canonical.from_source(array)
 
     scene = Scene(
-        hu=canonical.array,
+        values=canonical.array,
         spacing_mm=canonical.spacing_mm,
         round=round_,
         candidates=tuple(SheetCandidate(one.k, one.trait, turned(one.labels)) for one in candidates),
         reference=None if reference is None else turned(reference),
         uncertain=None if uncertain is None else turned(uncertain),
+        window=display_window(canonical.array, canonical.profile),
+        unit=canonical.profile.unit,
     )
     return cropped(scene)

@@ -47,7 +47,7 @@ from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 
 from dicom_config import change_codes, codes
-from dicom_config.quantities import LESION, LIVER, PARENCHYMA, Quantity
+from dicom_config.quantities import Quantity
 from uair_node.results.findings import NOMINAL, Findings, LesionFindings, Value, Values
 from uair_node.results.follow_up import Fate, FollowUp, Link
 from uair_node.results.provenance import Provenance, settle, shared_arguments
@@ -99,7 +99,7 @@ def write_report(
     instances: dict[str, Dataset] = {}
     for header in headers:
         instances.setdefault(header.SOPInstanceUID, header)  # frames share theirs
-    content = _Content(findings, volume.slices, headers, segmentation, request).report()
+    content = _Content(findings, volume, headers, segmentation, request).report()
     provenance = request.provenance
     report = ComprehensiveSR(
         evidence=[*instances.values(), segmentation],
@@ -124,13 +124,14 @@ class _Content:
     def __init__(
         self,
         findings: Findings,
-        slices: Sequence[SourceSlice],
+        volume: Volume,
         headers: Sequence[Dataset],
         segmentation: Dataset,
         request: ReportRequest,
     ) -> None:
         self._findings, self._headers, self._request = findings, headers, request
-        self._slices = slices
+        self._slices, self._profile = volume.slices, volume.profile
+        self._quantities = findings.quantities
         self._segmentation = segmentation
         self._segments = list(segmentation.SegmentSequence)
 
@@ -144,7 +145,7 @@ class _Content:
         groups += [self._vanished(link) for link in self._links if link.fate == Fate.VANISHED]
         return MeasurementReport(
             observation_context=ObservationContext(observer_device_context=self._device()),
-            procedure_reported=codes.CT_PROCEDURE,
+            procedure_reported=self._profile.procedure,
             imaging_measurements=groups,
             title=standard.DCM.ImagingMeasurementReport,
         )
@@ -180,26 +181,26 @@ class _Content:
                     self._segmentation.SOPClassUID, self._segmentation.SOPInstanceUID
                 )
             ],
-            measurements=[*_measurements(LIVER, self._findings.liver), *more],
+            measurements=[*_measurements(self._quantities.liver, self._findings.liver), *more],
             qualitative_evaluations=_responses(follow_up) if follow_up else None,
         )
 
     def _parenchyma(self) -> VolumetricROIMeasurementsAndQualitativeEvaluations | None:
         values = self._findings.parenchyma
-        if "parenchyma_hu" not in values:
+        if f"parenchyma_{self._findings.unit.suffix}" not in values:
             return None
         segment = next(one for one in self._segments if "TrackingUID" not in one)
         return self._roi(
             segment,
             self._own_tracking("liver without lesions"),
             finding=(codes.LIVER, codes.ANATOMICAL_STRUCTURE),
-            measurements=_measurements(PARENCHYMA, values),
+            measurements=_measurements(self._quantities.parenchyma, values),
         )
 
     def _lesion(self, lesion: LesionFindings) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
         segment = self._segment_of(lesion.number)
         slice_ = self._slices[lesion.slice_index]
-        measurements, said = _measurements(LESION, lesion.values, slice_), []
+        measurements, said = _measurements(self._quantities.lesion, lesion.values, slice_), []
         for link in self._links:
             if link.tracking_uid == lesion.tracking_uid:
                 measurements += _earlier(link)

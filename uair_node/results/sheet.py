@@ -18,7 +18,18 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from dicom_config import codes
-from uair_node.results.drawing import FAINT, INK, PAPER, as_hex, crop, draw_slice, mark_sides, number_lesions
+from dicom_config.modalities import ct
+from dicom_config.modalities.profile import FixedWindow
+from uair_node.results.drawing import (
+    FAINT,
+    INK,
+    PAPER,
+    as_hex,
+    crop,
+    draw_slice,
+    mark_sides,
+    number_lesions,
+)
 from uair_node.results.volumes import Volumes, describe
 
 _MAX_ROWS = 4
@@ -54,11 +65,12 @@ class SheetCandidate:
 
 
 def draw_sheet(
-    hu: NDArray[Any],
+    values: NDArray[Any],
     spacing_mm: tuple[float, float, float],
     candidates: Sequence[SheetCandidate],
     title: str,
     path: Path,
+    window: FixedWindow = ct.WINDOW,
 ) -> None:
     """Write the contact sheet of a round as PNG.
 
@@ -68,8 +80,8 @@ def draw_sheet(
 
     Parameters
     ----------
-    hu
-        ``(Z, Y, X)`` in HU on the canonical grid: axes grow to superior, posterior, patient left.
+    values
+        ``(Z, Y, X)`` on the canonical grid: axes grow to superior, posterior, patient left.
     spacing_mm
         ``(z, y, x)`` in mm.
     candidates
@@ -78,19 +90,22 @@ def draw_sheet(
         One line above everything; no patient data.
     path
         The PNG file; its folder must exist.
+    window
+        Which values are black and white, see `display_window`.
     """
-    figure = sheet_figure(hu, spacing_mm, candidates, title)
+    figure = sheet_figure(values, spacing_mm, candidates, title, window=window)
     FigureCanvasAgg(figure)
     # Without the version of the drawing library, the same round gives the same bytes.
     figure.savefig(path, dpi=_DPI, facecolor=PAPER, format="png", metadata={"Software": None})
 
 
 def sheet_figure(
-    hu: NDArray[Any],
+    values: NDArray[Any],
     spacing_mm: tuple[float, float, float],
     candidates: Sequence[SheetCandidate],
     title: str,
     *,
+    window: FixedWindow = ct.WINDOW,
     numbered: bool = False,
 ) -> Figure:
     """Draw the contact sheet as a figure; parameters as `draw_sheet`.
@@ -111,11 +126,11 @@ def sheet_figure(
         _text(layout, x, layout.height - _TITLE - 0.2, _heading(candidate), size=11, weight="bold")
         for row, k in enumerate(slices):
             axes = layout.panel(row, column)
-            draw_slice(axes, hu[k, rows, columns], cropped[column][k], spacing_mm[1:])
+            draw_slice(axes, values[k, rows, columns], cropped[column][k], spacing_mm[1:], window)
             if numbered:
                 number_lesions(axes, cropped[column][k])
             if column == 0:
-                mark_sides(axes, f"slice {k + 1} of {len(hu)}")
+                mark_sides(axes, f"slice {k + 1} of {len(values)}")
         _text(layout, x, _FOOTER + _CAPTION - 0.2, _caption(measured), size=9)
     _draw_footer(layout, volumes)
     return figure

@@ -24,6 +24,7 @@ from uair_node.context import Context, open_context
 from uair_node.delivery.parcels import Parcel
 from uair_node.delivery.scu import send
 from uair_node.delivery.statuses import Verdict
+from uair_node.intensity import display_window
 from uair_node.results.sheet import SheetCandidate, draw_sheet
 from workers.demo.reader import Choose, Offer, Score, answer, read_offer, score
 from workers.demo.series import Input
@@ -178,6 +179,7 @@ class _Demo:
             [_column(one, view.from_source(one.labels), picked) for one in offers],
             title=f"Round {number}: four candidates",
             path=self._output / f"round-{number}.png",
+            window=display_window(view.array, view.profile),
         )
 
 

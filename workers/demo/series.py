@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dicom_config.errors import InputError
+from dicom_config.modalities import CT
 from uair_node.artifacts import Labels
-from uair_node.intake.gate import CT_CLASSES
 from uair_node.intake.headers import SliceHeader, read_slices
 from uair_node.volume import Volume, read_series
 from workers.evaluation.truth import load_truth
@@ -62,7 +62,7 @@ def folder_input(ct: Path, masks: Path | None) -> Input:
 
 def _ct_slices(path: Path) -> list[SliceHeader]:
     try:
-        return [header for header in read_slices(path) if header.sop_class_uid in CT_CLASSES]
+        return [header for header in read_slices(path) if header.sop_class_uid in CT.sop_classes]
     except (InputError, OSError):
         return []
 

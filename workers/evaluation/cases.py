@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from uair_node.intensity import on_training_scale
 from uair_node.volume import Volume, read_series
 from workers.evaluation.metrics import FIRST_LESION, Labels, Mask
 from workers.evaluation.nifti import read_nifti_ct
@@ -30,7 +31,8 @@ class EvaluationCase:
     name
         Holds nothing of the patient.
     hu, truth
-        ``(Z, Y, X)``: 0 background, 1 liver without lesions, 1 + n lesion n.
+        ``(Z, Y, X)``: values on the scale of the networks; 0 background, 1 liver without lesions,
+        1 + n lesion n.
     spacing_mm
         (z, y, x).
     rims_mm
@@ -125,4 +127,5 @@ class NiftiSource:
 
 def _case(name: str, volume: Volume, truth: Path) -> EvaluationCase:
     view = volume.canonical()
-    return EvaluationCase(name, view.array, view.spacing_mm, view.from_source(load_truth(truth, volume)))
+    values = on_training_scale(view.array, view.profile)
+    return EvaluationCase(name, values, view.spacing_mm, view.from_source(load_truth(truth, volume)))

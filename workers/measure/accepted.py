@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 
 import numpy as np
 from pydicom import dcmread
@@ -15,6 +16,7 @@ from dicom_config.errors import TransientError
 from uair_node.artifacts import StoredCandidate, label_values
 from uair_node.cases.performer import Claim, Commit
 from uair_node.context import Context
+from uair_node.intensity import on_training_scale
 from uair_node.results.findings import tabulate
 from uair_node.results.finish import Compared, Measured, finish
 from uair_node.results.follow_up import Fate
@@ -56,10 +58,12 @@ def measure_accepted(
     watch = Stopwatch()
     labels, spacing = accepted.labels, volume.spacing_mm
     measured, shapes = measure(volume.array, labels, spacing), shapes_of(labels, spacing)
-    known = flattened(measured, shapes)
-    samples = sample_numbers(volume.array, _samples(context, source, volume), labels, spacing)
+    unit = volume.profile.unit
+    known = flattened(measured, shapes, unit)
+    samples = sample_numbers(volume.array, _samples(context, source, volume), labels, spacing, unit)
     intervals = intervals_of(known, samples)
     watch.lap("measure")
+    tabulated = partial(tabulate, measured, shapes=shapes, intervals=intervals, profile=volume.profile)
     own = _own_identities(source, labels)
     header = dcmread(source.series_paths[0], stop_before_pixels=True)
     day, earlier = acquired(header), None
@@ -67,12 +71,12 @@ def measure_accepted(
         earlier = _earlier(context, claim, header, day)
     compared = _compared(volume, labels, earlier) if earlier else None
     if earlier is None or compared is None or day is None:
-        return Measured(tabulate(measured, _named(own), shapes, intervals), _tracking(own))
+        return Measured(tabulated(_named(own)), _tracking(own))
     priors, (groups, picture) = earlier[0], compared
     watch.lap("compare")
     log.info("case %s compared with the study before: %s", claim.case_id, watch)
     names = identities(own, groups, priors[-1].findings)
-    findings = tabulate(measured, _named(names), shapes, intervals)
+    findings = tabulated(_named(names))
     follow_up = follow_up_of(findings, groups, priors, day)
     return Measured(replace(findings, follow_up=follow_up), _tracking(names), picture)
 
@@ -97,7 +101,7 @@ def _earlier(
         return ([archived[0]], archived[1]) if archived else None
     then = read_series(priors[-1].series_paths).canonical()
     labels = then.from_source(priors[-1].accepted().labels)
-    return priors, Scan(then.array, labels, then.spacing_mm)
+    return priors, Scan(on_training_scale(then.array, then.profile), labels, then.spacing_mm)
 
 
 def _compared(
@@ -115,7 +119,8 @@ def _compared(
 def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[tuple[Group, ...], Compared]:
     """Match the lesions of a segmentation with those of an earlier scan, brought to this one's place."""
     canonical = volume.canonical()
-    now = Scan(canonical.array, canonical.from_source(labels), canonical.spacing_mm)
+    values = on_training_scale(canonical.array, canonical.profile)
+    now = Scan(values, canonical.from_source(labels), canonical.spacing_mm)
     whole = (slice(0, now.labels.shape[0]), slice(0, now.labels.shape[1]), slice(0, now.labels.shape[2]))
     alignment = _aligned(now, then)
     if alignment is None:

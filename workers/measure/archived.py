@@ -21,7 +21,7 @@ _CANONICAL = ("H", "P", "L")
 def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prior, Scan] | None:
     """Return what the configured archive (`results.prior_from`) holds of the patient's studies before.
 
-    Its CT is not fetched: surfaces of the livers align the two, and there are no densities of then.
+    Its images are not fetched: surfaces of the livers align the two, and there are no densities of then.
 
     Parameters
     ----------

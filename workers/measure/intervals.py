@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from dicom_config.modalities import CT
+from dicom_config.modalities.profile import Unit
 from workers.measure.numbers import LIVER, Labels, Numbers, Spacing, numbers_of
 from workers.uair.compose import Layer, compose
 from workers.uair.state import RoundState, TargetState
@@ -55,7 +57,8 @@ FACTORS: Mapping[str, float] = MappingProxyType(
     }
 )
 """By key, from `tests/bench/test_measurements.py`. Not here is what the ensemble knows nothing of: the volume
-of all lesions and the burden err by lesions that were missed, extremes of density by single voxels."""
+of all lesions and the burden err by lesions that were missed, extremes of density by single voxels. Nor are
+signals of MR, on which nothing was calibrated."""
 
 
 def ensemble_bounds(state: RoundState, shape: tuple[int, int, int]) -> tuple[Labels, Labels]:
@@ -112,7 +115,11 @@ def _interval(key: str, value: float, half: float) -> Interval:
 
 
 def sample_numbers(
-    hu: NDArray[Any], samples: Sequence[Labels], accepted: Labels, spacing_mm: Spacing
+    values: NDArray[Any],
+    samples: Sequence[Labels],
+    accepted: Labels,
+    spacing_mm: Spacing,
+    unit: Unit = CT.unit,
 ) -> list[dict[tuple[int, str], float]]:
     """Measure samples inside the box that they and the accepted segmentation mark; all on one grid."""
     marked = np.logical_or.reduce([labels > 0 for labels in (accepted, *samples)])
@@ -120,7 +127,7 @@ def sample_numbers(
         slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0)
         for hit in (np.flatnonzero(marked.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
     )
-    return [numbers_of(hu[box], labels[box], spacing_mm) for labels in samples]
+    return [numbers_of(values[box], labels[box], spacing_mm, unit) for labels in samples]
 
 
 def _moved(target: TargetState, sign: float) -> Layer:

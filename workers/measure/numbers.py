@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from uair_node.results.findings import lesion_numbers, liver_numbers
+from dicom_config.modalities import CT
+from dicom_config.modalities.profile import Unit
+from uair_node.results.findings import lesion_numbers, liver_numbers, parenchyma_numbers
 from uair_node.results.measurements import Measurements, measure
 from workers.measure.shape import shape_of
 
@@ -39,20 +41,20 @@ def shapes_of(labels: Labels, spacing_mm: Spacing) -> dict[int, dict[str, float]
     return found
 
 
-def numbers_of(hu: NDArray[Any], labels: Labels, spacing_mm: Spacing) -> dict[tuple[int, str], float]:
+def numbers_of(
+    values: NDArray[Any], labels: Labels, spacing_mm: Spacing, unit: Unit = CT.unit
+) -> dict[tuple[int, str], float]:
     """Measure everything that has a number: (lesion number, `LIVER` for the organ; key) -> value."""
-    return flattened(measure(hu, labels, spacing_mm), shapes_of(labels, spacing_mm))
+    return flattened(measure(values, labels, spacing_mm), shapes_of(labels, spacing_mm), unit)
 
 
 def flattened(
-    measured: Measurements, shapes: Mapping[int, Mapping[str, float]]
+    measured: Measurements, shapes: Mapping[int, Mapping[str, float]], unit: Unit
 ) -> dict[tuple[int, str], float]:
     """Return measurements by (lesion number, key)."""
     found = {(LIVER, key): value for key, value in liver_numbers(measured).items()}
-    found[LIVER, "parenchyma_ml"] = measured.parenchyma_ml
-    if measured.parenchyma_hu is not None:
-        found[LIVER, "parenchyma_hu"] = measured.parenchyma_hu
+    found |= {(LIVER, key): value for key, value in parenchyma_numbers(measured, unit).items()}
     for lesion in measured.lesions:
-        numbers = {**lesion_numbers(lesion), **shapes.get(lesion.number, {})}
+        numbers = {**lesion_numbers(lesion, unit), **shapes.get(lesion.number, {})}
         found |= {(lesion.number, key): value for key, value in numbers.items()}
     return found

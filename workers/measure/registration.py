@@ -1,4 +1,4 @@
-"""Where a place of one CT lies in an earlier one of the same patient. SimpleITK; knows nothing of lesions.
+"""Where a place of one scan lies in an earlier one of the same patient. SimpleITK; knows nothing of lesions.
 
 Three steps, each starting from the one before. The livers' signed distances are laid upon each other
 rigidly, which any contrast phase allows and a bad start does not hinder. Then they deform until the
@@ -41,7 +41,7 @@ class Scan:
     Parameters
     ----------
     hu
-        ``(Z, Y, X)`` in HU; None where only the segmentation is there.
+        ``(Z, Y, X)`` on the scale of the networks; None where only the segmentation is there.
     labels
         ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
     spacing_mm

@@ -6,6 +6,7 @@ geometry gets a new appearance for every sample.
 
 from workers.training.phantoms.appearance import Phase
 from workers.training.phantoms.looks import LesionKind
+from workers.training.phantoms.mr import MrPhantom, make_mr_phantom
 from workers.training.phantoms.phantom import (
     LesionRecord,
     Phantom,
@@ -20,9 +21,11 @@ __all__ = [
     "TRAINING",
     "LesionKind",
     "LesionRecord",
+    "MrPhantom",
     "Phantom",
     "PhantomRecord",
     "Phase",
     "Setting",
+    "make_mr_phantom",
     "make_phantom",
 ]

@@ -273,8 +273,7 @@ def scan_volume(geometry: Geometry, scan: Scan, rng: np.random.Generator) -> NDA
     """Render a whole phantom: textures, partial volume, point spread, correlated noise; ``(Z, Y, X)`` HU."""
     shape = geometry.tissue.shape
     hu = densities(geometry, 0, shape[0], scan, Textures.draw(rng, shape, geometry.spacing_mm))
-    below, above = np.concatenate([hu[:1], hu[:-1]]), np.concatenate([hu[1:], hu[-1:]])
-    hu = (1 - 2 * scan.slice_share) * hu + scan.slice_share * (below + above)
+    hu = partial_volume(hu, scan.slice_share)
     pixel = geometry.spacing_mm[1] / 1.5
     for slab in hu:
         slab[...] = ndi.gaussian_filter(slab, scan.blur / pixel)
@@ -283,6 +282,12 @@ def scan_volume(geometry: Geometry, scan: Scan, rng: np.random.Generator) -> NDA
         if scan.streaks_hu:
             slab += streaks(rng, slab.shape, scan.streaks_hu)
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+
+
+def partial_volume(slices: Floats, share: float) -> Floats:
+    """Mix `share` of each neighbour into the slices ``(n, Y, X)`` of a stack."""
+    below, above = np.concatenate([slices[:1], slices[:-1]]), np.concatenate([slices[1:], slices[-1:]])
+    return np.asarray((1 - 2 * share) * slices + share * (below + above))
 
 
 def correlated_noise(

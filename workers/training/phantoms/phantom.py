@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,16 @@ class PhantomRecord:
     lesions: tuple[LesionRecord, ...]
 
 
+class Examination(NamedTuple):
+    """A patient and how they are scanned: what `phantom_of` renders."""
+
+    geometry: Geometry
+    scan: Scan
+    rng: np.random.Generator
+    seed: int
+    margins_mm: Sequence[float] | None
+
+
 @dataclass(frozen=True)
 class Phantom:
     """A CT volume with its truth, canonical grid (axes grow to superior, posterior, patient left).
@@ -116,6 +126,13 @@ def make_phantom(
         `PLAIN`: clear cases, the size's slices and lesions. `TRAINING`, `TEST`: all the variety, sizes of
         lesions and (`TEST`) distances of slices drawn.
     """
+    return phantom_of(*draw_examination(seed, size, lesions, phase, setting))
+
+
+def draw_examination(
+    seed: int, size: Size, lesions: int | None, phase: Phase | None, setting: Setting
+) -> Examination:
+    """Draw what a phantom shows, without rendering it; parameters as of `make_phantom`."""
     preset = _PRESETS[size]
     chance = np.random.default_rng([seed, 3])
     if setting.varied:
@@ -134,7 +151,7 @@ def make_phantom(
         setting=setting,
     )
     margins = [chance.uniform(*setting.margin_mm) for _ in scan.looks] if setting.varied else None
-    return phantom_of(geometry, scan, rng, seed, margins)
+    return Examination(geometry, scan, rng, seed, margins)
 
 
 def _grid(preset: _Preset, setting: Setting, chance: np.random.Generator) -> Grid:

@@ -1,0 +1,25 @@
+"""Modality profiles by name. Each file of this folder with a `PROFILE` is one; no list names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from types import MappingProxyType
+
+from dicom_config.modalities.profile import ModalityProfile
+
+_FORM = "profile"
+
+
+def _profiles() -> Iterator[ModalityProfile]:
+    for module in iter_modules(__path__):
+        if module.name != _FORM:
+            yield import_module(f"{__name__}.{module.name}").PROFILE
+
+
+PROFILES: Mapping[str, ModalityProfile] = MappingProxyType({one.name: one for one in _profiles()})
+CT = PROFILES["ct"]
+"""What is taken unless a site says otherwise, and the scale that the networks know."""
+
+__all__ = ["CT", "PROFILES", "ModalityProfile"]

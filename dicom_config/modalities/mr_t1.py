@@ -1,0 +1,32 @@
+"""MR of the abdomen, T1-weighted after contrast medium: bright liver, brighter vessels, mostly dark lesions.
+
+No weights were trained on MR. The scaling lets the networks for CT see it as they know CT; how well that goes
+was measured on phantoms only (docs/modalities.md).
+"""
+
+from __future__ import annotations
+
+from pydicom.uid import MRImageStorage
+
+from dicom_config import codes
+from dicom_config.modalities.profile import Acquisition, BodyScaling, BodyWindow, ModalityProfile, Unit
+
+PROFILE = ModalityProfile(
+    name="mr-t1",
+    title="MR, T1-weighted after contrast medium",
+    modality="MR",
+    sop_classes=frozenset({MRImageStorage}),
+    # Of a Dixon acquisition the water image is wanted; the other values name images that are computed.
+    not_anatomy=frozenset(
+        {"SCREEN SAVE", "FAT", "PHASE MAP", "ADC", "SUBTRACTION", "PROJECTION IMAGE", "VELOCITY MAP"}
+    ),
+    # Echo planar is diffusion; T2 weighting has echo times of 60 ms and more, spin echo T1 at most 20 ms.
+    acquisition=Acquisition(frozenset({"EP"}), max_echo_ms=30.0, max_repetition_ms=1000.0),
+    expects_contrast=True,
+    hounsfield=False,
+    outside=0,
+    unit=Unit("a.u.", "signal", "signal", codes.ARBITRARY_UNIT, codes.MR_SIGNAL_INTENSITY),
+    window=BodyWindow(1.0, 99.0),
+    scaling=BodyScaling(((10.0, -300.0), (35.0, -90.0), (65.0, 50.0), (90.0, 115.0), (99.0, 190.0))),
+    procedure=codes.MR_PROCEDURE,
+)

@@ -1,0 +1,68 @@
+"""How voxel values come to a screen and to the networks, by the profile of their volume.
+
+Owns what counts as body and how its percentiles are found. Pure arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from dicom_config.modalities import ModalityProfile
+from dicom_config.modalities.profile import FixedWindow
+
+AIR_HU = -1000.0
+
+_STEPS = 96
+"""The body is looked for on a grid of at most about this many voxels along each axis."""
+_FOREGROUND = 0.15
+"""Air has less than this part of the bright tissues' signal; suppressed fat has about 0.2 of it."""
+_BRIGHT_PERCENT = 98.0
+
+
+def display_window(values: npt.NDArray[Any], profile: ModalityProfile) -> FixedWindow:
+    """Return which values of a volume ``(Z, Y, X)`` are drawn black and white."""
+    window = profile.window
+    if isinstance(window, FixedWindow):
+        return window
+    low, high = np.percentile(_body_of(values), [window.low_percent, window.high_percent])
+    return FixedWindow(float(low), float(max(high, low + 1.0)))
+
+
+def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt.NDArray[Any]:
+    """Return a volume ``(Z, Y, X)`` on the scale of the networks; the very array where it is on it.
+
+    Returns
+    -------
+    numpy.ndarray
+        int16, HU or what stands for them, see `BodyScaling`.
+    """
+    if profile.scaling is None:
+        return values
+    percents, hounsfield = zip(*profile.scaling.landmarks, strict=True)
+    landmarks = np.percentile(_body_of(values), percents)
+    # Of landmarks that fall together only the last counts, as in a volume without any contrast.
+    known = np.flatnonzero(np.diff(landmarks, append=np.inf) > 0)
+    points, levels = landmarks[known], np.asarray(hounsfield)[known]
+    scaled = np.interp(values, [min(0.0, float(points[0]) - 1.0), *points], [AIR_HU, *levels])
+    return np.rint(scaled).astype(np.int16)
+
+
+def _body_of(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return the values inside the body, of a part of the voxels; all of them if nothing stands out.
+
+    The body is the largest piece that stands out from air, with the holes of its slices filled.
+    """
+    steps = tuple(slice(None, None, max(1, round(n / _STEPS))) for n in values.shape)
+    coarse = np.asarray(values[steps], np.float32)
+    smooth = ndimage.gaussian_filter(coarse, (0.0, 1.0, 1.0))
+    stands_out = smooth > _FOREGROUND * np.percentile(smooth, _BRIGHT_PERCENT)
+    pieces, count = ndimage.label(stands_out)
+    if not count:
+        return coarse.ravel()
+    largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    filled = np.stack([ndimage.binary_fill_holes(one) for one in largest])
+    return np.asarray(coarse[filled])
