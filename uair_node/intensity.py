@@ -44,10 +44,9 @@ def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt
         return values
     percents, hounsfield = zip(*profile.scaling.landmarks, strict=True)
     landmarks = np.percentile(_body_of(values), percents)
-    # Of landmarks that fall together only the last counts, as in a volume without any contrast.
-    known = np.flatnonzero(np.diff(landmarks, append=np.inf) > 0)
-    points, levels = landmarks[known], np.asarray(hounsfield)[known]
-    scaled = np.interp(values, [min(0.0, float(points[0]) - 1.0), *points], [AIR_HU, *levels])
+    # Of landmarks that fall together, as in a volume without contrast, the last counts, and none at 0: air.
+    known = (np.diff(landmarks, append=np.inf) > 0) & (landmarks > 0)
+    scaled = np.interp(values, [0.0, *landmarks[known]], [AIR_HU, *np.asarray(hounsfield)[known]])
     return np.rint(scaled).astype(np.int16)
 
 

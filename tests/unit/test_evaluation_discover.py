@@ -16,6 +16,7 @@ from uair_node.results.uids import result_uid
 from uair_node.volume import read_series
 from workers.evaluation.discover import find_cases
 from workers.training.ct_series import write_ct_series
+from workers.training.mr_series import write_mr_series
 
 SHAPE = (6, 12, 10)
 
@@ -48,8 +49,8 @@ def zipped(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def write_with_seg(folder: Path, name: str = "seg.dcm") -> Path:
-    volume = read_series(write_ct_series(folder / "ct", scan(), affine_of()))
+def write_with_seg(folder: Path, name: str = "seg.dcm", write=write_ct_series) -> Path:
+    volume = read_series(write(folder / "series", scan(), affine_of()))
     request = SegRequest(
         sop_instance_uid=result_uid("instance", name),
         series_instance_uid=result_uid("series", name),
@@ -111,6 +112,14 @@ def test_a_seg_belongs_to_the_series_it_refers_to(tmp_path):
     write_ct_series(tmp_path / "case" / "other", scan()[:5], affine_of(), accession_number="2")
     (source,) = find_cases([tmp_path / "case"])
     assert np.array_equal(source.load().truth, canonical_truth())
+
+
+def test_an_mr_series_with_a_seg_is_a_case_on_the_scale_of_the_networks(tmp_path):
+    write_with_seg(tmp_path / "case", write=write_mr_series)
+    case = find_cases([tmp_path / "case"])[0].load()
+    assert np.array_equal(case.truth, canonical_truth())
+    assert case.hu.dtype == np.int16
+    assert case.hu.min() == -1000
 
 
 def test_two_segs_of_one_series_are_not_guessed_between(tmp_path):

@@ -1,21 +1,31 @@
 """Modality profiles: what each takes and refuses, how its values are read, and that CT is what it was."""
 
+import time
+
 import numpy as np
 import pydicom
 import pytest
 
 from dicom_config.errors import ConfigError, InputError
 from dicom_config.modalities import CT, PROFILES
-from dicom_config.modalities.profile import BodyScaling
+from dicom_config.modalities.profile import BodyScaling, FixedWindow
 from dicom_config.model import GateSection, IntakeSection, load_settings
 from dicom_config.quantities import QUANTITIES
-from tests.support.series import edit, edit_all, good_mr_series, good_series
+from tests.support.intake import context_in, received
+from tests.support.iods import iod_errors
+from tests.support.series import affine_of, edit, edit_all, good_mr_series, good_series
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case
+from uair_node.checks.finding import Level
+from uair_node.checks.modalities import check_profiles
+from uair_node.intake.assembly import assemble
 from uair_node.intake.gate import inspect_series
 from uair_node.intake.headers import read_headers
+from uair_node.intake.inbox import Inbox
 from uair_node.intake.trial import try_folder
 from uair_node.intensity import display_window, on_training_scale
-from uair_node.results.drawing import ct
 from uair_node.volume import read_geometry, read_series
+from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_mr_phantom, make_phantom
 
 MR = PROFILES["mr-t1"]
@@ -95,10 +105,58 @@ def test_an_mr_rescale_beyond_all_numbers_is_refused(tmp_path):
     assert caught.value.code == "undecodable-pixels"
 
 
-def test_ct_is_on_the_scale_of_the_networks_already():
+def test_ct_reaches_networks_and_pages_as_the_scanner_wrote_it(tmp_path):
+    """Through DICOM and profile, voxel by voxel: the same values, the same type, hence the same masks."""
     hu = make_phantom(3, size="small").hu
-    assert on_training_scale(hu, CT) is hu
-    assert display_window(hu, CT) == ct.WINDOW
+    view = read_series(write_ct_series(tmp_path, hu, affine_of())).canonical()
+    given = on_training_scale(view.array, view.profile)
+    assert given is view.array
+    assert given.dtype == np.int16
+    np.testing.assert_array_equal(given, np.maximum(hu, -1024))
+    assert display_window(view.array, view.profile) == FixedWindow(-110.0, 190.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "profiles", "state", "code"),
+    [
+        (good_mr_series, ["ct"], CaseState.REJECTED, "other-modality"),
+        (good_series, ["mr-t1"], CaseState.REJECTED, "other-modality"),
+        (good_mr_series, ["ct", "mr-t1"], CaseState.READY, ""),
+    ],
+    ids=["mr to a ct node", "ct to an mr node", "mr to a node of both"],
+)
+def test_a_node_decides_by_its_configuration(tmp_path, make, profiles, state, code):
+    intake = {"quiet_s": 0.01, "max_wait_s": 60, "min_free_bytes": 0, "profiles": profiles}
+    url = f"sqlite:///{tmp_path / 'node.sqlite'}"
+    with context_in(tmp_path / "data", url, intake=intake) as context:
+        for path in make(tmp_path / "series"):
+            Inbox(context).receive(received(path))
+        time.sleep(0.02)
+        assert assemble(context) == 1
+        with context.database.transaction() as session:
+            (case,) = session.query(Case)
+            assert (case.state, case.code) == (state, code)
+            assert bool(case.mend) == bool(code)
+
+
+def test_the_same_seed_gives_the_same_mr_phantom_of_the_ct_phantom_s_anatomy():
+    phantom = make_mr_phantom(3, size="small")
+    np.testing.assert_array_equal(phantom.signal, make_mr_phantom(3, size="small").signal)
+    plain = make_phantom(3, size="small")
+    np.testing.assert_array_equal(phantom.labels, plain.labels)
+    liver, air = phantom.signal[phantom.labels == 1], phantom.signal[plain.hu < -950]
+    fat = phantom.signal[(plain.hu > -115) & (plain.hu < -85)]
+    assert np.median(air) < 0.2 * np.median(liver)
+    assert np.median(fat) < 0.5 * np.median(liver), "fat is suppressed"
+    assert air.min() >= 0
+    assert np.mean(air) > 0, "a magnitude has noise above nothing"
+    assert not np.array_equal(phantom.signal, make_mr_phantom(4, size="small").signal)
+
+
+@pytest.mark.integration
+def test_dciodvfy_finds_no_error_in_an_mr_series(tmp_path):
+    for path in good_mr_series(tmp_path)[:2]:
+        assert iod_errors(path, "MRImage") == []
 
 
 @pytest.mark.parametrize("seed", [3, 5, 8])
@@ -171,3 +229,15 @@ def test_rules_try_tells_what_the_profiles_refuse(tmp_path):
         update={"intake": settings.intake.model_copy(update={"profiles": ("ct", "mr-t1")})}
     )
     assert all(one.runs for one in try_folder(tmp_path, both))
+
+
+def test_uair_check_warns_of_weights_that_know_no_mr():
+    intake = IntakeSection(profiles=("ct", "mr-t1"))
+    known, unknown = check_profiles(load_settings().model_copy(update={"intake": intake}))
+    assert (known.what, known.level) == ("profile ct", Level.OK)
+    assert (unknown.what, unknown.level, unknown.code) == (
+        "profile mr-t1",
+        Level.WARNING,
+        "profile-untrained",
+    )
+    assert unknown.mend

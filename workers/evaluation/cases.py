@@ -1,4 +1,4 @@
-"""What is evaluated: a CT with truth, and the sources that it can be loaded from."""
+"""What is evaluated: a scan with truth, and the sources that it can be loaded from."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_config.modalities import PROFILES
 from uair_node.intensity import on_training_scale
 from uair_node.volume import Volume, read_series
 from workers.evaluation.metrics import FIRST_LESION, Labels, Mask
 from workers.evaluation.nifti import read_nifti_ct
 from workers.evaluation.truth import load_truth
-from workers.training.phantoms import TEST, Setting, make_phantom
+from workers.training.phantoms import TEST, MrPhantom, Phantom, Setting, make_mr_phantom, make_phantom
 from workers.training.phantoms.phantom import Size
 from workers.uair.grids import Spacing
+
+PhantomProfile = Literal["ct", "mr-t1"]
+"""Modality profiles that there are phantoms of."""
 
 
 @dataclass(frozen=True)
 class EvaluationCase:
-    """A CT with truth on the canonical grid.
+    """A scan with truth on the canonical grid.
 
     Attributes
     ----------
@@ -76,27 +80,37 @@ class CaseSource(Protocol):
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """The phantom of a seed, in a drawn contrast phase; of the setting that no training uses unless told."""
+    """The phantom of a seed, of the setting that no training uses unless told.
+
+    As CT in a drawn contrast phase, as MR in the portal-venous one.
+    """
 
     seed: int
     size: Size = "standard"
     setting: Setting = TEST
+    profile: PhantomProfile = "ct"
 
     @property
     def name(self) -> str:
         """Of the case."""
-        return f"phantom {self.seed}"
+        return f"{'' if self.profile == 'ct' else 'MR '}phantom {self.seed}"
 
     def load(self) -> EvaluationCase:
         """Make the phantom."""
-        phantom = make_phantom(self.seed, size=self.size, phase=None, setting=self.setting)
+        if self.profile == "ct":
+            phantom = make_phantom(self.seed, size=self.size, phase=None, setting=self.setting)
+            return self._case(phantom, phantom.hu)
+        mr = make_mr_phantom(self.seed, size=self.size, setting=self.setting)
+        return self._case(mr, on_training_scale(mr.signal, PROFILES[self.profile]))
+
+    def _case(self, phantom: Phantom | MrPhantom, values: NDArray[np.int16]) -> EvaluationCase:
         rims = {one.number: one.rim_mm for one in phantom.meta.lesions if one.rim_mm > 0}
-        return EvaluationCase(self.name, phantom.hu, phantom.spacing_mm, phantom.labels, rims)
+        return EvaluationCase(self.name, values, phantom.spacing_mm, phantom.labels, rims)
 
 
 @dataclass(frozen=True)
 class SeriesSource:
-    """A DICOM CT series (its files, or a zip of them) and its truth (see `load_truth`)."""
+    """A DICOM series (its files, or a zip of them) and its truth (see `load_truth`)."""
 
     name: str
     ct: tuple[Path, ...]

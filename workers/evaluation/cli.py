@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,7 +22,7 @@ from uair_node.logs import set_up_logging
 from workers.worker import yield_idle_cores
 
 if TYPE_CHECKING:
-    from workers.evaluation.cases import CaseSource
+    from workers.evaluation.cases import CaseSource, PhantomProfile
     from workers.evaluation.report import Header
     from workers.evaluation.results import CaseResult
     from workers.evaluation.run import Skipped
@@ -36,12 +36,15 @@ TABLE_WIDTH = 130
 def evaluate(
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders with DICOM CT and SEG or mask series, NIfTI files, folders of these."),
+        typer.Argument(
+            help="Folders with DICOM series and SEG or mask series, NIfTI files, folders of these."
+        ),
     ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Truth of the only CT, where it is not found beside it.")
     ] = None,
     phantoms: Annotated[int, typer.Option(min=0, help="Instead of data: this many phantoms.")] = 0,
+    profile: Annotated[Literal["ct", "mr-t1"], typer.Option(help="What the phantoms are scanned as.")] = "ct",
     seed: Annotated[int, typer.Option(min=0, help="Of the first phantom, given boxes, noisy reader.")] = 5000,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     baselines: Annotated[
@@ -64,7 +67,7 @@ def evaluate(
     settings = load_settings(config)
     templates = site_folder(settings.engine, settings.data_dir)
     section = settings.engine.model_copy(update={"templates": templates})
-    sources = _sources(data or [], masks, phantoms, seed)
+    sources = _sources(data or [], masks, phantoms, profile, seed)
     options = EvaluationOptions(rounds, seed, pictures is not None, baselines)
     with _bars() as bars:
         bar = bars.add_task("evaluating", total=1.0)
@@ -78,7 +81,9 @@ def evaluate(
             "no-usable-case", f"No case could be used: {skipped[0].reason}", "Correct what the reason names."
         )
     what = (
-        f"{phantoms} phantoms from seed {seed}" if phantoms else ", ".join(path.name for path in data or [])
+        f"{phantoms} {profile} phantoms from seed {seed}"
+        if phantoms
+        else ", ".join(path.name for path in data or [])
     )
     bench = build_workbench(section, baselines)
     _publish(
@@ -90,7 +95,9 @@ def evaluate(
     )
 
 
-def _sources(data: list[Path], masks: Path | None, phantoms: int, seed: int) -> Sequence[CaseSource]:
+def _sources(
+    data: list[Path], masks: Path | None, phantoms: int, profile: PhantomProfile, seed: int
+) -> Sequence[CaseSource]:
     from workers.evaluation.cases import PhantomSource
     from workers.evaluation.discover import find_cases
 
@@ -102,7 +109,7 @@ def _sources(data: list[Path], masks: Path | None, phantoms: int, seed: int) -> 
         )
     if data:
         return find_cases(data, masks)
-    return [PhantomSource(number) for number in range(seed, seed + phantoms)]
+    return [PhantomSource(number, profile=profile) for number in range(seed, seed + phantoms)]
 
 
 def _header(

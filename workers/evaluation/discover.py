@@ -1,6 +1,6 @@
-"""Which cases a person means by a path: finds CTs and the truth that belongs to each.
+"""Which cases a person means by a path: finds series and the truth that belongs to each.
 
-Understood are a folder with a DICOM CT series and a DICOM SEG of it; one with a CT series and mask series in
+Understood are a folder with a DICOM series and a DICOM SEG of it; one with a series and mask series in
 the manner of 3D-IRCADb (`PATIENT_DICOM`, `MASKS_DICOM`, plain or zipped); NIfTI files on one grid; and
 folders of these. What cannot be told apart is an error, never a guess.
 """
@@ -18,15 +18,16 @@ from pathlib import Path, PurePosixPath
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage
 
 from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
+from dicom_config.modalities import PROFILES
 from workers.evaluation.cases import NiftiSource, SeriesSource
 from workers.evaluation.nifti import is_nifti, read_nifti
 from workers.evaluation.truth import is_liver
 
 FileSource = SeriesSource | NiftiSource
+_SEGMENTED = frozenset(uid for one in PROFILES.values() for uid in one.sop_classes)
 _LABELS_NAME = re.compile(r"seg|label|mask|truth|gt(?=[._-])", re.IGNORECASE)
 _CT_NAME = re.compile(r"(^|[._-])(ct|vol|volume|image|img|0000)(?=[._-])", re.IGNORECASE)
 _SEGMENTATIONS = (SelectionClass.SEGMENTATION, SelectionClass.LABEL_MAP_SEGMENTATION)
@@ -41,13 +42,13 @@ def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSour
     data
         Folders and NIfTI files.
     masks
-        The truth of the only CT in `data`, where it is not found by itself.
+        The truth of the only series in `data`, where it is not found by itself.
 
     Raises
     ------
     InputError
-        ``no-such-path``; ``no-case-found``: a path holds no CT with truth; ``truth-ambiguous``: more than
-        one file could be a CT's truth; ``masks-for-one``: `masks` with more than one CT.
+        ``no-such-path``; ``no-case-found``: a path holds no series with truth; ``truth-ambiguous``: more than
+        one file could be its truth; ``masks-for-one``: `masks` with more than one series.
     """
     absent = next((path for path in (*data, *((masks,) if masks else ())) if not path.exists()), None)
     if absent is not None:
@@ -73,12 +74,12 @@ def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSour
 def _with_masks(data: Sequence[Path], masks: Path) -> FileSource:
     if len(data) == 1 and is_nifti(data[0]):
         return NiftiSource(_stem(data[0]), data[0], masks)
-    series = _ct_series(_files(data[0], masks)) if len(data) == 1 and data[0].is_dir() else {}
+    series = _image_series(_files(data[0], masks)) if len(data) == 1 and data[0].is_dir() else {}
     if not series:
         raise InputError(
             "masks-for-one",
-            "--masks needs exactly one CT: a DICOM folder or a NIfTI file.",
-            "Name one CT, or leave --masks out so that truth is found beside each.",
+            "--masks needs exactly one series: a DICOM folder or a NIfTI file.",
+            "Name one series, or leave --masks out so that truth is found beside each.",
         )
     return SeriesSource(data[0].name, tuple(_largest(series)), masks)
 
@@ -112,18 +113,18 @@ def _folders_with_masks(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
 def _mask_case(folder: Path, masks: list[Path]) -> FileSource:
     if len(masks) > 1:
         raise _ambiguous(folder.name, masks)
-    series = _ct_series(_files(folder, masks[0]))
+    series = _image_series(_files(folder, masks[0]))
     if series:
         return SeriesSource(folder.name, tuple(_largest(series)), masks[0])
-    archives = [path for path in sorted(folder.glob("*.zip")) if path != masks[0] and _is_ct_archive(path)]
+    archives = [path for path in sorted(folder.glob("*.zip")) if path != masks[0] and _is_image_archive(path)]
     if len(archives) != 1:
         raise _no_case(folder)
     return SeriesSource(folder.name, (archives[0],), masks[0])
 
 
 def _segmented_series(name: str, paths: list[Path]) -> Iterator[FileSource]:
-    """Yield the CT series that a SEG refers to."""
-    series = _ct_series(paths)
+    """Yield the series that a SEG refers to."""
+    series = _image_series(paths)
     truths: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         header = _header(path)
@@ -151,11 +152,11 @@ def _files(folder: Path, without: Path | None = None) -> list[Path]:
     return files if without is None else [path for path in files if not path.is_relative_to(without)]
 
 
-def _ct_series(files: Sequence[Path]) -> dict[str, list[Path]]:
+def _image_series(files: Sequence[Path]) -> dict[str, list[Path]]:
     series: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         header = _header(path)
-        if header is not None and header.get("SOPClassUID") == CTImageStorage:
+        if header is not None and header.get("SOPClassUID") in _SEGMENTED:
             series[str(header.get("SeriesInstanceUID", ""))].append(path)
     return series
 
@@ -183,7 +184,7 @@ def _holds_masks(path: Path) -> bool:
         return any(is_liver(PurePosixPath(name).parent.name) for name in archive.namelist())
 
 
-def _is_ct_archive(path: Path) -> bool:
+def _is_image_archive(path: Path) -> bool:
     if _LABELS_NAME.search(path.name):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -194,7 +195,7 @@ def _is_ct_archive(path: Path) -> bool:
             header = dcmread(io.BytesIO(archive.read(first)), stop_before_pixels=True)
         except InvalidDicomError:
             return False
-    return header.get("SOPClassUID") == CTImageStorage
+    return header.get("SOPClassUID") in _SEGMENTED
 
 
 def _labels_beside(folder: Path) -> list[Path]:
@@ -251,8 +252,8 @@ def _stem(path: Path) -> str:
 def _no_case(path: Path) -> InputError:
     return InputError(
         "no-case-found",
-        f"{path} holds no CT with truth.",
-        "Name a folder with a DICOM CT series and its SEG or mask series (3D-IRCADb's form), a folder of "
+        f"{path} holds no series with truth.",
+        "Name a folder with a DICOM series and its SEG or mask series (3D-IRCADb's form), a folder of "
         "such folders, or NIfTI files of a CT and its labels on the same grid; or give the truth by --masks.",
     )
 

@@ -1,0 +1,23 @@
+"""What is segmented, and whether the weights know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dicom_config.model import Settings
+from uair_node.checks.finding import Finding, good, warning
+
+
+def check_profiles(settings: Settings) -> Iterable[Finding]:
+    """Tell which modality profiles are taken, and of which no weights were trained."""
+    for profile in settings.intake.modalities:
+        what = f"profile {profile.name}"
+        if profile.scaling is None:
+            yield good(what, f"{profile.title} is segmented")
+        else:
+            yield warning(
+                what,
+                "profile-untrained",
+                f"{profile.title} is segmented by weights that were trained on CT; values are scaled to it.",
+                "Measure on your own cases how well that goes (`uair evaluate`), see docs/modalities.md.",
+            )
