@@ -6,6 +6,7 @@ that is not installed skips its tests, except where the variable CI is set: ther
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,19 @@ from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ, absent
 from tests.support.postgres import postgres_folder
 
 _ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """Give back the levels that a command sets for its process, which here is that of all tests."""
+
+    def loggers() -> list[logging.Logger]:
+        return [logging.getLogger(name) for name in ("", *logging.root.manager.loggerDict)]
+
+    levels = {one.name: one.level for one in loggers()}
+    yield
+    for one in loggers():
+        one.setLevel(levels.get(one.name, logging.NOTSET))
 
 
 @pytest.fixture(scope="session")

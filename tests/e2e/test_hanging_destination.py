@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import HOST, embedded, quick
+from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.pacs import await_pages, await_round
 from tests.support.peers import Dcmtk, Orthanc
+from tests.support.ports import wait_until
 from tests.support.scripted import HANG, scripted_peer
 
 pytestmark = pytest.mark.integration
@@ -32,15 +33,22 @@ def test_a_destination_that_hangs_delays_only_itself(
             assert dcmtk.storescu(HOST, made.port, "UAIR", "ROUTER", phantom_series).returncode == 0
             await_round(orthanc, 1)
             await_pages(orthanc, 1)
-            case = made.await_state("AWAITING_SELECTION")
+            made.await_state("AWAITING_SELECTION")
+            wait_until(lambda: _states(made, "good") == {"confirmed"}, "all to be with the good one")
+            assert _states(made, "hanging") == {"pending"}
             # All of this while the first instance for the other one waits for its answer.
             assert (hanging.associations, len(hanging.received)) == (1, 1)
         finally:
             hanging.over.set()
             made.stop()
-    deliveries = [one for result in case["rounds"][0]["results"] for one in result["deliveries"]]
-    states = {
-        name: {one["state"] for one in deliveries if one["destination"] == name}
-        for name in ("hanging", "good")
+
+
+def _states(made: Deployment, destination: str) -> set[str]:
+    """Return the states of the first round's deliveries to a destination."""
+    results = made.case()["rounds"][0]["results"]
+    return {
+        one["state"]
+        for result in results
+        for one in result["deliveries"]
+        if one["destination"] == destination
     }
-    assert states == {"hanging": {"pending"}, "good": {"confirmed"}}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +22,6 @@ from uair_node.context import open_context
 from uair_node.intake.gate import gate_error
 
 _UAIR = str(Path(sys.executable).with_name("uair"))
-
-
-@pytest.fixture(autouse=True)
-def _log_levels() -> Iterator[None]:
-    """Give back the levels that a command sets for its process, which here is that of all tests."""
-    loggers = [logging.getLogger(name) for name in ("", *logging.root.manager.loggerDict)]
-    levels = [one.level for one in loggers]
-    yield
-    for one, level in zip(loggers, levels, strict=True):
-        one.setLevel(level)
 
 
 @pytest.fixture
