@@ -42,6 +42,18 @@ _FLAGS = (
 _LAUNCH = 'read_fd=$1 write_fd=$2; shift 2; eval "exec \\"\\$@\\" 3<&$read_fd 4>&$write_fd"'
 _FIRST_FREE_FD = 10
 _GLIDE_STEPS = 6
+# Windows virtual key codes, which DevTools asks for.
+_KEY_CODES = {
+    "Tab": 9,
+    "Enter": 13,
+    "Escape": 27,
+    "End": 35,
+    "Home": 36,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
 
 
 class PageError(RuntimeError):
@@ -154,6 +166,15 @@ class Chromium:
                 self.command(
                     "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=number
                 )
+
+    def press(self, key: str) -> None:
+        """Press and release a key by its DOM name (``Enter``, ``ArrowLeft``) where the focus is."""
+        code = _KEY_CODES.get(key, ord(key[0].upper()))
+        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+        for kind, more in (("keyDown", text), ("keyUp", {})):
+            self.command(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more
+            )
 
     def drag(self, points: Sequence[tuple[float, float]]) -> None:
         """Press the left button at the first point, move over the others and let go at the last."""

@@ -154,11 +154,13 @@ class OhifPage:
             self._click_on(_having("[role=menuitem]", words), f"the menu's entry {words}")
         if name is not None:
             self._click_on("document.querySelector('[role=dialog] [role=combobox]')", "the list of series")
-            # By key, since a long list puts this entry above the page's edge.
             entry = _having("[role=option]", "Create new series")
+            # By keys, since a long list puts this entry, its first, above the page's edge.
             self.browser.wait_for(f"{entry} !== undefined", "the list of series to open")
-            key = "new KeyboardEvent('keydown', {key: 'Enter', bubbles: true})"
-            self.browser.evaluate(f"{entry}.dispatchEvent({key})")
+            self.browser.press("Home")
+            self.browser.wait_for(f"document.activeElement === {entry}", "the entry for a new series")
+            self.browser.press("Enter")
+            self.browser.wait_for(f"{entry} === undefined", "the list of series to close")
             field = "document.querySelector('[role=dialog] input:enabled')"
             self._click_on(field, "the field for the name")
             self.browser.evaluate(f"{field}.select()")

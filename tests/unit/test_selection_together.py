@@ -62,6 +62,17 @@ def _only(labels: Labels, *values: int) -> Labels:
     return np.where(np.isin(labels, values), labels, 0).astype(np.uint8)
 
 
+def test_a_target_that_candidates_share_is_the_picked_ones() -> None:
+    alike = _labels(1)
+    alike[2:13, 4:5, 3:16] = 0  # another liver with the first one's lesions
+    offered = [OFFERED[0], OFFERED[1], StoredCandidate(3, alike, "")]
+    assert put_together(offered, [alike])[0] == Answer(3)
+    lesion = _labels(2)
+    lesion[8:10, 6:9, 10:13] = 0
+    offered = [OFFERED[1], StoredCandidate(2, lesion, "")]  # the same liver with another lesion
+    assert put_together(offered, [lesion])[0] == Answer(2)
+
+
 @pytest.mark.parametrize(
     ("parts", "answer"),
     [

@@ -6,6 +6,7 @@ accepted, so that one that cannot be used is refused at once, with its reason.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,14 +215,18 @@ def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> 
 
 
 def _origins(drawn: Mapping[int, Voxels], offered: Sequence[StoredCandidate]) -> dict[int, int]:
-    """Return for each target the candidate whose own one is most like it (Dice); of equals the first."""
+    """Return for each target the candidate whose own one is most like it (Dice).
+
+    Candidates often share a target voxel for voxel: of equals the one that is most like in most targets.
+    """
     sizes = [_counts(one.labels) for one in offered]
-    origins = {}
+    most_like: dict[int, set[int]] = {}
     for value, voxels in drawn.items():
         shared = [np.count_nonzero(one.labels.reshape(-1)[voxels] == value) for one in offered]
         dice = [2.0 * n / (len(voxels) + int(size[value])) for n, size in zip(shared, sizes, strict=True)]
-        origins[value] = offered[int(np.argmax(dice))].k
-    return origins
+        most_like[value] = {one.k for one, d in zip(offered, dice, strict=True) if d == max(dice)}
+    votes = Counter(k for ks in most_like.values() for k in ks)
+    return {value: min(ks, key=lambda k: (-votes[k], k)) for value, ks in most_like.items()}
 
 
 def _values(labels: Labels) -> list[int]:
