@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +16,7 @@ from uair_node.store import write_durably
 
 Labels = npt.NDArray[np.uint8]
 Region = npt.NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,48 @@ def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
     write_durably(path, write)
 
 
+@dataclass(frozen=True, eq=False)
+class Cropped:
+    """Candidates as they are stored: without what none of them marks.
+
+    Parameters
+    ----------
+    candidates
+        Their `labels` are those of `box`.
+    box
+        Where they lie on the source grid, half-open.
+    shape
+        Of the source grid.
+    """
+
+    candidates: tuple[StoredCandidate, ...]
+    box: Box
+    shape: tuple[int, int, int]
+
+
+def load_cropped(path: Path) -> Cropped:
+    """Read what `save_candidates` wrote, as it is stored: a fraction of the grid's memory."""
+    with np.load(path, allow_pickle=False) as data:
+        cropped, (z, y, x) = data["labels"], data["shape"].tolist()
+        first, second, third = (
+            slice(a, a + n) for a, n in zip(data["start"].tolist(), cropped.shape[1:], strict=True)
+        )
+        candidates = tuple(
+            StoredCandidate(int(k), part, str(trait))
+            for k, trait, part in zip(data["ks"], data["traits"], cropped, strict=True)
+        )
+    return Cropped(candidates, (first, second, third), (z, y, x))
+
+
 def load_candidates(path: Path) -> list[StoredCandidate]:
     """Read what `save_candidates` wrote, on the whole source grid."""
-    with np.load(path, allow_pickle=False) as data:
-        start, shape, cropped = data["start"], tuple(data["shape"]), data["labels"]
-        box = tuple(slice(a, a + n) for a, n in zip(start, cropped.shape[1:], strict=True))
-        found = []
-        for k, trait, part in zip(data["ks"], data["traits"], cropped, strict=True):
-            labels = np.zeros(shape, np.uint8)
-            labels[box] = part
-            found.append(StoredCandidate(int(k), labels, str(trait)))
-        return found
+    cropped = load_cropped(path)
+    found = []
+    for one in cropped.candidates:
+        labels = np.zeros(cropped.shape, np.uint8)
+        labels[cropped.box] = one.labels
+        found.append(replace(one, labels=labels))
+    return found
 
 
 def save_arrays(file: IO[bytes], **arrays: npt.NDArray[Any]) -> None:

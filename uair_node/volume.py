@@ -207,6 +207,33 @@ def read_geometry(paths: Sequence[Path]) -> Volume:
     )
 
 
+def read_slice(grid: Volume, k: int) -> npt.NDArray[np.int16]:
+    """Read the pixels of one slice of a series, `(Y, X)` in HU.
+
+    Parameters
+    ----------
+    grid
+        What `read_geometry` returned.
+    k
+        Index along axis 0.
+
+    Raises
+    ------
+    InputError
+        ``undecodable-pixels``.
+    """
+    source = grid.slices[k]
+    number = source.frame or 1
+    try:
+        dataset = pydicom.dcmread(source.path)
+        header = describe_frames(dataset)[number - 1].header
+        return _hounsfield(header, next(iter_pixels(dataset, indices=[number - 1])), grid.shape[1:])
+    except Exception as error:
+        if is_of_the_disk(error):
+            raise
+        raise gate_error("undecodable-pixels", slice=k + 1) from error
+
+
 def _source(header: SliceHeader, path: Path) -> SourceSlice:
     return SourceSlice(header.sop_instance_uid, header.sop_class_uid, path, header.frame)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from dicom_config.model import Verb
 from tests.support.cases import receiving_case
 from tests.support.console import OPERATOR, VIEWER, Site, console_site
 from tests.support.offered import copied_case, offered_case
 from tests.support.series import edit_all, good_series
+from tests.support.studies import BEFORE, NOW, node_in, send_study
 from uair_node.cases import lifecycle
+from uair_node.cases.answer import Answer
 from uair_node.cases.tables import WorkKind
 from uair_node.intake.gate import gate_error
 
@@ -63,3 +67,32 @@ def operator(site: Site) -> Iterator[TestClient]:
     """Somebody who may act."""
     with site.visitor() as client:
         yield site.enter(client, OPERATOR)
+
+
+@pytest.fixture(scope="session")
+def studies_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A node with two studies of one patient (the second in two rounds), one of another, and an open one."""
+    folder = tmp_path_factory.mktemp("studies")
+    accept = (Verb.ACCEPT, Answer(1))
+    mixed = [(Verb.PICK, Answer(3)), (Verb.ACCEPT, Answer(1, {2: 2}))]
+    with node_in(folder) as context:
+        send_study(context, folder / "1", BEFORE, [accept], patient="P1", day="20260105")
+        send_study(context, folder / "2", NOW, mixed, patient="P1", day="20260205")
+        send_study(context, folder / "3", NOW, [accept], patient="P2", day="20260305")
+        send_study(context, folder / "4", BEFORE, [], patient="P3", day="20260405")
+    return folder
+
+
+@pytest.fixture
+def studies(studies_folder: Path, tmp_path: Path) -> Iterator[Site]:
+    """The console over a copy of that node."""
+    shutil.copytree(studies_folder, tmp_path / "node")
+    with node_in(tmp_path / "node") as context:
+        yield console_site(context)
+
+
+@pytest.fixture
+def reader(studies: Site) -> Iterator[TestClient]:
+    """Somebody who may read there."""
+    with studies.visitor() as client:
+        yield studies.enter(client, VIEWER)

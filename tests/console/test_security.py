@@ -34,7 +34,7 @@ def _routes(site: Site) -> list[tuple[str, str]]:
     found = []
     for route in make_app(site.desk).routes:
         if isinstance(route, Route):
-            path = route.path.replace("{case_id:int}", "1").replace("{result_id:int}", "5")
+            path = re.sub(r"\{\w+:int\}", "1", route.path).replace("{form:str}", "json")
             path = path.replace("{action:str}", "retry").replace("{name:path}", "pacs")
             found += [(method, path) for method in route.methods or () if method != "HEAD"]
         else:
@@ -94,6 +94,7 @@ def test_pages_obey_their_own_policy(operator: TestClient) -> None:
     for address in (
         "/cases",
         "/cases/1",
+        "/cases/1/segmentation",
         "/queues",
         "/destinations",
         "/refused",

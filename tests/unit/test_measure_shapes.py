@@ -6,8 +6,9 @@ import SimpleITK
 
 from tests.support.solids import Solid, ball, cylinder, ellipsoid, touching_balls, turn
 from uair_node.results.measurements import axial_diameters
+from uair_node.results.mesh import view_mesh
 from workers.measure.shape import shape_of
-from workers.measure.surface import surface_of, view_mesh
+from workers.measure.surface import surface_of
 
 UPRIGHT = np.eye(3)
 FLAT = np.eye(3)[:, [2, 0, 1]]  # its first axis lies in the slices

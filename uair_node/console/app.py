@@ -21,6 +21,8 @@ from uair_node.console.cases import list_cases
 from uair_node.console.configuration import show_configuration
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.destinations import ask_destination, show_destinations
+from uair_node.console.drawings import show_slice, show_solid, show_surfaces, show_thumbnail
+from uair_node.console.exports import export_numbers, export_segmentation
 from uair_node.console.guard import guarded
 from uair_node.console.headers import NothingEscapes, SecurityHeaders
 from uair_node.console.health import check_now, show_checks
@@ -29,9 +31,11 @@ from uair_node.console.patient import show_patient
 from uair_node.console.pictures import show_picture
 from uair_node.console.queues import show_queues
 from uair_node.console.refused import show_refused
+from uair_node.console.segmentation import show_segmentation
 from uair_node.console.users import Role
 
 _CASE = "/cases/{case_id:int}"
+_SEGMENTATION = f"{_CASE}/rounds/{{round:int}}/{{k:int}}"
 
 
 def make_app(desk: Desk) -> Starlette:
@@ -58,6 +62,13 @@ def _pages(desk: Desk) -> list[BaseRoute]:
         guarded(desk, _CASE, show_case),
         guarded(desk, f"{_CASE}/patient", show_patient),
         guarded(desk, f"{_CASE}/pictures/{{result_id:int}}.png", show_picture),
+        guarded(desk, f"{_CASE}/segmentation", show_segmentation),
+        guarded(desk, f"{_SEGMENTATION}/slices/{{slice:int}}.jpg", show_slice),
+        guarded(desk, f"{_SEGMENTATION}/thumbnail.jpg", show_thumbnail),
+        guarded(desk, f"{_SEGMENTATION}/solid.jpg", show_solid),
+        guarded(desk, f"{_SEGMENTATION}/surfaces.glb", show_surfaces),
+        guarded(desk, f"{_SEGMENTATION}/export/{{form:str}}", export_segmentation),
+        guarded(desk, f"{_CASE}/export/{{form:str}}", export_numbers),
         guarded(desk, "/queues", show_queues),
         guarded(desk, "/destinations", show_destinations),
         guarded(desk, "/refused", show_refused),

@@ -57,6 +57,10 @@ def _summary(_desk: Desk, session: Session, case: Case) -> Values:
     return {"place": places(session).get(case.id), "due": due}
 
 
+def _segmentation(_desk: Desk, _session: Session, case: Case) -> Values:
+    return {"rounds": [one.number for one in case.rounds if one.computed_at and one.artifacts]}
+
+
 def _pictures(_desk: Desk, session: Session, case: Case) -> Values:
     query = (
         select(Result)
@@ -85,6 +89,7 @@ def _nothing(_desk: Desk, _session: Session, _case: Case) -> Values:
 
 SECTIONS = (
     Section("summary", "Summary", "case/summary.html", _summary),
+    Section("segmentation", "Segmentation", "case/segmentation.html", _segmentation),
     Section("pictures", "Pictures", "case/pictures.html", _pictures),
     Section("rounds", "Rounds", "case/rounds.html", _rounds),
     Section("timeline", "Timeline", "case/timeline.html", _timeline),

@@ -15,6 +15,7 @@ from uair_node.console.sessions import Session, Sessions
 from uair_node.console.templating import make_environment
 from uair_node.console.throttle import Throttle
 from uair_node.console.users import Role, UsersFile, users_file
+from uair_node.console.views import Views
 from uair_node.context import Context
 
 
@@ -63,8 +64,9 @@ class Desk:
     kept: dict[str, Any] = field(default_factory=dict)  # last answers of peers and checks, by page
 
     def __post_init__(self) -> None:
-        """Load the templates."""
+        """Load the templates; nobody has looked at a segmentation yet."""
         self._templates = make_environment()
+        self.views = Views(self.context)
 
     def page(self, template: str, ask: Ask | None, *, status: int = 200, **values: Any) -> HTMLResponse:
         """Render a page; the notice that the session holds is shown once."""
@@ -76,11 +78,19 @@ class Desk:
 
     def note_view(self, session: DatabaseSession, ask: Ask, action: str, subject: str) -> None:
         """Write a view of patient data to the audit, before it is shown; not each time it is refreshed."""
-        now = self.sessions.now()
-        last = ask.session.seen.get((action, subject))
-        if last is None or now - last > audit.REPEAT_S:
+        if self._is_news(ask, action, subject):
             audit.record(session, ask.session.name, ask.address, action, subject)
-            ask.session.seen[(action, subject)] = now
+            ask.session.seen[(action, subject)] = self.sessions.now()
+
+    def note(self, ask: Ask, action: str, subject: str) -> None:
+        """Do as `note_view` in a transaction of its own, which nothing waits for if there is no news."""
+        if self._is_news(ask, action, subject):
+            with self.context.database.transaction() as session:
+                self.note_view(session, ask, action, subject)
+
+    def _is_news(self, ask: Ask, action: str, subject: str) -> bool:
+        last = ask.session.seen.get((action, subject))
+        return last is None or self.sessions.now() - last > audit.REPEAT_S
 
     def done(self, ask: Ask, where: str, text: str, *, well: bool = True) -> Response:
         """Send a browser on after a deed (POST, redirect, GET), to a page that says what came of it."""

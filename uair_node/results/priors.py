@@ -84,7 +84,7 @@ def find_priors(context: Context, case_id: int) -> list[Prior]:
     """
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)
-        own = _header(_paths(context, case))
+        own = read_dating(_paths(context, case))
         today = acquired(own) if own is not None else None
         if own is None or today is None:
             return []
@@ -118,7 +118,7 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
         if isinstance(error.__cause__, FileNotFoundError):  # deleted, as a site's retention wants it
             return None
         raise
-    header, findings = _header(paths), load_findings(folder / FINDINGS_FILE)
+    header, findings = read_dating(paths), load_findings(folder / FINDINGS_FILE)
     if header is None or findings is None or not (folder / ACCEPTED_FILE).exists():
         return None
     day = acquired(header)
@@ -140,8 +140,8 @@ def _paths(context: Context, case: Case) -> list[Path]:
     return list(context.store.fetch_all([one.path for one in case.instances]))
 
 
-def _header(paths: Sequence[Path]) -> Dataset | None:
-    """Read what tells patient and day; None if the files are gone."""
+def read_dating(paths: Sequence[Path]) -> Dataset | None:
+    """Read birth date and dates of a series; None if the files are gone."""
     if not paths or not paths[0].exists():
         return None
     return dcmread(paths[0], specific_tags=["PatientBirthDate", *_DATES], stop_before_pixels=True)

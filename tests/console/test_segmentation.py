@@ -1,0 +1,189 @@
+"""The page of a segmentation: what is shown, from which pixels, with which numbers, of which patient."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+from highdicom.sr import srread
+from PIL import Image
+from pydicom import dcmread
+from starlette.testclient import TestClient
+
+from dicom_config import codes
+from tests.support.console import Site
+from tests.support.studies import SHAPE
+from uair_node.artifacts import load_candidates
+from uair_node.cases.tables import AccessRecord, Case, Round
+from uair_node.results.findings import as_csv, load_findings
+from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE
+from uair_node.volume import read_series
+
+PAGE = "/cases/2/segmentation"
+ROUND = "artifacts/case-000002/round-02"
+
+
+def _section(page: str, anchor: str) -> str:
+    return page.split(f'<section id="{anchor}"')[1].split("</section>")[0]
+
+
+def _studies(client: TestClient, case: int) -> str:
+    return _section(client.get(f"/cases/{case}/segmentation").text, "studies")
+
+
+def _text(markup: str) -> str:
+    return unescape(re.sub(r"<[^>]+>", "", markup)).strip()
+
+
+def test_the_page_shows_what_was_accepted_and_how_it_came_about(reader: TestClient) -> None:
+    page = reader.get(PAGE)
+    assert page.status_code == 200
+    assert 'aria-current="true"><kbd>0</kbd> accepted' in page.text
+    assert page.text.count("thumbnail.jpg") == 8, "four candidates of two rounds"
+    taken = re.findall(r'<li class="taken">.*?rounds/(\d)/(\d)/.*?✓</span> ([^<]+)<', page.text, re.DOTALL)
+    assert taken == [("2", "1", "accepted"), ("2", "2", "lesion 1 taken"), ("1", "3", "picked")]
+
+
+def test_round_candidate_and_slice_are_chosen_by_the_address(reader: TestClient) -> None:
+    page = reader.get(f"{PAGE}?round=1&candidate=4&slice=7").text
+    assert 'aria-current="true"><kbd>4</kbd>' in page
+    assert "/cases/2/rounds/1/4/slices/7.jpg" in page
+    for nonsense in ("?round=9&candidate=9&slice=9999999", "?round=x&candidate=%00&slice=-1", "?slice=²"):
+        assert reader.get(f"{PAGE}{nonsense}").status_code == 200
+
+
+def test_what_there_is_not_is_said(reader: TestClient) -> None:
+    rounds = "/cases/2/rounds"
+    for address, status in {
+        f"{rounds}/2/0/slices/1.jpg": 200,
+        f"{rounds}/2/0/slices/{SHAPE[0]}.jpg": 200,
+        f"{rounds}/2/0/slices/0.jpg": 404,
+        f"{rounds}/2/0/slices/{SHAPE[0] + 1}.jpg": 404,
+        f"{rounds}/1/0/solid.jpg": 404,
+        f"{rounds}/3/1/solid.jpg": 404,
+        f"{rounds}/2/5/surfaces.glb": 404,
+        "/cases/9/rounds/1/1/surfaces.glb": 404,
+        "/cases/4/segmentation": 200,
+    }.items():
+        assert reader.get(address).status_code == status, address
+    assert "Measured is what a reader accepts" in reader.get("/cases/4/segmentation").text
+
+
+def test_a_slice_has_the_outlines_of_its_candidate(studies: Site, reader: TestClient) -> None:
+    """Lesion 1's lowest slice: candidate 1 has it, candidate 4 has not; the rest of the slice is the same."""
+    view = studies.desk.views.view(2, 2)
+    number = int(np.flatnonzero((view.of(1) == 2).any(axis=(1, 2)))[0]) + view.box[0].start + 1
+
+    def picture(k: int) -> np.ndarray:
+        data = reader.get(f"/cases/2/rounds/2/{k}/slices/{number}.jpg").content
+        return np.asarray(Image.open(io.BytesIO(data)), int)
+
+    def outlined(pixels: np.ndarray) -> int:
+        return int((abs(pixels - codes.lesion_colour(1).rgb) < 40).all(axis=-1).sum())
+
+    has, has_not = picture(1), picture(4)
+    assert has.shape == has_not.shape
+    assert outlined(has) > 50
+    assert outlined(has_not) == 0
+    assert 0 < (abs(has - has_not) > 60).any(axis=-1).mean() < 0.2
+
+
+def test_slices_and_labels_are_those_of_the_whole_volume(studies: Site) -> None:
+    """Against the series decoded at once and turned by the code that the engine uses."""
+    view = studies.desk.views.view(2, 2)
+    whole = read_series([one.path for one in view.grid.slices]).canonical()
+    accepted = load_candidates(studies.context.store.absolute(f"{ROUND}/{ACCEPTED_FILE}"))[0].labels
+    for n in (0, 9, 17, SHAPE[0] - 1):
+        assert np.array_equal(view.hounsfield(n), whole.array[n])
+        assert np.array_equal(view.plane(0, n), whole.from_source(accepted)[n])
+    assert np.array_equal(view.on_source_grid(0), accepted)
+
+
+def test_the_table_has_the_numbers_of_csv_and_report(studies: Site, reader: TestClient) -> None:
+    table = reader.get(PAGE).text.split('id="all-numbers"')[1].split("</table>")[0]
+    rows = []
+    for key, row in re.findall(r'<tr role="row" data-key="(\w+)">(.*?)</tr>', table, re.DOTALL):
+        target, _, value, interval, _ = map(_text, re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL))
+        bounds = [] if interval == "–" else [float(one) for one in interval.split(" to ")]
+        rows.append((target, key, float(value), bounds))
+    findings = load_findings(studies.context.store.absolute(f"{ROUND}/{FINDINGS_FILE}"))
+    assert findings is not None
+    assert rows == [
+        (
+            line["target"],
+            line["quantity"],
+            float(line["value"]),
+            [float(line[bound]) for bound in ("low", "high") if line[bound]],
+        )
+        for line in csv.DictReader(io.StringIO(as_csv(findings)))
+    ]
+    assert sum(bool(bounds) for *_, bounds in rows) > 10, "some have intervals"
+    content = srread(studies.context.store.absolute(f"{ROUND}/UAIR-REPORT.dcm")).content
+    for lesion in findings.lesions:
+        (group,) = content.get_volumetric_roi_measurement_groups(tracking_uid=lesion.tracking_uid)
+        shown = {key: value for target, key, value, _ in rows if target == f"lesion {lesion.number}"}
+        for code, key in (
+            (codes.VOLUME, "volume_ml"),
+            (codes.LONG_AXIS, "long_mm"),
+            (codes.SHORT_AXIS, "short_mm"),
+        ):
+            assert float(group.get_measurements(name=code)[0].value) == shown[key]
+
+
+def test_the_time_line_shows_this_patient_only_and_is_recorded(studies: Site, reader: TestClient) -> None:
+    section = _studies(reader, 2)
+    assert re.findall(r"/cases/(\d)/segmentation", section) == ["1"]
+    assert re.findall(r"20\d\d-\d\d-\d\d", section) == ["2026-01-05", "2026-02-05"]
+    assert section.count("<circle") == 2
+    assert "PD" in section, "lesion 1 grew from 12 to 16 mm of radius"
+    with studies.context.database.transaction() as session:
+        rows = session.query(AccessRecord).filter_by(action="view time line").all()
+        assert [one.subject for one in rows] == ["cases 1"]
+    assert "No other accepted study" in _studies(reader, 3)
+    assert "/cases/" not in _studies(reader, 3)
+    assert re.findall(r"/cases/(\d)/segmentation", _studies(reader, 1)) == ["2"], "the later one, too"
+
+
+def test_a_birth_date_that_contradicts_is_another_patient(studies: Site, reader: TestClient) -> None:
+    for number, born in ((1, "19500101"), (2, "19600101")):
+        with studies.context.database.transaction() as session:
+            path = studies.context.store.absolute(session.get_one(Case, number).instances[0].path)
+        header = dcmread(path)
+        header.PatientBirthDate = born
+        header.save_as(path)
+    assert "No other accepted study" in _studies(reader, 2)
+
+
+def test_browsers_keep_no_picture(reader: TestClient) -> None:
+    for address in ("slices/3.jpg", "thumbnail.jpg", "solid.jpg", "surfaces.glb", "export/stl"):
+        answer = reader.get(f"/cases/2/rounds/2/1/{address}")
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_what_retention_deleted_is_said(studies: Site, reader: TestClient) -> None:
+    assert reader.get(PAGE).status_code == 200
+    with studies.context.database.transaction() as session:
+        for round_ in session.query(Round).filter_by(case_id=2):
+            round_.artifacts = ""
+    assert reader.get(PAGE).status_code == 404
+    answer = reader.get("/cases/2/rounds/2/0/solid.jpg")
+    assert answer.status_code == 404
+    assert "not kept any more" in answer.text
+    assert "Nothing to look at" in reader.get("/cases/2").text
+
+
+def test_files_that_are_gone_are_said(studies: Site, reader: TestClient) -> None:
+    studies.context.store.absolute(f"{ROUND}/{CANDIDATES_FILE}").unlink()
+    answer = reader.get("/cases/2/rounds/2/1/solid.jpg")
+    assert answer.status_code == 404
+    assert "not kept any more" in answer.text
+
+
+@pytest.mark.parametrize("case", [2, 4])
+def test_the_case_links_to_it(reader: TestClient, case: int) -> None:
+    assert f'href="/cases/{case}/segmentation"' in reader.get(f"/cases/{case}").text

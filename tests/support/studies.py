@@ -1,0 +1,102 @@
+"""Studies of patients on one node: sent, segmented as given, answered, finished by the workers' own jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+
+from dicom_config.model import Verb
+from tests.support.intake import context_in, received
+from tests.support.offered import TRAITS, do_work
+from tests.support.synthetic import Lesion, abdomen
+from uair_node.artifacts import Labels, StoredCandidate, save_candidates
+from uair_node.cases import lifecycle, work
+from uair_node.cases.answer import Answer
+from uair_node.cases.tables import Case, WorkItem, WorkKind
+from uair_node.context import Context
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.selection.service import Evidence, select_by_number
+from uair_node.volume import read_series
+from workers.training.ct_series import write_ct_series
+
+SHAPE, SPACING = (30, 80, 96), (5.0, 3.0, 3.0)
+AFFINE = np.array([[0, 0, 3.0, -140], [0, 3.0, 0, -120], [5.0, 0, 0, 40], [0, 0, 0, 1]])
+BEFORE = (Lesion((90.0, 120.0, 110.0), 12.0), Lesion((70.0, 140.0, 80.0), 9.0))
+NOW = (Lesion((90.0, 120.0, 110.0), 16.0), Lesion((70.0, 140.0, 80.0), 9.0))
+
+
+@contextmanager
+def node_in(folder: Path) -> Iterator[Context]:
+    """A node with its data in `folder`."""
+    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}") as context:
+        yield context
+
+
+def send_study(
+    context: Context,
+    folder: Path,
+    lesions: Sequence[Lesion],
+    answers: Sequence[tuple[Verb, Answer]],
+    *,
+    patient: str,
+    day: str,
+) -> int:
+    """Send a study, answer its rounds and do what becomes due; return its case's number."""
+    hu, truth = abdomen(tuple(lesions), shape=SHAPE, spacing=SPACING, seed=int(day))
+    paths = write_ct_series(folder, hu, AFFINE, patient_id=patient)
+    for path in paths:
+        one = dcmread(path)
+        one.StudyDate = one.SeriesDate = one.AcquisitionDate = day
+        one.save_as(path)
+    inbox = Inbox(context)
+    for path in paths:
+        inbox.receive(received(path))
+    time.sleep(0.02)
+    assemble(context)
+    labels = read_series(paths).canonical().to_source(truth)
+    with context.database.transaction() as session:
+        case_id = session.query(Case).order_by(Case.id.desc()).first().id
+    compute(context, case_id, labels)
+    for verb, answer in answers:
+        with context.database.transaction() as session:
+            case = session.get_one(Case, case_id)
+            select_by_number(session, Evidence(verb, "console"), case, answer)
+        if verb == Verb.ACCEPT:
+            do_work(context, WorkKind.FINISH)
+        else:
+            compute(context, case_id, labels)
+    return case_id
+
+
+def compute(context: Context, case_id: int, labels: Labels) -> None:
+    """Let the engine's part of the newest round be done: four sizes of `labels`."""
+    with context.database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        round_ = case.current_round
+        assert round_ is not None
+        lifecycle.start_computing(session, case, actor="worker")
+        folder = context.store.round_folder(case.id, round_.number)
+        candidates = [StoredCandidate(k, resized(labels, k), TRAITS[k - 1]) for k in (1, 2, 3, 4)]
+        save_candidates(folder / CANDIDATES_FILE, candidates)
+        round_.artifacts = context.store.relative(folder)
+        round_.base_mm = {"1": 60.0, "2": 10.0, "3": 10.0}
+        round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
+        lifecycle.finish_computing(session, case, round_)
+        work.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
+    do_work(context, WorkKind.PUBLISH)
+
+
+def resized(labels: Labels, k: int) -> Labels:
+    """Return candidate `k`: the first is `labels`, of the others each lesion has k - 1 slices less."""
+    cut = labels.copy()
+    for value in np.unique(labels[labels > 1]):
+        for at in np.flatnonzero((labels == value).any(axis=(1, 2)))[: k - 1]:
+            cut[at][labels[at] == value] = 1
+    return cut

@@ -1,0 +1,93 @@
+"""What is drawn of a segmentation on demand: slices with outlines, stills of the solid, its surfaces."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.responses import Response
+
+from dicom_config.errors import InputError
+from uair_node.console.desk import Ask, Desk
+from uair_node.console.views import RoundView
+from uair_node.results.drawing import PAPER, bounds, draw_slice, mark_sides, number_lesions, pixels
+from uair_node.results.interchange import as_glb
+from uair_node.results.solids import solids_of
+from uair_node.results.surface import solid_view
+
+_WIDTH, _THUMBNAIL_WIDTH = 6.4, 3.2  # inches
+_DPI = 100
+_QUALITY = 88  # with colours as fine as the rest: outlines are thin
+_DRAWING = threading.Lock()
+"""matplotlib's text layout is not made for threads."""
+
+
+def show_slice(desk: Desk, ask: Ask) -> Response:
+    """Answer with an axial slice and a segmentation's outlines, as JPEG; slices count from 1, upwards."""
+    view = _looked_at(desk, ask)
+    k, number = ask.path["k"], ask.path["slice"]
+    if not 1 <= number <= view.canonical.shape[0]:
+        raise InputError("no-such-page", "The series has no such slice.", "Start from the case's page.")
+    return Response(draw(view, k, number - 1, _WIDTH), media_type="image/jpeg")
+
+
+def show_thumbnail(desk: Desk, ask: Ask) -> Response:
+    """Answer with a small picture of the slice that tells most of a round's segmentations."""
+    view, k = _looked_at(desk, ask), ask.path["k"]
+    data = view.once("thumbnail", k, lambda: draw(view, k, view.key_slice, _THUMBNAIL_WIDTH))
+    return Response(data, media_type="image/jpeg")
+
+
+def show_solid(desk: Desk, ask: Ask) -> Response:
+    """Answer with a still picture of a segmentation as a solid, from the front."""
+    view, k = _looked_at(desk, ask), ask.path["k"]
+    data = view.once("solid", k, lambda: _still(view, k))
+    return Response(data, media_type="image/jpeg")
+
+
+def show_surfaces(desk: Desk, ask: Ask) -> Response:
+    """Answer with the surfaces of a segmentation as binary glTF, for the 3-D view."""
+    view, k = _looked_at(desk, ask), ask.path["k"]
+    data = view.once("surfaces", k, lambda: as_glb(solids_of(view.of(k), view.affine)))
+    return Response(data, media_type="model/gltf-binary")
+
+
+def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
+    """Draw slice `n` of the canonical grid, cropped to what the round marks, `width` inches wide, as JPEG."""
+    labels, hu = view.plane(k, n), view.hounsfield(n)
+    spacing = view.canonical.spacing_mm
+    marked = np.zeros(view.canonical.shape[1:], bool)
+    marked[view.box[1:]] = True
+    rows, columns = (bounds(marked, axis, spacing[axis + 1]) for axis in (0, 1))
+    height = width * (rows.stop - rows.start) * spacing[1] / ((columns.stop - columns.start) * spacing[2])
+    with _DRAWING:
+        figure = Figure(figsize=(width, height), facecolor=PAPER)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        draw_slice(axes, hu[rows, columns], labels[rows, columns], spacing[1:])
+        number_lesions(axes, labels[rows, columns])
+        mark_sides(axes, f"slice {n + 1} of {view.canonical.shape[0]}")
+        return _jpeg(pixels(figure, _DPI))
+
+
+def _still(view: RoundView, k: int) -> bytes:
+    solid = solid_view(view.of(k), view.canonical.spacing_mm)
+    return _jpeg((solid.picture * 255).round().astype(np.uint8))
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=_QUALITY, subsampling=0)
+    return file.getvalue()
+
+
+def _looked_at(desk: Desk, ask: Ask) -> RoundView:
+    case_id = ask.path["case_id"]
+    view = desk.views.view(case_id, ask.path["round"])
+    view.of(ask.path["k"])
+    desk.note(ask, "view segmentation", f"case {case_id}")
+    return view

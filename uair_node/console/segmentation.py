@@ -1,0 +1,232 @@
+"""The page of a case's segmentation: seen as a solid and in slices, measured, its history, its patient's.
+
+Owns which segmentation is shown, and what the page says of it. What is drawn is `drawings`', what leaves as a
+file `exports`'. The page works without JavaScript: links choose, pictures are stills.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from dicom_config import codes
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from dicom_config.quantities import LESION, LIVER, PARENCHYMA, Quantity
+from uair_node import reports
+from uair_node.artifacts import label_values
+from uair_node.cases import lifecycle
+from uair_node.cases.answer import LIVER as LIVER_LABEL
+from uair_node.cases.answer import target_name
+from uair_node.cases.tables import Case, ResultKind, Round, Selection
+from uair_node.console.desk import Ask, Desk
+from uair_node.console.exports import NUMBERS, SEGMENTATIONS
+from uair_node.console.studies import Study, findings_at, plot, studies_of
+from uair_node.console.views import ACCEPTED, RoundView, is_finished
+from uair_node.results.findings import Findings, Value, Values
+
+_UNITS = {"[hnsf'U]": "HU", "mm2": "mm²", "1": "", "{lesions}": ""}
+_DECIMALS = {
+    "sphericity": 2, "irregularity": 2, "liver_ml": 0, "parenchyma_ml": 0, "mean_hu": 0, "parenchyma_hu": 0,
+}  # fmt: skip
+"""Where one decimal is not what somebody reads."""
+_SUMMARY = ("volume_ml", "long_mm", "short_mm", "largest_mm", "mean_hu", "sphericity", "irregularity")
+"""What the short table says of each lesion."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A segmentation that can be looked at: a candidate, or what was accepted (k is `ACCEPTED`)."""
+
+    k: int
+    title: str
+    volumes_ml: Mapping[str, object]
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One round of the history: what was offered, and what the reader said."""
+
+    round: Round
+    choices: Sequence[Choice]
+    said: Selection | None
+
+
+@dataclass(frozen=True)
+class Number:
+    """A line of the table: the numbers of the CSV, in its order."""
+
+    target: str
+    quantity: Quantity
+    found: Value
+
+    @property
+    def value(self) -> str:
+        """As it stands in CSV and report."""
+        return self._written(self.found.value, self.quantity.decimals)
+
+    @property
+    def interval(self) -> str:
+        """The interval as it stands there; empty without one."""
+        return self._bounds(self.quantity.decimals)
+
+    @property
+    def rounded(self) -> str:
+        """As many digits as somebody reads."""
+        return self._written(self.found.value, self._decimals)
+
+    @property
+    def rounded_interval(self) -> str:
+        """The interval with as many."""
+        return self._bounds(self._decimals)
+
+    @property
+    def unit(self) -> str:
+        """Its unit as people write it."""
+        return _UNITS.get(self.quantity.unit.value, self.quantity.unit.value)
+
+    @property
+    def _decimals(self) -> int:
+        return min(self.quantity.decimals, _DECIMALS.get(self.quantity.key, 1))
+
+    def _bounds(self, decimals: int) -> str:
+        if self.found.low is None or self.found.high is None:
+            return ""
+        return f"{self._written(self.found.low, decimals)} to {self._written(self.found.high, decimals)}"
+
+    def _written(self, number: float, decimals: int) -> str:
+        return f"{number:.{decimals}f}"
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the database and the kept numbers say of a case and of its patient."""
+
+    case: Case
+    turns: Sequence[Turn]
+    findings: Findings | None
+    studies: Sequence[Study]
+
+
+def show_segmentation(desk: Desk, ask: Ask) -> Response:
+    """Answer with the page; `?round=2&candidate=3&slice=57` choose, the newest is shown unless they do."""
+    story = _story(desk, ask.path["case_id"])
+    case, turn = story.case, _asked_for(ask, story.turns)
+    wanted = ask.query.get("candidate")
+    choice = next((one for one in turn.choices if str(one.k) == wanted), turn.choices[0])
+    view = desk.views.view(case.id, turn.round.number)
+    desk.note(ask, "view segmentation", f"case {case.id}")
+    others = [str(one.case_id) for one in story.studies if one.case_id != case.id]
+    if others:
+        desk.note(ask, "view time line", f"cases {' '.join(others)}")
+    return desk.page(
+        "segmentation.html",
+        ask,
+        title=f"Segmentation of case {case.id}",
+        case=case,
+        turns=story.turns,
+        turn=turn,
+        choice=choice,
+        slices=view.canonical.shape[0],
+        slice=_slice(ask, view),
+        structures=_structures(view),
+        plane=_plane(view),
+        liver=_liver(story.findings),
+        lesions=_lesions(story.findings),
+        summary=[one for one in LESION if one.key in _SUMMARY],
+        studies=story.studies,
+        marks=plot(story.studies) if len(story.studies) > 1 else (),
+        numbers=NUMBERS,
+        exports=SEGMENTATIONS,
+    )
+
+
+def _story(desk: Desk, case_id: int) -> Story:
+    with desk.context.database.reading() as session:
+        case = reports.get_case(session, case_id)
+        turns = [_turn(session, case, one) for one in case.rounds if one.computed_at and one.artifacts]
+        if not turns:
+            raise InputError(
+                "no-such-page",
+                f"There is no segmentation of case {case.id} to look at.",
+                "It is computed first, and kept as long as retention says; its results are in the archive.",
+            )
+        finished = is_finished(turns[-1].round)
+        findings = findings_at(desk.context, case) if finished else None
+        return Story(case, turns, findings, studies_of(desk.context, session, case))
+
+
+def _turn(session: Session, case: Case, round_: Round) -> Turn:
+    said = lifecycle.effective_selection(session, case, round_.number)
+    choices = [Choice(one.k, one.trait, one.volumes_ml, _mark(one.k, said)) for one in round_.candidates] or [
+        Choice(k, "", {}) for k in (1, 2, 3, 4)
+    ]  # computed, not yet published
+    if is_finished(round_):
+        final = next(one for one in round_.results if one.kind == ResultKind.FINAL)
+        choices.insert(0, Choice(ACCEPTED, "accepted", final.volumes_ml))
+    return Turn(round_, choices, said)
+
+
+def _mark(k: int, said: Selection | None) -> str:
+    """Say what the reader took of a candidate."""
+    if said is None:
+        return ""
+    answer = said.answer
+    parts = [target_name(value) for value, other in sorted(answer.per_target.items()) if other == k]
+    if k == answer.k:
+        return "accepted" if said.verb == Verb.ACCEPT else "picked"
+    return f"{', '.join(parts)} taken" if parts else ""
+
+
+def _asked_for(ask: Ask, turns: Sequence[Turn]) -> Turn:
+    wanted = ask.query.get("round")
+    return next((one for one in turns if str(one.round.number) == wanted), turns[-1])
+
+
+def _slice(ask: Ask, view: RoundView) -> int:
+    """Return the slice that is shown, from 1."""
+    text = ask.query.get("slice", "")
+    number = int(text) if text.isdecimal() and len(text) < 6 else view.key_slice + 1
+    return min(max(1, number), view.canonical.shape[0])
+
+
+def _structures(view: RoundView) -> list[tuple[int, str, str]]:
+    """Return label value, name and colour of all that any segmentation of a round marks."""
+    values = sorted({LIVER_LABEL, *(value for one in view.labels.values() for value in label_values(one))})
+    return [(value, target_name(value), _hex(value)) for value in values]
+
+
+def _plane(view: RoundView) -> str:
+    """Return where slices lie in the solid: corners of the lowest, and the step to the next, LPS in mm."""
+    step = view.canonical.affine[:3, 0]
+    return json.dumps({"corners": view.plane_corners.round(3).tolist(), "step": step.round(5).tolist()})
+
+
+def _hex(value: int) -> str:
+    colour = codes.LIVER_COLOUR if value == LIVER_LABEL else codes.lesion_colour(value - LIVER_LABEL)
+    return "#{:02x}{:02x}{:02x}".format(*colour.rgb)
+
+
+def _liver(findings: Findings | None) -> list[Number]:
+    if findings is None:
+        return []
+    return [
+        *_numbers("liver", LIVER, findings.liver),
+        *_numbers("liver", PARENCHYMA, findings.parenchyma),
+    ]
+
+
+def _lesions(findings: Findings | None) -> list[list[Number]]:
+    """Return the numbers of each lesion."""
+    if findings is None:
+        return []
+    return [_numbers(f"lesion {one.number}", LESION, one.values) for one in findings.lesions]
+
+
+def _numbers(target: str, quantities: Sequence[Quantity], values: Values) -> list[Number]:
+    return [Number(target, one, values[one.key]) for one in quantities if one.key in values]

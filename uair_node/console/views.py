@@ -1,0 +1,220 @@
+"""What a segmentation's pages are drawn from: the label volumes of a round, kept in memory while people look.
+
+Owns how a round's files become arrays on the canonical grid (superior, posterior, left), and how long they
+are kept. Pixels of the series are read slice by slice when they are drawn. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_config.errors import InputError
+from uair_node import reports
+from uair_node.artifacts import Box, Cropped, Labels, load_cropped
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import ResultKind, Round
+from uair_node.context import Context
+from uair_node.results.sheet import choose_slices
+from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
+from uair_node.volume import CanonicalVolume, Volume, read_geometry, read_slice
+
+ACCEPTED = 0
+"""Stands in addresses for what was accepted, where a candidate has its k."""
+
+_KEPT_ROUNDS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class RoundView:
+    """The segmentations of one round.
+
+    Parameters
+    ----------
+    number
+        Of the round, 1-based.
+    grid
+        The series without its pixels.
+    canonical
+        The same on the canonical grid.
+    box
+        The part of the canonical grid that holds all that is marked.
+    labels
+        k, or `ACCEPTED` -> ``(Z, Y, X)`` uint8 of that part.
+    drawn
+        What was drawn of it, by a name for it.
+    """
+
+    number: int
+    grid: Volume
+    canonical: CanonicalVolume
+    box: Box
+    labels: Mapping[int, Labels]
+    drawn: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def of(self, k: int) -> Labels:
+        """Return a segmentation; raises InputError ``no-such-page`` if there is no such one."""
+        if k not in self.labels:
+            raise _missing(f"Round {self.number} has no such segmentation.")
+        return self.labels[k]
+
+    @property
+    def plane_corners(self) -> NDArray[np.float64]:
+        """4 x 3 corners of the lowest slice's part that is marked, around it, in LPS millimetres."""
+        _, rows, columns = self.box
+        around = [(rows.start, columns.start), (rows.start, columns.stop - 1)]
+        around += [(rows.stop - 1, columns.stop - 1), (rows.stop - 1, columns.start)]
+        indices = np.array([(0, row, column, 1) for row, column in around])
+        return np.asarray((indices @ self.canonical.affine.T)[:, :3])
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """4x4, maps the index (k, j, i, 1) of a voxel of `labels` to LPS millimetres."""
+        affine = self.canonical.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [one.start for one in self.box]
+        return affine
+
+    @cached_property
+    def key_slice(self) -> int:
+        """The canonical slice that tells most: of those where candidates differ, the one with most lesion."""
+        candidates = list(self.labels.values())
+        chosen = choose_slices(candidates, self.canonical.spacing_mm[0])
+        lesion = {n: sum(int(np.count_nonzero(one[n] > 1)) for one in candidates) for n in chosen}
+        return self.box[0].start + max(chosen, key=lesion.__getitem__)
+
+    def plane(self, k: int, n: int) -> Labels:
+        """Return slice `n` of the canonical grid of a segmentation, whole, `(Y, X)`."""
+        part = self.of(k)
+        whole = np.zeros(self.canonical.shape[1:], np.uint8)
+        if self.box[0].start <= n < self.box[0].stop:
+            whole[self.box[1:]] = part[n - self.box[0].start]
+        return whole
+
+    def hounsfield(self, n: int) -> NDArray[np.int16]:
+        """Read slice `n` of the canonical grid of the series, `(Y, X)` in HU."""
+        transpose, flips = self.canonical.transpose, self.canonical.flips
+        assert transpose[0] == 0, "the gate passes axial series only"
+        source = self.canonical.shape[0] - 1 - n if 0 in flips else n
+        plane = read_slice(self.grid, source).transpose([axis - 1 for axis in transpose[1:]])
+        return np.flip(plane, tuple(axis - 1 for axis in flips if axis))
+
+    def on_source_grid(self, k: int) -> Labels:
+        """Return a segmentation on the whole source grid, `(Z, Y, X)`."""
+        whole = np.zeros(self.canonical.shape, np.uint8)
+        whole[self.box] = self.of(k)
+        return self.canonical.to_source(whole)
+
+    def once(self, name: str, k: int, draw: Callable[[], bytes]) -> bytes:
+        """Return what `draw` makes, drawn the first time only; one is drawn at a time."""
+        with self._lock:
+            if (name, k) not in self.drawn:
+                self.drawn[name, k] = draw()
+            return self.drawn[name, k]
+
+
+class Views:
+    """The rounds that were looked at last."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._kept: OrderedDict[tuple[int, int, bool], RoundView] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def view(self, case_id: int, number: int) -> RoundView:
+        """Return a round's segmentations.
+
+        Raises
+        ------
+        InputError
+            ``no-such-case``; ``no-such-page``: the round is not computed, or its files are gone.
+        TransientError
+            ``store-unavailable``.
+        """
+        with self._context.database.reading() as session:
+            case = reports.get_case(session, case_id)
+            round_ = next((one for one in case.rounds if one.number == number), None)
+            if round_ is None or round_.computed_at is None:
+                raise _missing(f"Round {number} has no segmentations yet.")
+            folder, finished = round_.artifacts, is_finished(round_)
+            series = [one.path for one in case.instances]
+        if not folder or not series:
+            raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
+        with self._lock:
+            key = (case_id, number, finished)
+            if key not in self._kept:
+                self._kept[key] = self._load(number, folder, series, finished)
+                while len(self._kept) > _KEPT_ROUNDS:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def _load(self, number: int, folder: str, series: list[str], finished: bool) -> RoundView:
+        store = self._context.store
+        names = [CANDIDATES_FILE, *([ACCEPTED_FILE] if finished else [])]
+        files = [store.fetch_if_kept(f"{folder}/{name}") for name in names]
+        paths = store.fetch_all(series)
+        if None in files or not all(path.exists() for path in paths):
+            raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
+        return _view(number, paths, *(load_cropped(file) for file in files if file))
+
+
+def is_finished(round_: Round) -> bool:
+    """Tell whether a round was accepted and what it ends with is written."""
+    return round_.case.state == CaseState.ACCEPTED and any(
+        one.kind == ResultKind.FINAL for one in round_.results
+    )
+
+
+def _view(
+    number: int, paths: tuple[Path, ...], offered: Cropped, accepted: Cropped | None = None
+) -> RoundView:
+    grid = read_geometry(paths)
+    canonical = grid.canonical()
+    parts = {one.k: (one.labels, offered.box) for one in offered.candidates}
+    if accepted is not None:
+        parts[ACCEPTED] = (accepted.candidates[0].labels, accepted.box)
+    placed = {
+        k: (_turned(labels, canonical), _turned_box(box, canonical)) for k, (labels, box) in parts.items()
+    }
+    box = _union([one for _, one in placed.values()])
+    labels = {k: _put(part, at, box) for k, (part, at) in placed.items()}
+    return RoundView(number, grid, canonical, box, labels)
+
+
+def _turned(labels: Labels, canonical: CanonicalVolume) -> Labels:
+    return np.flip(labels.transpose(canonical.transpose), canonical.flips)
+
+
+def _turned_box(box: Box, canonical: CanonicalVolume) -> Box:
+    """Return a box of the source grid on the canonical one."""
+    turned = [box[axis] for axis in canonical.transpose]
+    for axis in canonical.flips:
+        size = canonical.shape[axis]
+        turned[axis] = slice(size - turned[axis].stop, size - turned[axis].start)
+    first, second, third = turned
+    return first, second, third
+
+
+def _union(boxes: list[Box]) -> Box:
+    first, second, third = (
+        slice(min(one.start for one in a), max(one.stop for one in a)) for a in zip(*boxes, strict=True)
+    )
+    return first, second, third
+
+
+def _put(part: Labels, at: Box, box: Box) -> Labels:
+    whole = np.zeros([one.stop - one.start for one in box], np.uint8)
+    whole[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(at, box, strict=True))] = part
+    return whole
+
+
+def _missing(sentence: str) -> InputError:
+    return InputError("no-such-page", sentence, "Start from the case's page.")
