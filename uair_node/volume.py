@@ -207,8 +207,8 @@ def read_geometry(paths: Sequence[Path]) -> Volume:
     )
 
 
-def read_slice(grid: Volume, k: int) -> npt.NDArray[np.int16]:
-    """Read the pixels of one slice of a series, `(Y, X)` in HU.
+def read_slice(grid: Volume, k: int) -> Voxels:
+    """Read the values of one slice of a series, `(Y, X)`, as `read_series` reads them all.
 
     Parameters
     ----------
@@ -227,7 +227,8 @@ def read_slice(grid: Volume, k: int) -> npt.NDArray[np.int16]:
     try:
         dataset = pydicom.dcmread(source.path)
         header = describe_frames(dataset)[number - 1].header
-        return _hounsfield(header, next(iter_pixels(dataset, indices=[number - 1])), grid.shape[1:])
+        stored = next(iter_pixels(dataset, indices=[number - 1]))
+        return _values(header, stored, grid.shape[1:], grid.profile)
     except Exception as error:
         if is_of_the_disk(error):
             raise

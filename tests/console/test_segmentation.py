@@ -98,7 +98,7 @@ def test_slices_and_labels_are_those_of_the_whole_volume(studies: Site) -> None:
     whole = read_series([one.path for one in view.grid.slices]).canonical()
     accepted = load_candidates(studies.context.store.absolute(f"{ROUND}/{ACCEPTED_FILE}"))[0].labels
     for n in (0, 9, 17, SHAPE[0] - 1):
-        assert np.array_equal(view.hounsfield(n), whole.array[n])
+        assert np.array_equal(view.values(n), whole.array[n])
         assert np.array_equal(view.plane(0, n), whole.from_source(accepted)[n])
     assert np.array_equal(view.on_source_grid(0), accepted)
 

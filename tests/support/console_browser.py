@@ -17,9 +17,6 @@ from uair_node.console.app import make_app
 from uair_node.context import Context
 
 WIDTHS = {"wide": (1440, 900), "narrow": (390, 844)}
-_KEY_CODES = {
-    "Tab": 9, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
-}  # fmt: skip
 
 
 @dataclass
@@ -47,10 +44,8 @@ class Browser:
 
     def press(self, key: str, times: int = 1) -> None:
         """Press a key where the focus is."""
-        more = {"text": key} if len(key) == 1 else {"windowsVirtualKeyCode": _KEY_CODES[key]}
         for _ in range(times):
-            for kind in ("keyDown", "keyUp"):
-                self.chromium.command("Input.dispatchKeyEvent", type=kind, key=key, **more)
+            self.chromium.press(key)
 
 
 @contextmanager

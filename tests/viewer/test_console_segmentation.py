@@ -21,6 +21,7 @@ pytestmark = pytest.mark.viewer
 
 PAGE = "/cases/2/segmentation"
 STATUS = "document.querySelector('#solid-status').textContent"
+_EDGE = 6  # pixels where the focus is marked
 SLICE = "document.querySelector('#slice-picture img').getAttribute('src')"
 
 
@@ -49,7 +50,8 @@ def _stage(browser: Browser) -> np.ndarray:
     data = browser.chromium.command(
         "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip={**box, "scale": 1}
     )["data"]
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), int)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), int)
+    return picture[_EDGE:-_EDGE, _EDGE:-_EDGE]
 
 
 def _changed(one: np.ndarray, other: np.ndarray) -> float:

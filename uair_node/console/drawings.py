@@ -58,7 +58,7 @@ def show_surfaces(desk: Desk, ask: Ask) -> Response:
 
 def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
     """Draw slice `n` of the canonical grid, cropped to what the round marks, `width` inches wide, as JPEG."""
-    labels, hu = view.plane(k, n), view.hounsfield(n)
+    labels, values = view.plane(k, n), view.values(n)
     spacing = view.canonical.spacing_mm
     marked = np.zeros(view.canonical.shape[1:], bool)
     marked[view.box[1:]] = True
@@ -68,7 +68,7 @@ def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
         figure = Figure(figsize=(width, height), facecolor=PAPER)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        draw_slice(axes, hu[rows, columns], labels[rows, columns], spacing[1:])
+        draw_slice(axes, values[rows, columns], labels[rows, columns], spacing[1:], view.window)
         number_lesions(axes, labels[rows, columns])
         mark_sides(axes, f"slice {n + 1} of {view.canonical.shape[0]}")
         return _jpeg(pixels(figure, _DPI))

@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from dicom_config import codes
 from dicom_config.errors import InputError
+from dicom_config.modalities import PROFILES
 from dicom_config.model import Verb
-from dicom_config.quantities import LESION, LIVER, PARENCHYMA, Quantity
+from dicom_config.quantities import Quantity
 from uair_node import reports
 from uair_node.artifacts import label_values
 from uair_node.cases import lifecycle
@@ -29,12 +30,12 @@ from uair_node.console.studies import Study, findings_at, plot, studies_of
 from uair_node.console.views import ACCEPTED, RoundView, is_finished
 from uair_node.results.findings import Findings, Value, Values
 
-_UNITS = {"[hnsf'U]": "HU", "mm2": "mm²", "1": "", "{lesions}": ""}
-_DECIMALS = {
-    "sphericity": 2, "irregularity": 2, "liver_ml": 0, "parenchyma_ml": 0, "mean_hu": 0, "parenchyma_hu": 0,
-}  # fmt: skip
+_UNITS = {"mm2": "mm²", "1": "", "{lesions}": ""} | {
+    one.unit.code.value: one.unit.name for one in PROFILES.values()
+}
+_DECIMALS = {"sphericity": 2, "irregularity": 2, "liver": 0, "parenchyma": 0, "mean": 0}
 """Where one decimal is not what somebody reads."""
-_SUMMARY = ("volume_ml", "long_mm", "short_mm", "largest_mm", "mean_hu", "sphericity", "irregularity")
+_SUMMARY = ("volume", "long", "short", "largest", "mean", "sphericity", "irregularity")
 """What the short table says of each lesion."""
 
 
@@ -92,7 +93,7 @@ class Number:
 
     @property
     def _decimals(self) -> int:
-        return min(self.quantity.decimals, _DECIMALS.get(self.quantity.key, 1))
+        return min(self.quantity.decimals, _DECIMALS.get(_stem(self.quantity.key), 1))
 
     def _bounds(self, decimals: int) -> str:
         if self.found.low is None or self.found.high is None:
@@ -138,7 +139,7 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
         plane=_plane(view),
         liver=_liver(story.findings),
         lesions=_lesions(story.findings),
-        summary=[one for one in LESION if one.key in _SUMMARY],
+        summary=_summary(story.findings),
         studies=story.studies,
         marks=plot(story.studies) if len(story.studies) > 1 else (),
         numbers=NUMBERS,
@@ -215,9 +216,10 @@ def _hex(value: int) -> str:
 def _liver(findings: Findings | None) -> list[Number]:
     if findings is None:
         return []
+    kind = findings.quantities
     return [
-        *_numbers("liver", LIVER, findings.liver),
-        *_numbers("liver", PARENCHYMA, findings.parenchyma),
+        *_numbers("liver", kind.liver, findings.liver),
+        *_numbers("liver", kind.parenchyma, findings.parenchyma),
     ]
 
 
@@ -225,7 +227,18 @@ def _lesions(findings: Findings | None) -> list[list[Number]]:
     """Return the numbers of each lesion."""
     if findings is None:
         return []
-    return [_numbers(f"lesion {one.number}", LESION, one.values) for one in findings.lesions]
+    kind = findings.quantities.lesion
+    return [_numbers(f"lesion {one.number}", kind, one.values) for one in findings.lesions]
+
+
+def _summary(findings: Findings | None) -> list[Quantity]:
+    """Return what the short table says of each lesion."""
+    return [one for one in findings.quantities.lesion if _stem(one.key) in _SUMMARY] if findings else []
+
+
+def _stem(key: str) -> str:
+    """Return a key without its unit: "long", "mean"."""
+    return key.partition("_")[0]
 
 
 def _numbers(target: str, quantities: Sequence[Quantity], values: Values) -> list[Number]:

@@ -12,16 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_config.errors import InputError
+from dicom_config.modalities.profile import FixedWindow
 from uair_node import reports
 from uair_node.artifacts import Box, Cropped, Labels, load_cropped
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import ResultKind, Round
 from uair_node.context import Context
+from uair_node.intensity import display_window
 from uair_node.results.sheet import choose_slices
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.volume import CanonicalVolume, Volume, read_geometry, read_slice
@@ -30,6 +33,7 @@ ACCEPTED = 0
 """Stands in addresses for what was accepted, where a candidate has its k."""
 
 _KEPT_ROUNDS = 6
+_WINDOW_SLICES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +102,16 @@ class RoundView:
             whole[self.box[1:]] = part[n - self.box[0].start]
         return whole
 
-    def hounsfield(self, n: int) -> NDArray[np.int16]:
-        """Read slice `n` of the canonical grid of the series, `(Y, X)` in HU."""
+    @cached_property
+    def window(self) -> FixedWindow:
+        """Which values are black and white: the profile's, or what a few slices say."""
+        if isinstance(self.grid.profile.window, FixedWindow):
+            return self.grid.profile.window
+        few = np.linspace(0, self.canonical.shape[0] - 1, _WINDOW_SLICES).round().astype(int)
+        return display_window(np.stack([self.values(n) for n in few.tolist()]), self.grid.profile)
+
+    def values(self, n: int) -> NDArray[Any]:
+        """Read slice `n` of the canonical grid of the series, `(Y, X)` in its unit."""
         transpose, flips = self.canonical.transpose, self.canonical.flips
         assert transpose[0] == 0, "the gate passes axial series only"
         source = self.canonical.shape[0] - 1 - n if 0 in flips else n
