@@ -35,6 +35,7 @@ from dicom_config.engine import Preference as Preference
 from dicom_config.engine import WorkSection as WorkSection
 from dicom_config.errors import ConfigError
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
+from dicom_config.modalities.profile import LIVER
 from dicom_config.node import AllowRule as AllowRule
 from dicom_config.node import NodeSection as NodeSection
 from dicom_config.node import Tags as Tags
@@ -180,6 +181,15 @@ class Settings(BaseSettings):
             raise ValueError(f"results.prior_from names no destination: {self.results.prior_from}")
         if not self.results.pages and any(not NEEDS[d.profile].segmentations for d in self.destinations):
             raise ValueError("destinations without segmentations (profile no-seg) need `results.pages`")
+        return self
+
+    @model_validator(mode="after")
+    def _organ_is_known(self) -> Settings:
+        organs = {one.organ for one in self.intake.modalities}
+        if len(organs) > 1:
+            raise ValueError("the profiles of intake.profiles must be of one organ")
+        if organs != {LIVER} and self.engine.localizer != "templates":
+            raise ValueError("profiles of another organ than the liver need `engine.localizer: templates`")
         return self
 
     @model_validator(mode="after")

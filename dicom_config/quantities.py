@@ -133,8 +133,3 @@ QUANTITIES: Mapping[str, Quantities] = MappingProxyType(
     }
 )
 """By the name of the modality profile."""
-LESION, LIVER, PARENCHYMA = (
-    QUANTITIES["ct"].lesion,
-    QUANTITIES["ct"].liver,
-    QUANTITIES["ct"].parenchyma,
-)

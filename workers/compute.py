@@ -134,6 +134,7 @@ class Computer:
                 content=task.content,
                 prior=task.prior,
                 progress=progress,
+                wanted=view.profile.organ,
             )
             return made, view
         view = read_geometry(task.series_paths).canonical()

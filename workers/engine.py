@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from dicom_config.errors import InputError
+from dicom_config.modalities import profile
 from dicom_config.model import EngineSection
 from workers.models.cache import EmbeddingCache, EmbeddingFolder
 from workers.models.learned_lesions import LearnedLesions
@@ -160,6 +161,7 @@ class Engine:
         content: str = "",
         prior: Taste = NEUTRAL,
         progress: Progress | None = None,
+        wanted: profile.Organ = profile.LIVER,
     ) -> Round:
         """Return four candidates of a volume ``(Z, Y, X)`` in canonical HU.
 
@@ -169,21 +171,23 @@ class Engine:
             Digest of the volume, by which later rounds find its embeddings; made from the voxels if empty.
         prior
             What is remembered of the reader; the four hold candidates for it and others.
+        wanted
+            What is segmented; the learned lesion finder, which knows livers only, is left out of others.
 
         Raises
         ------
         InputError
-            ``liver-not-found``: the volume shows no liver, or too little of one.
+            ``liver-not-found``: the volume does not show the organ, or too little of it.
         """
         report = progress or _silent
-        report(0.0, "localizing the liver")
+        report(0.0, f"localizing the {wanted.name}")
         content = content or _digest(hu)
         look = partial(self._look, content)
         location = self._localizer.locate(hu, spacing_mm)
         if location is None:
-            raise _no_liver()
-        report(0.1, "segmenting the liver")
-        organ = self._first_liver(look, hu, spacing_mm, location, prior.liver_mm)
+            raise _not_found(wanted)
+        report(0.1, f"segmenting the {wanted.name}")
+        organ = self._first_organ(look, hu, spacing_mm, location, prior.liver_mm, wanted)
         report(0.4, "looking for lesions")
         finder = LesionFinder(self._crop, look, self._choice, self._options.seed)
         proposals = finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
@@ -256,19 +260,25 @@ class Engine:
         state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
         return composed(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
 
-    def _first_liver(
-        self, look: Look, hu: NDArray[np.generic], spacing: Spacing, location: Location, taste_mm: float
+    def _first_organ(
+        self,
+        look: Look,
+        hu: NDArray[np.generic],
+        spacing: Spacing,
+        location: Location,
+        taste_mm: float,
+        wanted: profile.Organ,
     ) -> Organ:
-        """Return the liver's first four (traced through the slices, then asked for in many ways)."""
+        """Return the organ's first four (traced through the slices, then asked for in many ways)."""
         box = location.search_box(spacing, hu.shape)
         crop = self._crop(box, spacing, hu.shape, LIVER_PLAN)
         decode, cells = look(hu, crop)
         coarse = location.coarse.at(*crop.cell_centres())
         traced = trace_liver(decode, cells, coarse, crop.pixels)
         if traced is None:
-            raise _no_liver()
+            raise _not_found(wanted)
         tissue = tissue_of(cells, (traced > 0).astype(np.float32))
-        maps = self._search(hu, spacing, box, tissue)
+        maps = self._search(hu, spacing, box, tissue) if wanted == profile.LIVER else None
         organ = traced if maps is None else maps.organ_on(crop)
         outline = outline_of(organ, crop.pixels)
         pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
@@ -333,10 +343,10 @@ def _digest(hu: Voxels) -> str:
     return hashlib.blake2b(voxels.view(np.uint8).data, digest_size=20).hexdigest()
 
 
-def _no_liver() -> InputError:
+def _not_found(wanted: profile.Organ) -> InputError:
     return InputError(
         "liver-not-found",
-        "No liver was found in the series.",
+        f"No {wanted.name} was found in the series.",
         "Send a series that covers the upper abdomen, without contrast medium or in any phase.",
     )
 

@@ -9,13 +9,12 @@ from types import MappingProxyType
 
 from dicom_config.modalities.profile import ModalityProfile
 
-_FORM = "profile"
-
 
 def _profiles() -> Iterator[ModalityProfile]:
     for module in iter_modules(__path__):
-        if module.name != _FORM:
-            yield import_module(f"{__name__}.{module.name}").PROFILE
+        found = getattr(import_module(f"{__name__}.{module.name}"), "PROFILE", None)
+        if found is not None:
+            yield found
 
 
 PROFILES: Mapping[str, ModalityProfile] = MappingProxyType({one.name: one for one in _profiles()})

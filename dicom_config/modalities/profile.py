@@ -11,6 +11,20 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
+from dicom_config import codes
+
+
+@dataclass(frozen=True)
+class Organ:
+    """What is segmented: its name on pages and in sentences, its code in SEG and SR (SNOMED CT)."""
+
+    name: str
+    code: Code
+
+
+LIVER = Organ("liver", codes.LIVER)
+"""The organ that the networks know; any other one needs templates, see `Settings`."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -124,6 +138,8 @@ class ModalityProfile:
         How values come to the scale of the networks; None where they are on it.
     procedure
         What the SR names as the procedure (PS3.16 CID 100).
+    organ
+        What is segmented.
     """
 
     name: str
@@ -139,3 +155,4 @@ class ModalityProfile:
     window: FixedWindow | BodyWindow
     scaling: BodyScaling | None
     procedure: Code
+    organ: Organ = LIVER

@@ -15,7 +15,7 @@ import pytest
 
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
-from dicom_config.quantities import LESION, LIVER, PARENCHYMA
+from dicom_config.quantities import QUANTITIES
 from uair_node.results.findings import NOMINAL, Findings, tabulate
 from uair_node.results.follow_up import Fate, FollowUp
 from uair_node.results.measurements import measure
@@ -76,7 +76,8 @@ def test_coverage_of_intervals() -> None:
         for key, score in found:
             scores[key].append((seed, score))
     print(f"\n{'quantity':<16} {'n':>4} {'factor':>7} {'held':>6}  (nominal {NOMINAL:.0%})")  # noqa: T201
-    for key in (one.key for one in (*LIVER, *PARENCHYMA, *LESION)):
+    kind = QUANTITIES["ct"]
+    for key in (one.key for one in (*kind.liver, *kind.parenchyma, *kind.lesion)):
         if key in scores:
             factor, held = _factor([one for _, one in scores[key]]), _held_out(scores[key])
             print(f"{key:<16} {len(scores[key]):>4} {factor:>7.2f} {held:>6.0%}")  # noqa: T201

@@ -119,7 +119,7 @@ GATE_CODES: dict[str, GateCode] = {
         may_arrive=True,
     ),
     "coverage-misses-liver": GateCode(
-        "The series covers {extent_mm:.0f} mm along its axis; a liver needs at least {least_mm:.0f} mm.",
+        "The series covers {extent_mm:.0f} mm along its axis; the organ needs at least {least_mm:.0f} mm.",
         "Send a series of the whole upper abdomen.",
         may_arrive=True,
     ),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_config.modalities.profile import LIVER
 from uair_node.results.volumes import Volumes, describe
 
 Labels = NDArray[np.uint8]
@@ -39,7 +40,9 @@ def change(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spacing
     return Change((counts[0] - counts[2]) * ml, (counts[1] - counts[2]) * ml, dice)
 
 
-def against_siblings(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[str]:
+def against_siblings(
+    labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name
+) -> list[str]:
     """Say what only this candidate does.
 
     Parameters
@@ -56,8 +59,13 @@ def against_siblings(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spa
         return ["the only candidate"]
     own, others = describe(labels, spacing_mm), [describe(sibling, spacing_mm) for sibling in siblings]
     said = [
-        *_rank("liver", own.liver_ml, [other.liver_ml for other in others]),
-        *_rank("lesion volume", _total(own), [_total(other) for other in others]),
+        *_rank(
+            organ,
+            own.liver_ml,
+            [other.liver_ml for other in others],
+            max(_NOTABLE_ML, _NOTABLE_SHARE * own.liver_ml),
+        ),
+        *_rank("lesion volume", _total(own), [_total(other) for other in others], 0.05),
         *_lesions(own, others),
         *_regions(labels, siblings, spacing_mm),
     ]
@@ -79,9 +87,11 @@ def of_the_unsure(
     return [f"takes in {own} % of the {ml:.0f} ml where the model is unsure{among}"]
 
 
-def against_reference(labels: Labels, reference: Labels, spacing_mm: Spacing) -> list[str]:
+def against_reference(
+    labels: Labels, reference: Labels, spacing_mm: Spacing, organ: str = LIVER.name
+) -> list[str]:
     """Say what became of the selection that the round started from, the liver first, then its lesions."""
-    said = [_changed("liver", change(labels > 0, reference > 0, spacing_mm))]
+    said = [_changed(organ, change(labels > 0, reference > 0, spacing_mm))]
     numbers = np.union1d(np.unique(labels[labels > 1]), np.unique(reference[reference > 1])) - 1
     for number in numbers.tolist():
         now, before = labels == number + 1, reference == number + 1
@@ -100,10 +110,9 @@ def _changed(what: str, found: Change) -> str:
     return f"{what}: {found.added_ml:.1f} ml more, {found.removed_ml:.1f} less, Dice {found.dice:.2f}"
 
 
-def _rank(what: str, own: float, others: Sequence[float]) -> list[str]:
+def _rank(what: str, own: float, others: Sequence[float], notable: float) -> list[str]:
     """Tell the largest and the smallest, where the next one is notably away."""
     nearest_below, nearest_above = own - max(others), min(others) - own
-    notable = max(_NOTABLE_ML, _NOTABLE_SHARE * own) if what == "liver" else 0.05
     if nearest_below >= notable:
         return [f"largest {what}: {nearest_below:.1f} ml more than the next"]
     if nearest_above >= notable:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dicom_config import codes
 from dicom_config.modalities import ct
-from dicom_config.modalities.profile import FixedWindow, Unit
+from dicom_config.modalities.profile import LIVER, FixedWindow, Unit
 from uair_node.results.differences import against_reference, against_siblings, of_the_unsure
 from uair_node.results.drawing import (
     FAINT,
@@ -78,6 +78,8 @@ class Scene:
         Which values are black and white.
     unit
         Of the values.
+    organ
+        Its name.
     """
 
     values: NDArray[Any]
@@ -88,6 +90,7 @@ class Scene:
     uncertain: NDArray[np.bool_] | None = None
     window: FixedWindow = ct.WINDOW
     unit: Unit = ct.PROFILE.unit
+    organ: str = LIVER.name
 
 
 def cropped(scene: Scene) -> Scene:
@@ -117,7 +120,13 @@ def draw_overview(scene: Scene) -> Picture:
     count = len(scene.candidates)
     title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
     figure = sheet_figure(
-        scene.values, scene.spacing_mm, scene.candidates, title, window=scene.window, numbered=True
+        scene.values,
+        scene.spacing_mm,
+        scene.candidates,
+        title,
+        window=scene.window,
+        organ=scene.organ,
+        numbered=True,
     )
     return pixels(figure, _DPI)
 
@@ -252,7 +261,7 @@ class _Page:
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
         scene, labels = self._scene, self._candidate.labels
-        different = against_siblings(labels, self._siblings, scene.spacing_mm)
+        different = against_siblings(labels, self._siblings, scene.spacing_mm, scene.organ)
         if scene.uncertain is not None:
             different += of_the_unsure(labels, self._siblings, scene.uncertain, scene.spacing_mm)
         paragraphs = [
@@ -260,17 +269,17 @@ class _Page:
             ("What makes it different", _bullets(different)),
         ]
         if scene.reference is not None:
-            said = against_reference(labels, scene.reference, scene.spacing_mm)
+            said = against_reference(labels, scene.reference, scene.spacing_mm, scene.organ)
             paragraphs.append(("Against the selection before", _bullets(said[: _LISTED_LESIONS + 1])))
         return paragraphs
 
     def _numbers(self) -> list[str]:
         measured = measure(self._scene.values, self._candidate.labels, self._scene.spacing_mm)
-        lines = [f"liver {measured.liver_ml:8.0f} ml with its lesions"]
+        lines = [f"{self._scene.organ} {measured.liver_ml:8.0f} ml with its lesions"]
         if not measured.lesions:
             return [*lines, "no lesion"]
         total = sum(lesion.volume_ml for lesion in measured.lesions)
-        lines.append(f"lesions {total:6.1f} ml, {measured.burden_percent:.1f} % of the liver")
+        lines.append(f"lesions {total:6.1f} ml, {measured.burden_percent:.1f} % of the {self._scene.organ}")
         largest = sorted(measured.lesions, key=lambda one: -one.volume_ml)[:_LISTED_LESIONS]
         lines += [
             _lesion_line(lesion, self._scene.unit) for lesion in sorted(largest, key=lambda one: one.number)
@@ -320,7 +329,7 @@ class _Page:
         def line(name: str, colour: str, style: str = "solid") -> Line2D:
             return Line2D([], [], color=colour, linestyle=style, linewidth=2, label=name)
 
-        entries: list[Any] = [line("liver", as_hex(codes.LIVER_COLOUR))]
+        entries: list[Any] = [line(self._scene.organ, as_hex(codes.LIVER_COLOUR))]
         entries.append(line("lesion, with its number", as_hex(codes.lesion_colour(1))))
         if self._scene.reference is not None:
             entries.append(line("selection before", _REFERENCE_COLOUR, "dotted"))

@@ -195,5 +195,6 @@ def _scene(
         uncertain=None if uncertain is None else turned(uncertain),
         window=display_window(canonical.array, canonical.profile),
         unit=canonical.profile.unit,
+        organ=canonical.profile.organ.name,
     )
     return cropped(scene)

@@ -131,13 +131,13 @@ class _Content:
     ) -> None:
         self._findings, self._headers, self._request = findings, headers, request
         self._slices, self._profile = volume.slices, volume.profile
-        self._quantities = findings.quantities
+        self._quantities, self._organ = findings.quantities, volume.profile.organ
         self._segmentation = segmentation
         self._segments = list(segmentation.SegmentSequence)
 
     def report(self) -> MeasurementReport:
         """Return the root of the tree."""
-        groups = [self._organ()]
+        groups = [self._whole()]
         parenchyma = self._parenchyma()
         if parenchyma:
             groups.append(parenchyma)
@@ -168,12 +168,12 @@ class _Content:
         follow_up = self._findings.follow_up
         return follow_up.links if follow_up else ()
 
-    def _organ(self) -> MeasurementsAndQualitativeEvaluations:
+    def _whole(self) -> MeasurementsAndQualitativeEvaluations:
         follow_up = self._findings.follow_up
         more = _sums(follow_up) if follow_up else []
         return MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=self._own_tracking("liver with lesions"),
-            finding_type=CodedConcept.from_code(codes.LIVER),
+            tracking_identifier=self._own_tracking(f"{self._organ.name} with lesions"),
+            finding_type=CodedConcept.from_code(self._organ.code),
             finding_category=CodedConcept.from_code(codes.ANATOMICAL_STRUCTURE),
             algorithm_id=self._algorithm(),
             source_images=[
@@ -192,8 +192,8 @@ class _Content:
         segment = next(one for one in self._segments if "TrackingUID" not in one)
         return self._roi(
             segment,
-            self._own_tracking("liver without lesions"),
-            finding=(codes.LIVER, codes.ANATOMICAL_STRUCTURE),
+            self._own_tracking(f"{self._organ.name} without lesions"),
+            finding=(self._organ.code, codes.ANATOMICAL_STRUCTURE),
             measurements=_measurements(self._quantities.parenchyma, values),
         )
 
@@ -209,7 +209,7 @@ class _Content:
             segment,
             TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
             finding=(codes.LESION, codes.MORPHOLOGICALLY_ABNORMAL),
-            finding_sites=[FindingSite(CodedConcept.from_code(codes.LIVER))],
+            finding_sites=[FindingSite(CodedConcept.from_code(self._organ.code))],
             measurements=measurements,
             evaluations=said,
         )
@@ -219,7 +219,7 @@ class _Content:
             tracking_identifier=TrackingIdentifier(uid=link.tracking_uid, identifier="UAIR lesion before"),
             finding_type=CodedConcept.from_code(codes.LESION),
             finding_category=CodedConcept.from_code(codes.MORPHOLOGICALLY_ABNORMAL),
-            finding_sites=[FindingSite(CodedConcept.from_code(codes.LIVER))],
+            finding_sites=[FindingSite(CodedConcept.from_code(self._organ.code))],
             algorithm_id=self._algorithm(),
             measurements=[_number(codes.VOLUME, 0, codes.MILLILITRE), *_earlier(link)],
             qualitative_evaluations=[_change(link), *self._role(link)],

@@ -33,6 +33,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_config import codes
 from dicom_config.errors import InputError
+from dicom_config.modalities.profile import Organ
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.artifacts import label_values
 from uair_node.results.references import one_image_a_slice, refer, refer_to_frames
@@ -154,7 +155,7 @@ def write_seg(
         raise InputError(
             "empty-segmentation",
             "There is nothing in this segmentation, and a SEG object without a voxel hangs viewers.",
-            "Look at the series: is the liver inside the scanned range?",
+            "Look at the series: is the organ inside the scanned range?",
         )
     untracked = [value - 1 for value in present if value > _LIVER_LABEL and value - 1 not in request.tracking]
     if untracked:
@@ -172,7 +173,7 @@ def write_seg(
         source_images=one_image_a_slice(sources, volume),
         pixel_array=labels,
         segmentation_type="BINARY",
-        segment_descriptions=_describe_segments(present, request),
+        segment_descriptions=_describe_segments(present, request, volume.profile.organ),
         series_instance_uid=request.series_instance_uid,
         series_number=request.series_number,
         sop_instance_uid=request.sop_instance_uid,
@@ -211,7 +212,7 @@ def save_seg(seg: Dataset, path: Path) -> None:
     write_durably(path, lambda temporary: seg.save_as(temporary, enforce_file_format=True))
 
 
-def _describe_segments(present: list[int], request: SegRequest) -> list[SegmentDescription]:
+def _describe_segments(present: list[int], request: SegRequest, organ: Organ) -> list[SegmentDescription]:
     algorithm = AlgorithmIdentificationSequence(
         name=codes.long_string(request.model_name),
         family=codes.ARTIFICIAL_INTELLIGENCE,
@@ -226,33 +227,33 @@ def _describe_segments(present: list[int], request: SegRequest) -> list[SegmentD
         "algorithm_identification": algorithm,
     }
     return [
-        _describe_liver(number, shared)
+        _describe_organ(number, organ, shared)
         if label == _LIVER_LABEL
-        else _describe_lesion(number, label - 1, request.tracking[label - 1], shared)
+        else _describe_lesion(number, label - 1, request.tracking[label - 1], organ, shared)
         for number, label in enumerate(present, 1)
     ]
 
 
-def _describe_liver(segment_number: int, shared: dict[str, Any]) -> SegmentDescription:
+def _describe_organ(segment_number: int, organ: Organ, shared: dict[str, Any]) -> SegmentDescription:
     return SegmentDescription(
         segment_number=segment_number,
-        segment_label="Liver",
+        segment_label=organ.name.capitalize(),
         segmented_property_category=codes.ANATOMICAL_STRUCTURE,
-        segmented_property_type=codes.LIVER,
+        segmented_property_type=organ.code,
         display_color=CIELabColor.from_dicom_value(codes.LIVER_COLOUR.cielab),
         **shared,
     )
 
 
 def _describe_lesion(
-    segment_number: int, lesion: int, tracking: Tracking, shared: dict[str, Any]
+    segment_number: int, lesion: int, tracking: Tracking, organ: Organ, shared: dict[str, Any]
 ) -> SegmentDescription:
     return SegmentDescription(
         segment_number=segment_number,
         segment_label=f"Lesion {lesion}",
         segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
         segmented_property_type=codes.LESION,
-        anatomic_regions=[codes.LIVER],
+        anatomic_regions=[organ.code],
         tracking_id=codes.long_string(tracking.identifier),
         tracking_uid=tracking.uid,
         display_color=CIELabColor.from_dicom_value(codes.lesion_colour(lesion).cielab),

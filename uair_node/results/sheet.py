@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dicom_config import codes
 from dicom_config.modalities import ct
-from dicom_config.modalities.profile import FixedWindow
+from dicom_config.modalities.profile import LIVER, FixedWindow
 from uair_node.results.drawing import (
     FAINT,
     INK,
@@ -106,6 +106,7 @@ def sheet_figure(
     title: str,
     *,
     window: FixedWindow = ct.WINDOW,
+    organ: str = LIVER.name,
     numbered: bool = False,
 ) -> Figure:
     """Draw the contact sheet as a figure; parameters as `draw_sheet`.
@@ -131,8 +132,8 @@ def sheet_figure(
                 number_lesions(axes, cropped[column][k])
             if column == 0:
                 mark_sides(axes, f"slice {k + 1} of {len(values)}")
-        _text(layout, x, _FOOTER + _CAPTION - 0.2, _caption(measured), size=9)
-    _draw_footer(layout, volumes)
+        _text(layout, x, _FOOTER + _CAPTION - 0.2, _caption(measured, organ), size=9)
+    _draw_footer(layout, volumes, organ)
     return figure
 
 
@@ -213,19 +214,19 @@ def _heading(candidate: SheetCandidate) -> str:
     return f"{candidate.k}  {trait}{note}"
 
 
-def _caption(volumes: Volumes) -> str:
+def _caption(volumes: Volumes, organ: str) -> str:
     """Return two lines that fit under a column: totals, then the largest lesions by number."""
     lesions = volumes.lesions_ml
     total = f"lesions {sum(ml for _, ml in lesions):.1f} ml" if lesions else "no lesion"
     largest = sorted(lesions, key=lambda one: -one[1])[:_LISTED_LESIONS]
     listed = ", ".join(f"{number}: {ml:.1f}" for number, ml in largest)
     more = f" and {len(lesions) - len(largest)} more" if len(lesions) > len(largest) else ""
-    return f"liver {volumes.liver_ml:.0f} ml, {total}\n{listed}{more}"
+    return f"{organ} {volumes.liver_ml:.0f} ml, {total}\n{listed}{more}"
 
 
-def _draw_footer(layout: _Layout, volumes: Sequence[Volumes]) -> None:
+def _draw_footer(layout: _Layout, volumes: Sequence[Volumes], organ: str) -> None:
     numbers = sorted({number for measured in volumes for number, _ in measured.lesions_ml})
-    entries = [("liver", codes.LIVER_COLOUR)]
+    entries = [(organ, codes.LIVER_COLOUR)]
     # Colours repeat after the palette's end, the legend need not.
     entries += [(f"lesion {n}", codes.lesion_colour(n)) for n in numbers[: len(codes.LESION_COLOURS)]]
     layout.figure.legend(

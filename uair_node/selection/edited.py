@@ -22,6 +22,8 @@ from pydicom.sr.coding import Code
 
 from dicom_config import codes
 from dicom_config.errors import InputError
+from dicom_config.modalities.profile import LIVER as LIVER_ORGAN
+from dicom_config.modalities.profile import Organ
 from uair_node.intake.stack import plane_axes
 from uair_node.volume import Volume
 
@@ -115,7 +117,9 @@ def read_edited(
         unknown = sorted(drawn.keys() - segments.keys())
         if unknown:
             raise _unreadable(f"It has voxels of segments that it does not describe: {unknown[:5]}.")
-        edited = _put_together(drawn, segments, volume, _Recognition(lesion_of_tracking, reference))
+        edited = _put_together(
+            drawn, segments, volume, _Recognition(lesion_of_tracking, reference, volume.profile.organ)
+        )
     except InputError:
         raise
     except Exception as error:
@@ -302,6 +306,7 @@ class _Recognition:
 
     lesion_of_tracking: Mapping[str, int]
     reference: Labels | None
+    organ: Organ
 
     def label(self, segment: Dataset, voxels: _Voxels, taken: set[int]) -> int | None:
         """Return the label of a segment, None when nothing tells it; `taken` are labels in use."""
@@ -309,13 +314,18 @@ class _Recognition:
         if tracked is not None:
             return _LIVER + tracked
         types, words = _property_types(segment), str(segment.get("SegmentLabel", ""))
-        if codes.LIVER in types:
+        if self.organ.code in types:
             return _LIVER
         if any(code in types for code in _LESION_CODES) or _LESION_WORDS.search(words):
             return self._own_number(words) or self._most_like(voxels, with_liver=False) or self._new(taken)
-        if _LIVER_WORDS.search(words):
+        if self._is_organ(words):
             return _LIVER
         return self._most_like(voxels, with_liver=True)
+
+    def _is_organ(self, words: str) -> bool:
+        if self.organ == LIVER_ORGAN:
+            return bool(_LIVER_WORDS.search(words))
+        return self.organ.name in words.casefold()
 
     def _own_number(self, words: str) -> int | None:
         """Return the lesion that our own label names, if there is such a lesion."""
