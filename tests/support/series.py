@@ -16,6 +16,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     PositronEmissionTomographyImageStorage,
     RLELossless,
@@ -221,6 +222,7 @@ HEADER_FAULTS: tuple[Fault, ...] = (
     Fault("report", "other-modality", _report),
     Fault("screen-save", "other-modality", _one_edited(ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])),
     Fault("enhanced-ct", "multi-frame", _all_edited(SOPClassUID=EnhancedCTImageStorage, NumberOfFrames=8)),
+    Fault("enhanced-mr", "multi-frame", _mr_edited(SOPClassUID=EnhancedMRImageStorage, NumberOfFrames=8)),
     Fault("scout", "localizer", _one_edited(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     Fault("position-gone", "no-position", _one_edited(ImagePositionPatient=None)),
     Fault("orientation-gone", "no-position", _all_edited(ImageOrientationPatient=None)),

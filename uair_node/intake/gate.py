@@ -60,8 +60,8 @@ GATE_CODES: dict[str, GateCode] = {
         "Send the series that is: {wanted}. Its Scanning Sequence, Echo Time and Repetition Time tell.",
     ),
     "multi-frame": GateCode(
-        "The series holds a multi-frame image whose frames are not described one by one.",
-        "Let the scanner or the archive send it as Enhanced CT or as single-frame CT Image Storage.",
+        "The series holds a multi-frame image whose frames are not described one by one, or not CT's.",
+        "Let the scanner or the archive send it as single-frame images, or a CT as Enhanced CT.",
     ),
     "localizer": GateCode(
         "The series holds a localizer (scout) image.", "Send the axial series without its localizer."
@@ -192,12 +192,15 @@ def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfil
     Raises
     ------
     InputError
-        ``other-modality`` or ``wrong-sequence``.
+        ``other-modality``, ``multi-frame`` or ``wrong-sequence``.
     """
     taken = list(profiles)
     near = [one for one in taken if all(_is_slice_of(one, header) for header in headers)]
     if not near:
-        raise gate_error("other-modality", taken=" or ".join(sorted({one.modality for one in taken})))
+        modalities = {one.modality for one in taken}
+        if all(header.modality in modalities and _is_multi_frame(header) for header in headers):
+            raise gate_error("multi-frame")
+        raise gate_error("other-modality", taken=" or ".join(sorted(modalities)))
     for one in near:
         if all(_fits(one, header) for header in headers):
             return one
@@ -253,6 +256,10 @@ def _is_slice_of(profile: ModalityProfile, header: SliceHeader) -> bool:
         and header.modality in (profile.modality, "")
         and profile.not_anatomy.isdisjoint(header.image_type)
     )
+
+
+def _is_multi_frame(header: SliceHeader) -> bool:
+    return header.frame is not None or header.frames > 1
 
 
 def _fits(profile: ModalityProfile, header: SliceHeader) -> bool:
