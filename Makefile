@@ -17,7 +17,7 @@ MINUTES ?= 30
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help architecture demo test bench chaos fuzz soak lint peers clean distclean
+.PHONY: help architecture picture demo test bench chaos fuzz soak lint peers clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ peers: ## install what the integration tests talk to (Debian, Ubuntu)
 
 architecture: $(VENV)/test.stamp ## draw docs/architecture.md from the code
 	$(BIN)/python scripts/architecture.py
+
+picture: $(VENV)/test.stamp ## photograph the console's page of a segmentation for docs/images
+	$(BIN)/python -m scripts.console_picture
 
 clean: ## remove caches and outputs
 	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -175,7 +175,7 @@ class Views:
         paths = store.fetch_all(series)
         if None in files or not all(path.exists() for path in paths):
             raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
-        return _view(number, paths, *(load_cropped(file) for file in files if file))
+        return read_round(number, paths, *(load_cropped(file) for file in files if file))
 
 
 def is_finished(round_: Round) -> bool:
@@ -185,9 +185,18 @@ def is_finished(round_: Round) -> bool:
     )
 
 
-def _view(
+def read_round(
     number: int, paths: tuple[Path, ...], offered: Cropped, accepted: Cropped | None = None
 ) -> RoundView:
+    """Read a round from the files of its series and from its label volumes.
+
+    Parameters
+    ----------
+    paths
+        The series.
+    offered, accepted
+        The four candidates, and what was accepted if the round ended the case.
+    """
     grid = read_geometry(paths)
     canonical = grid.canonical()
     parts = {one.k: (one.labels, offered.box) for one in offered.candidates}

@@ -226,7 +226,7 @@ class Solid {
     const towards = [-Math.sin(across) * Math.cos(up), -Math.cos(across) * Math.cos(up), Math.sin(up)];
     this.camera.position.copy(center).addScaledVector(new this.three.Vector3(...towards), 4 * radius);
     this.camera.lookAt(center);
-    const reach = 1.05 * radius * Math.max(1, height / width);
+    const reach = 0.9 * radius * Math.max(1, height / width);
     Object.assign(this.camera, { left: (-reach * width) / height, right: (reach * width) / height, top: reach,
       bottom: -reach, near: 0.1, far: 8 * radius, zoom: this.zoom });
     this.camera.updateProjectionMatrix();
