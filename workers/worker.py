@@ -45,7 +45,8 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
         threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()
     options = [
         f"--queues={queue.value}",
-        f"--hostname={queue.value}@%h",
+        # Several on one machine, one a card, need names of their own: the broker refuses a second one.
+        f"--hostname={queue.value}.{os.getpid()}@%h",
         "--pool=prefork",
         f"--concurrency={children(settings, queue)}",
         "--without-gossip",
