@@ -36,6 +36,7 @@ from uair_node.results.source import CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
+from workers.training.mr_series import write_mr_series
 
 pytestmark = pytest.mark.integration
 
@@ -43,6 +44,7 @@ SHAPE, SPACING = (36, 96, 112), (5.0, 2.6, 2.6)
 STAYS, VANISHES, APPEARS = (90.0, 120.0, 110.0), (70.0, 140.0, 80.0), (75.0, 100.0, 140.0)
 BEFORE = (Lesion(VANISHES, 11.0), Lesion(STAYS, 12.0))
 BASE_MM = {"1": 60.0, "2": 10.0, "3": 10.0}
+BOTH = {"quiet_s": 0.01, "max_wait_s": 60, "min_free_bytes": 0, "profiles": ["ct", "mr-t1"]}
 NOW = (Lesion(STAYS, 16.0), Lesion(APPEARS, 10.0))
 
 
@@ -58,14 +60,22 @@ class Done:
 
 
 def _study(
-    context: Context, folder: Path, lesions: Sequence[Lesion], patient: str, day: str, shift: int = 0
+    context: Context,
+    folder: Path,
+    lesions: Sequence[Lesion],
+    patient: str,
+    day: str,
+    shift: int = 0,
+    *,
+    mr: bool = False,
 ) -> Done:
     """Send a study, let its first round hold the truth in four sizes, accept the second, finish."""
     hu, truth = abdomen(lesions, shape=SHAPE, spacing=SPACING, seed=int(day))
     hu, truth = np.roll(hu, shift, 0), np.roll(truth, shift, 0)
     z, y, x = SPACING
     affine = np.array([[0, 0, x, -140], [0, y, 0, -120], [z, 0, 0, 40], [0, 0, 0, 1]], float)
-    paths = write_ct_series(folder, hu, affine, patient_id=patient)
+    write, values = (write_mr_series, hu + 1000) if mr else (write_ct_series, hu)
+    paths = write(folder, values, affine, patient_id=patient)
     for path in paths:
         one = dcmread(path)
         one.StudyDate = one.SeriesDate = one.AcquisitionDate = day
@@ -123,12 +133,21 @@ def _resized(labels: np.ndarray, k: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Done]]:
     folder = tmp_path_factory.mktemp("patient")
-    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}") as context:
+    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}", intake=BOTH) as context:
         yield [
             _study(context, folder / "1", BEFORE, "P1", "20260105"),
             _study(context, folder / "2", NOW, "P1", "20260205", shift=2),
             _study(context, folder / "3", NOW, "P2", "20260305"),
+            _study(context, folder / "4", NOW, "P1", "20260306", mr=True),
         ]
+
+
+def test_an_mr_is_not_compared_with_a_ct(studies):
+    mr = studies[3]
+    assert mr.findings.profile == "mr-t1"
+    assert mr.findings.follow_up is None
+    before = {one.tracking_uid for done in studies[:2] for one in done.findings.lesions}
+    assert not before & {one.tracking_uid for one in mr.findings.lesions}
 
 
 def _group(report: Path, uid: str):
@@ -192,7 +211,7 @@ def test_the_organ_s_group_names_sums_and_response(studies):
 
 
 def test_the_picture_of_the_change_joins_the_result_s_page(studies):
-    first, second, third = (dcmread(done.page, stop_before_pixels=True) for done in studies)
+    first, second, third = (dcmread(done.page, stop_before_pixels=True) for done in studies[:3])
     assert [one.InstanceNumber for one in (first, second, third)] == [1, 2, 1]
     assert second.ImageComments == "change since the prior study"
     assert (
@@ -201,7 +220,7 @@ def test_the_picture_of_the_change_joins_the_result_s_page(studies):
 
 
 def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies):
-    first, second, third = studies
+    first, second, third, _ = studies
     assert (first.taste, third.taste) == ({}, {})
     radii = [radius_mm(one.values["volume_ml"].value) for one in first.findings.lesions]
     assert second.taste["lesion_mm"] == pytest.approx(np.mean(radii) - 10.0, abs=2e-3)
@@ -250,7 +269,7 @@ def test_intervals_stand_as_ranges_of_uncertainty(studies):
     assert (volume.value + above, volume.value - below) == pytest.approx((volume.high, volume.low), abs=1e-6)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_dciodvfy_finds_no_error(studies, number):
     done = studies[number]
     for path, iod in ((done.report, "ComprehensiveSR"), (done.final, "Segmentation"), (done.page, "SCImage")):
@@ -270,11 +289,13 @@ def test_an_earlier_result_is_found_in_the_archive(studies, orthanc, tmp_path, p
     else:
         orthanc.add_modality("uair", "UAIR", "127.0.0.1", 104)
         pacs |= {"ae_title": orthanc.aet, "host": "127.0.0.1", "port": orthanc.dicom_port}
-    sections = {"destinations": [pacs], "results": {"prior_from": "pacs"}}
+    sections = {"destinations": [pacs], "results": {"prior_from": "pacs"}, "intake": BOTH}
     with context_in(tmp_path / "data", f"sqlite:///{tmp_path / 'uair.sqlite'}", **sections) as context:
         done = _study(context, tmp_path / "ct", NOW, "P1", "20260205", shift=2)
         other = _study(context, tmp_path / "other", NOW, "P2", "20260206")
+        mr = _study(context, tmp_path / "mr", NOW, "P1", "20260207", mr=True)
     assert other.findings.follow_up is None
+    assert mr.findings.follow_up is None
     follow_up = done.findings.follow_up
     assert follow_up is not None
     assert (follow_up.days, follow_up.response) == (31, "PD")

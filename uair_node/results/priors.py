@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import TransientError
+from dicom_config.modalities import PROFILES
 from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind
@@ -79,7 +80,8 @@ def same_patient(session: Session, case: Case) -> Sequence[Case]:
 def find_priors(context: Context, case_id: int) -> list[Prior]:
     """Return what was accepted of earlier studies of a case's patient, in order of time.
 
-    Studies of the same day or later are none: what is compared must lie before. A case whose files are gone,
+    Studies of the same day or later are none: what is compared must lie before. Nor are those of another
+    modality: a change of method is no change of the patient (RECIST 1.1, 3.2). A case whose files are gone,
     or that was accepted before measurements were kept, is left out.
     """
     with context.database.transaction() as session:
@@ -122,7 +124,7 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
     if header is None or findings is None or not (folder / ACCEPTED_FILE).exists():
         return None
     day = acquired(header)
-    if day is None or contradict(own, header):
+    if day is None or contradict(own, header) or not same_modality(own.SOPClassUID, header.SOPClassUID):
         return None
     reports = [one.sop_instance_uid for one in round_.results if one.kind == ResultKind.REPORT]
     return Prior(
@@ -141,10 +143,18 @@ def _paths(context: Context, case: Case) -> list[Path]:
 
 
 def read_dating(paths: Sequence[Path]) -> Dataset | None:
-    """Read birth date and dates of a series; None if the files are gone."""
+    """Read birth date, dates and SOP Class of a series; None if the files are gone."""
     if not paths or not paths[0].exists():
         return None
-    return dcmread(paths[0], specific_tags=["PatientBirthDate", *_DATES], stop_before_pixels=True)
+    return dcmread(
+        paths[0], specific_tags=["SOPClassUID", "PatientBirthDate", *_DATES], stop_before_pixels=True
+    )
+
+
+def same_modality(one: str, other: str) -> bool:
+    """Tell whether slices of two SOP classes are of one modality."""
+    of_class = {uid: profile.modality for profile in PROFILES.values() for uid in profile.sop_classes}
+    return of_class.get(one) == of_class.get(other)
 
 
 def contradict(one: Dataset, other: Dataset) -> bool:

@@ -12,7 +12,7 @@ from uair_node.context import Context
 from uair_node.delivery.retrieve import latest_final
 from uair_node.results.findings import tabulate
 from uair_node.results.measurements import measure
-from uair_node.results.priors import Prior, contradict
+from uair_node.results.priors import Prior, contradict, same_modality
 from workers.measure.registration import Scan
 
 _CANONICAL = ("H", "P", "L")
@@ -41,6 +41,9 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
         return None
     found = latest_final(archive, str(header.get("PatientID") or ""), today)
     if found is None or contradict(header, found):
+        return None
+    source = found.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+    if not same_modality(header.SOPClassUID, source.ReferencedSOPClassUID):
         return None
     scan = scan_of(found)
     tracking = {
