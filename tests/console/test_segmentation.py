@@ -139,7 +139,15 @@ def test_the_time_line_shows_this_patient_only_and_is_recorded(studies: Site, re
     assert re.findall(r"/cases/(\d)/segmentation", section) == ["1"]
     assert re.findall(r"20\d\d-\d\d-\d\d", section) == ["2026-01-05", "2026-02-05"]
     assert section.count("<circle") == 2
+    rows = re.findall(r"<tr role=\"row\">(.*?)</tr>", section.split("Since the study before")[1], re.DOTALL)
+    grown, kept = (
+        [_text(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)] for row in rows[1:]
+    )
+    assert "31 days" in section
     assert "PD" in section, "lesion 1 grew from 12 to 16 mm of radius"
+    assert (grown[:2], kept[:2]) == (["1", "matched"], ["2", "matched"])
+    assert int(grown[4]) > 80
+    assert (grown[5], kept[5]) == ("yes", "yes")
     with studies.context.database.transaction() as session:
         rows = session.query(AccessRecord).filter_by(action="view time line").all()
         assert [one.subject for one in rows] == ["cases 1"]

@@ -113,8 +113,12 @@ def test_digits_choose_what_is_shown_and_exported(browser: Browser) -> None:
     browser.look("wide", "light")
     _open(browser)
     accepted = _stage(browser)
-    browser.press("4")
     page = browser.chromium
+    page.evaluate("document.querySelector('summary').focus()")
+    browser.press("4")
+    page.evaluate("document.querySelector('#solid').focus()")
+    assert page.evaluate("document.querySelector('[aria-current][data-k]').dataset.k") == "0", "elsewhere"
+    browser.press("4")
     page.wait_for("document.querySelector('#solid').ariaLabel.includes('candidate 4')", "candidate 4", 10.0)
     page.wait_for(f"{SLICE}.includes('/rounds/2/4/')", "its slice", 10.0)
     assert page.evaluate("document.querySelector('[aria-current][data-k]').dataset.k") == "4"
@@ -177,6 +181,7 @@ def test_without_webgl_a_still_is_shown(browser: Browser) -> None:
     try:
         browser.open(PAGE)
         page.wait_for(f"{STATUS}.includes('no WebGL')", "the sentence", 10.0)
+        page.evaluate("document.querySelector('#solid').focus()")
         browser.press("3")
         still = "document.querySelector('#solid img')"
         page.wait_for(

@@ -29,6 +29,7 @@ from uair_node.console.exports import NUMBERS, SEGMENTATIONS
 from uair_node.console.studies import Study, findings_at, plot, studies_of
 from uair_node.console.views import ACCEPTED, RoundView, is_finished
 from uair_node.results.findings import Findings, Value, Values
+from uair_node.results.follow_up import Link
 
 _UNITS = {"mm2": "mm²", "1": "", "{lesions}": ""} | {
     one.unit.code.value: one.unit.name for one in PROFILES.values()
@@ -141,6 +142,8 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
         lesions=_lesions(story.findings),
         summary=_summary(story.findings),
         studies=story.studies,
+        follow_up=story.findings.follow_up if story.findings else None,
+        changes=_changes(story.findings),
         marks=plot(story.studies) if len(story.studies) > 1 else (),
         numbers=NUMBERS,
         exports=SEGMENTATIONS,
@@ -239,6 +242,15 @@ def _summary(findings: Findings | None) -> list[Quantity]:
 def _stem(key: str) -> str:
     """Return a key without its unit: "long", "mean"."""
     return key.partition("_")[0]
+
+
+def _changes(findings: Findings | None) -> list[tuple[str, Link]]:
+    """Return what became of each lesion since the study before, by its name now."""
+    if findings is None or findings.follow_up is None:
+        return []
+    names = {one.tracking_uid: str(one.number) for one in findings.lesions}
+    links = [(names.get(one.tracking_uid, "–"), one) for one in findings.follow_up.links]
+    return sorted(links, key=lambda link: (link[0] == "–", link[0].zfill(3)))
 
 
 def _numbers(target: str, quantities: Sequence[Quantity], values: Values) -> list[Number]:

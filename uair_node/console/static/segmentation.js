@@ -107,7 +107,8 @@ for (const link of links) {
     choose(link.dataset.k);
   });
 }
-document.addEventListener("keydown", (event) => {
+// Within the view only: elsewhere a digit may mean something else (WCAG 2.2, 2.1.4).
+section.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (links.some((link) => link.dataset.k === event.key)) {
     event.preventDefault();

@@ -9,6 +9,7 @@ const VIEWS = { front: [0, 0], right: [90, 0], back: [180, 0], left: [270, 0], a
 const SIDES = ["the front", "the front and right", "the right", "the back and right", "the back",
   "the back and left", "the left", "the front and left"];
 const OUTLINE = 0xffffff;
+const BEHIND = 2 ** 15; // of the 2 ** 24 steps of depth: some millimetres
 // The liver is clear where it faces the viewer and dense at its edges: lesions keep their colours.
 const GLASS = "diffuseColor.a = mix(0.22, 0.95, pow(1.0 - abs(normal.z), 1.7));\n#include <opaque_fragment>";
 
@@ -192,8 +193,10 @@ class Solid {
     mesh.material.onBeforeCompile = (shader) => {
       shader.fragmentShader = shader.fragmentShader.replace("#include <opaque_fragment>", GLASS);
     };
-    mesh.renderOrder = 2;
     const twin = new three.Mesh(mesh.geometry, new three.MeshBasicMaterial({ colorWrite: false, transparent: true }));
+    // Behind lesions that lie at the capsule, whose surface is drawn finer.
+    for (const one of [mesh, twin]) Object.assign(one.material, { polygonOffset: true, polygonOffsetUnits: BEHIND });
+    mesh.renderOrder = 2;
     twin.renderOrder = 1;
     mesh.add(twin);
   }
