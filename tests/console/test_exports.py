@@ -158,6 +158,21 @@ def test_what_cannot_be_exported_is_said_and_not_recorded(studies: Site, reader:
         assert session.query(AccessRecord).count() == 0
 
 
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_surfaces_face_outwards_on_any_grid(axis: int | None) -> None:
+    """Right-handed ones and mirrored ones."""
+    labels = np.zeros((12, 14, 16), np.uint8)
+    labels[3:9, 4:10, 3:12] = 1
+    labels[4:7, 5:8, 5:8] = 2
+    affine = AFFINE.copy()
+    if axis is not None:
+        affine[:3, axis] *= -1
+    for solid, voxels in zip(solids_of(labels, affine), (6 * 6 * 9, 27), strict=True):
+        mesh = trimesh.Trimesh(solid.vertices, solid.faces)
+        assert mesh.is_watertight
+        assert mesh.volume == pytest.approx(voxels * 45.0, rel=1e-3)
+
+
 def test_nothing_and_a_speck_have_files_too() -> None:
     labels = np.zeros((4, 5, 6), np.uint8)
     assert solids_of(labels, AFFINE) == ()
