@@ -5,6 +5,8 @@ import time
 import numpy as np
 import pydicom
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError, InputError
 from dicom_config.modalities import CT, PROFILES
@@ -25,8 +27,10 @@ from uair_node.intake.inbox import Inbox
 from uair_node.intake.trial import try_folder
 from uair_node.intensity import display_window, on_training_scale
 from uair_node.volume import read_geometry, read_series
+from workers.demo.cli import phantom as phantom_command
+from workers.evaluation.cases import PhantomSource
 from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_mr_phantom, make_phantom
+from workers.training.phantoms import PLAIN, make_mr_phantom, make_phantom
 
 MR = PROFILES["mr-t1"]
 
@@ -229,6 +233,19 @@ def test_rules_try_tells_what_the_profiles_refuse(tmp_path):
         update={"intake": settings.intake.model_copy(update={"profiles": ("ct", "mr-t1")})}
     )
     assert all(one.runs for one in try_folder(tmp_path, both))
+
+
+def test_a_phantom_of_either_kind_is_written_and_evaluated(tmp_path):
+    app = typer.Typer()
+    app.command()(phantom_command)
+    done = CliRunner().invoke(app, [str(tmp_path / "mr"), "--profile", "mr-t1"])
+    assert done.exit_code == 0
+    paths = sorted((tmp_path / "mr").iterdir())
+    assert inspect(paths, MR).refusal is None
+    case = PhantomSource(4, "small", PLAIN, "mr-t1").load()
+    phantom = make_mr_phantom(4, size="small")
+    np.testing.assert_array_equal(case.truth, phantom.labels)
+    np.testing.assert_array_equal(case.hu, on_training_scale(phantom.signal, MR))
 
 
 def test_uair_check_warns_of_weights_that_know_no_mr():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 console = Console()
 
 
-def phantom(folder: Annotated[Path, typer.Argument(help="Made if absent.")]) -> None:
-    """Write a phantom as a CT series, for a first try of an installation."""
-    from workers.demo.series import phantom_input
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Made if absent.")],
+    profile: Annotated[
+        Literal["ct", "mr-t1"], typer.Option(help="What it is scanned as, see docs/modalities.md.")
+    ] = "ct",
+) -> None:
+    """Write a phantom as a CT or MR series, for a first try of an installation."""
+    from workers.demo.series import phantom_input, write_mr_phantom
 
-    paths = phantom_input(folder).paths
-    console.print(f"{len(paths)} slices of the patient PHANTOM^DEMO, accession number DEMO1, in {folder}.")
+    paths = phantom_input(folder).paths if profile == "ct" else write_mr_phantom(folder)
+    number = "DEMO1" if profile == "ct" else "DEMO2"
+    console.print(f"{len(paths)} slices of the patient PHANTOM^DEMO, accession number {number}, in {folder}.")
 
 
 def demo(

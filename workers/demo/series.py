@@ -15,7 +15,8 @@ from uair_node.intake.headers import SliceHeader, read_slices
 from uair_node.volume import Volume, read_series
 from workers.evaluation.truth import load_truth
 from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.training.mr_series import write_mr_series
+from workers.training.phantoms import make_mr_phantom, make_phantom
 
 PHANTOM_SEED = 5
 
@@ -36,6 +37,15 @@ def phantom_input(folder: Path) -> Input:
     paths = write_ct_series(folder, phantom.hu, affine, patient_name="PHANTOM^DEMO", accession_number="DEMO1")
     volume = read_series(paths)
     return Input(paths, volume, volume.canonical().to_source(phantom.labels))
+
+
+def write_mr_phantom(folder: Path) -> list[Path]:
+    """Write the same phantom as MR, T1-weighted after contrast medium."""
+    phantom = make_mr_phantom(PHANTOM_SEED, size="demo")
+    affine = _canonical_affine(phantom.spacing_mm)
+    return write_mr_series(
+        folder, phantom.signal, affine, patient_name="PHANTOM^DEMO", accession_number="DEMO2"
+    )
 
 
 def folder_input(ct: Path, masks: Path | None) -> Input:
