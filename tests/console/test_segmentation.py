@@ -163,7 +163,8 @@ def test_a_birth_date_that_contradicts_is_another_patient(studies: Site, reader:
         header = dcmread(path)
         header.PatientBirthDate = born
         header.save_as(path)
-    assert "No other accepted study" in _studies(reader, 2)
+    assert "No other accepted study" in _studies(reader, 1)
+    assert "/cases/1/" not in _studies(reader, 2)
 
 
 def test_browsers_keep_no_picture(reader: TestClient) -> None:
@@ -190,6 +191,17 @@ def test_files_that_are_gone_are_said(studies: Site, reader: TestClient) -> None
     answer = reader.get("/cases/2/rounds/2/1/solid.jpg")
     assert answer.status_code == 404
     assert "not kept any more" in answer.text
+
+
+def test_a_case_accepted_before_its_labels_were_kept_shows_its_candidates(
+    studies: Site, reader: TestClient
+) -> None:
+    for name in (ACCEPTED_FILE, FINDINGS_FILE):
+        studies.context.store.absolute(f"{ROUND}/{name}").unlink()
+    page = reader.get(PAGE)
+    assert page.status_code == 200
+    assert 'aria-current="true"><kbd>1</kbd>' in page.text
+    assert "/rounds/2/0/" not in page.text
 
 
 @pytest.mark.parametrize("case", [2, 4])

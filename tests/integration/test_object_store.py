@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ import pytest
 from dicom_config.errors import TransientError
 from dicom_config.model import Settings
 from dicom_config.operation import StoreSection
+from tests.console.conftest import studies_folder as studies_folder  # a fixture
+from tests.support.console import VIEWER, console_site
 from tests.support.node import HOST, hospital, quick
 from tests.support.object_store import ObjectServer
 from tests.support.pacs import await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ
 from tests.support.ports import free_port, wait_until
+from tests.support.studies import node_in
 from uair_node.checks.machine import check_store
 from uair_node.object_store import ObjectStore
 from uair_node.store import Store
@@ -72,6 +76,23 @@ def test_what_nobody_shared_or_a_server_that_is_away_is_tried_again(
     (tmp_path / "worker" / "x").write_bytes(b"x")
     with pytest.raises(TransientError):
         Store(tmp_path / "worker", ObjectStore(away)).share(tmp_path / "worker" / "x")
+
+
+def test_a_console_on_another_machine_fetches_what_it_shows(
+    tmp_path: Path, server: ObjectServer, studies_folder: Path
+) -> None:
+    with node_in(studies_folder) as context:
+        here = Store(context.store.root, ObjectStore(StoreSection(**server.section)))
+        here.share(*(path for path in here.root.rglob("*") if path.is_file()))
+        there = replace(context, store=_store(tmp_path / "console", server))
+        site = console_site(there)
+        with site.visitor() as client:
+            site.enter(client, VIEWER)
+            page = client.get("/cases/2/segmentation")
+            assert page.text.count("<circle") == 2, "both studies"
+            assert 'id="all-numbers"' in page.text
+            for what in ("slices/9.jpg", "thumbnail.jpg", "surfaces.glb", "export/nifti", "export/dicom"):
+                assert client.get(f"/cases/2/rounds/2/0/{what}").status_code == 200, what
 
 
 def test_check_names_a_store_that_is_away(tmp_path: Path, server: ObjectServer) -> None:

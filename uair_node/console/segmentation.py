@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -119,9 +119,10 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
     """Answer with the page; `?round=2&candidate=3&slice=57` choose, the newest is shown unless they do."""
     story = _story(desk, ask.path["case_id"])
     case, turn = story.case, _asked_for(ask, story.turns)
+    view = desk.views.view(case.id, turn.round.number)
+    turn = replace(turn, choices=[one for one in turn.choices if one.k in view.labels])
     wanted = ask.query.get("candidate")
     choice = next((one for one in turn.choices if str(one.k) == wanted), turn.choices[0])
-    view = desk.views.view(case.id, turn.round.number)
     desk.note(ask, "view segmentation", f"case {case.id}")
     others = [str(one.case_id) for one in story.studies if one.case_id != case.id]
     if others:

@@ -170,12 +170,13 @@ class Views:
 
     def _load(self, number: int, folder: str, series: list[str], finished: bool) -> RoundView:
         store = self._context.store
-        names = [CANDIDATES_FILE, *([ACCEPTED_FILE] if finished else [])]
-        files = [store.fetch_if_kept(f"{folder}/{name}") for name in names]
+        offered = store.fetch_if_kept(f"{folder}/{CANDIDATES_FILE}")
+        # Cases that were accepted before there was such a file have none.
+        accepted = store.fetch_if_kept(f"{folder}/{ACCEPTED_FILE}") if finished else None
         paths = store.fetch_all(series)
-        if None in files or not all(path.exists() for path in paths):
+        if offered is None or not all(path.exists() for path in paths):
             raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
-        return read_round(number, paths, *(load_cropped(file) for file in files if file))
+        return read_round(number, paths, load_cropped(offered), load_cropped(accepted) if accepted else None)
 
 
 def is_finished(round_: Round) -> bool:
