@@ -75,6 +75,12 @@ class IntakeSection(Section):
         """What is segmented: the profiles that `profiles` names."""
         return tuple(PROFILES[name] for name in self.profiles)
 
+    @property
+    def known(self) -> tuple[ModalityProfile, ...]:
+        """All profiles, the configured first: cases stay readable when the configuration changes."""
+        others = (one for one in PROFILES.values() if one not in self.modalities)
+        return (*self.modalities, *others)
+
 
 class GateSection(Section):
     """What a series must be to be segmented."""

@@ -33,6 +33,9 @@ _CANONICAL_LPS_ROW = (2, 1, 0)
 """LPS component along which canonical axes 0, 1, 2 grow: superior, posterior, left."""
 
 
+_ALL = tuple(PROFILES.values())
+
+
 @dataclass(frozen=True)
 class SourceSlice:
     """The instance, or the frame of a multi-frame instance (from 1), that a slice of a volume came from."""
@@ -154,11 +157,16 @@ class CanonicalVolume:
         return np.ascontiguousarray(np.flip(turned, self.flips))
 
 
-def read_series(paths: Sequence[Path]) -> Volume:
-    """Read one series in any order of files, of a kind that any profile knows.
+def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) -> Volume:
+    """Read one series in any order of files.
 
     Where the profile has Hounsfield units, values are rounded and clipped to int16, else they are what the
     scanner wrote, rescaled where it says how; padding becomes the profile's value.
+
+    Parameters
+    ----------
+    known
+        Modality profiles, of which the first that fits is the volume's (`IntakeSection.known`).
 
     Raises
     ------
@@ -168,7 +176,7 @@ def read_series(paths: Sequence[Path]) -> Volume:
     ValueError
         If `paths` is empty.
     """
-    grid = read_geometry(paths)
+    grid = read_geometry(paths, known)
     array = np.empty(grid.shape, _voxel_type(grid.profile))
     places: dict[Path, dict[int, int]] = defaultdict(dict)
     for k, source in enumerate(grid.slices):
@@ -178,7 +186,7 @@ def read_series(paths: Sequence[Path]) -> Volume:
     return replace(grid, array=array)
 
 
-def read_geometry(paths: Sequence[Path]) -> Volume:
+def read_geometry(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) -> Volume:
     """Read one series without its pixels: as `read_series`, but with all voxels 0.
 
     For writers of results, which need the source grid only. The array is read-only and takes no memory.
@@ -194,7 +202,7 @@ def read_geometry(paths: Sequence[Path]) -> Volume:
         raise ValueError("a series has at least one file")
     found = [(header, path) for path in paths for header in read_slices(path)]
     headers = [header for header, _ in found]
-    profile = profile_of(headers, PROFILES.values())
+    profile = profile_of(headers, known)
     stack = check_structure(headers, profile)
     first, named = headers[0], {header.frame_of_reference_uid for header in headers} - {""}
     return Volume(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
+from dicom_config.modalities import ModalityProfile
 from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates, save_region, taken
 from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
@@ -68,15 +69,19 @@ class SeriesVoxels:
         Of the series' files.
     shape
         Of the canonical volume.
+    known
+        Modality profiles, see `read_series`.
     """
 
-    def __init__(self, paths: Sequence[Path], shape: tuple[int, int, int]) -> None:
-        self._paths = paths
+    def __init__(
+        self, paths: Sequence[Path], shape: tuple[int, int, int], known: Sequence[ModalityProfile]
+    ) -> None:
+        self._paths, self._known = paths, known
         self.shape: tuple[int, ...] = shape
 
     @cached_property
     def _array(self) -> npt.NDArray[Any]:
-        return _as_trained(read_series(self._paths).canonical())
+        return _as_trained(read_series(self._paths, self._known).canonical())
 
     def __getitem__(self, index: Any, /) -> Any:
         return self._array[index]
@@ -93,6 +98,7 @@ class Computer:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._known = context.settings.intake.known
 
     @cached_property
     def engine(self) -> engines.Engine:
@@ -126,7 +132,7 @@ class Computer:
     ) -> tuple[engines.Round, CanonicalVolume]:
         """Return the round and the grid that its labels are on."""
         if task.previous_state is None or task.answer is None:
-            view = read_series(task.series_paths).canonical()
+            view = read_series(task.series_paths, self._known).canonical()
             watch.lap("decode")
             made = self.engine.first_round(
                 _as_trained(view),
@@ -137,12 +143,12 @@ class Computer:
                 wanted=view.profile.organ,
             )
             return made, view
-        view = read_geometry(task.series_paths).canonical()
+        view = read_geometry(task.series_paths, self._known).canonical()
         previous = RoundState.load(task.previous_state)
         selected = task.selected()
         if selected is not None and task.edited:
             previous = take_up(previous, view.from_source(selected.labels))
-        voxels = SeriesVoxels(task.series_paths, view.shape)
+        voxels = SeriesVoxels(task.series_paths, view.shape, self._known)
         watch.lap("decode")
         made = self.engine.next_round(
             voxels,

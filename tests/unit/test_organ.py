@@ -99,6 +99,17 @@ def test_the_report_finds_in_the_organ(volume, segmentation, tmp_path):
     assert "10200004" not in path.read_bytes().decode("latin1"), "no liver anywhere"
 
 
+def test_of_profiles_that_fit_the_first_configured_one_is_taken(volume, monkeypatch):
+    spleen = replace(PROFILE, name="spleen")
+    monkeypatch.setattr(model, "PROFILES", {**PROFILES, "spleen": spleen})
+    known = model.IntakeSection(profiles=("spleen",)).known
+    assert known[0] == spleen
+    assert set(known[1:]) == set(PROFILES.values()), "other cases stay readable"
+    paths = [one.path for one in volume.slices]
+    assert read_series(paths, known).profile == spleen
+    assert read_series(paths).profile == CT
+
+
 def test_pages_say_the_organ():
     larger = labels_of()
     larger[2:14, 3, 4:16] = 1

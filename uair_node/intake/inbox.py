@@ -149,7 +149,7 @@ class Inbox:
         study = reading.study_instance_uid
         evidence = replace(evidence, mechanism="edited-seg")
         try:
-            drawn = read_drawn(dataset, edited)
+            drawn = read_drawn(dataset, edited, self._context.settings.intake.known)
             if drawn.partial and evidence.verb != Verb.REJECT:
                 part = keep_part(self._context, edited, drawn, evidence.evidence_uid)
                 with self._context.database.transaction() as session:

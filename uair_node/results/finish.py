@@ -88,7 +88,7 @@ Measurer = Callable[[Context, Claim, Source, Volume, StoredCandidate], Measured]
 def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
     """Write all that an accepted case ends with."""
     source = read_source(context, claim)
-    volume = read_series(source.series_paths)
+    volume = read_series(source.series_paths, context.settings.intake.known)
     accepted = source.accepted()
     measured = measurer(context, claim, source, volume, accepted)
     save_findings(source.folder / FINDINGS_FILE, measured.findings)

@@ -27,7 +27,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     source = read_source(context, claim)
     candidates = source.candidates()
     pages = write_pages(
-        read_series(source.series_paths),
+        read_series(source.series_paths, context.settings.intake.known),
         [_candidate(source, one, context.segmentation_forms[0]) for one in candidates],
         _request(source, candidates),
         reference=_reference(context, claim),

@@ -23,7 +23,7 @@ def publish(context: Context, claim: Claim) -> Commit:
     """Write the SEG objects of a computed round: four in each form that a destination needs."""
     watch = Stopwatch()
     source = read_source(context, claim)
-    volume = read_geometry(source.series_paths)
+    volume = read_geometry(source.series_paths, context.settings.intake.known)
     headers = source_headers(volume)
     results = [
         write_segmentation(context, source, volume, candidate, ResultKind.CANDIDATE, form, headers)

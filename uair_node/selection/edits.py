@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
+from dicom_config.modalities import ModalityProfile
 from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates, taken
 from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
@@ -120,15 +121,15 @@ def _newest(session: Session, *conditions: ColumnElement[bool]) -> Case | None:
     return session.scalars(select(Case).where(*conditions).order_by(Case.id.desc()).limit(1)).first()
 
 
-def read_drawn(dataset: Dataset, edited: EditedRound) -> Drawn:
-    """Read an edited SEG onto the source grid.
+def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityProfile]) -> Drawn:
+    """Read an edited SEG onto the source grid of a series of one of the `known` profiles.
 
     Raises
     ------
     InputError
         What `uair_node.selection.edited.read_edited` finds, or ``edited-unrecognised``.
     """
-    volume = read_geometry(edited.series_paths)
+    volume = read_geometry(edited.series_paths, known)
     offered = load_candidates(edited.folder / CANDIDATES_FILE)
     lesions = {lesion_uid(edited.case_digest, n): n for n in range(1, 255)}
     found = read_edited(dataset, volume, lesions, reference=offered[0].labels)

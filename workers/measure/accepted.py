@@ -99,7 +99,7 @@ def _earlier(
             log.warning("case %d is not compared: %s", claim.case_id, error)
             return None
         return ([archived[0]], archived[1]) if archived else None
-    then = read_series(priors[-1].series_paths).canonical()
+    then = read_series(priors[-1].series_paths, context.settings.intake.known).canonical()
     labels = then.from_source(priors[-1].accepted().labels)
     return priors, Scan(on_training_scale(then.array, then.profile), labels, then.spacing_mm)
 
