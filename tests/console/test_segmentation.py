@@ -156,6 +156,17 @@ def test_the_time_line_shows_this_patient_only_and_is_recorded(studies: Site, re
     assert re.findall(r"/cases/(\d)/segmentation", _studies(reader, 1)) == ["2"], "the later one, too"
 
 
+def test_an_earlier_study_that_is_not_here_stands_in_the_time_line(studies: Site, reader: TestClient) -> None:
+    """As the comparison with it tells: one from an archive, or one whose files are gone."""
+    with studies.context.database.transaction() as session:
+        session.get_one(Case, 1).patient_key = ""
+    section = _studies(reader, 2)
+    assert "/cases/1/" not in section
+    assert "not here" in section
+    assert re.findall(r"20\d\d-\d\d-\d\d", section) == ["2026-01-05", "2026-02-05"]
+    assert section.count("<circle") == 2
+
+
 def test_a_birth_date_that_contradicts_is_another_patient(studies: Site, reader: TestClient) -> None:
     for number, born in ((1, "19500101"), (2, "19600101")):
         with studies.context.database.transaction() as session:

@@ -124,7 +124,7 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
     wanted = ask.query.get("candidate")
     choice = next((one for one in turn.choices if str(one.k) == wanted), turn.choices[0])
     desk.note(ask, "view segmentation", f"case {case.id}")
-    others = [str(one.case_id) for one in story.studies if one.case_id != case.id]
+    others = [str(one.case_id) for one in story.studies if one.case_id not in (case.id, None)]
     if others:
         desk.note(ask, "view time line", f"cases {' '.join(others)}")
     return desk.page(

@@ -7,8 +7,8 @@ in its findings.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 
 from pydicom import Dataset
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.context import Context
 from uair_node.results.findings import Findings, load_findings
+from uair_node.results.follow_up import TimePoint
 from uair_node.results.priors import acquired, contradict, read_dating, same_patient
 from uair_node.results.source import FINDINGS_FILE
 
@@ -29,53 +30,80 @@ class Study:
 
     Parameters
     ----------
-    case_id
-        Its case.
     day
         Of its acquisition.
-    findings
-        What was measured.
+    case_id
+        Its case; None where only the comparison with it is kept here.
+    liver_ml, lesions_ml
+        Volumes of the liver with its lesions, of all lesions.
+    lesions
+        How many.
     sum_mm
         Sum of the target lesions' long axes, as the newest comparison has it; None without one.
+    response
+        RECIST 1.1 category at that time; empty where nothing was compared.
     """
 
-    case_id: int
     day: date
-    findings: Findings
-    sum_mm: float | None
+    case_id: int | None
+    liver_ml: float
+    lesions_ml: float
+    lesions: int
+    sum_mm: float | None = None
+    response: str = ""
 
 
 def studies_of(context: Context, session: Session, case: Case) -> list[Study]:
     """Return the accepted studies of a case's patient, this one among them, the first one first.
 
-    What another patient's may be, or is not all there any more, is left out.
+    Studies that the case was compared with and that are not here, as those of an archive, are among them.
+    What may be another patient's is left out.
     """
     own = _header(context, case)
     cases = [*same_patient(session, case), *([case] if case.state == CaseState.ACCEPTED else [])]
-    found: list[tuple[date, int, Findings]] = []
+    studies: list[Study] = []
+    sums: dict[date, float] = {}
     for one in cases:
         header, findings = _header(context, one), findings_at(context, one)
         day = acquired(header) if header is not None else None
         if own is None or header is None or findings is None or day is None or contradict(own, header):
             continue
-        found.append((day, one.id, findings))
-    found.sort(key=lambda study: study[:2])
-    sums: dict[str, float] = {}
-    for _, _, findings in found:
-        if findings.follow_up is not None:
-            sums |= {point.date: point.sum_mm for point in findings.follow_up.points}
-    return [Study(case_id, day, findings, sums.get(f"{day:%Y%m%d}")) for day, case_id, findings in found]
+        studies.append(_study(day, one, findings))
+        points = [_compared(point) for point in findings.follow_up.points] if findings.follow_up else []
+        sums |= {point.day: point.sum_mm for point in points if point.sum_mm is not None}
+        if one.id == case.id:
+            studies += points[:-1]  # the last one is this study
+    here = {one.day for one in studies if one.case_id is not None}
+    kept = [one for one in studies if one.case_id is not None or one.day not in here]
+    kept.sort(key=lambda study: (study.day, study.case_id or 0))
+    return [replace(one, sum_mm=sums.get(one.day)) for one in kept]
+
+
+def _study(day: date, case: Case, findings: Findings) -> Study:
+    liver, follow_up = findings.liver, findings.follow_up
+    return Study(
+        day=day,
+        case_id=case.id,
+        liver_ml=liver["liver_ml"].value,
+        lesions_ml=liver["lesions_ml"].value,
+        lesions=len(findings.lesions),
+        response=follow_up.response if follow_up else "",
+    )
+
+
+def _compared(point: TimePoint) -> Study:
+    day = datetime.strptime(point.date, "%Y%m%d").date()
+    return Study(day, None, point.liver_ml, point.lesions_ml, len(point.lesion_ml), point.sum_mm)
 
 
 def plot(studies: Sequence[Study]) -> list[tuple[float, float]]:
     """Place studies in a plot of 600 x 160: days across, the volume of all lesions up from zero."""
     days = [(one.day - studies[0].day).days for one in studies]
-    volumes = [one.findings.liver["lesions_ml"].value for one in studies]
     across = (_WIDTH - 2 * _SIDE) / max(days[-1], 1)
-    up = (_HEIGHT - _SIDE - _TOP) / max(*volumes, 1e-6)
+    up = (_HEIGHT - _SIDE - _TOP) / max(*(one.lesions_ml for one in studies), 1e-6)
     return [
-        (round(_SIDE + across * day, 1), round(_HEIGHT - _SIDE - up * ml, 1))
-        for day, ml in zip(days, volumes, strict=True)
+        (round(_SIDE + across * day, 1), round(_HEIGHT - _SIDE - up * one.lesions_ml, 1))
+        for day, one in zip(days, studies, strict=True)
     ]
 
 
