@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from dicom_config import codes
-from tests.support.console import Site
-from tests.support.studies import SHAPE
+from dicom_config.model import Verb
+from tests.support.console import VIEWER, Site, console_site
+from tests.support.studies import BEFORE, SHAPE, node_in, send_study
 from uair_node.artifacts import load_candidates
+from uair_node.cases.answer import Answer
 from uair_node.cases.tables import AccessRecord, Case, Round
 from uair_node.results.findings import as_csv, load_findings
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE
@@ -213,6 +216,21 @@ def test_a_case_accepted_before_its_labels_were_kept_shows_its_candidates(
     assert page.status_code == 200
     assert 'aria-current="true"><kbd>1</kbd>' in page.text
     assert "/rounds/2/0/" not in page.text
+
+
+def test_mr_is_shown_in_units_of_its_own(tmp_path: Path) -> None:
+    intake = {"quiet_s": 0.01, "together_s": 0.01, "min_free_bytes": 0, "profiles": ["mr-t1"]}
+    with node_in(tmp_path, intake=intake) as context:
+        accept = [(Verb.ACCEPT, Answer(1))]
+        send_study(context, tmp_path / "mr", BEFORE, accept, patient="P1", day="20260105", mr=True)
+        site = console_site(context)
+        with site.visitor() as client:
+            site.enter(client, VIEWER)
+            table = _section(client.get("/cases/1/segmentation").text, "measurements")
+            assert "mean signal" in table
+            assert " a.u." in table
+            assert "HU" not in table
+            assert client.get("/cases/1/rounds/1/0/slices/9.jpg").status_code == 200
 
 
 @pytest.mark.parametrize("case", [2, 4])

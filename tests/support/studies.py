@@ -25,6 +25,7 @@ from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
+from workers.training.mr_series import write_mr_series
 
 SHAPE, SPACING = (30, 80, 96), (5.0, 3.0, 3.0)
 AFFINE = np.array([[0, 0, 3.0, -140], [0, 3.0, 0, -120], [5.0, 0, 0, 40], [0, 0, 0, 1]])
@@ -33,9 +34,9 @@ NOW = (Lesion((90.0, 120.0, 110.0), 16.0), Lesion((70.0, 140.0, 80.0), 9.0))
 
 
 @contextmanager
-def node_in(folder: Path) -> Iterator[Context]:
+def node_in(folder: Path, **sections: object) -> Iterator[Context]:
     """A node with its data in `folder`."""
-    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}") as context:
+    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}", **sections) as context:
         yield context
 
 
@@ -47,10 +48,14 @@ def send_study(
     *,
     patient: str,
     day: str,
+    mr: bool = False,
 ) -> int:
     """Send a study, answer its rounds and do what becomes due; return its case's number."""
     hu, truth = abdomen(tuple(lesions), shape=SHAPE, spacing=SPACING, seed=int(day))
-    paths = write_ct_series(folder, hu, AFFINE, patient_id=patient)
+    if mr:
+        paths = write_mr_series(folder, hu.astype(np.float32) + 1100, AFFINE, patient_id=patient)
+    else:
+        paths = write_ct_series(folder, hu, AFFINE, patient_id=patient)
     for path in paths:
         one = dcmread(path)
         one.StudyDate = one.SeriesDate = one.AcquisitionDate = day

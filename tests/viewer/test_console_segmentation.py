@@ -81,7 +81,7 @@ def test_arrows_turn_the_solid_and_signs_zoom(browser: Browser) -> None:
         ("Home", 1, "Seen from the front."),
     ):
         browser.press(key, times)
-        browser.chromium.wait_for(f"{STATUS} === {words!r}", words, 5.0)
+        browser.chromium.wait_for(f"{STATUS} === {words!r}", words, 20.0)
         seen.append(_stage(browser))
     assert all(_changed(*pair) > 0.02 for pair in pairwise(seen))
     assert _changed(seen[-1], front) < 0.01, "the same again"
@@ -100,10 +100,10 @@ def test_up_and_down_go_through_the_slices(browser: Browser) -> None:
     before = _stage(browser)
     page.evaluate("document.querySelector('#slice').focus()")
     browser.press("ArrowUp", 3)
-    page.wait_for(f"{SLICE} === '/cases/2/rounds/2/0/slices/15.jpg'", "three slices up", 10.0)
+    page.wait_for(f"{SLICE} === '/cases/2/rounds/2/0/slices/15.jpg'", "three slices up", 20.0)
     assert page.evaluate("document.querySelector('#slice-picture img').naturalWidth") == 640
     browser.press("ArrowDown")
-    page.wait_for(f"{SLICE}.endsWith('/14.jpg')", "one down", 10.0)
+    page.wait_for(f"{SLICE}.endsWith('/14.jpg')", "one down", 20.0)
     assert "slice=14" in page.evaluate("location.search")
     assert (abs(_stage(browser) - before) > 60).any(), "the solid shows where the slice lies"
     assert page.complaints == []
@@ -119,8 +119,8 @@ def test_digits_choose_what_is_shown_and_exported(browser: Browser) -> None:
     page.evaluate("document.querySelector('#solid').focus()")
     assert page.evaluate("document.querySelector('[aria-current][data-k]').dataset.k") == "0", "elsewhere"
     browser.press("4")
-    page.wait_for("document.querySelector('#solid').ariaLabel.includes('candidate 4')", "candidate 4", 10.0)
-    page.wait_for(f"{SLICE}.includes('/rounds/2/4/')", "its slice", 10.0)
+    page.wait_for("document.querySelector('#solid').ariaLabel.includes('candidate 4')", "candidate 4", 20.0)
+    page.wait_for(f"{SLICE}.includes('/rounds/2/4/')", "its slice", 20.0)
     assert page.evaluate("document.querySelector('[aria-current][data-k]').dataset.k") == "4"
     links = page.evaluate(
         "[...document.querySelectorAll('a[data-export]')].map((a) => a.getAttribute('href'))"
@@ -180,7 +180,7 @@ def test_without_webgl_a_still_is_shown(browser: Browser) -> None:
     )["identifier"]
     try:
         browser.open(PAGE)
-        page.wait_for(f"{STATUS}.includes('no WebGL')", "the sentence", 10.0)
+        page.wait_for(f"{STATUS}.includes('no WebGL')", "the sentence", 20.0)
         page.evaluate("document.querySelector('#solid').focus()")
         browser.press("3")
         still = "document.querySelector('#solid img')"
@@ -200,7 +200,7 @@ def test_without_javascript_links_choose(browser: Browser) -> None:
         loaded = (
             "[...document.querySelectorAll('.stage img')].every((i) => i.complete && i.naturalWidth > 50)"
         )
-        page.wait_for(f"document.querySelectorAll('.stage img').length === 2 && {loaded}", "two stills", 10.0)
+        page.wait_for(f"document.querySelectorAll('.stage img').length === 2 && {loaded}", "two stills", 20.0)
         assert page.evaluate(SLICE) == "/cases/2/rounds/1/3/slices/9.jpg"
         assert "With JavaScript it can be turned" in page.evaluate(STATUS)
     finally:
