@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from highdicom.sr import srread
+from highdicom.sr import Measurement, srread
 from PIL import Image
 from pydicom import dcmread
 from starlette.testclient import TestClient
@@ -73,7 +73,9 @@ def test_what_there_is_not_is_said(reader: TestClient) -> None:
         "/cases/4/segmentation": 200,
     }.items():
         assert reader.get(address).status_code == status, address
-    assert "Measured is what a reader accepts" in reader.get("/cases/4/segmentation").text
+    page = reader.get("/cases/4/segmentation").text
+    assert "Measured is what a reader accepts" in page
+    assert "waits for an answer" in page
 
 
 def test_a_slice_has_the_outlines_of_its_candidate(studies: Site, reader: TestClient) -> None:
@@ -128,13 +130,22 @@ def test_the_table_has_the_numbers_of_csv_and_report(studies: Site, reader: Test
     content = srread(studies.context.store.absolute(f"{ROUND}/UAIR-REPORT.dcm")).content
     for lesion in findings.lesions:
         (group,) = content.get_volumetric_roi_measurement_groups(tracking_uid=lesion.tracking_uid)
-        shown = {key: value for target, key, value, _ in rows if target == f"lesion {lesion.number}"}
-        for code, key in (
-            (codes.VOLUME, "volume_ml"),
-            (codes.LONG_AXIS, "long_mm"),
-            (codes.SHORT_AXIS, "short_mm"),
-        ):
-            assert float(group.get_measurements(name=code)[0].value) == shown[key]
+        shown = [(value, bounds) for target, _, value, bounds in rows if target == f"lesion {lesion.number}"]
+        assert len(shown) > 10
+        stated = group.get_measurements()[: len(shown)]
+        assert [float(one.value) for one in stated] == [value for value, _ in shown]
+        for one, (value, bounds) in zip(stated, shown, strict=True):
+            assert _interval(one, value) == pytest.approx(bounds, abs=1e-6)
+
+
+def _interval(measurement: Measurement, value: float) -> list[float]:
+    """What a measurement states as lower and upper range of uncertainty (TID 310), as bounds."""
+    ranges = {
+        part.ConceptNameCodeSequence[0].CodeValue: float(part.MeasuredValueSequence[0].NumericValue)
+        for part in measurement[0].get("ContentSequence", ())
+        if part.ValueType == "NUM"
+    }
+    return [value - ranges["371885007"], value + ranges["371886008"]] if ranges else []
 
 
 def test_the_time_line_shows_this_patient_only_and_is_recorded(studies: Site, reader: TestClient) -> None:
