@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import pydicom
+from pydicom import dcmwrite
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
@@ -28,6 +29,7 @@ _HOSTILE_TEXT = (
 )
 _NUMBERS = (0, 1, -1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 _DEEP = 60
+_DEEPEST_SPOILED = 6
 
 
 def mutated(seed: bytes, chooser: random.Random) -> bytes:
@@ -79,9 +81,11 @@ def _hostile_content(seed: bytes, chooser: random.Random) -> bytes:
 
 
 def _some_dataset(dataset: Dataset, chooser: random.Random) -> Dataset:
-    """Return the data set itself or one of its items, at any depth."""
+    """Return the data set itself or one of its items, at some depth."""
     here = dataset
-    while chooser.random() < 0.7:
+    for _ in range(_DEEPEST_SPOILED):
+        if chooser.random() >= 0.7:
+            break
         sequences = [element.value for element in here if element.VR == "SQ" and element.value]
         if not sequences:
             break
@@ -112,7 +116,7 @@ def _spoil_sequence(place: Dataset, element: DataElement, kind: int, chooser: ra
         place[element.tag] = DataElement(element.tag, "SQ", Items())
     elif kind == 2:
         place[element.tag] = DataElement(element.tag, "SQ", Items([*items, *items]))
-    elif kind == 3:
+    elif kind == 3 and _can_be_written(place):
         for _ in range(_DEEP):
             shell = Dataset()
             shell[element.tag] = DataElement(element.tag, "SQ", Items(items))
@@ -122,6 +126,15 @@ def _spoil_sequence(place: Dataset, element: DataElement, kind: int, chooser: ra
         chosen = list(items)
         chooser.shuffle(chosen)
         place[element.tag] = DataElement(element.tag, "SQ", Items(chosen[:1]))
+
+
+def _can_be_written(dataset: Dataset) -> bool:
+    # What the writer refuses below sixty items costs it a text that doubles with each of them.
+    try:
+        dcmwrite(BytesIO(), dataset, implicit_vr=False, little_endian=True)
+    except Exception:
+        return False
+    return True
 
 
 def _another_value(place: Dataset, element: DataElement, chooser: random.Random) -> object:
