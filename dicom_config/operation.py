@@ -54,3 +54,6 @@ class RetentionSection(Section):
     loose_days: PositiveFloat | None = Field(
         30, description="received objects that are part of no series: picks, own ones sent back, repetitions"
     )
+    accesses_days: PositiveFloat | None = Field(
+        None, description="the console's record of who looked at what; empty: for ever"
+    )

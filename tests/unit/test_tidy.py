@@ -16,6 +16,7 @@ from tests.support.intake import context_in
 from uair_node.cases import lifecycle, work
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
+    AccessRecord,
     Case,
     Delivery,
     DeliveryState,
@@ -32,7 +33,7 @@ from uair_node.housekeeping.tidy import tidy
 
 @pytest.fixture
 def context(tmp_path: Path, database_url: str) -> Iterator[Context]:
-    retention = {"accepted": {"files_days": 90, "rows_days": 400}, "loose_days": 30}
+    retention = {"accepted": {"files_days": 90, "rows_days": 400}, "loose_days": 30, "accesses_days": 400}
     with context_in(tmp_path / "data", database_url, retention=retention) as made:
         yield made
 
@@ -190,3 +191,14 @@ def test_a_file_that_is_just_arriving_is_left_alone(context: Context) -> None:
     assert arriving.exists(), "its row is committed in a moment"
     _tidy(context)
     assert not arriving.exists(), "a crash left it"
+
+
+def test_the_record_of_accesses_is_kept_as_long_as_the_site_says(context: Context) -> None:
+    with context.database.transaction() as session:
+        for actor, days in (("old", 401), ("young", 399)):
+            at = utc_now() - timedelta(days=days)
+            session.add(AccessRecord(at=at, actor=actor, action="view", outcome="shown"))
+    assert _tidy(context, dry_run=True) == [("1 accesses", 0)]
+    assert _tidy(context) == [("1 accesses", 0)]
+    with context.database.transaction() as session:
+        assert session.scalars(select(AccessRecord.actor)).all() == ["young"]

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from dicom_config.operation import Retention, RetentionSection
 from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
+    AccessRecord,
     Case,
     CaseInstance,
     Delivery,
@@ -78,6 +79,7 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
             found += _tidy_case(context, session, case_id, moment, dry_run)
     with context.database.transaction() as session:
         found += _tidy_loose(context, session, moment, dry_run)
+        found += _tidy_accesses(context, session, moment, dry_run)
     if not dry_run:
         _sweep(context, moment)
     return found
@@ -234,6 +236,17 @@ def _tidy_loose(context: Context, session: Session, now: datetime, dry_run: bool
         yield Removal("files", 0, "loose", len(paths), _size(paths))
     if not dry_run:
         session.execute(delete(Instance).where(Instance.id.in_([one.id for one in rows])))
+
+
+def _tidy_accesses(context: Context, session: Session, now: datetime, dry_run: bool) -> Iterator[Removal]:
+    days = context.settings.retention.accesses_days
+    if days is None:
+        return
+    old = AccessRecord.at < now - timedelta(days=days)
+    if count := session.scalar(select(func.count(AccessRecord.id)).where(old)):
+        yield Removal(f"{count} accesses", 0, "", 0, 0)
+    if not dry_run:
+        session.execute(delete(AccessRecord).where(old))
 
 
 def _sweep(context: Context, now: datetime) -> None:
