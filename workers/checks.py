@@ -16,7 +16,14 @@ from dicom_config.errors import UairError
 from dicom_config.model import EngineSection, Settings
 from uair_node.checks.finding import Finding, fault, good, of_error
 from workers.models.registry import choose_device
-from workers.models.weights import COORDINATES_FILE, EMBEDDED_FILE, LOCALIZER_FILE, file_digest, packaged
+from workers.models.weights import (
+    COORDINATES_FILE,
+    EMBEDDED_FILE,
+    LESIONS_FILE,
+    LOCALIZER_FILE,
+    file_digest,
+    packaged,
+)
 
 _DISTRIBUTION = "uair-node"
 _WEIGHTS = ".safetensors"
@@ -73,7 +80,7 @@ def _checkpoint(section: EngineSection) -> Finding | None:
 
 
 def _packaged() -> Finding | None:
-    for name in (EMBEDDED_FILE, LOCALIZER_FILE, COORDINATES_FILE):
+    for name in (EMBEDDED_FILE, LOCALIZER_FILE, COORDINATES_FILE, LESIONS_FILE):
         file_digest(packaged(name))  # raises where it cannot be read
     try:
         altered = next(altered_files(distribution(_DISTRIBUTION)), None)

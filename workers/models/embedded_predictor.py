@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from workers.models.batches import Batches
 from workers.models.embedded import INPUT_SIZE, MASK_SIZE, TOKEN_COUNT, EmbeddedSam
 from workers.models.embedded_decoder import EmbeddedDecoder, NestedFeatures, nested
-from workers.models.weights import EMBEDDED_FILE, file_digest, load_weights, packaged
+from workers.models.weights import EMBEDDED_FILE, load_weights, packaged
 from workers.models.windows import to_channels
 from workers.uair.grids import Float32
 from workers.uair.prompts import Prompts
@@ -38,12 +38,10 @@ class EmbeddedPredictor:
     whole_slice = False
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        source = path or packaged(EMBEDDED_FILE)
-        self.digest = file_digest(source)
         self.device = device.type
         self._device = device
         self._model = EmbeddedSam()
-        load_weights(self._model, source)
+        self.digest = load_weights(self._model, path or packaged(EMBEDDED_FILE))
         self._model.to(device)
         self._decoder = EmbeddedDecoder(self._model)
         self._batches = Batches(device)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from workers.models.lesion_net import LESION, LESION_WEIGHT, LIVER, SPACING_MM, STRIDE, LesionNet
-from workers.models.weights import LESIONS_FILE, file_digest, load_weights, packaged
+from workers.models.weights import LESIONS_FILE, load_weights, packaged
 from workers.models.windows import AIR_HU, to_lesion_channels
 from workers.uair.grids import Box, Float32, Spacing
 from workers.uair.lesion_maps import LesionMaps
@@ -29,11 +29,9 @@ class LearnedLesions:
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        source = path or packaged(LESIONS_FILE)
-        self._digest = file_digest(source)
         self._device = device
         self._net = LesionNet()
-        load_weights(self._net, source)
+        self._digest = load_weights(self._net, path or packaged(LESIONS_FILE))
         self._net.to(device)
 
     @property

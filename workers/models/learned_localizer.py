@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from workers.models.localizer_net import SPACING_MM, STRIDE, LocalizerNet
-from workers.models.weights import LOCALIZER_FILE, file_digest, load_weights, packaged
+from workers.models.weights import LOCALIZER_FILE, load_weights, packaged
 from workers.models.windows import AIR_HU, to_localizer_channels
 from workers.uair.grids import Float32, Spacing
 from workers.uair.localize import Location, body_region, location_of, to_isotropic
@@ -27,11 +27,9 @@ class LearnedLocalizer:
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        source = path or packaged(LOCALIZER_FILE)
-        self._digest = file_digest(source)
         self._device = device
         self._net = LocalizerNet()
-        load_weights(self._net, source)
+        self._digest = load_weights(self._net, path or packaged(LOCALIZER_FILE))
         self._net.to(device)
 
     @property

@@ -15,7 +15,7 @@ from scipy import ndimage as ndi
 from torch import Tensor, nn
 
 from dicom_config.errors import ConfigError
-from workers.models.weights import file_digest, load_weights, packaged
+from workers.models.weights import load_weights, packaged
 from workers.models.windows import NEIGHBOUR_MM, to_channels
 from workers.uair.grids import Box, Crop, Float32, Spacing, plan_crop
 from workers.uair.localize import body_region, largest_component, to_isotropic
@@ -135,9 +135,7 @@ class SliceNetwork:
             ``evaluate-extra-missing``, ``weights-missing``, ``weights-mismatch``.
         """
         network = build_slice_network(name)
-        path = path or packaged(weight_file(name))
-        digest = file_digest(path)
-        load_weights(network, path)
+        digest = load_weights(network, path or packaged(weight_file(name)))
         return cls(network, device, digest)
 
     def segment(self, hu: NDArray[np.generic], spacing: Spacing) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from dicom_config.errors import InputError
 from workers.models.coordinate_net import CELL, PATCH, SURROUNDINGS, CoordinateNet, cells_of, patch_at
-from workers.models.weights import COORDINATES_FILE, file_digest, load_weights, packaged
+from workers.models.weights import COORDINATES_FILE, load_weights, packaged
 from workers.uair.grids import Box, Float32, Mask, Spacing
 from workers.uair.localize import (
     BODY_HU,
@@ -71,11 +71,9 @@ class CoordinateEncoder:
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        source = path or packaged(COORDINATES_FILE)
-        self.digest = file_digest(source)
         self._device = device
         self._net = CoordinateNet()
-        load_weights(self._net, source)
+        self.digest = load_weights(self._net, path or packaged(COORDINATES_FILE))
         self._net.to(device)
 
     def described(self, hu: Float32, centres: NDArray[np.int64], reach: int = 0) -> tuple[Float32, Float32]:

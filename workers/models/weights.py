@@ -55,16 +55,18 @@ def save_weights(model: nn.Module, path: Path, metadata: dict[str, str] | None =
     save_file(state, str(path), metadata=metadata)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Read safetensors into a model; every key must match.
+def load_weights(model: nn.Module, path: Path) -> str:
+    """Read safetensors into a model, every key must match; return the SHA-256 of the file.
 
     Raises
     ------
     ConfigError
-        ``weights-mismatch``: the file is of another architecture.
+        ``weights-missing``; ``weights-mismatch``: the file is of another architecture.
     """
+    digest = file_digest(path)
     state: dict[str, Tensor] = load_file(str(path))
     load_state(model, state, path)
+    return digest
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
