@@ -18,13 +18,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from dicom_config.errors import InputError, UairError
 from dicom_config.model import Settings, Verb, load_settings
 from uair_node import __version__, preference, reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.checks import Finding, Level, checked
 from uair_node.cohort_command import report
@@ -39,6 +40,7 @@ from uair_node.housekeeping.tidy import tidy as tidy_up
 from uair_node.intake.trial import try_folder
 from uair_node.logs import set_up_logging
 from uair_node.node import Node
+from uair_node.options import ConfigOption
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.supervisor import Workers
 
@@ -63,10 +65,6 @@ app.command()(report)
 case_app.command()(measurements)
 app.add_typer(console_app, name="console")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="YAML configuration; without it, embedded mode on this machine."),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 LesionOption = Annotated[
     list[str] | None, typer.Option("--lesion", help="Take a lesion from another candidate: 2=1, repeatable.")
@@ -183,16 +181,15 @@ def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = F
 @app.command()
 def cases(
     config: ConfigOption = None,
-    state: Annotated[str, typer.Option(help="Only this state.")] = "",
+    state: Annotated[CaseState | None, typer.Option(case_sensitive=False, help="Only this state.")] = None,
     search: Annotated[str, typer.Option(help="Accession number, UID, or the end of a UID.")] = "",
     limit: int = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List cases, newest first, with the reason for each that was not segmented."""
     with _context(config).database.transaction() as session:
-        rows = [
-            reports.summarize(c) for c in reports.find_cases(session, state=state, search=search, limit=limit)
-        ]
+        found = reports.find_cases(session, state=state or "", search=search, limit=limit)
+        rows = [reports.summarize(case) for case in found]
     if as_json:
         _print_json(rows)
         return
@@ -358,7 +355,10 @@ _MARKS = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]note[/]", Level.FAUL
 
 
 def _print_findings(findings: list[Finding]) -> None:
-    table = Table("", "what", "finding", "code", "mend", title="uair check")
+    # The code is what documents and searches go by: a narrow terminal must not cut it off.
+    code = Column("code", no_wrap=True)
+    what, finding, mend = (Column(name, overflow="fold") for name in ("what", "finding", "mend"))
+    table = Table("", what, finding, code, mend, title="uair check")
     for one in findings:
         table.add_row(_MARKS[one.level], one.what, escape(one.sentence), one.code, escape(one.mend))
     console.print(table)

@@ -14,6 +14,7 @@ from uair_node.cohort import as_csv, collect
 from uair_node.cohort_page import cohort_page
 from uair_node.context import open_context
 from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
 
 _DAYS = 30
 _FORMATS = ["%Y-%m-%d"]
@@ -30,7 +31,7 @@ def report(
     identifying: Annotated[
         bool, typer.Option("--identifying", help="Add accession number and series UID of each case.")
     ] = False,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Report on all cases accepted in a period: sizes, effort, what readers take, how they agree."""
     set_up_logging(quiet=True)

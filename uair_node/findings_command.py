@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from dicom_config.errors import InputError
 from dicom_config.model import load_settings
 from uair_node.context import Context, open_context
 from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
 from uair_node.reports import get_case
 from uair_node.results.findings import Findings, as_csv, load_findings
 from uair_node.results.source import FINDINGS_FILE
@@ -20,7 +20,7 @@ from uair_node.results.source import FINDINGS_FILE
 
 def measurements(
     case_id: Annotated[int, typer.Argument(help="Number of the case, see `uair cases`.")],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")] = None,
+    config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Print what was measured of an accepted case as CSV: the numbers of its SR, with their intervals."""

@@ -89,6 +89,6 @@ def set_up_logging(
         warnings.filterwarnings("ignore", module=foreign)
     for foreign in ("pynetdicom", "alembic", "celery", "kombu", "matplotlib"):
         logging.getLogger(foreign).setLevel(logging.WARNING)
-    # Full UIDs in the one, a complaint about the missing host of a folder in the other.
-    for louder in ("pynetdicom", "kombu.connection"):
+    # Full UIDs; complaints about the missing host of a folder and about delayed tasks, which we send none of.
+    for louder in ("pynetdicom", "kombu.connection", "kombu.transport.native_delayed_delivery"):
         logging.getLogger(louder).setLevel(logging.CRITICAL)

@@ -66,9 +66,19 @@ class ObjectStore:
             self._files().rm([self._key(name) for name in names])
 
     def probe(self) -> None:
-        """Raise TransientError ``store-unavailable`` unless the bucket can be listed."""
-        with _errors():
-            self._files().ls(self._base.partition("/")[0], refresh=True)
+        """Raise TransientError ``store-unavailable`` or ``store-bucket`` unless the bucket can be listed."""
+        bucket = self._base.partition("/")[0]
+        try:
+            with _errors():
+                self._files().ls(bucket, refresh=True)
+        except TransientError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise TransientError(
+                "store-bucket",
+                f"The object store has no bucket `{bucket}`.",
+                "Make it there, or correct `store.url`; work goes on by itself then.",
+            ) from error
 
     def _key(self, name: str) -> str:
         return f"{self._base}/{name}"

@@ -6,21 +6,19 @@ torch is imported inside the commands: `uair --help` stays quick.
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dicom_config.model import load_settings
 from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
 from uair_node.topology import QueueName
 from workers.demo.cli import demo, phantom
 from workers.evaluation.cli import evaluate
 from workers.template_commands import templates_app
 from workers.training.cli import train
 from workers.worker import run_worker
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")]
 
 
 class Queue(StrEnum):

@@ -16,11 +16,10 @@ from rich.table import Table
 
 from dicom_config.model import LocalizerName, Settings, load_settings
 from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
 
 console = Console()
 templates_app = typer.Typer(no_args_is_help=True, help="Template scans of the localizer `templates`.")
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")]
 
 
 @templates_app.command()

@@ -5,6 +5,7 @@ The parent keeps the heart-beats and never touches torch; the child loads the mo
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ from uair_node.signals.server import SignalServer
 from uair_node.topology import QueueName
 from workers import describe as _describe  # noqa: F401 - registers what a worker answers
 from workers.app import make_app
+
+log = logging.getLogger(__name__)
 
 _MOST_IO_CHILDREN = 8
 
@@ -52,6 +55,7 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
         "--without-gossip",
         "--without-mingle",
     ]
+    worker_ready.connect(lambda **_: log.info("waits for tasks from %s", queue.value), weak=False)
     signals = _signals(settings, queue)
     if settings.embedded:
         options.append("--without-heartbeat")

@@ -103,7 +103,7 @@ def test_check_names_a_store_that_is_away(tmp_path: Path, server: ObjectServer) 
 
     assert finding() == ("", True)
     assert finding(endpoint_url=f"http://127.0.0.1:{free_port()}") == ("store-unavailable", False)
-    assert finding(url="s3://nobody-made-this") == ("store-unavailable", False)
+    assert finding(url="s3://nobody-made-this") == ("store-bucket", False)
     assert finding(secret_key_file=str(tmp_path / "absent")) == ("store-secret", False)
 
 

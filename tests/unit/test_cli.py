@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from dicom_config.errors import ConfigError
 from dicom_config.model import load_settings
 from tests.support.cases import publish_round, ready_case, receiving_case
 from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
+from uair_node.checks.finding import fault
 from uair_node.cli import app
 from uair_node.context import open_context
 from uair_node.intake.gate import gate_error
@@ -42,6 +45,41 @@ def _run(config: Path, *arguments: str, code: int = 0) -> str:
     ended = CliRunner().invoke(app, [*arguments, "--config", str(config)])
     assert ended.exit_code == code, ended.output
     return ended.output
+
+
+def test_the_environment_names_the_configuration(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UAIR_CONFIG", str(config))
+    ended = CliRunner().invoke(app, ["cases", "--json"])
+    assert [one["case"] for one in json.loads(ended.output)] == [2, 1]
+
+
+def test_a_database_without_tables_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who forgot --config looks at another database than they think."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UAIR_CONFIG", raising=False)
+    error = CliRunner().invoke(app, ["cases"]).exception
+    assert isinstance(error, ConfigError)
+    assert error.code == "migration-due"
+    assert str(tmp_path) in error.sentence
+    assert "--config" in error.mend
+
+
+def test_a_state_that_does_not_exist_finds_no_silence(config: Path) -> None:
+    assert [one["case"] for one in json.loads(_run(config, "cases", "--json", "--state", "rejected"))] == [2]
+    assert "'rejctd'" in _run(config, "cases", "--state", "rejctd", code=2)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_narrow_terminal_shows_codes_whole(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are what the documentation is searched by; nothing else is cut off, either."""
+    found = fault(
+        "destination pacs", "peer-refuses-class", "ConnectionRefusedError", "consumer_timeout_too_low"
+    )
+    monkeypatch.setattr("uair_node.cli.checked", lambda _: ([found], 1))
+    monkeypatch.setattr("uair_node.cli.console", Console(width=columns))
+    shown = CliRunner().invoke(app, ["check"]).output
+    assert "peer-refuses-class" in shown
+    assert "…" not in shown
 
 
 def _state(config: Path, case_id: int) -> CaseState:

@@ -98,9 +98,15 @@ class Database:
         if found != head:
             raise ConfigError(
                 "migration-due",
-                f"The database {f'is at version {found}' if found else 'has no tables'}, {head} is needed.",
-                "Start `uair node` (or `uair up`) of this version once; it migrates.",
+                f"{self._name} {f'is at version {found}' if found else 'has no tables'}, {head} is needed.",
+                "Start `uair node` (or `uair up`) of this version once; it migrates. If another database is "
+                "meant, name its configuration with --config or UAIR_CONFIG.",
             )
+
+    @property
+    def _name(self) -> str:
+        file = self.engine.url.database if self.engine.dialect.name == "sqlite" else ""
+        return f"The database {file}" if file else "The database"
 
     def close(self) -> None:
         """Release all connections."""

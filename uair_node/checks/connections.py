@@ -19,6 +19,8 @@ from uair_node.tls import certificate_end, client_context, server_context
 
 _RENEW_BEFORE = timedelta(days=30)
 _ANSWER_S = 5.0
+_OWN_TITLE = "UAIR_CHECK"
+"""Calling AE title at our own port: where no rule admits it, the node's log tells whom it rejected."""
 
 
 def check_listener(settings: Settings) -> Iterable[Finding]:
@@ -59,6 +61,7 @@ def _speaks_dicom(settings: Settings, host: str) -> bool:
         ae_title=settings.node.ae_titles.store,
         host=host,
         port=settings.node.port,
+        calling_ae=_OWN_TITLE,
         timeout_s=_ANSWER_S,
     )
     try:

@@ -14,13 +14,13 @@ from dicom_config.model import load_settings
 from uair_node.console.users import Role, UsersFile, users_file
 from uair_node.context import open_context
 from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
 
 console = Console()
 console_app = typer.Typer(help="The administrator's console in a browser; `uair console` serves it.")
 user_app = typer.Typer(no_args_is_help=True, help="Who may log in to the console.")
 console_app.add_typer(user_app, name="user")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")]
 StdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, for scripts.")
 ]
@@ -32,15 +32,15 @@ def run(command: typer.Context, config: ConfigOption = None, verbose: bool = Fal
     """Serve the console."""
     if command.invoked_subcommand is not None:
         return
-    from uair_node.console.serve import serve  # the other commands need no web server
+    from uair_node.console.serve import make_server  # the other commands need no web server
 
     set_up_logging(verbose=verbose)
     settings = load_settings(config)
     scheme = "http" if settings.console.tls is None else "https"
     address = f"{scheme}://{settings.console.host}:{settings.console.port}/"
-    context = open_context(settings)
+    server = make_server(open_context(settings))
     console.print(f"[bold]UAIR console[/] at {address}  Not a medical device.", highlight=False)
-    serve(context)
+    server.run()
 
 
 @user_app.command()

@@ -1,4 +1,4 @@
-"""Runs the console's server until a signal stops it."""
+"""The console's server, which runs until a signal stops it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from uair_node.tls import server_context
 _MOST_REQUESTS = 64
 
 
-def serve(context: Context) -> None:
-    """Serve until SIGINT or SIGTERM.
+def make_server(context: Context) -> uvicorn.Server:
+    """Return the server; its ``run`` serves until SIGINT or SIGTERM.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def serve(context: Context) -> None:
     """
     desk = make_desk(context)
     _require_users(desk)
-    uvicorn.Server(_server_options(desk)).run()
+    return uvicorn.Server(_server_options(desk))
 
 
 def _require_users(desk: Desk) -> None:

@@ -19,6 +19,7 @@ from dicom_config.errors import ConfigError, InputError
 from dicom_config.model import load_settings
 from uair_node import __version__
 from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
 from workers.worker import yield_idle_cores
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def evaluate(
     markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for overlays of best and worst.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Compare all methods of the paper's Table 1 on cases with known truth."""
     yield_idle_cores()

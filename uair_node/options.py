@@ -1,0 +1,19 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="UAIR_CONFIG",
+        help="YAML configuration; without it, embedded mode on this machine.",
+    ),
+]
+"""Which configuration a command works with; None: the packaged one, with a data folder right here."""
