@@ -1,6 +1,8 @@
 """Modality profiles: what each takes and refuses, how its values are read, and that CT is what it was."""
 
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -208,6 +210,20 @@ def test_each_profile_is_whole():
             percents, levels = zip(*one.scaling.landmarks, strict=True)
             assert list(percents) == sorted(set(percents))
             assert list(levels) == sorted(set(levels))
+
+
+def test_the_examples_of_the_documentation_are_profiles():
+    text = (Path(__file__).parents[2] / "docs" / "modalities.md").read_text("utf-8")
+    found = {}
+    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        names: dict = {}
+        exec(example, names)
+        found[names["PROFILE"].name] = names["PROFILE"]
+    assert set(found) == {"mr-t2", "ct-spleen"}
+    t2 = found["mr-t2"].acquisition
+    assert t2.fits(("SE",), 90.0, 900.0)
+    assert not MR.acquisition.fits(("SE",), 90.0, 900.0)
+    assert not t2.fits(("GR",), 2.0, 4.0)
 
 
 def test_profiles_are_configured_by_name(tmp_path):
