@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from datetime import timedelta
@@ -116,14 +117,15 @@ def test_queues_and_workers_are_what_broker_and_workers_say(rabbitmq: RabbitMQ, 
         try:
             wait_until(lambda: bool(ask_broker(context.settings).workers), f"the worker; see {log}", 90.0)
             told = ask_broker(context.settings)
-            wait_until(lambda: "uair.io@" in client.get("/queues").text, "the worker on the page", 20.0)
+            shown = re.compile(r"uair\.io\.\d+@")
+            wait_until(lambda: bool(shown.search(client.get("/queues").text)), "the worker on the page", 20.0)
         finally:
             worker.terminate()
             worker.wait(30.0)
             assert worker.stdin
             worker.stdin.close()
             _delete_queues(context)
-    assert [(one["name"][:8], one["done"], one["active"]) for one in told.workers] == [("uair.io@", 0, 0)]
+    assert [(one["name"][:8], one["done"], one["active"]) for one in told.workers] == [("uair.io.", 0, 0)]
     assert {one.name: one.consumers for one in told.queues}["uair.io"] == 1
     context.database.close()
 
