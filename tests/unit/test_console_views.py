@@ -16,7 +16,7 @@ from tests.support.series import AXIAL, SHAPE, affine_of, good_mr_series, noise_
 from uair_node.artifacts import StoredCandidate, load_cropped, save_candidates
 from uair_node.console.views import ACCEPTED, RoundView, read_round
 from uair_node.intensity import display_window
-from uair_node.volume import read_series
+from uair_node.volume import read_geometry, read_series
 from workers.training.ct_series import write_ct_series
 
 STACKS = {
@@ -39,7 +39,7 @@ def _labels(k: int) -> np.ndarray:
 def _view(paths: list[Path], folder: Path) -> RoundView:
     save_candidates(folder / "c.npz", [StoredCandidate(k, _labels(k), "") for k in (1, 2, 3, 4)])
     save_candidates(folder / "a.npz", [StoredCandidate(2, _labels(5), "")])
-    return read_round(1, tuple(paths), load_cropped(folder / "c.npz"), load_cropped(folder / "a.npz"))
+    return read_round(1, read_geometry(paths), load_cropped(folder / "c.npz"), load_cropped(folder / "a.npz"))
 
 
 def _check(view: RoundView, paths: list[Path]) -> None:

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,7 +175,8 @@ class Views:
         paths = store.fetch_all(series)
         if offered is None or not all(path.exists() for path in paths):
             raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
-        return read_round(number, paths, load_cropped(offered), load_cropped(accepted) if accepted else None)
+        grid = read_geometry(paths, self._context.settings.intake.known)
+        return read_round(number, grid, load_cropped(offered), load_cropped(accepted) if accepted else None)
 
 
 def is_finished(round_: Round) -> bool:
@@ -186,19 +186,16 @@ def is_finished(round_: Round) -> bool:
     )
 
 
-def read_round(
-    number: int, paths: tuple[Path, ...], offered: Cropped, accepted: Cropped | None = None
-) -> RoundView:
-    """Read a round from the files of its series and from its label volumes.
+def read_round(number: int, grid: Volume, offered: Cropped, accepted: Cropped | None = None) -> RoundView:
+    """Read a round from its series and from its label volumes.
 
     Parameters
     ----------
-    paths
-        The series.
+    grid
+        The series, of `read_geometry`.
     offered, accepted
         The four candidates, and what was accepted if the round ended the case.
     """
-    grid = read_geometry(paths)
     canonical = grid.canonical()
     parts = {one.k: (one.labels, offered.box) for one in offered.candidates}
     if accepted is not None:
