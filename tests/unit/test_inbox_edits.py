@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ import pytest
 from pydicom import dcmread
 
 from dicom_config.model import Verb
-from tests.support.cases import publish_round
-from tests.support.intake import context_in, received
+from tests.support.intake import received
 from tests.support.series import good_series
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
+from tests.support.waiting import VIEWER, waiting_case
+from uair_node.artifacts import StoredCandidate, load_candidates
 from uair_node.cases.performer import perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
@@ -29,10 +28,8 @@ from uair_node.cases.tables import (
     WorkKind,
 )
 from uair_node.context import Context
-from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.seg import Tracking, save_seg, write_seg
 from uair_node.selection.together import answer_with_parts
 from uair_node.volume import Volume, read_series
 from workers.demo.reader import read_offer
@@ -55,34 +52,9 @@ def volume(tmp_path: Path) -> Volume:
 @pytest.fixture
 def context(tmp_path: Path, volume: Volume) -> Iterator[Context]:
     """A case that waits for a reader, with four candidates of growing size."""
-    with context_in(tmp_path / "data", f"sqlite:///{tmp_path / 'uair.sqlite'}") as made:
-        inbox = Inbox(made)
-        for one in volume.slices:
-            inbox.receive(received(one.path))
-        time.sleep(0.02)
-        assemble(made)
-        with made.database.transaction() as session:
-            case = session.query(Case).one()
-            publish_round(session, case)
-            folder = made.store.round_folder(case.id, 1)
-            case.current_round.artifacts = made.store.relative(folder)
-        candidates = [StoredCandidate(k, _box(k), "") for k in (1, 2, 3, 4)]
-        save_candidates(folder / CANDIDATES_FILE, candidates)
+    candidates = [StoredCandidate(k, _box(k), "") for k in (1, 2, 3, 4)]
+    with waiting_case(tmp_path, volume, candidates) as made:
         yield made
-
-
-REQUEST = SegRequest(
-    sop_instance_uid="2.25.101",
-    series_instance_uid="2.25.102",
-    round=1,
-    k=1,
-    trait="",
-    model_name="viewer",
-    model_digest="0" * 64,
-    software_version="1",
-    case_digest="0" * 64,
-    content_datetime=datetime(2026, 1, 1),
-)
 
 
 def _send(context: Context, path: Path, verb: Verb) -> Selection:
@@ -93,7 +65,7 @@ def _send(context: Context, path: Path, verb: Verb) -> Selection:
 
 def _edited(volume: Volume, folder: Path, labels: np.ndarray) -> Path:
     path = folder / "edited.dcm"
-    save_seg(write_seg(volume, labels, REQUEST), path)
+    save_seg(write_seg(volume, labels, VIEWER), path)
     return path
 
 
@@ -116,7 +88,7 @@ def test_lesions_that_were_sent_alone_keep_the_candidates_liver(
     lesion[6:8, 7:9, 6:9] = 2
     tracking = {1: Tracking("lesion 1", "2.25.7")}
     path = tmp_path / "edited.dcm"
-    save_seg(write_seg(volume, lesion, replace(REQUEST, tracking=tracking)), path)
+    save_seg(write_seg(volume, lesion, replace(VIEWER, tracking=tracking)), path)
     assert _send(context, path, Verb.PICK).outcome == SelectionOutcome.HELD
     time.sleep(0.02)
     assert answer_with_parts(context) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,37 +12,23 @@ import pytest
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from tests.support.cases import publish_round
-from tests.support.intake import context_in, received
+from tests.support.intake import received
 from tests.support.selections import new_uid
 from tests.support.series import good_series
-from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates, taken
+from tests.support.waiting import VIEWER, waiting_case
+from uair_node.artifacts import Labels, StoredCandidate, load_candidates, taken
 from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome, WorkItem, WorkKind
 from uair_node.context import Context
-from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.seg import Tracking, save_seg, write_seg
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edits import put_together
 from uair_node.selection.together import answer_with_parts
 from uair_node.volume import Volume, read_series
 
 SHAPE = (16, 24, 20)
-VIEWER = SegRequest(
-    sop_instance_uid="2.25.101",
-    series_instance_uid="2.25.102",
-    round=1,
-    k=1,
-    trait="",
-    model_name="viewer",
-    model_digest="0" * 64,
-    software_version="1",
-    case_digest="0" * 64,
-    content_datetime=datetime(2026, 1, 1),
-)
 
 
 def _labels(k: int) -> Labels:
@@ -126,18 +111,7 @@ def volume(tmp_path: Path) -> Volume:
 @pytest.fixture
 def context(tmp_path: Path, volume: Volume) -> Iterator[Context]:
     """A case that waits for a reader, with the four candidates."""
-    with context_in(tmp_path / "data", f"sqlite:///{tmp_path / 'uair.sqlite'}") as made:
-        inbox = Inbox(made)
-        for one in volume.slices:
-            inbox.receive(received(one.path))
-        time.sleep(0.02)
-        assemble(made)
-        with made.database.transaction() as session:
-            case = session.query(Case).one()
-            publish_round(session, case)
-            folder = made.store.round_folder(case.id, 1)
-            case.current_round.artifacts = made.store.relative(folder)
-        save_candidates(folder / CANDIDATES_FILE, OFFERED)
+    with waiting_case(tmp_path, volume, OFFERED) as made:
         yield made
 
 

@@ -1,0 +1,52 @@
+"""A case that waits for a reader, whose objects are rows only, and what a viewer writes into its SEGs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from tests.support.cases import publish_round
+from tests.support.intake import context_in, received
+from uair_node.artifacts import StoredCandidate, save_candidates
+from uair_node.cases.tables import Case
+from uair_node.context import Context
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.results.seg import SegRequest
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.volume import Volume
+
+VIEWER = SegRequest(
+    sop_instance_uid="2.25.101",
+    series_instance_uid="2.25.102",
+    round=1,
+    k=1,
+    trait="",
+    model_name="viewer",
+    model_digest="0" * 64,
+    software_version="1",
+    case_digest="0" * 64,
+    content_datetime=datetime(2026, 1, 1),
+)
+
+
+@contextmanager
+def waiting_case(folder: Path, volume: Volume, candidates: Sequence[StoredCandidate]) -> Iterator[Context]:
+    """Receive a series, publish its first round with these label volumes, and wait for the reader."""
+    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}") as made:
+        inbox = Inbox(made)
+        for one in volume.slices:
+            inbox.receive(received(one.path))
+        time.sleep(0.02)
+        assemble(made)
+        with made.database.transaction() as session:
+            case = session.query(Case).one()
+            publish_round(session, case)
+            artifacts = made.store.round_folder(case.id, 1)
+            assert case.current_round is not None
+            case.current_round.artifacts = made.store.relative(artifacts)
+        save_candidates(artifacts / CANDIDATES_FILE, candidates)
+        yield made
