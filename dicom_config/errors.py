@@ -4,6 +4,8 @@ Every error carries a stable `code`, a `sentence` that says what is wrong, and a
 do about it. None of the three ever holds patient data (DESIGN invariant 7).
 """
 
+from __future__ import annotations
+
 
 class UairError(Exception):
     """Root of all errors that we raise on purpose.
@@ -23,6 +25,10 @@ class UairError(Exception):
         self.code = code
         self.sentence = sentence
         self.mend = mend
+
+    def __reduce__(self) -> tuple[type[UairError], tuple[str, str, str]]:
+        """Let the error pass from a worker's child to its parent."""
+        return type(self), (self.code, self.sentence, self.mend)
 
 
 class InputError(UairError):

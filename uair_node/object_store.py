@@ -27,6 +27,12 @@ def open_store(settings: Settings) -> Store:
     return Store(settings.data_dir, ObjectStore(section) if section.url else None)
 
 
+_PROBE_S = 5.0
+"""`uair check` waits this long for a server that is there and says nothing."""
+_REQUEST_S = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
+"""Of each request; s3fs tries five times itself, and botocore would try each of these five times more."""
+
+
 class ObjectStore:
     """A bucket, or a folder of one.
 
@@ -70,7 +76,10 @@ class ObjectStore:
         bucket = self._base.partition("/")[0]
         try:
             with _errors():
-                self._files().ls(bucket, refresh=True)
+                quick = {**_REQUEST_S, "connect_timeout": _PROBE_S, "read_timeout": _PROBE_S}
+                files = self._files(config_kwargs=quick, skip_instance_cache=True)
+                files.retries = 1
+                files.ls(bucket, refresh=True)
         except TransientError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -83,16 +92,20 @@ class ObjectStore:
     def _key(self, name: str) -> str:
         return f"{self._base}/{name}"
 
-    def _files(self) -> Any:
+    def _files(self, **more: object) -> Any:
         """Return the file system; a forked process gets its own."""
         import fsspec
 
-        return fsspec.filesystem("s3", **self._options)
+        return fsspec.filesystem("s3", **(self._options | more))
 
 
 def _options(section: StoreSection) -> dict[str, Any]:
     client = {"endpoint_url": section.endpoint_url} if section.endpoint_url else {}
-    options: dict[str, Any] = {"client_kwargs": client, "use_listings_cache": False}
+    options: dict[str, Any] = {
+        "client_kwargs": client,
+        "config_kwargs": _REQUEST_S,
+        "use_listings_cache": False,
+    }
     if section.access_key:
         options |= {"key": section.access_key, "secret": _secret(section)}
     return options

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +95,18 @@ def test_a_console_on_another_machine_fetches_what_it_shows(
             assert 'id="all-numbers"' in page.text
             for what in ("slices/9.jpg", "thumbnail.jpg", "surfaces.glb", "export/nifti", "export/dicom"):
                 assert client.get(f"/cases/2/rounds/2/0/{what}").status_code == 200, what
+
+
+def test_check_waits_for_a_store_that_hangs_once_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port is open and nothing answers: a server that is stopped, a firewall that swallows."""
+    monkeypatch.setattr("uair_node.object_store._PROBE_S", 0.5)
+    with socket.create_server((HOST, 0)) as silent:
+        url = f"http://{HOST}:{silent.getsockname()[1]}"
+        store = ObjectStore(StoreSection(url="s3://uair", endpoint_url=url, access_key="uair"))
+        began = time.monotonic()
+        with pytest.raises(TransientError, match="cannot be used now"):
+            store.probe()
+    assert time.monotonic() - began < 5.0
 
 
 def test_check_names_a_store_that_is_away(tmp_path: Path, server: ObjectServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dicom_config.errors import ConfigError
+from dicom_config.errors import ConfigError, InputError, TransientError
 from dicom_config.model import load_settings
 from tests.support.cases import publish_round, ready_case, receiving_case
 from uair_node.cases import lifecycle
@@ -62,6 +63,19 @@ def test_a_database_without_tables_is_named(tmp_path: Path, monkeypatch: pytest.
     assert error.code == "migration-due"
     assert str(tmp_path) in error.sentence
     assert "--config" in error.mend
+
+
+def test_a_database_that_is_away_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("database: {url: 'postgresql+psycopg://uair@127.0.0.1:1/uair'}\n", "utf-8")
+    error = CliRunner().invoke(app, ["cases", "--config", str(path)]).exception
+    assert isinstance(error, TransientError)
+    assert error.code == "database-unavailable"
+
+
+def test_errors_pass_from_process_to_process() -> None:
+    error = pickle.loads(pickle.dumps(InputError("no-such-case", "There is none.", "See `uair cases`.")))
+    assert (type(error), error.code, error.mend) == (InputError, "no-such-case", "See `uair cases`.")
 
 
 def test_a_state_that_does_not_exist_finds_no_silence(config: Path) -> None:

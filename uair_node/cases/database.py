@@ -54,11 +54,7 @@ class Database:
             session.commit()
         except OperationalError as error:
             session.rollback()
-            raise TransientError(
-                "database-unavailable",
-                f"The database cannot be used now ({type(error.orig).__name__}).",
-                "Check that it runs, has disk space and is reachable; work goes on by itself then.",
-            ) from error
+            raise _unavailable(error) from error
         except BaseException:
             session.rollback()
             raise
@@ -91,10 +87,21 @@ class Database:
             command.upgrade(config, "head")
 
     def require_current(self) -> None:
-        """Raise ConfigError ``migration-due`` unless the schema is the newest."""
+        """Raise unless the schema is the newest.
+
+        Raises
+        ------
+        ConfigError
+            ``migration-due``.
+        TransientError
+            ``database-unavailable``.
+        """
         head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-        with self.engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+        try:
+            with self.engine.connect() as connection:
+                found = MigrationContext.configure(connection).get_current_revision()
+        except OperationalError as error:
+            raise _unavailable(error) from error
         if found != head:
             raise ConfigError(
                 "migration-due",
@@ -111,6 +118,14 @@ class Database:
     def close(self) -> None:
         """Release all connections."""
         self.engine.dispose()
+
+
+def _unavailable(error: OperationalError) -> TransientError:
+    return TransientError(
+        "database-unavailable",
+        f"The database cannot be used now ({type(error.orig).__name__}).",
+        "Check that it runs, has disk space and is reachable; work goes on by itself then.",
+    )
 
 
 def _alembic_config() -> Config:
