@@ -73,6 +73,12 @@ def test_a_database_that_is_away_is_one_sentence(tmp_path: Path) -> None:
     assert error.code == "database-unavailable"
 
 
+def test_a_console_that_does_not_start_claims_no_address(config: Path) -> None:
+    ended = CliRunner().invoke(app, ["console", "--config", str(config)])
+    assert getattr(ended.exception, "code", "") == "console-no-users"
+    assert "http" not in ended.output
+
+
 def test_errors_pass_from_process_to_process() -> None:
     error = pickle.loads(pickle.dumps(InputError("no-such-case", "There is none.", "See `uair cases`.")))
     assert (type(error), error.code, error.mend) == (InputError, "no-such-case", "See `uair cases`.")
