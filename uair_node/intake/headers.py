@@ -149,8 +149,8 @@ def _header_of(frame: Frame) -> SliceHeader:
         frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID"),
         modality=_text(dataset, "Modality"),
         image_type=_texts(dataset, "ImageType"),
-        rows=_integer(dataset, "Rows") or 0,
-        columns=_integer(dataset, "Columns") or 0,
+        rows=_size(dataset, "Rows"),
+        columns=_size(dataset, "Columns"),
         frame=frame.number,
         frames=_integer(dataset, "NumberOfFrames") or 1,
         pixel_spacing_mm=spacing,
@@ -220,6 +220,12 @@ def _integer(dataset: Dataset, keyword: str) -> int | None:
         return int(value)
     except (ValueError, TypeError):
         return None
+
+
+def _size(dataset: Dataset, keyword: str) -> int:
+    """Return rows or columns, 0 where they are none that the VR US can hold."""
+    number = _integer(dataset, keyword) or 0
+    return number if 0 < number < 1 << 16 else 0
 
 
 def _float(dataset: Dataset, keyword: str) -> float | None:
