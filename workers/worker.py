@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-from celery.signals import setup_logging, worker_ready
+from celery.signals import setup_logging, task_postrun, worker_ready
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dicom_config.model import Settings
@@ -21,6 +21,7 @@ from uair_node.signals.server import SignalServer
 from uair_node.topology import QueueName
 from workers import describe as _describe  # noqa: F401 - registers what a worker answers
 from workers.app import make_app
+from workers.memory import release_memory
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
     open_context(settings).database.close()
     # Logging is set up by the command line; without a receiver Celery would set up its own.
     setup_logging.connect(_keep_logging)
+    task_postrun.connect(release_memory, weak=False)
     if parent_pid:
         threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()
     options = [
