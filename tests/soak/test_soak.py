@@ -1,7 +1,8 @@
 """Series are pushed and picked from for a given time; what the processes hold must not grow.
 
 ``make soak`` runs it and prints memory, handles, threads and backlog over time; a leak is a defect. Less
-than a quarter of an hour says nothing: until then caches fill up to their bounds.
+than half an hour says nothing: until then caches fill up to their bounds, the GPU worker's 1 GiB of
+embeddings in about twenty minutes.
 """
 
 from __future__ import annotations
