@@ -41,15 +41,16 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc)
     settings |= {"signals": {"port": free_port()}, "logs": {"format": "json"}}
     if request.param == "embedded":
         made = embedded(tmp_path, settings)
-        yield from _run(made, orthanc)
+        yield from running(made, orthanc)
         return
     broker: RabbitMQ = request.getfixturevalue("rabbitmq")
     server: Postgres = request.getfixturevalue("postgres")
     with server.database() as url:
-        yield from _run(hospital(tmp_path, settings, url, broker.url), orthanc)
+        yield from running(hospital(tmp_path, settings, url, broker.url), orthanc)
 
 
-def _run(made: Deployment, orthanc: Orthanc) -> Iterator[Deployment]:
+def running(made: Deployment, orthanc: Orthanc) -> Iterator[Deployment]:
+    """Run the product with its four AE titles known to Orthanc; for fixtures."""
     for verb in VERBS:
         orthanc.add_modality(verb, verb, HOST, made.port)
     made.start()

@@ -10,11 +10,11 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import EnhancedCTImageStorage
 
-from tests.e2e.conftest import VERBS
+from tests.e2e.conftest import running
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.iods import iod_errors
 from tests.support.node import HOST, Deployment, embedded, quick
-from tests.support.pacs import await_round, seg_series
+from tests.support.pacs import await_round, objects_in, seg_series
 from tests.support.peers import Orthanc
 from tests.support.ports import wait_until
 from tests.support.selections import new_uid
@@ -29,20 +29,7 @@ def small_engine(tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
     pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
     settings = {**quick([pacs]), "engine": {"members": 8, "max_lesions": 1}}
     made = embedded(tmp_path, settings)
-    for verb in VERBS:
-        orthanc.add_modality(verb, verb, HOST, made.port)
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
-def _objects(orthanc: Orthanc, folder: Path) -> Iterator[tuple[Path, Dataset]]:
-    for number, instance in enumerate(orthanc.instances()):
-        path = folder / f"{number}.dcm"
-        path.write_bytes(orthanc.dicom(instance))
-        yield path, dcmread(path)
+    yield from running(made, orthanc)
 
 
 def _edited(candidate: Dataset) -> bytes:
@@ -83,7 +70,7 @@ def test_enhanced_ct_goes_through_the_whole_loop(
         for number in range(1, image.NumberOfFrames + 1)
     }
     checked = 0
-    for path, made in _objects(orthanc, tmp_path):
+    for path, made in objects_in(orthanc, tmp_path):
         if made.Modality != "SEG" or not made.SeriesDescription.startswith("UAIR"):
             continue
         assert iod_errors(path, "Segmentation") == []

@@ -10,10 +10,10 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import MRImageStorage
 
-from tests.e2e.conftest import VERBS
+from tests.e2e.conftest import running
 from tests.support.iods import iod_errors
 from tests.support.node import HOST, Deployment, embedded, quick
-from tests.support.pacs import await_pages, await_round, seg_series
+from tests.support.pacs import await_pages, await_round, objects_in, seg_series
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
 from uair_node.volume import read_series
@@ -42,13 +42,7 @@ def mr_node(tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
     pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
     settings = quick([pacs], intake={"profiles": ["mr-t1"]})
     made = embedded(tmp_path, {**settings, "engine": {"members": 8, "max_lesions": 2}})
-    for verb in VERBS:
-        orthanc.add_modality(verb, verb, HOST, made.port)
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
+    yield from running(made, orthanc)
 
 
 def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
@@ -78,7 +72,7 @@ def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
 
     slices = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in mr_series}
     checked = {"SEG": 0, "SR": 0}
-    for path, made in _objects(orthanc, tmp_path):
+    for path, made in objects_in(orthanc, tmp_path):
         if made.Modality == "SEG":
             assert iod_errors(path, "Segmentation") == []
             _check_sources(made, slices)
@@ -88,19 +82,12 @@ def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
             _check_report(made, phantom)
             checked["SR"] += 1
     assert checked == {"SEG": 9, "SR": 1}
-    final = dcmread(next(path for path, one in _objects(orthanc, tmp_path) if _is_final(one)))
+    final = dcmread(next(path for path, one in objects_in(orthanc, tmp_path) if _is_final(one)))
     assert _dice(final, mr_series, phantom) > 0.85
 
     told = mr_node.command_line("case", "measurements", str(states[""]["case"])).stdout
     assert "mean_signal" in told
     assert "_hu" not in told
-
-
-def _objects(orthanc: Orthanc, folder: Path) -> Iterator[tuple[Path, Dataset]]:
-    for number, instance in enumerate(orthanc.instances()):
-        path = folder / f"{number}.dcm"
-        path.write_bytes(orthanc.dicom(instance))
-        yield path, dcmread(path)
 
 
 def _is_final(made: Dataset) -> bool:

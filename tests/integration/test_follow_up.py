@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,10 +15,11 @@ from pydicom import dcmread
 from dicom_config import change_codes, codes
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination, Verb
-from tests.support.intake import context_in, received
+from tests.support.intake import context_in
 from tests.support.iods import iod_errors
 from tests.support.offered import do_work
 from tests.support.ports import free_port
+from tests.support.studies import receive_study
 from tests.support.synthetic import Lesion, abdomen
 from uair_node.artifacts import StoredCandidate, save_candidates
 from uair_node.cases import lifecycle, work
@@ -27,8 +27,6 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.delivery.retrieve import latest_final
-from uair_node.intake.assembly import assemble
-from uair_node.intake.inbox import Inbox
 from uair_node.preference import prior_of, radius_mm
 from uair_node.results.findings import Findings, as_csv, load_findings
 from uair_node.results.priors import find_priors
@@ -76,18 +74,8 @@ def _study(
     affine = np.array([[0, 0, x, -140], [0, y, 0, -120], [z, 0, 0, 40], [0, 0, 0, 1]], float)
     write, values = (write_mr_series, hu + 1000) if mr else (write_ct_series, hu)
     paths = write(folder, values, affine, patient_id=patient)
-    for path in paths:
-        one = dcmread(path)
-        one.StudyDate = one.SeriesDate = one.AcquisitionDate = day
-        one.save_as(path)
-    inbox = Inbox(context)
-    for path in paths:
-        inbox.receive(received(path))
-    time.sleep(0.02)
-    assemble(context)
+    newest = receive_study(context, paths, day)
     labels = read_series(paths).canonical().to_source(truth)
-    with context.database.transaction() as session:
-        newest = session.query(Case).order_by(Case.id.desc()).first().id
     priors = find_priors(context, newest)
     earlier = priors[-1].case_id if priors else None
     with context.database.transaction() as session:

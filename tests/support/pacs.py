@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
 
 from tests.support.orthanc import Orthanc, OrthancSeries
 from tests.support.ports import wait_until
@@ -39,3 +42,11 @@ def await_pages(orthanc: Orthanc, number: int, timeout_s: float = 60.0) -> list[
 def instance_ids(series: Sequence[OrthancSeries]) -> list[str]:
     """Orthanc's identifiers of all instances of these series."""
     return [instance for one in series for instance in one.instances]
+
+
+def objects_in(orthanc: Orthanc, folder: Path) -> Iterator[tuple[Path, Dataset]]:
+    """Write every object that the archive has into a folder, and return each with its path."""
+    for number, instance in enumerate(orthanc.instances()):
+        path = folder / f"{number}.dcm"
+        path.write_bytes(orthanc.dicom(instance))
+        yield path, dcmread(path)

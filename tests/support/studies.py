@@ -40,6 +40,22 @@ def node_in(folder: Path, **sections: object) -> Iterator[Context]:
         yield context
 
 
+def receive_study(context: Context, paths: Sequence[Path], day: str) -> int:
+    """Date a series, send it to the node; return the number of its case."""
+    for path in paths:
+        one = dcmread(path)
+        one.StudyDate = one.SeriesDate = one.AcquisitionDate = day
+        one.save_as(path)
+    inbox = Inbox(context)
+    for path in paths:
+        inbox.receive(received(path))
+    time.sleep(0.02)
+    assemble(context)
+    with context.database.transaction() as session:
+        newest: int = session.query(Case).order_by(Case.id.desc()).first().id
+    return newest
+
+
 def send_study(
     context: Context,
     folder: Path,
@@ -56,18 +72,8 @@ def send_study(
         paths = write_mr_series(folder, hu.astype(np.float32) + 1100, AFFINE, patient_id=patient)
     else:
         paths = write_ct_series(folder, hu, AFFINE, patient_id=patient)
-    for path in paths:
-        one = dcmread(path)
-        one.StudyDate = one.SeriesDate = one.AcquisitionDate = day
-        one.save_as(path)
-    inbox = Inbox(context)
-    for path in paths:
-        inbox.receive(received(path))
-    time.sleep(0.02)
-    assemble(context)
+    case_id = receive_study(context, paths, day)
     labels = read_series(paths).canonical().to_source(truth)
-    with context.database.transaction() as session:
-        case_id = session.query(Case).order_by(Case.id.desc()).first().id
     compute(context, case_id, labels)
     for verb, answer in answers:
         with context.database.transaction() as session:
