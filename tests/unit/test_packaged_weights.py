@@ -1,6 +1,6 @@
 """The packaged weights: where the localizer ends a liver, what tight boxes give; phantoms and real CT.
 
-Bounds are looser than what was measured (MODEL_CARD.md); edition 0 of the localizer would not pass.
+Bounds are looser than what was measured (MODEL_CARD.md); editions 0 and 1 of the localizer would not pass.
 """
 
 import logging
@@ -56,10 +56,10 @@ def faces_mm(case: EvaluationCase) -> np.ndarray:
 
 
 def test_the_localizer_ends_the_liver_near_its_ends(case):
-    """Edition 0 ended the thin tip of a real right lobe 42 mm too early; too far out is less harm."""
+    """Editions 0 and 1 ended the thin tip of a real right lobe 42 and 26 mm early; too far out is less harm."""
     beyond = faces_mm(case)
-    assert beyond.min() > -30
-    assert beyond.max() < 40
+    assert beyond.min() > -20
+    assert beyond.max() < 45
 
 
 def test_tight_boxes_give_a_liver_and_its_lesions(case):

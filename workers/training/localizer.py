@@ -94,9 +94,14 @@ class LocalizerTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; nothing in a step is random."""
+        """Return loss and figures of a batch; nothing in a step is random.
+
+        Convolutions run in bfloat16, as the lesion finder's.
+        """
         channels, liver = batch
-        logits = network(channels)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+            raw = network(channels)
+        logits = raw.float()
         probability = logits.sigmoid()
         shared = 2 * (probability * liver).sum() + _DICE_SMOOTHING
         soft_dice = shared / ((probability + liver).sum() + _DICE_SMOOTHING)
