@@ -56,7 +56,7 @@ def faces_mm(case: EvaluationCase) -> np.ndarray:
 
 
 def test_the_localizer_ends_the_liver_near_its_ends(case):
-    """Editions 0 and 1 ended the thin tip of a real right lobe 42 and 26 mm early; too far out is less harm."""
+    """Editions 0 and 1 ended a real right lobe's thin tip 42 and 26 mm early; too far out is less harm."""
     beyond = faces_mm(case)
     assert beyond.min() > -20
     assert beyond.max() < 45
