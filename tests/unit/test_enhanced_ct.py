@@ -20,7 +20,7 @@ from tests.support.enhanced import write_enhanced_ct
 from tests.support.iods import iod_errors
 from tests.support.series import good_series
 from tests.unit.test_report import findings_of
-from uair_node.intake.gate import inspect_series
+from uair_node.intake.gate import Verdict, inspect_series
 from uair_node.intake.headers import read_headers
 from uair_node.results.provenance import Provenance
 from uair_node.results.report import ReportRequest, write_report
@@ -68,13 +68,17 @@ def volume(two_images: list[Path]) -> Volume:
 _SCOUT, _FIRST = ["ORIGINAL", "PRIMARY", "LOCALIZER"], [-80, -90, 35.5]
 
 
+def _verdict(paths: Sequence[Path]) -> Verdict:
+    return inspect_series(read_headers(paths), GateSection())
+
+
 def _refusal(paths: Sequence[Path]) -> str:
-    verdict = inspect_series(read_headers(paths), GateSection())
-    return verdict.refusal.code if verdict.refusal else ""
+    refusal = _verdict(paths).refusal
+    return refusal.code if refusal else ""
 
 
 def _refuse_or_read(path: Path) -> Volume:
-    if (refusal := inspect_series(read_headers([path]), GateSection()).refusal) is not None:
+    if (refusal := _verdict([path]).refusal) is not None:
         raise refusal
     return read_series([path])
 

@@ -59,7 +59,7 @@ def test_the_localizer_ends_the_liver_near_its_ends(case):
     """Editions 0 and 1 ended a real right lobe's thin tip 42 and 26 mm early; too far out is less harm."""
     beyond = faces_mm(case)
     assert beyond.min() > -20
-    assert beyond.max() < 45
+    assert beyond.max() < 40
 
 
 def test_tight_boxes_give_a_liver_and_its_lesions(case):
