@@ -363,13 +363,17 @@ def _domain(liver: TargetState, location: Location | None, maps: LesionMaps | No
     return domain if maps is None else domain | (maps.organ_on(crop) > 0)
 
 
-def build_engine(section: EngineSection, data_dir: Path | None = None) -> Engine:
-    """Build the engine that a site configured: device, model, localizer, options.
+def build_engine(
+    section: EngineSection, data_dir: Path | None = None, predictor: Predictor[Any] | None = None
+) -> Engine:
+    """Build the engine that a site configured: device, model, localizer, lesion finder, options.
 
     Parameters
     ----------
     data_dir
         Where embeddings are kept unless the section names a folder; None: they are kept nowhere.
+    predictor
+        The promptable model, if it is built already.
 
     Raises
     ------
@@ -379,7 +383,7 @@ def build_engine(section: EngineSection, data_dir: Path | None = None) -> Engine
     if section.threads:
         torch.set_num_threads(section.threads)
     device = choose_device(section.device)
-    predictor = build_predictor(section.model, section.checkpoint, device)
+    predictor = predictor or build_predictor(section.model, section.checkpoint, device)
     localizer = build_localizer(section.localizer, site_folder(section, data_dir), device)
     options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
     place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
+from workers.engine import build_engine
 from workers.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource
 from workers.evaluation.cli import evaluate as evaluate_command
 from workers.evaluation.detection import detect, summed
@@ -93,6 +94,18 @@ def test_a_reader_of_taste_ends_nearer_to_the_wish_than_they_began(results):
     assert {row.taste for row in found} == {"truth", "+2 mm", "-2 mm"}
     assert all(row.last >= row.first for row in found)
     assert all(1 <= row.rounds.mean <= 4 for row in found)
+
+
+def test_what_is_evaluated_is_the_engine_that_a_site_runs():
+    """With its lesion finder; only the rule of choice differs."""
+    section = EngineSection(device="cpu", members=8)
+    bench = build_workbench(section)
+    site = build_engine(section)
+    assert {engine.model_digest for engine in bench.engines.values()} == {bench.digest} == {site.model_digest}
+    case = PhantomSource(4, "small", PLAIN).load()
+    made, ours = site.first_round(case.hu, case.spacing_mm), bench.engines[section.rule].first_round
+    for one, other in zip(made.candidates, ours(case.hu, case.spacing_mm).candidates, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
 
 
 def test_a_reader_is_remembered_by_all_cases_but_the_one_at_hand(results):

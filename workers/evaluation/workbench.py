@@ -11,7 +11,7 @@ import torch
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
-from workers.engine import Engine, EngineOptions
+from workers.engine import Engine, build_engine
 from workers.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.models.registry import build_localizer, build_predictor, choose_device
 from workers.models.slice_networks import NAMES, SliceNetwork, weight_file
@@ -78,11 +78,10 @@ def build_workbench(section: EngineSection, baselines: Path | None = None) -> Wo
     device = choose_device(section.device)
     predictor = RememberingPredictor(build_predictor(section.model, section.checkpoint, device))
     localizer = build_localizer(section.localizer, section.templates, device)
+    # Embeddings of an earlier run would be answers that took no time.
+    fresh = section.model_copy(update={"embeddings_bytes": 0})
     engines = {
-        rule: Engine(
-            predictor, localizer, EngineOptions(section.members, rule, section.seed, section.max_lesions)
-        )
-        for rule in RULES
+        rule: build_engine(fresh.model_copy(update={"rule": rule}), predictor=predictor) for rule in RULES
     }
     return Workbench(predictor, localizer, engines, _networks(baselines, device), section.members)
 
