@@ -21,12 +21,13 @@ from workers.evaluation.evaluate import EvaluationOptions
 from workers.evaluation.intervals import estimate
 from workers.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.evaluation.report import Header, as_json, as_markdown
-from workers.evaluation.results import CaseResult, TasteRun
+from workers.evaluation.results import CaseResult, Method, TasteRun, compared
 from workers.evaluation.run import FIRST_PASS, Skipped, evaluate, learned
 from workers.evaluation.single import GivenLesion, given_box
 from workers.evaluation.table import differences, rows, tastes
 from workers.evaluation.taste import wishes
 from workers.evaluation.views import write_pictures
+from workers.evaluation.whole import Drawn, measures_of_found
 from workers.evaluation.workbench import build_workbench
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
@@ -263,6 +264,40 @@ def test_lesions_are_found_or_invented_by_overlap():
     total = summed([found])
     assert total.recall == {"<10": (0, 1), "10-20": (1, 1), ">20": (0, 0)}
     assert total.false_positives == 1.0
+
+
+def test_lesions_found_are_measured_one_by_one_and_tight_boxes_on_the_same():
+    truth = np.zeros((20, 30, 30), np.uint8)
+    truth[4:12, 4:12, 4:12] = 2
+    truth[4:12, 20:28, 20:28] = 3
+    offered = np.where(truth == 2, 5, 0).astype(np.uint8)
+    picked = offered.copy()
+    picked[4:8] = 0
+    case = case_of(truth)
+    drawn = [
+        Drawn(Method(name, "medoids"), labels, 1.0)
+        for name, labels in (("uair1", offered), ("uair2", picked))
+    ]
+    boxes = [
+        compared(
+            "x",
+            Method("manual"),
+            "lesion",
+            truth == 2,
+            truth == value,
+            (2.0,) * 3,
+            seconds=1,
+            picks=1,
+            lesion=value,
+        )
+        for value in (2, 3)
+    ]
+    found = list(measures_of_found(case, drawn, offered, boxes))
+    assert {(one.target, one.lesion) for one in found} == {("found", 2)}
+    assert {one.method.name: one.overlap.dice for one in found} == pytest.approx(
+        {"uair1": 1.0, "uair2": 2 / 3, "manual": 1.0}
+    )
+    assert not list(measures_of_found(case, drawn, np.zeros_like(offered), boxes))
 
 
 def test_recall_at_two_false_positives_cuts_the_unsure():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,18 +29,11 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
         Label value -> how sure the engine is; 1 for those that are not in it.
     """
     voxel_mm3 = float(np.prod(case.spacing_mm))
-    sizes = np.bincount(labels.ravel(), minlength=256)
     hits: dict[int, list[float]] = {value: [] for value in case.lesions}
     false = []
     truth_sizes = np.bincount(case.truth.ravel(), minlength=256)
-    for value in np.flatnonzero(sizes[FIRST_LESION:]) + FIRST_LESION:
-        shared = np.bincount(case.truth[labels == value], minlength=256)
-        sure = confidence.get(int(value), 1.0)
-        found = [
-            true
-            for true in case.lesions
-            if shared[true] >= HIT_IOU * (sizes[value] + truth_sizes[true] - shared[true])
-        ]
+    for value, found in _hits(case, labels):
+        sure = confidence.get(value, 1.0)
         for true in found:
             hits[true].append(sure)
         if not found:
@@ -52,6 +45,25 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
         confidence=tuple(max(hits[true], default=None) for true in case.lesions),
         false_confidence=tuple(false),
     )
+
+
+def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:
+    """Return true lesion -> the label value that overlaps it most, for those that are found."""
+    best: dict[int, tuple[float, int]] = {}
+    for value, found in _hits(case, labels):
+        for true, shared in found.items():
+            best[true] = max(best.get(true, (0.0, 0)), (shared, value))
+    return {true: value for true, (_, value) in best.items()}
+
+
+def _hits(case: EvaluationCase, labels: Labels) -> Iterator[tuple[int, dict[int, float]]]:
+    """Yield each lesion's label value with the true lesions that it finds, and their IoU with it."""
+    sizes, truth_sizes = (np.bincount(one.ravel(), minlength=256) for one in (labels, case.truth))
+    for value in np.flatnonzero(sizes[FIRST_LESION:]) + FIRST_LESION:
+        shared = np.bincount(case.truth[labels == value], minlength=256)
+        union = sizes[value] + truth_sizes - shared
+        found = {true: float(shared[true] / union[true]) for true in case.lesions}
+        yield int(value), {true: iou for true, iou in found.items() if iou >= HIT_IOU}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from workers.evaluation.results import CaseResult, Measure, Method, TasteRun
 from workers.evaluation.single import GivenLesion, given_box
 from workers.evaluation.taste import wishes
 from workers.evaluation.views import slices_of
-from workers.evaluation.whole import Drawn, automatic, measures_of, play
+from workers.evaluation.whole import Drawn, automatic, measures_of, measures_of_found, play
 from workers.evaluation.workbench import RULES, Workbench
 
 Tell = Callable[[float, str], None]
@@ -84,11 +84,13 @@ def evaluate_case(
     tastes = read_by_taste(case, bench, options)
     drawn.append(_manual(case, bench))
     whole = (measure for one in (*drawn, *noise.rounds) for measure in measures_of(case, one))
-    # the first candidate of round 1 holds every lesion that the engine believes in at all
     offered = np.zeros_like(case.truth) if played.first is None else played.first.candidates[0].labels
+    manual = [one for one in singles if one.method.name == "manual"]
+    alike = [one for one in drawn if one.method.name in ("auto", "ensemble")]
+    found = measures_of_found(case, (*alike, *played.rounds), offered, manual)
     return CaseResult(
         case=case.name,
-        measures=(*whole, *singles),
+        measures=(*whole, *singles, *found),
         tastes=tastes,
         first=detect(case, offered, played.confidence),
         last=detect(case, played.rounds[-1].labels, played.confidence),

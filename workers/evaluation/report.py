@@ -187,19 +187,27 @@ def as_markdown(header: Header, results: Sequence[CaseResult]) -> str:
 NOTES = (
     "Intervals: percentile bootstrap over cases, 2000 resamples. *liver* and *tumour* (union of a case's "
     "lesions) are fully automatic but for *manual*; *lesion*: single lesions, where *auto* and all that "
-    "follows start from a jittered true 3-D box. Seconds are computing time up to the result; picks count "
-    "candidates picked, for *manual* boxes drawn. ASSD and HD95: where something was drawn."
+    "follows start from a jittered true 3-D box and the promptable model is alone; *found*: those of them "
+    "that the engine offered by itself, tight boxes on the same. Seconds are computing time up to the "
+    "result; picks count candidates picked, for *manual* boxes drawn. ASSD and HD95: where something was "
+    "drawn."
 )
 
 
 def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
-    """Return everything as JSON values; `rows` holds the paper's methods, other rounds are in `rounds`."""
-    rows = [_json_row(row) for row in table.rows(results)]
+    """Return everything as JSON values.
+
+    `rows` holds the paper's methods on the paper's targets, other rounds are in `rounds`, and lesions that
+    the engine found by itself in `found`.
+    """
+    every = [_json_row(row) for row in table.rows(results)]
+    rows = [row for row in every if row["target"] != "found"]
     return {
         **asdict(header),
         "disclaimer": DISCLAIMER,
         "rows": [row for row in rows if row["method"] in _JSON_METHODS],
         "rounds": [row for row in rows if row["method"].startswith("uair")],
+        "found": [row for row in every if row["target"] == "found"],
         "noisy_reader": [_json_row(row) for row in table.rows(results, "noisy")],
         "differences": [
             {"target": one.target, "rule": one.rule, "minus": one.other, "n": one.n, **_json("dsc", one.dsc)}

@@ -14,7 +14,7 @@ from workers.evaluation.surface import SurfaceDistance, surface_distance
 from workers.uair.candidates import Rule
 from workers.uair.grids import Spacing
 
-Target = Literal["liver", "lesion", "tumour"]
+Target = Literal["liver", "lesion", "tumour", "found"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Measure:
         Which.
     target
         ``liver``: the whole organ; ``lesion``: a single one whose box was given; ``tumour``: the union of
-        all lesions of the case.
+        all lesions of the case; ``found``: a single one that round 1 found by itself.
     lesion
         Label value of a single lesion, else 0.
     overlap, surface

@@ -13,7 +13,7 @@ from workers.evaluation.taste import REACHED_DICE, rounds_needed
 from workers.evaluation.workbench import RULES
 from workers.uair.candidates import Rule
 
-TARGETS: tuple[Target, ...] = ("liver", "lesion", "tumour")
+TARGETS: tuple[Target, ...] = ("liver", "lesion", "tumour", "found")
 TITLES = {
     "unet": "U-Net",
     "transunet": "TransUNet",

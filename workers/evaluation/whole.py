@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from dicom_config.errors import InputError
 from workers.engine import Engine, Feedback, Round
 from workers.evaluation.baselines import segment_by_one_box
 from workers.evaluation.cases import EvaluationCase
+from workers.evaluation.detection import matched
 from workers.evaluation.metrics import FIRST_LESION, LIVER, Labels, lesions_mask, liver_mask
 from workers.evaluation.reader import Choose, best, combined, pick_targets
 from workers.evaluation.remember import RememberingPredictor
@@ -61,6 +62,38 @@ def measures_of(case: EvaluationCase, drawn: Drawn) -> Iterator[Measure]:
                 seconds=drawn.seconds,
                 picks=picks,
             )
+
+
+def measures_of_found(
+    case: EvaluationCase, drawn: Sequence[Drawn], offered: Labels, manual: Sequence[Measure]
+) -> Iterator[Measure]:
+    """Yield for each lesion that is found the measure of every method on it.
+
+    Parameters
+    ----------
+    drawn
+        By methods that share the label values of `offered`.
+    offered
+        Candidate 1 of round 1, which holds every lesion that the engine believes in at all.
+    manual
+        Of single lesions by tight boxes.
+    """
+    found = matched(case, offered)
+    for true, value in found.items():
+        truth = case.lesion(true)
+        for one in drawn:
+            yield compared(
+                case.name,
+                one.method,
+                "found",
+                one.labels == value,
+                truth,
+                case.spacing_mm,
+                seconds=one.seconds,
+                picks=one.liver_picks,
+                lesion=true,
+            )
+    yield from (replace(one, target="found") for one in manual if one.lesion in found)
 
 
 def play(
