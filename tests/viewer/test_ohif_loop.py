@@ -88,7 +88,7 @@ def _stored(page: OhifPage, orthanc: Orthanc, name: str | None = None) -> str:
     """Store what is loaded, under `name` if one is given, and return the new instance."""
     stored = set(_viewer_s(orthanc))
     page.store_segmentation(name)
-    wait_until(lambda: set(_viewer_s(orthanc)) > stored, "the segmentation to be stored")
+    wait_until(lambda: set(_viewer_s(orthanc)) > stored, "the segmentation to be stored", _PATIENCE_S)
     (new,) = set(_viewer_s(orthanc)) - stored
     return new
 
