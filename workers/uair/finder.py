@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.uair.compose import LIVER
-from workers.uair.confidence import DOUBTFUL, evidence_of
+from workers.uair.confidence import evidence_of
 from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
@@ -133,7 +133,7 @@ class LesionFinder:
             pool = led(pool, bounded_logit(outline), LESION_SHARES)
         mine = organ.liver.crop
         evidence = evidence_of(pool, cells, mine.mask_on(organ.majority, crop), organ.tissue, crop, seen)
-        if evidence is None or evidence.confidence < DOUBTFUL:
+        if evidence is None or not evidence.shown:
             return None
         allowed = mine.mask_on(organ.domain, crop)
         return open_target(

@@ -18,7 +18,7 @@ from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
 from workers.uair.lesions import Proposal, box_on_grid
 from workers.uair.localize import CoarseMap, largest_component
 
-FAINT, OUTLINE = 0.2, 0.5
+FAINT, OUTLINE = 0.1, 0.5
 """Probability of a faint piece, and the one at which a lesion is outlined."""
 CORES = (0.8, 0.9, 0.95)
 """A piece that falls apart at one of these is several lesions that touch."""

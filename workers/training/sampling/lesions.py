@@ -121,6 +121,6 @@ def _scanned(hu: Floats, scan: Scan, rng: np.random.Generator) -> Floats:
     noise = rng.standard_normal(SHAPE, dtype=np.float32)
     length = scan.noise_length / _IN_PLANE
     noise = ndi.gaussian_filter(noise, (rng.uniform(0, 0.5), length, length), truncate=3.0)
-    noise *= np.float32(scan.noise_hu * rng.uniform(0.15, 0.65)) / noise.std()
+    noise *= np.float32(scan.noise_hu * rng.uniform(0.3, 1.0)) / noise.std()
     scanned: Floats = hu + noise
     return scanned
