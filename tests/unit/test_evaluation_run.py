@@ -355,12 +355,17 @@ def invoked(arguments: list[str]) -> Result:
 
 
 def test_the_command_prints_whole_tables_and_writes_what_is_asked_for(results, tmp_path, monkeypatch):
-    outcome = (results, [Skipped("broken", "truth-grid")])
-    monkeypatch.setattr("workers.evaluation.run.evaluate", lambda *given, **named: outcome)
+    def told(*_given, progress, **_named):
+        for part, what in ((0.0, "loading"), (0.2, "liver"), (0.5, "lesions")):
+            progress(part, f"case 1 of 1: {what}")
+        return results, [Skipped("broken", "truth-grid")]
+
+    monkeypatch.setattr("workers.evaluation.run.evaluate", told)
     files = {name: str(tmp_path / name) for name in ("markdown", "json", "pictures")}
     options = [word for name, path in files.items() for word in (f"--{name}", path)]
     ended = invoked(["--phantoms", "1", "--seed", "4", *options])
     assert ended.exit_code == 0, ended.output
+    assert ended.stderr.count("case 1 of 1") == 1
     assert "not a medical device" in " ".join(ended.output.split())
     assert "Skipped broken: truth-grid" in ended.output
     assert "max_variance" in ended.output

@@ -6,7 +6,8 @@ torch is imported inside the command: `uair --help` stays quick.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -70,12 +71,7 @@ def evaluate(
     section = settings.engine.model_copy(update={"templates": templates})
     sources = _sources(data or [], masks, phantoms, profile, seed)
     options = EvaluationOptions(rounds, seed, pictures is not None, baselines)
-    with _bars() as bars:
-        bar = bars.add_task("evaluating", total=1.0)
-
-        def show(done: float, what: str) -> None:
-            bars.update(bar, completed=done, description=what)
-
+    with _shown() as show:
         results, skipped = run(sources, section, options, jobs=jobs, progress=show)
     if not results:
         raise InputError(
@@ -169,11 +165,27 @@ def _write(path: Path, text: str) -> None:
     console.print(f"wrote {path}", highlight=False)
 
 
-def _bars() -> Progress:
+@contextmanager
+def _shown() -> Iterator[Callable[[float, str], None]]:
+    """Show a bar; where no terminal is, a line when the next case begins."""
+    stderr = Console(stderr=True)
+    told = ""
+
+    def line(done: float, what: str) -> None:
+        nonlocal told
+        if (case := what.partition(":")[0]) != told:
+            told = case
+            stderr.print(f"{done:4.0%} {case}", highlight=False)
+
+    if not stderr.is_terminal:
+        yield line
+        return
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    with Progress(*columns, console=stderr, transient=True) as bars:
+        bar = bars.add_task("evaluating", total=1.0)
+        yield lambda done, what: bars.update(bar, completed=done, description=what)
