@@ -217,7 +217,8 @@ def test_each_piece_of_evidence_counts(change):
 
 def test_faint_small_disputed_spots_are_not_shown_and_small_clear_ones_are_doubtful():
     spot = evidence(agreement=0.5, surrounded=0.5, volume_ml=0.1, contrast=-0.5)
-    assert spot.confidence < DOUBTFUL and not spot.shown
+    assert spot.confidence < DOUBTFUL
+    assert not spot.shown
     assert evidence().shown
     assert DOUBTFUL < evidence(volume_ml=0.6, surrounded=1.0, agreement=0.9).confidence < SURE
 
@@ -226,9 +227,11 @@ def test_what_a_learned_finder_hardly_sees_is_not_shown_whatever_its_density():
     assert evidence(seen=0.8, peak=0.95).confidence > CERTAIN
     assert evidence(seen=0.8, peak=0.95).confidence > evidence(seen=0.4, peak=0.6).confidence > DOUBTFUL
     faint = evidence(seen=0.15, peak=0.3, agreement=0.6, volume_ml=1.0)
-    assert faint.shown and faint.confidence < DOUBTFUL
+    assert faint.shown
+    assert faint.confidence < DOUBTFUL
     clear = {"agreement": 0.6, "volume_ml": 1.0}
-    assert evidence(**clear).shown and not evidence(seen=0.01, peak=0.02, **clear).shown
+    assert evidence(**clear).shown
+    assert not evidence(seen=0.01, peak=0.02, **clear).shown
 
 
 def test_the_less_certain_a_lesion_the_more_candidates_are_without_it():
