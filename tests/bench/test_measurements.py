@@ -66,6 +66,7 @@ def test_matching_over_time() -> None:
 
 def test_coverage_of_intervals() -> None:
     scores: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    spreads: dict[str, list[float]] = defaultdict(list)
     engine = build_engine(EngineSection(threads=1))
     for seed in CASES:
         phantom = make_phantom(seed, size="small", setting=replace(TEST, slice_mm=()), phase=None)
@@ -73,14 +74,17 @@ def test_coverage_of_intervals() -> None:
             found = list(_scores(engine, phantom))
         except InputError:  # no liver found
             continue
-        for key, score in found:
-            scores[key].append((seed, score))
-    print(f"\n{'quantity':<16} {'n':>4} {'factor':>7} {'held':>6}  (nominal {NOMINAL:.0%})")  # noqa: T201
+        for key, error, doubt in found:
+            scores[key].append((seed, error / doubt))
+            spreads[key].append(doubt)
+    title = f"{'quantity':<16} {'n':>4} {'factor':>7} {'held':>6}  median interval"
+    print(f"\n{title} (nominal {NOMINAL:.0%})")  # noqa: T201
     kind = QUANTITIES["ct"]
     for key in (one.key for one in (*kind.liver, *kind.parenchyma, *kind.lesion)):
         if key in scores:
             factor, held = _factor([one for _, one in scores[key]]), _held_out(scores[key])
-            print(f"{key:<16} {len(scores[key]):>4} {factor:>7.2f} {held:>6.0%}")  # noqa: T201
+            width = _width(key, factor * float(np.median(spreads[key])))
+            print(f"{key:<16} {len(scores[key]):>4} {factor:>7.2f} {held:>6.0%}  {width}")  # noqa: T201
 
 
 def _scan(phantom: Phantom) -> Scan:
@@ -111,8 +115,13 @@ def _response(present: Findings, groups: tuple[Group, ...], before: Findings) ->
     return found.response, found.volume_response
 
 
-def _scores(engine, phantom: Phantom) -> Iterator[tuple[str, float]]:
-    """Yield |accepted - true| over the spread of each number, after three rounds with the best picks."""
+def _width(key: str, half: float) -> str:
+    """How an interval of that half width reads; that of a logarithm in per cent."""
+    return f"{np.expm1(-half):+.0%} to {np.expm1(half):+.0%}" if key in LOGARITHMIC else f"+-{half:.3g}"
+
+
+def _scores(engine, phantom: Phantom) -> Iterator[tuple[str, float, float]]:
+    """Yield |accepted - true| and the spread of each number, after three rounds with the best picks."""
     made = engine.first_round(phantom.hu, phantom.spacing_mm)
     for number in range(1, ROUNDS + 1):
         candidates = [one.labels for one in made.candidates]
@@ -134,7 +143,7 @@ def _scores(engine, phantom: Phantom) -> Iterator[tuple[str, float]]:
         if key in LOGARITHMIC and min(value, wanted) <= 0:
             continue
         error = abs(np.log(value / wanted)) if key in LOGARITHMIC else abs(value - wanted)
-        yield key, float(error / spread(key, value, known))
+        yield key, float(error), float(spread(key, value, known))
 
 
 def _same_lesions(accepted: np.ndarray, truth: np.ndarray) -> Mapping[int, int]:
