@@ -73,8 +73,6 @@ def build_workbench(section: EngineSection, baselines: Path | None = None) -> Wo
         No such device here; a checkpoint or template that cannot be read or does not fit;
         ``weights-missing``: nothing usable in `baselines`.
     """
-    if section.threads:
-        torch.set_num_threads(section.threads)
     device = choose_device(section.device)
     predictor = RememberingPredictor(build_predictor(section.model, section.checkpoint, device))
     localizer = build_localizer(section.localizer, section.templates, device)

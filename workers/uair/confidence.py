@@ -2,8 +2,8 @@
 
 Proposals are cheap and mostly wrong: blurred edges, vessels, the gallbladder's bed. What separates lesions
 from them after the ensemble is that members agree, that liver lies all around, that there is some volume,
-and that density differs from the liver's by a lesion's amount. The model's own predicted IoU is left out: its
-scale differs from model to model.
+and what a learned finder saw or, without one, that density differs from the liver's by a lesion's amount. The
+model's own predicted IoU is left out: its scale differs from model to model.
 """
 
 from __future__ import annotations
