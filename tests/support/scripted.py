@@ -131,6 +131,22 @@ def scripted_peer(
 
 
 @contextmanager
+def answering(pdu: bytes) -> Iterator[int]:
+    """Answer each association request with these bytes and hang up at once; gives the port to call."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_answer, args=(server, pdu), daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def _answer(server: socket.socket, pdu: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            with server.accept()[0] as client:
+                client.recv(1 << 16)
+                client.sendall(pdu)
+
+
+@contextmanager
 def stalling(port: int, after_bytes: int) -> Iterator[int]:
     """Stand before a peer and hold its answers back after so many bytes; gives the port to call."""
     with socket.create_server(("127.0.0.1", 0)) as server:

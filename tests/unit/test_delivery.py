@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from pynetdicom import evt
+from pynetdicom.events import Event
 
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
 from tests.support.outbox import outbox_in, reasons, run_delivery, states, work_item
 from tests.support.ports import free_port
-from tests.support.scripted import ABORT, HANG, scripted_peer, stalling
+from tests.support.scripted import ABORT, HANG, answering, scripted_peer, stalling
 from uair_node.cases.tables import DeliveryState, utc_now
 from uair_node.context import Context
-from uair_node.delivery.scu import echo
+from uair_node.delivery.scu import associate, echo
 from uair_node.delivery.statuses import Verdict, judge, judge_commitment
 
 
@@ -122,7 +124,30 @@ def test_after_too_many_attempts_a_delivery_is_parked(outbox: Context) -> None:
     assert "out of resources" in reasons(outbox)
 
 
-def test_echo_tells_a_rejecting_peer_from_an_absent_one() -> None:
+@pytest.mark.parametrize("late_s", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        ("03 00 00000004 00 01 01 07", "peer-rejects", "called ae title not recognised"),
+        ("03 00 00000004 00 02 03 02", "peer-rejects", "local limit exceeded"),
+        ("07 00 00000004 00 00 02 00", "peer-aborted", "broke the association off"),
+        ("", "peer-unreachable", "does not answer"),
+    ],
+)
+def test_a_refusal_is_told_from_an_absence(answer: str, code: str, words: str, late_s: float) -> None:
+    """However late our own thread looks (PS3.8 9.3.4 and 9.3.8 give the PDUs)."""
+
+    def look_late(_event: Event) -> None:
+        time.sleep(late_s)
+
+    with answering(bytes.fromhex(answer)) as port, pytest.raises(TransientError) as caught:
+        peer = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=2)
+        associate(peer, (), [(evt.EVT_REQUESTED, look_late)])
+    assert caught.value.code == code
+    assert words in caught.value.sentence
+
+
+def test_echo_tells_a_peer_from_nobody() -> None:
     with scripted_peer([0x0000]) as peer:
         echo(peer.destination())
     nobody = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=2)

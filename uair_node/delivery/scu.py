@@ -10,6 +10,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.sop_class import Verification
 
 from dicom_config.contexts import SENT_TRANSFER_SYNTAXES
@@ -101,13 +102,18 @@ def associate(
         entity.add_requested_context(sop_class, list(SENT_TRANSFER_SYNTAXES))
     tls = destination.tls
     context = client_context(tls) if tls else None
+    answers: list[Any] = []
     association = entity.associate(
         destination.host,
         destination.port,
         ae_title=destination.ae_title,
         ext_neg=[build_role(sop_class, scp_role=True) for sop_class in retrieved],
         tls_args=(context, tls.server_name or destination.host) if context and tls else None,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _limit_reads, [destination.timeout_s]), *handlers],
+        evt_handlers=[
+            (evt.EVT_CONN_OPEN, _limit_reads, [destination.timeout_s]),
+            (evt.EVT_PDU_RECV, _keep_first, [answers]),
+            *handlers,
+        ],
     )
     if association.is_established:
         return association
@@ -117,12 +123,16 @@ def associate(
             f"TLS with {destination.name} fails: {context.failure}.",
             "Check certificates, CA and server_name under its `tls`, and which certificates the peer trusts.",
         )
-    if association.is_rejected:
+    # Not what the association says of itself: where the peer rejects it and hangs up before pynetdicom's
+    # thread looks, that thread finds a closed transport and calls it an abort.
+    if answers and isinstance(answers[0], A_ASSOCIATE_RJ):
         raise TransientError(
             "peer-rejects",
-            f"{destination.name} rejects our association ({_rejection(association)}).",
+            f"{destination.name} rejects our association ({answers[0].reason_str.lower()}).",
             f"Let it know our AE title {destination.calling_ae} and check its own, {destination.ae_title}.",
         )
+    if answers:
+        raise aborted(destination)
     raise TransientError(
         "peer-unreachable",
         f"{destination.name} does not answer at {destination.host}:{destination.port}.",
@@ -130,10 +140,10 @@ def associate(
     )
 
 
-def _rejection(association: Association) -> str:
-    """Return the reason of an A-ASSOCIATE-RJ in the standard's words (PS3.8 Table 9-21)."""
-    answer = association.acceptor.primitive
-    return str(answer.reason_str).lower() if answer is not None else "no reason given"
+def _keep_first(event: Event, answers: list[Any]) -> None:
+    """Keep the first PDU that the peer sends: its answer to the A-ASSOCIATE-RQ (PS3.8 9.3)."""
+    if not answers:
+        answers.append(event.pdu)
 
 
 def _limit_reads(event: Event, timeout_s: float) -> None:
