@@ -140,9 +140,10 @@ def test_a_refusal_is_told_from_an_absence(answer: str, code: str, words: str, l
     def look_late(_event: Event) -> None:
         time.sleep(late_s)
 
-    with answering(bytes.fromhex(answer)) as port, pytest.raises(TransientError) as caught:
+    with answering(bytes.fromhex(answer)) as port:
         peer = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=2)
-        associate(peer, (), [(evt.EVT_REQUESTED, look_late)])
+        with pytest.raises(TransientError) as caught:
+            associate(peer, (), [(evt.EVT_REQUESTED, look_late)])
     assert caught.value.code == code
     assert words in caught.value.sentence
 
