@@ -21,6 +21,7 @@ from workers.models.weights import (
     EMBEDDED_FILE,
     LESIONS_FILE,
     LOCALIZER_FILE,
+    OUTLINES_FILE,
     file_digest,
     packaged,
 )
@@ -80,7 +81,7 @@ def _checkpoint(section: EngineSection) -> Finding | None:
 
 
 def _packaged() -> Finding | None:
-    for name in (EMBEDDED_FILE, LOCALIZER_FILE, COORDINATES_FILE, LESIONS_FILE):
+    for name in (EMBEDDED_FILE, LOCALIZER_FILE, COORDINATES_FILE, LESIONS_FILE, OUTLINES_FILE):
         file_digest(packaged(name))  # raises where it cannot be read
     try:
         altered = next(altered_files(distribution(_DISTRIBUTION)), None)

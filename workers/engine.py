@@ -23,6 +23,7 @@ from dicom_config.modalities import profile
 from dicom_config.model import EngineSection
 from workers.models.cache import EmbeddingCache, EmbeddingFolder
 from workers.models.learned_lesions import LearnedLesions
+from workers.models.learned_outlines import LearnedOutlines
 from workers.models.predictor import Predictor
 from workers.models.registry import build_localizer, build_predictor, choose_device
 from workers.models.template_store import site_folder
@@ -37,6 +38,7 @@ from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, plan_c
 from workers.uair.lesion_maps import LIVER_SHARES, LesionMaps, LesionModel, led
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
+from workers.uair.outlines import Outliner
 from workers.uair.preference import NEUTRAL, Taste
 from workers.uair.prompts import outline_of
 from workers.uair.rounds import SIZES, SIZES_AFTER_PICK, Candidate, Round, composed, presented
@@ -133,6 +135,8 @@ class Engine:
         Where the embeddings of a round's targets are kept for later rounds, None: in memory only.
     lesions
         Finds lesions; without it density alone proposes them.
+    outliner
+        Draws lesions in 3-D; without it the promptable model alone does.
     """
 
     def __init__(
@@ -142,15 +146,17 @@ class Engine:
         options: EngineOptions,
         folder: EmbeddingFolder | None = None,
         lesions: LesionModel | None = None,
+        outliner: Outliner | None = None,
     ) -> None:
         self._predictor = predictor
         self._localizer = localizer
         self._lesions = lesions
+        self._outliner = outliner
         self._options = options
         self._choice = Choice(options.members, options.rule)
         self._cache = EmbeddingCache(predictor, CACHE_BYTES, folder)
         self.model_name = predictor.name
-        parts = (predictor, localizer, lesions)
+        parts = (predictor, localizer, lesions, outliner)
         self.model_digest = joint_digest([part.digest for part in parts if part is not None])
 
     def first_round(
@@ -189,7 +195,7 @@ class Engine:
         report(0.1, f"segmenting the {wanted.name}")
         organ = self._first_organ(look, hu, spacing_mm, location, prior.liver_mm, wanted)
         report(0.4, "looking for lesions")
-        finder = LesionFinder(self._crop, look, self._choice, self._options.seed)
+        finder = LesionFinder(self._crop, look, self._choice, self._options.seed, self._outliner)
         proposals = finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
         found: list[TargetState] = []
         for index, proposal in enumerate(proposals):
@@ -251,7 +257,9 @@ class Engine:
             images = partial(target.crop.images, hu, NEIGHBOUR_MM)
             decode = self._bound(self._cache.encode(content, target.crop, images))
             rng = self._rng(number, target.value)
-            refined.append(refine_target(target, decode, picked, number, plan, self._choice, rng, organ))
+            refined.append(
+                refine_target(target, decode, picked, number, plan, self._choice, rng, organ, self._outliner)
+            )
         liver, *others = refined
         # What the reader selected must come back voxel for voxel, so its domain stays.
         domain = previous.domain | _domain(liver, None, None) if feedback.rejected_all else previous.domain
@@ -364,16 +372,19 @@ def _domain(liver: TargetState, location: Location | None, maps: LesionMaps | No
 
 
 def build_engine(
-    section: EngineSection, data_dir: Path | None = None, predictor: Predictor[Any] | None = None
+    section: EngineSection,
+    data_dir: Path | None = None,
+    predictor: Predictor[Any] | None = None,
+    outliner: Outliner | None = None,
 ) -> Engine:
-    """Build the engine that a site configured: device, model, localizer, lesion finder, options.
+    """Build the engine that a site configured: device, model, localizer, lesion finder, outliner, options.
 
     Parameters
     ----------
     data_dir
         Where embeddings are kept unless the section names a folder; None: they are kept nowhere.
-    predictor
-        The promptable model, if it is built already.
+    predictor, outliner
+        The promptable model and the lesion outliner, if they are built already.
 
     Raises
     ------
@@ -388,4 +399,6 @@ def build_engine(
     options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
     place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)
     folder = EmbeddingFolder(place, section.embeddings_bytes) if place and section.embeddings_bytes else None
-    return Engine(predictor, localizer, options, folder, LearnedLesions(device))
+    return Engine(
+        predictor, localizer, options, folder, LearnedLesions(device), outliner or LearnedOutlines(device)
+    )

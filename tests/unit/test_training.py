@@ -14,12 +14,14 @@ from workers.models.embedded import EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_lesions import LearnedLesions
 from workers.models.learned_localizer import LearnedLocalizer
+from workers.models.learned_outlines import LearnedOutlines
 from workers.models.template_localizer import CoordinateEncoder
 from workers.training.coordinates import CoordinateBatches, CoordinateTask, train_coordinates
 from workers.training.geometries import GeometryCache
 from workers.training.lesions import LesionBatches, LesionTask, train_lesions
 from workers.training.localizer import LocalizerBatches, LocalizerTask, train_localizer
 from workers.training.loop import Progress, TrainOptions, learning_rate, train
+from workers.training.outlines import OutlineBatches, OutlineTask, train_outlines
 from workers.training.phantoms import make_phantom
 from workers.training.sam import SamBatches, SamTask, train_sam
 
@@ -108,7 +110,19 @@ def test_the_lesion_finder_learns_a_batch(cache, tmp_path):
     assert set(report.figures) == {"liver_dice", "lesion_dice", "recall", "false_findings"}
 
 
-@pytest.mark.parametrize("train_network", [train_sam, train_localizer, train_coordinates, train_lesions])
+def test_the_outliner_learns_and_is_measured_by_tight_boxes(cache, tmp_path):
+    held_out = (make_phantom(3, size="small"),)
+    samples = OneBatch(OutlineBatches(cache, seed=0, batch_size=1))
+    task = OutlineTask(samples=samples, held_out=held_out, device="cpu")
+    report = train(task, options_for(tmp_path, cache, 12))
+    losses = [event.loss for event in report.history if not event.held_out]
+    assert losses[-1] < 0.9 * losses[0]
+    assert 0.0 <= report.figures["dice"] <= report.figures["best"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    "train_network", [train_sam, train_localizer, train_coordinates, train_lesions, train_outlines]
+)
 def test_a_resumed_run_ends_with_the_numbers_of_an_uninterrupted_one(train_network, cache, tmp_path):
     whole = options_for(tmp_path / "whole", cache, 3)
     report = train_network(whole)
@@ -135,6 +149,8 @@ def test_weights_are_those_that_inference_loads(cache, tmp_path):
     assert CoordinateEncoder(torch.device("cpu"), tmp_path / "coordinates.safetensors").digest
     train_lesions(replace(options, output=tmp_path / "lesions.safetensors"))
     assert LearnedLesions(torch.device("cpu"), tmp_path / "lesions.safetensors").digest
+    train_outlines(replace(options, output=tmp_path / "outlines.safetensors"))
+    assert LearnedOutlines(torch.device("cpu"), tmp_path / "outlines.safetensors").digest
 
 
 def test_a_run_can_start_from_given_weights(cache, tmp_path):

@@ -17,6 +17,8 @@ from workers.training.sampling.coordinates import (
     draw_coordinate_sample,
 )
 from workers.training.sampling.localizer import HEIGHTS, PLANE, draw_localizer_sample
+from workers.training.sampling.outlines import SHAPE as OUTLINE_SHAPE
+from workers.training.sampling.outlines import draw_outline_sample
 from workers.training.sampling.prompts import NO_POINT, draw_box, draw_points, ordered
 from workers.training.sampling.sam import draw_sam_sample
 from workers.training.sampling.targets import TargetKind, targets_of
@@ -188,3 +190,30 @@ def test_patches_of_a_coordinate_sample_lie_at_their_centres(subject):
     shared = [slice(max(0, o), min(32, 32 + o)) for o in offset]
     moved = [slice(max(0, -o), min(32, 32 - o)) for o in offset]
     np.testing.assert_array_equal(sample.patches[0, 0][tuple(shared)], sample.patches[1, 0][tuple(moved)])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_outline_sample_shows_one_lesion_in_or_near_its_box(subject, seed):
+    sample = draw_outline_sample(subject, np.random.default_rng(seed))
+    assert sample.channels.shape == (8, *OUTLINE_SHAPE)
+    assert np.abs(sample.channels).max() <= 4.0
+    box, known, counts = sample.channels[4] > 0, sample.channels[5], sample.counts > 0
+    truth = sample.truth > 0
+    assert truth.any()
+    assert box.any()
+    assert (truth & box).any()
+    assert not truth[~counts].any(), "slices that fill up hold nothing"
+    if known.any():
+        assert (known[box] > 0).any(), "an earlier outline lies in its box"
+
+
+def test_outline_samples_are_a_function_of_the_generator(subject):
+    one, same = (draw_outline_sample(subject, np.random.default_rng(4)) for _ in range(2))
+    np.testing.assert_array_equal(one.channels, same.channels)
+    np.testing.assert_array_equal(one.truth, same.truth)
+
+
+def test_some_outline_samples_start_from_an_earlier_outline_and_some_from_a_box(subject):
+    drawn = [draw_outline_sample(subject, np.random.default_rng(seed)) for seed in range(12)]
+    told = {bool(one.channels[5].any()) for one in drawn}
+    assert told == {True, False}

@@ -219,7 +219,8 @@ def test_moving_apart_leaves_the_fixed_one_alone():
 
 
 def test_state_survives_its_file(opened, tmp_path):
-    lesion = replace(opened, value=3, present=(True, False, True, False), confidence=0.7)
+    hu = np.full(opened.crop.stack_shape, 55, np.float16)
+    lesion = replace(opened, value=3, present=(True, False, True, False), confidence=0.7, hu=hu)
     state = RoundState(2, "ab" * 32, (opened, lesion), sphere() > 0)
     state.save(tmp_path / "state.npz")
     back = RoundState.load(tmp_path / "state.npz")
@@ -236,6 +237,7 @@ def test_state_survives_its_file(opened, tmp_path):
         np.testing.assert_array_equal(old.deviation, new.deviation)
         np.testing.assert_array_equal(old.earlier, new.earlier)
         np.testing.assert_array_equal(old.size.mass, new.size.mass)
+        np.testing.assert_array_equal(old.hu, new.hu)
     assert isinstance(back.targets[0].size, SizePosterior)
 
 

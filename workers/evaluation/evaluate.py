@@ -63,7 +63,7 @@ def evaluate_case(
         Called with the part done, 0 to 1, and what comes next.
     """
     report = tell or _silent
-    bench.predictor.forget()
+    bench.forget()
     rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
     report(0.0, "first round")
     played = play(case, bench, RULES[0], options.rounds)

@@ -1,9 +1,9 @@
-"""A predictor that answers the same question only once.
+"""Models that answer the same question only once.
 
 An evaluation asks much twice: both rules of choice and every reader start from the same first ensemble. The
 answers are remembered for as long as a case lasts, and with each the time that it took when it was computed:
-`saved_s` is what an evaluation without memory would have needed in addition, so that reported times are those
-of a method run alone.
+`Memory.saved_s` is what an evaluation without memory would have needed in addition, so that reported times
+are those of a method run alone.
 """
 
 from __future__ import annotations
@@ -11,19 +11,61 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.models.predictor import Predictor
-from workers.uair.grids import Float32
+from workers.uair.grids import Float32, Mask
+from workers.uair.outlines import Outliner
 from workers.uair.prompts import Prompts
 
 LIMIT_BYTES = 1 << 29
 """Of remembered masks; the least recently asked go first."""
+Answer = TypeVar("Answer")
+
+
+class Memory:
+    """Answers by the digest of their question.
+
+    Parameters
+    ----------
+    limit_bytes
+        Size of the answers that are kept; None keeps all.
+    """
+
+    def __init__(self, limit_bytes: int | None = LIMIT_BYTES) -> None:
+        self.saved_s = 0.0
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._answers: OrderedDict[bytes, tuple[Any, float, int]] = OrderedDict()
+
+    def forget(self) -> None:
+        """Drop all answers, as between two cases."""
+        self._answers.clear()
+        self._held_bytes = 0
+
+    def recall(
+        self, key: bytes, answer: Callable[[], Answer], size: Callable[[Answer], int] = lambda _: 0
+    ) -> Answer:
+        """Return the remembered answer, or ask now; `size` tells the bytes of one."""
+        if key in self._answers:
+            self._answers.move_to_end(key)
+            found, seconds, _ = self._answers[key]
+            self.saved_s += seconds
+            return found
+        started = time.perf_counter()
+        new = answer()
+        self._answers[key] = new, time.perf_counter() - started, size(new)
+        self._held_bytes += size(new)
+        while self._limit_bytes is not None and self._held_bytes > self._limit_bytes:
+            _, (_, _, oldest) = self._answers.popitem(last=False)
+            self._held_bytes -= oldest
+        return new
 
 
 @dataclass(frozen=True)
@@ -51,46 +93,31 @@ class RememberingPredictor:
         self.input_size = inner.input_size
         self.mask_size = inner.mask_size
         self.whole_slice = inner.whole_slice
-        self.saved_s = 0.0
-        self._encoded: dict[bytes, tuple[Remembered, float]] = {}
-        self._decoded: OrderedDict[bytes, tuple[tuple[Float32, NDArray[np.float32]], float]] = OrderedDict()
-        self._held_bytes = 0
+        self._encoded, self._decoded = Memory(limit_bytes=None), Memory()
+
+    @property
+    def saved_s(self) -> float:
+        """Time that memory saved so far."""
+        return self._encoded.saved_s + self._decoded.saved_s
 
     def forget(self) -> None:
         """Drop all answers, as between two cases."""
-        self._encoded.clear()
-        self._decoded.clear()
-        self._held_bytes = 0
+        self._encoded.forget()
+        self._decoded.forget()
 
     def encode(self, hu: Float32, neighbours: Float32) -> Remembered:
         """Encode a crop's slices; see `Predictor.encode`."""
         key = _digest(hu, neighbours)
-        if key in self._encoded:
-            found, seconds = self._encoded[key]
-            self.saved_s += seconds
-            return found
-        started = time.perf_counter()
-        found = Remembered(key, self._inner.encode(hu, neighbours))
-        self._encoded[key] = found, time.perf_counter() - started
-        return found
+        return self._encoded.recall(key, lambda: Remembered(key, self._inner.encode(hu, neighbours)))
 
     def decode(self, embeddings: Remembered, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
         """Answer prompts; see `Predictor.decode`."""
         asked = (prompts.slices, prompts.boxes, prompts.points, prompts.labels, prompts.masks)
-        key = embeddings.key + _digest(*asked)
-        if key in self._decoded:
-            self._decoded.move_to_end(key)
-            answer, seconds = self._decoded[key]
-            self.saved_s += seconds
-            return answer
-        started = time.perf_counter()
-        answer = self._inner.decode(embeddings.embeddings, prompts)
-        self._decoded[key] = answer, time.perf_counter() - started
-        self._held_bytes += answer[0].nbytes
-        while self._held_bytes > LIMIT_BYTES:
-            _, (oldest, _) = self._decoded.popitem(last=False)
-            self._held_bytes -= oldest[0].nbytes
-        return answer
+        return self._decoded.recall(
+            embeddings.key + _digest(*asked),
+            lambda: self._inner.decode(embeddings.embeddings, prompts),
+            lambda answer: answer[0].nbytes,
+        )
 
     def parts_of(self, embeddings: Remembered) -> tuple[Tensor, ...]:
         """Return the tensors that embeddings consist of; see `Predictor.parts_of`."""
@@ -101,18 +128,56 @@ class RememberingPredictor:
         return Remembered(_digest(*(part.cpu().numpy() for part in parts)), self._inner.from_parts(parts))
 
 
+class RememberingOutliner:
+    """Wraps an outliner; see the module's text.
+
+    Parameters
+    ----------
+    inner
+        What answers.
+    """
+
+    def __init__(self, inner: Outliner) -> None:
+        self._inner = inner
+        self.digest = inner.digest
+        self._drawn = Memory()
+
+    @property
+    def saved_s(self) -> float:
+        """Time that memory saved so far."""
+        return self._drawn.saved_s
+
+    def forget(self) -> None:
+        """Drop all answers, as between two cases."""
+        self._drawn.forget()
+
+    def outline(
+        self, hu: Float32, box: Mask, known: Float32 | None, cell_mm: float, step_mm: float
+    ) -> Float32:
+        """Draw a lesion; see `Outliner.outline`."""
+        sizes = np.array([cell_mm, step_mm])
+        return self._drawn.recall(
+            _digest(hu, box, known, sizes),
+            lambda: self._inner.outline(hu, box, known, cell_mm, step_mm),
+            lambda answer: answer.nbytes,
+        )
+
+
 class Stopwatch:
     """Measures computing time from its making on, what memory saved included."""
 
-    def __init__(self, predictor: RememberingPredictor) -> None:
-        self._predictor = predictor
-        self._started = time.perf_counter()
-        self._saved = predictor.saved_s
+    def __init__(self, *models: RememberingPredictor | RememberingOutliner) -> None:
+        self._models = models
+        self._started = time.perf_counter() - self._saved_s
 
     @property
     def seconds(self) -> float:
         """Time since the start."""
-        return time.perf_counter() - self._started + self._predictor.saved_s - self._saved
+        return time.perf_counter() + self._saved_s - self._started
+
+    @property
+    def _saved_s(self) -> float:
+        return sum(model.saved_s for model in self._models)
 
 
 def _digest(*arrays: NDArray[Any] | None) -> bytes:

@@ -69,7 +69,7 @@ class _Remember:
 
     def __call__(self, tell: Progress | None = None) -> tuple[TasteRun, ...]:
         bench = _workbench(self.section, self.options.baselines)
-        bench.predictor.forget()
+        bench.forget()
         return read_by_taste(self.source.load(), bench, self.options, dict(self.remembered_mm))
 
 

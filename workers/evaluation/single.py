@@ -24,8 +24,9 @@ from workers.uair.candidates import Rule
 from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder
 from workers.uair.grids import Box, Crop, bounding_box, plan_crop
+from workers.uair.outlines import Sketch, cells_in, led_by_outlines
 from workers.uair.preference import radius_mm
-from workers.uair.prompts import Outline
+from workers.uair.prompts import Outline, Prompts
 from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target, refine_target
 
@@ -110,7 +111,7 @@ class GivenLesion:
     def ensemble(self) -> Measure:
         """Return the mean of all members, thresholded (equation 1)."""
         watch = self.bench.stopwatch()
-        opened = self._opened("medoids")
+        opened, _ = self._opened("medoids")
         drawn = self._mask(opened.crop, opened.mean.astype(np.float32))
         return self._measure(Method("ensemble"), drawn, watch.seconds, 0)
 
@@ -147,8 +148,7 @@ class GivenLesion:
     ) -> Iterator[_Picked]:
         """Yield the pick of each round."""
         watch = self.bench.stopwatch()
-        target, seconds = self._opened(rule, remembered_mm), watch.seconds
-        decode = self._decoder(target.crop)
+        (target, decode), seconds = self._opened(rule, remembered_mm), watch.seconds
         voxel_ml, voxels = float(np.prod(self.case.spacing_mm)) / 1000.0, int(wanted.sum())
         for number in range(1, rounds + 1):
             picked = choose([_dice_of(target.crop, one, wanted, voxels) for one in target.offered])
@@ -158,12 +158,14 @@ class GivenLesion:
             if number < rounds:
                 watch = self.bench.stopwatch()
                 rng = np.random.default_rng([self.seed, number + 1, self.value])
+                choice, outliner = self._choice(rule), self.bench.outliner
                 target = refine_target(
-                    target, decode, picked, number + 1, LESION_PLAN, self._choice(rule), rng
+                    target, decode, picked, number + 1, LESION_PLAN, choice, rng, outliner=outliner
                 )
                 seconds += watch.seconds
 
-    def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> TargetState:
+    def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> tuple[TargetState, Decoder]:
+        """Return the first four, and the model bound to their crop."""
         predictor, shape = self.bench.predictor, self.case.hu.shape
         crop = plan_crop(
             self.box,
@@ -179,15 +181,19 @@ class GivenLesion:
         rng = np.random.default_rng([self.seed, 1, self.value])
         outline = _outline(self.box, crop)
         choice = self._choice(rule)
-        pool = first_pool(self._decoder(crop), crop, outline, LESION_PLAN, choice, rng)
-        return open_target(FIRST_LESION, crop, pool, choice, taste_mm=remembered_mm)
+        images = crop.images(self.case.hu, NEIGHBOUR_MM)
+        embeddings = predictor.encode(*images)
+
+        def decode(asked: Prompts) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            return predictor.decode(embeddings, asked)
+
+        pool, hu = first_pool(decode, crop, outline, LESION_PLAN, choice, rng), crop.cell_means(images[0])
+        drawn = Sketch(self.bench.outliner, crop, hu).first(cells_in(self.box, crop), None, rng)
+        pool = led_by_outlines(pool, drawn)
+        return open_target(FIRST_LESION, crop, pool, choice, taste_mm=remembered_mm, hu=hu), decode
 
     def _choice(self, rule: Rule) -> Choice:
         return Choice(self.bench.members, rule)
-
-    def _decoder(self, crop: Crop) -> Decoder:
-        embeddings = self.bench.predictor.encode(*crop.images(self.case.hu, NEIGHBOUR_MM))
-        return lambda asked: self.bench.predictor.decode(embeddings, asked)
 
     def _mask(self, crop: Crop, logits: NDArray[np.float32]) -> Mask:
         region, values = crop.to_volume(tidied(logits))

@@ -1,4 +1,4 @@
-"""What an evaluation works with: the engine by both rules, on one model that remembers its answers."""
+"""What an evaluation works with: the engine by both rules, on models that remember their answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
 from workers.engine import Engine, build_engine
-from workers.evaluation.remember import RememberingPredictor, Stopwatch
+from workers.evaluation.remember import RememberingOutliner, RememberingPredictor, Stopwatch
+from workers.models.learned_outlines import LearnedOutlines
 from workers.models.registry import build_localizer, build_predictor, choose_device
 from workers.models.slice_networks import NAMES, SliceNetwork, weight_file
 from workers.models.weights import packaged
@@ -33,6 +34,8 @@ class Workbench:
         The promptable model.
     localizer
         Finds the liver.
+    outliner
+        Draws lesions in 3-D.
     engines
         One for each rule of choice; they share the model.
     networks
@@ -43,6 +46,7 @@ class Workbench:
 
     predictor: RememberingPredictor
     localizer: Localizer
+    outliner: RememberingOutliner
     engines: Mapping[Rule, Engine]
     networks: Mapping[str, SliceNetwork]
     members: int
@@ -54,7 +58,12 @@ class Workbench:
 
     def stopwatch(self) -> Stopwatch:
         """Start to measure computing time."""
-        return Stopwatch(self.predictor)
+        return Stopwatch(self.predictor, self.outliner)
+
+    def forget(self) -> None:
+        """Drop what the models remember, as between two cases."""
+        self.predictor.forget()
+        self.outliner.forget()
 
 
 def build_workbench(section: EngineSection, baselines: Path | None = None) -> Workbench:
@@ -78,10 +87,12 @@ def build_workbench(section: EngineSection, baselines: Path | None = None) -> Wo
     localizer = build_localizer(section.localizer, section.templates, device)
     # Embeddings of an earlier run would be answers that took no time.
     fresh = section.model_copy(update={"embeddings_bytes": 0})
+    outliner = RememberingOutliner(LearnedOutlines(device))
     engines = {
-        rule: build_engine(fresh.model_copy(update={"rule": rule}), predictor=predictor) for rule in RULES
+        rule: build_engine(fresh.model_copy(update={"rule": rule}), predictor=predictor, outliner=outliner)
+        for rule in RULES
     }
-    return Workbench(predictor, localizer, engines, _networks(baselines, device), section.members)
+    return Workbench(predictor, localizer, outliner, engines, _networks(baselines, device), section.members)
 
 
 def _networks(folder: Path | None, device: torch.device) -> dict[str, SliceNetwork]:

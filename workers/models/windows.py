@@ -17,6 +17,8 @@ LIVER = (-10.0, 190.0)
 """HU range of the two narrow channels."""
 NEIGHBOUR_MM = 3.0
 """Distance above and below at which the third channel looks."""
+SURROUNDINGS = (0.0, 250.0)
+"""HU range of what may be the organ around a lesion."""
 MEDSAM = (-500.0, 1000.0)
 """HU range that the paper clips to for SAM checkpoints (section 4.5)."""
 AIR_HU = -1000.0
@@ -66,6 +68,55 @@ def to_lesion_channels(hu: Float32, liver_hu: float) -> Float32:
     tissue = np.clip(excess / 30.0, -4.0, 4.0)
     smooth = [ndimage.gaussian_filter(tissue, sigma, truncate=3.0) for sigma in (1.0, 2.0)]
     return np.stack([wide, near, far, *smooth]).astype(np.float32)
+
+
+def to_outline_channels(
+    hu: Float32,
+    box: NDArray[np.bool_],
+    known: Float32 | None,
+    cell_mm: float,
+    step_mm: float,
+) -> Float32:
+    """Return the eight channels ``(8, n, h, w)`` of the lesion outliner.
+
+    Parameters
+    ----------
+    hu
+        ``(n, h, w)`` mean HU of a crop's cells.
+    box
+        ``(n, h, w)``: inside the box that was given; not empty.
+    known
+        ``(n, h, w)`` probability of an earlier outline, or None.
+    cell_mm, step_mm
+        Size of a cell in plane, and distance of slices.
+    """
+    excess = np.clip((hu - np.float32(_around(hu, box))) / 40.0, -2.5, 2.5)
+    sizes = (np.log(cell_mm / 1.2), np.log(step_mm / 2.5))
+    return np.stack(
+        [
+            _window(hu, SOFT_TISSUE),
+            _window(hu, LIVER),
+            excess,
+            ndimage.gaussian_filter(excess, (0.5, 1.5, 1.5), truncate=3.0),
+            np.where(box, 1.0, -1.0),
+            np.zeros_like(hu) if known is None else 2.0 * known - 1.0,
+            *(np.full_like(hu, size) for size in sizes),
+        ]
+    ).astype(np.float32)
+
+
+def _around(hu: Float32, box: NDArray[np.bool_]) -> float:
+    """Return the median density of soft tissue in the box grown by half of its size, the box left out."""
+    grown = np.zeros_like(box)
+    window = []
+    for axis in range(3):
+        hit = np.flatnonzero(box.any(axis=tuple(other for other in range(3) if other != axis)))
+        reach = 1 + len(hit) // 4
+        window.append(slice(max(0, int(hit[0]) - reach), int(hit[-1]) + 1 + reach))
+    grown[tuple(window)] = True
+    low, high = SURROUNDINGS
+    values = hu[grown & ~box & (hu > low) & (hu < high)]
+    return float(np.median(values)) if len(values) else float(np.median(hu[box]))
 
 
 def to_medsam_bytes(hu: Float32) -> Float32:

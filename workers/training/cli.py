@@ -31,6 +31,7 @@ class Network(StrEnum):
     LESIONS = "lesions"
     UNET = "unet"
     TRANSUNET = "transunet"
+    OUTLINES = "outlines"
     COORDINATES = "coordinates"
 
 
@@ -39,6 +40,7 @@ def train(
         Network,
         typer.Argument(
             help="sam: the promptable model; localizer: the liver finder; lesions: the lesion finder; "
+            "outlines: what draws a lesion in 3-D; "
             "coordinates: what templates need; unet, transunet: what it is compared with."
         ),
     ],

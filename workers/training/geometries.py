@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from workers.training.phantoms.fields import Mask
 from workers.training.phantoms.geometry import GENERATION, Geometry, training_geometry
@@ -20,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 
 # 16 MB each; what one loader keeps in memory
 _KEPT_IN_MEMORY = 128
+# Places that samples choose from; more would only take memory.
+_PLACES = 20000
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,25 @@ class Subject:
         return tuple((int(hit[0]), int(hit[-1]) + 1) for hit in hits)
 
     @cached_property
+    def liver_voxels(self) -> NDArray[np.intp]:
+        """``(n, 3)`` indices of voxels spread over the liver."""
+        return _thinned(np.argwhere(self.liver))
+
+    @cached_property
+    def surface_voxels(self) -> NDArray[np.intp]:
+        """``(n, 3)`` indices of voxels spread over the liver's surface."""
+        return _thinned(np.argwhere(self.liver & ~ndi.binary_erosion(self.liver, iterations=2)))
+
+    @cached_property
     def lesion_slices(self) -> tuple[NDArray[np.int64], ...]:
         """For each lesion the slices that show it; none of them is empty."""
         numbers = range(1, self.geometry.lesions.count + 1)
         slices = (np.flatnonzero(self.geometry.lesion(n).any(axis=(1, 2))) for n in numbers)
         return tuple(found for found in slices if len(found))
+
+
+def _thinned(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    return places[:: max(1, len(places) // _PLACES)]
 
 
 @dataclass(frozen=True)

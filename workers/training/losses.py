@@ -51,11 +51,29 @@ def mask_loss(logits: Tensor, predicted_iou: Tensor, truth: Tensor) -> MaskLoss:
     wide = truth[:, None].expand_as(logits)
     losses = _dice_loss(logits, wide) + _focal_loss(logits, wide)
     iou = intersection_over_union(logits.detach(), wide)
+    masks, best = _shared_out(losses)
+    head = functional.smooth_l1_loss(predicted_iou, iou)
+    return MaskLoss(masks.mean() + _IOU * head, best, iou)
+
+
+def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Compare alternative outlines ``(B, A, n, h, w)`` with the truth ``(B, n, h, w)`` as `mask_loss` does.
+
+    Returns
+    -------
+    Tensor
+        Scalar to minimise.
+    """
+    stacked = logits.flatten(2, 3)
+    wide = truth.flatten(1, 2)[:, None].expand_as(stacked)
+    return _shared_out(_dice_loss(stacked, wide) + _focal_loss(stacked, wide))[0].mean()
+
+
+def _shared_out(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss ``(P,)`` of each prompt from that of its answers ``(P, A)``, and which is best."""
     alternatives = losses[:, 1:]
     smallest, best = alternatives.min(dim=1)
-    masks = _BEST * smallest + _SINGLE * losses[:, 0] + _ALL * alternatives.mean(dim=1)
-    head = functional.smooth_l1_loss(predicted_iou, iou)
-    return MaskLoss(masks.mean() + _IOU * head, best + 1, iou)
+    return _BEST * smallest + _SINGLE * losses[:, 0] + _ALL * alternatives.mean(dim=1), best + 1
 
 
 def _dice_loss(logits: Tensor, truth: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
 from workers.uair.lesion_maps import LESION_SHARES, OUTLINE, LesionMaps, bounded_logit, led, pieces_of
 from workers.uair.lesions import GRID_MM, Proposal, propose
 from workers.uair.localize import to_isotropic
+from workers.uair.outlines import Outliner, Sketch, cells_in, led_by_outlines
 from workers.uair.prompts import Outline, boxes_of
 from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, Choice, Plan, first_pool, open_target
@@ -69,12 +70,15 @@ class LesionFinder:
         How four are chosen.
     seed
         Of the prompts.
+    outliner
+        Draws a lesion in 3-D; None: the promptable model alone does.
     """
 
     plan_crop: PlanCrop
     look: Look
     choice: Choice
     seed: int
+    outliner: Outliner | None = None
 
     def proposals(
         self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
@@ -129,21 +133,26 @@ class LesionFinder:
         outline = proposal.outline.at(*crop.cell_centres())
         seen = None if organ.maps is None else organ.maps.lesions.at(*crop.cell_centres())
         pool = first_pool(decode, crop, _outline(proposal, outline, crop), LESION_PLAN, self.choice, rng)
-        if proposal.learned:
-            pool = led(pool, bounded_logit(outline), LESION_SHARES)
+        known = bounded_logit(outline) if proposal.learned else None
+        weighed = pool if known is None else led(pool, known, LESION_SHARES)
         mine = organ.liver.crop
-        evidence = evidence_of(pool, cells, mine.mask_on(organ.majority, crop), organ.tissue, crop, seen)
+        evidence = evidence_of(weighed, cells, mine.mask_on(organ.majority, crop), organ.tissue, crop, seen)
         if evidence is None or not evidence.shown:
             return None
+        if self.outliner is not None:
+            sketch = Sketch(self.outliner, crop, cells)
+            drawn = sketch.first(cells_in(proposal.box, crop), None if known is None else outline, rng)
+            weighed = led_by_outlines(pool, drawn, known)
         allowed = mine.mask_on(organ.domain, crop)
         return open_target(
             LIVER + 1,
             crop,
-            pool,
+            weighed,
             self.choice,
             organ=allowed,
             confidence=evidence.confidence,
             taste_mm=taste_mm,
+            hu=None if self.outliner is None else cells,
         )
 
 

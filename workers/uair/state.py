@@ -20,7 +20,7 @@ from workers.uair.grids import Crop, Mask
 from workers.uair.preference import NEUTRAL, SizePosterior, Taste
 
 Float16 = NDArray[np.float16]
-FORMAT = 3
+FORMAT = 4
 _LIVER = 1
 
 
@@ -50,6 +50,8 @@ class TargetState:
         Belief about how large the reader draws it.
     confidence
         How likely it is there at all, 0 … 1; the liver has 1.
+    hu
+        ``(n, h, w)`` mean HU of the crop's cells, which an outliner looks at; ``(0, h, w)`` without one.
     """
 
     value: int
@@ -62,6 +64,7 @@ class TargetState:
     earlier: Float16
     size: SizePosterior
     confidence: float
+    hu: Float16
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class RoundState:
             arrays[prefix + "deviation"] = target.deviation
             arrays[prefix + "earlier"] = target.earlier
             arrays[prefix + "size"] = target.size.mass
+            arrays[prefix + "hu"] = target.hu
         header = {
             "format": FORMAT,
             "number": self.number,
@@ -187,4 +191,5 @@ def _target(record: dict[str, Any], arrays: Any) -> TargetState:
         arrays[prefix + "earlier"],
         SizePosterior(record["base_mm"], arrays[prefix + "size"]),
         record["confidence"],
+        arrays[prefix + "hu"],
     )

@@ -16,6 +16,7 @@ from workers.uair.candidates import SHOWN, Rule, choose_four, dice_matrix, plaus
 from workers.uair.compose import spread_apart, tidied
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, probability
 from workers.uair.grids import Crop, Float32, Mask
+from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
 from workers.uair.state import Float16, TargetState
 
@@ -92,6 +93,7 @@ def open_target(
     organ: Mask | None = None,
     confidence: float = 1.0,
     taste_mm: float = 0.0,
+    hu: Float32 | None = None,
 ) -> TargetState:
     """Choose the first four of a target, largest first.
 
@@ -102,6 +104,8 @@ def open_target(
         with half of its weight: the four hold both, whoever reads.
     organ
         ``(n, h, w)`` where it may be; None: anywhere.
+    hu
+        ``(n, h, w)`` mean HU of the crop's cells, if later rounds ask an outliner.
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
@@ -127,6 +131,7 @@ def open_target(
         earlier=nothing,
         size=size,
         confidence=confidence,
+        hu=nothing[:0, 0] if hu is None else hu.astype(np.float16),
     )
 
 
@@ -151,6 +156,7 @@ def refine_target(
     choice: Choice,
     rng: np.random.Generator,
     organ: Mask | None = None,
+    outliner: Outliner | None = None,
 ) -> TargetState:
     """Return the target after the reader's answer (equation 4).
 
@@ -163,6 +169,8 @@ def refine_target(
         Index 0 … 3 of the offered candidate; None: all were rejected.
     number
         The new round, 2 and later.
+    outliner
+        Draws it in 3-D, if `target` keeps its densities.
     """
     offered = target.offered.astype(np.float32)
     history = np.concatenate([offered, target.earlier.astype(np.float32)])
@@ -188,6 +196,9 @@ def refine_target(
         tokens=plan.tokens,
     )
     pool = ensemble.predict(decode, asked, target.crop.stack_shape, smooth_slices(target.crop))
+    if outliner is not None and len(target.hu):
+        sketch = Sketch(outliner, target.crop, target.hu.astype(np.float32))
+        pool = joined_by_outlines(pool, sketch.again(reference, rng))
     radius = radius_mm(_volume_ml(reference, target.crop))
     shaping = refine.Shaping(target.crop, size.radii_mm(SIZE_QUANTILES), radius, history, weights)
     logits = refine.reshape(pool.logits, reference, kinds, shaping, rng)

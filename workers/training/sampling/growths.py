@@ -6,6 +6,7 @@ a place at the liver's surface, now and then one that bulges out of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,8 +32,10 @@ _LEAST_INSIDE = 0.35
 _LEAST_VOXELS = 2
 # At 3 mm no edge is sharper than a voxel's partial volume.
 _LEAST_SOFTNESS_MM = 1.2
+# Part of the large ones whose rim is calcified.
+_CALCIFIED = 0.12
 # What a lesion that bulges out of the liver pushes aside.
-_YIELDING = (Tissue.FAT, Tissue.LUNG, Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Tissue.COLON_CONTENT)
+YIELDING = (Tissue.FAT, Tissue.LUNG, Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Tissue.COLON_CONTENT)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,12 @@ class _Site:
 
 
 def grow_lesions(
-    hu: Floats, share: Floats, tissue: NDArray[np.uint8], scan: Scan, rng: np.random.Generator
+    hu: Floats,
+    share: Floats,
+    liver: Mask,
+    tissue: NDArray[np.uint8],
+    scan: Scan,
+    rng: np.random.Generator,
 ) -> list[Growth]:
     """Add lesions to `hu` in place and return them.
 
@@ -67,18 +75,19 @@ def grow_lesions(
         ``(Z, Y, X)`` noiseless densities at `SPACING_MM`.
     share
         ``(Z, Y, X)`` part of each voxel that is liver; what a lesion takes from outside becomes liver.
+    liver
+        ``(Z, Y, X)`` where lesions may lie: liver as experts draw it, thin fat included.
     tissue
         ``(Z, Y, X)`` values of `Tissue`.
     scan
         Densities of the examination.
     """
-    liver = share > 0.5
     count = 0 if rng.random() < _NONE else int(min(_MOST, 1 + rng.poisson(_MORE)))
     if count == 0 or not liver.any():
         return []
     rough, coarse, fine = (_field(rng, liver.shape, length) for length in (16.0, 18.0, 7.5))
     surface = np.argwhere(liver & ~ndi.binary_erosion(liver, iterations=2))
-    yielding = np.isin(tissue, _YIELDING)
+    yielding = np.isin(tissue, YIELDING)
     site = _Site(liver, surface, np.argwhere(liver), yielding, rough, coarse, fine)
     start, varied = int(rng.integers(16)), bool(rng.random() < _VARIED)
     taken = np.zeros(liver.shape, bool)
@@ -141,17 +150,20 @@ def _shape(
     ]
     turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     axes = radius * rng.uniform(0.75, 1.25, 3)
-    depth: Floats = 1 - _norm(at, turn, axes)
+    depth: Floats = 1 - ellipsoid_norm(at, turn, axes)
     if rng.random() < 0.25:
         lobe = rng.normal(size=3)
         lobe *= 0.6 * radius / np.linalg.norm(lobe)
         size = rng.uniform(0.45, 0.8)
         beside = [values - step for values, step in zip(at, lobe, strict=True)]
-        depth = np.maximum(depth, np.float32(size) * (1 - _norm(beside, turn, size * axes)))
+        depth = np.maximum(depth, np.float32(size) * (1 - ellipsoid_norm(beside, turn, size * axes)))
     return window, np.float32(radius) * (depth + site.rough[window] * np.float32(rng.uniform(0.02, 0.12)))
 
 
-def _norm(at: list[NDArray[np.float64]], turn: NDArray[np.float64], axes: NDArray[np.float64]) -> Floats:
+def ellipsoid_norm(
+    at: Sequence[NDArray[np.float64]], turn: NDArray[np.float64], axes: NDArray[np.float64]
+) -> Floats:
+    """Return the norm of a turned ellipsoid at (z, y, x) places: below 1 inside, 1 on the surface."""
     turned = [sum(turn[row, column] * at[column] for column in range(3)) / axes[row] for row in range(3)]
     norm: Floats = np.sqrt(sum(part**2 for part in turned)).astype(np.float32)
     return norm
@@ -160,7 +172,7 @@ def _norm(at: list[NDArray[np.float64]], turn: NDArray[np.float64], axes: NDArra
 def _inner_life(
     site: _Site, window: Window, depth: Floats, core: float, radius: float, rng: np.random.Generator
 ) -> Floats:
-    """Return what large lesions have beside their look: mosaics and necroses."""
+    """Return what large lesions have beside their look: mosaics, necroses, calcified rims."""
     added = np.zeros(depth.shape, np.float32)
     if radius < _LARGE_MM:
         return added
@@ -172,6 +184,11 @@ def _inner_life(
         edge = rng.uniform(0.3, 0.7) * radius
         hidden = 1.0 / (1.0 + np.exp(-np.clip((depth + 4 * site.rough[window] - edge) / 1.5, -20.0, 20.0)))
         added -= (hidden * rng.uniform(10, 45)).astype(np.float32)
+    if rng.random() < _CALCIFIED:
+        thickness = rng.uniform(1.5, 4.0)
+        rim = np.clip(1.5 - np.abs(depth - 0.5 * thickness) / np.float32(thickness), 0.0, 1.0)
+        rim *= site.coarse[window] > rng.uniform(-1.5, 0.8)
+        added += rim * np.float32(rng.uniform(80, 450))
     return added
 
 

@@ -19,6 +19,7 @@ from workers.training.phantoms.appearance import Scan, streaks
 from workers.training.phantoms.fields import Floats, Mask, smooth_field
 from workers.training.phantoms.settings import TRAINING
 from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
+from workers.training.sampling.clefts import cut_clefts
 from workers.training.sampling.growths import Growth, grow_lesions
 
 #: Voxels of a sample: 192 x 192 x 216 mm.
@@ -26,6 +27,7 @@ SHAPE = (64, 64, 72)
 _IN_PLANE = 2  # source pixels of 1.5 mm a voxel
 _SHIFT_MM = 30.0
 _STEPS = (SPACING_MM,) * 3
+_TISSUE_STEPS = (SPACING_MM, SPACING_MM / _IN_PLANE, SPACING_MM / _IN_PLANE)
 # A lesion of this volume has weight 1; weights grow with the root of the inverse, within the limits.
 _COMMON_ML = 6.0
 _WEIGHTS = (0.6, 3.0)
@@ -41,7 +43,7 @@ class LesionSample:
     channels
         ``(5, Z, Y, X)`` of `to_lesion_channels`.
     masks
-        ``(2, Z, Y, X)``: liver with its lesions, lesions.
+        ``(2, Z, Y, X)``: liver with its lesions and with thin fat between its parts, lesions.
     weight
         ``(Z, Y, X)`` of the lesion's cross-entropy: small lesions count as much as large ones.
     """
@@ -54,14 +56,15 @@ class LesionSample:
 def draw_lesion_sample(subject: Subject, rng: np.random.Generator) -> LesionSample:
     """Draw a view of the liver, lesions, and the appearance of both."""
     tissue = _resampled(subject, rng)
+    counted = cut_clefts(tissue, _TISSUE_STEPS, rng)
     scan = Scan.draw(rng, 0, setting=TRAINING)
     coarse, fine = (smooth_field(rng, SHAPE, _STEPS, length, 1.0) for length in (21.0, 6.0))
     hu = _voxel_means(scan.hu[tissue]) + _voxel_means(scan.texture[tissue]) * (0.7 * coarse + 0.5 * fine)
     share = _voxel_means(np.isin(np.arange(len(Tissue)), LIVER_TISSUES).astype(np.float32)[tissue])
     if scan.patches_hu:
         hu += share * np.float32(scan.patches_hu) * np.tanh(2 * coarse)
-    growths = grow_lesions(hu, share, tissue[:, ::_IN_PLANE, ::_IN_PLANE], scan, rng)
-    liver = share > 0.5
+    liver = share + _voxel_means(counted.astype(np.float32)) > 0.5
+    growths = grow_lesions(hu, share, liver, tissue[:, ::_IN_PLANE, ::_IN_PLANE], scan, rng)
     lesion = np.zeros(SHAPE, bool)
     weight = np.ones(SHAPE, np.float32)
     for growth in growths:

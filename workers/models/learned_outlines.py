@@ -1,0 +1,56 @@
+"""The learned lesion outliner: `OutlineNet` behind the method's `Outliner` protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from workers.models.outline_net import STRIDE, OutlineNet
+from workers.models.weights import OUTLINES_FILE, load_weights, packaged
+from workers.models.windows import AIR_HU, to_outline_channels
+from workers.uair.grids import Float32, Mask
+
+
+class LearnedOutlines:
+    """Outlines one lesion in all slices of its crop at once.
+
+    Parameters
+    ----------
+    device
+        Where the network runs.
+    path
+        Its weights; those of the package if None.
+    """
+
+    def __init__(self, device: torch.device, path: Path | None = None) -> None:
+        self._device = device
+        self._net = OutlineNet()
+        self._digest = load_weights(self._net, path or packaged(OUTLINES_FILE))
+        self._net.to(device)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weight file."""
+        return self._digest
+
+    def outline(
+        self, hu: Float32, box: Mask, known: Float32 | None, cell_mm: float, step_mm: float
+    ) -> Float32:
+        """Return logits ``(A, n, h, w)`` of the outlines of what the box holds; see `Outliner`."""
+        n, h, w = hu.shape
+        padding = [(0, -size % stride) for size, stride in zip((n, h, w), STRIDE, strict=True)]
+        in_plane = [(0, 0), *padding[1:]]
+        channels = to_outline_channels(
+            np.pad(hu, in_plane, constant_values=AIR_HU),
+            np.pad(box, in_plane),
+            None if known is None else np.pad(known, in_plane),
+            cell_mm,
+            step_mm,
+        )
+        channels = np.pad(channels, [(0, 0), padding[0], (0, 0), (0, 0)], mode="edge")
+        with torch.inference_mode():
+            logits = self._net(torch.from_numpy(channels)[None].to(self._device))[0]
+            answers: Float32 = logits[:, :n, :h, :w].float().cpu().numpy()
+        return answers
