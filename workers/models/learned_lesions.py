@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from workers.models.lesion_net import LESION, LESION_WEIGHT, LIVER, SPACING_MM, STRIDE, LesionNet
-from workers.models.weights import LESIONS_FILE, load_weights, packaged
+from workers.models.packaged_network import PackagedNetwork
+from workers.models.weights import LESIONS_FILE
 from workers.models.windows import AIR_HU, to_lesion_channels
 from workers.uair.grids import Box, Float32, Spacing
 from workers.uair.lesion_maps import LesionMaps
 from workers.uair.localize import CoarseMap, to_isotropic
 
 
-class LearnedLesions:
+class LearnedLesions(PackagedNetwork):
     """Finds liver and lesions with a 3-D U-Net at 3 mm.
 
     Parameters
@@ -29,15 +30,7 @@ class LearnedLesions:
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        self._device = device
-        self._net = LesionNet()
-        self._digest = load_weights(self._net, path or packaged(LESIONS_FILE))
-        self._net.to(device)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weight file."""
-        return self._digest
+        super().__init__(LesionNet(), LESIONS_FILE, device, path)
 
     def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:
         """Return the probabilities of liver and lesions in a box of ``(Z, Y, X)`` canonical HU.

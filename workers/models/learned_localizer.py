@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from workers.models.localizer_net import SPACING_MM, STRIDE, LocalizerNet
-from workers.models.weights import LOCALIZER_FILE, load_weights, packaged
+from workers.models.packaged_network import PackagedNetwork
+from workers.models.weights import LOCALIZER_FILE
 from workers.models.windows import AIR_HU, to_localizer_channels
 from workers.uair.grids import Float32, Spacing
 from workers.uair.localize import Location, body_region, location_of, to_isotropic
 
 
-class LearnedLocalizer:
+class LearnedLocalizer(PackagedNetwork):
     """Finds the liver with a 3-D U-Net at 6 mm.
 
     Parameters
@@ -27,15 +28,7 @@ class LearnedLocalizer:
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        self._device = device
-        self._net = LocalizerNet()
-        self._digest = load_weights(self._net, path or packaged(LOCALIZER_FILE))
-        self._net.to(device)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weight file."""
-        return self._digest
+        super().__init__(LocalizerNet(), LOCALIZER_FILE, device, path)
 
     def probability(self, coarse: Float32) -> Float32:
         """Return the liver's probability ``(Z, Y, X)`` for HU at 6 mm."""

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from workers.models.outline_net import STRIDE, OutlineNet
-from workers.models.weights import OUTLINES_FILE, load_weights, packaged
+from workers.models.packaged_network import PackagedNetwork
+from workers.models.weights import OUTLINES_FILE
 from workers.models.windows import AIR_HU, to_outline_channels
 from workers.uair.grids import Float32, Mask
 
 
-class LearnedOutlines:
+class LearnedOutlines(PackagedNetwork):
     """Outlines one lesion in all slices of its crop at once.
 
     Parameters
@@ -25,15 +26,7 @@ class LearnedOutlines:
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        self._device = device
-        self._net = OutlineNet()
-        self._digest = load_weights(self._net, path or packaged(OUTLINES_FILE))
-        self._net.to(device)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weight file."""
-        return self._digest
+        super().__init__(OutlineNet(), OUTLINES_FILE, device, path)
 
     def outline(
         self, hu: Float32, box: Mask, known: Float32 | None, cell_mm: float, step_mm: float

@@ -17,7 +17,8 @@ from scipy import ndimage
 
 from dicom_config.errors import InputError
 from workers.models.coordinate_net import CELL, PATCH, SURROUNDINGS, CoordinateNet, cells_of, patch_at
-from workers.models.weights import COORDINATES_FILE, load_weights, packaged
+from workers.models.packaged_network import PackagedNetwork
+from workers.models.weights import COORDINATES_FILE
 from workers.uair.grids import Box, Float32, Mask, Spacing
 from workers.uair.localize import (
     BODY_HU,
@@ -59,7 +60,7 @@ _STEPS = np.arange(-REACH, REACH + 1, dtype=np.float32) * CELL
 _AROUND = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-class CoordinateEncoder:
+class CoordinateEncoder(PackagedNetwork):
     """The coordinate network on scans at 3 mm.
 
     Parameters
@@ -71,10 +72,7 @@ class CoordinateEncoder:
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        self._device = device
-        self._net = CoordinateNet()
-        self.digest = load_weights(self._net, path or packaged(COORDINATES_FILE))
-        self._net.to(device)
+        super().__init__(CoordinateNet(), COORDINATES_FILE, device, path)
 
     def described(self, hu: Float32, centres: NDArray[np.int64], reach: int = 0) -> tuple[Float32, Float32]:
         """Describe the surroundings of places.
