@@ -206,6 +206,9 @@ def test_an_evaluation_asks_the_same_only_once():
     np.testing.assert_array_equal(outliner.outline(hu, box, None, 1.0, 3.0), first)
     assert len(inner.asked) == 1
     assert watch.seconds >= outliner.saved_s > 0
+    outliner._drawn.saved_s += 1000.0
+    assert 1000.0 < watch.seconds < 1900.0
+    assert Stopwatch(outliner).seconds < 900.0, "what was saved before does not count"
     outliner.outline(hu, box, None, 1.0, 5.0)
     outliner.forget()
     outliner.outline(hu, box, None, 1.0, 3.0)

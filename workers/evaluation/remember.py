@@ -168,7 +168,7 @@ class Stopwatch:
 
     def __init__(self, *models: RememberingPredictor | RememberingOutliner) -> None:
         self._models = models
-        self._started = time.perf_counter() - self._saved_s
+        self._started = time.perf_counter() + self._saved_s
 
     @property
     def seconds(self) -> float:
