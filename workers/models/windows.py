@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from workers.uair.grids import bounding_box
+
 Float32 = NDArray[np.float32]
 
 SOFT_TISSUE = (-200.0, 300.0)
@@ -107,13 +109,13 @@ def to_outline_channels(
 
 def _around(hu: Float32, box: NDArray[np.bool_]) -> float:
     """Return the median density of soft tissue in the box grown by half of its size, the box left out."""
+    tight = bounding_box(box)
+    if tight is None:
+        raise ValueError("an empty box has no surroundings")
+    reach = [1 + int(size) // 4 for size in tight.size]
+    edges = zip(tight.start, tight.stop, reach, strict=True)
     grown = np.zeros_like(box)
-    window = []
-    for axis in range(3):
-        hit = np.flatnonzero(box.any(axis=tuple(other for other in range(3) if other != axis)))
-        reach = 1 + len(hit) // 4
-        window.append(slice(max(0, int(hit[0]) - reach), int(hit[-1]) + 1 + reach))
-    grown[tuple(window)] = True
+    grown[tuple(slice(max(0, int(low) - r), int(high) + r) for low, high, r in edges)] = True
     low, high = SURROUNDINGS
     values = hu[grown & ~box & (hu > low) & (hu < high)]
     return float(np.median(values)) if len(values) else float(np.median(hu[box]))

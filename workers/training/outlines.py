@@ -17,6 +17,7 @@ from workers.evaluation.metrics import dice
 from workers.models.learned_outlines import LearnedOutlines
 from workers.models.outline_net import OutlineNet
 from workers.models.weights import OUTLINES_FILE, save_weights
+from workers.models.windows import NEIGHBOUR_MM
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.losses import outline_loss
@@ -144,7 +145,7 @@ def _scores(outliner: LearnedOutlines, phantom: Phantom) -> list[list[float]]:
             min_side_mm=LESION_PLAN.min_side_mm,
             step_mm=LESION_PLAN.step_mm,
         )
-        cells = crop.cell_means(crop.images(phantom.hu, 3.0)[0])
+        cells = crop.cell_means(crop.images(phantom.hu, NEIGHBOUR_MM)[0])
         answers = outliner.outline(cells, cells_in(box, crop), None, crop.cell_mm, crop.step_mm)
         found.append([])
         for logits in answers:

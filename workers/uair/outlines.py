@@ -73,7 +73,10 @@ class Sketch:
 
     def drawn(self, box: Mask, known: Float32 | None = None) -> Float32:
         """Return logits ``(A, n, h, w)`` for a box and maybe an earlier outline's probability."""
-        rows, columns = (_window(box, axis) for axis in (1, 2))
+        around = _bounds(box)
+        rows, columns = (
+            _window(int(around.start[axis]), int(around.stop[axis]), box.shape[axis]) for axis in (1, 2)
+        )
         part = (slice(None), rows, columns)
         answers = self.outliner.outline(
             self.hu[part],
@@ -134,13 +137,10 @@ def joined_by_outlines(pool: Ensemble, outlines: Float32) -> Ensemble:
     return pool
 
 
-def _window(box: Mask, axis: int) -> slice:
+def _window(first: int, stop: int, count: int) -> slice:
     """Return the part of an axis that an outliner sees: the box in the middle of twice its size."""
-    hit = np.flatnonzero(box.any(axis=tuple(other for other in range(3) if other != axis)))
-    count = box.shape[axis]
-    wanted = min(count, max(LEAST_CELLS, 2 * (int(hit[-1]) + 1 - int(hit[0]))))
-    start = (int(hit[0]) + int(hit[-1]) + 1 - wanted) // 2
-    start = min(max(0, start), count - wanted)
+    wanted = min(count, max(LEAST_CELLS, 2 * (stop - first)))
+    start = min(max(0, (first + stop - wanted) // 2), count - wanted)
     return slice(start, start + wanted)
 
 
@@ -159,14 +159,19 @@ def box_around(mask: Mask, rng: np.random.Generator, spread: float = 0.0, growth
     growth
         How much farther out each face lies, as a part of the box.
     """
-    tight = bounding_box(mask)
-    if tight is None:
-        raise ValueError("an empty mask has no box")
+    tight = _bounds(mask)
     size = np.asarray(tight.size)
     moves = (rng.normal(growth, spread, (2, 3)) if spread else np.full((2, 3), growth)) * size
     low, high = np.asarray(tight.start) - moves[0], np.asarray(tight.stop) + moves[1]
     centres = [np.arange(n, dtype=np.float64) + 0.5 for n in mask.shape]
     return _between(centres, Box(tuple(low.tolist()), tuple(high.tolist())))
+
+
+def _bounds(mask: Mask) -> Box:
+    tight = bounding_box(mask)
+    if tight is None:
+        raise ValueError("an empty mask has no box")
+    return tight
 
 
 def _between(centres: Sequence[NDArray[np.float64]], box: Box) -> Mask:

@@ -254,15 +254,10 @@ def _asked(
         hu[shown], inside[shown], None if known is None else known[shown], crop.cell_mm, crop.step_mm
     )
     return OutlineSample(
-        filled_up(channels, missing),
+        np.pad(channels, ((0, 0), (0, missing), (0, 0), (0, 0)), mode="edge"),
         np.pad(lesion[shown], ((0, missing), (0, 0), (0, 0))).astype(np.float32),
         np.pad(np.ones(lesion[shown].shape, np.float32), ((0, missing), (0, 0), (0, 0))),
     )
-
-
-def filled_up(channels: Floats, missing: int) -> Floats:
-    """Repeat the last slice of ``(8, n, h, w)`` `missing` times."""
-    return np.pad(channels, ((0, 0), (0, missing), (0, 0), (0, 0)), mode="edge")
 
 
 def _earlier(crop: _Crop, depth: Floats, radius: float, rng: np.random.Generator) -> Floats:
