@@ -34,7 +34,7 @@ from workers.uair.compose import LIVER
 from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
 from workers.uair.finder import LesionFinder, Look, Organ, majority, same_lesion
-from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, plan_crop
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels
 from workers.uair.lesion_maps import LIVER_SHARES, LesionMaps, LesionModel, led
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
@@ -304,16 +304,14 @@ class Engine:
         return self._lesions.search(hu, spacing, box.extended(AROUND_MM, spacing, hu.shape), tissue.median)
 
     def _crop(self, box: Box, spacing: Spacing, shape: tuple[int, ...], plan: Plan) -> Crop:
-        return plan_crop(
+        model = self._predictor
+        return plan.crop(
             box,
             spacing,
-            (shape[0], shape[1], shape[2]),
-            pixels=self._predictor.input_size,
-            cells=self._predictor.mask_size,
-            margin=plan.margin,
-            min_side_mm=plan.min_side_mm,
-            step_mm=plan.step_mm,
-            whole_slice=self._predictor.whole_slice,
+            shape,
+            pixels=model.input_size,
+            cells=model.mask_size,
+            whole_slice=model.whole_slice,
         )
 
     def _look(self, content: str, hu: NDArray[np.generic], crop: Crop) -> tuple[Decoder, Float32]:

@@ -23,7 +23,7 @@ from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.candidates import Rule
 from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder
-from workers.uair.grids import Box, Crop, bounding_box, plan_crop
+from workers.uair.grids import Box, Crop, bounding_box
 from workers.uair.outlines import Sketch, cells_in, led_by_outlines
 from workers.uair.preference import radius_mm
 from workers.uair.prompts import Outline, Prompts
@@ -166,16 +166,13 @@ class GivenLesion:
 
     def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> tuple[TargetState, Decoder]:
         """Return the first four, and the model bound to their crop."""
-        predictor, shape = self.bench.predictor, self.case.hu.shape
-        crop = plan_crop(
+        predictor = self.bench.predictor
+        crop = LESION_PLAN.crop(
             self.box,
             self.case.spacing_mm,
-            (shape[0], shape[1], shape[2]),
+            self.case.hu.shape,
             pixels=predictor.input_size,
             cells=predictor.mask_size,
-            margin=LESION_PLAN.margin,
-            min_side_mm=LESION_PLAN.min_side_mm,
-            step_mm=LESION_PLAN.step_mm,
             whole_slice=predictor.whole_slice,
         )
         rng = np.random.default_rng([self.seed, 1, self.value])

@@ -28,7 +28,7 @@ def _upsampled(coarse: Tensor, like: Tensor) -> Tensor:
 
 
 class OutlineNet(nn.Module):
-    """U-Net with 0.8 M parameters; each 2 x 2 cells of a slice are channels inside it.
+    """U-Net with 0.7 M parameters; each 2 x 2 cells of a slice are channels inside it.
 
     Cells are finer in plane than from slice to slice, so slices are not folded.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.grids import bounding_box
+from workers.uair.grids import tight_box
 
 Float32 = NDArray[np.float32]
 
@@ -109,9 +109,7 @@ def to_outline_channels(
 
 def _around(hu: Float32, box: NDArray[np.bool_]) -> float:
     """Return the median density of soft tissue in the box grown by half of its size, the box left out."""
-    tight = bounding_box(box)
-    if tight is None:
-        raise ValueError("an empty box has no surroundings")
+    tight = tight_box(box)
     reach = [1 + int(size) // 4 for size in tight.size]
     edges = zip(tight.start, tight.stop, reach, strict=True)
     grown = np.zeros_like(box)

@@ -24,7 +24,7 @@ from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainRep
 from workers.training.phantoms import Phantom
 from workers.training.prepare import prepare
 from workers.training.sampling.lesions import LesionSample, draw_lesion_sample
-from workers.uair.grids import bounding_box
+from workers.uair.grids import tight_box
 
 BATCH_SIZE = 1
 # Added to both parts of the Dice quotients, voxels.
@@ -159,10 +159,7 @@ def _hard_dice(logits: Tensor, truth: Tensor) -> float:
 def _score(finder: LearnedLesions, phantom: Phantom) -> tuple[float, float, int, int, int]:
     """Return Dice of liver and lesions, lesions of 10 mm found, how many there are, false findings."""
     labels, spacing = phantom.labels, phantom.spacing_mm
-    box = bounding_box(labels > 0)
-    if box is None:
-        raise ValueError("a phantom without a liver")
-    around = box.extended(_AROUND_MM, spacing, labels.shape)
+    around = tight_box(labels > 0).extended(_AROUND_MM, spacing, labels.shape)
     found = finder.search(phantom.hu, spacing, around, phantom.meta.liver_hu)
     z, y, x = (np.arange(n, dtype=np.float64) + 0.5 for n in labels.shape)
     liver, lesions = (found_map.at(z, y, x) > 0.5 for found_map in (found.liver, found.lesions))

@@ -24,7 +24,7 @@ from workers.training.losses import outline_loss
 from workers.training.phantoms import Phantom
 from workers.training.prepare import prepare
 from workers.training.sampling.outlines import OutlineSample, draw_outline_sample
-from workers.uair.grids import bounding_box, plan_crop
+from workers.uair.grids import bounding_box
 from workers.uair.outlines import cells_in
 from workers.uair.targets import LESION_PLAN
 
@@ -129,28 +129,18 @@ class OutlineTask:
 def _scores(outliner: LearnedOutlines, phantom: Phantom) -> list[list[float]]:
     """Return for each lesion the Dice of every answer, asked for by the lesion's tight 3-D box."""
     found: list[list[float]] = []
-    shape = phantom.labels.shape
     for record in phantom.meta.lesions:
         truth = phantom.labels == 1 + record.number
         box = bounding_box(truth)
         if box is None:
             continue
-        crop = plan_crop(
-            box,
-            phantom.spacing_mm,
-            (shape[0], shape[1], shape[2]),
-            pixels=PIXELS,
-            cells=CELLS,
-            margin=LESION_PLAN.margin,
-            min_side_mm=LESION_PLAN.min_side_mm,
-            step_mm=LESION_PLAN.step_mm,
-        )
+        crop = LESION_PLAN.crop(box, phantom.spacing_mm, truth.shape, pixels=PIXELS, cells=CELLS)
         cells = crop.cell_means(crop.images(phantom.hu, NEIGHBOUR_MM)[0])
         answers = outliner.outline(cells, cells_in(box, crop), None, crop.cell_mm, crop.step_mm)
         found.append([])
         for logits in answers:
             region, values = crop.to_volume(logits)
-            drawn = np.zeros(shape, bool)
+            drawn = np.zeros(truth.shape, bool)
             drawn[region] = values > 0
             found[-1].append(dice(drawn, truth))
     return found

@@ -83,6 +83,20 @@ def bounding_box(mask: Mask) -> Box | None:
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
+def tight_box(mask: Mask) -> Box:
+    """Return the tight box of a mask ``(Z, Y, X)`` that is not empty.
+
+    Raises
+    ------
+    ValueError
+        If it is.
+    """
+    box = bounding_box(mask)
+    if box is None:
+        raise ValueError("an empty mask has no box")
+    return box
+
+
 Matrix = Any
 """A `scipy.sparse.csr_array`: a row of a resampling matrix holds a handful of weights. Sparse products also
 stay on one thread, so they neither wait for busy cores nor depend on how many there are."""

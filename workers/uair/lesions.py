@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.grids import Box, Float32, Mask, Spacing, bounding_box
+from workers.uair.grids import Box, Float32, Mask, Spacing, tight_box
 from workers.uair.localize import CoarseMap, largest_component
 
 GRID_MM = 2.0
@@ -195,9 +195,7 @@ def box_on_grid(mask: Mask, step_mm: float, origin: tuple[float, float, float], 
     ValueError
         If the mask is empty.
     """
-    tight = bounding_box(mask)
-    if tight is None:
-        raise ValueError("an empty mask has no box")
+    tight = tight_box(mask)
     to_volume: NDArray[np.float64] = step_mm / np.asarray(spacing)
     z0, y0, x0 = np.asarray(origin) + (np.asarray(tight.start) - 0.5) * to_volume
     z1, y1, x1 = np.asarray(origin) + (np.asarray(tight.stop) + 0.5) * to_volume

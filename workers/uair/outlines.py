@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.uair.ensemble import ABSENT, LIMIT, Ensemble, probability
-from workers.uair.grids import Box, Crop, Float32, Mask, bounding_box
+from workers.uair.grids import Box, Crop, Float32, Mask, tight_box
 from workers.uair.lesion_maps import LESION_SHARES, led
 
 LEAST_CELLS = 64
 """An outliner sees at least so many cells in each direction of a slice, or twice the box."""
 SECOND_OPINION = 0.04
 """Growth of the box around a selected mask that an outliner is asked with a second time."""
-MOVES = ((0.0, 0.0), (0.06, 0.08), (0.06, -0.04))
-"""How the boxes of outlines differ: random shift of each face (standard deviation) and growth, both as parts
-of the box."""
+GROWTH, SPREAD = 0.08, 0.06
+"""How a second box differs in the first round: mean and standard deviation of each face's way outwards, as
+parts of the box."""
 
 
 class Outliner(Protocol):
@@ -73,7 +73,7 @@ class Sketch:
 
     def drawn(self, box: Mask, known: Float32 | None = None) -> Float32:
         """Return logits ``(A, n, h, w)`` for a box and maybe an earlier outline's probability."""
-        around = _bounds(box)
+        around = tight_box(box)
         rows, columns = (
             _window(int(around.start[axis]), int(around.stop[axis]), box.shape[axis]) for axis in (1, 2)
         )
@@ -90,19 +90,21 @@ class Sketch:
         return logits
 
     def first(self, box: Mask, known: Float32 | None, rng: np.random.Generator) -> Float32:
-        """Return the first outlines ``(K, n, h, w)`` of what a box holds, the most likely one first."""
-        around = [box_around(box, rng, *move) for move in MOVES]
-        return _alternatives([self.drawn(one, known) for one in around])
+        """Return the first outlines ``(K, n, h, w)`` of what a box holds, the most likely one first.
 
-    def again(self, reference: Float32, rng: np.random.Generator) -> Float32:
+        Two boxes are asked about: this one, and one that is larger and shifted at random.
+        """
+        other = box_around(box, rng.normal(GROWTH, SPREAD, (2, 3)))
+        return _alternatives([self.drawn(box, known), self.drawn(other, known)])
+
+    def again(self, reference: Float32) -> Float32:
         """Return outlines ``(K, n, h, w)`` of a lesion of which a mask was selected, logits ``(n, h, w)``.
 
-        Two start from the mask, one from its box alone: a second opinion.
+        One starts from the mask, one from its box alone: a second opinion.
         """
-        mask, known = reference > 0, probability(reference)
-        answers = [self.drawn(box_around(mask, rng, *move), known) for move in MOVES[:2]]
-        answers.append(self.drawn(box_around(mask, rng, growth=SECOND_OPINION)))
-        return _alternatives(answers)
+        mask = reference > 0
+        from_mask = self.drawn(box_around(mask), probability(reference))
+        return _alternatives([from_mask, self.drawn(box_around(mask, SECOND_OPINION))])
 
 
 def _alternatives(answers: list[Float32]) -> Float32:
@@ -149,29 +151,20 @@ def cells_in(box: Box, crop: Crop) -> Mask:
     return _between(crop.cell_centres(), box)
 
 
-def box_around(mask: Mask, rng: np.random.Generator, spread: float = 0.0, growth: float = 0.0) -> Mask:
+def box_around(mask: Mask, growth: float | NDArray[np.float64] = 0.0) -> Mask:
     """Return the cells ``(n, h, w)`` of a box around a mask that is not empty.
 
     Parameters
     ----------
-    spread
-        Standard deviation of each face's random shift, as a part of the box.
     growth
-        How much farther out each face lies, as a part of the box.
+        How much farther out each face lies, as a part of the box; ``(2, 3)``: first and last face of each
+        axis on their own.
     """
-    tight = _bounds(mask)
-    size = np.asarray(tight.size)
-    moves = (rng.normal(growth, spread, (2, 3)) if spread else np.full((2, 3), growth)) * size
+    tight = tight_box(mask)
+    moves = np.broadcast_to(growth, (2, 3)) * np.asarray(tight.size)
     low, high = np.asarray(tight.start) - moves[0], np.asarray(tight.stop) + moves[1]
     centres = [np.arange(n, dtype=np.float64) + 0.5 for n in mask.shape]
     return _between(centres, Box(tuple(low.tolist()), tuple(high.tolist())))
-
-
-def _bounds(mask: Mask) -> Box:
-    tight = bounding_box(mask)
-    if tight is None:
-        raise ValueError("an empty mask has no box")
-    return tight
 
 
 def _between(centres: Sequence[NDArray[np.float64]], box: Box) -> Mask:

@@ -15,7 +15,7 @@ from workers.uair import ensemble, prompts, refine, uncertainty
 from workers.uair.candidates import SHOWN, Rule, choose_four, dice_matrix, plausible
 from workers.uair.compose import spread_apart, tidied
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, probability
-from workers.uair.grids import Crop, Float32, Mask
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
 from workers.uair.state import Float16, TargetState
@@ -50,6 +50,29 @@ class Plan:
     step_mm: float
     spread: prompts.Spread
     tokens: tuple[int | None, ...]
+
+    def crop(
+        self,
+        box: Box,
+        spacing: Spacing,
+        shape: tuple[int, ...],
+        *,
+        pixels: int,
+        cells: int,
+        whole_slice: bool = False,
+    ) -> Crop:
+        """Return the crop of such a target in `box`; see `plan_crop`."""
+        return plan_crop(
+            box,
+            spacing,
+            (shape[0], shape[1], shape[2]),
+            pixels=pixels,
+            cells=cells,
+            margin=self.margin,
+            min_side_mm=self.min_side_mm,
+            step_mm=self.step_mm,
+            whole_slice=whole_slice,
+        )
 
 
 LIVER_PLAN = Plan(1.25, 50.0, 3.0, prompts.Spread(0.04, (-0.10, 0.08)), (0, None))
@@ -198,7 +221,7 @@ def refine_target(
     pool = ensemble.predict(decode, asked, target.crop.stack_shape, smooth_slices(target.crop))
     if outliner is not None and len(target.hu):
         sketch = Sketch(outliner, target.crop, target.hu.astype(np.float32))
-        pool = joined_by_outlines(pool, sketch.again(reference, rng))
+        pool = joined_by_outlines(pool, sketch.again(reference))
     radius = radius_mm(_volume_ml(reference, target.crop))
     shaping = refine.Shaping(target.crop, size.radii_mm(SIZE_QUANTILES), radius, history, weights)
     logits = refine.reshape(pool.logits, reference, kinds, shaping, rng)

@@ -21,6 +21,7 @@ from workers.training.phantoms.looks import LesionLook, draw_look
 from workers.training.phantoms.settings import TRAINING
 from workers.training.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
 from workers.training.sampling.growths import YIELDING, ellipsoid_norm
+from workers.uair.grids import tight_box
 
 #: Slices and cells of a sample.
 SHAPE = (24, 64, 64)
@@ -279,11 +280,10 @@ def _earlier(crop: _Crop, depth: Floats, radius: float, rng: np.random.Generator
 
 def _box(mask: Mask, rng: np.random.Generator, *, loose: bool) -> Window:
     """Return a box around a mask, its faces moved as people and finders do."""
+    tight = tight_box(mask)
     parts = []
     away, spread = (rng.uniform(0.0, 0.12), rng.uniform(0.02, 0.1)) if loose else (0.0, 0.02)
-    for axis, n in enumerate(SHAPE):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        low, high = float(hit[0]), float(hit[-1] + 1)
+    for n, low, high in zip(SHAPE, tight.start, tight.stop, strict=True):
         moves = rng.normal(away, spread, 2) * (high - low)
         start = int(np.clip(np.round(low - moves[0]), 0, n - 1))
         parts.append(slice(start, int(np.clip(np.round(high + moves[1]), start + 1, n))))
