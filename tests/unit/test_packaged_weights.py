@@ -14,6 +14,8 @@ from workers.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource,
 from workers.evaluation.metrics import dice, liver_mask
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_localizer import LearnedLocalizer
+from workers.models.slice_networks import NAMES as SLICE_NETWORKS
+from workers.models.slice_networks import SliceNetwork
 from workers.training.phantoms import PLAIN
 
 _LOG = logging.getLogger(__name__)
@@ -72,3 +74,14 @@ def test_tight_boxes_give_a_liver_and_its_lesions(case):
         )
         _LOG.info("%s value %d: tight-box Dice %.3f", case.name, value, dice(answer, truth))
         assert dice(answer, truth) > (0.7 if lesion else 0.8)
+
+
+@pytest.mark.parametrize("name", SLICE_NETWORKS)
+def test_what_the_evaluation_compares_with_has_learned(case, name):
+    pytest.importorskip("monai")
+    labels = SliceNetwork.load(name, CPU).segment(case.hu, case.spacing_mm)
+    found = dice(labels > 0, liver_mask(case.truth))
+    _LOG.info("%s %s: liver Dice %.3f", name, case.name, found)
+    assert found > 0.7
+    if case.name == "ircadb01_p17":
+        assert dice(labels > 1, case.truth > 1) > 0.3

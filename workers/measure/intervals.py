@@ -40,20 +40,20 @@ _LOGIT_LIMIT = 6.0
 
 FACTORS: Mapping[str, float] = MappingProxyType(
     {
-        "liver_ml": 1.19,
-        "parenchyma_ml": 1.80,
-        "parenchyma_hu": 2.98,
-        "volume_ml": 2.31,
-        "long_mm": 3.01,
-        "short_mm": 8.58,
-        "largest_mm": 2.50,
-        "mean_hu": 3.38,
-        "surface_mm2": 2.52,
-        "sphericity": 3.20,
-        "elongation": 4.11,
-        "flatness": 5.62,
-        "solidity": 1.21,
-        "irregularity": 1.94,
+        "liver_ml": 0.89,
+        "parenchyma_ml": 1.46,
+        "parenchyma_hu": 1.94,
+        "volume_ml": 2.21,
+        "long_mm": 2.48,
+        "short_mm": 2.95,
+        "largest_mm": 2.88,
+        "mean_hu": 4.19,
+        "surface_mm2": 2.25,
+        "sphericity": 3.07,
+        "elongation": 5.52,
+        "flatness": 6.54,
+        "solidity": 1.64,
+        "irregularity": 2.27,
     }
 )
 """By key, from `tests/bench/test_measurements.py`. Not here is what the ensemble knows nothing of: the volume
