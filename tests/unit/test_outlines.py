@@ -23,7 +23,7 @@ from workers.models.windows import to_outline_channels
 from workers.uair.ensemble import ABSENT, LIMIT, Ensemble
 from workers.uair.grids import Box, plan_crop
 from workers.uair.lesion_maps import LEVELS
-from workers.uair.outlines import Sketch, box_around, cells_in, led_by_outlines
+from workers.uair.outlines import Question, Sketch, box_around, cells_in, led_by_outlines
 
 DARK_HU = 80.0
 
@@ -36,8 +36,11 @@ class DensityOutlines:
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[int, ...], bool]] = []
 
-    def outline(self, hu, box, known, cell_mm, step_mm):
-        self.asked.append((hu.shape, known is not None))
+    def outline(self, hu, questions, cell_mm, step_mm):
+        self.asked += [(hu.shape, one.known is not None) for one in questions]
+        return np.stack([self._drawn(hu, one.box) for one in questions])
+
+    def _drawn(self, hu, box):
         drawn = np.where(box & (hu < DARK_HU) & (hu > 0), 6.0, -6.0).astype(np.float32)
         return np.stack([drawn, drawn - 1, np.full_like(drawn, -6.0), drawn + 1])
 
@@ -72,10 +75,11 @@ def test_a_crop_of_any_size_is_answered_on_its_own_cells(shape, tmp_path):
     outliner = LearnedOutlines(torch.device("cpu"), tmp_path / "w.safetensors")
     hu = np.random.default_rng(0).normal(90, 20, shape).astype(np.float32)
     box = box_mask(shape, np.s_[:, 10:30, 12:30])
-    answers = outliner.outline(hu, box, None, 1.0, 3.0)
-    assert answers.shape == (ANSWERS, *shape)
-    with_known = outliner.outline(hu, box, box.astype(np.float32), 1.0, 3.0)
-    assert np.abs(answers - with_known).max() > 1e-4, "an earlier outline matters"
+    alone = outliner.outline(hu, [Question(box)], 1.0, 3.0)
+    assert alone.shape == (1, ANSWERS, *shape)
+    both = outliner.outline(hu, [Question(box), Question(box, box.astype(np.float32))], 1.0, 3.0)
+    np.testing.assert_allclose(both[0], alone[0], atol=1e-4)
+    assert np.abs(both[0] - both[1]).max() > 1e-3, "an earlier outline matters"
 
 
 def test_the_third_channel_is_relative_to_what_lies_around_the_box():
@@ -117,7 +121,7 @@ def test_of_a_whole_slice_only_the_boxs_surroundings_are_looked_at():
     hu = np.full(crop.stack_shape, 100.0, np.float32)
     box = box_mask(hu.shape, np.s_[1:4, 200:220, 230:250])
     hu[box] = 50.0
-    logits = Sketch(outliner, crop, hu).drawn(box)
+    (logits,) = Sketch(outliner, crop, hu).drawn(Question(box))
     assert outliner.asked == [((len(hu), 64, 64), False)]
     assert (logits[0] > 0).sum() == box.sum()
     assert (logits[0][:, :100] == ABSENT).all()
@@ -202,15 +206,15 @@ def test_an_evaluation_asks_the_same_only_once():
     inner = DensityOutlines()
     outliner = RememberingOutliner(inner)
     hu, box = np.full((2, 8, 8), 60.0, np.float32), box_mask((2, 8, 8), np.s_[:, 2:6, 2:6])
-    first = outliner.outline(hu, box, None, 1.0, 3.0)
+    first = outliner.outline(hu, [Question(box)], 1.0, 3.0)
     watch = Stopwatch(outliner)
-    np.testing.assert_array_equal(outliner.outline(hu, box, None, 1.0, 3.0), first)
+    np.testing.assert_array_equal(outliner.outline(hu, [Question(box)], 1.0, 3.0), first)
     assert len(inner.asked) == 1
     assert watch.seconds >= outliner.saved_s > 0
     outliner._drawn.saved_s += 1000.0
     assert 1000.0 < watch.seconds < 1900.0
     assert Stopwatch(outliner).seconds < 900.0, "what was saved before does not count"
-    outliner.outline(hu, box, None, 1.0, 5.0)
+    outliner.outline(hu, [Question(box)], 1.0, 5.0)
     outliner.forget()
-    outliner.outline(hu, box, None, 1.0, 3.0)
+    outliner.outline(hu, [Question(box)], 1.0, 3.0)
     assert len(inner.asked) == 3

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.models.predictor import Predictor
-from workers.uair.grids import Float32, Mask
-from workers.uair.outlines import Outliner
+from workers.uair.grids import Float32
+from workers.uair.outlines import Outliner, Question
 from workers.uair.prompts import Prompts
 
 LIMIT_BYTES = 1 << 29
@@ -151,14 +151,12 @@ class RememberingOutliner:
         """Drop all answers, as between two cases."""
         self._drawn.forget()
 
-    def outline(
-        self, hu: Float32, box: Mask, known: Float32 | None, cell_mm: float, step_mm: float
-    ) -> Float32:
+    def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
         """Draw a lesion; see `Outliner.outline`."""
-        sizes = np.array([cell_mm, step_mm])
+        asked = [part for question in questions for part in question]
         return self._drawn.recall(
-            _digest(hu, box, known, sizes),
-            lambda: self._inner.outline(hu, box, known, cell_mm, step_mm),
+            _digest(hu, np.array([cell_mm, step_mm]), *asked),
+            lambda: self._inner.outline(hu, questions, cell_mm, step_mm),
             lambda answer: answer.nbytes,
         )
 

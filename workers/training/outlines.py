@@ -25,7 +25,7 @@ from workers.training.phantoms import Phantom
 from workers.training.prepare import prepare
 from workers.training.sampling.outlines import OutlineSample, draw_outline_sample
 from workers.uair.grids import bounding_box
-from workers.uair.outlines import cells_in
+from workers.uair.outlines import Question, cells_in
 from workers.uair.targets import LESION_PLAN
 
 BATCH_SIZE = 2
@@ -136,7 +136,8 @@ def _scores(outliner: LearnedOutlines, phantom: Phantom) -> list[list[float]]:
             continue
         crop = LESION_PLAN.crop(box, phantom.spacing_mm, truth.shape, pixels=PIXELS, cells=CELLS)
         cells = crop.cell_means(crop.images(phantom.hu, NEIGHBOUR_MM)[0])
-        answers = outliner.outline(cells, cells_in(box, crop), None, crop.cell_mm, crop.step_mm)
+        asked = [Question(cells_in(box, crop))]
+        (answers,) = outliner.outline(cells, asked, crop.cell_mm, crop.step_mm)
         found.append([])
         for logits in answers:
             region, values = crop.to_volume(logits)
