@@ -27,7 +27,7 @@ from workers.evaluation.single import GivenLesion, given_box
 from workers.evaluation.table import differences, rows, tastes
 from workers.evaluation.taste import wishes
 from workers.evaluation.views import write_pictures
-from workers.evaluation.whole import Drawn, measures_of_found
+from workers.evaluation.whole import Drawn, measures_of_found, play
 from workers.evaluation.workbench import build_workbench
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
@@ -130,6 +130,17 @@ def test_what_is_remembered_brings_a_reader_nearer_in_round_1():
     assert (unknown.prior, known.prior) == (False, True)
     assert known.dices[0] > unknown.dices[0]
     assert unknown.difference_mm > 0
+
+
+def test_a_second_readers_first_round_takes_as_long_as_the_first_readers():
+    """Images that the engine has seen already count with the time that they took then."""
+    bench = build_workbench(EngineSection(device="cpu", members=8, max_lesions=0))
+    case = PhantomSource(4, "small", PLAIN).load()
+    encoding = bench.predictor._encoded
+    assert play(case, bench, "medoids", 1).first is not None
+    assert encoding.saved_s == 0
+    play(case, bench, "medoids", 1, reader="noisy")
+    assert encoding.saved_s == pytest.approx(sum(seconds for _, seconds, _ in encoding._answers.values()))
 
 
 def test_a_lesion_of_two_voxels_goes_all_ways():

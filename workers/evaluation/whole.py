@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from uuid import uuid4
 
 import numpy as np
 
 from dicom_config.errors import InputError
-from workers.engine import Engine, Feedback, Round
+from workers.engine import Feedback, Round
 from workers.evaluation.baselines import segment_by_one_box
 from workers.evaluation.cases import EvaluationCase
 from workers.evaluation.detection import matched
@@ -111,8 +112,10 @@ def play(
     """
     watch = bench.stopwatch()
     engine = bench.engines[rule]
+    # A name of its own: what the engine keeps for later rounds must not save another reader's first one time.
+    content = uuid4().hex
     try:
-        made = first = engine.first_round(case.hu, case.spacing_mm)
+        made = first = engine.first_round(case.hu, case.spacing_mm, content=content)
     except InputError as error:
         if error.code != "liver-not-found":
             raise
@@ -129,14 +132,10 @@ def play(
         found.append(Drawn(Method(f"uair{number}", rule, reader), labels, seconds, number, lesion_picks))
         if number < rounds:
             watch = bench.stopwatch()
-            made = _next(engine, case, made, picks)
+            said = Feedback(picked=picks[LIVER], per_target=picks)
+            made = engine.next_round(case.hu, case.spacing_mm, made.state, said, content=content)
             seconds += watch.seconds
     return Played(first, tuple(found), {one.value: one.confidence for one in first.state.targets})
-
-
-def _next(engine: Engine, case: EvaluationCase, made: Round, picks: Mapping[int, int]) -> Round:
-    feedback = Feedback(picked=picks[LIVER], per_target=picks)
-    return engine.next_round(case.hu, case.spacing_mm, made.state, feedback)
 
 
 def automatic(case: EvaluationCase, bench: Workbench, played: Played) -> Iterator[Drawn]:
