@@ -187,7 +187,7 @@ def as_markdown(header: Header, results: Sequence[CaseResult]) -> str:
 NOTES = (
     "Intervals: percentile bootstrap over cases, 2000 resamples. *liver* and *tumour* (union of a case's "
     "lesions) are fully automatic but for *manual*; *lesion*: single lesions, where *auto* and all that "
-    "follows start from a jittered true 3-D box and the promptable model is alone; *found*: those of them "
+    "follows start from a jittered true 3-D box, without the finder; *found*: those of them "
     "that the engine offered by itself, tight boxes on the same. Seconds are computing time up to the "
     "result; picks count candidates picked, for *manual* boxes drawn. ASSD and HD95: where something was "
     "drawn."
