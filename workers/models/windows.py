@@ -6,12 +6,9 @@ Training and inference must agree on these to the digit, so both take them from 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.uair.grids import tight_box
-
-Float32 = NDArray[np.float32]
+from workers.uair.grids import Float32, Mask, tight_box
 
 SOFT_TISSUE = (-200.0, 300.0)
 """HU range of the wide channel."""
@@ -74,7 +71,7 @@ def to_lesion_channels(hu: Float32, liver_hu: float) -> Float32:
 
 def to_outline_channels(
     hu: Float32,
-    box: NDArray[np.bool_],
+    box: Mask,
     known: Float32 | None,
     cell_mm: float,
     step_mm: float,
@@ -107,7 +104,7 @@ def to_outline_channels(
     ).astype(np.float32)
 
 
-def _around(hu: Float32, box: NDArray[np.bool_]) -> float:
+def _around(hu: Float32, box: Mask) -> float:
     """Return the median density of soft tissue in the box grown by half of its size, the box left out."""
     tight = tight_box(box)
     reach = [1 + int(size) // 4 for size in tight.size]
