@@ -397,6 +397,8 @@ def _print_case(found: dict[str, Any]) -> None:
     for one in found["selections"]:
         if one["code"]:
             console.print(f"refused {one['verb']} at {one['at']}: {one['code']}: {one['sentence']}")
+        elif one["sentence"]:
+            console.print(f"{one['outcome']} {one['verb']} at {one['at']}: {one['sentence']}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from uair_node.intake.inbox import Inbox
 from uair_node.scp import ReceivedInstance
 from uair_node.selection.edited import read_edited
 from uair_node.selection.readers import read_selection
+from uair_node.selection.segment_targets import KnownTargets
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 
@@ -85,7 +86,7 @@ def kinds(tmp_path: Path) -> Iterator[dict[str, Kind]]:
 
     def edited(data: bytes) -> None:
         if (dataset := _parsed(data)) is not None:
-            read_edited(dataset, volume, TRACKING, LABELS)
+            read_edited(dataset, volume, KnownTargets(TRACKING, [LABELS]))
 
     def pixels(data: bytes) -> None:
         broken.write_bytes(data)

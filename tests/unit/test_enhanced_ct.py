@@ -27,6 +27,7 @@ from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import read_edited
+from uair_node.selection.segment_targets import KnownTargets
 from uair_node.volume import Volume, read_series
 from workers.demo.reader import read_offer
 from workers.demo.series import folder_input
@@ -231,7 +232,7 @@ def test_segmentations_name_frames(
         assert {one.ReferencedSOPInstanceUID for one in references} == {one.SOPInstanceUID for one in images}
         assert len(references) == 2
         assert not any("ReferencedFrameNumber" in one for one in references), "all frames"
-    np.testing.assert_array_equal(read_edited(seg, volume, TRACKING).labels, LABELS)
+    np.testing.assert_array_equal(read_edited(seg, volume, KnownTargets(TRACKING)).labels, LABELS)
     np.testing.assert_array_equal(read_offer(path, volume), segment_numbers())
 
 
@@ -275,9 +276,9 @@ def test_a_segmentation_that_another_program_drew_on_it_is_read(tmp_path: Path) 
     (path,) = write_enhanced_ct(tmp_path / "multi", single)
     volume, image = read_series([path]), pydicom.dcmread(path)
     drawn = returned([image], segment_numbers())
-    np.testing.assert_array_equal(read_edited(drawn, volume, TRACKING).labels, LABELS)
+    np.testing.assert_array_equal(read_edited(drawn, volume, KnownTargets(TRACKING)).labels, LABELS)
 
     # Some writers give no position: what the frame was derived from places it then.
     for frame in drawn.PerFrameFunctionalGroupsSequence:
         del frame.PlanePositionSequence
-    np.testing.assert_array_equal(read_edited(reread(drawn), volume, TRACKING).labels, LABELS)
+    np.testing.assert_array_equal(read_edited(reread(drawn), volume, KnownTargets(TRACKING)).labels, LABELS)

@@ -25,6 +25,7 @@ from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import read_edited
+from uair_node.selection.segment_targets import KnownTargets
 from uair_node.volume import read_series
 from workers.engine import Engine, EngineOptions
 from workers.training.ct_series import write_ct_series
@@ -79,11 +80,11 @@ def test_an_edited_one_is_recognized_by_its_organ(volume, segmentation):
     edited = deepcopy(segmentation)
     for keyword in ("TrackingID", "TrackingUID"):
         del edited.SegmentSequence[1][keyword]
-    by_code = read_edited(edited, volume, {}, None)
+    by_code = read_edited(edited, volume, KnownTargets())
     assert by_code.label_of_segment == {1: 1, 2: 2}
     np.testing.assert_array_equal(by_code.labels, labels_of())
     edited.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue = "85756007"  # tissue
-    assert read_edited(edited, volume, {}, None).label_of_segment[1] == 1, "by its label"
+    assert read_edited(edited, volume, KnownTargets()).label_of_segment[1] == 1, "by its label"
 
 
 def test_the_report_finds_in_the_organ(volume, segmentation, tmp_path):

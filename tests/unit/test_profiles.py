@@ -20,6 +20,7 @@ from uair_node.cases.tables import Delivery, Result, ResultKind, SelectionOutcom
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.readers import read_selection
+from uair_node.selection.segment_targets import KnownTargets
 
 COSMETIC = {"SOPInstanceUID", "SeriesInstanceUID", "DimensionOrganizationSequence", "DimensionIndexSequence"}
 
@@ -106,7 +107,7 @@ def test_ohif_gets_frames_in_the_gaps_of_a_segment_and_nothing_else_changes(
             float(offered.volume.affine[2, 3] + k * offered.volume.affine[2, 0]) for _, k in shown
         ]
         tracking = {lesion_uid(offered.case().digest, 1): 1}
-        read = [read_edited(one, offered.volume, tracking).labels for one in (strict, ohif)]
+        read = [read_edited(one, offered.volume, KnownTargets(tracking)).labels for one in (strict, ohif)]
         assert (read[0] == read[1]).all()
         assert read[0].any()
 

@@ -31,6 +31,7 @@ from tests.support.edited import (
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import EditedSegmentation, read_edited
+from uair_node.selection.segment_targets import KnownTargets
 from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 
@@ -56,7 +57,8 @@ def sources(series) -> list[Dataset]:
 
 
 def read(dataset, volume, reference=None) -> EditedSegmentation:
-    return read_edited(dataset, volume, TRACKING, reference)
+    offered = () if reference is None else (reference,)
+    return read_edited(dataset, volume, KnownTargets(TRACKING, offered))
 
 
 def code_of(dataset, volume) -> str:
@@ -85,7 +87,7 @@ def test_our_own_object_is_read_as_it_was_written(volume):
     np.testing.assert_array_equal(edited.labels, LABELS)
     assert edited.labels.dtype == np.uint8
     assert edited.label_of_segment == {1: 1, 2: 2, 3: 4}
-    assert edited.unrecognised == ()
+    assert edited.targets.unrecognised == ()
 
 
 @pytest.mark.parametrize("omit", [True, False], ids=["sparse", "every frame"])
@@ -267,13 +269,14 @@ def test_a_lesion_where_none_was_gets_a_new_number(sources, volume):
     assert read(seg, volume, LABELS).label_of_segment == {1: 5, 2: 6}
 
 
-def test_a_segment_that_nothing_tells_is_reported(sources, volume):
+def test_a_segment_of_another_structure_is_left_out_and_said(sources, volume):
     pixels = segment_numbers()
     pixels[8, 0, 0:2] = 3
     pixels[LABELS == 4] = 1
     seg = returned(sources, pixels, relabelled(TISSUE, "Liver", "Lesion 1", "Spleen"))
     edited = read(seg, volume, LABELS)
-    assert edited.unrecognised == (3,)
+    assert edited.targets.ignored == (3,)
+    assert edited.names[3] == 'segment 3 "Spleen"'
     assert not edited.labels[8].any()
 
 
@@ -357,17 +360,15 @@ def test_an_object_that_dcmqi_wrote(ct_dir):
 
 
 def test_an_object_of_overlapping_segments_that_dcmqi_wrote(ct_dir):
-    """Five segments of other organs, not all on all slices: what is like nothing is left out, and said."""
+    """Five segments of other organs, not all on all slices: none is the liver, and that is said."""
     folder = ct_dir / "dcmqi_ct3slice"
     volume = read_series(sorted((folder / "ct-3slice").iterdir()))
     seg = pydicom.dcmread(folder / "partial_overlaps.dcm")
-    with pytest.raises(InputError, match="liver") as caught:
-        read(seg, volume)
-    assert caught.value.code == "edited-empty"
     liver = read(pydicom.dcmread(folder / "liver.dcm"), volume).labels
-    edited = read(seg, volume, liver)
-    assert set(edited.label_of_segment.values()) <= {1}
-    assert len(edited.label_of_segment) + len(edited.unrecognised) == 5
+    for reference in (None, liver):
+        with pytest.raises(InputError, match="segment 1") as caught:
+            read(seg, volume, reference)
+        assert caught.value.code == "edited-unrecognised"
 
 
 def test_a_label_map_of_another_series_that_dcmqi_wrote(ct_dir, volume):

@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[str, Callable[[OfferedCase], Dataset]]] = {
     "empty SEG": ("edited-empty", _empty_seg),
     "SEG on another frame of reference": ("edited-other-frame-of-reference", _other_frame_of_reference),
     "SEG on another phase": ("edited-other-series", _other_phase),
-    "SEG of another organ": ("edited-empty", _neither_liver_nor_lesion),
+    "SEG of another organ": ("edited-unrecognised", _neither_liver_nor_lesion),
     "SR without reference": ("selection-without-reference", _sr_without_reference),
 }
 

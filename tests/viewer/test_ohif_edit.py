@@ -17,6 +17,7 @@ from tests.support.ports import wait_until
 from tests.viewer.pictures import dice, drawn_labels
 from tests.viewer.rounds import LESION, LESION_TRACKING_UID, LIVER
 from uair_node.selection.edited import read_edited
+from uair_node.selection.segment_targets import KnownTargets
 
 pytestmark = [pytest.mark.viewer, pytest.mark.integration]
 
@@ -37,7 +38,7 @@ def test_a_painted_candidate_comes_back_as_it_was_seen(orthanc, round_in_archive
     assert seg.SOPClassUID == SelectionClass.LABEL_MAP_SEGMENTATION
     assert seg.file_meta.TransferSyntaxUID == RLELossless
 
-    edited = read_edited(seg, volume, {LESION_TRACKING_UID: 1}, before)
+    edited = read_edited(seg, volume, KnownTargets({LESION_TRACKING_UID: 1}, [before]))
     assert edited.label_of_segment == {1: LIVER, 2: LESION}
     changed = edited.labels != before
     assert changed[k].sum() > 20

@@ -24,6 +24,7 @@ from tests.support.ports import wait_until
 from uair_node.artifacts import load_candidates
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited import read_edited
+from uair_node.selection.segment_targets import KnownTargets
 from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom
@@ -123,7 +124,7 @@ def test_an_edit_stored_by_the_viewer_starts_the_next_round(
     assert seg.SOPClassUID == SelectionClass.LABEL_MAP_SEGMENTATION
     digest = deployment.case()["digest"]
     tracking = {lesion_uid(digest, n): n for n in range(1, 255)}
-    drawn = read_edited(seg, volume, tracking, before).labels
+    drawn = read_edited(seg, volume, KnownTargets(tracking, [before])).labels
     assert (drawn != before).sum() > 20
 
     second = _names(orthanc, 2)

@@ -103,7 +103,7 @@ def _selection(one: Selection) -> Event:
     round_ = f"round {one.round_number}" if one.round_number else "no known round"
     said = f", {one.answer.words}" if one.picked is not None else ""
     actor = one.calling_ae or one.mechanism
-    outcome = f"{one.outcome}: {one.code}: {one.sentence} {one.mend}" if one.code else str(one.outcome)
+    outcome = ": ".join(filter(None, (str(one.outcome), one.code, f"{one.sentence} {one.mend}".strip())))
     tone = {"refused": "bad", "effective": "good"}.get(one.outcome, "plain")
     return Event(
         one.received_at, "answer", f"{one.verb}{said} ({round_}, {one.mechanism})", actor, outcome, tone

@@ -150,13 +150,14 @@ class Inbox:
         evidence = replace(evidence, mechanism="edited-seg")
         try:
             drawn = read_drawn(dataset, edited, self._context.settings.intake.known)
+            evidence = replace(evidence, remark=drawn.remark)
             if drawn.partial and evidence.verb != Verb.REJECT:
                 part = keep_part(self._context, edited, drawn, evidence.evidence_uid)
                 with self._context.database.transaction() as session:
                     hold_part(session, replace(evidence, artifact=part), edited.candidates, study)
                 return
             edit = keep_whole(
-                self._context, edited.folder, drawn.offered, [drawn.labels], evidence.evidence_uid
+                self._context, edited.folder, drawn.offered, [drawn.part], evidence.evidence_uid
             )
         except InputError as refusal:
             with self._context.database.transaction() as session:

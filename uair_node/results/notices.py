@@ -143,7 +143,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
         uid=_uid(case, "received", round_.number),
         moment=selection.received_at,
         heading=f"Round {round_.number}: {what} received",
-        text=f"Round {round_.number + 1} is on its way.",
+        text=" ".join([f"Round {round_.number + 1} is on its way.", selection.sentence]).strip(),
         round_id=round_.id,
         round_number=round_.number,
         segmentation_uids=named,

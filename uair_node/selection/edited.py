@@ -1,6 +1,7 @@
 """A segmentation that a reader edited in a viewer, as labels on the source grid.
 
-Owns what the forms of SEG objects have in common: where a frame's pixels lie, and which target a segment is.
+Owns what the forms of SEG objects have in common: where a frame's pixels lie. It must not know by what a
+target is told (that is `uair_node.selection.segment_targets`).
 Takes what viewers make of our candidates: BINARY, FRACTIONAL and LABELMAP (PS3.3 C.8.20.2), any transfer
 syntax that decodes, segments and frames in any order, frames left out, planes flipped, cropped or in another
 orientation of the same grid. It must not know cases, rounds or what the labels are used for.
@@ -8,8 +9,7 @@ orientation of the same grid. It must not know cases, rounds or what the labels 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,40 +17,19 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
-from pydicom.sr.codedict import codes as dictionary
 from pydicom.sr.coding import Code
 
-from dicom_config import codes
 from dicom_config.errors import InputError
-from dicom_config.modalities.profile import LIVER as LIVER_ORGAN
-from dicom_config.modalities.profile import Organ
 from uair_node.intake.stack import plane_axes
+from uair_node.selection.segment_kind import property_types, speak_of
+from uair_node.selection.segment_targets import KnownTargets, Targets, Voxels, tell_targets
 from uair_node.volume import Volume
 
 Labels = npt.NDArray[np.uint8]
 _Mask = npt.NDArray[np.bool_]
-_Voxels = npt.NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each segment would fill the memory
 _Float = npt.NDArray[np.float64]
 
-_LIVER = 1
-_MOST_LESIONS = 254  # uint8: 0 background, 1 liver, 1 + n lesion n
 _BACKGROUND = Code("125040", "DCM", "Background")
-_SCT = dictionary.SCT
-_LESION_CODES = (
-    codes.LESION,
-    _SCT.Neoplasm,
-    _SCT.NeoplasmPrimary,
-    _SCT.NeoplasmSecondary,
-    _SCT.Metastasis,
-    _SCT.Mass,
-    _SCT.Nodule,
-    _SCT.Cyst,
-)
-_OWN_LESION_LABEL = re.compile(r"lesion\s*(\d{1,3})", re.IGNORECASE)
-_LESION_WORDS = re.compile(
-    r"lesion|läsion|lésion|lesión|tumou?r|metast|nodule|cyst|zyste|\bmass\b|\bhcc\b", re.IGNORECASE
-)
-_LIVER_WORDS = re.compile(r"\bliver\b|\bleber\b|\bfoie\b|\bh[ií]gado\b|\bfegato\b|\bhepar\b", re.IGNORECASE)
 
 _OFF_GRID_VOXELS = 0.1
 """How far a frame's last pixel may lie from a voxel's centre within the plane. Decimal strings of viewers
@@ -68,25 +47,28 @@ class EditedSegmentation:
     labels
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. A lesion's voxel is the
         lesion's where segments overlap.
-    label_of_segment
-        Which label each segment number was recognised as.
-    unrecognised
-        Numbers of segments that have voxels but could not be told: not in `labels`.
+    targets
+        Which target each segment is, and which segments are none.
+    names
+        How to speak of each segment that has voxels, without free text.
     """
 
     labels: Labels
-    label_of_segment: Mapping[int, int]
-    unrecognised: tuple[int, ...]
+    targets: Targets
+    names: Mapping[int, str]
+
+    @property
+    def label_of_segment(self) -> Mapping[int, int]:
+        """Which label each segment number was recognised as."""
+        return self.targets.label_of_segment
+
+    def speak_of(self, numbers: Sequence[int]) -> str:
+        """Name segments in a sentence."""
+        return ", ".join(self.names[number] for number in numbers)
 
 
-def read_edited(
-    dataset: Dataset, volume: Volume, lesion_of_tracking: Mapping[str, int], reference: Labels | None = None
-) -> EditedSegmentation:
+def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
     """Read a SEG or label map SEG that was drawn on `volume`.
-
-    A segment is recognised by its Tracking UID, else by its coded property type, else by words of its label,
-    else by the target of `reference` that it is most like (Dice). A lesion that none of these numbers gets
-    the number of the reference's lesion that it is most like, or a new one when it touches none.
 
     Parameters
     ----------
@@ -94,51 +76,69 @@ def read_edited(
         The object with its pixels.
     volume
         The source grid; its voxels are not read.
-    lesion_of_tracking
-        Lesion number (from 1) of each known Tracking UID.
-    reference
-        ``(Z, Y, X)``, labels that the reader started from.
+    known
+        What the case holds, to tell segments by.
 
     Raises
     ------
     InputError
         ``edited-unreadable``: pixels do not decode, or a frame cannot be placed on the grid.
         ``edited-other-frame-of-reference``, ``edited-other-series``: drawn on something else.
-        ``edited-empty``: no voxel of a segment that could be recognised.
+        ``edited-empty``: no segment has a voxel. ``edited-unrecognised``: none that has is liver or lesion.
     ValueError
-        If `reference` is not on the source grid.
+        If a candidate of `known` is not on the source grid.
     """
-    if reference is not None and reference.shape != volume.shape:
-        raise ValueError(f"reference {reference.shape} is not on the source grid {volume.shape}")
+    if any(labels.shape != volume.shape for labels in known.offered):
+        raise ValueError(f"a candidate is not on the source grid {volume.shape}")
     try:
-        _check_source(dataset, volume)
-        segments = {int(segment.SegmentNumber): segment for segment in dataset.SegmentSequence}
-        drawn = _drawn_voxels(dataset, volume, _background(dataset, segments))
-        unknown = sorted(drawn.keys() - segments.keys())
-        if unknown:
-            raise _unreadable(f"It has voxels of segments that it does not describe: {unknown[:5]}.")
-        edited = _put_together(
-            drawn, segments, volume, _Recognition(lesion_of_tracking, reference, volume.profile.organ)
-        )
+        return _read(dataset, volume, known)
     except InputError:
         raise
     except Exception as error:
         # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
         raise _unreadable(f"Reading it failed with {type(error).__name__}.") from None
-    if not edited.labels.any():
+
+
+def _read(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
+    organ = volume.profile.organ
+    named = set(_named_instances(dataset))
+    _check_source(dataset, volume, named - known.candidate_uids)
+    segments = {int(segment.SegmentNumber): segment for segment in dataset.SegmentSequence}
+    drawn = _drawn_voxels(dataset, volume, _background(dataset, segments))
+    if not drawn:
         raise InputError(
             "edited-empty",
-            "No voxel of the returned segmentation belongs to the liver or to a lesion.",
+            f"No voxel of the returned segmentation belongs to the {organ.name} or to a lesion.",
             "Save the segmentation in the viewer again, with segments named Liver and Lesion 1, Lesion 2 …",
         )
+    unknown = sorted(drawn.keys() - segments.keys())
+    if unknown:
+        raise _unreadable(f"It has voxels of segments that it does not describe: {unknown[:5]}.")
+    derived = bool(named & known.candidate_uids)
+    targets = tell_targets({n: (segments[n], drawn[n]) for n in sorted(drawn)}, organ, known, derived=derived)
+    labels = np.zeros(volume.shape, np.uint8)
+    for number, label in sorted(targets.label_of_segment.items(), key=lambda pair: pair[1]):
+        labels.reshape(-1)[drawn[number]] = label
+    names = {number: speak_of(number, segments[number], organ) for number in sorted(drawn)}
+    edited = EditedSegmentation(labels, targets, names)
+    if not targets.label_of_segment:
+        raise unrecognised(edited.speak_of(sorted(drawn)), organ.name)
     return edited
 
 
-def _check_source(dataset: Dataset, volume: Volume) -> None:
+def unrecognised(segments: str, organ: str) -> InputError:
+    """Refuse a segmentation for segments that cannot be told."""
+    return InputError(
+        "edited-unrecognised",
+        f"Neither {organ} nor lesion by code, name or place: {segments}.",
+        f"Name the segment '{organ}' or 'lesion', or delete it, and send the segmentation again.",
+    )
+
+
+def _check_source(dataset: Dataset, volume: Volume, named: Collection[str]) -> None:
     """Refuse what names other images, or lies in another space without naming any of ours."""
     ours = {source.sop_instance_uid for source in volume.slices}
-    named = set(_named_instances(dataset))
-    if named & ours:
+    if not ours.isdisjoint(named):
         return
     if dataset.get("FrameOfReferenceUID") != volume.frame_of_reference_uid:
         raise InputError(
@@ -175,9 +175,9 @@ def _derived_from(group: Dataset) -> Iterator[tuple[str, int | None]]:
                 yield str(source.ReferencedSOPInstanceUID), None if number is None else int(number)
 
 
-def _drawn_voxels(dataset: Dataset, volume: Volume, background: set[int]) -> dict[int, _Voxels]:
+def _drawn_voxels(dataset: Dataset, volume: Volume, background: set[int]) -> dict[int, Voxels]:
     """Return the voxels of each segment number that has any, but not of `background`."""
-    drawn: dict[int, list[_Voxels]] = {}
+    drawn: dict[int, list[Voxels]] = {}
     placement = _Placement(dataset, volume)
     for frame, pixels in enumerate(iter_pixels(dataset, raw=True)):
         for number, mask in _segments_of_frame(dataset, placement.groups(frame), pixels):
@@ -188,7 +188,7 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, background: set[int]) -> dic
 
 def _background(dataset: Dataset, segments: Mapping[int, Dataset]) -> set[int]:
     """Return what a label map stores beside segments: background, and padding outside the images."""
-    background = {number for number, segment in segments.items() if _BACKGROUND in _property_types(segment)}
+    background = {number for number, segment in segments.items() if _BACKGROUND in property_types(segment)}
     if dataset.SegmentationType == "LABELMAP":
         padding = dataset.get("PixelPaddingValue")
         background |= {0} if padding is None else {0, int(padding)}
@@ -235,7 +235,7 @@ class _Placement:
         """Return a frame's own and the shared functional groups."""
         return self._frames[frame] if self._frames else Dataset(), self._shared
 
-    def voxels(self, frame: int, mask: _Mask) -> _Voxels:
+    def voxels(self, frame: int, mask: _Mask) -> Voxels:
         """Return the voxels that the pixels of `mask` `(Rows, Columns)` of a frame are.
 
         Raises
@@ -298,91 +298,6 @@ class _Placement:
         allowed = np.array([_OFF_SLICE if in_slice else _OFF_GRID_VOXELS, *(_OFF_GRID_VOXELS,) * 2])
         if not single or (drift + np.abs(origin - np.rint(origin)) > allowed + 1e-3).any():
             raise _unreadable("It was drawn on another grid than the series has.")
-
-
-@dataclass(frozen=True)
-class _Recognition:
-    """What a segment can be known by."""
-
-    lesion_of_tracking: Mapping[str, int]
-    reference: Labels | None
-    organ: Organ
-
-    def label(self, segment: Dataset, voxels: _Voxels, taken: set[int]) -> int | None:
-        """Return the label of a segment, None when nothing tells it; `taken` are labels in use."""
-        tracked = self.lesion_of_tracking.get(str(segment.get("TrackingUID", "")))
-        if tracked is not None:
-            return _LIVER + tracked
-        types, words = _property_types(segment), str(segment.get("SegmentLabel", ""))
-        if self.organ.code in types:
-            return _LIVER
-        if any(code in types for code in _LESION_CODES) or _LESION_WORDS.search(words):
-            return self._own_number(words) or self._most_like(voxels, with_liver=False) or self._new(taken)
-        if self._is_organ(words):
-            return _LIVER
-        return self._most_like(voxels, with_liver=True)
-
-    def _is_organ(self, words: str) -> bool:
-        if self.organ == LIVER_ORGAN:
-            return bool(_LIVER_WORDS.search(words))
-        return self.organ.name in words.casefold()
-
-    def _own_number(self, words: str) -> int | None:
-        """Return the lesion that our own label names, if there is such a lesion."""
-        own = _OWN_LESION_LABEL.fullmatch(words.strip())
-        number = int(own[1]) if own else 0
-        return _LIVER + number if number in self.lesion_of_tracking.values() else None
-
-    def _most_like(self, voxels: _Voxels, *, with_liver: bool) -> int | None:
-        """Return the reference's target with the largest Dice overlap; None when there is no overlap.
-
-        Dice and not the number of voxels: a lesion drawn larger has more voxels in the old liver than in the
-        old lesion.
-        """
-        if self.reference is None:
-            return None
-        shared = np.bincount(self.reference.ravel()[voxels], minlength=256)
-        sizes = np.bincount(self.reference.ravel(), minlength=256)
-        # The organ is the whole of it, as readers draw it.
-        shared[_LIVER], sizes[_LIVER] = shared[_LIVER:].sum(), sizes[_LIVER:].sum()
-        dice = 2 * shared / (sizes + len(voxels))
-        dice[0] = 0
-        if not with_liver:
-            dice[_LIVER] = 0
-        best = int(dice.argmax())
-        return best if dice[best] > 0 else None
-
-    def _new(self, taken: set[int]) -> int:
-        known = {_LIVER + number for number in self.lesion_of_tracking.values()}
-        if self.reference is not None:
-            known |= {int(value) for value in np.unique(self.reference)}
-        number = max(known | taken | {_LIVER}) - _LIVER + 1
-        if number > _MOST_LESIONS:
-            raise _unreadable(f"It has more than {_MOST_LESIONS} lesions.")
-        return _LIVER + number
-
-
-def _property_types(segment: Dataset) -> list[Code]:
-    """Return the coded property types; retired SRT codes equal their SCT successors."""
-    return [
-        Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.get("CodeMeaning", "")))
-        for item in segment.get("SegmentedPropertyTypeCodeSequence") or ()
-        if "CodeValue" in item and "CodingSchemeDesignator" in item
-    ]
-
-
-def _put_together(
-    drawn: Mapping[int, _Voxels], segments: Mapping[int, Dataset], volume: Volume, recognition: _Recognition
-) -> EditedSegmentation:
-    label_of_segment: dict[int, int] = {}
-    for number in sorted(drawn):
-        label = recognition.label(segments[number], drawn[number], set(label_of_segment.values()))
-        if label is not None:
-            label_of_segment[number] = label
-    labels = np.zeros(volume.shape, np.uint8)
-    for number, label in sorted(label_of_segment.items(), key=lambda pair: pair[1]):
-        labels.reshape(-1)[drawn[number]] = label
-    return EditedSegmentation(labels, label_of_segment, tuple(sorted(drawn.keys() - label_of_segment.keys())))
 
 
 def _unreadable(reason: str) -> InputError:

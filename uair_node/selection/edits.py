@@ -26,21 +26,35 @@ from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
-from uair_node.selection.edited import read_edited
+from uair_node.selection.edited import EditedSegmentation, read_edited, unrecognised
 from uair_node.selection.readers import Reading
 from uair_node.selection.rules import main_candidate
+from uair_node.selection.segment_targets import KnownTargets
 from uair_node.volume import read_geometry
 
 TRAIT = "edited by the reader"
+_FOREIGN_TRAIT = "drawn by another writer"
 _CLOSED = (CaseState.REFINING, CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.FAILED)
 Voxels = NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each target would fill the memory
 
 
 @dataclass(frozen=True)
 class EditedRound:
-    """The open round that an edited SEG answers."""
+    """The open round that an edited SEG answers.
+
+    Parameters
+    ----------
+    candidates, all_candidates
+        SOP Instance UIDs of the round's candidates, and of those of all rounds.
+    lesions
+        Numbers of the lesions that the case had in any round.
+    case_digest, series_paths, folder
+        Of the case, and where the round's artifacts are.
+    """
 
     candidates: tuple[str, ...]
+    all_candidates: frozenset[str]
+    lesions: frozenset[int]
     case_digest: str
     series_paths: tuple[Path, ...]
     folder: Path
@@ -52,21 +66,25 @@ class Drawn:
 
     Parameters
     ----------
-    labels
-        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n.
+    part
+        Its labels on the source grid; the trait tells whether it is an edit of a candidate.
     offered
         The round's candidates.
+    remark
+        Sentences for the reader: new lesions, what was left out.
     """
 
-    labels: Labels
+    part: StoredCandidate
     offered: Sequence[StoredCandidate]
+    remark: str
 
     @property
     def partial(self) -> bool:
         """Whether it lacks a target of the candidate that it is most like: more may come with it."""
-        k = main_candidate(_origins(_targets_of(self.offered, [self.labels]), self.offered))
+        labels = self.part.labels
+        k = main_candidate(_origins(_targets_of(self.offered, [labels]), self.offered))
         (base,) = (one for one in self.offered if one.k == k)
-        return not set(_values(base.labels)) <= set(_values(self.labels))
+        return not set(_values(base.labels)) <= set(_values(labels))
 
 
 @dataclass(frozen=True)
@@ -109,8 +127,11 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
     if case is None or case.current_round is None:
         return None
     store = context.store
+    every = [one for round_ in case.rounds for one in round_.candidates]
     return EditedRound(
         candidates=tuple(one.sop_instance_uid for one in case.current_round.candidates),
+        all_candidates=frozenset(one.sop_instance_uid for one in every),
+        lesions=frozenset(value - LIVER for one in every for value in one.targets if value > LIVER),
         case_digest=case.digest,
         series_paths=store.fetch_all([one.path for one in case.instances]),
         folder=store.fetch_folder(case.current_round.artifacts, [CANDIDATES_FILE]),
@@ -131,27 +152,47 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
     """
     volume = read_geometry(edited.series_paths, known)
     offered = load_candidates(edited.folder / CANDIDATES_FILE)
-    lesions = {lesion_uid(edited.case_digest, n): n for n in range(1, 255)}
-    found = read_edited(dataset, volume, lesions, reference=offered[0].labels)
-    if found.unrecognised:
-        raise InputError(
-            "edited-unrecognised",
-            f"Segments {', '.join(map(str, found.unrecognised))} are neither liver nor lesion.",
-            "Name new segments 'liver' or 'lesion', or delete them.",
+    known_targets = KnownTargets(
+        lesion_of_tracking={lesion_uid(edited.case_digest, n): n for n in range(1, 255)},
+        offered=[one.labels for one in offered],
+        used=edited.lesions,
+        candidate_uids=edited.all_candidates,
+    )
+    found = read_edited(dataset, volume, known_targets)
+    if found.targets.unrecognised:
+        raise unrecognised(found.speak_of(found.targets.unrecognised), volume.profile.organ.name)
+    trait = TRAIT if found.targets.is_edit else _FOREIGN_TRAIT
+    remark = _remark(found, offered, volume.profile.organ.name)
+    return Drawn(StoredCandidate(0, found.labels, trait), offered, remark)
+
+
+def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ: str) -> str:
+    """Say what a reader would not expect: new lesions, segments left out, lesions that stay."""
+    targets, sentences = found.targets, []
+    for number in targets.added:
+        name = target_name(targets.label_of_segment[number])
+        untold = (
+            f", as no code or name tells it and it lies in the {organ}" if number in targets.untold else ""
         )
-    return Drawn(found.labels, offered)
+        sentences.append(f"New {name}: {found.names[number]}{untold}.")
+    if targets.ignored:
+        sentences.append(f"Left out as another structure: {found.speak_of(targets.ignored)}.")
+    drawn = set(targets.label_of_segment.values())
+    if not targets.is_edit and LIVER in drawn and {v for one in offered for v in _values(one.labels)} - drawn:
+        sentences.append("It is no edit of a candidate, so lesions that it lacks stay.")
+    return " ".join(sentences)
 
 
 def keep_part(context: Context, edited: EditedRound, drawn: Drawn, evidence_uid: str) -> str:
     """Keep what was drawn beside the round's candidates, to be put together with others; return its path."""
-    return _save(context, edited.folder / f"part-{evidence_uid[-24:]}.npz", 0, drawn.labels)
+    return _save(context, edited.folder / f"part-{evidence_uid[-24:]}.npz", drawn.part)
 
 
 def keep_whole(
     context: Context,
     folder: Path,
     offered: Sequence[StoredCandidate],
-    parts: Sequence[Labels],
+    parts: Sequence[StoredCandidate],
     evidence_uid: str,
 ) -> Edit:
     """Put together what was drawn and keep it, unless candidates hold it voxel for voxel.
@@ -161,19 +202,24 @@ def keep_whole(
     InputError
         ``ambiguous-selection``: two of the parts draw one target differently.
     """
-    answer, labels = put_together(offered, parts)
+    complete = all(part.trait == TRAIT for part in parts)
+    answer, labels = put_together(offered, [part.labels for part in parts], complete=complete)
     if (taken(offered, answer).labels == labels).all():
         return Edit(answer, "")
     assert answer.k is not None
-    artifact = _save(context, folder / f"edit-{evidence_uid[-24:]}.npz", answer.k, labels)
+    edit = StoredCandidate(answer.k, labels, TRAIT)
+    artifact = _save(context, folder / f"edit-{evidence_uid[-24:]}.npz", edit)
     return Edit(Answer(answer.k), artifact)
 
 
-def put_together(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> tuple[Answer, Labels]:
+def put_together(
+    offered: Sequence[StoredCandidate], parts: Sequence[Labels], *, complete: bool = True
+) -> tuple[Answer, Labels]:
     """Return which candidate each target is nearest to, and the segmentation that the parts amount to.
 
-    Parts that draw the liver are the whole answer: a lesion that none of them has was deleted. Without it
-    they speak of their lesions alone; everything else stays as in the candidate that they are most like.
+    Edits of a candidate (`complete`) that draw the liver are the whole answer: a lesion that none of them has
+    was deleted. All other parts speak of what they draw alone; everything else stays as in the candidate that
+    they are most like.
 
     Raises
     ------
@@ -184,12 +230,17 @@ def put_together(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) ->
     origins = _origins(drawn, offered)
     base = main_candidate(origins)
     answer = Answer(base, {value: k for value, k in origins.items() if k != base})
+    before = taken(offered, Answer(base)).labels
     if LIVER in drawn:
         labels = np.zeros(parts[0].shape, np.uint8)
         if len(parts) > 1:  # that candidate's liver leaves out its lesions, which are another's now
             labels[taken(offered, Answer(origins[LIVER])).labels > LIVER] = LIVER
+        labels.reshape(-1)[drawn.pop(LIVER)] = LIVER
+        if not complete:
+            stays = (before > LIVER) & ~np.isin(before, list(drawn))
+            labels[stays] = before[stays]
     else:
-        labels = taken(offered, Answer(base)).labels.copy()
+        labels = before.copy()
         labels[np.isin(labels, list(drawn))] = LIVER
     for value, voxels in sorted(drawn.items()):
         labels.reshape(-1)[voxels] = value
@@ -239,6 +290,6 @@ def _counts(labels: Labels) -> NDArray[np.int64]:
     return np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0)
 
 
-def _save(context: Context, path: Path, k: int, labels: Labels) -> str:
-    save_candidates(path, [StoredCandidate(k, labels, TRAIT)])
+def _save(context: Context, path: Path, drawn: StoredCandidate) -> str:
+    save_candidates(path, [drawn])
     return context.store.share(path)

@@ -27,7 +27,8 @@ _TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutc
 class Evidence:
     """Who said it and how; kept beside every selection.
 
-    The study tells where a refusal belongs whose object names none of our candidates.
+    The study tells where a refusal belongs whose object names none of our candidates. The remark says what
+    the reader is told beside the outcome: new lesions, segments that were left out.
     """
 
     verb: Verb
@@ -36,6 +37,7 @@ class Evidence:
     evidence_uid: str = ""
     artifact: str = ""
     study_uid: str = ""
+    remark: str = ""
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
@@ -85,6 +87,7 @@ def settle_parts(session: Session, parts: Sequence[Selection], answer: Answer, a
         part.outcome, part.answer = SelectionOutcome.JOINED, answer
     last.outcome = SelectionOutcome.REPEATED if choice.repeated else SelectionOutcome.EFFECTIVE
     last.artifact = artifact
+    last.sentence = " ".join(dict.fromkeys(part.sentence for part in parts if part.sentence))
     session.flush()
     if not choice.repeated:
         lifecycle.apply_selection(session, case, last)
@@ -221,4 +224,5 @@ def _row(evidence: Evidence, outcome: SelectionOutcome) -> Selection:
         artifact=evidence.artifact,
         calling_ae=evidence.calling_ae,
         outcome=outcome,
+        sentence=evidence.remark,
     )

@@ -62,9 +62,9 @@ def _answer(context: Context, ids: Sequence[int]) -> None:
     refusal: InputError | None = None
     try:
         # Outside of any transaction: it takes a second.
-        labels = [load_candidates(path)[0].labels for path in parts]
+        drawn = [load_candidates(path)[0] for path in parts]
         offered = load_candidates(folder / CANDIDATES_FILE)
-        edit = keep_whole(context, folder, offered, labels, evidence_uid)
+        edit = keep_whole(context, folder, offered, drawn, evidence_uid)
     except InputError as error:
         refusal = error
     with context.database.transaction() as session:

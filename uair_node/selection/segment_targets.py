@@ -1,0 +1,295 @@
+"""Which target each segment of a returned SEG is: the organ, a known lesion, a new one, or none.
+
+In this order: our Tracking UID, the code, the words of the label (`uair_node.selection.segment_kind`), and
+only where these do not tell, the place. A place is compared with every candidate of the round. No second
+segment becomes a lesion that is taken already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from dicom_config.errors import InputError
+from dicom_config.modalities.profile import Organ
+from uair_node.selection.segment_kind import SegmentKind, kind_of
+
+Labels = npt.NDArray[np.uint8]
+Voxels = npt.NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each segment would fill the memory
+
+_ORGAN = 1
+_MOST_LESIONS = 254  # uint8: 0 background, 1 organ, 1 + n lesion n
+_ORGAN_DICE = 0.8
+"""From this overlap on an untold segment is the organ. A right lobe, two thirds of a liver, stays below."""
+_LESION_SHARE = 0.5
+"""Part of an untold segment, or of the lesion, that must be shared for the segment to be that lesion. A
+vessel that runs through a lesion shares less."""
+_INSIDE_SHARE = 0.5
+"""Part of an untold segment that must lie in the organ for it to be a new lesion."""
+_LARGEST_SHARE = 0.5
+"""Largest part of the organ that an untold segment may be as a new lesion."""
+
+
+@dataclass(frozen=True)
+class KnownTargets:
+    """What a case holds, to tell returned segments by.
+
+    Parameters
+    ----------
+    lesion_of_tracking
+        Lesion number (from 1) of each Tracking UID that the case may use.
+    offered
+        ``(Z, Y, X)``, the labels of the round's candidates.
+    used
+        Numbers of lesions that the case had in any round; none of them is given to a new lesion.
+    candidate_uids
+        SOP Instance UIDs of the case's candidates.
+    """
+
+    lesion_of_tracking: Mapping[str, int] = field(default_factory=dict)
+    offered: Sequence[Labels] = ()
+    used: Collection[int] = ()
+    candidate_uids: frozenset[str] = frozenset()
+
+    @cached_property
+    def sizes(self) -> Sequence[npt.NDArray[np.int64]]:
+        """Voxels of each label of each candidate; counted by slices, which saves eight times the memory."""
+        return [
+            np.sum([np.bincount(plane.ravel(), minlength=256) for plane in one], axis=0)
+            for one in self.offered
+        ]
+
+    @cached_property
+    def lesions(self) -> frozenset[int]:
+        """Labels of the lesions that the case had."""
+        drawn = {int(value) for sizes in self.sizes for value in np.flatnonzero(sizes) if value > _ORGAN}
+        return frozenset(drawn | {_ORGAN + number for number in self.used})
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the segments of one object are.
+
+    Parameters
+    ----------
+    label_of_segment
+        Label (1 organ, 1 + n lesion n) of each segment number that is a target.
+    added
+        Segments that are new lesions.
+    untold
+        Those of `added` that neither code nor name tells: their place does.
+    ignored
+        Segments that show other structures.
+    unrecognised
+        Segments that nothing tells.
+    is_edit
+        Whether the object is an edit of a candidate: it has Tracking UIDs of the case, names a candidate, or
+        holds a target of one voxel for voxel.
+    """
+
+    label_of_segment: Mapping[int, int]
+    added: tuple[int, ...]
+    untold: tuple[int, ...]
+    ignored: tuple[int, ...]
+    unrecognised: tuple[int, ...]
+    is_edit: bool
+
+
+def tell_targets(
+    segments: Mapping[int, tuple[Dataset, Voxels]], organ: Organ, known: KnownTargets, *, derived: bool
+) -> Targets:
+    """Tell which target each segment is.
+
+    Parameters
+    ----------
+    segments
+        Segment number -> item of the Segment Sequence, and the segment's voxels, at least one.
+    derived
+        Whether the object names a candidate of the case as what it was made from.
+
+    Raises
+    ------
+    InputError
+        ``edited-unreadable``: more lesions than labels.
+    """
+    return _Telling(segments, organ, known).tell(derived=derived)
+
+
+class _Telling:
+    def __init__(
+        self, segments: Mapping[int, tuple[Dataset, Voxels]], organ: Organ, known: KnownTargets
+    ) -> None:
+        self._segments, self._known = segments, known
+        self._kinds = {number: kind_of(segment, organ) for number, (segment, _) in segments.items()}
+        self._labels: dict[int, int] = {}
+        self._places = {number: _Place(voxels, known) for number, (_, voxels) in segments.items()}
+
+    def tell(self, *, derived: bool) -> Targets:
+        tracked = self._take_tracked()
+        self._take_organ()
+        self._take_own_names()
+        self._take_by_place()
+        is_edit = derived or tracked or self._holds_a_target()
+        added, untold = self._take_new(is_edit=is_edit)
+        left = [number for number in self._segments if number not in self._labels]
+        ignored = [number for number in left if self._kinds[number] is SegmentKind.OTHER]
+        return Targets(
+            label_of_segment=dict(sorted(self._labels.items())),
+            added=tuple(added),
+            untold=tuple(untold),
+            ignored=tuple(ignored),
+            unrecognised=tuple(number for number in left if number not in ignored),
+            is_edit=is_edit,
+        )
+
+    def _take_tracked(self) -> bool:
+        for number, (segment, _) in self._segments.items():
+            lesion = self._known.lesion_of_tracking.get(str(segment.get("TrackingUID", "")))
+            if lesion is not None:
+                self._labels[number] = _ORGAN + lesion
+        return bool(self._labels)
+
+    def _take_organ(self) -> None:
+        for number, kind in self._open():
+            if kind is SegmentKind.ORGAN:
+                self._labels[number] = _ORGAN
+
+    def _take_own_names(self) -> None:
+        """Let "Lesion 2" be lesion 2 where there is such a lesion."""
+        for number, kind in self._open():
+            words = str(self._segments[number][0].get("SegmentLabel", "")).strip().casefold()
+            own = words.removeprefix("lesion").strip()
+            if kind is SegmentKind.LESION and words.startswith("lesion") and own.isdecimal():
+                label = _ORGAN + int(own)
+                if label in self._known.lesions and label not in self._labels.values():
+                    self._labels[number] = label
+
+    def _take_by_place(self) -> None:
+        """Let each lesion be the segment that is most like it (Dice), the most alike first."""
+        found = [
+            (dice, number, label)
+            for number, kind in self._open()
+            if kind is not SegmentKind.OTHER
+            for dice, label in self._places[number].likely(told=kind is SegmentKind.LESION)
+        ]
+        for _, number, label in sorted(found, key=lambda one: (-one[0], one[1:])):
+            free = label == _ORGAN or label not in self._labels.values()
+            if free and number not in self._labels:
+                self._labels[number] = label
+
+    def _holds_a_target(self) -> bool:
+        return any(self._places[number].equals(label) for number, label in self._labels.items())
+
+    def _take_new(self, *, is_edit: bool) -> tuple[list[int], list[int]]:
+        organ = [self._segments[number][1] for number, label in self._labels.items() if label == _ORGAN]
+        drawn_organ = np.concatenate(organ) if organ else np.empty(0, np.intp)
+        added, untold = [], []
+        for number, kind in self._open():
+            place = self._places[number]
+            if kind is SegmentKind.LESION and place.near_organ:
+                added.append(number)
+            elif kind is SegmentKind.UNTOLD and is_edit and place.lies_in_organ(drawn_organ):
+                added.append(number)
+                untold.append(number)
+        for number in added:
+            self._labels[number] = self._next_label()
+        return added, untold
+
+    def _next_label(self) -> int:
+        label = max({_ORGAN, *self._known.lesions, *self._labels.values()}) + 1
+        if label > _ORGAN + _MOST_LESIONS:
+            raise InputError(
+                "edited-unreadable",
+                f"The returned segmentation has more than {_MOST_LESIONS} lesions, with those of the case.",
+                "Save lesions that belong together as one segment.",
+            )
+        return label
+
+    def _open(self) -> Iterator[tuple[int, SegmentKind]]:
+        return ((n, kind) for n, kind in list(self._kinds.items()) if n not in self._labels)
+
+
+class _Place:
+    """Where a segment lies, compared with the round's candidates."""
+
+    def __init__(self, voxels: Voxels, known: KnownTargets) -> None:
+        self._voxels, self._known = voxels, known
+
+    @cached_property
+    def _shared(self) -> Sequence[npt.NDArray[np.int64]]:
+        """Voxels shared with each label of each candidate."""
+        return [np.bincount(one.reshape(-1)[self._voxels], minlength=256) for one in self._known.offered]
+
+    def likely(self, *, told: bool) -> list[tuple[float, int]]:
+        """Return Dice overlaps and labels that the segment may be; `told`: it is known to be a lesion.
+
+        Dice and not the number of voxels: a lesion drawn larger has more voxels in the old organ than in the
+        old lesion.
+        """
+        size = len(self._voxels)
+        best: dict[int, float] = {}
+        for shared, sizes in zip(self._shared, self._known.sizes, strict=True):
+            for label in np.flatnonzero(shared[_ORGAN + 1 :]) + _ORGAN + 1:
+                if told or shared[label] >= _LESION_SHARE * min(size, sizes[label]):
+                    dice = 2 * shared[label] / (sizes[label] + size)
+                    best[int(label)] = max(best.get(int(label), 0.0), float(dice))
+        if not told:
+            organ = self._organ_dice()
+            best = {label: dice for label, dice in best.items() if dice > organ}
+            if organ >= _ORGAN_DICE:
+                best[_ORGAN] = organ
+        return [(dice, label) for label, dice in best.items()]
+
+    def _organ_dice(self) -> float:
+        """Return the largest overlap with the whole organ, as readers draw it: lesions are in it."""
+        return max(
+            (
+                float(2 * shared[_ORGAN:].sum() / (sizes[_ORGAN:].sum() + len(self._voxels)))
+                for shared, sizes in zip(self._shared, self._known.sizes, strict=True)
+            ),
+            default=0.0,
+        )
+
+    def equals(self, label: int) -> bool:
+        """Tell whether a candidate has exactly these voxels as `label`."""
+        size = len(self._voxels)
+        return any(
+            shared[label] == size == sizes[label]
+            for shared, sizes in zip(self._shared, self._known.sizes, strict=True)
+        )
+
+    @property
+    def near_organ(self) -> bool:
+        """Whether it reaches into the smallest box around the organ of all candidates; true without any."""
+        if not self._known.offered:
+            return True
+        box = self._known_box()
+        index = np.unravel_index(self._voxels, self._known.offered[0].shape)
+        inside = [(axis >= low) & (axis <= high) for axis, (low, high) in zip(index, box, strict=True)]
+        return bool(np.logical_and.reduce(inside).any())
+
+    def _known_box(self) -> list[tuple[int, int]]:
+        box = []
+        for axis in range(3):
+            others = tuple(other for other in range(3) if other != axis)
+            marked = np.flatnonzero(
+                np.logical_or.reduce([one.any(axis=others) for one in self._known.offered])
+            )
+            box.append((int(marked[0]), int(marked[-1])) if marked.size else (0, -1))
+        return box
+
+    def lies_in_organ(self, drawn_organ: Voxels) -> bool:
+        """Tell whether most of it lies in the organ, drawn or offered, and is a part of it only."""
+        inside = np.isin(self._voxels, drawn_organ)
+        for one in self._known.offered:
+            inside |= one.reshape(-1)[self._voxels] > 0
+        largest = max((int(sizes[_ORGAN:].sum()) for sizes in self._known.sizes), default=len(drawn_organ))
+        size = len(self._voxels)
+        return bool(inside.sum() >= _INSIDE_SHARE * size) and size <= _LARGEST_SHARE * max(
+            largest, len(drawn_organ)
+        )
