@@ -230,17 +230,17 @@ def put_together(
     origins = _origins(drawn, offered)
     base = main_candidate(origins)
     answer = Answer(base, {value: k for value, k in origins.items() if k != base})
-    before = taken(offered, Answer(base)).labels
     if LIVER in drawn:
         labels = np.zeros(parts[0].shape, np.uint8)
         if len(parts) > 1:  # that candidate's liver leaves out its lesions, which are another's now
             labels[taken(offered, Answer(origins[LIVER])).labels > LIVER] = LIVER
         labels.reshape(-1)[drawn.pop(LIVER)] = LIVER
         if not complete:
+            before = taken(offered, Answer(base)).labels
             stays = (before > LIVER) & ~np.isin(before, list(drawn))
             labels[stays] = before[stays]
     else:
-        labels = before.copy()
+        labels = taken(offered, Answer(base)).labels.copy()
         labels[np.isin(labels, list(drawn))] = LIVER
     for value, voxels in sorted(drawn.items()):
         labels.reshape(-1)[voxels] = value
