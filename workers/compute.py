@@ -146,9 +146,13 @@ class Computer:
         view = read_geometry(task.series_paths, self._known).canonical()
         previous = RoundState.load(task.previous_state)
         selected = task.selected()
-        if selected is not None and task.edited:
-            previous = take_up(previous, view.from_source(selected.labels))
         voxels = SeriesVoxels(task.series_paths, view.shape, self._known)
+        if selected is not None and task.edited:
+            drawn = view.from_source(selected.labels)
+            previous = take_up(previous, drawn)
+            previous = self.engine.with_added_lesions(
+                voxels, view.spacing_mm, previous, drawn, content=task.content
+            )
         watch.lap("decode")
         made = self.engine.next_round(
             voxels,

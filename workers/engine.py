@@ -30,11 +30,12 @@ from workers.models.template_store import site_folder
 from workers.models.weights import joint_digest
 from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.candidates import Rule
-from workers.uair.compose import LIVER
+from workers.uair.compose import LIVER, Labels
+from workers.uair.edits import DrawnLesion, opened, unknown_lesions
 from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
-from workers.uair.finder import LesionFinder, Look, Organ, majority, same_lesion
-from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels
+from workers.uair.finder import BEYOND_MM, LesionFinder, Look, Organ, majority, same_lesion
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, bounding_box
 from workers.uair.lesion_maps import LIVER_SHARES, LesionMaps, LesionModel, led
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
@@ -268,6 +269,31 @@ class Engine:
         state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
         return composed(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
 
+    def with_added_lesions(
+        self, hu: Voxels, spacing_mm: Spacing, state: RoundState, labels: Labels, *, content: str = ""
+    ) -> RoundState:
+        """Return `state` with a target for each lesion of `labels` that it does not know.
+
+        Parameters
+        ----------
+        labels
+            ``(Z, Y, X)`` uint8 on the canonical grid: what the reader drew.
+        content
+            As of `first_round`.
+        """
+        content = content or _digest(hu)
+        for value in unknown_lesions(state, labels):
+            mask = labels == value
+            box = bounding_box(mask)
+            assert box is not None, "the value is one of the labels"
+            around = box.extended((BEYOND_MM, 0.0, 0.0), spacing_mm, hu.shape)
+            crop = self._crop(around, spacing_mm, hu.shape, LESION_PLAN)
+            decode, cells = self._look(content, hu, crop)
+            drawn = DrawnLesion(value, mask, crop, decode, cells)
+            rng = self._rng(state.number, value)
+            state = opened(state, drawn, self._choice, rng, outlined=self._outliner is not None)
+        return state
+
     def _first_organ(
         self,
         look: Look,
@@ -314,7 +340,7 @@ class Engine:
             whole_slice=model.whole_slice,
         )
 
-    def _look(self, content: str, hu: NDArray[np.generic], crop: Crop) -> tuple[Decoder, Float32]:
+    def _look(self, content: str, hu: Voxels, crop: Crop) -> tuple[Decoder, Float32]:
         """Return the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
         images, neighbours = crop.images(hu, NEIGHBOUR_MM)
         embeddings = self._cache.encode(content, crop, lambda: (images, neighbours))

@@ -48,6 +48,23 @@ def test_a_deleted_lesion_is_gone(engine, volume, first):
     assert all((one.labels != number).all() for one in following.candidates)
 
 
+def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(engine, volume, first):
+    labels = first.candidates[0].labels
+    value = int(max(target.value for target in first.state.targets)) + 1
+    free = ndimage.binary_erosion(labels == 1, iterations=6)
+    centre = np.argwhere(free)[free.sum() // 2]
+    distance = np.linalg.norm((np.argwhere(labels >= 0) - centre) * SPACING, axis=1).reshape(labels.shape)
+    edit = np.where((distance < 9) & (labels == 1), value, labels).astype(np.uint8)
+    previous = engine.with_added_lesions(volume[0], SPACING, take_up(first.state, edit), edit)
+    following = engine.next_round(volume[0], SPACING, previous, Feedback(picked=1))
+    assert value in following.targets
+    kept = keep_selected([one.labels for one in following.candidates], edit, following.targets)
+    assert (kept[0] == edit).all()
+    drawn = [kept[0] == value, *(one == value for one in kept[1:])]
+    assert len({mask.tobytes() for mask in drawn}) == 4, "four, and no two alike"
+    assert all(_dice(mask, drawn[0]) > 0.2 for mask in drawn if mask.any())
+
+
 def test_a_lesion_that_the_state_does_not_know_is_left_out(first):
     edit = np.where(first.candidates[0].labels == 1, 99, 0).astype(np.uint8)
     assert [one.value for one in take_up(first.state, edit).targets] == [

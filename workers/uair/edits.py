@@ -7,16 +7,19 @@ evidence of the reader's taste.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from workers.uair.compose import LIVER, Labels
-from workers.uair.ensemble import LIMIT
-from workers.uair.grids import Crop
+from workers.uair.ensemble import LIMIT, Decoder
+from workers.uair.grids import Crop, Float32
+from workers.uair.lesion_maps import LESION_SHARES, led
+from workers.uair.prompts import outline_of
 from workers.uair.state import RoundState, TargetState
+from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target
 
 
 def take_up(state: RoundState, labels: Labels) -> RoundState:
@@ -26,9 +29,75 @@ def take_up(state: RoundState, labels: Labels) -> RoundState:
     ----------
     labels
         ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n. Lesions that the
-        state does not know are left out, it has no crop of them: `keep_selected` carries them on.
+        state does not know are left out; `unknown_lesions` names them, `opened` makes targets of them.
     """
     return replace(state, targets=tuple(_edited(target, labels) for target in state.targets))
+
+
+def unknown_lesions(state: RoundState, labels: Labels) -> list[int]:
+    """Return label values of lesions that the reader drew and the state has no target for, ascending."""
+    known = {target.value for target in state.targets}
+    present = np.flatnonzero(np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0))
+    return [int(value) for value in present if value > LIVER and value not in known]
+
+
+@dataclass(frozen=True)
+class DrawnLesion:
+    """A lesion that the reader added, and where the model looks at it.
+
+    Parameters
+    ----------
+    value
+        Its label value.
+    mask
+        ``(Z, Y, X)`` on the canonical grid, as the reader drew it.
+    crop
+        Around it.
+    decode
+        The model bound to the crop.
+    cells
+        ``(n, h, w)`` mean HU of the crop's cells.
+    """
+
+    value: int
+    mask: NDArray[np.bool_]
+    crop: Crop
+    decode: Decoder
+    cells: Float32
+
+
+def opened(
+    state: RoundState, drawn: DrawnLesion, choice: Choice, rng: np.random.Generator, *, outlined: bool
+) -> RoundState:
+    """Return `state` with a target for a lesion that the reader added, as if it had been candidate 1's.
+
+    Its other three candidates are the model's answers to prompts around what was drawn. A lesion smaller than
+    half of a cell stays without a target; `keep_selected` carries it on.
+
+    Parameters
+    ----------
+    outlined
+        Whether later rounds ask an outliner, which looks at the cells.
+    """
+    known = _logits(drawn.crop, drawn.mask)
+    if not (known > 0).any():
+        return state
+    liver = state.targets[0]
+    domain = state.domain | (_logits(liver.crop, drawn.mask) > 0)
+    outline = outline_of(known, drawn.crop.pixels)
+    pool = first_pool(drawn.decode, drawn.crop, outline, LESION_PLAN, choice, rng)
+    target = open_target(
+        drawn.value,
+        drawn.crop,
+        led(pool, known, LESION_SHARES),
+        choice,
+        organ=liver.crop.mask_on(domain, drawn.crop) | (known > 0),
+        taste_mm=state.taste.lesion_mm,
+        hu=drawn.cells if outlined else None,
+    )
+    offered = target.offered.copy()
+    offered[0] = known.astype(np.float16)
+    return replace(state, targets=(*state.targets, replace(target, offered=offered)), domain=domain)
 
 
 def keep_selected(candidates: Sequence[Labels], selected: Labels, known: Sequence[int]) -> list[Labels]:
