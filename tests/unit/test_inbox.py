@@ -106,7 +106,7 @@ def test_the_same_bytes_again_change_nothing(context: Context, inbox: Inbox, tmp
     assert len(_statuses(context)) == len(paths)
 
 
-def test_other_bytes_under_a_known_uid_are_quarantined(
+def test_other_bytes_under_a_known_uid_are_a_new_version_and_both_are_kept(
     context: Context, inbox: Inbox, tmp_path: Path
 ) -> None:
     paths = good_series(tmp_path / "ct")
@@ -114,12 +114,16 @@ def test_other_bytes_under_a_known_uid_are_quarantined(
     kept = {one.read_bytes() for one in (tmp_path / "data" / "spool").rglob("*.dcm")}
     edit(paths[3], ImageComments="changed")
     _receive(inbox, [paths[3]])
-    assert _statuses(context).count(InstanceStatus.QUARANTINED) == 1
+    assert _statuses(context).count(InstanceStatus.REPLACED) == 1
     files = {one.read_bytes() for one in (tmp_path / "data" / "spool").rglob("*.dcm")}
     assert kept < files, "nothing that was acknowledged is overwritten"
     _assemble(context)
     with context.database.transaction() as session:
-        assert session.query(Case).one().instance_count == len(paths)
+        case = session.query(Case).one()
+        assert case.instance_count == len(paths)
+        assert paths[3].read_bytes() in {
+            context.store.absolute(one.path).read_bytes() for one in case.instances
+        }
 
 
 def test_a_late_slice_supersedes(context: Context, inbox: Inbox, tmp_path: Path) -> None:

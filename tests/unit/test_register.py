@@ -108,4 +108,4 @@ def test_one_instance_over_many_associations_is_filed_once(context: Context, tmp
         list(pool.map(inbox.receive, [received(path)] * 8))
     with context.database.transaction() as session:
         statuses = sorted(one.status for one in session.query(Instance))
-    assert statuses == [InstanceStatus.QUARANTINED, InstanceStatus.STORED]
+    assert statuses == [InstanceStatus.REPLACED, InstanceStatus.STORED]

@@ -297,7 +297,7 @@ def _siblings(session: Session, case: Case) -> Sequence[Case]:
 def _supersede(session: Session, case: Case, *, by: Case) -> None:
     work.close_case_items(session, case)
     case.code = _SUPERSEDED
-    case.sentence = f"More slices of this series arrived; case {by.id} replaces this one."
+    case.sentence = f"More or newer slices of this series arrived; case {by.id} replaces this one."
     case.mend = f"See `uair case show {by.id}`."
     advance(session, case, CaseState.SUPERSEDED, actor=NODE, reason=f"by case {by.id}")
     _require_withdrawal(session, case)

@@ -43,7 +43,8 @@ class InstanceStatus(StrEnum):
     STORED = "stored"  # part of a series
     SELECTION = "selection"  # said something to a verb AE
     OWN = "own"  # one of our results, sent back; starts nothing
-    QUARANTINED = "quarantined"  # same UID as a stored one, other bytes
+    REPLACED = "replaced"  # an earlier version: the series has other bytes under this UID now
+    QUARANTINED = "quarantined"  # nobody can tell what it belongs to
 
 
 class Instance(Base):

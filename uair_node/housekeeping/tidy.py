@@ -95,6 +95,7 @@ def _tidy_case(
 ) -> Iterator[Removal]:
     case = session.scalars(select(Case).where(Case.id == case_id).with_for_update()).one()
     kept = _retention(context.settings.retention, case.state)
+    _lock_instances(session, case)
     if case.state not in _ENDED or _needed(session, case):
         return
     state = str(case.state)
@@ -112,6 +113,12 @@ def _tidy_case(
         yield Removal("rows", case.id, state, 0, 0)
         if not dry_run:
             _delete_rows(session, case)
+
+
+def _lock_instances(session: Session, case: Case) -> None:
+    """Wait for arrivals of the series: those answered meanwhile have opened a case that needs the files."""
+    ids = select(Instance.id).where(Instance.series_instance_uid == case.series_instance_uid)
+    session.execute(ids.order_by(Instance.id).with_for_update())
 
 
 def _retention(section: RetentionSection, state: CaseState) -> Retention:
@@ -229,6 +236,7 @@ def _tidy_loose(context: Context, session: Session, now: datetime, dry_run: bool
             Instance.status != InstanceStatus.STORED,
             Instance.received_at < now - timedelta(days=days),
             Instance.sop_instance_uid.not_in(evidence.where(Case.state.not_in(_ENDED))),
+            Instance.id.not_in(select(CaseInstance.instance_id)),
         )
     ).all()
     if rows:

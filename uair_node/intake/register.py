@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import TransientError
 from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, utc_now
+from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus, Result, utc_now
 from uair_node.context import Context
 from uair_node.intake.spool import SpooledFile
 
@@ -115,8 +115,9 @@ class Together(Generic[_Item]):
 def register(context: Context, arrivals: Sequence[Arrival]) -> None:
     """Add rows for stored instances in one transaction, and count them for their series' cases.
 
-    The very bytes of before change nothing; other bytes under a known UID are quarantined, what we sent
-    ourselves starts nothing.
+    Other bytes under a known UID of the series are a new version: it replaces the earlier one in the next
+    case. The very bytes of before change nothing while a living or accepted case holds them; otherwise they
+    open a case. What we sent ourselves starts nothing (DESIGN section 7).
 
     Raises
     ------
@@ -124,35 +125,138 @@ def register(context: Context, arrivals: Sequence[Arrival]) -> None:
         ``database-unavailable``; there is no row of any of them then.
     """
     with context.database.transaction() as session:
-        uids = sorted({one.identity.sop_instance_uid for one in arrivals})
-        known, own = _known(session, uids), set(session.scalars(_OWN, {"uids": uids}))
-        rows: list[dict[str, Any]] = []
-        stored: dict[str, list[Arrival]] = defaultdict(list)
-        for one in arrivals:
-            uid = one.identity.sop_instance_uid
-            if one.file.sha256 in known[uid]:
-                continue
-            if uid in own:
-                status = InstanceStatus.OWN
-            elif known[uid]:
-                log.warning("instance …%s came again with other bytes: quarantined", uid[-8:])
-                status = InstanceStatus.QUARANTINED
-            else:
-                status = InstanceStatus.STORED
-                stored[one.identity.series_instance_uid].append(one)
-            known[uid].add(one.file.sha256)
-            rows.append(one.row(context, status))
-        if rows:
-            session.execute(insert(Instance), rows)
-        for series in sorted(stored):
-            _touch_case(session, stored[series])
+        shelf = _Shelf(context, session, arrivals)
+        for arrival in arrivals:
+            shelf.put(arrival)
+        shelf.write()
 
 
-# Built once: putting a statement together costs more than a look-up by index.
-_KNOWN = select(Instance.sop_instance_uid, Instance.sha256).where(
-    Instance.sop_instance_uid.in_(bindparam("uids", expanding=True))
+class _Shelf:
+    """The versions known of each instance that arrives, and the changes that a group of arrivals makes."""
+
+    def __init__(self, context: Context, session: Session, arrivals: Sequence[Arrival]) -> None:
+        self._context, self._session = context, session
+        uids = sorted({arrival.identity.sop_instance_uid for arrival in arrivals})
+        self._own = set(session.scalars(_OWN, {"uids": uids}))
+        self._known: dict[str, dict[str, _Version]] = {uid: {} for uid in uids}
+        for id_, uid, sha256, series, status in session.execute(_KNOWN, {"uids": uids}):
+            self._known[uid][sha256] = _Version(series, status, id_)
+        ids = sorted(version.id for shas in self._known.values() for version in shas.values() if version.id)
+        self._held = set(session.scalars(_HELD, {"ids": ids})) if ids else set()
+        series = sorted({arrival.identity.series_instance_uid for arrival in arrivals}) if ids else []
+        self._receiving = set(session.scalars(_RECEIVING_SERIES, {"series": series})) if series else set()
+        self._new: list[dict[str, Any]] = []
+        self._stored: dict[str, list[Arrival]] = defaultdict(list)
+        self._more: Counter[str] = Counter()
+
+    def put(self, arrival: Arrival) -> None:
+        """Decide what an arrival is; the rows follow with `write`."""
+        uid, sha256 = arrival.identity.sop_instance_uid, arrival.file.sha256
+        versions = self._known[uid]
+        same = versions.get(sha256)
+        if same is not None and self._is_repetition(uid, same):
+            return
+        if uid in self._own:
+            self._add(arrival, InstanceStatus.OWN)
+            return
+        series = arrival.identity.series_instance_uid
+        earlier = [
+            version
+            for version in versions.values()
+            if version.series == series and version.status == InstanceStatus.STORED
+        ]
+        for version in earlier:
+            version.status = InstanceStatus.REPLACED
+        if same is None:
+            self._add(arrival, InstanceStatus.STORED)
+        else:
+            same.status, same.received_again = InstanceStatus.STORED, True
+        self._stored[series].append(arrival)
+        self._more[series] += not earlier
+        self._receiving.add(series)
+
+    def _is_repetition(self, uid: str, version: _Version) -> bool:
+        if uid in self._own:
+            return version.status == InstanceStatus.OWN
+        if version.series in self._receiving:  # the case that receives takes the newest version
+            return version.status == InstanceStatus.STORED
+        return version.id in self._held
+
+    def _add(self, arrival: Arrival, status: InstanceStatus) -> None:
+        identity = arrival.identity
+        row = arrival.row(self._context, status)
+        self._new.append(row)
+        self._known[identity.sop_instance_uid][arrival.file.sha256] = _Version(
+            identity.series_instance_uid, status, row=row
+        )
+
+    def write(self) -> None:
+        """Write the rows and count the instances for their series' cases."""
+        for versions in self._known.values():
+            for version in versions.values():
+                version.settle(self._session)
+        if self._new:
+            self._session.execute(insert(Instance), self._new)
+        for series in sorted(self._stored):
+            _touch_case(self._session, self._stored[series], self._more[series])
+
+
+@dataclass
+class _Version:
+    """One content known under a SOP Instance UID: a row of before, or one to be added (`row`)."""
+
+    series: str
+    status: InstanceStatus
+    id: int | None = None
+    row: dict[str, Any] | None = None
+    received_again: bool = False
+
+    def __post_init__(self) -> None:
+        self._before = self.status
+
+    def settle(self, session: Session) -> None:
+        """Bring the row to what was decided."""
+        if self.row is not None:
+            self.row["status"] = self.status
+        elif self.received_again or self.status != self._before:
+            values: dict[str, Any] = {"status": self.status}
+            if self.received_again:
+                values["received_at"] = utc_now()
+            session.execute(update(Instance).where(Instance.id == self.id).values(**values))
+
+
+HOLDING = (
+    CaseState.READY,
+    CaseState.SEGMENTING,
+    CaseState.AWAITING_SELECTION,
+    CaseState.REFINING,
+    CaseState.ACCEPTED,
+)
+"""States of a sealed case whose instances need not come again."""
+
+# Built once: putting a statement together costs more than a look-up by index. The lock is against retention:
+# it deletes a row before the bytes come again, or sees the case that they open.
+_KNOWN = (
+    select(
+        Instance.id,
+        Instance.sop_instance_uid,
+        Instance.sha256,
+        Instance.series_instance_uid,
+        Instance.status,
+    )
+    .where(Instance.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+    .order_by(Instance.id)
+    .with_for_update()
 )
 _OWN = select(Result.sop_instance_uid).where(Result.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+_HELD = (
+    select(CaseInstance.instance_id)
+    .join(Case, Case.id == CaseInstance.case_id)
+    .where(CaseInstance.instance_id.in_(bindparam("ids", expanding=True)), Case.state.in_(HOLDING))
+)
+_RECEIVING_SERIES = select(Case.series_instance_uid).where(
+    Case.series_instance_uid.in_(bindparam("series", expanding=True)), Case.state == CaseState.RECEIVING
+)
 _RECEIVING = (
     select(Case.id)
     .where(Case.series_instance_uid == bindparam("series"), Case.state == CaseState.RECEIVING)
@@ -161,36 +265,32 @@ _RECEIVING = (
 _COUNT = (
     update(Case)
     .where(Case.id == bindparam("case"))
-    .values(instance_count=Case.instance_count + bindparam("more"), last_instance_at=bindparam("now"))
+    .values(
+        instance_count=Case.instance_count + bindparam("more"),
+        last_instance_at=bindparam("now"),
+        study_instance_uid=bindparam("study"),
+    )
     .execution_options(synchronize_session=False)
 )
 
 
-def _known(session: Session, uids: Sequence[str]) -> dict[str, set[str]]:
-    """Return the digests that are known under each UID."""
-    known: dict[str, set[str]] = {uid: set() for uid in uids}
-    for uid, sha256 in session.execute(_KNOWN, {"uids": uids}):
-        known[uid].add(sha256)
-    return known
-
-
-def _touch_case(session: Session, arrivals: Sequence[Arrival]) -> None:
-    """Count instances of one series for its receiving case, opening one if there is none."""
-    first = arrivals[0]
-    series_uid = first.identity.series_instance_uid
-    case_id = session.scalar(_RECEIVING, {"series": series_uid})
+def _touch_case(session: Session, arrivals: Sequence[Arrival], more: int) -> None:
+    """Count `more` instances of one series for its receiving case, opening one if there is none."""
+    newest = arrivals[-1].identity
+    case_id = session.scalar(_RECEIVING, {"series": newest.series_instance_uid})
     if case_id is not None:
-        counted = {"case": case_id, "more": len(arrivals), "now": utc_now()}
+        # The study is the newest one: it may have been merged into another.
+        counted = {"case": case_id, "more": more, "now": utc_now(), "study": newest.study_instance_uid}
         session.connection().execute(_COUNT, counted)
         return
     case = lifecycle.open_case(
         session,
-        series_uid=series_uid,
-        study_uid=first.identity.study_instance_uid,
-        calling_ae=first.calling_ae,
+        series_uid=newest.series_instance_uid,
+        study_uid=newest.study_instance_uid,
+        calling_ae=arrivals[0].calling_ae,
     )
-    # A late slice opens a case to which all earlier ones belong too; counted here once, not with each slice.
+    # A new case takes the newest version of every instance, of earlier cases too; counted here once.
     stored = select(func.count(Instance.id)).where(
-        Instance.series_instance_uid == series_uid, Instance.status == InstanceStatus.STORED
+        Instance.series_instance_uid == newest.series_instance_uid, Instance.status == InstanceStatus.STORED
     )
     case.instance_count = session.scalar(stored) or 0

@@ -23,7 +23,7 @@ from uair_node.store import write_durably
 from uair_node.volume import Volume, read_geometry
 
 SUPERSEDED_BY_FINAL = "the final one replaces them"
-_LATE_SLICES = "more slices of the series arrived"
+_REPLACED = "more or newer slices of the series arrived"
 _WITHDRAWN = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.NOTICE)
 
 
@@ -39,7 +39,7 @@ class _Group:
 def withdraw(context: Context, claim: Claim) -> Commit:
     """Write the notes that withdraw everything of a superseded case."""
     source = read_source(context, claim)
-    notes = write_withdrawals(context, claim, source, read_geometry(source.series_paths), 0, _LATE_SLICES)
+    notes = write_withdrawals(context, claim, source, read_geometry(source.series_paths), 0, _REPLACED)
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
