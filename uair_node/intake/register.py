@@ -143,8 +143,8 @@ class _Shelf:
             self._known[uid][sha256] = _Version(series, status, id_)
         ids = sorted(version.id for shas in self._known.values() for version in shas.values() if version.id)
         self._held = set(session.scalars(_HELD, {"ids": ids})) if ids else set()
-        series = sorted({arrival.identity.series_instance_uid for arrival in arrivals}) if ids else []
-        self._receiving = set(session.scalars(_RECEIVING_SERIES, {"series": series})) if series else set()
+        all_series = sorted({arrival.identity.series_instance_uid for arrival in arrivals}) if ids else []
+        self._receiving = set(session.scalars(_RECEIVING_SERIES, {"series": all_series})) if all_series else set()
         self._new: list[dict[str, Any]] = []
         self._stored: dict[str, list[Arrival]] = defaultdict(list)
         self._more: Counter[str] = Counter()
