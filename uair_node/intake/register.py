@@ -144,7 +144,9 @@ class _Shelf:
         ids = sorted(version.id for shas in self._known.values() for version in shas.values() if version.id)
         self._held = set(session.scalars(_HELD, {"ids": ids})) if ids else set()
         all_series = sorted({arrival.identity.series_instance_uid for arrival in arrivals}) if ids else []
-        self._receiving = set(session.scalars(_RECEIVING_SERIES, {"series": all_series})) if all_series else set()
+        self._receiving = (
+            set(session.scalars(_RECEIVING_SERIES, {"series": all_series})) if all_series else set()
+        )
         self._new: list[dict[str, Any]] = []
         self._stored: dict[str, list[Arrival]] = defaultdict(list)
         self._more: Counter[str] = Counter()
