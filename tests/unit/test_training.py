@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 
 from dicom_config.errors import ConfigError
+from tests.support.real_pairs import write_pair
 from workers.models.embedded import EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_lesions import LearnedLesions
@@ -208,3 +209,33 @@ def test_the_mask_prompt_step_sees_the_first_answer(cache):
     losses = [task.step(network, batch, torch.Generator().manual_seed(seed)).loss for seed in (1, 1, 2)]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
+
+
+def test_a_run_in_chunks_keeps_its_schedule_and_ends_with_the_same_weights(cache, tmp_path):
+    whole = options_for(tmp_path / "whole", cache, 3)
+    train_localizer(whole)
+    parted = options_for(tmp_path / "parted", cache, 3)
+    with pytest.raises(InterruptedError):
+        train_localizer(parted, interrupt_after(2))
+    chunk = train_localizer(replace(parted, resume=True, chunk_minutes=0.0))
+    assert not chunk.finished
+    assert chunk.iterations == 1
+    assert not parted.output.exists()
+    assert train_localizer(replace(parted, resume=True)).finished
+    ours, theirs = load_file(whole.output), load_file(parted.output)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_lesion_finder_learns_from_real_pairs_too_and_resumes_on_them_alone(cache, tmp_path):
+    pytest.importorskip("nibabel")
+    real, other = tmp_path / "real", tmp_path / "other"
+    for folder, flips in ((real, ()), (other, (0,))):
+        folder.mkdir()
+        write_pair(folder, "case", flips=flips)
+    options = replace(options_for(tmp_path, cache, 2), real=real, real_share=1.0)
+    report = train_lesions(options)
+    assert report.finished
+    assert LearnedLesions(torch.device("cpu"), options.output).digest
+    with pytest.raises(ConfigError) as refused:
+        train_lesions(replace(options, resume=True, real=other))
+    assert refused.value.code == "training-checkpoint"

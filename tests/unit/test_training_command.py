@@ -64,3 +64,10 @@ def test_a_run_without_a_length_is_refused(tmp_path):
     result = run(tmp_path)
     assert isinstance(result.exception, ConfigError)
     assert result.exception.code == "training-length"
+
+
+def test_a_chunk_says_how_to_go_on_and_exits_with_its_own_status(tmp_path):
+    result = run(tmp_path, "--iterations", "5", "--chunk-minutes", "0")
+    assert result.exit_code == 75
+    assert "--resume" in result.output
+    assert not (tmp_path / "run" / "weights.safetensors").exists()

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 console = Console(soft_wrap=True)
 
 
+UNFINISHED = 75
+"""Exit status of a run that ended after a chunk (EX_TEMPFAIL: the same command may be tried again)."""
+
+
 class Network(StrEnum):
     """What can be trained: by ``train_NAME`` of the module ``workers.training.NAME``."""
 
@@ -53,6 +57,11 @@ def train(
         int | None, typer.Option(help="… or in iterations, which another machine can reproduce.")
     ] = None,
     geometries: Annotated[int, typer.Option(help="Anatomies to train on.")] = 200,
+    real: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real CTs and masks (NAME_ct.nii.gz, NAME_seg.nii.gz); for lesions."),
+    ] = None,
+    real_share: Annotated[float, typer.Option(help="Part of the samples that comes from them.")] = 0.6,
     held_out: Annotated[int, typer.Option(help="Phantoms of the test setting to measure on.")] = 6,
     validate_every: Annotated[
         int, typer.Option(help="Iterations between measurements on them; 0: only at the end.")
@@ -60,12 +69,17 @@ def train(
     start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate, if not the network's own.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    chunk_minutes: Annotated[
+        float | None,
+        typer.Option(help="End after so long with a checkpoint and exit status 75; --resume goes on."),
+    ] = None,
     seed: int = 0,
     threads: int = 1,
     loaders: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
-    device: str = "cpu",
+    checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 50,
+    device: Annotated[str, typer.Option(help="auto: a GPU where there is one.")] = "auto",
 ) -> None:
-    """Train a network on phantoms.
+    """Train a network on phantoms, the lesion finder on real CTs, too.
 
     Shows loss and figures while it runs and ends with those on held-out phantoms. Beside the weights lie a
     checkpoint (for --resume) and a log with one JSON object a line.
@@ -79,15 +93,19 @@ def train(
         minutes=minutes,
         iterations=iterations,
         geometries=geometries,
+        real=real,
+        real_share=real_share,
         held_out=held_out,
         validate_every=validate_every,
         initial_weights=start,
         rate=rate,
         resume=resume,
+        chunk_minutes=chunk_minutes,
         seed=seed,
         threads=threads,
         loaders=loaders,
-        device=device,
+        checkpoint_every=checkpoint_every,
+        device=_device(device),
     )
     train_network = getattr(importlib.import_module(f"workers.training.{network}"), f"train_{network}")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -102,8 +120,17 @@ def train(
 
         report: loop.TrainReport = train_network(options, show)
     console.print(f"{report.iterations} iterations in {report.seconds:.0f} s", highlight=False)
+    if not report.finished:
+        console.print(f"go on with --resume from {report.checkpoint}", highlight=False)
+        raise typer.Exit(UNFINISHED)
     for path in (report.weights, report.checkpoint, options.log):
         console.print(str(path), highlight=False)
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
 def _words(seen: loop.Progress) -> str:

@@ -1,4 +1,4 @@
-"""Training of the lesion finder on phantoms."""
+"""Training of the lesion finder on phantoms and on real CTs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from torch.utils.data import Dataset
 from workers.evaluation.metrics import dice
 from workers.models.learned_lesions import LearnedLesions
 from workers.models.lesion_net import LESION, LESION_WEIGHT, LIVER, LesionNet
+from workers.models.precision import half_precision
 from workers.models.weights import LESIONS_FILE, save_weights
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.phantoms import Phantom
-from workers.training.prepare import prepare
-from workers.training.sampling.lesions import LesionSample, draw_lesion_sample
+from workers.training.prepare import prepare, real_cases
+from workers.training.real_cases import RealCases
+from workers.training.sampling.lesions import CLIPPED, LesionSample, draw_lesion_sample
+from workers.training.sampling.real_lesions import draw_real_sample
 from workers.uair.grids import tight_box
 
 BATCH_SIZE = 1
@@ -49,7 +52,13 @@ def train_lesions(options: TrainOptions, progress: ProgressCallback | None = Non
     """
     cache, held_out = prepare(options, progress)
     task = LesionTask(
-        samples=LesionBatches(cache, options.seed, options.batch_size or BATCH_SIZE),
+        samples=LesionBatches(
+            cache,
+            options.seed,
+            options.batch_size or BATCH_SIZE,
+            real_cases(options, progress),
+            options.real_share,
+        ),
         held_out=held_out,
         device=options.device,
     )
@@ -58,11 +67,16 @@ def train_lesions(options: TrainOptions, progress: ProgressCallback | None = Non
 
 @dataclass(frozen=True)
 class LesionBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: channels ``(B, 5, Z, Y, X)``, masks ``(B, 2, …)`` and weight ``(B, Z, Y, X)``."""
+    """Iteration -> batch: channels ``(B, 5, Z, Y, X)``, masks ``(B, 2, …)`` and weight ``(B, Z, Y, X)``.
+
+    Where there are real cases, a `real_share` of the samples comes from them.
+    """
 
     cache: GeometryCache
     seed: int
     batch_size: int
+    real: RealCases | None = None
+    real_share: float = 0.0
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
         """Draw the batch of a step."""
@@ -72,7 +86,10 @@ class LesionBatches(Dataset[tuple[Tensor, ...]]):
 
     def _sample(self, iteration: int, index: int) -> LesionSample:
         rng = np.random.default_rng([self.seed, iteration, index])
-        return draw_lesion_sample(self.cache.subject(int(rng.integers(self.cache.count))), rng)
+        if self.real is not None and rng.random() < self.real_share:
+            return draw_real_sample(self.real, rng)
+        clipped = 0.0 if self.real is None else CLIPPED
+        return draw_lesion_sample(self.cache.subject(int(rng.integers(self.cache.count))), rng, clipped)
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class LesionTask:
         Convolutions run in bfloat16 (half the time, or less, where the processor multiplies such matrices).
         """
         channels, masks, weight = batch
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+        with half_precision(self.device):
             raw = network(channels)
         logits = raw.float()
         liver, lesion = masks[:, LIVER], masks[:, LESION]

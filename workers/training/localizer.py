@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from workers.evaluation.metrics import dice
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.localizer_net import LocalizerNet
+from workers.models.precision import half_precision
 from workers.models.weights import LOCALIZER_FILE, save_weights
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
@@ -99,7 +100,7 @@ class LocalizerTask:
         Convolutions run in bfloat16, as the lesion finder's.
         """
         channels, liver = batch
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+        with half_precision(self.device):
             raw = network(channels)
         logits = raw.float()
         probability = logits.sigmoid()

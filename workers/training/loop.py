@@ -11,6 +11,7 @@ import copy
 import ctypes
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from dicom_config.errors import ConfigError
 from workers.models.weights import load_weights, save_weights
 from workers.training.phantoms.phantom import Size
+from workers.training.real_cases import RealCases
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ class TrainOptions:
         Of weights, samples and steps.
     resume
         Continue from the checkpoint if there is one.
+    chunk_minutes
+        End after about so long with a checkpoint, although the schedule goes on; a resumed run continues it.
     initial_weights
         Start from these instead of random ones.
     rate
@@ -58,6 +62,8 @@ class TrainOptions:
         Images (or volumes) a step; the task's own number unless given.
     geometries
         How many anatomies to train on.
+    real, real_share
+        Folder of real CTs with masks (see `RealCases`), and the part of the samples that comes from them.
     held_out
         On how many other phantoms figures are measured; 0 for none.
     held_out_size
@@ -77,10 +83,13 @@ class TrainOptions:
     minutes: float | None = None
     seed: int = 0
     resume: bool = False
+    chunk_minutes: float | None = None
     initial_weights: Path | None = None
     rate: float | None = None
     batch_size: int | None = None
     geometries: int = 200
+    real: Path | None = None
+    real_share: float = 0.6
     held_out: int = 6
     held_out_size: Size = "standard"
     threads: int = 1
@@ -145,7 +154,10 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training run did; `figures` are those of the averaged weights on held-out phantoms."""
+    """What a training run did; `figures` are those of the averaged weights on held-out phantoms.
+
+    A run that ended before its schedule is not `finished`: it has a checkpoint, no weights and no figures.
+    """
 
     iterations: int
     seconds: float
@@ -153,6 +165,7 @@ class TrainReport:
     checkpoint: Path
     figures: Mapping[str, float]
     history: tuple[Progress, ...]
+    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -238,6 +251,9 @@ def train(task: Task, options: TrainOptions, progress: ProgressCallback | None =
     recent: list[Step] = []
     batches = _load(task, options, run.iteration)
     while (fraction := _fraction(options, run)) < 1:
+        if _chunk_is_over(options, run):
+            _save(options, run)
+            return _report(options, run, history, finished=False)
         recent.append(_advance(task, options, run, next(batches), fraction))
         if run.iteration % options.report_every == 0:
             tell(_summary(options, run, recent))
@@ -247,14 +263,11 @@ def train(task: Task, options: TrainOptions, progress: ProgressCallback | None =
         if options.validate_every and run.iteration % options.validate_every == 0:
             tell(_held_out(task, options, run))
     _save(options, run)
-    final = _held_out(task, options, run)
-    tell(final)
+    tell(_held_out(task, options, run))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(run.average, options.output, {"iterations": str(run.iteration), "seed": str(options.seed)})
     _LOG.info("trained %d iterations in %.0f s", run.iteration, run.elapsed)
-    return TrainReport(
-        run.iteration, run.elapsed, options.output, options.checkpoint, final.figures, tuple(history)
-    )
+    return _report(options, run, history, finished=True)
 
 
 def learning_rate(peak: float, warm_up: int, iteration: int, fraction: float) -> float:
@@ -318,6 +331,18 @@ def _load(task: Task, options: TrainOptions, first: int) -> Iterator[tuple[Tenso
     return iter(loader)
 
 
+def _chunk_is_over(options: TrainOptions, run: _Run) -> bool:
+    minutes = options.chunk_minutes
+    return minutes is not None and time.monotonic() - run.started > 60 * minutes
+
+
+def _report(options: TrainOptions, run: _Run, history: list[Progress], *, finished: bool) -> TrainReport:
+    figures = history[-1].figures if finished else {}
+    return TrainReport(
+        run.iteration, run.elapsed, options.output, options.checkpoint, figures, tuple(history), finished
+    )
+
+
 def _fraction(options: TrainOptions, run: _Run) -> float:
     if options.iterations is not None:
         return run.iteration / options.iterations if options.iterations else 1.0
@@ -363,7 +388,7 @@ def _held_out(task: Task, options: TrainOptions, run: _Run) -> Progress:
     return Progress(run.iteration, fraction, run.elapsed, math.nan, figures, held_out=True)
 
 
-def _identity(options: TrainOptions) -> dict[str, int | float | None]:
+def _identity(options: TrainOptions) -> dict[str, int | float | str | None]:
     """Return what a resumed run must have in common with the one that it continues."""
     return {
         "format": _FORMAT,
@@ -373,6 +398,8 @@ def _identity(options: TrainOptions) -> dict[str, int | float | None]:
         "batch_size": options.batch_size,
         "geometries": options.geometries,
         "rate": options.rate,
+        "real": None if options.real is None else RealCases(options.real, options.cache).digest,
+        "real_share": None if options.real is None else options.real_share,
     }
 
 
@@ -387,7 +414,10 @@ def _save(options: TrainOptions, run: _Run) -> None:
     }
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = options.checkpoint.with_name(options.checkpoint.name + ".partial")
-    torch.save(state, partial)
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(options.checkpoint)
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from workers.evaluation.metrics import dice
 from workers.models.learned_outlines import LearnedOutlines
 from workers.models.outline_net import OutlineNet
+from workers.models.precision import half_precision
 from workers.models.weights import OUTLINES_FILE, save_weights
 from workers.models.windows import NEIGHBOUR_MM
 from workers.training.geometries import GeometryCache
@@ -99,7 +100,7 @@ class OutlineTask:
         Convolutions run in bfloat16 (half the time, or less, where the processor multiplies such matrices).
         """
         channels, truth, counts = batch
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+        with half_precision(self.device):
             raw = network(channels)
         logits = torch.where(
             counts[:, None] > 0, raw.float(), torch.full_like(raw, _NEVER, dtype=torch.float32)

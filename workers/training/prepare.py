@@ -5,6 +5,7 @@ from __future__ import annotations
 from workers.training.geometries import GeometryCache
 from workers.training.loop import Progress, ProgressCallback, TrainOptions
 from workers.training.phantoms import TEST, Phantom, make_phantom
+from workers.training.real_cases import RealCases
 
 FIRST_SEED = 9_000_000
 
@@ -26,6 +27,26 @@ def filled_cache(options: TrainOptions, progress: ProgressCallback | None = None
     cache = GeometryCache(options.cache, options.geometries)
     cache.fill(options.loaders, tell)
     return cache
+
+
+def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) -> RealCases | None:
+    """Return the real cases of a run, read into its cache; None if it has none.
+
+    Raises
+    ------
+    InputError
+        Whatever makes a pair of files unusable, with its name; see `RealCases.fill`.
+    """
+    if options.real is None:
+        return None
+
+    def tell(done: int, missing: int) -> None:
+        if progress:
+            progress(Progress(0, done / missing, 0.0, float("nan"), {}, building=(done, missing)))
+
+    cases = RealCases(options.real, options.cache)
+    cases.fill(tell)
+    return cases
 
 
 def held_out_phantoms(options: TrainOptions) -> tuple[Phantom, ...]:

@@ -16,11 +16,11 @@ from workers.models.lesion_net import SPACING_MM
 from workers.models.windows import to_lesion_channels
 from workers.training.geometries import Subject
 from workers.training.phantoms.appearance import Scan, streaks
-from workers.training.phantoms.fields import Floats, Mask, smooth_field
+from workers.training.phantoms.fields import Floats, Mask, Window, smooth_field
 from workers.training.phantoms.settings import TRAINING
 from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
 from workers.training.sampling.clefts import cut_clefts
-from workers.training.sampling.growths import Growth, grow_lesions
+from workers.training.sampling.growths import grow_lesions
 
 #: Voxels of a sample: 192 x 192 x 216 mm.
 SHAPE = (64, 64, 72)
@@ -32,6 +32,10 @@ _TISSUE_STEPS = (SPACING_MM, SPACING_MM / _IN_PLANE, SPACING_MM / _IN_PLANE)
 _COMMON_ML = 6.0
 _WEIGHTS = (0.6, 3.0)
 _VOXEL_ML = SPACING_MM**3 / 1000.0
+EXACT_HU = (-45.0, 160.0)
+"""Densities that every source of data shows truly: some real CTs are known in this window alone."""
+CLIPPED = 0.5
+"""Part of the samples clipped to it where sources are mixed, so that no network learns the source."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,11 @@ class LesionSample:
     weight: Floats
 
 
-def draw_lesion_sample(subject: Subject, rng: np.random.Generator) -> LesionSample:
-    """Draw a view of the liver, lesions, and the appearance of both."""
+def draw_lesion_sample(subject: Subject, rng: np.random.Generator, clipped: float = 0.0) -> LesionSample:
+    """Draw a view of the liver, lesions, and the appearance of both.
+
+    `clipped` is the part of all samples that shows `EXACT_HU` alone.
+    """
     tissue = _resampled(subject, rng)
     counted = cut_clefts(tissue, _TISSUE_STEPS, rng)
     scan = Scan.draw(rng, 0, setting=TRAINING)
@@ -68,8 +75,9 @@ def draw_lesion_sample(subject: Subject, rng: np.random.Generator) -> LesionSamp
     lesion = np.zeros(SHAPE, bool)
     weight = np.ones(SHAPE, np.float32)
     for growth in growths:
-        _mark(growth, liver, lesion, weight)
-    seen = _scanned(hu.astype(np.float32), scan, rng)
+        liver[growth.window] |= growth.inside
+        mark_lesion(growth.window, growth.inside, lesion, weight)
+    seen = clipped_now_and_then(_scanned(hu.astype(np.float32), scan, rng), rng, clipped)
     channels = to_lesion_channels(seen, float(scan.hu[Tissue.LIVER] + rng.normal(0, 6)))
     return LesionSample(channels, np.stack([liver, lesion]).astype(np.float32), weight)
 
@@ -101,9 +109,14 @@ def _voxel_means(values: Floats) -> Floats:
     return means
 
 
-def _mark(growth: Growth, liver: Mask, lesion: Mask, weight: Floats) -> None:
-    window, inside = growth.window, growth.inside
-    liver[window] |= inside
+def clipped_now_and_then(hu: Floats, rng: np.random.Generator, part: float) -> Floats:
+    """Clip a `part` of all samples to `EXACT_HU`, whatever they come from."""
+    clip = part > 0 and rng.random() < part
+    return np.clip(hu, *EXACT_HU) if clip else hu
+
+
+def mark_lesion(window: Window, inside: Mask, lesion: Mask, weight: Floats) -> None:
+    """Add a lesion to the mask, and its own weight to the voxels that it takes; both in place."""
     lesion[window] |= inside
     volume = max(float(inside.sum()) * _VOXEL_ML, _VOXEL_ML)
     own = np.float32(np.clip(np.sqrt(_COMMON_ML / volume), *_WEIGHTS))
