@@ -33,6 +33,7 @@ from dicom_config.errors import ConfigError, InputError, ResourceError, Transien
 from dicom_config.model import AllowRule, NodeSection, Verb
 from uair_node.delivery.commitment_scu import Report, ReportHandler, answer_report
 from uair_node.signals.tally import Tally
+from uair_node.structure import MOST_INFLATED_BYTES, inflates_beyond
 from uair_node.tls import certificate_names
 from uair_node.transport import Server, guarded
 
@@ -44,7 +45,6 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _NO_LIMIT = 1 << 30
 """For the library's own limit of associations, which counts those that wait; ours is `_Places`."""
 
-_INFLATE_BYTES = 1 << 20
 _STOP_GRACE_S = 5.0
 """How long `DicomListener.stop` lets associations end by themselves."""
 
@@ -303,14 +303,10 @@ def _data_set_exceeds(event: Event, limit: int) -> bool:
     data = event.request.DataSet.getbuffer()
     if data.nbytes > limit or event.context.transfer_syntax != DeflatedExplicitVRLittleEndian:
         return bool(data.nbytes > limit)
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    total, rest = 0, bytes(data)
-    while rest and total <= limit:
-        piece = unpacker.decompress(rest, _INFLATE_BYTES)
-        if not piece:
-            break
-        total, rest = total + len(piece), unpacker.unconsumed_tail
-    return total > limit
+    try:
+        return inflates_beyond(data, min(limit, MOST_INFLATED_BYTES))
+    except zlib.error:
+        return False  # the handler says that it is damaged
 
 
 @dataclass(frozen=True)

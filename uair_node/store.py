@@ -29,6 +29,9 @@ class Remote(Protocol):
     def remove(self, names: Sequence[str]) -> None:
         """Keep these no longer; what is not there is no error."""
 
+    def probe(self) -> None:
+        """Raise TransientError unless files can be kept here."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -105,6 +108,23 @@ class Store:
                 return None
             raise
         return path if path.exists() else None
+
+    def require_available(self) -> None:
+        """Tell a store that is away from a file that is gone.
+
+        Raises
+        ------
+        TransientError
+            ``store-unavailable``, ``store-bucket``.
+        """
+        if self.remote is not None:
+            self.remote.probe()
+        elif not (self.root / "artifacts").is_dir():
+            raise TransientError(
+                "store-unavailable",
+                "The data folder holds no artifacts.",
+                "Mount the disk of the data folder; work goes on by itself then.",
+            )
 
     def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:
         """Return rows' paths on this machine, whichever machine wrote them; raises as `share`."""

@@ -28,7 +28,7 @@ from tests.support.outbox import (
 )
 from tests.support.peers import Orthanc
 from tests.support.ports import free_port, wait_until
-from uair_node.cases.tables import Delivery, DeliveryState
+from uair_node.cases.tables import Delivery, DeliveryState, Result
 from uair_node.context import Context
 from uair_node.delivery.commitment import take_report
 from uair_node.delivery.stow import probe_stow
@@ -70,6 +70,17 @@ def test_results_reach_orthanc_by_stow(outbox: Context, archive: Orthanc) -> Non
     assert states(outbox) == [DeliveryState.CONFIRMED] * 4
     assert _kept(archive) == _uids(outbox)
     assert not work_item(outbox).open
+
+
+def test_a_result_without_a_file_does_not_keep_the_rest_from_stow(outbox: Context, archive: Orthanc) -> None:
+    assert archive.dicomweb_url is not None
+    with outbox.database.transaction() as session:
+        first, second = session.query(Result).order_by(Result.id).limit(2)
+        outbox.store.absolute(first.path).unlink()
+        outbox.store.absolute(second.path).write_bytes(b"no DICOM")
+    run_delivery(outbox, _stow(archive.dicomweb_url))
+    assert " ".join(states(outbox)) == "parked parked confirmed confirmed"
+    assert len(_kept(archive)) == 2
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,11 @@ from uair_node.delivery.outbox import deliver
 
 
 @contextmanager
-def outbox_in(folder: Path, destinations: Sequence[str] = ("pacs",)) -> Iterator[Context]:
-    """A published round whose four SEG headers are on disk."""
-    with context_in(folder, f"sqlite:///{folder / 'uair.sqlite'}") as context:
+def outbox_in(
+    folder: Path, destinations: Sequence[str] = ("pacs",), database_url: str = ""
+) -> Iterator[Context]:
+    """A published round whose four SEG headers are on disk; the database is SQLite if none is given."""
+    with context_in(folder, database_url or f"sqlite:///{folder / 'uair.sqlite'}") as context:
         with context.database.transaction() as session:
             case = ready_case(session)
             publish_round(session, case, destinations=destinations)

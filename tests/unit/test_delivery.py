@@ -10,13 +10,14 @@ import pytest
 from pynetdicom import evt
 from pynetdicom.events import Event
 
-from dicom_config.errors import TransientError
+from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Destination
 from tests.support.outbox import outbox_in, reasons, run_delivery, states, work_item
 from tests.support.ports import free_port
 from tests.support.scripted import ABORT, HANG, answering, scripted_peer, stalling
-from uair_node.cases.tables import DeliveryState, utc_now
+from uair_node.cases.tables import Case, DeliveryState, Result, utc_now
 from uair_node.context import Context
+from uair_node.delivery.resend import resend
 from uair_node.delivery.scu import associate, echo
 from uair_node.delivery.statuses import Verdict, judge, judge_commitment
 
@@ -221,3 +222,69 @@ def test_failed_commitments_are_judged_by_reason(reason: int, verdict: Verdict) 
     found, words = judge_commitment(reason)
     assert found == verdict
     assert f"{reason:04X}" in words
+
+
+@pytest.fixture
+def each_outbox(tmp_path: Path, database_url: str) -> Iterator[Context]:
+    with outbox_in(tmp_path, database_url=database_url) as context:
+        yield context
+
+
+@pytest.mark.parametrize("harm", ["missing", "deleted", "truncated", "garbage", "empty", "folder"])
+def test_a_result_without_a_readable_file_is_parked_by_itself_and_the_rest_goes(
+    each_outbox: Context, harm: str
+) -> None:
+    with each_outbox.database.transaction() as session:
+        row = session.query(Result).order_by(Result.id).first()
+        assert row is not None
+        _harm(each_outbox.store.absolute(row.path), harm)
+        if harm == "deleted":
+            row.path = ""
+    with scripted_peer([0x0000]) as peer:
+        run_delivery(each_outbox, peer.destination())
+    assert " ".join(states(each_outbox)) == "parked confirmed confirmed confirmed"
+    code = "result-deleted" if harm == "deleted" else "result-unreadable"
+    assert reasons(each_outbox).startswith(f"{code}: ")
+    assert not work_item(each_outbox).open
+
+
+def _harm(path: Path, harm: str) -> None:
+    whole = path.read_bytes()
+    path.unlink()
+    if harm == "truncated":
+        path.write_bytes(whole[:-3])
+    elif harm == "garbage":
+        path.write_bytes(b"no DICOM" * 100)
+    elif harm == "empty":
+        path.write_bytes(b"")
+    elif harm == "folder":
+        path.mkdir()
+
+
+def test_a_data_folder_that_is_not_mounted_parks_nothing(outbox: Context) -> None:
+    artifacts = outbox.store.root / "artifacts"
+    artifacts.rename(outbox.store.root / "elsewhere")
+    with scripted_peer([0x0000]) as peer:
+        run_delivery(outbox, peer.destination())
+        assert states(outbox) == [DeliveryState.PENDING] * 4
+        assert "holds no artifacts" in work_item(outbox).cause
+        (outbox.store.root / "elsewhere").rename(artifacts)
+        run_delivery(outbox, peer.destination())
+    assert states(outbox) == [DeliveryState.CONFIRMED] * 4
+
+
+def test_sending_again_refuses_what_retention_has_deleted(each_outbox: Context) -> None:
+    with scripted_peer([0x0000]) as peer:
+        run_delivery(each_outbox, peer.destination())
+    with each_outbox.database.transaction() as session:
+        case = session.query(Case).one()
+        results = session.query(Result).order_by(Result.id).all()
+        results[0].path = ""
+        assert resend(session, case, "pacs", everything=True) == 3
+    assert " ".join(states(each_outbox)) == "confirmed pending pending pending"
+    with each_outbox.database.transaction() as session:
+        for result in session.query(Result):
+            result.path = ""
+        with pytest.raises(InputError) as refused:
+            resend(session, session.query(Case).one(), "pacs", everything=True)
+    assert refused.value.code == "result-deleted"

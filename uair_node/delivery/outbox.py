@@ -15,7 +15,7 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.commitment import require_commitment
-from uair_node.delivery.parcels import Answer, Parcel
+from uair_node.delivery.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
 from uair_node.delivery.rows import back_off, count_attempt, settle
 from uair_node.delivery.scu import send
 from uair_node.delivery.statuses import Verdict
@@ -29,9 +29,9 @@ def deliver(context: Context, claim: Claim) -> Commit:
     destination = next((d for d in context.settings.destinations if d.name == claim.subject), None)
     if destination is None:
         return _park_all(f"The configuration has no destination {claim.subject}.")
-    parcels = _pending(context, destination)
     failure, progress = "", False
     try:
+        parcels = list(_readable(context, destination))
         for answer in _send(destination, parcels) if parcels else ():
             _record(context, destination, answer)
             progress |= answer.verdict == Verdict.CONFIRMED
@@ -52,12 +52,19 @@ def _wants_commitment(destination: AnyDestination) -> bool:
     return isinstance(destination, Destination) and destination.commitment_timeout_s is not None
 
 
-def _pending(context: Context, destination: AnyDestination) -> list[Parcel]:
-    with context.database.transaction() as session:
+def _readable(context: Context, destination: AnyDestination) -> Iterator[Parcel]:
+    """Yield what is due and has a file; what has none is parked by itself, so that the rest goes."""
+    with context.database.reading() as session:
         rows = session.scalars(_pending_rows(destination.name).options(joinedload(Delivery.result))).all()
-        return [
-            Parcel(row.id, row.result.sop_class_uid, context.store.fetch(row.result.path)) for row in rows
-        ]
+        due = [(row.id, row.result.sop_class_uid, row.result.path) for row in rows]
+    for key, sop_class_uid, kept in due:
+        path = context.store.fetch_if_kept(kept) if kept else None
+        if path is not None:
+            yield Parcel(key, sop_class_uid, path)
+            continue
+        context.store.require_available()  # else all would be parked
+        error = result_unreadable("it is not there") if kept else result_deleted()
+        _record(context, destination, Answer(key, Verdict.PARK, reason_of(error)))
 
 
 def _pending_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's statement types

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_config.errors import InputError
 from uair_node.delivery.statuses import Verdict
+from uair_node.structure import is_whole
 
 
 @dataclass(frozen=True)
@@ -24,3 +31,51 @@ class Answer:
     key: int
     verdict: Verdict
     reason: str
+
+
+def read_parcel(parcel: Parcel) -> Dataset | Answer:
+    """Read the object to be sent; return what becomes of its delivery where that fails.
+
+    A file that is cut off or damaged parks its delivery. A disk that fails is tried again.
+    """
+    try:
+        file = parcel.path.read_bytes()
+        dataset: Dataset = dcmread(BytesIO(file))
+        if is_whole(file):
+            return dataset
+        return _parked(parcel, result_unreadable("its end is missing"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return _parked(parcel, result_unreadable("it is not there"))
+    except OSError as error:
+        reason = result_unreadable(os.strerror(error.errno) if error.errno else "damaged")
+        return Answer(parcel.key, Verdict.RETRY if error.errno else Verdict.PARK, reason_of(reason))
+    except Exception as error:
+        # Damaged files make pydicom raise nearly anything.
+        return _parked(parcel, result_unreadable(type(error).__name__))
+
+
+def result_unreadable(why: str) -> InputError:
+    """Return the error of an object whose file cannot be sent."""
+    return InputError(
+        "result-unreadable",
+        f"The object's file cannot be read here ({why}).",
+        "Restore the file from a backup into the data folder or the object store, then send it again.",
+    )
+
+
+def result_deleted() -> InputError:
+    """Return the error of an object whose file retention has deleted."""
+    return InputError(
+        "result-deleted",
+        "Retention has deleted the object's file.",
+        "Restore the data folder and the database from a backup; or take the object from another archive.",
+    )
+
+
+def reason_of(error: InputError) -> str:
+    """Return what a parked delivery shows: code, sentence, remedy."""
+    return f"{error.code}: {error.sentence} {error.mend}"
+
+
+def _parked(parcel: Parcel, error: InputError) -> Answer:
+    return Answer(parcel.key, Verdict.PARK, reason_of(error))

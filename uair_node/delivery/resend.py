@@ -8,10 +8,13 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from uair_node.cases import work
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, Round, WorkKind
+from uair_node.delivery.parcels import result_deleted
 
 
 def resend(session: Session, case: Case, destination: str, *, everything: bool) -> int:
     """Make deliveries of a case to one destination due again, in their order, and return how many.
+
+    A delivery whose file retention has deleted stays as it is.
 
     Parameters
     ----------
@@ -22,6 +25,7 @@ def resend(session: Session, case: Case, destination: str, *, everything: bool) 
     ------
     InputError
         ``nothing-to-send``: the case has nothing (unconfirmed) for this destination.
+        ``result-deleted``: retention has deleted the files.
     """
     rows = session.scalars(
         select(Delivery)
@@ -38,8 +42,11 @@ def resend(session: Session, case: Case, destination: str, *, everything: bool) 
             f"Case {case.id} has nothing {'' if everything else 'unconfirmed '}for {destination}.",
             f"See its deliveries with `uair case show {case.id}`.",
         )
-    for row in again:
+    kept = [row for row in again if row.result.path]
+    if not kept:
+        raise result_deleted()
+    for row in kept:
         row.state, row.attempts, row.reason, row.confirmed_at = DeliveryState.PENDING, 0, "", None
         row.transaction_uid, row.commitment_asked_at = "", None
     work.hasten(work.require_work(session, WorkKind.DELIVER, case=None, key=destination))
-    return len(again)
+    return len(kept)

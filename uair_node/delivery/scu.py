@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
@@ -16,7 +15,7 @@ from pynetdicom.sop_class import Verification
 from dicom_config.contexts import SENT_TRANSFER_SYNTAXES
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
-from uair_node.delivery.parcels import Answer, Parcel
+from uair_node.delivery.parcels import Answer, Parcel, read_parcel
 from uair_node.delivery.statuses import Verdict, judge
 from uair_node.tls import client_context
 
@@ -154,7 +153,10 @@ def _limit_reads(event: Event, timeout_s: float) -> None:
 def _store(association: Association, destination: Destination, parcel: Parcel) -> Answer:
     if not association.is_established:
         raise aborted(destination)
-    response = association.send_c_store(dcmread(parcel.path))
+    dataset = read_parcel(parcel)
+    if isinstance(dataset, Answer):
+        return dataset
+    response = association.send_c_store(dataset)
     if "Status" not in response:
         raise aborted(destination)
     verdict, reason = judge(response.Status)

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 
 import requests
 from dicomweb_client import DICOMwebClient
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
 
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import StowDestination
 from dicom_config.tls import TlsClientSection
-from uair_node.delivery.parcels import Answer, Parcel
+from uair_node.delivery.parcels import Answer, Parcel, read_parcel
 from uair_node.delivery.statuses import Verdict, judge
 from uair_node.tls import client_context
 
@@ -84,9 +83,12 @@ class _TlsAdapter(HTTPAdapter):
 
 
 def _store(client: DICOMwebClient, destination: StowDestination, parcel: Parcel) -> Answer:
+    dataset = read_parcel(parcel)
+    if isinstance(dataset, Answer):
+        return dataset
     try:
         with translated(destination):
-            response = client.store_instances([dcmread(parcel.path)])
+            response = client.store_instances([dataset])
     except _RefusalError as refusal:
         return Answer(parcel.key, refusal.verdict, refusal.reason)
     return Answer(parcel.key, *_judge(response))

@@ -38,6 +38,7 @@ from uair_node.selection.service import (
     select_by_edit,
     select_by_object,
 )
+from uair_node.structure import require_bounded
 
 _IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
 _TAGGED = ["SeriesDescription", "ContentLabel"]
@@ -64,7 +65,8 @@ class Inbox:
         Raises
         ------
         InputError
-            ``unreadable-instance``: no data set with the four UIDs.
+            ``unreadable-instance``: no data set with the four UIDs. ``instance-too-complex``: see
+            `uair_node.structure.require_bounded`.
         ResourceError
             ``disk-low``, ``disk-full``.
         TransientError
@@ -181,6 +183,7 @@ class Inbox:
 
 
 def _identify(received: ReceivedInstance) -> Identity:
+    require_bounded(received.data)
     try:
         dataset: Dataset = dcmread(BytesIO(received.data), specific_tags=_IDENTITY, stop_before_pixels=True)
         uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
