@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,15 @@ class StoredCandidate:
     k: int
     labels: Labels
     trait: str
+
+
+def labels_digest(candidates: Sequence[StoredCandidate]) -> str:
+    """Return a SHA-256 over candidates: numbers, shapes, voxels, and what is said of them."""
+    digest = hashlib.sha256()
+    for candidate in candidates:
+        digest.update(f"{candidate.k} {candidate.labels.shape} {candidate.trait}\n".encode())
+        digest.update(np.ascontiguousarray(candidate.labels))
+    return digest.hexdigest()
 
 
 def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:

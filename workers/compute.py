@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,15 @@ import numpy.typing as npt
 from sqlalchemy.orm import Session
 
 from dicom_config.modalities import ModalityProfile
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates, save_region, taken
+from uair_node import __version__
+from uair_node.artifacts import (
+    StoredCandidate,
+    labels_digest,
+    load_candidates,
+    save_candidates,
+    save_region,
+    taken,
+)
 from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
 from uair_node.cases.performer import Claim, Commit
@@ -38,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What a round is computed from, read in one transaction."""
+    """What a round is computed from, read in one transaction; `parent` says what selection led to it."""
 
     case_id: int
     round_id: int
@@ -50,6 +59,7 @@ class Task:
     answer: Answer | None
     edited: bool
     prior: Taste
+    parent: str
 
     def selected(self) -> StoredCandidate | None:
         """Load what the reader selected in the round before; None in round 1, and if none fitted."""
@@ -116,16 +126,16 @@ class Computer:
         made, view = self._round(task, watch, going_on)
         watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number)
-        save_candidates(
-            folder / CANDIDATES_FILE,
-            [StoredCandidate(one.k, view.to_source(one.labels), one.trait) for one in made.candidates],
-        )
+        candidates = [
+            StoredCandidate(one.k, view.to_source(one.labels), one.trait) for one in made.candidates
+        ]
+        save_candidates(folder / CANDIDATES_FILE, candidates)
         save_region(folder / UNCERTAIN_FILE, view.to_source(made.uncertain))
         write_durably(folder / STATE_FILE, made.state.save)
         self._context.store.share(*(folder / name for name in ROUND_FILES))
         watch.lap("keep")
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
-        return self._commit(task, folder, made, watch.seconds)
+        return self._commit(task, folder, made, watch.seconds, self._content_digest(task, candidates))
 
     def _round(
         self, task: Task, watch: Stopwatch, progress: engines.Progress
@@ -190,6 +200,7 @@ class Computer:
                 offered=offered,
                 answer=started_by.answer if started_by else None,
                 edited=bool(started_by and started_by.artifact),
+                parent=_parent(started_by),
                 prior=_taste(prior_of(session, preference, case, round_, earlier=earlier)),
             )
 
@@ -200,12 +211,29 @@ class Computer:
         priors = find_priors(self._context, claim.case_id)
         return priors[-1].case_id if priors else None
 
-    def _commit(self, task: Task, folder: Path, made: engines.Round, seconds: float) -> Commit:
+    def _content_digest(self, task: Task, candidates: Sequence[StoredCandidate]) -> str:
+        """Return a SHA-256 over all that the round's objects depend on: what led to it, and what it is.
+
+        Fixed here: pages and final objects of a later software version still name these candidates.
+        """
+        settings = self._context.settings
+        facts = (
+            labels_digest(candidates),
+            task.parent,
+            __version__,
+            settings.engine.model_dump_json(),
+            settings.results.model_dump_json(),
+            f"{task.prior.liver_mm} {task.prior.lesion_mm}",
+        )
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    def _commit(self, task: Task, folder: Path, made: engines.Round, seconds: float, content: str) -> Commit:
         radii = own_radii_mm(made.state) if task.number == 1 else {}
 
         def commit(session: Session, item: WorkItem) -> None:
             case, round_ = session.get_one(Case, task.case_id), session.get_one(Round, task.round_id)
             round_.artifacts = self._context.store.relative(folder)
+            round_.content_digest = content
             round_.model_name, round_.model_digest = self.engine.model_name, self.engine.model_digest
             round_.compute_seconds = seconds
             round_.base_mm = {str(value): mm for value, mm in radii.items()}
@@ -221,6 +249,14 @@ def _as_trained(view: CanonicalVolume) -> npt.NDArray[Any]:
 
 def _taste(prior: Mapping[str, Any]) -> Taste:
     return Taste(prior["liver_mm"], prior["lesion_mm"]) if prior else NEUTRAL
+
+
+def _parent(selection: Selection | None) -> str:
+    """Say which selection led to a round: its evidence and its answer."""
+    if selection is None:
+        return ""
+    facts = (selection.verb, selection.answer.words, selection.artifact)
+    return " ".join((*facts, selection.evidence_uid, selection.evidence_sha256))
 
 
 def _feedback(task: Task) -> engines.Feedback:

@@ -75,6 +75,7 @@ class Case(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    uid_scheme: Mapped[int] = mapped_column(default=2)  # how UIDs of its results are made, see `uid_root`
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
     patient_key: Mapped[str] = mapped_column(String(64), default="", index=True)  # digest of the Patient ID
@@ -92,6 +93,11 @@ class Case(Base):
     rounds: Mapped[list[Round]] = relationship(back_populates="case", order_by="Round.number")
     instances: Mapped[list[Instance]] = relationship(secondary="case_instances")
     transitions: Mapped[list[Transition]] = relationship(order_by="Transition.id")
+
+    @property
+    def uid_root(self) -> str:
+        """What UIDs of its results derive from; scheme 1: the digest, which a series sent again shares."""
+        return self.digest if self.uid_scheme == 1 else f"{self.digest}/{self.created_at.isoformat()}"
 
     @property
     def current_round(self) -> Round | None:
@@ -121,6 +127,7 @@ class Round(Base):
     model_name: Mapped[str] = mapped_column(String(64), default="")
     model_digest: Mapped[str] = mapped_column(String(64), default="")
     artifacts: Mapped[str] = mapped_column(Text, default="")
+    content_digest: Mapped[str] = mapped_column(String(64), default="")  # of all that its results depend on
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     computed_at: Mapped[datetime | None]
     published_at: Mapped[datetime | None]
@@ -154,7 +161,7 @@ class ResultKind(StrEnum):
 
 
 class Result(Base):
-    """One DICOM object of ours; its UID is a function of case, model, round, k and kind."""
+    """One DICOM object of ours; its UID is a function of case, model, round, k, kind and content."""
 
     __tablename__ = "results"
 
@@ -218,6 +225,7 @@ class Selection(Base):
     per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> another candidate
     mechanism: Mapped[str] = mapped_column(String(16))
     evidence_uid: Mapped[str] = mapped_column(Uid, default="")
+    evidence_sha256: Mapped[str] = mapped_column(String(64), default="")  # of the object, if it was one
     artifact: Mapped[str] = mapped_column(Text, default="")  # the label volume, where the reader edited one
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))

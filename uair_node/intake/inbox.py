@@ -26,6 +26,7 @@ from uair_node.context import Context
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
+from uair_node.selection.content import draws_the_same
 from uair_node.selection.edits import EditedRound, find_edited_round, keep_part, keep_whole, read_drawn
 from uair_node.selection.patients import check_patient
 from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
@@ -106,8 +107,10 @@ class Inbox:
             mechanism=_mechanism(identity),
             calling_ae=received.calling_ae,
             evidence_uid=identity.sop_instance_uid,
+            evidence_sha256=file.sha256,
             study_uid=identity.study_instance_uid,
         )
+        drawn_anew = self._drawn_anew(identity, dataset)
         with self._context.database.transaction() as session:
             if not self._known(session, identity, file):
                 arrival = Arrival(identity, file, received.calling_ae)
@@ -119,7 +122,7 @@ class Inbox:
             try:
                 self._check_allowed(received)
                 reading = read_selection(dataset)
-                edited = self._edited_round(session, identity, reading)
+                edited = self._edited_round(session, reading, drawn_anew)
                 named = results_named(session, edited.candidates[:1] if edited else reading.references)
                 check_patient(self._context, reading, named)
             except InputError as refusal:
@@ -140,11 +143,41 @@ class Inbox:
                 f"Add the verb `{received.verb}` to an `allow` rule of this sender.",
             )
 
-    def _edited_round(self, session: Session, identity: Identity, reading: Reading) -> EditedRound | None:
-        """Return the round that an edited SEG answers; None if the object is no edited SEG of an open one."""
-        if reading.mechanism is not Mechanism.SEG or _is_own(session, identity):
+    def _drawn_anew(self, identity: Identity, dataset: Dataset) -> bool | None:
+        """Tell whether an object under our SEG's UID draws something else; None: the UID is not ours."""
+        with self._context.database.reading() as session:
+            row = session.execute(
+                select(Result.path, Result.sop_class_uid).where(
+                    Result.sop_instance_uid == identity.sop_instance_uid
+                )
+            ).first()
+        if row is None:
             return None
-        return find_edited_round(self._context, session, reading)
+        if MECHANISMS.get(row.sop_class_uid) is not Mechanism.SEG or not row.path:
+            return False  # retention deleted the file: the case ended, and a selection of it is refused
+        ours = self._context.store.fetch_if_kept(row.path)
+        return ours is not None and not draws_the_same(dataset, ours)
+
+    def _edited_round(
+        self, session: Session, reading: Reading, drawn_anew: bool | None
+    ) -> EditedRound | None:
+        """Return the round that an edited SEG answers; None if the object is no edited SEG of an open one.
+
+        Raises
+        ------
+        InputError
+            ``edited-case-unknown``: an edit under the UID of our object whose round is not open.
+        """
+        if reading.mechanism is not Mechanism.SEG or drawn_anew is False:
+            return None
+        edited = find_edited_round(self._context, session, reading)
+        if edited is None and drawn_anew:
+            raise InputError(
+                "edited-case-unknown",
+                "The object is an edit of ours, but no open round belongs to its images.",
+                "Edit a candidate of the newest round, and send it again.",
+            )
+        return edited
 
     def _take_edit(self, dataset: Dataset, evidence: Evidence, reading: Reading, edited: EditedRound) -> None:
         """Read an edited SEG outside of any transaction (it takes a second), then let it take effect."""
@@ -228,11 +261,6 @@ def _words(file: BytesIO | Path) -> str:
         return " / ".join(str(dataset.get(keyword) or "").strip() for keyword in _TAGGED)
     except Exception:  # whatever a peer sent fails with nearly any exception; what it is, the reading tells
         return ""
-
-
-def _is_own(session: Session, identity: Identity) -> bool:
-    found = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
-    return session.scalar(found) is not None
 
 
 def _mechanism(identity: Identity) -> str:

@@ -130,7 +130,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
     named = tuple(one.sop_instance_uid for one in round_.candidates if one.k == selection.picked)
     if selection.outcome == SelectionOutcome.REFUSED:
         return Notice(
-            uid=_uid(case, "refused", selection.verb, selection.evidence_uid, selection.code),
+            uid=_uid(case, "refused", selection.verb, _evidence(selection), selection.code),
             moment=selection.received_at,
             heading=f"Round {round_.number}: not used",
             text=f"{selection.sentence} {selection.mend}",
@@ -163,8 +163,13 @@ def _about_round(case: Case, round_: Round) -> Notice:
     )
 
 
+def _evidence(selection: Selection) -> str:
+    """Return what tells two refused objects apart: a viewer may save other content under one UID."""
+    return f"{selection.evidence_uid}{selection.evidence_sha256}"
+
+
 def _uid(case: Case, *what: str | int) -> str:
-    return result_uid(case.digest, "notice", *what)
+    return result_uid(case.uid_root, "notice", *what)
 
 
 def _read(context: Context, claim: Claim) -> _Untold:

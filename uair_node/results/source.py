@@ -5,7 +5,7 @@ Read in one short transaction, so that writing goes on outside of any.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,12 +32,18 @@ ACCEPTED_FILES = (ACCEPTED_FILE, FINDINGS_FILE)
 """What an accepted round leaves there, too."""
 
 
+_OF_OPEN_ROUND = (ResultKind.CANDIDATE, ResultKind.PAGE)
+"""Kinds whose objects are written before the reader answers."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A computed round: its series on disk, its artifacts, its place in the case.
 
     Attributes
     ----------
+    uid_root, content_digest
+        What the UIDs of the round's objects derive from; the latter is empty for rounds of an older version.
     derived_from
         SOP Instance UID of the evidence that started the round; empty for the first.
     answer
@@ -51,6 +57,8 @@ class Source:
     """
 
     case_digest: str
+    uid_root: str
+    content_digest: str
     series_paths: tuple[Path, ...]
     round_id: int
     number: int
@@ -96,10 +104,20 @@ class Source:
             raise ValueError(f"round {self.number} is open")
         return taken(load_candidates(self.edit) if self.edit else self.candidates(), self.answer)
 
-    def uids(self, kind: ResultKind, k: int, variant: str = "") -> tuple[str, str]:
-        """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2)."""
-        identity = (self.case_digest, self.model_digest, self.number, k, kind.value)
-        more = (variant,) if variant else ()
+    def uids(
+        self, kind: ResultKind, k: int, variant: str = "", *, names: Sequence[str] = ()
+    ) -> tuple[str, str]:
+        """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2).
+
+        Other content has other UIDs: they cover what the round was computed from and to, what the reader
+        answered where the object follows from that, and the instances that the object `names`.
+        """
+        identity = (self.uid_root, self.model_digest, self.number, k, kind.value)
+        more = [variant] if variant else []
+        if self.content_digest:
+            more += [self.content_digest, *names]
+            if kind not in _OF_OPEN_ROUND and self.answer is not None:
+                more += [self.answer.words, self.edit.name if self.edit else ""]
         return result_uid(*identity, *more, "instance"), result_uid(*identity, *more, "series")
 
 
@@ -113,6 +131,8 @@ def read_source(context: Context, claim: Claim) -> Source:
         answer = lifecycle.effective_selection(session, case, round_.number)
         return Source(
             case_digest=case.digest,
+            uid_root=case.uid_root,
+            content_digest=round_.content_digest,
             series_paths=context.store.fetch_all([one.path for one in case.instances]),
             round_id=round_.id,
             number=round_.number,

@@ -62,7 +62,8 @@ def write_withdrawals(
     """
     notes = []
     for group in _groups(context, claim):
-        instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant)
+        names = [instance.sop_instance_uid for instance in group.instances]
+        instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant, names=names)
         request = RejectionRequest(instance_uid, series_uid, reason, source.provenance)
         note = write_rejection(volume, group.instances, request)
         path = source.folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"

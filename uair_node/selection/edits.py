@@ -19,7 +19,14 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
 from dicom_config.modalities import ModalityProfile
-from uair_node.artifacts import Labels, StoredCandidate, load_candidates, save_candidates, taken
+from uair_node.artifacts import (
+    Labels,
+    StoredCandidate,
+    labels_digest,
+    load_candidates,
+    save_candidates,
+    taken,
+)
 from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
@@ -291,5 +298,7 @@ def _counts(labels: Labels) -> NDArray[np.int64]:
 
 
 def _save(context: Context, path: Path, drawn: StoredCandidate) -> str:
+    # Its content names the file: an object saved again under its UID overwrites nothing.
+    path = path.with_name(f"{path.stem}-{labels_digest([drawn])}.npz")
     save_candidates(path, [drawn])
     return context.store.share(path)

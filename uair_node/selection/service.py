@@ -38,6 +38,7 @@ class Evidence:
     artifact: str = ""
     study_uid: str = ""
     remark: str = ""
+    evidence_sha256: str = ""
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
@@ -103,10 +104,14 @@ def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputErr
 
 
 def note_repetition(session: Session, evidence: Evidence) -> bool:
-    """Record an object that says again what already took effect; False if it says something new."""
+    """Record the very object that took effect already; False if it says something new.
+
+    Other bytes under its UID are another object: viewers save under one UID again and again.
+    """
     earlier = session.scalars(
         select(Selection).where(
             Selection.evidence_uid == evidence.evidence_uid,
+            Selection.evidence_sha256.in_([evidence.evidence_sha256, ""]),
             Selection.verb == evidence.verb.value,
             Selection.outcome.in_(_TOOK_PART),
         )
@@ -221,6 +226,7 @@ def _row(evidence: Evidence, outcome: SelectionOutcome) -> Selection:
         verb=evidence.verb.value,
         mechanism=evidence.mechanism,
         evidence_uid=evidence.evidence_uid,
+        evidence_sha256=evidence.evidence_sha256,
         artifact=evidence.artifact,
         calling_ae=evidence.calling_ae,
         outcome=outcome,

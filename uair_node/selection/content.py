@@ -1,0 +1,61 @@
+"""Whether a returned SEG draws what our object under its UID draws: a UID is not content.
+
+An archive may rewrite headers and encode pixels anew. A viewer may save an edit under the UID of the object
+that it opened. Only segments and pixels tell the two apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
+
+from uair_node.selection.segment_kind import property_types
+
+
+def draws_the_same(sent: Dataset, ours: Path) -> bool:
+    """Tell whether two SEGs have the same segments with the same pixels at the same places.
+
+    The order of frames, frames without pixels, private elements and the transfer syntax do not count. A SEG
+    that cannot be read draws something else; its reading tells why it cannot be used.
+    """
+    written: Dataset = dcmread(ours)
+    try:
+        return _segments(sent) == _segments(written) and _frames(sent) == _frames(written)
+    except Exception:  # whatever a peer sent fails with nearly any exception
+        return False
+
+
+def _segments(dataset: Dataset) -> dict[int, Any]:
+    """Return what each segment number stands for."""
+    return {
+        int(segment.SegmentNumber): (
+            str(segment.get("TrackingUID") or ""),
+            str(segment.get("SegmentLabel") or "").strip(),
+            tuple((code.value, code.scheme_designator) for code in property_types(segment)),
+        )
+        for segment in dataset.SegmentSequence
+    }
+
+
+def _frames(dataset: Dataset) -> Counter[str]:
+    """Return digests of all frames with pixels: segment, place, and pixels."""
+    found: Counter[str] = Counter()
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    for group, pixels in zip(groups, iter_pixels(dataset, raw=True), strict=True):
+        if not pixels.any():
+            continue
+        position = group.PlanePositionSequence[0].ImagePositionPatient
+        place = " ".join(f"{float(value):.3f}" for value in position)
+        segments = group.get("SegmentIdentificationSequence")
+        number = int(segments[0].ReferencedSegmentNumber) if segments else 0
+        digest = hashlib.sha256(f"{number} {place} {pixels.shape}\n".encode())
+        digest.update(np.ascontiguousarray(pixels))
+        found[digest.hexdigest()] += 1
+    return found
