@@ -34,7 +34,7 @@ def labels_digest(candidates: Sequence[StoredCandidate]) -> str:
     digest = hashlib.sha256()
     for candidate in candidates:
         digest.update(f"{candidate.k} {candidate.labels.shape} {candidate.trait}\n".encode())
-        digest.update(np.ascontiguousarray(candidate.labels))
+        digest.update(np.ascontiguousarray(candidate.labels).data)
     return digest.hexdigest()
 
 

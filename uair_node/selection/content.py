@@ -56,6 +56,6 @@ def _frames(dataset: Dataset) -> Counter[str]:
         segments = group.get("SegmentIdentificationSequence")
         number = int(segments[0].ReferencedSegmentNumber) if segments else 0
         digest = hashlib.sha256(f"{number} {place} {pixels.shape}\n".encode())
-        digest.update(np.ascontiguousarray(pixels))
+        digest.update(np.ascontiguousarray(pixels).data)
         found[digest.hexdigest()] += 1
     return found
