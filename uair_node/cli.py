@@ -25,8 +25,8 @@ from dicom_config.model import Settings, Verb, load_settings
 from uair_node import __version__, preference, reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case
 from uair_node.checks import Finding, Level, checked
 from uair_node.cohort_command import report
 from uair_node.conformance import conformance_statement
@@ -223,7 +223,7 @@ def show(case_id: CaseArgument, config: ConfigOption = None, as_json: JsonOption
 def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Take a FAILED case up again where it stood."""
     with _context(config).database.transaction() as session:
-        lifecycle.retry(session, reports.get_case(session, case_id), actor="command line")
+        lifecycle.retry(session, lock_case(session, case_id), actor="command line")
     console.print(f"Case {case_id} is due again.")
 
 
@@ -231,7 +231,7 @@ def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
 def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Drop what is computed for a case; it is FAILED then and can be retried."""
     with _context(config).database.transaction() as session:
-        lifecycle.cancel(session, reports.get_case(session, case_id), actor="command line")
+        lifecycle.cancel(session, lock_case(session, case_id), actor="command line")
     console.print(f"Case {case_id} is cancelled.")
 
 
@@ -239,7 +239,7 @@ def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
 def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Close a case that nobody answers, or that failed, for good."""
     with _context(config).database.transaction() as session:
-        case = reports.get_case(session, case_id)
+        case = lock_case(session, case_id)
         lifecycle.expire(session, case, actor="command line", reason="closed by hand")
     console.print(f"Case {case_id} is expired.")
 
@@ -253,7 +253,7 @@ def send_again(
 ) -> None:
     """Send again what a destination did not confirm."""
     with _context(config).database.transaction() as session:
-        number = resend(session, reports.get_case(session, case_id), destination, everything=everything)
+        number = resend(session, lock_case(session, case_id), destination, everything=everything)
     console.print(f"{number} objects of case {case_id} are due again at {destination}.")
 
 
@@ -323,7 +323,7 @@ def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
 
 def _answer(config: Path | None, case_id: int, verb: Verb, answer: Answer) -> None:
     with _context(config).database.transaction() as session:
-        case: Case = reports.get_case(session, case_id)
+        case = lock_case(session, case_id)
         row = select_by_number(session, Evidence(verb, "command-line"), case, answer)
         console.print(f"Case {case_id}, round {row.round_number}: {verb}, {answer.words} — now {case.state}.")
 

@@ -108,10 +108,12 @@ class Node:
 
     def _expire(self) -> None:
         limit = utc_now() - timedelta(days=self._context.settings.work.expire_after_days)
-        with self._context.database.transaction() as session:
-            waiting = select(Case).where(Case.state == CaseState.AWAITING_SELECTION, Case.updated_at < limit)
-            for case in session.scalars(waiting):
-                lifecycle.expire(session, case, actor=lifecycle.NODE, reason="nobody picked in time")
+        waiting = select(Case.id).where(Case.state == CaseState.AWAITING_SELECTION, Case.updated_at < limit)
+        with self._context.database.reading() as session:
+            ids = session.scalars(waiting).all()
+        for case_id in ids:
+            with self._context.database.transaction() as session:
+                lifecycle.expire_unanswered(session, case_id, before=limit)
 
 
 def _signals(context: Context, live: Parts, tally: Tally) -> SignalServer | None:

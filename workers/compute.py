@@ -25,6 +25,7 @@ from uair_node.artifacts import (
 )
 from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
+from uair_node.cases.lock import lock_case
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
@@ -181,12 +182,14 @@ class Computer:
         store, preference = self._context.store, self._context.settings.engine.preference
         earlier = self._earlier(claim)
         with self._context.database.transaction() as session:
-            case = session.get_one(Case, claim.case_id)
+            assert claim.case_id is not None, "a computation belongs to a case"
+            case = lock_case(session, claim.case_id)
             lifecycle.start_computing(session, case, actor="worker")
-            rounds: Mapping[int, Round] = {one.number: one for one in case.rounds}
+            rounds: Mapping[int | None, Round] = {one.number: one for one in case.rounds}
             round_ = rounds[claim.round_number or 1]
-            previous = rounds.get(round_.number - 1)
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
+            # The reader may have gone back to the candidates of an older round.
+            previous = rounds[started_by.candidates_round] if started_by else None
             offered = None
             if previous and started_by:
                 offered = store.fetch(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")

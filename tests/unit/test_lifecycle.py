@@ -39,7 +39,7 @@ TABLE = {
     "READY": "SEGMENTING FAILED SUPERSEDED",
     "SEGMENTING": "AWAITING_SELECTION REJECTED FAILED SUPERSEDED",
     "AWAITING_SELECTION": "REFINING ACCEPTED EXPIRED SUPERSEDED",
-    "REFINING": "AWAITING_SELECTION FAILED SUPERSEDED",
+    "REFINING": "AWAITING_SELECTION ACCEPTED FAILED SUPERSEDED",
     "FAILED": "SEGMENTING REFINING EXPIRED SUPERSEDED",
     "REJECTED": "SUPERSEDED",
     "ACCEPTED": "",
@@ -131,8 +131,6 @@ def test_none_fits_starts_another_round_without_a_pick(database: Database) -> No
         (Verb.PICK, [(1, 1)], "other", "other-study"),
         (Verb.PICK, [(2, 1), (2, 3)], "1.2", "ambiguous-selection"),
         (Verb.PICK, [(1, 1), (2, 1)], "1.2", "ambiguous-selection"),
-        (Verb.PICK, [(1, 2)], "1.2", "round-closed"),
-        (Verb.ACCEPT, [(1, 1)], "1.2", "round-closed"),
     ],
 )
 def test_an_unusable_selection_is_recorded_with_its_reason(
@@ -217,14 +215,46 @@ def test_the_same_pick_again_is_no_second_round(database: Database) -> None:
         assert [one.number for one in case.rounds] == [1, 2]
 
 
-def test_a_contradicting_second_pick_is_refused_and_shown(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("verb", "state", "rounds"),
+    [(Verb.PICK, CaseState.REFINING, [1, 2, 3]), (Verb.ACCEPT, CaseState.ACCEPTED, [1, 2])],
+)
+def test_a_candidate_of_an_older_round_answers_the_open_one(
+    database: Database, verb: Verb, state: CaseState, rounds: list[int]
+) -> None:
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        for k in (3, 4):
-            select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, k)))
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
+        publish_round(session, case)
+        row = select_by_object(session, Evidence(verb, "seg"), _reading(candidate_uid(case, 1, 3)))
+        assert (row.outcome, row.round_number, row.candidates_round) == (SelectionOutcome.EFFECTIVE, 2, 1)
+        assert (case.state, [turn.number for turn in case.rounds]) == (state, rounds)
+
+
+def test_an_accept_replaces_a_pick_whose_round_is_not_sent(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        for verb, k in ((Verb.PICK, 3), (Verb.ACCEPT, 4)):
+            select_by_object(session, Evidence(verb, "seg"), _reading(candidate_uid(case, 1, k)))
         rows = session.query(Selection).order_by(Selection.id).all()
-        assert [(one.picked, one.code) for one in rows] == [(3, ""), (4, "round-closed")]
+        assert [row.outcome for row in rows] == [SelectionOutcome.REPLACED, SelectionOutcome.EFFECTIVE]
+        assert (case.state, [turn.number for turn in case.rounds]) == (CaseState.ACCEPTED, [1])
+        due = {(item.kind, item.round_number) for item in session.query(WorkItem).filter_by(open=True)}
+        assert due == {(WorkKind.FINISH, 1)}
+
+
+def test_a_second_pick_replaces_the_first_and_its_computation(database: Database) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, 3)))
+        held = work.claim(session, open_item(session, case, WorkKind.COMPUTE).id, "worker", 60.0)
+        assert held is not None
+        second = select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, 4)))
+        assert case.current_round.selection_id == second.id
+        assert work.hold(session, held.id, "worker") is None, "its outcome is dropped"
 
 
 def test_nothing_is_picked_in_a_closed_case(database: Database) -> None:

@@ -47,14 +47,6 @@ def _other_patient(offered: OfferedCase) -> Dataset:
     return document
 
 
-def _older_round(offered: OfferedCase) -> Dataset:
-    first = offered.candidate(2)
-    offered.send(offered.candidate(1), Verb.PICK)
-    offered.compute()
-    offered.work(WorkKind.PUBLISH)
-    return key_object([first])
-
-
 def _two_at_once(offered: OfferedCase) -> Dataset:
     return key_object([offered.candidate(2), offered.candidate(3)])
 
@@ -101,7 +93,6 @@ def _neither_liver_nor_lesion(offered: OfferedCase) -> Dataset:
 REFUSED: dict[str, tuple[str, Callable[[OfferedCase], Dataset]]] = {
     "unknown UID": ("unknown-reference", _unknown_uid),
     "other patient": ("other-patient", _other_patient),
-    "older round": ("round-closed", _older_round),
     "two different candidates at once": ("ambiguous-selection", _two_at_once),
     "empty SEG": ("edited-empty", _empty_seg),
     "SEG on another frame of reference": ("edited-other-frame-of-reference", _other_frame_of_reference),
@@ -151,10 +142,20 @@ def test_what_a_case_ended_with_picks_nothing(offered: OfferedCase, kind: Result
 
 def test_an_edit_of_a_closed_case_says_that_it_is_closed(offered: OfferedCase) -> None:
     edited = _drawn(offered, candidate_labels(2))
-    offered.send(offered.candidate(1), Verb.PICK)
+    offered.send(offered.candidate(1), Verb.ACCEPT)
     row = offered.send(edited, Verb.PICK)
     assert (row.code, row.case_id) == ("case-closed", offered.case().id)
-    assert "REFINING" in row.sentence
+    assert "ACCEPTED" in row.sentence
+
+
+def test_an_edited_part_of_the_answered_round_is_held_while_the_next_is_computed(
+    offered: OfferedCase,
+) -> None:
+    edited = _drawn(offered, candidate_labels(2))
+    offered.send(offered.candidate(1), Verb.PICK)
+    row = offered.send(edited, Verb.PICK)
+    assert (row.outcome, row.code, row.round_number) == (SelectionOutcome.HELD, "", 1)
+    assert offered.case().state == CaseState.REFINING
 
 
 def test_a_patient_id_is_compared_only_where_both_have_one(offered: OfferedCase) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from dicom_config.errors import InputError, UairError
+from dicom_config.errors import InputError, TransientError, UairError
 from dicom_config.model import Verb
 from uair_node.cases import work
+from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState, check_transition
 from uair_node.cases.tables import (
     Case,
@@ -64,8 +66,24 @@ def advance(session: Session, case: Case, state: CaseState, *, actor: str, reaso
     ------
     IllegalTransitionError
         The table does not lead there.
+    TransientError
+        ``case-changed``: another transaction moved the case since it was read.
     """
     check_transition(case.state, state)
+    session.flush()
+    moved = session.execute(
+        update(Case)
+        .where(Case.id == case.id, Case.state == case.state)
+        .values(state=state)
+        .returning(Case.id)
+        .execution_options(synchronize_session=False)
+    )
+    if moved.first() is None:
+        raise TransientError(
+            "case-changed",
+            f"Case {case.id} is no longer {case.state}.",
+            "No action needed. The step is taken again on the case as it is now.",
+        )
     session.add(Transition(case_id=case.id, origin=case.state, state=state, actor=actor, reason=reason))
     case.state = state
     case.updated_at = utc_now()
@@ -170,17 +188,34 @@ def add_results(session: Session, round_: Round, results: Sequence[NewResult]) -
 
 def apply_selection(session: Session, case: Case, selection: Selection) -> None:
     """Let an effective selection take effect: the next round, or the end."""
-    round_ = case.current_round
-    assert round_ is not None, "selections are resolved against a published round"
     actor = selection.calling_ae or selection.mechanism
     work.close_case_items(session, case)  # pictures of an answered round help nobody
     if selection.verb == Verb.ACCEPT:
         advance(session, case, CaseState.ACCEPTED, actor=actor, reason=selection.answer.words)
-        work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
+        work.require_work(session, WorkKind.FINISH, case=case, key=str(selection.round_number))
         return
-    advance(session, case, CaseState.REFINING, actor=actor, reason=selection.answer.words)
+    if case.state != CaseState.REFINING:
+        advance(session, case, CaseState.REFINING, actor=actor, reason=selection.answer.words)
     tell_reader(session, case)
-    _add_round(session, case, number=round_.number + 1, selection=selection)
+    assert selection.round_number is not None, "an effective selection answers a round"
+    _add_round(session, case, number=selection.round_number + 1, selection=selection)
+
+
+def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
+    """Cancel the round that an answer started, because another answer to the same round replaces it.
+
+    Nothing of the round was sent. Whoever computes it finds its lease gone, and its outcome is dropped.
+    """
+    work.close_case_items(session, case)
+    round_ = case.current_round
+    assert round_ is not None, "an answer started it"
+    replaced.outcome = SelectionOutcome.REPLACED
+    # Notices that were told meanwhile stay, with the round before.
+    session.execute(update(Result).where(Result.round_id == round_.id).values(round_id=case.rounds[-2].id))
+    session.expire(round_, ["results"])
+    session.delete(round_)
+    session.flush()
+    session.expire(case, ["rounds"])
 
 
 def tell_reader(session: Session, case: Case) -> None:
@@ -196,6 +231,19 @@ def effective_selection(session: Session, case: Case, round_number: int) -> Sele
             Selection.round_number == round_number,
             Selection.outcome == SelectionOutcome.EFFECTIVE,
         )
+    )
+
+
+def answer_that_counts(session: Session, case: Case) -> Selection | None:
+    """Return the answer that started the newest round or ended the case, None before the first.
+
+    An accepted case ended with the answer to its newest round; else an answer to a round started the next.
+    """
+    newest = case.current_round
+    if newest is None:
+        return None
+    return effective_selection(session, case, newest.number) or effective_selection(
+        session, case, newest.number - 1
     )
 
 
@@ -243,6 +291,13 @@ def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
     advance(session, case, CaseState.EXPIRED, actor=actor, reason=reason)
 
 
+def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> None:
+    """Expire a case that waits since `before`, unless somebody answered it meanwhile."""
+    case = lock_case(session, case_id)
+    if case.state == CaseState.AWAITING_SELECTION and case.updated_at < before:
+        expire(session, case, actor=NODE, reason="nobody picked in time")
+
+
 def can_be_retried(case: Case) -> bool:
     """Tell whether a case failed, or ended with something left undone in archives."""
     stuck = case.state in _ENDED and case.code not in ("", _SUPERSEDED)
@@ -284,14 +339,19 @@ def _add_round(session: Session, case: Case, *, number: int, selection: Selectio
     work.require_work(session, WorkKind.COMPUTE, case=case, key=str(number))
 
 
-def _siblings(session: Session, case: Case) -> Sequence[Case]:
-    return session.scalars(
-        select(Case).where(
+def _siblings(session: Session, case: Case) -> list[Case]:
+    """Return the other sealed cases of a series, each locked and as it is now."""
+    ids = session.scalars(
+        select(Case.id)
+        .where(
             Case.series_instance_uid == case.series_instance_uid,
             Case.id != case.id,
-            Case.state.not_in([CaseState.SUPERSEDED, CaseState.RECEIVING]),
+            Case.state != CaseState.RECEIVING,
         )
+        .order_by(Case.id)
     ).all()
+    locked = [lock_case(session, case_id) for case_id in ids]
+    return [older for older in locked if older.state != CaseState.SUPERSEDED]
 
 
 def _supersede(session: Session, case: Case, *, by: Case) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError, UairError
 from uair_node.cases import lifecycle, work
+from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
@@ -105,11 +106,8 @@ def _claim(context: Context, item_id: int) -> Claim | None:
         item = work.claim(session, item_id, owner, settings.lease_s)
         if item is None:
             return None
-        if item.case_id is not None and item.attempts > settings.max_attempts:
-            died = item.cause or "The worker died while working on it."
-            _give_up(session, item, died, times=item.attempts - 1)
-            return None
-        return Claim(
+        died = item.cause or "The worker died while working on it."
+        claim = Claim(
             item.id,
             WorkKind(item.kind),
             item.subject,
@@ -118,10 +116,16 @@ def _claim(context: Context, item_id: int) -> Claim | None:
             item.attempts,
             owner,
         )
+    if claim.case_id is None or claim.attempt <= settings.max_attempts:
+        return claim
+    _write(context, claim, lambda session, item: _give_up(session, item, died, times=claim.attempt - 1))
+    return None
 
 
 def _write(context: Context, claim: Claim, commit: Commit) -> None:
     with context.database.transaction() as session:
+        if claim.case_id is not None:
+            lock_case(session, claim.case_id)  # before its item, as everybody does
         item = work.hold(session, claim.item_id, claim.owner)
         if item is None:
             log.warning("%s %s: no longer ours, its outcome is dropped", claim.kind, claim.subject)

@@ -31,7 +31,8 @@ TRANSITIONS: dict[CaseState | None, frozenset[CaseState]] = {
     # Pixels are decoded by a worker, so input can still be refused there.
     _S.SEGMENTING: frozenset({_S.AWAITING_SELECTION, _S.REJECTED, _S.FAILED, _S.SUPERSEDED}),
     _S.AWAITING_SELECTION: frozenset({_S.REFINING, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED}),
-    _S.REFINING: frozenset({_S.AWAITING_SELECTION, _S.FAILED, _S.SUPERSEDED}),
+    # An ACCEPT replaces a PICK whose round is not sent yet.
+    _S.REFINING: frozenset({_S.AWAITING_SELECTION, _S.ACCEPTED, _S.FAILED, _S.SUPERSEDED}),
     _S.FAILED: frozenset({_S.SEGMENTING, _S.REFINING, _S.EXPIRED, _S.SUPERSEDED}),
     _S.REJECTED: frozenset({_S.SUPERSEDED}),
     _S.ACCEPTED: frozenset(),

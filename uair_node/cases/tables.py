@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Enum, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Enum, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from uair_node.cases.answer import Answer
@@ -104,6 +104,11 @@ class Case(Base):
         """The newest round, None before the first."""
         return self.rounds[-1] if self.rounds else None
 
+    @property
+    def offered_round(self) -> Round | None:
+        """The newest round whose candidates a reader can see, None before the first."""
+        return next((turn for turn in reversed(self.rounds) if turn.candidates), None)
+
 
 class CaseInstance(Base):
     """Which instances a case was made of when it became READY."""
@@ -115,7 +120,10 @@ class CaseInstance(Base):
 
 
 class Round(Base):
-    """One turn of the loop; `selection_id` is what started it (none for the automatic first)."""
+    """One turn of the loop; `selection_id` is what started it (none for the automatic first).
+
+    A later round starts from the candidates of its selection's `candidates_round`.
+    """
 
     __tablename__ = "rounds"
     __table_args__ = (UniqueConstraint("case_id", "number"),)
@@ -207,6 +215,7 @@ class SelectionOutcome(StrEnum):
 
     EFFECTIVE = "effective"
     REPEATED = "repeated"  # says again what already took effect
+    REPLACED = "replaced"  # took effect until another answer to the same round replaced it
     REFUSED = "refused"
     HELD = "held"  # a part of an answer; others may come with it
     JOINED = "joined"  # took effect together with the effective one
@@ -216,10 +225,21 @@ class Selection(Base):
     """What a reader said, with its evidence; refused ones keep their reason (invariant 6)."""
 
     __tablename__ = "selections"
+    __table_args__ = (
+        Index(
+            "ix_selections_effective",
+            "case_id",
+            "round_number",
+            unique=True,
+            sqlite_where=text("outcome = 'effective'"),
+            postgresql_where=text("outcome = 'effective'"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"), index=True)
-    round_number: Mapped[int | None]
+    round_number: Mapped[int | None]  # the round that it answers
+    candidates_round: Mapped[int | None]  # the round whose candidates it names: the same, or an older one
     verb: Mapped[str] = mapped_column(String(8))
     picked: Mapped[int | None]
     per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> another candidate

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -17,6 +16,7 @@ from dicom_config.model import Settings, Verb
 from uair_node import reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
+from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.console import audit
@@ -84,9 +84,8 @@ def act(desk: Desk, ask: Ask) -> Response:
     name = ask.path["action"]
     try:
         with desk.context.database.transaction() as session:
-            reports.get_case(session, ask.path["case_id"])
-            # Two operators may confirm at the same time: the row decides who is first.
-            case = session.scalars(select(Case).where(Case.id == ask.path["case_id"]).with_for_update()).one()
+            # Two operators, or an operator and a reader, may decide at the same time.
+            case = lock_case(session, ask.path["case_id"])
             action = _action(desk, ask, case)
             if ask.form.get("seen") != _seen(case):
                 mend = "Look at it again, then decide."

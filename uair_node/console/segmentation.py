@@ -168,7 +168,8 @@ def _story(desk: Desk, case_id: int) -> Story:
 
 def _turn(session: Session, case: Case, round_: Round) -> Turn:
     said = lifecycle.effective_selection(session, case, round_.number)
-    choices = [Choice(one.k, one.trait, one.volumes_ml, _mark(one.k, said)) for one in round_.candidates] or [
+    here = said if said is not None and said.candidates_round == round_.number else None
+    choices = [Choice(one.k, one.trait, one.volumes_ml, _mark(one.k, here)) for one in round_.candidates] or [
         Choice(k, "", {}) for k in (1, 2, 3, 4)
     ]  # computed, not yet published
     if is_finished(round_):

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.operation import Retention, RetentionSection
 from uair_node.cases import lifecycle
+from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
     AccessRecord,
@@ -93,7 +94,7 @@ def _ended_cases(context: Context) -> Sequence[int]:
 def _tidy_case(
     context: Context, session: Session, case_id: int, now: datetime, dry_run: bool
 ) -> Iterator[Removal]:
-    case = session.scalars(select(Case).where(Case.id == case_id).with_for_update()).one()
+    case = lock_case(session, case_id)
     kept = _retention(context.settings.retention, case.state)
     _lock_instances(session, case)
     if case.state not in _ENDED or _needed(session, case):

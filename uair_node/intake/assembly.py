@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError
 from uair_node.cases import lifecycle
+from uair_node.cases.lock import lock_case
 from uair_node.cases.performer import describe_error
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
@@ -74,7 +75,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
     if not verdict.refusal and not choice.refusal and not choice.waits:
         context.store.share(*(context.store.absolute(one.path) for one in instances))
     with context.database.transaction() as session:
-        case = session.scalars(select(Case).where(Case.id == case_id).with_for_update()).one()
+        case = lock_case(session, case_id)
         if case.state != CaseState.RECEIVING or case.last_instance_at != seen:
             return False
         case.accession_number = headers[0].accession_number if headers else ""

@@ -122,12 +122,15 @@ def _is_effective(selection: Selection) -> bool:
 def _is_told(selection: Selection) -> bool:
     if selection.outcome == SelectionOutcome.REFUSED:
         return selection.code != OWN_OBJECT
+    if selection.outcome == SelectionOutcome.REPLACED:
+        return True
     return _is_effective(selection) and selection.verb != Verb.ACCEPT
 
 
 def _about_selection(case: Case, selection: Selection) -> Notice:
     round_ = next((one for one in case.rounds if one.number == selection.round_number), case.rounds[-1])
-    named = tuple(one.sop_instance_uid for one in round_.candidates if one.k == selection.picked)
+    offered = next((one for one in case.rounds if one.number == selection.candidates_round), round_)
+    named = tuple(one.sop_instance_uid for one in offered.candidates if one.k == selection.picked)
     if selection.outcome == SelectionOutcome.REFUSED:
         return Notice(
             uid=_uid(case, "refused", selection.verb, _evidence(selection), selection.code),
@@ -138,9 +141,21 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
             round_number=round_.number,
             segmentation_uids=named,
         )
+    if selection.outcome == SelectionOutcome.REPLACED:
+        return Notice(
+            uid=_uid(case, "replaced", round_.number, selection.id),
+            moment=selection.received_at,
+            heading=f"Round {round_.number}: {selection.answer.words} is replaced",
+            text="A later answer to the same round counts. Nothing was sent for the earlier one.",
+            round_id=round_.id,
+            round_number=round_.number,
+            segmentation_uids=named,
+        )
     what = f"your edit of candidate {selection.picked}" if selection.artifact else selection.answer.words
+    if offered is not round_:
+        what = f"{what} of round {offered.number}"
     return Notice(
-        uid=_uid(case, "received", round_.number),
+        uid=_uid(case, "received", round_.number, selection.id),
         moment=selection.received_at,
         heading=f"Round {round_.number}: {what} received",
         text=" ".join([f"Round {round_.number + 1} is on its way.", selection.sentence]).strip(),

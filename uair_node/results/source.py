@@ -54,6 +54,8 @@ class Source:
         Label value -> radius of the model's own mean in round 1.
     edit
         The label volume that the reader edited and answered with, if so.
+    answered_folder
+        Artifacts of the round whose candidates the answer names: this one, or an older one.
     """
 
     case_digest: str
@@ -71,6 +73,7 @@ class Source:
     prior: Mapping[str, Any]
     base_mm: Mapping[int, float]
     edit: Path | None
+    answered_folder: Path
 
     @property
     def provenance(self) -> Provenance:
@@ -102,7 +105,7 @@ class Source:
         """
         if self.answer is None:
             raise ValueError(f"round {self.number} is open")
-        return taken(load_candidates(self.edit) if self.edit else self.candidates(), self.answer)
+        return taken(load_candidates(self.edit or self.answered_folder / CANDIDATES_FILE), self.answer)
 
     def uids(
         self, kind: ResultKind, k: int, variant: str = "", *, names: Sequence[str] = ()
@@ -118,6 +121,8 @@ class Source:
             more += [self.content_digest, *names]
             if kind not in _OF_OPEN_ROUND and self.answer is not None:
                 more += [self.answer.words, self.edit.name if self.edit else ""]
+                if self.answered_folder != self.folder:
+                    more.append(self.answered_folder.name)
         return result_uid(*identity, *more, "instance"), result_uid(*identity, *more, "series")
 
 
@@ -129,6 +134,8 @@ def read_source(context: Context, claim: Claim) -> Source:
         assert round_.computed_at is not None, "publication becomes due when a round is computed"
         started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
         answer = lifecycle.effective_selection(session, case, round_.number)
+        folder = context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE, UNCERTAIN_FILE])
+        answered = next((r for r in case.rounds if answer and r.number == answer.candidates_round), round_)
         return Source(
             case_digest=case.digest,
             uid_root=case.uid_root,
@@ -136,7 +143,7 @@ def read_source(context: Context, claim: Claim) -> Source:
             series_paths=context.store.fetch_all([one.path for one in case.instances]),
             round_id=round_.id,
             number=round_.number,
-            folder=context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE, UNCERTAIN_FILE]),
+            folder=folder,
             model_name=round_.model_name,
             model_digest=round_.model_digest,
             computed_at=round_.computed_at,
@@ -145,4 +152,5 @@ def read_source(context: Context, claim: Claim) -> Source:
             prior=round_.prior or {},
             base_mm={int(value): mm for value, mm in case.rounds[0].base_mm.items()},
             edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
+            answered_folder=context.store.fetch_folder(answered.artifacts, [CANDIDATES_FILE]),
         )

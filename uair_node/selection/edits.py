@@ -33,6 +33,7 @@ from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
+from uair_node.selection.decision import refusal_of
 from uair_node.selection.edited import EditedSegmentation, read_edited, unrecognised
 from uair_node.selection.readers import Reading
 from uair_node.selection.rules import main_candidate
@@ -41,7 +42,8 @@ from uair_node.volume import read_geometry
 
 TRAIT = "edited by the reader"
 _FOREIGN_TRAIT = "drawn by another writer"
-_CLOSED = (CaseState.REFINING, CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.FAILED)
+_WAITING = (CaseState.AWAITING_SELECTION, CaseState.REFINING)
+_CLOSED = (CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.FAILED)
 Voxels = NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each target would fill the memory
 
 
@@ -103,7 +105,7 @@ class Edit:
 
 
 def find_edited_round(context: Context, session: Session, reading: Reading) -> EditedRound | None:
-    """Return the round that waits for a reader and that a SEG answers, if there is one.
+    """Return the round that a reader sees and that a SEG answers, if there is one.
 
     That is the one on the images that it was drawn on; a SEG that names none of them is held against a round
     of its series or study, so that the reader learns why it cannot be used.
@@ -111,7 +113,8 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
     Raises
     ------
     InputError
-        ``case-closed``: drawn on the images of a case that waits for nobody.
+        ``case-closed``: drawn on the images of a case that waits for nobody. ``round-closed``: the next
+        candidates are on their way, and the SEG cannot be held against the round before.
     """
     on_images = Case.id.in_(
         select(CaseInstance.case_id)
@@ -120,28 +123,27 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
     )
     of_series = Case.series_instance_uid.in_(reading.series_references)
     of_study = Case.study_instance_uid == reading.study_instance_uid
-    waiting = Case.state == CaseState.AWAITING_SELECTION
+    waiting = Case.state.in_(_WAITING)
     case = next(filter(None, (_newest(session, waiting, match) for match in (on_images, of_series))), None)
     if case is None:
         closed = _newest(session, Case.state.in_(_CLOSED), on_images)
         if closed is not None:
-            raise InputError(
-                "case-closed",
-                f"The case is {closed.state}; nothing can be picked in it now.",
-                "While it is REFINING, wait for the next four candidates and edit one of these.",
-            )
+            raise refusal_of(closed.id, closed.state, len(closed.rounds))
         case = _newest(session, waiting, of_study)
-    if case is None or case.current_round is None:
+        if case is not None and case.state == CaseState.REFINING:
+            raise refusal_of(case.id, case.state, len(case.rounds))
+    if case is None or case.offered_round is None:
         return None
+    round_ = case.offered_round
     store = context.store
-    every = [one for round_ in case.rounds for one in round_.candidates]
+    every = [one for turn in case.rounds for one in turn.candidates]
     return EditedRound(
-        candidates=tuple(one.sop_instance_uid for one in case.current_round.candidates),
+        candidates=tuple(one.sop_instance_uid for one in round_.candidates),
         all_candidates=frozenset(one.sop_instance_uid for one in every),
         lesions=frozenset(value - LIVER for one in every for value in one.targets if value > LIVER),
         case_digest=case.digest,
         series_paths=store.fetch_all([one.path for one in case.instances]),
-        folder=store.fetch_folder(case.current_round.artifacts, [CANDIDATES_FILE]),
+        folder=store.fetch_folder(round_.artifacts, [CANDIDATES_FILE]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which candidate a returned object means, and whether it may take effect now.
+"""Which candidate of which round a returned object means.
 
 Refusals are InputError with a code; the caller records them, none is dropped (DESIGN invariant 6).
 """
@@ -6,7 +6,6 @@ Refusals are InputError with a code; the caller records them, none is dropped (D
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,9 +13,8 @@ from sqlalchemy.orm import Session
 from dicom_config.codes import REJECTION_TITLES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer, target_name
-from uair_node.cases.states import CaseState
+from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import (
     Case,
     Result,
@@ -26,16 +24,6 @@ from uair_node.cases.tables import (
 from uair_node.selection.readers import Reading
 
 OWN_OBJECT = "own-object"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a reader named; `repeated` if that already took effect."""
-
-    case: Case
-    round: Round
-    answer: Answer
-    repeated: bool
 
 
 def check_document(session: Session, verb: Verb, reading: Reading) -> None:
@@ -152,70 +140,34 @@ def main_candidate(parts: Mapping[int, int]) -> int:
     return min(set(ks), key=lambda k: (-ks.count(k), k))
 
 
-def choose(
-    session: Session,
-    verb: Verb,
-    named: Sequence[Result],
-    answer: Answer,
-    study_uid: str,
-    *,
-    artifact: str = "",
-) -> Choice:
-    """Decide whether an answer may take effect.
+def the_case_and_round(session: Session, named: Sequence[Result], study_uid: str) -> tuple[Case, Round]:
+    """Return the case, locked, and the one round that candidates belong to.
 
     Parameters
     ----------
-    named
-        The results that it speaks of.
     study_uid
         Study Instance UID of the returned object; empty where it came without one (command line).
-    artifact
-        Where the edited label volume is kept, if the object was one.
 
     Raises
     ------
     InputError
-        ``other-study``, ``ambiguous-selection``, ``case-closed``, ``round-closed``.
+        ``other-study``, ``ambiguous-selection``.
     """
+    case = lock_case(session, named[0].round.case_id)
     rounds = {result.round_id: result.round for result in named}
     if len(rounds) > 1:
         raise _ambiguous("candidates of several rounds")
-    (round_,) = rounds.values()
-    case = round_.case
+    check_study(case, study_uid)
+    return case, named[0].round
+
+
+def check_study(case: Case, study_uid: str) -> None:
+    """Refuse an object of another study; raises InputError ``other-study``."""
     if study_uid and study_uid != case.study_instance_uid:
         raise InputError(
             "other-study",
             "The object belongs to another study than the candidate that it names.",
             "Pick in the study that the candidates were made for.",
-        )
-    repeated = _already_effective(session, case, round_, verb, answer, artifact)
-    if not repeated:
-        _check_open(case, round_)
-    return Choice(case, round_, answer, repeated)
-
-
-def _already_effective(
-    session: Session, case: Case, round_: Round, verb: Verb, answer: Answer, artifact: str
-) -> bool:
-    effective = lifecycle.effective_selection(session, case, round_.number)
-    said = (verb, answer, artifact)
-    return effective is not None and (effective.verb, effective.answer, effective.artifact) == said
-
-
-def _check_open(case: Case, round_: Round) -> None:
-    newest = case.current_round
-    assert newest is not None, "a candidate belongs to a round"
-    if case.state in (CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.SUPERSEDED, CaseState.FAILED):
-        raise InputError(
-            "case-closed",
-            f"The case is {case.state}; nothing can be picked in it now.",
-            f"See `uair case show {case.id}`.",
-        )
-    if case.state != CaseState.AWAITING_SELECTION or newest.number != round_.number:
-        raise InputError(
-            "round-closed",
-            f"Round {round_.number} was already answered; round {newest.number} is the open one.",
-            f"Pick one of round {newest.number}; your earlier choice is among its candidates.",
         )
 
 

@@ -13,13 +13,23 @@ from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer, target_name
+from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, Round, Selection, SelectionOutcome
+from uair_node.selection.decision import TAKES_REPETITIONS, Effect, Said, Standing, decide, refusal_of
 from uair_node.selection.readers import Reading
-from uair_node.selection.rules import check_document, choose, find_candidates, read_answer
+from uair_node.selection.rules import (
+    check_document,
+    check_study,
+    find_candidates,
+    read_answer,
+    the_case_and_round,
+)
 
 log = logging.getLogger(__name__)
 
+_PART = "part"
+"""Stands for the volume that parts of an edit amount to: no earlier answer had it."""
 _TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutcome.HELD)
 
 
@@ -65,11 +75,13 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
     """Keep a segmentation of some targets until those sent with it are there."""
     named = find_candidates(session, candidates)
     try:
-        choose(session, evidence.verb, named, Answer(None), study_uid)
+        case = lock_case(session, named[0].round.case_id)
+        check_study(case, study_uid)
+        decide(_standing(session, case), Said(evidence.verb, named[0].round.number, Answer(None), _PART))
     except InputError as refusal:
         return record_refusal(session, evidence, refusal, named)
     row = _row(evidence, SelectionOutcome.HELD)
-    row.case_id, row.round_number = named[0].round.case_id, named[0].round.number
+    row.case_id, row.round_number = case.id, named[0].round.number
     session.add(row)
     return row
 
@@ -77,21 +89,23 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
 def settle_parts(session: Session, parts: Sequence[Selection], answer: Answer, artifact: str) -> None:
     """Let parts of one round, held until now, take effect together: the last one stands for all."""
     last = parts[-1]
-    case = session.scalars(select(Case).where(Case.id == last.case_id).with_for_update()).one()
-    named = next(one for one in case.rounds if one.number == last.round_number).candidates
+    assert last.case_id is not None, "a part is held for a case"
+    assert last.round_number is not None, "a part is held for a round"
+    case = lock_case(session, last.case_id)
+    said = Said(Verb(last.verb), last.round_number, answer, artifact)
+    counts = lifecycle.answer_that_counts(session, case)
     try:
-        choice = choose(session, Verb(last.verb), named, answer, "", artifact=artifact)
+        if counts is not None and counts.round_number == last.round_number and counts.id > last.id:
+            raise refusal_of(case.id, CaseState.REFINING, last.round_number + 1)  # said later, it counts
+        effect = decide(_standing(session, case), said)
     except InputError as refusal:
         refuse_parts(session, parts, refusal)
         return
     for part in parts:
         part.outcome, part.answer = SelectionOutcome.JOINED, answer
-    last.outcome = SelectionOutcome.REPEATED if choice.repeated else SelectionOutcome.EFFECTIVE
     last.artifact = artifact
     last.sentence = " ".join(dict.fromkeys(part.sentence for part in parts if part.sentence))
-    session.flush()
-    if not choice.repeated:
-        lifecycle.apply_selection(session, case, last)
+    _take_effect(session, case, last, said, effect)
 
 
 def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputError) -> None:
@@ -106,7 +120,9 @@ def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputErr
 def note_repetition(session: Session, evidence: Evidence) -> bool:
     """Record the very object that took effect already; False if it says something new.
 
-    Other bytes under its UID are another object: viewers save under one UID again and again.
+    Other bytes under its UID are another object: viewers save under one UID again and again. An object that
+    took effect in a case which failed or was closed since is no repetition: its sender must learn that
+    nothing follows from it.
     """
     earlier = session.scalars(
         select(Selection).where(
@@ -116,33 +132,37 @@ def note_repetition(session: Session, evidence: Evidence) -> bool:
             Selection.outcome.in_(_TOOK_PART),
         )
     ).first()
-    if earlier is None:
+    if earlier is None or earlier.case_id is None:
+        return False
+    case = lock_case(session, earlier.case_id)
+    if earlier.outcome not in _TOOK_PART or case.state not in TAKES_REPETITIONS:
         return False
     row = _row(evidence, SelectionOutcome.REPEATED)
     row.case_id, row.round_number, row.answer = earlier.case_id, earlier.round_number, earlier.answer
+    row.candidates_round = earlier.candidates_round
     session.add(row)
     return True
 
 
 def select_by_number(session: Session, evidence: Evidence, case: Case, answer: Answer) -> Selection:
-    """Apply an answer to the newest round (command line, console).
+    """Apply an answer to the round that a reader sees (command line, console).
 
     Raises
     ------
     InputError
         ``no-candidates``, ``no-such-candidate``, ``no-such-lesion``, or what
-        `uair_node.selection.rules.choose` refuses.
+        `uair_node.selection.decision.decide` refuses.
     """
-    round_ = case.current_round
-    candidates = round_.candidates if round_ is not None else []
-    if not candidates or case.state != CaseState.AWAITING_SELECTION:
+    case = lock_case(session, case.id)
+    round_ = case.offered_round
+    if round_ is None:
         raise InputError(
             "no-candidates",
-            f"Case {case.id} is {case.state}; it waits for no selection.",
+            f"Case {case.id} is {case.state}; it has no candidates.",
             f"See `uair case show {case.id}`.",
         )
-    _check_numbers(candidates, answer)
-    return _apply(session, evidence, candidates, answer, "")
+    _check_numbers(round_.candidates, answer)
+    return _apply(session, evidence, round_.candidates, answer, "")
 
 
 def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
@@ -208,17 +228,48 @@ def _select(
 def _apply(
     session: Session, evidence: Evidence, named: Sequence[Result], answer: Answer, study_uid: str
 ) -> Selection:
-    # Two picks may arrive at the same time: the case's row decides which of them is first.
-    session.scalars(select(Case).where(Case.id == named[0].round.case_id).with_for_update()).one()
-    choice = choose(session, evidence.verb, named, answer, study_uid, artifact=evidence.artifact)
-    row = _row(evidence, SelectionOutcome.REPEATED if choice.repeated else SelectionOutcome.EFFECTIVE)
-    row.case_id, row.round_number, row.answer = choice.case.id, choice.round.number, choice.answer
+    case, round_ = the_case_and_round(session, named, study_uid)
+    said = Said(evidence.verb, round_.number, answer, evidence.artifact)
+    effect = decide(_standing(session, case), said)
+    row = _row(evidence, SelectionOutcome.EFFECTIVE)
+    row.case_id, row.answer = case.id, answer
+    _take_effect(session, case, row, said, effect)
+    return row
+
+
+def _standing(session: Session, case: Case) -> Standing:
+    """Return where a case stands; the caller has locked it."""
+    newest = case.current_round
+    assert newest is not None, "a candidate belongs to a round"
+    row = lifecycle.answer_that_counts(session, case)
+    return Standing(case.id, case.state, newest.number, bool(newest.candidates), _said(row) if row else None)
+
+
+def _said(row: Selection) -> Said:
+    number = row.candidates_round
+    assert number is not None, "an effective selection names a round's candidates"
+    return Said(Verb(row.verb), number, row.answer, row.artifact)
+
+
+def _take_effect(session: Session, case: Case, row: Selection, said: Said, effect: Effect) -> None:
+    """Write what an answer does: its row, and the next round or the end."""
+    counts = lifecycle.answer_that_counts(session, case)
+    row.candidates_round = said.round_number
+    if effect is Effect.REPEATED:
+        assert counts is not None, "there is an answer that it repeats"
+        row.outcome, row.round_number = SelectionOutcome.REPEATED, counts.round_number
+        session.add(row)
+        session.flush()
+        return
+    if effect is Effect.REPLACES:
+        assert counts is not None, "there is an answer that it replaces"
+        lifecycle.drop_computation(session, case, counts)
+    assert case.current_round is not None, "an answer names a round"
+    row.outcome, row.round_number = SelectionOutcome.EFFECTIVE, case.current_round.number
     session.add(row)
     session.flush()
-    if not choice.repeated:
-        lifecycle.apply_selection(session, choice.case, row)
-        log.info("case %d round %d: %s %s", row.case_id, row.round_number, row.verb, row.answer.words)
-    return row
+    lifecycle.apply_selection(session, case, row)
+    log.info("case %d round %d: %s %s", row.case_id, row.round_number, row.verb, row.answer.words)
 
 
 def _row(evidence: Evidence, outcome: SelectionOutcome) -> Selection:

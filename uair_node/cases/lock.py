@@ -1,0 +1,34 @@
+"""How a case is read before its state is changed: locked, then read again.
+
+Everything that decides by a case's state and writes takes the case from here. Two answers, an answer and an
+expiry, or a worker's outcome and a late slice then come one after the other, on every database.
+
+Order of locks: the case's row, then its work items. SQLite takes its write lock when a transaction begins.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import InputError
+from uair_node.cases.tables import Case
+
+
+def lock_case(session: Session, case_id: int) -> Case:
+    """Lock a case's row until the transaction ends; return the case as it is then.
+
+    The session forgets everything that it read before: rounds, results and selections are read again, too.
+
+    Raises
+    ------
+    InputError
+        ``no-such-case``.
+    """
+    session.flush()
+    session.expire_all()
+    locked = select(Case).where(Case.id == case_id).with_for_update()
+    case = session.scalars(locked.execution_options(populate_existing=True)).one_or_none()
+    if case is None:
+        raise InputError("no-such-case", f"There is no case {case_id}.", "`uair cases` lists them.")
+    return case

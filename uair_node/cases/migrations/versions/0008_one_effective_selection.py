@@ -1,0 +1,64 @@
+"""One effective selection a round, and the round whose candidates a selection names.
+
+Revision ID: 0008
+Revises: 0007
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+_EFFECTIVE = sa.text("outcome = 'effective'")
+
+
+def upgrade() -> None:
+    """Apply. Until now a selection named candidates of the round that it answered."""
+    with op.batch_alter_table("selections") as table:
+        table.add_column(sa.Column("candidates_round", sa.Integer(), nullable=True))
+    op.execute("UPDATE selections SET candidates_round = round_number")
+    _settle_duplicates()
+    op.create_index(
+        "ix_selections_effective",
+        "selections",
+        ["case_id", "round_number"],
+        unique=True,
+        sqlite_where=_EFFECTIVE,
+        postgresql_where=_EFFECTIVE,
+    )
+
+
+def downgrade() -> None:
+    """Take back. Two answers of which one was replaced are not told apart from before."""
+    op.drop_index("ix_selections_effective", "selections")
+    with op.batch_alter_table("selections") as table:
+        table.drop_column("candidates_round")
+
+
+def _settle_duplicates() -> None:
+    """Let one of several effective selections of a round stay so; the others were replaced by it.
+
+    It is the one that ended an accepted case, else the one that started the next round, else the newest.
+    """
+    op.execute(
+        """
+        UPDATE selections SET outcome = 'replaced' WHERE id IN (
+            SELECT id FROM (
+                SELECT s.id AS id, ROW_NUMBER() OVER (
+                    PARTITION BY s.case_id, s.round_number
+                    ORDER BY
+                        CASE WHEN s.verb = 'accept' AND c.state = 'ACCEPTED' THEN 0 ELSE 1 END,
+                        CASE WHEN r.id IS NULL THEN 1 ELSE 0 END,
+                        s.id DESC
+                ) AS place
+                FROM selections s
+                JOIN cases c ON c.id = s.case_id
+                LEFT JOIN rounds r ON r.selection_id = s.id
+                WHERE s.outcome = 'effective'
+            ) ranked WHERE place > 1
+        )
+        """
+    )

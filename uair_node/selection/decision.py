@@ -1,0 +1,108 @@
+"""What an answer does: the one rule for returned objects, command line, console and held parts.
+
+A pure function. The caller locks the case first (`uair_node.cases.lock`) and states what it read then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from uair_node.cases.answer import Answer
+from uair_node.cases.states import CaseState
+
+WAIT = "round-closed"
+CLOSED = "case-closed"
+_S = CaseState
+TAKES_REPETITIONS = (_S.AWAITING_SELECTION, _S.REFINING, _S.ACCEPTED)
+_COMPUTING = (_S.RECEIVING, _S.READY, _S.SEGMENTING, _S.REFINING)
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer: what it asks for, and the round whose candidates it names.
+
+    Parameters
+    ----------
+    artifact
+        Where the edited label volume is kept; empty for an answer that takes candidates as they are.
+    """
+
+    verb: Verb
+    round_number: int
+    answer: Answer
+    artifact: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a case stands, read under its lock.
+
+    Parameters
+    ----------
+    newest
+        Number of the newest round; while the case is REFINING, of the round that is being computed.
+    sent
+        Whether candidates of the newest round are on their way to a destination, or there.
+    taken
+        The answer that started the newest round or ended the case; None before the first.
+    """
+
+    case_id: int
+    state: CaseState
+    newest: int
+    sent: bool
+    taken: Said | None
+
+
+class Effect(Enum):
+    """What an answer that is not refused does."""
+
+    EFFECTIVE = auto()
+    REPEATED = auto()  # it says again what took effect last
+    REPLACES = auto()  # it takes effect, and the earlier answer to the same round does not
+
+
+def decide(standing: Standing, said: Said) -> Effect:
+    """Decide what an answer does (the table in docs/readers.md).
+
+    Raises
+    ------
+    InputError
+        ``round-closed``: the next four are on their way, wait for them. ``case-closed``.
+    """
+    state = standing.state
+    if said == standing.taken and state in TAKES_REPETITIONS:
+        return Effect.REPEATED
+    if state == CaseState.AWAITING_SELECTION:
+        return Effect.EFFECTIVE
+    answers_open_round = said.round_number == standing.newest - 1
+    if state == CaseState.REFINING and answers_open_round and not standing.sent:
+        return Effect.REPLACES
+    raise refusal_of(standing.case_id, state, standing.newest)
+
+
+def refusal_of(case_id: int, state: CaseState, newest: int) -> InputError:
+    """Return why a case takes no answer in this state, and what to do."""
+    if state in _COMPUTING:
+        return InputError(
+            WAIT,
+            f"Round {newest} of this case is on its way.",
+            f"Wait for the four candidates of round {newest}, then pick or accept one of them.",
+        )
+    return InputError(
+        CLOSED, f"The case is {state}; nothing can be picked in it now.", _remedy(case_id, state)
+    )
+
+
+def _remedy(case_id: int, state: CaseState) -> str:
+    see = f"`uair case show {case_id}` shows its history."
+    return {
+        CaseState.ACCEPTED: f"Its final segmentation is in the archive. {see}",
+        CaseState.EXPIRED: f"Send the series again; it is segmented anew. {see}",
+        CaseState.SUPERSEDED: f"Pick one of the newer case's candidates. {see}",
+        CaseState.FAILED: f"`uair case retry {case_id}` takes the case up again; send the answer again then.",
+        CaseState.REJECTED: f"Correct the series at its source and send it again. {see}",
+    }[state]
