@@ -13,11 +13,12 @@ CASES ?= 60
 SEED ?= 1
 INPUTS ?= 100000
 MINUTES ?= 30
+PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help architecture picture demo test bench chaos fuzz soak lint peers clean distclean
+.PHONY: help architecture picture demo test mutants bench chaos fuzz soak lint peers clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +26,11 @@ help: ## list the targets
 demo: $(VENV)/product.stamp ## the whole loop on a phantom, or on CT=folder (and MASKS=folder-or-zip); ARGS go to `uair demo`
 	$(UAIR) demo $(if $(CT),--ct "$(CT)") $(if $(MASKS),--masks "$(MASKS)") $(ARGS)
 
-test: $(VENV)/test.stamp peers lint ## lint and every test, peers installed where possible; ARGS go to pytest
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/test.stamp peers lint ## lint and every test, peers installed where possible; PROCESSES, ARGS go to pytest
+	PROCESSES=$(PROCESSES) scripts/run-tests.sh $(ARGS)
+
+mutants: $(VENV)/test.stamp ## small faults put into copies of the product, each of which must make a test fail
+	$(BIN)/python -m scripts.mutants
 
 bench: $(VENV)/test.stamp peers ## measured tables, side by side with peers
 	$(BIN)/pytest -m bench -s tests/bench $(ARGS)

@@ -2,12 +2,16 @@
 
 Servers start when the first test asks for them, on free loopback ports, and end with the session. A peer
 that is not installed skips its tests, except where the variable CI is set: there they fail.
+
+The suite runs in two processes (pytest-xdist). The tests of a file stay in one process and share its
+module's fixtures. Each process has servers of its own.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +19,28 @@ import pytest
 
 from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ, absent
 from tests.support.postgres import postgres_folder
+from uair_node.cases.database import Database
 
 _ROOT = Path(__file__).parents[1]
+
+# Two test processes share two cores. Child processes inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Folders whose files run longest start first, so that both processes end at about the same time.
+_LONGEST_FIRST = ("chaos", "e2e", "viewer", "integration", "console", "fuzz")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file's tests in one process; start with the folders that take longest."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=rank)  # stable: the order within a folder stays
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True)
@@ -72,20 +96,59 @@ def postgres() -> Iterator[Postgres]:
             server.stop()
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("sqlite", id="sqlite"),
-        pytest.param("postgresql", id="postgresql", marks=pytest.mark.integration),
-    ]
-)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The SQLAlchemy URL of a fresh, empty database; each test runs on SQLite and on PostgreSQL."""
+_BACK_ENDS = [
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("postgresql", id="postgresql", marks=pytest.mark.integration),
+]
+
+
+@pytest.fixture(params=_BACK_ENDS)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The SQLAlchemy URL of a database without tables; each test runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'uair.sqlite'}"
         return
     server: Postgres = request.getfixturevalue("postgres")
     with server.database() as url:
         yield url
+
+
+@pytest.fixture(params=_BACK_ENDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh, migrated database; each test runs on SQLite and on PostgreSQL.
+
+    Every database is a copy of one that was migrated once.
+    """
+    if request.param == "sqlite":
+        copy = tmp_path / "uair.sqlite"
+        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), copy)
+        yield f"sqlite:///{copy}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.database(template=request.getfixturevalue("migrated_postgres")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables and no rows; to be copied, never opened."""
+    file = tmp_path_factory.mktemp("migrated") / "uair.sqlite"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> Iterator[str]:
+    """The name of a PostgreSQL database with all tables and no rows; to be copied, never opened."""
+    with postgres.database() as url:
+        _migrate(url)
+        yield url.rpartition("/")[2]
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    database.close()
 
 
 @pytest.fixture(scope="session")

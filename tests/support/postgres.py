@@ -87,24 +87,27 @@ class Postgres(Server):
         """Return the SQLAlchemy URL of a database of this server."""
         return f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> str:
-        """Create an empty database with a name of its own and return its SQLAlchemy URL."""
+    def create_database(self, template: str = "template1") -> str:
+        """Create a database with a name of its own, a copy of `template`, and return its SQLAlchemy URL.
+
+        PostgreSQL's own ``template1`` is empty.
+        """
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self._administer("CREATE DATABASE {}", name)
+        self._administer("CREATE DATABASE {} TEMPLATE {}", name, template)
         return self.url(name)
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """Give the URL of an empty database that is dropped after the ``with`` block."""
-        url = self.create_database()
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """Give the URL of a new copy of `template` that is dropped after the ``with`` block."""
+        url = self.create_database(template)
         try:
             yield url
         finally:
             self._administer("DROP DATABASE IF EXISTS {} WITH (FORCE)", url.rpartition("/")[2])
 
-    def _administer(self, statement: str, database: str) -> None:
+    def _administer(self, statement: str, *databases: str) -> None:
         with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(database)))
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, databases)))
 
     def _conninfo(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user={_USER} dbname={database} connect_timeout=5"

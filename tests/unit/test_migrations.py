@@ -9,8 +9,8 @@ from uair_node.cases.database import Database
 from uair_node.cases.tables import Base
 
 
-def test_migrations_make_the_tables(database_url: str) -> None:
-    database = Database(database_url)
+def test_migrations_make_the_tables(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
     database.migrate()
     with database.engine.connect() as connection:
         # SQLite names types otherwise than they were made; PostgreSQL does not.

@@ -1,0 +1,280 @@
+"""`make mutants`: small faults put into the product, of which every one must make a test fail.
+
+Each mutant changes one line of a copy of the repository; then the tests that should notice run in that copy.
+The same tests pass on the unchanged copy first, so that a failure is the mutant's. Peers are not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+ROOT = Path(__file__).parents[1]
+_COPIED = (
+    "dicom_config",
+    "uair_node",
+    "workers",
+    "tests",
+    "scripts",
+    "docs",
+    "deploy",
+    "README.md",
+    "pyproject.toml",
+)
+_PROCESSES = 2
+_FAILED = 1
+"""pytest's exit code where tests ran and some failed."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: `text` of `file` becomes `fault`, which one of `tests` must notice."""
+
+    promise: str
+    file: str
+    text: str
+    fault: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "an accepted case stays accepted",
+        "uair_node/cases/states.py",
+        "_S.ACCEPTED: frozenset(),",
+        "_S.ACCEPTED: frozenset({_S.REFINING}),",
+        ("tests/unit/test_architecture.py", "tests/unit/test_lifecycle.py"),
+    ),
+    Mutant(
+        "a case that nobody answers can expire",
+        "uair_node/cases/states.py",
+        "frozenset({_S.REFINING, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED})",
+        "frozenset({_S.REFINING, _S.ACCEPTED, _S.SUPERSEDED})",
+        ("tests/unit/test_architecture.py", "tests/unit/test_lifecycle.py"),
+    ),
+    Mutant(
+        "transitions are checked",
+        "uair_node/cases/states.py",
+        "if state not in TRANSITIONS[origin]:",
+        "if False:",
+        ("tests/unit/test_lifecycle.py",),
+    ),
+    Mutant(
+        "UIDs tell where a part ends",
+        "uair_node/results/uids.py",
+        'digest.update(len(raw).to_bytes(8, "big"))',
+        "pass",
+        ("tests/unit/test_uids.py",),
+    ),
+    Mutant(
+        "UIDs hold all of their parts",
+        "uair_node/results/uids.py",
+        "digest.update(raw)",
+        "digest.update(raw[:4])",
+        ("tests/unit/test_uids.py",),
+    ),
+    Mutant(
+        "the slice normal points from feet to head",
+        "uair_node/intake/stack.py",
+        "np.cross(row, column)",
+        "np.cross(column, row)",
+        ("tests/unit/test_volume.py",),
+    ),
+    Mutant(
+        "a flipped axis runs backwards",
+        "uair_node/volume.py",
+        "affine[:3, axis] *= -1",
+        "affine[:3, axis] *= 1",
+        ("tests/unit/test_volume.py",),
+    ),
+    Mutant(
+        "a flipped axis starts at the other end",
+        "uair_node/volume.py",
+        "affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)",
+        "affine[:3, 3] += affine[:3, axis] * array.shape[axis]",
+        ("tests/unit/test_volume.py",),
+    ),
+    Mutant(
+        "labels come back to the source grid",
+        "uair_node/volume.py",
+        "back = np.flip(labels, self.flips).transpose(np.argsort(self.transpose))",
+        "back = labels.transpose(np.argsort(self.transpose))",
+        ("tests/unit/test_volume.py",),
+    ),
+    Mutant(
+        "a whole file is on disk before it has its name",
+        "uair_node/store.py",
+        "            os.fsync(file.fileno())\n        temporary.replace(path)",
+        "            temporary.replace(path)\n            os.fsync(file.fileno())",
+        ("tests/unit/test_spool.py",),
+    ),
+    Mutant(
+        "a new name is on disk before success is told",
+        "uair_node/store.py",
+        "    sync_folder(path.parent)",
+        "    pass",
+        ("tests/unit/test_spool.py",),
+    ),
+    Mutant(
+        "the spool keeps free space",
+        "uair_node/intake/spool.py",
+        "if free - size < least:",
+        "if free < least:",
+        ("tests/unit/test_spool.py",),
+    ),
+    Mutant(
+        "a peer without resources is asked again",
+        "uair_node/delivery/statuses.py",
+        "(range(0xA700, 0xA800), Verdict.RETRY,",
+        "(range(0xA700, 0xA800), Verdict.PARK,",
+        ("tests/unit/test_delivery.py",),
+    ),
+    Mutant(
+        "viewers do not act",
+        "uair_node/console/guard.py",
+        "if not session.role.covers(role):",
+        "if False:",
+        ("tests/console/test_security.py",),
+    ),
+    Mutant(
+        "forms carry the session's token",
+        "uair_node/console/guard.py",
+        "not hmac.compare_digest(given.encode(), session.csrf.encode())",
+        "False",
+        ("tests/console/test_security.py",),
+    ),
+    Mutant(
+        "forwarding headers count from the proxy only",
+        "uair_node/console/guard.py",
+        "if proxy is None or not proxy.trusts(address):",
+        "if proxy is None:",
+        ("tests/console/test_security.py",),
+    ),
+    Mutant(
+        "Dice counts the shared part twice",
+        "workers/evaluation/metrics.py",
+        "return 2 * self.shared / total if total else 1.0",
+        "return self.shared / total if total else 1.0",
+        ("tests/unit/test_evaluation_metrics.py",),
+    ),
+    Mutant(
+        "Dice of candidates counts the shared part twice",
+        "workers/uair/candidates.py",
+        "2.0 * gram / np.maximum(total, 1.0)",
+        "1.5 * gram / np.maximum(total, 1.0)",
+        ("tests/unit/test_uair_equations.py",),
+    ),
+    Mutant(
+        "T of equation 2 falls with the filled part of the box",
+        "workers/uair/uncertainty.py",
+        "filled = (mask_area / box_area) / ELLIPSE_IN_BOX",
+        "filled = (box_area / mask_area) / ELLIPSE_IN_BOX",
+        ("tests/unit/test_uair_equations.py",),
+    ),
+    Mutant(
+        "equation 3 takes the largest variance",
+        "workers/uair/candidates.py",
+        "(squares - together / SHOWN) / (SHOWN - 1)",
+        "(together / SHOWN - squares) / (SHOWN - 1)",
+        ("tests/unit/test_uair_equations.py",),
+    ),
+    Mutant(
+        "a pick speaks for the candidate that was picked",
+        "workers/uair/preference.py",
+        "np.exp(misfit[:, picked])",
+        "np.exp(misfit[:, 0])",
+        ("tests/unit/test_uair_preference.py",),
+    ),
+    Mutant(
+        "a pick makes what equals it more probable",
+        "workers/uair/preference.py",
+        "weight = np.exp((agreement - agreement.max()) / TEMPERATURE)",
+        "weight = np.exp((agreement.max() - agreement) / TEMPERATURE)",
+        ("tests/unit/test_uair_preference.py", "tests/unit/test_uair_equations.py"),
+    ),
+    Mutant(
+        "work whose lease was lost is not written",
+        "uair_node/cases/work.py",
+        "WorkItem.lease_owner == owner, WorkItem.open)\n        .with_for_update()",
+        "WorkItem.open)\n        .with_for_update()",
+        ("tests/unit/test_work.py",),
+    ),
+    Mutant(
+        "lost messages are sent again",
+        "uair_node/cases/work.py",
+        "WorkItem.enqueued_at < now - REQUEUE_AFTER,",
+        "WorkItem.enqueued_at > now,",
+        ("tests/unit/test_work.py",),
+    ),
+)
+
+
+def main() -> int:
+    """Run all mutants; print those that live, then the count. Returns the exit code."""
+    console = Console(soft_wrap=True)
+    tests = sorted({test for mutant in MUTANTS for test in mutant.tests})
+    with _copy() as folder:
+        done = _pytest(folder, tests)
+    if done.returncode:
+        console.print(done.stdout)
+        console.print("The tests fail without any mutant; mend that first.")
+        return 1
+    with ThreadPoolExecutor(_PROCESSES) as pool:
+        results = track(pool.map(_is_killed, MUTANTS), "Mutants", len(MUTANTS), console=console)
+        killed = [bool(is_killed) for is_killed in results]
+    for mutant, is_killed in zip(MUTANTS, killed, strict=True):
+        if not is_killed:
+            console.print(f"lives: {mutant.promise} ({mutant.file})")
+    console.print(f"mutants {len(MUTANTS)} killed {sum(killed)}")
+    return int(not all(killed))
+
+
+def _is_killed(mutant: Mutant) -> bool:
+    with _copy() as folder:
+        file = folder / mutant.file
+        source = file.read_text("utf-8")
+        if source.count(mutant.text) != 1:
+            raise SystemExit(f"{mutant.file} no longer has the line of the mutant: {mutant.promise}")
+        file.write_text(source.replace(mutant.text, mutant.fault), "utf-8")
+        return _pytest(folder, mutant.tests).returncode == _FAILED
+
+
+@contextmanager
+def _copy() -> Iterator[Path]:
+    """Give a copy of the repository's tracked parts, without caches."""
+    with tempfile.TemporaryDirectory(prefix="uair-mutant-") as name:
+        folder = Path(name) / "repository"
+        folder.mkdir()
+        for part in _COPIED:
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(ROOT / part, folder / part)
+        yield folder
+
+
+def _pytest(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not integration and not bench"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
