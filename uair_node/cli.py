@@ -187,7 +187,7 @@ def cases(
     as_json: JsonOption = False,
 ) -> None:
     """List cases, newest first, with the reason for each that was not segmented."""
-    with _context(config).database.transaction() as session:
+    with _context(config).database.reading() as session:
         found = reports.find_cases(session, state=state or "", search=search, limit=limit)
         rows = [reports.summarize(case) for case in found]
     if as_json:
@@ -211,7 +211,7 @@ def cases(
 @case_app.command()
 def show(case_id: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show a case: rounds, candidates, deliveries, selections, history."""
-    with _context(config).database.transaction() as session:
+    with _context(config).database.reading() as session:
         found = reports.detail(session, reports.get_case(session, case_id))
     if as_json:
         _print_json(found)
@@ -278,7 +278,7 @@ def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
 @preference_app.command("show")
 def show_preference(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what is remembered, in mm of radius beyond the model's own mean; positive is more inclusive."""
-    with _context(config).database.transaction() as session:
+    with _context(config).database.reading() as session:
         found = preference.listed(session)
     if as_json:
         _print_json(found)

@@ -125,7 +125,7 @@ def collect(context: Context, first: date, last: date, *, identifying: bool = Fa
     if last < first:
         raise InputError("period", "The period ends before it begins.", "Give --from a day before --to.")
     start, stop = (datetime.combine(day, time()) for day in (first, last + timedelta(days=1)))
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         accepted = session.scalars(select(Case).where(Case.state == CaseState.ACCEPTED).order_by(Case.id))
         found = []
         for case in accepted:

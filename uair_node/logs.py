@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
+
+from dicom_config.errors import UairError
+
+log = logging.getLogger(__name__)
 
 _BOUND: ContextVar[dict[str, object]] = ContextVar("bound", default={})  # noqa: B039 - never changed in place
 _Failure = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -36,6 +42,53 @@ class _Discreet(logging.Formatter):
         frames = traceback.extract_tb(ei[2])
         places = " > ".join(f"{Path(one.filename).name}:{one.lineno}" for one in frames)
         return f"{ei[0].__name__ if ei[0] else 'exception'} at {places}"
+
+
+def _hide_error_texts(record: logging.LogRecord) -> bool:
+    """Replace an exception that is a record's message or argument, and Celery's text of it, by its type.
+
+    Celery passes the exception's text and its traceback as text in a mapping of arguments.
+    """
+    record.msg = _without_text(record.msg)
+    if isinstance(record.args, Mapping):
+        named = {name: "" if name == "traceback" else value for name, value in record.args.items()}
+        if "exc" in named:
+            kind = record.exc_info[0] if record.exc_info else None
+            named["exc"] = kind.__name__ if kind else "error"
+        record.args = {name: _without_text(value) for name, value in named.items()}
+    elif record.args:
+        record.args = tuple(_without_text(value) for value in record.args)
+    return True
+
+
+def _without_text(value: object) -> object:
+    """Return an argument of a log record; a foreign exception becomes the name of its type."""
+    return (
+        type(value).__name__
+        if isinstance(value, BaseException) and not isinstance(value, UairError)
+        else value
+    )
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log an exception that ends the process; `sys.excepthook` would print its text."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    log.critical("uncaught exception", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    """Log an exception that ends a thread; `threading.excepthook` would print its text."""
+    if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
+        failure = (args.exc_type, args.exc_value, args.exc_traceback)
+        log.critical("uncaught exception in a thread", exc_info=failure)
+
+
+def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
+    """Log an exception that nothing can catch, as of a finalizer; the interpreter would print its text."""
+    if args.exc_value is not None:
+        log.error("exception in a finalizer", exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
 
 
 class _Text(_Discreet):
@@ -76,11 +129,15 @@ def set_up_logging(
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler = logging.StreamHandler()
+    handler.addFilter(_hide_error_texts)
     handler.setFormatter(
         _Json() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.getLogger().setLevel(max(level, logging.INFO))
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
     for ours in ("uair_node", "workers", "dicom_config"):
         logging.getLogger(ours).setLevel(level)
     # These libraries may quote data set contents, the first two even in warnings (a name of a wrong form).

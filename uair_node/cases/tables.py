@@ -51,7 +51,10 @@ class Instance(Base):
     """One received SOP instance, on disk at `path` before this row exists."""
 
     __tablename__ = "instances"
-    __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "sha256"),
+        Index("ix_instances_status_received", "status", "received_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sop_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
@@ -70,7 +73,11 @@ class Case(Base):
     """One series on its way to an accepted segmentation; its identity is series UID + digest."""
 
     __tablename__ = "cases"
-    __table_args__ = (Index("ix_cases_state", "state"),)
+    __table_args__ = (
+        Index("ix_cases_state_code", "state", "code"),
+        Index("ix_cases_state_updated", "state", "updated_at"),
+        Index("ix_cases_calling_ae_last", "calling_ae", "last_instance_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
@@ -116,7 +123,7 @@ class CaseInstance(Base):
     __tablename__ = "case_instances"
 
     case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"), primary_key=True)
-    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), primary_key=True, index=True)
 
 
 class Round(Base):
@@ -131,14 +138,14 @@ class Round(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"))
     number: Mapped[int]
-    selection_id: Mapped[int | None] = mapped_column(ForeignKey("selections.id"))
+    selection_id: Mapped[int | None] = mapped_column(ForeignKey("selections.id"), index=True)
     model_name: Mapped[str] = mapped_column(String(64), default="")
     model_digest: Mapped[str] = mapped_column(String(64), default="")
     artifacts: Mapped[str] = mapped_column(Text, default="")
     content_digest: Mapped[str] = mapped_column(String(64), default="")  # of all that its results depend on
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    computed_at: Mapped[datetime | None]
-    published_at: Mapped[datetime | None]
+    computed_at: Mapped[datetime | None] = mapped_column(index=True)
+    published_at: Mapped[datetime | None] = mapped_column(index=True)
     compute_seconds: Mapped[float | None]
     prior: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # of preference; None: not yet decided
     base_mm: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> radius of the model's mean
@@ -174,7 +181,7 @@ class Result(Base):
     __tablename__ = "results"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
     kind: Mapped[ResultKind] = mapped_column(_words(ResultKind, 16))
     k: Mapped[int]
     sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
@@ -244,11 +251,11 @@ class Selection(Base):
     picked: Mapped[int | None]
     per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> another candidate
     mechanism: Mapped[str] = mapped_column(String(16))
-    evidence_uid: Mapped[str] = mapped_column(Uid, default="")
+    evidence_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
     evidence_sha256: Mapped[str] = mapped_column(String(64), default="")  # of the object, if it was one
     artifact: Mapped[str] = mapped_column(Text, default="")  # the label volume, where the reader edited one
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
-    outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))
+    outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12), index=True)
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")
     mend: Mapped[str] = mapped_column(Text, default="")
@@ -278,16 +285,19 @@ class Delivery(Base):
     """One result that must reach one destination."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (UniqueConstraint("result_id", "destination"),)
+    __table_args__ = (
+        UniqueConstraint("result_id", "destination"),
+        Index("ix_deliveries_destination_state", "destination", "state", "created_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     result_id: Mapped[int] = mapped_column(ForeignKey("results.id"))
-    destination: Mapped[str] = mapped_column(String(64), index=True)
+    destination: Mapped[str] = mapped_column(String(64))
     state: Mapped[DeliveryState] = mapped_column(_words(DeliveryState, 12), default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
     reason: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    confirmed_at: Mapped[datetime | None]
+    confirmed_at: Mapped[datetime | None] = mapped_column(index=True)
     transaction_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
     commitment_asked_at: Mapped[datetime | None]
 
@@ -348,7 +358,7 @@ class WorkItem(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[WorkKind] = mapped_column(_words(WorkKind, 12))
     subject: Mapped[str] = mapped_column(String(96))
-    case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"))
+    case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"), index=True)
     round_number: Mapped[int | None]
     open: Mapped[bool] = mapped_column(default=True, index=True)
     attempts: Mapped[int] = mapped_column(default=0)

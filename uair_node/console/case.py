@@ -38,11 +38,10 @@ class Section:
 
 def show_case(desk: Desk, ask: Ask) -> Response:
     """Answer with the page of a case."""
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
-        desk.note_view(session, ask, "view case", f"case {case.id}")
         sections = [(one, one.collect(desk, session, case)) for one in SECTIONS]
-        return desk.page(
+        page = desk.page(
             "case.html",
             ask,
             title=f"Case {case.id}",
@@ -50,6 +49,8 @@ def show_case(desk: Desk, ask: Ask) -> Response:
             sections=sections,
             actions=actions_for(desk.context.settings, case) if ask.operates else (),
         )
+    desk.note(ask, "view case", f"case {case.id}")
+    return page
 
 
 def _summary(_desk: Desk, session: Session, case: Case) -> Values:

@@ -21,13 +21,12 @@ def list_cases(desk: Desk, ask: Ask) -> Response:
     search = ask.query.get("search", "").strip()[:64]
     state = ask.query.get("state", "").upper()
     state = state if state in CaseState.__members__ else ""
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         paging = page_of(ask, reports.count_cases(session, state=state, search=search), _A_PAGE)
         found = reports.find_cases(session, state=state, search=search, limit=_A_PAGE, offset=paging.offset)
         rows = [(case, case.current_round) for case in found]
         shown = ", ".join(str(case.id) for case in found)
-        desk.note_view(session, ask, "search" if search else "list", f"cases {shown}" if shown else "")
-        return desk.page(
+        page = desk.page(
             "cases.html",
             ask,
             title="Cases",
@@ -38,6 +37,8 @@ def list_cases(desk: Desk, ask: Ask) -> Response:
             state=state,
             counts=_counts(session),
         )
+    desk.note(ask, "search" if search else "list", f"cases {shown}" if shown else "")
+    return page
 
 
 def _counts(session: Session) -> dict[CaseState, int]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.orm import Session as DatabaseSession
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from uair_node.cases.tables import utc_now
@@ -76,17 +75,15 @@ class Desk:
         text = self._templates.get_template(template).render(ask=ask, notice=notice, now=utc_now(), **values)
         return HTMLResponse(text, status)
 
-    def note_view(self, session: DatabaseSession, ask: Ask, action: str, subject: str) -> None:
-        """Write a view of patient data to the audit, before it is shown; not each time it is refreshed."""
-        if self._is_news(ask, action, subject):
-            audit.record(session, ask.session.name, ask.address, action, subject)
-            ask.session.seen[(action, subject)] = self.sessions.now()
-
     def note(self, ask: Ask, action: str, subject: str) -> None:
-        """Do as `note_view` in a transaction of its own, which nothing waits for if there is no news."""
+        """Write a view of patient data to the audit, before it is shown; not each time it is refreshed.
+
+        The row has a transaction of its own, so that a page only reads and waits for no writer.
+        """
         if self._is_news(ask, action, subject):
             with self.context.database.transaction() as session:
-                self.note_view(session, ask, action, subject)
+                audit.record(session, ask.session.name, ask.address, action, subject)
+            ask.session.seen[(action, subject)] = self.sessions.now()
 
     def _is_news(self, ask: Ask, action: str, subject: str) -> bool:
         last = ask.session.seen.get((action, subject))

@@ -56,7 +56,7 @@ class Answered:
 def show_destinations(desk: Desk, ask: Ask) -> Response:
     """Answer with all destinations, also those that rows name and the configuration does not any more."""
     configured = desk.context.settings.destinations
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         counts = _counts(session)
         gone = sorted(set(counts) - {one.name for one in configured})
         rows = [_row(session, one, counts) for one in configured]

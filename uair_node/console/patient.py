@@ -39,10 +39,10 @@ _LONGEST_VALUE = 256
 
 def show_patient(desk: Desk, ask: Ask) -> Response:
     """Answer with what the first slice's header says."""
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
-        desk.note_view(session, ask, "view patient data", f"case {case.id}")
         paths = [one.path for one in case.instances[:1]]
+    desk.note(ask, "view patient data", f"case {case.id}")
     return desk.page(
         "patient.html",
         ask,

@@ -19,15 +19,15 @@ _THUMBNAIL_WIDTH = 480
 
 def show_picture(desk: Desk, ask: Ask) -> Response:
     """Answer with a picture of a case; `?small=1` with one for a list."""
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
         result = session.get(Result, ask.path["result_id"])
         if result is None or result.round.case_id != case.id or result.kind not in PICTURED:
             raise InputError(
                 "no-such-page", "This case has no such picture.", "Open it from the case's page."
             )
-        desk.note_view(session, ask, "view pictures", f"case {case.id}")
         where = result.path
+    desk.note(ask, "view pictures", f"case {case.id}")
     try:
         picture = Image.fromarray(dcmread(desk.context.store.fetch(where)).pixel_array)
     except TransientError:

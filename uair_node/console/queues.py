@@ -11,7 +11,7 @@ from uair_node.gpu import read_gpus
 
 def show_queues(desk: Desk, ask: Ask) -> Response:
     """Answer with all figures; what does not answer is said in a sentence."""
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         due, held = due_work(session), holders(session)
     broker = desk.kept.setdefault("broker", Remembered()).ask(desk.context.settings)
     return desk.page(

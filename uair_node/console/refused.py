@@ -29,7 +29,7 @@ class Group:
 
 def show_refused(desk: Desk, ask: Ask) -> Response:
     """Answer with the groups, the largest first."""
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         groups = _groups(session)
         answers = session.scalars(
             select(Selection)
