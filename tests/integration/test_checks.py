@@ -242,6 +242,11 @@ def _certificate_expired(site: Site) -> None:
     site.tls(days=-1)
 
 
+@_fault("wide-network")
+def _half_the_hospital_may_send(site: Site) -> None:
+    site.values["node"]["allow"] = [{"networks": ["127.0.0.0/8", "172.16.0.0/12"]}]
+
+
 @_fault("certificate-expires")
 def _certificate_expires_soon(site: Site) -> None:
     site.tls(days=7)

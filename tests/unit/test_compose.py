@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 
 from dicom_config import codes
 from dicom_config.model import Settings, Verb, load_settings
+from dicom_config.node import AllowRule, NodeSection
 from tests.support.deployment import (
     CONFIG,
     ENVIRONMENT,
@@ -24,6 +26,8 @@ from tests.support.deployment import (
     on_this_machine,
 )
 from tests.support.peers import absent, find_program
+from uair_node.checks.connections import check_admitted
+from uair_node.checks.finding import Level
 
 _ROOT = Path(__file__).parents[2]
 _WORKERS = ("gpu-worker", "cpu-worker")
@@ -238,3 +242,32 @@ def test_commands_run_here_with_another_configuration(tmp_path: Path) -> None:
     command = on_this_machine(GPU_COMMAND, tmp_path / "site.yaml")
     assert Path(command[0]).is_absolute()
     assert command[1:] == ["worker", "--queue", "gpu", "--config", str(tmp_path / "site.yaml")]
+
+
+def test_the_example_admits_two_addresses_and_no_network(hospital: Settings) -> None:
+    composed = yaml.safe_load((_ROOT / "docker-compose.yml").read_text("utf-8"))
+    archive = composed["services"]["orthanc"]["networks"]["default"]["ipv4_address"]
+    networks = [ip_network(network) for rule in hospital.node.allow for network in rule.networks]
+    assert [network.num_addresses for network in networks] == [1, 1]
+    assert ip_network(archive) in networks
+    assert [finding.level for finding in check_admitted(hospital)] == [Level.OK]
+
+
+@pytest.mark.parametrize(
+    ("networks", "certificates", "level"),
+    [
+        (["172.16.0.0/12"], [], Level.WARNING),
+        (["10.20.1.0/24", "127.0.0.0/8", "::1/128"], [], Level.OK),
+        (["10.20.0.0/23"], [], Level.WARNING),
+        (["0.0.0.0/0"], [], Level.WARNING),
+        (["::/0"], [], Level.WARNING),
+        (["fd00:1:2:3::/64"], [], Level.OK),
+        (["0.0.0.0/0"], ["router.example"], Level.OK),
+    ],
+)
+def test_check_warns_of_a_wide_admitted_network(
+    networks: list[str], certificates: list[str], level: Level
+) -> None:
+    rule = AllowRule.model_validate({"networks": networks, "certificates": certificates})
+    node = NodeSection.model_construct(allow=(rule,))
+    assert [finding.level for finding in check_admitted(Settings.model_construct(node=node))] == [level]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import Settings, load_settings
-from uair_node.checks.connections import check_destinations, check_listener, check_tls
+from uair_node.checks.connections import check_admitted, check_destinations, check_listener, check_tls
 from uair_node.checks.finding import Check, Finding, Level, fault, good, of_error
 from uair_node.checks.machine import check_data_folder, check_disk, check_store
 from uair_node.checks.modalities import check_profiles
@@ -29,6 +29,7 @@ _CHECKS: tuple[Check, ...] = (
     check_broker,
     check_tls,
     check_listener,
+    check_admitted,
     check_destinations,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from uair_node.tls import certificate_end, client_context, server_context
 
 _RENEW_BEFORE = timedelta(days=30)
 _ANSWER_S = 5.0
+_NARROW = {4: 24, 6: 64}
+"""Shortest prefix, by IP version, of a network that `uair check` does not name."""
 _OWN_TITLE = "UAIR_CHECK"
 """Calling AE title at our own port: where no rule admits it, the node's log tells whom it rejected."""
 
@@ -95,6 +98,26 @@ def _bind_error(host: str, port: int) -> str:
         except OSError as error:
             return error.strerror or type(error).__name__
     return ""
+
+
+def check_admitted(settings: Settings) -> Iterable[Finding]:
+    """See whether allow rules without certificates name few addresses: AE titles are no secret."""
+    wide = [
+        network
+        for rule in settings.node.allow
+        if not rule.certificates
+        for network in map(ipaddress.ip_network, rule.networks)
+        if not network.is_loopback and network.prefixlen < _NARROW[network.version]
+    ]
+    if wide:
+        named = ", ".join(sorted({str(network) for network in wide}))
+        mend = (
+            "Name the router and the PACS alone in node.allow (for example 10.20.1.5/32), or bind the rule "
+            "to `certificates`. Behind NAT every sender has the gateway's address."
+        )
+        yield warning("admitted networks", "wide-network", f"node.allow admits all of {named}", mend)
+    else:
+        yield good("admitted networks", "node.allow names few addresses, or certificates")
 
 
 def check_tls(settings: Settings) -> Iterable[Finding]:
