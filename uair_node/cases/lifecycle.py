@@ -35,6 +35,7 @@ from uair_node.cases.tables import (
 
 NODE = "node"
 _SUPERSEDED = "superseded"
+SOURCE_REJECTED = "source-rejected"
 _ENDED = (CaseState.ACCEPTED, CaseState.SUPERSEDED)
 COMPUTING = (CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
 EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
@@ -144,6 +145,22 @@ def reject_input(session: Session, case: Case, error: UairError, *, actor: str =
     for older in _siblings(session, case):
         if older.state == CaseState.REJECTED:
             _supersede(session, older, by=case)
+
+
+def reject_source(session: Session, case: Case, error: UairError) -> None:
+    """Stop a case whose images an archive rejected, withdraw what it sent, and tell the reader why.
+
+    An accepted case stays accepted; what was sent for it is withdrawn, too.
+    """
+    work.close_case_items(session, case)
+    case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
+    if case.state == CaseState.ACCEPTED:
+        case.updated_at = utc_now()
+    else:
+        advance(session, case, CaseState.REJECTED, actor=NODE, reason=error.code)
+    if any(round_.results for round_ in case.rounds):
+        _require_withdrawal(session, case)
+        tell_reader(session, case)
 
 
 def start_computing(session: Session, case: Case, *, actor: str) -> None:
@@ -300,7 +317,7 @@ def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> No
 
 def can_be_retried(case: Case) -> bool:
     """Tell whether a case failed, or ended with something left undone in archives."""
-    stuck = case.state in _ENDED and case.code not in ("", _SUPERSEDED)
+    stuck = case.state in _ENDED and case.code not in ("", _SUPERSEDED, SOURCE_REJECTED)
     return case.current_round is not None and (case.state == CaseState.FAILED or stuck)
 
 
@@ -359,8 +376,10 @@ def _supersede(session: Session, case: Case, *, by: Case) -> None:
     case.code = _SUPERSEDED
     case.sentence = f"More or newer slices of this series arrived; case {by.id} replaces this one."
     case.mend = f"See `uair case show {by.id}`."
+    withdrawn = case.state == CaseState.REJECTED
     advance(session, case, CaseState.SUPERSEDED, actor=NODE, reason=f"by case {by.id}")
-    _require_withdrawal(session, case)
+    if not withdrawn:
+        _require_withdrawal(session, case)
 
 
 def _require_withdrawal(session: Session, case: Case) -> None:

@@ -27,16 +27,16 @@ _S = CaseState
 TRANSITIONS: dict[CaseState | None, frozenset[CaseState]] = {
     None: frozenset({_S.RECEIVING}),
     _S.RECEIVING: frozenset({_S.READY, _S.REJECTED}),
-    _S.READY: frozenset({_S.SEGMENTING, _S.FAILED, _S.SUPERSEDED}),
-    # Pixels are decoded by a worker, so input can still be refused there.
+    _S.READY: frozenset({_S.SEGMENTING, _S.REJECTED, _S.FAILED, _S.SUPERSEDED}),
+    # A worker decodes the pixels, and an archive may reject the images at any time: both refuse the input.
     _S.SEGMENTING: frozenset({_S.AWAITING_SELECTION, _S.REJECTED, _S.FAILED, _S.SUPERSEDED}),
-    _S.AWAITING_SELECTION: frozenset({_S.REFINING, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED}),
+    _S.AWAITING_SELECTION: frozenset({_S.REFINING, _S.REJECTED, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED}),
     # An ACCEPT replaces a PICK whose round is not sent yet.
-    _S.REFINING: frozenset({_S.AWAITING_SELECTION, _S.ACCEPTED, _S.FAILED, _S.SUPERSEDED}),
-    _S.FAILED: frozenset({_S.SEGMENTING, _S.REFINING, _S.EXPIRED, _S.SUPERSEDED}),
+    _S.REFINING: frozenset({_S.AWAITING_SELECTION, _S.REJECTED, _S.ACCEPTED, _S.FAILED, _S.SUPERSEDED}),
+    _S.FAILED: frozenset({_S.SEGMENTING, _S.REFINING, _S.REJECTED, _S.EXPIRED, _S.SUPERSEDED}),
     _S.REJECTED: frozenset({_S.SUPERSEDED}),
     _S.ACCEPTED: frozenset(),
-    _S.EXPIRED: frozenset({_S.SUPERSEDED}),
+    _S.EXPIRED: frozenset({_S.REJECTED, _S.SUPERSEDED}),
     _S.SUPERSEDED: frozenset(),
 }
 

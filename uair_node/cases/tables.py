@@ -42,6 +42,7 @@ class InstanceStatus(StrEnum):
 
     STORED = "stored"  # part of a series
     SELECTION = "selection"  # said something to a verb AE
+    NOTE = "note"  # a rejection note about images
     OWN = "own"  # one of our results, sent back; starts nothing
     REPLACED = "replaced"  # an earlier version: the series has other bytes under this UID now
     QUARANTINED = "quarantined"  # nobody can tell what it belongs to
@@ -66,6 +67,20 @@ class Instance(Base):
     size: Mapped[int]
     status: Mapped[InstanceStatus] = mapped_column(_words(InstanceStatus, 16))
     calling_ae: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class RejectedInstance(Base):
+    """A source image that a rejection note names; without digest it was not known when the note came."""
+
+    __tablename__ = "rejected_instances"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(Uid)
+    sha256: Mapped[str] = mapped_column(String(64), default="")
+    title: Mapped[str] = mapped_column(String(16))  # DCM code of the note's title
+    note_uid: Mapped[str] = mapped_column(Uid)
     received_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 

@@ -23,6 +23,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
 from uair_node.context import Context
 from uair_node.intake.gate import Verdict, inspect_series
 from uair_node.intake.headers import SliceHeader, read_headers
+from uair_node.intake.source_rejection import not_rejected, source_rejected
 from uair_node.intake.study import Choice, choose
 from uair_node.logs import bound
 from uair_node.selection.readers import hash_patient_id
@@ -91,6 +92,8 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
 
 
 def _inspect(context: Context, instances: Sequence[Instance]) -> tuple[Sequence[SliceHeader], Verdict]:
+    if not instances:
+        return [], Verdict(source_rejected(), may_complete=False, assumed=())
     try:
         headers = read_headers([context.store.absolute(instance.path) for instance in instances])
     except InputError as refusal:
@@ -138,6 +141,7 @@ def _stored_instances(session: Session, case: Case) -> Sequence[Instance]:
         .where(
             Instance.series_instance_uid == case.series_instance_uid,
             Instance.status == InstanceStatus.STORED,
+            not_rejected(),
         )
         .order_by(Instance.id)
     ).all()

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_config.codes import REJECTION_TITLES, SelectionClass
 from dicom_config.contexts import SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
@@ -24,6 +25,7 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Instance, InstanceStatus, Result
 from uair_node.context import Context
 from uair_node.intake.register import Arrival, Identity, Together, register
+from uair_node.intake.source_rejection import reject_sources
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance
 from uair_node.selection.content import draws_the_same
@@ -79,7 +81,9 @@ class Inbox:
         if verb != Verb.STORE:
             self._select(replace(received, verb=verb), identity, file)
             return
-        self._register.add(Arrival(identity, file, received.calling_ae))
+        arrival = Arrival(identity, file, received.calling_ae)
+        if not self._take_rejection(received, arrival):
+            self._register.add(arrival)
 
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
         """Return what the sender asks for: by the AE title called, on the store AE also by a tag.
@@ -99,6 +103,26 @@ class Inbox:
             )
         unchanged = path is not None and words == _words(self._context.store.fetch(path))
         return Verb.STORE if unchanged else tagged
+
+    def _take_rejection(self, received: ReceivedInstance, arrival: Arrival) -> bool:
+        """Take a rejection note about images; False if the object is none, or one of ours."""
+        identity = arrival.identity
+        if identity.sop_class_uid != SelectionClass.KEY_OBJECT_SELECTION:
+            return False
+        try:
+            reading = read_selection(_parse(received.data))
+        except InputError:
+            return False
+        if reading.title is None or reading.title.value not in REJECTION_TITLES:
+            return False
+        own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
+        with self._context.database.transaction() as session:
+            if session.scalar(own) is not None:
+                return False
+            if not self._known(session, identity, arrival.file):
+                session.add(Instance(**arrival.row(self._context, InstanceStatus.NOTE)))
+            reject_sources(session, identity.sop_instance_uid, reading.title.value, reading.references)
+        return True
 
     def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:
         dataset = _parse(received.data)

@@ -102,6 +102,8 @@ def untold_notices(session: Session, case: Case) -> list[Notice]:
     selections = session.scalars(select(Selection).where(Selection.case_id == case.id)).all()
     every = [_about_selection(case, one) for one in selections if _is_told(one)]
     every += [_about_round(case, one) for one in case.rounds if one.number > 1 and one.published_at]
+    if case.code == lifecycle.SOURCE_REJECTED and case.rounds:
+        every.append(_about_rejected_source(case))
     accepted = [one.received_at for one in selections if _is_effective(one) and one.verb == Verb.ACCEPT]
     found = {one.uid: one for one in sorted(every, key=lambda one: one.moment, reverse=True)}
     return sorted(
@@ -173,6 +175,18 @@ def _about_round(case: Case, round_: Round) -> Notice:
         moment=round_.published_at,
         heading=f"Round {round_.number} is ready",
         text=f"Four new candidates, {first} to {last}. Pick one, or accept one.",
+        round_id=round_.id,
+        round_number=round_.number,
+    )
+
+
+def _about_rejected_source(case: Case) -> Notice:
+    round_ = case.rounds[-1]
+    return Notice(
+        uid=_uid(case, lifecycle.SOURCE_REJECTED),
+        moment=case.updated_at,
+        heading="Segmentation withdrawn",
+        text=f"{case.sentence} {case.mend}",
         round_id=round_.id,
         round_number=round_.number,
     )

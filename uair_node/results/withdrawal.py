@@ -6,6 +6,7 @@ show it as one more document. It names what its destination got and nothing else
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
-from uair_node.cases.tables import Delivery, Result, ResultKind, Round, WorkItem
+from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, WorkItem
 from uair_node.context import Context
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.source import Source, read_source
@@ -24,6 +25,8 @@ from uair_node.volume import Volume, read_geometry
 
 SUPERSEDED_BY_FINAL = "the final one replaces them"
 _REPLACED = "more or newer slices of the series arrived"
+_SOURCE_REJECTED = "the archive rejected the source images"
+_FINALS = (ResultKind.FINAL, ResultKind.FINAL_PAGE, ResultKind.REPORT)
 _WITHDRAWN = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.NOTICE)
 
 
@@ -37,9 +40,12 @@ class _Group:
 
 
 def withdraw(context: Context, claim: Claim) -> Commit:
-    """Write the notes that withdraw everything of a superseded case."""
+    """Write the notes that withdraw everything of a superseded case, or of one whose images were rejected."""
     source = read_source(context, claim)
-    notes = write_withdrawals(context, claim, source, read_geometry(source.series_paths), 0, _REPLACED)
+    with context.database.reading() as session:
+        rejected = session.get_one(Case, claim.case_id).code == lifecycle.SOURCE_REJECTED
+    reason = _SOURCE_REJECTED if rejected else _REPLACED
+    notes = write_withdrawals(context, claim, source, read_geometry(source.series_paths), 0, reason)
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
@@ -61,7 +67,7 @@ def write_withdrawals(
         For people.
     """
     notes = []
-    for group in _groups(context, claim):
+    for group in _groups(context, claim, _kinds(context, claim, reason)):
         names = [instance.sop_instance_uid for instance in group.instances]
         instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant, names=names)
         request = RejectionRequest(instance_uid, series_uid, reason, source.provenance)
@@ -84,7 +90,18 @@ def write_withdrawals(
     return notes
 
 
-def _groups(context: Context, claim: Claim) -> list[_Group]:
+def _kinds(context: Context, claim: Claim, reason: str) -> tuple[ResultKind, ...]:
+    """Return what is to be withdrawn; the notice that tells of rejected images stays."""
+    if reason != _SOURCE_REJECTED:
+        return _WITHDRAWN
+    with context.database.reading() as session:
+        final = select(Result.id).join(Result.round)
+        final = final.where(Round.case_id == claim.case_id, Result.kind == ResultKind.FINAL)
+        accepted = session.scalar(final.limit(1)) is not None
+    return _FINALS if accepted else (ResultKind.CANDIDATE, ResultKind.PAGE)
+
+
+def _groups(context: Context, claim: Claim, kinds: Sequence[ResultKind]) -> list[_Group]:
     """Return what each destination got of all rounds: an archive refuses to reject what it has not."""
     groups: dict[tuple[Withdrawn, ...], list[str]] = {}
     with context.database.transaction() as session:
@@ -93,9 +110,7 @@ def _groups(context: Context, claim: Claim) -> list[_Group]:
                 select(Result)
                 .join(Result.round)
                 .join(Delivery, Delivery.result_id == Result.id)
-                .where(
-                    Round.case_id == claim.case_id, Result.kind.in_(_WITHDRAWN), Delivery.destination == name
-                )
+                .where(Round.case_id == claim.case_id, Result.kind.in_(kinds), Delivery.destination == name)
                 .order_by(Result.id)
             )
             got = (
