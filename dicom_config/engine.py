@@ -25,6 +25,10 @@ class EngineSection(Section):
     templates: Path | None = Field(
         None, description="folder of your template scans; `templates` in the data folder unless set"
     )
+    weights: Literal["real", "phantom"] = Field(
+        "real",
+        description="what the lesion finder learned from: real CTs, too (CC BY-SA 4.0), or phantoms alone",
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     members: Annotated[int, Field(ge=8, le=32)] = 16
     rule: Literal["max_variance", "medoids"] = "medoids"

@@ -22,12 +22,21 @@ from workers.models.weights import (
     LESIONS_FILE,
     LOCALIZER_FILE,
     OUTLINES_FILE,
+    REAL_LESIONS_FILE,
     file_digest,
     packaged,
 )
 
 _DISTRIBUTION = "uair-node"
 _WEIGHTS = ".safetensors"
+_FILES = (
+    EMBEDDED_FILE,
+    LOCALIZER_FILE,
+    COORDINATES_FILE,
+    LESIONS_FILE,
+    REAL_LESIONS_FILE,
+    OUTLINES_FILE,
+)
 
 
 def check_model(settings: Settings) -> Iterable[Finding]:
@@ -81,7 +90,14 @@ def _checkpoint(section: EngineSection) -> Finding | None:
 
 
 def _packaged() -> Finding | None:
-    for name in (EMBEDDED_FILE, LOCALIZER_FILE, COORDINATES_FILE, LESIONS_FILE, OUTLINES_FILE):
+    for name in (
+        EMBEDDED_FILE,
+        LOCALIZER_FILE,
+        COORDINATES_FILE,
+        LESIONS_FILE,
+        REAL_LESIONS_FILE,
+        OUTLINES_FILE,
+    ):
         file_digest(packaged(name))  # raises where it cannot be read
     try:
         altered = next(altered_files(distribution(_DISTRIBUTION)), None)

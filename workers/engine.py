@@ -357,7 +357,8 @@ class Engine:
             raise InputError(
                 "state-of-other-model",
                 "The earlier round was made by another model.",
-                "Run the case again from round 1, or restore the model that made it.",
+                "Run the case again from round 1, or restore the model that made it (engine.model, "
+                "engine.weights).",
             )
         if previous.targets[0].crop.shape != hu.shape:
             raise InputError(
@@ -423,6 +424,5 @@ def build_engine(
     options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
     place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)
     folder = EmbeddingFolder(place, section.embeddings_bytes) if place and section.embeddings_bytes else None
-    return Engine(
-        predictor, localizer, options, folder, LearnedLesions(device), outliner or LearnedOutlines(device)
-    )
+    finder = LearnedLesions.trained_on(section.weights, device)
+    return Engine(predictor, localizer, options, folder, finder, outliner or LearnedOutlines(device))

@@ -239,3 +239,22 @@ def test_the_lesion_finder_learns_from_real_pairs_too_and_resumes_on_them_alone(
     with pytest.raises(ConfigError) as refused:
         train_lesions(replace(options, resume=True, real=other))
     assert refused.value.code == "training-checkpoint"
+
+
+def test_other_weights_are_blended_into_those_that_are_written(cache, tmp_path):
+    other = replace(options_for(tmp_path / "other", cache, 0), seed=5)
+    train_localizer(other)
+    options = options_for(tmp_path / "run", cache, 2)
+    train_localizer(options)
+    blended = replace(options, blend_with=other.output, output=tmp_path / "blended" / "weights.safetensors")
+    train_localizer(blended)
+    theirs, ours, met = (load_file(run.output) for run in (other, options, blended))
+    for name in met:
+        assert torch.allclose(met[name], 0.25 * theirs[name] + 0.75 * ours[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("part", [0.0, 1.0, -0.5])
+def test_a_part_that_is_none_cannot_be_blended(cache, tmp_path, part):
+    with pytest.raises(ConfigError) as refused:
+        replace(options_for(tmp_path, cache, 1), blend_part=part)
+    assert refused.value.code == "training-blend"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from workers.models.lesion_net import LESION, LESION_WEIGHT, LIVER, SPACING_MM, STRIDE, LesionNet
 from workers.models.packaged_network import PackagedNetwork
-from workers.models.weights import LESIONS_FILE
+from workers.models.weights import LESIONS_FILE, REAL_LESIONS_FILE, packaged
 from workers.models.windows import AIR_HU, to_lesion_channels
 from workers.uair.grids import Box, Float32, Spacing
 from workers.uair.lesion_maps import LesionMaps
@@ -26,11 +27,16 @@ class LearnedLesions(PackagedNetwork):
     device
         Where the network runs.
     path
-        Its weights; those of the package if None.
+        Its weights; those that learned from phantoms alone if None.
     """
 
     def __init__(self, device: torch.device, path: Path | None = None) -> None:
         super().__init__(LesionNet(), LESIONS_FILE, device, path)
+
+    @classmethod
+    def trained_on(cls, data: Literal["real", "phantom"], device: torch.device) -> LearnedLesions:
+        """Return the packaged finder that learned from real CTs and phantoms, or from phantoms alone."""
+        return cls(device, packaged(REAL_LESIONS_FILE if data == "real" else LESIONS_FILE))
 
     def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:
         """Return the probabilities of liver and lesions in a box of ``(Z, Y, X)`` canonical HU.

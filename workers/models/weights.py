@@ -18,6 +18,7 @@ EMBEDDED_FILE = "embedded_sam.safetensors"
 LOCALIZER_FILE = "localizer.safetensors"
 COORDINATES_FILE = "coordinates.safetensors"
 LESIONS_FILE = "lesions.safetensors"
+REAL_LESIONS_FILE = "lesions_real.safetensors"
 OUTLINES_FILE = "outlines.safetensors"
 
 

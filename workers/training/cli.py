@@ -67,6 +67,10 @@ def train(
         int, typer.Option(help="Iterations between measurements on them; 0: only at the end.")
     ] = 0,
     start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    blend_with: Annotated[
+        Path | None, typer.Option(help="Weights to mix into those that are written: less is forgotten.")
+    ] = None,
+    blend_part: Annotated[float, typer.Option(help="Their part.")] = 0.25,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate, if not the network's own.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     chunk_minutes: Annotated[
@@ -98,6 +102,8 @@ def train(
         held_out=held_out,
         validate_every=validate_every,
         initial_weights=start,
+        blend_with=blend_with,
+        blend_part=blend_part,
         rate=rate,
         resume=resume,
         chunk_minutes=chunk_minutes,

@@ -56,6 +56,8 @@ class TrainOptions:
         End after about so long with a checkpoint, although the schedule goes on; a resumed run continues it.
     initial_weights
         Start from these instead of random ones.
+    blend_with, blend_part
+        Other weights, and their part in those that are written: what they knew fades less.
     rate
         Peak learning rate; the task's own unless given.
     batch_size
@@ -85,6 +87,8 @@ class TrainOptions:
     resume: bool = False
     chunk_minutes: float | None = None
     initial_weights: Path | None = None
+    blend_with: Path | None = None
+    blend_part: float = 0.25
     rate: float | None = None
     batch_size: int | None = None
     geometries: int = 200
@@ -105,6 +109,12 @@ class TrainOptions:
                 "training-length",
                 "The length of the training is unclear.",
                 "Give either iterations or minutes.",
+            )
+        if not 0 < self.blend_part < 1:
+            raise ConfigError(
+                "training-blend",
+                "Blended weights take a part that is not between 0 and 1.",
+                "Give a part above 0 and below 1.",
             )
 
     @property
@@ -263,6 +273,7 @@ def train(task: Task, options: TrainOptions, progress: ProgressCallback | None =
         if options.validate_every and run.iteration % options.validate_every == 0:
             tell(_held_out(task, options, run))
     _save(options, run)
+    _blend(task, options, run)
     tell(_held_out(task, options, run))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(run.average, options.output, {"iterations": str(run.iteration), "seed": str(options.seed)})
@@ -329,6 +340,18 @@ def _load(task: Task, options: TrainOptions, first: int) -> Iterator[tuple[Tenso
         multiprocessing_context="spawn" if options.loaders else None,
     )
     return iter(loader)
+
+
+def _blend(task: Task, options: TrainOptions, run: _Run) -> None:
+    """Move the averaged weights towards other ones, if there are any to blend with."""
+    if options.blend_with is None:
+        return
+    other = task.network()
+    load_weights(other, options.blend_with)
+    other.to(options.device)
+    with torch.no_grad():
+        for parameter, theirs in zip(run.average.parameters(), other.parameters(), strict=True):
+            parameter.lerp_(theirs, options.blend_part)
 
 
 def _chunk_is_over(options: TrainOptions, run: _Run) -> bool:
