@@ -5,6 +5,7 @@ What the standard fixes and the installed decoders allow; a site configures noth
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from pydicom.pixels.decoders.base import get_decoder
@@ -31,7 +32,6 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification
 
 from dicom_config.codes import SelectionClass
-from dicom_config.model import Verb
 
 SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
 """What a reader's selection can come as: an object that names or holds a candidate, or a candidate's page."""
@@ -46,6 +46,10 @@ SENT_SOP_CLASSES: tuple[str, ...] = (
 
 SENT_TRANSFER_SYNTAXES: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Proposed as Storage SCU, preferred first."""
+
+_STANDARD_ROOT = "1.2.840.10008."
+_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+"""Of the standard's storage SOP classes (PS3.4 B.5)."""
 
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
@@ -73,17 +77,35 @@ def transfer_syntaxes() -> tuple[str, ...]:
 
 
 @cache
-def sop_classes(verb: Verb) -> frozenset[str]:
-    """Return the SOP classes that a verb's AE title takes, Verification among them.
+def sop_classes() -> frozenset[str]:
+    """Return the SOP classes that are known by name and taken, Verification among them."""
+    storage = (str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+    return frozenset({*storage, Verification})
 
-    `Verb.STORE` takes every storage SOP class: a router that pushes a whole study would see a refused
-    context as a failure, and what is not segmented is explained by the gate. The other verbs take selections.
+
+def is_taken(sop_class: str) -> bool:
+    """Tell whether a proposed abstract syntax is taken, on the AE title of any verb.
+
+    That is every storage class: known, newer than the library, or private. A router that pushes a whole study
+    stops at a refused context, and what it left out would be missed; an answer of a class that cannot be one
+    is told to the reader only if it arrives. Standard services other than storage are not taken.
     """
-    if verb is Verb.STORE:
-        storage = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
-    else:
-        storage = SELECTION_SOP_CLASSES
-    return storage | {Verification}
+    private = not sop_class.startswith(_STANDARD_ROOT)
+    return private or sop_class in sop_classes() or sop_class.startswith(_STORAGE_ROOT)
+
+
+def taken_syntaxes(contexts: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Return the transfer syntaxes to take for one SOP class, of those that its contexts propose.
+
+    Parameters
+    ----------
+    contexts
+        The transfer syntaxes of each presentation context that proposes the class. A context without any that
+        can be decoded is taken, too: its instances are kept, and the gate tells why they are not segmented.
+    """
+    known = transfer_syntaxes()
+    others = [syntax for proposed in contexts if not set(proposed) & set(known) for syntax in proposed]
+    return (*known, *dict.fromkeys(others))
 
 
 def _decodable(syntax: UID) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -68,6 +68,13 @@ class IntakeSection(Section):
     )
     min_free_bytes: NonNegativeInt = Field(
         1 << 30, description="below this much free disk C-STORE is answered A700"
+    )
+
+    other_objects: Literal["keep", "drop"] = Field(
+        "keep", description="objects of classes that no case can use; drop: answered B006, not kept"
+    )
+    other_objects_bytes: NonNegativeInt = Field(
+        4 << 30, description="what all kept ones may take on the disk; more are dropped"
     )
 
     @property

@@ -36,6 +36,7 @@ _ASKS_FOR = {
 
 _STATUS_MEANING = {
     StoreStatus.SUCCESS: "on disk, synced, and recorded",
+    StoreStatus.ELEMENTS_DISCARDED: "not kept: an object of a class that no case can use, as configured",
     StoreStatus.PROCESSING_FAILURE: "for now: the database is away",
     StoreStatus.OUT_OF_RESOURCES: "for now: disk or memory is short",
     StoreStatus.SOP_CLASS_MISMATCH: "data set and request state different UIDs",
@@ -125,11 +126,12 @@ def _storage_classes(intake: IntakeSection) -> str:
         )
         for one in PROFILES.values()
     ]
-    classes = sorted(sop_classes(Verb.STORE) - {str(Verification)}, key=_name)
+    classes = sorted(sop_classes() - {str(Verification)}, key=_name)
     rows = [(_name(one), one) for one in classes]
     return (
         "## SOP classes of the Storage SCP\n\n"
-        "Segmented are the kinds that `intake.profiles` names; all are accepted:\n\n"
+        "Segmented are the kinds that `intake.profiles` names. All classes are accepted on every AE title, "
+        "also private ones and storage classes that are newer than this list:\n\n"
         + _table(("profile", "series", "SOP classes", "segmented"), profiles)
         + "\nFrames count as slices, and results name them by Referenced Frame Number. What is not segmented "
         f"is kept, and explained by one of {len(GATE_CODES)} codes in `uair cases`.\n\n"

@@ -25,10 +25,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
 
-from dicom_config.contexts import sop_classes, transfer_syntaxes
+from dicom_config.contexts import is_taken, sop_classes, taken_syntaxes
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
 from dicom_config.model import AllowRule, NodeSection, Verb
 from uair_node.delivery.commitment_scu import Report, ReportHandler, answer_report
@@ -53,6 +54,7 @@ class StoreStatus(IntEnum):
     """C-STORE statuses that we answer (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
     SUCCESS = 0x0000
+    ELEMENTS_DISCARDED = 0xB006
     PROCESSING_FAILURE = 0x0110
     OUT_OF_RESOURCES = 0xA700
     SOP_CLASS_MISMATCH = 0xA900
@@ -105,6 +107,8 @@ class ReceivedInstance:
         Of the presentation context, hence of `data`.
     data
         A complete DICOM file (PS3.10): preamble, file meta information, data set byte by byte as sent.
+    association
+        The same for all instances of one association, and only for these.
     """
 
     verb: Verb
@@ -115,10 +119,12 @@ class ReceivedInstance:
     transfer_syntax_uid: str
     data: bytes = field(repr=False)
     certificate: frozenset[str] = frozenset()
+    association: str = ""
 
 
-Handler = Callable[[ReceivedInstance], None]
-"""Returns when the instance is safe, which is answered 0000; raises otherwise, see `store_status`."""
+Handler = Callable[[ReceivedInstance], StoreStatus | None]
+"""Returns when the instance is safe, which is answered 0000, or a warning if it is left out on purpose.
+Raises otherwise, see `store_status`."""
 
 
 def store_status(error: Exception) -> StoreStatus:
@@ -237,11 +243,7 @@ class DicomListener:
             self._reject(event.assoc, peer, Rejection.LOCAL_LIMIT_EXCEEDED)
         else:
             guarded(event.assoc).admitted()
-            proposed = {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
-            event.assoc.acceptor.supported_contexts = [
-                build_context(sop_class, list(transfer_syntaxes()))
-                for sop_class in sorted(proposed & sop_classes(verb))
-            ]
+            event.assoc.acceptor.supported_contexts = _supported(event.assoc.requestor.requested_contexts)
             role = event.assoc.requestor.role_selection.get(StorageCommitmentPushModel)
             if role is not None and role.scp_role:
                 event.assoc.acceptor.supported_contexts += [reporting_context()]
@@ -259,6 +261,7 @@ class DicomListener:
 
     def _on_accepted(self, event: Event) -> None:
         self._tally.association("accepted")
+        _serve_as_storage(event.assoc)
         refused = len(event.assoc.rejected_contexts)
         more = f", {refused} presentation contexts refused" if refused else ""
         log.info("association accepted: %s%s", _Peer.of(event.assoc), more)
@@ -266,8 +269,8 @@ class DicomListener:
     def _on_store(self, event: Event) -> Dataset:
         guarded(event.assoc).instance_ended()
         try:
-            self._handler(self._received(event))
-            answer = _response(StoreStatus.SUCCESS)
+            status = self._handler(self._received(event))
+            answer = _response(StoreStatus.SUCCESS if status is None else status)
         except Exception as error:
             answer = _refusal(event, error)
         verb = self._verbs[_Peer.of(event.assoc).called_ae]
@@ -295,7 +298,34 @@ class DicomListener:
             sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
             transfer_syntax_uid=str(event.context.transfer_syntax),
             data=event.encoded_dataset(),
+            association=f"{event.assoc.name}:{event.assoc.requestor.port}",
         )
+
+
+def _supported(proposed: Sequence[PresentationContext]) -> list[PresentationContext]:
+    """Return what to take of the presentation contexts that a peer proposes."""
+    of_class: dict[str, list[list[str]]] = {}
+    for context in proposed:
+        syntaxes = [str(syntax) for syntax in context.transfer_syntax]
+        of_class.setdefault(str(context.abstract_syntax), []).append(syntaxes)
+    return [
+        build_context(sop_class, list(taken_syntaxes(contexts)))
+        for sop_class, contexts in sorted(of_class.items())
+        if is_taken(sop_class)
+    ]
+
+
+def _serve_as_storage(association: Association) -> None:
+    """Let instances of classes that the library does not know be stored like those of any other.
+
+    The library finds the service of a class by these items (PS3.7 D.3.3.6), else by its own table.
+    """
+    for context in association.accepted_contexts:
+        sop_class = str(context.abstract_syntax)
+        if sop_class not in sop_classes():
+            item = SOPClassCommonExtendedNegotiation()
+            item.sop_class_uid, item.service_class_uid = sop_class, CTImageStorage
+            association.acceptor._common_ext[sop_class] = item
 
 
 def _data_set_exceeds(event: Event, limit: int) -> bool:

@@ -9,7 +9,7 @@ from pydicom.uid import UID
 from typer.testing import CliRunner
 
 from dicom_config.contexts import SENT_SOP_CLASSES, sop_classes, transfer_syntaxes
-from dicom_config.model import Verb, load_settings
+from dicom_config.model import load_settings
 from dicom_config.tls import TLS_1_2_SUITES
 from uair_node.cli import app
 from uair_node.conformance import conformance_statement
@@ -35,7 +35,7 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
 
 def test_nothing_that_the_code_does_is_left_out() -> None:
     text = conformance_statement(load_settings())
-    for uid in (*transfer_syntaxes(), *(sop_classes(Verb.STORE) - {"1.2.840.10008.1.1"})):
+    for uid in (*transfer_syntaxes(), *(sop_classes() - {"1.2.840.10008.1.1"})):
         assert f"| {uid} |" in text
     for uid in SENT_SOP_CLASSES:
         assert UID(uid).name in text

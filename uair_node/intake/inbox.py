@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -24,10 +25,11 @@ from dicom_config.model import Verb
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Instance, InstanceStatus, Result
 from uair_node.context import Context
+from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.intake.spool import Spool, SpooledFile
-from uair_node.scp import ReceivedInstance
+from uair_node.scp import ReceivedInstance, StoreStatus
 from uair_node.selection.content import draws_the_same
 from uair_node.selection.edits import EditedRound, find_edited_round, keep_part, keep_whole, read_drawn
 from uair_node.selection.patients import check_patient
@@ -44,6 +46,8 @@ from uair_node.selection.service import (
 from uair_node.structure import require_bounded
 
 _IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
+_REMEMBERED = 1000
+"""Associations and studies of which it is known that a refusal was told."""
 _TAGGED = ["SeriesDescription", "ContentLabel"]
 
 
@@ -60,10 +64,14 @@ class Inbox:
         self._context = context
         self._spool = Spool(context.store.spool, context.settings.intake.min_free_bytes)
         self._spool.clean()
+        self._others = OtherObjects(context)
+        self._refused_classes: dict[tuple[str, str], None] = {}
         self._register: Together[Arrival] = Together(partial(register, context))
 
-    def receive(self, received: ReceivedInstance) -> None:
+    def receive(self, received: ReceivedInstance) -> StoreStatus | None:
         """Keep an instance and do what its verb says.
+
+        Returns a status that is no success if the instance is not kept, as configured.
 
         Raises
         ------
@@ -76,14 +84,19 @@ class Inbox:
             ``database-unavailable``.
         """
         identity = _identify(received)
+        if is_other(identity.sop_class_uid) and not self._others.admit(len(received.data)):
+            if received.verb != Verb.STORE:
+                self._select(received, identity, None)
+            return StoreStatus.ELEMENTS_DISCARDED
         file = self._spool.write(identity.series_instance_uid, identity.sop_instance_uid, received.data)
         verb = self._verb(received, identity)
         if verb != Verb.STORE:
             self._select(replace(received, verb=verb), identity, file)
-            return
+            return None
         arrival = Arrival(identity, file, received.calling_ae)
         if not self._take_rejection(received, arrival):
             self._register.add(arrival)
+        return None
 
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
         """Return what the sender asks for: by the AE title called, on the store AE also by a tag.
@@ -124,22 +137,24 @@ class Inbox:
             reject_sources(session, identity.sop_instance_uid, reading.title.value, reading.references)
         return True
 
-    def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile) -> None:
+    def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile | None) -> None:
         dataset = _parse(received.data)
         evidence = Evidence(
             verb=received.verb,
             mechanism=_mechanism(identity),
             calling_ae=received.calling_ae,
             evidence_uid=identity.sop_instance_uid,
-            evidence_sha256=file.sha256,
+            evidence_sha256=file.sha256 if file else sha256(received.data).hexdigest(),
             study_uid=identity.study_instance_uid,
         )
         drawn_anew = self._drawn_anew(identity, dataset)
         with self._context.database.transaction() as session:
-            if not self._known(session, identity, file):
+            if file is not None and not self._known(session, identity, file):
                 arrival = Arrival(identity, file, received.calling_ae)
                 session.add(Instance(**arrival.row(self._context, InstanceStatus.SELECTION)))
                 session.flush()
+            if self._is_told(received, identity):
+                return
             if note_repetition(session, evidence):
                 return
             named: Sequence[Result] = []
@@ -156,6 +171,21 @@ class Inbox:
                 select_by_object(session, evidence, reading)
         if edited is not None:
             self._take_edit(dataset, evidence, reading, edited)
+
+    def _is_told(self, received: ReceivedInstance, identity: Identity) -> bool:
+        """Tell whether an object of a class that can be no answer was refused before in its association.
+
+        Whoever sends a whole study to a verb is told once, not for each slice.
+        """
+        if identity.sop_class_uid in SELECTION_SOP_CLASSES or not received.association:
+            return False
+        key = received.association, identity.study_instance_uid
+        if key in self._refused_classes:
+            return True
+        self._refused_classes[key] = None
+        if len(self._refused_classes) > _REMEMBERED:
+            self._refused_classes.pop(next(iter(self._refused_classes)), None)
+        return False
 
     def _check_allowed(self, received: ReceivedInstance) -> None:
         """Refuse a tag from a sender whose associations may only store."""

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
@@ -132,7 +133,7 @@ def _read(dataset: Dataset) -> Reading:
     except KeyError:
         raise InputError(
             "selection-not-supported",
-            f"An object of SOP Class {sop_class} cannot be a selection.",
+            f"An object of this class cannot be a selection: {_class_name(sop_class)}.",
             "Send the candidate's SEG itself, a Key Object Selection or a Structured Report that names it.",
         ) from None
     own = _required_uid(dataset, "SOPInstanceUID")
@@ -171,6 +172,11 @@ def _read(dataset: Dataset) -> Reading:
         frame_of_reference_uid=_optional_uid(dataset, "FrameOfReferenceUID"),
         title=None if mechanism is Mechanism.SEG else _title(dataset),
     )
+
+
+def _class_name(sop_class: str) -> str:
+    name = UID(sop_class).name
+    return f"private class {sop_class}" if name == sop_class else name
 
 
 def _seg_sources(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
