@@ -10,7 +10,6 @@ own, in which the handler runs; the handler must be thread-safe.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import threading
 import time
@@ -36,7 +35,7 @@ from uair_node.delivery.commitment_scu import Report, ReportHandler, answer_repo
 from uair_node.signals.tally import Tally
 from uair_node.structure import MOST_INFLATED_BYTES, inflates_beyond
 from uair_node.tls import certificate_names
-from uair_node.transport import Server, guarded
+from uair_node.transport import Server, guarded, plain_address
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +199,7 @@ class DicomListener:
                 (self._settings.host, self._settings.port),
                 server_class=Server,
                 settings=self._settings,
+                tally=self._tally,
                 # Replaced for each association by what its verb takes: should that fail, nothing is stored.
                 contexts=[build_context(Verification)],
                 evt_handlers=[
@@ -351,10 +351,7 @@ class _Peer:
     @classmethod
     def of(cls, association: Association) -> _Peer:
         request = association.requestor.primitive
-        address = ipaddress.ip_address(association.requestor.address)
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            # A dual-stack socket shows IPv4 peers this way; allow rules name the IPv4 network.
-            address = address.ipv4_mapped
+        address = plain_address(association.requestor.address)
         certificate = certificate_names(guarded(association).socket)
         return cls(
             request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address), certificate

@@ -66,7 +66,7 @@ def certificate_names(connection: object) -> frozenset[str]:
     if encoded is None:
         return frozenset()
     fingerprint = FINGERPRINT + hashlib.sha256(encoded).hexdigest()
-    return frozenset({fingerprint, *_names(connection.getpeercert() or {})})
+    return frozenset({fingerprint, *_texts(connection.getpeercert() or {})})
 
 
 def certificate_end(path: Path) -> datetime:
@@ -154,6 +154,11 @@ def _unusable(files: str, error: Exception) -> ConfigError:
         f"{files} cannot be used for TLS ({reason}).",
         "Give PEM files that this user can read: a certificate with its own key (no password), and the CA.",
     )
+
+
+def _texts(certificate: dict) -> Iterator[str]:  # type: ignore[type-arg]
+    """Yield the names; none that says it is a fingerprint: a CA may sign any text as URI or CN."""
+    return (name for name in _names(certificate) if not name.strip().lower().startswith(FINGERPRINT))
 
 
 def _names(certificate: dict) -> Iterator[str]:  # type: ignore[type-arg]  # ssl's nested tuples

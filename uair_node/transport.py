@@ -6,6 +6,7 @@ one in bytes. It must not know AE titles or what a PDU means.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 import sys
@@ -17,6 +18,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from dicom_config.model import NodeSection
 from uair_node.reactor import Wake, wait_instead_of_polling
+from uair_node.signals.tally import Tally
 from uair_node.tls import server_context, tls_reason
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,13 @@ _MOST_CONNECTIONS = 400
 """Open at a time, served or not: `select` cannot watch file descriptors beyond 1023."""
 
 
+_MOST_OF_AN_ADDRESS = 100
+"""Open at a time from one address, so that one peer cannot take all."""
+
+_REQUEST_S = 10.0
+"""How long a peer may take for its TLS handshake, and then for its association request."""
+
+
 class GuardedSocket(AssociationSocket):
     """An association's socket whose peer has a limit in time and in bytes.
 
@@ -37,7 +46,7 @@ class GuardedSocket(AssociationSocket):
     def __init__(self, association: Association, connection: socket.socket, settings: NodeSection) -> None:
         super().__init__(association, client_socket=connection)
         self._settings = settings
-        self._deadline = time.monotonic() + settings.idle_timeout_s
+        self._deadline = time.monotonic() + request_time_s(settings)
         self._received = 0
         self._wake: Wake | None = None
 
@@ -86,7 +95,8 @@ class GuardedSocket(AssociationSocket):
         return data
 
     def admitted(self) -> None:
-        """Give the peer the time of an association; until then it has the idle time to ask for one."""
+        """Give the peer the time of an association; until then it has `request_time_s` to ask for one."""
+        cast(socket.socket, self.socket).settimeout(self._settings.idle_timeout_s)
         self._deadline = time.monotonic() + self._settings.association_timeout_s
         self.assoc.dul._idle_timer.restart()  # it was us who kept the peer waiting for a place
 
@@ -125,7 +135,9 @@ class Server(ThreadedAssociationServer):
     Parameters
     ----------
     settings
-        Limits and TLS.
+        Limits, allow rules and TLS.
+    tally
+        Counts the connections that are closed at once.
 
     Raises
     ------
@@ -136,38 +148,64 @@ class Server(ThreadedAssociationServer):
     request_queue_size = 128  # connections that wait for the accepting thread, a burst of senders
     daemon_threads = True
 
-    def __init__(self, *arguments: Any, settings: NodeSection, **options: Any) -> None:
+    def __init__(self, *arguments: Any, settings: NodeSection, tally: Tally, **options: Any) -> None:
         self.settings = settings
+        self._tally = tally
+        self._networks = [ipaddress.ip_network(net) for rule in settings.allow for net in rule.networks]
         self._tls = server_context(settings.tls) if settings.tls else None
-        self._handshakes: set[int] = set()
+        self._starting: dict[int, str] = {}  # accepted, no association yet
         super().__init__(*arguments, request_handler=_Handler, **options)
 
-    def verify_request(self, _request: Any, client_address: Any) -> bool:
-        """Tell whether there is room for one more connection; it is closed otherwise."""
-        if len(self.active_associations) + len(self._handshakes) < _MOST_CONNECTIONS:
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Tell whether a connection is worth a thread; it is closed otherwise."""
+        why = self._why_not(plain_address(client_address[0]))
+        if not why:
+            self._starting[id(request)] = client_address[0]
             return True
-        log.warning("connection from %s closed: %d are open", client_address[0], _MOST_CONNECTIONS)
+        self._tally.association(why)
+        log.warning("connection from %s closed: %s", client_address[0], why.replace("_", " "))
         return False
+
+    def _why_not(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+        if not any(address in network for network in self._networks):
+            return "address_not_admitted"
+        opened = [association.requestor.address for association in self.active_associations]
+        opened += list(self._starting.values())
+        if len(opened) >= _MOST_CONNECTIONS:
+            return "too_many_connections"
+        same = sum(plain_address(each) == address for each in opened)
+        return "too_many_of_an_address" if same >= _MOST_OF_AN_ADDRESS else ""
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Do the TLS handshake and start the association; runs in a thread of its own."""
-        request.settimeout(self.settings.idle_timeout_s)
-        if self._tls is not None:
-            number = request.fileno()
-            self._handshakes.add(number)
-            try:
+        number = id(request)
+        request.settimeout(request_time_s(self.settings))
+        try:
+            if self._tls is not None:
                 request = self._tls.wrap_socket(request, server_side=True)
-            finally:
-                self._handshakes.discard(number)
-        super().finish_request(request, client_address)
+            super().finish_request(request, client_address)
+        finally:
+            self._starting.pop(number, None)
 
-    def handle_error(self, _request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Log why a connection was not served."""
+        self._starting.pop(id(request), None)
         error = sys.exception()
         if isinstance(error, OSError):
             log.warning("TLS refused: peer at %s, %s", client_address[0], tls_reason(error))
         else:
             log.error("connection from %s not served: %s", client_address[0], type(error).__name__)
+
+
+def request_time_s(settings: NodeSection) -> float:
+    """Return how long a peer may take to ask for an association."""
+    return min(_REQUEST_S, settings.idle_timeout_s)
+
+
+def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; a dual-stack socket shows IPv4 peers mapped, allow rules name the IPv4 network."""
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def guarded(association: Association) -> GuardedSocket:

@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
+from uair_node.codestreams import require_matching_codestreams
 from uair_node.intake.frames import describe_frames, is_of_the_disk
 from uair_node.intake.gate import assumptions, check_structure, gate_error, profile_of
 from uair_node.intake.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
@@ -234,6 +235,7 @@ def read_slice(grid: Volume, k: int) -> Voxels:
     number = source.frame or 1
     try:
         dataset = pydicom.dcmread(source.path)
+        require_matching_codestreams(dataset)
         header = describe_frames(dataset)[number - 1].header
         stored = next(iter_pixels(dataset, indices=[number - 1]))
         return _values(header, stored, grid.shape[1:], grid.profile)
@@ -256,6 +258,7 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
     number = min(place)
     try:
         dataset = pydicom.dcmread(path)
+        require_matching_codestreams(dataset)
         decoded = iter_pixels(dataset)
         for number, frame in enumerate(describe_frames(dataset), 1):
             array[place[number]] = _values(frame.header, next(decoded), array.shape[1:], profile)

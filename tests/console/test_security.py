@@ -366,6 +366,13 @@ class TestProxy:
             for name in ("mallory", "", "a\tb", "x" * 80, "<b>"):
                 assert client.get("/cases", headers={"x-remote-user": name}).status_code == 403
 
+    def test_two_names_in_one_request_are_refused_in_any_order(self, proxied: Site) -> None:
+        two = [("x-remote-user", "olga"), ("x-remote-user", "viktor")]
+        with proxied.visitor(address="10.0.0.5") as client:
+            for names in (two, two[::-1], two[:1] * 2):
+                assert client.get("/cases", headers=names).status_code == 403
+            assert client.get("/cases", headers=two[:1]).status_code == 200
+
     def test_forms_need_the_token_there_too(self, proxied: Site) -> None:
         with proxied.visitor(address="10.0.0.5") as client:
             client.headers["x-remote-user"] = "olga"

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -23,6 +23,7 @@ from tests.support.series import affine_of, compress, edit_all, good_series, noi
 from tests.support.server import need
 from uair_node.intake.spool import Spool
 from uair_node.scp import DicomListener, StoreStatus, store_status
+from uair_node.signals.tally import Tally
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 
@@ -98,9 +99,52 @@ def test_calling_ae_is_admitted_verb_by_verb(dcmtk):
     assert "Calling AE Title Not Recognized" in said(refused)
 
 
-def test_other_networks_stay_out(dcmtk):
-    with listening(nothing, allow=(AllowRule(networks=("192.0.2.0/24",)),)) as listener:
-        assert "Calling AE Title Not Recognized" in said(echo(dcmtk, listener))
+@contextmanager
+def counting(**settings):
+    tally = Tally()
+    listener = DicomListener(NodeSection(port=0, **settings), nothing, tally=tally)
+    listener.start()
+    try:
+        yield (
+            listener,
+            lambda why: tally.registry.get_sample_value("uair_associations_total", {"outcome": why}),
+        )
+    finally:
+        listener.stop()
+
+
+def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(dcmtk):
+    with counting(allow=(AllowRule(networks=("192.0.2.0/24",)),)) as (listener, closed):
+        before = threading.active_count()
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as idle:
+                assert idle.recv(1) == b""
+        assert threading.active_count() <= before
+        assert echo(dcmtk, listener).returncode != 0
+        assert closed("address_not_admitted") == 31
+
+
+def test_one_address_cannot_hold_every_connection(monkeypatch):
+    monkeypatch.setattr("uair_node.transport._MOST_OF_AN_ADDRESS", 3)
+    with counting() as (listener, closed), ExitStack() as stack:
+        idle = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=10))
+            for _ in range(4)
+        ]
+        assert idle[3].recv(1) == b""
+        assert closed("too_many_of_an_address") == 1
+
+
+@pytest.mark.parametrize("sent", [b"", bytes.fromhex("010000000100")], ids=["silent", "within-a-pdu"])
+def test_a_peer_that_asks_for_nothing_loses_its_connection_long_before_the_idle_time(monkeypatch, sent):
+    monkeypatch.setattr("uair_node.transport._REQUEST_S", 0.5)
+    with (
+        listening(nothing, idle_timeout_s=600) as listener,
+        socket.create_connection(("127.0.0.1", listener.port), timeout=30) as peer,
+    ):
+        peer.sendall(sent)
+        while peer.recv(64):  # an A-ABORT may come first
+            pass
 
 
 def test_no_rule_means_no_entry(dcmtk):

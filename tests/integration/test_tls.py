@@ -179,6 +179,15 @@ def test_a_certificate_is_bound_to_its_ae_title(
     assert "calling ae not recognised, no allow rule for its certificate" in caplog.text
 
 
+def test_a_certificate_that_names_another_fingerprint_as_its_uri_stays_out(dcmtk: Dcmtk, site: Site) -> None:
+    digits = site.router.fingerprint.removeprefix("sha256:").replace(":", "").lower()
+    impostor = site.authority.issue("impostor", uri=f"sha256:{digits}")
+    rule = AllowRule(calling_ae=("ROUTER",), certificates=(site.router.fingerprint,))
+    with listening(site, rule) as listener:
+        assert call(dcmtk, listener, options(site.router, site.authority.ca)).returncode == 0
+        assert call(dcmtk, listener, options(impostor, site.authority.ca)).returncode != 0
+
+
 def test_a_certificate_may_be_asked_of_some_only(dcmtk: Dcmtk, site: Site) -> None:
     rules = (
         AllowRule(verbs={Verb.STORE}),

@@ -43,13 +43,14 @@ class Authority:
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, host: str = "", days: int = 7) -> Certificate:
-        """Sign a certificate with CN `name`, valid for `host` (an address) if given, expired if days < 0."""
+    def issue(self, name: str, *, host: str = "", uri: str = "", days: int = 7) -> Certificate:
+        """Sign a certificate with CN `name`, `host` (an address) and `uri`; it is expired if days < 0."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_subject(name), self._name, key, days)
-        if host:
-            alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
-            builder = builder.add_extension(alternative, False)
+        names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(host))] if host else []
+        names += [x509.UniformResourceIdentifier(uri)] if uri else []
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         made = builder.sign(self._key, hashes.SHA256())
         files = Certificate(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         files.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))

@@ -142,7 +142,7 @@ def _session(desk: Desk, request: Request, peer: Peer) -> tuple[str, Session | N
     found = desk.sessions.find(request.cookies.get(cookie_name(peer), ""), touch=touch)
     proxy = desk.context.settings.console.proxy
     if proxy is not None and peer.proxied and proxy.user_header in request.headers:
-        name = request.headers[proxy.user_header]
+        name = _only_name(request.headers.getlist(proxy.user_header))
         role = _proxied_role(proxy, name)
         if found is not None and (found.name, found.role, found.credential) == (name, role, "proxy"):
             return "", found
@@ -152,6 +152,17 @@ def _session(desk: Desk, request: Request, peer: Peer) -> tuple[str, Session | N
     user = desk.users.get(found.name)
     current = user is not None and (user.password_hash, user.role) == (found.credential, found.role)
     return "", found if current else None
+
+
+def _only_name(names: list[str]) -> str:
+    """Refuse a second name: the proxy adds one, so another comes from the browser."""
+    if len(names) > 1:
+        raise InputError(
+            "forbidden",
+            "The request names its user more than once.",
+            "Let the proxy replace the header (console.proxy.user_header) instead of adding it.",
+        )
+    return names[0]
 
 
 def _proxied_role(proxy: ConsoleProxy, name: str) -> Role:

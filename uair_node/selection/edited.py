@@ -20,6 +20,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.sr.coding import Code
 
 from dicom_config.errors import InputError
+from uair_node.codestreams import require_matching_codestreams
 from uair_node.intake.stack import plane_axes
 from uair_node.selection.segment_kind import property_types, speak_of
 from uair_node.selection.segment_targets import KnownTargets, Targets, Voxels, tell_targets
@@ -179,11 +180,19 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, background: set[int]) -> dic
     """Return the voxels of each segment number that has any, but not of `background`."""
     drawn: dict[int, list[Voxels]] = {}
     placement = _Placement(dataset, volume)
+    _require_bounded(dataset, volume)
     for frame, pixels in enumerate(iter_pixels(dataset, raw=True)):
         for number, mask in _segments_of_frame(dataset, placement.groups(frame), pixels):
             if number not in background and mask.any():
                 drawn.setdefault(number, []).append(placement.voxels(frame, mask))
     return {number: np.concatenate(parts) for number, parts in drawn.items()}
+
+
+def _require_bounded(dataset: Dataset, volume: Volume) -> None:
+    """Refuse what would decode to more than the source grid can need."""
+    if max(int(dataset.Rows), int(dataset.Columns)) > max(volume.shape):
+        raise _unreadable("Its frames are larger than the images that it was drawn on.")
+    require_matching_codestreams(dataset)
 
 
 def _background(dataset: Dataset, segments: Mapping[int, Dataset]) -> set[int]:

@@ -1,0 +1,138 @@
+"""Sizes in the headers of compressed frames, compared with the data set before decoding.
+
+A decoder allocates what the codestream states, not what the data set states: 7 KB can claim gigabytes. This
+module must not know what the pixels mean.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+MOST_PIXELS = 1 << 24
+"""Of a frame: 4096 x 4096."""
+_MOST_TILES = 4096
+"""Of a JPEG 2000 frame. A decoder keeps several kilobytes for each."""
+
+_Size = tuple[int, int, int]
+"""Rows, columns, samples."""
+
+_START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+"""Second byte of the SOF markers (ISO 10918-1 Table B.1; ISO 14495-1 C.2.2 for 0xF7, SOF55)."""
+_JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
+_START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
+
+
+def require_matching_codestreams(dataset: Dataset) -> None:
+    """Refuse pixel data whose decoding would need another size than the data set states.
+
+    Raises
+    ------
+    ValueError
+        A frame's own header does not agree with Rows, Columns and Samples per Pixel; a frame has more than
+        `MOST_PIXELS`, or so many tiles or bytes that its decoding has no bound.
+    """
+    size = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError("a frame has too many pixels")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax == RLELossless:
+        # An RLE segment of n bytes decodes to 64 n at most (PS3.5 G.3.1), and needs no more than these.
+        most = 64 + (2 * size[0] * size[1] + 64) * size[2] * (int(dataset.BitsAllocated) // 8 or 1)
+        if any(len(frame) > most for frame in _frames(dataset)):
+            raise ValueError("an RLE frame is longer than any encoder makes it")
+    elif syntax in _READERS and any(_READERS[syntax](frame) != size for frame in _frames(dataset)):
+        raise ValueError("a codestream states another size than the data set")
+
+
+def _frames(dataset: Dataset):  # type: ignore[no-untyped-def]  # a generator of bytes
+    number = int(dataset.get("NumberOfFrames") or 1)
+    return generate_frames(
+        dataset.PixelData, number_of_frames=number, extended_offsets=_extended_offsets(dataset)
+    )
+
+
+def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    """Return the extended offset table as the decoder uses it (PS3.3 C.7.6.3.1.8)."""
+    if "ExtendedOffsetTable" not in dataset or "ExtendedOffsetTableLengths" not in dataset:
+        return None
+    return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
+
+
+def _jpeg_size(frame: bytes) -> _Size | None:
+    """Read the first SOF marker segment: precision, rows, columns, samples (ISO 10918-1 B.2.2)."""
+    at = 2
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
+        marker, (length,) = frame[at + 1], struct.unpack_from(">H", frame, at + 2)
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker in _START_OF_FRAME:
+            _, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
+            return rows, columns, samples
+        else:
+            at += 2 + length
+    return None
+
+
+def _jpeg_2000_size(frame: bytes) -> _Size | None:
+    """Read the SIZ marker segment (ISO 15444-1 A.5.1); None if there is none, or too many tiles."""
+    at = _codestream(frame) if frame.startswith(_JP2_SIGNATURE) else 0
+    if frame[at : at + 4] != _START_OF_CODESTREAM:
+        return None
+    right, bottom, left, top, width, height, first_x, first_y, samples = struct.unpack_from(
+        ">8LH", frame, at + 8
+    )
+    if not (width and height):
+        return None
+    tiles = -(-(right - first_x) // width) * -(-(bottom - first_y) // height)
+    return (bottom - top, right - left, samples) if 0 < tiles <= _MOST_TILES else None
+
+
+def _codestream(frame: bytes) -> int:
+    """Return where the codestream begins in a JP2 file, which some systems send (ISO 15444-1 I.4)."""
+    at = 0
+    while at + 16 <= len(frame):
+        length, kind = struct.unpack_from(">L4s", frame, at)
+        head = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", frame, at + 8)
+            head = 16
+        if kind == b"jp2c":
+            return at + head
+        if length < head:
+            break
+        at += length
+    return len(frame)
+
+
+_READERS: Mapping[str, Callable[[bytes], _Size | None]] = {
+    **dict.fromkeys(
+        (
+            JPEGBaseline8Bit,
+            JPEGExtended12Bit,
+            JPEGLossless,
+            JPEGLosslessSV1,
+            JPEGLSLossless,
+            JPEGLSNearLossless,
+        ),
+        _jpeg_size,
+    ),
+    **dict.fromkeys((JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), _jpeg_2000_size),
+}
