@@ -199,7 +199,7 @@ class DicomListener:
                 (self._settings.host, self._settings.port),
                 server_class=Server,
                 settings=self._settings,
-                tally=self._tally,
+                count=self._tally.association,
                 # Replaced for each association by what its verb takes: should that fail, nothing is stored.
                 contexts=[build_context(Verification)],
                 evt_handlers=[

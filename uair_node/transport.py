@@ -11,6 +11,7 @@ import logging
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from pynetdicom.association import Association
@@ -18,7 +19,6 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from dicom_config.model import NodeSection
 from uair_node.reactor import Wake, wait_instead_of_polling
-from uair_node.signals.tally import Tally
 from uair_node.tls import server_context, tls_reason
 
 log = logging.getLogger(__name__)
@@ -136,8 +136,8 @@ class Server(ThreadedAssociationServer):
     ----------
     settings
         Limits, allow rules and TLS.
-    tally
-        Counts the connections that are closed at once.
+    count
+        Gets the reason of each connection that is closed at once.
 
     Raises
     ------
@@ -148,32 +148,35 @@ class Server(ThreadedAssociationServer):
     request_queue_size = 128  # connections that wait for the accepting thread, a burst of senders
     daemon_threads = True
 
-    def __init__(self, *arguments: Any, settings: NodeSection, tally: Tally, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, settings: NodeSection, count: Callable[[str], None], **options: Any
+    ) -> None:
         self.settings = settings
-        self._tally = tally
+        self._count = count
         self._networks = [ipaddress.ip_network(net) for rule in settings.allow for net in rule.networks]
         self._tls = server_context(settings.tls) if settings.tls else None
-        self._starting: dict[int, str] = {}  # accepted, no association yet
+        self._starting: dict[int, tuple[str, int]] = {}  # accepted, no association yet
         super().__init__(*arguments, request_handler=_Handler, **options)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Tell whether a connection is worth a thread; it is closed otherwise."""
         why = self._why_not(plain_address(client_address[0]))
         if not why:
-            self._starting[id(request)] = client_address[0]
+            self._starting[id(request)] = client_address[:2]
             return True
-        self._tally.association(why)
+        self._count(why)
         log.warning("connection from %s closed: %s", client_address[0], why.replace("_", " "))
         return False
 
     def _why_not(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
         if not any(address in network for network in self._networks):
             return "address_not_admitted"
-        opened = [association.requestor.address for association in self.active_associations]
-        opened += list(self._starting.values())
+        # A set: a connection is in both for a moment.
+        opened = {(peer.address, peer.port) for peer in (each.requestor for each in self.active_associations)}
+        opened |= set(self._starting.values())
         if len(opened) >= _MOST_CONNECTIONS:
             return "too_many_connections"
-        same = sum(plain_address(each) == address for each in opened)
+        same = sum(plain_address(host) == address for host, _ in opened)
         return "too_many_of_an_address" if same >= _MOST_OF_AN_ADDRESS else ""
 
     def finish_request(self, request: Any, client_address: Any) -> None:
