@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests talk to: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, docker-compose, Chromium, OHIF.
+# Installs what the tests use: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, docker-compose, strace, Chromium, OHIF.
 #
 # Only what is missing, only from the system's packages, and only as root or with `sudo` that asks for no password
 # on Debian or Ubuntu. Anywhere else it prints what is missing and ends with 0: the tests that need it are skipped
@@ -26,6 +26,7 @@ readonly PEERS=(
   "dicom3tools|dciodvfy, the IOD validator|have dciodvfy"
   "prometheus|promtool, checks the alert rules|have promtool"
   "docker-compose|docker-compose, validates docker-compose.yml|has_compose"
+  "strace|strace, shows what is on disk before an answer|have strace"
   "chromium|Chromium, runs the viewer|have chromium"
   "npm|npm, fetches the viewer|have npm"
 )

@@ -61,7 +61,7 @@ class Store:
     def round_folder(self, case_id: int, number: int) -> Path:
         """Return (and make) the folder of one round's artifacts."""
         folder = self.case_folder(case_id) / f"round-{number:02d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder_durably(folder)
         return folder
 
     def case_folder(self, case_id: int) -> Path:
@@ -160,6 +160,18 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
     # The rename itself is durable only once the folder is.
     sync_folder(path.parent)
+
+
+def make_folder_durably(folder: Path) -> None:
+    """Make a folder and those above it that are missing; their names survive a power cut."""
+    missing = []
+    above = folder
+    while not above.is_dir():
+        missing.append(above)
+        above = above.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync_folder(made.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_config.errors import ResourceError
-from uair_node.store import PARTIAL_SUFFIX, sync_folder, write_durably
+from uair_node.store import PARTIAL_SUFFIX, make_folder_durably, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class Spool:
     def __init__(self, root: Path, min_free_bytes: int) -> None:
         self._root = root
         self._min_free_bytes = min_free_bytes
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder_durably(root)
+        self._synced: set[Path] = set()
 
     def write(self, series_instance_uid: str, sop_instance_uid: str, data: bytes) -> SpooledFile:
         """Keep `data`; when this returns, it is on disk.
@@ -72,9 +73,11 @@ class Spool:
         path = folder / f"{_short_hash(sop_instance_uid)}.{digest[:12]}.dcm"
         try:
             self._refuse_when_low(len(data))
-            if not folder.is_dir():
+            # A folder that another thread has just made may not be durable yet.
+            if folder not in self._synced or not folder.is_dir():
                 folder.mkdir(exist_ok=True)
                 sync_folder(self._root)
+                self._synced.add(folder)
             write_durably(path, lambda temporary: temporary.write_bytes(data))
         except OSError as error:
             raise _resource_error(error) from error
