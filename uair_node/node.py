@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
@@ -32,7 +33,8 @@ from uair_node.signals.tally import Tally
 log = logging.getLogger(__name__)
 
 _LONGEST_SWEEP_S = 600.0
-"""Reading the headers of a large study takes seconds; a sweep that takes longer than this hangs."""
+"""Reading the headers of a large study takes seconds. A node
+ without a sweep that succeeded for longer than this is stuck."""
 
 
 class Node:
@@ -88,19 +90,21 @@ class Node:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                assemble(self._context)
-                answer_with_parts(self._context)
-                self._expire()
-                self._dispatcher.enqueue_due()
-            except TransientError as error:
-                log.warning("%s", error)
-            except Exception as error:
-                # The loop is what mends everything else; it must outlive any one case.
-                log.error("sweep failed: %s", describe_error(error))
-            self._swept_at = time.monotonic()
+            if self._sweep():
+                self._swept_at = time.monotonic()
             self._nudged.wait(self._context.settings.work.sweep_s)
             self._nudged.clear()
+
+    def _sweep(self) -> bool:
+        """Take every step; one that fails stops no other. Return whether none failed."""
+        steps: tuple[Callable[[], object], ...] = (
+            partial(assemble, self._context),
+            partial(answer_with_parts, self._context),
+            self._expire,
+            self._dispatcher.enqueue_due,
+        )
+        failed = [step for step in steps if not _succeeds(step)]
+        return not failed
 
     def _alive(self) -> dict[str, bool]:
         idle_s = time.monotonic() - self._swept_at
@@ -114,6 +118,21 @@ class Node:
         for case_id in ids:
             with self._context.database.transaction() as session:
                 lifecycle.expire_unanswered(session, case_id, before=limit)
+
+
+def _succeeds(step: Callable[[], object]) -> bool:
+    """Take a step of a sweep; an error is logged, since the loop must outlive any one case.
+
+    A database or store that is away is no failure of the step: a restart of the node would mend nothing.
+    """
+    try:
+        step()
+    except TransientError as error:
+        log.warning("%s", error)
+    except Exception as error:
+        log.error("sweep failed: %s", describe_error(error))
+        return False
+    return True
 
 
 def _signals(context: Context, live: Parts, tally: Tally) -> SignalServer | None:

@@ -73,7 +73,7 @@ class _Worker:
 
     def run(self, kind: WorkKind, item_id: int) -> None:
         """Do one work item and enqueue what it made due."""
-        if perform(self._context, item_id, self._job(kind)):
+        if perform(self._context, item_id, self._job(kind), kind=kind):
             self._dispatcher.enqueue_due()
 
     def _job(self, kind: WorkKind) -> Job:

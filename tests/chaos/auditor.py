@@ -5,17 +5,41 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pydicom
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tests.chaos.site import Site
 from tests.chaos.traffic import Ledger, Series
-from uair_node.cases.tables import Instance
+from uair_node.cases.tables import Case, Instance, Selection
 
 WORKING = ("RECEIVING", "READY", "SEGMENTING", "REFINING")
 ASIDE = ("REJECTED", "FAILED")
+
+
+@dataclass
+class Answers:
+    """What became of every answer: rows by outcome; joined parts count with their effective answer."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    contradictory: int = 0
+
+    def line(self) -> str:
+        """The ledger line of a run."""
+        effective = self.outcomes["effective"] + self.outcomes["joined"]
+        rest = [f"{name} {self.outcomes[key]}" for name, key in _OTHER_OUTCOMES]
+        total = sum(self.outcomes.values()) + self.lost
+        return (
+            f"answers {total} = effective {effective} + {' + '.join(rest)}, "
+            f"lost {self.lost}, contradictory {self.contradictory}"
+        )
+
+
+_OTHER_OUTCOMES = (("repeated", "repeated"), ("replaced", "replaced"), ("refused", "refused"))
 
 
 @dataclass
@@ -27,6 +51,7 @@ class Audit:
     duplicate: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     unexplained: list[str] = field(default_factory=list)
+    answers: Answers = field(default_factory=Answers)
 
     @property
     def clean(self) -> bool:
@@ -58,7 +83,40 @@ def audit(site: Site, series: Sequence[Series], ledger: Ledger) -> Audit:
     for case in cases:
         _case(case, found)
     _pacs(site, cases, found)
+    with site.truth.transaction() as session:
+        found_answers(session, ledger, found)
     return found
+
+
+def found_answers(session: Session, ledger: Ledger, found: Audit) -> None:
+    """Hold every answer that was answered 0000 against its row, and the rows against each other."""
+    rows = session.scalars(select(Selection)).all()
+    found.answers.outcomes = Counter(str(row.outcome) for row in rows if row.outcome != "held")
+    kept = Counter((row.evidence_uid, row.verb) for row in rows if row.outcome != "held")
+    missing = Counter(ledger.answers) - kept
+    found.lost += [f"{verb} of …{uid[-8:]} was answered 0000 and has no row" for uid, verb in missing]
+    held = [row.id for row in rows if row.outcome == "held"]
+    found.stuck += [f"selection {number} is still held" for number in held]
+    found.answers.lost = missing.total() + len(held)
+    wrong = [what for case in session.scalars(select(Case)) for what in _contradictions(case, rows)]
+    found.duplicate += wrong
+    found.answers.contradictory = len(wrong)
+
+
+def _contradictions(case: Case, rows: Sequence[Selection]) -> list[str]:
+    """Return where a case's history does not follow, or its end and its answers differ."""
+    steps = case.transitions
+    pairs = pairwise(steps)
+    wrong = [
+        f"case {case.id}: {b.state} from {b.origin} after {a.state}" for a, b in pairs if a.state != b.origin
+    ]
+    effective = [row for row in rows if row.case_id == case.id and row.outcome == "effective"]
+    numbers = Counter(row.round_number for row in effective)
+    wrong += [f"case {case.id}: {n} effective in round {r}" for r, n in numbers.items() if n > 1]
+    accepts = [row for row in effective if row.verb == "accept"]
+    if len(accepts) != (case.state == "ACCEPTED"):
+        wrong.append(f"case {case.id} is {case.state} with {len(accepts)} effective ACCEPT")
+    return wrong
 
 
 def _instances(site: Site, ledger: Ledger, found: Audit) -> None:

@@ -15,12 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.chaos.auditor import Audit, audit
 from tests.chaos.faults import schedule
 from tests.chaos.site import Site, open_site
-from tests.chaos.traffic import ROUTERS, Ledger, Reader, Routers, make_series
+from tests.chaos.traffic import ROUTERS, Ledger, Reader, Routers, answer_at_once, make_series
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
 _SECONDS_A_FAULT = 2.5
+_ANSWERS_AT_ONCE = 0.25
+"""How often somebody else answers in the moment in which a reader does, before a fault."""
 _SETTLED = ("AWAITING_SELECTION", "ACCEPTED", "REJECTED", "FAILED", "SUPERSEDED", "EXPIRED")
 
 
@@ -38,6 +40,7 @@ def test_faults_lose_nothing(
             peer.start()
     for finding in found.findings():
         print(finding)  # noqa: T201
+    print(found.answers.line())  # noqa: T201
     print(found.line(faults))  # noqa: T201
     assert found.clean, found.findings()
     assert found.cases == cases
@@ -47,7 +50,7 @@ def _run(site: Site, folder: Path, faults: int, cases: int, seed: int) -> Audit:
     series = make_series(folder, cases, seed)
     ledger = Ledger()
     routers = Routers(site, series, ledger, pause_s=_SECONDS_A_FAULT * faults / max(1, cases) * ROUTERS)
-    reader = Reader(site, seed)
+    reader = Reader(site, ledger, seed)
     routers.start()
     reader.start()
     chooser = random.Random(seed)
@@ -62,6 +65,8 @@ def _run(site: Site, folder: Path, faults: int, cases: int, seed: int) -> Audit:
         for fault in schedule(seed, faults):
             progress.update(task, description=fault.name)
             time.sleep(chooser.uniform(0.1, 1.5))
+            if chooser.random() < _ANSWERS_AT_ONCE:
+                answer_at_once(site, ledger, chooser)
             fault.act(site, chooser)
             progress.advance(task)
         progress.update(task, description="coming to rest")

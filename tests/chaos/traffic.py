@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import urllib.error
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +80,7 @@ class Ledger:
 
     taken: dict[str, Path] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)  # series of which every instance was taken
+    answers: list[tuple[str, str]] = field(default_factory=list)  # (SOP Instance UID, verb) answered 0000
 
 
 class Routers:
@@ -147,7 +148,8 @@ class Routers:
 class Reader:
     """Picks for some cases and accepts for some, through the PACS, whenever it answers."""
 
-    def __init__(self, site: Site, seed: int, share: float = 0.35) -> None:
+    def __init__(self, site: Site, ledger: Ledger, seed: int, share: float = 0.35) -> None:
+        self._ledger = ledger
         self._site, self._random, self._share = site, random.Random(seed), share
         self._plans: dict[int, str] = {}
         self._stopping = threading.Event()
@@ -181,12 +183,48 @@ class Reader:
             self._send(case, "UAIR_ACCEPT")
 
     def _send(self, case: dict, verb: str) -> None:
-        k = self._random.randint(1, 4)
-        query = {
-            "StudyInstanceUID": case["study_instance_uid"],
-            "SeriesDescription": f"UAIR R{case['round']}C{k}*",
-        }
-        found = self._site.orthanc.find("Series", query)
-        if len(found) == 1:
-            with suppress(urllib.error.URLError):
-                self._site.orthanc.store(found[0], verb)
+        send_candidate(self._site, self._ledger, case, self._random.randint(1, 4), verb)
+
+
+VERBS = {"UAIR_PICK": "pick", "UAIR_ACCEPT": "accept", "UAIR_REJECT": "reject"}
+
+
+def send_candidate(site: Site, ledger: Ledger, case: dict, k: int, called: str) -> None:
+    """Let the PACS send a candidate of the newest round, and note it if the node answered 0000."""
+    query = {
+        "StudyInstanceUID": case["study_instance_uid"],
+        "SeriesDescription": f"UAIR R{case['round']}C{k}*",
+    }
+    found = site.orthanc.find("Series", query)
+    if len(found) != 1:
+        return
+    (instance,) = next(held.instances for held in site.orthanc.series() if held.id == found[0])
+    uid = str(site.orthanc.tags(instance)["SOPInstanceUID"])
+    with suppress(urllib.error.URLError):
+        site.orthanc.store(instance, called)
+        ledger.answers.append((uid, VERBS[called]))
+
+
+def answer_at_once(site: Site, ledger: Ledger, chooser: random.Random) -> None:
+    """Answer one waiting case over two associations and by the command line at the same moment."""
+    waiting = [case for case in site.cases() if case["state"] == "AWAITING_SELECTION"]
+    if not waiting:
+        return
+    case = chooser.choice(waiting)
+    number = str(case["case"])
+    last = chooser.choice((("pick", number, "4"), ("accept", number, "3"), ("expire", number)))
+    acts = (
+        lambda: send_candidate(site, ledger, case, 1, "UAIR_PICK"),
+        lambda: send_candidate(site, ledger, case, 2, "UAIR_ACCEPT"),
+        lambda: site.deployment.command_line("case", *last),
+    )
+    threads = [threading.Thread(target=_quietly, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _quietly(act: Callable[[], object]) -> None:
+    with suppress(Exception):  # a peer or a database that is away: nothing was answered
+        act()

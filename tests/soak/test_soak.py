@@ -33,9 +33,10 @@ def test_nothing_grows(
     seconds = 60.0 * request.config.getoption("--minutes", 30.0)
     series = make_series(tmp_path / "series", int(seconds / SECONDS_A_SERIES) + 1, seed=1)
     seen: dict[str, list[Holdings]] = {}
+    ledger = Ledger()
     with open_site(tmp_path, orthanc, rabbitmq, postgres) as site:
-        routers = Routers(site, series, Ledger(), pause_s=3 * SECONDS_A_SERIES)
-        reader = Reader(site, seed=1)
+        routers = Routers(site, series, ledger, pause_s=3 * SECONDS_A_SERIES)
+        reader = Reader(site, ledger, seed=1)
         routers.start()
         reader.start()
         print(f"\n{'minute':>6} {'process':<8} {'MiB':>7} {'handles':>8} {'threads':>8} {'backlog':>8}")  # noqa: T201

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,3 +234,18 @@ def test_without_the_database_nothing_is_acknowledged(postgres: Postgres, tmp_pa
         assert caught.value.code == "database-unavailable"
         _receive(inbox, paths)
         assert len(_statuses(context)) == len(paths)
+
+
+def test_the_same_selection_over_two_associations_is_taken_twice(
+    context: Context, inbox: Inbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "key.dcm"
+    for _ in range(10):
+        key_object([instance_header()]).save_as(path, enforce_file_format=True)
+        sent = received(path, Verb.PICK, "VIEWER")
+        with ThreadPoolExecutor(2) as pool:
+            for answer in [pool.submit(inbox.receive, sent) for _ in range(2)]:
+                answer.result()  # raises what the listener would have answered
+    with context.database.transaction() as session:
+        assert session.query(Selection).count() == 20
+        assert session.query(Instance).count() == 10

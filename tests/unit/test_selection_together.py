@@ -179,3 +179,19 @@ def test_a_part_that_comes_too_late_is_refused(context: Context, volume: Volume,
         (SelectionOutcome.REFUSED, "round-closed"),
         (SelectionOutcome.EFFECTIVE, ""),
     ]
+
+
+def test_a_part_that_cannot_be_read_is_refused_and_stops_no_other(
+    context: Context, volume: Volume, tmp_path: Path
+) -> None:
+    _send(context, volume, tmp_path, _only(_labels(2), 2), Verb.PICK)
+    with context.database.transaction() as session:
+        context.store.absolute(session.query(Selection).one().artifact).unlink()
+    _send(context, volume, tmp_path, _only(_labels(3), 3), Verb.ACCEPT)
+    state, rows = _settled(context)
+    assert [(row.outcome, row.code) for row in rows] == [
+        (SelectionOutcome.REFUSED, "part-unreadable"),
+        (SelectionOutcome.EFFECTIVE, ""),
+    ]
+    assert state == CaseState.ACCEPTED
+    assert answer_with_parts(context) == 0, "it is given up"

@@ -233,3 +233,27 @@ def test_a_refinement_overtakes_waiting_first_rounds(context: Context) -> None:
         claimed = work.claim(session, waiting, "worker", 30.0)
         assert claimed is not None
         assert (claimed.case_id, claimed.round_number) == (refining, 2)
+
+
+def test_a_message_of_another_kind_leaves_the_work_alone(context: Context) -> None:
+    """A broker that keeps messages of a database which was restored since names items that are others now."""
+    _, item_id = _ready(context)
+    assert not perform(context, item_id, _computed, kind=WorkKind.PUBLISH)
+    with context.database.transaction() as session:
+        item = session.get_one(WorkItem, item_id)
+        assert (item.open, item.attempts, item.lease_owner) == (True, 0, "")
+    assert perform(context, item_id, _computed, kind=WorkKind.COMPUTE)
+
+
+def test_a_delivery_that_is_refused_is_tried_again(context: Context) -> None:
+    with context.database.transaction() as session:
+        item_id = work.require_work(session, WorkKind.DELIVER, case=None, key="pacs").id
+
+    def refused(claim: Claim) -> Commit:
+        raise InputError("bad", "It is bad.", "Mend it.")
+
+    assert perform(context, item_id, refused)
+    with context.database.transaction() as session:
+        item = session.get_one(WorkItem, item_id)
+        assert (item.open, item.lease_owner) == (True, "")
+        assert "It is bad." in item.cause

@@ -67,9 +67,16 @@ class Claim:
 Job = Callable[[Claim], Commit]
 
 
-def perform(context: Context, item_id: int, job: Job) -> bool:
-    """Do one item; False if there was nothing to do. Errors become rows, by their type."""
-    claim = _claim(context, item_id)
+def perform(context: Context, item_id: int, job: Job, *, kind: WorkKind | None = None) -> bool:
+    """Do one item; False if there was nothing to do. Errors become rows, by their type.
+
+    Parameters
+    ----------
+    kind
+        What the message asks for. An item of another kind is left alone: the message is older than the
+        database, which was restored since. None asks for whatever the item is.
+    """
+    claim = _claim(context, item_id, kind)
     if claim is None:
         return False
     with bound(case=claim.case_id, round=claim.round_number, work=claim.kind.value):
@@ -83,7 +90,7 @@ def _perform(context: Context, claim: Claim, job: Job) -> None:
         with _kept_lease(context, claim):
             commit = job(claim)
     except InputError as error:
-        commit = _refusal(error)
+        commit = _refusal(context, claim, error)
     except Exception as error:
         cause = describe_error(error)
         log.error("%s %s failed: %s", claim.kind, claim.subject, cause)
@@ -99,10 +106,14 @@ def describe_error(error: Exception) -> str:
     return f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}."
 
 
-def _claim(context: Context, item_id: int) -> Claim | None:
+def _claim(context: Context, item_id: int, kind: WorkKind | None) -> Claim | None:
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     settings = context.settings.work
     with context.database.transaction() as session:
+        named = session.get(WorkItem, item_id)
+        if named is not None and kind not in (None, named.kind):
+            log.warning("a message for %s names %s %s: left alone", kind, named.kind, named.subject)
+            return None
         item = work.claim(session, item_id, owner, settings.lease_s)
         if item is None:
             return None
@@ -133,10 +144,13 @@ def _write(context: Context, claim: Claim, commit: Commit) -> None:
         commit(session, item)
 
 
-def _refusal(error: InputError) -> Commit:
+def _refusal(context: Context, claim: Claim, error: InputError) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
         if item.kind in _DISPENSABLE:
             _do_without(item, str(error))
+            return
+        if item.case_id is None:  # a destination's work belongs to no case that could be refused
+            _setback(context, claim, str(error))(session, item)
             return
         case = session.get_one(Case, item.case_id)
         if case.state == CaseState.SEGMENTING:

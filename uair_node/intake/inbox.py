@@ -6,6 +6,7 @@ C-STORE is answered 0000 only after this returned: the bytes are on disk and the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from dicom_config.codes import REJECTION_TITLES, SelectionClass
@@ -44,6 +46,8 @@ from uair_node.selection.service import (
     select_by_object,
 )
 from uair_node.structure import require_bounded
+
+log = logging.getLogger(__name__)
 
 _IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
 _REMEMBERED = 1000
@@ -151,8 +155,7 @@ class Inbox:
         with self._context.database.transaction() as session:
             if file is not None and not self._known(session, identity, file):
                 arrival = Arrival(identity, file, received.calling_ae)
-                session.add(Instance(**arrival.row(self._context, InstanceStatus.SELECTION)))
-                session.flush()
+                self._add(session, arrival)
             if self._is_told(received, identity):
                 return
             if note_repetition(session, evidence):
@@ -256,6 +259,14 @@ class Inbox:
         with self._context.database.transaction() as session:
             said = replace(evidence, artifact=edit.artifact)
             select_by_edit(session, said, edited.candidates, answer, study)
+
+    def _add(self, session: Session, arrival: Arrival) -> None:
+        """Add a selection's row, unless another association adds the same object at this moment."""
+        try:
+            with session.begin_nested():
+                session.add(Instance(**arrival.row(self._context, InstanceStatus.SELECTION)))
+        except IntegrityError:
+            log.info("the same selection came over two associations")
 
     def _known(self, session: Session, identity: Identity, file: SpooledFile) -> bool:
         """Tell whether these very bytes were received before: a repetition changes nothing."""

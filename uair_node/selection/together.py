@@ -6,30 +6,59 @@ lesion 2. Each is held, as a row, until its sender has been quiet for a while.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dicom_config.errors import InputError
+from dicom_config.errors import InputError, TransientError
 from uair_node.artifacts import load_candidates
+from uair_node.cases.performer import describe_error
 from uair_node.cases.tables import Case, Selection, SelectionOutcome, utc_now
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.edits import keep_whole
 from uair_node.selection.service import refuse_parts, settle_parts
 
+log = logging.getLogger(__name__)
+
 _GROUP = (Selection.case_id, Selection.round_number, Selection.verb, Selection.calling_ae)
 
 
 def answer_with_parts(context: Context) -> int:
     """Let everything held take effect whose sender has been quiet; return how many answers that made."""
-    groups = _quiet_groups(context)
-    for ids in groups:
+    return sum(_is_answered(context, ids) for ids in _quiet_groups(context))
+
+
+def _is_answered(context: Context, ids: Sequence[int]) -> bool:
+    """Answer with one group of parts; one that cannot be read is refused, and stops no other."""
+    try:
         _answer(context, ids)
-    return len(groups)
+    except TransientError as error:
+        log.warning("held parts wait: %s", error)
+        _refuse(context, ids, before=utc_now() - timedelta(seconds=context.settings.intake.max_wait_s))
+        return False
+    except Exception as error:
+        log.error("held parts are refused: %s", describe_error(error))
+        _refuse(context, ids, before=utc_now())
+        return False
+    return True
+
+
+def _refuse(context: Context, ids: Sequence[int], *, before: datetime) -> None:
+    """Refuse parts that cannot be read and that were all received before a moment."""
+    unreadable = InputError(
+        "part-unreadable",
+        "A part of this answer cannot be read any more.",
+        "Send all segmentations of the answer again.",
+    )
+    with context.database.transaction() as session:
+        held = _held(session, ids)
+        if all(part.received_at <= before for part in held):
+            refuse_parts(session, held, unreadable)
 
 
 def _quiet_groups(context: Context) -> list[list[int]]:

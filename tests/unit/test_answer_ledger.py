@@ -1,0 +1,66 @@
+"""The chaos suite's ledger of answers sees a dropped answer and a case that contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dicom_config.model import Verb
+from tests.chaos.auditor import Audit, found_answers
+from tests.chaos.traffic import Ledger
+from tests.support.cases import publish_round, ready_case
+from uair_node.cases.answer import Answer
+from uair_node.cases.database import Database
+from uair_node.cases.states import CaseState
+from uair_node.selection.service import Evidence, select_by_number
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    made.migrate()
+    yield made
+    made.close()
+
+
+def _answered(database: Database) -> None:
+    """Pick candidate 1, replace the pick by an ACCEPT, and repeat the ACCEPT."""
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        for verb in (Verb.PICK, Verb.ACCEPT, Verb.ACCEPT):
+            select_by_number(session, Evidence(verb, "seg", "VIEWER", "2.25.1"), case, Answer(1))
+
+
+def _audit(database: Database, ledger: Ledger) -> Audit:
+    found = Audit()
+    with database.transaction() as session:
+        found_answers(session, ledger, found)
+    return found
+
+
+def test_every_answer_ends_as_one_outcome(database: Database) -> None:
+    _answered(database)
+    found = _audit(database, Ledger(answers=[("2.25.1", "pick"), ("2.25.1", "accept"), ("2.25.1", "accept")]))
+    assert found.answers.line() == (
+        "answers 3 = effective 1 + repeated 1 + replaced 1 + refused 0, lost 0, contradictory 0"
+    )
+    assert found.clean
+
+
+def test_a_dropped_answer_is_lost(database: Database) -> None:
+    _answered(database)
+    found = _audit(database, Ledger(answers=[("2.25.1", "pick"), ("2.25.1", "pick")]))
+    assert (found.answers.lost, found.clean) == (1, False)
+
+
+def test_an_accepted_case_that_goes_on_is_a_contradiction(database: Database) -> None:
+    _answered(database)
+    with database.transaction() as session:
+        case = ready_case(session, "1.2.9")
+        publish_round(session, case)
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(2))
+        case.state = CaseState.REFINING
+    found = _audit(database, Ledger())
+    assert (found.answers.contradictory, found.clean) == (1, False)
