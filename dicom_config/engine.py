@@ -31,7 +31,7 @@ class EngineSection(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     members: Annotated[int, Field(ge=8, le=32)] = 16
-    rule: Literal["max_variance", "medoids"] = "medoids"
+    rule: Literal["belief", "max_variance", "medoids"] = "belief"
     seed: NonNegativeInt = 0
     max_lesions: Annotated[int, Field(ge=0, le=200)] = 12
     preference: Preference = Field(

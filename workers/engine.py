@@ -49,9 +49,11 @@ from workers.uair.targets import (
     LIVER_PLAN,
     Choice,
     Plan,
+    answered,
     first_pool,
     open_target,
     refine_target,
+    settled,
 )
 
 Progress = Callable[[float, str], None]
@@ -87,7 +89,7 @@ class EngineOptions:
     """
 
     members: int = 16
-    rule: Rule = "medoids"
+    rule: Rule = "belief"
     seed: int = 0
     max_lesions: int = 12
 
@@ -154,7 +156,7 @@ class Engine:
         self._lesions = lesions
         self._outliner = outliner
         self._options = options
-        self._choice = Choice(options.members, options.rule)
+        self._choice = Choice(options.members, options.rule, options.seed)
         self._cache = EmbeddingCache(predictor, CACHE_BYTES, folder)
         self.model_name = predictor.name
         parts = (predictor, localizer, lesions, outliner)
@@ -252,22 +254,33 @@ class Engine:
             if picked is not None and not target.present[picked]:
                 refined.append(replace(target, present=(False,) * 4))
                 continue
+            rng = self._rng(number, target.value)
+            if target.belief is not None:
+                refined.append(answered(target, target.belief, picked, number, rng))
+                continue
             plan, organ = LIVER_PLAN, None
             if target.value != LIVER:
                 plan, organ = LESION_PLAN, liver_crop.mask_on(previous.domain, target.crop)
             images = partial(target.crop.images, hu, NEIGHBOUR_MM)
             decode = self._bound(self._cache.encode(content, target.crop, images))
-            rng = self._rng(number, target.value)
             refined.append(
                 refine_target(target, decode, picked, number, plan, self._choice, rng, organ, self._outliner)
             )
         liver, *others = refined
         # What the reader selected must come back voxel for voxel, so its domain stays.
-        domain = previous.domain | _domain(liver, None, None) if feedback.rejected_all else previous.domain
+        domain = (
+            previous.domain
+            if liver.held or not feedback.rejected_all
+            else previous.domain | _domain(liver, None, None)
+        )
         report(0.9, "composing candidates")
-        shown = presented(others, first=feedback.rejected_all)
+        anew = feedback.rejected_all and not liver.held
+        shown = presented(others, first=anew)
+        if liver.belief is not None and liver.held and any(any(lesion.present) for lesion in shown):
+            # A pick shall speak about what is in doubt.
+            liver = settled(liver)
         state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
-        return composed(state, hu.shape, SIZES if feedback.rejected_all else SIZES_AFTER_PICK)
+        return composed(state, hu.shape, SIZES if anew else SIZES_AFTER_PICK)
 
     def with_added_lesions(
         self, hu: Voxels, spacing_mm: Spacing, state: RoundState, labels: Labels, *, content: str = ""
@@ -319,7 +332,9 @@ class Engine:
         # The learned finder sees all slices of the liver at once, and that tumours belong to it.
         pool = pool.joined_by(traced) if maps is None else led(pool, organ, LIVER_SHARES)
         claimed = near(organ > 0, crop, tissue.like(cells))
-        liver = open_target(LIVER, crop, pool.confined(claimed), self._choice, taste_mm=taste_mm)
+        liver = open_target(
+            LIVER, crop, pool.confined(claimed), self._choice, organ=claimed, taste_mm=taste_mm
+        )
         return Organ(liver, _domain(liver, location, maps), tissue, maps)
 
     def _search(

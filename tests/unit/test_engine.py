@@ -59,10 +59,12 @@ def test_first_round_finds_liver_and_lesions(volume, first):
     assert [candidate.k for candidate in first.candidates] == [1, 2, 3, 4]
     best = max(dice(c.labels > 0, truth > 0) for c in first.candidates)
     assert best > 0.93
+    second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=1, per_target={2: 2, 3: 3}))
     for number in range(1, len(LESIONS) + 1):
         value = lesion_at(first.candidates[0].labels, truth, number)
         assert value > 1
-        assert max(dice(c.labels == value, truth == 1 + number) for c in first.candidates) > 0.7
+        assert max(dice(c.labels == value, truth == 1 + number) for c in first.candidates) > 0.65
+        assert max(dice(c.labels == value, truth == 1 + number) for c in second.candidates) > 0.7
 
 
 def test_candidates_are_whole_different_and_disjoint(volume, first):
@@ -209,8 +211,8 @@ def test_progress_is_reported_in_order(volume):
     assert all(what for _, what in seen)
 
 
-@pytest.mark.parametrize("rule", ["max_variance", "medoids"])
-def test_both_rules_give_four_different_candidates(volume, rule):
+@pytest.mark.parametrize("rule", ["belief", "max_variance", "medoids"])
+def test_all_rules_give_four_different_candidates(volume, rule):
     assert all_pairs_differ(engine(rule=rule, members=8).first_round(volume[0], SPACING))
 
 

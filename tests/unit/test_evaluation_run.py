@@ -28,7 +28,7 @@ from workers.evaluation.table import differences, rows, tastes
 from workers.evaluation.taste import wishes
 from workers.evaluation.views import write_pictures
 from workers.evaluation.whole import Drawn, measures_of_found, play
-from workers.evaluation.workbench import build_workbench
+from workers.evaluation.workbench import RULES, build_workbench
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
 from workers.training.phantoms import PLAIN
@@ -61,7 +61,7 @@ def dsc(results: list[CaseResult], method: str, target: str, rule: str | None = 
 
 def test_every_method_has_its_row_for_every_target(results):
     expected = {(name, None) for name in (*NAMES, "manual", "auto", "ensemble")}
-    expected |= {(name, rule) for name in ("uair1", "uair2") for rule in ("medoids", "max_variance")}
+    expected |= {(name, rule) for name in ("uair1", "uair2") for rule in RULES}
     for target in ("liver", "lesion", "tumour"):
         named = {(row.method.name, row.method.rule) for row in rows(results) if row.target == target}
         assert named == expected, target
@@ -78,7 +78,7 @@ def test_figures_are_plausible_and_picks_are_counted(results):
 
 
 def test_a_pick_loses_nothing_from_round_to_round(results):
-    for rule in ("medoids", "max_variance"):
+    for rule in ("belief", "medoids", "max_variance"):
         for target in ("liver", "lesion"):
             assert dsc(results, "uair2", target, rule) >= dsc(results, "uair1", target, rule) - 1e-9
 

@@ -164,9 +164,11 @@ def volume():
     return abdomen()
 
 
-def engine(outliner):
+def engine(outliner, rule="medoids"):
+    """By the rule of members, which asks an outliner in every round; a belief asks none after the first."""
+    options = EngineOptions(rule=rule)
     return Engine(
-        DensityPredictor(), DensityLocalizer(), EngineOptions(), lesions=DensityLesions(), outliner=outliner
+        DensityPredictor(), DensityLocalizer(), options, lesions=DensityLesions(), outliner=outliner
     )
 
 
@@ -183,6 +185,16 @@ def test_the_engine_asks_it_in_every_round_for_lesions_alone(volume):
     outliner.asked.clear()
     asked.next_round(volume[0], SPACING, first.state, Feedback(picked=2))
     assert outliner.asked
+
+
+def test_a_belief_asks_no_outliner_after_the_first_round(volume):
+    outliner = DensityOutlines()
+    asked = engine(outliner, rule="belief")
+    first = asked.first_round(volume[0], SPACING)
+    assert outliner.asked
+    outliner.asked.clear()
+    asked.next_round(volume[0], SPACING, first.state, Feedback(picked=2))
+    assert not outliner.asked
 
 
 def test_what_it_draws_changes_candidates_and_the_models_digest(volume):

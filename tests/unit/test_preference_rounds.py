@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.unit.test_uair_rounds import CHOICE, CROP, answer_box, dice, sphere
+from tests.unit.test_uair_rounds import CROP, dice, sphere
 from uair_node.preference import estimate
 from workers.uair.ensemble import Ensemble
 from workers.uair.preference import radius_mm
-from workers.uair.targets import LESION_PLAN, open_target, refine_target
+from workers.uair.targets import Choice, answered, open_target
 
+CHOICE = Choice(16, "belief")
 ROUNDS = 3
 LEARNED_FROM, TRIED_ON = 6, 4
 
@@ -38,7 +39,8 @@ def _play(taste_mm: float, remembered_mm: float, seed: int) -> tuple[list[float]
         accepted = radius_mm(float((target.offered[picked] > 0).sum() * CROP.cell_volume_ml))
         if number < ROUNDS:
             rng = np.random.default_rng([seed, number])
-            target = refine_target(target, answer_box, picked, number + 1, LESION_PLAN, CHOICE, rng)
+            assert target.belief is not None
+            target = answered(target, target.belief, picked, number + 1, rng)
     return reached, accepted - target.size.base_mm
 
 
@@ -56,12 +58,13 @@ def _learned(taste_mm: float) -> float:
 
 
 @pytest.mark.parametrize("taste_mm", [2.0, -2.0])
-def test_a_reader_of_fixed_taste_is_there_a_round_earlier(taste_mm: float) -> None:
+def test_a_reader_of_fixed_taste_ends_nearer_to_the_wish(taste_mm: float) -> None:
     learned = _learned(taste_mm)
     assert np.sign(learned) == np.sign(taste_mm)
     without, with_memory = _mean(taste_mm, 0.0), _mean(taste_mm, learned)
-    assert with_memory[0] > without[1], "round 1 with memory is nearer than round 2 without"
-    assert with_memory[-1] > without[-1] - 0.01
+    assert with_memory[0] > without[1] - 0.005, "round 1 with memory is as near as round 2 without"
+    assert with_memory[-1] > without[-1]
+    assert without[0] > 0.91, "members chosen as they are: .863 and .861"
 
 
 def test_a_reader_of_best_dice_teaches_nothing_and_loses_nothing() -> None:

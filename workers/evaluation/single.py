@@ -28,7 +28,7 @@ from workers.uair.outlines import Sketch, cells_in, led_by_outlines
 from workers.uair.preference import radius_mm
 from workers.uair.prompts import Outline, Prompts
 from workers.uair.state import TargetState
-from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target, refine_target
+from workers.uair.targets import LESION_PLAN, Choice, answered, first_pool, open_target, refine_target
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
 """Of each face of a given box, outwards, as a part of the box: nobody draws 3-D boxes to the voxel."""
@@ -159,9 +159,12 @@ class GivenLesion:
                 watch = self.bench.stopwatch()
                 rng = np.random.default_rng([self.seed, number + 1, self.value])
                 choice, outliner = self._choice(rule), self.bench.outliner
-                target = refine_target(
-                    target, decode, picked, number + 1, LESION_PLAN, choice, rng, outliner=outliner
-                )
+                if target.belief is not None:
+                    target = answered(target, target.belief, picked, number + 1, rng)
+                else:
+                    target = refine_target(
+                        target, decode, picked, number + 1, LESION_PLAN, choice, rng, outliner=outliner
+                    )
                 seconds += watch.seconds
 
     def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> tuple[TargetState, Decoder]:
@@ -190,7 +193,7 @@ class GivenLesion:
         return open_target(FIRST_LESION, crop, pool, choice, taste_mm=remembered_mm, hu=hu), decode
 
     def _choice(self, rule: Rule) -> Choice:
-        return Choice(self.bench.members, rule)
+        return Choice(self.bench.members, rule, self.seed)
 
     def _mask(self, crop: Crop, logits: NDArray[np.float32]) -> Mask:
         region, values = crop.to_volume(tidied(logits))

@@ -20,8 +20,8 @@ from workers.models.weights import packaged
 from workers.uair.candidates import Rule
 from workers.uair.localize import Localizer
 
-RULES: tuple[Rule, ...] = tuple(sorted(get_args(Rule), reverse=True))
-"""`medoids` first: the default, which other readers and the pictures show."""
+RULES: tuple[Rule, ...] = get_args(Rule)
+"""`belief` first: the default, which other readers and the pictures show."""
 
 
 @dataclass(frozen=True)

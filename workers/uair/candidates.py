@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from workers.uair.grids import Mask
 
-Rule = Literal["max_variance", "medoids"]
+Rule = Literal["belief", "max_variance", "medoids"]
 SHOWN = 4
 FEWEST_PLAUSIBLE = 8
 """However odd members look, this many are kept: the reader, not the filter, decides what is right."""

@@ -125,7 +125,7 @@ def _edited(target: TargetState, labels: Labels) -> TargetState:
     offered = target.offered.copy()
     offered[0] = _logits(target.crop, mask).astype(np.float16)
     present = (bool((offered[0] > 0).any()), *target.present[1:])
-    return replace(target, offered=offered, present=present)
+    return replace(target, offered=offered, present=present, drawn=True)
 
 
 def _logits(crop: Crop, mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,13 @@ class Ensemble:
         ``(N, n, h, w)`` float32.
     quality
         ``(N,)`` mean predicted IoU; the median of the others for a member that asks nothing.
+    box_cells
+        S_b of equation 2: the area of a member's boxes in cells, summed over slices, on average; 0: unknown.
     """
 
     logits: Float32
     quality: NDArray[np.float32]
+    box_cells: float = 0.0
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -48,12 +51,12 @@ class Ensemble:
     def confined(self, organ: Mask) -> Ensemble:
         """Return the ensemble with every member cut off outside ``(n, h, w)``."""
         cut = np.where(organ, self.logits, np.minimum(self.logits, CUT))
-        return Ensemble(cut.astype(np.float32), self.quality)
+        return replace(self, logits=cut.astype(np.float32))
 
     def joined_by(self, logits: Float32) -> Ensemble:
         """Return the ensemble with one more member ``(n, h, w)``, of median quality."""
         quality = np.append(self.quality, np.median(self.quality)).astype(np.float32)
-        return Ensemble(np.concatenate([self.logits, logits[None]]), quality)
+        return replace(self, logits=np.concatenate([self.logits, logits[None]]), quality=quality)
 
 
 def probability(logits: Float32) -> Float32:

@@ -71,7 +71,7 @@ def led(pool: Ensemble, learned: Float32, shares: Sequence[float]) -> Ensemble:
     """
     count = len(pool.logits)
     share = np.resize(np.asarray(shares, np.float32), count).reshape(-1, 1, 1, 1)
-    met = Ensemble((1 - share) * pool.logits + share * learned, pool.quality)
+    met = replace(pool, logits=(1 - share) * pool.logits + share * learned)
     for level in LEVELS:
         met = met.joined_by(learned + np.float32(level))
     return met

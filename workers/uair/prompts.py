@@ -102,6 +102,15 @@ class Outline:
     goes_on: tuple[bool, bool] = (False, False)
 
 
+def mean_box_area(members: Sequence[Member]) -> float:
+    """Return the area of a member's boxes in square pixels, summed over its slices; the mean over members."""
+    sums = []
+    for member in members:
+        x0, y0, x1, y1 = member.prompts.boxes.T
+        sums.append(float(((x1 - x0) * (y1 - y0)).sum()))
+    return float(np.mean(sums)) if sums else 0.0
+
+
 def boxes_of(cells: Float32, threshold: float, pixels: int) -> Boxes:
     """Return the tight box of ``cells > threshold`` on each slice ``(n, h, w)``, NaN where empty."""
     scale = pixels / cells.shape[-1]

@@ -17,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.uair.grids import Crop, Mask
+from workers.uair.posterior import Belief
 from workers.uair.preference import NEUTRAL, SizePosterior, Taste
 
 Float16 = NDArray[np.float16]
-FORMAT = 4
+FORMAT = 5
+BEFORE_BELIEFS = 4
+"""Format without beliefs over shapes; such a case goes on by the rule of medoids."""
 _LIVER = 1
 
 
@@ -52,6 +55,12 @@ class TargetState:
         How likely it is there at all, 0 … 1; the liver has 1.
     hu
         ``(n, h, w)`` mean HU of the crop's cells, which an outliner looks at; ``(0, h, w)`` without one.
+    belief
+        What shapes are likely; None: the rule of choice knows no belief.
+    held
+        Whether candidate 1 is what the reader selected last; so it is from the first pick on.
+    drawn
+        Whether candidate 1 is what the reader drew, and not yet answered for.
     """
 
     value: int
@@ -65,6 +74,9 @@ class TargetState:
     size: SizePosterior
     confidence: float
     hu: Float16
+    belief: Belief | None = None
+    held: bool = False
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,10 @@ class RoundState:
             mm = (taste.liver_mm, before.liver_mm)
             if target.value != _LIVER:
                 mm = (taste.lesion_mm, before.lesion_mm)
-            return replace(target, size=target.size.told(*mm)) if mm[0] != mm[1] else target
+            if mm[0] == mm[1]:
+                return target
+            belief = target.belief and target.belief.told(mm[0] - mm[1])
+            return replace(target, size=target.size.told(*mm), belief=belief)
 
         return replace(self, targets=tuple(map(told, self.targets)), taste=taste)
 
@@ -116,6 +131,11 @@ class RoundState:
             arrays[prefix + "earlier"] = target.earlier
             arrays[prefix + "size"] = target.size.mass
             arrays[prefix + "hu"] = target.hu
+            if target.belief is not None:
+                arrays[prefix + "belief_mean"] = target.belief.mean
+                arrays[prefix + "belief_factors"] = target.belief.factors
+                arrays[prefix + "belief_allowed"] = np.packbits(target.belief.allowed)
+                arrays[prefix + "belief_particles"] = target.belief.particles
         header = {
             "format": FORMAT,
             "number": self.number,
@@ -142,7 +162,7 @@ class RoundState:
         """
         with np.load(path, allow_pickle=False) as arrays:
             header = json.loads(str(arrays["header"]))
-            if header["format"] != FORMAT:
+            if header["format"] not in (FORMAT, BEFORE_BELIEFS):
                 raise ValueError(f"round state of format {header['format']}, expected {FORMAT}")
             shape = tuple(header["domain_shape"])
             bits = np.unpackbits(arrays["domain"], count=int(np.prod(shape)))
@@ -166,7 +186,34 @@ def _record(target: TargetState) -> dict[str, Any]:
         "shape": crop.shape,
         "pixels": crop.pixels,
         "cells": crop.cells,
+        "held": target.held,
+        "drawn": target.drawn,
+        "belief": target.belief and _belief_record(target.belief),
     }
+
+
+def _belief_record(belief: Belief) -> dict[str, Any]:
+    return {
+        "start": belief.start,
+        "cell_mm": belief.cell_mm,
+        "stride": belief.stride,
+        "radius_mm": belief.radius_mm,
+    }
+
+
+def _belief(record: dict[str, Any], arrays: Any, prefix: str) -> Belief:
+    mean = arrays[prefix + "belief_mean"]
+    bits = np.unpackbits(arrays[prefix + "belief_allowed"], count=mean.size)
+    return Belief(
+        start=tuple(record["start"]),
+        cell_mm=tuple(record["cell_mm"]),
+        mean=mean,
+        factors=arrays[prefix + "belief_factors"],
+        stride=tuple(record["stride"]),
+        allowed=bits.reshape(mean.shape).astype(bool),
+        radius_mm=record["radius_mm"],
+        particles=arrays[prefix + "belief_particles"],
+    )
 
 
 def _target(record: dict[str, Any], arrays: Any) -> TargetState:
@@ -192,4 +239,7 @@ def _target(record: dict[str, Any], arrays: Any) -> TargetState:
         SizePosterior(record["base_mm"], arrays[prefix + "size"]),
         record["confidence"],
         arrays[prefix + "hu"],
+        _belief(record["belief"], arrays, prefix) if record.get("belief") else None,
+        record.get("held", False),
+        record.get("drawn", False),
     )

@@ -13,15 +13,29 @@ from numpy.typing import NDArray
 
 from workers.uair import ensemble, prompts, refine, uncertainty
 from workers.uair.candidates import SHOWN, Rule, choose_four, dice_matrix, plausible
-from workers.uair.compose import spread_apart, tidied
+from workers.uair.compose import LIVER, spread_apart, tidied
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
+from workers.uair.posterior import (
+    Belief,
+    after_drawing,
+    after_pick,
+    after_rejection,
+    clusters,
+    prior_belief,
+)
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
 from workers.uair.state import Float16, TargetState
 
 LARGEST_DICE = 0.98
 """Candidates of a target that agree more than this are moved apart: a reader could not tell them apart."""
+LARGEST_LIVER_DICE = 0.99
+"""The same for the liver in later rounds, whose surface is certain to a millimetre or two."""
+SHAPES_LIMIT = 1.8
+"""T of equation 2 for shapes, in those of members: shapes are 0 or 1 in a cell, and deviate by more."""
+ODDS_OF_A_PICK = 10.0
+"""How much likelier a reader picks a candidate with a doubtful lesion if it is one."""
 REPEATED_DICE = 0.96
 """After a rejection, members that agree more than this with something rejected are not offered again."""
 KEPT_EARLIER = 8
@@ -83,10 +97,11 @@ LESION_PLAN = Plan(2.0, 50.0, 1.5, prompts.Spread(0.06, (-0.15, 0.35)), (0, 0, 1
 
 @dataclass(frozen=True)
 class Choice:
-    """How four are chosen: how many members, and by which rule of equation 3."""
+    """How four are chosen: how many members, by which rule of equation 3, and from which seed."""
 
     members: int
     rule: Rule
+    seed: int = 0
 
 
 def first_pool(
@@ -99,7 +114,8 @@ def first_pool(
 ) -> Ensemble:
     """Return the automatic pool of a target."""
     members = prompts.first_members(outline, choice.members, rng, spread=plan.spread, tokens=plan.tokens)
-    return ensemble.predict(decode, members, crop.stack_shape, smooth_slices(crop))
+    answers = ensemble.predict(decode, members, crop.stack_shape, smooth_slices(crop))
+    return replace(answers, box_cells=prompts.mean_box_area(members) * (crop.cells / crop.pixels) ** 2)
 
 
 def smooth_slices(crop: Crop) -> float:
@@ -132,14 +148,24 @@ def open_target(
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
-    weights = None
     mean, deviation = ensemble.statistics(probability(logits))
-    limit = uncertainty.threshold(*_areas(mean > 0.5))
-    region = uncertainty.uncertain_region(deviation, limit)
-    if abs(taste_mm) >= LEAST_TASTE_MM:
-        logits, weights = _with_taste(logits, crop, taste_mm)
-    four = choose_four(logits > 0, region, choice.rule, weights=weights)
-    offered = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
+    limit = uncertainty.threshold(float((mean > 0.5).sum()), pool.box_cells)
+    taste_mm = taste_mm if abs(taste_mm) >= LEAST_TASTE_MM else 0.0
+    belief = None
+    if choice.rule == "belief":
+        rng = np.random.default_rng([choice.seed, value])
+        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=taste_mm)
+    if belief is not None and value != LIVER:
+        offered = _by_size(spread_apart(_new(belief, crop, rng, mean), None, LARGEST_DICE))
+        deviation = belief.deviation_from(mean > 0.5)
+        limit *= SHAPES_LIMIT
+    else:
+        weights = None
+        if taste_mm:
+            logits, weights = _with_taste(logits, crop, taste_mm)
+        region = uncertainty.uncertain_region(deviation, limit)
+        four = choose_four(logits > 0, region, _rule_of_members(choice), weights=weights)
+        offered = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
     size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)), offset_mm=taste_mm)
     nothing = np.empty((0, *crop.stack_shape), np.float16)
     whole = ensemble.statistics(probability(pool.logits))[0]
@@ -154,8 +180,100 @@ def open_target(
         earlier=nothing,
         size=size,
         confidence=confidence,
-        hu=nothing[:0, 0] if hu is None else hu.astype(np.float16),
+        hu=nothing[:0, 0] if hu is None or belief is not None else hu.astype(np.float16),
+        belief=belief,
     )
+
+
+def _cell_mm(crop: Crop) -> Spacing:
+    return float(crop.step_mm), float(crop.cell_mm), float(crop.cell_mm)
+
+
+def _rule_of_members(choice: Choice) -> Rule:
+    """Return the rule by which members are chosen: the liver's first four, and cases without a belief."""
+    return "medoids" if choice.rule == "belief" else choice.rule
+
+
+def _new(belief: Belief, crop: Crop, rng: np.random.Generator, otherwise: Float32, *kept: Float32) -> Float32:
+    """Return new candidates ``(4, n, h, w)``, or three beside what is `kept`.
+
+    A cluster whose shapes have no cell in common is shown by the largest of them, or, if that shows nothing
+    either, by the probability `otherwise`.
+    """
+    found = []
+    for members in clusters(belief, rng, *(one > 0 for one in kept)):
+        logits = tidied(belief.logits_of(members, crop.stack_shape))
+        if not (logits > 0).any():
+            largest = members[belief.shapes[members].sum(axis=1).argmax()]
+            logits = tidied(belief.logits_of(np.array([largest]), crop.stack_shape))
+        found.append(logits if (logits > 0).any() else ensemble.logit(otherwise))
+    return np.stack(found).astype(np.float32)
+
+
+def answered(
+    target: TargetState, belief: Belief, picked: int | None, number: int, rng: np.random.Generator
+) -> TargetState:
+    """Return the target after the reader's answer, without asking a network (equation 4).
+
+    Candidate 1 is what was picked last, in this round or an earlier one, voxel for voxel; after a rejection
+    before any pick all four are new. The others are clusters of the belief that the answer leaves.
+
+    Parameters
+    ----------
+    picked
+        Index 0 … 3 of the offered candidate; None: all were rejected.
+    number
+        The new round, 2 and later.
+    """
+    offered = target.offered.astype(np.float32)
+    if picked is None:
+        belief = after_rejection(belief, offered > 0, number - 1, rng)
+        kept = offered[0] if target.held else None
+    elif not (offered[picked] > 0).any():
+        return target
+    elif picked == 0 and target.drawn:
+        kept = offered[0]
+        belief = after_drawing(belief, kept > 0, number - 1, rng)
+    else:
+        kept = offered[picked]
+        belief = after_pick(belief, offered > 0, picked, number - 1, rng)
+    otherwise = probability(tidied(offered.mean(axis=0)))
+    if kept is None:
+        new = _by_size(spread_apart(_new(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
+        middle = new.mean(axis=0) > 0
+    else:
+        others = _new(belief, target.crop, rng, otherwise, kept)
+        largest = LARGEST_LIVER_DICE if target.value == LIVER else LARGEST_DICE
+        new = spread_apart(np.concatenate([kept[None], others]), 0, largest)
+        new = np.concatenate([new[:1], _by_size(new[1:])])
+        middle = kept > 0
+    deviation = belief.deviation_from(middle)
+    return replace(
+        target,
+        offered=_half(new),
+        deviation=_half(deviation),
+        confidence=chosen_with(target, picked),
+        limit=SHAPES_LIMIT * uncertainty.THRESHOLD if target.value == LIVER else target.limit,
+        belief=belief,
+        held=kept is not None,
+        drawn=False,
+    )
+
+
+def chosen_with(target: TargetState, picked: int | None) -> float:
+    """Return the confidence in a lesion after the answer, by Bayes' rule.
+
+    A reader who takes a candidate that holds it, where another one is without it, says that it is there.
+    """
+    if picked is None or all(target.present):
+        return target.confidence
+    odds = ODDS_OF_A_PICK * target.confidence / max(1e-6, 1.0 - target.confidence)
+    return odds / (1.0 + odds)
+
+
+def settled(target: TargetState) -> TargetState:
+    """Return a target whose four candidates are all the one that the reader selected."""
+    return replace(target, offered=np.repeat(target.offered[:1], len(target.offered), axis=0))
 
 
 def _with_taste(logits: Float32, crop: Crop, taste_mm: float) -> tuple[Float32, NDArray[np.float64]]:
@@ -184,7 +302,8 @@ def refine_target(
     """Return the target after the reader's answer (equation 4).
 
     After a pick, candidate 1 is what was picked (the reader may always keep it) and 2 to 4 are new, largest
-    first. After a rejection all four are new, drawn more widely, and unlike what was rejected.
+    first. After a rejection all four are new, drawn more widely, and unlike what was rejected. For targets
+    without a belief; `answered` is for those with one.
 
     Parameters
     ----------
@@ -207,7 +326,7 @@ def refine_target(
         weights = member_posterior(_agreement(history, reference))
     if not (reference > 0).any():
         return target
-    limit = uncertainty.threshold(*_areas(reference > 0))
+    limit = target.limit
     kinds = refine.kinds_of(choice.members)
     asked = refine.refined_members(
         reference,
@@ -231,26 +350,19 @@ def refine_target(
     if picked is None:
         logits = logits[_unlike(logits, offered)]
         belief = _belief(logits, target.crop, size, None)
-        four = choose_four(logits > 0, region, choice.rule, weights=belief)
+        four = choose_four(logits > 0, region, _rule_of_members(choice), weights=belief)
         new = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
         earlier = target.earlier
     else:
         logits = np.concatenate([reference[None], logits])
         belief = _belief(logits, target.crop, size, reference)
-        four = choose_four(logits > 0, region, choice.rule, weights=belief, fixed=0)
+        four = choose_four(logits > 0, region, _rule_of_members(choice), weights=belief, fixed=0)
         apart = spread_apart(_tidied(logits, four), 0, LARGEST_DICE)
         new = np.concatenate([apart[:1], _by_size(apart[1:])])
         earlier = np.concatenate([np.delete(target.offered, picked, axis=0), target.earlier])[:KEPT_EARLIER]
     return replace(
         target, offered=_half(new), deviation=_half(deviation), limit=limit, earlier=earlier, size=size
     )
-
-
-def _areas(mask: Mask) -> tuple[float, float]:
-    """Return the cells of a mask and of its boxes, both summed over slices."""
-    boxes = prompts.boxes_of(mask.astype(np.float32), 0.5, mask.shape[-1])
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return float(mask.sum()), float(np.nansum(areas))
 
 
 def _volume_ml(logits: NDArray[np.floating], crop: Crop) -> float:

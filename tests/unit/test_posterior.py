@@ -1,0 +1,180 @@
+"""The belief over shapes: Bayes' rule, four candidates, and what each answer does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.unit.test_uair_rounds import CROP, dice, pool, sphere
+from workers.uair import posterior
+from workers.uair.candidates import dice_matrix
+from workers.uair.edits import take_up
+from workers.uair.posterior import Belief, after_pick, after_rejection, likelihood_of_pick, prior_belief
+from workers.uair.state import RoundState, TargetState
+from workers.uair.targets import Choice, answered, open_target, settled
+
+CHOICE = Choice(16, "belief")
+CELLS = (2.0, 2.0, 2.0)
+
+
+@pytest.fixture(scope="module")
+def opened() -> TargetState:
+    return open_target(2, CROP, pool(), CHOICE)
+
+
+def believed(target: TargetState) -> Belief:
+    assert target.belief is not None
+    return target.belief
+
+
+def after(target: TargetState, picked: int | None, number: int = 2) -> TargetState:
+    return answered(target, believed(target), picked, number, np.random.default_rng([7, number]))
+
+
+def test_particles_are_as_many_as_promised_and_equally_likely_after_every_answer(opened):
+    belief = believed(opened)
+    assert len(belief.particles) == posterior.PARTICLES
+    weights = likelihood_of_pick(belief.agreement(opened.offered > 0), dice_matrix(opened.offered > 0)[0])
+    weights /= weights.sum()
+    assert weights.sum() == pytest.approx(1.0)
+    assert (weights > 0).all(), "a careless pick excludes no shape"
+    drawn = posterior._systematic(weights, np.random.default_rng(0))
+    counts = np.bincount(drawn, minlength=len(weights))
+    assert np.abs(counts - weights * len(weights)).max() < 1.0, "drawn as often as the weight says"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_pick_never_lowers_the_probability_of_what_equals_it(seed):
+    rng = np.random.default_rng(seed)
+    shapes = rng.random((50, 3, 8, 8)) > rng.uniform(0.2, 0.8, (50, 1, 1, 1))
+    for four in (shapes[:4], np.concatenate([shapes[:1], shapes[:1], shapes[1:3]])):
+        agreement = dice_matrix(np.concatenate([four, shapes]))[4:, :4]
+        likelihood = likelihood_of_pick(agreement, dice_matrix(four)[0])
+        assert likelihood[0] == pytest.approx(1.0)
+        assert likelihood[0] >= likelihood.mean()
+
+
+def test_a_pick_speaks_against_shapes_that_are_nearer_to_what_was_not_picked(opened):
+    belief, offered = believed(opened), opened.offered > 0
+    four = np.concatenate([offered[3:], offered[:3]])
+    likelihood = likelihood_of_pick(belief.agreement(four), dice_matrix(four)[0])
+    nearest = belief.agreement(four).argmax(axis=1)
+    assert likelihood[nearest == 0].min() > likelihood[nearest != 0].max()
+
+
+def test_the_belief_moves_to_what_was_picked_and_away_from_what_was_rejected(opened):
+    belief, offered = believed(opened), opened.offered > 0
+    rng = np.random.default_rng(0)
+    picked = after_pick(belief, offered, 2, 1, rng)
+    assert picked.agreement(offered)[:, 2].mean() > belief.agreement(offered)[:, 2].mean()
+    rejected = after_rejection(belief, offered, 1, rng)
+    assert rejected.agreement(offered).max(axis=1).mean() < belief.agreement(offered).max(axis=1).mean()
+
+
+def test_replays_are_equal(opened):
+    def play() -> np.ndarray:
+        target = open_target(2, CROP, pool(), CHOICE)
+        for number, picked in enumerate((1, None, 2), start=2):
+            target = after(target, picked, number)
+        return target.offered
+
+    np.testing.assert_array_equal(play(), play())
+
+
+def test_a_state_from_disk_answers_as_the_one_in_memory(opened, tmp_path):
+    RoundState(1, "ab" * 32, (opened,), sphere() > 0).save(tmp_path / "state.npz")
+    (back,) = RoundState.load(tmp_path / "state.npz").targets
+    np.testing.assert_array_equal(after(opened, 1).offered, after(back, 1).offered)
+    assert (tmp_path / "state.npz").stat().st_size < 700_000
+
+
+def test_four_are_distinct_in_every_round(opened):
+    target = opened
+    for number in (2, 3, 4):
+        agreement = dice_matrix(target.offered > 0)
+        assert agreement[~np.eye(4, dtype=bool)].max() <= 0.981
+        target = after(target, 1, number)
+
+
+def test_a_settled_target_is_the_same_in_all_four(opened):
+    same = settled(after(opened, 2)).offered
+    assert (same == opened.offered[2]).all()
+
+
+def test_what_was_picked_is_candidate_1_voxel_for_voxel(opened):
+    second = after(opened, 3)
+    np.testing.assert_array_equal(second.offered[0], opened.offered[3])
+    assert second.held
+
+
+def test_after_none_fits_what_was_picked_last_is_candidate_1(opened):
+    second = after(opened, 3)
+    third = after(second, None, 3)
+    np.testing.assert_array_equal(third.offered[0], opened.offered[3])
+    rejected_at_once = after(opened, None)
+    assert not rejected_at_once.held
+    assert max(dice(rejected_at_once.offered[0] > 0, one > 0) for one in opened.offered) < 1.0
+
+
+def test_nothing_leaves_the_organ():
+    organ = np.zeros(CROP.stack_shape, bool)
+    organ[:, :, :17] = True
+    target = open_target(2, CROP, pool(), CHOICE, organ=organ)
+    for number, picked in enumerate((0, None, 3), start=2):
+        assert not (target.offered > 0)[:, ~organ].any()
+        target = after(target, picked, number)
+
+
+def test_a_drawing_is_believed_more_than_a_pick(opened):
+    drawn = sphere(16.0, (0.0, 2.0, 0.0))
+    edited = replace(opened, offered=np.concatenate([drawn[None], opened.offered[1:]]).astype(np.float16))
+    as_pick = after(edited, 0)
+    as_drawing = after(replace(edited, drawn=True), 0)
+    mask = (drawn > 0)[None]
+    picked, told = (believed(one).agreement(mask).mean() for one in (as_pick, as_drawing))
+    assert told > 0.87
+    assert told > picked + 0.02
+    assert not as_drawing.drawn
+
+
+def test_an_edit_is_taken_up_as_a_drawing(opened):
+    state = RoundState(1, "ab" * 32, (opened,), sphere() > 0)
+    assert all(target.drawn for target in take_up(state, np.zeros(CROP.shape, np.uint8)).targets)
+
+
+def test_three_picks_pay():
+    """A lesion that all members see 4 mm beside its place: picks find it, shape by shape."""
+    truth = sphere(14.0, (0.0, 2.0, 0.0)) > 0
+    target = open_target(2, CROP, pool(seed=2), CHOICE)
+    reached = []
+    for number in (2, 3, 4):
+        agreement = [dice(one > 0, truth) for one in target.offered]
+        reached.append(max(agreement))
+        target = after(target, int(np.argmax(agreement)), number)
+    assert reached[0] <= reached[1] <= reached[2]
+    assert reached[2] > reached[0] + 0.05
+
+
+def test_a_remembered_taste_moves_half_of_the_shapes():
+    masks = np.stack([sphere(14.0) > 0] * 8)
+    plain, told = (
+        prior_belief(masks, None, CELLS, np.random.default_rng(0), taste_mm=mm) for mm in (0.0, 3.0)
+    )
+    change = told.particles[:, -1].astype(float) - plain.particles[:, -1]
+    assert change[1::2].mean() == pytest.approx(3.0, abs=0.15)
+    assert told.particles[1::2, -1].astype(float).std() < 0.3, "a remembered reader draws as remembered"
+    np.testing.assert_allclose(change[::2], 0.0, atol=0.01)
+    np.testing.assert_array_equal(plain.told(3.0).particles[::2], plain.particles[::2])
+
+
+def test_large_targets_are_sampled_and_small_ones_are_not():
+    small = prior_belief(np.stack([sphere(8.0) > 0] * 8), None, CELLS, np.random.default_rng(0))
+    assert small.stride == (1, 1, 1)
+    wide = np.zeros((40, 128, 128), bool)
+    wide[4:36, 10:110, 10:110] = True
+    large = prior_belief(np.stack([wide] * 8), None, (3.0, 1.5, 1.5), np.random.default_rng(0))
+    assert np.prod(large.factors.shape[1:]) <= posterior.MOST_CELLS
+    logits = large.logits_of(np.arange(posterior.PARTICLES), wide.shape)
+    assert dice(logits > 0, wide) > 0.95
