@@ -173,6 +173,7 @@ class Computer:
             content=task.content,
             prior=task.prior,
             progress=progress,
+            number=task.number,
         )
         if selected is not None:
             made = _with_selected(made, view.from_source(selected.labels))

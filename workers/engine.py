@@ -225,6 +225,7 @@ class Engine:
         content: str = "",
         prior: Taste | None = None,
         progress: Progress | None = None,
+        number: int | None = None,
     ) -> Round:
         """Return the four candidates that follow from a reader's answer to `previous`.
 
@@ -234,6 +235,8 @@ class Engine:
         ----------
         prior
             What is remembered of this reader; None: what the earlier round was made with.
+        number
+            Of the new round, where the reader went back to a round before the last; None: the next one.
 
         Raises
         ------
@@ -245,7 +248,7 @@ class Engine:
         content = content or _digest(hu)
         if prior is not None:
             previous = previous.told(prior)
-        number = previous.number + 1
+        number = number or previous.number + 1
         liver_crop = previous.targets[0].crop
         refined: list[TargetState] = []
         for index, target in enumerate(previous.targets):

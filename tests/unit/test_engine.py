@@ -143,6 +143,29 @@ def test_a_lesion_absent_from_the_pick_is_gone_and_keeps_its_number_free(volume,
     assert not any((c.labels == lesion.value).any() for c in third.candidates)
 
 
+def test_an_answer_to_an_older_round_makes_the_newest_with_candidates_of_its_own(volume, first):
+    second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=2))
+    third = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=2), number=3)
+    assert (third.number, third.state.number) == (3, 3)
+    np.testing.assert_array_equal(third.candidates[0].labels, second.candidates[0].labels)
+    pairs = zip(third.candidates[1:], second.candidates[1:], strict=True)
+    assert any((a.labels != b.labels).any() for a, b in pairs)
+
+
+def test_after_none_fits_what_was_picked_last_is_candidate_1_and_the_rest_is_new(volume, first):
+    second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=3))
+    third = engine().next_round(volume[0], SPACING, second.state, Feedback(rejected_all=True))
+    np.testing.assert_array_equal(third.candidates[0].labels, second.candidates[0].labels)
+    assert all_pairs_differ(third)
+
+
+def test_the_liver_stays_as_picked_while_a_lesion_is_shown(volume, first):
+    second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=3))
+    liver = first.candidates[2].labels > 0
+    for candidate in second.candidates:
+        assert dice(candidate.labels > 0, liver) > 0.995
+
+
 def test_rejecting_all_offers_something_else(volume, first):
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(rejected_all=True))
     assert all_pairs_differ(second)

@@ -97,7 +97,8 @@ def opened(
     )
     offered = target.offered.copy()
     offered[0] = known.astype(np.float16)
-    return replace(state, targets=(*state.targets, replace(target, offered=offered)), domain=domain)
+    added = replace(target, offered=offered, drawn=True)
+    return replace(state, targets=(*state.targets, added), domain=domain)
 
 
 def keep_selected(candidates: Sequence[Labels], selected: Labels, known: Sequence[int]) -> list[Labels]:
