@@ -14,7 +14,7 @@ it. Measurement groups:
   shape, under the lesion's own Tracking UID, and what it was before;
 - each lesion that an earlier study had and this one has not (TID 1501).
 
-An interval stands as the upper and the lower range of uncertainty of its number (TID 310).
+An interval stands as the upper and the lower range of uncertainty of its number, in its unit (TID 310).
 """
 
 from __future__ import annotations
@@ -283,6 +283,12 @@ class _Content:
         )
 
 
+_RANGES = (
+    standard.SCT.RangeOfUpperMeasurementUncertainty.value,
+    standard.SCT.RangeOfLowerMeasurementUncertainty.value,
+)
+
+
 def _measurements(
     quantities: Sequence[Quantity], values: Values, slice_: SourceSlice | None = None
 ) -> list[Measurement]:
@@ -296,7 +302,7 @@ def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -
     if quantity.on_slice and slice_ is not None:
         frames = None if slice_.frame is None else [slice_.frame]
         images = [SourceImageForMeasurement(slice_.sop_class_uid, slice_.sop_instance_uid, frames)]
-    return Measurement(
+    measurement = Measurement(
         name=quantity.code,
         value=found.value,
         unit=quantity.unit,
@@ -304,6 +310,19 @@ def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -
         properties=_uncertainty(quantity, found),
         referenced_images=images,
     )
+    _as_ranges(measurement, quantity.unit)
+    return measurement
+
+
+def _as_ranges(measurement: Measurement, unit: Code) -> None:
+    """Give ranges of uncertainty the unit of their number, and the relationship of TID 1419.
+
+    The library writes both without a unit, as properties of the number.
+    """
+    for item in measurement[0].get("ContentSequence", ()):
+        if item.ConceptNameCodeSequence[0].CodeValue in _RANGES:
+            item.RelationshipType = "INFERRED FROM"
+            item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [CodedConcept.from_code(unit)]
 
 
 def _uncertainty(quantity: Quantity, found: Value) -> MeasurementProperties | None:
