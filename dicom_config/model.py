@@ -96,7 +96,8 @@ class GateSection(Section):
     min_coverage_mm: PositiveFloat = Field(60.0, description="shortest extent along the slice axis")
     max_spacing_mm: PositiveFloat = Field(10.0, description="largest distance between slices")
     spacing_tolerance: PositiveFloat = Field(
-        0.05, description="largest deviation of one slice distance, as a part of the median"
+        0.05,
+        description="how far a slice may lie off the best even grid, as a part of its spacing; 0.1 mm always may",
     )
     max_tilt_deg: PositiveFloat = Field(
         1.0, description="largest angle between slice normal and stacking direction (gantry tilt)"

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import RLELossless
 
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from uair_node.codestreams import require_matching_codestreams
@@ -35,6 +36,9 @@ _CANONICAL_LPS_ROW = (2, 1, 0)
 
 
 _ALL = tuple(PROFILES.values())
+
+_AS_CODED = {"correct_unused_bits": False}
+"""Pixel cells as they are coded: `_sample_values` takes out the samples, High Bit included."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,7 @@ def read_slice(grid: Volume, k: int) -> Voxels:
         dataset = pydicom.dcmread(source.path)
         require_matching_codestreams(dataset)
         header = describe_frames(dataset)[number - 1].header
-        stored = next(iter_pixels(dataset, indices=[number - 1]))
+        stored = next(iter_pixels(dataset, indices=[number - 1], **_AS_CODED))
         return _values(header, stored, grid.shape[1:], grid.profile)
     except Exception as error:
         if is_of_the_disk(error):
@@ -259,7 +263,7 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
     try:
         dataset = pydicom.dcmread(path)
         require_matching_codestreams(dataset)
-        decoded = iter_pixels(dataset)
+        decoded = iter_pixels(dataset, **_AS_CODED)
         for number, frame in enumerate(describe_frames(dataset), 1):
             array[place[number]] = _values(frame.header, next(decoded), array.shape[1:], profile)
     except Exception as error:
@@ -270,23 +274,56 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
 
 
 def _values(
-    header: Dataset, stored: npt.NDArray[Any], shape: tuple[int, ...], profile: ModalityProfile
+    header: Dataset, cells: npt.NDArray[Any], shape: tuple[int, ...], profile: ModalityProfile
 ) -> Voxels:
     """Return the values of one slice (PS3.3 C.11.1, C.8.15.3.10: slope x stored value + intercept)."""
-    if stored.shape != shape:
+    if cells.shape != shape:
         raise ValueError("the pixels are not as many as the header says")
+    stored = _sample_values(header, cells)
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
     if not profile.hounsfield and not (slope and intercept is not None):
         slope, intercept = 1, 0  # without both the stored values are what the scanner means
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large is clipped or refused below
         values = stored * np.float32(slope) + np.float32(intercept)
-    values[_padding(header, stored)] = profile.outside
+    # Some writers pad with a value beyond Bits Stored: it is in the whole cell only.
+    values[_padding(header, stored) | _padding(header, cells)] = profile.outside
     if not profile.hounsfield:
         if not np.isfinite(values).all():
             raise ValueError("rescaled values are not finite")
         return values
     limits = np.iinfo(np.int16)
     return np.rint(values).clip(limits.min, limits.max).astype(np.int16)
+
+
+def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the samples within decoded pixel cells: Bits Stored bits up to High Bit (PS3.5 8.1.1).
+
+    The other bits of a cell may hold an overlay or anything else; decoders leave them in.
+
+    Raises
+    ------
+    ValueError
+        If the bits are impossible, or a codec coded samples that end at another bit than Bits Stored - 1
+        (PS3.5 8.2 does not say then which bits it kept).
+    """
+    width = 8 * cells.dtype.itemsize
+    bits = int(header.BitsStored)
+    above = width - 1 - int(header.get("HighBit", bits - 1))
+    if not 0 < bits <= width - above <= width:
+        raise ValueError("Bits Stored and High Bit do not fit the pixel cell")
+    if above != width - bits and not _holds_cells(header):
+        raise ValueError("High Bit is not Bits Stored - 1 in a compressed image")
+    if bits == width:
+        return cells
+    signed = bool(header.get("PixelRepresentation", 0))
+    raised = np.left_shift(cells, above).astype(np.dtype(f"{'i' if signed else 'u'}{cells.dtype.itemsize}"))
+    return np.right_shift(raised, width - bits)
+
+
+def _holds_cells(header: Dataset) -> bool:
+    """Tell whether the transfer syntax keeps whole pixel cells: natively, or byte by byte (RLE)."""
+    syntax = header.file_meta.TransferSyntaxUID
+    return not syntax.is_encapsulated or syntax == RLELossless
 
 
 def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -146,7 +146,7 @@ def _set(group: str, **values: object) -> Callable[[Dataset], None]:
         ("no-position", _in_groups(lambda groups: delattr(groups, "PlanePositionSequence"), 3)),
         ("no-position", _in_groups(lambda groups: delattr(groups, "PixelMeasuresSequence"))),
         ("no-rescale", _in_groups(lambda groups: delattr(groups, "PixelValueTransformationSequence"))),
-        ("no-rescale", _in_groups(_set("PixelValueTransformationSequence", RescaleType="US"))),
+        ("not-hounsfield", _in_groups(_set("PixelValueTransformationSequence", RescaleType="US"))),
         ("no-rescale", _in_groups(_set("PixelValueTransformationSequence", RescaleSlope="nan"))),
         ("no-position", _in_groups(_set("PlanePositionSequence", ImagePositionPatient=["0", "0", "inf"]), 5)),
         ("localizer", _in_groups(_set("CTImageFrameTypeSequence", FrameType=_SCOUT))),

@@ -101,9 +101,9 @@ def test_the_lost_slices_are_counted(tmp_path):
     assert "3 between" in inspect(paths).refusal.sentence
 
 
-@pytest.mark.parametrize(("offset", "passes"), [(0.2, True), (0.3, False)])
+@pytest.mark.parametrize(("offset", "passes"), [(0.2, True), (0.4, False)])
 def test_spacing_tolerance_is_that_of_the_configuration(tmp_path, offset, passes):
-    # 5 mm spacing, 5 % tolerance: 0.25 mm
+    # 5 mm spacing, 5 % tolerance: 0.25 mm off the best even grid, which goes 23 % of the way
     paths = good_series(tmp_path)
     move(paths[-1], (0.0, 0.0, offset))
     assert (inspect(paths).refusal is None) == passes

@@ -18,6 +18,7 @@ from pydicom.tag import Tag
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _CONTRAST, _ADMINISTRATION = "ContrastBolusAgentSequence", "ContrastAdministrationProfileSequence"
+_MAPPING = "RealWorldValueMappingSequence"
 
 _GROUPS: dict[str, dict[str, str]] = {
     "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
@@ -30,6 +31,12 @@ _GROUPS: dict[str, dict[str, str]] = {
     },
     "CTImageFrameTypeSequence": {"FrameType": "ImageType"},
     "CTReconstructionSequence": {"ConvolutionKernel": "ConvolutionKernel"},
+    "CTXRayDetailsSequence": {"KVP": "KVP"},
+    "FrameContentSequence": {
+        "FrameAcquisitionNumber": "AcquisitionNumber",
+        "TemporalPositionIndex": "TemporalPositionIndex",
+        "StackID": "StackID",
+    },
 }
 """Functional group (PS3.3 C.7.6.16.2, C.8.15.3) -> its attributes, and their single-frame names."""
 
@@ -106,6 +113,9 @@ def _header(image: Dataset, root: Dataset, own: Dataset, shared: Dataset) -> Dat
         item = _first(own, group) or _first(shared, group)
         for keyword, name in names.items():
             _take(header, name, _value(item, keyword))
+    mappings = _value(own, _MAPPING) or _value(shared, _MAPPING)
+    if mappings:
+        _take(header, _MAPPING, mappings)
     acquired = _value(_first(own, "FrameContentSequence"), "FrameAcquisitionDateTime")
     _take(header, "AcquisitionTime", str(acquired)[8:] if acquired else None)  # after YYYYMMDD (PS3.5 6.2)
     return header

@@ -14,8 +14,9 @@ import numpy as np
 from dicom_config.errors import InputError
 from dicom_config.modalities import CT, ModalityProfile
 from dicom_config.model import GateSection
+from uair_node.intake.acquisitions import count_values, find_acquisitions
 from uair_node.intake.headers import SliceHeader
-from uair_node.intake.stack import Stack, build_stack
+from uair_node.intake.stack import Stack, build_stack, fit_even_grid
 
 _COSINE_TOLERANCE = 1e-3
 """Direction cosines are often written with four digits; more difference is another orientation."""
@@ -26,8 +27,11 @@ _SPACING_TOLERANCE_MM = 1e-4
 _SAME_POSITION_MM = 0.01
 """Slices nearer than this lie at one position; the thinnest slices are 0.2 mm apart."""
 
-_LATERAL_FLOOR_MM = 0.1
-"""Positions rounded to a tenth of a millimetre are no shift of the stack."""
+_ROUNDING_MM = 0.1
+"""Positions that were rounded to a tenth of a millimetre lie this far off their place at most, any axis."""
+
+_SAME_PART = 0.2
+"""Slices nearer than this part of the usual distance, and than the rounding, lie at one position."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,21 @@ GATE_CODES: dict[str, GateCode] = {
         "Send the original slices; exported or anonymised copies may have lost these attributes.",
     ),
     "no-rescale": GateCode(
-        "Rescale Slope or Rescale Intercept is missing or not to Hounsfield units.",
+        "Rescale Slope or Rescale Intercept is missing or unusable.",
         "Send the original slices; exported or anonymised copies may have lost these attributes.",
+    ),
+    "not-hounsfield": GateCode(
+        "The values are no Hounsfield units: {what}.",
+        "Send the series in Hounsfield units, a mixed or monoenergetic image; no material or density map.",
+    ),
+    "mixed-patient": GateCode(
+        "The slices belong to several patients or studies: {counts} slices.",
+        "Correct Patient ID and Study Instance UID in the archive, and send each patient's slices as a series "
+        "of their own.",
+    ),
+    "several-acquisitions": GateCode(
+        "The series holds several acquisitions, told apart by {attribute}: {counts} slices.",
+        "Send each acquisition, phase or reconstruction as a series of its own.",
     ),
     "mixed-frame-of-reference": GateCode(
         "The slices belong to several frames of reference.",
@@ -213,13 +230,17 @@ def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) ->
     Raises
     ------
     InputError
-        ``multi-frame`` to ``mixed-orientation`` and ``duplicate-position`` of `GATE_CODES`.
+        ``multi-frame`` to ``duplicate-position`` of `GATE_CODES`, without ``not-axial``.
     """
     for code, is_wrong in _INSTANCE_CHECKS:
         if any(is_wrong(header) for header in headers):
             raise gate_error(code)
     if profile.hounsfield and not all(header.has_rescale for header in headers):
         raise gate_error("no-rescale")
+    others = [header.not_hounsfield for header in headers if header.not_hounsfield]
+    if profile.hounsfield and others:
+        raise gate_error("not-hounsfield", what=min(others))
+    _check_patient(headers)
     try:
         stack = build_stack(headers)
     except ValueError:
@@ -227,10 +248,36 @@ def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) ->
     for code, differ in _MIXTURE_CHECKS:
         if differ(headers):
             raise gate_error(code)
-    pairs = int(np.count_nonzero(stack.distances_mm < _SAME_POSITION_MM))
+    attribute, counts = find_acquisitions(headers, stack, ct=profile.hounsfield)
+    if attribute:
+        raise gate_error("several-acquisitions", attribute=attribute, counts=_and(counts))
+    pairs = _same_positions(stack)
     if pairs:
         raise gate_error("duplicate-position", pairs=pairs)
     return stack
+
+
+def _check_patient(headers: Sequence[SliceHeader]) -> None:
+    """Refuse a series of several patients or studies; a lacking Patient ID is none."""
+    for value in (lambda header: header.patient_id, lambda header: header.study_instance_uid):
+        counts = count_values(headers, value)
+        if len(counts) > 1:
+            raise gate_error("mixed-patient", counts=_and(counts))
+
+
+def _and(counts: Sequence[int]) -> str:
+    """Return the first few numbers in words."""
+    shown = [str(count) for count in counts[:4]]
+    more = [f"{len(counts) - 4} more"] if len(counts) > 4 else []
+    return " and ".join([*shown, *more])
+
+
+def _same_positions(stack: Stack) -> int:
+    """Count neighbours that lie at one position, as far as rounded positions tell."""
+    distances = stack.distances_mm
+    usual = distances[distances >= _ROUNDING_MM]
+    limit = min(_ROUNDING_MM, _SAME_PART * float(np.median(usual))) if len(usual) else 0.0
+    return int(np.count_nonzero(distances < max(limit, _SAME_POSITION_MM)))
 
 
 def assumptions(headers: Iterable[SliceHeader], profile: ModalityProfile = CT) -> tuple[str, ...]:
@@ -321,16 +368,15 @@ def _check_count(stack: Stack, section: GateSection) -> None:
 
 
 def _check_regular(stack: Stack, section: GateSection) -> None:
+    grid = fit_even_grid(stack)
+    tolerance = max(section.spacing_tolerance * grid.spacing_mm, _ROUNDING_MM)
+    in_line = grid.lateral_mm.max() <= tolerance
+    if in_line and np.abs(grid.along_mm).max() <= tolerance:
+        if grid.missing:
+            raise gate_error("missing-slice", missing=grid.missing)
+        return
     distances = stack.distances_mm
-    median = float(np.median(distances))
-    parts = distances / median
-    gaps = np.rint(parts)
-    tolerance = section.spacing_tolerance
-    if np.all(gaps >= 1) and np.all(np.abs(parts - gaps) <= tolerance) and np.any(gaps > 1):
-        raise gate_error("missing-slice", missing=int(gaps.sum()) - len(gaps))
-    shifted = stack.lateral_mm.max() > max(tolerance * median, _LATERAL_FLOOR_MM)
-    if shifted or np.any(np.abs(parts - 1) > tolerance):
-        raise gate_error("irregular-spacing", least_mm=float(distances.min()), most_mm=float(distances.max()))
+    raise gate_error("irregular-spacing", least_mm=float(distances.min()), most_mm=float(distances.max()))
 
 
 def _check_spacing(stack: Stack, section: GateSection) -> None:

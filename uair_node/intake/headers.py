@@ -18,6 +18,7 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_config.errors import InputError
 from uair_node.intake.frames import Frame, is_of_the_disk, read_frames
+from uair_node.intake.hounsfield import name_other_values
 
 _KEYWORDS = (
     "SpecificCharacterSet",
@@ -50,6 +51,15 @@ _KEYWORDS = (
     "PixelSpacing",
     "RescaleIntercept",
     "RescaleSlope",
+    "RescaleType",
+    "RealWorldValueMappingSequence",
+    "AcquisitionNumber",
+    "ImagesInAcquisition",
+    "ContentTime",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "StackID",
+    "KVP",
 )
 
 
@@ -75,7 +85,13 @@ class SliceHeader(BaseModel):
     contrast_start, acquisition_time
         As TM; what passed between the two tells the contrast phase.
     has_rescale
-        Whether Rescale Slope (not 0) and Rescale Intercept are both there, and lead to HU as far as is said.
+        Whether Rescale Slope (not 0) and Rescale Intercept are both there.
+    not_hounsfield
+        What says that the values are no Hounsfield units; empty if nothing does.
+    temporal_position
+        Temporal Position Index, or Temporal Position Identifier.
+    images_in_acquisition
+        How many images the scanner says that it made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,6 +112,13 @@ class SliceHeader(BaseModel):
     position_mm: tuple[float, float, float] | None = None
     orientation: tuple[float, float, float, float, float, float] | None = None
     has_rescale: bool = False
+    not_hounsfield: str = ""
+    acquisition_number: int | None = None
+    temporal_position: int | None = None
+    stack_id: str = ""
+    content_time: str = Field("", repr=False)
+    kvp: float | None = None
+    images_in_acquisition: int | None = None
     series_number: int | None = None
     series_description: str = Field("", repr=False)
     protocol_name: str = Field("", repr=False)
@@ -156,9 +179,16 @@ def _header_of(frame: Frame) -> SliceHeader:
         pixel_spacing_mm=spacing,
         position_mm=position,
         orientation=_floats(dataset, "ImageOrientationPatient", 6),
-        has_rescale=bool(slope)
-        and _float(dataset, "RescaleIntercept") is not None
-        and (frame.number is None or _text(dataset, "RescaleType") in ("", "HU")),
+        has_rescale=bool(slope) and _float(dataset, "RescaleIntercept") is not None,
+        not_hounsfield=name_other_values(
+            _text(dataset, "RescaleType"), _texts(dataset, "ImageType"), _mapped_units(dataset)
+        ),
+        acquisition_number=_integer(dataset, "AcquisitionNumber"),
+        temporal_position=_first_integer(dataset, "TemporalPositionIndex", "TemporalPositionIdentifier"),
+        stack_id=_text(dataset, "StackID"),
+        content_time=_text(dataset, "ContentTime"),
+        kvp=_float(dataset, "KVP"),
+        images_in_acquisition=_integer(dataset, "ImagesInAcquisition"),
         series_number=_integer(dataset, "SeriesNumber"),
         series_description=_text(dataset, "SeriesDescription"),
         protocol_name=_text(dataset, "ProtocolName"),
@@ -220,6 +250,18 @@ def _integer(dataset: Dataset, keyword: str) -> int | None:
         return int(value)
     except (ValueError, TypeError):
         return None
+
+
+def _first_integer(dataset: Dataset, *keywords: str) -> int | None:
+    found = (_integer(dataset, keyword) for keyword in keywords)
+    return next((number for number in found if number is not None), None)
+
+
+def _mapped_units(dataset: Dataset) -> tuple[str, ...]:
+    """Return the UCUM codes of Real World Value Mapping (PS3.3 C.7.6.16.2.11)."""
+    mappings = _value(dataset, "RealWorldValueMappingSequence") or ()
+    units = (unit for item in mappings for unit in _value(item, "MeasurementUnitsCodeSequence") or ())
+    return tuple(_text(unit, "CodeValue") for unit in units)
 
 
 def _size(dataset: Dataset, keyword: str) -> int:

@@ -67,16 +67,6 @@ class Stack:
         return np.diff(self.positions_mm @ self.axes[:, 0])
 
     @property
-    def lateral_mm(self) -> FloatArray:
-        """How far `(Z,)` each position is off the straight line from the first to the last."""
-        steps = np.linspace(0.0, 1.0, len(self.order))[:, None]
-        along = self.positions_mm @ self.axes[:, 0]
-        if len(along) > 1 and along[-1] > along[0]:
-            steps = ((along - along[0]) / (along[-1] - along[0]))[:, None]
-        line = self.positions_mm[0] + steps * (self.positions_mm[-1] - self.positions_mm[0])
-        return np.asarray(np.linalg.norm(self.positions_mm - line, axis=1))
-
-    @property
     def tilt_deg(self) -> float:
         """Angle between slice normal and stacking direction: the gantry's tilt, 0 for an upright stack."""
         return _angle_deg(self.axes[:, 0], self.positions_mm[-1] - self.positions_mm[0])
@@ -125,6 +115,45 @@ def build_stack(headers: Sequence[SliceHeader]) -> Stack:
     along = positions @ axes[:, 0]
     order = sorted(range(len(headers)), key=lambda n: (along[n], headers[n].sop_instance_uid))
     return Stack(tuple(order), axes, positions[order], first.pixel_spacing_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class EvenGrid:
+    """The evenly spaced positions that come nearest to a stack's, by least squares.
+
+    Attributes
+    ----------
+    spacing_mm
+        Distance of neighbours along the normal.
+    missing
+        How many positions of the grid, between the first and the last slice, have no slice.
+    along_mm, lateral_mm
+        `(Z,)`, how far each slice is off its place: along the normal, signed, and across it.
+    """
+
+    spacing_mm: float
+    missing: int
+    along_mm: FloatArray
+    lateral_mm: FloatArray
+
+
+def fit_even_grid(stack: Stack) -> EvenGrid:
+    """Fit an even grid to a stack of at least two slices at different positions.
+
+    Each distance counts as the nearest whole number of spacings, at least one. The spacing that they are
+    counted by is the mean of the ordinary ones, so that rounded positions do not miscount wide gaps.
+    """
+    distances = stack.distances_mm
+    usual = float(distances[distances < 1.5 * np.median(distances)].mean())
+    gaps = np.maximum(np.rint(distances / usual), 1)
+    places = np.concatenate([[0.0], np.cumsum(gaps)])
+    design = np.column_stack([np.ones(len(places)), places])
+    fitted, *_ = np.linalg.lstsq(design, stack.positions_mm, rcond=None)
+    off = stack.positions_mm - design @ fitted
+    normal = stack.axes[:, 0]
+    along = off @ normal
+    lateral = np.linalg.norm(off - along[:, None] * normal, axis=1)
+    return EvenGrid(float(fitted[1] @ normal), int(gaps.sum()) - len(gaps), along, lateral)
 
 
 def _angle_deg(a: FloatArray, b: FloatArray) -> float:

@@ -1,0 +1,49 @@
+"""What a header says of its values' unit: Hounsfield units, or the quantity that they are instead.
+
+Pure over texts. Knows no data sets; what follows from the answer is the gate's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_HOUNSFIELD_TYPES = frozenset({"", "HU", "HU_MOD", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS"})
+"""Rescale Type (PS3.3 C.11.1.1.2) of Hounsfield units; HU_MOD are those of a monoenergetic image."""
+
+_HOUNSFIELD_UCUM = frozenset({"[hnsf'U]", "HU"})
+
+_OTHER_IMAGES = re.compile(
+    r"MAT_SPECIFIC|MAT_FRACTIONAL|MAT_VALUE_BASED|MATERIAL_(QUANTIFICATION|DENSITY|SPECIFIC)|EFF_ATOMIC_NUM\w*"
+    r"|(REL_)?ELECTRON_DENSI\w*|IODINE(_(MAP|DENSITY|CONCENTRATION|NO_WATER|CONTENT|ONLY))?|Z_?EFF\w*"
+    r"|EFFECTIVE_(Z|ATOMIC)\w*|RHO(_Z)?|CALCIUM_MAP|FAT_(MAP|FRACTION)|STOPPING_POWER\w*"
+)
+"""Values of Image Type (PS3.3 C.8.2.1.1.1, and makers' own) of material maps. Images with a material removed
+(MAT_REMOVED, virtual non-contrast) and monoenergetic images (VMI) are in Hounsfield units."""
+
+
+def name_other_values(rescale_type: str, image_type: Sequence[str], mapped_units: Sequence[str]) -> str:
+    """Name the attribute that contradicts Hounsfield units; return an empty string if none does.
+
+    Parameters
+    ----------
+    rescale_type
+        Rescale Type; US (unspecified) contradicts, too.
+    image_type
+        The values of Image Type or Frame Type.
+    mapped_units
+        UCUM codes of the Real World Value Maps, one of which should be Hounsfield units.
+    """
+    if rescale_type.upper() not in _HOUNSFIELD_TYPES:
+        return f"Rescale Type {_shown(rescale_type)}"
+    maps = [value for value in image_type if _OTHER_IMAGES.fullmatch(value.upper().replace(" ", "_"))]
+    if maps:
+        return f"Image Type {_shown(maps[0])}"
+    if mapped_units and _HOUNSFIELD_UCUM.isdisjoint(mapped_units):
+        return f"Real World Value Map in {_shown(mapped_units[0])}"
+    return ""
+
+
+def _shown(value: str) -> str:
+    """Return a coded term as it stands; free text may hold anything."""
+    return value if re.fullmatch(r"[\w/%.{}\[\]' ]{1,24}", value, re.ASCII) else "unknown"
