@@ -156,6 +156,7 @@ def _two_acquisitions(folder: Path) -> list[Path]:
     return first + edit_all(
         write_ct_series(folder / "b", noise_hu(seed=1), affine_of(), series_instance_uid="2.25.2"),
         SeriesInstanceUID="2.25.1",
+        StudyInstanceUID=str(pydicom.dcmread(first[0]).StudyInstanceUID),
         FrameOfReferenceUID=str(pydicom.dcmread(first[0]).FrameOfReferenceUID),
     )
 

@@ -1,4 +1,4 @@
-"""What strangers' series say of themselves: units, bits, positions and acquisitions, understood or refused."""
+"""Series of other makers: units, bits, positions and acquisitions are understood or refused by name."""
 
 import numpy as np
 import pydicom

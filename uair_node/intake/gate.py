@@ -84,8 +84,7 @@ GATE_CODES: dict[str, GateCode] = {
     ),
     "mixed-patient": GateCode(
         "The slices belong to several patients or studies: {counts} slices.",
-        "Correct Patient ID and Study Instance UID in the archive, and send each patient's slices as a series "
-        "of their own.",
+        "Correct Patient ID and Study Instance UID in the archive; send each patient's slices as one series.",
     ),
     "several-acquisitions": GateCode(
         "The series holds several acquisitions, told apart by {attribute}: {counts} slices.",
