@@ -97,7 +97,7 @@ class GateSection(Section):
     max_spacing_mm: PositiveFloat = Field(10.0, description="largest distance between slices")
     spacing_tolerance: PositiveFloat = Field(
         0.05,
-        description="how far a slice may lie off the best even grid, as part of its spacing (at least 0.1 mm)",
+        description="distance that a slice may lie off an even grid, as part of its spacing; 0.1 mm at least",
     )
     max_tilt_deg: PositiveFloat = Field(
         1.0, description="largest angle between slice normal and stacking direction (gantry tilt)"
