@@ -37,9 +37,6 @@ _CANONICAL_LPS_ROW = (2, 1, 0)
 
 _ALL = tuple(PROFILES.values())
 
-_AS_CODED = {"correct_unused_bits": False}
-"""Pixel cells as they are coded: `_sample_values` takes out the samples, High Bit included."""
-
 
 @dataclass(frozen=True)
 class SourceSlice:
@@ -241,7 +238,7 @@ def read_slice(grid: Volume, k: int) -> Voxels:
         dataset = pydicom.dcmread(source.path)
         require_matching_codestreams(dataset)
         header = describe_frames(dataset)[number - 1].header
-        stored = next(iter_pixels(dataset, indices=[number - 1], **_AS_CODED))
+        stored = next(iter_pixels(dataset, indices=[number - 1], correct_unused_bits=False))
         return _values(header, stored, grid.shape[1:], grid.profile)
     except Exception as error:
         if is_of_the_disk(error):
@@ -263,7 +260,7 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
     try:
         dataset = pydicom.dcmread(path)
         require_matching_codestreams(dataset)
-        decoded = iter_pixels(dataset, **_AS_CODED)
+        decoded = iter_pixels(dataset, correct_unused_bits=False)
         for number, frame in enumerate(describe_frames(dataset), 1):
             array[place[number]] = _values(frame.header, next(decoded), array.shape[1:], profile)
     except Exception as error:
@@ -298,7 +295,8 @@ def _values(
 def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the samples within decoded pixel cells: Bits Stored bits up to High Bit (PS3.5 8.1.1).
 
-    The other bits of a cell may hold an overlay or anything else; decoders leave them in.
+    The other bits of a cell may hold an overlay or anything else; decoders leave them in. pydicom's own
+    correction of unused bits must be off: it ignores High Bit.
 
     Raises
     ------
