@@ -50,6 +50,28 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a case is read again after its lock",
+        "uair_node/cases/lock.py",
+        """    session.expire_all()
+    locked = select(Case).where(Case.id == case_id).with_for_update()
+    case = session.scalars(locked.execution_options(populate_existing=True)).one_or_none()
+""",
+        """    locked = select(Case).where(Case.id == case_id).with_for_update()
+    case = session.scalars(locked).one_or_none()
+""",
+        ("tests/unit/test_simultaneous_answers.py",),
+    ),
+    Mutant(
+        "no answer is dropped",
+        "uair_node/selection/service.py",
+        """SelectionOutcome.REPEATED, counts.round_number
+        session.add(row)
+""",
+        """SelectionOutcome.REPEATED, counts.round_number
+""",
+        ("tests/unit/test_answer_ledger.py",),
+    ),
+    Mutant(
         "an accepted case stays accepted",
         "uair_node/cases/states.py",
         "_S.ACCEPTED: frozenset(),",
