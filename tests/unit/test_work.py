@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_config.errors import InputError, TransientError
-from dicom_config.model import Settings, Verb
+from dicom_config.model import DeliverySection, Settings, Verb
 from tests.support.cases import expire_lease, open_item, publish_round, ready_case
 from uair_node.cases import work
 from uair_node.cases.answer import Answer
@@ -257,3 +257,11 @@ def test_a_delivery_that_is_refused_is_tried_again(context: Context) -> None:
         item = session.get_one(WorkItem, item_id)
         assert (item.open, item.lease_owner) == (True, "")
         assert "It is bad." in item.cause
+
+
+def test_back_off_doubles_with_jitter_and_never_exceeds_its_limit() -> None:
+    section = DeliverySection(retry_first_s=2, retry_max_s=600)
+    for attempt, longest in ((1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (1000, 600)):
+        delays = {work.back_off(section, attempt) for _ in range(50)}
+        assert len(delays) > 1
+        assert all(0.75 * longest <= delay <= longest for delay in delays)

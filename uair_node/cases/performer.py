@@ -167,8 +167,7 @@ def _setback(context: Context, claim: Claim, cause: str) -> Commit:
         if item.case_id is not None and item.attempts >= context.settings.work.max_attempts:
             _give_up(session, item, cause, times=item.attempts)
         else:
-            first, most = context.settings.delivery.retry_first_s, context.settings.delivery.retry_max_s
-            work.postpone(item, min(most, first * 2 ** min(claim.attempt - 1, 16)), cause)
+            work.postpone(item, work.back_off(context.settings.delivery, claim.attempt), cause)
 
     return commit
 

@@ -7,12 +7,14 @@ enqueues again whatever is open, unclaimed and not just enqueued (DESIGN invaria
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from dicom_config.model import DeliverySection
 from uair_node.cases.tables import Case, WorkItem, WorkKind, utc_now
 
 REQUEUE_AFTER = timedelta(seconds=60)
@@ -135,6 +137,16 @@ def postpone(item: WorkItem, delay_s: float, cause: str) -> None:
     item.cause = cause
     item.enqueued_at = None
     _release(item)
+
+
+def back_off(section: DeliverySection, attempt: int) -> float:
+    """Return the seconds between attempt number `attempt` (1-based) and the next.
+
+    The delay doubles, up to `retry_max_s`. Up to a quarter of it is left out by chance, so that items which
+    failed together are not tried together.
+    """
+    longest = min(section.retry_max_s, section.retry_first_s * float(2 ** min(attempt - 1, 16)))
+    return longest * random.uniform(0.75, 1.0)  # no secret
 
 
 def close_case_items(session: Session, case: Case) -> None:

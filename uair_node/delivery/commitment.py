@@ -17,7 +17,7 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind, utc_now
 from uair_node.context import Context
 from uair_node.delivery.commitment_scu import Report, request_commitment
-from uair_node.delivery.rows import back_off, count_attempt, settle
+from uair_node.delivery.rows import count_attempt, settle
 from uair_node.delivery.statuses import Verdict, judge_commitment
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _wait_or_close(context: Context, claim: Claim, patience: timedelta, failure:
         if not rows:
             work.close(item)
         elif failure:
-            work.postpone(item, back_off(context.settings.delivery, claim.attempt), failure)
+            work.postpone(item, work.back_off(context.settings.delivery, claim.attempt), failure)
         else:
             work.postpone(item, _seconds_left(rows, patience), "")
 

@@ -16,7 +16,7 @@ from uair_node.cases.tables import Delivery, DeliveryState, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.commitment import require_commitment
 from uair_node.delivery.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
-from uair_node.delivery.rows import back_off, count_attempt, settle
+from uair_node.delivery.rows import count_attempt, settle
 from uair_node.delivery.scu import send
 from uair_node.delivery.statuses import Verdict
 from uair_node.delivery.stow import send_stow
@@ -103,7 +103,7 @@ def _close_or_retry(context: Context, destination: AnyDestination, attempt: int,
             return
         # Rows that nobody tried arrived while we were sending: they go at once.
         fresh = all(not row.attempts and not row.reason for row in left)
-        work.postpone(item, 0.0 if fresh else back_off(context.settings.delivery, attempt), failure)
+        work.postpone(item, 0.0 if fresh else work.back_off(context.settings.delivery, attempt), failure)
 
     return commit
 

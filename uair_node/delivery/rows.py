@@ -25,8 +25,3 @@ def count_attempt(row: Delivery, section: DeliverySection) -> None:
     row.attempts += 1
     if row.state == DeliveryState.PENDING and row.attempts >= section.max_attempts:
         row.state = DeliveryState.PARKED
-
-
-def back_off(section: DeliverySection, attempt: int) -> float:
-    """Return after how many seconds attempt number `attempt` (1-based) is followed by the next."""
-    return min(section.retry_max_s, section.retry_first_s * float(2 ** min(attempt - 1, 16)))
