@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.unit.test_uair_rounds import CROP, dice, pool, sphere
+from tests.unit.test_uair_rounds import CROP, answer_box, dice, pool, sphere
 from workers.uair import posterior
 from workers.uair.candidates import dice_matrix
 from workers.uair.edits import take_up
 from workers.uair.posterior import Belief, after_pick, after_rejection, likelihood_of_pick, prior_belief
+from workers.uair.prompts import Member, Prompts, mean_box_area
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import Choice, answered, open_target, settled
+from workers.uair.targets import (
+    LESION_PLAN,
+    Choice,
+    answered,
+    chosen_with,
+    open_target,
+    refine_target,
+    settled,
+)
 
 CHOICE = Choice(16, "belief")
 CELLS = (2.0, 2.0, 2.0)
@@ -178,3 +188,36 @@ def test_large_targets_are_sampled_and_small_ones_are_not():
     assert np.prod(large.factors.shape[1:]) <= posterior.MOST_CELLS
     logits = large.logits_of(np.arange(posterior.PARTICLES), wide.shape)
     assert dice(logits > 0, wide) > 0.95
+
+
+def test_a_state_from_before_beliefs_goes_on_by_medoids(tmp_path):
+    path = tmp_path / "state.npz"
+    old = open_target(2, CROP, pool(), Choice(16, "medoids"))
+    RoundState(1, "ab" * 32, (old,), sphere() > 0).save(path)
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    header = json.loads(str(kept["header"]))
+    header["format"] = 4
+    for key in ("belief", "held", "drawn"):
+        del header["targets"][0][key]
+    np.savez(path, **{**kept, "header": np.array(json.dumps(header))})
+    (back,) = RoundState.load(path).targets
+    assert (back.belief, back.held, back.drawn) == (None, False, False)
+    again = refine_target(back, answer_box, 1, 2, LESION_PLAN, CHOICE, np.random.default_rng(0))
+    np.testing.assert_array_equal(again.offered[0], old.offered[1])
+
+
+@pytest.mark.parametrize(("present", "odds"), [((True,) * 4, 1.0), ((True, False, True, False), 10.0)])
+def test_who_picks_a_doubtful_lesion_says_that_it_is_there(opened, present, odds):
+    doubtful = replace(opened, confidence=0.5, present=present)
+    assert chosen_with(doubtful, 0) == pytest.approx(odds / (1.0 + odds))
+    assert chosen_with(doubtful, None) == 0.5
+
+
+def test_the_prompts_boxes_are_summed_over_slices_and_averaged_over_members():
+    def member(count: int, side: float) -> Member:
+        boxes = np.tile(np.array([0.0, 0.0, side, 2.0 * side], np.float32), (count, 1))
+        return Member(Prompts(np.arange(count), boxes), 0)
+
+    assert mean_box_area([member(3, 2.0), member(1, 4.0)]) == pytest.approx((24.0 + 32.0) / 2)
+    assert mean_box_area([]) == 0.0
