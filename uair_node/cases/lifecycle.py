@@ -36,6 +36,7 @@ from uair_node.cases.tables import (
 NODE = "node"
 _SUPERSEDED = "superseded"
 SOURCE_REJECTED = "source-rejected"
+NOT_WITHDRAWN = "not-withdrawn"
 _ENDED = (CaseState.ACCEPTED, CaseState.SUPERSEDED)
 COMPUTING = (CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
 EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
@@ -317,7 +318,8 @@ def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> No
 
 def can_be_retried(case: Case) -> bool:
     """Tell whether a case failed, or ended with something left undone in archives."""
-    stuck = case.state in _ENDED and case.code not in ("", _SUPERSEDED, SOURCE_REJECTED)
+    settled = ("", _SUPERSEDED, SOURCE_REJECTED, NOT_WITHDRAWN)
+    stuck = case.state in _ENDED and case.code not in settled
     return case.current_round is not None and (case.state == CaseState.FAILED or stuck)
 
 

@@ -172,9 +172,15 @@ def _instances(session: Session, case: Case) -> list[Instance]:
 
 def _paths(context: Context, session: Session, case: Case) -> list[Path]:
     named = [context.store.absolute(one.path) for one in _instances(session, case)]
-    if any(one.artifacts for one in case.rounds):
+    if any(one.artifacts for one in case.rounds) or _has_results(session, case):
         named += [path for path in context.store.case_folder(case.id).rglob("*") if path.is_file()]
     return named
+
+
+def _has_results(session: Session, case: Case) -> bool:
+    """Tell whether results have files: a note may be written after a case's other files are gone."""
+    kept = select(Result.id).join(Result.round).where(Round.case_id == case.id, Result.path != "")
+    return session.scalar(kept.limit(1)) is not None
 
 
 def _size(paths: Sequence[Path]) -> int:

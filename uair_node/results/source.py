@@ -16,7 +16,7 @@ from uair_node.artifacts import Region, StoredCandidate, load_candidates, load_r
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
 from uair_node.cases.performer import Claim
-from uair_node.cases.tables import Case, ResultKind, Selection
+from uair_node.cases.tables import Case, ResultKind, Round, Selection
 from uair_node.context import Context
 from uair_node.results.provenance import Provenance
 from uair_node.results.uids import result_uid
@@ -134,7 +134,7 @@ def read_source(context: Context, claim: Claim) -> Source:
         assert round_.computed_at is not None, "publication becomes due when a round is computed"
         started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
         answer = lifecycle.effective_selection(session, case, round_.number)
-        folder = context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE, UNCERTAIN_FILE])
+        folder = _folder(context, round_, CANDIDATES_FILE, UNCERTAIN_FILE)
         answered = next((r for r in case.rounds if answer and r.number == answer.candidates_round), round_)
         return Source(
             case_digest=case.digest,
@@ -152,5 +152,12 @@ def read_source(context: Context, claim: Claim) -> Source:
             prior=round_.prior or {},
             base_mm={int(value): mm for value, mm in case.rounds[0].base_mm.items()},
             edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
-            answered_folder=context.store.fetch_folder(answered.artifacts, [CANDIDATES_FILE]),
+            answered_folder=_folder(context, answered, CANDIDATES_FILE),
         )
+
+
+def _folder(context: Context, round_: Round, *names: str) -> Path:
+    """Return the folder of a round with its files; without them where retention has deleted them."""
+    if not round_.artifacts:
+        return context.store.round_folder(round_.case_id, round_.number)
+    return context.store.fetch_folder(round_.artifacts, names)

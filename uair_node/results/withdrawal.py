@@ -6,9 +6,11 @@ show it as one more document. It names what its destination got and nothing else
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -22,6 +24,8 @@ from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejec
 from uair_node.results.source import Source, read_source
 from uair_node.store import write_durably
 from uair_node.volume import Volume, read_geometry
+
+log = logging.getLogger(__name__)
 
 SUPERSEDED_BY_FINAL = "the final one replaces them"
 _REPLACED = "more or newer slices of the series arrived"
@@ -40,18 +44,54 @@ class _Group:
 
 
 def withdraw(context: Context, claim: Claim) -> Commit:
-    """Write the notes that withdraw everything of a superseded case, or of one whose images were rejected."""
-    source = read_source(context, claim)
+    """Write the notes that withdraw everything of a superseded case, or of one whose images were rejected.
+
+    Where retention has deleted the case's files, patient and study come from another case of the same series,
+    patient and study. Without one there is no note, and the case says so.
+    """
     with context.database.reading() as session:
         rejected = session.get_one(Case, claim.case_id).code == lifecycle.SOURCE_REJECTED
     reason = _SOURCE_REJECTED if rejected else _REPLACED
-    notes = write_withdrawals(context, claim, source, read_geometry(source.series_paths), 0, reason)
+    groups = _groups(context, claim, _kinds(context, claim, reason))
+    if not groups:
+        return _close
+    source = read_source(context, claim)
+    paths = source.series_paths or _paths_of_sibling(context, claim)
+    if not paths:
+        return _leave
+    notes = _write_notes(context, source, groups, read_geometry(paths), 0, reason)
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
         work.close(item)
 
     return commit
+
+
+def _close(_session: Session, item: WorkItem) -> None:
+    work.close(item)
+
+
+def _leave(session: Session, item: WorkItem) -> None:
+    """Say that what the case sent stays in archives; retrying could not help."""
+    case = session.get_one(Case, item.case_id)
+    case.code = lifecycle.NOT_WITHDRAWN
+    case.sentence = f"{case.sentence} Its results stay in archives: retention has deleted its images.".strip()
+    case.mend = f"Reject its results in the archive by hand; `uair case show {case.id} --json` names them."
+    log.warning("case %d: %s", case.id, case.code)
+    work.close(item)
+
+
+def _paths_of_sibling(context: Context, claim: Claim) -> tuple[Path, ...]:
+    """Return the files of the newest case whose headers name the same patient and study, if there is one."""
+    with context.database.reading() as session:
+        case = session.get_one(Case, claim.case_id)
+        same = (Case.series_instance_uid, Case.study_instance_uid, Case.patient_key)
+        siblings = select(Case).where(*(column == getattr(case, column.key) for column in same))
+        newest = siblings.where(Case.instances.any()).order_by(Case.id.desc()).limit(1)
+        sibling = session.scalars(newest).first()
+        names = [instance.path for instance in sibling.instances] if sibling else []
+    return context.store.fetch_all(names)
 
 
 def write_withdrawals(
@@ -66,8 +106,15 @@ def write_withdrawals(
     reason
         For people.
     """
+    groups = _groups(context, claim, _kinds(context, claim, reason))
+    return _write_notes(context, source, groups, volume, k, reason)
+
+
+def _write_notes(
+    context: Context, source: Source, groups: Sequence[_Group], volume: Volume, k: int, reason: str
+) -> list[NewResult]:
     notes = []
-    for group in _groups(context, claim, _kinds(context, claim, reason)):
+    for group in groups:
         names = [instance.sop_instance_uid for instance in group.instances]
         instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant, names=names)
         request = RejectionRequest(instance_uid, series_uid, reason, source.provenance)
