@@ -121,6 +121,9 @@ class NodeSection(Section):
     wait_s: NonNegativeFloat = Field(10.0, description="then a waiting association is rejected for now")
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 262_144
     max_instance_bytes: PositiveInt = 1 << 30
+    in_flight_bytes: PositiveInt = Field(
+        512 << 20, description="of all instances that are being received; beyond it C-STORE is answered A700"
+    )
     idle_timeout_s: PositiveFloat = Field(60.0, description="longest silence, within a PDU too")
     association_timeout_s: PositiveFloat = Field(3600.0, description="longest life of an association")
 

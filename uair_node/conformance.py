@@ -154,6 +154,7 @@ def _policy(node: NodeSection) -> str:
         ("wait for a place, then rejected", f"{node.wait_s:g} s"),
         ("maximum PDU length", f"{node.max_pdu_bytes} bytes"),
         ("maximum instance", f"{node.max_instance_bytes} bytes"),
+        ("instances received at a time", f"{node.in_flight_bytes} bytes"),
         ("longest silence", f"{node.idle_timeout_s:g} s"),
         ("longest association", f"{node.association_timeout_s:g} s"),
         ("asynchronous operations", "none (window 1/1)"),

@@ -16,7 +16,10 @@ from typing import Any
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.dimse_messages import C_CANCEL_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
+from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
+
+from uair_node.receive_budget import IncomingDataSet, ReceiveBudget
 
 _MOMENT_S = 0.02
 """Longest wait: timers and the end of a thread are still looked after at this pace."""
@@ -73,25 +76,46 @@ def _wait_for(connection: socket.socket, bell: socket.socket) -> None:
             bell.recv(4096)
 
 
-def wait_instead_of_polling(association: Association) -> Wake:
+def wait_instead_of_polling(association: Association, budget: ReceiveBudget) -> Wake:
     """Change the queues of an association whose threads do not run yet."""
     wake = Wake(association)
-    association.dimse = _Messages(association)
+    association.dimse = _Messages(association, budget)
     association.dul.to_provider_queue = _ToPeer(wake)
     association.dul.to_user_queue = _ToUser(association.dimse)
     return wake
 
 
 class _Messages(DIMSEServiceProvider):
-    """Messages from the peer, for a thread that waits a moment for each."""
+    """Messages from the peer, for a thread that waits a moment for each; their bytes count."""
+
+    def __init__(self, association: Association, budget: ReceiveBudget) -> None:
+        super().__init__(association)
+        self.message: DIMSEMessage | None = None
+        self._budget = budget
+        self._incoming = IncomingDataSet(budget, association)
+        self._served: IncomingDataSet | None = None
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        if self.message is None:
+            self.message = DIMSEMessage()
+            self.message.data_set = self._incoming = IncomingDataSet(self._budget, self.assoc)
+        message = self.message
+        super().receive_primitive(primitive)
+        if self.message is None and isinstance(message, (C_CANCEL_RQ, N_EVENT_REPORT_RQ)):
+            self._incoming.give_back()  # these do not wait in the queue
 
     def get_msg(self, block: bool = False) -> Any:
-        if block:
-            return super().get_msg(block=True)
+        if self._served is not None:  # the thread that asks for a message has served the one before
+            self._served.give_back()
+            self._served = None
         try:
-            return self.msg_queue.get(timeout=_MOMENT_S)
+            context, message = self.msg_queue.get(timeout=None if block else _MOMENT_S)
         except queue.Empty:
             return None, None
+        data_set = getattr(message, "_dataset", None)
+        if isinstance(data_set, IncomingDataSet):
+            self._served = data_set
+        return context, message
 
 
 class _ToPeer(queue.Queue[Any]):

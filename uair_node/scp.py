@@ -281,6 +281,12 @@ class DicomListener:
         return answer_report(event, _Peer.of(event.assoc).calling_ae, self._report_handler)
 
     def _received(self, event: Event) -> ReceivedInstance:
+        if getattr(event.request.DataSet, "dropped", False):
+            raise ResourceError(
+                "receive-budget",
+                "The instances that are being received at this moment fill node.in_flight_bytes.",
+                "Send the instance again; raise node.in_flight_bytes if it happens often.",
+            )
         limit = self._settings.max_instance_bytes
         if _data_set_exceeds(event, limit):
             raise InputError(

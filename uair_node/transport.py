@@ -19,6 +19,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from dicom_config.model import NodeSection
 from uair_node.reactor import Wake, wait_instead_of_polling
+from uair_node.receive_budget import ReceiveBudget
 from uair_node.tls import server_context, tls_reason
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class _Handler(RequestHandler):
         association = super()._create_association()
         association.dul.event_queue.get_nowait()  # "connected", which the guarded socket says again
         guarded_socket = GuardedSocket(association, self.request, self.server.settings)
-        guarded_socket.wait_for(wait_instead_of_polling(association))
+        guarded_socket.wait_for(wait_instead_of_polling(association, self.server.budget))
         association.dul.socket = guarded_socket
         return association
 
@@ -152,6 +153,7 @@ class Server(ThreadedAssociationServer):
         self, *arguments: Any, settings: NodeSection, count: Callable[[str], None], **options: Any
     ) -> None:
         self.settings = settings
+        self.budget = ReceiveBudget(settings.in_flight_bytes)
         self._count = count
         self._networks = [ipaddress.ip_network(net) for rule in settings.allow for net in rule.networks]
         self._tls = server_context(settings.tls) if settings.tls else None

@@ -6,6 +6,7 @@ import hashlib
 import random
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.scp import DicomListener
+from uair_node.scp import DicomListener, ReceivedInstance, StoreStatus
 from workers.training.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration
@@ -218,6 +219,52 @@ def test_an_endless_instance_is_not_collected(context: Context) -> None:
                 sent += len(fragment)
         assert sent < 20 * limit, "what is beyond twice the limit was at most in the network's buffers"
         sending.abort()
+
+
+def test_an_instance_beyond_the_bytes_in_flight_is_answered_a700_and_taken_when_it_comes_again(
+    context: Context, tmp_path: Path
+) -> None:
+    first, second, third = (dcmread(path) for path in good_series(tmp_path)[:3])
+    inbox, serving, go_on = Inbox(context), threading.Event(), threading.Event()
+
+    def slow(received: ReceivedInstance) -> StoreStatus | None:
+        serving.set()
+        assert go_on.wait(60)
+        return inbox.receive(received)
+
+    listener = DicomListener(NodeSection(port=0, in_flight_bytes=len(first.PixelData)), slow)
+    listener.start()
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(push, listener.port, [first])
+        assert serving.wait(60)
+        go_on_later = association(listener.port)
+        answer = go_on_later.send_c_store(second)
+        assert (answer.Status, answer.ErrorComment) == (0xA700, "receive-budget")
+        go_on.set()
+        assert held.result() == [0x0000]
+        assert go_on_later.send_c_store(second).Status == 0x0000
+        assert go_on_later.send_c_store(third).Status == 0x0000  # what was served counts no more
+        go_on_later.release()
+    listener.stop()
+    assert set(kept(context)) == {str(each.SOPInstanceUID) for each in (first, second, third)}
+
+
+def test_routers_that_send_at_once_with_a_small_budget_deliver_all_after_retries(
+    context: Context, tmp_path: Path
+) -> None:
+    series = [write_ct_series(tmp_path / f"{n}", noise_hu((12, 64, 64), n), affine_of()) for n in range(4)]
+
+    def send(paths: Sequence[Path]) -> None:
+        waiting = [dcmread(path) for path in paths]
+        while waiting:
+            statuses = push(listener.port, waiting)
+            assert set(statuses) <= {0x0000, 0xA700}
+            waiting = [each for each, status in zip(waiting, statuses, strict=True) if status]
+
+    size = series[0][0].stat().st_size
+    with receiving(context, in_flight_bytes=size + size // 2) as listener, ThreadPoolExecutor(4) as pool:
+        list(pool.map(send, series))
+    assert set(kept(context)) == {str(dcmread(path).SOPInstanceUID) for paths in series for path in paths}
 
 
 def test_pdus_of_the_announced_size_are_sent(context: Context, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.support.edited import (
     LIVER,
     SHAPE,
     TISSUE,
+    TRACKED,
     TRACKING,
     reread,
     returned,
@@ -30,7 +31,7 @@ from tests.support.edited import (
 )
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.selection.edited import EditedSegmentation, read_edited
+from uair_node.selection.edited import EditedSegmentation, _drawn_voxels, read_edited
 from uair_node.selection.segment_targets import KnownTargets
 from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
@@ -288,6 +289,45 @@ def test_a_lesion_s_voxel_is_the_lesion_s_where_segments_overlap(sources, volume
 def test_nothing_drawn_is_empty(sources, volume):
     seg = returned(sources, np.zeros(SHAPE, np.uint8), omit_empty_frames=False)
     assert code_of(seg, volume) == "edited-empty"
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_more_voxels_than_a_reader_draws_are_refused_and_fewer_are_read(sources, volume, monkeypatch, kind):
+    seg = returned(sources, segment_numbers(), kind=kind)
+    drawn = int(np.count_nonzero(LABELS))
+    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", drawn)
+    np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
+    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", drawn - 1)
+    assert code_of(seg, volume) == "edited-too-large"
+
+
+def test_frames_that_repeat_a_place_count_each_time(sources, volume, monkeypatch):
+    pixels = np.ones(SHAPE, np.uint8)
+    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", pixels.size)
+    seg = returned(sources, pixels, [LIVER])
+    assert read(seg, volume).labels.all()
+    frames = seg.PerFrameFunctionalGroupsSequence
+    for frame in frames:
+        frame.PlanePositionSequence = frames[0].PlanePositionSequence
+        frame.DerivationImageSequence = frames[0].DerivationImageSequence
+    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", pixels.size - 1)
+    assert code_of(seg, volume) == "edited-too-large"
+
+
+def test_a_remedy_of_a_segmentation_that_is_too_large_works(sources, volume, monkeypatch):
+    monkeypatch.setattr("uair_node.selection.edited._MOST_SEGMENTS", 3)
+    more = [*TRACKED, segment(4, "Spleen")]
+    pixels = segment_numbers()
+    pixels[8, 0, 0:2] = 4
+    assert code_of(returned(sources, pixels, more), volume) == "edited-too-large"
+    np.testing.assert_array_equal(read(returned(sources, segment_numbers()), volume).labels, LABELS)
+
+
+def test_a_voxel_of_a_reader_costs_four_bytes(sources, volume):
+    seg = returned(sources, segment_numbers())
+    segments = {int(item.SegmentNumber): item for item in seg.SegmentSequence}
+    drawn = _drawn_voxels(seg, volume, segments)
+    assert sum(voxels.nbytes for voxels in drawn.values()) == 4 * np.count_nonzero(LABELS)
 
 
 def other_images(seg: Dataset) -> Dataset:

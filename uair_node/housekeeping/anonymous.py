@@ -14,6 +14,8 @@ import secrets
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from uair_node.codestreams import require_matching_codestreams
+
 _KEPT_GROUPS = frozenset({0x0020, 0x0028, 0x0062, 0x5200})
 """Relationship, image presentation, segmentation, functional groups: their numbers, codes, sequences."""
 
@@ -33,6 +35,9 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 _STANDARD_ROOT = "1.2.840.10008."
+
+_METHOD = "UAIR export: geometry, pixels and coded concepts kept"
+_METHOD_WITHOUT_PIXELS = "UAIR export: geometry and coded concepts kept"
 
 
 class Pseudonyms:
@@ -64,13 +69,12 @@ class Pseudonyms:
         return kept
 
     def file(self, source: Dataset) -> Dataset:
-        """Return a whole object, ready to be saved, uncompressed."""
-        if source.file_meta.TransferSyntaxUID.is_compressed and "PixelData" in source:
-            source.decompress()
+        """Return a whole object, ready to be saved, uncompressed; without pixels that do not decode."""
+        decoded = _decompress(source)
         kept = self.dataset(source)
         kept.PatientName, kept.PatientID = "ANONYMOUS", "ANONYMOUS"
         kept.PatientIdentityRemoved = "YES"
-        kept.DeidentificationMethod = "UAIR export: geometry, pixels and coded concepts kept"
+        kept.DeidentificationMethod = _METHOD if decoded else _METHOD_WITHOUT_PIXELS
         kept.file_meta = FileMetaDataset()
         kept.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         kept.file_meta.MediaStorageSOPClassUID = UID(kept.SOPClassUID)
@@ -81,3 +85,16 @@ class Pseudonyms:
 def _is_kept(group: int, keyword: str, vr: str) -> bool:
     # Private and unknown elements have no keyword.
     return bool(keyword) and (keyword in _KEPT or (group in _KEPT_GROUPS and vr in _KEPT_NUMBERS))
+
+
+def _decompress(source: Dataset) -> bool:
+    """Decode the pixels in place; False, and no pixels any more, where they do not decode."""
+    if not source.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in source:
+        return True
+    try:
+        require_matching_codestreams(source)
+        source.decompress()
+    except Exception:  # decoders raise what they like on damaged or unsupported streams
+        del source.PixelData
+        return False
+    return True

@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
+from uair_node.codestreams import require_matching_codestreams
 from uair_node.selection.segment_kind import property_types
 
 
@@ -27,6 +28,7 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
     """
     written: Dataset = dcmread(ours)
     try:
+        require_matching_codestreams(sent)
         return _segments(sent) == _segments(written) and _frames(sent) == _frames(written)
     except Exception:  # whatever a peer sent fails with nearly any exception
         return False

@@ -9,6 +9,7 @@ orientation of the same grid. It must not know cases, rounds or what the labels 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,14 @@ _OFF_GRID_VOXELS = 0.1
 shift it by less than 0.01 at 512 pixels; resampled grids miss by far more."""
 _OFF_SLICE = 0.5
 """How far along the slices; the gate lets distances vary, and the affine knows their mean only."""
+
+_MOST_SEGMENTS = 512
+"""Of one object; a segmentation of the whole body has about 120, labels of ours are 255."""
+_MOST_VOXELS = 1 << 26
+"""Of all segments together: 256 MiB of indices. A liver has about 2 million, a body about 40 million."""
+
+_one_at_a_time = threading.Lock()
+"""Held while an object is read: associations that send at once need the memory of one object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +94,7 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
     InputError
         ``edited-unreadable``: pixels do not decode, or a frame cannot be placed on the grid.
         ``edited-other-frame-of-reference``, ``edited-other-series``: drawn on something else.
+        ``edited-too-large``: more segments or voxels than a reader draws.
         ``edited-empty``: no segment has a voxel. ``edited-unrecognised``: none that has is liver or lesion.
     ValueError
         If a candidate of `known` is not on the source grid.
@@ -92,7 +102,8 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
     if any(labels.shape != volume.shape for labels in known.offered):
         raise ValueError(f"a candidate is not on the source grid {volume.shape}")
     try:
-        return _read(dataset, volume, known)
+        with _one_at_a_time:
+            return _read(dataset, volume, known)
     except InputError:
         raise
     except Exception as error:
@@ -105,16 +116,14 @@ def _read(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmen
     named = set(_named_instances(dataset))
     _check_source(dataset, volume, named - known.candidate_uids)
     segments = {int(segment.SegmentNumber): segment for segment in dataset.SegmentSequence}
-    drawn = _drawn_voxels(dataset, volume, _background(dataset, segments))
+    _require_bounded(dataset, volume, len(segments))
+    drawn = _drawn_voxels(dataset, volume, segments)
     if not drawn:
         raise InputError(
             "edited-empty",
             f"No voxel of the returned segmentation belongs to the {organ.name} or to a lesion.",
             "Save the segmentation in the viewer again, with segments named Liver and Lesion 1, Lesion 2 …",
         )
-    unknown = sorted(drawn.keys() - segments.keys())
-    if unknown:
-        raise _unreadable(f"It has voxels of segments that it does not describe: {unknown[:5]}.")
     derived = bool(named & known.candidate_uids)
     targets = tell_targets({n: (segments[n], drawn[n]) for n in sorted(drawn)}, organ, known, derived=derived)
     labels = np.zeros(volume.shape, np.uint8)
@@ -176,20 +185,30 @@ def _derived_from(group: Dataset) -> Iterator[tuple[str, int | None]]:
                 yield str(source.ReferencedSOPInstanceUID), None if number is None else int(number)
 
 
-def _drawn_voxels(dataset: Dataset, volume: Volume, background: set[int]) -> dict[int, Voxels]:
-    """Return the voxels of each segment number that has any, but not of `background`."""
+def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Dataset]) -> dict[int, Voxels]:
+    """Return the voxels of each segment number that has any, but not of background."""
+    background = _background(dataset, segments)
     drawn: dict[int, list[Voxels]] = {}
-    placement = _Placement(dataset, volume)
-    _require_bounded(dataset, volume)
+    placement, total = _Placement(dataset, volume), 0
     for frame, pixels in enumerate(iter_pixels(dataset, raw=True)):
         for number, mask in _segments_of_frame(dataset, placement.groups(frame), pixels):
-            if number not in background and mask.any():
-                drawn.setdefault(number, []).append(placement.voxels(frame, mask))
-    return {number: np.concatenate(parts) for number, parts in drawn.items()}
+            size = 0 if number in background else int(np.count_nonzero(mask))
+            if not size:
+                continue
+            if number not in segments:
+                raise _unreadable(f"It has voxels of a segment that it does not describe: {number}.")
+            total += size
+            if total > _MOST_VOXELS:
+                raise _too_large(f"{_MOST_VOXELS} voxels")
+            drawn.setdefault(number, []).append(placement.voxels(frame, mask))
+    # Segment by segment, so that only one of them is held twice.
+    return {number: np.concatenate(drawn.pop(number)) for number in list(drawn)}
 
 
-def _require_bounded(dataset: Dataset, volume: Volume) -> None:
+def _require_bounded(dataset: Dataset, volume: Volume, segments: int) -> None:
     """Refuse what would decode to more than the source grid can need."""
+    if segments > _MOST_SEGMENTS:
+        raise _too_large(f"{_MOST_SEGMENTS} segments")
     if max(int(dataset.Rows), int(dataset.Columns)) > max(volume.shape):
         raise _unreadable("Its frames are larger than the images that it was drawn on.")
     require_matching_codestreams(dataset)
@@ -271,7 +290,7 @@ class _Placement:
         index = first[:, None] + whole_steps.astype(int) @ np.vstack(np.nonzero(mask))
         if (index < 0).any() or (index >= np.array(self._shape)[:, None]).any():
             raise _unreadable("Some of its voxels lie outside the series.")
-        return np.ravel_multi_index(tuple(index), self._shape)
+        return np.ravel_multi_index(tuple(index), self._shape).astype(np.uint32)
 
     def _named_slice(self, groups: tuple[Dataset, Dataset]) -> int | None:
         """Return the slice that the frame was drawn on, when it names exactly one."""
@@ -314,4 +333,12 @@ def _unreadable(reason: str) -> InputError:
         "edited-unreadable",
         f"The returned segmentation cannot be read. {reason}",
         "Save it in the viewer as DICOM SEG on the series that the candidates were made from.",
+    )
+
+
+def _too_large(most: str) -> InputError:
+    return InputError(
+        "edited-too-large",
+        f"The returned segmentation has more than {most}.",
+        "Save the organ and its lesions alone, without other structures, and send the segmentation again.",
     )

@@ -20,7 +20,8 @@ from dicom_config.modalities.profile import Organ
 from uair_node.selection.segment_kind import SegmentKind, kind_of
 
 Labels = npt.NDArray[np.uint8]
-Voxels = npt.NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each segment would fill the memory
+Voxels = npt.NDArray[np.uint32]
+"""Flat indices into (Z, Y, X): a mask for each segment would fill the memory."""
 
 _ORGAN = 1
 _MOST_LESIONS = 254  # uint8: 0 background, 1 organ, 1 + n lesion n
@@ -187,7 +188,7 @@ class _Telling:
 
     def _take_new(self, *, is_edit: bool) -> tuple[list[int], list[int]]:
         organ = [self._segments[number][1] for number, label in self._labels.items() if label == _ORGAN]
-        drawn_organ = np.concatenate(organ) if organ else np.empty(0, np.intp)
+        drawn_organ = np.concatenate(organ) if organ else np.empty(0, np.uint32)
         added, untold = [], []
         for number, kind in self._open():
             place = self._places[number]
