@@ -25,6 +25,9 @@ from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 
 MAY_ARRIVE = {
+    "mixed-patient",
+    "several-acquisitions",
+    "mixed-frame-of-reference",
     "too-few-slices",
     "missing-slice",
     "irregular-spacing",

@@ -225,3 +225,14 @@ def test_two_patients_or_studies_under_one_series_are_refused_without_their_name
     assert found.code == "mixed-patient"
     assert "11 and 5 slices" in found.sentence
     assert "SECRET" not in found.sentence + found.mend
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"PatientID": "OTHER"}, {"StudyInstanceUID": "2.25.99"}, {"KVP": "80"}]
+)
+def test_what_only_intake_refuses_is_still_read_for_a_case_of_before(tmp_path, attributes):
+    paths = good_series(tmp_path)
+    whole = read_series(paths).array
+    edit_all(paths[:5], **attributes)
+    assert code(paths) != ""
+    np.testing.assert_array_equal(read_series(paths).array, whole)

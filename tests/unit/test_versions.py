@@ -143,6 +143,47 @@ def test_a_corrected_patient_is_a_new_version_in_every_state(
         assert withdrawn == (state in (S.AWAITING_SELECTION, S.REFINING, S.EXPIRED))
 
 
+_CORRECTIONS = {
+    "patient": ("mixed-patient", {"PatientID": "RIGHT-1"}),
+    "study": ("mixed-patient", {"StudyInstanceUID": "2.25.4711"}),
+    "kernel": ("several-acquisitions", {"ConvolutionKernel": "Br44"}),
+    "kvp": ("several-acquisitions", {"KVP": "120"}),
+    "frame-of-reference": ("mixed-frame-of-reference", {"FrameOfReferenceUID": "2.25.4712"}),
+}
+
+
+@pytest.mark.parametrize(("code", "changes"), _CORRECTIONS.values(), ids=_CORRECTIONS)
+def test_a_correction_sent_with_pauses_is_not_refused_in_between(
+    context: Context, inbox: Inbox, paths: list[Path], code: str, changes: dict[str, object]
+) -> None:
+    _edit_all(paths, ConvolutionKernel="Br40", KVP="100")
+    _send(context, inbox, paths)
+    _edit_all(paths, **changes)
+    for part in (paths[:1], paths[1:7], paths[7:15]):
+        assert _send(context, inbox, part) == [S.READY, S.RECEIVING]
+        with context.database.transaction() as session:
+            waiting = session.query(Case).order_by(Case.id.desc()).first()
+            assert (waiting.code, waiting.mend) == (code, "Waiting for more slices.")
+    assert _send(context, inbox, paths[15:]) == [S.SUPERSEDED, S.READY]
+    with context.database.transaction() as session:
+        case = session.query(Case).order_by(Case.id.desc()).first()
+        assert (case.code, case.instance_count) == ("", 16)
+
+
+def test_a_correction_that_stays_half_is_refused_after_the_wait_and_leaves_the_case(
+    database_url: str, tmp_path: Path, paths: list[Path]
+) -> None:
+    intake = {"quiet_s": 0.01, "max_wait_s": 0.01, "min_free_bytes": 0}
+    with context_in(tmp_path / "data", database_url, intake=intake) as context:
+        inbox = Inbox(context)
+        _send(context, inbox, paths)
+        _edit_all(paths, PatientID="RIGHT-1")
+        assert _send(context, inbox, paths[:5]) == [S.READY, S.REJECTED]
+        with context.database.transaction() as session:
+            assert session.query(Case).order_by(Case.id.desc()).first().code == "mixed-patient"
+        assert _send(context, inbox, paths[5:]) == [S.SUPERSEDED, S.SUPERSEDED, S.READY]
+
+
 def test_a_repaired_slice_opens_a_case_of_the_newest_versions(
     context: Context, inbox: Inbox, paths: list[Path]
 ) -> None:

@@ -45,7 +45,8 @@ class GateCode:
     mend
         What a person can do about it; fields likewise.
     may_arrive
-        Whether instances that have not arrived yet may clear it.
+        Whether instances that have not arrived yet may clear it: slices that lack, or corrected versions of
+        slices that came (a correction sent slice by slice is a mixture in between).
     """
 
     sentence: str
@@ -85,14 +86,17 @@ GATE_CODES: dict[str, GateCode] = {
     "mixed-patient": GateCode(
         "The slices belong to several patients or studies: {counts} slices.",
         "Correct Patient ID and Study Instance UID in the archive; send each patient's slices as one series.",
+        may_arrive=True,
     ),
     "several-acquisitions": GateCode(
         "The series holds several acquisitions, told apart by {attribute}: {counts} slices.",
         "Send each acquisition, phase or reconstruction as a series of its own.",
+        may_arrive=True,
     ),
     "mixed-frame-of-reference": GateCode(
         "The slices belong to several frames of reference.",
         "Send each acquisition as a series of its own.",
+        may_arrive=True,
     ),
     "mixed-size": GateCode(
         "The slices differ in rows, columns or pixel spacing.",
@@ -176,7 +180,8 @@ def inspect_series(
 ) -> Verdict:
     """Judge what has arrived of a series; the order of `headers` does not matter.
 
-    What can never heal is found before what may still arrive.
+    What can never heal is found before what may still arrive; but a mixture is found before what follows
+    from it, such as several slices at one position.
 
     Parameters
     ----------
@@ -196,7 +201,10 @@ def _check_all(
     if not headers:
         raise gate_error("too-few-slices", slices=0, least=section.min_slices)
     profile = profile_of(headers, profiles)
-    stack = check_structure(headers, profile)
+    stack = _build_checked(headers, profile)
+    _check_patient(headers)
+    _check_acquisition(headers, stack, profile)
+    _check_positions(stack)
     for check in _STACK_CHECKS:
         check(stack, section)
     return profile
@@ -224,13 +232,23 @@ def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfil
 
 
 def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) -> Stack:
-    """Check what no threshold decides: that these are parallel slices of one kind, each in its place.
+    """Check what a grid cannot do without: that these are parallel slices of one kind, each in its place.
+
+    Whether they belong to one patient and one acquisition is asked of arriving series only (`inspect_series`):
+    a case that was accepted stays readable in its later rounds.
 
     Raises
     ------
     InputError
-        ``multi-frame`` to ``duplicate-position`` of `GATE_CODES`, without ``not-axial``.
+        ``multi-frame`` to ``duplicate-position`` of `GATE_CODES`, without ``mixed-patient``,
+        ``several-acquisitions`` and ``not-axial``.
     """
+    stack = _build_checked(headers, profile)
+    _check_positions(stack)
+    return stack
+
+
+def _build_checked(headers: Sequence[SliceHeader], profile: ModalityProfile) -> Stack:
     for code, is_wrong in _INSTANCE_CHECKS:
         if any(is_wrong(header) for header in headers):
             raise gate_error(code)
@@ -239,7 +257,6 @@ def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) ->
     others = [header.not_hounsfield for header in headers if header.not_hounsfield]
     if profile.hounsfield and others:
         raise gate_error("not-hounsfield", what=min(others))
-    _check_patient(headers)
     try:
         stack = build_stack(headers)
     except ValueError:
@@ -247,12 +264,6 @@ def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) ->
     for code, differ in _MIXTURE_CHECKS:
         if differ(headers):
             raise gate_error(code)
-    attribute, counts = find_acquisitions(headers, stack, ct=profile.hounsfield)
-    if attribute:
-        raise gate_error("several-acquisitions", attribute=attribute, counts=_and(counts))
-    pairs = _same_positions(stack)
-    if pairs:
-        raise gate_error("duplicate-position", pairs=pairs)
     return stack
 
 
@@ -262,6 +273,18 @@ def _check_patient(headers: Sequence[SliceHeader]) -> None:
         counts = count_values(headers, value)
         if len(counts) > 1:
             raise gate_error("mixed-patient", counts=_and(counts))
+
+
+def _check_acquisition(headers: Sequence[SliceHeader], stack: Stack, profile: ModalityProfile) -> None:
+    attribute, counts = find_acquisitions(headers, stack, ct=profile.hounsfield)
+    if attribute:
+        raise gate_error("several-acquisitions", attribute=attribute, counts=_and(counts))
+
+
+def _check_positions(stack: Stack) -> None:
+    pairs = _same_positions(stack)
+    if pairs:
+        raise gate_error("duplicate-position", pairs=pairs)
 
 
 def _and(counts: Sequence[int]) -> str:
