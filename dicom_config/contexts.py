@@ -70,10 +70,18 @@ _WITH_DECODERS = (
 )
 
 
+ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
+DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
+"""PS3.6 Table A-1; newer than pydicom's dictionary."""
+
+_DECODED_HERE = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
+
+
 @cache
 def transfer_syntaxes() -> tuple[str, ...]:
     """Return the transfer syntaxes whose pixels can be decoded here."""
-    return (*_UNCOMPRESSED, *(syntax for syntax in _WITH_DECODERS if _decodable(syntax)))
+    with_decoders = (syntax for syntax in _WITH_DECODERS if _decodable(syntax))
+    return (*_UNCOMPRESSED, *with_decoders, *_DECODED_HERE)
 
 
 @cache

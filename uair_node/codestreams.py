@@ -7,7 +7,7 @@ module must not know what the pixels mean.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
@@ -56,13 +56,14 @@ def require_matching_codestreams(dataset: Dataset) -> None:
     if syntax == RLELossless:
         # An RLE segment of n bytes decodes to 64 n at most (PS3.5 G.3.1), and needs no more than these.
         most = 64 + (2 * size[0] * size[1] + 64) * size[2] * (int(dataset.BitsAllocated) // 8 or 1)
-        if any(len(frame) > most for frame in _frames(dataset)):
+        if any(len(frame) > most for frame in coded_frames(dataset)):
             raise ValueError("an RLE frame is longer than any encoder makes it")
-    elif syntax in _READERS and any(_READERS[syntax](frame) != size for frame in _frames(dataset)):
+    elif syntax in _READERS and any(_READERS[syntax](frame) != size for frame in coded_frames(dataset)):
         raise ValueError("a codestream states another size than the data set")
 
 
-def _frames(dataset: Dataset):  # type: ignore[no-untyped-def]  # a generator of bytes
+def coded_frames(dataset: Dataset) -> Iterator[bytes]:
+    """Return the coded bytes of each frame of encapsulated pixel data, fragments put together (PS3.5 A.4)."""
     number = int(dataset.get("NumberOfFrames") or 1)
     return generate_frames(
         dataset.PixelData, number_of_frames=number, extended_offsets=_extended_offsets(dataset)

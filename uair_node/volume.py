@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import RLELossless
 
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from uair_node.codestreams import require_matching_codestreams
+from uair_node.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames
 from uair_node.intake.frames import describe_frames, is_of_the_disk
-from uair_node.intake.gate import assumptions, check_structure, gate_error, profile_of
+from uair_node.intake.gate import assumptions, check_structure, profile_of, undecodable
 from uair_node.intake.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
 
 FloatArray = npt.NDArray[np.float64]
@@ -238,12 +238,12 @@ def read_slice(grid: Volume, k: int) -> Voxels:
         dataset = pydicom.dcmread(source.path)
         require_matching_codestreams(dataset)
         header = describe_frames(dataset)[number - 1].header
-        stored = next(iter_pixels(dataset, indices=[number - 1], correct_unused_bits=False))
+        stored = next(decode_frames(dataset, number - 1))
         return _values(header, stored, grid.shape[1:], grid.profile)
     except Exception as error:
         if is_of_the_disk(error):
             raise
-        raise gate_error("undecodable-pixels", slice=k + 1) from error
+        raise undecodable(k + 1, _syntax_of(source.path)) from error
 
 
 def _source(header: SliceHeader, path: Path) -> SourceSlice:
@@ -260,14 +260,22 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
     try:
         dataset = pydicom.dcmread(path)
         require_matching_codestreams(dataset)
-        decoded = iter_pixels(dataset, correct_unused_bits=False)
+        decoded = decode_frames(dataset)
         for number, frame in enumerate(describe_frames(dataset), 1):
             array[place[number]] = _values(frame.header, next(decoded), array.shape[1:], profile)
     except Exception as error:
         if is_of_the_disk(error):
             raise
         # Decoders raise what they like on damaged or unsupported streams.
-        raise gate_error("undecodable-pixels", slice=place[number] + 1) from error
+        raise undecodable(place[number] + 1, _syntax_of(path)) from error
+
+
+def _syntax_of(path: Path) -> str:
+    """Return the Transfer Syntax UID of a file; empty where it cannot be read any more."""
+    try:
+        return str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") or "")
+    except Exception:  # it serves a message about what is damaged anyway
+        return ""
 
 
 def _values(
@@ -319,9 +327,9 @@ def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]
 
 
 def _holds_cells(header: Dataset) -> bool:
-    """Tell whether the transfer syntax keeps whole pixel cells: natively, or byte by byte (RLE)."""
+    """Tell whether the transfer syntax keeps whole pixel cells: natively, by frame, or byte by byte (RLE)."""
     syntax = header.file_meta.TransferSyntaxUID
-    return not syntax.is_encapsulated or syntax == RLELossless
+    return syntax in (RLELossless, *WHOLE_CELLS_IN_FRAMES) or not syntax.is_encapsulated
 
 
 def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,10 +32,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_config.contexts import transfer_syntaxes
-from tests.support.series import affine_of, edit
+from dicom_config.contexts import DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED, transfer_syntaxes
+from dicom_config.errors import InputError
+from dicom_config.model import GateSection
+from tests.support.enhanced import write_enhanced_ct
+from tests.support.series import affine_of, edit, good_series
 from tests.support.server import need
-from uair_node.volume import read_series
+from uair_node.intake.gate import inspect_series
+from uair_node.intake.headers import read_headers
+from uair_node.volume import read_geometry, read_series, read_slice
 from workers.training.ct_series import write_ct_series
 
 Encode = Callable[[Path], None]
@@ -84,6 +90,26 @@ def _by_openjph(syntax: UID, **options: object) -> Encode:
     return encode
 
 
+def _frame_by_frame(syntax: UID, code: Callable[[bytes], bytes]) -> Encode:
+    def encode(path: Path) -> None:
+        dataset = pydicom.dcmread(path)
+        _put(dataset, syntax, [code(dataset.PixelData)])
+        dataset.save_as(path, implicit_vr=False, little_endian=True)
+
+    return encode
+
+
+def _put(dataset: pydicom.Dataset, syntax: UID, frames: list[bytes]) -> None:
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    dataset.file_meta.TransferSyntaxUID = syntax
+
+
+def _deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
 LOSSLESS: dict[UID, Encode] = {
     ImplicitVRLittleEndian: _by_dcmtk("dcmconv", "+ti"),
     ExplicitVRLittleEndian: _by_dcmtk("dcmconv", "+te"),
@@ -96,6 +122,8 @@ LOSSLESS: dict[UID, Encode] = {
     JPEG2000Lossless: _by_pydicom(JPEG2000Lossless),
     HTJ2KLossless: _by_openjph(HTJ2KLossless, reversible=True),
     HTJ2KLosslessRPCL: _by_openjph(HTJ2KLosslessRPCL, reversible=True),
+    ENCAPSULATED_UNCOMPRESSED: _frame_by_frame(ENCAPSULATED_UNCOMPRESSED, bytes),
+    DEFLATED_IMAGE_FRAME: _frame_by_frame(DEFLATED_IMAGE_FRAME, _deflate),
 }
 LOSSY: dict[UID, Encode] = {
     JPEGBaseline8Bit: _in_8_bits(_by_dcmtk("dcmcjpeg", "+eb")),
@@ -125,7 +153,7 @@ def test_every_offered_syntax_has_a_test_and_none_is_missing() -> None:
     assert set(transfer_syntaxes()) == {*LOSSLESS, *LOSSY}
 
 
-@pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda uid: uid.keyword)
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda uid: uid.keyword or uid)
 def test_lossless_syntaxes_are_decoded_exactly(tmp_path: Path, syntax: UID) -> None:
     paths, hu = smooth_series(tmp_path)
     for path in paths:
@@ -145,7 +173,17 @@ def test_lossy_syntaxes_are_decoded_closely(tmp_path: Path, syntax: UID) -> None
     assert error.max() < 60
 
 
-@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, RLELossless, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        RLELossless,
+        ExplicitVRBigEndian,
+        ENCAPSULATED_UNCOMPRESSED,
+        DEFLATED_IMAGE_FRAME,
+    ],
+)
 def test_signed_pixels_are_decoded_exactly(tmp_path: Path, syntax: UID) -> None:
     hu = np.random.default_rng(0).integers(-1000, 1500, (2, 32, 40)).astype(np.int16)
     paths = write_ct_series(tmp_path, hu, affine_of())
@@ -156,3 +194,60 @@ def test_signed_pixels_are_decoded_exactly(tmp_path: Path, syntax: UID) -> None:
         edit(path, PixelData=signed.astype("<i2").tobytes())
         LOSSLESS[syntax](path)
     np.testing.assert_array_equal(np.sort(read_series(paths).array, axis=0), np.sort(hu, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "code"), [(ENCAPSULATED_UNCOMPRESSED, bytes), (DEFLATED_IMAGE_FRAME, _deflate)]
+)
+def test_each_frame_of_an_enhanced_ct_is_decoded_by_itself(
+    tmp_path: Path, syntax: UID, code: Callable[[bytes], bytes]
+) -> None:
+    (path,) = write_enhanced_ct(tmp_path / "multi", good_series(tmp_path / "single"))
+    whole = read_series([path]).array
+    dataset = pydicom.dcmread(path)
+    size = dataset.Rows * dataset.Columns * 2
+    cells = dataset.PixelData
+    _put(dataset, syntax, [code(cells[at : at + size]) for at in range(0, len(cells), size)])
+    dataset.save_as(path, implicit_vr=False, little_endian=True)
+    np.testing.assert_array_equal(read_series([path]).array, whole)
+    np.testing.assert_array_equal(read_slice(read_geometry([path]), 5), whole[5])
+
+
+@pytest.mark.parametrize(
+    ("syntax", "frame", "named"),
+    [
+        (DEFLATED_IMAGE_FRAME, _deflate(bytes(1 << 24)), "Deflated Image Frame Compression"),
+        (DEFLATED_IMAGE_FRAME, _deflate(bytes(100)), "Deflated Image Frame Compression"),
+        (DEFLATED_IMAGE_FRAME, b"no deflate stream", "Deflated Image Frame Compression"),
+        (ENCAPSULATED_UNCOMPRESSED, bytes(64 * 48 * 2 - 2), "Encapsulated Uncompressed"),
+        (ENCAPSULATED_UNCOMPRESSED, bytes(64 * 48 * 2 + 2), "Encapsulated Uncompressed"),
+    ],
+)
+def test_a_frame_of_another_length_is_refused_with_its_syntax(
+    tmp_path: Path, syntax: UID, frame: bytes, named: str
+) -> None:
+    paths, _ = smooth_series(tmp_path)
+    _frame_by_frame(syntax, lambda _: frame)(paths[0])
+    with pytest.raises(InputError) as refused:
+        read_series(paths)
+    assert refused.value.code == "undecodable-pixels"
+    assert named in refused.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("syntax", "named"),
+    [
+        ("1.2.840.10008.1.2.4.102", "MPEG-4 AVC/H.264 High Profile / Level 4.1"),
+        ("1.2.840.10008.1.2.4.110", "JPEG XL Lossless"),
+        ("1.3.6.1.4.1.99.7", "1.3.6.1.4.1.99.7"),
+    ],
+)
+def test_a_syntax_that_nothing_decodes_is_refused_at_intake_by_name(
+    tmp_path: Path, syntax: str, named: str
+) -> None:
+    paths = good_series(tmp_path)
+    for path in paths:
+        _frame_by_frame(UID(syntax), bytes)(path)
+    verdict = inspect_series(read_headers(paths), GateSection())
+    assert (verdict.refusal.code, verdict.may_complete) == ("undecodable-pixels", False)
+    assert named in verdict.refusal.sentence

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from sqlalchemy import text
 
 from dicom_config.errors import InputError
@@ -204,6 +205,26 @@ def test_a_series_encoded_anew_supersedes(context: Context, inbox: Inbox, paths:
         dataset = dcmread(path)
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         dataset.save_as(path)
+    assert _send(context, inbox, paths) == [S.SUPERSEDED, S.READY]
+
+
+def test_a_series_in_an_unknown_syntax_is_rejected_and_opens_a_case_when_it_comes_decoded(
+    context: Context, inbox: Inbox, paths: list[Path]
+) -> None:
+    whole = [path.read_bytes() for path in paths]
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.102")
+        dataset.PixelData = encapsulate([dataset.PixelData])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(path)
+    assert _send(context, inbox, paths) == [S.REJECTED]
+    with context.database.transaction() as session:
+        case = session.query(Case).one()
+        assert case.code == "undecodable-pixels"
+        assert "MPEG-4 AVC/H.264 High Profile" in case.sentence
+    for path, content in zip(paths, whole, strict=True):
+        path.write_bytes(content)
     assert _send(context, inbox, paths) == [S.SUPERSEDED, S.READY]
 
 

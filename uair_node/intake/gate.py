@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydicom.uid import UID
 
+from dicom_config.contexts import transfer_syntaxes
 from dicom_config.errors import InputError
 from dicom_config.modalities import CT, ModalityProfile
 from dicom_config.model import GateSection
@@ -144,7 +146,7 @@ GATE_CODES: dict[str, GateCode] = {
         may_arrive=True,
     ),
     "undecodable-pixels": GateCode(
-        "The pixels of slice {slice} cannot be decoded.",
+        "The pixels of slice {slice} cannot be decoded; their transfer syntax is {syntax}.",
         "Send the series again, uncompressed if possible.",
     ),
 }
@@ -205,6 +207,7 @@ def _check_all(
     _check_patient(headers)
     _check_acquisition(headers, stack, profile)
     _check_positions(stack)
+    _check_syntax(headers, stack)
     for check in _STACK_CHECKS:
         check(stack, section)
     return profile
@@ -234,7 +237,7 @@ def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfil
 def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) -> Stack:
     """Check what a grid cannot do without: that these are parallel slices of one kind, each in its place.
 
-    Whether they belong to one patient and one acquisition is asked of arriving series only (`inspect_series`):
+    Whether they are of one patient and one acquisition is asked of arriving series only (`inspect_series`):
     a case that was accepted stays readable in its later rounds.
 
     Raises
@@ -285,6 +288,20 @@ def _check_positions(stack: Stack) -> None:
     pairs = _same_positions(stack)
     if pairs:
         raise gate_error("duplicate-position", pairs=pairs)
+
+
+def _check_syntax(headers: Sequence[SliceHeader], stack: Stack) -> None:
+    known = transfer_syntaxes()
+    for place, index in enumerate(stack.order, 1):
+        syntax = headers[index].transfer_syntax_uid
+        if syntax not in known:
+            raise undecodable(place, syntax)
+
+
+def undecodable(slice_number: int, transfer_syntax_uid: str) -> InputError:
+    """Return the error of a slice, from 1, whose pixels cannot be decoded."""
+    name = UID(transfer_syntax_uid).name or "not stated"
+    return gate_error("undecodable-pixels", slice=slice_number, syntax=name)
 
 
 def _and(counts: Sequence[int]) -> str:
