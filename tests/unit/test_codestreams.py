@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_config.contexts import DEFLATED_IMAGE_FRAME
+from dicom_config.contexts import DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED
 from dicom_config.errors import InputError
 from tests.unit.test_transfer_syntaxes import LOSSLESS, LOSSY, smooth_series
 from uair_node.codestreams import require_matching_codestreams
@@ -31,7 +31,9 @@ _ENCODERS = {**LOSSLESS, **LOSSY}
 _WITH_SIZE = [
     syntax
     for syntax in _ENCODERS
-    if syntax.is_compressed and not syntax.is_deflated and syntax not in (RLELossless, DEFLATED_IMAGE_FRAME)
+    if syntax.is_compressed
+    and not syntax.is_deflated
+    and syntax not in (RLELossless, ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
 ]
 
 
