@@ -21,19 +21,18 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_config.contexts import DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED
 from dicom_config.errors import InputError
 from tests.unit.test_transfer_syntaxes import LOSSLESS, LOSSY, smooth_series
 from uair_node.codestreams import require_matching_codestreams
+from uair_node.decoding import WHOLE_CELLS_IN_FRAMES
 from uair_node.volume import read_series
 
 _ENCODERS = {**LOSSLESS, **LOSSY}
+_WITHOUT = (RLELossless, *WHOLE_CELLS_IN_FRAMES)
 _WITH_SIZE = [
     syntax
     for syntax in _ENCODERS
-    if syntax.is_compressed
-    and not syntax.is_deflated
-    and syntax not in (RLELossless, ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
+    if syntax.is_compressed and not syntax.is_deflated and syntax not in _WITHOUT
 ]
 
 
