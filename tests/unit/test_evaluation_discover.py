@@ -172,6 +172,96 @@ def test_images_and_labels_in_sibling_folders_are_paired(tmp_path):
     assert [source.load().lesions for source in find_cases([tmp_path])] == [(2, 3)]
 
 
+HABITS = {
+    "letters": [("a_ct", "a_seg"), ("b_ct", "b_seg")],
+    "LiTS": [("volume-1", "segmentation-1"), ("volume-10", "segmentation-10")],
+    "Decathlon": [("imagesTr/liver_1", "labelsTr/liver_1"), ("imagesTr/liver_10", "labelsTr/liver_10")],
+    "nnU-Net": [("imagesTs/x_001_0000", "labelsTs/x_001"), ("imagesTs/x_002_0000", "labelsTs/x_002")],
+    "a folder for each case": [("case 1/ct", "case 1/liver"), ("case 2/ct", "case 2/liver")],
+    "a folder for each structure": [("s1/ct", "s1/segmentations/liver"), ("s2/ct", "s2/segmentations/liver")],
+    "numbers without a separator": [("img0001", "label0001"), ("img0002", "label0002")],
+    "one name in two folders": [("images/ct_1", "masks/ct_1"), ("images/ct_2", "masks/ct_2")],
+    "role first": [("CT_Smith", "GT_Smith"), ("CT_Smith_2", "GT_Smith_2")],
+    "equal numbers": [("north_1_ct", "north_1_seg"), ("south_1_ct", "south_1_seg")],
+    "imaging": [("case_00000/imaging", "case_00000/segmentation"), ("case_1/imaging", "case_1/segmentation")],
+}
+
+
+def write_pair(folder: Path, ct: str, seg: str, *, lesions: bool = True) -> None:
+    labels = truth_labels() if lesions else np.minimum(truth_labels(), 1)
+    write_nifti(folder / f"{ct}.nii.gz", scan(), affine_of())
+    write_nifti(folder / f"{seg}.nii.gz", labels, affine_of())
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_names_pair_files_that_share_one_grid(tmp_path, habit):
+    (first, second) = HABITS[habit]
+    write_pair(tmp_path, *first)
+    write_pair(tmp_path, *second, lesions=False)
+    found = {str(case.ct.relative_to(tmp_path)).split(".")[0]: case for case in find_cases([tmp_path])}
+    assert {ct: case.load().lesions for ct, case in found.items()} == {first[0]: (2, 3), second[0]: ()}
+    assert len({case.name for case in found.values()}) == 2
+
+
+def test_pairs_are_found_whatever_is_named_of_them(tmp_path):
+    for letter in "ab":
+        write_pair(tmp_path, f"{letter}_ct", f"{letter}_seg", lesions=letter == "a")
+    cts = [tmp_path / f"{letter}_ct.nii.gz" for letter in "ab"]
+    segs = [tmp_path / f"{letter}_seg.nii.gz" for letter in "ab"]
+    assert [source.load().lesions for source in find_cases(cts[1:])] == [()]
+    assert [source.load().lesions for source in find_cases([*segs, *cts])] == [(2, 3), ()]
+
+
+def test_a_ct_in_a_folder_of_its_own_is_named_by_the_folder(tmp_path):
+    write_pair(tmp_path, "case 1/ct", "case 1/liver")
+    write_pair(tmp_path, "case 2/ct", "case 2/liver")
+    assert [source.name for source in find_cases([tmp_path])] == ["case 1", "case 2"]
+
+
+def test_a_ct_without_labels_does_not_get_those_of_another(tmp_path):
+    write_pair(tmp_path, "a_ct", "a_seg")
+    write_nifti(tmp_path / "b_ct.nii.gz", scan(), affine_of())
+    assert [source.name for source in find_cases([tmp_path])] == ["a_ct"]
+
+
+def test_files_that_an_archive_of_macos_adds_are_no_volumes(tmp_path):
+    write_pair(tmp_path, "imagesTr/liver_1", "labelsTr/liver_1")
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder / "._liver_1.nii.gz").write_bytes(b"resource fork")
+    assert [source.name for source in find_cases([tmp_path])] == ["liver_1"]
+
+
+def test_a_pair_by_name_off_the_grid_is_an_error_and_not_left_out(tmp_path):
+    write_nifti(tmp_path / "a_ct.nii.gz", scan(), affine_of())
+    write_nifti(tmp_path / "a_seg.nii.gz", truth_labels()[:-1], affine_of())
+    with pytest.raises(InputError) as refused:
+        find_cases([tmp_path])[0].load()
+    assert refused.value.code == "truth-grid"
+
+
+@pytest.mark.parametrize(
+    ("cts", "labels"),
+    [
+        (["a_ct"], ["a_seg", "a_mask"]),
+        (["a_ct"], ["a_seg_north", "a_seg_south"]),
+        (["ct"], ["reader_seg", "student_seg"]),
+        (["a_ct", "b_ct"], ["seg"]),
+        (["a_arterial_ct", "a_portal_ct"], ["a_seg"]),
+        (["a_ct", "b_ct"], ["a_seg", "c_seg"]),
+        (["ct_1", "ct_01"], ["seg_1"]),
+        (["images/a"], ["labels/a", "masks/a"]),
+    ],
+)
+def test_what_names_and_grid_cannot_tell_is_refused(tmp_path, cts, labels):
+    for name in cts:
+        write_nifti(tmp_path / f"{name}.nii.gz", scan(), affine_of())
+    for name in labels:
+        write_nifti(tmp_path / f"{name}.nii.gz", truth_labels(), affine_of())
+    with pytest.raises(InputError) as refused:
+        find_cases([tmp_path])
+    assert refused.value.code == "truth-ambiguous"
+
+
 @pytest.mark.parametrize(
     ("write", "code"),
     [

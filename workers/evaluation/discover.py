@@ -8,7 +8,6 @@ folders of these. What cannot be told apart is an error, never a guess.
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,13 +22,12 @@ from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
 from dicom_config.modalities import PROFILES
 from workers.evaluation.cases import NiftiSource, SeriesSource
-from workers.evaluation.nifti import is_nifti, read_nifti
+from workers.evaluation.nifti import is_nifti
+from workers.evaluation.pairing import LABELS_NAME, case_name, is_volume, pairs, volumes_in
 from workers.evaluation.truth import is_liver
 
 FileSource = SeriesSource | NiftiSource
 _SEGMENTED = frozenset(uid for one in PROFILES.values() for uid in one.sop_classes)
-_LABELS_NAME = re.compile(r"seg|label|mask|truth|gt(?=[._-])", re.IGNORECASE)
-_CT_NAME = re.compile(r"(^|[._-])(ct|vol|volume|image|img|0000)(?=[._-])", re.IGNORECASE)
 _SEGMENTATIONS = (SelectionClass.SEGMENTATION, SelectionClass.LABEL_MAP_SEGMENTATION)
 _TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
 
@@ -73,7 +71,7 @@ def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSour
 
 def _with_masks(data: Sequence[Path], masks: Path) -> FileSource:
     if len(data) == 1 and is_nifti(data[0]):
-        return NiftiSource(_stem(data[0]), data[0], masks)
+        return NiftiSource(case_name(data[0]), data[0], masks)
     series = _image_series(_files(data[0], masks)) if len(data) == 1 and data[0].is_dir() else {}
     if not series:
         raise InputError(
@@ -92,10 +90,10 @@ def _folder_cases(folder: Path) -> Iterator[FileSource]:
     claimed = [one for one, _ in with_masks]
     rest = [path for path in _files(folder) if not any(path.is_relative_to(one) for one in claimed)]
     volumes: dict[Path, list[Path]] = defaultdict(list)
-    for path in filter(is_nifti, rest):
+    for path in filter(is_volume, rest):
         volumes[path.parent].append(path)
     for inner, files in volumes.items():
-        yield from _nifti_cases(files, files + _labels_beside(inner))
+        yield from _nifti_cases(files, volumes_in(inner))
     yield from _segmented_series(folder.name, rest)
 
 
@@ -185,7 +183,7 @@ def _holds_masks(path: Path) -> bool:
 
 
 def _is_image_archive(path: Path) -> bool:
-    if _LABELS_NAME.search(path.name):
+    if LABELS_NAME.search(path.name):
         return False
     with zipfile.ZipFile(path) as archive:
         first = next((name for name in archive.namelist() if not name.endswith("/")), None)
@@ -198,55 +196,19 @@ def _is_image_archive(path: Path) -> bool:
     return header.get("SOPClassUID") in _SEGMENTED
 
 
-def _labels_beside(folder: Path) -> list[Path]:
-    """Return the label files of the folder that belongs to ``images…``, for example ``labelsTr``."""
-    if not folder.name.startswith("images"):
-        return []
-    beside = folder.with_name(folder.name.replace("images", "labels", 1))
-    return [path for path in sorted(beside.iterdir()) if is_nifti(path)] if beside.is_dir() else []
-
-
 def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[FileSource]:
     """Yield the CTs among `named`, each with its labels among `among` or, for a lone CT, beside it."""
     for path in named:
         if not is_nifti(path):
             raise _no_case(path)
-    for path in (path for path in named if _is_ct(path)):
-        pool = [other for other in among if other.is_file() and is_nifti(other)]
-        if len(pool) == 1:
-            pool = [other for other in sorted(path.parent.iterdir()) if is_nifti(other)]
-        truth = _truth_of(path, [other for other in pool if other != path and not _is_ct(other)])
+    pool = [path for path in among if path.is_file() and is_volume(path)]
+    if len(pool) == 1:
+        pool = volumes_in(pool[0].parent)
+    for path, truth in pairs(named, pool):
         if truth is not None:
-            yield NiftiSource(_stem(path), path, truth)
-        elif path in named and len(named) == 1:
+            yield NiftiSource(case_name(path), path, truth)
+        elif len(named) == 1:
             raise _no_case(path)
-
-
-def _truth_of(ct: Path, labels: list[Path]) -> Path | None:
-    grid = read_nifti(ct)
-    fitting = [path for path in labels if grid.same_grid(read_nifti(path))]
-    for prefers in (lambda path: _numbers(path) == _numbers(ct), lambda path: "liver" in path.name.lower()):
-        preferred = [path for path in fitting if prefers(path)]
-        if len(fitting) > 1 and preferred:
-            fitting = preferred
-    if len(fitting) > 1:
-        raise _ambiguous(ct.name, fitting)
-    return fitting[0] if fitting else None
-
-
-def _is_ct(path: Path) -> bool:
-    """Tell a CT from labels, by its name or else by its values."""
-    if _LABELS_NAME.search(path.name):
-        return False
-    return bool(_CT_NAME.search(path.name)) or read_nifti(path).is_ct
-
-
-def _numbers(path: Path) -> list[str]:
-    return re.findall(r"\d+", path.name.replace("_0000", ""))
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _no_case(path: Path) -> InputError:
