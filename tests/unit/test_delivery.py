@@ -12,11 +12,13 @@ from pynetdicom.events import Event
 
 from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Destination
+from tests.support.cases import expire_lease
 from tests.support.outbox import outbox_in, reasons, run_delivery, states, work_item
 from tests.support.ports import free_port
 from tests.support.scripted import ABORT, HANG, answering, scripted_peer, stalling
-from uair_node.cases.tables import Case, DeliveryState, Result, utc_now
+from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, WorkItem, WorkKind, utc_now
 from uair_node.context import Context
+from uair_node.delivery import outbox as outbox_module
 from uair_node.delivery.resend import resend
 from uair_node.delivery.scu import associate, echo
 from uair_node.delivery.statuses import Verdict, judge, judge_commitment
@@ -28,7 +30,7 @@ from uair_node.delivery.statuses import Verdict, judge, judge_commitment
         (0x0000, Verdict.CONFIRMED),
         (0xB000, Verdict.CONFIRMED),
         (0xB007, Verdict.CONFIRMED),
-        (0x0111, Verdict.CONFIRMED),
+        (0x0111, Verdict.DUPLICATE),
         (0xA700, Verdict.RETRY),
         (0xA7FF, Verdict.RETRY),
         (0x0110, Verdict.RETRY),
@@ -288,3 +290,58 @@ def test_sending_again_refuses_what_retention_has_deleted(each_outbox: Context) 
         with pytest.raises(InputError) as refused:
             resend(session, session.query(Case).one(), "pacs", everything=True)
     assert refused.value.code == "result-deleted"
+
+
+@pytest.mark.parametrize("answers", [[0x0111], [0x0000, 0x0111]])
+def test_a_duplicate_of_what_was_never_sent_is_parked_until_it_is_deleted_there(
+    each_outbox: Context, answers: Sequence[int]
+) -> None:
+    stored = answers.count(0x0000)
+    expected = [DeliveryState.CONFIRMED] * stored + [DeliveryState.PARKED] * (4 - stored)
+    with scripted_peer(answers) as peer:
+        run_delivery(each_outbox, peer.destination())
+        assert states(each_outbox) == expected
+        assert "duplicate-uid: " in reasons(each_outbox)
+        assert not work_item(each_outbox).open
+        for everything in (False, True):
+            _resend(each_outbox, everything=everything)
+            run_delivery(each_outbox, peer.destination())
+            assert states(each_outbox) == expected, "sending again alone is no proof"
+    _resend(each_outbox, everything=False)
+    with scripted_peer([0x0000]) as peer:
+        run_delivery(each_outbox, peer.destination())
+    assert states(each_outbox) == [DeliveryState.CONFIRMED] * 4
+
+
+def _resend(context: Context, *, everything: bool) -> None:
+    with context.database.transaction() as session:
+        resend(session, session.query(Case).one(), "pacs", everything=everything)
+
+
+def test_a_duplicate_confirms_what_was_sent_before_a_crash(
+    each_outbox: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first object reached the peer, and the worker died before it wrote the answer."""
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    with scripted_peer([0x0000, 0x0111, 0x0000]) as peer:
+        with monkeypatch.context() as dying:
+            dying.setattr(outbox_module, "_record", die)
+            with pytest.raises(SystemExit):
+                run_delivery(each_outbox, peer.destination())
+        assert states(each_outbox) == [DeliveryState.PENDING] * 4
+        with each_outbox.database.transaction() as session:
+            sent = [row.sent_at is not None for row in session.query(Delivery).order_by(Delivery.id)]
+            expire_lease(session.query(WorkItem).filter_by(kind=WorkKind.DELIVER).one())
+        assert sent == [True, False, False, False]
+        run_delivery(each_outbox, peer.destination())
+    assert states(each_outbox) == [DeliveryState.CONFIRMED] * 4
+
+
+def test_a_duplicate_confirms_what_was_sent_and_not_answered(each_outbox: Context) -> None:
+    with scripted_peer([ABORT, 0x0111, 0x0000]) as peer:
+        run_delivery(each_outbox, peer.destination())
+        run_delivery(each_outbox, peer.destination())
+    assert states(each_outbox) == [DeliveryState.CONFIRMED] * 4

@@ -312,6 +312,7 @@ class Delivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     reason: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    sent_at: Mapped[datetime | None]  # committed before the object is first sent
     confirmed_at: Mapped[datetime | None] = mapped_column(index=True)
     transaction_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
     commitment_asked_at: Mapped[datetime | None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
@@ -16,12 +17,14 @@ from uair_node.cases.tables import Delivery, DeliveryState, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.commitment import require_commitment
 from uair_node.delivery.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
-from uair_node.delivery.rows import count_attempt, settle
+from uair_node.delivery.rows import count_attempt, mark_sent, settle
 from uair_node.delivery.scu import send
 from uair_node.delivery.statuses import Verdict
 from uair_node.delivery.stow import send_stow
 
 log = logging.getLogger(__name__)
+
+_TAKEN = (DeliveryState.STORED, DeliveryState.CONFIRMED)
 
 
 def deliver(context: Context, claim: Claim) -> Commit:
@@ -32,7 +35,7 @@ def deliver(context: Context, claim: Claim) -> Commit:
     failure, progress = "", False
     try:
         parcels = list(_readable(context, destination))
-        for answer in _send(destination, parcels) if parcels else ():
+        for answer in _send(context, destination, parcels) if parcels else ():
             _record(context, destination, answer)
             progress |= answer.verdict == Verdict.CONFIRMED
     except (TransientError, ConfigError) as error:
@@ -42,10 +45,17 @@ def deliver(context: Context, claim: Claim) -> Commit:
     return _close_or_retry(context, destination, 1 if progress else claim.attempt, failure)
 
 
-def _send(destination: AnyDestination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
+def _send(context: Context, destination: AnyDestination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
+    announce = partial(_announce, context)
     if isinstance(destination, StowDestination):
-        return send_stow(destination, parcels)
-    return send(destination, parcels)
+        return send_stow(destination, parcels, announce)
+    return send(destination, parcels, announce)
+
+
+def _announce(context: Context, parcel: Parcel) -> bool:
+    """Commit that a parcel is about to be sent: after a crash, its duplicate at the peer is known as ours."""
+    with context.database.transaction() as session:
+        return mark_sent(session.get_one(Delivery, parcel.key, with_for_update=True))
 
 
 def _wants_commitment(destination: AnyDestination) -> bool:
@@ -78,7 +88,9 @@ def _pending_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlche
 def _record(context: Context, destination: AnyDestination, answer: Answer) -> None:
     """Keep each answer at once: a process that dies in the middle of a batch repeats little."""
     with context.database.transaction() as session:
-        row = session.get_one(Delivery, answer.key)
+        row = session.get_one(Delivery, answer.key, with_for_update=True)
+        if answer.verdict == Verdict.DUPLICATE and row.state in _TAKEN:
+            return  # by a worker that sent it at the same moment
         settle(row, answer.verdict, answer.reason)
         if answer.verdict == Verdict.CONFIRMED and _wants_commitment(destination):
             row.state, row.confirmed_at = DeliveryState.STORED, None

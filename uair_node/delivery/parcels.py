@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +32,24 @@ class Answer:
     key: int
     verdict: Verdict
     reason: str
+
+
+Announce = Callable[[Parcel], bool]
+"""Marks durably that a parcel is about to be sent, and tells whether it was sent before."""
+
+
+def first_time(_parcel: Parcel) -> bool:
+    """Announce what no delivery's row stands for: it counts as never sent before."""
+    return False
+
+
+def answer_of(parcel: Parcel, verdict: Verdict, reason: str, *, sent_before: bool) -> Answer:
+    """Return what an answer means for a parcel: a duplicate is ours only if the parcel was sent before."""
+    if verdict != Verdict.DUPLICATE:
+        return Answer(parcel.key, verdict, reason)
+    if sent_before:
+        return Answer(parcel.key, Verdict.CONFIRMED, reason)
+    return Answer(parcel.key, Verdict.DUPLICATE, reason_of(duplicate_uid()))
 
 
 def read_parcel(parcel: Parcel) -> Dataset | Answer:
@@ -69,6 +88,15 @@ def result_deleted() -> InputError:
         "result-deleted",
         "Retention has deleted the object's file.",
         "Restore the data folder and the database from a backup; or take the object from another archive.",
+    )
+
+
+def duplicate_uid() -> InputError:
+    """Return the error of an object whose UID the peer holds already, though we never sent it there."""
+    return InputError(
+        "duplicate-uid",
+        "The destination holds an object of this UID that this delivery never sent (status 0111).",
+        "Delete that object at the destination, then send this one again.",
     )
 
 

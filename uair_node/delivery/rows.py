@@ -10,6 +10,7 @@ _STATE_AFTER = {
     Verdict.CONFIRMED: DeliveryState.CONFIRMED,
     Verdict.RETRY: DeliveryState.PENDING,
     Verdict.PARK: DeliveryState.PARKED,
+    Verdict.DUPLICATE: DeliveryState.PARKED,
 }
 
 
@@ -18,6 +19,15 @@ def settle(row: Delivery, verdict: Verdict, reason: str) -> None:
     row.state, row.reason = _STATE_AFTER[verdict], reason
     if verdict == Verdict.CONFIRMED:
         row.confirmed_at = utc_now()
+    if verdict == Verdict.DUPLICATE:
+        row.sent_at = None  # the peer kept nothing of it
+
+
+def mark_sent(row: Delivery) -> bool:
+    """Note that a delivery's object is about to be sent; return whether it was sent before."""
+    sent_before = row.sent_at is not None
+    row.sent_at = row.sent_at or utc_now()
+    return sent_before
 
 
 def count_attempt(row: Delivery, section: DeliverySection) -> None:

@@ -15,13 +15,15 @@ from pynetdicom.sop_class import Verification
 from dicom_config.contexts import SENT_TRANSFER_SYNTAXES
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
-from uair_node.delivery.parcels import Answer, Parcel, read_parcel
+from uair_node.delivery.parcels import Announce, Answer, Parcel, answer_of, first_time, read_parcel
 from uair_node.delivery.statuses import Verdict, judge
 from uair_node.tls import client_context
 
 
-def send(destination: Destination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
-    """Send parcels over one association, yielding each answer as it comes.
+def send(
+    destination: Destination, parcels: Sequence[Parcel], announce: Announce = first_time
+) -> Iterator[Answer]:
+    """Send parcels over one association, yielding each answer as it comes; each is announced before.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def send(destination: Destination, parcels: Sequence[Parcel]) -> Iterator[Answer
         accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
         for parcel in parcels:
             if parcel.sop_class_uid in accepted:
-                yield _store(association, destination, parcel)
+                yield _store(association, destination, parcel, announce)
             else:
                 reason = "the peer accepts no presentation context for this SOP class"
                 yield Answer(parcel.key, Verdict.PARK, reason)
@@ -150,17 +152,17 @@ def _limit_reads(event: Event, timeout_s: float) -> None:
     event.assoc.dul.socket.socket.settimeout(timeout_s)
 
 
-def _store(association: Association, destination: Destination, parcel: Parcel) -> Answer:
+def _store(association: Association, destination: Destination, parcel: Parcel, announce: Announce) -> Answer:
     if not association.is_established:
         raise aborted(destination)
     dataset = read_parcel(parcel)
     if isinstance(dataset, Answer):
         return dataset
+    sent_before = announce(parcel)
     response = association.send_c_store(dataset)
     if "Status" not in response:
         raise aborted(destination)
-    verdict, reason = judge(response.Status)
-    return Answer(parcel.key, verdict, reason)
+    return answer_of(parcel, *judge(response.Status), sent_before=sent_before)
 
 
 def aborted(destination: Destination) -> TransientError:

@@ -11,12 +11,15 @@ class Verdict(StrEnum):
     CONFIRMED = "confirmed"
     RETRY = "retry"
     PARK = "park"
+    DUPLICATE = (
+        "duplicate"  # the peer has an object of this UID; `parcels.answer_of` tells whether it is ours
+    )
 
 
 _BY_STATUS: dict[int, tuple[Verdict, str]] = {
     0x0000: (Verdict.CONFIRMED, "stored"),
     0x0110: (Verdict.RETRY, "processing failure at the peer"),
-    0x0111: (Verdict.CONFIRMED, "the peer already has this instance"),
+    0x0111: (Verdict.DUPLICATE, "the peer already has this instance"),
     0x0112: (Verdict.RETRY, "the peer does not know the instance"),
     0x0122: (Verdict.PARK, "the peer does not support this SOP class"),
     0x0124: (Verdict.PARK, "the peer does not allow us to store"),

@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import StowDestination
 from dicom_config.tls import TlsClientSection
-from uair_node.delivery.parcels import Answer, Parcel, read_parcel
+from uair_node.delivery.parcels import Announce, Answer, Parcel, answer_of, read_parcel
 from uair_node.delivery.statuses import Verdict, judge
 from uair_node.tls import client_context
 
@@ -22,8 +22,10 @@ _FOR_GOOD = frozenset({400, 406, 413, 415})
 """HTTP statuses by which a server refuses one instance for good (PS3.18 Table 10.5.3-1)."""
 
 
-def send_stow(destination: StowDestination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
-    """Send parcels, yielding each answer as it comes.
+def send_stow(
+    destination: StowDestination, parcels: Sequence[Parcel], announce: Announce
+) -> Iterator[Answer]:
+    """Send parcels, yielding each answer as it comes; each is announced before.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def send_stow(destination: StowDestination, parcels: Sequence[Parcel]) -> Iterat
     """
     with open_client(destination) as client:
         for parcel in parcels:
-            yield _store(client, destination, parcel)
+            yield _store(client, destination, parcel, announce)
 
 
 def probe_stow(destination: StowDestination) -> None:
@@ -82,16 +84,19 @@ class _TlsAdapter(HTTPAdapter):
         """Leave trust to the context."""
 
 
-def _store(client: DICOMwebClient, destination: StowDestination, parcel: Parcel) -> Answer:
+def _store(
+    client: DICOMwebClient, destination: StowDestination, parcel: Parcel, announce: Announce
+) -> Answer:
     dataset = read_parcel(parcel)
     if isinstance(dataset, Answer):
         return dataset
+    sent_before = announce(parcel)
     try:
         with translated(destination):
             response = client.store_instances([dataset])
     except _RefusalError as refusal:
-        return Answer(parcel.key, refusal.verdict, refusal.reason)
-    return Answer(parcel.key, *_judge(response))
+        return answer_of(parcel, refusal.verdict, refusal.reason, sent_before=sent_before)
+    return answer_of(parcel, *_judge(response), sent_before=sent_before)
 
 
 def _judge(response: Dataset) -> tuple[Verdict, str]:

@@ -1,0 +1,27 @@
+"""When a delivery was first sent: only then may a peer's "duplicate" confirm it.
+
+Revision ID: 0011
+Revises: 0010
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply; what was tried before may have been sent."""
+    op.add_column("deliveries", sa.Column("sent_at", sa.DateTime(), nullable=True))
+    op.execute(
+        "UPDATE deliveries SET sent_at = created_at "
+        "WHERE attempts > 0 OR reason <> '' OR state IN ('stored', 'confirmed')"
+    )
+
+
+def downgrade() -> None:
+    """Take back."""
+    op.drop_column("deliveries", "sent_at")
