@@ -71,6 +71,11 @@ class ObjectStore:
         with _errors(), contextlib.suppress(FileNotFoundError):
             self._files().rm([self._key(name) for name in names])
 
+    def remove_folder(self, name: str) -> None:
+        """Delete all objects under a folder."""
+        with _errors(), contextlib.suppress(FileNotFoundError):
+            self._files().rm(self._key(name), recursive=True)
+
     def probe(self) -> None:
         """Raise TransientError ``store-unavailable`` or ``store-bucket`` unless the bucket can be listed."""
         bucket = self._base.partition("/")[0]

@@ -29,6 +29,9 @@ class Remote(Protocol):
     def remove(self, names: Sequence[str]) -> None:
         """Keep these no longer; what is not there is no error."""
 
+    def remove_folder(self, name: str) -> None:
+        """Keep nothing under this folder any longer; an empty one is no error."""
+
     def probe(self) -> None:
         """Raise TransientError unless files can be kept here."""
 
@@ -58,9 +61,18 @@ class Store:
         """Messages of the embedded transport."""
         return self.root / "broker"
 
-    def round_folder(self, case_id: int, number: int) -> Path:
-        """Return (and make) the folder of one round's artifacts."""
-        folder = self.case_folder(case_id) / f"round-{number:02d}"
+    def round_folder(self, case_id: int, number: int, token: str) -> Path:
+        """Return (and make) the folder where one claim of a round's work writes.
+
+        No two claims share one, so a worker that lost its lease never changes the files that count. The
+        rows that a claim commits name them.
+
+        Parameters
+        ----------
+        token
+            Of the claim.
+        """
+        folder = self.case_folder(case_id) / f"round-{number:02d}.{token}"
         make_folder_durably(folder)
         return folder
 

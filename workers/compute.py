@@ -126,7 +126,7 @@ class Computer:
         watch = Stopwatch()
         made, view = self._round(task, watch, going_on)
         watch.lap("refine")
-        folder = self._context.store.round_folder(task.case_id, task.number)
+        folder = self._context.store.round_folder(task.case_id, task.number, claim.token)
         candidates = [
             StoredCandidate(one.k, view.to_source(one.labels), one.trait) for one in made.candidates
         ]

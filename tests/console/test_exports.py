@@ -25,7 +25,7 @@ from uair_node.results.interchange import as_glb, as_nifti, as_stl
 from uair_node.results.solids import solids_of
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 
-ROUND = "artifacts/case-000002/round-02"
+ROUND = "artifacts/case-000002/round-02.made"
 EXPORT = "/cases/2/rounds/2/0/export"
 
 

@@ -27,7 +27,7 @@ from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FI
 from uair_node.volume import read_series
 
 PAGE = "/cases/2/segmentation"
-ROUND = "artifacts/case-000002/round-02"
+ROUND = "artifacts/case-000002/round-02.made"
 
 
 def _section(page: str, anchor: str) -> str:

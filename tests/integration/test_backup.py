@@ -43,7 +43,7 @@ def _waiting_case(context: Context) -> None:
         publish_round(session, case, ["pacs"])
         round_ = case.current_round
         assert round_ is not None
-        folder = context.store.round_folder(case.id, 1)
+        folder = context.store.round_folder(case.id, 1, "made")
         round_.artifacts = context.store.relative(folder)
         save_candidates(folder / CANDIDATES_FILE, [StoredCandidate(k, labels, "") for k in (1, 2, 3, 4)])
 

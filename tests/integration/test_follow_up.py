@@ -82,7 +82,7 @@ def _study(
         case = session.get_one(Case, newest)
         case_id, round_ = case.id, case.current_round
         lifecycle.start_computing(session, case, actor="worker")
-        store = context.store.round_folder(case.id, 1)
+        store = context.store.round_folder(case.id, 1, "made")
         candidates = [StoredCandidate(k, _resized(labels, k), "") for k in (1, 2, 3, 4)]
         save_candidates(store / CANDIDATES_FILE, candidates)
         round_.artifacts = context.store.relative(store)

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,19 @@ from dicom_config.errors import TransientError
 from dicom_config.model import Settings
 from dicom_config.operation import StoreSection
 from tests.console.conftest import studies_folder as studies_folder  # a fixture
+from tests.support.cases import ready_case
 from tests.support.console import VIEWER, console_site
+from tests.support.intake import context_in
 from tests.support.node import HOST, hospital, quick
 from tests.support.object_store import ObjectServer
 from tests.support.pacs import await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ
 from tests.support.ports import free_port, wait_until
 from tests.support.studies import node_in
+from uair_node.cases import lifecycle
+from uair_node.cases.tables import utc_now
 from uair_node.checks.machine import check_store
+from uair_node.housekeeping.tidy import tidy
 from uair_node.object_store import ObjectStore
 from uair_node.store import Store
 from workers.training.ct_series import write_ct_series
@@ -49,21 +55,42 @@ def _store(root: Path, server: ObjectServer) -> Store:
 
 def test_what_one_machine_shares_another_fetches(tmp_path: Path, server: ObjectServer) -> None:
     here, there = _store(tmp_path / "node", server), _store(tmp_path / "worker", server)
-    paths = [here.round_folder(1, 1) / name for name in ("candidates.npz", "state.npz")]
+    paths = [here.round_folder(1, 1, "made") / name for name in ("candidates.npz", "state.npz")]
     for path in paths:
         path.write_bytes(path.name.encode())
     first = here.share(*paths)
-    assert first == "artifacts/case-000001/round-01/candidates.npz"
+    assert first == "artifacts/case-000001/round-01.made/candidates.npz"
     found = there.fetch(first)
     assert found == tmp_path / "worker" / first
     assert found.read_bytes() == b"candidates.npz"
-    folder = there.fetch_folder("artifacts/case-000001/round-01", ["state.npz"])
+    folder = there.fetch_folder("artifacts/case-000001/round-01.made", ["state.npz"])
     assert sorted(one.name for one in folder.iterdir()) == ["candidates.npz", "state.npz"]
     assert here.remote is not None
     here.remote.remove([first, "artifacts/none"])
     assert first not in server.names()
     assert there.fetch_if_kept(first) == found, "it lies here already"
     assert _store(tmp_path / "third", server).fetch_if_kept(first) is None
+
+
+def test_retention_deletes_what_replaced_workers_shared(tmp_path: Path, server: ObjectServer) -> None:
+    url, retention = f"sqlite:///{tmp_path / 'uair.sqlite'}", {"failed": {"files_days": 1}}
+    with context_in(tmp_path / "data", url, retention=retention) as local:
+        store = Store(local.store.root, ObjectStore(StoreSection(**server.section)))
+        context = replace(local, store=store)
+        with context.database.transaction() as session:
+            case = ready_case(session, "1.1")
+            lifecycle.fail(session, case, code="work-failed", cause="A cause.", mend="A mend.")
+            case.updated_at = utc_now() - timedelta(days=2)
+            folders = [store.round_folder(case.id, 1, claim) for claim in ("counts", "lost")]
+            case.rounds[0].artifacts = store.relative(folders[0])
+        other = store.round_folder(case.id + 1, 1, "counts")
+        for folder in (*folders, other):
+            (folder / "candidates.npz").write_bytes(b"candidates")
+            store.share(folder / "candidates.npz")
+        tidy(context, dry_run=False, now=utc_now())
+    of_case = f"case-{case.id:06d}/"
+    assert not [name for name in server.names() if of_case in name]
+    assert store.relative(other / "candidates.npz") in server.names()
 
 
 def test_what_nobody_shared_or_a_server_that_is_away_is_tried_again(
@@ -169,7 +196,7 @@ def _check_places(folders: Mapping[str, Path], server: ObjectServer) -> None:
     held = {name: {one.suffix for one in folder.rglob("*")} for name, folder in folders.items()}
     assert ".safetensors" in held["gpu"], "embeddings stay on the machine that computes"
     assert not {".safetensors"} & (held["node"] | held["io"])
-    states = [one.parent.name for one in folders["io"].rglob("state.npz")]
+    states = [one.parent.name.partition(".")[0] for one in folders["io"].rglob("state.npz")]
     assert states == ["round-02"], "the io worker needs the accepted round's state alone, for its intervals"
     names = server.names()
     assert {os.path.splitext(one)[1] for one in names} == {".dcm", ".npz", ".json"}

@@ -83,7 +83,7 @@ class OfferedCase:
             case = session.query(Case).one()
             round_ = case.current_round
             lifecycle.start_computing(session, case, actor="worker")
-            folder = self.context.store.round_folder(case.id, round_.number)
+            folder = self.context.store.round_folder(case.id, round_.number, "made")
             candidates = [StoredCandidate(k, candidate_labels(k), TRAITS[k - 1]) for k in (1, 2, 3, 4)]
             save_candidates(folder / CANDIDATES_FILE, candidates)
             save_region(folder / UNCERTAIN_FILE, candidate_labels(1) != candidate_labels(4))

@@ -42,7 +42,7 @@ def main(folder: Path, slice_: Path) -> None:
 def _take_steps(context: Context, variant: str, slice_: Path) -> None:
     Inbox(context).receive(received(slice_))
     _say("instance", variant)
-    folder = context.store.round_folder(1, 1)
+    folder = context.store.round_folder(1, 1, "made")
     save_candidates(folder / "candidates.npz", [StoredCandidate(1, np.ones((2, 3, 4), np.uint8), "")])
     _commit(context)
     _say("artifact", variant)

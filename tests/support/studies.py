@@ -93,7 +93,7 @@ def compute(context: Context, case_id: int, labels: Labels) -> None:
         round_ = case.current_round
         assert round_ is not None
         lifecycle.start_computing(session, case, actor="worker")
-        folder = context.store.round_folder(case.id, round_.number)
+        folder = context.store.round_folder(case.id, round_.number, "made")
         candidates = [StoredCandidate(k, resized(labels, k), TRAITS[k - 1]) for k in (1, 2, 3, 4)]
         save_candidates(folder / CANDIDATES_FILE, candidates)
         round_.artifacts = context.store.relative(folder)

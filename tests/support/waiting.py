@@ -45,7 +45,7 @@ def waiting_case(folder: Path, volume: Volume, candidates: Sequence[StoredCandid
         with made.database.transaction() as session:
             case = session.query(Case).one()
             publish_round(session, case)
-            artifacts = made.store.round_folder(case.id, 1)
+            artifacts = made.store.round_folder(case.id, 1, "made")
             assert case.current_round is not None
             case.current_round.artifacts = made.store.relative(artifacts)
         save_candidates(artifacts / CANDIDATES_FILE, candidates)

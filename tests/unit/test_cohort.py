@@ -43,7 +43,7 @@ def _accepted(context: Context, uid: str, reader: str, *picks: int, ml: float, l
             verb = Verb.ACCEPT if number == len(picks) else Verb.PICK
             select_by_number(session, Evidence(verb, "seg", calling_ae=reader), case, Answer(k))
             session.flush()
-        folder = context.store.round_folder(case.id, len(picks))
+        folder = context.store.round_folder(case.id, len(picks), "made")
         case.current_round.artifacts = context.store.relative(folder)
     liver = {"liver_ml": Value(ml), "lesions": Value(1), "lesions_ml": Value(ml / 100)}
     save_findings(folder / FINDINGS_FILE, Findings(liver, {}, ()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from tests.support.intake import context_in, received
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from uair_node.artifacts import load_candidates, load_region
+from uair_node.cases import work
 from uair_node.cases.performer import Claim, perform
 from uair_node.cases.tables import Case, Observation, TargetKind, WorkItem, WorkKind
 from uair_node.context import Context
@@ -25,13 +28,12 @@ from workers.uair.state import RoundState
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
+def context(tmp_path: Path, database_url: str) -> Iterator[Context]:
     """A READY case of a department whose memory says 2 mm tighter."""
-    url = f"sqlite:///{tmp_path / 'uair.sqlite'}"
     z, y, x = SPACING
     affine = np.array([[0, 0, x, -150], [0, y, 0, -120], [z, 0, 0, 40], [0, 0, 0, 1]], float)
     sections = {"engine": {"preference": "department"}, "work": {"lease_s": 0.3}}
-    with context_in(tmp_path / "data", url, **sections) as made:
+    with context_in(tmp_path / "data", database_url, **sections) as made:
         for path in write_ct_series(tmp_path / "ct", abdomen()[0], affine):
             Inbox(made).receive(received(path))
         time.sleep(0.02)
@@ -87,5 +89,35 @@ def test_a_superseded_round_stops_in_the_middle(context: Context, caplog: pytest
     with context.database.transaction() as session:
         case = session.query(Case).one()
         assert case.rounds[0].computed_at is None
-        folder = context.store.round_folder(case.id, 1)
-    assert not (folder / CANDIDATES_FILE).exists()
+        assert list(context.store.case_folder(case.id).rglob("*.npz")) == []
+
+
+def test_a_worker_that_lost_its_lease_leaves_the_files_that_count_as_they_are(context: Context) -> None:
+    """It was stopped for longer than its lease, and has not noticed yet."""
+    computer = _computer(context)
+    with context.database.transaction() as session:
+        item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE).one().id
+    kept: dict[Path, tuple[int, bytes]] = {}
+
+    def stopped(claim: Claim):
+        with context.database.transaction() as session:
+            work.note_enqueued(session.get_one(WorkItem, item_id))  # the node: its lease ran out
+        assert perform(context, item_id, computer.compute)
+        kept.update(_artifacts(context))
+        return computer.compute(replace(claim, lost=threading.Event()))
+
+    assert perform(context, item_id, stopped)
+    assert len(kept) == 3
+    assert _artifacts(context) == kept
+    with context.database.transaction() as session:
+        folder = context.store.case_folder(session.query(Case).one().id)
+    written = [path.parent for path in folder.rglob(CANDIDATES_FILE)]
+    assert len(set(written)) == 2, "both wrote, each in a folder of its own"
+
+
+def _artifacts(context: Context) -> dict[Path, tuple[int, bytes]]:
+    """Return the files of the round that the database names, with when each was written."""
+    with context.database.transaction() as session:
+        (round_,) = session.query(Case).one().rounds
+    folder = context.store.absolute(round_.artifacts)
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}

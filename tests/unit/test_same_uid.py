@@ -147,7 +147,7 @@ def test_a_second_save_under_one_uid_answers_the_next_round(
     with context.database.transaction() as session:
         case = session.query(Case).one()
         publish_round(session, case)
-        folder = context.store.round_folder(case.id, 2)
+        folder = context.store.round_folder(case.id, 2, "made")
         case.current_round.artifacts = context.store.relative(folder)
     save_candidates(folder / CANDIDATES_FILE, CANDIDATES)
     more = _drawn()

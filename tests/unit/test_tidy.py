@@ -56,7 +56,7 @@ def _published(context: Context, session: Session, series_uid: str) -> Case:
         _write(context, one.path)
     round_ = case.current_round
     assert round_ is not None
-    round_.artifacts = context.store.relative(context.store.round_folder(case.id, 1))
+    round_.artifacts = context.store.relative(context.store.round_folder(case.id, 1, "made"))
     _write(context, f"{round_.artifacts}/candidates.npz")
     return case
 
@@ -106,6 +106,17 @@ def test_what_is_over_its_time_goes_and_the_rows_stay(context: Context) -> None:
         case = session.get_one(Case, number)
         assert (case.state, case.instance_count, len(case.rounds[0].results)) == (CaseState.ACCEPTED, 2, 4)
         assert case.instances == []
+
+
+def test_what_a_replaced_worker_left_goes_with_its_case(context: Context) -> None:
+    with context.database.transaction() as session:
+        case = _published(context, session, "1.1")
+        _accept(session, case)
+        _age(session, case, 91)
+        left = context.store.round_folder(case.id, 1, "lost") / "candidates.npz"
+    left.write_bytes(b"of a claim whose lease ran out")
+    assert _tidy(context) == [("files", case.id)]
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("days", [91, 4000])

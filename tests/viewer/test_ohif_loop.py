@@ -22,6 +22,7 @@ from tests.support.orthanc import Orthanc
 from tests.support.pacs import await_round, seg_series
 from tests.support.ports import wait_until
 from uair_node.artifacts import load_candidates
+from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.segment_targets import KnownTargets
@@ -159,7 +160,8 @@ def _store_as(page: OhifPage, orthanc: Orthanc, study_uid: str, candidate: str, 
 
 def _round_folder(deployment: Deployment, number: int) -> Path:
     data = Path(deployment.environment["UAIR_DATA_DIR"])
-    return data / "artifacts" / "case-000001" / f"round-{number:02d}"
+    (found,) = (data / "artifacts" / "case-000001").glob(f"round-{number:02d}.*/{CANDIDATES_FILE}")
+    return found.parent
 
 
 def _derived_from(orthanc: Orthanc, name: str) -> str:

@@ -48,6 +48,11 @@ class Claim:
     owner: str
     lost: threading.Event = field(default_factory=threading.Event, compare=False)
 
+    @property
+    def token(self) -> str:
+        """What tells the files of this claim from those of every other."""
+        return self.owner.rpartition(":")[2]
+
     def check(self) -> None:
         """Stop a job whose outcome would be dropped: the case was superseded, or another took over.
 

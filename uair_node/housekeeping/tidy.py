@@ -38,7 +38,6 @@ from uair_node.cases.tables import (
     utc_now,
 )
 from uair_node.context import Context
-from uair_node.results.source import ACCEPTED_FILES, ROUND_FILES
 
 _YOUNG = timedelta(hours=1)
 """A file is on disk before the row that names it: what is younger is left alone."""
@@ -191,15 +190,9 @@ def _unshare(context: Context, session: Session, case: Case) -> None:
     """Delete a case's files where machines share them; their rows are still there if that fails."""
     if context.store.remote is None:
         return
-    names = [one.path for one in _instances(session, case)]
-    for round_ in case.rounds:
-        names += [one.path for one in round_.results if one.path]
-        names += [f"{round_.artifacts}/{name}" for name in ROUND_FILES if round_.artifacts]
-    last = case.current_round
-    if case.state == CaseState.ACCEPTED and last is not None and last.artifacts:
-        names += [f"{last.artifacts}/{name}" for name in ACCEPTED_FILES]
-    edits = select(Selection.artifact).where(Selection.case_id == case.id, Selection.artifact != "")
-    context.store.remote.remove([*names, *session.scalars(edits)])
+    context.store.remote.remove([one.path for one in _instances(session, case)])
+    # The whole folder: workers that lost their lease left files there that no row names.
+    context.store.remote.remove_folder(context.store.relative(context.store.case_folder(case.id)))
 
 
 def _forget_files(session: Session, case: Case) -> None:

@@ -212,7 +212,7 @@ def _read(context: Context, claim: Claim) -> _Untold:
             first_number=1 + (session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0),
             series_uid=_uid(case, "series"),
             series_paths=context.store.fetch_all([one.path for one in case.instances]),
-            folder=context.store.round_folder(case.id, 1),
+            folder=context.store.round_folder(case.id, 1, claim.token),
         )
 
 

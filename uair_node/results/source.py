@@ -28,7 +28,6 @@ ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
 """What a computed round leaves in its folder; the last is the method's own."""
 ACCEPTED_FILE = "accepted.npz"
 FINDINGS_FILE = "measurements.json"
-ACCEPTED_FILES = (ACCEPTED_FILE, FINDINGS_FILE)
 """What an accepted round leaves there, too."""
 
 
@@ -122,7 +121,7 @@ class Source:
             if kind not in _OF_OPEN_ROUND and self.answer is not None:
                 more += [self.answer.words, self.edit.name if self.edit else ""]
                 if self.answered_folder != self.folder:
-                    more.append(self.answered_folder.name)
+                    more.append(self.answered_folder.name.partition(".")[0])  # without the claim
         return result_uid(*identity, *more, "instance"), result_uid(*identity, *more, "series")
 
 
