@@ -133,7 +133,7 @@ def read_source(context: Context, claim: Claim) -> Source:
         assert round_.computed_at is not None, "publication becomes due when a round is computed"
         started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
         answer = lifecycle.effective_selection(session, case, round_.number)
-        folder = _folder(context, round_, CANDIDATES_FILE, UNCERTAIN_FILE)
+        folder = _folder(context, claim, round_, CANDIDATES_FILE, UNCERTAIN_FILE)
         answered = next((r for r in case.rounds if answer and r.number == answer.candidates_round), round_)
         return Source(
             case_digest=case.digest,
@@ -151,12 +151,12 @@ def read_source(context: Context, claim: Claim) -> Source:
             prior=round_.prior or {},
             base_mm={int(value): mm for value, mm in case.rounds[0].base_mm.items()},
             edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
-            answered_folder=_folder(context, answered, CANDIDATES_FILE),
+            answered_folder=_folder(context, claim, answered, CANDIDATES_FILE),
         )
 
 
-def _folder(context: Context, round_: Round, *names: str) -> Path:
+def _folder(context: Context, claim: Claim, round_: Round, *names: str) -> Path:
     """Return the folder of a round with its files; without them where retention has deleted them."""
     if not round_.artifacts:
-        return context.store.round_folder(round_.case_id, round_.number)
+        return context.store.round_folder(round_.case_id, round_.number, claim.token)
     return context.store.fetch_folder(round_.artifacts, names)
