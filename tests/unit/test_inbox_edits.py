@@ -146,3 +146,21 @@ def test_the_final_object_holds_the_accepted_edit(context: Context, volume: Volu
         assert set(results) == {ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE}
         path = context.store.absolute(results[ResultKind.FINAL].path)
     assert (read_offer(path, volume) == drawn).all()
+
+
+@pytest.mark.parametrize("state", [CaseState.AWAITING_SELECTION, CaseState.ACCEPTED])
+def test_an_edit_answers_the_case_of_its_series_where_another_series_shares_its_images(
+    context: Context, volume: Volume, tmp_path: Path, state: CaseState
+) -> None:
+    with context.database.transaction() as session:
+        case = session.query(Case).one()
+        number, case.state = case.id, state
+        twin = Case(series_instance_uid="2.25.4712", study_instance_uid=case.study_instance_uid)
+        twin.state, twin.instances = CaseState.AWAITING_SELECTION, list(case.instances)
+        session.add(twin)
+    row = _send(context, _edited(volume, tmp_path, _box(3)), Verb.PICK)
+    if state == CaseState.ACCEPTED:
+        assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "case-closed")
+        assert f"{CaseState.ACCEPTED}" in row.sentence
+    else:
+        assert (row.outcome, row.case_id) == (SelectionOutcome.EFFECTIVE, number)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
@@ -116,12 +116,16 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
         ``case-closed``: drawn on the images of a case that waits for nobody. ``round-closed``: the next
         candidates are on their way, and the SEG cannot be held against the round before.
     """
-    on_images = Case.id.in_(
+    on_images: ColumnElement[bool] = Case.id.in_(
         select(CaseInstance.case_id)
         .join(Instance, Instance.id == CaseInstance.instance_id)
         .where(Instance.sop_instance_uid.in_(reading.source_references))
     )
     of_series = Case.series_instance_uid.in_(reading.series_references)
+    # Two series may share SOP Instance UIDs: the named series decides, whatever the state of its case.
+    on_both = and_(on_images, of_series)
+    if _newest(session, Case.state.in_((*_WAITING, *_CLOSED)), on_both) is not None:
+        on_images = on_both
     of_study = Case.study_instance_uid == reading.study_instance_uid
     waiting = Case.state.in_(_WAITING)
     case = next(filter(None, (_newest(session, waiting, match) for match in (on_images, of_series))), None)
