@@ -374,6 +374,8 @@ def _print_case(found: dict[str, Any]) -> None:
     )
     if found["code"]:
         console.print(f"[yellow]{found['code']}[/]: {found['sentence']} {found['mend']}", highlight=False)
+    for warning in found["warnings"]:
+        console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False)
     for one in found["rounds"]:
         table = Table("k", "what", "liver ml", "lesions ml", "delivered", title=f"round {one['round']}")
         for result in one["results"]:

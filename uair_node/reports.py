@@ -90,6 +90,7 @@ def detail(session: Session, case: Case) -> dict[str, Any]:
         "study_instance_uid": case.study_instance_uid,
         "digest": case.digest,
         "assumed": [part for part in case.assumed.split(", ") if part],
+        "warnings": case.warnings.splitlines(),
         "rounds": [_round(session, one) for one in case.rounds],
         "own_objects_returned": _own_returned(session, case),
         "selections": [_selection(one) for one in _of(session, Selection, case)],

@@ -273,7 +273,7 @@ def test_markup_from_anywhere_is_shown_as_text(site: Site, operator: TestClient)
     """A hostile sender writes AE titles, accession numbers, reasons; a peer writes its refusals."""
     with site.context.database.transaction() as session:
         case = session.get_one(Case, 1)
-        case.accession_number = case.assumed = case.sentence = case.mend = MARKUP
+        case.accession_number = case.assumed = case.warnings = case.sentence = case.mend = MARKUP
         case.code, case.calling_ae = "<i>", "<b>AE</b>"
         session.add(Transition(case_id=1, origin=None, state=CaseState.READY, actor="<u>", reason=MARKUP))
         session.add(

@@ -114,6 +114,7 @@ def make_ready(
     slices: int,
     accession_number: str,
     assumed: str,
+    warnings: Sequence[str] = (),
     chosen_by: str = "",
 ) -> None:
     """Seal a complete series as a case, supersede what it replaces, and make round 1 due.
@@ -122,10 +123,13 @@ def make_ready(
     ----------
     slices
         More than `instances` where these have several frames.
+    warnings
+        Sentences about what may be wrong with the series and does not stop it.
     chosen_by
         The site's rules that speak for it, in words; kept with the transition.
     """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
+    case.warnings = "\n".join(warnings)
     case.code = case.sentence = case.mend = ""
     case.instances = list(instances)
     case.instance_count = slices

@@ -108,6 +108,7 @@ class Case(Base):
     sentence: Mapped[str] = mapped_column(Text, default="")
     mend: Mapped[str] = mapped_column(Text, default="")
     assumed: Mapped[str] = mapped_column(Text, default="")
+    warnings: Mapped[str] = mapped_column(Text, default="", server_default="")  # a sentence a line
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     last_instance_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)

@@ -112,6 +112,7 @@ def _accept(session: Session, case: Case, slices: int, verdict: Verdict, choice:
         slices=slices,
         accession_number=case.accession_number,
         assumed=", ".join(verdict.assumed),
+        warnings=verdict.warnings,
         chosen_by=choice.reason,
     )
     log.info("case %d ready: %d slices", case.id, slices)

@@ -19,6 +19,7 @@ from dicom_config.model import GateSection
 from uair_node.intake.acquisitions import count_values, find_acquisitions
 from uair_node.intake.headers import SliceHeader
 from uair_node.intake.stack import Stack, build_stack, fit_even_grid
+from uair_node.intake.stack_ends import warnings_of
 
 _COSINE_TOLERANCE = 1e-3
 """Direction cosines are often written with four digits; more difference is another orientation."""
@@ -170,11 +171,14 @@ class Verdict:
         Whether instances that may still arrive can clear `refusal`; False: waiting is in vain.
     assumed
         What the headers lack and what was assumed instead, see `assumptions`.
+    warnings
+        What may be wrong and stops nothing, in sentences.
     """
 
     refusal: InputError | None
     may_complete: bool
     assumed: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def inspect_series(
@@ -194,7 +198,7 @@ def inspect_series(
         profile = _check_all(headers, section, profiles)
     except InputError as refusal:
         return Verdict(refusal, GATE_CODES[refusal.code].may_arrive, assumptions(headers))
-    return Verdict(None, False, assumptions(headers, profile))
+    return Verdict(None, False, assumptions(headers, profile), warnings_of(headers))
 
 
 def _check_all(

@@ -40,6 +40,27 @@ def change(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spacing
     return Change((counts[0] - counts[2]) * ml, (counts[1] - counts[2]) * ml, dice)
 
 
+def cut_off_ends(volumes: Sequence[Labels], organ: str = LIVER.name) -> str:
+    """Say at which ends of the stack the organ may be cut off: where some label volume touches the end.
+
+    Parameters
+    ----------
+    volumes
+        At least one, ``(Z, Y, X)`` uint8, 0 background.
+
+    Returns
+    -------
+    str
+        Empty if none touches an end.
+    """
+    last = len(volumes[0])
+    touched = [end for end in (1, last) if any(volume[end - 1].any() for volume in volumes)]
+    if not touched:
+        return ""
+    slices = " and ".join(str(end) for end in touched)
+    return f"{organ} touches slice {slices} of {last}: it may be cut off there"
+
+
 def against_siblings(
     labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name
 ) -> list[str]:

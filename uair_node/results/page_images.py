@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow, Unit
-from uair_node.results.differences import against_reference, against_siblings, of_the_unsure
+from uair_node.results.differences import against_reference, against_siblings, cut_off_ends, of_the_unsure
 from uair_node.results.drawing import (
     FAINT,
     INK,
@@ -127,6 +127,7 @@ def draw_overview(scene: Scene) -> Picture:
         window=scene.window,
         organ=scene.organ,
         numbered=True,
+        warning=cut_off_ends([one.labels for one in scene.candidates], scene.organ),
     )
     return pixels(figure, _DPI)
 
@@ -271,6 +272,9 @@ class _Page:
         if scene.reference is not None:
             said = against_reference(labels, scene.reference, scene.spacing_mm, scene.organ)
             paragraphs.append(("Against the selection before", _bullets(said[: _LISTED_LESIONS + 1])))
+        cut_off = cut_off_ends([labels], scene.organ)
+        if cut_off:
+            paragraphs.append(("Warning", _bullets([cut_off])))
         return paragraphs
 
     def _numbers(self) -> list[str]:

@@ -40,6 +40,7 @@ _HEADING_LENGTH = 30
 _PANEL_WIDTH, _GAP, _SIDE = 2.9, 0.05, 0.15
 _TITLE, _HEADING, _CAPTION, _FOOTER = 0.5, 0.32, 0.55, 0.38
 _DPI = 120
+_WARNING = "#ffb347"
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,11 @@ def sheet_figure(
     window: FixedWindow = ct.WINDOW,
     organ: str = LIVER.name,
     numbered: bool = False,
+    warning: str = "",
 ) -> Figure:
     """Draw the contact sheet as a figure; parameters as `draw_sheet`.
 
-    With `numbered`, each lesion's number stands beside it.
+    With `numbered`, each lesion's number stands beside it; a warning stands below the title.
     """
     volumes = [describe(candidate.labels, spacing_mm) for candidate in candidates]
     rows, columns = crop([candidate.labels for candidate in candidates], spacing_mm)
@@ -122,6 +124,8 @@ def sheet_figure(
     layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width)
     figure = layout.figure
     _text(layout, _SIDE, layout.height - 0.3, title, size=13, weight="bold")
+    if warning:
+        _text(layout, _SIDE, layout.height - 0.49, f"Warning: {warning}.", size=9, color=_WARNING)
     for column, (candidate, measured) in enumerate(zip(candidates, volumes, strict=True)):
         x = layout.left(column)
         _text(layout, x, layout.height - _TITLE - 0.2, _heading(candidate), size=11, weight="bold")

@@ -1,0 +1,41 @@
+"""Signs that a stack lacks slices at an end, where no gap can show it.
+
+Pure over header records. A sign proves nothing: it is a warning that is kept with the case.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from uair_node.intake.headers import SliceHeader
+
+
+def warnings_of(headers: Sequence[SliceHeader]) -> tuple[str, ...]:
+    """Compare Images in Acquisition with the slices of each acquisition (PS3.3 C.7.6.1).
+
+    Frames of a multi-frame image are left out: the attribute counts instances there.
+
+    Returns
+    -------
+    tuple of str
+        At most one sentence, about the acquisition that lacks most; none if none lacks any.
+    """
+    parts: dict[int | None, list[int]] = defaultdict(list)
+    for header in headers:
+        if header.frame is None:
+            parts[header.acquisition_number].append(header.images_in_acquisition or 0)
+    lacking = [
+        (max(stated) - len(stated), max(stated), len(stated))
+        for stated in parts.values()
+        # Some scanners number each slice as an acquisition of its own: the whole series counts then.
+        if max(stated) > (len(stated) if len(stated) > 1 else len(headers))
+    ]
+    if not lacking:
+        return ()
+    _, made, held = max(lacking)
+    held = held if held > 1 else len(headers)
+    return (
+        f"The scanner made {made} images in this acquisition, and the series holds {held}: "
+        "slices may be missing at an end, or the others belong to another reconstruction.",
+    )
