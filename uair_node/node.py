@@ -52,7 +52,11 @@ class Node:
         self._dispatcher = Dispatcher(context.settings, context.database)
         tally = Tally()
         self._listener = DicomListener(
-            context.settings.node, self._receive, partial(take_report, context), tally
+            context.settings.node,
+            self._receive,
+            partial(take_report, context),
+            tally,
+            self._inbox.association_ended,
         )
         self._signals = _signals(context, self._alive, tally)
         self._swept_at = time.monotonic()

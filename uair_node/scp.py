@@ -126,6 +126,14 @@ Handler = Callable[[ReceivedInstance], StoreStatus | None]
 Raises otherwise, see `store_status`."""
 
 
+EndHandler = Callable[[str, bool], None]
+"""Gets `ReceivedInstance.association`, and whether it ended without a release: aborted, or cut off."""
+
+
+def _tell_nobody(_association: str, _aborted: bool) -> None:
+    """Leave the end of an association alone."""
+
+
 def store_status(error: Exception) -> StoreStatus:
     """Return the status that a handler's error is answered with; never success."""
     if isinstance(error, UairError) and error.code in _STATUS_OF_CODE:
@@ -154,6 +162,8 @@ class DicomListener:
         Gets storage commitment reports about what we sent.
     tally
         Counts associations and instances; one of its own if not given.
+    end_handler
+        Is told of every association that ends.
     """
 
     def __init__(
@@ -162,10 +172,12 @@ class DicomListener:
         handler: Handler,
         report_handler: ReportHandler = _asked_nobody,
         tally: Tally | None = None,
+        end_handler: EndHandler = _tell_nobody,
     ) -> None:
         self._settings = settings
         self._handler = handler
         self._report_handler = report_handler
+        self._end_handler = end_handler
         self._tally = tally or Tally()
         self._verbs = settings.ae_titles.by_title()
         self._places = _Places(settings.max_associations, settings.wait_s)
@@ -206,6 +218,8 @@ class DicomListener:
                     (evt.EVT_REQUESTED, self._on_requested),
                     (evt.EVT_ACCEPTED, self._on_accepted),
                     (evt.EVT_C_STORE, self._on_store),
+                    (evt.EVT_RELEASED, self._on_ended),
+                    (evt.EVT_ABORTED, self._on_ended),
                     (evt.EVT_N_EVENT_REPORT, self._on_report),
                 ],
             )
@@ -277,6 +291,9 @@ class DicomListener:
         self._tally.instance(verb, answer.Status)
         return answer
 
+    def _on_ended(self, event: Event) -> None:
+        self._end_handler(_name_of(event.assoc), event.event == evt.EVT_ABORTED)
+
     def _on_report(self, event: Event) -> tuple[int, None]:
         return answer_report(event, _Peer.of(event.assoc).calling_ae, self._report_handler)
 
@@ -304,8 +321,12 @@ class DicomListener:
             sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
             transfer_syntax_uid=str(event.context.transfer_syntax),
             data=event.encoded_dataset(),
-            association=f"{event.assoc.name}:{event.assoc.requestor.port}",
+            association=_name_of(event.assoc),
         )
+
+
+def _name_of(association: Association) -> str:
+    return f"{association.name}:{association.requestor.port}"
 
 
 def _supported(proposed: Sequence[PresentationContext]) -> list[PresentationContext]:

@@ -99,6 +99,23 @@ def test_calling_ae_is_admitted_verb_by_verb(dcmtk):
     assert "Calling AE Title Not Recognized" in said(refused)
 
 
+@pytest.mark.parametrize(("extra", "aborted"), [((), False), (("--abort",), True)])
+def test_the_end_of_an_association_is_told_with_how_it_ended(dcmtk, tmp_path, extra, aborted):
+    received, ended, told = [], [], threading.Event()
+
+    def note(association, was_aborted):
+        ended.append((association, was_aborted))
+        told.set()
+
+    listener = DicomListener(NodeSection(port=0), received.append, end_handler=note)
+    listener.start()
+    store(dcmtk, listener, good_series(tmp_path)[:2], extra=extra)
+    assert told.wait(30)
+    listener.stop()
+    assert len(received) == 2
+    assert ended == [(received[0].association, aborted)]
+
+
 @contextmanager
 def counting(**settings):
     tally = Tally()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,32 @@ def _volume(*slices: int) -> np.ndarray:
 )
 def test_an_organ_that_touches_an_end_may_be_cut_off(volumes: list[np.ndarray], said: str) -> None:
     assert cut_off_ends(volumes) == said
+
+
+@pytest.mark.parametrize(
+    ("ends", "warned"),
+    [
+        ([("A", False)], False),
+        ([("A", True)], True),
+        ([("other", True)], False),
+        ([("A", True), ("B", False)], False),
+        ([("A", False), ("B", True)], True),
+    ],
+)
+def test_a_series_whose_association_was_cut_off_has_a_warning(
+    database_url: str, tmp_path: Path, ends: list[tuple[str, bool]], warned: bool
+) -> None:
+    with context_in(tmp_path / "data", database_url) as context:
+        inbox = Inbox(context)
+        paths = good_series(tmp_path / "ct")
+        parts = {"A": paths[:9], "B": paths[9:]} if len(ends) > 1 else {"A": paths}
+        for association, aborted in ends:
+            for path in parts.get(association, paths):
+                inbox.receive(replace(received(path), association=association.replace("other", "A")))
+            inbox.association_ended(association, aborted)
+        time.sleep(0.02)  # the quiet period
+        assemble(context)
+        with context.database.transaction() as session:
+            case = session.query(Case).one()
+            assert case.state == CaseState.READY
+            assert ("ended without a release" in case.warnings) == warned

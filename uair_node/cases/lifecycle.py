@@ -124,12 +124,12 @@ def make_ready(
     slices
         More than `instances` where these have several frames.
     warnings
-        Sentences about what may be wrong with the series and does not stop it.
+        What may be wrong with the series and stops nothing, in sentences; they follow those of its arrival.
     chosen_by
         The site's rules that speak for it, in words; kept with the transition.
     """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
-    case.warnings = "\n".join(warnings)
+    case.warnings = "\n".join([*case.warnings.splitlines(), *warnings])
     case.code = case.sentence = case.mend = ""
     case.instances = list(instances)
     case.instance_count = slices

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,8 @@ from dicom_config.contexts import SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases.answer import Answer
-from uair_node.cases.tables import Instance, InstanceStatus, Result
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, Instance, InstanceStatus, Result
 from uair_node.context import Context
 from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
@@ -52,6 +53,10 @@ log = logging.getLogger(__name__)
 _IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
 _REMEMBERED = 1000
 """Associations and studies of which it is known that a refusal was told."""
+_CUT_OFF = (
+    "An association of the sender ended without a release while this series came: "
+    "slices may be missing at an end."
+)
 _TAGGED = ["SeriesDescription", "ContentLabel"]
 
 
@@ -70,6 +75,8 @@ class Inbox:
         self._spool.clean()
         self._others = OtherObjects(context)
         self._refused_classes: dict[tuple[str, str], None] = {}
+        self._coming: dict[str, str] = {}
+        self._cut_off: set[str] = set()
         self._register: Together[Arrival] = Together(partial(register, context))
 
     def receive(self, received: ReceivedInstance) -> StoreStatus | None:
@@ -100,7 +107,28 @@ class Inbox:
         arrival = Arrival(identity, file, received.calling_ae)
         if not self._take_rejection(received, arrival):
             self._register.add(arrival)
+            self._coming[received.association] = identity.series_instance_uid
         return None
+
+    def association_ended(self, association: str, aborted: bool) -> None:
+        """Note with the receiving case that its series may be cut off; a later release takes that back.
+
+        Parameters
+        ----------
+        association
+            As in `ReceivedInstance`.
+        aborted
+            Whether it ended without a release.
+        """
+        series = self._coming.pop(association, None)
+        if series is None or not (aborted or series in self._cut_off):
+            return
+        receiving = Case.series_instance_uid == series, Case.state == CaseState.RECEIVING
+        with self._context.database.transaction() as session:
+            session.execute(update(Case).where(*receiving).values(warnings=_CUT_OFF if aborted else ""))
+        (self._cut_off.add if aborted else self._cut_off.discard)(series)
+        if len(self._cut_off) > _REMEMBERED:
+            self._cut_off.pop()
 
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
         """Return what the sender asks for: by the AE title called, on the store AE also by a tag.
