@@ -101,7 +101,7 @@ def test_after_retention_the_note_takes_patient_and_study_from_the_newer_case(
     with context.database.transaction() as session:
         due = session.query(Delivery).filter_by(destination="pacs", state=DeliveryState.PENDING).one()
         assert due.result.kind == ResultKind.WITHDRAWAL
-        assert due.result.path.startswith("artifacts/case-000001/round-01/")
+        assert due.result.path.startswith("artifacts/case-000001/round-01.")
 
 
 @pytest.mark.parametrize("corrected", [{"PatientID": "RIGHT-1"}, {"StudyInstanceUID": "2.25.4711"}])
