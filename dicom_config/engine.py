@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from dicom_config.section import Section
 
 LocalizerName = Literal["learned", "templates"]
+Window = Literal["auto", "sam", "medsam"]
 Preference = Literal["off", "department", "reader"]
 
 
@@ -20,6 +21,11 @@ class EngineSection(Section):
     checkpoint: Path | None = Field(None, description="needed for every model but the embedded")
     checkpoint_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = Field(
         "", description="what the checkpoint's SHA-256 must be; empty: not compared"
+    )
+    window: Window = Field(
+        "auto",
+        description="how a checkpoint's input is normalised: as SAM's or as MedSAM's; auto: by its SHA-256, "
+        "which is known of SAM's three published files",
     )
     localizer: LocalizerName = "learned"
     templates: Path | None = Field(

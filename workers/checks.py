@@ -16,6 +16,7 @@ from dicom_config.errors import UairError
 from dicom_config.model import EngineSection, Settings
 from uair_node.checks.finding import Finding, fault, good, of_error
 from workers.models.registry import choose_device
+from workers.models.sam_checkpoint import window_in_use
 from workers.models.weights import (
     COORDINATES_FILE,
     EMBEDDED_FILE,
@@ -44,9 +45,10 @@ def check_model(settings: Settings) -> Iterable[Finding]:
     section = settings.engine
     try:
         wrong = _checkpoint(section) if section.checkpoint else _packaged()
+        taken = "" if wrong else _normalisation(section)
     except UairError as error:
         return [of_error("model", error)]
-    return [wrong or good("model", f"{section.model}, weights as they should be")]
+    return [wrong or good("model", f"{section.model}, weights as they should be{taken}")]
 
 
 def check_device(settings: Settings) -> Iterable[Finding]:
@@ -87,6 +89,15 @@ def _checkpoint(section: EngineSection) -> Finding | None:
     if section.checkpoint_sha256 and file_digest(path) != section.checkpoint_sha256:
         return _altered(path, "Copy the checkpoint again, or correct engine.checkpoint_sha256.")
     return None
+
+
+def _normalisation(section: EngineSection) -> str:
+    """Return which normalisation a checkpoint gets, and what decided it."""
+    if section.model == "embedded" or section.checkpoint is None:
+        return ""
+    by = "its SHA-256" if section.window == "auto" else "engine.window"
+    window = window_in_use(section.window, file_digest(section.checkpoint))
+    return f", input normalised as {window} ({by})"
 
 
 def _packaged() -> Finding | None:

@@ -437,7 +437,7 @@ def build_engine(
     if section.threads:
         torch.set_num_threads(section.threads)
     device = choose_device(section.device)
-    predictor = predictor or build_predictor(section.model, section.checkpoint, device)
+    predictor = predictor or build_predictor(section.model, section.checkpoint, device, section.window)
     localizer = build_localizer(section.localizer, site_folder(section, data_dir), device)
     options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
     place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)

@@ -269,6 +269,13 @@ def _weights_altered(site: Site) -> None:
     site.values["engine"] = {"model": "vit_b", "checkpoint": str(checkpoint), "checkpoint_sha256": "0" * 64}
 
 
+@_fault("checkpoint-window")
+def _checkpoint_that_may_be_medsam(site: Site) -> None:
+    checkpoint = site.folder / "medsam_vit_b.pth"
+    checkpoint.write_bytes(b"other tensors")
+    site.values["engine"] = {"model": "vit_b", "checkpoint": str(checkpoint)}
+
+
 @_fault("no-cuda")
 def _no_graphics_card(site: Site) -> None:
     site.values["engine"] = {"device": "cuda"}

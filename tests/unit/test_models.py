@@ -136,7 +136,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     path = tmp_path / "evil.pth"
     torch.save({"run": subprocess.Popen}, path)
     with pytest.raises(ConfigError) as caught:
-        build_predictor("vit_b", path, CPU)
+        build_predictor("vit_b", path, CPU, "sam")
     assert caught.value.code == "checkpoint-unsafe"
 
 

@@ -1,13 +1,18 @@
 """The path of published SAM checkpoints, compared number by number with segment_anything.SamPredictor."""
 
+import copy
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from dicom_config.errors import ResourceError
+from dicom_config.errors import ConfigError, ResourceError
+from dicom_config.model import Settings
+from workers.checks import check_model
 from workers.models import fused_encoder, sam_checkpoint
+from workers.models.cache import EmbeddingCache, EmbeddingFolder
+from workers.models.registry import build_predictor
 from workers.models.sam_checkpoint import SamCheckpointPredictor
 from workers.models.segment_anything_adapter import (
     ImageEncoderViT,
@@ -18,7 +23,9 @@ from workers.models.segment_anything_adapter import (
     TwoWayTransformer,
     sam_model_registry,
 )
+from workers.models.weights import file_digest
 from workers.models.windows import to_medsam_bytes
+from workers.uair.grids import Crop
 from workers.uair.prompts import Prompts
 
 CPU = torch.device("cpu")
@@ -106,15 +113,66 @@ def test_medsam_gets_values_in_the_unit_range_without_normalisation(sam, hu):
     assert torch.allclose(predictor.encode(hu[:1], hu[:1]), expected, atol=1e-5)
 
 
-def test_checkpoints_are_read_by_path_and_medsam_by_its_name(sam, tmp_path, monkeypatch):
-    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: sam)
-    for name, expected in (("sam_vit_b_01ec64.pth", "vit_b"), ("medsam_vit_b.pth", "medsam")):
-        path = tmp_path / name
-        torch.save(sam.state_dict(), path)
-        predictor = SamCheckpointPredictor.from_checkpoint("vit_b", path, CPU)
-        assert predictor.name == expected
-        assert len(predictor.digest) == 64
-        assert predictor.whole_slice
+def saved(sam, path, monkeypatch):
+    """Write a checkpoint that the registry's `vit_b` can read."""
+    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: copy.deepcopy(sam))
+    torch.save(sam.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("file_name", ["sam_vit_b_01ec64.pth", "medsam_vit_b.pth", "renamed.pth"])
+@pytest.mark.parametrize(
+    ("window", "name", "unit_range"), [("sam", "vit_b", False), ("medsam", "medsam", True)]
+)
+def test_configuration_decides_the_normalisation_and_the_files_name_does_not(
+    sam, hu, tmp_path, monkeypatch, file_name, window, name, unit_range
+):
+    path = saved(sam, tmp_path / file_name, monkeypatch)
+    predictor = build_predictor("vit_b", path, CPU, window)
+    assert (predictor.name, predictor.digest) == (name, file_digest(path))
+    assert predictor.whole_slice
+    expected = SamCheckpointPredictor(sam, name, "0" * 64, CPU, unit_range=unit_range).encode(hu[:1], hu[:1])
+    assert torch.equal(predictor.encode(hu[:1], hu[:1]), expected)
+
+
+@pytest.mark.parametrize("file_name", ["sam_vit_b_01ec64.pth", "medsam_vit_b.pth"])
+def test_auto_knows_a_published_sam_by_its_digest_and_refuses_others(sam, tmp_path, monkeypatch, file_name):
+    path = saved(sam, tmp_path / file_name, monkeypatch)
+    with pytest.raises(ConfigError) as refused:
+        build_predictor("vit_b", path, CPU)
+    assert refused.value.code == "checkpoint-window"
+    assert "engine.window" in refused.value.mend
+    monkeypatch.setattr(sam_checkpoint, "PUBLISHED_SAM", frozenset({file_digest(path)}))
+    assert build_predictor("vit_b", path, CPU).name == "vit_b"
+
+
+def test_embeddings_of_one_file_under_two_normalisations_are_not_mixed_up(sam, hu, tmp_path):
+    crop = Crop.__new__(Crop)
+    for field in ("centre", "side_mm", "slices", "spacing", "shape", "pixels", "cells"):
+        object.__setattr__(crop, field, 1)
+    folder = EmbeddingFolder(tmp_path, 1 << 30)
+    kept = []
+    for name, unit_range in (("vit_b", False), ("medsam", True)):
+        predictor = SamCheckpointPredictor(sam, name, "0" * 64, CPU, unit_range=unit_range)
+        cache = EmbeddingCache(predictor, 1 << 30, folder)
+        kept.append(cache.encode("f" * 64, crop, lambda: (hu[:1], hu[:1])))
+        cache.keep("f" * 64, crop)
+    assert not torch.equal(*kept)
+
+
+def test_the_check_says_which_normalisation_is_taken(sam, tmp_path, monkeypatch):
+    path = saved(sam, tmp_path / "medsam_vit_b.pth", monkeypatch)
+
+    def said(window):
+        engine = {"model": "vit_b", "checkpoint": path, "window": window}
+        (finding,) = check_model(Settings.model_validate({"engine": engine}))
+        return finding
+
+    assert "normalised as sam (engine.window)" in said("sam").sentence
+    assert "normalised as medsam (engine.window)" in said("medsam").sentence
+    assert said("auto").code == "checkpoint-window"
+    monkeypatch.setattr(sam_checkpoint, "PUBLISHED_SAM", frozenset({file_digest(path)}))
+    assert "normalised as sam (its SHA-256)" in said("auto").sentence
 
 
 def encoder(*, windows, positions, pad=False):

@@ -83,7 +83,9 @@ def build_workbench(section: EngineSection, baselines: Path | None = None) -> Wo
         ``weights-missing``: nothing usable in `baselines`.
     """
     device = choose_device(section.device)
-    predictor = RememberingPredictor(build_predictor(section.model, section.checkpoint, device))
+    predictor = RememberingPredictor(
+        build_predictor(section.model, section.checkpoint, device, section.window)
+    )
     localizer = build_localizer(section.localizer, section.templates, device)
     # Embeddings of an earlier run would be answers that took no time.
     fresh = section.model_copy(update={"embeddings_bytes": 0})

@@ -169,6 +169,7 @@ class EmbeddingCache:
 
     def _key(self, content: str, crop: Crop) -> str:
         seen = (crop.centre, crop.side_mm, crop.slices, crop.spacing, crop.shape, crop.pixels, crop.cells)
-        model = (self._predictor.digest, self._predictor.device)
+        # the name tells how its input is normalised, which the weights do not
+        model = (self._predictor.name, self._predictor.digest, self._predictor.device)
         known = json.dumps([_FORMAT, content, *model, *seen], default=float)
         return hashlib.blake2b(known.encode(), digest_size=20).hexdigest()

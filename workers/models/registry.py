@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from dicom_config.engine import Window
 from dicom_config.errors import ConfigError
 from dicom_config.model import LocalizerName
 from workers.models.embedded_predictor import EmbeddedPredictor
@@ -19,20 +19,18 @@ from workers.models.template_store import templates_in_use
 from workers.models.weights import joint_digest
 from workers.uair.localize import Localizer
 
-_BUILDERS: dict[str, Callable[[torch.device, Path | None], Predictor[Any]]] = {
-    "embedded": EmbeddedPredictor,
-    "vit_b": lambda device, path: SamCheckpointPredictor.from_checkpoint("vit_b", path, device),
-    "vit_l": lambda device, path: SamCheckpointPredictor.from_checkpoint("vit_l", path, device),
-    "vit_h": lambda device, path: SamCheckpointPredictor.from_checkpoint("vit_h", path, device),
-}
+_EMBEDDED = "embedded"
+_CHECKPOINTS = ("vit_b", "vit_l", "vit_h")
 
 
 def model_names() -> tuple[str, ...]:
     """Return the names that `build_predictor` knows."""
-    return tuple(_BUILDERS)
+    return (_EMBEDDED, *_CHECKPOINTS)
 
 
-def build_predictor(name: str, checkpoint: Path | None, device: torch.device) -> Predictor[Any]:
+def build_predictor(
+    name: str, checkpoint: Path | None, device: torch.device, window: Window = "auto"
+) -> Predictor[Any]:
     """Build a model.
 
     Parameters
@@ -43,17 +41,22 @@ def build_predictor(name: str, checkpoint: Path | None, device: torch.device) ->
         Path of the weights; None only for the embedded model.
     device
         Where it runs.
+    window
+        How a checkpoint's input is normalised (`window_in_use`).
 
     Raises
     ------
     ConfigError
-        ``model-unknown``, ``checkpoint-missing``, ``weights-missing`` or ``weights-mismatch``.
+        ``model-unknown``, ``checkpoint-missing``, ``checkpoint-window``, ``checkpoint-unsafe``,
+        ``weights-missing`` or ``weights-mismatch``.
     """
-    if name not in _BUILDERS:
+    if name == _EMBEDDED:
+        return EmbeddedPredictor(device, checkpoint)
+    if name not in _CHECKPOINTS:
         raise ConfigError(
-            "model-unknown", f"There is no model {name!r}.", f"Choose one of {', '.join(_BUILDERS)}."
+            "model-unknown", f"There is no model {name!r}.", f"Choose one of {', '.join(model_names())}."
         )
-    return _BUILDERS[name](device, checkpoint)
+    return SamCheckpointPredictor.from_checkpoint(name, checkpoint, device, window)
 
 
 def build_localizer(name: LocalizerName, templates: Path | None, device: torch.device) -> Localizer:

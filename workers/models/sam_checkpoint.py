@@ -3,19 +3,20 @@
 Preprocessing as the paper and MedSAM do it: the whole slice at 1024 x 1024, HU clipped to [-500, 1000] and
 stretched to 0 … 255; the three channels are equal. The original checkpoints then want SAM's own
 normalisation; MedSAM was trained on values in 0 … 1 without it. Both are files of one architecture, so
-MedSAM is recognised by its published name (``medsam_vit_b.pth``).
+configuration or the file's SHA-256 tells which it is; the file's name never does.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dicom_config.engine import Window
 from dicom_config.errors import ConfigError
 from workers.models import fused_encoder
 from workers.models.batches import Batches
@@ -25,8 +26,42 @@ from workers.models.windows import to_medsam_bytes
 from workers.uair.grids import Float32
 from workers.uair.prompts import Prompts
 
+PUBLISHED_SAM = frozenset(
+    {
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    }
+)
+"""SHA-256 of `vit_b`, `vit_l` and `vit_h` as the authors of SAM publish them."""
 ENCODE_BATCH = 1
 DECODE_BATCH = 32
+
+
+def window_in_use(window: Window, digest: str) -> Literal["sam", "medsam"]:
+    """Return how a checkpoint's input is normalised.
+
+    Parameters
+    ----------
+    window
+        What is configured.
+    digest
+        SHA-256 of the file.
+
+    Raises
+    ------
+    ConfigError
+        ``checkpoint-window``: it is left open, and the file is none of the published SAM.
+    """
+    if window != "auto":
+        return window
+    if digest in PUBLISHED_SAM:
+        return "sam"
+    raise ConfigError(
+        "checkpoint-window",
+        f"The checkpoint with SHA-256 {digest[:12]}… may want SAM's normalisation or MedSAM's.",
+        "Set `engine.window` to medsam for MedSAM and what was trained as it, else to sam.",
+    )
 
 
 class SamCheckpointPredictor:
@@ -62,13 +97,16 @@ class SamCheckpointPredictor:
         self._batches = Batches(device, gpu_factor=8)
 
     @classmethod
-    def from_checkpoint(cls, name: str, path: Path | None, device: torch.device) -> SamCheckpointPredictor:
+    def from_checkpoint(
+        cls, name: str, path: Path | None, device: torch.device, window: Window
+    ) -> SamCheckpointPredictor:
         """Read a ``.pth`` file; only tensors are unpickled.
 
         Raises
         ------
         ConfigError
-            ``checkpoint-missing``, ``weights-missing``, ``checkpoint-unsafe`` or ``weights-mismatch``.
+            ``checkpoint-missing``, ``weights-missing``, ``checkpoint-window``, ``checkpoint-unsafe`` or
+            ``weights-mismatch``.
         """
         if path is None:
             raise ConfigError(
@@ -77,6 +115,7 @@ class SamCheckpointPredictor:
                 "Set `engine.checkpoint` to the path of its .pth file.",
             )
         digest = file_digest(path)
+        medsam = window_in_use(window, digest) == "medsam"
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the unpickler and the zip reader raise many kinds
@@ -87,7 +126,6 @@ class SamCheckpointPredictor:
             ) from None
         model = sam_model_registry[name]()
         load_state(model, state, path)
-        medsam = "medsam" in path.name.lower()
         return cls(model, "medsam" if medsam else name, digest, device, unit_range=medsam)
 
     def encode(self, hu: Float32, neighbours: Float32) -> Tensor:
