@@ -158,7 +158,7 @@ def export_one(
     config: ConfigOption = None,
 ) -> None:
     """Write a case as a zip for support: de-identified slices, segmentations, label volumes, history."""
-    files = export_case(_context(config), case_id, output)
+    files = export_case(_context(config), case_id, output, actor="command line")
     console.print(f"Case {case_id}: {files} files in {output}, without names, numbers, dates or UIDs.")
 
 

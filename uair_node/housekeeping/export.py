@@ -6,71 +6,88 @@ Pages, reports and notices stay out: pictures and texts are not worth the risk.
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from collections.abc import Iterator
-from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-from pydicom import dcmread
-from sqlalchemy.orm import Session
+from pydicom import config, dcmread
 
+from dicom_config.errors import InputError
 from uair_node import __version__, reports
-from uair_node.cases.tables import Case, ResultKind
+from uair_node.cases.tables import AccessRecord, Case, ResultKind
 from uair_node.context import Context
-from uair_node.housekeeping.anonymous import Pseudonyms
+from uair_node.housekeeping.anonymous import UNREADABLE, Pseudonyms
+from uair_node.housekeeping.kept_record import kept_arrays, kept_record
 from uair_node.results.source import ROUND_FILES
+from uair_node.store import write_durably
 
 _SEGMENTATIONS = (ResultKind.CANDIDATE, ResultKind.FINAL)
-_LEFT_OUT = frozenset({"accession_number", "digest"})
-_UID = re.compile(r"[0-2](\.\d+){2,}")
+_DAMAGED = (*UNREADABLE, OSError, EOFError, zipfile.BadZipFile)
+_PRIVATE_FOLDER = 0o700
 _YEAR_0 = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can state."""
 
 
-def export_case(context: Context, case_id: int, target: Path) -> int:
-    """Write a case to a zip file and return the number of its files.
+def export_case(context: Context, case_id: int, target: Path, *, actor: str) -> int:
+    """Write a case to a zip file that only its owner can read, and return the number of its files.
+
+    Every export, also a refused one, is a row in the record of accesses; the file appears after the row.
 
     Raises
     ------
     InputError
-        ``no-such-case``.
+        ``no-such-case``; ``burned-in-annotation`` and no file.
     """
+    written = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal written
+        written = _write(context, case_id, temporary)
+        _record(context, case_id, actor, "done")
+
+    _make_private(target.absolute().parent)
+    try:
+        write_durably(target, write)
+    except InputError as error:
+        _record(context, case_id, actor, error.code)
+        raise
+    return written
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and its parents; those that exist stay as they are."""
+    for missing in [part for part in (*reversed(folder.parents), folder) if not part.exists()]:
+        missing.mkdir(_PRIVATE_FOLDER, exist_ok=True)
+
+
+def _record(context: Context, case_id: int, actor: str, outcome: str) -> None:
+    with context.database.transaction() as session:
+        session.add(
+            AccessRecord(actor=actor, action="export case", subject=f"case {case_id}", outcome=outcome)
+        )
+
+
+def _write(context: Context, case_id: int, target: Path) -> int:
     pseudonyms = Pseudonyms()
     with context.database.reading() as session:
         case = reports.get_case(session, case_id)
-        record = _record(session, case, pseudonyms)
+        record = kept_record(reports.detail(session, case), case.created_at, pseudonyms)
         files = list(_files(context, case))
+    left_out = []
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        _add(archive, "case.json", json.dumps(record, indent=2).encode())
         for name, path in files:
-            _add(archive, name, _content(pseudonyms, path))
-    return 1 + len(files)
-
-
-def _record(session: Session, case: Case, pseudonyms: Pseudonyms) -> dict[str, Any]:
-    """Return what `uair case show` says, with times as seconds since the case began."""
-    record = reports.detail(session, case)
-    cleaned: dict[str, Any] = _cleaned(record, case.created_at, pseudonyms)
-    return {"software": __version__, **cleaned}
-
-
-def _cleaned(value: Any, start: datetime, pseudonyms: Pseudonyms) -> Any:
-    if isinstance(value, dict):
-        return {key: _cleaned(one, start, pseudonyms) for key, one in value.items() if key not in _LEFT_OUT}
-    if isinstance(value, list):
-        return [_cleaned(one, start, pseudonyms) for one in value]
-    if not isinstance(value, str):
-        return value
-    if _UID.fullmatch(value):
-        return pseudonyms.uid(value)
-    try:
-        moment = datetime.fromisoformat(value.removesuffix("Z")) if value.endswith("Z") else None
-    except ValueError:
-        return value
-    return value if moment is None else (moment - start.replace(microsecond=0)).total_seconds()
+            try:
+                content, is_whole = _content(pseudonyms, path)
+            except _DAMAGED:
+                left_out.append(name)
+                continue
+            if not is_whole:
+                left_out.append(f"{name}: pixels")
+            _add(archive, name, content)
+        record = {"software": __version__, **record, "left_out": left_out}
+        _add(archive, "case.json", json.dumps(record, indent=2).encode())
+        return len(archive.namelist())
 
 
 def _files(context: Context, case: Case) -> Iterator[tuple[str, Path]]:
@@ -89,12 +106,16 @@ def _files(context: Context, case: Case) -> Iterator[tuple[str, Path]]:
                 yield name, context.store.fetch(result.path)
 
 
-def _content(pseudonyms: Pseudonyms, path: Path) -> bytes:
+def _content(pseudonyms: Pseudonyms, path: Path) -> tuple[bytes, bool]:
+    """Return what is kept of a file, and whether its pixels are among it."""
     if path.suffix != ".dcm":
-        return path.read_bytes()
+        return kept_arrays(path), True
+    with config.disable_value_validation():  # warnings would print values
+        source = dcmread(path)
+    kept = pseudonyms.file(source)
     buffer = BytesIO()
-    pseudonyms.file(dcmread(path)).save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    kept.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue(), "PixelData" in kept
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
