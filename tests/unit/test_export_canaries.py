@@ -136,8 +136,9 @@ def test_numbers_of_geometry_and_intensity_stay_exactly(tmp_path: Path) -> None:
     source.RescaleIntercept, source.RescaleSlope, source.RescaleType = "-1024.5", "0.4884004884005", "HU"
     found = _saved(source)
     for keyword in (
-        "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
-        "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows", "Columns", "InstanceNumber", "ImageType", "Modality",
+        "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+        "SliceThickness", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows", "Columns", "InstanceNumber",
+        "ImageType", "Modality",
         "PhotometricInterpretation", "WindowCenter",
     ):  # fmt: skip
         assert found[keyword].value == source[keyword].value, keyword
@@ -246,7 +247,7 @@ def _pollute_rows(context: Context) -> None:
         WorkItem: ("cause",),
     }
     with context.database.transaction() as session:
-        said = Selection(case_id=1, round_number=1, verb="PICK", picked=2, mechanism="CANARY", code="CANARY")
+        said = Selection(case_id=1, round_number=1, verb="pick", picked=2, mechanism="CANARY", code="CANARY")
         said.outcome, said.per_target = SelectionOutcome.REFUSED, {"CANARY": 1}
         said.calling_ae = said.sentence = said.mend = "CANARY"
         session.add(said)
@@ -324,7 +325,7 @@ def test_case_json_keeps_states_numbers_and_seconds(exported: Path) -> None:
     assert round_["results"][0]["volumes_ml"]["liver"] > 0
     assert round_["results"][0]["deliveries"] == [{"state": "pending", "attempts": 0}]
     (selection,) = record["selections"]
-    assert (selection["verb"], selection["picked"], selection["outcome"]) == ("PICK", 2, "refused")
+    assert (selection["verb"], selection["picked"], selection["outcome"]) == ("pick", 2, "refused")
     assert (selection["mechanism"], selection["code"], selection["per_target"]) == (None, None, None)
     assert record["left_out"] == ["round-1/state.npz"], "no engine wrote one here"
 
