@@ -137,8 +137,8 @@ def test_numbers_of_geometry_and_intensity_stay_exactly(tmp_path: Path) -> None:
     found = _saved(source)
     for keyword in (
         "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-        "SliceThickness", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows", "Columns", "InstanceNumber",
-        "ImageType", "Modality",
+        "SliceThickness", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows", "Columns",
+        "InstanceNumber", "ImageType", "Modality",
         "PhotometricInterpretation", "WindowCenter",
     ):  # fmt: skip
         assert found[keyword].value == source[keyword].value, keyword
