@@ -349,7 +349,7 @@ def _serve_as_storage(association: Association) -> None:
     """
     for context in association.accepted_contexts:
         sop_class = str(context.abstract_syntax)
-        if sop_class not in sop_classes():
+        if sop_class not in {*sop_classes(), Verification, StorageCommitmentPushModel}:
             item = SOPClassCommonExtendedNegotiation()
             item.sop_class_uid, item.service_class_uid = sop_class, CTImageStorage
             association.acceptor._common_ext[sop_class] = item
