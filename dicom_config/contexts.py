@@ -39,7 +39,7 @@ SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
 SENT_SOP_CLASSES: tuple[str, ...] = (
     SelectionClass.SEGMENTATION,
     SelectionClass.SECONDARY_CAPTURE,
-    SelectionClass.COMPREHENSIVE_SR,
+    SelectionClass.COMPREHENSIVE_3D_SR,
     SelectionClass.KEY_OBJECT_SELECTION,
 )
 """What results are made of."""

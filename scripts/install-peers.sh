@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests use: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, docker-compose, strace, Chromium, OHIF.
+# Installs what the tests use: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, PixelMed, docker-compose, strace, Chromium, OHIF.
 #
 # Only what is missing, only from the system's packages, and only as root or with `sudo` that asks for no password
 # on Debian or Ubuntu. Anywhere else it prints what is missing and ends with 0: the tests that need it are skipped
@@ -24,6 +24,8 @@ readonly PEERS=(
   "orthanc-dicomweb|Orthanc's DICOMweb plugin|has_dicomweb"
   "dcmtk|DCMTK, routers and modalities|have storescu && have storescp"
   "dicom3tools|dciodvfy, the IOD validator|have dciodvfy"
+  "libpixelmed-java|PixelMed, the validator of reports|have_file /usr/share/java/pixelmed.jar"
+  "default-jdk-headless|Java, runs PixelMed|have java && have javac"
   "prometheus|promtool, checks the alert rules|have promtool"
   "docker-compose|docker-compose, validates docker-compose.yml|has_compose"
   "strace|strace, shows what is on disk before an answer|have strace"

@@ -135,7 +135,7 @@ def _check_report(orthanc: Orthanc, tmp_path: Path) -> None:
     wait_until(lambda: len(reports()) == 1, "the report in the PACS")
     path = tmp_path / "report.dcm"
     path.write_bytes(orthanc.dicom(reports()[0].instances[0]))
-    assert iod_errors(path, "ComprehensiveSR") == []
+    assert iod_errors(path, "Comprehensive3DSR") == []
     (final,) = seg_series(orthanc, "UAIR FINAL")
     assert orthanc.tags(final.instances[0])["SOPInstanceUID"] in read_selection(dcmread(path)).references
 

@@ -78,7 +78,7 @@ def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
             _check_sources(made, slices)
             checked["SEG"] += 1
         elif made.Modality == "SR":
-            assert iod_errors(path, "ComprehensiveSR") == []
+            assert iod_errors(path, "Comprehensive3DSR") == []
             _check_report(made, phantom)
             checked["SR"] += 1
     assert checked == {"SEG": 9, "SR": 1}

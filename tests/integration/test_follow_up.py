@@ -187,11 +187,9 @@ def test_the_organ_s_group_names_sums_and_response(studies):
     follow_up = studies[1].findings.follow_up
     assert follow_up is not None
     assert (follow_up.days, follow_up.response) == (31, "PD")
-    (group,) = (
-        one
-        for one in srread(studies[1].report).content.get_image_measurement_groups()
-        if one.finding_type == codes.LIVER
-    )
+    content = srread(studies[1].report).content
+    group, _ = content.get_volumetric_roi_measurement_groups(finding_type=codes.LIVER)
+    assert group.tracking_identifier == "UAIR liver with lesions"
     assert _said(group)["Current Response"] == "Target Lesion Progressive Disease"
     assert _said(group)["Response Evaluation Method"] == "RECIST 1.1"
     assert _numbers(group, change_codes.SUM_NOW) == follow_up.points[-1].sum_mm
@@ -260,7 +258,11 @@ def test_intervals_stand_as_ranges_of_uncertainty(studies):
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_dciodvfy_finds_no_error(studies, number):
     done = studies[number]
-    for path, iod in ((done.report, "ComprehensiveSR"), (done.final, "Segmentation"), (done.page, "SCImage")):
+    for path, iod in (
+        (done.report, "Comprehensive3DSR"),
+        (done.final, "Segmentation"),
+        (done.page, "SCImage"),
+    ):
         assert iod_errors(path, iod) == []
 
 

@@ -1,4 +1,4 @@
-"""Every kind of object that we write: no error by dciodvfy, read by two libraries, the same bytes again."""
+"""Every kind of object that we write: no error by validators, read by two libraries, the same bytes again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import highdicom
 import pytest
 from highdicom.ko import KeyObjectSelectionDocument
 from highdicom.seg import Segmentation
-from highdicom.sr import ComprehensiveSR
+from highdicom.sr import Comprehensive3DSR
 from pydicom import Dataset, dcmread
 
 from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.model import Verb
 from tests.support.iods import iod_errors
 from tests.support.offered import OfferedCase, offered_case
+from tests.support.pixelmed import validate_reports
 from tests.support.selections import key_object
 from uair_node.cases.tables import ResultKind, WorkKind
 
@@ -27,7 +28,7 @@ PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "wit
 _READ: Mapping[str, Callable[[Dataset], Any]] = {
     "Segmentation": Segmentation.from_dataset,
     "SCImage": highdicom.Image.from_dataset,
-    "ComprehensiveSR": ComprehensiveSR.from_dataset,
+    "Comprehensive3DSR": Comprehensive3DSR.from_dataset,
     "KeyObjectSelectionDocument": KeyObjectSelectionDocument.from_dataset,
 }
 IOD: Mapping[ResultKind, str] = {
@@ -36,7 +37,7 @@ IOD: Mapping[ResultKind, str] = {
     ResultKind.NOTICE: "SCImage",
     ResultKind.FINAL: "Segmentation",
     ResultKind.FINAL_PAGE: "SCImage",
-    ResultKind.REPORT: "ComprehensiveSR",
+    ResultKind.REPORT: "Comprehensive3DSR",
     ResultKind.WITHDRAWAL: "KeyObjectSelectionDocument",
 }
 
@@ -76,6 +77,21 @@ def test_what_we_say_to_send_is_what_we_write(offered: OfferedCase) -> None:
 def test_dciodvfy_finds_no_error(offered: OfferedCase, kind: ResultKind) -> None:
     for path in _paths(offered, kind):
         assert iod_errors(path, IOD[kind]) == []
+
+
+def test_pixelmed_finds_no_error_in_reports_and_key_objects(offered: OfferedCase) -> None:
+    """The validator of IHE AI Results, with the templates of PS3.16."""
+    reports, notes = _paths(offered, ResultKind.REPORT), _paths(offered, ResultKind.WITHDRAWAL)
+    said = validate_reports([*reports, *notes])
+    for paths, iod, template in (
+        (reports, "Comprehensive3DSR", "TID_1500 (MeasurementReport)"),
+        (notes, "KeyObjectSelectionDocument", "TID_2010 (KeyObjectSelection)"),
+    ):
+        for path in paths:
+            assert f"Found {iod} IOD" in said[path]
+            assert f"Found Root Template {template}" in said[path]
+            assert "Root Template Validation Complete" in said[path]
+            assert [line for line in said[path] if line.startswith("Error")] == []
 
 
 @pytest.mark.parametrize("kind", IOD)

@@ -256,7 +256,7 @@ def test_reports_name_frames(volume: Volume, tmp_path: Path) -> None:
     request = ReportRequest(result_uid("report"), result_uid("report series"), 2, provenance)
     report = write_report(volume, findings_of(volume, LABELS), segmentation, request)
     report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
-    assert iod_errors(tmp_path / "sr.dcm", "ComprehensiveSR") == []
+    assert iod_errors(tmp_path / "sr.dcm", "Comprehensive3DSR") == []
     frames = {
         (reference.ReferencedSOPInstanceUID, reference.ReferencedFrameNumber)
         for reference in _image_references(report)

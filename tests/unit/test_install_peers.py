@@ -11,6 +11,15 @@ from pathlib import Path
 import pytest
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "install-peers.sh"
+_PEERS = {
+    "rabbitmq-server",
+    "orthanc",
+    "dcmtk",
+    "dicom3tools",
+    "default-jdk-headless",
+    "docker-compose",
+    "chromium",
+}
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def test_without_root_it_lists_what_is_missing_and_installs_nothing(bare_machine
     done = _run(bare_machine)
     assert done.returncode == 0, done.stderr
     listed = {line.split()[0] for line in done.stdout.splitlines()[1:]}
-    assert {"rabbitmq-server", "orthanc", "dcmtk", "dicom3tools", "docker-compose", "chromium"} <= listed
+    assert _PEERS <= listed
     assert "as root" in done.stdout
     assert not calls.exists()
 

@@ -95,8 +95,8 @@ def test_the_report_finds_in_the_organ(volume, segmentation, tmp_path):
     path = tmp_path / "report.dcm"
     write_report(volume, findings, segmentation, request).save_as(path, enforce_file_format=True)
     groups = srread(path).content.get_volumetric_roi_measurement_groups()
-    assert [group.finding_type.value for group in groups] == ["78961009", "52988006"]
-    assert [site.value.value for site in groups[1].finding_sites] == ["78961009"]
+    assert [group.finding_type.value for group in groups] == ["78961009", "78961009", "52988006"]
+    assert [site.value.value for site in groups[2].finding_sites] == ["78961009"]
     assert "10200004" not in path.read_bytes().decode("latin1"), "no liver anywhere"
 
 

@@ -64,6 +64,13 @@ def test_the_title_is_that_of_iocm(path):
     assert title.CodeMeaning == "Rejected for Quality Reasons"
 
 
+def test_references_have_no_name_of_their_own(path):
+    """PS3.16 TID 2010, rows 8 to 10."""
+    items = [item for item in pydicom.dcmread(path).ContentSequence if "ReferencedSOPSequence" in item]
+    assert [item.ValueType for item in items] == ["IMAGE"] * len(WITHDRAWN)
+    assert not any("ConceptNameCodeSequence" in item for item in items)
+
+
 def test_it_lies_in_the_study_of_the_case_and_says_why(path, volume):
     note, source = pydicom.dcmread(path), pydicom.dcmread(volume.slices[0].path)
     assert note.StudyInstanceUID == source.StudyInstanceUID

@@ -117,31 +117,50 @@ def test_highdicom_reads_the_numbers_of_each_lesion(path):
         assert value(group, codes.ATTENUATION) == HU[number]
 
 
-def test_each_group_refers_to_its_segment_of_the_final_seg(path, segmentation):
+def segments_of(group) -> tuple[str, list[int]]:
+    """The object and its segments that a group refers to, as they are written.
+
+    highdicom reads no list of segment numbers from a file.
+    """
+    (item,) = (item for item in group[0].ContentSequence if item.name.value == "121191")
+    (reference,) = item.ReferencedSOPSequence
+    numbers = np.atleast_1d(reference.ReferencedSegmentNumber)
+    return str(reference.ReferencedSOPInstanceUID), [int(number) for number in numbers]
+
+
+def organ_groups(content) -> list:
+    """The whole organ's group, then that of its own segment, if there is one."""
+    return content.get_volumetric_roi_measurement_groups(finding_type=codes.LIVER)
+
+
+def test_each_group_refers_to_what_of_the_final_seg_was_measured(path, segmentation):
     groups = srread(path).content.get_volumetric_roi_measurement_groups()
-    referred = {}
-    for group in groups:
-        segment = group.reference_type and group.referenced_segment
-        assert segment.referenced_sop_instance_uid == segmentation.SOPInstanceUID
-        referred[segment.referenced_segment_numbers[0]] = group.tracking_uid
-    assert sorted(referred) == [1, 2, 3]
-    for segment in segmentation.SegmentSequence[1:]:
-        assert referred[segment.SegmentNumber] == segment.TrackingUID
+    uid = segmentation.SOPInstanceUID
+    assert [segments_of(group) for group in groups] == [(uid, [1, 2, 3]), (uid, [1]), (uid, [2]), (uid, [3])]
+    assert [group.tracking_identifier for group in groups] == [
+        "UAIR liver with lesions",
+        "UAIR liver without lesions",
+        "UAIR lesion 1",
+        "UAIR lesion 3",
+    ]
+    lesions = list(segmentation.SegmentSequence[1:])
+    assert [group.tracking_uid for group in groups[2:]] == [segment.TrackingUID for segment in lesions]
+    assert len({group.tracking_uid for group in groups}) == 4
 
 
-def test_the_organ_is_measured_with_its_lesions(path, segmentation):
-    (group,) = srread(path).content.get_image_measurement_groups()
+def test_the_organ_is_measured_with_its_lesions(path):
+    content = srread(path).content
+    whole, _ = organ_groups(content)
     liver_ml = np.count_nonzero(LABELS) * np.prod(SPACING) / 1000
     lesions_ml = np.count_nonzero(LABELS > 1) * np.prod(SPACING) / 1000
-    assert value(group, codes.VOLUME) == pytest.approx(liver_ml, abs=5e-4)
-    assert value(group, codes.NUMBER_OF_LESIONS) == 2
-    assert value(group, codes.LESION_BURDEN) == pytest.approx(100 * lesions_ml / liver_ml, abs=5e-3)
-    (image,) = group.source_images
-    assert image.referenced_sop_instance_uid == segmentation.SOPInstanceUID
+    assert value(whole, codes.VOLUME) == pytest.approx(liver_ml, abs=5e-4)
+    assert value(whole, codes.NUMBER_OF_LESIONS) == 2
+    assert value(whole, codes.LESION_BURDEN) == pytest.approx(100 * lesions_ml / liver_ml, abs=5e-3)
+    assert content.get_image_measurement_groups() == []
 
 
 def test_the_liver_s_segment_is_measured_as_it_is(path):
-    (group,) = srread(path).content.get_volumetric_roi_measurement_groups(finding_type=codes.LIVER)
+    _, group = organ_groups(srread(path).content)
     expected = np.count_nonzero(LABELS == 1) * np.prod(SPACING) / 1000
     assert value(group, codes.VOLUME) == pytest.approx(expected, abs=5e-4)
     assert value(group, codes.ATTENUATION) == 105
@@ -158,6 +177,7 @@ def test_diameters_name_the_slice_they_were_taken_on(path, volume):
 
 def test_identity_state_and_evidence(path, volume, segmentation):
     report = srread(path)
+    assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
     assert (report.SOPInstanceUID, report.SeriesInstanceUID) == (
         REQUEST.sop_instance_uid,
         REQUEST.series_instance_uid,
@@ -190,8 +210,10 @@ def test_what_is_absent_is_not_reported(volume, kept, tmp_path):
     report = write_report(volume, findings_of(volume, labels), write_seg(volume, labels, tracked), REQUEST)
     save_seg(report, tmp_path / "report.dcm")
     content = srread(tmp_path / "report.dcm").content
-    assert len(content.get_volumetric_roi_measurement_groups()) == 1
-    assert value(content.get_image_measurement_groups()[0], codes.NUMBER_OF_LESIONS) == (kept != (1,))
+    whole, own = content.get_volumetric_roi_measurement_groups()
+    assert value(whole, codes.NUMBER_OF_LESIONS) == (kept != (1,))
+    assert segments_of(whole)[1] == segments_of(own)[1] == [1]
+    assert own.finding_type == (codes.LIVER if kept == (1,) else codes.LESION)
 
 
 def test_labels_of_another_segmentation_are_refused(volume, segmentation):
@@ -202,4 +224,4 @@ def test_labels_of_another_segmentation_are_refused(volume, segmentation):
 
 @pytest.mark.integration
 def test_dciodvfy_finds_no_error(path):
-    assert iod_errors(path, "ComprehensiveSR") == []
+    assert iod_errors(path, "Comprehensive3DSR") == []

@@ -101,7 +101,8 @@ def _check(volume: Volume, labels: NDArray[np.uint8], folder: Path) -> int:
             pixel = max(volume.spacing_mm[1:])
             assert longest - 0.75 * pixel <= value(group, codes.LONG_AXIS) <= longest
             diameters += 1
-    (whole,) = report.content.get_image_measurement_groups()
+    whole, *_ = report.content.get_volumetric_roi_measurement_groups(finding_type=codes.LIVER)
+    assert whole.tracking_identifier == "UAIR liver with lesions"
     liver = sum(statistics.GetPhysicalSize(label) for label in statistics.GetLabels())
     tumour = liver - statistics.GetPhysicalSize(1)
     assert value(whole, codes.VOLUME) == pytest.approx(liver / 1000, rel=WITHIN)

@@ -123,6 +123,17 @@ def test_report_references_are_found_at_any_depth_in_document_order(value_type):
     assert read_selection(document).references == (first, second, third)
 
 
+@pytest.mark.parametrize("numbers", [(1,), (1, 2, 3)])
+def test_segment_numbers_of_a_file_are_read(numbers):
+    uid, file = new_uid(), BytesIO()
+    item = reference_item(uid)
+    item.ReferencedSOPSequence[0].ReferencedSegmentNumber = list(numbers)
+    document = bare_document(SelectionClass.COMPREHENSIVE_3D_SR, [item])
+    document.save_as(file, implicit_vr=False, little_endian=True)
+    read = pydicom.dcmread(BytesIO(file.getvalue()), force=True)
+    assert read_selection(read).segments == {uid: numbers}
+
+
 def test_report_evidence_alone_is_no_selection(seg, slice_):
     """A report's evidence lists all that was looked at."""
     report = measurement_report(seg, slice_)

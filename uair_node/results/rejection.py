@@ -102,6 +102,9 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
         instance_number=1,
         **shared_arguments(provenance),
     )
+    for item in note.ContentSequence:
+        if "ReferencedSOPSequence" in item:
+            del item.ConceptNameCodeSequence  # the library names them; rows 8 to 10 of TID 2010 have no name
     return settle(note, provenance, source)
 
 

@@ -1,14 +1,13 @@
-"""The measurement report of an accepted segmentation: Comprehensive SR, TID 1500 (PS3.16).
+"""The measurement report of an accepted segmentation: Comprehensive 3D SR, TID 1500 (PS3.16).
 
 Owns the report's content tree. The numbers are those of `findings`; it must not know how labels are made
 nor where the report goes.
 
-Comprehensive SR, not its 3D sibling: nothing in it needs 3D coordinates, and more archives and viewers take
-it. Measurement groups:
+Comprehensive 3D SR, the class that IHE AI Results names. Measurement groups:
 
-- the whole organ (TID 1501): volume with lesions, number of lesions, lesion burden; refers to the whole
-  segmentation object, since the union of all its segments is what was measured. After an earlier study also
-  the sums of target diameters and the response categories;
+- the whole organ (TID 1411): volume with lesions, number of lesions, lesion burden; refers to all segments,
+  since their union was measured. After an earlier study also the sums of target diameters and the response
+  categories;
 - the liver's segment (TID 1411): volume and mean density of what it holds, the liver without lesions;
 - each lesion's segment (TID 1411): volume, diameters with the slice on which they were taken, density,
   shape, under the lesion's own Tracking UID, and what it was before;
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
-    ComprehensiveSR,
+    Comprehensive3DSR,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
@@ -37,7 +36,6 @@ from highdicom.sr import (
     QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurement,
-    SourceImageForMeasurementGroup,
     SourceSeriesForSegmentation,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
@@ -101,7 +99,7 @@ def write_report(
         instances.setdefault(header.SOPInstanceUID, header)  # frames share theirs
     content = _Content(findings, volume, headers, segmentation, request).report()
     provenance = request.provenance
-    report = ComprehensiveSR(
+    report = Comprehensive3DSR(
         evidence=[*instances.values(), segmentation],
         content=content,
         series_instance_uid=request.series_instance_uid,
@@ -168,21 +166,15 @@ class _Content:
         follow_up = self._findings.follow_up
         return follow_up.links if follow_up else ()
 
-    def _whole(self) -> MeasurementsAndQualitativeEvaluations:
+    def _whole(self) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
         follow_up = self._findings.follow_up
         more = _sums(follow_up) if follow_up else []
-        return MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=self._own_tracking(f"{self._organ.name} with lesions"),
-            finding_type=CodedConcept.from_code(self._organ.code),
-            finding_category=CodedConcept.from_code(codes.ANATOMICAL_STRUCTURE),
-            algorithm_id=self._algorithm(),
-            source_images=[
-                SourceImageForMeasurementGroup(
-                    self._segmentation.SOPClassUID, self._segmentation.SOPInstanceUID
-                )
-            ],
+        return self._roi(
+            self._segments,  # their union was measured
+            self._own_tracking(f"{self._organ.name} with lesions"),
+            finding=(self._organ.code, codes.ANATOMICAL_STRUCTURE),
             measurements=[*_measurements(self._quantities.liver, self._findings.liver), *more],
-            qualitative_evaluations=_responses(follow_up) if follow_up else None,
+            evaluations=_responses(follow_up) if follow_up else (),
         )
 
     def _parenchyma(self) -> VolumetricROIMeasurementsAndQualitativeEvaluations | None:
@@ -191,7 +183,7 @@ class _Content:
             return None
         segment = next(one for one in self._segments if "TrackingUID" not in one)
         return self._roi(
-            segment,
+            [segment],
             self._own_tracking(f"{self._organ.name} without lesions"),
             finding=(self._organ.code, codes.ANATOMICAL_STRUCTURE),
             measurements=_measurements(self._quantities.parenchyma, values),
@@ -206,7 +198,7 @@ class _Content:
                 measurements += _earlier(link)
                 said += [_change(link), *self._role(link)]
         return self._roi(
-            segment,
+            [segment],
             TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
             finding=(codes.LESION, codes.MORPHOLOGICALLY_ABNORMAL),
             finding_sites=[FindingSite(CodedConcept.from_code(self._organ.code))],
@@ -233,7 +225,7 @@ class _Content:
 
     def _roi(
         self,
-        segment: Dataset,
+        segments: Sequence[Dataset],
         tracking: TrackingIdentifier,
         *,
         finding: tuple[Code, Code],
@@ -246,7 +238,7 @@ class _Content:
             referenced_segment=ReferencedSegment(
                 sop_class_uid=self._segmentation.SOPClassUID,
                 sop_instance_uid=self._segmentation.SOPInstanceUID,
-                segment_number=int(segment.SegmentNumber),
+                segment_number=[int(segment.SegmentNumber) for segment in segments],  # VM 1-n
                 source_series=SourceSeriesForSegmentation(self._headers[0].SeriesInstanceUID),
             ),
             finding_type=CodedConcept.from_code(finding[0]),

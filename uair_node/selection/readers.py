@@ -234,7 +234,8 @@ def _segment_numbers(reference: Dataset) -> tuple[int, ...]:
     value: Any = reference.get("ReferencedSegmentNumber")
     if value is None or value == "":
         return ()
-    return tuple(int(number) for number in value) if isinstance(value, MultiValue) else (int(value),)
+    several = isinstance(value, (MultiValue, list))  # pydicom gives a list where it read a file
+    return tuple(int(number) for number in value) if several else (int(value),)
 
 
 def _parts(named: Iterable[tuple[str, tuple[int, ...]]]) -> Mapping[str, tuple[int, ...]]:
