@@ -10,7 +10,7 @@ import pytest
 
 from dicom_config import codes
 from tests.support.iods import iod_errors
-from uair_node.results.page_images import Scene, coronal_row, draw_candidate, key_slices
+from uair_node.results.page_images import Scene, coronal_row, draw_candidate, draw_overview, key_slices
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.provenance import Provenance
 from uair_node.results.seg import save_seg
@@ -256,3 +256,17 @@ def test_arrays_off_the_source_grid_are_refused(volume):
 def test_dciodvfy_finds_no_error(pages):
     for page in pages:
         assert iod_errors(Path(page.filename), "SCImage") == []
+
+
+def test_the_overview_warns_where_the_liver_touches_an_end_of_the_stack():
+    touching = LABELS[2].copy()
+    touching[-1] = touching[len(touching) // 2]
+    shown = tuple(
+        SheetCandidate(k, TRAITS[k - 1], labels) for k, labels in {1: LABELS[1], 2: touching}.items()
+    )
+    amber = [
+        int((np.abs(draw_overview(one)[:70].astype(int) - (255, 179, 71)) < 20).all(axis=2).sum())
+        for one in (scene(), scene(candidates=shown))
+    ]
+    assert amber[0] == 0
+    assert amber[1] > 50
