@@ -20,6 +20,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 from dicom_config.model import NodeSection
 from uair_node.reactor import Wake, wait_instead_of_polling
 from uair_node.receive_budget import ReceiveBudget
+from uair_node.repeated_warnings import RepeatedWarnings
 from uair_node.tls import server_context, tls_reason
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ class Server(ThreadedAssociationServer):
         self.settings = settings
         self.budget = ReceiveBudget(settings.in_flight_bytes)
         self._count = count
+        self._warnings = RepeatedWarnings(log)
         self._networks = [ipaddress.ip_network(net) for rule in settings.allow for net in rule.networks]
         self._tls = server_context(settings.tls) if settings.tls else None
         self._starting: dict[int, tuple[str, int]] = {}  # accepted, no association yet
@@ -167,7 +169,7 @@ class Server(ThreadedAssociationServer):
             self._starting[id(request)] = client_address[:2]
             return True
         self._count(why)
-        log.warning("connection from %s closed: %s", client_address[0], why.replace("_", " "))
+        self._warnings.tell(f"connection from {client_address[0]} closed: {why.replace('_', ' ')}")
         return False
 
     def _why_not(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
@@ -180,6 +182,11 @@ class Server(ThreadedAssociationServer):
             return "too_many_connections"
         same = sum(plain_address(host) == address for host, _ in opened)
         return "too_many_of_an_address" if same >= _MOST_OF_AN_ADDRESS else ""
+
+    def service_actions(self) -> None:
+        """Do what is due between connections; the accepting thread calls it twice a second."""
+        super().service_actions()
+        self._warnings.tell_repetitions()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Do the TLS handshake and start the association; runs in a thread of its own."""
@@ -197,7 +204,7 @@ class Server(ThreadedAssociationServer):
         self._starting.pop(id(request), None)
         error = sys.exception()
         if isinstance(error, OSError):
-            log.warning("TLS refused: peer at %s, %s", client_address[0], tls_reason(error))
+            self._warnings.tell(f"TLS refused: peer at {client_address[0]}, {tls_reason(error)}")
         else:
             log.error("connection from %s not served: %s", client_address[0], type(error).__name__)
 

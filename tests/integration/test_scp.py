@@ -130,7 +130,7 @@ def counting(**settings):
         listener.stop()
 
 
-def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(dcmtk):
+def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(dcmtk, caplog):
     with counting(allow=(AllowRule(networks=("192.0.2.0/24",)),)) as (listener, closed):
         before = threading.active_count()
         for _ in range(30):
@@ -139,6 +139,9 @@ def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(dcmtk):
         assert threading.active_count() <= before
         assert echo(dcmtk, listener).returncode != 0
         assert closed("address_not_admitted") == 31
+    lines = [record.getMessage() for record in caplog.records if "closed" in record.getMessage()]
+    assert lines[:1] == ["connection from 127.0.0.1 closed: address not admitted"]
+    assert len(lines) <= 3, "one a minute, not one a connection"
 
 
 def test_one_address_cannot_hold_every_connection(monkeypatch):
