@@ -189,9 +189,9 @@ def test_databases_of_one_server_are_apart(postgres: Postgres) -> None:
         other.dispose()
 
 
-def test_database_url_is_fresh(database_url: str) -> None:
+def test_empty_database_url_is_fresh(empty_database_url: str) -> None:
     """Both runs of this test create the same table: neither finds the other's."""
-    engine = sa.create_engine(database_url)
+    engine = sa.create_engine(empty_database_url)
     table = sa.Table("fresh", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True))
     table.create(engine, checkfirst=False)
     assert sa.inspect(engine).get_table_names() == ["fresh"]
