@@ -81,8 +81,8 @@ MUTANTS = (
     Mutant(
         "a case that nobody answers can expire",
         "uair_node/cases/states.py",
-        "frozenset({_S.REFINING, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED})",
-        "frozenset({_S.REFINING, _S.ACCEPTED, _S.SUPERSEDED})",
+        "frozenset({_S.REFINING, _S.REJECTED, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED})",
+        "frozenset({_S.REFINING, _S.REJECTED, _S.ACCEPTED, _S.SUPERSEDED})",
         ("tests/unit/test_architecture.py", "tests/unit/test_lifecycle.py"),
     ),
     Mutant(
