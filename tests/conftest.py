@@ -129,6 +129,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
 
 
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh, migrated database, open; each test runs on SQLite and on PostgreSQL."""
+    made = Database(database_url)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with all tables and no rows; to be copied, never opened."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from dicom_config.model import Verb
 from tests.chaos.auditor import Audit, found_answers
 from tests.chaos.traffic import Ledger
@@ -14,14 +10,6 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.selection.service import Evidence, select_by_number
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    made.migrate()
-    yield made
-    made.close()
 
 
 def _answered(database: Database) -> None:

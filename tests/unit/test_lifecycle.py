@@ -1,6 +1,5 @@
 """The life of a case, on SQLite and on PostgreSQL."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -46,14 +45,6 @@ TABLE = {
     "EXPIRED": "REJECTED SUPERSEDED",
     "SUPERSEDED": "",
 }
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    made.migrate()
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("origin", [None, *CaseState])

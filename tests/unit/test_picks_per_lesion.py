@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -23,14 +22,6 @@ from uair_node.selection.readers import read_selection
 from uair_node.selection.service import Evidence, select_by_object
 
 STUDY = "1.2"
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    made.migrate()
-    yield made
-    made.close()
 
 
 def _candidate(case: Case, k: int) -> Dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,6 @@ from uair_node.results.volumes import Volumes
 from uair_node.selection.service import Evidence, select_by_number
 
 WIDER = {TargetKind.LIVER: 0.5, TargetKind.LESION: 2.0}
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    made.migrate()
-    yield made
-    made.close()
 
 
 def _accepted(session, number: int, reader: str = "WS1", mode: str = "department") -> Case:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -24,14 +24,6 @@ from uair_node.selection.service import Evidence, select_by_number, select_by_ob
 TRIALS = {"postgresql": 30, "sqlite": 3}
 """SQLite has one writer at a time, whatever we do."""
 Act = Callable[[Session, int], None]
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    made.migrate()
-    yield made
-    made.close()
 
 
 def _reading(reference: str) -> Reading:
