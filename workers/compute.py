@@ -37,6 +37,7 @@ from uair_node.stopwatch import Stopwatch
 from uair_node.store import write_durably
 from uair_node.volume import CanonicalVolume, read_geometry, read_series
 from workers import engine as engines
+from workers.site_engine import build_engine
 from workers.uair.compose import Labels
 from workers.uair.edits import keep_selected, take_up
 from workers.uair.preference import NEUTRAL, Taste
@@ -114,7 +115,7 @@ class Computer:
     @cached_property
     def engine(self) -> engines.Engine:
         """The engine that the configuration names."""
-        return engines.build_engine(self._context.settings.engine, self._context.settings.data_dir)
+        return build_engine(self._context.settings.engine, self._context.settings.data_dir)
 
     def compute(self, claim: Claim) -> Commit:
         """Compute the four candidates of a round and keep them as artifacts."""

@@ -11,22 +11,15 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dicom_config.errors import InputError
 from dicom_config.modalities import profile
-from dicom_config.model import EngineSection
 from workers.models.cache import EmbeddingCache, EmbeddingFolder
-from workers.models.learned_lesions import LearnedLesions
-from workers.models.learned_outlines import LearnedOutlines
 from workers.models.predictor import Predictor
-from workers.models.registry import build_localizer, build_predictor, choose_device
-from workers.models.template_store import site_folder
 from workers.models.weights import joint_digest
 from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.candidates import Rule
@@ -60,7 +53,6 @@ Progress = Callable[[float, str], None]
 AROUND_MM = (6.0, 12.0, 12.0)
 """How far beyond the liver's search box the lesion finder sees."""
 CACHE_BYTES = 1 << 30
-EMBEDDINGS = "embeddings"
 __all__ = [
     "SIZES_AFTER_PICK",
     "Candidate",
@@ -68,7 +60,6 @@ __all__ = [
     "EngineOptions",
     "Feedback",
     "Round",
-    "build_engine",
 ]
 
 
@@ -412,35 +403,3 @@ def _domain(liver: TargetState, location: Location | None, maps: LesionMaps | No
     doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5
     domain = lesion_domain(majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
     return domain if maps is None else domain | (maps.organ_on(crop) > 0)
-
-
-def build_engine(
-    section: EngineSection,
-    data_dir: Path | None = None,
-    predictor: Predictor[Any] | None = None,
-    outliner: Outliner | None = None,
-) -> Engine:
-    """Build the engine that a site configured: device, model, localizer, lesion finder, outliner, options.
-
-    Parameters
-    ----------
-    data_dir
-        Where embeddings are kept unless the section names a folder; None: they are kept nowhere.
-    predictor, outliner
-        The promptable model and the lesion outliner, if they are built already.
-
-    Raises
-    ------
-    ConfigError
-        No such device here, or a checkpoint that cannot be read or does not fit.
-    """
-    if section.threads:
-        torch.set_num_threads(section.threads)
-    device = choose_device(section.device)
-    predictor = predictor or build_predictor(section.model, section.checkpoint, device, section.window)
-    localizer = build_localizer(section.localizer, site_folder(section, data_dir), device)
-    options = EngineOptions(section.members, section.rule, section.seed, section.max_lesions)
-    place = section.embeddings_dir or (data_dir / EMBEDDINGS if data_dir else None)
-    folder = EmbeddingFolder(place, section.embeddings_bytes) if place and section.embeddings_bytes else None
-    finder = LearnedLesions.trained_on(section.weights, device)
-    return Engine(predictor, localizer, options, folder, finder, outliner or LearnedOutlines(device))

@@ -20,13 +20,14 @@ from uair_node.results.findings import NOMINAL, Findings, tabulate
 from uair_node.results.follow_up import Fate, FollowUp
 from uair_node.results.measurements import measure
 from uair_node.results.priors import Prior
-from workers.engine import Feedback, build_engine
+from workers.engine import Feedback
 from workers.evaluation.reader import combined, pick_targets
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.intervals import LOGARITHMIC, ensemble_bounds, sample_numbers, spread
 from workers.measure.matching import Group, match
 from workers.measure.numbers import numbers_of
 from workers.measure.registration import Scan, align
+from workers.site_engine import build_engine
 from workers.training.phantoms import TEST, Phantom, make_phantom
 from workers.training.phantoms.pairs import make_pair
 

@@ -5,8 +5,9 @@ import pytest
 
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
-from workers.engine import Feedback, build_engine
+from workers.engine import Feedback
 from workers.evaluation.discover import find_cases
+from workers.site_engine import build_engine
 from workers.uair.compose import dice_by_label
 
 CPU = EngineSection(device="cpu", max_lesions=3)

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
-from workers.engine import build_engine
 from workers.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource
 from workers.evaluation.cli import evaluate as evaluate_command
 from workers.evaluation.detection import detect, summed
@@ -31,6 +30,7 @@ from workers.evaluation.whole import Drawn, measures_of_found, play
 from workers.evaluation.workbench import RULES, build_workbench
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
+from workers.site_engine import build_engine
 from workers.training.phantoms import PLAIN
 from workers.uair.prompts import Prompts
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dicom_config.engine import EngineSection
-from workers.engine import build_engine
 from workers.models.learned_lesions import LearnedLesions
 from workers.models.weights import LESIONS_FILE, REAL_LESIONS_FILE, file_digest, packaged
+from workers.site_engine import build_engine
 
 ROOT = Path(__file__).parents[2]
 

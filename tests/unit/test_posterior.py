@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from tests.unit.test_uair_rounds import CROP, answer_box, dice, pool, sphere
+from workers.uair import belief as shapes
 from workers.uair import posterior
+from workers.uair.belief import Belief, prior_belief
 from workers.uair.candidates import dice_matrix
 from workers.uair.edits import take_up
-from workers.uair.posterior import Belief, after_pick, after_rejection, likelihood_of_pick, prior_belief
+from workers.uair.posterior import after_pick, after_rejection, likelihood_of_pick
 from workers.uair.prompts import Member, Prompts, mean_box_area
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
@@ -45,7 +47,7 @@ def after(target: TargetState, picked: int | None, number: int = 2) -> TargetSta
 
 def test_particles_are_as_many_as_promised_and_equally_likely_after_every_answer(opened):
     belief = believed(opened)
-    assert len(belief.particles) == posterior.PARTICLES
+    assert len(belief.particles) == shapes.PARTICLES
     weights = likelihood_of_pick(belief.agreement(opened.offered > 0), dice_matrix(opened.offered > 0)[0])
     weights /= weights.sum()
     assert weights.sum() == pytest.approx(1.0)
@@ -185,8 +187,8 @@ def test_large_targets_are_sampled_and_small_ones_are_not():
     wide = np.zeros((40, 128, 128), bool)
     wide[4:36, 10:110, 10:110] = True
     large = prior_belief(np.stack([wide] * 8), None, (3.0, 1.5, 1.5), np.random.default_rng(0))
-    assert np.prod(large.factors.shape[1:]) <= posterior.MOST_CELLS
-    logits = large.logits_of(np.arange(posterior.PARTICLES), wide.shape)
+    assert np.prod(large.factors.shape[1:]) <= shapes.MOST_CELLS
+    logits = large.logits_of(np.arange(shapes.PARTICLES), wide.shape)
     assert dice(logits > 0, wide) > 0.95
 
 

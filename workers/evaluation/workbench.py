@@ -11,12 +11,13 @@ import torch
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
-from workers.engine import Engine, build_engine
+from workers.engine import Engine
 from workers.evaluation.remember import RememberingOutliner, RememberingPredictor, Stopwatch
 from workers.models.learned_outlines import LearnedOutlines
 from workers.models.registry import build_localizer, build_predictor, choose_device
 from workers.models.slice_networks import NAMES, SliceNetwork, weight_file
 from workers.models.weights import packaged
+from workers.site_engine import build_engine
 from workers.uair.candidates import Rule
 from workers.uair.localize import Localizer
 

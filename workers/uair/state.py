@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.uair.belief import Belief
 from workers.uair.grids import Crop, Mask
-from workers.uair.posterior import Belief
 from workers.uair.preference import NEUTRAL, SizePosterior, Taste
 
 Float16 = NDArray[np.float16]

@@ -12,19 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.uair import ensemble, prompts, refine, uncertainty
+from workers.uair.belief import Belief, prior_belief
 from workers.uair.candidates import SHOWN, Rule, choose_four, dice_matrix, plausible
 from workers.uair.compose import LIVER, spread_apart, tidied
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
-from workers.uair.posterior import (
-    Belief,
-    after_drawing,
-    after_pick,
-    after_rejection,
-    clusters,
-    prior_belief,
-)
+from workers.uair.posterior import after_drawing, after_pick, after_rejection, clusters
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
 from workers.uair.state import Float16, TargetState
 
