@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
@@ -10,19 +11,27 @@ from collections.abc import Callable
 # Below the range from which Linux takes ports for outgoing connections (32768 upwards): a server that is
 # stopped and started again finds its port still free.
 _FIRST, _LAST = 20000, 32000
+# The processes of one run draw from ranges of their own, so that they never meet.
+_RANGES = 8
+_drawn: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now, drawn at random so that parallel runs do not meet."""
+    """Return a port that nobody listens on now and that this process has not drawn before."""
     chooser = random.SystemRandom()
-    for _ in range(1000):
-        port = chooser.randint(_FIRST, _LAST)
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RANGES
+    width = (_LAST - _FIRST) // _RANGES
+    for _ in range(10_000):
+        port = _FIRST + number * width + chooser.randrange(width)
+        if port in _drawn:
+            continue
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _drawn.add(port)
             return port
     raise RuntimeError(f"no free port between {_FIRST} and {_LAST}")
 
