@@ -1,12 +1,12 @@
 """The page set: what its objects say, what its pictures show and where, and that they are always the same."""
 
-import time
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+import time_machine
 
 from dicom_config import codes
 from tests.support.iods import iod_errors
@@ -129,11 +129,10 @@ def test_pictures_are_readable_and_differ(pages):
 
 
 def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
-    one = candidates()[:1]
-    for name in ("once", "again"):
-        for number, page in enumerate(write_pages(volume, one, REQUEST)):
-            save_seg(page, tmp_path / name / f"{number}.dcm")
-        time.sleep(1.01)  # whatever is taken from the clock has another value now
+    for name, day in (("once", "2026-01-01"), ("again", "2038-01-19")):
+        with time_machine.travel(day):  # whatever is taken from the clock differs
+            for number, page in enumerate(write_pages(volume, candidates()[:1], REQUEST)):
+                save_seg(page, tmp_path / name / f"{number}.dcm")
     for number in (0, 1):
         once, again = (tmp_path / name / f"{number}.dcm" for name in ("once", "again"))
         assert once.read_bytes() == again.read_bytes()
