@@ -14,4 +14,4 @@ if [[ -w /dev/shm && $(free_kib /dev/shm) -ge $LEAST_KIB ]]; then parent=/dev/sh
 folder=$(mktemp -d "$parent/uair-tests.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 
-.venv/bin/pytest --numprocesses "${PROCESSES:-2}" --dist loadgroup --durations 60 --basetemp "$folder/run" "$@"
+.venv/bin/pytest --numprocesses "${PROCESSES:-2}" --dist loadfile --no-loadscope-reorder --durations 60 --basetemp "$folder/run" "$@"

@@ -32,15 +32,13 @@ _LONGEST_FIRST = ("chaos", "e2e", "viewer", "integration", "console", "fuzz")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file's tests in one process; start with the folders that take longest."""
+    """Start with the folders that take longest."""
 
     def rank(item: pytest.Item) -> int:
         folder = item.path.parent.name
         return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
     items.sort(key=rank)  # stable: the order within a folder stays
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True)
