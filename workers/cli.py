@@ -1,50 +1,24 @@
-"""The commands that need the workers' code; `uair` finds them through an entry point.
-
-torch is imported inside the commands: `uair --help` stays quick.
-"""
+"""The commands that need the workers' code; `uair` finds their table through an entry point."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from uair_node.commands.lazy import LazyCommand
 
-import typer
-
-from dicom_config.model import load_settings
-from uair_node.logs import set_up_logging
-from uair_node.options import ConfigOption
-from uair_node.topology import QueueName
-from workers.demo.cli import demo, phantom
-from workers.evaluation.cli import evaluate
-from workers.template_commands import templates_app
-from workers.training.cli import train
-from workers.worker import run_worker
-
-
-class Queue(StrEnum):
-    """Short names of the queues."""
-
-    GPU = "gpu"
-    IO = "io"
+_RUN, _TRY, _ENGINE = "Run", "Try out", "Engine"
+_COMMANDS = {
+    "worker": LazyCommand("workers.worker_command:worker", "Run one worker process for one queue.", _RUN),
+    "demo": LazyCommand("workers.demo.cli:demo", "Show the whole loop, with real processes.", _TRY),
+    "phantom": LazyCommand("workers.demo.cli:phantom", "Write a phantom as a CT or MR series.", _TRY),
+    "evaluate": LazyCommand(
+        "workers.evaluation.cli:evaluate", "Measure the engine against true masks.", _ENGINE
+    ),
+    "train": LazyCommand("workers.training.cli:train", "Train a network of the engine.", _ENGINE),
+    "templates": LazyCommand(
+        "workers.template_commands:templates_app", "Keep the cases that find the liver.", _ENGINE
+    ),
+}
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the workers' commands to the command line."""
-    app.command()(worker)
-    app.command()(demo)
-    app.command()(phantom)
-    app.command()(evaluate)
-    app.command()(train)
-    app.add_typer(templates_app, name="templates")
-
-
-def worker(
-    queue: Annotated[Queue, typer.Option(help="gpu: computes rounds; io: writes and delivers results.")],
-    config: ConfigOption = None,
-    parent_pid: Annotated[int, typer.Option(hidden=True)] = 0,
-    verbose: bool = False,
-) -> None:
-    """Run one worker process for one queue; one for each GPU."""
-    settings = load_settings(config)
-    set_up_logging(verbose=verbose, form=settings.logs.format)
-    run_worker(settings, QueueName[queue.name], parent_pid=parent_pid)
+def add_commands(commands: dict[str, LazyCommand]) -> None:
+    """Add the workers' commands to those of `uair`."""
+    commands.update(_COMMANDS)

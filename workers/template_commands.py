@@ -1,6 +1,6 @@
 """`uair templates …`: which scans the localizer `templates` compares a new one with.
 
-torch is imported inside the commands, as in `workers.cli`.
+torch is imported inside the commands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from uair_node.logs import set_up_logging
 from uair_node.options import ConfigOption
 
 console = Console()
-templates_app = typer.Typer(no_args_is_help=True, help="Template scans of the localizer `templates`.")
+templates_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Template scans of the localizer `templates`."
+)
 
 
 @templates_app.command()

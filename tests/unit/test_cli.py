@@ -95,8 +95,8 @@ def test_a_narrow_terminal_shows_codes_whole(columns: int, monkeypatch: pytest.M
     found = fault(
         "destination pacs", "peer-refuses-class", "ConnectionRefusedError", "consumer_timeout_too_low"
     )
-    monkeypatch.setattr("uair_node.cli.checked", lambda _: ([found], 1))
-    monkeypatch.setattr("uair_node.cli.console", Console(width=columns))
+    monkeypatch.setattr("uair_node.commands.check.checked", lambda _: ([found], 1))
+    monkeypatch.setattr("uair_node.commands.check.console", Console(width=columns))
     shown = CliRunner().invoke(app, ["check"]).output
     assert "peer-refuses-class" in shown
     assert "…" not in shown

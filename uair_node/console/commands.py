@@ -17,7 +17,9 @@ from uair_node.logs import set_up_logging
 from uair_node.options import ConfigOption
 
 console = Console()
-console_app = typer.Typer(help="The administrator's console in a browser; `uair console` serves it.")
+console_app = typer.Typer(
+    add_completion=False, help="The administrator's console in a browser; `uair console` serves it."
+)
 user_app = typer.Typer(no_args_is_help=True, help="Who may log in to the console.")
 console_app.add_typer(user_app, name="user")
 

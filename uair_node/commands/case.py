@@ -1,0 +1,155 @@
+"""`uair case`: look at one case, or answer for its reader."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from dicom_config.errors import InputError
+from dicom_config.model import Verb
+from uair_node import reports
+from uair_node.cases import lifecycle
+from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.lock import lock_case
+from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
+from uair_node.delivery.resend import resend
+from uair_node.findings_command import measurements
+from uair_node.options import ConfigOption
+from uair_node.selection.service import Evidence, select_by_number
+
+LesionOption = Annotated[
+    list[str] | None, typer.Option("--lesion", help="Take a lesion from another candidate: 2=1, repeatable.")
+]
+case_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Look at one case, or answer for its reader."
+)
+case_app.command()(measurements)
+
+
+@case_app.command()
+def show(case_id: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show a case: rounds, candidates, deliveries, selections, history."""
+    with context_of(config).database.reading() as session:
+        found = reports.detail(session, reports.get_case(session, case_id))
+    if as_json:
+        print_json(found)
+    else:
+        _print_case(found)
+
+
+@case_app.command()
+def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Take a FAILED case up again where it stood."""
+    with context_of(config).database.transaction() as session:
+        lifecycle.retry(session, lock_case(session, case_id), actor="command line")
+    console.print(f"Case {case_id} is due again.")
+
+
+@case_app.command()
+def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Drop what is computed for a case; it is FAILED then and can be retried."""
+    with context_of(config).database.transaction() as session:
+        lifecycle.cancel(session, lock_case(session, case_id), actor="command line")
+    console.print(f"Case {case_id} is cancelled.")
+
+
+@case_app.command()
+def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Close a case that nobody answers, or that failed, for good."""
+    with context_of(config).database.transaction() as session:
+        case = lock_case(session, case_id)
+        lifecycle.expire(session, case, actor="command line", reason="closed by hand")
+    console.print(f"Case {case_id} is expired.")
+
+
+@case_app.command("resend")
+def send_again(
+    case_id: CaseArgument,
+    destination: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    everything: Annotated[bool, typer.Option("--all", help="What was confirmed, too.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Send again what a destination did not confirm."""
+    with context_of(config).database.transaction() as session:
+        number = resend(session, lock_case(session, case_id), destination, everything=everything)
+    console.print(f"{number} objects of case {case_id} are due again at {destination}.")
+
+
+@case_app.command()
+def pick(case_id: CaseArgument, k: int, lesion: LesionOption = None, config: ConfigOption = None) -> None:
+    """Pick candidate K of the open round; the next round starts from it."""
+    _answer(config, case_id, Verb.PICK, Answer(k, _per_lesion(k, lesion)))
+
+
+@case_app.command()
+def accept(case_id: CaseArgument, k: int, lesion: LesionOption = None, config: ConfigOption = None) -> None:
+    """Accept candidate K of the open round; the case ends with it."""
+    _answer(config, case_id, Verb.ACCEPT, Answer(k, _per_lesion(k, lesion)))
+
+
+@case_app.command()
+def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
+    """Say that none of the four fits; the next round looks elsewhere."""
+    _answer(config, case_id, Verb.REJECT, Answer(None))
+
+
+def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
+    """Read ``2=1`` as label value -> candidate."""
+    found = {}
+    for text in texts or ():
+        numbers = re.fullmatch(r"(\d+)=(\d+)", text)
+        if numbers is None:
+            raise InputError(
+                "lesion-syntax",
+                f"'{text}' does not say which lesion to take from which candidate.",
+                "Write --lesion 2=1 for lesion 2 of candidate 1.",
+            )
+        found[LIVER + int(numbers[1])] = int(numbers[2])
+    return {value: other for value, other in found.items() if other != k}
+
+
+def _answer(config: Path | None, case_id: int, verb: Verb, answer: Answer) -> None:
+    with context_of(config).database.transaction() as session:
+        case = lock_case(session, case_id)
+        row = select_by_number(session, Evidence(verb, "command-line"), case, answer)
+        console.print(f"Case {case_id}, round {row.round_number}: {verb}, {answer.words} — now {case.state}.")
+
+
+def _print_case(found: dict[str, Any]) -> None:
+    console.print(
+        f"[bold]Case {found['case']}[/] {found['state']}, {found['slices']} slices", highlight=False
+    )
+    if found["code"]:
+        console.print(f"[yellow]{found['code']}[/]: {found['sentence']} {found['mend']}", highlight=False)
+    for warning in found["warnings"]:
+        console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False)
+    for one in found["rounds"]:
+        table = Table("k", "what", "liver ml", "lesions ml", "delivered", title=f"round {one['round']}")
+        for result in one["results"]:
+            volumes = result["volumes_ml"]
+            table.add_row(
+                str(result["k"]),
+                result["trait"] if result["kind"] == "candidate" else result["kind"],
+                f"{volumes['liver']:.0f}" if volumes else "",
+                ", ".join(f"{ml:.1f}" for ml in volumes.get("lesions", [])),
+                ", ".join(f"{d['destination']}: {d['state']} {d['reason']}" for d in result["deliveries"]),
+            )
+        console.print(table)
+    history = Table("at", "state", "by", "why", title="history")
+    for step in found["history"]:
+        history.add_row(step["at"], step["to"], step["actor"], step["reason"])
+    console.print(history)
+    if found["own_objects_returned"]:
+        console.print(
+            f"{found['own_objects_returned']} of our own objects were sent back: they start nothing"
+        )
+    for one in found["selections"]:
+        if one["code"]:
+            console.print(f"refused {one['verb']} at {one['at']}: {one['code']}: {one['sentence']}")
+        elif one["sentence"]:
+            console.print(f"{one['outcome']} {one['verb']} at {one['at']}: {one['sentence']}")

@@ -1,0 +1,48 @@
+"""`uair check`, `uair conformance`: how an installation is, and what it promises to peers."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from dicom_config.model import load_settings
+from uair_node.checks import Finding, Level, checked
+from uair_node.commands.options import JsonOption, console, print_json
+from uair_node.conformance import conformance_statement
+from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
+
+
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check configuration, database, broker, disk, model, TLS and peers; each finding has a mend.
+
+    Ends with 0 when all is well, 1 when there is a fault, 2 when the configuration cannot be used.
+    """
+    set_up_logging(quiet=True)
+    findings, status = checked(config)
+    if as_json:
+        print_json([finding.record() for finding in findings])
+    else:
+        _print_findings(findings)
+    raise typer.Exit(status)
+
+
+def conformance(config: ConfigOption = None) -> None:
+    """Print the DICOM conformance statement of this configuration, as Markdown."""
+    sys.stdout.write(conformance_statement(load_settings(config)))
+
+
+_MARKS = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]note[/]", Level.FAULT: "[red]no[/]"}
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    # The code is what documents and searches go by: a narrow terminal must not cut it off.
+    code = Column("code", no_wrap=True)
+    what, finding, mend = (Column(name, overflow="fold") for name in ("what", "finding", "mend"))
+    table = Table("", what, finding, code, mend, title="uair check")
+    for one in findings:
+        table.add_row(_MARKS[one.level], one.what, escape(one.sentence), one.code, escape(one.mend))
+    console.print(table)

@@ -1,0 +1,76 @@
+"""Commands that are loaded when they are called.
+
+`uair --help`, `uair --version` and completion then need no database, no DICOM library and no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command is, and what help says of it without loading it.
+
+    Attributes
+    ----------
+    where
+        ``module:name`` of a function, or of a `typer.Typer` with commands of its own.
+    help
+        One sentence.
+    panel
+        Heading under which help lists it.
+    """
+
+    where: str
+    help: str
+    panel: str | None = None
+
+    def listed(self, name: str) -> TyperCommand:
+        """Return a stand-in for help and completion; it does nothing."""
+        return TyperCommand(name, help=self.help, rich_help_panel=self.panel)
+
+    def load(self, name: str) -> Any:
+        """Import the command."""
+        module, _, attribute = self.where.partition(":")
+        found = getattr(import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            group = get_command(found)
+            group.name = name
+            return group
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        return get_command(alone)
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are given by a table; subclasses set it."""
+
+    table: ClassVar[Mapping[str, LazyCommand]] = {}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(self.table)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a stand-in: help and completion ask for every command."""
+        found = self.table.get(cmd_name)
+        return found.listed(cmd_name) if found else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return name, command and remaining arguments of what is called, the command loaded."""
+        name, command, rest = super().resolve_command(ctx, args)
+        found = self.table.get(name or "")
+        return name, found.load(name or "") if found else command, rest
+
+
+def lazy_group(commands: Mapping[str, LazyCommand]) -> type[LazyGroup]:
+    """Return a group's class, for ``typer.Typer(cls=...)``."""
+    return type("Commands", (LazyGroup,), {"table": commands})

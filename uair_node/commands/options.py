@@ -1,0 +1,31 @@
+"""What several commands share: their options, the context they work in, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from dicom_config.model import load_settings
+from uair_node.context import Context, open_context
+from uair_node.logs import set_up_logging
+
+console = Console()
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+CaseArgument = Annotated[int, typer.Argument(help="Number of the case, see `uair cases`.")]
+
+
+def context_of(config: Path | None) -> Context:
+    """Open what a configuration names; of the log, only warnings are shown."""
+    set_up_logging(quiet=True)
+    return open_context(load_settings(config))
+
+
+def print_json(value: Any) -> None:
+    """Write a record for scripts to standard output."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

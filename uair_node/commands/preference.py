@@ -1,0 +1,42 @@
+"""`uair preference`: what readers are remembered to prefer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from uair_node import preference
+from uair_node.commands.options import JsonOption, console, context_of, print_json
+from uair_node.options import ConfigOption
+
+preference_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="What readers are remembered to prefer."
+)
+
+
+@preference_app.command("show")
+def show_preference(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what is remembered, in mm of radius beyond the model's own mean; positive is more inclusive."""
+    with context_of(config).database.reading() as session:
+        found = preference.listed(session)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("of", "AE title", "cases", "liver mm", "lesions mm")
+    for one in found:
+        sizes = (f"{one['liver_mm']:+.1f}", f"{one['lesion_mm']:+.1f}")
+        table.add_row(one["scope"], one["key"], str(one["cases"]), *sizes)
+    console.print(table)
+
+
+@preference_app.command()
+def reset(
+    ae_title: Annotated[str | None, typer.Argument(help="Whose memory; without it, everybody's.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Forget what is remembered; rounds that were computed with it keep their record of it."""
+    with context_of(config).database.transaction() as session:
+        cases = preference.forget(session, ae_title)
+    console.print(f"Forgotten: what {cases} cases told.")

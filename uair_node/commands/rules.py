@@ -1,0 +1,39 @@
+"""`uair rules`: which series of a study are segmented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from dicom_config.model import load_settings
+from uair_node.commands.options import JsonOption, console, print_json
+from uair_node.intake.trial import try_folder
+from uair_node.options import ConfigOption
+
+rules_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Which series of a study are segmented."
+)
+
+
+@rules_app.callback()
+def _group() -> None:
+    """Keep `try` a command of its own: Typer would merge a single one into its group."""
+
+
+@rules_app.command("try")
+def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show which series of the studies in a folder would be segmented, and why; nothing is sent or stored."""
+    trials = try_folder(folder, load_settings(config))
+    if as_json:
+        print_json([vars(trial) for trial in trials])
+        return
+    table = Table("", "series", "description", "slices", "score", "why", title="uair rules try")
+    for one in trials:
+        run = "[green]run[/]" if one.runs else "[red]no[/]"
+        code = f"{one.code}: " if one.code else ""
+        number = "" if one.series_number is None else str(one.series_number)
+        table.add_row(run, number, escape(one.description), str(one.slices), f"{one.score:g}", code + one.why)
+    console.print(table)

@@ -1,0 +1,61 @@
+"""`uair up`, `uair node`: run the product until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from dicom_config.model import Settings, load_settings
+from uair_node import __version__
+from uair_node.commands.options import console
+from uair_node.context import Context, open_context
+from uair_node.dispatch import clear_embedded_messages
+from uair_node.logs import set_up_logging
+from uair_node.node import Node
+from uair_node.options import ConfigOption
+from uair_node.supervisor import Workers
+
+
+def up(config: ConfigOption = None, verbose: bool = False) -> None:
+    """Run everything on this machine: node, GPU worker and IO worker, no broker server (embedded mode)."""
+    settings = load_settings(config)
+    set_up_logging(verbose=verbose, form=settings.logs.format)
+    clear_embedded_messages(settings)
+    context = open_context(settings, migrate=True)
+    workers = Workers(config, ["gpu", "io"])
+    workers.start()
+    try:
+        _run_node(context, tend=workers.tend)
+    finally:
+        workers.stop()
+
+
+def node(config: ConfigOption = None, verbose: bool = False) -> None:
+    """Run the DICOM node alone; workers run elsewhere with `uair worker`."""
+    settings = load_settings(config)
+    set_up_logging(verbose=verbose, form=settings.logs.format)
+    _run_node(open_context(settings, migrate=True))
+
+
+def _run_node(context: Context, tend: Any = lambda: None) -> None:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    node = Node(context)
+    node.start()
+    _announce(context.settings, node.port)
+    while not stopping.wait(1.0):
+        tend()
+    node.stop()
+
+
+def _announce(settings: Settings, port: int) -> None:
+    titles = settings.node.ae_titles
+    console.print(
+        f"[bold]UAIR node {__version__}[/] listens on {settings.node.host}:{port}. "
+        f"Series to [bold]{titles.store}[/], picks to [bold]{titles.pick}[/], "
+        f"accepted to [bold]{titles.accept}[/], none fits: [bold]{titles.reject}[/]. "
+        f"Data in {settings.data_dir}. Not a medical device.",
+        highlight=False,
+    )

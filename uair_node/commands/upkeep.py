@@ -1,0 +1,50 @@
+"""`uair tidy`, `uair export`: what leaves an installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
+from uair_node.housekeeping.export import export_case
+from uair_node.housekeeping.tidy import tidy as tidy_up
+from uair_node.options import ConfigOption
+
+export_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Take something out of the installation."
+)
+
+
+@export_app.callback()
+def _group() -> None:
+    """Keep `case` a command of its own: Typer would merge a single one into its group."""
+
+
+def tidy(
+    config: ConfigOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete what `retention` no longer keeps; never what waits for a reader or is not delivered."""
+    removed = tidy_up(context_of(config), dry_run=dry_run)
+    if as_json:
+        print_json([vars(one) for one in removed])
+        return
+    table = Table("what", "case", "state", "files", "MB", title="would be deleted" if dry_run else "deleted")
+    for one in removed:
+        table.add_row(one.what, str(one.case or ""), one.state, str(one.files), f"{one.bytes / 1e6:.1f}")
+    console.print(table)
+
+
+@export_app.command("case")
+def export_one(
+    case_id: CaseArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The zip file.")],
+    config: ConfigOption = None,
+) -> None:
+    """Write a case as a zip for support: de-identified slices, segmentations, label volumes, history."""
+    files = export_case(context_of(config), case_id, output, actor="command line")
+    console.print(f"Case {case_id}: {files} files in {output}, without names, numbers, dates or UIDs.")

@@ -1,0 +1,33 @@
+"""`uair worker`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from dicom_config.model import load_settings
+from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
+from uair_node.topology import QueueName
+from workers.worker import run_worker
+
+
+class Queue(StrEnum):
+    """Short names of the queues."""
+
+    GPU = "gpu"
+    IO = "io"
+
+
+def worker(
+    queue: Annotated[Queue, typer.Option(help="gpu: computes rounds; io: writes and delivers results.")],
+    config: ConfigOption = None,
+    parent_pid: Annotated[int, typer.Option(hidden=True)] = 0,
+    verbose: bool = False,
+) -> None:
+    """Run one worker process for one queue; one for each GPU."""
+    settings = load_settings(config)
+    set_up_logging(verbose=verbose, form=settings.logs.format)
+    run_worker(settings, QueueName[queue.name], parent_pid=parent_pid)
