@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,8 +201,7 @@ def _kind(case: Case, answer: Selection) -> str:
 
 
 def _findings(context: Context, case: Case) -> Findings | None:
-    round_ = case.current_round
-    path = context.store.fetch_if_kept(f"{round_.artifacts}/{FINDINGS_FILE}") if round_ else None
+    path = _kept(context, case, FINDINGS_FILE)
     return load_findings(path) if path else None
 
 
@@ -232,9 +232,14 @@ def _reader(session: Session, case: Case) -> str:
 
 
 def _accepted(context: Context, case: Case) -> NDArray[np.uint8] | None:
-    round_ = case.current_round
-    path = context.store.fetch_if_kept(f"{round_.artifacts}/{ACCEPTED_FILE}") if round_ else None
+    path = _kept(context, case, ACCEPTED_FILE)
     return load_candidates(path)[0].labels if path else None
+
+
+def _kept(context: Context, case: Case, name: str) -> Path | None:
+    """Return a file of an accepted case, None if it is not kept."""
+    folder = case.current_round.final_folder if case.current_round else ""
+    return context.store.fetch_if_kept(f"{folder}/{name}") if folder else None
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -39,7 +39,7 @@ def findings_of(context: Context, case_id: int) -> Findings:
     """
     with context.database.transaction() as session:
         round_ = get_case(session, case_id).current_round
-        folder = round_.artifacts if round_ else ""
+        folder = round_.final_folder if round_ else ""
     path = context.store.fetch_if_kept(f"{folder}/{FINDINGS_FILE}") if folder else None
     found = load_findings(path) if path else None
     if found is None:

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from dicom_config import codes
 from tests.support.console import Site
+from tests.support.offered import final_path
 from tests.support.studies import AFFINE
 from uair_node.artifacts import load_candidates
 from uair_node.cases.tables import AccessRecord
@@ -25,20 +26,19 @@ from uair_node.results.interchange import as_glb, as_nifti, as_stl
 from uair_node.results.solids import solids_of
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 
-ROUND = "artifacts/case-000002/round-02.made"
 EXPORT = "/cases/2/rounds/2/0/export"
 
 
 @pytest.fixture
 def labels(studies: Site) -> np.ndarray:
     """The accepted labels of case 2, on the source grid."""
-    return load_candidates(studies.context.store.absolute(f"{ROUND}/{ACCEPTED_FILE}"))[0].labels
+    return load_candidates(final_path(studies.context, 2, ACCEPTED_FILE))[0].labels
 
 
 @pytest.fixture
 def findings(studies: Site) -> Findings:
     """What was measured of them."""
-    found = load_findings(studies.context.store.absolute(f"{ROUND}/{FINDINGS_FILE}"))
+    found = load_findings(final_path(studies.context, 2, FINDINGS_FILE))
     assert found is not None
     return found
 

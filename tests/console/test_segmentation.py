@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from dicom_config import codes
 from dicom_config.model import Verb
 from tests.support.console import VIEWER, Site, console_site
+from tests.support.offered import final_path
 from tests.support.studies import BEFORE, SHAPE, node_in, send_study
 from uair_node.artifacts import load_candidates
 from uair_node.cases.answer import Answer
@@ -101,7 +102,7 @@ def test_slices_and_labels_are_those_of_the_whole_volume(studies: Site) -> None:
     """Against the series decoded at once and turned by the code that the engine uses."""
     view = studies.desk.views.view(2, 2)
     whole = read_series([one.path for one in view.grid.slices]).canonical()
-    accepted = load_candidates(studies.context.store.absolute(f"{ROUND}/{ACCEPTED_FILE}"))[0].labels
+    accepted = load_candidates(final_path(studies.context, 2, ACCEPTED_FILE))[0].labels
     for n in (0, 9, 17, SHAPE[0] - 1):
         assert np.array_equal(view.values(n), whole.array[n])
         assert np.array_equal(view.plane(0, n), whole.from_source(accepted)[n])
@@ -115,7 +116,7 @@ def test_the_table_has_the_numbers_of_csv_and_report(studies: Site, reader: Test
         target, _, value, interval, _ = map(_text, re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL))
         bounds = [] if interval == "–" else [float(one) for one in interval.split(" to ")]
         rows.append((target, key, float(value), bounds))
-    findings = load_findings(studies.context.store.absolute(f"{ROUND}/{FINDINGS_FILE}"))
+    findings = load_findings(final_path(studies.context, 2, FINDINGS_FILE))
     assert findings is not None
     assert rows == [
         (
@@ -127,7 +128,7 @@ def test_the_table_has_the_numbers_of_csv_and_report(studies: Site, reader: Test
         for line in csv.DictReader(io.StringIO(as_csv(findings)))
     ]
     assert sum(bool(bounds) for *_, bounds in rows) > 10, "some have intervals"
-    content = srread(studies.context.store.absolute(f"{ROUND}/UAIR-REPORT.dcm")).content
+    content = srread(final_path(studies.context, 2, "UAIR-REPORT.dcm")).content
     for lesion in findings.lesions:
         (group,) = content.get_volumetric_roi_measurement_groups(tracking_uid=lesion.tracking_uid)
         shown = [(value, bounds) for target, _, value, bounds in rows if target == f"lesion {lesion.number}"]
@@ -222,7 +223,7 @@ def test_a_case_accepted_before_its_labels_were_kept_shows_its_candidates(
     studies: Site, reader: TestClient
 ) -> None:
     for name in (ACCEPTED_FILE, FINDINGS_FILE):
-        studies.context.store.absolute(f"{ROUND}/{name}").unlink()
+        final_path(studies.context, 2, name).unlink()
     page = reader.get(PAGE)
     assert page.status_code == 200
     assert 'aria-current="true"><kbd>1</kbd>' in page.text

@@ -99,7 +99,7 @@ def _study(
     with context.database.transaction() as session:
         rows = session.query(Result).filter(Result.round.has(case_id=case_id))
         found = {one.kind: context.store.absolute(one.path) for one in rows}
-    findings = load_findings(store / FINDINGS_FILE)
+    findings = load_findings(found[ResultKind.FINAL].parent / FINDINGS_FILE)
     assert findings is not None
     return Done(
         found[ResultKind.FINAL], found[ResultKind.REPORT], found[ResultKind.FINAL_PAGE], findings, taste
@@ -212,7 +212,8 @@ def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies):
     assert second.taste["lesion_mm"] == pytest.approx(np.mean(radii) - 10.0, abs=2e-3)
     liver = radius_mm(first.findings.liver["liver_ml"].value) - 60.0
     assert second.taste["liver_mm"] == pytest.approx(np.clip(liver, -4, 4), abs=2e-3)
-    assert "patient: liver" in str(dcmread(second.final.parent / "UAIR-R1C1.dcm").to_json())
+    (candidate,) = second.final.parent.parent.rglob("UAIR-R1C1.dcm")
+    assert "patient: liver" in str(dcmread(candidate).to_json())
 
 
 def test_another_patient_has_no_prior(studies):

@@ -30,15 +30,17 @@ from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
+from uair_node.results.withdrawal import withdraw
 from uair_node.volume import Volume, read_series
 from workers.measure.accepted import finish_measured
 
 TRAITS = ("most likely", "most inclusive", "tightest", "alternative")
-_JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
+JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
     WorkKind.PUBLISH: publish,
     WorkKind.PAGES: draw_page_set,
     WorkKind.NOTICES: write_notices,
     WorkKind.FINISH: finish_measured,
+    WorkKind.WITHDRAW: withdraw,
 }
 
 
@@ -71,11 +73,15 @@ class OfferedCase:
 
     def push(self) -> None:
         """Send the series and let its first round be computed."""
+        self.receive()
+        self.compute()
+
+    def receive(self) -> None:
+        """Send the series as its files are now, and let it become a case."""
         for path in self.paths:
             self._inbox.receive(received(path))
         time.sleep(0.02)  # the quiet period of these tests
         assemble(self.context)
-        self.compute()
 
     def compute(self) -> None:
         """Let the engine's part of the newest round be done."""
@@ -144,13 +150,27 @@ def do_work(context: Context, *kinds: WorkKind) -> None:
         with context.database.transaction() as session:
             due = [item.id for item in session.query(WorkItem).filter_by(kind=kind, open=True)]
         for item_id in due:
-            assert perform(context, item_id, partial(_JOBS[kind], context))
+            assert perform(context, item_id, partial(JOBS[kind], context))
+
+
+def final_path(context: Context, case_id: int, name: str) -> Path:
+    """Return where a file lies that the accepted round of a case left."""
+    with context.database.transaction() as session:
+        round_ = session.get_one(Case, case_id).current_round
+        assert round_ is not None
+        assert round_.final_folder, "the round is finished"
+        return context.store.absolute(round_.final_folder) / name
 
 
 @contextmanager
-def offered_case(folder: Path, paths: Sequence[Path] = (), **sections: object) -> Iterator[OfferedCase]:
-    """A case on `paths` (a good series without any) whose first four candidates are published."""
-    url = f"sqlite:///{folder / 'uair.sqlite'}"
+def offered_case(
+    folder: Path, paths: Sequence[Path] = (), *, database_url: str = "", **sections: object
+) -> Iterator[OfferedCase]:
+    """A case on `paths` (a good series without any) whose first four candidates are published.
+
+    The database is a file in `folder` unless `database_url` names another.
+    """
+    url = database_url or f"sqlite:///{folder / 'uair.sqlite'}"
     with context_in(folder / "data", url, **sections) as context:
         case = OfferedCase(context, paths or good_series(folder / "ct"))
         case.push()

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -16,12 +17,12 @@ from typer.testing import CliRunner
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from tests.support.cases import publish_round, ready_case
+from tests.support.cases import new_result, publish_round, ready_case
 from tests.support.intake import context_in
 from uair_node.artifacts import StoredCandidate
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
-from uair_node.cases.tables import Case, Selection, SelectionOutcome, utc_now
+from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome, utc_now
 from uair_node.cohort import as_csv, collect
 from uair_node.cohort_page import cohort_page
 from uair_node.context import Context
@@ -44,7 +45,10 @@ def _accepted(context: Context, uid: str, reader: str, *picks: int, ml: float, l
             select_by_number(session, Evidence(verb, "seg", calling_ae=reader), case, Answer(k))
             session.flush()
         folder = context.store.round_folder(case.id, len(picks), "made")
-        case.current_round.artifacts = context.store.relative(folder)
+        final = replace(new_result(case, len(picks), picks[-1]), kind=ResultKind.FINAL)
+        path = context.store.relative(folder / "final.dcm")
+        final = replace(final, sop_instance_uid=f"{uid}.{case.id}.9", path=path)
+        lifecycle.add_results(session, case.current_round, [final])
     liver = {"liver_ml": Value(ml), "lesions": Value(1), "lesions_ml": Value(ml / 100)}
     save_findings(folder / FINDINGS_FILE, Findings(liver, {}, ()))
     labels = np.ones((4, 8, 8), np.uint8)

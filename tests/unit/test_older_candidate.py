@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dicom_config.model import Verb
-from tests.support.offered import TRAITS, candidate_labels, offered_case
+from tests.support.offered import TRAITS, candidate_labels, final_path, offered_case
 from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.cases.tables import ResultKind, Selection, WorkKind
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
@@ -27,7 +27,7 @@ def test_a_case_accepted_with_a_candidate_of_an_older_round_ends_with_its_voxels
         assert isinstance(said, Selection)
         assert (said.round_number, said.candidates_round, said.picked) == (2, 1, 3)
         offered.work(WorkKind.FINISH)
-        (kept,) = load_candidates(newest / ACCEPTED_FILE)
+        (kept,) = load_candidates(final_path(offered.context, 1, ACCEPTED_FILE))
         assert (kept.labels == candidate_labels(3)).all()
         (final,) = offered.results(ResultKind.FINAL)
         assert final.volumes_ml == offered.results(ResultKind.CANDIDATE)[2].volumes_ml

@@ -32,6 +32,7 @@ SOURCE = Source(
     base_mm={},
     edit=None,
     answered_folder=Path(),
+    own_folder=Path(),
 )
 
 

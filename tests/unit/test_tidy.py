@@ -24,6 +24,7 @@ from uair_node.cases.tables import (
     InstanceStatus,
     Selection,
     SelectionOutcome,
+    WorkItem,
     WorkKind,
     utc_now,
 )
@@ -117,6 +118,28 @@ def test_what_a_replaced_worker_left_goes_with_its_case(context: Context) -> Non
     left.write_bytes(b"of a claim whose lease ran out")
     assert _tidy(context) == [("files", case.id)]
     assert not left.exists()
+
+
+def test_what_a_replaced_worker_left_goes_while_its_case_goes_on(context: Context) -> None:
+    with context.database.transaction() as session:
+        case = _published(context, session, "1.1")
+        left = context.store.round_folder(case.id, 1, "lost") / "candidates.npz"
+        edit = context.store.round_folder(case.id, 1, "edited") / "edit.npz"
+        session.add(Selection(case_id=case.id, verb=Verb.PICK, mechanism="seg", outcome="refused"))
+        session.flush()
+        session.query(Selection).one().artifact = context.store.relative(edit)
+    kept = _files(context)
+    left.write_bytes(b"of a claim whose lease ran out")
+    edit.write_bytes(b"of a reader")
+    with context.database.transaction() as session:
+        item = work.require_work(session, WorkKind.NOTICES, case=session.get_one(Case, case.id), key="1")
+    assert _tidy(context) == []
+    assert left.exists(), "work of the case is open: its worker may still write there"
+    with context.database.transaction() as session:
+        work.close(session.get_one(WorkItem, item.id))
+    assert _tidy(context) == []
+    assert not left.parent.exists()
+    assert _files(context) == kept | {context.store.relative(edit)}
 
 
 @pytest.mark.parametrize("days", [91, 4000])

@@ -178,6 +178,15 @@ class Round(Base):
                 first.setdefault(one.k, one)
         return list(first.values())
 
+    @property
+    def final_folder(self) -> str:
+        """Where the files of the accepted segmentation lie, relative to the data folder; empty without them.
+
+        It is the folder of the claim that finished the round, not the folder of `artifacts`.
+        """
+        finals = [result.path for result in self.results if result.kind == ResultKind.FINAL]
+        return finals[0].rpartition("/")[0] if finals else ""
+
 
 class ResultKind(StrEnum):
     """What a result object is."""

@@ -114,8 +114,6 @@ def _header(context: Context, case: Case) -> Dataset | None:
 
 def findings_at(context: Context, case: Case) -> Findings | None:
     """Return what was measured of a case's newest round; None if nothing was, or if it is not kept."""
-    round_ = case.current_round
-    if round_ is None or not round_.artifacts:
-        return None
-    path = context.store.fetch_if_kept(f"{round_.artifacts}/{FINDINGS_FILE}")
+    folder = case.current_round.final_folder if case.current_round else ""
+    path = context.store.fetch_if_kept(f"{folder}/{FINDINGS_FILE}") if folder else None
     return load_findings(path) if path else None

@@ -136,7 +136,7 @@ class Views:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._kept: OrderedDict[tuple[int, int, bool], RoundView] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, str], RoundView] = OrderedDict()
         self._lock = threading.Lock()
 
     def view(self, case_id: int, number: int) -> RoundView:
@@ -154,24 +154,24 @@ class Views:
             round_ = next((one for one in case.rounds if one.number == number), None)
             if round_ is None or round_.computed_at is None:
                 raise _missing(f"Round {number} has no segmentations yet.")
-            folder, finished = round_.artifacts, is_finished(round_)
+            folder, final_folder = round_.artifacts, round_.final_folder if is_finished(round_) else ""
             series = [one.path for one in case.instances]
         if not folder or not series:
             raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
         with self._lock:
-            key = (case_id, number, finished)
+            key = (case_id, number, final_folder)
             if key not in self._kept:
-                self._kept[key] = self._load(number, folder, series, finished)
+                self._kept[key] = self._load(number, folder, final_folder, series)
                 while len(self._kept) > _KEPT_ROUNDS:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def _load(self, number: int, folder: str, series: list[str], finished: bool) -> RoundView:
+    def _load(self, number: int, folder: str, final_folder: str, series: list[str]) -> RoundView:
         store = self._context.store
         offered = store.fetch_if_kept(f"{folder}/{CANDIDATES_FILE}")
         # Cases that were accepted before there was such a file have none.
-        accepted = store.fetch_if_kept(f"{folder}/{ACCEPTED_FILE}") if finished else None
+        accepted = store.fetch_if_kept(f"{final_folder}/{ACCEPTED_FILE}") if final_folder else None
         paths = store.fetch_all(series)
         if offered is None or not all(path.exists() for path in paths):
             raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")

@@ -265,6 +265,8 @@ def _sweep(context: Context, now: datetime) -> None:
         living |= set(session.scalars(select(Case.id).where(Case.state.not_in(_ENDED))))
         named = select(Round.case_id).join(Result, Result.round_id == Round.id).where(Result.path != "")
         living |= set(session.scalars(named))
+        at_work = set(session.scalars(select(WorkItem.case_id).where(WorkItem.open)))
+        of_claims = _named_folders(session)
     before = (now - _YOUNG).timestamp()
     for path in context.store.spool.rglob("*.dcm"):
         if context.store.relative(path) not in received and path.stat().st_mtime < before:
@@ -276,3 +278,24 @@ def _sweep(context: Context, now: datetime) -> None:
     for folder in context.store.case_folders():
         if folder not in kept and folder.stat().st_mtime < before:
             shutil.rmtree(folder, ignore_errors=True)
+    for case_id in living - at_work:
+        for folder in context.store.case_folder(case_id).glob("*"):
+            name = context.store.relative(folder)
+            if name not in of_claims and folder.stat().st_mtime < before:
+                _remove_folder(context, folder, name)
+
+
+def _named_folders(session: Session) -> set[str]:
+    """Return the folders of claims whose outcome counts: a row names them, or a file in them."""
+    folders = set(session.scalars(select(Round.artifacts).where(Round.artifacts != "")))
+    for column in (Result.path, Selection.artifact):
+        files = session.scalars(select(column).where(column != ""))
+        folders |= {path.rpartition("/")[0] for path in files}
+    return folders
+
+
+def _remove_folder(context: Context, folder: Path, name: str) -> None:
+    """Delete what a claim left whose lease was lost, or that failed: here, and where machines share it."""
+    if context.store.remote is not None:
+        context.store.remote.remove_folder(name)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -91,8 +91,8 @@ def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
     volume = read_series(source.series_paths, context.settings.intake.known)
     accepted = source.accepted()
     measured = measurer(context, claim, source, volume, accepted)
-    save_findings(source.folder / FINDINGS_FILE, measured.findings)
-    context.store.share(keep_accepted(source.folder, accepted), source.folder / FINDINGS_FILE)
+    save_findings(source.own_folder / FINDINGS_FILE, measured.findings)
+    context.store.share(keep_accepted(source.own_folder, accepted), source.own_folder / FINDINGS_FILE)
     results: list[NewResult] = []
     for form in context.segmentation_forms:
         final = write_segmentation(
@@ -130,7 +130,7 @@ def _write_report(
     segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
     request = ReportRequest(instance_uid, series_uid, final.k, source.provenance)
     report = write_report(volume, findings, segmentation, request)
-    path = source.folder / _file_name("REPORT", form.variant)
+    path = source.own_folder / _file_name("REPORT", form.variant)
     return _saved(context, report, path, ResultKind.REPORT, final, form.destinations)
 
 
@@ -141,7 +141,7 @@ def _write_page(
     candidate = PageCandidate(accepted.k, accepted.trait, accepted.labels, final.sop_instance_uid)
     request = ResultPageRequest(instance_uid, series_uid, source.provenance)
     page = write_result_page(volume, candidate, request)
-    path = source.folder / "UAIR-FINAL-PAGE.dcm"
+    path = source.own_folder / "UAIR-FINAL-PAGE.dcm"
     kind, destinations = ResultKind.FINAL_PAGE, context.destinations
     return _saved(context, page, path, kind, final, destinations)
 
@@ -174,7 +174,7 @@ def _write_change(
     _, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
     request = ResultPageRequest(instance_uid, series_uid, source.provenance)
     page = write_change_page(volume, scene, final.sop_instance_uid, accepted.k, request)
-    path = source.folder / "UAIR-CHANGE-PAGE.dcm"
+    path = source.own_folder / "UAIR-CHANGE-PAGE.dcm"
     return _saved(context, page, path, ResultKind.FINAL_PAGE, final, context.destinations)
 
 

@@ -74,7 +74,7 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
 
 
 def _save(context: Context, source: Source, page: Dataset, k: int, trait: str) -> NewResult:
-    path: Path = source.folder / f"UAIR-R{source.number}-PAGE{k}.dcm"
+    path: Path = source.own_folder / f"UAIR-R{source.number}-PAGE{k}.dcm"
     write_durably(path, lambda temporary: page.save_as(temporary, enforce_file_format=True))
     return NewResult(
         kind=ResultKind.PAGE,

@@ -59,7 +59,7 @@ class Prior:
 
 
 def keep_accepted(folder: Path, accepted: StoredCandidate) -> Path:
-    """Keep the accepted segmentation in the folder of its round, for comparison with later studies."""
+    """Keep the accepted segmentation in a folder, for comparison with later studies."""
     save_candidates(folder / ACCEPTED_FILE, [accepted])
     return folder / ACCEPTED_FILE
 
@@ -113,9 +113,11 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
     """Return a case as a prior; None if it is another patient's after all, or not all there any more."""
     round_ = case.current_round
     assert round_ is not None, "an accepted case has a round"
+    if not round_.final_folder:
+        return None
     try:
         paths = _paths(context, case)
-        folder = context.store.fetch_folder(round_.artifacts, [FINDINGS_FILE, ACCEPTED_FILE])
+        folder = context.store.fetch_folder(round_.final_folder, [FINDINGS_FILE, ACCEPTED_FILE])
     except TransientError as error:
         if isinstance(error.__cause__, FileNotFoundError):  # deleted, as a site's retention wants it
             return None

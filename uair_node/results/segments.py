@@ -29,7 +29,7 @@ def write_segmentation(
     headers: Sequence[Dataset] | None = None,
     tracking: Mapping[int, Tracking] | None = None,
 ) -> NewResult:
-    """Write a candidate, or the final segmentation, durably into the round's folder, in one form.
+    """Write a candidate, or the final segmentation, durably into the claim's folder, in one form.
 
     `headers` are those of `source_headers`, see `write_seg`; `tracking` is that of each lesion number, the
     case's own unless given.
@@ -55,7 +55,7 @@ def write_segmentation(
     )
     seg = write_seg(volume, candidate.labels, request, headers)
     words = [*request.label.split(), *([form.variant] if form.variant else [])]
-    path = source.folder / f"{'-'.join(words)}.dcm"
+    path = source.own_folder / f"{'-'.join(words)}.dcm"
     save_seg(seg, path)
     volumes = describe(candidate.labels, volume.spacing_mm)
     return NewResult(

@@ -25,11 +25,10 @@ CANDIDATES_FILE = "candidates.npz"
 UNCERTAIN_FILE = "uncertain.npz"
 STATE_FILE = "state.npz"
 ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
-"""What a computed round leaves in its folder; the last is the method's own."""
+"""What a computed round leaves in the folder of its artifacts; the last is the method's own."""
 ACCEPTED_FILE = "accepted.npz"
 FINDINGS_FILE = "measurements.json"
-"""What an accepted round leaves there, too."""
-
+"""What an accepted round leaves beside its final segmentation (`Round.final_folder`)."""
 
 _OF_OPEN_ROUND = (ResultKind.CANDIDATE, ResultKind.PAGE)
 """Kinds whose objects are written before the reader answers."""
@@ -55,6 +54,8 @@ class Source:
         The label volume that the reader edited and answered with, if so.
     answered_folder
         Artifacts of the round whose candidates the answer names: this one, or an older one.
+    own_folder
+        Where the claim writes. No other claim writes there; `folder` and `answered_folder` are only read.
     """
 
     case_digest: str
@@ -73,6 +74,7 @@ class Source:
     base_mm: Mapping[int, float]
     edit: Path | None
     answered_folder: Path
+    own_folder: Path
 
     @property
     def provenance(self) -> Provenance:
@@ -133,7 +135,7 @@ def read_source(context: Context, claim: Claim) -> Source:
         assert round_.computed_at is not None, "publication becomes due when a round is computed"
         started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
         answer = lifecycle.effective_selection(session, case, round_.number)
-        folder = _folder(context, claim, round_, CANDIDATES_FILE, UNCERTAIN_FILE)
+        own_folder = context.store.round_folder(case.id, round_.number, claim.token)
         answered = next((r for r in case.rounds if answer and r.number == answer.candidates_round), round_)
         return Source(
             case_digest=case.digest,
@@ -142,7 +144,7 @@ def read_source(context: Context, claim: Claim) -> Source:
             series_paths=context.store.fetch_all([one.path for one in case.instances]),
             round_id=round_.id,
             number=round_.number,
-            folder=folder,
+            folder=_folder(context, round_, own_folder, CANDIDATES_FILE, UNCERTAIN_FILE),
             model_name=round_.model_name,
             model_digest=round_.model_digest,
             computed_at=round_.computed_at,
@@ -151,12 +153,11 @@ def read_source(context: Context, claim: Claim) -> Source:
             prior=round_.prior or {},
             base_mm={int(value): mm for value, mm in case.rounds[0].base_mm.items()},
             edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
-            answered_folder=_folder(context, claim, answered, CANDIDATES_FILE),
+            answered_folder=_folder(context, answered, own_folder, CANDIDATES_FILE),
+            own_folder=own_folder,
         )
 
 
-def _folder(context: Context, claim: Claim, round_: Round, *names: str) -> Path:
-    """Return the folder of a round with its files; without them where retention has deleted them."""
-    if not round_.artifacts:
-        return context.store.round_folder(round_.case_id, round_.number, claim.token)
-    return context.store.fetch_folder(round_.artifacts, names)
+def _folder(context: Context, round_: Round, own_folder: Path, *names: str) -> Path:
+    """Return the folder of a round with its files; the claim's own where retention has deleted them."""
+    return context.store.fetch_folder(round_.artifacts, names) if round_.artifacts else own_folder

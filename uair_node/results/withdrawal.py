@@ -119,7 +119,7 @@ def _write_notes(
         instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant, names=names)
         request = RejectionRequest(instance_uid, series_uid, reason, source.provenance)
         note = write_rejection(volume, group.instances, request)
-        path = source.folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"
+        path = source.own_folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"
         write_durably(path, partial(note.save_as, enforce_file_format=True))
         notes.append(
             NewResult(
