@@ -34,7 +34,7 @@ from workers.training.phantoms.pairs import make_pair
 pytestmark = pytest.mark.bench
 
 PAIRS = range(100, 120)
-CASES = range(610, 631)
+CASES = range(610, 641)
 LEAST_MM = 10.0
 LEAST_DICE = 0.5
 ROUNDS = 3
@@ -65,6 +65,7 @@ def test_matching_over_time() -> None:
     print(f"response categories right in {categories} of {len(PAIRS)}")  # noqa: T201
 
 
+@pytest.mark.timeout(3600)
 def test_coverage_of_intervals() -> None:
     scores: dict[str, list[tuple[int, float]]] = defaultdict(list)
     spreads: dict[str, list[float]] = defaultdict(list)
