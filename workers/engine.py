@@ -46,7 +46,6 @@ from workers.uair.targets import (
     first_pool,
     open_target,
     refine_target,
-    settled,
 )
 
 Progress = Callable[[float, str], None]
@@ -218,7 +217,9 @@ class Engine:
         progress: Progress | None = None,
         number: int | None = None,
     ) -> Round:
-        """Return the four candidates that follow from a reader's answer to `previous`.
+        """Return the candidates that follow from a reader's answer to `previous`.
+
+        There are four, or one if nothing is left in doubt.
 
         `hu` is looked into only where the embeddings of a target are no longer kept, or `content` is empty.
 
@@ -240,41 +241,49 @@ class Engine:
         if prior is not None:
             previous = previous.told(prior)
         number = number or previous.number + 1
-        liver_crop = previous.targets[0].crop
-        refined: list[TargetState] = []
-        for index, target in enumerate(previous.targets):
-            report(0.9 * index / len(previous.targets), f"refining target {index + 1}")
-            picked = feedback.candidate_of(target.value)
-            if picked is not None and not target.present[picked]:
-                refined.append(replace(target, present=(False,) * 4))
-                continue
-            rng = self._rng(number, target.value)
-            if target.belief is not None:
-                refined.append(answered(target, target.belief, picked, number, rng))
-                continue
-            plan, organ = LIVER_PLAN, None
-            if target.value != LIVER:
-                plan, organ = LESION_PLAN, liver_crop.mask_on(previous.domain, target.crop)
-            images = partial(target.crop.images, hu, NEIGHBOUR_MM)
-            decode = self._bound(self._cache.encode(content, target.crop, images))
-            refined.append(
-                refine_target(target, decode, picked, number, plan, self._choice, rng, organ, self._outliner)
-            )
-        liver, *others = refined
-        # What the reader selected must come back voxel for voxel, so its domain stays.
-        domain = (
-            previous.domain
-            if liver.held or not feedback.rejected_all
-            else previous.domain | _domain(liver, None, None)
-        )
-        report(0.9, "composing candidates")
+        liver, *lesions = previous.targets
         anew = feedback.rejected_all and not liver.held
-        shown = presented(others, first=anew)
-        if liver.belief is not None and liver.held and any(any(lesion.present) for lesion in shown):
-            # A pick shall speak about what is in doubt.
-            liver = settled(liver)
+        refined: list[TargetState] = []
+        for index, target in enumerate(lesions, start=1):
+            report(0.9 * index / len(previous.targets), f"refining lesion {index}")
+            picked = feedback.candidate_of(target.value)
+            organ = partial(liver.crop.mask_on, previous.domain, target.crop)
+            refined.append(
+                replace(target, present=(False,) * 4)
+                if picked is not None and not target.present[picked]
+                else self._refined(hu, content, target, picked, number, organ)
+            )
+        report(0.8, "refining the liver")
+        shown = presented(refined, first=anew)
+        # A pick shall speak about what is in doubt; after "none fits" everything is.
+        quiet = not feedback.rejected_all and any(lesion.in_doubt for lesion in shown)
+        liver = self._refined(hu, content, liver, feedback.candidate_of(LIVER), number, quiet=quiet)
+        # What the reader selected must come back voxel for voxel, so its domain stays.
+        domain = previous.domain | _domain(liver, None, None) if anew else previous.domain
+        report(0.9, "composing candidates")
         state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
         return composed(state, hu.shape, SIZES if anew else SIZES_AFTER_PICK)
+
+    def _refined(
+        self,
+        hu: Voxels,
+        content: str,
+        target: TargetState,
+        picked: int | None,
+        number: int,
+        organ: Callable[[], Mask] | None = None,
+        *,
+        quiet: bool = False,
+    ) -> TargetState:
+        """Return a target after the answer: by its belief, or by asking the model again."""
+        rng = self._rng(number, target.value)
+        if target.belief is not None:
+            return answered(target, target.belief, picked, number, rng, quiet=quiet)
+        plan = LIVER_PLAN if organ is None else LESION_PLAN
+        images = partial(target.crop.images, hu, NEIGHBOUR_MM)
+        decode = self._bound(self._cache.encode(content, target.crop, images))
+        allowed = None if organ is None else organ()
+        return refine_target(target, decode, picked, number, plan, self._choice, rng, allowed, self._outliner)
 
     def with_added_lesions(
         self, hu: Voxels, spacing_mm: Spacing, state: RoundState, labels: Labels, *, content: str = ""

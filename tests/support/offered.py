@@ -83,14 +83,14 @@ class OfferedCase:
         time.sleep(0.02)  # the quiet period of these tests
         assemble(self.context)
 
-    def compute(self) -> None:
-        """Let the engine's part of the newest round be done."""
+    def compute(self, ks: Sequence[int] = (1, 2, 3, 4)) -> None:
+        """Let the engine's part of the newest round be done; a settled one has candidate 1 alone."""
         with self.context.database.transaction() as session:
             case = session.query(Case).one()
             round_ = case.current_round
             lifecycle.start_computing(session, case, actor="worker")
             folder = self.context.store.round_folder(case.id, round_.number, "made")
-            candidates = [StoredCandidate(k, candidate_labels(k), TRAITS[k - 1]) for k in (1, 2, 3, 4)]
+            candidates = [StoredCandidate(k, candidate_labels(k), TRAITS[k - 1]) for k in ks]
             save_candidates(folder / CANDIDATES_FILE, candidates)
             save_region(folder / UNCERTAIN_FILE, candidate_labels(1) != candidate_labels(4))
             round_.artifacts = self.context.store.relative(folder)

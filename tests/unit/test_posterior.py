@@ -14,17 +14,17 @@ from workers.uair import posterior
 from workers.uair.belief import Belief, prior_belief
 from workers.uair.candidates import dice_matrix
 from workers.uair.edits import take_up
-from workers.uair.posterior import after_pick, after_rejection, likelihood_of_pick
+from workers.uair.posterior import after_pick, after_rejection, expected_gain, likelihood_of_pick
 from workers.uair.prompts import Member, Prompts, mean_box_area
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
     LESION_PLAN,
+    SETTLED_GAIN,
     Choice,
     answered,
     chosen_with,
     open_target,
     refine_target,
-    settled,
 )
 
 CHOICE = Choice(16, "belief")
@@ -41,8 +41,9 @@ def believed(target: TargetState) -> Belief:
     return target.belief
 
 
-def after(target: TargetState, picked: int | None, number: int = 2) -> TargetState:
-    return answered(target, believed(target), picked, number, np.random.default_rng([7, number]))
+def after(target: TargetState, picked: int | None, number: int = 2, *, quiet: bool = False) -> TargetState:
+    rng = np.random.default_rng([7, number])
+    return answered(target, believed(target), picked, number, rng, quiet=quiet)
 
 
 def test_particles_are_as_many_as_promised_and_equally_likely_after_every_answer(opened):
@@ -102,17 +103,49 @@ def test_a_state_from_disk_answers_as_the_one_in_memory(opened, tmp_path):
     assert (tmp_path / "state.npz").stat().st_size < 700_000
 
 
-def test_four_are_distinct_in_every_round(opened):
+def test_four_are_distinct_in_every_round_or_the_target_is_settled(opened):
     target = opened
-    for number in (2, 3, 4):
+    for number in range(2, 14):
         agreement = dice_matrix(target.offered > 0)
-        assert agreement[~np.eye(4, dtype=bool)].max() <= 0.981
-        target = after(target, 1, number)
+        assert target.settled or agreement[~np.eye(4, dtype=bool)].max() <= 0.981
+        target = after(target, 0 if number > 3 else 1, number)
 
 
-def test_a_settled_target_is_the_same_in_all_four(opened):
-    same = settled(after(opened, 2)).offered
-    assert (same == opened.offered[2]).all()
+def narrow(target: TargetState, share: float) -> TargetState:
+    """The target with less spread in its belief."""
+    belief = believed(target)
+    centre = belief.particles.astype(np.float32).mean(axis=0)
+    particles = centre + share * (belief.particles.astype(np.float32) - centre)
+    return replace(target, belief=replace(belief, particles=particles.astype(np.float16)))
+
+
+def test_a_target_is_settled_once_another_pick_would_gain_nothing(opened):
+    second = after(opened, 2)
+    assert not second.settled
+    assert expected_gain(believed(second), second.offered > 0) > SETTLED_GAIN
+    drawn = replace(second, drawn=True)
+    certain = after(narrow(after(drawn, 0, 3), 0.05), 0, 4)
+    assert certain.settled
+    assert (certain.offered == certain.offered[0]).all()
+
+
+def test_a_settled_target_stays_so_until_none_fits(opened):
+    settled = after(opened, 2, 2, quiet=True)
+    assert settled.settled
+    assert (settled.offered == opened.offered[2]).all()
+    later = after(settled, 3, 3)
+    assert later.settled
+    np.testing.assert_array_equal(later.offered, settled.offered)
+    rejected = after(settled, None, 3)
+    assert not rejected.settled
+    np.testing.assert_array_equal(rejected.offered[0], opened.offered[2])
+
+
+def test_a_quiet_liver_speaks_again_when_it_is_asked():
+    liver = open_target(1, CROP, pool(), CHOICE)
+    quiet = after(liver, 2, 2, quiet=True)
+    assert quiet.settled
+    assert not after(quiet, 0, 3).settled
 
 
 def test_what_was_picked_is_candidate_1_voxel_for_voxel(opened):
@@ -130,10 +163,13 @@ def test_after_none_fits_what_was_picked_last_is_candidate_1(opened):
     assert max(dice(rejected_at_once.offered[0] > 0, one > 0) for one in opened.offered) < 1.0
 
 
-def test_nothing_leaves_the_organ():
+@pytest.mark.parametrize("value", [1, 2])
+def test_nothing_leaves_the_organ(value):
     organ = np.zeros(CROP.stack_shape, bool)
     organ[:, :, :17] = True
-    target = open_target(2, CROP, pool(), CHOICE, organ=organ)
+    # The liver's first four are members, which the engine confines.
+    members = pool().confined(organ) if value == 1 else pool()
+    target = open_target(value, CROP, members, CHOICE, organ=organ)
     for number, picked in enumerate((0, None, 3), start=2):
         assert not (target.offered > 0)[:, ~organ].any()
         target = after(target, picked, number)

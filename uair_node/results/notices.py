@@ -170,11 +170,15 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
 def _about_round(case: Case, round_: Round) -> Notice:
     assert round_.published_at is not None, "only published rounds are told"
     first, last = codes.content_label(round_.number, 1), codes.content_label(round_.number, 4)
+    heading, text = "is ready", f"Four new candidates, {first} to {last}. Pick one, or accept one."
+    if len(round_.candidates) == 1:
+        heading = "nothing is left in doubt"
+        text = f"{first} is what was selected. Accept it, or reject it: then four others follow."
     return Notice(
         uid=_uid(case, "ready", round_.number),
         moment=round_.published_at,
-        heading=f"Round {round_.number} is ready",
-        text=f"Four new candidates, {first} to {last}. Pick one, or accept one.",
+        heading=f"Round {round_.number}{' ' if heading == 'is ready' else ': '}{heading}",
+        text=text,
         round_id=round_.id,
         round_number=round_.number,
     )

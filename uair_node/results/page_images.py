@@ -119,6 +119,8 @@ def draw_overview(scene: Scene) -> Picture:
     """
     count = len(scene.candidates)
     title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
+    if count == 1:
+        title = f"UAIR round {scene.round}: nothing is left in doubt; accept this candidate or reject it"
     figure = sheet_figure(
         scene.values,
         scene.spacing_mm,

@@ -121,6 +121,20 @@ def after_drawing(belief: Belief, drawn: Mask, answers: int, rng: np.random.Gene
     )
 
 
+def expected_gain(belief: Belief, offered: Mask) -> float:
+    """Return by how much Dice another pick is expected to improve on candidate 1.
+
+    ``E[max_k Dice(shape, candidate_k) - Dice(shape, candidate_1)]`` over the belief's shapes.
+
+    Parameters
+    ----------
+    offered
+        ``(4, n, h, w)`` candidates, the one that the reader has already first.
+    """
+    agreement = belief.agreement(offered)
+    return float((agreement.max(axis=1) - agreement[:, 0]).mean())
+
+
 def clusters(belief: Belief, rng: np.random.Generator, kept: Mask | None = None) -> list[NDArray[np.intp]]:
     """Return the particles that each new candidate stands for, found by Lloyd's algorithm under Dice.
 

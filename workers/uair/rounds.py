@@ -13,6 +13,7 @@ from workers.uair.preference import radius_mm
 from workers.uair.state import RoundState, TargetState
 
 SIZES = ("most inclusive", "inclusive", "tight", "tightest")
+SETTLED = ("as selected, nothing left in doubt",)
 SIZES_AFTER_PICK = ("as selected", "most inclusive", "in between", "tightest")
 
 
@@ -37,14 +38,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Round:
-    """Four candidates and what the next round needs.
+    """The candidates of a round and what the next round needs.
 
     Parameters
     ----------
     number
         1 is automatic.
     candidates
-        Four different label volumes.
+        Four different label volumes; or one, if no target is left in doubt.
     state
         For `Engine.next_round`.
     targets
@@ -70,8 +71,13 @@ def presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
 
 
 def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) -> Round:
-    """Compose the four label volumes of a state; `sizes` say how candidates 1 to 4 differ."""
+    """Compose the label volumes of a state; `sizes` say how candidates 1 to 4 differ.
+
+    If no target is in doubt, candidate 1 is the only one: four equal ones would ask nothing.
+    """
     liver, *lesions = state.targets
+    if not any(target.in_doubt for target in state.targets):
+        sizes = SETTLED
     found = []
     for k, size in enumerate(sizes):
         layers = [_layer(lesion, k) for lesion in lesions if lesion.present[k]]
@@ -106,15 +112,15 @@ def own_radii_mm(state: RoundState) -> dict[int, float]:
     return found
 
 
-def ensemble_labels(state: RoundState, shape: tuple[int, ...]) -> Labels:
+def ensemble_labels(state: RoundState, shape: tuple[int, ...], *, held_by: int = 3) -> Labels:
     """Return ``(Z, Y, X)`` what the first ensembles draw on average, no reader asked (equation 1).
 
-    Lesions count that most of the four candidates hold. `state` is that of round 1.
+    Lesions count that at least `held_by` of the four candidates hold. `state` is that of round 1.
     """
     liver, *lesions = (
         Layer(target.value, target.crop, target.mean.astype(np.float32))
         for target in state.targets
-        if sum(target.present) > len(target.present) / 2
+        if sum(target.present) >= held_by
     )
     return compose(liver, state.domain, lesions, (shape[0], shape[1], shape[2]))
 

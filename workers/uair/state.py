@@ -78,6 +78,16 @@ class TargetState:
     held: bool = False
     drawn: bool = False
 
+    @property
+    def settled(self) -> bool:
+        """Whether all four candidates are the one that the reader selected."""
+        return self.held and bool((self.offered[1:] == self.offered[0]).all())
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether candidates differ in it: in its shape, or in whether it is there."""
+        return any(self.present) and not (self.settled and all(self.present))
+
 
 @dataclass(frozen=True)
 class RoundState:

@@ -18,7 +18,7 @@ from workers.uair.compose import LIVER, spread_apart, tidied
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
-from workers.uair.posterior import after_drawing, after_pick, after_rejection, clusters
+from workers.uair.posterior import after_drawing, after_pick, after_rejection, clusters, expected_gain
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
 from workers.uair.state import Float16, TargetState
 
@@ -30,6 +30,8 @@ SHAPES_LIMIT = 1.8
 """T of equation 2 for shapes, in those of members: shapes are 0 or 1 in a cell, and deviate by more."""
 ODDS_OF_A_PICK = 10.0
 """How much likelier a reader picks a candidate with a doubtful lesion if it is one."""
+SETTLED_GAIN = 0.005
+"""A target from which another pick is expected to gain less Dice than this is settled."""
 REPEATED_DICE = 0.96
 """After a rejection, members that agree more than this with something rejected are not offered again."""
 KEPT_EARLIER = 8
@@ -205,12 +207,19 @@ def _new(belief: Belief, crop: Crop, rng: np.random.Generator, otherwise: Float3
 
 
 def answered(
-    target: TargetState, belief: Belief, picked: int | None, number: int, rng: np.random.Generator
+    target: TargetState,
+    belief: Belief,
+    picked: int | None,
+    number: int,
+    rng: np.random.Generator,
+    *,
+    quiet: bool = False,
 ) -> TargetState:
     """Return the target after the reader's answer, without asking a network (equation 4).
 
     Candidate 1 is what was picked last, in this round or an earlier one, voxel for voxel; after a rejection
-    before any pick all four are new. The others are clusters of the belief that the answer leaves.
+    before any pick all four are new. The others are clusters of the belief that the answer leaves. If another
+    pick is expected to gain less than `SETTLED_GAIN`, the target is settled: all four are candidate 1.
 
     Parameters
     ----------
@@ -218,7 +227,11 @@ def answered(
         Index 0 … 3 of the offered candidate; None: all were rejected.
     number
         The new round, 2 and later.
+    quiet
+        Leave the target as it was picked in all four, because the round shall ask about other targets.
     """
+    if target.settled and picked is not None and not target.drawn and (quiet or target.value != LIVER):
+        return target
     offered = target.offered.astype(np.float32)
     if picked is None:
         belief = after_rejection(belief, offered > 0, number - 1, rng)
@@ -228,6 +241,8 @@ def answered(
     elif picked == 0 and target.drawn:
         kept = offered[0]
         belief = after_drawing(belief, kept > 0, number - 1, rng)
+    elif target.settled:
+        kept = offered[0]
     else:
         kept = offered[picked]
         belief = after_pick(belief, offered > 0, picked, number - 1, rng)
@@ -235,11 +250,15 @@ def answered(
     if kept is None:
         new = _by_size(spread_apart(_new(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
         middle = new.mean(axis=0) > 0
+    elif quiet:
+        new, middle = np.repeat(kept[None], SHOWN, axis=0), kept > 0
     else:
         others = _new(belief, target.crop, rng, otherwise, kept)
         largest = LARGEST_LIVER_DICE if target.value == LIVER else LARGEST_DICE
         new = spread_apart(np.concatenate([kept[None], others]), 0, largest)
         new = np.concatenate([new[:1], _by_size(new[1:])])
+        if expected_gain(belief, new > 0) < SETTLED_GAIN:
+            new = np.repeat(kept[None], SHOWN, axis=0)
         middle = kept > 0
     deviation = belief.deviation_from(middle)
     return replace(
@@ -263,11 +282,6 @@ def chosen_with(target: TargetState, picked: int | None) -> float:
         return target.confidence
     odds = ODDS_OF_A_PICK * target.confidence / max(1e-6, 1.0 - target.confidence)
     return odds / (1.0 + odds)
-
-
-def settled(target: TargetState) -> TargetState:
-    """Return a target whose four candidates are all the one that the reader selected."""
-    return replace(target, offered=np.repeat(target.offered[:1], len(target.offered), axis=0))
 
 
 def _with_taste(logits: Float32, crop: Crop, taste_mm: float) -> tuple[Float32, NDArray[np.float64]]:
