@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests in several processes, with temporary files in memory where 4 GiB of it are free.
 #
-# PROCESSES says how many (default 2). All arguments go to pytest. Passed tests leave no files.
+# PROCESSES says how many (default 3: much of the time is waiting). All arguments go to pytest. Passed tests leave no files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,4 +14,4 @@ if [[ -w /dev/shm && $(free_kib /dev/shm) -ge $LEAST_KIB ]]; then parent=/dev/sh
 folder=$(mktemp -d "$parent/uair-tests.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 
-.venv/bin/pytest --numprocesses "${PROCESSES:-2}" --dist loadfile --no-loadscope-reorder --durations 60 --basetemp "$folder/run" "$@"
+.venv/bin/pytest --numprocesses "${PROCESSES:-3}" --dist loadfile --no-loadscope-reorder --durations 60 --basetemp "$folder/run" "$@"

@@ -3,7 +3,7 @@
 Servers start when the first test asks for them, on free loopback ports, and end with the session. A peer
 that is not installed skips its tests, except where the variable CI is set: there they fail.
 
-The suite runs in two processes (pytest-xdist). The tests of a file stay in one process and share its
+The suite runs in several processes (pytest-xdist). The tests of a file stay in one process and share its
 module's fixtures. Each process has servers of its own.
 """
 
@@ -23,11 +23,11 @@ from uair_node.cases.database import Database
 
 _ROOT = Path(__file__).parents[1]
 
-# Two test processes share two cores. Child processes inherit this.
+# Test processes share the cores. Child processes inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Folders whose files run longest start first, so that both processes end at about the same time.
+# Folders whose files run longest start first, so that all processes end at about the same time.
 _LONGEST_FIRST = ("chaos", "e2e", "viewer", "integration", "console", "fuzz")
 
 

@@ -103,6 +103,7 @@ def test_queues_and_workers_are_what_broker_and_workers_say(rabbitmq: RabbitMQ, 
     config = tmp_path / "site.yaml"
     config.write_text(yaml.safe_dump({"data_dir": "data", "broker": {"url": rabbitmq.url}}))
     context = open_context(load_settings(config), migrate=True)
+    _delete_queues(context)
     site = console_site(context)
     with site.visitor() as client:
         site.enter(client, VIEWER)

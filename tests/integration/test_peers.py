@@ -133,7 +133,7 @@ def _take(connection: kombu.Connection, queue: kombu.Queue) -> object:
 
     with connection.Consumer(queue, callbacks=[acknowledge], prefetch_count=1):
         while not taken:
-            connection.drain_events(timeout=30)
+            connection.drain_events(timeout=120)
     return taken[0]
 
 

@@ -110,7 +110,7 @@ class Postgres(Server):
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, databases)))
 
     def _conninfo(self, database: str) -> str:
-        return f"host=127.0.0.1 port={self.port} user={_USER} dbname={database} connect_timeout=5"
+        return f"host=127.0.0.1 port={self.port} user={_USER} dbname={database} connect_timeout=60"
 
 
 @contextmanager
