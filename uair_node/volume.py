@@ -40,12 +40,16 @@ _ALL = tuple(PROFILES.values())
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """The instance, or the frame of a multi-frame instance (from 1), that a slice of a volume came from."""
+    """The instance, or the frame of a multi-frame instance (from 1), that a slice of a volume came from.
+
+    `number` is its Instance Number, by which viewers count; None without one.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
     path: Path
     frame: int | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +251,9 @@ def read_slice(grid: Volume, k: int) -> Voxels:
 
 
 def _source(header: SliceHeader, path: Path) -> SourceSlice:
-    return SourceSlice(header.sop_instance_uid, header.sop_class_uid, path, header.frame)
+    return SourceSlice(
+        header.sop_instance_uid, header.sop_class_uid, path, header.frame, header.instance_number
+    )
 
 
 def _voxel_type(profile: ModalityProfile) -> type[np.int16] | type[np.float32]:

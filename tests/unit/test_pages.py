@@ -74,7 +74,9 @@ def pages(volume, tmp_path_factory) -> list[pydicom.FileDataset]:
 
 def scene(**changes) -> Scene:
     shown = tuple(SheetCandidate(k, TRAITS[k - 1], labels) for k, labels in LABELS.items())
-    return Scene(**({"values": DENSITIES, "spacing_mm": SPACING, "round": 1, "candidates": shown} | changes))
+    usual = {"values": DENSITIES, "spacing_mm": SPACING, "round": 1, "candidates": shown}
+    names = tuple(f"image {k}" for k in range(len(DENSITIES)))
+    return Scene(**({"planes": names} | usual | changes))
 
 
 def coloured(picture: np.ndarray, rgb: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

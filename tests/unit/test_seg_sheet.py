@@ -28,7 +28,9 @@ def sheet(
 ) -> np.ndarray:
     path = folder / "sheet.png"
     hu = np.full(labels[0].shape, -1000, np.int16)
-    draw_sheet(hu, spacing, [SheetCandidate(k, trait, one) for k, one in enumerate(labels, 1)], title, path)
+    names = [f"image {k}" for k in range(len(hu))]
+    shown = [SheetCandidate(k, trait, volume) for k, volume in enumerate(labels, 1)]
+    draw_sheet(hu, spacing, names, shown, title, path)
     return imread(path)[..., :3]
 
 

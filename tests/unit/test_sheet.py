@@ -11,6 +11,8 @@ from uair_node.results.sheet import SheetCandidate, choose_slices, draw_sheet
 SHAPE = (30, 64, 64)
 SPACING = (3.0, 1.5, 1.5)
 
+_NAMES = [f"image {k}" for k in range(SHAPE[0])]
+
 
 def _candidates() -> list[SheetCandidate]:
     made = []
@@ -39,7 +41,7 @@ def test_equal_candidates_show_where_the_liver_is_largest() -> None:
 def test_the_picture_shows_four_columns_with_the_livers_outline(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     hu = np.full(SHAPE, 60, np.int16)
-    draw_sheet(hu, SPACING, _candidates(), "Round 1", path)
+    draw_sheet(hu, SPACING, _NAMES, _candidates(), "Round 1", path)
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     liver = (np.abs(pixels - np.array(LIVER_COLOUR.rgb)).sum(axis=2) < 60).any(axis=0)
@@ -51,7 +53,7 @@ def test_the_patients_right_is_on_the_left(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     hu = np.full(SHAPE, -200, np.int16)
     hu[:, :, :20] = 250  # bright on the patient's right: canonical axis 2 grows to the left
-    draw_sheet(hu, SPACING, _candidates()[:1], "Round 1", path)
+    draw_sheet(hu, SPACING, _NAMES, _candidates()[:1], "Round 1", path)
     with Image.open(path) as image:
         grey = np.asarray(image.convert("L")).astype(float)
     middle = grey[grey.shape[0] // 3 : grey.shape[0] // 2]

@@ -70,7 +70,7 @@ def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
         axes.set_axis_off()
         draw_slice(axes, values[rows, columns], labels[rows, columns], spacing[1:], view.window)
         number_lesions(axes, labels[rows, columns])
-        mark_sides(axes, f"slice {n + 1} of {view.canonical.shape[0]}")
+        mark_sides(axes, view.planes[n])
         return _jpeg(pixels(figure, _DPI))
 
 

@@ -136,6 +136,7 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
         turn=turn,
         choice=choice,
         slices=view.canonical.shape[0],
+        planes=view.planes,
         slice=_slice(ask, view),
         structures=_structures(view),
         plane=_plane(view),

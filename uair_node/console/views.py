@@ -24,6 +24,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import ResultKind, Round
 from uair_node.context import Context
 from uair_node.intensity import display_window
+from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import choose_slices
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.volume import CanonicalVolume, Volume, read_geometry, read_slice
@@ -47,6 +48,8 @@ class RoundView:
         The series without its pixels.
     canonical
         The same on the canonical grid.
+    planes
+        What each plane of it along axis 0 is called.
     box
         The part of the canonical grid that holds all that is marked.
     labels
@@ -58,6 +61,7 @@ class RoundView:
     number: int
     grid: Volume
     canonical: CanonicalVolume
+    planes: tuple[str, ...]
     box: Box
     labels: Mapping[int, Labels]
     drawn: dict[tuple[str, int], bytes] = field(default_factory=dict)
@@ -205,7 +209,7 @@ def read_round(number: int, grid: Volume, offered: Cropped, accepted: Cropped | 
     }
     box = _union([one for _, one in placed.values()])
     labels = {k: _put(part, at, box) for k, (part, at) in placed.items()}
-    return RoundView(number, grid, canonical, box, labels)
+    return RoundView(number, grid, canonical, plane_names(grid), box, labels)
 
 
 def _turned(labels: Labels, canonical: CanonicalVolume) -> Labels:

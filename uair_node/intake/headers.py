@@ -55,6 +55,7 @@ _KEYWORDS = (
     "RealWorldValueMappingSequence",
     "AcquisitionNumber",
     "ImagesInAcquisition",
+    "InstanceNumber",
     "ContentTime",
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
@@ -90,6 +91,8 @@ class SliceHeader(BaseModel):
         What says that the values are no Hounsfield units; empty if nothing does.
     temporal_position
         Temporal Position Index, or Temporal Position Identifier.
+    instance_number
+        What viewers count images by.
     images_in_acquisition
         How many images the scanner says that it made.
     """
@@ -118,6 +121,7 @@ class SliceHeader(BaseModel):
     stack_id: str = ""
     content_time: str = Field("", repr=False)
     kvp: float | None = None
+    instance_number: int | None = None
     images_in_acquisition: int | None = None
     series_number: int | None = None
     series_description: str = Field("", repr=False)
@@ -188,6 +192,7 @@ def _header_of(frame: Frame) -> SliceHeader:
         stack_id=_text(dataset, "StackID"),
         content_time=_text(dataset, "ContentTime"),
         kvp=_float(dataset, "KVP"),
+        instance_number=_integer(dataset, "InstanceNumber"),
         images_in_acquisition=_integer(dataset, "ImagesInAcquisition"),
         series_number=_integer(dataset, "SeriesNumber"),
         series_description=_text(dataset, "SeriesDescription"),

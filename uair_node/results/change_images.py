@@ -57,6 +57,8 @@ class ChangeScene:
         Tracking UID of each lesion number of `earlier_labels`.
     spacing_mm
         (z, y, x).
+    planes
+        What each plane along axis 0 of this study is called.
     days
         When the two were acquired: then, now.
     findings
@@ -69,6 +71,7 @@ class ChangeScene:
     earlier_labels: NDArray[np.uint8]
     earlier_uids: Mapping[int, str]
     spacing_mm: tuple[float, float, float]
+    planes: tuple[str, ...]
     days: tuple[date, date]
     findings: Findings
 
@@ -127,8 +130,8 @@ class _Page:
             if centre is None:
                 continue
             left = _SIDE + column * (_PANEL + _GAP)
-            self._draw(left, 0, self._scene.earlier_hu, self._earlier_drawn(), centre)
-            self._draw(left, 1, self._scene.hu, self._now_drawn(), centre)
+            self._draw(left, 0, self._scene.earlier_hu, self._earlier_drawn(), centre, "the same place")
+            self._draw(left, 1, self._scene.hu, self._now_drawn(), centre, self._scene.planes[centre[0]])
             for line, text in enumerate(self._caption(link)):
                 y = self._top(2) + 0.14 + line * 0.2
                 self._text(left + _PANEL / 2, y, text, size=10.5, ha="center", va="center")
@@ -238,6 +241,7 @@ class _Page:
         hu: NDArray[Any],
         labels: NDArray[np.uint8],
         centre: tuple[int, int, int],
+        name: str,
     ) -> None:
         k, *middle = centre
         box = tuple(
@@ -249,7 +253,7 @@ class _Page:
         shown = labels[k][box]
         draw_slice(axes, hu[k][box], np.where(shown == 255, 1, shown), self._scene.spacing_mm[1:])
         outline(axes, shown == 255, _GONE, 1.4, "dashed")
-        note(axes, f"slice {k + 1}", (0.03, 0.95), va="top")
+        note(axes, name, (0.03, 0.95), va="top")
 
     def _plot(self, left: float, bottom: float, width: float, height: float, title: str) -> Axes:
         axes = self._axes(left, bottom, width, height)

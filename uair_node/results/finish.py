@@ -32,6 +32,7 @@ from uair_node.results.pages import (
     write_change_page,
     write_result_page,
 )
+from uair_node.results.plane_names import plane_names
 from uair_node.results.priors import keep_accepted
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import Tracking
@@ -167,6 +168,7 @@ def _write_change(
         earlier_labels=compared.labels,
         earlier_uids=compared.uids,
         spacing_mm=canonical.spacing_mm,
+        planes=plane_names(volume),
         days=(compared.day, compared.day + timedelta(days=follow_up.days)),
         findings=measured.findings,
     )

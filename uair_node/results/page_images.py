@@ -66,6 +66,8 @@ class Scene:
         ``(Z, Y, X)`` in `unit`.
     spacing_mm
         ``(z, y, x)`` in mm.
+    planes
+        What each plane along axis 0 is called.
     round
         1-based.
     candidates
@@ -84,6 +86,7 @@ class Scene:
 
     values: NDArray[Any]
     spacing_mm: tuple[float, float, float]
+    planes: tuple[str, ...]
     round: int
     candidates: tuple[SheetCandidate, ...]
     reference: Labels | None = None
@@ -124,6 +127,7 @@ def draw_overview(scene: Scene) -> Picture:
     figure = sheet_figure(
         scene.values,
         scene.spacing_mm,
+        scene.planes,
         scene.candidates,
         title,
         window=scene.window,
@@ -233,7 +237,7 @@ class _Page:
         chosen = key_slices(self._candidate.labels, compared, scene.spacing_mm[0], count)
         for place, k in enumerate(chosen):
             box = (k, self._rows, self._columns)
-            self._draw(self._panel(place), box, scene.spacing_mm[1:], f"slice {k + 1} of {len(scene.values)}")
+            self._draw(self._panel(place), box, scene.spacing_mm[1:], scene.planes[k])
 
     def _draw_coronal(self, place: int) -> None:
         scene, labels = self._scene, self._candidate.labels

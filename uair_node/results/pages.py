@@ -19,6 +19,7 @@ from uair_node.intensity import display_window
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.change_images import ChangeScene, draw_change
 from uair_node.results.page_images import Scene, cropped, draw_candidate, draw_overview, draw_result
+from uair_node.results.plane_names import plane_names
 from uair_node.results.provenance import Provenance
 from uair_node.results.sheet import SheetCandidate
 from uair_node.results.source_headers import source_headers
@@ -189,6 +190,7 @@ def _scene(
     scene = Scene(
         values=canonical.array,
         spacing_mm=canonical.spacing_mm,
+        planes=plane_names(volume),
         round=round_,
         candidates=tuple(SheetCandidate(one.k, one.trait, turned(one.labels)) for one in candidates),
         reference=None if reference is None else turned(reference),

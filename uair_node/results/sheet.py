@@ -68,6 +68,7 @@ class SheetCandidate:
 def draw_sheet(
     values: NDArray[Any],
     spacing_mm: tuple[float, float, float],
+    planes: Sequence[str],
     candidates: Sequence[SheetCandidate],
     title: str,
     path: Path,
@@ -85,6 +86,8 @@ def draw_sheet(
         ``(Z, Y, X)`` on the canonical grid: axes grow to superior, posterior, patient left.
     spacing_mm
         ``(z, y, x)`` in mm.
+    planes
+        What each plane along axis 0 is called.
     candidates
         At least one, each with labels of the volume's shape.
     title
@@ -94,7 +97,7 @@ def draw_sheet(
     window
         Which values are black and white, see `display_window`.
     """
-    figure = sheet_figure(values, spacing_mm, candidates, title, window=window)
+    figure = sheet_figure(values, spacing_mm, planes, candidates, title, window=window)
     FigureCanvasAgg(figure)
     # Without the version of the drawing library, the same round gives the same bytes.
     figure.savefig(path, dpi=_DPI, facecolor=PAPER, format="png", metadata={"Software": None})
@@ -103,6 +106,7 @@ def draw_sheet(
 def sheet_figure(
     values: NDArray[Any],
     spacing_mm: tuple[float, float, float],
+    planes: Sequence[str],
     candidates: Sequence[SheetCandidate],
     title: str,
     *,
@@ -135,7 +139,7 @@ def sheet_figure(
             if numbered:
                 number_lesions(axes, cropped[column][k])
             if column == 0:
-                mark_sides(axes, f"slice {k + 1} of {len(values)}")
+                mark_sides(axes, planes[k])
         _text(layout, x, _FOOTER + _CAPTION - 0.2, _caption(measured, organ), size=9)
     _draw_footer(layout, volumes, organ)
     return figure

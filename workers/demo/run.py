@@ -25,6 +25,7 @@ from uair_node.delivery.parcels import Parcel
 from uair_node.delivery.scu import send
 from uair_node.delivery.statuses import Verdict
 from uair_node.intensity import display_window
+from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import SheetCandidate, draw_sheet
 from workers.demo.reader import Choose, Offer, Score, answer, read_offer, score
 from workers.demo.series import Input
@@ -176,6 +177,7 @@ class _Demo:
         draw_sheet(
             view.array,
             view.spacing_mm,
+            plane_names(self._source.volume),
             [_column(one, view.from_source(one.labels), picked) for one in offers],
             title=f"Round {number}: four candidates",
             path=self._output / f"round-{number}.png",

@@ -5,6 +5,7 @@ const section = document.querySelector("#view");
 const links = [...section.querySelectorAll("a[data-k]")];
 const exported = [...document.querySelectorAll("a[data-export]")];
 const slider = document.querySelector("#slice");
+const planes = JSON.parse(slider.dataset.names);
 const written = document.querySelector("#slice-number");
 const picture = document.querySelector("#slice-picture");
 const MOST_KEPT = 120;
@@ -22,7 +23,7 @@ function fetchSlice(number) {
   if (!kept.has(address)) {
     const image = new Image();
     image.src = address;
-    image.alt = `Slice ${number} of ${slider.max} with the outlines of ${nameOf(k)}`;
+    image.alt = `Slice ${number} of ${slider.max}, ${planes[number - 1]}, with the outlines of ${nameOf(k)}`;
     image.draggable = false;
     kept.set(address, image);
     if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
@@ -34,7 +35,7 @@ let drawing = false;
 
 // One is asked for at a time; of those that a held key passes, the newest comes next.
 async function showSlice() {
-  written.textContent = `${slider.value} of ${slider.max}`;
+  written.textContent = planes[slider.value - 1];
   solid.cut(Number(slider.value) - 1);
   if (drawing) return;
   drawing = true;

@@ -1,0 +1,28 @@
+"""What a plane of the canonical grid is called on pictures: as viewers count, and where it lies."""
+
+from __future__ import annotations
+
+from uair_node.volume import SourceSlice, Volume
+
+
+def plane_names(volume: Volume) -> tuple[str, ...]:
+    """Return the name of each plane along axis 0 of a volume's canonical grid, lowest first.
+
+    A plane that is a slice of the series has its Instance Number (PS3.3 C.7.6.1), or its frame number in a
+    multi-frame image: viewers count so. The z coordinate is that of the plane's middle, LPS in mm. Planes of
+    a coronal or sagittal stack have the coordinate alone.
+    """
+    canonical = volume.canonical()
+    planes, rows, columns = canonical.shape
+    middles = [canonical.affine @ (k, (rows - 1) / 2, (columns - 1) / 2, 1) for k in range(planes)]
+    places = [f"z {middle[2] + 0.0:.1f} mm" for middle in middles]
+    if canonical.transpose[0]:
+        return tuple(places)
+    sources = volume.slices[::-1] if 0 in canonical.flips else volume.slices
+    return tuple(f"{_number(source)}{place}" for source, place in zip(sources, places, strict=True))
+
+
+def _number(source: SourceSlice) -> str:
+    if source.frame is not None:
+        return f"frame {source.frame}, "
+    return "" if source.number is None else f"image {source.number}, "
