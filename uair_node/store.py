@@ -159,7 +159,11 @@ PARTIAL_SUFFIX = ".part"
 
 
 def write_durably(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then fsync and rename it: whole or not there."""
+    """Let `write` fill a temporary file beside `path`, then fsync and rename it: whole or not there.
+
+    A file that root writes belongs to the folder's owner: a command that an administrator runs as root locks
+    nobody out.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=PARTIAL_SUFFIX)
     os.close(handle)
     temporary = Path(name)
@@ -167,6 +171,7 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        _leave_to_owner(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -183,7 +188,15 @@ def make_folder_durably(folder: Path) -> None:
         above = above.parent
     folder.mkdir(parents=True, exist_ok=True)
     for made in reversed(missing):
+        _leave_to_owner(made)
         sync_folder(made.parent)
+
+
+def _leave_to_owner(made: Path) -> None:
+    """Give what root made to the owner of the folder that it lies in."""
+    if os.geteuid() == 0:
+        owner = made.parent.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from dicom_config.errors import ConfigError, InputError
 from dicom_config.model import Settings
-from uair_node.store import write_durably
+from uair_node.store import make_folder_durably, write_durably
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,39}")
@@ -151,7 +151,7 @@ class UsersFile:
 
     def _write(self, users: Mapping[str, User]) -> None:
         values = {name: {"role": user.role, "password": user.password_hash} for name, user in users.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_durably(self.path.parent)
         # A temporary file of write_durably is its owner's alone, and stays so under its new name.
         write_durably(self.path, lambda temporary: temporary.write_text(json.dumps(values, indent=2) + "\n"))
 
