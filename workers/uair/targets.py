@@ -26,8 +26,8 @@ LARGEST_DICE = 0.98
 """Candidates of a target that agree more than this are moved apart: a reader could not tell them apart."""
 LARGEST_LIVER_DICE = 0.99
 """The same for the liver in later rounds, whose surface is certain to a millimetre or two."""
-SHAPES_LIMIT = 1.8
-"""T of equation 2 for shapes, in those of members: shapes are 0 or 1 in a cell, and deviate by more."""
+SHAPES_LIMIT, MOST_SHAPES_LIMIT = 4.2, 0.42
+"""T of equation 2 for shapes, in those of members, and its most: shapes are 0 or 1 in a cell, members not."""
 ODDS_OF_A_PICK = 10.0
 """How much likelier a reader picks a candidate with a doubtful lesion if it is one."""
 SETTLED_GAIN = 0.005
@@ -154,7 +154,7 @@ def open_target(
     if belief is not None and value != LIVER:
         offered = _by_size(spread_apart(_new(belief, crop, rng, mean), None, LARGEST_DICE))
         deviation = belief.deviation_from(mean > 0.5)
-        limit *= SHAPES_LIMIT
+        limit = _limit_of_shapes(limit)
     else:
         weights = None
         if taste_mm:
@@ -179,6 +179,10 @@ def open_target(
         hu=nothing[:0, 0] if hu is None or belief is not None else hu.astype(np.float16),
         belief=belief,
     )
+
+
+def _limit_of_shapes(limit: float) -> float:
+    return min(SHAPES_LIMIT * limit, MOST_SHAPES_LIMIT)
 
 
 def _cell_mm(crop: Crop) -> Spacing:
@@ -266,7 +270,7 @@ def answered(
         offered=_half(new),
         deviation=_half(deviation),
         confidence=chosen_with(target, picked),
-        limit=SHAPES_LIMIT * uncertainty.THRESHOLD if target.value == LIVER else target.limit,
+        limit=_limit_of_shapes(uncertainty.THRESHOLD) if target.value == LIVER else target.limit,
         belief=belief,
         held=kept is not None,
         drawn=False,
