@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_config.console import ConsoleSection
@@ -290,15 +291,18 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
 
 
 def _as_config_error(source: str, error: ValidationError) -> ConfigError:
-    """Turn the first validation error into key, reason, mend."""
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part not in DESTINATION_TAGS]
+    """Turn validation errors into keys, reasons and mends, all at once."""
+    told = list(dict.fromkeys(_told(found) for found in error.errors()))
+    reasons = " ".join(f"`{key}`: {reason}." for key, reason, _ in told)
+    mends = " ".join(dict.fromkeys(mend for _, _, mend in told))
+    return ConfigError("config-value", f"{source}: {reasons}", mends)
+
+
+def _told(found: ErrorDetails) -> tuple[str, str, str]:
+    """Return key, reason and mend of one validation error."""
+    path = [str(part) for part in found["loc"] if part not in DESTINATION_TAGS]
     key = ".".join(path) or "(whole file)"
-    reason = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        reason = "there is no such key"
-        mend = "Check its spelling and its section; `uair check` lists what was loaded."
-    else:
-        mend = f"Correct `{key}` in the file, or unset its UAIR_… variable."
-    more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
-    return ConfigError("config-value", f"{source}: `{key}`: {reason}.{more}", mend)
+    if found["type"] == "extra_forbidden":
+        return key, "there is no such key", "Check a key's spelling and its section."
+    reason = found["msg"].removeprefix("Value error, ").removesuffix(".")
+    return key, reason, f"Correct `{key}` in the file, or unset its UAIR_… variable."

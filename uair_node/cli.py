@@ -21,6 +21,7 @@ _RUN, _CASES, _SITE = "Run", "Cases", "Installation"
 _OWN = {
     "up": LazyCommand("uair_node.commands.run:up", "Run all on this machine, without a broker.", _RUN),
     "node": LazyCommand("uair_node.commands.run:node", "Run the DICOM node; workers run elsewhere.", _RUN),
+    "init": LazyCommand("uair_node.commands.init:init", "Write a configuration to start from.", _SITE),
     "console": LazyCommand(
         "uair_node.console.commands:console_app", "Serve the administrator's console, keep its users.", _RUN
     ),

@@ -64,11 +64,12 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
     Parameters
     ----------
     migrate
-        Bring the schema up to date; otherwise an old one raises ConfigError ``migration-due``.
+        Make the data folder and bring the schema up to date. Otherwise nothing is made, and an old schema
+        raises ConfigError ``migration-due``.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database_url)
     if migrate:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
         database.migrate()
     else:
         database.require_current()

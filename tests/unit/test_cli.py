@@ -65,6 +65,28 @@ def test_a_database_without_tables_is_named(tmp_path: Path, monkeypatch: pytest.
     assert "--config" in error.mend
 
 
+def test_a_command_that_reads_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["cases"], ["case", "show", "1"], ["tidy", "--dry-run"], ["preference", "show"]):
+        error = CliRunner().invoke(app, arguments).exception
+        assert getattr(error, "code", "") == "migration-due"
+    assert CliRunner().invoke(app, ["check"]).exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [[], ["--department"]])
+def test_init_writes_a_configuration_that_loads_and_overwrites_none(
+    tmp_path: Path, options: list[str]
+) -> None:
+    path = tmp_path / "site.yaml"
+    assert CliRunner().invoke(app, ["init", str(path), *options]).exit_code == 0
+    assert bool(load_settings(path).destinations) == bool(options)
+    path.write_text("mine")
+    again = CliRunner().invoke(app, ["init", str(path)])
+    assert getattr(again.exception, "code", "") == "file-exists"
+    assert path.read_text() == "mine"
+
+
 def test_a_database_that_is_away_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text("database: {url: 'postgresql+psycopg://uair@127.0.0.1:1/uair'}\n", "utf-8")

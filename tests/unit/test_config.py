@@ -75,6 +75,14 @@ def test_a_wrong_file_is_answered_with_key_reason_and_mend(
         assert word in caught.value.sentence
 
 
+def test_all_errors_of_a_file_are_named_at_once(tmp_path: Path) -> None:
+    text = "node: {prot: 104, port: high}\nintake: {quiet_s: -1}\nengine: {model: vit_b}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_settings(_write(tmp_path, text))
+    for key in ("`node.prot`", "`node.port`", "`intake.quiet_s`", "`engine"):
+        assert key in caught.value.sentence
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read") as caught:
         load_settings(tmp_path / "absent.yaml")

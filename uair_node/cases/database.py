@@ -76,8 +76,8 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""
-        if self.engine.dialect.name == "sqlite" and self.engine.url.database:
-            Path(self.engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         with self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 # Several processes may start at once; one migrates, the others wait.
@@ -98,8 +98,7 @@ class Database:
         """
         head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
         try:
-            with self.engine.connect() as connection:
-                found = MigrationContext.configure(connection).get_current_revision()
+            found = self._revision()
         except OperationalError as error:
             raise _unavailable(error) from error
         if found != head:
@@ -110,10 +109,21 @@ class Database:
                 "meant, name its configuration with --config or UAIR_CONFIG.",
             )
 
+    def _revision(self) -> str | None:
+        if self._file is not None and not self._file.exists():
+            return None  # looking must not make one
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    @property
+    def _file(self) -> Path | None:
+        """SQLite's file."""
+        name = self.engine.url.database if self.engine.dialect.name == "sqlite" else None
+        return Path(name) if name else None
+
     @property
     def _name(self) -> str:
-        file = self.engine.url.database if self.engine.dialect.name == "sqlite" else ""
-        return f"The database {file}" if file else "The database"
+        return f"The database {self._file}" if self._file else "The database"
 
     def close(self) -> None:
         """Release all connections."""

@@ -32,10 +32,10 @@ def check_disk(settings: Settings) -> Iterable[Finding]:
 
 
 def check_data_folder(settings: Settings) -> Iterable[Finding]:
-    """See whether this user can write to the data folder, durably."""
+    """See whether this user can write to the data folder, or make it; nothing is left behind."""
+    folder = settings.data_dir if settings.data_dir.exists() else _existing(settings.data_dir)
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=settings.data_dir, prefix=".uair-check-") as file:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".uair-check-") as file:
             file.write(b"uair")
             file.flush()
             os.fsync(file.fileno())
