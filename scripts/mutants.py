@@ -137,8 +137,13 @@ MUTANTS = (
     Mutant(
         "a whole file is on disk before it has its name",
         "uair_node/store.py",
-        "            os.fsync(file.fileno())\n        temporary.replace(path)",
-        "            temporary.replace(path)\n            os.fsync(file.fileno())",
+        """            os.fsync(file.fileno())
+        _leave_to_owner(temporary)
+        temporary.replace(path)
+""",
+        """            temporary.replace(path)
+            os.fsync(file.fileno())
+""",
         ("tests/unit/test_spool.py",),
     ),
     Mutant(
