@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +58,15 @@ def test_little_free_space_refuses_before_writing(tmp_path):
         Spool(tmp_path, 1 << 62).write("1.2", "1.2.3", b"image")
     assert caught.value.code == "disk-low"
     assert files(tmp_path) == []
+
+
+def test_the_space_that_an_instance_takes_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("uair_node.intake.spool.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    spool = Spool(tmp_path, 60)
+    with pytest.raises(ResourceError, match="must stay free"):
+        spool.write("1.2", "1.2.3", bytes(41))
+    assert files(tmp_path) == []
+    assert spool.write("1.2", "1.2.3", bytes(40)).path.is_file()
 
 
 @pytest.mark.parametrize(
