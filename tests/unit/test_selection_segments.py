@@ -146,6 +146,14 @@ def test_an_edit_without_tracking_uids_is_known_by_a_target_that_it_kept(offered
     np.testing.assert_array_equal(_kept(offered, row) == NEW_LESION, _ball())
 
 
+def test_a_small_lesion_that_equals_one_of_ours_proves_no_edit(offered: OfferedCase) -> None:
+    assert np.count_nonzero(candidate_labels(3) == 2) < 100
+    seg = _written(offered, [(_ball(), "Segment 6", TISSUE)], tracked=False, own=[2])
+    row = offered.send(seg, Verb.PICK)
+    assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "edited-unrecognised")
+    assert 'segment 2 "Segment 6"' in row.sentence
+
+
 def test_an_object_that_names_a_candidate_is_an_edit_of_it(offered: OfferedCase) -> None:
     seg = _written(offered, [(_ball(), "Segment 6", TISSUE)], own=[])
     reference = Dataset()

@@ -30,6 +30,9 @@ _ORGAN_DICE = 0.8
 _LESION_SHARE = 0.5
 """Part of an untold segment, or of the lesion, that must be shared for the segment to be that lesion. A
 vessel that runs through a lesion shares less."""
+_PROOF_VOXELS = 100
+"""From this size on a target that equals a candidate's voxel for voxel is proof that it was copied from it. A
+lesion of a few voxels may equal one by chance."""
 _INSIDE_SHARE = 0.5
 """Part of an untold segment that must lie in the organ for it to be a new lesion."""
 _LARGEST_SHARE = 0.5
@@ -90,7 +93,8 @@ class Targets:
         Segments that nothing tells.
     is_edit
         Whether the object is an edit of a candidate: it has Tracking UIDs of the case, names a candidate, or
-        holds a target of one voxel for voxel.
+        holds a target of one voxel for voxel, of 100 voxels at least. Viewers that write neither (OHIF) could
+        delete no lesion otherwise.
     """
 
     label_of_segment: Mapping[int, int]
@@ -184,7 +188,10 @@ class _Telling:
                 self._labels[number] = label
 
     def _holds_a_target(self) -> bool:
-        return any(self._places[number].equals(label) for number, label in self._labels.items())
+        return any(
+            len(self._segments[number][1]) >= _PROOF_VOXELS and self._places[number].equals(label)
+            for number, label in self._labels.items()
+        )
 
     def _take_new(self, *, is_edit: bool) -> tuple[list[int], list[int]]:
         organ = [self._segments[number][1] for number, label in self._labels.items() if label == _ORGAN]
