@@ -36,6 +36,9 @@ _Size = tuple[int, int, int]
 
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """Second byte of the SOF markers (ISO 10918-1 Table B.1; ISO 14495-1 C.2.2 for 0xF7, SOF55)."""
+_END_OF_IMAGE = b"\xff\xd9"
+_PADDING_BYTES = 16
+"""The end marker stands within so many bytes of a frame's end: writers may pad behind it."""
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 
@@ -46,7 +49,8 @@ def require_matching_codestreams(dataset: Dataset) -> None:
     Raises
     ------
     ValueError
-        A frame's own header does not agree with Rows, Columns and Samples per Pixel; a frame has more than
+        A frame's own header does not agree with Rows, Columns and Samples per Pixel; a JPEG or JPEG-LS frame
+        lacks its end, which decoders fill with grey and say nothing; a frame has more than
         `MOST_PIXELS`, or so many tiles or bytes that its decoding has no bound.
     """
     size = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
@@ -60,6 +64,8 @@ def require_matching_codestreams(dataset: Dataset) -> None:
             raise ValueError("an RLE frame is longer than any encoder makes it")
     elif syntax in _READERS and any(_READERS[syntax](frame) != size for frame in coded_frames(dataset)):
         raise ValueError("a codestream states another size than the data set")
+    if syntax in _MARKED_END and not all(_has_end(frame) for frame in coded_frames(dataset)):
+        raise ValueError("a codestream ends before its end marker")
 
 
 def coded_frames(dataset: Dataset) -> Iterator[bytes]:
@@ -75,6 +81,11 @@ def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
     if "ExtendedOffsetTable" not in dataset or "ExtendedOffsetTableLengths" not in dataset:
         return None
     return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
+
+
+def _has_end(frame: bytes) -> bool:
+    """Tell whether a JPEG or JPEG-LS frame has its end marker; coded samples cannot hold these bytes."""
+    return _END_OF_IMAGE in frame[-_PADDING_BYTES:]
 
 
 def _jpeg_size(frame: bytes) -> _Size | None:
@@ -123,17 +134,19 @@ def _codestream(frame: bytes) -> int:
     return len(frame)
 
 
+_MARKED_END = frozenset(
+    (
+        JPEGBaseline8Bit,
+        JPEGExtended12Bit,
+        JPEGLossless,
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        JPEGLSNearLossless,
+    )
+)
+"""Syntaxes whose decoders take a frame that is cut off; those of JPEG 2000 refuse it."""
+
 _READERS: Mapping[str, Callable[[bytes], _Size | None]] = {
-    **dict.fromkeys(
-        (
-            JPEGBaseline8Bit,
-            JPEGExtended12Bit,
-            JPEGLossless,
-            JPEGLosslessSV1,
-            JPEGLSLossless,
-            JPEGLSNearLossless,
-        ),
-        _jpeg_size,
-    ),
+    **dict.fromkeys(_MARKED_END, _jpeg_size),
     **dict.fromkeys((JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), _jpeg_2000_size),
 }

@@ -1,17 +1,23 @@
 """The pixel cells of an image's frames: decoded by pydicom's plug-ins, or here where these know no codec.
 
+Some writers leave out the delimiter that ends encapsulated pixel data; parsers then find no pixels at all.
+
 This module must not know what the cells mean.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
@@ -20,6 +26,43 @@ from uair_node.codestreams import coded_frames
 
 WHOLE_CELLS_IN_FRAMES = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
 """Transfer syntaxes whose frames are native pixel cells, each frame by itself (PS3.5 A.4.11, A.4.13)."""
+
+
+_ITEM = b"\xfe\xff\x00\xe0"
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+_PIXEL_DATA = (b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff", b"\xe0\x7f\x10\x00OW\x00\x00\xff\xff\xff\xff")
+"""The head of encapsulated pixel data (PS3.5 A.4)."""
+
+
+def read_image(path: Path) -> Dataset:
+    """Read a DICOM file with its pixels, also where the delimiter behind the last whole fragment is missing.
+
+    Raises
+    ------
+    ValueError
+        The file ends within a fragment. Otherwise as `pydicom.dcmread`.
+    """
+    image: Dataset = dcmread(path)
+    if "PixelData" in image:
+        return image
+    with path.open("rb") as file:
+        dcmread(file, stop_before_pixels=True)  # leaves the file where the pixel data begins
+        start = file.tell()
+    content = path.read_bytes()
+    if content[start : start + len(_PIXEL_DATA[0])] not in _PIXEL_DATA:
+        return image
+    end = _end_of_fragments(content, start + len(_PIXEL_DATA[0]))
+    ended: Dataset = dcmread(BytesIO(content[:end] + _SEQUENCE_END))
+    return ended
+
+
+def _end_of_fragments(content: bytes, at: int) -> int:
+    """Return where the last fragment ends; only zeros may follow."""
+    while content.startswith(_ITEM, at) and at + 8 <= len(content):
+        at += 8 + struct.unpack_from("<L", content, at + 4)[0]
+    if at > len(content) or content[at:].strip(b"\0"):
+        raise ValueError("the file ends within a fragment of its pixel data")
+    return at
 
 
 def decode_frames(dataset: Dataset, first: int = 0) -> Iterator[npt.NDArray[Any]]:

@@ -22,7 +22,7 @@ from pydicom.uid import RLELossless
 
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from uair_node.codestreams import require_matching_codestreams
-from uair_node.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames
+from uair_node.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames, read_image
 from uair_node.intake.frames import describe_frames, is_of_the_disk
 from uair_node.intake.gate import assumptions, check_structure, profile_of, undecodable
 from uair_node.intake.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
@@ -239,7 +239,7 @@ def read_slice(grid: Volume, k: int) -> Voxels:
     source = grid.slices[k]
     number = source.frame or 1
     try:
-        dataset = pydicom.dcmread(source.path)
+        dataset = read_image(source.path)
         require_matching_codestreams(dataset)
         header = describe_frames(dataset)[number - 1].header
         stored = next(decode_frames(dataset, number - 1))
@@ -264,7 +264,7 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
     """Decode the frames of one file; `place` says to which slice of `array` each number goes."""
     number = min(place)
     try:
-        dataset = pydicom.dcmread(path)
+        dataset = read_image(path)
         require_matching_codestreams(dataset)
         decoded = decode_frames(dataset)
         for number, frame in enumerate(describe_frames(dataset), 1):
