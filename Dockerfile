@@ -35,7 +35,8 @@ RUN /opt/uair/bin/pip install --no-deps .
 FROM python:3.12-slim-bookworm AS runtime
 # The user owns both folders, and with them named volumes that are mounted there the first time.
 RUN useradd --uid 10001 --home-dir /var/lib/uair --create-home uair \
- && install -d -o uair -g uair /var/cache/uair
+ && chmod 700 /var/lib/uair \
+ && install -d -o uair -g uair -m 700 /var/cache/uair
 ENV PATH=/opt/uair/bin:$PATH PYTHONUNBUFFERED=1 UAIR_DATA_DIR=/var/lib/uair MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /var/lib/uair
 VOLUME ["/var/lib/uair", "/var/cache/uair"]

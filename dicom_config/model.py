@@ -78,6 +78,10 @@ class IntakeSection(Section):
         4 << 30, description="what all kept ones may take on the disk; more are dropped"
     )
 
+    patient_secret_file: Path | None = Field(
+        None, description="secret for digests of Patient IDs; empty: the node makes one in the data folder"
+    )
+
     @property
     def modalities(self) -> tuple[ModalityProfile, ...]:
         """What is segmented: the profiles that `profiles` names."""

@@ -6,6 +6,7 @@ group ``uair.commands``; the node itself never imports it.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points
 from typing import Annotated
@@ -16,6 +17,9 @@ from rich.console import Console
 from dicom_config.errors import UairError
 from uair_node import __version__
 from uair_node.commands.lazy import LazyCommand, lazy_group
+
+_PRIVATE = 0o077
+"""The umask of every command: what it writes is for its own user alone."""
 
 _RUN, _CASES, _SITE = "Run", "Cases", "Installation"
 _OWN = {
@@ -45,6 +49,9 @@ _OWN = {
         "uair_node.commands.check:conformance", "Print the DICOM conformance statement.", _SITE
     ),
     "tidy": LazyCommand("uair_node.commands.upkeep:tidy", "Delete what retention no longer keeps.", _SITE),
+    "renew-patient-keys": LazyCommand(
+        "uair_node.commands.patient_keys:renew_patient_keys", "Make a new secret of the patient keys.", _SITE
+    ),
     "export": LazyCommand(
         "uair_node.commands.upkeep:export_app", "Take something out of the installation.", _SITE
     ),
@@ -76,6 +83,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """Run the command line; our own errors end with their sentence and mend, not with a traceback."""
+    os.umask(_PRIVATE)
     try:
         app()
     except UairError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dicom_config.model import Settings
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.cases.database import Database
 from uair_node.object_store import open_store
+from uair_node.patient_keys import PatientKeys, open_patient_keys
 from uair_node.store import Store
 
 
@@ -37,6 +39,12 @@ class Context:
     database: Database
     store: Store
 
+    @cached_property
+    def patient_keys(self) -> PatientKeys:
+        """What keys the Patient IDs of cases; raises as `open_patient_keys`."""
+        configured = self.settings.intake.patient_secret_file
+        return open_patient_keys(self.database, self.store.root, configured)
+
     @property
     def destinations(self) -> tuple[str, ...]:
         """Names of the configured destinations."""
@@ -64,13 +72,16 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
     Parameters
     ----------
     migrate
-        Make the data folder and bring the schema up to date. Otherwise nothing is made, and an old schema
-        raises ConfigError ``migration-due``.
+        Make the data folder, bring the schema and the patient keys up to date, as a node does at its start.
+        Otherwise nothing is made, and an old schema raises ConfigError ``migration-due``.
     """
     database = Database(settings.database_url)
     if migrate:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(0o700, parents=True, exist_ok=True)
         database.migrate()
     else:
         database.require_current()
-    return Context(settings, database, open_store(settings))
+    context = Context(settings, database, open_store(settings))
+    if migrate:
+        _ = context.patient_keys
+    return context

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.modes import common_umask
 from tests.support.node import HOST, Deployment, embedded, hospital, quick
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 from tests.support.ports import free_port
@@ -53,7 +54,8 @@ def running(made: Deployment, orthanc: Orthanc) -> Iterator[Deployment]:
     """Run the product with its four AE titles known to Orthanc; for fixtures."""
     for verb in VERBS:
         orthanc.add_modality(verb, verb, HOST, made.port)
-    made.start()
+    with common_umask():
+        made.start()
     try:
         yield made
     finally:

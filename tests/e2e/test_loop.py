@@ -14,6 +14,7 @@ from highdicom.seg import segread
 from pydicom import dcmread
 
 from tests.support.iods import iod_errors
+from tests.support.modes import open_to_others
 from tests.support.node import HOST, Deployment
 from tests.support.pacs import await_round, instance_ids, seg_series
 from tests.support.peers import Dcmtk, Orthanc, OrthancSeries
@@ -67,6 +68,7 @@ def test_three_rounds_from_router_to_accepted(
     ]
     _check_no_patient_data(deployment)
     _check_export(deployment, tmp_path)
+    assert open_to_others(tmp_path / "data") == []
 
 
 def _check_export(deployment: Deployment, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Delivery, DeliveryState
 from uair_node.checks import Finding, Level, checked, servers
+from uair_node.patient_keys import SECRET_FILE, open_patient_keys
 from uair_node.scp import DicomListener
 from uair_node.topology import DEAD_LETTER_EXCHANGE, EXCHANGE, QueueName, dead_letter_queue, work_queue
 from workers.checks import altered_files
@@ -176,6 +177,35 @@ def _disk_full(site: Site) -> None:
 @_fault("data-folder-unusable")
 def _data_folder_is_a_file(site: Site) -> None:
     (site.folder / "data").write_text("")
+
+
+@_fault("data-folder-open")
+def _data_folder_of_an_earlier_version(site: Site) -> None:
+    (site.folder / "data").mkdir()
+    (site.folder / "data").chmod(0o755)
+
+
+def _patient_secret(site: Site) -> Path:
+    """The secret of the patient keys, which the database knows."""
+    database, folder = site.own_database(), site.folder / "data"
+    folder.mkdir(0o700)
+    open_patient_keys(database, folder, None)
+    return folder / SECRET_FILE
+
+
+@_fault("patient-secret-missing")
+def _patient_secret_lost(site: Site) -> None:
+    _patient_secret(site).unlink()
+
+
+@_fault("patient-secret-other")
+def _patient_secret_exchanged(site: Site) -> None:
+    _patient_secret(site).write_text("0" * 64)
+
+
+@_fault("patient-secret-unusable")
+def _patient_secret_cut_off(site: Site) -> None:
+    _patient_secret(site).write_text("0123")
 
 
 @_fault("database-unavailable")

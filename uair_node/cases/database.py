@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -74,14 +74,25 @@ class Database:
             session.connection(execution_options={_READING: True})
             yield session
 
+    @contextmanager
+    def alone(self) -> Iterator[Session]:
+        """Open a transaction that only one process has at a time, for what is done at the start.
+
+        Raises
+        ------
+        TransientError
+            ``database-unavailable``.
+        """
+        with self.transaction() as session:
+            _wait_for_others(session.connection())
+            yield session
+
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with self.engine.begin() as connection:
-            if self.engine.dialect.name == "postgresql":
-                # Several processes may start at once; one migrates, the others wait.
-                connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
+            _wait_for_others(connection)
             config = _alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -128,6 +139,12 @@ class Database:
     def close(self) -> None:
         """Release all connections."""
         self.engine.dispose()
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Let one of several processes that start at once go first; SQLite's write lock does the same."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
 
 
 def _unavailable(error: OperationalError) -> TransientError:

@@ -1,7 +1,7 @@
 """The tables. What they hold is the truth; the broker only carries work item ids.
 
 Times are UTC without zone (SQLite keeps none). Patient names and IDs are in no table: a case is found by
-accession number or UID, and the earlier cases of its patient by the digest of the Patient ID.
+accession number or UID, and the earlier cases of its patient by a keyed digest of the Patient ID.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Case(Base):
     uid_scheme: Mapped[int] = mapped_column(default=2)  # how UIDs of its results are made, see `uid_root`
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
-    patient_key: Mapped[str] = mapped_column(String(64), default="", index=True)  # digest of the Patient ID
+    patient_key: Mapped[str] = mapped_column(String(64), default="", index=True)  # see `patient_keys`
     state: Mapped[CaseState] = mapped_column(_words(CaseState, 24), default=CaseState.RECEIVING)
     instance_count: Mapped[int] = mapped_column(default=0)  # those received so far; from READY on, slices
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
@@ -342,6 +342,15 @@ class Transition(Base):
     actor: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(Text, default="")
     at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class PatientSecret(Base):
+    """Which secret the patient keys were made with; one row, none before the first key."""
+
+    __tablename__ = "patient_secret"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
 
 
 class AccessRecord(Base):

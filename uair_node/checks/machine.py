@@ -17,6 +17,9 @@ _AMPLE = 4
 """Below this many times the least free space the disk is named before C-STORE is refused."""
 
 
+_FOR_OTHERS = 0o077
+
+
 def check_disk(settings: Settings) -> Iterable[Finding]:
     """See whether the spool's disk has the room that C-STORE asks for."""
     free, least = shutil.disk_usage(_existing(settings.data_dir)).free, settings.intake.min_free_bytes
@@ -47,6 +50,11 @@ def check_data_folder(settings: Settings) -> Iterable[Finding]:
             "Give the folder to the user that runs uair, see that its disk is mounted for writing, or "
             "correct data_dir.",
         )
+        return
+    if settings.data_dir.exists() and settings.data_dir.stat().st_mode & _FOR_OTHERS:
+        sentence = f"{settings.data_dir} is open to other users of this machine."
+        mend = f"Run `chmod -R go= {settings.data_dir}` as its owner."
+        yield warning("data folder", "data-folder-open", sentence, mend)
     else:
         yield good("data folder", "can be written")
 

@@ -18,7 +18,8 @@ from dicom_config.model import Settings
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState
-from uair_node.checks.finding import Finding, fault, good, of_error, warning
+from uair_node.checks.finding import Finding, Level, fault, good, of_error, warning
+from uair_node.patient_keys import check_patient_keys
 from uair_node.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
 from uair_node.topology import QueueName
 
@@ -41,6 +42,7 @@ def check_database(settings: Settings) -> Iterable[Finding]:
         with database.engine.connect() as connection:
             yield from _clock(connection, settings)
             yield from _standing_still(connection)
+        yield from _patient_keys(database, settings)
     except DBAPIError as error:
         mend = "Start it; check database.url, user, password and pg_hba.conf."
         sentence = f"cannot be used ({type(error.orig).__name__})"
@@ -49,6 +51,17 @@ def check_database(settings: Settings) -> Iterable[Finding]:
         yield of_error("database", error)
     finally:
         database.close()
+
+
+def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:
+    """See whether the secret of the patient keys is the one that the database knows."""
+    try:
+        check_patient_keys(database, settings.data_dir, settings.intake.patient_secret_file)
+    except ConfigError as error:
+        # With a store, a machine of workers alone has a data folder without the secret, and needs none.
+        needless = bool(settings.store.url) and error.code == "patient-secret-missing"
+        level = Level.WARNING if needless else Level.FAULT
+        yield Finding("patient keys", level, error.sentence, error.mend, error.code)
 
 
 def _clock(connection: Connection, settings: Settings) -> Iterable[Finding]:

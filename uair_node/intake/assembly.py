@@ -75,12 +75,13 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
     choice = Choice() if verdict.refusal else choose(context, case_id, headers, now)
     if not verdict.refusal and not choice.refusal and not choice.waits:
         context.store.share(*(context.store.absolute(one.path) for one in instances))
+    patient_key = context.patient_keys.key(hash_patient_id(headers[0].patient_id)) if headers else ""
     with context.database.transaction() as session:
         case = lock_case(session, case_id)
         if case.state != CaseState.RECEIVING or case.last_instance_at != seen:
             return False
         case.accession_number = headers[0].accession_number if headers else ""
-        case.patient_key = hash_patient_id(headers[0].patient_id) if headers else ""
+        case.patient_key = patient_key
         if verdict.refusal is not None:
             return _refuse(context, session, case, verdict.refusal, verdict.may_complete, now)
         if choice.refusal is not None:

@@ -1,7 +1,7 @@
 """Earlier accepted cases of the same patient, as the database and the store have them.
 
 Owns the rule of who is the same patient: equal Patient IDs, and no birth dates that contradict each other.
-Patient IDs are in no table, only their digest is (`Case.patient_key`).
+Patient IDs are in no table, only keyed digests are (`Case.patient_key`, see `uair_node.patient_keys`).
 """
 
 from __future__ import annotations

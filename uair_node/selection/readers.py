@@ -89,7 +89,7 @@ class Reading:
 
 
 def hash_patient_id(patient_id: str) -> str:
-    """Return a digest of a Patient ID that can be compared and stored, not read; empty for an empty ID.
+    """Return a digest of a Patient ID, to compare and not to store; empty for an empty ID.
 
     Spaces around the ID do not count (PS3.5 6.2, LO).
     """

@@ -1,0 +1,52 @@
+"""`uair renew-patient-keys`: a new secret where the old one was lost or became known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydicom import dcmread
+from sqlalchemy import select
+
+from uair_node.cases.tables import Case
+from uair_node.commands.options import console, context_of
+from uair_node.context import Context
+from uair_node.options import ConfigOption
+from uair_node.patient_keys import replace_patient_keys
+from uair_node.selection.readers import hash_patient_id
+
+
+def renew_patient_keys(
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: all nodes are stopped.")] = False,
+) -> None:
+    """Replace the secret of the patient keys, with all nodes stopped; keys are made anew from the images.
+
+    A case whose images retention has deleted loses its key: later studies are no longer compared with it.
+    """
+    context = context_of(config)
+    if not yes:
+        typer.confirm("Are all nodes of this installation stopped?", abort=True)
+    digests = _patient_digests(context)
+    configured = context.settings.intake.patient_secret_file
+    lost = replace_patient_keys(context.database, context.store.root, configured, digests)
+    console.print(f"{len(digests)} cases have a new key; {lost} lost theirs, no image of them is kept.")
+
+
+def _patient_digests(context: Context) -> dict[int, str]:
+    """Read the Patient ID of each case with a key from its first image, where the image is still kept."""
+    with context.database.reading() as session:
+        cases = session.scalars(select(Case).where(Case.patient_key != ""))
+        paths = {case.id: case.instances[0].path for case in cases if case.instances}
+    found = {}
+    for case_id, path in paths.items():
+        file = context.store.fetch_if_kept(path)
+        if file is not None:
+            found[case_id] = _patient_digest(file)
+    return found
+
+
+def _patient_digest(file: Path) -> str:
+    header = dcmread(file, specific_tags=["PatientID"], stop_before_pixels=True)
+    return hash_patient_id(str(header.get("PatientID") or ""))

@@ -1,0 +1,179 @@
+"""The keys by which the studies of one patient find each other.
+
+A table keeps a keyed digest (HMAC-SHA256) of a Patient ID. A digest without a secret does not hide an ID: an
+ID of 8 digits is found by trial in minutes. The secret is a file of its own, outside of the database. The
+database keeps a fingerprint of the secret: keys of two secrets would never match, and nobody would notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import ConfigError
+from uair_node.cases.database import Database
+from uair_node.cases.tables import Case, PatientSecret
+from uair_node.store import make_folder_durably, write_durably
+
+SECRET_FILE = "patient-key-secret"
+"""Its name in the data folder, unless `intake.patient_secret_file` names another file."""
+
+_SECRET_BYTES = 32
+_FEWEST_CHARACTERS = 32
+_UNKEYED_DIGITS = 32
+"""Earlier versions kept a digest of 16 bytes without a secret; a key has 64 digits."""
+
+
+class PatientKeys:
+    """Makes keys with one secret."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this secret from others; it does not reveal the secret."""
+        return self._keyed("fingerprint")
+
+    def key(self, digest: str) -> str:
+        """Return the key of a patient, 64 hexadecimal digits; empty for an empty digest.
+
+        Parameters
+        ----------
+        digest
+            As `uair_node.selection.readers.hash_patient_id` returns it.
+        """
+        return self._keyed(f"patient {digest}") if digest else ""
+
+    def _keyed(self, text: str) -> str:
+        return hmac.new(self._secret, text.encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def open_patient_keys(database: Database, folder: Path, configured: Path | None) -> PatientKeys:
+    """Return the keys of an installation, and key the digests that an earlier version stored.
+
+    The first process makes the secret, with mode 0600; a process that comes at the same moment waits. All
+    stored digests are keyed in one transaction: after an interruption the next start does it again.
+
+    Parameters
+    ----------
+    folder
+        The data folder.
+    configured
+        `intake.patient_secret_file`: a secret that a site keeps elsewhere. It is never made here.
+
+    Raises
+    ------
+    ConfigError
+        ``patient-secret-missing``, ``patient-secret-unusable``, ``patient-secret-other``.
+    """
+    with database.alone() as session:
+        known = session.scalar(select(PatientSecret.fingerprint))
+        if configured is None and known is None:
+            _make_secret(folder / SECRET_FILE)
+        keys = _load(configured or folder / SECRET_FILE)
+        if known is None:
+            session.add(PatientSecret(fingerprint=keys.fingerprint))
+        else:
+            _require_same(keys, known, configured or folder / SECRET_FILE)
+        _key_stored_digests(session, keys)
+    return keys
+
+
+def check_patient_keys(database: Database, folder: Path, configured: Path | None) -> None:
+    """Raise as `open_patient_keys` would, and change nothing."""
+    with database.reading() as session:
+        known = session.scalar(select(PatientSecret.fingerprint))
+    file = configured or folder / SECRET_FILE
+    if known is not None:
+        _require_same(_load(file), known, file)
+    elif configured is not None or file.exists():
+        _load(file)
+
+
+def replace_patient_keys(
+    database: Database, folder: Path, configured: Path | None, digests: Mapping[int, str]
+) -> int:
+    """Key all cases anew where the secret was lost, or became known; return how many cases lost their key.
+
+    Without `configured` a new secret takes the place of the old one.
+
+    Parameters
+    ----------
+    digests
+        The digest of the Patient ID by case, as of `PatientKeys.key`, of cases whose images are still there.
+
+    Raises
+    ------
+    ConfigError
+        ``patient-secret-missing``, ``patient-secret-unusable``: `configured` cannot be used.
+    """
+    with database.alone() as session:
+        if configured is None:
+            (folder / SECRET_FILE).unlink(missing_ok=True)
+            _make_secret(folder / SECRET_FILE)
+        keys = _load(configured or folder / SECRET_FILE)
+        session.query(PatientSecret).delete()
+        session.add(PatientSecret(fingerprint=keys.fingerprint))
+        lost = 0
+        for case in session.scalars(select(Case).where(Case.patient_key != "")):
+            case.patient_key = keys.key(digests.get(case.id, ""))
+            lost += not case.patient_key
+    return lost
+
+
+def _make_secret(file: Path) -> None:
+    """Write a new secret, unless the file is there already."""
+    make_folder_durably(file.parent)
+    if not file.exists():
+        # A temporary file of mkstemp has mode 0600.
+        write_durably(file, lambda part: part.write_text(secrets.token_hex(_SECRET_BYTES) + "\n", "ascii"))
+
+
+def _load(file: Path) -> PatientKeys:
+    try:
+        secret = file.read_bytes().strip()
+    except FileNotFoundError:
+        raise ConfigError(
+            "patient-secret-missing",
+            f"The secret of the patient keys, {file}, is missing.",
+            "Copy the file from the backup or from the machine that made it, with mode 0600, or name it in "
+            "intake.patient_secret_file. If it is lost: stop the nodes, run `uair renew-patient-keys`.",
+        ) from None
+    except OSError as error:
+        raise _unusable(file, f"cannot be read ({error.strerror})") from None
+    if len(secret) < _FEWEST_CHARACTERS:
+        raise _unusable(file, f"has fewer than {_FEWEST_CHARACTERS} characters")
+    return PatientKeys(secret)
+
+
+def _unusable(file: Path, why: str) -> ConfigError:
+    return ConfigError(
+        "patient-secret-unusable",
+        f"The secret of the patient keys, {file}, {why}.",
+        "Correct its rights, or restore it from the backup; `openssl rand -hex 32` makes a first one.",
+    )
+
+
+def _require_same(keys: PatientKeys, known: str, file: Path) -> None:
+    if not hmac.compare_digest(keys.fingerprint, known):
+        raise ConfigError(
+            "patient-secret-other",
+            f"{file} is not the secret that the database's patient keys were made with.",
+            "Restore the file that belongs to this database. If it is lost: stop the nodes, run "
+            "`uair renew-patient-keys`.",
+        )
+
+
+def _key_stored_digests(session: Session, keys: PatientKeys) -> None:
+    unkeyed = select(Case.patient_key).where(func.length(Case.patient_key) == _UNKEYED_DIGITS).distinct()
+    changes = [{"old": digest, "new": keys.key(digest)} for digest in session.scalars(unkeyed)]
+    if changes:
+        statement = update(Case).where(Case.patient_key == bindparam("old"))
+        session.connection().execute(statement.values(patient_key=bindparam("new")), changes)
