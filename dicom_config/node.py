@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from dicom_config.section import AeTitle, Network, Port, Section
-from dicom_config.tls import CertificateName, TlsServerSection
+from dicom_config.tls import CertificateName, TlsServerSection, typed_names
 
 
 class Verb(StrEnum):
@@ -92,14 +92,15 @@ class AllowRule(Section):
         Parameters
         ----------
         certificate
-            The names of the peer's verified certificate, see `CertificateName`; none without TLS.
+            The typed names of the peer's verified certificate, see `typed_name`; none without TLS.
         """
         peer = ipaddress.ip_address(address)
+        names = {name for each in self.certificates for name in typed_names(each)}
         matches = {
             "verbs": verb in self.verbs,
             "calling_ae": not self.calling_ae or calling_ae.strip() in self.calling_ae,
             "networks": any(peer in ipaddress.ip_network(net) for net in self.networks),
-            "certificates": not self.certificates or any(name in self.certificates for name in certificate),
+            "certificates": not self.certificates or not names.isdisjoint(certificate),
         }
         return next((field for field, matching in matches.items() if not matching), None)
 

@@ -7,17 +7,32 @@ them to certificates.
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 import ssl
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 
 from dicom_config.errors import ConfigError
-from dicom_config.tls import FINGERPRINT, TLS_1_2_SUITES, TlsClientSection, TlsServerSection
+from dicom_config.tls import (
+    FINGERPRINT,
+    TLS_1_2_SUITES,
+    NameType,
+    TlsClientSection,
+    TlsServerSection,
+    typed_name,
+)
 
-_NAMING_TYPES = frozenset({"DNS", "URI", "IP Address"})
+log = logging.getLogger(__name__)
+
+_NAMING_TYPES = {"DNS": NameType.DNS, "URI": NameType.URI, "IP Address": NameType.IP}
+"""As `ssl` calls the entries of the subject's alternative names."""
+
+_PEM_CRL = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
 
 def server_context(section: TlsServerSection) -> ssl.SSLContext:
@@ -26,13 +41,14 @@ def server_context(section: TlsServerSection) -> ssl.SSLContext:
     Raises
     ------
     ConfigError
-        ``tls-files``: a file is missing or holds no usable certificate or key.
+        ``tls-files``: a file is missing or holds no usable certificate or key. ``crl-unreadable``,
+        ``crl-expired``: the list of revoked certificates cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _strict(context)
     _load_certificate(context, section.certificate, section.key)
     if section.ca is not None:
-        _load_authorities(context, section.ca)
+        _load_authorities(context, section.ca, section.crl)
         required = section.require_client_certificate
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
@@ -48,7 +64,7 @@ def client_context(section: TlsClientSection) -> ClientContext:
     """
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _strict(context)
-    _load_authorities(context, section.ca)
+    _load_authorities(context, section.ca, section.crl)
     if section.certificate is not None and section.key is not None:
         _load_certificate(context, section.certificate, section.key)
     return context
@@ -57,8 +73,8 @@ def client_context(section: TlsClientSection) -> ClientContext:
 def certificate_names(connection: object) -> frozenset[str]:
     """Return all names of the peer's verified certificate, none where it showed none.
 
-    The subject's CNs, the DNS, URI and IP entries of its alternative names, and ``sha256:`` with the
-    fingerprint: what allow rules name certificates by.
+    The subject's CNs, the DNS, URI and IP entries of its alternative names, each with its type, and
+    ``sha256:`` with the fingerprint: what allow rules name certificates by.
     """
     if not isinstance(connection, ssl.SSLSocket):
         return frozenset()
@@ -66,7 +82,7 @@ def certificate_names(connection: object) -> frozenset[str]:
     if encoded is None:
         return frozenset()
     fingerprint = FINGERPRINT + hashlib.sha256(encoded).hexdigest()
-    return frozenset({fingerprint, *_texts(connection.getpeercert() or {})})
+    return frozenset({fingerprint, *_names(connection.getpeercert() or {})})
 
 
 def certificate_end(path: Path) -> datetime:
@@ -83,6 +99,43 @@ def tls_reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     return "connection lost"
+
+
+class ListenerTls:
+    """The listener's context, which follows its CRL: CAs publish a new one every few days.
+
+    A new CRL that cannot be used is logged; the one before counts until it expires.
+
+    Raises
+    ------
+    ConfigError
+        As `server_context`.
+    """
+
+    def __init__(self, section: TlsServerSection) -> None:
+        self._section = section
+        self._seen = self._stamp()
+        self._context = server_context(section)
+
+    def current(self) -> ssl.SSLContext:
+        """Return the context for a connection that comes now; any thread may ask."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            try:
+                self._context = server_context(self._section)
+                log.info("read the list of revoked certificates again")
+            except ConfigError as error:
+                log.error("%s: %s", error.code, error)
+        return self._context
+
+    def _stamp(self) -> tuple[int, ...]:
+        """Return what changes with the CRL file."""
+        try:
+            found = self._section.crl.stat() if self._section.crl is not None else None
+        except OSError:
+            found = None
+        return (found.st_ino, found.st_size, found.st_mtime_ns) if found is not None else ()
 
 
 class _ExplainingSocket(ssl.SSLSocket):
@@ -137,11 +190,40 @@ def _load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> 
         raise _unusable(f"{certificate} and {key}", error) from None
 
 
-def _load_authorities(context: ssl.SSLContext, ca: Path) -> None:
+def _load_authorities(context: ssl.SSLContext, ca: Path, crl: Path | None) -> None:
     try:
         context.load_verify_locations(ca)
     except (OSError, ValueError) as error:
         raise _unusable(str(ca), error) from None
+    if crl is not None:
+        _require_current(crl)
+        context.load_verify_locations(crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def _require_current(crl: Path) -> None:
+    """Refuse a list of revoked certificates that nobody can read, or whose time is over."""
+    try:
+        lists = [x509.load_pem_x509_crl(found) for found in _PEM_CRL.findall(crl.read_bytes())]
+    except (OSError, ValueError) as error:
+        raise _unreadable(crl, getattr(error, "strerror", None) or "it is damaged") from None
+    if not lists:
+        raise _unreadable(crl, "it holds no CRL in PEM form")
+    ends = [each.next_update_utc for each in lists if each.next_update_utc is not None]
+    if ends and min(ends) <= datetime.now(UTC):
+        raise ConfigError(
+            "crl-expired",
+            f"{crl} is too old: its CA promised the next one for {min(ends):%Y-%m-%d %H:%M} UTC.",
+            "Fetch the newest CRL from the CA, at least as often as it appears.",
+        )
+
+
+def _unreadable(crl: Path, why: str) -> ConfigError:
+    return ConfigError(
+        "crl-unreadable",
+        f"The list of revoked certificates {crl} cannot be read ({why}).",
+        "Give a CRL as PEM (`openssl crl -inform DER -in FILE -out FILE.pem`) that this user can read.",
+    )
 
 
 def _unusable(files: str, error: Exception) -> ConfigError:
@@ -156,14 +238,10 @@ def _unusable(files: str, error: Exception) -> ConfigError:
     )
 
 
-def _texts(certificate: dict) -> Iterator[str]:  # type: ignore[type-arg]
-    """Yield the names; none that says it is a fingerprint: a CA may sign any text as URI or CN."""
-    return (name for name in _names(certificate) if not name.strip().lower().startswith(FINGERPRINT))
-
-
 def _names(certificate: dict) -> Iterator[str]:  # type: ignore[type-arg]  # ssl's nested tuples
     for relative_name in certificate.get("subject", ()):
-        yield from (value for kind, value in relative_name if kind == "commonName")
-    for kind, value in certificate.get("subjectAltName", ()):
+        yield from (typed_name(NameType.CN, text) for kind, text in relative_name if kind == "commonName")
+    for kind, text in certificate.get("subjectAltName", ()):
         if kind in _NAMING_TYPES:
-            yield value
+            with suppress(ValueError):  # an IP entry of no valid length
+                yield typed_name(_NAMING_TYPES[kind], text)

@@ -21,7 +21,7 @@ from dicom_config.model import NodeSection
 from uair_node.reactor import Wake, wait_instead_of_polling
 from uair_node.receive_budget import ReceiveBudget
 from uair_node.repeated_warnings import RepeatedWarnings
-from uair_node.tls import server_context, tls_reason
+from uair_node.tls import ListenerTls, tls_reason
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Server(ThreadedAssociationServer):
         self._count = count
         self._warnings = RepeatedWarnings(log)
         self._networks = [ipaddress.ip_network(net) for rule in settings.allow for net in rule.networks]
-        self._tls = server_context(settings.tls) if settings.tls else None
+        self._tls = ListenerTls(settings.tls) if settings.tls else None
         self._starting: dict[int, tuple[str, int]] = {}  # accepted, no association yet
         super().__init__(*arguments, request_handler=_Handler, **options)
 
@@ -194,7 +194,7 @@ class Server(ThreadedAssociationServer):
         request.settimeout(request_time_s(self.settings))
         try:
             if self._tls is not None:
-                request = self._tls.wrap_socket(request, server_side=True)
+                request = self._tls.current().wrap_socket(request, server_side=True)
             super().finish_request(request, client_address)
         finally:
             self._starting.pop(number, None)

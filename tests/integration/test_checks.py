@@ -87,6 +87,13 @@ class Site:
         self.values["node"]["tls"] = {key: str(path) for key, path in files.items()}
         return {**self.values["node"]["tls"], "other_key": str(other.key)}
 
+    def revoke(self, days: int = 1) -> Path:
+        """A list of revoked certificates, which promises the next one in so many days."""
+        self.tls()
+        crl = Authority(self.folder / "tls", "ca").revoke(self.folder / "tls" / "crl.pem", days=days)
+        self.values["node"]["tls"]["crl"] = str(crl)
+        return crl
+
     def write(self) -> Path:
         self.config.write_text(yaml.safe_dump(self.values), "utf-8")
         return self.config
@@ -290,6 +297,16 @@ def _certificate_expires_soon(site: Site) -> None:
 @_fault("tls-files")
 def _key_of_another_certificate(site: Site) -> None:
     site.values["node"]["tls"]["key"] = site.tls()["other_key"]
+
+
+@_fault("crl-expired")
+def _revocations_of_last_month(site: Site) -> None:
+    site.revoke(days=-1)
+
+
+@_fault("crl-unreadable")
+def _revocations_in_another_form(site: Site) -> None:
+    site.revoke().write_bytes(b"DER")
 
 
 @_fault("weights-missing")

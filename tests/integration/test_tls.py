@@ -188,6 +188,101 @@ def test_a_certificate_that_names_another_fingerprint_as_its_uri_stays_out(dcmtk
         assert call(dcmtk, listener, options(impostor, site.authority.ca)).returncode != 0
 
 
+def test_the_same_text_as_cn_dns_name_and_uri_is_three_names(dcmtk: Dcmtk, site: Site) -> None:
+    text = "router.example"
+    certificates = {
+        "CN": site.authority.issue(text, file="as-cn"),
+        "DNS": site.authority.issue("as-dns", dns=text),
+        "URI": site.authority.issue("as-uri", uri=text),
+        "forged": site.authority.issue(f"URI:{text}", dns=f"CN:{text}", file="forged"),
+    }
+    by_verb = {
+        Verb.STORE: text,
+        Verb.PICK: f"cn:{text}",
+        Verb.ACCEPT: f"DNS:{text}",
+        Verb.REJECT: f"URI:{text}",
+    }
+    rules = [AllowRule(verbs={verb}, certificates=(name,)) for verb, name in by_verb.items()]
+    titles = {"UAIR": "text", "UAIR_PICK": "CN", "UAIR_ACCEPT": "DNS", "UAIR_REJECT": "URI"}
+    with listening(site, *rules) as listener:
+        admitted = {
+            (kind, title)
+            for kind, certificate in certificates.items()
+            for title in titles
+            if call(dcmtk, listener, options(certificate, site.authority.ca), called=title).returncode == 0
+        }
+    own = {(kind, title) for title, kind in titles.items() if kind != "text"}
+    assert admitted == own | {("CN", "UAIR"), ("DNS", "UAIR")}
+
+
+def test_an_address_in_the_certificate_is_named_as_such(dcmtk: Dcmtk, site: Site) -> None:
+    with listening(site, AllowRule(certificates=("IP:127.0.0.1",))) as listener:
+        assert call(dcmtk, listener, options(site.node, site.authority.ca)).returncode == 0
+        assert call(dcmtk, listener, options(site.router, site.authority.ca)).returncode != 0
+
+
+def test_a_revoked_certificate_stays_out_and_a_new_list_counts_without_a_restart(
+    dcmtk: Dcmtk, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crl = site.authority.revoke(tmp_path / "crl.pem", site.viewer)
+    router, viewer = options(site.router, site.authority.ca), options(site.viewer, site.authority.ca)
+    with caplog.at_level(logging.INFO), listening(site, crl=crl) as listener:
+        assert call(dcmtk, listener, router).returncode == 0
+        assert call(dcmtk, listener, viewer).returncode != 0
+        wait_until(
+            lambda: "TLS refused: peer at 127.0.0.1, certificate revoked" in caplog.text, "the refusal"
+        )
+
+        site.authority.revoke(crl, site.viewer, site.router)
+        assert call(dcmtk, listener, router).returncode != 0
+        assert "read the list of revoked certificates again" in caplog.text
+
+        crl.write_text("half of a list")
+        assert call(dcmtk, listener, router).returncode != 0, "the list before counts"
+        assert "crl-unreadable" in caplog.text
+
+        site.authority.revoke(crl)
+        assert call(dcmtk, listener, viewer).returncode == 0
+
+
+def test_a_destination_whose_certificate_is_revoked_gets_nothing(
+    dcmtk: Dcmtk, site: Site, tmp_path: Path
+) -> None:
+    crl = site.authority.revoke(tmp_path / "crl.pem", site.router)
+    with storescp(dcmtk, site.node, site.authority.ca) as (port, _):
+        echo(_destination(port, site.client(crl=crl)))
+        site.authority.revoke(crl, site.node)
+        with pytest.raises(TransientError, match="certificate revoked") as caught:
+            echo(_destination(port, site.client(crl=crl)))
+    assert caught.value.code == "peer-tls"
+
+
+def test_a_list_of_another_authority_lets_nobody_in(
+    dcmtk: Dcmtk, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crl = site.foreign.revoke(tmp_path / "crl.pem")
+    with caplog.at_level(logging.INFO), listening(site, crl=crl) as listener:
+        assert call(dcmtk, listener, options(site.router, site.authority.ca)).returncode != 0
+        wait_until(lambda: "unable to get certificate CRL" in caplog.text, "the refusal in the log")
+
+
+def test_an_old_or_unreadable_list_of_revoked_certificates_is_an_error(site: Site, tmp_path: Path) -> None:
+    old = site.authority.revoke(tmp_path / "old.pem", days=-1)
+    damaged = tmp_path / "damaged.pem"
+    damaged.write_text(old.read_text().replace("\nMI", "\nNI", 1))
+    files = {"crl-expired": [old], "crl-unreadable": [tmp_path / "absent.pem", site.authority.ca, damaged]}
+    for code, found in files.items():
+        for crl in found:
+            for section, make in (
+                (site.server(crl=crl), server_context),
+                (site.client(crl=crl), client_context),
+            ):
+                with pytest.raises(ConfigError) as caught:
+                    make(section)
+                assert caught.value.code == code
+                assert str(crl) in caught.value.sentence
+
+
 def test_a_certificate_may_be_asked_of_some_only(dcmtk: Dcmtk, site: Site) -> None:
     rules = (
         AllowRule(verbs={Verb.STORE}),

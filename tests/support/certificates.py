@@ -43,16 +43,33 @@ class Authority:
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, host: str = "", uri: str = "", days: int = 7) -> Certificate:
-        """Sign a certificate with CN `name`, `host` (an address) and `uri`; it is expired if days < 0."""
+    def revoke(self, file: Path, *revoked: Certificate, days: int = 1) -> Path:
+        """Write the list of revoked certificates, which promises the next one in `days`; return `file`."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(now - 30 * _DAY).next_update(now + days * _DAY)
+        for each in revoked:
+            number = x509.load_pem_x509_certificate(each.certificate.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now - _DAY)
+            builder = builder.add_revoked_certificate(entry.build())
+        content = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        part = file.with_suffix(".part")
+        part.write_bytes(content)
+        return part.replace(file)
+
+    def issue(
+        self, name: str, *, host: str = "", uri: str = "", dns: str = "", days: int = 7, file: str = ""
+    ) -> Certificate:
+        """Sign a certificate with CN `name` and these other names; it is expired if days < 0."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_subject(name), self._name, key, days)
         names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(host))] if host else []
         names += [x509.UniformResourceIdentifier(uri)] if uri else []
+        names += [x509.DNSName(dns)] if dns else []
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         made = builder.sign(self._key, hashes.SHA256())
-        files = Certificate(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        files = Certificate(self._folder / f"{file or name}.crt", self._folder / f"{file or name}.key")
         files.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
         files.key.write_bytes(
             key.private_bytes(

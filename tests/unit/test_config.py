@@ -60,6 +60,8 @@ def test_a_relative_data_folder_lies_beside_the_file(tmp_path: Path) -> None:
         ),
         ("node: {allow: [{certificates: [router]}]}\n", "config-value", ("need `tls`",)),
         ("node: {allow: [{certificates: ['sha256:12']}]}\n", "config-value", ("64 hexadecimal",)),
+        ("node: {allow: [{certificates: ['https://x']}]}\n", "config-value", ("before the colon",)),
+        ("node: {allow: [{certificates: ['10.0.0.1']}]}\n", "config-value", ("write IP:10.0.0.1",)),
         ("node: {tls: {certificate: a, key: b}}\n", "config-value", ("needs `ca`",)),
         ("- a list\n", "config-syntax", ("no keys",)),
     ],
@@ -100,9 +102,10 @@ def test_a_rule_admits_only_when_all_its_fields_match() -> None:
 def test_a_rule_with_certificates_admits_only_who_shows_one_of_them() -> None:
     fingerprint = "sha256:" + "Ab:" * 31 + "Ab"
     rule = AllowRule(certificates=("router.example.org", fingerprint))
-    assert rule.admits(Verb.STORE, "ROUTER", "127.0.0.1", {"router.example.org"})
+    assert rule.admits(Verb.STORE, "ROUTER", "127.0.0.1", {"CN:router.example.org"})
+    assert rule.admits(Verb.STORE, "ROUTER", "127.0.0.1", {"DNS:other.example.org", "DNS:router.example.org"})
     assert rule.admits(Verb.STORE, "ROUTER", "127.0.0.1", {"sha256:" + 32 * "ab"})
-    assert rule.mismatch(Verb.STORE, "ROUTER", "127.0.0.1", {"other.example.org"}) == "certificates"
+    assert rule.mismatch(Verb.STORE, "ROUTER", "127.0.0.1", {"CN:other.example.org"}) == "certificates"
     assert not rule.admits(Verb.STORE, "ROUTER", "127.0.0.1")
 
 

@@ -31,7 +31,7 @@ def send(
         ``peer-unreachable``, ``peer-tls``, ``peer-rejects``, ``peer-aborted``; what has no answer may be
         there or not.
     ConfigError
-        ``tls-files``, see `uair_node.tls.client_context`.
+        ``tls-files``, ``crl-expired``, ``crl-unreadable``, see `uair_node.tls.client_context`.
     """
     association = associate(destination, sorted({parcel.sop_class_uid for parcel in parcels}))
     try:
