@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests use: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, PixelMed, docker-compose, strace, Chromium, OHIF.
+# Installs what the tests use: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, PixelMed, docker-compose, strace,
+# Chromium, OHIF, and readers of DICOM objects from npm and PyPI.
 #
 # Only what is missing, only from the system's packages, and only as root or with `sudo` that asks for no password
 # on Debian or Ubuntu. Anywhere else it prints what is missing and ends with 0: the tests that need it are skipped
 # then (in CI they fail). It never starts a service and leaves those that it installed disabled; the tests run
-# private instances of their own. OHIF, which no system packages, comes as the published build by npm into the
-# user's cache folder.
+# private instances of their own. What no system packages goes into the user's cache folder: OHIF as the published
+# build, the packages of peers/package-lock.json by npm without any install script, and those of
+# peers/requirements.txt into a Python environment of their own.
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -34,7 +36,9 @@ readonly PEERS=(
 )
 # The viewer: this version of the npm package @ohif/app.
 readonly OHIF_VERSION=3.13.2
-readonly OHIF_FOLDER=${XDG_CACHE_HOME:-~/.cache}/uair-peers/ohif
+readonly CACHE=${XDG_CACHE_HOME:-~/.cache}/uair-peers
+readonly OHIF_FOLDER=$CACHE/ohif
+readonly WANTED=${BASH_SOURCE[0]%/*}/peers
 # What those packages would start at boot.
 readonly SERVICES=(rabbitmq-server postgresql orthanc prometheus epmd.service epmd.socket)
 
@@ -70,6 +74,53 @@ install_ohif() {
     echo "OHIF could not be fetched; the viewer's tests will be skipped (in CI they fail)."
   fi
   rm -rf "$fresh"
+}
+
+# What a list of packages was installed into keeps a copy of that list, written last.
+is_installed() {
+  local list=$1 copy=$2/${1##*/}
+  [[ -f $copy && "$(<"$list")" == "$(<"$copy")" ]]
+}
+
+# Installs the packages of a list by `install FOLDER` into a fresh folder, which replaces the former one.
+install_list() {
+  local list=$1 folder=$2 install=$3 fresh
+  if is_installed "$list" "$folder"; then return 0; fi
+  echo "Fetching for the tests: the packages of ${list##*/}"
+  mkdir -p "$CACHE"
+  fresh=$(mktemp -d "$folder.XXXXXX")
+  if "$install" "$fresh" >"$fresh.log" 2>&1; then
+    cp "$list" "$fresh/"
+    rm -rf "$folder"
+    mv "$fresh" "$folder"
+  else
+    cat "$fresh.log"
+    echo "The packages of ${list##*/} could not be installed; their tests will be skipped (in CI they fail)."
+  fi
+  rm -rf "$fresh" "$fresh.log"
+}
+
+install_node_packages() {
+  cp "$WANTED/package.json" "$WANTED/package-lock.json" "$1/" &&
+    (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund)
+}
+
+# The environment works in another place than where it was made, called by bin/python.
+install_python_packages() {
+  python3 -m venv "$1" && "$1/bin/python" -m pip install --quiet --only-binary :all: --requirement "$WANTED/requirements.txt"
+}
+
+install_readers() {
+  if have npm; then
+    install_list "$WANTED/package-lock.json" "$CACHE/node" install_node_packages
+  else
+    echo "The readers of package.json need npm to be fetched; their tests will be skipped (in CI they fail)."
+  fi
+  if have python3; then
+    install_list "$WANTED/requirements.txt" "$CACHE/python" install_python_packages
+  else
+    echo "The readers of requirements.txt need Python; their tests will be skipped (in CI they fail)."
+  fi
 }
 
 report() {
@@ -177,3 +228,4 @@ install_system_peers() {
 
 install_system_peers
 install_ohif
+install_readers

@@ -20,13 +20,13 @@ _DTYPES = {"short": "<i2", "unsigned short": "<u2", "unsigned char": "u1"}
 
 @dataclass(frozen=True)
 class ReadSegment:
-    """One segment as dcmqi reads it: a mask `(Z, Y, X)` and its affine, voxel (k, j, i, 1) to LPS mm."""
+    """One segment as a program reads it: a mask `(Z, Y, X)` and its affine, voxel (k, j, i, 1) to LPS mm."""
 
     label: str
     tracking_uid: str
-    rgb: tuple[int, int, int]
     mask: np.ndarray[Any, np.dtype[np.bool_]]
     affine: np.ndarray[Any, np.dtype[np.float64]]
+    rgb: tuple[int, int, int] | None = None
 
     def covers_exactly(self, points_mm: np.ndarray[Any, Any]) -> bool:
         """Tell whether the mask's voxels are those whose centres are `points_mm` `(N, 3)`, LPS."""
@@ -56,9 +56,9 @@ def read_segments(seg: Path, folder: Path) -> list[ReadSegment]:
             ReadSegment(
                 label=attributes["SegmentLabel"],
                 tracking_uid=attributes.get("TrackingUniqueIdentifier", ""),
-                rgb=tuple(attributes["recommendedDisplayRGBValue"]),
                 mask=values > 0,
                 affine=affine,
+                rgb=tuple(attributes["recommendedDisplayRGBValue"]),
             )
         )
     return segments

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tests.support.chromium import Chromium
 from tests.support.ports import wait_until
-from tests.support.server import absent
+from tests.support.server import absent, peers_folder
 
 DICOMWEB = "/dicom-web"
 _POSITION = r"document.body?.innerText.match(/\((\d+)\/\d+\)/)"
@@ -34,8 +33,7 @@ _PASSED_BACK = ("Content-Type", "Content-Encoding")
 
 def need_ohif() -> Path:
     """Return the folder of the built viewer, or end the test by `absent`."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "uair-peers" / "ohif" / "package" / "dist"
+    folder = peers_folder() / "ohif" / "package" / "dist"
     if not (folder / "index.html").is_file():
         absent("not installed: OHIF (npm package @ohif/app)")
     return folder

@@ -33,6 +33,11 @@ def absent(what: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def peers_folder() -> Path:
+    """Return the folder into which ``scripts/install-peers.sh`` puts what no system packages."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uair-peers"
+
+
 def find_program(name: str, folders: Sequence[Path] = ()) -> Path | None:
     """Return the full path of program `name`: in `folders`, then in the system's, then on PATH."""
     places = [*(str(folder) for folder in folders), _SYSTEM_PATH, os.environ.get("PATH", "")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -106,5 +107,41 @@ def test_the_viewer_is_fetched_once_in_its_pinned_version(bare_machine: Path) ->
     assert _run(bare_machine).returncode == 0
     dist = bare_machine / "cache" / "uair-peers" / "ohif" / "package" / "dist"
     assert (dist / "index.html").read_text() == "viewer"
-    (call,) = calls.read_text().splitlines()
+    (call,) = [call for call in calls.read_text().splitlines() if call.startswith("pack")]
     assert re.search(r"@ohif/app@\d+\.\d+\.\d+$", call)
+
+
+def test_packages_are_installed_once_without_their_scripts(bare_machine: Path) -> None:
+    _link(bare_machine, "mkdir", "mktemp", "rm", "mv", "cp")
+    calls = bare_machine / "calls"
+    _program(bare_machine / "npm", f'echo "$*" >>"{calls}"; [[ $1 == ci ]] && mkdir node_modules')
+    for _ in range(2):
+        assert _run(bare_machine).returncode == 0
+    (call,) = [call for call in calls.read_text().splitlines() if call.startswith("ci")]
+    assert "--ignore-scripts" in call
+    installed = bare_machine / "cache" / "uair-peers" / "node"
+    assert (installed / "node_modules").is_dir()
+    wanted = _SCRIPT.parent / "peers" / "package-lock.json"
+    assert (installed / wanted.name).read_text() == wanted.read_text()
+
+
+def test_packages_that_cannot_be_installed_leave_nothing_behind(bare_machine: Path) -> None:
+    _link(bare_machine, "mkdir", "mktemp", "rm", "mv", "cp")
+    _program(bare_machine / "npm", "echo 'no network'; exit 1")
+    _program(bare_machine / "python3", "echo 'no venv'; exit 1")
+    done = _run(bare_machine)
+    assert done.returncode == 0
+    assert "no venv" in done.stdout
+    for kind in ("package-lock.json", "requirements.txt"):
+        assert f"The packages of {kind} could not be installed" in done.stdout
+    assert {path.name for path in (bare_machine / "cache" / "uair-peers").iterdir()} == {"ohif"}
+
+
+def test_every_package_is_pinned() -> None:
+    peers = _SCRIPT.parent / "peers"
+    lines = (peers / "requirements.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines if not line.startswith("#"))
+    packages = json.loads((peers / "package-lock.json").read_text())["packages"]
+    assert all("integrity" in package for name, package in packages.items() if name)
+    wanted = json.loads((peers / "package.json").read_text())["dependencies"]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())

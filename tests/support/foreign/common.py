@@ -1,0 +1,32 @@
+"""What both Python readers of SEG share: the job and the form of the answer; runs outside our environment."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def answer_job(read):
+    """Read each object of the job by `read(path)`.
+
+    It returns segment numbers `(Z, Y, X)`, origin, spacing and direction as ITK has them (x before y before
+    z), and number, label and Tracking UID of each segment.
+    """
+    answers = []
+    for entry in json.loads(Path(sys.argv[1]).read_text()):
+        voxels, origin, spacing, direction, segments = read(entry["segmentation"])
+        Path(entry["labels"]).write_bytes(np.ascontiguousarray(voxels, np.uint8).tobytes())
+        axes = np.asarray(direction, float).reshape(3, 3) * np.asarray(spacing, float)
+        affine = np.eye(4)
+        affine[:3, :3] = axes[:, ::-1]
+        affine[:3, 3] = origin
+        names = ("number", "label", "tracking_uid")
+        answers.append(
+            {
+                "shape": voxels.shape,
+                "affine": affine.tolist(),
+                "segments": [dict(zip(names, segment, strict=True)) for segment in segments],
+            }
+        )
+    Path(sys.argv[2]).write_text(json.dumps(answers))
