@@ -1,4 +1,4 @@
-"""What each writer's objects are recognised as: the table of the README, each cell asserted by a test."""
+"""What each writer's objects are recognised as: tables of README and docs/readers.md, asserted by tests."""
 
 from __future__ import annotations
 
@@ -55,3 +55,75 @@ def as_markdown() -> str:
     for writer, cells in MATRIX.items():
         lines.append("| " + " | ".join([writer, *(cells[column] for column in COLUMNS)]) + " |")
     return "\n".join(lines)
+
+
+_SENT = {
+    "pick": "candidate 3",
+    "accept": "candidate 3, to `UAIR_ACCEPT`",
+    "edit": "candidate 3 with changes",
+    "per lesion": "candidate 3 with lesion 1 of candidate 1",
+}
+_NO_VOXEL = "a segmentation without a voxel"
+_SENT_AND_REFUSED = {
+    "dcmqi": "a segmentation on another series",
+    "highdicom BINARY": _NO_VOXEL,
+    "highdicom FRACTIONAL": _NO_VOXEL,
+    "highdicom LABELMAP": _NO_VOXEL,
+    "3D Slicer (dcmqi, relabelled)": "candidate 3, and a segment without a name outside the liver",
+    "DCMTK Key Object": "candidates 2 and 3",
+    "TID 1500 SR": "a report that refers to nothing",
+    "plain SR": "an unknown UID",
+}
+
+OTHER_CLASSES = ("presentation state (GSPS)", "RTSTRUCT", "Basic Text SR")
+SAME_UID = "a viewer that saves under the same UID"
+ADDED = "highdicom BINARY, a segment added to candidate 3"
+UNRELATED = "highdicom BINARY, a segment alone, no edit of ours"
+
+ANSWERS: Mapping[tuple[str, str], str] = {
+    **{
+        (kind, f"one that marks candidate 3, to `{called}`"): "`selection-not-supported`"
+        for kind in OTHER_CLASSES
+        for called in ("UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT")
+    },
+    (SAME_UID, "candidate 3, unchanged, with other words"): "candidate 3",
+    (SAME_UID, "candidate 3, changed"): "edit of candidate 3",
+    (SAME_UID, "the same file again"): "repeated",
+    (SAME_UID, "a second save with other pixels"): "edit of candidate 3, which replaces the first",
+    (ADDED, '"Tumor", coded as Neoplasm'): "edit of candidate 3, new lesion 3",
+    (ADDED, '"Lesion 5", coded as Lesion'): "edit of candidate 3, new lesion 3",
+    (ADDED, '"HCC", coded as Tissue'): "edit of candidate 3, new lesion 3",
+    (ADDED, '"Zyste", coded as Tissue'): "edit of candidate 3, new lesion 3",
+    (ADDED, '"Segment 7", coded as Liver cell carcinoma'): "edit of candidate 3, new lesion 3",
+    (ADDED, '"Segment 6", coded as Tissue, in the liver'): "edit of candidate 3, new lesion 3",
+    (ADDED, '"Segment 6", coded as Tissue, outside the liver'): "`edited-unrecognised`",
+    (ADDED, '"Right kidney", coded as Kidney'): "candidate 3, the segment is left out",
+    (ADDED, '"Liver vessels", coded as Blood vessel'): "candidate 3, the segment is left out",
+    (UNRELATED, '"Segment 6", coded as Tissue, in the liver'): "`edited-unrecognised`",
+}
+"""Writer and what it sends -> what the node makes of it, on `UAIR_PICK` unless another title is named."""
+
+
+def outcome(selection: Selection, replaced: bool = False) -> str:
+    """Say what became of a selection, in the words of `ANSWERS`; `replaced`: it replaced another."""
+    if selection.outcome == SelectionOutcome.REPEATED:
+        return "repeated"
+    words = recognised(selection)
+    if selection.sentence.startswith("New lesion 3: "):
+        return f"{words}, new lesion 3"
+    if selection.sentence.startswith("Left out as another structure: "):
+        return f"{words}, the segment is left out"
+    return f"{words}, which replaces the first" if replaced else words
+
+
+def answers_as_markdown() -> str:
+    """Return the table as docs/readers.md has it: writer, what it sends, what the node makes of it."""
+    rows = [
+        (writer, _SENT.get(column) or _SENT_AND_REFUSED[writer], cell)
+        for writer, cells in MATRIX.items()
+        for column, cell in cells.items()
+        if cell != NOT_OFFERED
+    ]
+    rows += [(writer, sent, answer) for (writer, sent), answer in ANSWERS.items()]
+    lines = ["| writer | sends | the node makes of it |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {writer} | {sent} | {answer} |" for writer, sent, answer in rows)])
