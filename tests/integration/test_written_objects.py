@@ -16,10 +16,11 @@ from pydicom import Dataset, dcmread
 
 from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.model import Verb
-from tests.support.iods import iod_errors
+from tests.support.iods import ACCESSION_NUMBER_ELSEWHERE, iod_errors, study_disagreements
 from tests.support.offered import OfferedCase, offered_case
 from tests.support.pixelmed import validate_reports
 from tests.support.selections import key_object
+from tests.support.writers import dcmtk_key_object
 from uair_node.cases.tables import ResultKind, WorkKind
 
 pytestmark = pytest.mark.integration
@@ -31,6 +32,10 @@ _READ: Mapping[str, Callable[[Dataset], Any]] = {
     "Comprehensive3DSR": Comprehensive3DSR.from_dataset,
     "KeyObjectSelectionDocument": KeyObjectSelectionDocument.from_dataset,
 }
+OF_THE_STUDY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+    *("StudyDate", "StudyTime", "StudyID", "StudyDescription", "ReferringPhysicianName"),
+)
 IOD: Mapping[ResultKind, str] = {
     ResultKind.CANDIDATE: "Segmentation",
     ResultKind.PAGE: "SCImage",
@@ -77,6 +82,21 @@ def test_what_we_say_to_send_is_what_we_write(offered: OfferedCase) -> None:
 def test_dciodvfy_finds_no_error(offered: OfferedCase, kind: ResultKind) -> None:
     for path in _paths(offered, kind):
         assert iod_errors(path, IOD[kind]) == []
+
+
+def test_dcentvfy_finds_one_study_of_one_patient(offered: OfferedCase) -> None:
+    """The series and all that we wrote agree in every attribute of patient, study and series."""
+    written = [path for kind in IOD for path in _paths(offered, kind)]
+    assert study_disagreements([*offered.paths, *written]) == [ACCESSION_NUMBER_ELSEWHERE]
+
+
+def test_dcentvfy_says_of_a_foreign_report_what_it_says_of_ours(offered: OfferedCase, tmp_path: Path) -> None:
+    image = dcmread(offered.paths[0], stop_before_pixels=True)
+    note = dcmtk_key_object([(image, None)], tmp_path)
+    for keyword in OF_THE_STUDY:
+        note[keyword] = image[keyword]
+    note.save_as(tmp_path / "foreign.dcm")
+    assert study_disagreements([offered.paths[0], tmp_path / "foreign.dcm"]) == [ACCESSION_NUMBER_ELSEWHERE]
 
 
 def test_pixelmed_finds_no_error_in_reports_and_key_objects(offered: OfferedCase) -> None:

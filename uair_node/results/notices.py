@@ -222,7 +222,8 @@ def _read(context: Context, claim: Claim) -> _Untold:
 
 def _provenance(case: Case, round_: Round, moment: datetime) -> Provenance:
     model = round_.model_name, round_.model_digest
-    return Provenance(round_.number, *model, __version__, case.digest, moment.replace(microsecond=0))
+    moment = moment.replace(microsecond=0)
+    return Provenance(round_.number, *model, __version__, case.digest, moment, case.created_at)
 
 
 def _write(context: Context, untold: _Untold) -> Sequence[NewResult]:

@@ -30,6 +30,8 @@ class Provenance:
         Digest of the source series.
     content_datetime
         When its content was computed, without time zone.
+    series_datetime
+        The same for its series, where that holds objects of several moments.
     """
 
     round: int
@@ -38,11 +40,13 @@ class Provenance:
     software_version: str
     case_digest: str
     content_datetime: datetime
+    series_datetime: datetime | None = None
 
 
 def shared_arguments(provenance: Provenance) -> dict[str, Any]:
     """Return what all constructors of the library take: equipment and dates."""
     seconds = provenance.content_datetime.replace(microsecond=0)
+    begun = (provenance.series_datetime or seconds).replace(microsecond=0)
     return {
         "manufacturer": codes.MANUFACTURER,
         "manufacturer_model_name": codes.long_string(provenance.model_name),
@@ -51,8 +55,8 @@ def shared_arguments(provenance: Provenance) -> dict[str, Any]:
         "transfer_syntax_uid": ExplicitVRLittleEndian,
         "content_date": seconds.date(),
         "content_time": seconds.time(),
-        "series_date": seconds.date(),
-        "series_time": seconds.time(),
+        "series_date": begun.date(),
+        "series_time": begun.time(),
         "specific_character_set": None,
     }
 

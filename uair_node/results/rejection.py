@@ -102,6 +102,7 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
         instance_number=1,
         **shared_arguments(provenance),
     )
+    note.copy_patient_and_study_information(source)
     for item in note.ContentSequence:
         if "ReferencedSOPSequence" in item:
             del item.ConceptNameCodeSequence  # the library names them; rows 8 to 10 of TID 2010 have no name
