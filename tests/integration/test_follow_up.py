@@ -15,10 +15,13 @@ from pydicom import dcmread
 from dicom_config import change_codes, codes
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination, Verb
+from tests.support.foreign_readers import PROGRAMS, SegOnSeries, read_segs
 from tests.support.intake import context_in
 from tests.support.iods import iod_errors
 from tests.support.offered import do_work
+from tests.support.pixelmed import validate_reports
 from tests.support.ports import free_port
+from tests.support.seg_grids import centres_mm
 from tests.support.studies import receive_study
 from tests.support.synthetic import Lesion, abdomen
 from uair_node.artifacts import StoredCandidate, save_candidates
@@ -55,6 +58,8 @@ class Done:
     page: Path
     findings: Findings
     taste: Mapping[str, float]
+    labels: np.ndarray
+    on_series: SegOnSeries
 
 
 def _study(
@@ -101,8 +106,15 @@ def _study(
         found = {one.kind: context.store.absolute(one.path) for one in rows}
     findings = load_findings(found[ResultKind.FINAL].parent / FINDINGS_FILE)
     assert findings is not None
+    final, volume = found[ResultKind.FINAL], read_series(paths)
     return Done(
-        found[ResultKind.FINAL], found[ResultKind.REPORT], found[ResultKind.FINAL_PAGE], findings, taste
+        final,
+        found[ResultKind.REPORT],
+        found[ResultKind.FINAL_PAGE],
+        findings,
+        taste,
+        labels,
+        SegOnSeries(final, [slice_.path for slice_ in volume.slices], volume.affine),
     )
 
 
@@ -180,7 +192,15 @@ def test_new_and_vanished_lesions_are_told(studies):
     gone = first.findings.lesions[0]
     group = _group(second.report, gone.tracking_uid)
     assert _said(group)["Change since the prior study"] == "No longer seen"
-    assert _numbers(group, codes.VOLUME) == 0
+    assert _numbers(group, change_codes.VOLUME_CHANGE) == -100
+    (reference,) = [item for item in group[0].ContentSequence if item.ValueType == "IMAGE"]
+    (named,) = reference.ReferencedSOPSequence
+    then = dcmread(first.final, stop_before_pixels=True)
+    assert named.ReferencedSOPInstanceUID == then.SOPInstanceUID
+    segments = {segment.SegmentNumber: segment for segment in then.SegmentSequence}
+    assert segments[named.ReferencedSegmentNumber].TrackingUID == gone.tracking_uid
+    (other,) = dcmread(second.report).PertinentOtherEvidenceSequence
+    assert other.StudyInstanceUID == then.StudyInstanceUID
 
 
 def test_the_organ_s_group_names_sums_and_response(studies):
@@ -265,6 +285,25 @@ def test_dciodvfy_finds_no_error(studies, number):
         (done.page, "SCImage"),
     ):
         assert iod_errors(path, iod) == []
+
+
+def test_pixelmed_finds_no_error(studies):
+    reports = [done.report for done in studies]
+    said = validate_reports(reports)
+    for report in reports:
+        assert "Root Template Validation Complete" in said[report]
+        assert [line for line in said[report] if line.startswith("Error")] == []
+
+
+@pytest.mark.parametrize("reader", PROGRAMS)
+def test_a_foreign_program_reads_the_final_segmentation(studies, reader, tmp_path):
+    done = studies[1]
+    (segments,) = read_segs(reader, [done.on_series], tmp_path)
+    assert [segment.label for segment in segments] == ["Liver", "Lesion 1", "Lesion 2"]
+    uids = [lesion.tracking_uid for lesion in done.findings.lesions]
+    assert [segment.tracking_uid for segment in segments] == ["", *uids]
+    for value, segment in enumerate(segments, 1):
+        assert segment.covers_exactly(centres_mm(done.labels == value, done.on_series.affine))
 
 
 @pytest.mark.parametrize("protocol", ["dimse", "web"])

@@ -108,6 +108,24 @@ class TimePoint:
 
 
 @dataclass(frozen=True)
+class EarlierSegmentation:
+    """The final segmentation of an earlier study, whose segments the lesions of then are.
+
+    Parameters
+    ----------
+    study_uid, series_uid, sop_instance_uid
+        Which object it is.
+    segments
+        Tracking UID -> Segment Number of each lesion.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str
+    segments: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class FollowUp:
     """A study beside earlier ones.
 
@@ -125,6 +143,8 @@ class FollowUp:
         All time points of the patient in order of time, this one last; the first is the baseline.
     response, volume_response
         By sum of diameters and by sum of volumes.
+    earlier
+        The final segmentation of the study compared with; None where it is not known.
     """
 
     days: int
@@ -135,6 +155,7 @@ class FollowUp:
     points: tuple[TimePoint, ...]
     response: Response
     volume_response: Response
+    earlier: EarlierSegmentation | None = None
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> FollowUp:
@@ -150,6 +171,7 @@ class FollowUp:
                 "points": tuple(TimePoint(**one) for one in record["points"]),
                 "response": Response(record["response"]),
                 "volume_response": Response(record["volume_response"]),
+                "earlier": EarlierSegmentation(**record["earlier"]) if record.get("earlier") else None,
             }
         )
 

@@ -23,6 +23,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind
 from uair_node.context import Context
 from uair_node.results.findings import Findings, load_findings
+from uair_node.results.follow_up import EarlierSegmentation
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 
 _DATES = ("AcquisitionDate", "SeriesDate", "StudyDate")
@@ -40,6 +41,8 @@ class Prior:
         Its series, and the report on it (empty without one).
     findings
         What was measured of it.
+    segmentation
+        Its final segmentation as an object; None where that is not there any more.
     series_paths, labels_path
         The files of the series and of the accepted segmentation; none where only an archive has them.
     """
@@ -49,6 +52,7 @@ class Prior:
     series_uid: str
     report_uid: str
     findings: Findings
+    segmentation: EarlierSegmentation | None = None
     series_paths: tuple[Path, ...] = ()
     labels_path: Path = Path()
 
@@ -128,6 +132,7 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
     day = acquired(header)
     if day is None or contradict(own, header) or not same_modality(own.SOPClassUID, header.SOPClassUID):
         return None
+    finals = [one.path for one in round_.results if one.kind == ResultKind.FINAL]
     reports = [one.sop_instance_uid for one in round_.results if one.kind == ResultKind.REPORT]
     return Prior(
         case_id=case.id,
@@ -137,7 +142,30 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
         series_paths=tuple(paths),
         labels_path=folder / ACCEPTED_FILE,
         findings=findings,
+        segmentation=_segmentation(context, finals),
     )
+
+
+def earlier_segmentation(final: Dataset) -> EarlierSegmentation:
+    """Return which object a final segmentation of ours is, and which segment is which lesion."""
+    return EarlierSegmentation(
+        study_uid=str(final.StudyInstanceUID),
+        series_uid=str(final.SeriesInstanceUID),
+        sop_instance_uid=str(final.SOPInstanceUID),
+        segments={
+            str(segment.TrackingUID): int(segment.SegmentNumber)
+            for segment in final.SegmentSequence
+            if "TrackingUID" in segment
+        },
+    )
+
+
+def _segmentation(context: Context, finals: Sequence[str]) -> EarlierSegmentation | None:
+    for stored in finals[:1]:  # the other forms have the same segments
+        path = context.store.fetch(stored)
+        if path.exists():
+            return earlier_segmentation(dcmread(path, stop_before_pixels=True))
+    return None
 
 
 def _paths(context: Context, case: Case) -> list[Path]:

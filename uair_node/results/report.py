@@ -11,7 +11,8 @@ Comprehensive 3D SR, the class that IHE AI Results names. Measurement groups:
 - the liver's segment (TID 1411): volume and mean density of what it holds, the liver without lesions;
 - each lesion's segment (TID 1411): volume, diameters with the slice on which they were taken, density,
   shape, under the lesion's own Tracking UID, and what it was before;
-- each lesion that an earlier study had and this one has not (TID 1501).
+- each lesion that an earlier study had and this one has not (TID 1411): refers to its segment in the final
+  segmentation of then, since there is none now. Where that object is not known, TID 1501.
 
 An interval stands as the upper and the lower range of uncertainty of its number, in its unit (TID 310).
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -43,6 +45,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from dicom_config import change_codes, codes
 from dicom_config.quantities import Quantity
@@ -100,7 +103,7 @@ def write_report(
     content = _Content(findings, volume, headers, segmentation, request).report()
     provenance = request.provenance
     report = Comprehensive3DSR(
-        evidence=[*instances.values(), segmentation],
+        evidence=[*instances.values(), segmentation, *_earlier_evidence(findings.follow_up)],
         content=content,
         series_instance_uid=request.series_instance_uid,
         series_number=codes.companion_number(codes.Companion.REPORT, provenance.round),
@@ -206,16 +209,22 @@ class _Content:
             evaluations=said,
         )
 
-    def _vanished(self, link: Link) -> MeasurementsAndQualitativeEvaluations:
-        return MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=TrackingIdentifier(uid=link.tracking_uid, identifier="UAIR lesion before"),
-            finding_type=CodedConcept.from_code(codes.LESION),
-            finding_category=CodedConcept.from_code(codes.MORPHOLOGICALLY_ABNORMAL),
-            finding_sites=[FindingSite(CodedConcept.from_code(self._organ.code))],
-            algorithm_id=self._algorithm(),
-            measurements=[_number(codes.VOLUME, 0, codes.MILLILITRE), *_earlier(link)],
-            qualitative_evaluations=[_change(link), *self._role(link)],
-        )
+    def _vanished(
+        self, link: Link
+    ) -> MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations:
+        shared: dict[str, Any] = {
+            "tracking_identifier": TrackingIdentifier(link.tracking_uid, "UAIR lesion before"),
+            "finding_type": CodedConcept.from_code(codes.LESION),
+            "finding_category": CodedConcept.from_code(codes.MORPHOLOGICALLY_ABNORMAL),
+            "finding_sites": [FindingSite(CodedConcept.from_code(self._organ.code))],
+            "algorithm_id": self._algorithm(),
+            "measurements": _earlier(link),
+            "qualitative_evaluations": [_change(link), *self._role(link)],
+        }
+        referenced = _earlier_segment(self._findings.follow_up, link)
+        if referenced is None:
+            return MeasurementsAndQualitativeEvaluations(**shared)
+        return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **shared)
 
     def _role(self, link: Link) -> list[QualitativeEvaluation]:
         follow_up = self._findings.follow_up
@@ -273,6 +282,33 @@ class _Content:
                 codes.DISCLAIMER,
             ],
         )
+
+
+def _earlier_segment(follow_up: FollowUp | None, link: Link) -> ReferencedSegment | None:
+    """Return the segment that a vanished lesion was; None where that is not known."""
+    if follow_up is None or follow_up.earlier is None or link.tracking_uid not in follow_up.earlier.segments:
+        return None
+    return ReferencedSegment(
+        sop_class_uid=UID(codes.SelectionClass.SEGMENTATION),
+        sop_instance_uid=follow_up.earlier.sop_instance_uid,
+        segment_number=follow_up.earlier.segments[link.tracking_uid],
+        source_series=SourceSeriesForSegmentation(follow_up.prior_series_uid),
+    )
+
+
+def _earlier_evidence(follow_up: FollowUp | None) -> list[Dataset]:
+    """Return the header of the earlier segmentation if the report refers to it: evidence of another study."""
+    if follow_up is None or follow_up.earlier is None:
+        return []
+    vanished = {link.tracking_uid for link in follow_up.links if link.fate == Fate.VANISHED}
+    if not vanished & follow_up.earlier.segments.keys():
+        return []
+    header = Dataset()
+    header.SOPClassUID = UID(codes.SelectionClass.SEGMENTATION)
+    header.SOPInstanceUID = follow_up.earlier.sop_instance_uid
+    header.StudyInstanceUID = follow_up.earlier.study_uid
+    header.SeriesInstanceUID = follow_up.earlier.series_uid
+    return [header]
 
 
 _RANGES = (

@@ -12,7 +12,7 @@ from uair_node.context import Context
 from uair_node.delivery.retrieve import latest_final
 from uair_node.results.findings import tabulate
 from uair_node.results.measurements import measure
-from uair_node.results.priors import Prior, contradict, same_modality
+from uair_node.results.priors import Prior, contradict, earlier_segmentation, same_modality
 from workers.measure.registration import Scan
 
 _CANONICAL = ("H", "P", "L")
@@ -55,7 +55,15 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
     day = datetime.strptime(str(found.StudyDate), "%Y%m%d").date()
     series = str(found.ReferencedSeriesSequence[0].SeriesInstanceUID)
     findings = tabulate(measured, tracking)
-    return Prior(case_id=0, day=day, series_uid=series, report_uid="", findings=findings), scan
+    prior = Prior(
+        case_id=0,
+        day=day,
+        series_uid=series,
+        report_uid="",
+        findings=findings,
+        segmentation=earlier_segmentation(found),
+    )
+    return prior, scan
 
 
 def scan_of(segmentation: Dataset) -> Scan:

@@ -78,6 +78,7 @@ def follow_up_of(findings: Findings, groups: Sequence[Group], priors: Sequence[P
         points=points,
         response=respond([point.sum_mm for point in points], new_lesions=new),
         volume_response=respond_by_volume([point.sum_ml for point in points], new_lesions=new),
+        earlier=prior.segmentation,
     )
 
 
