@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from dicom_config.model import Settings
 from uair_node.cases import work
 from uair_node.cases.database import Database
-from uair_node.cases.tables import WorkItem, utc_now
+from uair_node.cases.tables import WorkItem
 from uair_node.store import Store
 from uair_node.topology import QueueName, celery_options, dead_letter_queue, task_name
 
@@ -44,9 +44,8 @@ class Dispatcher:
         would skip it, and a reader would wait until it is sent again.
         """
         with self._database.transaction() as session:
-            due = list(work.due_items(session, utc_now()))
-            for item in due:
-                work.note_enqueued(item)
+            due = list(work.due_items(session))
+            work.note_enqueued(session, due)
         sent = 0
         while sent < len(due) and self._send(due[sent]):
             sent += 1

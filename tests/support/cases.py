@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
@@ -91,4 +92,4 @@ def open_item(session: Session, case: Case, kind: WorkKind) -> WorkItem:
 
 def expire_lease(item: WorkItem) -> None:
     """Let a lease run out, as time would."""
-    item.lease_until = utc_now()
+    item.lease_until = utc_now() - timedelta(seconds=1)

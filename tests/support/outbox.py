@@ -13,8 +13,9 @@ from dicom_config.model import AnyDestination
 from tests.support.cases import publish_round, ready_case
 from tests.support.intake import context_in
 from tests.support.selections import instance_header
+from uair_node.cases.clock import database_now
 from uair_node.cases.performer import Claim, Commit, perform
-from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind, utc_now
+from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.delivery.commitment import commit
 from uair_node.delivery.outbox import deliver
@@ -58,7 +59,7 @@ def run_commitment(context: Context, *destinations: AnyDestination) -> None:
 def _run(context: Context, kind: WorkKind, name: str, job: Callable[[Context, Claim], Commit]) -> None:
     with context.database.transaction() as session:
         item = session.query(WorkItem).filter_by(kind=kind, subject=name).one()
-        item.not_before = utc_now()
+        item.not_before = database_now(session)
         item_id = item.id
     assert perform(context, item_id, lambda claim: job(context, claim))
 

@@ -101,7 +101,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_files_that_count_as_they_are(co
 
     def stopped(claim: Claim):
         with context.database.transaction() as session:
-            work.note_enqueued(session.get_one(WorkItem, item_id))  # the node: its lease ran out
+            work.note_enqueued(session, [session.get_one(WorkItem, item_id)])  # the node: its lease ran out
         assert perform(context, item_id, computer.compute)
         kept.update(_artifacts(context))
         return computer.compute(replace(claim, lost=threading.Event()))

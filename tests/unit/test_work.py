@@ -11,6 +11,7 @@ from dicom_config.model import DeliverySection, Settings, Verb
 from tests.support.cases import expire_lease, open_item, publish_round, ready_case
 from uair_node.cases import work
 from uair_node.cases.answer import Answer
+from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
 from uair_node.cases.lifecycle import finish_computing
 from uair_node.cases.performer import Claim, Commit, perform
@@ -32,7 +33,7 @@ def context(database_url: str, tmp_path: Path) -> Iterator[Context]:
 
 def _due(context: Context) -> list[int]:
     with context.database.transaction() as session:
-        return [item.id for item in work.due_items(session, utc_now())]
+        return [item.id for item in work.due_items(session)]
 
 
 def _ready(context: Context, series_uid: str = "1.2.3") -> tuple[int, int]:
@@ -104,7 +105,7 @@ def test_a_transient_error_postpones_and_the_last_one_fails_the_case(context: Co
             assert item.attempts == attempt
             assert item.not_before > utc_now()
             assert "archive is away" in item.cause
-            item.not_before = utc_now()
+            item.not_before = database_now(session)
     perform(context, item_id, broken)
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)
@@ -157,7 +158,7 @@ def test_a_case_goes_on_without_pictures_that_cannot_be_drawn(
     for _ in range(4):
         perform(context, item_id, broken)
         with context.database.transaction() as session:
-            session.get_one(WorkItem, item_id).not_before = utc_now()
+            session.get_one(WorkItem, item_id).not_before = database_now(session)
     with context.database.transaction() as session:
         assert session.get_one(Case, case_id).state == CaseState.AWAITING_SELECTION
         assert not session.get_one(WorkItem, item_id).open
@@ -204,7 +205,7 @@ def test_a_dead_holders_item_is_sent_again_at_once(context: Context) -> None:
         expire_lease(session.get_one(WorkItem, item_id))
     assert _due(context) == [item_id]
     with context.database.transaction() as session:
-        work.note_enqueued(session.get_one(WorkItem, item_id))
+        work.note_enqueued(session, [session.get_one(WorkItem, item_id)])
     assert _due(context) == [], "once, not with every sweep"
 
 
@@ -212,7 +213,7 @@ def test_a_postponed_item_waits(context: Context) -> None:
     _, item_id = _ready(context)
     with context.database.transaction() as session:
         item = session.get_one(WorkItem, item_id)
-        work.postpone(item, 60.0, "later")
+        work.postpone(session, item, 60.0, "later")
     assert _due(context) == []
     with context.database.transaction() as session:
         assert work.claim(session, item_id, "eager", 30.0) is None

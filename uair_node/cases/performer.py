@@ -172,7 +172,7 @@ def _setback(context: Context, claim: Claim, cause: str) -> Commit:
         if item.case_id is not None and item.attempts >= context.settings.work.max_attempts:
             _give_up(session, item, cause, times=item.attempts)
         else:
-            work.postpone(item, work.back_off(context.settings.delivery, claim.attempt), cause)
+            work.postpone(session, item, work.back_off(context.settings.delivery, claim.attempt), cause)
 
     return commit
 

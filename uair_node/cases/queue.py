@@ -9,7 +9,8 @@ from statistics import median
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from uair_node.cases.tables import Round, WorkItem, WorkKind, utc_now
+from uair_node.cases.clock import database_now
+from uair_node.cases.tables import Round, WorkItem, WorkKind
 
 _RECENT = 30
 _DONE_IN_THE_MEAN = 0.5
@@ -38,7 +39,7 @@ def places(session: Session) -> dict[int, Place]:
     The order is that in which workers claim: refinements before first rounds, the older first. The estimate
     takes the median of the last 30 first rounds (or refinements), and as many workers as compute now.
     """
-    now = utc_now()
+    now = database_now(session)
     items = session.scalars(
         select(WorkItem)
         .where(WorkItem.kind == WorkKind.COMPUTE, WorkItem.open)

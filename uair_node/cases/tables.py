@@ -397,7 +397,7 @@ class WorkItem(Base):
     round_number: Mapped[int | None]
     open: Mapped[bool] = mapped_column(default=True, index=True)
     attempts: Mapped[int] = mapped_column(default=0)
-    not_before: Mapped[datetime] = mapped_column(default=utc_now)
+    not_before: Mapped[datetime]
     enqueued_at: Mapped[datetime | None]
     lease_owner: Mapped[str] = mapped_column(String(96), default="")
     lease_until: Mapped[datetime | None]

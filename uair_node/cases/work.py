@@ -3,6 +3,8 @@
 An item is written in the transaction that makes it due and closed in the one that did it. Between the two it
 is claimed with a lease. The broker only wakes workers up; losing every message loses nothing, the sweeper
 enqueues again whatever is open, unclaimed and not just enqueued (DESIGN invariant 3).
+
+All times of an item are by the database's clock.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_config.model import DeliverySection
-from uair_node.cases.tables import Case, WorkItem, WorkKind, utc_now
+from uair_node.cases.clock import database_now
+from uair_node.cases.tables import Case, WorkItem, WorkKind
 
 REQUEUE_AFTER = timedelta(seconds=60)
 """A message not answered by a claim for this long is taken for lost; a second one does no harm."""
@@ -36,25 +39,31 @@ def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: st
         select(WorkItem).where(WorkItem.kind == kind, WorkItem.subject == subject).with_for_update()
     )
     if found is None:
-        found = WorkItem(kind=kind, subject=subject, case_id=case.id if case else None)
+        found = WorkItem(
+            kind=kind,
+            subject=subject,
+            case_id=case.id if case else None,
+            not_before=database_now(session),
+        )
         if case is not None:
             found.round_number = int(key)
         session.add(found)
         session.flush()
     elif not found.open:
         found.open, found.attempts, found.cause = True, 0, ""
-        found.not_before, found.enqueued_at = utc_now(), None
+        found.not_before, found.enqueued_at = database_now(session), None
     return found
 
 
-def hasten(item: WorkItem) -> None:
+def hasten(session: Session, item: WorkItem) -> None:
     """Make an item due now that was postponed; who holds it decides anew when it writes its outcome."""
-    item.not_before = utc_now()
+    item.not_before = database_now(session)
     item.enqueued_at = None
 
 
-def due_items(session: Session, now: datetime) -> Sequence[WorkItem]:
+def due_items(session: Session) -> Sequence[WorkItem]:
     """Return what should be enqueued now, refinements before first rounds, oldest first."""
+    now = database_now(session)
     return session.scalars(
         select(WorkItem)
         .where(_claimable(now))
@@ -69,10 +78,12 @@ def due_items(session: Session, now: datetime) -> Sequence[WorkItem]:
     ).all()
 
 
-def note_enqueued(item: WorkItem) -> None:
-    """Remember that a message for this item was sent; a lease that ran out ends with it."""
-    item.enqueued_at = utc_now()
-    _release(item)
+def note_enqueued(session: Session, items: Sequence[WorkItem]) -> None:
+    """Remember that messages for these items were sent; leases that ran out end with it."""
+    now = database_now(session)
+    for item in items:
+        item.enqueued_at = now
+        _release(item)
 
 
 def forget_enqueued(session: Session, ids: Sequence[int] | None = None) -> None:
@@ -87,7 +98,7 @@ def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkIte
     A message for one computation claims the most urgent one: a reader waits for a refinement, so it comes
     before first rounds, on any broker.
     """
-    now = utc_now()
+    now = database_now(session)
     item = session.get(WorkItem, item_id)
     query = select(WorkItem).where(_claimable(now))
     if item is not None and item.kind == WorkKind.COMPUTE:
@@ -110,7 +121,7 @@ def renew(session: Session, item_id: int, owner: str, lease_s: float) -> bool:
     changed = session.execute(
         update(WorkItem)
         .where(WorkItem.id == item_id, WorkItem.lease_owner == owner, WorkItem.open)
-        .values(lease_until=utc_now() + timedelta(seconds=lease_s))
+        .values(lease_until=database_now(session) + timedelta(seconds=lease_s))
         .returning(WorkItem.id)
     )
     return changed.first() is not None
@@ -131,9 +142,9 @@ def close(item: WorkItem) -> None:
     _release(item)
 
 
-def postpone(item: WorkItem, delay_s: float, cause: str) -> None:
+def postpone(session: Session, item: WorkItem, delay_s: float, cause: str) -> None:
     """Give an item back, to be tried again after a delay."""
-    item.not_before = utc_now() + timedelta(seconds=delay_s)
+    item.not_before = database_now(session) + timedelta(seconds=delay_s)
     item.cause = cause
     item.enqueued_at = None
     _release(item)

@@ -24,6 +24,7 @@ from uair_node.queues import CONNECT_S, QueueView, broker_connection, look_at_qu
 from uair_node.topology import QueueName
 
 _LOCAL = ("localhost", "127.0.0.1", "::1", "[::1]")
+_CLOCKS_APART_S = 10.0
 _READ_TIMEOUT = "application:get_env(rabbit, consumer_timeout)."
 
 
@@ -40,7 +41,7 @@ def check_database(settings: Settings) -> Iterable[Finding]:
         database.require_current()
         yield good("database", f"{database.engine.dialect.name}, schema current")
         with database.engine.connect() as connection:
-            yield from _clock(connection, settings)
+            yield from _clock(connection)
             yield from _standing_still(connection)
         yield from _patient_keys(database, settings)
     except DBAPIError as error:
@@ -64,15 +65,15 @@ def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:
         yield Finding("patient keys", level, error.sentence, error.mend, error.code)
 
 
-def _clock(connection: Connection, settings: Settings) -> Iterable[Finding]:
-    """Compare with the database's clock: leases are given on one machine and judged on another."""
+def _clock(connection: Connection) -> Iterable[Finding]:
+    """Compare with the database's clock, which leases go by; all other times are this machine's."""
     if connection.dialect.name != "postgresql":
         return
     theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
     apart = abs(theirs - time.time())
-    if apart > settings.work.lease_s / 3:
+    if apart > _CLOCKS_APART_S:
         sentence = f"this machine's clock and the database's are {apart:.0f} s apart"
-        mend = "Synchronise both (chrony, systemd-timesyncd); until then work may be done twice or late."
+        mend = "Synchronise both (chrony, systemd-timesyncd); until then times in cases and audit are wrong."
         yield fault("clock", "clock-skew", sentence, mend)
     else:
         yield good("clock", f"within {max(1.0, apart):.0f} s of the database's")

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_config.model import Settings
-from uair_node.cases.tables import WorkItem, WorkKind, utc_now
+from uair_node.cases.clock import database_now
+from uair_node.cases.tables import WorkItem, WorkKind
 from uair_node.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
 from uair_node.topology import QUEUE_OF, QueueName, celery_options
 
@@ -56,7 +57,7 @@ class Broker:
 
 def due_work(session: Session) -> list[DueWork]:
     """Return the open work by kind, in the order in which a case meets it."""
-    now = utc_now()
+    now = database_now(session)
     items = session.scalars(select(WorkItem).where(WorkItem.open)).all()
     found = []
     for kind, queue in QUEUE_OF.items():
@@ -72,7 +73,7 @@ def due_work(session: Session) -> list[DueWork]:
 
 def holders(session: Session) -> list[tuple[str, str, str]]:
     """Return who holds work now: worker (host and process), kind of work, case or destination."""
-    now = utc_now()
+    now = database_now(session)
     query = select(WorkItem).where(WorkItem.open, WorkItem.lease_until > now).order_by(WorkItem.lease_owner)
     found = []
     for one in session.scalars(query):

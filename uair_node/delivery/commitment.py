@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session, joinedload
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import Destination
 from uair_node.cases import work
+from uair_node.cases.clock import database_now
 from uair_node.cases.performer import Claim, Commit
-from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind, utc_now
+from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.delivery.commitment_scu import Report, request_commitment
 from uair_node.delivery.rows import count_attempt, settle
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def require_commitment(session: Session, destination: str) -> None:
     """Make asking for commitment due for what a destination stored."""
-    work.hasten(work.require_work(session, WorkKind.COMMIT, case=None, key=destination))
+    work.hasten(session, work.require_work(session, WorkKind.COMMIT, case=None, key=destination))
 
 
 def commit(context: Context, claim: Claim) -> Commit:
@@ -86,7 +87,9 @@ def _stored_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlchem
 
 def _send_again(context: Context, destination: Destination, patience: timedelta) -> None:
     with context.database.transaction() as session:
-        overdue = _stored_rows(destination.name).where(Delivery.commitment_asked_at < utc_now() - patience)
+        overdue = _stored_rows(destination.name).where(
+            Delivery.commitment_asked_at < database_now(session) - patience
+        )
         rows = session.scalars(overdue).all()
         for row in rows:
             settle(row, Verdict.RETRY, f"not committed within {patience.total_seconds():.0f} s, sent again")
@@ -102,9 +105,10 @@ def _ask(context: Context, destination: Destination) -> None:
     with context.database.transaction() as session:
         unasked = _stored_rows(destination.name).where(Delivery.commitment_asked_at.is_(None))
         rows = session.scalars(unasked.options(joinedload(Delivery.result))).all()
+        now = database_now(session)
         for row in rows:
             # Before it is sent: the report may be faster than the answer to the request.
-            row.transaction_uid, row.commitment_asked_at = transaction_uid, utc_now()
+            row.transaction_uid, row.commitment_asked_at = transaction_uid, now
         instances = [(row.result.sop_class_uid, row.result.sop_instance_uid) for row in rows]
     if not instances:
         return
@@ -135,18 +139,18 @@ def _wait_or_close(context: Context, claim: Claim, patience: timedelta, failure:
         if not rows:
             work.close(item)
         elif failure:
-            work.postpone(item, work.back_off(context.settings.delivery, claim.attempt), failure)
+            work.postpone(session, item, work.back_off(context.settings.delivery, claim.attempt), failure)
         else:
-            work.postpone(item, _seconds_left(rows, patience), "")
+            work.postpone(session, item, _seconds_left(rows, patience, database_now(session)), "")
 
     return write
 
 
-def _seconds_left(rows: Sequence[Delivery], patience: timedelta) -> float:
+def _seconds_left(rows: Sequence[Delivery], patience: timedelta, now: datetime) -> float:
     asked: list[datetime] = [row.commitment_asked_at for row in rows if row.commitment_asked_at is not None]
     if len(asked) < len(rows):
         return 0.0  # stored while we were asking for others
-    return max(0.0, (min(asked) + patience - utc_now()).total_seconds())
+    return max(0.0, (min(asked) + patience - now).total_seconds())
 
 
 def _confirm_all(reason: str) -> Commit:

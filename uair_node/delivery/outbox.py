@@ -115,7 +115,8 @@ def _close_or_retry(context: Context, destination: AnyDestination, attempt: int,
             return
         # Rows that nobody tried arrived while we were sending: they go at once.
         fresh = all(not row.attempts and not row.reason for row in left)
-        work.postpone(item, 0.0 if fresh else work.back_off(context.settings.delivery, attempt), failure)
+        delay_s = 0.0 if fresh else work.back_off(context.settings.delivery, attempt)
+        work.postpone(session, item, delay_s, failure)
 
     return commit
 

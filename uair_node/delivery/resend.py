@@ -48,5 +48,5 @@ def resend(session: Session, case: Case, destination: str, *, everything: bool) 
     for row in kept:
         row.state, row.attempts, row.reason, row.confirmed_at = DeliveryState.PENDING, 0, "", None
         row.transaction_uid, row.commitment_asked_at = "", None
-    work.hasten(work.require_work(session, WorkKind.DELIVER, case=None, key=destination))
+    work.hasten(session, work.require_work(session, WorkKind.DELIVER, case=None, key=destination))
     return len(kept)

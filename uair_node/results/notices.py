@@ -83,7 +83,7 @@ def write_notices(context: Context, claim: Claim) -> Commit:
             lifecycle.add_results(session, session.get_one(Round, notice[0].round_id), [result])
         # A selection that came while these were drawn found its work due already.
         if context.settings.results.notices and untold_notices(session, session.get_one(Case, item.case_id)):
-            work.postpone(item, 0.0, "")
+            work.postpone(session, item, 0.0, "")
         else:
             work.close(item)
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import TransientError
 from dicom_config.model import Settings, Verb
 from uair_node import __version__
+from uair_node.cases.clock import database_now
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Round, Selection, WorkItem, utc_now
 from uair_node.context import Context
@@ -112,7 +113,7 @@ def _cases(session: Session) -> Iterator[Metric]:
 
 
 def _work(session: Session) -> Iterator[Metric]:
-    now = utc_now()
+    now = database_now(session)
     rows = session.execute(
         select(WorkItem.kind, func.count(), func.min(WorkItem.not_before))
         .where(WorkItem.open, WorkItem.not_before <= now)
@@ -121,7 +122,7 @@ def _work(session: Session) -> Iterator[Metric]:
     words = "Work that is due or being done, by kind."
     yield _gauge("uair_work_due", words, ["kind"], [((kind,), number) for kind, number, _ in rows])
     words = "How long the oldest work of a kind has been due."
-    ages = [((kind,), _age(since)) for kind, _, since in rows]
+    ages = [((kind,), max(0.0, (now - since).total_seconds())) for kind, _, since in rows]
     yield _gauge("uair_work_oldest_seconds", words, ["kind"], ages)
 
 
