@@ -32,6 +32,8 @@ from uair_node.volume import CanonicalVolume, Volume, read_geometry, read_slice
 ACCEPTED = 0
 """Stands in addresses for what was accepted, where a candidate has its k."""
 
+_Key = tuple[int, int, str]
+"""Case, round, and the folder of its final segmentation once there is one."""
 _KEPT_ROUNDS = 6
 _WINDOW_SLICES = 16
 
@@ -140,8 +142,9 @@ class Views:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._kept: OrderedDict[tuple[int, int, str], RoundView] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, RoundView] = OrderedDict()
+        self._loading: dict[_Key, threading.Lock] = {}
+        self._lock = threading.Lock()  # of both dictionaries; nothing is loaded under it
 
     def view(self, case_id: int, number: int) -> RoundView:
         """Return a round's segmentations.
@@ -162,14 +165,31 @@ class Views:
             series = [one.path for one in case.instances]
         if not folder or not series:
             raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
+        key = (case_id, number, final_folder)
         with self._lock:
-            key = (case_id, number, final_folder)
-            if key not in self._kept:
-                self._kept[key] = self._load(number, folder, final_folder, series)
-                while len(self._kept) > _KEPT_ROUNDS:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            return self._kept[key]
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:  # whoever looks at this round waits; whoever looks at another does not
+            try:
+                found = self._found(key)
+                if found is None:
+                    found = self._load(number, folder, final_folder, series)
+                    self._keep(key, found)
+                return found
+            finally:
+                with self._lock:
+                    self._loading.pop(key, None)
+
+    def _found(self, key: _Key) -> RoundView | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _keep(self, key: _Key, view: RoundView) -> None:
+        with self._lock:
+            self._kept[key] = view
+            while len(self._kept) > _KEPT_ROUNDS:
+                self._kept.popitem(last=False)
 
     def _load(self, number: int, folder: str, final_folder: str, series: list[str]) -> RoundView:
         store = self._context.store
