@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError, TransientError, UairError
 from dicom_config.model import Verb
 from uair_node.cases import work
+from uair_node.cases.codes import CaseCode, is_retriable
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState, check_transition
 from uair_node.cases.tables import (
@@ -34,9 +35,6 @@ from uair_node.cases.tables import (
 )
 
 NODE = "node"
-_SUPERSEDED = "superseded"
-SOURCE_REJECTED = "source-rejected"
-NOT_WITHDRAWN = "not-withdrawn"
 _ENDED = (CaseState.ACCEPTED, CaseState.SUPERSEDED)
 COMPUTING = (CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
 EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
@@ -292,7 +290,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
             "A case that awaits a selection can be expired.",
         )
     mend = f"`uair case retry {case.id}` takes it up again."
-    fail(session, case, code="cancelled", cause=f"Cancelled by {actor}.", mend=mend, actor=actor)
+    fail(session, case, code=CaseCode.CANCELLED, cause=f"Cancelled by {actor}.", mend=mend, actor=actor)
 
 
 def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
@@ -322,8 +320,7 @@ def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> No
 
 def can_be_retried(case: Case) -> bool:
     """Tell whether a case failed, or ended with something left undone in archives."""
-    settled = ("", _SUPERSEDED, SOURCE_REJECTED, NOT_WITHDRAWN)
-    stuck = case.state in _ENDED and case.code not in settled
+    stuck = case.state in _ENDED and is_retriable(case.code)
     return case.current_round is not None and (case.state == CaseState.FAILED or stuck)
 
 
@@ -379,7 +376,7 @@ def _siblings(session: Session, case: Case) -> list[Case]:
 
 def _supersede(session: Session, case: Case, *, by: Case) -> None:
     work.close_case_items(session, case)
-    case.code = _SUPERSEDED
+    case.code = CaseCode.SUPERSEDED
     case.sentence = f"More or newer slices of this series arrived; case {by.id} replaces this one."
     case.mend = f"See `uair case show {by.id}`."
     withdrawn = case.state == CaseState.REJECTED

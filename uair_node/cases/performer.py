@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError, UairError
 from uair_node.cases import lifecycle, work
+from uair_node.cases.codes import CaseCode
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, WorkItem, WorkKind
@@ -186,7 +187,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> Non
     lifecycle.fail(
         session,
         case,
-        code="work-failed",
+        code=CaseCode.WORK_FAILED,
         cause=f"{item.kind} failed {times} times. {cause}",
         mend=f"Mend the cause, then `uair case retry {case.id}`.",
     )

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
 from uair_node.cases import lifecycle
+from uair_node.cases.codes import CaseCode
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus, RejectedInstance, Result
@@ -63,7 +64,7 @@ def not_rejected() -> ColumnElement[bool]:
 def source_rejected(title: str = "") -> InputError:
     """Return the refusal of a series whose images were rejected."""
     return InputError(
-        lifecycle.SOURCE_REJECTED,
+        CaseCode.SOURCE_REJECTED,
         " ".join(filter(None, ["The archive rejected source images of this series", _WHY.get(title)])) + ".",
         "Send the corrected images; other content opens a new case.",
     )
@@ -95,7 +96,7 @@ def _stop_cases(session: Session, title: str, uids: Sequence[str]) -> None:
     ids = session.scalars(select(Case.id).where(Case.id.in_(made_of)).order_by(Case.id)).all()
     for case_id in ids:
         case = lock_case(session, case_id)
-        if case.state not in states or case.code == lifecycle.SOURCE_REJECTED:
+        if case.state not in states or case.code == CaseCode.SOURCE_REJECTED:
             continue
         log.warning("case %d: its source images were rejected (%s)", case.id, title)
         going_on = case.state in _STOPPED

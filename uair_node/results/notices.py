@@ -21,6 +21,7 @@ from dicom_config import codes
 from dicom_config.model import Verb
 from uair_node import __version__
 from uair_node.cases import lifecycle, work
+from uair_node.cases.codes import CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
@@ -102,7 +103,7 @@ def untold_notices(session: Session, case: Case) -> list[Notice]:
     selections = session.scalars(select(Selection).where(Selection.case_id == case.id)).all()
     every = [_about_selection(case, one) for one in selections if _is_told(one)]
     every += [_about_round(case, one) for one in case.rounds if one.number > 1 and one.published_at]
-    if case.code == lifecycle.SOURCE_REJECTED and case.rounds:
+    if case.code == CaseCode.SOURCE_REJECTED and case.rounds:
         every.append(_about_rejected_source(case))
     accepted = [one.received_at for one in selections if _is_effective(one) and one.verb == Verb.ACCEPT]
     found = {one.uid: one for one in sorted(every, key=lambda one: one.moment, reverse=True)}
@@ -187,7 +188,7 @@ def _about_round(case: Case, round_: Round) -> Notice:
 def _about_rejected_source(case: Case) -> Notice:
     round_ = case.rounds[-1]
     return Notice(
-        uid=_uid(case, lifecycle.SOURCE_REJECTED),
+        uid=_uid(case, CaseCode.SOURCE_REJECTED),
         moment=case.updated_at,
         heading="Segmentation withdrawn",
         text=f"{case.sentence} {case.mend}",

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from uair_node.cases import lifecycle, work
+from uair_node.cases.codes import CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, WorkItem
@@ -50,7 +51,7 @@ def withdraw(context: Context, claim: Claim) -> Commit:
     patient and study. Without one there is no note, and the case says so.
     """
     with context.database.reading() as session:
-        rejected = session.get_one(Case, claim.case_id).code == lifecycle.SOURCE_REJECTED
+        rejected = session.get_one(Case, claim.case_id).code == CaseCode.SOURCE_REJECTED
     reason = _SOURCE_REJECTED if rejected else _REPLACED
     groups = _groups(context, claim, _kinds(context, claim, reason))
     if not groups:
@@ -75,7 +76,7 @@ def _close(_session: Session, item: WorkItem) -> None:
 def _leave(session: Session, item: WorkItem) -> None:
     """Say that what the case sent stays in archives; retrying could not help."""
     case = session.get_one(Case, item.case_id)
-    case.code = lifecycle.NOT_WITHDRAWN
+    case.code = CaseCode.NOT_WITHDRAWN
     case.sentence = f"{case.sentence} Its results stay in archives: retention has deleted its images.".strip()
     case.mend = f"Reject its results in the archive by hand; `uair case show {case.id} --json` names them."
     log.warning("case %d: %s", case.id, case.code)
