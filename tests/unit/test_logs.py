@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from uair_node.cases.database import Database
 
@@ -100,14 +100,76 @@ build_tracer("fails", fails, app=app)("id-1", (), {}, {"hostname": "here", "is_e
     assert "SECRET" not in done.stdout + done.stderr
 
 
-def test_a_failed_statement_never_quotes_its_parameters(database_url: str) -> None:
-    database = Database(database_url)
-    database.migrate()
-    statement = text("INSERT INTO cases (series_instance_uid) VALUES (:who)")
-    with pytest.raises(IntegrityError) as caught, database.transaction() as session:
+_A_STATEMENT_FAILS = """
+import logging, sys, threading
+from celery import Celery
+from celery.app.trace import build_tracer
+from sqlalchemy import text
+from uair_node.cases.database import Database
+from uair_node.cases.performer import describe_error
+from uair_node.logs import set_up_logging
+
+set_up_logging(verbose=True, form=sys.argv[2])
+log = logging.getLogger("uair_node.x")
+database = Database(sys.argv[1])
+app = Celery("test", set_as_current=False)
+
+@app.task(name="fails")
+def fail():
+    with database.transaction() as session:
+        statement = text("INSERT INTO cases (series_instance_uid) VALUES (:who)")
         session.execute(statement, {"who": "SECRET^NAME"})
-    database.close()
-    assert "SECRET" not in str(caught.value).split("DETAIL")[0]
+
+def caught():
+    try:
+        fail()
+    except Exception as error:
+        return error
+
+assert "SECRET^NAME" in str(caught().params), "the exception holds it"
+log.error("as an argument: %s", caught())
+log.error(caught())
+log.error("described: %s", describe_error(caught()))
+try:
+    raise RuntimeError("SECRET") from caught()
+except RuntimeError:
+    log.exception("as a cause")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+type("Closing", (), {"__del__": lambda self: fail()})()
+build_tracer("fails", fail, app=app)("id-1", (), {}, {"hostname": "here", "is_eager": False})
+fail()
+"""
+_WAYS_OF_A_STATEMENT = (
+    "as an argument: IntegrityError",
+    "described: IntegrityError",
+    "as a cause",
+    "uncaught exception in a thread",
+    "exception in a finalizer",
+    "raised unexpected: IntegrityError",
+    "uncaught exception",
+)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_parameters_of_a_statement_that_fails_stay_out_of_the_log(database_url: str, form: str) -> None:
+    """PostgreSQL quotes the row in its own text, SQLAlchemy the parameters: no way out shows either."""
+    command = [sys.executable, "-c", _A_STATEMENT_FAILS, database_url, form]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert [way for way in _WAYS_OF_A_STATEMENT if way not in done.stderr] == [], done.stderr
+    assert "SECRET" not in done.stdout + done.stderr
+
+
+def test_the_text_of_a_statement_that_fails_has_no_parameters_where_the_server_quotes_none(
+    database: Database,
+) -> None:
+    statement = text("SELECT no_such_column FROM cases WHERE series_instance_uid = :who")
+    with database.engine.connect() as connection, pytest.raises(DBAPIError) as caught:
+        connection.execute(statement, {"who": "SECRET^NAME"})
+    assert "no_such_column" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_handler_that_fails_in_pynetdicom_shows_no_text() -> None:
