@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
+from dicom_config.errors import ConfigError
 from dicom_config.section import Network, Port, Section
 
 ANYBODY = "*"
@@ -27,17 +28,47 @@ def _header(value: str) -> str:
     return value
 
 
+_FEWEST_CHARACTERS = 16
+
+
 class ConsoleProxy(Section):
     """A reverse proxy that logs people in and says who they are in a header.
 
-    The header counts only where the connection comes from one of `networks`; the proxy must remove it from
-    what browsers send.
+    The header counts only where the connection comes from one of `networks` and, with a secret, where the
+    request bears the secret. The proxy must remove both headers from what browsers send.
     """
 
     networks: tuple[Network, ...] = Field(min_length=1, description="where the proxy connects from")
     user_header: Annotated[str, AfterValidator(_header)] = "X-Remote-User"
+    secret_header: Annotated[str, AfterValidator(_header)] = "X-UAIR-Proxy-Secret"
+    secret_file: Path | None = Field(None, description="what the proxy sends in secret_header")
     operators: tuple[str, ...] = Field((), description="names that may act; `*`: everybody it lets through")
     viewers: tuple[str, ...] = Field((), description="names that may read; `*`: everybody it lets through")
+
+    def read_secret(self) -> bytes:
+        """Return the secret that every request of the proxy bears; empty where none is configured.
+
+        Raises
+        ------
+        ConfigError
+            ``proxy-secret``: the file cannot be read, or holds fewer than 16 characters.
+        """
+        if self.secret_file is None:
+            return b""
+        try:
+            secret = self.secret_file.read_bytes().strip()
+        except OSError as error:
+            raise self._unusable(f"cannot be read ({error.strerror})") from None
+        if len(secret) < _FEWEST_CHARACTERS:
+            raise self._unusable(f"has fewer than {_FEWEST_CHARACTERS} characters")
+        return secret
+
+    def _unusable(self, why: str) -> ConfigError:
+        return ConfigError(
+            "proxy-secret",
+            f"The secret of the reverse proxy, {self.secret_file}, {why}.",
+            "Make it with `openssl rand -hex 32`, readable for the console's user; the proxy sends the same.",
+        )
 
     def trusts(self, address: str) -> bool:
         """Tell whether a connection from `address` is the proxy's."""

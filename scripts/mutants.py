@@ -187,7 +187,21 @@ MUTANTS = (
         "uair_node/console/guard.py",
         "if proxy is None or not proxy.trusts(address):",
         "if proxy is None:",
-        ("tests/console/test_security.py",),
+        ("tests/console/test_proxy.py",),
+    ),
+    Mutant(
+        "the proxy shows its secret",
+        "uair_node/console/guard.py",
+        "return not secret or known",
+        "return True",
+        ("tests/console/test_proxy.py",),
+    ),
+    Mutant(
+        "patient keys need the secret",
+        "uair_node/patient_keys.py",
+        "hmac.new(self._secret, ",
+        "hmac.new(bytes(32), ",
+        ("tests/unit/test_patient_keys.py",),
     ),
     Mutant(
         "Dice counts the shared part twice",

@@ -340,58 +340,6 @@ def test_no_patient_name_in_the_log(
     assert "ACC-1" not in ours
 
 
-class TestProxy:
-    """A reverse proxy that says who is logged in."""
-
-    @pytest.fixture
-    def proxied(self, tmp_path: Path):  # type: ignore[no-untyped-def]
-        proxy = {"networks": ["10.0.0.5/32"], "operators": ["olga"], "viewers": ["viktor"]}
-        with context_in(
-            tmp_path / "data", f"sqlite:///{tmp_path / 'u.sqlite'}", console={"proxy": proxy}
-        ) as context:
-            yield console_site(context)
-
-    def test_its_header_counts_from_its_address_only(self, proxied: Site) -> None:
-        named = {"x-remote-user": "olga"}
-        with proxied.visitor(address="10.0.0.5") as client:
-            assert "operator" in client.get("/queues", headers=named).text
-            assert client.get("/queues").status_code == 303, "no header, no session"
-        with proxied.visitor(address="10.0.0.6") as client:
-            assert client.get("/queues", headers=named).status_code == 303
-
-    def test_roles_and_strangers(self, proxied: Site) -> None:
-        with proxied.visitor(address="10.0.0.5") as client:
-            assert client.get("/access", headers={"x-remote-user": "olga"}).status_code == 200
-            assert client.get("/access", headers={"x-remote-user": "viktor"}).status_code == 403
-            for name in ("mallory", "", "a\tb", "x" * 80, "<b>"):
-                assert client.get("/cases", headers={"x-remote-user": name}).status_code == 403
-
-    def test_two_names_in_one_request_are_refused_in_any_order(self, proxied: Site) -> None:
-        two = [("x-remote-user", "olga"), ("x-remote-user", "viktor")]
-        with proxied.visitor(address="10.0.0.5") as client:
-            for names in (two, two[::-1], two[:1] * 2):
-                assert client.get("/cases", headers=names).status_code == 403
-            assert client.get("/cases", headers=two[:1]).status_code == 200
-
-    def test_forms_need_the_token_there_too(self, proxied: Site) -> None:
-        with proxied.visitor(address="10.0.0.5") as client:
-            client.headers["x-remote-user"] = "olga"
-            client.get("/checks")
-            assert client.post("/checks", data={"csrf": ""}).status_code == 403
-            assert submit(client, "/checks").status_code == 303
-
-    def test_it_tells_address_and_scheme(self, proxied: Site) -> None:
-        said = {
-            "x-remote-user": "olga",
-            "x-forwarded-for": "6.6.6.6, 192.168.1.9",
-            "x-forwarded-proto": "https",
-        }
-        with proxied.visitor(address="10.0.0.5", base="https://console") as client:
-            assert "; Secure" in client.get("/cases", headers=said).headers["set-cookie"]
-        with proxied.context.database.transaction() as session:
-            assert session.query(AccessRecord).one().address == "192.168.1.9"
-
-
 def test_who_is_removed_or_gets_another_password_is_out(site: Site, viewer: TestClient) -> None:
     other = UsersFile(site.desk.users.path)
     other.change_password(VIEWER, "quite another password")

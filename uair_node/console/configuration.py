@@ -14,7 +14,7 @@ from uair_node.console.desk import Ask, Desk
 from uair_node.console.secrecy import HIDDEN, without_url_secrets
 
 _SECRET_KEY = re.compile("password|secret|token|credential|passphrase", re.IGNORECASE)
-_HARMLESS = ("_file",)  # the path of a secret is none
+_HARMLESS = ("_file", "_header")  # where a secret stands is none
 
 
 @dataclass(frozen=True)

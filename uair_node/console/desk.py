@@ -60,6 +60,7 @@ class Desk:
     users: UsersFile
     sessions: Sessions
     throttle: Throttle
+    proxy_secret: bytes = b""  # what requests of console.proxy bear; empty: nothing
     kept: dict[str, Any] = field(default_factory=dict)  # last answers of peers and checks, by page
 
     def __post_init__(self) -> None:
@@ -99,7 +100,14 @@ Handler = Callable[[Desk, Ask], Response]
 
 
 def make_desk(context: Context) -> Desk:
-    """Return the desk of a configured console."""
+    """Return the desk of a configured console.
+
+    Raises
+    ------
+    ConfigError
+        ``proxy-secret``.
+    """
     section = context.settings.console
+    secret = section.proxy.read_secret() if section.proxy is not None else b""
     sessions = Sessions(section.idle_minutes * 60, section.session_hours * 3600)
-    return Desk(context, users_file(context.settings), sessions, Throttle())
+    return Desk(context, users_file(context.settings), sessions, Throttle(), secret)

@@ -18,7 +18,6 @@ from starlette.routing import Route
 
 from dicom_config.console import ANYBODY, ConsoleProxy
 from dicom_config.errors import InputError, TransientError, UairError
-from dicom_config.model import Settings
 from uair_node.console import audit
 from uair_node.console.desk import Ask, Desk, Handler
 from uair_node.console.sessions import Session
@@ -70,14 +69,24 @@ async def read_form(request: Request) -> dict[str, str] | None:
     return _storable(form)
 
 
-def peer_of(request: Request, settings: Settings) -> Peer:
+def peer_of(request: Request, desk: Desk) -> Peer:
     """Tell where a request comes from; forwarding headers count from the proxy only."""
     address = request.client.host if request.client else ""
-    proxy = settings.console.proxy
+    section = desk.context.settings.console
+    proxy = section.proxy
     if proxy is None or not proxy.trusts(address):
-        return Peer(address, settings.console.tls is not None, False)
+        return Peer(address, section.tls is not None, False)
+    if not _bears_secret(request, proxy, desk.proxy_secret):
+        return Peer(address, section.tls is not None, False)
     forwarded = request.headers.get("x-forwarded-for", "").rsplit(",", 1)[-1].strip()
     return Peer(forwarded[:64] or address, request.headers.get("x-forwarded-proto") == "https", True)
+
+
+def _bears_secret(request: Request, proxy: ConsoleProxy, secret: bytes) -> bool:
+    """Tell whether a request bears the proxy's secret, once, where there is one."""
+    given = request.headers.getlist(proxy.secret_header)
+    known = len(given) == 1 and hmac.compare_digest(given[0].encode("latin-1"), secret)
+    return not secret or known
 
 
 def cookie_name(peer: Peer) -> str:
@@ -114,7 +123,7 @@ def _check_numbers(ask: Ask) -> None:
 def _answer(
     desk: Desk, request: Request, form: dict[str, str] | None, handler: Handler, role: Role
 ) -> Response:
-    peer = peer_of(request, desk.context.settings)
+    peer = peer_of(request, desk)
     ask: Ask | None = None
     try:
         cookie, session = _session(desk, request, peer)
@@ -141,7 +150,10 @@ def _session(desk: Desk, request: Request, peer: Peer) -> tuple[str, Session | N
     touch = REFRESH not in request.query_params
     found = desk.sessions.find(request.cookies.get(cookie_name(peer), ""), touch=touch)
     proxy = desk.context.settings.console.proxy
-    if proxy is not None and peer.proxied and proxy.user_header in request.headers:
+    named = proxy is not None and proxy.user_header in request.headers
+    if proxy is not None and named and not peer.proxied and proxy.trusts(peer.address):
+        raise _without_secret()
+    if proxy is not None and named and peer.proxied:
         name = _only_name(request.headers.getlist(proxy.user_header))
         role = _proxied_role(proxy, name)
         if found is not None and (found.name, found.role, found.credential) == (name, role, "proxy"):
@@ -152,6 +164,16 @@ def _session(desk: Desk, request: Request, peer: Peer) -> tuple[str, Session | N
     user = desk.users.get(found.name)
     current = user is not None and (user.password_hash, user.role) == (found.credential, found.role)
     return "", found if current else None
+
+
+def _without_secret() -> InputError:
+    """Return the refusal of a request from the proxy's network that bears another secret, or none."""
+    log.warning("console: a request from the proxy's network without the proxy's secret was refused")
+    return InputError(
+        "forbidden",
+        "The request names a user, and does not bear the secret of the reverse proxy.",
+        "Let the proxy send what console.proxy.secret_file holds, in the header console.proxy.secret_header.",
+    )
 
 
 def _only_name(names: list[str]) -> str:

@@ -79,7 +79,7 @@ class _Login:
         fresh = nonce and hmac.compare_digest(form.get("token", "").encode(), self._token(nonce).encode())
         if not fresh or not is_from_us(request):
             return self._form(request, target, _STALE, status=403)
-        peer = peer_of(request, self._desk.context.settings)
+        peer = peer_of(request, self._desk)
         wait_s = self._desk.throttle.wait_s(name, peer.address)
         if wait_s:
             if self._desk.throttle.is_news(name, peer.address):
@@ -130,7 +130,7 @@ class _Login:
         status: int = 200,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        name, peer = self._cookie(request), peer_of(request, self._desk.context.settings)
+        name, peer = self._cookie(request), peer_of(request, self._desk)
         nonce = request.cookies.get(name, "") or secrets.token_urlsafe(16)
         response = self._desk.page(
             "login.html",
@@ -146,7 +146,7 @@ class _Login:
         return response
 
     def _cookie(self, request: Request) -> str:
-        return cookie_name(peer_of(request, self._desk.context.settings)) + "-login"
+        return cookie_name(peer_of(request, self._desk)) + "-login"
 
     def _token(self, nonce: str) -> str:
         return hmac.new(self._key, nonce.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

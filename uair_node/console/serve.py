@@ -21,6 +21,7 @@ def make_server(context: Context) -> uvicorn.Server:
     ------
     ConfigError
         ``console-no-users``: nobody could log in. ``tls-files``, see `uair_node.tls.server_context`.
+        ``proxy-secret``, see `ConsoleProxy.read_secret`.
     """
     desk = make_desk(context)
     _require_users(desk)
