@@ -49,6 +49,9 @@ _OWN = {
         "uair_node.commands.check:conformance", "Print the DICOM conformance statement.", _SITE
     ),
     "tidy": LazyCommand("uair_node.commands.upkeep:tidy", "Delete what retention no longer keeps.", _SITE),
+    "recover": LazyCommand(
+        "uair_node.commands.recover:recover", "Take in what a restored database does not know.", _SITE
+    ),
     "renew-patient-keys": LazyCommand(
         "uair_node.commands.patient_keys:renew_patient_keys", "Make a new secret of the patient keys.", _SITE
     ),

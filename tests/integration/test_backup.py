@@ -1,4 +1,7 @@
-"""Backup and restore by the commands that docs/administrators.md gives, of a case that waits."""
+"""Backup, restore and upgrade by the commands that docs/administrators.md gives, on both databases.
+
+What came after the backup is there, too: files that the restored database does not know, and messages.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,114 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
+from kombu import Connection, Queue
 
 from dicom_config.model import Settings, Verb
-from tests.support.cases import publish_round, ready_case
-from tests.support.peers import Postgres, need
+from tests.support.cases import candidate_uid, publish_round, ready_case
+from tests.support.intake import received
+from tests.support.peers import Postgres, RabbitMQ, need
+from tests.support.ports import wait_until
+from tests.support.selections import instance_header, key_object
+from tests.support.series import edit_all, good_series
 from uair_node import reports
 from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
+from uair_node.cases import work
 from uair_node.cases.answer import Answer
+from uair_node.cases.database import Database, _alembic_config
+from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import WorkItem, WorkKind
+from uair_node.cases.tables import Case, Instance, InstanceStatus, WorkItem, WorkKind
 from uair_node.context import Context, open_context
+from uair_node.dispatch import Dispatcher
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.patient_keys import SECRET_FILE
 from uair_node.results.source import CANDIDATES_FILE
+from uair_node.selection.readers import hash_patient_id
 from uair_node.selection.service import Evidence, select_by_number
+from uair_node.topology import QueueName
 
 pytestmark = pytest.mark.integration
 
 _PAGE = Path(__file__).parents[2] / "docs" / "administrators.md"
 
 
-def _run_documented(what: str, database_url: str, data: Path, backup: Path) -> None:
-    block = re.search(rf"^```sh {what}\n(.*?)^```", _PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert block is not None
-    places = {"DATABASE": database_url.replace("+psycopg", ""), "DATA": str(data), "BACKUP": str(backup)}
-    subprocess.run(["sh", "-euc", block[1]], check=True, env=os.environ | places)
+@dataclass
+class Site:
+    """An installation and the folder of its backup."""
+
+    settings: Settings
+    backup: Path
+    rabbitmq: RabbitMQ | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Path:
+        return self.settings.data_dir
+
+    def open(self, *, migrate: bool = False) -> Context:
+        return open_context(self.settings, migrate=migrate)
+
+    def run(self, what: str) -> str:
+        """Run a documented block of commands, the variant for this database; return what it printed."""
+        name = what if self.rabbitmq is not None else f"{what}-sqlite"
+        text = _PAGE.read_text("utf-8")
+        blocks = dict(re.findall(r"^ *```sh ([\w-]+)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL))
+        block = blocks.get(name) or blocks[what]
+        places = {"DATABASE": self.settings.database_url.replace("+psycopg", "")}
+        places |= {"DATA": str(self.data), "BACKUP": str(self.backup)}
+        done = subprocess.run(
+            ["sh", "-euc", block],
+            env=os.environ | self.environment | places,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def drop_messages(self) -> None:
+        if self.rabbitmq is None:
+            shutil.rmtree(self.data / "broker")
+            return
+        self.run("purge")
+        with Connection(self.rabbitmq.url) as connection:
+            for name in QueueName:
+                queue = Queue(name.value, channel=connection.channel())
+                assert queue.queue_declare(passive=True).message_count == 0
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    backup, data = tmp_path / "backup", tmp_path / "data"
+    backup.mkdir()
+    values = {"data_dir": data, "intake": {"quiet_s": 0.01, "min_free_bytes": 0}}
+    programs = str(Path(sys.executable).parent)
+    environment = {"UAIR_DATA_DIR": str(data), "PATH": f"{programs}:{os.environ['PATH']}"}
+    if request.param == "sqlite":
+        need("sqlite3")
+        yield Site(Settings(**values), backup, environment=environment)
+        return
+    need("pg_dump", "pg_restore", "psql")
+    server: Postgres = request.getfixturevalue("postgres")
+    broker: RabbitMQ = request.getfixturevalue("rabbitmq")
+    environment |= broker.environment()
+    environment["PATH"] = f"{broker.scripts}:{environment['PATH']}"
+    with server.database() as url:
+        values |= {"database": {"url": url}, "broker": {"url": broker.url}}
+        environment |= {"UAIR_DATABASE__URL": url, "UAIR_BROKER__URL": broker.url}
+        yield Site(Settings(**values), backup, broker, environment)
+    with Connection(broker.url) as connection:
+        for name in QueueName:
+            for queue in (name.value, name.dead_letters):
+                connection.channel().queue_delete(queue)
 
 
 def _waiting_case(context: Context) -> None:
@@ -48,29 +132,145 @@ def _waiting_case(context: Context) -> None:
         save_candidates(folder / CANDIDATES_FILE, [StoredCandidate(k, labels, "") for k in (1, 2, 3, 4)])
 
 
-def test_a_restored_case_goes_on(tmp_path: Path, postgres: Postgres) -> None:
-    need("pg_dump", "pg_restore")
-    backup, data = tmp_path / "backup", tmp_path / "data"
-    backup.mkdir()
-    with postgres.database() as url:
-        context = open_context(Settings(data_dir=data, database={"url": url}), migrate=True)
-        _waiting_case(context)
-        with context.database.transaction() as session:
-            before = reports.detail(session, reports.get_case(session, 1))
-        context.database.close()
-        _run_documented("backup", url, data, backup)
-    shutil.rmtree(data)
-    data.mkdir()
-    with postgres.database() as url:
-        _run_documented("restore", url, data, backup)
-        context = open_context(Settings(data_dir=data, database={"url": url}))  # its schema is current
-        with context.database.transaction() as session:
-            case = reports.get_case(session, 1)
-            assert reports.detail(session, case) == before
-            folder = context.store.fetch_folder(case.rounds[0].artifacts, [CANDIDATES_FILE])
-            assert load_candidates(folder / CANDIDATES_FILE)[1].labels.sum() == 32
-            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(2))
-            assert case.state == CaseState.REFINING
-            due = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one()
-            assert due.round_number == 2
-        context.database.close()
+def _told(context: Context) -> dict[str, object]:
+    """All that is known of case 1."""
+    with context.database.transaction() as session:
+        return reports.detail(session, reports.get_case(session, 1))
+
+
+def test_a_restored_case_goes_on(site: Site) -> None:
+    context = site.open(migrate=True)
+    _waiting_case(context)
+    before = _told(context)
+    context.database.close()
+    site.run("backup")
+    shutil.rmtree(site.data)
+    site.data.mkdir()
+    site.run("restore-database")
+    site.run("restore-files")
+    assert "0 images were taken in again" in site.run("recover")
+    context = site.open()  # its schema is current
+    assert _told(context) == before
+    with context.database.transaction() as session:
+        case = reports.get_case(session, 1)
+        folder = context.store.fetch_folder(case.rounds[0].artifacts, [CANDIDATES_FILE])
+        assert load_candidates(folder / CANDIDATES_FILE)[1].labels.sum() == 32
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(2))
+        assert case.state == CaseState.REFINING
+        due = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one()
+        assert due.round_number == 2
+    context.database.close()
+
+
+def _answer(folder: Path, context: Context) -> Path:
+    """A reader's Key Object Selection of candidate 2 of case 1."""
+    with context.database.transaction() as session:
+        uid = candidate_uid(session.get_one(Case, 1), 1, 2)
+    header = instance_header(sop_instance_uid=uid, study_instance_uid="1.2", patient_id="")
+    path = folder / "answer.dcm"
+    key_object([header]).save_as(path)
+    return path
+
+
+def _states(context: Context) -> list[CaseState]:
+    with context.database.transaction() as session:
+        return [case.state for case in session.query(Case).order_by(Case.id)]
+
+
+def _receive(context: Context, paths: list[Path], verb: Verb = Verb.STORE) -> None:
+    inbox = Inbox(context)
+    for path in paths:
+        inbox.receive(received(path, verb))
+
+
+def test_an_older_database_beside_newer_files_and_messages_loses_nothing(site: Site, tmp_path: Path) -> None:
+    context = site.open(migrate=True)
+    _waiting_case(context)
+    before = _told(context)
+    site.run("backup")
+
+    # What comes after the backup: a series, an answer, artifacts, messages.
+    series = edit_all(good_series(tmp_path / "newer"), PatientID="P-2")
+    answer = _answer(tmp_path, context)
+    _receive(context, series)
+    wait_until(lambda: assemble(context) == 1, "a case of the series")
+    _receive(context, [answer], Verb.PICK)
+    assert _states(context) == [CaseState.REFINING, CaseState.READY]
+    assert Dispatcher(context.settings, context.database).enqueue_due() >= 3
+    (context.store.round_folder(2, 1, "lost") / "candidates.npz").write_bytes(b"of a round that is lost")
+    (site.data / "spool" / "half").mkdir()
+    (site.data / "spool" / "half" / "0.dcm").write_bytes(b"no instance")
+    with context.database.transaction() as session:
+        digest = session.get_one(Case, 2).digest
+        (kept,) = session.query(Instance.path).filter_by(status=InstanceStatus.SELECTION).one()
+        stale = [(WorkKind(item.kind), item.id) for item in session.query(WorkItem).filter_by(open=True)]
+    context.database.close()
+
+    site.run("restore-database")
+    site.drop_messages()
+    told = site.run("recover")
+    assert "16 images were taken in again." in told
+    assert re.search(rf"{kept}: an answer or note of .* has to send it again", told)
+    assert "spool/half/0.dcm: no DICOM instance." in told
+    assert "Case 1: 2 images are gone. Send its series again." in told, "this test's case has no files"
+
+    context = site.open()
+    assert _told(context) == before
+    wait_until(lambda: assemble(context) == 1, "a case of the series that was taken in again")
+    with context.database.transaction() as session:
+        again = session.get_one(Case, 2)
+        assert (again.digest, again.state, again.instance_count) == (digest, CaseState.READY, 16)
+    _receive(context, series)
+    assert _states(context) == [CaseState.AWAITING_SELECTION, CaseState.READY], "sent again: a repetition"
+    _receive(context, [answer], Verb.PICK)
+    assert _states(context) == [CaseState.REFINING, CaseState.READY], "the named remedy works"
+    _take_stale_messages(context, stale)
+
+    assert site.run("recover").startswith("0 images"), "what is taken in is known then"
+    assert _states(context) == [CaseState.REFINING, CaseState.READY]
+    context.database.close()
+
+
+def _take_stale_messages(context: Context, stale: list[tuple[WorkKind, int]]) -> None:
+    """Let workers take messages from before the restore, each twice: what is due is done once."""
+    with context.database.transaction() as session:
+        due = {(item.kind, item.subject) for item in session.query(WorkItem).filter_by(open=True)}
+    done: list[tuple[WorkKind, str]] = []
+
+    def job(claim: Claim) -> Commit:
+        done.append((claim.kind, claim.subject))
+        return lambda _session, item: work.close(item)
+
+    wrong = [(kind, number + 100) for kind, number in stale]
+    wrong += [(WorkKind.WITHDRAW, number) for _, number in stale]
+    for kind, number in [*wrong, *stale, *stale]:
+        perform(context, number, job, kind=kind)
+    assert len(set(done)) == len(done)
+    assert set(done) <= due
+
+
+def test_a_backup_of_an_earlier_version_is_upgraded(site: Site) -> None:
+    digest = hash_patient_id("12345678")
+    context = site.open(migrate=True)
+    _waiting_case(context)
+    (site.data / SECRET_FILE).unlink()  # an earlier version had none
+    _downgrade(context.database, digest)
+    site.run("backup")
+    site.run("restore-database")
+    site.run("recover")
+    context = site.open()
+    key = context.patient_keys.key(digest)
+    with context.database.transaction() as session:
+        assert session.get_one(Case, 1).patient_key == key
+    context.database.close()
+
+
+def _downgrade(database: Database, digest: str) -> None:
+    """Make the tables those of the version before patient keys had a secret."""
+    with database.transaction() as session:
+        session.get_one(Case, 1).patient_key = digest
+    config = _alembic_config()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0012")
+    database.close()

@@ -223,8 +223,18 @@ def test_a_file_that_is_just_arriving_is_left_alone(context: Context) -> None:
     arriving = _write(context, "spool/new/1.dcm")
     tidy(context, dry_run=False)
     assert arriving.exists(), "its row is committed in a moment"
+
+
+def test_a_received_file_without_a_row_is_kept_as_long_as_loose_objects_and_named(
+    context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database may have been restored from a backup that is older than the file."""
+    unknown = _write(context, "spool/new/1.dcm")
     _tidy(context)
-    assert not arriving.exists(), "a crash left it"
+    assert unknown.exists()
+    assert "1 received files stand in no row" in caplog.text
+    tidy(context, dry_run=False, now=utc_now() + timedelta(days=31))
+    assert not unknown.exists()
 
 
 def test_the_record_of_accesses_is_kept_as_long_as_the_site_says(context: Context) -> None:

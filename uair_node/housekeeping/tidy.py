@@ -2,12 +2,13 @@
 
 A case is touched only after it has ended, never while it waits for a reader, while work or a delivery of it
 is open, or while another case of its series goes on. Rows that name a file go first, in one transaction; then
-files go that no row names. A crash in between leaves files that the next run finds. Machines with a data
-folder of their own each run it for theirs.
+files go that no row names. What a crash in between leaves goes after `retention.loose_days`. Machines with a
+data folder of their own each run it for theirs.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ from uair_node.cases.tables import (
 )
 from uair_node.context import Context
 
+log = logging.getLogger(__name__)
+
+_UNKNOWN_DAYS = 30
 _YOUNG = timedelta(hours=1)
 """A file is on disk before the row that names it: what is younger is left alone."""
 
@@ -74,14 +78,15 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
     """
     moment = now or utc_now()
     found: list[Removal] = []
+    released: set[str] = set()
     for case_id in _ended_cases(context):
         with context.database.transaction() as session:
-            found += _tidy_case(context, session, case_id, moment, dry_run)
+            found += _tidy_case(context, session, case_id, moment, dry_run, released)
     with context.database.transaction() as session:
-        found += _tidy_loose(context, session, moment, dry_run)
+        found += _tidy_loose(context, session, moment, dry_run, released)
         found += _tidy_accesses(context, session, moment, dry_run)
     if not dry_run:
-        _sweep(context, moment)
+        _sweep(context, moment, released)
     return found
 
 
@@ -91,7 +96,7 @@ def _ended_cases(context: Context) -> Sequence[int]:
 
 
 def _tidy_case(
-    context: Context, session: Session, case_id: int, now: datetime, dry_run: bool
+    context: Context, session: Session, case_id: int, now: datetime, dry_run: bool, released: set[str]
 ) -> Iterator[Removal]:
     case = lock_case(session, case_id)
     kept = _retention(context.settings.retention, case.state)
@@ -105,7 +110,7 @@ def _tidy_case(
             yield Removal("files", case.id, state, len(paths), _size(paths))
             if not dry_run:
                 _unshare(context, session, case)
-                _forget_files(session, case)
+                released |= _forget_files(session, case)
         has_files = False
     else:
         has_files = True
@@ -195,11 +200,12 @@ def _unshare(context: Context, session: Session, case: Case) -> None:
     context.store.remote.remove_folder(context.store.relative(context.store.case_folder(case.id)))
 
 
-def _forget_files(session: Session, case: Case) -> None:
+def _forget_files(session: Session, case: Case) -> set[str]:
+    """Take a case's files out of its rows; return those of the spool."""
     if case.state == CaseState.FAILED:
         reason = "its files are over their time"
         lifecycle.advance(session, case, CaseState.EXPIRED, actor="tidy", reason=reason)
-    received = [one.id for one in _instances(session, case)]
+    received = {one.id: one.path for one in _instances(session, case)}
     session.execute(delete(CaseInstance).where(CaseInstance.case_id == case.id))
     session.execute(delete(Instance).where(Instance.id.in_(received)))
     rounds = select(Round.id).where(Round.case_id == case.id)
@@ -207,6 +213,7 @@ def _forget_files(session: Session, case: Case) -> None:
     session.execute(update(Selection).where(Selection.case_id == case.id).values(artifact=""))
     session.execute(update(Round).where(Round.case_id == case.id).values(artifacts=""))
     session.expire_all()
+    return set(received.values())
 
 
 def _remembered(session: Session, case: Case) -> bool:
@@ -226,7 +233,9 @@ def _delete_rows(session: Session, case: Case) -> None:
     session.expire_all()
 
 
-def _tidy_loose(context: Context, session: Session, now: datetime, dry_run: bool) -> Iterator[Removal]:
+def _tidy_loose(
+    context: Context, session: Session, now: datetime, dry_run: bool, released: set[str]
+) -> Iterator[Removal]:
     days = context.settings.retention.loose_days
     if days is None:
         return
@@ -244,6 +253,7 @@ def _tidy_loose(context: Context, session: Session, now: datetime, dry_run: bool
         yield Removal("files", 0, "loose", len(paths), _size(paths))
     if not dry_run:
         session.execute(delete(Instance).where(Instance.id.in_([one.id for one in rows])))
+        released |= {one.path for one in rows}
 
 
 def _tidy_accesses(context: Context, session: Session, now: datetime, dry_run: bool) -> Iterator[Removal]:
@@ -257,8 +267,12 @@ def _tidy_accesses(context: Context, session: Session, now: datetime, dry_run: b
         session.execute(delete(AccessRecord).where(old))
 
 
-def _sweep(context: Context, now: datetime) -> None:
-    """Delete files that no row names."""
+def _sweep(context: Context, now: datetime, released: set[str]) -> None:
+    """Delete files that no row names.
+
+    A received file that was not `released` here may be newer than the database, which was restored: it stays
+    for `retention.loose_days`, and `uair recover` takes it in again.
+    """
     with context.database.transaction() as session:
         received = set(session.scalars(select(Instance.path)))
         living = set(session.scalars(select(Round.case_id).where(Round.artifacts != "")))
@@ -268,9 +282,19 @@ def _sweep(context: Context, now: datetime) -> None:
         at_work = set(session.scalars(select(WorkItem.case_id).where(WorkItem.open)))
         of_claims = _named_folders(session)
     before = (now - _YOUNG).timestamp()
+    days = context.settings.retention.loose_days or _UNKNOWN_DAYS
+    long_before = (now - timedelta(days=days)).timestamp()
+    unknown = 0
     for path in context.store.spool.rglob("*.dcm"):
-        if context.store.relative(path) not in received and path.stat().st_mtime < before:
+        name, modified = context.store.relative(path), path.stat().st_mtime
+        if name in received or modified >= before:
+            continue
+        if name in released or modified < long_before:
             path.unlink(missing_ok=True)
+        else:
+            unknown += 1
+    if unknown:
+        log.warning("%d received files stand in no row: `uair recover` takes them in", unknown)
     for folder in context.store.spool.glob("*"):
         if folder.is_dir() and not any(folder.iterdir()) and folder.stat().st_mtime < before:
             folder.rmdir()

@@ -308,17 +308,28 @@ class Inbox:
         )
 
 
-def _identify(received: ReceivedInstance) -> Identity:
-    require_bounded(received.data)
+def read_identity(data: bytes) -> Identity:
+    """Return what files an instance.
+
+    Raises
+    ------
+    InputError
+        ``unreadable-instance``, ``instance-too-complex``.
+    """
+    require_bounded(data)
     try:
-        dataset: Dataset = dcmread(BytesIO(received.data), specific_tags=_IDENTITY, stop_before_pixels=True)
+        dataset: Dataset = dcmread(BytesIO(data), specific_tags=_IDENTITY, stop_before_pixels=True)
         uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
     except Exception as error:
         # Damaged data sets make pydicom raise nearly anything; its text may quote patient data.
         raise _unreadable(f"its four UIDs cannot be read ({type(error).__name__})") from None
     if not all(uids):
         raise _unreadable("one of its four UIDs is empty")
-    identity = Identity(*uids)
+    return Identity(*uids)
+
+
+def _identify(received: ReceivedInstance) -> Identity:
+    identity = read_identity(received.data)
     if (identity.sop_class_uid, identity.sop_instance_uid) != (
         received.sop_class_uid,
         received.sop_instance_uid,

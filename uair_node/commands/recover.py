@@ -1,0 +1,45 @@
+"""`uair recover`: after a restore, what the data folder has and the database does not know."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from dicom_config.model import load_settings
+from uair_node.commands.options import console
+from uair_node.context import open_context
+from uair_node.housekeeping import recover as recovery
+from uair_node.logs import set_up_logging
+from uair_node.options import ConfigOption
+
+
+def recover(
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: node and workers are stopped.")] = False,
+) -> None:
+    """After a restore, with node and workers stopped: take in received files that the database lacks.
+
+    Brings the database's schema up to date, too. Names what has to be sent again. May be repeated.
+    """
+    set_up_logging(quiet=True)
+    settings = load_settings(config)
+    if not yes:
+        typer.confirm("Are the nodes and workers of this installation stopped?", abort=True)
+    found = recovery.recover(open_context(settings, migrate=True))
+    _say(f"{found.images} images were taken in again.")
+    for answer in found.answers:
+        at = datetime.fromtimestamp(answer.received_at, UTC)
+        _say(
+            f"{answer.path}: an answer or note of {at:%Y-%m-%d %H:%M} UTC for study "
+            f"…{answer.study_instance_uid[-12:]}. Its sender has to send it again."
+        )
+    for path in found.unreadable:
+        _say(f"{path}: no DICOM instance.")
+    for case_id, count in sorted(found.missing.items()):
+        _say(f"Case {case_id}: {count} images are gone. Send its series again.")
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,143 @@
+"""Brings a restored database and the data folder together again, where the folder is newer than the database.
+
+Received images that no row names are registered as if they came now. Answers of readers are only named: the
+AE title that they were sent to is not in the file. Images that rows name and that are gone are named, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from sqlalchemy import select
+
+from dicom_config.contexts import SELECTION_SOP_CLASSES
+from dicom_config.errors import InputError
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus
+from uair_node.context import Context
+from uair_node.intake.inbox import read_identity
+from uair_node.intake.register import HOLDING, Arrival, register
+from uair_node.intake.spool import SpooledFile
+
+CALLING_AE = "UAIR_RECOVER"
+"""The sender of images that are registered again; who sent them first is not in the file."""
+
+_TOGETHER = 100
+"""Images that are registered in one transaction."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of a reader that no row names: its file, study, and when it came (Unix time, seconds)."""
+
+    path: str
+    study_instance_uid: str
+    received_at: float
+
+
+@dataclass
+class Recovery:
+    """What `recover` did and found.
+
+    Attributes
+    ----------
+    images
+        How many images were registered again.
+    answers
+        What readers have to send again.
+    unreadable
+        Files that are no DICOM instances, relative to the data folder.
+    missing
+        How many images are gone, by the number of the case that needs them.
+    """
+
+    images: int = 0
+    answers: list[Answer] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    missing: dict[int, int] = field(default_factory=dict)
+
+
+def recover(context: Context) -> Recovery:
+    """Register received files that the database does not know; to be called while no node runs.
+
+    May be interrupted and called again: what is registered is known then.
+    """
+    done = Recovery()
+    images: list[Arrival] = []
+    for path in _unknown(context):
+        arrival = _arrival(path)
+        if arrival is None:
+            done.unreadable.append(context.store.relative(path))
+        elif _is_known(context, arrival):
+            continue
+        elif arrival.identity.sop_class_uid in SELECTION_SOP_CLASSES:
+            done.answers.append(_keep_answer(context, arrival))
+        else:
+            images.append(arrival)
+    for start in range(0, len(images), _TOGETHER):
+        register(context, images[start : start + _TOGETHER])
+    done.images = len(images)
+    done.missing = _missing(context)
+    return done
+
+
+def _unknown(context: Context) -> list[Path]:
+    """Return received files that no row names, oldest first: the newest version of an instance counts."""
+    with context.database.reading() as session:
+        known = set(session.scalars(select(Instance.path)))
+    found = [path for path in context.store.spool.rglob("*.dcm") if context.store.relative(path) not in known]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
+
+
+def _arrival(path: Path) -> Arrival | None:
+    """Return a file as if it came now; None if it is no DICOM instance."""
+    data = path.read_bytes()
+    try:
+        identity = read_identity(data)
+    except InputError:
+        return None
+    return Arrival(identity, SpooledFile(path, sha256(data).hexdigest(), len(data)), CALLING_AE)
+
+
+def _is_known(context: Context, arrival: Arrival) -> bool:
+    """Tell whether a row has these very bytes under another path, which it gets where that one is gone."""
+    same = select(Instance).where(
+        Instance.sop_instance_uid == arrival.identity.sop_instance_uid,
+        Instance.sha256 == arrival.file.sha256,
+    )
+    with context.database.transaction() as session:
+        row = session.scalars(same).one_or_none()
+        if row is not None and not context.store.absolute(row.path).exists():
+            row.path = context.store.relative(arrival.file.path)
+        return row is not None
+
+
+def _keep_answer(context: Context, arrival: Arrival) -> Answer:
+    """Give an answer a row, so that it is kept as long as others; it has no effect."""
+    with context.database.transaction() as session:
+        session.add(Instance(**arrival.row(context, InstanceStatus.SELECTION)))
+    path = arrival.file.path
+    return Answer(context.store.relative(path), arrival.identity.study_instance_uid, path.stat().st_mtime)
+
+
+def _missing(context: Context) -> dict[int, int]:
+    """Return how many images are gone, by living case. With an object store nothing can be said quickly."""
+    if context.store.remote is not None:
+        return {}
+    sealed = (
+        select(CaseInstance.case_id, Instance.path)
+        .join(Instance, Instance.id == CaseInstance.instance_id)
+        .join(Case, Case.id == CaseInstance.case_id)
+        .where(Case.state.in_(HOLDING), Case.state != CaseState.ACCEPTED)
+    )
+    receiving = (
+        select(Case.id, Instance.path)
+        .join(Instance, Instance.series_instance_uid == Case.series_instance_uid)
+        .where(Case.state == CaseState.RECEIVING, Instance.status == InstanceStatus.STORED)
+    )
+    with context.database.reading() as session:
+        named = [(row[0], row[1]) for query in (sealed, receiving) for row in session.execute(query)]
+    return dict(Counter(case_id for case_id, path in named if not context.store.absolute(path).exists()))
