@@ -27,6 +27,7 @@ from uair_node.scp import DicomListener, ReceivedInstance
 from uair_node.selection.together import answer_with_parts
 from uair_node.signals.department import DepartmentCollector
 from uair_node.signals.readiness import Readiness
+from uair_node.signals.refusals import keep_refusals
 from uair_node.signals.server import Parts, SignalServer
 from uair_node.signals.tally import Tally
 
@@ -50,7 +51,7 @@ class Node:
         self._context = context
         self._inbox = Inbox(context)
         self._dispatcher = Dispatcher(context.settings, context.database)
-        tally = Tally()
+        self._tally = tally = Tally()
         self._listener = DicomListener(
             context.settings.node,
             self._receive,
@@ -106,6 +107,7 @@ class Node:
             partial(answer_with_parts, self._context),
             self._expire,
             self._dispatcher.enqueue_due,
+            partial(keep_refusals, self._context.database, self._tally),
         )
         failed = [step for step in steps if not _succeeds(step)]
         return not failed

@@ -32,7 +32,7 @@ from dicom_config.contexts import is_taken, sop_classes, taken_syntaxes
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
 from dicom_config.model import AllowRule, NodeSection, Verb
 from uair_node.delivery.commitment_scu import Report, ReportHandler, answer_report
-from uair_node.signals.tally import Tally
+from uair_node.signals.tally import ACCEPTED, Tally
 from uair_node.structure import MOST_INFLATED_BYTES, inflates_beyond
 from uair_node.tls import certificate_names
 from uair_node.transport import Server, guarded, plain_address
@@ -274,7 +274,7 @@ class DicomListener:
         return self._places.take(association)
 
     def _on_accepted(self, event: Event) -> None:
-        self._tally.association("accepted")
+        self._tally.association(ACCEPTED)
         _serve_as_storage(event.assoc)
         refused = len(event.assoc.rejected_contexts)
         more = f", {refused} presentation contexts refused" if refused else ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from dicom_config.model import AllowRule, NodeSection
 from tests.console.conftest import MARKUP
 from tests.support.cases import publish_round, ready_case, receiving_case
 from tests.support.console import OPERATOR, Site, console_site, submit
@@ -18,6 +21,9 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import AccessRecord, Case, Delivery, DeliveryState, Transition
 from uair_node.delivery.resend import resend
 from uair_node.intake.gate import gate_error
+from uair_node.scp import DicomListener
+from uair_node.signals.refusals import keep_refusals
+from uair_node.signals.tally import Tally
 
 
 def _state(site: Site, case_id: int = 1) -> CaseState:
@@ -170,6 +176,24 @@ def test_refused_series_are_grouped_by_code(site: Site, viewer: TestClient) -> N
     page = viewer.get("/refused").text
     assert "no-rescale" in page
     assert case.mend in page.replace("&#39;", "'")
+
+
+def test_what_the_listener_refused_is_counted_with_what_to_do(site: Site, viewer: TestClient) -> None:
+    assert "address not admitted" not in viewer.get("/refused").text
+    tally = Tally()
+    rule = AllowRule(networks=("192.0.2.0/24",))
+    listener = DicomListener(NodeSection(port=0, allow=(rule,)), lambda _: None, tally=tally)
+    listener.start()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", listener.port), timeout=60) as stranger:
+            assert stranger.recv(1) == b""
+    listener.stop()
+    keep_refusals(site.context.database, tally)
+    page = viewer.get("/refused").text
+    row = re.search(r"<tr[^>]*>(?:(?!</tr>).)*address not admitted.*?</tr>", page, re.DOTALL)
+    assert row is not None
+    assert ">3<" in row[0]
+    assert "Add its address to node.allow" in row[0]
 
 
 @pytest.mark.parametrize(

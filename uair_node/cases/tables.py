@@ -353,6 +353,16 @@ class PatientSecret(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
 
 
+class ListenerRefusal(Base):
+    """How many connections and associations the listeners refused for one reason, since the first start."""
+
+    __tablename__ = "listener_refusals"
+
+    outcome: Mapped[str] = mapped_column(String(64), primary_key=True)  # as in the metric uair_associations
+    count: Mapped[int]
+    last_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 class AccessRecord(Base):
     """One row of who looked at what, or did what, in the console; what was typed is not kept."""
 
