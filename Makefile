@@ -18,7 +18,7 @@ PROCESSES ?= 3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help architecture picture demo test mutants bench chaos fuzz soak lint peers clean distclean
+.PHONY: help architecture picture sbom demo test mutants bench chaos fuzz soak lint peers clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ architecture: $(VENV)/test.stamp ## draw docs/architecture.md from the code
 
 picture: $(VENV)/test.stamp ## photograph the console's page of a segmentation for docs/images
 	$(BIN)/python -m scripts.console_picture
+
+sbom: $(VENV)/product.stamp ## write dist/sbom.cdx.json: what the installed product consists of (CycloneDX)
+	@mkdir -p dist
+	$(BIN)/python scripts/sbom.py > dist/sbom.cdx.json
 
 clean: ## remove caches and outputs
 	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

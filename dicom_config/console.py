@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from dicom_config.errors import ConfigError
-from dicom_config.section import Network, Port, Section
+from dicom_config.section import Network, Port, Section, is_loopback
 
 ANYBODY = "*"
 """Stands for every name that the proxy lets through."""
@@ -99,16 +99,9 @@ class ConsoleSection(Section):
     @model_validator(mode="after")
     def _no_plain_passwords(self) -> ConsoleSection:
         guarded = self.tls is not None or self.proxy is not None or self.plain_http
-        if not guarded and not _is_loopback(self.host):
+        if not guarded and not is_loopback(self.host):
             raise ValueError(
                 "beyond this machine the console needs `tls` or a reverse proxy (`proxy`), "
                 "or passwords and patient data travel in the clear; `plain_http: true` permits it"
             )
         return self
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, PositiveFloat, Tag
+from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
 
 from dicom_config.profiles import Profile
-from dicom_config.section import AeTitle, Section
+from dicom_config.section import AeTitle, Section, is_loopback
 from dicom_config.tls import TlsClientSection
 
 
@@ -48,8 +49,15 @@ class StowDestination(Recipient):
             description="DICOMweb root, before /studies; without password, which belongs in `password_file`",
         ),
     ]
-    user: str = Field("", description="for basic authentication")
+    user: str = Field("", description="for basic authentication, over https; over http on this machine only")
     password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> StowDestination:
+        parts = urlsplit(self.url)
+        if self.user and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise ValueError(f"{self.name}: basic authentication over http shows the password; use https")
+        return self
 
 
 _DICOM_TAG, _STOW_TAG = DESTINATION_TAGS = ("(C-STORE)", "(STOW-RS)")

@@ -1,4 +1,4 @@
-"""What sections of the configuration share: a frozen record that knows its keys, AE titles, networks."""
+"""What sections of the configuration share: a record that knows its keys, AE titles, networks, hosts."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def _network(value: str) -> str:
 
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by its address or as ``localhost``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -10,7 +10,7 @@ from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.cases.database import Database
 from uair_node.object_store import open_store
 from uair_node.patient_keys import PatientKeys, open_patient_keys
-from uair_node.store import Store
+from uair_node.store import Store, make_folder_durably
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
     """
     database = Database(settings.database_url)
     if migrate:
-        settings.data_dir.mkdir(0o700, parents=True, exist_ok=True)
+        make_folder_durably(settings.data_dir, mode=0o700)
         database.migrate()
     else:
         database.require_current()

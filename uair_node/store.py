@@ -179,14 +179,14 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     sync_folder(path.parent)
 
 
-def make_folder_durably(folder: Path) -> None:
-    """Make a folder and those above it that are missing; their names survive a power cut."""
+def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
+    """Make a folder, with `mode`, and those above it that are missing; their names survive a power cut."""
     missing = []
     above = folder
     while not above.is_dir():
         missing.append(above)
         above = above.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode, parents=True, exist_ok=True)
     for made in reversed(missing):
         _leave_to_owner(made)
         sync_folder(made.parent)

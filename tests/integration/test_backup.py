@@ -168,7 +168,7 @@ def _answer(folder: Path, context: Context) -> Path:
         uid = candidate_uid(session.get_one(Case, 1), 1, 2)
     header = instance_header(sop_instance_uid=uid, study_instance_uid="1.2", patient_id="")
     path = folder / "answer.dcm"
-    key_object([header]).save_as(path)
+    key_object([header]).save_as(path, enforce_file_format=True)
     return path
 
 

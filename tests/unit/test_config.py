@@ -61,6 +61,11 @@ def test_a_relative_data_folder_lies_beside_the_file(tmp_path: Path) -> None:
         ("node: {allow: [{certificates: [router]}]}\n", "config-value", ("need `tls`",)),
         ("node: {allow: [{certificates: ['sha256:12']}]}\n", "config-value", ("64 hexadecimal",)),
         ("node: {allow: [{certificates: ['https://x']}]}\n", "config-value", ("before the colon",)),
+        (
+            "destinations: [{name: web, url: 'http://pacs.example/dicom-web', user: u}]\n",
+            "config-value",
+            ("over http shows the password",),
+        ),
         ("node: {allow: [{certificates: ['10.0.0.1']}]}\n", "config-value", ("write IP:10.0.0.1",)),
         ("node: {tls: {certificate: a, key: b}}\n", "config-value", ("needs `ca`",)),
         ("- a list\n", "config-syntax", ("no keys",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, Selection, Se
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble, series_digest
 from uair_node.intake.inbox import Inbox
+from uair_node.scp import StoreStatus, store_status
 
 
 @pytest.fixture
@@ -225,6 +227,50 @@ def test_nesting_without_end_is_an_input_error(context: Context, inbox: Inbox, t
 
 
 @pytest.mark.integration
+def test_without_a_free_connection_nothing_is_acknowledged_and_the_sender_tries_again(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uair_node.cases.database.POOL_WAIT_S", 0.05)
+    path = good_series(tmp_path / "ct")[0]
+    with context_in(tmp_path / "data", database_url) as context, ExitStack() as busy:
+        inbox = Inbox(context)
+        pool = context.database.engine.pool
+        for _ in range(pool.size() + pool._max_overflow):
+            busy.enter_context(context.database.engine.connect())
+        with pytest.raises(TransientError) as caught:
+            inbox.receive(received(path))
+        assert caught.value.code == "database-unavailable"
+        assert store_status(caught.value) == StoreStatus.PROCESSING_FAILURE
+        busy.close()
+        inbox.receive(received(path))
+        with context.database.transaction() as session:
+            assert session.query(Instance).count() == 1
+
+
+def test_the_row_of_a_lost_file_names_the_one_that_came_again(
+    context: Context, inbox: Inbox, tmp_path: Path
+) -> None:
+    """Earlier versions gave files shorter names."""
+    path = good_series(tmp_path / "ct")[0]
+    inbox.receive(received(path))
+    with context.database.transaction() as session:
+        row = session.query(Instance).one()
+        before = context.store.absolute(row.path)
+        shorter = before.rename(before.with_name("shorter.dcm"))
+        row.path = context.store.relative(shorter)
+    inbox.receive(received(path))
+    assert _path(context) == shorter, "a file that is there stays"
+    shorter.unlink()
+    inbox.receive(received(path))
+    assert _path(context) == before
+    assert before.read_bytes() == path.read_bytes()
+
+
+def _path(context: Context) -> Path:
+    with context.database.transaction() as session:
+        return context.store.absolute(session.query(Instance.path).scalar())
+
+
 def test_without_the_database_nothing_is_acknowledged(postgres: Postgres, tmp_path: Path) -> None:
     paths = good_series(tmp_path / "ct")
     with postgres.database() as url, context_in(tmp_path / "data", url) as context:

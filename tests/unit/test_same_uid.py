@@ -172,4 +172,7 @@ def test_a_second_save_before_the_next_round_is_no_repetition(
     second = _send(context, _saved(volume, tmp_path / "2.dcm", more, "2.25.900"))
     assert first.evidence_sha256 != second.evidence_sha256
     assert second.outcome != SelectionOutcome.REPEATED
+    for row, labels in ((first, _drawn()), (second, more)):
+        (kept,) = load_candidates(context.store.absolute(row.artifact))
+        assert (kept.labels == labels).all(), "the second save does not overwrite the first"
     assert _send(context, tmp_path / "1.dcm").evidence_sha256 == first.evidence_sha256

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from dicom_config.errors import ResourceError
+from dicom_config.model import Settings
+from uair_node.context import open_context
 from uair_node.intake.spool import Spool
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +29,13 @@ def test_bytes_are_kept_as_they_came(tmp_path):
     assert spooled.sha256 == hashlib.sha256(b"image").hexdigest()
     assert spooled.size == 5
     assert files(tmp_path) == [spooled.path]
-    assert spooled.path.name.endswith(f".{spooled.sha256[:12]}.dcm")
+
+
+def test_names_hold_whole_digests(tmp_path):
+    """Half a digest can be made to collide, and then one instance overwrites another."""
+    path = Spool(tmp_path, 0).write("1.2.3", "1.2.3.4", b"image").path
+    series, sop, content = (hashlib.sha256(part).hexdigest() for part in (b"1.2.3", b"1.2.3.4", b"image"))
+    assert path.relative_to(tmp_path).as_posix() == f"{series}/{sop}.{content}.dcm"
 
 
 def test_paths_show_no_uid(tmp_path):
@@ -51,6 +59,21 @@ def test_each_series_has_a_folder(tmp_path):
     spool = Spool(tmp_path, 0)
     a, b, c = (spool.write(series, sop, b"x") for series, sop in (("1", "1.1"), ("1", "1.2"), ("2", "2.1")))
     assert a.path.parent == b.path.parent != c.path.parent
+
+
+def test_a_new_data_folder_survives_a_power_cut(tmp_path, monkeypatch):
+    synced = set()
+    fsync = os.fsync
+
+    def note(handle):
+        synced.add(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    data = tmp_path / "srv" / "uair"
+    open_context(Settings(data_dir=data), migrate=True).database.close()
+    Spool(data / "spool", 0).write("1.2", "1.2.3", b"image")
+    assert {tmp_path, data.parent, data, data / "spool"} <= synced
 
 
 def test_little_free_space_refuses_before_writing(tmp_path):
@@ -129,7 +152,7 @@ def test_killed_writer_leaves_only_complete_files(tmp_path):
     survivors = files(tmp_path)
     assert len(survivors) >= 7
     for path in survivors:
-        assert path.name.split(".")[1] == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        assert path.name.split(".")[1] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_parallel_writers_do_not_disturb_each_other(tmp_path):

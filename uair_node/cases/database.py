@@ -15,12 +15,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_config.errors import ConfigError, TransientError
 
 BUSY_TIMEOUT_MS = 30_000
 _READING = "uair_reading"
+POOL_WAIT_S = 30.0
+"""How long a thread waits for one of the process's connections."""
 CONNECT_S = 10
 """A server that is cut off from the network answers nothing; without a limit libpq waits for minutes."""
 
@@ -46,13 +49,13 @@ class Database:
         Raises
         ------
         TransientError
-            ``database-unavailable``: it cannot be reached or stays locked.
+            ``database-unavailable``: it cannot be reached, stays locked, or all connections stay busy.
         """
         session = self._sessions()
         try:
             yield session
             session.commit()
-        except OperationalError as error:
+        except (OperationalError, PoolTimeout) as error:
             session.rollback()
             raise _unavailable(error) from error
         except BaseException:
@@ -147,10 +150,14 @@ def _wait_for_others(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
 
 
-def _unavailable(error: OperationalError) -> TransientError:
+def _unavailable(error: OperationalError | PoolTimeout) -> TransientError:
+    if isinstance(error, PoolTimeout):
+        why = "all connections of this process are busy"
+    else:
+        why = type(error.orig).__name__
     return TransientError(
         "database-unavailable",
-        f"The database cannot be used now ({type(error.orig).__name__}).",
+        f"The database cannot be used now ({why}).",
         "Check that it runs, has disk space and is reachable; work goes on by itself then.",
     )
 
@@ -165,9 +172,14 @@ def _alembic_config() -> Config:
 def _make_engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S}
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_timeout=POOL_WAIT_S,
+            connect_args={"connect_timeout": CONNECT_S},
         )
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    arguments = {"timeout": BUSY_TIMEOUT_MS / 1000}
+    engine = create_engine(url, hide_parameters=True, pool_timeout=POOL_WAIT_S, connect_args=arguments)
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:

@@ -34,7 +34,14 @@ from uair_node.intake.source_rejection import reject_sources
 from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.scp import ReceivedInstance, StoreStatus
 from uair_node.selection.content import draws_the_same
-from uair_node.selection.edits import EditedRound, find_edited_round, keep_part, keep_whole, read_drawn
+from uair_node.selection.edits import (
+    EditedRound,
+    evidence_name,
+    find_edited_round,
+    keep_part,
+    keep_whole,
+    read_drawn,
+)
 from uair_node.selection.patients import check_patient
 from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
 from uair_node.selection.rules import results_named
@@ -268,17 +275,16 @@ class Inbox:
         """Read an edited SEG outside of any transaction (it takes a second), then let it take effect."""
         study = reading.study_instance_uid
         evidence = replace(evidence, mechanism="edited-seg")
+        name = evidence_name(evidence.evidence_uid, evidence.evidence_sha256)
         try:
             drawn = read_drawn(dataset, edited, self._context.settings.intake.known)
             evidence = replace(evidence, remark=drawn.remark)
             if drawn.partial and evidence.verb != Verb.REJECT:
-                part = keep_part(self._context, edited, drawn, evidence.evidence_uid)
+                part = keep_part(self._context, edited, drawn, name)
                 with self._context.database.transaction() as session:
                     hold_part(session, replace(evidence, artifact=part), edited.candidates, study)
                 return
-            edit = keep_whole(
-                self._context, edited.folder, drawn.offered, [drawn.part], evidence.evidence_uid
-            )
+            edit = keep_whole(self._context, edited.folder, drawn.offered, [drawn.part], name)
         except InputError as refusal:
             with self._context.database.transaction() as session:
                 record_refusal(session, evidence, refusal, results_named(session, edited.candidates[:1]))

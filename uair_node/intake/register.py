@@ -139,8 +139,8 @@ class _Shelf:
         uids = sorted({arrival.identity.sop_instance_uid for arrival in arrivals})
         self._own = set(session.scalars(_OWN, {"uids": uids}))
         self._known: dict[str, dict[str, _Version]] = {uid: {} for uid in uids}
-        for id_, uid, sha256, series, status in session.execute(_KNOWN, {"uids": uids}):
-            self._known[uid][sha256] = _Version(series, status, id_)
+        for id_, uid, sha256, series, status, path in session.execute(_KNOWN, {"uids": uids}):
+            self._known[uid][sha256] = _Version(series, status, id_, path=path)
         ids = sorted(version.id for shas in self._known.values() for version in shas.values() if version.id)
         self._held = set(session.scalars(_HELD, {"ids": ids})) if ids else set()
         all_series = sorted({arrival.identity.series_instance_uid for arrival in arrivals}) if ids else []
@@ -156,8 +156,10 @@ class _Shelf:
         uid, sha256 = arrival.identity.sop_instance_uid, arrival.file.sha256
         versions = self._known[uid]
         same = versions.get(sha256)
-        if same is not None and self._is_repetition(uid, same):
-            return
+        if same is not None:
+            self._settle_path(same, arrival)
+            if self._is_repetition(uid, same):
+                return
         if uid in self._own:
             self._add(arrival, InstanceStatus.OWN)
             return
@@ -176,6 +178,15 @@ class _Shelf:
         self._stored[series].append(arrival)
         self._more[series] += not earlier
         self._receiving.add(series)
+
+    def _settle_path(self, same: _Version, arrival: Arrival) -> None:
+        """Let the row of the same bytes name the file that came now, if its own file is gone.
+
+        Earlier versions gave files other names.
+        """
+        path = self._context.store.relative(arrival.file.path)
+        if same.id is not None and path != same.path and not self._context.store.absolute(same.path).exists():
+            same.new_path = path
 
     def _is_repetition(self, uid: str, version: _Version) -> bool:
         if uid in self._own:
@@ -212,6 +223,8 @@ class _Version:
     id: int | None = None
     row: dict[str, Any] | None = None
     received_again: bool = False
+    path: str = ""
+    new_path: str = ""
 
     def __post_init__(self) -> None:
         self._before = self.status
@@ -220,8 +233,10 @@ class _Version:
         """Bring the row to what was decided."""
         if self.row is not None:
             self.row["status"] = self.status
-        elif self.received_again or self.status != self._before:
+        elif self.received_again or self.new_path or self.status != self._before:
             values: dict[str, Any] = {"status": self.status}
+            if self.new_path:
+                values["path"] = self.new_path
             if self.received_again:
                 values["received_at"] = utc_now()
             session.execute(update(Instance).where(Instance.id == self.id).values(**values))
@@ -245,6 +260,7 @@ _KNOWN = (
         Instance.sha256,
         Instance.series_instance_uid,
         Instance.status,
+        Instance.path,
     )
     .where(Instance.sop_instance_uid.in_(bindparam("uids", expanding=True)))
     .order_by(Instance.id)

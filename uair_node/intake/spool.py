@@ -40,7 +40,7 @@ class SpooledFile:
 
 
 class Spool:
-    """A folder of received instances: ``<hash of series UID>/<hash of SOP UID>.<start of SHA-256>.dcm``.
+    """A folder of received instances: ``<SHA-256 of series UID>/<that of SOP UID>.<that of content>.dcm``.
 
     The same bytes always get the same path, other bytes under the same UID another one: nothing that was
     acknowledged is ever overwritten by something else. Safe for any number of threads.
@@ -69,8 +69,8 @@ class Spool:
             ``disk-broken``: any other error of the file system. Nothing of `data` is left behind.
         """
         digest = hashlib.sha256(data).hexdigest()
-        folder = self._root / _short_hash(series_instance_uid)
-        path = folder / f"{_short_hash(sop_instance_uid)}.{digest[:12]}.dcm"
+        folder = self._root / _hash(series_instance_uid)
+        path = folder / f"{_hash(sop_instance_uid)}.{digest}.dcm"
         try:
             self._refuse_when_low(len(data))
             # A folder that another thread has just made may not be durable yet.
@@ -105,9 +105,9 @@ class Spool:
             )
 
 
-def _short_hash(uid: str) -> str:
-    """64 bits of a UID's hash: a file name of fixed length that shows no UID."""
-    return hashlib.sha256(uid.encode()).hexdigest()[:16]
+def _hash(uid: str) -> str:
+    """Return a UID's whole digest: no peer can make two UIDs that share a name, and no name shows a UID."""
+    return hashlib.sha256(uid.encode()).hexdigest()
 
 
 def _resource_error(error: OSError) -> ResourceError:

@@ -6,6 +6,7 @@ accepted, so that one that cannot be used is refused at once, with its reason.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -196,9 +197,26 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
     return " ".join(sentences)
 
 
-def keep_part(context: Context, edited: EditedRound, drawn: Drawn, evidence_uid: str) -> str:
-    """Keep what was drawn beside the round's candidates, to be put together with others; return its path."""
-    return _save(context, edited.folder / f"part-{evidence_uid[-24:]}.npz", drawn.part)
+def evidence_name(evidence_uid: str, content: str) -> str:
+    """Return what tells files of one object from those of every other, also of one with the same UID.
+
+    Parameters
+    ----------
+    content
+        SHA-256 of the object.
+    """
+    return hashlib.sha256(f"{evidence_uid} {content}".encode()).hexdigest()
+
+
+def keep_part(context: Context, edited: EditedRound, drawn: Drawn, name: str) -> str:
+    """Keep what was drawn beside the round's candidates, to be put together with others; return its path.
+
+    Parameters
+    ----------
+    name
+        Of the object, from `evidence_name`.
+    """
+    return _save(context, edited.folder / f"part-{name}.npz", drawn.part)
 
 
 def keep_whole(
@@ -206,9 +224,14 @@ def keep_whole(
     folder: Path,
     offered: Sequence[StoredCandidate],
     parts: Sequence[StoredCandidate],
-    evidence_uid: str,
+    name: str,
 ) -> Edit:
     """Put together what was drawn and keep it, unless candidates hold it voxel for voxel.
+
+    Parameters
+    ----------
+    name
+        Of the object that came last, from `evidence_name`.
 
     Raises
     ------
@@ -221,7 +244,7 @@ def keep_whole(
         return Edit(answer, "")
     assert answer.k is not None
     edit = StoredCandidate(answer.k, labels, TRAIT)
-    artifact = _save(context, folder / f"edit-{evidence_uid[-24:]}.npz", edit)
+    artifact = _save(context, folder / f"edit-{name}.npz", edit)
     return Edit(Answer(answer.k), artifact)
 
 

@@ -20,7 +20,7 @@ from uair_node.cases.performer import describe_error
 from uair_node.cases.tables import Case, Selection, SelectionOutcome, utc_now
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
-from uair_node.selection.edits import keep_whole
+from uair_node.selection.edits import evidence_name, keep_whole
 from uair_node.selection.service import refuse_parts, settle_parts
 
 log = logging.getLogger(__name__)
@@ -87,13 +87,14 @@ def _answer(context: Context, ids: Sequence[int]) -> None:
     with context.database.transaction() as session:
         held = _held(session, ids)
         parts = context.store.fetch_all([one.artifact for one in held])
-        evidence_uid, folder = held[-1].evidence_uid, _folder(context, session, held[-1])
+        last, folder = held[-1], _folder(context, session, held[-1])
+        name = evidence_name(last.evidence_uid, last.evidence_sha256)
     refusal: InputError | None = None
     try:
         # Outside of any transaction: it takes a second.
         drawn = [load_candidates(path)[0] for path in parts]
         offered = load_candidates(folder / CANDIDATES_FILE)
-        edit = keep_whole(context, folder, offered, drawn, evidence_uid)
+        edit = keep_whole(context, folder, offered, drawn, name)
     except InputError as error:
         refusal = error
     with context.database.transaction() as session:
