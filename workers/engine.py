@@ -203,7 +203,7 @@ class Engine:
             self._cache.keep(content, target.crop)
         targets = (organ.liver, *presented(numbered, first=True))
         state = RoundState(1, self.model_digest, targets, organ.domain, prior)
-        return composed(state, hu.shape, SIZES)
+        return replace(composed(state, hu.shape, SIZES), maps=organ.maps)
 
     def next_round(
         self,

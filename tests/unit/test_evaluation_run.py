@@ -18,16 +18,17 @@ from workers.evaluation.detection import detect, summed
 from workers.evaluation.discover import find_cases
 from workers.evaluation.evaluate import EvaluationOptions
 from workers.evaluation.intervals import estimate
+from workers.evaluation.reader import one_for_all
 from workers.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.evaluation.report import Header, as_json, as_markdown
 from workers.evaluation.results import CaseResult, Method, TasteRun, compared
 from workers.evaluation.run import FIRST_PASS, Skipped, evaluate, learned
 from workers.evaluation.single import GivenLesion, given_box
-from workers.evaluation.table import differences, rows, tastes
+from workers.evaluation.table import differences, offers, rows, rule_differences, tastes
 from workers.evaluation.taste import wishes
 from workers.evaluation.views import write_pictures
-from workers.evaluation.whole import Drawn, measures_of_found, play
-from workers.evaluation.workbench import RULES, build_workbench
+from workers.evaluation.whole import Drawn, measures_of_found, opened
+from workers.evaluation.workbench import COMPARED, RULES, build_workbench
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
 from workers.site_engine import build_engine
@@ -62,9 +63,41 @@ def dsc(results: list[CaseResult], method: str, target: str, rule: str | None = 
 def test_every_method_has_its_row_for_every_target(results):
     expected = {(name, None) for name in (*NAMES, "manual", "auto", "ensemble")}
     expected |= {(name, rule) for name in ("uair1", "uair2") for rule in RULES}
+    whole = {("ensemble_offered", None), ("finder", None)}
     for target in ("liver", "lesion", "tumour"):
         named = {(row.method.name, row.method.rule) for row in rows(results) if row.target == target}
-        assert named == expected, target
+        assert named == expected | (whole if target != "lesion" else set()), target
+
+
+def test_other_readers_meet_both_the_default_rule_and_medoids(results):
+    played = {(name, rule) for name in ("uair1", "uair2") for rule in COMPARED}
+    for reader, targets in (("noisy", {"liver", "lesion", "tumour"}), ("whole", {"liver", "tumour"})):
+        found = rows(results, reader)
+        assert {(row.method.name, row.method.rule) for row in found} == played
+        assert {row.target for row in found} == targets
+
+
+def test_rules_are_compared_pair_by_pair(results):
+    found = {
+        (one.method.name, one.method.reader, one.target, one.other): one.dsc.mean
+        for one in rule_differences(results)
+    }
+    expected = dsc(results, "uair2", "lesion", "belief") - dsc(results, "uair2", "lesion", "medoids")
+    assert found["uair2", "best", "lesion", "medoids"] == pytest.approx(expected)
+    assert ("uair2", "whole", "liver", "medoids") in found
+
+
+def test_every_round_says_what_it_offers_and_what_it_doubts(results):
+    found = offers(results)
+    assert [(row.method.name, row.method.rule) for row in found] == [
+        (name, rule) for rule in RULES for name in ("uair1", "uair2")
+    ]
+    for row in found:
+        assert 0 < row.between < 1
+        assert 0 <= row.entropy <= 2
+        assert 0 <= row.covered <= 1
+        assert 0 <= row.precise <= 1
+        assert row.corrected >= dsc(results, row.method.name, "lesion", row.method.rule) - 1e-9
 
 
 def test_figures_are_plausible_and_picks_are_counted(results):
@@ -75,6 +108,11 @@ def test_figures_are_plausible_and_picks_are_counted(results):
     assert picks["uair2", "liver"] == picks["uair2", "lesion"] == 2
     assert picks["auto", "lesion"] == picks["ensemble", "liver"] == 0
     assert picks["manual", "liver"] > 10
+    told = {(row.method.name, row.target): row for row in rows(results)}
+    assert told["uair2", "liver"].interactable
+    assert told["uair2", "liver"].interactive_s == 28.0
+    assert not told["finder", "liver"].interactable
+    assert dsc(results, "finder", "liver") > 0.6
 
 
 def test_a_pick_loses_nothing_from_round_to_round(results):
@@ -132,14 +170,14 @@ def test_what_is_remembered_brings_a_reader_nearer_in_round_1():
     assert unknown.difference_mm > 0
 
 
-def test_a_second_readers_first_round_takes_as_long_as_the_first_readers():
+def test_a_second_rules_first_round_takes_as_long_as_the_first_rules():
     """Images that the engine has seen already count with the time that they took then."""
     bench = build_workbench(EngineSection(device="cpu", members=8, max_lesions=0))
     case = PhantomSource(4, "small", PLAIN).load()
     encoding = bench.predictor._encoded
-    assert play(case, bench, "medoids", 1).first is not None
+    assert opened(case, bench, "medoids").first is not None
     assert encoding.saved_s == 0
-    play(case, bench, "medoids", 1, reader="noisy")
+    opened(case, bench, "medoids")
     assert encoding.saved_s == pytest.approx(sum(seconds for _, seconds, _ in encoding._answers.values()))
 
 
@@ -151,7 +189,11 @@ def test_a_lesion_of_two_voxels_goes_all_ways():
     truth[z, y, x : x + 2] = 9
     tiny = replace(case, truth=truth)
     lesion = GivenLesion(tiny, 9, given_box(tiny, 9, 0), bench, 0)
-    found = [*lesion.baselines(), lesion.ensemble(), *lesion.play("max_variance", 2)]
+    found = [
+        *lesion.baselines(),
+        lesion.ensemble(),
+        *(measure for measure, _ in lesion.play("max_variance", 2)),
+    ]
     assert [one.method.name for one in found] == ["manual", "auto", "ensemble", "uair1", "uair2"]
     for wish in wishes(lesion.truth, tiny.spacing_mm, None):
         for remembered in (None, -2.0, 2.0):
@@ -167,7 +209,7 @@ def test_differences_are_paired_with_the_last_round(results):
 def test_json_has_the_published_schema(results):
     found = json.loads(json.dumps(as_json(HEADER, results)))
     named = {row["method"] for row in found["rows"]}
-    assert named == {"unet", "transunet", "manual", "auto", "ensemble", "uair1"}
+    assert named == {"unet", "transunet", "manual", "auto", "ensemble", "ensemble_offered", "finder", "uair1"}
     for row in found["rows"]:
         assert {"method", "rule", "target", "automatic", "n", "dsc", "jaccard", "seconds"} <= set(row)
         assert row["target"] in ("liver", "lesion", "tumour")
@@ -393,3 +435,14 @@ def test_the_command_wants_data_or_phantoms(arguments):
     ended = invoked(arguments)
     assert isinstance(ended.exception, ConfigError)
     assert ended.exception.code == "evaluation-input"
+
+
+def test_a_reader_of_whole_candidates_takes_the_best_mean_of_liver_and_tumour():
+    truth = np.zeros((8, 10, 10), np.uint8)
+    truth[1:7, 1:9, 1:9] = 1
+    truth[2:6, 2:6, 2:6] = 2
+    no_lesion = np.where(truth > 0, 1, 0).astype(np.uint8)
+    half_a_liver = truth.copy()
+    half_a_liver[:, 7:] = 0
+    assert one_for_all([no_lesion, half_a_liver, truth], truth, (1, 2)) == {1: 3, 2: 3}
+    assert one_for_all([no_lesion, half_a_liver], truth, (1, 2)) == {1: 2, 2: 2}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workers.evaluation.workbench import Workbench
 
 console = Console()
-TABLE_WIDTH = 130
+TABLE_WIDTH = 200
 """A table that is cut off tells less than one that a narrow terminal wraps; a pipe has no width."""
 
 

@@ -13,13 +13,13 @@ from workers.evaluation.baselines import segment_by_tight_boxes
 from workers.evaluation.cases import EvaluationCase
 from workers.evaluation.detection import detect
 from workers.evaluation.metrics import LIVER, liver_mask
-from workers.evaluation.reader import noisy
-from workers.evaluation.results import CaseResult, Measure, Method, TasteRun
+from workers.evaluation.reader import each_by, noisy, one_for_all
+from workers.evaluation.results import CaseResult, Measure, Method, Offered, TasteRun
 from workers.evaluation.single import GivenLesion, given_box
 from workers.evaluation.taste import wishes
 from workers.evaluation.views import slices_of
-from workers.evaluation.whole import Drawn, automatic, measures_of, measures_of_found, play
-from workers.evaluation.workbench import RULES, Workbench
+from workers.evaluation.whole import AUTOMATIC, Drawn, automatic, measures_of, measures_of_found, opened, play
+from workers.evaluation.workbench import COMPARED, RULES, Workbench
 
 Tell = Callable[[float, str], None]
 
@@ -64,37 +64,46 @@ def evaluate_case(
     """
     report = tell or _silent
     bench.forget()
-    rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
     report(0.0, "first round")
-    played = play(case, bench, RULES[0], options.rounds)
+    starts = {rule: opened(case, bench, rule) for rule in RULES}
+    start = starts[RULES[0]]
+    played = play(case, bench, start, options.rounds)
     learned = list(_networks(case, bench))
-    drawn = [*learned, *automatic(case, bench, played), *played.rounds]
+    drawn = [*learned, *automatic(case, bench, start), *played]
     for rule in RULES[1:]:
         report(0.3, f"rule {rule}")
-        drawn += play(case, bench, rule, options.rounds).rounds
-    report(0.45, "noisy reader")
-    noise = play(case, bench, RULES[0], options.rounds, reader="noisy", choose=noisy(rng))
+        drawn += play(case, bench, starts[rule], options.rounds)
+    report(0.45, "other readers")
+    others: list[Drawn] = []
+    for rule in COMPARED:
+        for reader, pick in (("noisy", each_by(noisy(_rng(case, options)))), ("whole", one_for_all)):
+            others += play(case, bench, starts[rule], options.rounds, reader=reader, pick=pick)
     report(0.6, "manual boxes")
     singles: list[Measure] = []
+    offers: list[Offered] = []
     for index, value in enumerate(case.lesions):
         report(0.6 + 0.2 * index / len(case.lesions), f"lesion {index + 1} of {len(case.lesions)}")
         lesion = GivenLesion(case, value, given_box(case, value, options.seed), bench, options.seed)
-        singles += _single(lesion, learned, options.rounds, rng)
+        singles += _alone(lesion, learned)
+        for measure, offer in _played(lesion, options):
+            singles.append(measure)
+            offers.append(offer)
     report(0.8, "readers of a fixed taste")
     tastes = read_by_taste(case, bench, options)
     drawn.append(_manual(case, bench))
-    whole = (measure for one in (*drawn, *noise.rounds) for measure in measures_of(case, one))
-    offered = np.zeros_like(case.truth) if played.first is None else played.first.candidates[0].labels
+    whole = (measure for one in (*drawn, *others) for measure in measures_of(case, one))
+    offered = np.zeros_like(case.truth) if start.first is None else start.first.candidates[0].labels
     manual = [one for one in singles if one.method.name == "manual"]
-    alike = [one for one in drawn if one.method.name in ("auto", "ensemble")]
-    found = measures_of_found(case, (*alike, *played.rounds), offered, manual)
+    alike = [one for one in drawn if one.method.name in AUTOMATIC]
+    found = measures_of_found(case, (*alike, *played), offered, manual)
     return CaseResult(
         case=case.name,
         measures=(*whole, *singles, *found),
         tastes=tastes,
-        first=detect(case, offered, played.confidence),
-        last=detect(case, played.rounds[-1].labels, played.confidence),
+        first=detect(case, offered, start.confidence),
+        last=detect(case, played[-1].labels, start.confidence),
         views=tuple(slices_of(case, drawn)) if options.views else (),
+        offered=tuple(offers),
     )
 
 
@@ -120,16 +129,26 @@ def read_by_taste(
     return tuple(runs)
 
 
-def _single(
-    lesion: GivenLesion, learned: Sequence[Drawn], rounds: int, rng: np.random.Generator
-) -> Iterator[Measure]:
+def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
+    """Yield what methods that ask no reader make of a single lesion."""
     for one in learned:
         yield lesion.in_box(one.method, one.labels, one.seconds)
     yield from lesion.baselines()
     yield lesion.ensemble()
+
+
+def _played(lesion: GivenLesion, options: EvaluationOptions) -> Iterator[tuple[Measure, Offered]]:
+    """Yield the rounds of a single lesion, by every rule and reader."""
     for rule in RULES:
-        yield from lesion.play(rule, rounds)
-    yield from lesion.play(RULES[0], rounds, reader="noisy", choose=noisy(rng))
+        yield from lesion.play(rule, options.rounds)
+    for rule in COMPARED:
+        choose = noisy(_rng(lesion.case, options, lesion.value))
+        yield from lesion.play(rule, options.rounds, reader="noisy", choose=choose)
+
+
+def _rng(case: EvaluationCase, options: EvaluationOptions, *of: int) -> np.random.Generator:
+    """Return a noisy reader's chance: every rule meets the same reader."""
+    return np.random.default_rng([options.seed, zlib.crc32(case.name.encode()), *of])
 
 
 def _networks(case: EvaluationCase, bench: Workbench) -> Iterator[Drawn]:

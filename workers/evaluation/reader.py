@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from workers.evaluation.metrics import LIVER, Labels, Mask, dice, liver_mask
+from workers.evaluation.metrics import LIVER, Labels, Mask, agreement, dice, liver_mask
 
 Choose = Callable[[Sequence[float]], int]
 """Takes the scores of the candidates of one target, returns the index of the one that the reader picks."""
+
+PickAll = Callable[[Sequence[Labels], Labels, Sequence[int]], Mapping[int, int]]
+"""Takes candidates, truth and label values; returns label value -> the candidate (1 …) that is picked."""
 
 NOISY_SHARE = 0.3
 
@@ -71,6 +74,26 @@ def _true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
         counts += np.bincount(truth[mask], minlength=256)
     counts[: LIVER + 1] = 0
     return truth == counts.argmax() if counts.any() else None
+
+
+def each_best(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
+    """Pick the best candidate for each target on its own."""
+    return pick_targets(candidates, truth, targets)
+
+
+def each_by(choose: Choose) -> PickAll:
+    """Return a reader who decides so for each target on its own."""
+    return lambda candidates, truth, targets: pick_targets(candidates, truth, targets, choose)
+
+
+def one_for_all(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
+    """Pick one candidate for all targets: the best mean of the Dice of the liver and of the tumour union.
+
+    Most viewers send a whole segmentation back, so most readers answer like this.
+    """
+    found = [agreement(labels, truth) for labels in candidates]
+    scores = [one.liver.dice + (one.lesions.dice if one.lesions else 1.0) for one in found]
+    return dict.fromkeys(targets, best(scores) + 1)
 
 
 def combined(candidates: Sequence[Labels], picks: Mapping[int, int]) -> Labels:

@@ -13,9 +13,20 @@ from workers.evaluation.detection import HIT_IOU, LARGE_MM, Detection, summed
 from workers.evaluation.intervals import Estimate
 from workers.evaluation.results import CaseResult
 from workers.evaluation.taste import REACHED_DICE
+from workers.evaluation.workbench import RULES
 
 DISCLAIMER = "Research software, not a medical device."
-_JSON_METHODS = ("manual", "auto", "ensemble", "uair1", "uair3", "unet", "transunet")
+_JSON_METHODS = (
+    "manual",
+    "auto",
+    "ensemble",
+    "ensemble_offered",
+    "finder",
+    "uair1",
+    "uair3",
+    "unet",
+    "transunet",
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,13 @@ def grids(results: Sequence[CaseResult]) -> list[Grid]:
     """Return all tables of an evaluation; a kind without rows is left out."""
     readers = dict.fromkeys(one.method.reader for result in results for one in result.measures)
     found = [_methods(results, reader) for reader in readers]
-    found += [_differences(results), _tastes(results), _detection(results)]
+    found += [
+        _differences(results),
+        _rule_differences(results),
+        _offers(results),
+        _tastes(results),
+        _detection(results),
+    ]
     return [grid for grid in found if grid.rows]
 
 
@@ -112,6 +129,9 @@ def _methods(results: Sequence[CaseResult], reader: str) -> Grid:
             _number(row.hd95_mm),
             f"{row.seconds:.1f}",
             f"{row.picks:.1f}",
+            "yes" if row.automatic else "",
+            "yes" if row.interactable else "",
+            f"{row.interactive_s:.0f}" if row.interactable else "",
         )
         for row in table.rows(results, reader)
     )
@@ -126,10 +146,14 @@ def _methods(results: Sequence[CaseResult], reader: str) -> Grid:
         "HD95 mm",
         "s",
         "picks",
+        "automatic",
+        "interactable",
+        "reader s",
     )
     titles = {
         "best": "Methods; the reader picks the best by Dice",
         "noisy": "The same, a reader who takes the second best in 3 of 10 picks",
+        "whole": "The same, a reader who picks one candidate for all targets",
     }
     return Grid(titles[reader], columns, rows)
 
@@ -140,6 +164,49 @@ def _differences(results: Sequence[CaseResult]) -> Grid:
         for one in table.differences(results)
     )
     return Grid("Paired differences of DSC", ("target", "difference", "rule", "n", "DSC [95 % CI]"), rows)
+
+
+def _rule_differences(results: Sequence[CaseResult]) -> Grid:
+    rows = tuple(
+        (
+            one.target,
+            table.TITLES[one.method.name],
+            one.method.reader,
+            f"- {one.other}",
+            str(one.n),
+            _interval(one.dsc, sign=True),
+        )
+        for one in table.rule_differences(results)
+    )
+    columns = ("target", "round", "reader", "less rule", "n", "DSC [95 % CI]")
+    return Grid(f"Paired differences of DSC: rule {RULES[0]} less other rules", columns, rows)
+
+
+def _offers(results: Sequence[CaseResult]) -> Grid:
+    rows = tuple(
+        (
+            table.TITLES[row.method.name],
+            row.method.rule or "",
+            str(row.n),
+            f"{row.between:.2f}",
+            f"{row.entropy:.2f}",
+            f"{row.covered:.2f}",
+            f"{row.precise:.2f}",
+            f"{row.corrected:.3f}",
+        )
+        for row in table.offers(results)
+    )
+    columns = (
+        "round",
+        "rule",
+        "n",
+        "Dice between the four",
+        "picks, bits",
+        "error in M_unc",
+        "M_unc that is error",
+        "DSC, M_unc corrected",
+    )
+    return Grid("Single lesions from given boxes: what a round offers, and what it doubts", columns, rows)
 
 
 def _tastes(results: Sequence[CaseResult]) -> Grid:
@@ -189,8 +256,8 @@ NOTES = (
     "lesions) are fully automatic but for *manual*; *lesion*: single lesions, where *auto* and all that "
     "follows start from a jittered true 3-D box, without the finder; *found*: those of them "
     "that the engine offered by itself, tight boxes on the same. Seconds are computing time up to the "
-    "result; picks count candidates picked, for *manual* boxes drawn. ASSD and HD95: where something was "
-    "drawn."
+    "result; picks count candidates picked, for *manual* boxes drawn. Reader s: 14 s a pick (from the "
+    "paper's Table 1), 4 s a box (assumed). ASSD and HD95: where something was drawn."
 )
 
 
@@ -209,6 +276,22 @@ def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
         "rounds": [row for row in rows if row["method"].startswith("uair")],
         "found": [row for row in every if row["target"] == "found"],
         "noisy_reader": [_json_row(row) for row in table.rows(results, "noisy")],
+        "whole_case_reader": [_json_row(row) for row in table.rows(results, "whole")],
+        "rule_differences": [
+            {
+                "target": one.target,
+                "method": one.method.name,
+                "reader": one.method.reader,
+                "minus": one.other,
+                "n": one.n,
+                **_json("dsc", one.dsc),
+            }
+            for one in table.rule_differences(results)
+        ],
+        "offers": [
+            {**asdict(row), "method": row.method.name, "rule": row.method.rule}
+            for row in table.offers(results)
+        ],
         "differences": [
             {"target": one.target, "rule": one.rule, "minus": one.other, "n": one.n, **_json("dsc", one.dsc)}
             for one in table.differences(results)
@@ -247,6 +330,8 @@ def _json_row(row: table.Row) -> dict[str, Any]:
         "hd95_mm": row.hd95_mm,
         "seconds": row.seconds,
         "picks": row.picks,
+        "interactable": row.interactable,
+        "interactive_s": row.interactive_s,
     }
 
 

@@ -58,6 +58,36 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Offered:
+    """What one round offered of a single lesion, and how much its M_unc (equation 2) knew of the error.
+
+    Attributes
+    ----------
+    case, method, lesion
+        Which round of which loop, and of which lesion.
+    picked
+        The candidate 1 … 4 that the reader took.
+    between
+        Mean Dice between two of the four.
+    covered
+        Part of the voxels where the pick is wrong that lie inside M_unc; None if it is right everywhere.
+    precise
+        Part of M_unc where the pick is wrong; None if M_unc is empty.
+    corrected
+        Dice of the pick with the truth drawn inside M_unc: what M_unc could bring at most.
+    """
+
+    case: str
+    method: Method
+    lesion: int
+    picked: int
+    between: float
+    covered: float | None
+    precise: float | None
+    corrected: float
+
+
+@dataclass(frozen=True)
 class Detected:
     """Lesions found and invented in one case.
 
@@ -127,6 +157,8 @@ class CaseResult:
         Of all methods and readers.
     first, last
         Detection in round 1 (all lesions offered) and in what the reader had after the last round.
+    offered
+        Of single lesions from given boxes, every round by every rule and reader.
     views
         For pictures; none unless asked for.
     """
@@ -137,6 +169,7 @@ class CaseResult:
     first: Detected
     last: Detected
     views: tuple[View, ...] = ()
+    offered: tuple[Offered, ...] = ()
 
 
 def compared(

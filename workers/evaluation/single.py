@@ -16,11 +16,11 @@ from workers.evaluation.baselines import segment_by_one_box, segment_by_tight_bo
 from workers.evaluation.cases import EvaluationCase
 from workers.evaluation.metrics import FIRST_LESION, Labels, Mask, Overlap, dice
 from workers.evaluation.reader import Choose, best
-from workers.evaluation.results import Measure, Method, TasteRun, compared
+from workers.evaluation.results import Measure, Method, Offered, TasteRun, compared
 from workers.evaluation.taste import REACHED_DICE, Wish
 from workers.evaluation.workbench import Workbench
 from workers.models.windows import NEIGHBOUR_MM
-from workers.uair.candidates import Rule
+from workers.uair.candidates import Rule, dice_matrix
 from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder
 from workers.uair.grids import Box, Crop, bounding_box
@@ -57,8 +57,13 @@ def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
 
 @dataclass(frozen=True)
 class _Picked:
-    """A round's pick ``(Z, Y, X)``, computing time up to it, its radius and that of the engine's mean."""
+    """A round's pick ``(Z, Y, X)``, computing time up to it, its radius and that of the engine's mean.
 
+    `k` is the candidate's number and `target` the round that offered it.
+    """
+
+    k: int
+    target: TargetState
     mask: Mask
     seconds: float
     radius_mm: float
@@ -117,10 +122,31 @@ class GivenLesion:
 
     def play(
         self, rule: Rule, rounds: int, *, reader: str = "best", choose: Choose = best
-    ) -> Iterator[Measure]:
-        """Yield what a reader has after each round."""
+    ) -> Iterator[tuple[Measure, Offered]]:
+        """Yield what a reader has after each round, and what the round offered."""
         for number, picked in enumerate(self._rounds(rule, rounds, self.truth, choose), start=1):
-            yield self._measure(Method(f"uair{number}", rule, reader), picked.mask, picked.seconds, number)
+            method = Method(f"uair{number}", rule, reader)
+            measure = self._measure(method, picked.mask, picked.seconds, number)
+            yield measure, self._offered(method, picked)
+
+    def _offered(self, method: Method, picked: _Picked) -> Offered:
+        target = picked.target
+        pairs = dice_matrix(target.offered > 0)[~np.eye(len(target.offered), dtype=bool)]
+        part, excess = target.crop.positive_part(target.deviation.astype(np.float32) - target.limit)
+        doubtful = np.zeros(self.truth.shape, bool)
+        doubtful[part] = excess > 0
+        wrong = picked.mask != self.truth
+        caught = int((wrong & doubtful).sum())
+        return Offered(
+            case=self.case.name,
+            method=method,
+            lesion=self.value,
+            picked=picked.k,
+            between=float(pairs.mean()),
+            covered=caught / int(wrong.sum()) if wrong.any() else None,
+            precise=caught / int(doubtful.sum()) if doubtful.any() else None,
+            corrected=dice(np.where(doubtful, self.truth, picked.mask), self.truth),
+        )
 
     def seek(self, wish: Wish, rule: Rule, remembered_mm: float | None = None) -> TasteRun:
         """Play rounds until a reader has what is wanted, `TASTE_ROUNDS` at most.
@@ -154,7 +180,7 @@ class GivenLesion:
             picked = choose([_dice_of(target.crop, one, wanted, voxels) for one in target.offered])
             mask = self._mask(target.crop, target.offered[picked].astype(np.float32))
             radius = radius_mm(float(mask.sum()) * voxel_ml)
-            yield _Picked(mask, seconds, radius, target.size.base_mm)
+            yield _Picked(picked + 1, target, mask, seconds, radius, target.size.base_mm)
             if number < rounds:
                 watch = self.bench.stopwatch()
                 rng = np.random.default_rng([self.seed, number + 1, self.value])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.evaluation.intervals import Estimate, estimate
-from workers.evaluation.results import CaseResult, Measure, Method, Target, TasteRun
+from workers.evaluation.results import CaseResult, Measure, Method, Offered, Target, TasteRun
 from workers.evaluation.taste import REACHED_DICE, rounds_needed
 from workers.evaluation.workbench import RULES
 from workers.uair.candidates import Rule
@@ -17,14 +17,20 @@ TARGETS: tuple[Target, ...] = ("liver", "lesion", "tumour", "found")
 TITLES = {
     "unet": "U-Net",
     "transunet": "TransUNet",
+    "finder": "3-D network alone",
     "manual": "manual (tight boxes)",
     "auto": "auto (one 3-D box)",
     "ensemble": "ensemble mean",
+    "ensemble_offered": "ensemble mean, all lesions offered",
     "uair1": "UAIR, 1 round",
     "uair2": "UAIR, 2 rounds",
     "uair3": "UAIR, 3 rounds",
 }
 """Methods in the order of the paper's table."""
+
+
+PICK_S, BOX_S = 14.0, 4.0
+"""A reader's time: a pick in the paper's Table 1 (16 s for one, 43 s for three); a box, assumed."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,16 @@ class Row:
     seconds: float
     picks: float
 
+    @property
+    def interactable(self) -> bool:
+        """Whether a person can correct it."""
+        return self.picks > 0
+
+    @property
+    def interactive_s(self) -> float:
+        """A reader's time by the stated model."""
+        return self.picks * (BOX_S if self.method.name == "manual" else PICK_S)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -67,6 +83,17 @@ class Difference:
     target: Target
     rule: Rule
     other: str
+    n: int
+    dsc: Estimate
+
+
+@dataclass(frozen=True)
+class RuleDifference:
+    """DSC of a round by the default rule minus that by another rule, paired by case or lesion."""
+
+    method: Method
+    target: Target
+    other: Rule
     n: int
     dsc: Estimate
 
@@ -135,21 +162,93 @@ def _row(method: Method, target: Target, measures: Sequence[Measure]) -> Row:
 
 
 def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
-    """Yield last round minus ensemble, and minus manual, for each target and rule."""
+    """Yield last round minus round 1, ensembles, and manual, for each target and rule."""
     measures = [one for result in results for one in result.measures if one.method.reader == "best"]
     values = {(one.method, one.target, one.case, one.lesion): one.overlap.dice for one in measures}
     last = max((one.method.name for one in measures if one.method.name.startswith("uair")), default="")
     for target in TARGETS:
         for rule in RULES:
-            for other in ("ensemble", "manual"):
+            for other in (Method("uair1", rule), *map(Method, ("ensemble", "ensemble_offered", "manual"))):
                 pairs = [
-                    (value - values[Method(other), target, case, lesion], case)
+                    (value - values[other, target, case, lesion], case)
                     for (method, of, case, lesion), value in values.items()
-                    if of == target and method == Method(last, rule)
+                    if of == target and method == Method(last, rule) and (other, of, case, lesion) in values
                 ]
                 if pairs:
                     gains, cases = zip(*pairs, strict=True)
-                    yield Difference(target, rule, other, len(pairs), estimate(gains, cases))
+                    yield Difference(target, rule, other.name, len(pairs), estimate(gains, cases))
+
+
+@dataclass(frozen=True)
+class OfferRow:
+    """What a round offers of single lesions from given boxes, and how much M_unc knows of the pick's error.
+
+    Attributes
+    ----------
+    method
+        The round, and the rule.
+    n
+        Lesions.
+    between
+        Mean Dice between two of the four.
+    entropy
+        Of the picked numbers 1 to 4, in bits: 2 where all are picked equally often.
+    covered
+        Mean part of the pick's error inside M_unc.
+    precise
+        Mean part of M_unc that is error of the pick.
+    corrected
+        Mean Dice of the pick with the truth drawn inside M_unc.
+    """
+
+    method: Method
+    n: int
+    between: float
+    entropy: float
+    covered: float
+    precise: float
+    corrected: float
+
+
+def offers(results: Sequence[CaseResult]) -> list[OfferRow]:
+    """Return a row for each round and rule."""
+    found = [one for result in results for one in result.offered if one.method.reader == "best"]
+    methods = sorted({one.method for one in found}, key=lambda method: _place(method)[::-1])
+    return [_offers(method, [one for one in found if one.method == method]) for method in methods]
+
+
+def _offers(method: Method, found: Sequence[Offered]) -> OfferRow:
+    shares = np.bincount([one.picked for one in found]) / len(found)
+    shares = shares[shares > 0]
+    return OfferRow(
+        method=method,
+        n=len(found),
+        between=float(np.mean([one.between for one in found])),
+        entropy=float(-(shares * np.log2(shares)).sum()),
+        covered=float(np.mean([one.covered for one in found if one.covered is not None])),
+        precise=float(np.mean([one.precise for one in found if one.precise is not None])),
+        corrected=float(np.mean([one.corrected for one in found])),
+    )
+
+
+def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
+    """Yield the default rule minus each other one: for each reader, target and round."""
+    measures = [one for result in results for one in result.measures if one.method.rule is not None]
+    values = {(one.method, one.target, one.case, one.lesion): one.overlap.dice for one in measures}
+    methods = sorted({one.method for one in measures if one.method.rule == RULES[0]}, key=_place)
+    for reader in dict.fromkeys(method.reader for method in methods):
+        for target in TARGETS:
+            for method in (one for one in methods if one.reader == reader):
+                for rule in RULES[1:]:
+                    other = Method(method.name, rule, reader)
+                    pairs = [
+                        (value - values[other, target, case, lesion], case)
+                        for (of, what, case, lesion), value in values.items()
+                        if (of, what) == (method, target) and (other, target, case, lesion) in values
+                    ]
+                    if pairs:
+                        gains, cases = zip(*pairs, strict=True)
+                        yield RuleDifference(method, target, rule, len(pairs), estimate(gains, cases))
 
 
 def tastes(results: Sequence[CaseResult]) -> list[TasteRow]:

@@ -20,11 +20,13 @@ from workers.evaluation.workbench import RULES
 _DPI = 100
 _PANEL_INCHES = 3.0
 _COLUMNS = 4
+HIDDEN = ("uair2", "ensemble_offered", "finder")
+"""Methods that look like their neighbours in a picture."""
 
 
 def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
     """Yield the slice with most liver and, where there are lesions, the one with most of them."""
-    shown = [one for one in drawn if one.method.rule in (None, RULES[0]) and one.method.name != "uair2"]
+    shown = [one for one in drawn if one.method.rule in (None, RULES[0]) and one.method.name not in HIDDEN]
     shown.sort(key=lambda one: list(TITLES).index(one.method.name))
     wanted: tuple[tuple[Target, np.ndarray], ...] = (
         ("liver", liver_mask(case.truth)),

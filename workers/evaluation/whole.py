@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from workers.evaluation.baselines import segment_by_one_box
 from workers.evaluation.cases import EvaluationCase
 from workers.evaluation.detection import matched
 from workers.evaluation.metrics import FIRST_LESION, LIVER, Labels, lesions_mask, liver_mask
-from workers.evaluation.reader import Choose, best, combined, pick_targets
+from workers.evaluation.reader import PickAll, combined, each_best
 from workers.evaluation.remember import RememberingPredictor
 from workers.evaluation.results import Measure, Method, compared
 from workers.evaluation.workbench import Workbench
@@ -22,7 +22,8 @@ from workers.uair.candidates import Rule
 from workers.uair.grids import Box, bounding_box
 from workers.uair.rounds import ensemble_labels
 
-Tell = Callable[[str], None]
+AUTOMATIC = ("auto", "ensemble", "ensemble_offered")
+"""Methods of `automatic`."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,30 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Played:
-    """The loop with a reader, round by round; `first` is None where no liver was found."""
+class Opened:
+    """The first round of a case by one rule.
 
+    Attributes
+    ----------
+    rule
+        How its candidates are chosen.
+    first
+        The round; None where no liver was found.
+    seconds
+        Computing time.
+    content
+        Name under which the engine keeps its embeddings.
+    """
+
+    rule: Rule
     first: Round | None
-    rounds: tuple[Drawn, ...]
-    confidence: Mapping[int, float]
+    seconds: float
+    content: str
+
+    @property
+    def confidence(self) -> Mapping[int, float]:
+        """Label value -> how sure the engine is."""
+        return {} if self.first is None else {one.value: one.confidence for one in self.first.state.targets}
 
 
 def measures_of(case: EvaluationCase, drawn: Drawn) -> Iterator[Measure]:
@@ -97,57 +116,80 @@ def measures_of_found(
     yield from (replace(one, target="found") for one in manual if one.lesion in found)
 
 
-def play(
-    case: EvaluationCase,
-    bench: Workbench,
-    rule: Rule,
-    rounds: int,
-    *,
-    reader: str = "best",
-    choose: Choose = best,
-) -> Played:
-    """Play the rounds with a reader who picks for the liver and each lesion on its own.
-
-    A case in which the engine finds no liver gives empty segmentations.
-    """
+def opened(case: EvaluationCase, bench: Workbench, rule: Rule) -> Opened:
+    """Compute the first round of a case, from which every reader starts."""
     watch = bench.stopwatch()
-    engine = bench.engines[rule]
-    # A name of its own: what the engine keeps for later rounds must not save another reader's first one time.
+    # The cache keeps a round's embeddings under this name: each rule has its own, so that none saves another
+    # rule's time.
     content = uuid4().hex
     try:
-        made = first = engine.first_round(case.hu, case.spacing_mm, content=content)
+        first = bench.engines[rule].first_round(case.hu, case.spacing_mm, content=content)
     except InputError as error:
         if error.code != "liver-not-found":
             raise
+        return Opened(rule, None, watch.seconds, content)
+    return Opened(rule, first, watch.seconds, content)
+
+
+def play(
+    case: EvaluationCase,
+    bench: Workbench,
+    start: Opened,
+    rounds: int,
+    *,
+    reader: str = "best",
+    pick: PickAll = each_best,
+) -> tuple[Drawn, ...]:
+    """Play the rounds with a reader; return what the reader has after each round.
+
+    A case in which the engine finds no liver gives empty segmentations.
+
+    Parameters
+    ----------
+    reader
+        Name of the reader.
+    pick
+        How the reader picks for the liver and each lesion.
+    """
+    methods = [Method(f"uair{n}", start.rule, reader) for n in range(1, rounds + 1)]
+    if start.first is None:
         nothing = np.zeros(case.hu.shape, np.uint8)
-        methods = (Method(f"uair{n}", rule, reader) for n in range(1, rounds + 1))
-        return Played(None, tuple(Drawn(one, nothing, watch.seconds) for one in methods), {})
-    seconds, lesion_picks = watch.seconds, 0
-    found = []
-    for number in range(1, rounds + 1):
+        return tuple(Drawn(method, nothing, start.seconds) for method in methods)
+    made, seconds, lesion_picks = start.first, start.seconds, 0
+    engine = bench.engines[start.rule]
+    found: list[Drawn] = []
+    for number, method in enumerate(methods, start=1):
         candidates = [candidate.labels for candidate in made.candidates]
-        picks = pick_targets(candidates, case.truth, made.targets, choose)
+        picks = pick(candidates, case.truth, made.targets)
         lesion_picks += len(picks) - 1
-        labels = combined(candidates, picks)
-        found.append(Drawn(Method(f"uair{number}", rule, reader), labels, seconds, number, lesion_picks))
+        found.append(Drawn(method, combined(candidates, picks), seconds, number, lesion_picks))
         if number < rounds:
             watch = bench.stopwatch()
             said = Feedback(picked=picks[LIVER], per_target=picks)
-            made = engine.next_round(case.hu, case.spacing_mm, made.state, said, content=content)
+            made = engine.next_round(case.hu, case.spacing_mm, made.state, said, content=start.content)
             seconds += watch.seconds
-    return Played(first, tuple(found), {one.value: one.confidence for one in first.state.targets})
+    return tuple(found)
 
 
-def automatic(case: EvaluationCase, bench: Workbench, played: Played) -> Iterator[Drawn]:
-    """Yield *ensemble* and *auto*, which start from the same first round and ask nobody.
+def automatic(case: EvaluationCase, bench: Workbench, start: Opened) -> Iterator[Drawn]:
+    """Yield *ensemble*, *ensemble_offered*, *finder* and *auto*, which start from the same first round.
 
-    *Ensemble* is the mean of all members, thresholded (equation 1). *Auto* puts one 3-D box on all of its
-    slices: the localizer's for the liver, and for each lesion that the ensemble holds the box around it.
+    *Ensemble* is the mean of all members, thresholded (equation 1), with the lesions that most of the four
+    candidates hold. *Ensemble_offered* has all that candidate 1 holds, as the reader of UAIR gets. *Finder*
+    is the 3-D network at 3 mm alone. *Auto* puts one 3-D box on all of its slices: the localizer's for the
+    liver, and for each lesion that the ensemble holds the box around it.
     """
     nothing = np.zeros(case.hu.shape, np.uint8)
-    seconds = played.rounds[0].seconds
-    mean = nothing if played.first is None else ensemble_labels(played.first.state, case.hu.shape)
+    seconds = start.seconds
+    mean = offered = nothing
+    if start.first is not None:
+        mean, offered = (ensemble_labels(start.first.state, case.hu.shape, held_by=n) for n in (3, 1))
     yield Drawn(Method("ensemble"), mean, seconds)
+    yield Drawn(Method("ensemble_offered"), offered, seconds)
+    if start.first is not None and start.first.maps is not None:
+        watch = bench.stopwatch()
+        alone = start.first.maps.labels(case.hu.shape)
+        yield Drawn(Method("finder"), alone, seconds + watch.seconds)
     watch = bench.stopwatch()
     location = bench.localizer.locate(case.hu, case.spacing_mm)
     labels = nothing.copy()

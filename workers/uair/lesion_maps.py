@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from workers.uair.compose import LIVER, Labels
 from workers.uair.ensemble import LIMIT, Ensemble, logit
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
 from workers.uair.lesions import Proposal, box_on_grid
@@ -47,6 +48,19 @@ class LesionMaps:
         largest = ndimage.binary_dilation(largest_component(whole > 0.5), iterations=2)
         kept = np.where(largest, whole, 0.0).astype(np.float32)
         return bounded_logit(replace(self.liver, probability=kept).at(*crop.cell_centres()))
+
+    def labels(self, shape: tuple[int, ...]) -> Labels:
+        """Return ``(Z, Y, X)`` what the maps alone draw: 1 liver, 2 any lesion."""
+        drawn = np.zeros(shape, np.uint8)
+        drawn[self._voxels(self.liver, shape) > OUTLINE] = LIVER
+        drawn[self._voxels(self.lesions, shape) > OUTLINE] = LIVER + 1
+        return drawn
+
+    @staticmethod
+    def _voxels(probability: CoarseMap, shape: tuple[int, ...]) -> Float32:
+        z, y, x = (np.asarray(np.arange(n) + 0.5, np.float64) for n in shape)
+        # Slice by slice: the coordinates of a whole volume take gigabytes.
+        return np.concatenate([probability.at(z[k : k + 1], y, x) for k in range(len(z))])
 
 
 def bounded_logit(probability: Float32) -> Float32:

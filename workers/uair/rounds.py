@@ -9,6 +9,7 @@ import numpy as np
 from workers.uair.compose import Labels, Layer, compose, tidied
 from workers.uair.confidence import shown_in
 from workers.uair.grids import Mask
+from workers.uair.lesion_maps import LesionMaps
 from workers.uair.preference import radius_mm
 from workers.uair.state import RoundState, TargetState
 
@@ -52,6 +53,8 @@ class Round:
         Label values that may occur, ascending: 1, and one for each lesion.
     uncertain
         ``(Z, Y, X)`` bool on the canonical grid: M_unc of equation 2, of all targets that are shown.
+    maps
+        Probabilities of the 3-D network that led round 1; None in later rounds, and where none looked.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Round:
     state: RoundState
     targets: tuple[int, ...]
     uncertain: Mask
+    maps: LesionMaps | None = None
 
 
 def presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
