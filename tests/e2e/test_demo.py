@@ -52,6 +52,8 @@ def _check(summary: dict[str, Any], output: Path, rounds: int) -> None:
         assert (output / f"round-{one['round']}.png").stat().st_size > 10_000
         uids |= {candidate["sop_instance_uid"] for candidate in one["candidates"]}
         _check_different([output / candidate["file"] for candidate in one["candidates"]])
+        assert set(one["gain"]) == {"liver", "lesions"}
+    assert (output / "improvement.png").stat().st_size > 10_000
     assert len(uids) == 4 * rounds + 1
     assert (output / summary["final"]["file"]).is_file()
     archived = [dcmread(path, stop_before_pixels=True) for path in (output / "archive").glob("*.dcm")]

@@ -56,8 +56,13 @@ def demo(
         source = folder_input(ct, masks) if ct else phantom_input(output / "phantom")
     choose = choose_best if source.truth is not None else choose_first if yes else _ask
     story = run_demo(source, output, choose, rounds, console)
-    _print_story(story.rounds, story.final, story.seconds_total)
-    console.print(f"Pictures, DICOM objects and summary.json are in [bold]{output}[/]. Not a medical device.")
+    _print_rounds(story.rounds)
+    for line in told(story.rounds, story.final):
+        console.print(line, highlight=False)
+    console.print(
+        f"It took {story.seconds_total:.0f} s. Pictures, DICOM objects and summary.json are in "
+        f"[bold]{output}[/]. Not a medical device."
+    )
 
 
 def _ask(number: int, offers: Sequence[Offer]) -> int:
@@ -69,7 +74,31 @@ def _ask(number: int, offers: Sequence[Offer]) -> int:
     return IntPrompt.ask(f"Round {number}: which candidate", choices=choices, console=console)
 
 
-def _print_story(rounds: Sequence[dict[str, Any]], final: dict[str, Any], seconds: float) -> None:
+def told(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
+    """Say in sentences what the picks brought, or how large the result is where nobody knows the truth."""
+    count = f"{len(rounds)} pick{'s' if len(rounds) > 1 else ''}"
+    if not any("gain" in one for one in rounds):
+        volumes = final["volumes_ml"]
+        lesions = f"{len(volumes['lesions'])} lesions of {sum(volumes['lesions']):.1f} ml"
+        return [f"After {count} the liver has {volumes['liver']:.0f} ml, with {lesions}."]
+    return [
+        f"{count} brought the Dice of the {target} from "
+        f"{_dice_of(rounds[0], target) - gains[0]:.3f} (mean of the first four) to "
+        f"{_dice_of(rounds[-1], target):.3f}: {', '.join(f'{gain:+.3f}' for gain in gains)}."
+        for target in ("lesions", "liver")
+        for gains in ([one["gain"][target] for one in rounds if target in one["gain"]],)
+        if len(gains) == len(rounds)
+    ]
+
+
+def _dice_of(round_: dict[str, Any], target: str) -> float:
+    """Return the Dice of what the reader picked in a round."""
+    picked = next(one for one in round_["candidates"] if one["k"] == round_["selected"])
+    dice: float = picked["dice"][target]
+    return dice
+
+
+def _print_rounds(rounds: Sequence[dict[str, Any]]) -> None:
     table = Table("round", "k", "picked", "trait", "liver ml", "lesions ml", "Dice liver", "Dice lesions")
     for one in rounds:
         for candidate in one["candidates"]:
@@ -86,6 +115,3 @@ def _print_story(rounds: Sequence[dict[str, Any]], final: dict[str, Any], second
             )
         table.add_section()
     console.print(table)
-    console.print(
-        f"Final: {final['volumes_ml']}, {final.get('dice', 'no truth given')}; {seconds:.0f} s in all."
-    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydicom.uid import CTImageStorage, SegmentationStorage
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -27,11 +28,13 @@ from uair_node.delivery.statuses import Verdict
 from uair_node.intensity import display_window
 from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import SheetCandidate, draw_sheet
+from workers.demo.improvement import draw_improvement
 from workers.demo.reader import Choose, Offer, Score, answer, read_offer, score
 from workers.demo.series import Input
 from workers.demo.site import Site, open_site
 
 ROUND_LIMIT_S = 900.0
+IMPROVEMENT = "improvement.png"
 
 
 @dataclass
@@ -55,7 +58,7 @@ def run_demo(source: Input, output: Path, choose: Choose, rounds: int, console: 
         ``demo-timeout``, ``demo-start``, ``push-refused``.
     """
     archive = output / "archive"
-    for old in (archive, output / "summary.json"):
+    for old in (archive, output / "summary.json", output / IMPROVEMENT):
         shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="uair-demo-") as folder, _bars(console) as bars:
@@ -80,17 +83,20 @@ class _Demo:
         started = time.monotonic()
         self._push()
         story = Story(self._describe_case())
+        picks: list[Offer] = []
         for number in range(1, rounds + 1):
             begun = time.monotonic()
             offers = self._await_round(number)
             seconds = time.monotonic() - begun
             picked = self._pick(number, offers)
             chosen = next(one for one in offers if one.k == picked)
-            story.rounds.append(self._describe_round(number, seconds, picked, offers))
+            picks.append(chosen)
+            story.rounds.append(self._describe_round(number, seconds, offers, picks))
             self._draw(number, offers, picked)
             last = number == rounds
             verb = self._titles.accept if last else self._titles.pick
             answer(chosen, self._site.node_as(verb), SegmentationStorage)
+        self._draw_improvement(picks)
         story.final = self._await_final(rounds)
         story.seconds_total = round(time.monotonic() - started, 1)
         self._context.database.close()
@@ -116,24 +122,24 @@ class _Demo:
 
     def _await_round(self, number: int) -> list[Offer]:
         bar = self._bars.add_task(f"round {number}: four candidates", total=4)
-        results = self._await(lambda case: _delivered(case, number, "candidate"), 4, bar)
+        results = self._await(lambda case: _delivered(case, number, "candidate"), bar)
         return [self._offer(one) for one in results]
 
     def _await_final(self, number: int) -> dict[str, Any]:
         bar = self._bars.add_task("final segmentation", total=1)
-        (result,) = self._await(lambda case: _delivered(case, number, "final"), 1, bar)
+        (result,) = self._await(lambda case: _delivered(case, number, "final"), bar)
         offer = self._offer(result)
         return _describe_object(offer, result, self._output)
 
-    def _await(self, find: Any, count: int, bar: Any) -> list[dict[str, Any]]:
-        """Wait until `find` returns `count` delivered results of the case."""
+    def _await(self, find: Any, bar: Any) -> list[dict[str, Any]]:
+        """Wait until `find` returns results of the case, all of them delivered."""
         deadline = time.monotonic() + ROUND_LIMIT_S
         while time.monotonic() < deadline:
             case = self._look()
-            found: list[dict[str, Any]] = find(case)
-            self._bars.update(bar, completed=len(found))
-            if len(found) == count:
-                return found
+            results, delivered = find(case)
+            self._bars.update(bar, completed=len(delivered))
+            if results and len(delivered) == len(results):
+                return list(delivered)
             if case["state"] in (CaseState.REJECTED, CaseState.FAILED):
                 raise InputError(case["code"], case["sentence"], case["mend"])
             time.sleep(0.2)
@@ -160,13 +166,15 @@ class _Demo:
         }
 
     def _describe_round(
-        self, number: int, seconds: float, picked: int, offers: Sequence[Offer]
+        self, number: int, seconds: float, offers: Sequence[Offer], picks: Sequence[Offer]
     ) -> dict[str, Any]:
-        results = {one["k"]: one for one in _delivered(self._look(), number, "candidate")}
+        _, delivered = _delivered(self._look(), number, "candidate")
+        results = {one["k"]: one for one in delivered}
         return {
             "round": number,
             "seconds": round(seconds, 1),
-            "selected": picked,
+            "selected": picks[-1].k,
+            **({} if picks[-1].score is None else {"gain": gain_of(offers, picks)}),
             "candidates": [
                 {"k": one.k, **_describe_object(one, results[one.k], self._output)} for one in offers
             ],
@@ -184,19 +192,51 @@ class _Demo:
             window=display_window(view.array, view.profile),
         )
 
+    def _draw_improvement(self, picks: Sequence[Offer]) -> None:
+        """Draw how near the surfaces came from round to round, where the truth is known."""
+        view, truth = self._source.volume.canonical(), self._source.truth
+        if truth is not None:
+            picked = [view.from_source(one.labels) for one in picks]
+            path = self._output / IMPROVEMENT
+            draw_improvement(picked, view.from_source(truth), view.spacing_mm, path)
+
+
+def gain_of(offers: Sequence[Offer], picks: Sequence[Offer]) -> dict[str, float]:
+    """Return by how much Dice a pick is better than the one before; the first, than the mean of its four.
+
+    Parameters
+    ----------
+    offers
+        What the round offered.
+    picks
+        What the reader picked up to this round, the newest last; truth is known.
+    """
+    before = [one.score for one in (picks[-2:-1] or offers) if one.score is not None]
+    now = picks[-1].score
+    assert now is not None, "the truth is known"
+    gain = {"liver": now.liver - float(np.mean([one.liver for one in before]))}
+    lesions = [one.lesions for one in before if one.lesions is not None]
+    if now.lesions is not None and lesions:
+        gain["lesions"] = now.lesions - float(np.mean(lesions))
+    return {target: round(value, 4) for target, value in gain.items()}
+
 
 def _column(offer: Offer, labels: Labels, picked: int) -> SheetCandidate:
     return SheetCandidate(offer.k, offer.trait, labels, note="picked" if offer.k == picked else "")
 
 
-def _delivered(case: dict[str, Any], number: int, kind: str) -> list[dict[str, Any]]:
-    return [
+def _delivered(
+    case: dict[str, Any], number: int, kind: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the results of a kind in a round, and those of them that the archive has."""
+    every = [
         result
         for one in case["rounds"]
         if one["round"] == number
         for result in one["results"]
-        if result["kind"] == kind and all(d["state"] == "confirmed" for d in result["deliveries"])
+        if result["kind"] == kind
     ]
+    return every, [one for one in every if all(d["state"] == "confirmed" for d in one["deliveries"])]
 
 
 def _describe_object(offer: Offer, result: dict[str, Any], output: Path) -> dict[str, Any]:
