@@ -54,6 +54,9 @@ def _profile_name(name: str) -> str:
     return name
 
 
+EVERY_ACQUISITION, NO_ACQUISITION = "each", "refuse"
+
+
 class IntakeSection(Section):
     """From instances to a case."""
 
@@ -70,7 +73,11 @@ class IntakeSection(Section):
     min_free_bytes: NonNegativeInt = Field(
         1 << 30, description="below this much free disk C-STORE is answered A700"
     )
-
+    acquisitions: Literal["each", "refuse"] | PositiveInt = Field(
+        "each",
+        description="of a series that holds several: a case for each, none, or only the one with this "
+        "number in time",
+    )
     other_objects: Literal["keep", "drop"] = Field(
         "keep", description="objects of classes that no case can use; drop: answered B006, not kept"
     )

@@ -75,6 +75,7 @@ def summarize(case: Case) -> dict[str, Any]:
         "slices": case.instance_count,
         "accession_number": case.accession_number,
         "series_instance_uid": case.series_instance_uid,
+        "acquisition": case.acquisition,
         "created_at": _time(case.created_at),
         "updated_at": _time(case.updated_at),
         "code": case.code,

@@ -19,6 +19,7 @@ from dicom_config.model import Verb
 from uair_node.cases import work
 from uair_node.cases.codes import CaseCode, is_retriable
 from uair_node.cases.lock import lock_case
+from uair_node.cases.siblings import replaced_by
 from uair_node.cases.states import CaseState, check_transition
 from uair_node.cases.tables import (
     Case,
@@ -131,7 +132,7 @@ def make_ready(
     case.code = case.sentence = case.mend = ""
     case.instances = list(instances)
     case.instance_count = slices
-    for older in _siblings(session, case):
+    for older in replaced_by(session, case):
         if older.state != CaseState.ACCEPTED:
             _supersede(session, older, by=case)
     chosen = f"; {chosen_by}" if chosen_by else ""
@@ -145,7 +146,7 @@ def reject_input(session: Session, case: Case, error: UairError, *, actor: str =
     work.close_case_items(session, case)
     case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
     advance(session, case, CaseState.REJECTED, actor=actor, reason=error.code)
-    for older in _siblings(session, case):
+    for older in replaced_by(session, case):
         if older.state == CaseState.REJECTED:
             _supersede(session, older, by=case)
 
@@ -357,21 +358,6 @@ def _add_round(session: Session, case: Case, *, number: int, selection: Selectio
     session.flush()
     session.expire(case, ["rounds"])
     work.require_work(session, WorkKind.COMPUTE, case=case, key=str(number))
-
-
-def _siblings(session: Session, case: Case) -> list[Case]:
-    """Return the other sealed cases of a series, each locked and as it is now."""
-    ids = session.scalars(
-        select(Case.id)
-        .where(
-            Case.series_instance_uid == case.series_instance_uid,
-            Case.id != case.id,
-            Case.state != CaseState.RECEIVING,
-        )
-        .order_by(Case.id)
-    ).all()
-    locked = [lock_case(session, case_id) for case_id in ids]
-    return [older for older in locked if older.state != CaseState.SUPERSEDED]
 
 
 def _supersede(session: Session, case: Case, *, by: Case) -> None:

@@ -40,6 +40,9 @@ TRANSITIONS: dict[CaseState | None, frozenset[CaseState]] = {
     _S.SUPERSEDED: frozenset(),
 }
 
+HOLDING = (_S.READY, _S.SEGMENTING, _S.AWAITING_SELECTION, _S.REFINING, _S.ACCEPTED)
+"""States of a sealed case whose instances need not come again."""
+
 
 def check_transition(origin: CaseState | None, state: CaseState) -> None:
     """Raise IllegalTransitionError unless the table leads from `origin` to `state`."""

@@ -98,6 +98,7 @@ class Case(Base):
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     uid_scheme: Mapped[int] = mapped_column(default=2)  # how UIDs of its results are made, see `uid_root`
+    acquisition: Mapped[str] = mapped_column(String(255), default="", server_default="")  # of several
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
     patient_key: Mapped[str] = mapped_column(String(64), default="", index=True)  # see `patient_keys`

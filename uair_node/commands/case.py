@@ -121,9 +121,8 @@ def _answer(config: Path | None, case_id: int, verb: Verb, answer: Answer) -> No
 
 
 def _print_case(found: dict[str, Any]) -> None:
-    console.print(
-        f"[bold]Case {found['case']}[/] {found['state']}, {found['slices']} slices", highlight=False
-    )
+    held = ", ".join(filter(None, [f"{found['slices']} slices", found["acquisition"]]))
+    console.print(f"[bold]Case {found['case']}[/] {found['state']}, {held}", highlight=False)
     if found["code"]:
         console.print(f"[yellow]{found['code']}[/]: {found['sentence']} {found['mend']}", highlight=False)
     for warning in found["warnings"]:

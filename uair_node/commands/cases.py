@@ -36,7 +36,7 @@ def cases(
             str(row["round"] or ""),
             str(row["slices"]),
             row["accession_number"],
-            f"…{row['series_instance_uid'][-12:]}",
+            f"…{row['series_instance_uid'][-12:]} {row['acquisition']}".strip(),
             why,
         )
     console.print(table)

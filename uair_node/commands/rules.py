@@ -35,5 +35,6 @@ def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = F
         run = "[green]run[/]" if one.runs else "[red]no[/]"
         code = f"{one.code}: " if one.code else ""
         number = "" if one.series_number is None else str(one.series_number)
+        number = f"{number} {one.acquisition}".strip()
         table.add_row(run, number, escape(one.description), str(one.slices), f"{one.score:g}", code + one.why)
     console.print(table)

@@ -15,11 +15,11 @@ from sqlalchemy import select
 
 from dicom_config.contexts import SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError
-from uair_node.cases.states import CaseState
+from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.intake.inbox import read_identity
-from uair_node.intake.register import HOLDING, Arrival, register
+from uair_node.intake.register import Arrival, register
 from uair_node.intake.spool import SpooledFile
 
 CALLING_AE = "UAIR_RECOVER"

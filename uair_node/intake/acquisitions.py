@@ -7,63 +7,201 @@ proves nothing by itself: parts that follow each other along the axis are one st
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from uair_node.intake.headers import SliceHeader
-from uair_node.intake.stack import Stack
+from uair_node.intake.stack import FloatArray, Stack, build_stack
 
-_TELLING: tuple[tuple[str, Callable[[SliceHeader], Hashable], bool], ...] = (
-    ("Stack ID", lambda header: header.stack_id, False),
-    ("Temporal Position", lambda header: header.temporal_position, False),
-    ("Acquisition Number", lambda header: header.acquisition_number, True),
-    ("KVP", lambda header: header.kvp, True),
-    ("Convolution Kernel", lambda header: header.kernel, True),
-    ("Acquisition Time", lambda header: header.acquisition_time, True),
-    ("Content Time", lambda header: header.content_time, True),
+_SAME_POSITION_MM = 0.01
+_HALF = 0.5
+"""Part of the whole extent that each acquisition covers at least where no single value overlaps another one.
+
+Times, and numbers of single slices, may be out of order within one scan."""
+
+
+@dataclass(frozen=True)
+class _Attribute:
+    """An attribute that tells acquisitions apart.
+
+    Parameters
+    ----------
+    only_ct
+        Whether it tells CT acquisitions only: packages of one MR stack interleave.
+    physics
+        Slices that differ in it are never one stack, wherever they lie.
+    counts
+        Whether one acquisition may have several values that follow each other, in time or in number.
+    is_time
+        Whether its values are times, which may be out of order within one scan.
+    is_number
+        Whether its value can be shown; header texts cannot.
+    """
+
+    name: str
+    value: Callable[[SliceHeader], Any]
+    only_ct: bool = True
+    physics: bool = False
+    counts: bool = False
+    is_time: bool = False
+    is_number: bool = False
+
+
+_TELLING = (
+    _Attribute("Stack ID", lambda header: header.stack_id, only_ct=False),
+    _Attribute("Temporal Position", lambda header: header.temporal_position, only_ct=False, is_number=True),
+    _Attribute("Acquisition Number", lambda header: header.acquisition_number, counts=True, is_number=True),
+    _Attribute("KVP", lambda header: header.kvp, physics=True, is_number=True),
+    _Attribute("Convolution Kernel", lambda header: header.kernel, physics=True),
+    _Attribute("Acquisition Time", lambda header: header.acquisition_time, counts=True, is_time=True),
+    _Attribute("Content Time", lambda header: header.content_time, counts=True, is_time=True),
 )
-"""Name, value, and whether it tells CT acquisitions only: packages of one MR stack interleave."""
-
-_PHYSICS = frozenset({"KVP", "Convolution Kernel"})
-"""Slices that differ in these are never one stack, wherever they lie."""
 
 
-def find_acquisitions(headers: Sequence[SliceHeader], stack: Stack, *, ct: bool) -> tuple[str, list[int]]:
-    """Return the attribute that tells acquisitions of a series apart, and how many slices each value has.
+@dataclass(frozen=True)
+class _Part:
+    """Slices of one value, or of several that follow each other: their places in the stack, ascending."""
+
+    values: tuple[Any, ...]
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Division:
+    """How an attribute divides a series into acquisitions.
+
+    Attributes
+    ----------
+    attribute
+        Its name.
+    counts
+        How many slices each acquisition has, the largest first.
+    parts
+        Name and members (indices into the header records) of each acquisition; none where a slice lacks the
+        attribute, or where the parts do not overlap: then they may be halves of one stack.
+    """
+
+    attribute: str
+    counts: tuple[int, ...]
+    parts: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def find_acquisitions(headers: Sequence[SliceHeader], stack: Stack, *, ct: bool) -> Division | None:
+    """Return how the first attribute that tells acquisitions apart divides a series; None if none does.
 
     Parameters
     ----------
     stack
         Built from `headers`.
     ct
-        Whether the attributes tell CT acquisitions apart, see `_TELLING`.
+        Whether the attributes of CT tell acquisitions apart, see `_Attribute`.
+    """
+    along = stack.positions_mm @ stack.axes[:, 0]
+    for attribute in _TELLING:
+        if attribute.only_ct and not ct:
+            continue
+        exact = _parts_of(attribute, headers, stack)
+        parts = _joined(exact, along) if attribute.counts else exact
+        overlap = _overlap(parts, along)
+        wide = overlap and all(_extent(part, along) >= _HALF * np.ptp(along) for part in parts)
+        told = _overlap(exact, along) and not attribute.is_time
+        if len(parts) < 2 or not (attribute.physics or told or wide):
+            continue
+        known = sum(len(part.places) for part in parts)
+        separable = overlap and known == len(headers)
+        names = [_name(attribute, part, n, len(parts)) for n, part in enumerate(parts, 1)]
+        members = [tuple(stack.order[place] for place in part.places) for part in parts]
+        return Division(
+            attribute.name,
+            tuple(sorted((len(part.places) for part in parts), reverse=True)),
+            tuple(zip(names, members, strict=True)) if separable else (),
+        )
+    return None
+
+
+def split_acquisitions(headers: Sequence[SliceHeader], *, ct: bool) -> list[tuple[str, tuple[int, ...]]]:
+    """Return name and members (indices into `headers`) of each acquisition of a series.
 
     Returns
     -------
-    tuple of str and list of int
-        An empty name and no numbers if the slices are one acquisition.
+    list
+        One acquisition with an empty name where nothing divides the series, none where it cannot be divided.
+
+    Raises
+    ------
+    ValueError
+        As `build_stack`.
     """
-    for name, value, only_ct in _TELLING:
-        parts: dict[Hashable, list[int]] = defaultdict(list)
-        for place, index in enumerate(stack.order):
-            parts[value(headers[index])].append(place)
-        if len(parts) < 2 or (only_ct and not ct):
-            continue
-        known = [places for key, places in parts.items() if key not in (None, "")]
-        if len(known) > 1 and (name in _PHYSICS or _overlap(known, stack)):
-            return name, sorted(map(len, known), reverse=True)
-    return "", []
+    division = find_acquisitions(headers, build_stack(headers), ct=ct)
+    if division is None:
+        return [("", tuple(range(len(headers))))]
+    found = []
+    for name, members in division.parts:
+        within = split_acquisitions([headers[n] for n in members], ct=ct)
+        if not within:
+            return []
+        found += [
+            (f"{name}, {more}" if more else name, tuple(members[n] for n in inner)) for more, inner in within
+        ]
+    return found
 
 
-def _overlap(parts: Sequence[Sequence[int]], stack: Stack) -> bool:
+def _parts_of(attribute: _Attribute, headers: Sequence[SliceHeader], stack: Stack) -> list[_Part]:
+    """Return the slices of each value that is not empty, in order of the values."""
+    places: dict[Any, list[int]] = defaultdict(list)
+    for place, index in enumerate(stack.order):
+        places[attribute.value(headers[index])].append(place)
+    known = [_Part((value,), tuple(found)) for value, found in places.items() if value not in (None, "")]
+    return sorted(known, key=lambda part: part.values)
+
+
+def _joined(parts: Sequence[_Part], along: FloatArray) -> list[_Part]:
+    """Join values whose slices follow each other in one direction, without an overlap."""
+    found: list[_Part] = []
+    direction, last_mm = 0.0, 0.0
+    for part in parts:
+        middle_mm = float(np.mean(along[list(part.places)]))
+        step = np.sign(middle_mm - last_mm)
+        if found and not _touch(found[-1], part, along) and direction in (0.0, step):
+            direction, before = step, found.pop()
+            found.append(_Part(before.values + part.values, tuple(sorted(before.places + part.places))))
+        else:
+            direction = 0.0
+            found.append(part)
+        last_mm = middle_mm
+    return found
+
+
+def _touch(one: _Part, other: _Part, along: FloatArray) -> bool:
+    first = max(along[one.places[0]], along[other.places[0]])
+    last = min(along[one.places[-1]], along[other.places[-1]])
+    return bool(first <= last + _SAME_POSITION_MM)
+
+
+def _extent(part: _Part, along: FloatArray) -> float:
+    return float(along[part.places[-1]] - along[part.places[0]])
+
+
+def _overlap(parts: Sequence[_Part], along: FloatArray) -> bool:
     """Tell whether two parts, each of two slices at least, share more than an end along the axis."""
-    along = stack.positions_mm @ stack.axes[:, 0]
-    ranges = sorted((along[places[0]], along[places[-1]]) for places in parts if len(places) > 1)
+    ranges = sorted((along[part.places[0]], along[part.places[-1]]) for part in parts if len(part.places) > 1)
     end = float("-inf")
     for first, last in ranges:
         if first < end:
             return True
         end = max(end, last)
     return False
+
+
+def _name(attribute: _Attribute, part: _Part, number: int, parts: int) -> str:
+    """Name an acquisition without a text of a header."""
+    if not attribute.is_number:
+        return f"{attribute.name} {number} of {parts}"
+    first, last = (f"{value:.9g}" for value in (part.values[0], part.values[-1]))
+    return f"{attribute.name} {first}" + (f" to {last}" if last != first else "")
 
 
 def count_values(headers: Sequence[SliceHeader], value: Callable[[SliceHeader], str]) -> list[int]:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError
 from uair_node.cases import lifecycle
 from uair_node.cases.lock import lock_case
 from uair_node.cases.performer import describe_error
-from uair_node.cases.states import CaseState
+from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
 from uair_node.context import Context
-from uair_node.intake.gate import Verdict, inspect_series
-from uair_node.intake.headers import SliceHeader, read_headers
+from uair_node.intake.gate import Verdict
+from uair_node.intake.headers import read_headers
+from uair_node.intake.series_parts import SeriesPart, inspect_parts
 from uair_node.intake.source_rejection import not_rejected, source_rejected
 from uair_node.intake.study import Choice, choose
 from uair_node.logs import bound
@@ -68,48 +70,121 @@ def _quiet_cases(context: Context, now: datetime) -> Sequence[int]:
 def _decide(context: Context, case_id: int, now: datetime) -> bool:
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)
-        instances = _stored_instances(session, case)
-        seen = case.last_instance_at
+        instances: Sequence[Instance] = session.scalars(_stored_instances(case)).all()
+        seen, held = case.last_instance_at, _held_digests(session, case)
     # Headers are read outside the transaction: receiving goes on meanwhile.
-    headers, verdict = _inspect(context, instances)
-    choice = Choice() if verdict.refusal else choose(context, case_id, headers, now)
-    if not verdict.refusal and not choice.refusal and not choice.waits:
-        context.store.share(*(context.store.absolute(one.path) for one in instances))
-    patient_key = context.patient_keys.key(hash_patient_id(headers[0].patient_id)) if headers else ""
+    every = _inspect(context, instances)
+    # An acquisition that a case holds needs no other one, unless there is nothing else.
+    parts = [part for part in every if part.digest not in held] or every[:1]
+    waited = (now - seen).total_seconds() >= context.settings.intake.max_wait_s
+    lacking = None if waited else next((one.refusal for one in parts if one.found.verdict.may_complete), None)
+    choices = [] if lacking else _choose(context, case_id, parts, len(every) - len(parts), now)
+    # All parts are of one patient: several are refused.
+    first = next((header for part in parts for header in part.found.headers), None)
+    patient_key = context.patient_keys.key(hash_patient_id(first.patient_id)) if first else ""
     with context.database.transaction() as session:
         case = lock_case(session, case_id)
         if case.state != CaseState.RECEIVING or case.last_instance_at != seen:
             return False
-        case.accession_number = headers[0].accession_number if headers else ""
-        case.patient_key = patient_key
-        if verdict.refusal is not None:
-            return _refuse(context, session, case, verdict.refusal, verdict.may_complete, now)
-        if choice.refusal is not None:
-            return _refuse(context, session, case, choice.refusal, False, now)
-        if choice.waits:
+        known = set(session.scalars(_stored_instances(case).with_only_columns(Instance.id)))
+        if held != _held_digests(session, case) or known != {one.id for one in instances}:
+            return False
+        _describe(case, parts[0], patient_key)
+        if lacking is not None:
+            _show_waiting(case, lacking)
+            return False
+        if any(choice.waits for choice in choices):
             case.code, case.sentence, case.mend = "", "Waiting for the other series of the study.", ""
             return False
-        return _accept(session, case, len(headers), verdict, choice)
+        others = [_another_case(session, case) for _ in parts[1:]]
+        for own, part, choice in zip([case, *others], parts, choices, strict=True):
+            _describe(own, part, patient_key)
+            _settle(session, own, part, choice)
+    return True
 
 
-def _inspect(context: Context, instances: Sequence[Instance]) -> tuple[Sequence[SliceHeader], Verdict]:
-    if not instances:
-        return [], Verdict(source_rejected(), may_complete=False, assumed=())
+@dataclass(frozen=True)
+class _Part:
+    """One acquisition of a series, and the instances that it came in."""
+
+    found: SeriesPart
+    instances: Sequence[Instance]
+
+    @property
+    def digest(self) -> str:
+        return series_digest(self.instances)
+
+    @property
+    def refusal(self) -> InputError | None:
+        return self.found.verdict.refusal
+
+
+def _choose(context: Context, case_id: int, parts: Sequence[_Part], held: int, now: datetime) -> list[Choice]:
+    """Return what becomes of each part; share the files of those that are segmented."""
+    passing = [part for part in parts if part.refusal is None]
+    chosen = choose(context, case_id, [part.found for part in passing], held, now) if passing else []
+    for part, choice in zip(passing, chosen, strict=True):
+        if choice.refusal is None and not choice.waits:
+            context.store.share(*(context.store.absolute(one.path) for one in part.instances))
+    following = iter(chosen)
+    return [next(following) if part.refusal is None else Choice(refusal=part.refusal) for part in parts]
+
+
+def _held_digests(session: Session, case: Case) -> set[str]:
+    """Return the identities of the living and accepted cases of a case's series."""
+    held = select(Case.digest).where(
+        Case.series_instance_uid == case.series_instance_uid, Case.state.in_(HOLDING)
+    )
+    return set(session.scalars(held))
+
+
+def _inspect(context: Context, instances: Sequence[Instance]) -> list[_Part]:
+    refusal = None if instances else source_rejected()
     try:
         headers = read_headers([context.store.absolute(instance.path) for instance in instances])
-    except InputError as refusal:
-        return [], Verdict(refusal, may_complete=False, assumed=())
-    settings = context.settings
-    return headers, inspect_series(headers, settings.gate, settings.intake.modalities)
+    except InputError as unreadable:
+        headers, refusal = [], unreadable
+    if refusal is not None:
+        return [_Part(SeriesPart("", [], Verdict(refusal, may_complete=False, assumed=())), instances)]
+    parts = []
+    for found in inspect_parts(headers, context.settings):
+        uids = {header.sop_instance_uid for header in found.headers}
+        parts.append(_Part(found, [one for one in instances if one.sop_instance_uid in uids]))
+    return parts
 
 
-def _accept(session: Session, case: Case, slices: int, verdict: Verdict, choice: Choice) -> bool:
-    instances = _stored_instances(session, case)
+def _another_case(session: Session, case: Case) -> Case:
+    """Open a case for another acquisition of a case's series."""
+    opened = lifecycle.open_case(
+        session,
+        series_uid=case.series_instance_uid,
+        study_uid=case.study_instance_uid,
+        calling_ae=case.calling_ae,
+    )
+    opened.warnings, opened.last_instance_at = case.warnings, case.last_instance_at
+    return opened
+
+
+def _describe(case: Case, part: _Part, patient_key: str) -> None:
+    case.accession_number = part.found.headers[0].accession_number if part.found.headers else ""
+    case.patient_key = patient_key
+
+
+def _settle(session: Session, case: Case, part: _Part, choice: Choice) -> None:
+    """Seal or refuse a case of one part."""
+    slices, verdict = len(part.found.headers), part.found.verdict
+    case.acquisition = part.found.acquisition
+    if choice.refusal is not None:
+        if case.acquisition:
+            case.instance_count = slices
+        lifecycle.reject_input(session, case, choice.refusal)
+        log.info("case %d rejected: %s", case.id, choice.refusal.code)
+        return
     lifecycle.make_ready(
         session,
         case,
-        digest=series_digest(instances),
-        instances=instances,
+        digest=part.digest,
+        instances=part.instances,
         slices=slices,
         accession_number=case.accession_number,
         assumed=", ".join(verdict.assumed),
@@ -117,19 +192,6 @@ def _accept(session: Session, case: Case, slices: int, verdict: Verdict, choice:
         chosen_by=choice.reason,
     )
     log.info("case %d ready: %d slices", case.id, slices)
-    return True
-
-
-def _refuse(
-    context: Context, session: Session, case: Case, refusal: InputError, may_complete: bool, now: datetime
-) -> bool:
-    waited = (now - case.last_instance_at).total_seconds()
-    if may_complete and waited < context.settings.intake.max_wait_s:
-        _show_waiting(case, refusal)
-        return False
-    lifecycle.reject_input(session, case, refusal)
-    log.info("case %d rejected: %s", case.id, refusal.code)
-    return True
 
 
 def _show_waiting(case: Case, refusal: InputError) -> None:
@@ -137,8 +199,8 @@ def _show_waiting(case: Case, refusal: InputError) -> None:
     case.code, case.sentence, case.mend = refusal.code, refusal.sentence, "Waiting for more slices."
 
 
-def _stored_instances(session: Session, case: Case) -> Sequence[Instance]:
-    return session.scalars(
+def _stored_instances(case: Case) -> Select[Instance]:
+    return (
         select(Instance)
         .where(
             Instance.series_instance_uid == case.series_instance_uid,
@@ -146,4 +208,4 @@ def _stored_instances(session: Session, case: Case) -> Sequence[Instance]:
             not_rejected(),
         )
         .order_by(Instance.id)
-    ).all()
+    )

@@ -62,21 +62,23 @@ class Score:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A series of a study that could be segmented."""
+    """A series of a study, or an acquisition of one, that could be segmented."""
 
     series_instance_uid: str
     facts: SeriesFacts
     score: Score
+    acquisition: str = ""
 
     @property
-    def rank(self) -> tuple[float, float, int, str]:
-        """What the best is the least of: score, thin slices, many slices; the UID decides a tie."""
+    def rank(self) -> tuple[float, float, int, str, str]:
+        """What the best is the least of: score, thin slices, many slices; UID and name decide a tie."""
         thickness = self.facts.slice_thickness_mm
         return (
             -self.score.value,
             np.inf if thickness is None else thickness,
             -self.facts.slices,
             self.series_instance_uid,
+            self.acquisition,
         )
 
 

@@ -283,9 +283,9 @@ def _check_patient(headers: Sequence[SliceHeader]) -> None:
 
 
 def _check_acquisition(headers: Sequence[SliceHeader], stack: Stack, profile: ModalityProfile) -> None:
-    attribute, counts = find_acquisitions(headers, stack, ct=profile.hounsfield)
-    if attribute:
-        raise gate_error("several-acquisitions", attribute=attribute, counts=_and(counts))
+    division = find_acquisitions(headers, stack, ct=profile.hounsfield)
+    if division is not None:
+        raise gate_error("several-acquisitions", attribute=division.attribute, counts=_and(division.counts))
 
 
 def _check_positions(stack: Stack) -> None:

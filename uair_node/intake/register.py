@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import TransientError
 from uair_node.cases import lifecycle
-from uair_node.cases.states import CaseState
+from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus, Result, utc_now
 from uair_node.context import Context
 from uair_node.intake.spool import SpooledFile
@@ -241,15 +241,6 @@ class _Version:
                 values["received_at"] = utc_now()
             session.execute(update(Instance).where(Instance.id == self.id).values(**values))
 
-
-HOLDING = (
-    CaseState.READY,
-    CaseState.SEGMENTING,
-    CaseState.AWAITING_SELECTION,
-    CaseState.REFINING,
-    CaseState.ACCEPTED,
-)
-"""States of a sealed case whose instances need not come again."""
 
 # Built once: putting a statement together costs more than a look-up by index. The lock is against retention:
 # it deletes a row before the bytes come again, or sees the case that they open.

@@ -16,7 +16,7 @@ from dicom_config.errors import InputError
 from uair_node.cases import lifecycle
 from uair_node.cases.codes import CaseCode
 from uair_node.cases.lock import lock_case
-from uair_node.cases.states import CaseState
+from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus, RejectedInstance, Result
 
 log = logging.getLogger(__name__)
@@ -112,11 +112,14 @@ def _stop_cases(session: Session, title: str, uids: Sequence[str]) -> None:
 
 
 def _is_left(session: Session, case: Case) -> int:
-    """Count the images of a case's series that no note rejects."""
+    """Count the images of a case's series that no note rejects, and that no other case of it holds."""
+    held = select(CaseInstance.instance_id).join(Case, Case.id == CaseInstance.case_id)
+    held = held.where(Case.series_instance_uid == case.series_instance_uid, Case.state.in_(HOLDING))
     left = select(func.count(Instance.id)).where(
         Instance.series_instance_uid == case.series_instance_uid,
         Instance.status == InstanceStatus.STORED,
         not_rejected(),
+        Instance.id.not_in(held),
     )
     return session.scalar(left) or 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
@@ -21,15 +21,15 @@ from uair_node.intake.choice import (
     refusal_by_score,
     score_series,
 )
-from uair_node.intake.gate import inspect_series
-from uair_node.intake.headers import SliceHeader, read_headers
+from uair_node.intake.headers import read_headers
+from uair_node.intake.series_parts import SeriesPart, inspect_parts
 
 _UNDECIDED_OR_REFUSED = (CaseState.RECEIVING, CaseState.REJECTED, CaseState.SUPERSEDED)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether a series that the gate lets pass is segmented.
+    """Whether a part of a series that the gate lets pass is segmented.
 
     Attributes
     ----------
@@ -53,33 +53,47 @@ class _Rival:
     paths: list[Path]
 
 
-def choose(context: Context, case_id: int, headers: Sequence[SliceHeader], now: datetime) -> Choice:
-    """Decide by the site's rules; `headers` are those of the case's series."""
+def choose(
+    context: Context, case_id: int, parts: Sequence[SeriesPart], held: int, now: datetime
+) -> list[Choice]:
+    """Decide by the site's rules which of a series' `parts` are segmented.
+
+    Parameters
+    ----------
+    parts
+        Those of the case's series that the gate lets pass.
+    held
+        How many other parts of the series have a case already.
+    """
     rules = context.settings.rules
-    own = _candidate(context, headers)
-    reason = own.score.reason if rules.series else ""
-    refusal = refusal_by_score(own.score, rules)
-    if refusal is not None or rules.per_study is None:
-        return Choice(reason, refusal)
+    own = [_candidate(context, part) for part in parts]
+    reasons = [one.score.reason if rules.series else "" for one in own]
+    refusals = [refusal_by_score(one.score, rules) for one in own]
+    if rules.per_study is None or all(refusals):
+        return [Choice(*pair) for pair in zip(reasons, refusals, strict=True)]
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)
-        rivals, taken = _rivals(context, session, case), _taken(session, case)
-    candidates = []
+        rivals, taken = _rivals(context, session, case), held + _taken(session, case)
+    candidates = [one for one, refusal in zip(own, refusals, strict=True) if refusal is None]
     for rival in rivals:
         found = _inspect(context, rival, now)
         if found is None:
-            return Choice(reason, waits=True)
+            return [Choice(reason, waits=True) for reason in reasons]
         candidates += found
-    return Choice(reason, refusal_by_rivals(own, candidates, taken, rules))
+    return [
+        Choice(reason, refusal or refusal_by_rivals(one, candidates, taken, rules))
+        for one, reason, refusal in zip(own, reasons, refusals, strict=True)
+    ]
 
 
-def _candidate(context: Context, headers: Sequence[SliceHeader]) -> Candidate:
-    facts = read_facts(headers)
-    return Candidate(headers[0].series_instance_uid, facts, score_series(facts, context.settings.rules))
+def _candidate(context: Context, part: SeriesPart) -> Candidate:
+    facts = read_facts(part.headers)
+    score = score_series(facts, context.settings.rules)
+    return Candidate(part.headers[0].series_instance_uid, facts, score, part.acquisition)
 
 
 def _inspect(context: Context, rival: _Rival, now: datetime) -> list[Candidate] | None:
-    """Return the rival if it could be segmented, nothing if it never can, None if that is not known yet."""
+    """Return what of a rival could be segmented, None if that is not known yet."""
     intake = context.settings.intake
     quiet = now - rival.last_instance_at
     if quiet < timedelta(seconds=intake.quiet_s):
@@ -88,11 +102,13 @@ def _inspect(context: Context, rival: _Rival, now: datetime) -> list[Candidate] 
         headers = read_headers(rival.paths)
     except InputError:
         return []
-    verdict = inspect_series(headers, context.settings.gate, intake.modalities)
-    if verdict.refusal is not None:
-        return None if verdict.may_complete and quiet < timedelta(seconds=intake.max_wait_s) else []
-    candidate = _candidate(context, headers)
-    return [] if refusal_by_score(candidate.score, context.settings.rules) else [candidate]
+    if not headers:
+        return []
+    parts = inspect_parts(headers, context.settings)
+    if any(part.verdict.may_complete for part in parts) and quiet < timedelta(seconds=intake.max_wait_s):
+        return None
+    candidates = [_candidate(context, part) for part in parts if part.verdict.refusal is None]
+    return [one for one in candidates if refusal_by_score(one.score, context.settings.rules) is None]
 
 
 def _rivals(context: Context, session: Session, case: Case) -> list[_Rival]:
@@ -115,14 +131,10 @@ def _paths(context: Context, session: Session, case: Case) -> list[Path]:
 
 
 def _taken(session: Session, case: Case) -> int:
-    """Count the study's other series that were chosen before."""
-    return (
-        session.scalar(
-            select(func.count(func.distinct(Case.series_instance_uid))).where(
-                Case.study_instance_uid == case.study_instance_uid,
-                Case.series_instance_uid != case.series_instance_uid,
-                Case.state.not_in(_UNDECIDED_OR_REFUSED),
-            )
-        )
-        or 0
+    """Count the acquisitions of the study's other series that were chosen before."""
+    chosen = select(Case.series_instance_uid, Case.acquisition).where(
+        Case.study_instance_uid == case.study_instance_uid,
+        Case.series_instance_uid != case.series_instance_uid,
+        Case.state.not_in(_UNDECIDED_OR_REFUSED),
     )
+    return len(session.execute(chosen.distinct()).all())

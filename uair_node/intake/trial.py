@@ -16,13 +16,13 @@ from uair_node.intake.choice import (
     refusal_by_score,
     score_series,
 )
-from uair_node.intake.gate import inspect_series
 from uair_node.intake.headers import SliceHeader, read_slices
+from uair_node.intake.series_parts import SeriesPart, inspect_parts
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One series: whether it would be segmented, and why.
+    """One series, or one of its acquisitions: whether it would be segmented, and why.
 
     Attributes
     ----------
@@ -32,6 +32,7 @@ class Trial:
 
     study_instance_uid: str
     series_instance_uid: str
+    acquisition: str
     series_number: int | None
     description: str
     modality: str
@@ -66,30 +67,32 @@ def try_folder(folder: Path, settings: Settings) -> list[Trial]:
 
 
 def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> list[Trial]:
-    candidates = [_candidate(headers, settings) for headers in study]
+    parts = [part for headers in study for part in inspect_parts(headers, settings)]
+    candidates = [_candidate(part, settings) for part in parts]
     refusals = [
-        inspect_series(headers, settings.gate, settings.intake.modalities).refusal
-        or refusal_by_score(candidate.score, settings.rules)
-        for headers, candidate in zip(study, candidates, strict=True)
+        part.verdict.refusal or refusal_by_score(candidate.score, settings.rules)
+        for part, candidate in zip(parts, candidates, strict=True)
     ]
     eligible = [one for one, refusal in zip(candidates, refusals, strict=True) if refusal is None]
     trials = []
-    for headers, own, refusal in zip(study, candidates, refusals, strict=True):
+    for part, own, refusal in zip(parts, candidates, refusals, strict=True):
         rivals = [one for one in eligible if one is not own]
         final = refusal or refusal_by_rivals(own, rivals, 0, settings.rules)
-        trials.append(_trial(headers[0], own, final))
+        trials.append(_trial(part.headers[0], own, final))
     return trials
 
 
-def _candidate(headers: Sequence[SliceHeader], settings: Settings) -> Candidate:
-    facts = read_facts(headers)
-    return Candidate(headers[0].series_instance_uid, facts, score_series(facts, settings.rules))
+def _candidate(part: SeriesPart, settings: Settings) -> Candidate:
+    facts = read_facts(part.headers)
+    score = score_series(facts, settings.rules)
+    return Candidate(part.headers[0].series_instance_uid, facts, score, part.acquisition)
 
 
 def _trial(header: SliceHeader, own: Candidate, refusal: InputError | None) -> Trial:
     return Trial(
         study_instance_uid=header.study_instance_uid,
         series_instance_uid=header.series_instance_uid,
+        acquisition=own.acquisition,
         series_number=header.series_number,
         description=header.series_description,
         modality=header.modality,

@@ -79,6 +79,8 @@ class SegRequest:
         SOP Instance UID of the selection that this round started from; empty in round 1.
     preference
         The remembered preference that the round was computed with, in words; empty without one.
+    acquisition
+        Which of several acquisitions of the series it is of; empty for a whole series.
     final
         Whether the reader has accepted this one.
     needs
@@ -98,6 +100,7 @@ class SegRequest:
     tracking: Mapping[int, Tracking] = field(default_factory=dict)
     derived_from: str = ""
     preference: str = ""
+    acquisition: str = ""
     final: bool = False
     needs: Needs = NEEDS[Profile.STRICT]
 
@@ -115,7 +118,8 @@ class SegRequest:
     @property
     def description(self) -> str:
         """Series Description of the object; its first 16 characters name the candidate."""
-        return codes.series_description(self.round, self.k, self.trait, final=self.final)
+        words = ", ".join(filter(None, [self.trait, self.acquisition]))
+        return codes.series_description(self.round, self.k, words, final=self.final)
 
 
 def write_seg(

@@ -50,6 +50,7 @@ def write_segmentation(
         tracking=_tracking(source, present) if tracking is None else tracking,
         derived_from=source.derived_from,
         preference=in_words(source.prior),
+        acquisition=source.acquisition,
         final=kind == ResultKind.FINAL,
         needs=form.needs,
     )

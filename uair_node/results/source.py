@@ -42,6 +42,8 @@ class Source:
     ----------
     uid_root, content_digest
         What the UIDs of the round's objects derive from; the latter is empty for rounds of an older version.
+    acquisition
+        Which of several acquisitions of its series the case holds; empty for a whole series.
     derived_from
         SOP Instance UID of the evidence that started the round; empty for the first.
     answer
@@ -61,6 +63,7 @@ class Source:
     case_digest: str
     uid_root: str
     content_digest: str
+    acquisition: str
     series_paths: tuple[Path, ...]
     round_id: int
     number: int
@@ -141,6 +144,7 @@ def read_source(context: Context, claim: Claim) -> Source:
             case_digest=case.digest,
             uid_root=case.uid_root,
             content_digest=round_.content_digest,
+            acquisition=case.acquisition,
             series_paths=context.store.fetch_all([one.path for one in case.instances]),
             round_id=round_.id,
             number=round_.number,

@@ -1,0 +1,27 @@
+"""Which of several acquisitions of a series a case holds.
+
+Revision ID: 0015
+Revises: 0014
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    with op.batch_alter_table("cases") as table:
+        table.add_column(
+            sa.Column("acquisition", sa.String(255), nullable=False, server_default=sa.text("''"))
+        )
+
+
+def downgrade() -> None:
+    """Take back."""
+    with op.batch_alter_table("cases") as table:
+        table.drop_column("acquisition")

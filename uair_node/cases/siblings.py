@@ -1,0 +1,50 @@
+"""Other cases of a series: which of them a newer case replaces.
+
+Cases of different acquisitions of one series stand beside each other.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from uair_node.cases.lock import lock_case
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, CaseInstance, Instance
+
+
+def replaced_by(session: Session, case: Case) -> list[Case]:
+    """Return the other sealed cases of a case's acquisition, each locked and as it is now."""
+    ids = session.scalars(
+        select(Case.id)
+        .where(
+            Case.series_instance_uid == case.series_instance_uid,
+            Case.id != case.id,
+            Case.state != CaseState.RECEIVING,
+        )
+        .order_by(Case.id)
+    ).all()
+    locked = [lock_case(session, case_id) for case_id in ids]
+    return [
+        older
+        for older in locked
+        if older.state != CaseState.SUPERSEDED and _holds_the_same(session, case, older)
+    ]
+
+
+def _holds_the_same(session: Session, case: Case, older: Case) -> bool:
+    """Tell whether two cases hold one acquisition.
+
+    Slices tell it: different acquisitions have none in common, in any version. Where a case has no slices
+    (any more), the names tell it.
+    """
+    uids = [_slices(session, one) for one in (case, older)]
+    if all(uids):
+        return not uids[0].isdisjoint(uids[1])
+    return older.acquisition == case.acquisition or not (older.acquisition and case.acquisition)
+
+
+def _slices(session: Session, case: Case) -> set[str]:
+    """Return the SOP Instance UIDs of what a case is made of."""
+    uids = select(Instance.sop_instance_uid).join(CaseInstance, CaseInstance.instance_id == Instance.id)
+    return set(session.scalars(uids.where(CaseInstance.case_id == case.id)))
