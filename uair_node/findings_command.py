@@ -37,7 +37,7 @@ def findings_of(context: Context, case_id: int) -> Findings:
     InputError
         ``no-such-case``, or ``not-measured``: it is not accepted yet, or its files are gone.
     """
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         round_ = get_case(session, case_id).current_round
         folder = round_.final_folder if round_ else ""
     path = context.store.fetch_if_kept(f"{folder}/{FINDINGS_FILE}") if folder else None

@@ -88,19 +88,7 @@ class Node:
         self._nudged.set()
         self._loop.join()
 
-    def _receive(self, received: ReceivedInstance) -> None:
-        self._inbox.receive(received)
-        if received.verb != Verb.STORE:
-            self._nudged.set()  # a reader waits: do not wait for the next sweep
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            if self._sweep():
-                self._swept_at = time.monotonic()
-            self._nudged.wait(self._context.settings.work.sweep_s)
-            self._nudged.clear()
-
-    def _sweep(self) -> bool:
+    def sweep(self) -> bool:
         """Take every step; one that fails stops no other. Return whether none failed."""
         steps: tuple[Callable[[], object], ...] = (
             partial(assemble, self._context),
@@ -111,6 +99,18 @@ class Node:
         )
         failed = [step for step in steps if not _succeeds(step)]
         return not failed
+
+    def _receive(self, received: ReceivedInstance) -> None:
+        self._inbox.receive(received)
+        if received.verb != Verb.STORE:
+            self._nudged.set()  # a reader waits: do not wait for the next sweep
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self.sweep():
+                self._swept_at = time.monotonic()
+            self._nudged.wait(self._context.settings.work.sweep_s)
+            self._nudged.clear()
 
     def _alive(self) -> dict[str, bool]:
         idle_s = time.monotonic() - self._swept_at

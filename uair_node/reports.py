@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select, union
+from sqlalchemy.orm import Session, selectinload
 
 from dicom_config.errors import InputError
 from uair_node.cases.tables import (
@@ -41,13 +42,10 @@ def _matching(state: str, search: str) -> list[Any]:
     if state:
         conditions.append(Case.state == state.upper())
     if search:
-        conditions.append(
-            or_(
-                Case.accession_number == search,
-                Case.series_instance_uid.endswith(search, autoescape=True),
-                Case.study_instance_uid.endswith(search, autoescape=True),
-            )
-        )
+        # Each part reads one index; together they would read all rows.
+        columns = Case.series_instance_uid, Case.study_instance_uid
+        parts = [select(Case.id).where(column.endswith(search, autoescape=True)) for column in columns]
+        conditions.append(Case.id.in_(union(select(Case.id).where(Case.accession_number == search), *parts)))
     return conditions
 
 
@@ -92,7 +90,7 @@ def detail(session: Session, case: Case) -> dict[str, Any]:
         "digest": case.digest,
         "assumed": [part for part in case.assumed.split(", ") if part],
         "warnings": case.warnings.splitlines(),
-        "rounds": [_round(session, one) for one in case.rounds],
+        "rounds": _rounds(session, case),
         "own_objects_returned": _own_returned(session, case),
         "selections": [_selection(one) for one in _of(session, Selection, case)],
         "due": [_work(one) for one in _of(session, WorkItem, case) if one.open],
@@ -122,7 +120,21 @@ def _of(session: Session, table: Any, case: Case) -> Sequence[Any]:
     return session.scalars(select(table).where(table.case_id == case.id).order_by(table.id)).all()
 
 
-def _round(session: Session, round_: Round) -> dict[str, Any]:
+def _rounds(session: Session, case: Case) -> list[dict[str, Any]]:
+    rounds = session.scalars(
+        select(Round)
+        .where(Round.case_id == case.id)
+        .order_by(Round.number)
+        .options(selectinload(Round.results))
+    ).all()
+    deliveries: dict[int, list[Delivery]] = defaultdict(list)
+    query = select(Delivery).join(Delivery.result).join(Result.round).where(Round.case_id == case.id)
+    for delivery in session.scalars(query.order_by(Delivery.id)):
+        deliveries[delivery.result_id].append(delivery)
+    return [_round(round_, deliveries) for round_ in rounds]
+
+
+def _round(round_: Round, deliveries: Mapping[int, Sequence[Delivery]]) -> dict[str, Any]:
     return {
         "round": round_.number,
         "model": round_.model_name,
@@ -132,12 +144,11 @@ def _round(session: Session, round_: Round) -> dict[str, Any]:
         "published_at": _time(round_.published_at),
         "compute_seconds": round_.compute_seconds,
         "preference": in_words(round_.prior or {}),
-        "results": [_result(session, one) for one in round_.results],
+        "results": [_result(result, deliveries.get(result.id, ())) for result in round_.results],
     }
 
 
-def _result(session: Session, result: Result) -> dict[str, Any]:
-    deliveries = session.scalars(select(Delivery).where(Delivery.result_id == result.id))
+def _result(result: Result, deliveries: Sequence[Delivery]) -> dict[str, Any]:
     return {
         "kind": str(result.kind),
         "k": result.k,

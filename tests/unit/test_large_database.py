@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from dicom_config.errors import TransientError
 from uair_node.cases.database import Database
 
 _QUERIES = {
@@ -21,7 +23,11 @@ _QUERIES = {
     "round of a selection": "SELECT * FROM rounds WHERE selection_id = 1",
     "work of a case": "SELECT * FROM work_items WHERE case_id = 1",
     "cases of a state": "SELECT * FROM cases WHERE state = 'RECEIVING' AND updated_at < '2026-01-01'",
-    "loose instances": "SELECT * FROM instances WHERE status = 'own' AND received_at < '2026-01-01'",
+    "loose instances": "SELECT * FROM instances WHERE status <> 'stored' AND received_at < '2026-01-01'",
+    "deeds on a case": "SELECT * FROM access_records WHERE subject = 'case 1'",
+    "waiting deliveries": "SELECT state, destination, count(*) FROM deliveries "
+    "WHERE state IN ('pending', 'stored', 'parked') GROUP BY state, destination",
+    "answers by outcome": "SELECT outcome, verb, code, count(*) FROM selections GROUP BY outcome, verb, code",
     "cases by code": "SELECT state, code, count(*) FROM cases GROUP BY state, code",
     "newest of a sender": "SELECT calling_ae, max(last_instance_at) FROM cases GROUP BY calling_ae",
 }
@@ -43,6 +49,26 @@ def test_a_frequent_query_reads_an_index(query: str, database_url: str) -> None:
     database.close()
     assert "INDEX" in plan.upper(), plan
     assert "TEMP B-TREE" not in plan.upper(), plan
+
+
+def test_a_reading_transaction_cannot_write(database: Database) -> None:
+    with pytest.raises((DBAPIError, TransientError)), database.reading() as session:
+        session.execute(text("DELETE FROM cases"))
+    with database.transaction() as session:  # on the same connection of the pool
+        session.execute(text("DELETE FROM cases"))
+
+
+def test_sqlite_looks_for_stored_instances_by_their_series(tmp_path: Path) -> None:
+    """Without statistics SQLite takes the index with more columns, of however many rows."""
+    database = Database(f"sqlite:///{tmp_path / 'uair.sqlite'}")
+    database.migrate()
+    query = (
+        "SELECT * FROM instances WHERE series_instance_uid = '1' AND status = 'stored' AND received_at < '2'"
+    )
+    with database.reading() as session:
+        plan = " ".join(row[3] for row in session.execute(text(f"EXPLAIN QUERY PLAN {query}")))
+    database.close()
+    assert "ix_instances_series_instance_uid" in plan
 
 
 def test_a_reading_transaction_waits_for_no_writer(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from dicom_config.model import Verb
 from tests.support.cases import open_item, publish_round, ready_case
 from tests.support.intake import context_in
+from tests.support.statements import recorded
 from uair_node.cases import lifecycle, work
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
@@ -246,3 +247,26 @@ def test_the_record_of_accesses_is_kept_as_long_as_the_site_says(context: Contex
     assert _tidy(context) == [("1 accesses", 0)]
     with context.database.transaction() as session:
         assert session.scalars(select(AccessRecord.actor)).all() == ["young"]
+
+
+def test_tidying_asks_nothing_of_cases_that_have_nothing_left(context: Context) -> None:
+    """A department keeps the rows of 100,000 cases whose files are gone."""
+    with context.database.transaction() as session:
+        for n in range(3):
+            _accepted_long_ago(context, session, f"1.1.{n}")
+    _tidy(context)
+    with recorded(context.database) as few:
+        assert _tidy(context) == []
+    with context.database.transaction() as session:
+        for n in range(12):
+            _accepted_long_ago(context, session, f"1.2.{n}")
+    _tidy(context)
+    with recorded(context.database) as many:
+        assert _tidy(context) == []
+    assert len(many) == len(few)
+
+
+def _accepted_long_ago(context: Context, session: Session, series_uid: str) -> None:
+    case = _published(context, session, series_uid)
+    _accept(session, case)
+    _age(session, case, 91)

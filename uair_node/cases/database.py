@@ -21,7 +21,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_config.errors import ConfigError, TransientError
 
 BUSY_TIMEOUT_MS = 30_000
-_READING = "uair_reading"
+READING = "uair_reading"
+"""The execution option of a connection whose transaction can only read."""
 POOL_WAIT_S = 30.0
 """How long a thread waits for one of the process's connections."""
 CONNECT_S = 10
@@ -66,7 +67,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that only reads: on SQLite it waits for no writer.
+        """Open a transaction that can only read: on SQLite it waits for no writer.
+
+        A statement that writes or locks a row fails, on both databases.
 
         Raises
         ------
@@ -74,7 +77,7 @@ class Database:
             ``database-unavailable``.
         """
         with self.transaction() as session:
-            session.connection(execution_options={_READING: True})
+            session.connection(execution_options={READING: True, "postgresql_readonly": True})
             yield session
 
     @contextmanager
@@ -191,7 +194,9 @@ def _make_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Any) -> None:
-        if connection.get_execution_options().get(_READING):
+        reading = bool(connection.get_execution_options().get(READING))
+        connection.exec_driver_sql(f"PRAGMA query_only={int(reading)}")
+        if reading:
             connection.exec_driver_sql("BEGIN")
             return
         # A deferred transaction that turns writer late fails at once with "locked" instead of waiting.

@@ -10,7 +10,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Enum, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Enum,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from uair_node.cases.answer import Answer
@@ -48,13 +59,16 @@ class InstanceStatus(StrEnum):
     QUARANTINED = "quarantined"  # nobody can tell what it belongs to
 
 
+_LOOSE = text("status <> 'stored'")
+
+
 class Instance(Base):
     """One received SOP instance, on disk at `path` before this row exists."""
 
     __tablename__ = "instances"
     __table_args__ = (
         UniqueConstraint("sop_instance_uid", "sha256"),
-        Index("ix_instances_status_received", "status", "received_at"),
+        Index("ix_instances_loose_received", "received_at", sqlite_where=_LOOSE, postgresql_where=_LOOSE),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -68,6 +82,11 @@ class Instance(Base):
     status: Mapped[InstanceStatus] = mapped_column(_words(InstanceStatus, 16))
     calling_ae: Mapped[str] = mapped_column(String(16))
     received_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @classmethod
+    def is_loose(cls) -> ColumnElement[bool]:
+        """Return the condition that an instance is part of no series, in words that its index knows."""
+        return cls.status != literal_column("'stored'")
 
 
 class RejectedInstance(Base):
@@ -267,6 +286,7 @@ class Selection(Base):
             sqlite_where=text("outcome = 'effective'"),
             postgresql_where=text("outcome = 'effective'"),
         ),
+        Index("ix_selections_outcome_verb_code", "outcome", "verb", "code"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -281,7 +301,7 @@ class Selection(Base):
     evidence_sha256: Mapped[str] = mapped_column(String(64), default="")  # of the object, if it was one
     artifact: Mapped[str] = mapped_column(Text, default="")  # the label volume, where the reader edited one
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
-    outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12), index=True)
+    outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")
     mend: Mapped[str] = mapped_column(Text, default="")
@@ -313,7 +333,7 @@ class Delivery(Base):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("result_id", "destination"),
-        Index("ix_deliveries_destination_state", "destination", "state", "created_at"),
+        Index("ix_deliveries_state_destination", "state", "destination", "created_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -374,7 +394,7 @@ class AccessRecord(Base):
     actor: Mapped[str] = mapped_column(String(64))
     address: Mapped[str] = mapped_column(String(64), default="")
     action: Mapped[str] = mapped_column(String(32))
-    subject: Mapped[str] = mapped_column(Text, default="")
+    subject: Mapped[str] = mapped_column(Text, default="", index=True)
     outcome: Mapped[str] = mapped_column(String(64))
 
 

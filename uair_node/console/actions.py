@@ -62,7 +62,7 @@ def actions_for(settings: Settings, case: Case) -> Sequence[Action]:
 
 def confirm(desk: Desk, ask: Ask) -> Response:
     """Answer with the confirmation of an action."""
-    with desk.context.database.transaction() as session:
+    with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
         action = _action(desk, ask, case)
         round_ = case.current_round

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -9,7 +11,7 @@ from starlette.responses import Response
 from uair_node import reports
 from uair_node.cases.queue import places
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case
+from uair_node.cases.tables import Case, Round
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.paging import page_of
 
@@ -24,7 +26,8 @@ def list_cases(desk: Desk, ask: Ask) -> Response:
     with desk.context.database.reading() as session:
         paging = page_of(ask, reports.count_cases(session, state=state, search=search), _A_PAGE)
         found = reports.find_cases(session, state=state, search=search, limit=_A_PAGE, offset=paging.offset)
-        rows = [(case, case.current_round) for case in found]
+        newest_rounds = _newest_rounds(session, [case.id for case in found])
+        rows = [(case, newest_rounds.get(case.id)) for case in found]
         shown = ", ".join(str(case.id) for case in found)
         page = desk.page(
             "cases.html",
@@ -39,6 +42,12 @@ def list_cases(desk: Desk, ask: Ask) -> Response:
         )
     desk.note(ask, "search" if search else "list", f"cases {shown}" if shown else "")
     return page
+
+
+def _newest_rounds(session: Session, case_ids: Sequence[int]) -> dict[int, int]:
+    """Return the number of the newest round of each case that has any."""
+    newest = select(Round.case_id, func.max(Round.number)).where(Round.case_id.in_(case_ids))
+    return {case_id: number for case_id, number in session.execute(newest.group_by(Round.case_id))}  # noqa: C416
 
 
 def _counts(session: Session) -> dict[CaseState, int]:

@@ -16,6 +16,7 @@ from uair_node.cases.tables import Delivery, DeliveryState, Result, Round, utc_n
 from uair_node.console import audit
 from uair_node.console.configuration import without_secrets
 from uair_node.console.desk import Ask, Desk
+from uair_node.delivery.counts import count_deliveries
 from uair_node.delivery.scu import echo
 from uair_node.delivery.stow import probe_stow
 
@@ -119,12 +120,9 @@ def _row(session: Session, destination: AnyDestination, counts: dict[str, Counte
 
 
 def _counts(session: Session) -> dict[str, Counter[str]]:
-    query = select(Delivery.destination, Delivery.state, func.count()).group_by(
-        Delivery.destination, Delivery.state
-    )
     found: dict[str, Counter[str]] = defaultdict(Counter)
-    for name, state, number in session.execute(query):
-        found[name][str(state)] = number
+    for (name, state), number in count_deliveries(session).items():
+        found[name][state] = number
     return found
 
 

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import AnyDestination, Destination, StowDestination
 from uair_node.cases import work
 from uair_node.cases.performer import Claim, Commit
-from uair_node.cases.tables import Delivery, DeliveryState, WorkItem
+from uair_node.cases.tables import Delivery, DeliveryState, Result, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.commitment import require_commitment
 from uair_node.delivery.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
@@ -64,10 +64,7 @@ def _wants_commitment(destination: AnyDestination) -> bool:
 
 def _readable(context: Context, destination: AnyDestination) -> Iterator[Parcel]:
     """Yield what is due and has a file; what has none is parked by itself, so that the rest goes."""
-    with context.database.reading() as session:
-        rows = session.scalars(_pending_rows(destination.name).options(joinedload(Delivery.result))).all()
-        due = [(row.id, row.result.sop_class_uid, row.result.path) for row in rows]
-    for key, sop_class_uid, kept in due:
+    for key, sop_class_uid, kept in choose_pending(context, destination.name):
         path = context.store.fetch_if_kept(kept) if kept else None
         if path is not None:
             yield Parcel(key, sop_class_uid, path)
@@ -77,12 +74,20 @@ def _readable(context: Context, destination: AnyDestination) -> Iterator[Parcel]
         _record(context, destination, Answer(key, Verdict.PARK, reason_of(error)))
 
 
-def _pending_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's statement types
-    return (
-        select(Delivery)
-        .where(Delivery.destination == destination, Delivery.state == DeliveryState.PENDING)
+def choose_pending(context: Context, destination: str) -> Sequence[tuple[int, str, str]]:
+    """Return what is due at a destination, in its order: delivery id, SOP class UID, path of the object."""
+    chosen = (
+        select(Delivery.id, Result.sop_class_uid, Result.path)
+        .join(Delivery.result)
+        .where(*_pending_at(destination))
         .order_by(Delivery.id)
     )
+    with context.database.reading() as session:
+        return [(key, sop_class_uid, path) for key, sop_class_uid, path in session.execute(chosen)]
+
+
+def _pending_at(destination: str) -> tuple[ColumnElement[bool], ...]:
+    return Delivery.destination == destination, Delivery.state == DeliveryState.PENDING
 
 
 def _record(context: Context, destination: AnyDestination, answer: Answer) -> None:
@@ -103,19 +108,19 @@ def _record(context: Context, destination: AnyDestination, answer: Answer) -> No
 def _note_failure(context: Context, destination: AnyDestination, failure: str) -> None:
     """Show why nothing moves; a peer that is away refuses nothing, so nothing is counted."""
     with context.database.transaction() as session:
-        for row in session.scalars(_pending_rows(destination.name)):
-            row.reason = failure
+        session.execute(update(Delivery).where(*_pending_at(destination.name)).values(reason=failure))
 
 
 def _close_or_retry(context: Context, destination: AnyDestination, attempt: int, failure: str) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
-        left: Sequence[Delivery] = session.scalars(_pending_rows(destination.name)).all()
+        tried = or_(Delivery.attempts > 0, Delivery.reason != "")
+        counts = select(func.count(), func.count().filter(tried)).where(*_pending_at(destination.name))
+        left, tried_before = session.execute(counts).one()
         if not left:
             work.close(item)
             return
         # Rows that nobody tried arrived while we were sending: they go at once.
-        fresh = all(not row.attempts and not row.reason for row in left)
-        delay_s = 0.0 if fresh else work.back_off(context.settings.delivery, attempt)
+        delay_s = work.back_off(context.settings.delivery, attempt) if tried_before else 0.0
         work.postpone(session, item, delay_s, failure)
 
     return commit
@@ -123,8 +128,8 @@ def _close_or_retry(context: Context, destination: AnyDestination, attempt: int,
 
 def _park_all(reason: str) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
-        for row in session.scalars(_pending_rows(item.subject)):
-            row.state, row.reason = DeliveryState.PARKED, reason
+        parked = {"state": DeliveryState.PARKED, "reason": reason}
+        session.execute(update(Delivery).where(*_pending_at(item.subject)).values(parked))
         work.close(item)
 
     return commit

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, false, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_config.operation import Retention, RetentionSection
@@ -79,7 +80,9 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
     moment = now or utc_now()
     found: list[Removal] = []
     released: set[str] = set()
-    for case_id in _ended_cases(context):
+    with context.database.reading() as session:
+        due = _due_cases(context.settings.retention, session, moment)
+    for case_id in due:
         with context.database.transaction() as session:
             found += _tidy_case(context, session, case_id, moment, dry_run, released)
     with context.database.transaction() as session:
@@ -90,9 +93,38 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
     return found
 
 
-def _ended_cases(context: Context) -> Sequence[int]:
-    with context.database.transaction() as session:
-        return session.scalars(select(Case.id).where(Case.state.in_(_ENDED)).order_by(Case.id)).all()
+def _due_cases(section: RetentionSection, session: Session, now: datetime) -> Sequence[int]:
+    """Return the ended cases that are over their time and have something left that goes then."""
+    over = []
+    for state in _ENDED:
+        kept = _retention(section, state)
+        if kept.files_days is None:
+            continue
+        files = (Case.state == state) & (Case.updated_at < now - timedelta(days=kept.files_days))
+        over.append(files & _has_files())
+        if kept.rows_days is not None:
+            over.append(files & (Case.updated_at < now - timedelta(days=kept.rows_days)))
+    return session.scalars(select(Case.id).where(or_(false(), *over)).order_by(Case.id)).all()
+
+
+def _has_files() -> ColumnElement[bool]:
+    """Return the condition that rows still name files of a case."""
+    slices = exists().where(CaseInstance.case_id == Case.id)
+    artifacts = exists().where(Round.case_id == Case.id, Round.artifacts != "")
+    results = exists().where(Round.case_id == Case.id, Result.round_id == Round.id, Result.path != "")
+    return or_(
+        slices, artifacts, results, exists().where(*_unsealed(Case.series_instance_uid, Case.updated_at))
+    )
+
+
+def _unsealed(series_uid: Any, until: Any) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for instances of a series that were received until then and are of no case."""
+    return (
+        Instance.series_instance_uid == series_uid,
+        Instance.status == InstanceStatus.STORED,
+        Instance.received_at <= until,
+        ~exists().where(CaseInstance.instance_id == Instance.id),
+    )
 
 
 def _tidy_case(
@@ -164,14 +196,8 @@ def _instances(session: Session, case: Case) -> list[Instance]:
     shared = _shared(session, case)
     if case.instances:
         return [one for one in case.instances if one.id not in shared]
-    sealed = select(CaseInstance.instance_id)
-    query = select(Instance).where(
-        Instance.series_instance_uid == case.series_instance_uid,
-        Instance.status == InstanceStatus.STORED,
-        Instance.id.not_in(sealed),
-        Instance.received_at <= case.updated_at,
-    )
-    return list(session.scalars(query))
+    unsealed = _unsealed(case.series_instance_uid, case.updated_at)
+    return list(session.scalars(select(Instance).where(*unsealed)))
 
 
 def _paths(context: Context, session: Session, case: Case) -> list[Path]:
@@ -239,13 +265,17 @@ def _tidy_loose(
     days = context.settings.retention.loose_days
     if days is None:
         return
-    evidence = select(Selection.evidence_uid).join(Case, Case.id == Selection.case_id)
+    evidence_of_living = exists().where(
+        Selection.evidence_uid == Instance.sop_instance_uid,
+        Case.id == Selection.case_id,
+        Case.state.not_in(_ENDED),
+    )
     rows = session.scalars(
         select(Instance).where(
-            Instance.status != InstanceStatus.STORED,
+            Instance.is_loose(),
             Instance.received_at < now - timedelta(days=days),
-            Instance.sop_instance_uid.not_in(evidence.where(Case.state.not_in(_ENDED))),
-            Instance.id.not_in(select(CaseInstance.instance_id)),
+            ~evidence_of_living,
+            ~exists().where(CaseInstance.instance_id == Instance.id),
         )
     ).all()
     if rows:
@@ -273,14 +303,14 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
     A received file that was not `released` here may be newer than the database, which was restored: it stays
     for `retention.loose_days`, and `uair recover` takes it in again.
     """
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         received = set(session.scalars(select(Instance.path)))
-        living = set(session.scalars(select(Round.case_id).where(Round.artifacts != "")))
-        living |= set(session.scalars(select(Case.id).where(Case.state.not_in(_ENDED))))
-        named = select(Round.case_id).join(Result, Result.round_id == Round.id).where(Result.path != "")
-        living |= set(session.scalars(named))
+        artifacts = exists().where(Round.case_id == Case.id, Round.artifacts != "")
+        results = exists().where(Round.case_id == Case.id, Result.round_id == Round.id, Result.path != "")
+        kept = select(Case.id).where(or_(Case.state.not_in(_ENDED), artifacts, results))
+        living = set(session.scalars(kept))
         at_work = set(session.scalars(select(WorkItem.case_id).where(WorkItem.open)))
-        of_claims = _named_folders(session)
+        of_claims = _named_folders(session, kept)
     before = (now - _YOUNG).timestamp()
     days = context.settings.retention.loose_days or _UNKNOWN_DAYS
     long_before = (now - timedelta(days=days)).timestamp()
@@ -298,9 +328,9 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
     for folder in context.store.spool.glob("*"):
         if folder.is_dir() and not any(folder.iterdir()) and folder.stat().st_mtime < before:
             folder.rmdir()
-    kept = {context.store.case_folder(case_id) for case_id in living}
+    needed = {context.store.case_folder(case_id) for case_id in living}
     for folder in context.store.case_folders():
-        if folder not in kept and folder.stat().st_mtime < before:
+        if folder not in needed and folder.stat().st_mtime < before:
             shutil.rmtree(folder, ignore_errors=True)
     for case_id in living - at_work:
         for folder in context.store.case_folder(case_id).glob("*"):
@@ -309,12 +339,14 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
                 _remove_folder(context, folder, name)
 
 
-def _named_folders(session: Session) -> set[str]:
-    """Return the folders of claims whose outcome counts: a row names them, or a file in them."""
-    folders = set(session.scalars(select(Round.artifacts).where(Round.artifacts != "")))
-    for column in (Result.path, Selection.artifact):
-        files = session.scalars(select(column).where(column != ""))
-        folders |= {path.rpartition("/")[0] for path in files}
+def _named_folders(session: Session, cases: Select[tuple[int]]) -> set[str]:
+    """Return the folders of claims whose outcome counts: a row of `cases` names them, or a file in them."""
+    of_rounds = Round.case_id.in_(cases)
+    folders = set(session.scalars(select(Round.artifacts).where(Round.artifacts != "", of_rounds)))
+    results = select(Result.path).join(Result.round).where(Result.path != "", of_rounds)
+    edits = select(Selection.artifact).where(Selection.artifact != "", Selection.case_id.in_(cases))
+    for files in (results, edits):
+        folders |= {path.rpartition("/")[0] for path in session.scalars(files)}
     return folders
 
 

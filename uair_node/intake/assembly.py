@@ -61,14 +61,14 @@ def series_digest(instances: Sequence[Instance]) -> str:
 
 def _quiet_cases(context: Context, now: datetime) -> Sequence[int]:
     quiet_since = now - timedelta(seconds=context.settings.intake.quiet_s)
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         return session.scalars(
             select(Case.id).where(Case.state == CaseState.RECEIVING, Case.last_instance_at <= quiet_since)
         ).all()
 
 
 def _decide(context: Context, case_id: int, now: datetime) -> bool:
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         case = session.get_one(Case, case_id)
         instances: Sequence[Instance] = session.scalars(_stored_instances(case)).all()
         seen, held = case.last_instance_at, _held_digests(session, case)

@@ -149,7 +149,7 @@ class Inbox:
         tagged = self._context.settings.node.tags.verb_in(words)
         if tagged is None:
             return Verb.STORE
-        with self._context.database.transaction() as session:
+        with self._context.database.reading() as session:
             path = session.scalar(
                 select(Result.path).where(Result.sop_instance_uid == identity.sop_instance_uid)
             )

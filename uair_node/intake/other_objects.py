@@ -55,6 +55,6 @@ class OtherObjects:
             return True
 
     def _on_disk(self) -> int:
-        with self._context.database.transaction() as session:
+        with self._context.database.reading() as session:
             kept = select(func.sum(Instance.size)).where(Instance.sop_class_uid.not_in(_USED))
             return int(session.scalar(kept) or 0)

@@ -71,7 +71,7 @@ def choose(
     refusals = [refusal_by_score(one.score, rules) for one in own]
     if rules.per_study is None or all(refusals):
         return [Choice(*pair) for pair in zip(reasons, refusals, strict=True)]
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         case = session.get_one(Case, case_id)
         rivals, taken = _rivals(context, session, case), held + _taken(session, case)
     candidates = [one for one, refusal in zip(own, refusals, strict=True) if refusal is None]

@@ -207,7 +207,7 @@ def _uid(case: Case, *what: str | int) -> str:
 
 
 def _read(context: Context, claim: Claim) -> _Untold:
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         wanted = untold_notices(session, case) if context.settings.results.notices else []
         rounds = {one.id: one for one in case.rounds}

@@ -61,7 +61,7 @@ def _request(source: Source, candidates: list[StoredCandidate]) -> PagesRequest:
 def _reference(context: Context, claim: Claim) -> Labels | None:
     """Return what the reader picked in the round before; None in round 1 and after "none fits"."""
     number = (claim.round_number or 1) - 1
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         selection = lifecycle.effective_selection(session, case, number)
         folders = [one.artifacts for one in case.rounds if one.number == number]

@@ -88,7 +88,7 @@ def find_priors(context: Context, case_id: int) -> list[Prior]:
     modality: a change of method is no change of the patient (RECIST 1.1, 3.2). A case whose files are gone,
     or that was accepted before measurements were kept, is left out.
     """
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         case = session.get_one(Case, case_id)
         own = read_dating(_paths(context, case))
         today = acquired(own) if own is not None else None

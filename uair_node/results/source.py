@@ -132,7 +132,7 @@ class Source:
 
 def read_source(context: Context, claim: Claim) -> Source:
     """Read what a claimed publication is made from."""
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         round_ = next(r for r in case.rounds if r.number == claim.round_number)
         assert round_.computed_at is not None, "publication becomes due when a round is computed"

@@ -152,7 +152,7 @@ def _kinds(context: Context, claim: Claim, reason: str) -> tuple[ResultKind, ...
 def _groups(context: Context, claim: Claim, kinds: Sequence[ResultKind]) -> list[_Group]:
     """Return what each destination got of all rounds: an archive refuses to reject what it has not."""
     groups: dict[tuple[Withdrawn, ...], list[str]] = {}
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         for name in context.withdrawing:
             rows = session.scalars(
                 select(Result)

@@ -64,7 +64,7 @@ def _refuse(context: Context, ids: Sequence[int], *, before: datetime) -> None:
 def _quiet_groups(context: Context) -> list[list[int]]:
     quiet_since = utc_now() - timedelta(seconds=context.settings.intake.together_s)
     held = Selection.outcome == SelectionOutcome.HELD
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         quiet = session.execute(
             select(*_GROUP)
             .where(held)
@@ -84,7 +84,7 @@ def _quiet_groups(context: Context) -> list[list[int]]:
 
 
 def _answer(context: Context, ids: Sequence[int]) -> None:
-    with context.database.transaction() as session:
+    with context.database.reading() as session:
         held = _held(session, ids)
         parts = context.store.fetch_all([one.artifact for one in held])
         last, folder = held[-1], _folder(context, session, held[-1])

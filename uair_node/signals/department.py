@@ -23,6 +23,7 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Round, Selection, WorkItem, utc_now
 from uair_node.context import Context
+from uair_node.delivery.counts import count_deliveries
 from uair_node.queues import broker_connection, look_at_queues
 from uair_node.tls import certificate_end
 
@@ -127,13 +128,9 @@ def _work(session: Session) -> Iterator[Metric]:
 
 
 def _deliveries(session: Session) -> Iterator[Metric]:
-    counted = session.execute(
-        select(Delivery.destination, Delivery.state, func.count()).group_by(
-            Delivery.destination, Delivery.state
-        )
-    )
-    rows = [((destination, state), number) for destination, state, number in counted]
-    yield _gauge("uair_deliveries", "Objects by destination and state.", ["destination", "state"], rows)
+    rows = count_deliveries(session).items()
+    words = "Objects by destination and state; confirmed: those of the last 24 hours."
+    yield _gauge("uair_deliveries", words, ["destination", "state"], rows)
     oldest = session.execute(
         select(Delivery.destination, func.min(Delivery.created_at))
         .where(Delivery.state == DeliveryState.PENDING)

@@ -1,0 +1,35 @@
+"""How many deliveries there are, by destination and state: for pages and metrics."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from uair_node.cases.tables import Delivery, DeliveryState, utc_now
+
+_RECENT = timedelta(hours=24)
+_UNCONFIRMED = tuple(state for state in DeliveryState if state != DeliveryState.CONFIRMED)
+
+
+def count_deliveries(session: Session) -> dict[tuple[str, str], int]:
+    """Return how many deliveries there are, by destination and state.
+
+    Confirmed ones are those of the last 24 hours: all that were ever confirmed are too many to count for
+    each page.
+    """
+    number = func.count()
+    waiting = (
+        select(Delivery.destination, Delivery.state, number)
+        .where(Delivery.state.in_(_UNCONFIRMED))
+        .group_by(Delivery.state, Delivery.destination)
+    )
+    # Of confirmed rows alone the time is set. A condition on the state would make SQLite read all of them.
+    confirmed = (
+        select(Delivery.destination, number)
+        .where(Delivery.confirmed_at > utc_now() - _RECENT)
+        .group_by(Delivery.destination)
+    )
+    found = {(name, str(state)): count for name, state, count in session.execute(waiting)}
+    return found | {(name, str(DeliveryState.CONFIRMED)): count for name, count in session.execute(confirmed)}
