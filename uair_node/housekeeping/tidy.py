@@ -339,7 +339,7 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
                 _remove_folder(context, folder, name)
 
 
-def _named_folders(session: Session, cases: Select[tuple[int]]) -> set[str]:
+def _named_folders(session: Session, cases: Select[int]) -> set[str]:
     """Return the folders of claims whose outcome counts: a row of `cases` names them, or a file in them."""
     of_rounds = Round.case_id.in_(cases)
     folders = set(session.scalars(select(Round.artifacts).where(Round.artifacts != "", of_rounds)))
