@@ -21,11 +21,13 @@ from tests.support.offered import OfferedCase, offered_case
 from tests.support.pixelmed import validate_reports
 from tests.support.selections import key_object
 from tests.support.writers import dcmtk_key_object
-from uair_node.cases.tables import ResultKind, WorkKind
+from uair_node.cases import lifecycle
+from uair_node.cases.tables import Case, ResultKind, WorkKind
 
 pytestmark = pytest.mark.integration
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "withdraw": True}
+WARNING = "The scanner made 40 images in this acquisition, and the series holds 16."
 _READ: Mapping[str, Callable[[Dataset], Any]] = {
     "Segmentation": Segmentation.from_dataset,
     "SCImage": highdicom.Image.from_dataset,
@@ -51,6 +53,8 @@ IOD: Mapping[ResultKind, str] = {
 def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfferedCase]:
     """A case that went through a refusal, two rounds and its end: every kind of object is there."""
     with offered_case(tmp_path_factory.mktemp("case"), destinations=[PACS]) as made:
+        with made.context.database.transaction() as session:
+            lifecycle.warn(session.query(Case).one(), WARNING)
         made.work(WorkKind.PAGES)
         made.send(key_object([made.candidate(1), made.candidate(2)]), Verb.PICK)
         made.send(made.candidate(3), Verb.PICK)
@@ -112,6 +116,11 @@ def test_pixelmed_finds_no_error_in_reports_and_key_objects(offered: OfferedCase
             assert f"Found Root Template {template}" in said[path]
             assert "Root Template Validation Complete" in said[path]
             assert [line for line in said[path] if line.startswith("Error")] == []
+
+
+def test_a_notice_says_what_may_be_wrong_with_the_series(offered: OfferedCase) -> None:
+    told = [str(dcmread(path).ImageComments) for path in _paths(offered, ResultKind.NOTICE)]
+    assert [text.endswith(f" Warning: {WARNING}") for text in told] == [False, False, True]
 
 
 @pytest.mark.parametrize("kind", IOD)

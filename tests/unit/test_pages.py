@@ -10,7 +10,15 @@ import time_machine
 
 from dicom_config import codes
 from tests.support.iods import iod_errors
-from uair_node.results.page_images import Scene, coronal_row, draw_candidate, draw_overview, key_slices
+from uair_node.results.page_images import (
+    Scene,
+    candidate_figure,
+    draw_candidate,
+    draw_overview,
+    overview_figure,
+    result_figure,
+)
+from uair_node.results.page_slices import coronal_row, key_slices
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.provenance import Provenance
 from uair_node.results.seg import save_seg
@@ -225,7 +233,7 @@ def test_outlines_are_seen_without_colour():
 
 
 def test_key_slices_show_the_lesions_uppermost_first():
-    chosen = key_slices(LABELS[1], [LABELS[4]], SPACING[0])
+    chosen = key_slices(LABELS[1], [LABELS[4]], SPACING[0], 5)
     assert chosen == sorted(chosen, reverse=True)
     assert len(chosen) == 5
     assert any(16 <= k < 19 for k in chosen)
@@ -271,3 +279,43 @@ def test_the_overview_warns_where_the_liver_touches_an_end_of_the_stack():
     ]
     assert amber[0] == 0
     assert amber[1] > 50
+
+
+LACKING = (
+    "The scanner made 40 images in this acquisition, and the series holds 24: "
+    "slices may be missing at an end, or the others belong to another reconstruction."
+)
+CUT_OFF = "An association of the sender ended without a release while this series came."
+PAGES = [overview_figure, lambda shown: candidate_figure(shown, 2), lambda shown: result_figure(shown, 2)]
+
+
+def words_of(figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in figure.texts).replace("•", " ").split())
+
+
+@pytest.mark.parametrize("draw", PAGES)
+def test_every_page_says_what_may_be_wrong_with_the_series(draw):
+    assert "Warning" not in words_of(draw(scene()))
+    words = words_of(draw(scene(warnings=(LACKING, CUT_OFF))))
+    assert words.count("Warning") in (1, 2)
+    assert LACKING in words
+    assert CUT_OFF in words
+
+
+def test_only_the_candidate_that_touches_an_end_says_so():
+    touching = {k: labels.copy() for k, labels in LABELS.items()}
+    touching[3][21:, 20:30, 20:30] = 1
+    shown = scene(candidates=tuple(SheetCandidate(k, TRAITS[k - 1], one) for k, one in touching.items()))
+    said = "liver touches slice 24 of 24: it may be cut off there"
+    assert said in words_of(overview_figure(shown))
+    for draw in (candidate_figure, result_figure):
+        assert [said in words_of(draw(shown, k)) for k in (1, 2, 3, 4)] == [False, False, True, False]
+
+
+def test_a_warning_that_the_case_holds_is_said_once():
+    touching = np.where(LABELS[1] > 0, 1, LABELS[1]).astype(np.uint8)
+    touching[:3, 20:30, 20:30] = 1
+    said = "liver touches slice 1 of 24: it may be cut off there"
+    shown = scene(candidates=(SheetCandidate(1, "", touching),), warnings=(f"The {said}.",))
+    for draw in (overview_figure, lambda page: candidate_figure(page, 1)):
+        assert words_of(draw(shown)).count(said) == 1

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from typer.testing import CliRunner
 
-from dicom_config.model import GateSection
+from dicom_config.model import GateSection, Verb
+from tests.support import offered
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.intake import context_in, received
+from tests.support.offered import candidate_labels, offered_case
 from tests.support.series import edit, good_series
 from uair_node import reports
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case
+from uair_node.cases.tables import Case, ResultKind, WorkKind
 from uair_node.cli import app
 from uair_node.intake.assembly import assemble
 from uair_node.intake.gate import inspect_series
@@ -103,6 +106,21 @@ def test_the_warning_is_kept_with_the_case_and_shown(database_url: str, tmp_path
     site.write_text(json.dumps({"data_dir": str(tmp_path / "data"), "database": {"url": database_url}}))
     shown = CliRunner().invoke(app, ["case", "show", "1", "--config", str(site)])
     assert f"warning: {LACKING}" in " ".join(shown.stdout.split())
+
+
+def test_an_organ_that_touches_an_end_is_a_warning_of_the_case_and_of_the_next_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offered, "candidate_labels", lambda k: np.roll(candidate_labels(k), 3, axis=0))
+    said = "The liver touches slice 16 of 16: it may be cut off there."
+    with offered_case(tmp_path) as made:
+        assert made.case().warnings == said
+        made.send(made.candidate(3), Verb.PICK)
+        made.compute()
+        made.work(WorkKind.PUBLISH, WorkKind.NOTICES)
+        assert made.case().warnings == said
+        told = [str(dcmread(made.path(one)).ImageComments) for one in made.results(ResultKind.NOTICE)]
+        assert [text.endswith(f" Warning: {said}") for text in told] == [False, True]
 
 
 def _volume(*slices: int) -> np.ndarray:

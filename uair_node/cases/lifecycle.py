@@ -128,7 +128,8 @@ def make_ready(
         The site's rules that speak for it, in words; kept with the transition.
     """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
-    case.warnings = "\n".join([*case.warnings.splitlines(), *warnings])
+    for warning in warnings:
+        warn(case, warning)
     case.code = case.sentence = case.mend = ""
     case.instances = list(instances)
     case.instance_count = slices
@@ -139,6 +140,13 @@ def make_ready(
     reason = f"{slices} slices, regular{chosen}"
     advance(session, case, CaseState.READY, actor=NODE, reason=reason)
     _add_round(session, case, number=1, selection=None)
+
+
+def warn(case: Case, warning: str) -> None:
+    """Keep a sentence about what may be wrong with the series, once."""
+    known = case.warnings.splitlines()
+    if warning not in known:
+        case.warnings = "\n".join([*known, warning])
 
 
 def reject_input(session: Session, case: Case, error: UairError, *, actor: str = NODE) -> None:

@@ -61,6 +61,11 @@ def cut_off_ends(volumes: Sequence[Labels], organ: str = LIVER.name) -> str:
     return f"{organ} touches slice {slices} of {last}: it may be cut off there"
 
 
+def as_sentence(statement: str) -> str:
+    """Make a statement about the organ a sentence."""
+    return f"The {statement}."
+
+
 def against_siblings(
     labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name
 ) -> list[str]:

@@ -140,7 +140,7 @@ def _write_page(
 ) -> NewResult:
     instance_uid, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
     candidate = PageCandidate(accepted.k, accepted.trait, accepted.labels, final.sop_instance_uid)
-    request = ResultPageRequest(instance_uid, series_uid, source.provenance)
+    request = ResultPageRequest(instance_uid, series_uid, source.provenance, source.warnings)
     page = write_result_page(volume, candidate, request)
     path = source.own_folder / "UAIR-FINAL-PAGE.dcm"
     kind, destinations = ResultKind.FINAL_PAGE, context.destinations

@@ -179,7 +179,7 @@ def _about_round(case: Case, round_: Round) -> Notice:
         uid=_uid(case, "ready", round_.number),
         moment=round_.published_at,
         heading=f"Round {round_.number}{' ' if heading == 'is ready' else ': '}{heading}",
-        text=text,
+        text=" ".join([text, *(f"Warning: {warning}" for warning in case.warnings.splitlines())]),
         round_id=round_.id,
         round_number=round_.number,
     )

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow, Unit
-from uair_node.results.differences import against_reference, against_siblings, cut_off_ends, of_the_unsure
+from uair_node.results.differences import (
+    against_reference,
+    against_siblings,
+    as_sentence,
+    cut_off_ends,
+    of_the_unsure,
+)
 from uair_node.results.drawing import (
     FAINT,
     INK,
@@ -39,7 +45,8 @@ from uair_node.results.drawing import (
     pixels,
 )
 from uair_node.results.measurements import LesionMeasurements, measure
-from uair_node.results.sheet import SheetCandidate, choose_slices, sheet_figure
+from uair_node.results.page_slices import coronal_row, key_slices
+from uair_node.results.sheet import SheetCandidate, sheet_figure
 from uair_node.results.surface import solid_view
 
 Labels = NDArray[np.uint8]
@@ -82,6 +89,8 @@ class Scene:
         Of the values.
     organ
         Its name.
+    warnings
+        What may be wrong with the series, in sentences.
     """
 
     values: NDArray[Any]
@@ -94,6 +103,13 @@ class Scene:
     window: FixedWindow = ct.WINDOW
     unit: Unit = ct.PROFILE.unit
     organ: str = LIVER.name
+    warnings: tuple[str, ...] = ()
+
+    def warned(self, volumes: Sequence[Labels]) -> list[str]:
+        """Return the series' warnings, before them where label volumes touch an end of the stack."""
+        cut_off = cut_off_ends(volumes, self.organ)
+        said = [cut_off] if cut_off and as_sentence(cut_off) not in self.warnings else []
+        return [*said, *self.warnings]
 
 
 def cropped(scene: Scene) -> Scene:
@@ -120,11 +136,16 @@ def draw_overview(scene: Scene) -> Picture:
     numpy.ndarray
         ``(rows, columns, 3)`` uint8, sRGB; so does `draw_candidate`.
     """
+    return pixels(overview_figure(scene), _DPI)
+
+
+def overview_figure(scene: Scene) -> Figure:
+    """Return what `draw_overview` draws, before it is pixels."""
     count = len(scene.candidates)
     title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
     if count == 1:
         title = f"UAIR round {scene.round}: nothing is left in doubt; accept this candidate or reject it"
-    figure = sheet_figure(
+    return sheet_figure(
         scene.values,
         scene.spacing_mm,
         scene.planes,
@@ -133,9 +154,8 @@ def draw_overview(scene: Scene) -> Picture:
         window=scene.window,
         organ=scene.organ,
         numbered=True,
-        warning=cut_off_ends([one.labels for one in scene.candidates], scene.organ),
+        warnings=scene.warned([one.labels for one in scene.candidates]),
     )
-    return pixels(figure, _DPI)
 
 
 def draw_candidate(scene: Scene, k: int) -> Picture:
@@ -146,11 +166,13 @@ def draw_candidate(scene: Scene, k: int) -> Picture:
     ValueError
         When the scene has no candidate `k`.
     """
+    return pixels(candidate_figure(scene, k), _DPI)
+
+
+def candidate_figure(scene: Scene, k: int) -> Figure:
+    """Return what `draw_candidate` draws, before it is pixels."""
     (candidate,) = (one for one in scene.candidates if one.k == k)
-    page = _Page(scene, candidate)
-    page.draw_panels()
-    page.write()
-    return pixels(page.figure, _DPI)
+    return _Page(scene, candidate).drawn()
 
 
 def draw_result(scene: Scene, k: int) -> Picture:
@@ -161,52 +183,19 @@ def draw_result(scene: Scene, k: int) -> Picture:
     ValueError
         When the scene has no candidate `k`.
     """
+    return pixels(result_figure(scene, k), _DPI)
+
+
+def result_figure(scene: Scene, k: int) -> Figure:
+    """Return what `draw_result` draws, before it is pixels."""
     (candidate,) = (one for one in scene.candidates if one.k == k)
-    page = _ResultPage(replace(scene, candidates=(candidate,)), candidate)
-    page.draw_panels()
-    page.write()
-    return pixels(page.figure, _DPI)
-
-
-def key_slices(
-    labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int = _AXIAL
-) -> list[int]:
-    """Return up to `count` axial slices, uppermost first: of largest lesions, of differences, then evenly."""
-    chosen = [
-        int(np.count_nonzero(labels == value, axis=(1, 2)).argmax()) for value in _lesion_values(labels)[:3]
-    ]
-    chosen += choose_slices([labels, *compared], slice_distance_mm)
-    extent = np.flatnonzero(labels.any(axis=(1, 2)))
-    apart = max(5.0 / slice_distance_mm, len(extent) / 15, 1.0)
-    if extent.size:
-        chosen += np.quantile(extent, [0.5, 0.75, 0.25, 0.9, 0.1]).astype(int).tolist()
-    kept: list[int] = []
-    for k in chosen:
-        if len(kept) < count and all(abs(k - other) >= apart for other in kept):
-            kept.append(k)
-    return sorted(kept, reverse=True)
-
-
-def coronal_row(labels: Labels) -> int:
-    """Return the row that shows most of the organ and of its lesions, each as a share of its total."""
-    score = np.zeros(labels.shape[1])
-    for mask in (labels > 0, labels > 1):
-        counts = mask.sum(axis=(0, 2)).astype(float)
-        score += counts / max(counts.max(initial=0.0), 1.0)
-    return int(score.argmax())
+    return _ResultPage(replace(scene, candidates=(candidate,)), candidate).drawn()
 
 
 def _marked(scene: Scene) -> list[Labels]:
     """Return all label volumes whose outlines a page may show."""
     reference = [] if scene.reference is None else [scene.reference]
     return [*(one.labels for one in scene.candidates), *reference]
-
-
-def _lesion_values(labels: Labels) -> list[int]:
-    """Return the labels of lesions, the largest first."""
-    counts = np.bincount(labels.ravel(), minlength=2)
-    counts[:2] = 0
-    return [int(value) for value in np.argsort(-counts, kind="stable") if counts[value]]
 
 
 class _Page:
@@ -225,6 +214,12 @@ class _Page:
         self.width = 2 * _SIDE + _COLUMNS * (_PANEL + _GAP) + _TEXT
         self.height = _TITLE + 2 * (self._panel_height + _GAP) + _FOOTER
         self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
+
+    def drawn(self) -> Figure:
+        """Draw all, and return the figure."""
+        self.draw_panels()
+        self.write()
+        return self.figure
 
     def draw_panels(self) -> None:
         """Draw the axial slices and, last, the coronal one."""
@@ -278,10 +273,11 @@ class _Page:
         if scene.reference is not None:
             said = against_reference(labels, scene.reference, scene.spacing_mm, scene.organ)
             paragraphs.append(("Against the selection before", _bullets(said[: _LISTED_LESIONS + 1])))
-        cut_off = cut_off_ends([labels], scene.organ)
-        if cut_off:
-            paragraphs.append(("Warning", _bullets([cut_off])))
-        return paragraphs
+        return [*paragraphs, *self._warnings()]
+
+    def _warnings(self) -> list[tuple[str, list[str]]]:
+        warned = self._scene.warned([self._candidate.labels])
+        return [("Warning", _bullets(warned))] if warned else []
 
     def _numbers(self) -> list[str]:
         measured = measure(self._scene.values, self._candidate.labels, self._scene.spacing_mm)
@@ -382,7 +378,7 @@ class _ResultPage(_Page):
         return f"UAIR result: round {self._scene.round}, candidate {self._candidate.k} accepted"
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
-        return [(f"Volumes, diameters, mean {self._scene.unit.noun}", self._numbers())]
+        return [(f"Volumes, diameters, mean {self._scene.unit.noun}", self._numbers()), *self._warnings()]
 
     def _draw_solid(self, place: int, azimuth_deg: float, text: str, sides: tuple[str, str]) -> None:
         axes = self._panel(place)

@@ -55,7 +55,7 @@ def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCa
 def _request(source: Source, candidates: list[StoredCandidate]) -> PagesRequest:
     overview_uid, series_uid = source.uids(ResultKind.PAGE, OVERVIEW)
     page_uids = {one.k: source.uids(ResultKind.PAGE, one.k)[0] for one in candidates}
-    return PagesRequest(series_uid, overview_uid, page_uids, source.provenance)
+    return PagesRequest(series_uid, overview_uid, page_uids, source.provenance, source.warnings)
 
 
 def _reference(context: Context, claim: Claim) -> Labels | None:

@@ -62,12 +62,15 @@ class PagesRequest:
         SOP Instance UID of each candidate's page, by k.
     provenance
         Where it comes from.
+    warnings
+        What may be wrong with the series, in sentences.
     """
 
     series_instance_uid: str
     overview_uid: str
     page_uids: Mapping[int, str]
     provenance: Provenance
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,14 @@ class ResultPageRequest:
         Deterministic ones (`uids.result_uid`).
     provenance
         Where it comes from.
+    warnings
+        What may be wrong with the series, in sentences.
     """
 
     sop_instance_uid: str
     series_instance_uid: str
     provenance: Provenance
+    warnings: tuple[str, ...] = ()
 
 
 def write_pages(
@@ -119,7 +125,7 @@ def write_pages(
     ValueError
         When an array is not on the source grid.
     """
-    scene = _scene(volume, candidates, request.provenance.round, reference, uncertain)
+    scene = _scene(volume, candidates, request, reference, uncertain)
     headers = source_headers(volume)
     words = "overview and candidates"
     series = _series(request.series_instance_uid, codes.Companion.PAGES, words, request.provenance)
@@ -149,7 +155,7 @@ def write_result_page(volume: Volume, accepted: PageCandidate, request: ResultPa
         When its labels are not on the source grid.
     """
     provenance = request.provenance
-    scene = _scene(volume, [accepted], provenance.round, None, None)
+    scene = _scene(volume, [accepted], request, None, None)
     words = f"candidate {accepted.k} accepted"
     series = _series(request.series_instance_uid, codes.Companion.RESULT, words, provenance)
     page = CapturedPage(request.sop_instance_uid, 1, words, [accepted.segmentation_uid])
@@ -176,7 +182,7 @@ def _series(uid: str, kind: codes.Companion, words: str, provenance: Provenance)
 def _scene(
     volume: Volume,
     candidates: Sequence[PageCandidate],
-    round_: int,
+    request: PagesRequest | ResultPageRequest,
     reference: NDArray[np.uint8] | None,
     uncertain: NDArray[np.bool_] | None,
 ) -> Scene:
@@ -191,12 +197,13 @@ def _scene(
         values=canonical.array,
         spacing_mm=canonical.spacing_mm,
         planes=plane_names(volume),
-        round=round_,
+        round=request.provenance.round,
         candidates=tuple(SheetCandidate(one.k, one.trait, turned(one.labels)) for one in candidates),
         reference=None if reference is None else turned(reference),
         uncertain=None if uncertain is None else turned(uncertain),
         window=display_window(canonical.array, canonical.profile),
         unit=canonical.profile.unit,
         organ=canonical.profile.organ.name,
+        warnings=request.warnings,
     )
     return cropped(scene)

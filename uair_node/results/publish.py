@@ -10,6 +10,7 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context
+from uair_node.results.differences import as_sentence, cut_off_ends
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import read_source
 from uair_node.results.source_headers import source_headers
@@ -25,11 +26,15 @@ def publish(context: Context, claim: Claim) -> Commit:
     source = read_source(context, claim)
     volume = read_geometry(source.series_paths, context.settings.intake.known)
     headers = source_headers(volume)
+    candidates = source.candidates()
     results = [
         write_segmentation(context, source, volume, candidate, ResultKind.CANDIDATE, form, headers)
         for form in context.segmentation_forms
-        for candidate in source.candidates()
+        for candidate in candidates
     ]
+    # On the canonical grid, as the pages count slices.
+    turned = [volume.canonical().from_source(one.labels) for one in candidates]
+    cut_off = cut_off_ends(turned, volume.profile.organ.name)
     watch.lap("write")
     log.info("case %d round %d written: %s", claim.case_id, source.number, watch)
 
@@ -38,6 +43,8 @@ def publish(context: Context, claim: Claim) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
         case, round_ = session.get_one(Case, item.case_id), session.get_one(Round, source.round_id)
         lifecycle.finish_publishing(session, case, round_, results, pages=wanted)
+        if cut_off:
+            lifecycle.warn(case, as_sentence(cut_off))
         work.close(item)
 
     return commit

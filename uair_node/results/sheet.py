@@ -5,6 +5,7 @@ Owns what a person sees of a round outside a viewer. Knows nothing of DICOM and 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ _HEADING_LENGTH = 30
 # Inches; at 120 dpi a panel has about as many pixels as a cropped liver of 0.75 mm pixels.
 _PANEL_WIDTH, _GAP, _SIDE = 2.9, 0.05, 0.15
 _TITLE, _HEADING, _CAPTION, _FOOTER = 0.5, 0.32, 0.55, 0.38
+_LINE, _CHARACTER = 0.17, 0.078  # of a warning
 _DPI = 120
 _WARNING = "#ffb347"
 
@@ -113,11 +115,11 @@ def sheet_figure(
     window: FixedWindow = ct.WINDOW,
     organ: str = LIVER.name,
     numbered: bool = False,
-    warning: str = "",
+    warnings: Sequence[str] = (),
 ) -> Figure:
     """Draw the contact sheet as a figure; parameters as `draw_sheet`.
 
-    With `numbered`, each lesion's number stands beside it; a warning stands below the title.
+    With `numbered`, each lesion's number stands beside it; warnings stand below the title.
     """
     volumes = [describe(candidate.labels, spacing_mm) for candidate in candidates]
     rows, columns = crop([candidate.labels for candidate in candidates], spacing_mm)
@@ -125,14 +127,14 @@ def sheet_figure(
     slices = choose_slices(cropped, spacing_mm[0])
     height = (rows.stop - rows.start) * spacing_mm[1]
     width = (columns.stop - columns.start) * spacing_mm[2]
-    layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width)
+    layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width, warnings)
     figure = layout.figure
     _text(layout, _SIDE, layout.height - 0.3, title, size=13, weight="bold")
-    if warning:
-        _text(layout, _SIDE, layout.height - 0.49, f"Warning: {warning}.", size=9, color=_WARNING)
+    for number, line in enumerate(layout.warning_lines):
+        _text(layout, _SIDE, layout.height - 0.49 - number * _LINE, line, size=9, color=_WARNING)
     for column, (candidate, measured) in enumerate(zip(candidates, volumes, strict=True)):
         x = layout.left(column)
-        _text(layout, x, layout.height - _TITLE - 0.2, _heading(candidate), size=11, weight="bold")
+        _text(layout, x, layout.height - layout.title - 0.2, _heading(candidate), size=11, weight="bold")
         for row, k in enumerate(slices):
             axes = layout.panel(row, column)
             draw_slice(axes, values[k, rows, columns], cropped[column][k], spacing_mm[1:], window)
@@ -193,10 +195,14 @@ def _share(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 class _Layout:
     """Where things stand, in inches from the lower left corner."""
 
-    def __init__(self, rows: int, columns: int, panel_height: float) -> None:
+    def __init__(self, rows: int, columns: int, panel_height: float, warnings: Sequence[str]) -> None:
         self._rows, self._panel_height = rows, panel_height
         self.width = 2 * _SIDE + columns * (_PANEL_WIDTH + _GAP) - _GAP
-        self.height = _TITLE + _HEADING + rows * (panel_height + _GAP) + _CAPTION + _FOOTER
+        characters = int((self.width - 2 * _SIDE) / _CHARACTER)
+        said = [f"Warning: {warning.rstrip('.')}." for warning in warnings]
+        self.warning_lines = [line for one in said for line in textwrap.wrap(one, characters)]
+        self.title = _TITLE + _LINE * max(len(self.warning_lines) - 1, 0)
+        self.height = self.title + _HEADING + rows * (panel_height + _GAP) + _CAPTION + _FOOTER
         self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
 
     def left(self, column: int) -> float:

@@ -44,6 +44,8 @@ class Source:
         What the UIDs of the round's objects derive from; the latter is empty for rounds of an older version.
     acquisition
         Which of several acquisitions of its series the case holds; empty for a whole series.
+    warnings
+        What may be wrong with the series, in sentences.
     derived_from
         SOP Instance UID of the evidence that started the round; empty for the first.
     answer
@@ -64,6 +66,7 @@ class Source:
     uid_root: str
     content_digest: str
     acquisition: str
+    warnings: tuple[str, ...]
     series_paths: tuple[Path, ...]
     round_id: int
     number: int
@@ -145,6 +148,7 @@ def read_source(context: Context, claim: Claim) -> Source:
             uid_root=case.uid_root,
             content_digest=round_.content_digest,
             acquisition=case.acquisition,
+            warnings=tuple(case.warnings.splitlines()),
             series_paths=context.store.fetch_all([one.path for one in case.instances]),
             round_id=round_.id,
             number=round_.number,

@@ -1,0 +1,45 @@
+"""Which planes of a candidate its page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uair_node.results.sheet import choose_slices
+
+Labels = NDArray[np.uint8]
+
+
+def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int) -> list[int]:
+    """Return up to `count` axial slices, uppermost first: of largest lesions, of differences, then evenly."""
+    chosen = [
+        int(np.count_nonzero(labels == value, axis=(1, 2)).argmax()) for value in _lesion_values(labels)[:3]
+    ]
+    chosen += choose_slices([labels, *compared], slice_distance_mm)
+    extent = np.flatnonzero(labels.any(axis=(1, 2)))
+    apart = max(5.0 / slice_distance_mm, len(extent) / 15, 1.0)
+    if extent.size:
+        chosen += np.quantile(extent, [0.5, 0.75, 0.25, 0.9, 0.1]).astype(int).tolist()
+    kept: list[int] = []
+    for k in chosen:
+        if len(kept) < count and all(abs(k - other) >= apart for other in kept):
+            kept.append(k)
+    return sorted(kept, reverse=True)
+
+
+def coronal_row(labels: Labels) -> int:
+    """Return the row that shows most of the organ and of its lesions, each as a share of its total."""
+    score = np.zeros(labels.shape[1])
+    for mask in (labels > 0, labels > 1):
+        counts = mask.sum(axis=(0, 2)).astype(float)
+        score += counts / max(counts.max(initial=0.0), 1.0)
+    return int(score.argmax())
+
+
+def _lesion_values(labels: Labels) -> list[int]:
+    """Return the labels of lesions, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=2)
+    counts[:2] = 0
+    return [int(value) for value in np.argsort(-counts, kind="stable") if counts[value]]
