@@ -192,22 +192,25 @@ class Computer:
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
             # The reader may have gone back to the candidates of an older round.
             previous = rounds[started_by.candidates_round] if started_by else None
-            offered = None
-            if previous and started_by:
-                offered = store.fetch(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
-            return Task(
-                case_id=case.id,
-                round_id=round_.id,
-                number=round_.number,
-                content=case.digest,
-                series_paths=store.fetch_all([one.path for one in case.instances]),
-                previous_state=store.fetch(f"{previous.artifacts}/{STATE_FILE}") if previous else None,
-                offered=offered,
-                answer=started_by.answer if started_by else None,
-                edited=bool(started_by and started_by.artifact),
-                parent=_parent(started_by),
-                prior=_taste(prior_of(session, preference, case, round_, earlier=earlier)),
-            )
+            series = [instance.path for instance in case.instances]
+            prior = _taste(prior_of(session, preference, case, round_, earlier=earlier))
+        # Files are fetched outside of the transaction: it locks the case, on SQLite the database.
+        offered = None
+        if previous and started_by:
+            offered = store.fetch(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
+        return Task(
+            case_id=case.id,
+            round_id=round_.id,
+            number=round_.number,
+            content=case.digest,
+            series_paths=store.fetch_all(series),
+            previous_state=store.fetch(f"{previous.artifacts}/{STATE_FILE}") if previous else None,
+            offered=offered,
+            answer=started_by.answer if started_by else None,
+            edited=bool(started_by and started_by.artifact),
+            parent=_parent(started_by),
+            prior=prior,
+        )
 
     def _earlier(self, claim: Claim) -> int | None:
         """Return the case of the patient's study before, None without one or where the site wants none."""

@@ -158,6 +158,10 @@ def test_the_order_of_the_source_s_slices_does_not_show(pages, tmp_path):
     turned[:3, 3] += turned[:3, 0] * (SHAPE[0] - 1)
     turned[:3, 0] *= -1
     paths = write_ct_series(tmp_path, DENSITIES[::-1], turned, patient_name="Doe^Jane", **UIDS)
+    for path, number in zip(paths, range(SHAPE[0], 0, -1), strict=True):
+        header = pydicom.dcmread(path)
+        header.InstanceNumber = number  # pictures name it
+        header.save_as(path)
     volume = read_series(paths)
     descending = volume.affine[2, 0] < 0
     made = write_pages(volume, candidates(flipped=descending), REQUEST)

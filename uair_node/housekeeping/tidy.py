@@ -58,13 +58,14 @@ _ENDED = (
 
 @dataclass(frozen=True)
 class Removal:
-    """What one step deletes; `case` is 0 for what belongs to none."""
+    """What one step deletes; `case` is 0 for what belongs to none, `shared` what machines share of it."""
 
     what: str
     case: int
     state: str
     files: int
     bytes: int
+    shared: tuple[str, ...] = ()
 
 
 def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> list[Removal]:
@@ -84,7 +85,11 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
         due = _due_cases(context.settings.retention, session, moment)
     for case_id in due:
         with context.database.transaction() as session:
-            found += _tidy_case(context, session, case_id, moment, dry_run, released)
+            removals = list(_tidy_case(context, session, case_id, moment, dry_run, released))
+        if not dry_run:
+            for removal in removals:
+                _unshare(context, removal)
+        found += removals
     with context.database.transaction() as session:
         found += _tidy_loose(context, session, moment, dry_run, released)
         found += _tidy_accesses(context, session, moment, dry_run)
@@ -139,9 +144,9 @@ def _tidy_case(
     if _over(kept.files_days, case.updated_at, now):
         paths = _paths(context, session, case)
         if paths:
-            yield Removal("files", case.id, state, len(paths), _size(paths))
+            shared = tuple(instance.path for instance in _instances(session, case))
+            yield Removal("files", case.id, state, len(paths), _size(paths), shared)
             if not dry_run:
-                _unshare(context, session, case)
                 released |= _forget_files(session, case)
         has_files = False
     else:
@@ -217,13 +222,16 @@ def _size(paths: Sequence[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def _unshare(context: Context, session: Session, case: Case) -> None:
-    """Delete a case's files where machines share them; their rows are still there if that fails."""
-    if context.store.remote is None:
+def _unshare(context: Context, removal: Removal) -> None:
+    """Delete a case's files where machines share them, outside of any transaction.
+
+    If that fails, the machine that shared a file still has it: its next run finds that no row names it.
+    """
+    if context.store.remote is None or removal.what != "files":
         return
-    context.store.remote.remove([one.path for one in _instances(session, case)])
+    context.store.remote.remove(removal.shared)
     # The whole folder: workers that lost their lease left files there that no row names.
-    context.store.remote.remove_folder(context.store.relative(context.store.case_folder(case.id)))
+    context.store.remote.remove_folder(context.store.relative(context.store.case_folder(removal.case)))
 
 
 def _forget_files(session: Session, case: Case) -> set[str]:
@@ -320,6 +328,8 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
         if name in received or modified >= before:
             continue
         if name in released or modified < long_before:
+            if context.store.remote is not None:
+                context.store.remote.remove([name])
             path.unlink(missing_ok=True)
         else:
             unknown += 1
@@ -331,7 +341,7 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
     needed = {context.store.case_folder(case_id) for case_id in living}
     for folder in context.store.case_folders():
         if folder not in needed and folder.stat().st_mtime < before:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_folder(context, folder, context.store.relative(folder))
     for case_id in living - at_work:
         for folder in context.store.case_folder(case_id).glob("*"):
             name = context.store.relative(folder)
@@ -351,7 +361,7 @@ def _named_folders(session: Session, cases: Select[int]) -> set[str]:
 
 
 def _remove_folder(context: Context, folder: Path, name: str) -> None:
-    """Delete what a claim left whose lease was lost, or that failed: here, and where machines share it."""
+    """Delete what no row names: where machines share it first, so that a failure leaves it to be found."""
     if context.store.remote is not None:
         context.store.remote.remove_folder(name)
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
@@ -65,6 +65,22 @@ _CUT_OFF = (
     "slices may be missing at an end."
 )
 _TAGGED = ["SeriesDescription", "ContentLabel"]
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """What a returned object says, and the open round that it answers if it is an edited SEG."""
+
+    reading: Reading
+    edited: EditedRound | None
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Why a returned object cannot be used, and the SOP Instance UIDs that it names."""
+
+    refusal: InputError
+    named: Sequence[str]
 
 
 class Inbox:
@@ -186,7 +202,8 @@ class Inbox:
             evidence_sha256=file.sha256 if file else sha256(received.data).hexdigest(),
             study_uid=identity.study_instance_uid,
         )
-        drawn_anew = self._drawn_anew(identity, dataset)
+        # Files are read before: nobody else could write to the database meanwhile.
+        judged = self._judge(received, identity, dataset)
         with self._context.database.transaction() as session:
             if file is not None and not self._known(session, identity, file):
                 arrival = Arrival(identity, file, received.calling_ae)
@@ -195,20 +212,27 @@ class Inbox:
                 return
             if note_repetition(session, evidence):
                 return
-            named: Sequence[Result] = []
-            try:
-                self._check_allowed(received)
-                reading = read_selection(dataset)
-                edited = self._edited_round(session, reading, drawn_anew)
-                named = results_named(session, edited.candidates[:1] if edited else reading.references)
-                check_patient(self._context, reading, named)
-            except InputError as refusal:
-                record_refusal(session, evidence, refusal, named)
+            if isinstance(judged, _Refused):
+                record_refusal(session, evidence, judged.refusal, results_named(session, judged.named))
                 return
-            if edited is None:
-                select_by_object(session, evidence, reading)
-        if edited is not None:
-            self._take_edit(dataset, evidence, reading, edited)
+            if judged.edited is None:
+                select_by_object(session, evidence, judged.reading)
+        if judged.edited is not None:
+            self._take_edit(dataset, evidence, judged.reading, judged.edited)
+
+    def _judge(self, received: ReceivedInstance, identity: Identity, dataset: Dataset) -> _Usable | _Refused:
+        """Read an object outside of any writing transaction, with the files of the case that it speaks of."""
+        drawn_anew = self._drawn_anew(identity, dataset)
+        named: Sequence[str] = ()
+        try:
+            self._check_allowed(received)
+            reading = read_selection(dataset)
+            edited = self._edited_round(reading, drawn_anew)
+            named = edited.candidates[:1] if edited else reading.references
+            check_patient(self._context, reading, named)
+        except InputError as refusal:
+            return _Refused(refusal, named)
+        return _Usable(reading, edited)
 
     def _is_told(self, received: ReceivedInstance, identity: Identity) -> bool:
         """Tell whether an object of a class that can be no answer was refused before in its association.
@@ -250,9 +274,7 @@ class Inbox:
         ours = self._context.store.fetch_if_kept(row.path)
         return ours is not None and not draws_the_same(dataset, ours)
 
-    def _edited_round(
-        self, session: Session, reading: Reading, drawn_anew: bool | None
-    ) -> EditedRound | None:
+    def _edited_round(self, reading: Reading, drawn_anew: bool | None) -> EditedRound | None:
         """Return the round that an edited SEG answers; None if the object is no edited SEG of an open one.
 
         Raises
@@ -262,7 +284,7 @@ class Inbox:
         """
         if reading.mechanism is not Mechanism.SEG or drawn_anew is False:
             return None
-        edited = find_edited_round(self._context, session, reading)
+        edited = find_edited_round(self._context, reading)
         if edited is None and drawn_anew:
             raise InputError(
                 "edited-case-unknown",

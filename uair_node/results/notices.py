@@ -212,13 +212,15 @@ def _read(context: Context, claim: Claim) -> _Untold:
         wanted = untold_notices(session, case) if context.settings.results.notices else []
         rounds = {one.id: one for one in case.rounds}
         of_case = select(func.count(Result.id)).join(Result.round).where(Round.case_id == case.id)
-        return _Untold(
-            notices=tuple((one, _provenance(case, rounds[one.round_id], one.moment)) for one in wanted),
-            first_number=1 + (session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0),
-            series_uid=_uid(case, "series"),
-            series_paths=context.store.fetch_all([one.path for one in case.instances]),
-            folder=context.store.round_folder(case.id, 1, claim.token),
-        )
+        written = session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0
+        series = [instance.path for instance in case.instances]
+    return _Untold(
+        notices=tuple((one, _provenance(case, rounds[one.round_id], one.moment)) for one in wanted),
+        first_number=1 + written,
+        series_uid=_uid(case, "series"),
+        series_paths=context.store.fetch_all(series),
+        folder=context.store.round_folder(case.id, 1, claim.token),
+    )
 
 
 def _provenance(case: Case, round_: Round, moment: datetime) -> Provenance:

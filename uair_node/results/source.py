@@ -141,29 +141,30 @@ def read_source(context: Context, claim: Claim) -> Source:
         assert round_.computed_at is not None, "publication becomes due when a round is computed"
         started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
         answer = lifecycle.effective_selection(session, case, round_.number)
-        own_folder = context.store.round_folder(case.id, round_.number, claim.token)
         answered = next((r for r in case.rounds if answer and r.number == answer.candidates_round), round_)
-        return Source(
-            case_digest=case.digest,
-            uid_root=case.uid_root,
-            content_digest=round_.content_digest,
-            acquisition=case.acquisition,
-            warnings=tuple(case.warnings.splitlines()),
-            series_paths=context.store.fetch_all([one.path for one in case.instances]),
-            round_id=round_.id,
-            number=round_.number,
-            folder=_folder(context, round_, own_folder, CANDIDATES_FILE, UNCERTAIN_FILE),
-            model_name=round_.model_name,
-            model_digest=round_.model_digest,
-            computed_at=round_.computed_at,
-            derived_from=started_by.evidence_uid if started_by else "",
-            answer=answer.answer if answer else None,
-            prior=round_.prior or {},
-            base_mm={int(value): mm for value, mm in case.rounds[0].base_mm.items()},
-            edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
-            answered_folder=_folder(context, answered, own_folder, CANDIDATES_FILE),
-            own_folder=own_folder,
-        )
+        base_mm, series = case.rounds[0].base_mm, [instance.path for instance in case.instances]
+    own_folder = context.store.round_folder(case.id, round_.number, claim.token)
+    return Source(
+        case_digest=case.digest,
+        uid_root=case.uid_root,
+        content_digest=round_.content_digest,
+        acquisition=case.acquisition,
+        warnings=tuple(case.warnings.splitlines()),
+        series_paths=context.store.fetch_all(series),
+        round_id=round_.id,
+        number=round_.number,
+        folder=_folder(context, round_, own_folder, CANDIDATES_FILE, UNCERTAIN_FILE),
+        model_name=round_.model_name,
+        model_digest=round_.model_digest,
+        computed_at=round_.computed_at,
+        derived_from=started_by.evidence_uid if started_by else "",
+        answer=answer.answer if answer else None,
+        prior=round_.prior or {},
+        base_mm={int(value): mm for value, mm in base_mm.items()},
+        edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
+        answered_folder=_folder(context, answered, own_folder, CANDIDATES_FILE),
+        own_folder=own_folder,
+    )
 
 
 def _folder(context: Context, round_: Round, own_folder: Path, *names: str) -> Path:

@@ -105,7 +105,7 @@ class Edit:
     artifact: str
 
 
-def find_edited_round(context: Context, session: Session, reading: Reading) -> EditedRound | None:
+def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
     """Return the round that a reader sees and that a SEG answers, if there is one.
 
     That is the one on the images that it was drawn on; a SEG that names none of them is held against a round
@@ -117,6 +117,25 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
         ``case-closed``: drawn on the images of a case that waits for nobody. ``round-closed``: the next
         candidates are on their way, and the SEG cannot be held against the round before.
     """
+    with context.database.reading() as session:
+        case = _answered_case(session, reading)
+        if case is None or case.offered_round is None:
+            return None
+        round_ = case.offered_round
+        every = [one for turn in case.rounds for one in turn.candidates]
+        series = [one.path for one in case.instances]
+    return EditedRound(
+        candidates=tuple(one.sop_instance_uid for one in round_.candidates),
+        all_candidates=frozenset(one.sop_instance_uid for one in every),
+        lesions=frozenset(value - LIVER for one in every for value in one.targets if value > LIVER),
+        case_digest=case.digest,
+        series_paths=context.store.fetch_all(series),
+        folder=context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE]),
+    )
+
+
+def _answered_case(session: Session, reading: Reading) -> Case | None:
+    """Return the case that a SEG answers, None if there is none; raises as `find_edited_round`."""
     on_images: ColumnElement[bool] = Case.id.in_(
         select(CaseInstance.case_id)
         .join(Instance, Instance.id == CaseInstance.instance_id)
@@ -137,19 +156,7 @@ def find_edited_round(context: Context, session: Session, reading: Reading) -> E
         case = _newest(session, waiting, of_study)
         if case is not None and case.state == CaseState.REFINING:
             raise refusal_of(case.id, case.state, len(case.rounds))
-    if case is None or case.offered_round is None:
-        return None
-    round_ = case.offered_round
-    store = context.store
-    every = [one for turn in case.rounds for one in turn.candidates]
-    return EditedRound(
-        candidates=tuple(one.sop_instance_uid for one in round_.candidates),
-        all_candidates=frozenset(one.sop_instance_uid for one in every),
-        lesions=frozenset(value - LIVER for one in every for value in one.targets if value > LIVER),
-        case_digest=case.digest,
-        series_paths=store.fetch_all([one.path for one in case.instances]),
-        folder=store.fetch_folder(round_.artifacts, [CANDIDATES_FILE]),
-    )
+    return case
 
 
 def _newest(session: Session, *conditions: ColumnElement[bool]) -> Case | None:

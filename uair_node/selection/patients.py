@@ -10,13 +10,20 @@ from collections.abc import Sequence
 from pydicom import dcmread
 
 from dicom_config.errors import InputError
-from uair_node.cases.tables import Result
 from uair_node.context import Context
 from uair_node.selection.readers import Reading, hash_patient_id
+from uair_node.selection.rules import results_named
 
 
-def check_patient(context: Context, reading: Reading, named: Sequence[Result]) -> None:
+def check_patient(context: Context, reading: Reading, named: Sequence[str]) -> None:
     """Refuse an object of another patient. Without a Patient ID on either side there is nothing to compare.
+
+    A file is read: call it outside of any writing transaction.
+
+    Parameters
+    ----------
+    named
+        SOP Instance UIDs that the object names; the first that is a result of ours tells the case.
 
     Raises
     ------
@@ -25,7 +32,13 @@ def check_patient(context: Context, reading: Reading, named: Sequence[Result]) -
     """
     if not named or not reading.patient_id_hash:
         return
-    path = context.store.absolute(named[0].round.case.instances[0].path)
+    with context.database.reading() as session:
+        results = results_named(session, named)
+        slices = results[0].round.case.instances if results else []
+        name = slices[0].path if slices else ""
+    path = context.store.fetch_if_kept(name) if name else None
+    if path is None:  # retention deleted the series: the case ended, and a selection of it is refused
+        return
     header = dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True)
     ours = hash_patient_id(str(header.get("PatientID") or ""))
     if ours and ours != reading.patient_id_hash:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -86,9 +85,11 @@ def _quiet_groups(context: Context) -> list[list[int]]:
 def _answer(context: Context, ids: Sequence[int]) -> None:
     with context.database.reading() as session:
         held = _held(session, ids)
-        parts = context.store.fetch_all([one.artifact for one in held])
-        last, folder = held[-1], _folder(context, session, held[-1])
+        last = held[-1]
         name = evidence_name(last.evidence_uid, last.evidence_sha256)
+        artifacts = _artifacts(session, last)
+    parts = context.store.fetch_all([part.artifact for part in held])
+    folder = context.store.fetch_folder(artifacts, [CANDIDATES_FILE])
     refusal: InputError | None = None
     try:
         # Outside of any transaction: it takes a second.
@@ -109,7 +110,7 @@ def _held(session: Session, ids: Sequence[int]) -> Sequence[Selection]:
     return session.scalars(select(Selection).where(Selection.id.in_(ids)).order_by(Selection.id)).all()
 
 
-def _folder(context: Context, session: Session, part: Selection) -> Path:
+def _artifacts(session: Session, part: Selection) -> str:
     case = session.get_one(Case, part.case_id)
     (round_,) = (one for one in case.rounds if one.number == part.round_number)
-    return context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE])
+    return round_.artifacts
