@@ -138,12 +138,12 @@ MUTANTS = (
     Mutant(
         "a whole file is on disk before it has its name",
         "uair_node/store.py",
-        """            os.fsync(file.fileno())
-        _leave_to_owner(temporary)
-        temporary.replace(path)
+        """                os.fsync(file.fileno())
+            _leave_to_owner(temporary)
+            temporary.replace(path)
 """,
-        """            temporary.replace(path)
-            os.fsync(file.fileno())
+        """                temporary.replace(path)
+                os.fsync(file.fileno())
 """,
         ("tests/unit/test_power_loss.py",),
     ),
@@ -264,22 +264,30 @@ MUTANTS = (
 
 def main() -> int:
     """Run all mutants; print those that live, then the count. Returns the exit code."""
+    killed = try_all(MUTANTS)
+    if killed is None:
+        return 1
+    Console(soft_wrap=True).print(f"mutants {len(MUTANTS)} killed {killed}")
+    return int(killed < len(MUTANTS))
+
+
+def try_all(mutants: Sequence[Mutant]) -> int | None:
+    """Try mutants, print those that live, and return how many are killed; None if the tests fail without."""
     console = Console(soft_wrap=True)
-    tests = sorted({test for mutant in MUTANTS for test in mutant.tests})
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
     with _copy() as folder:
         done = _pytest(folder, tests)
     if done.returncode:
         console.print(done.stdout)
         console.print("The tests fail without any mutant; mend that first.")
-        return 1
+        return None
     with ThreadPoolExecutor(_PROCESSES) as pool:
-        results = track(pool.map(_is_killed, MUTANTS), "Mutants", len(MUTANTS), console=console)
-        killed = [bool(is_killed) for is_killed in results]
-    for mutant, is_killed in zip(MUTANTS, killed, strict=True):
+        results = pool.map(_is_killed, mutants)
+        killed = [bool(one) for one in track(results, "Mutants", len(mutants), console=console)]
+    for mutant, is_killed in zip(mutants, killed, strict=True):
         if not is_killed:
             console.print(f"lives: {mutant.promise} ({mutant.file})")
-    console.print(f"mutants {len(MUTANTS)} killed {sum(killed)}")
-    return int(not all(killed))
+    return sum(killed)
 
 
 def _is_killed(mutant: Mutant) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from dicom_config.errors import TransientError, UairError
 from uair_node.cases.answer import LIVER, Answer
 from uair_node.store import write_durably
 
@@ -78,9 +80,37 @@ class Cropped:
     shape: tuple[int, int, int]
 
 
+@contextmanager
+def reading_artifact() -> Iterator[None]:
+    """Turn what reading a missing, truncated or damaged artifact raises into an error with a code.
+
+    Raises
+    ------
+    TransientError
+        ``artifact-unreadable``: tried again for a while, since a disk or store may come back.
+    """
+    try:
+        yield
+    except (UairError, MemoryError):
+        raise
+    except Exception as error:
+        # Damaged files make zipfile, zlib and numpy raise nearly anything.
+        raise TransientError(
+            "artifact-unreadable",
+            f"A file that the case's computation left cannot be read ({type(error).__name__}).",
+            "Restore the data folder or the object store from a backup, then retry the case.",
+        ) from error
+
+
 def load_cropped(path: Path) -> Cropped:
-    """Read what `save_candidates` wrote, as it is stored: a fraction of the grid's memory."""
-    with np.load(path, allow_pickle=False) as data:
+    """Read what `save_candidates` wrote, as it is stored: a fraction of the grid's memory.
+
+    Raises
+    ------
+    TransientError
+        As `reading_artifact`.
+    """
+    with reading_artifact(), np.load(path, allow_pickle=False) as data:
         cropped, (z, y, x) = data["labels"], data["shape"].tolist()
         first, second, third = (
             slice(a, a + n) for a, n in zip(data["start"].tolist(), cropped.shape[1:], strict=True)
@@ -93,7 +123,7 @@ def load_cropped(path: Path) -> Cropped:
 
 
 def load_candidates(path: Path) -> list[StoredCandidate]:
-    """Read what `save_candidates` wrote, on the whole source grid."""
+    """Read what `save_candidates` wrote, on the whole source grid; raises as `load_cropped`."""
     cropped = load_cropped(path)
     found = []
     for one in cropped.candidates:
@@ -146,8 +176,8 @@ def save_region(path: Path, region: Region) -> None:
 
 
 def load_region(path: Path) -> Region:
-    """Read what `save_region` wrote, on the whole source grid."""
-    with np.load(path, allow_pickle=False) as data:
+    """Read what `save_region` wrote, on the whole source grid; raises as `load_cropped`."""
+    with reading_artifact(), np.load(path, allow_pickle=False) as data:
         start, part = data["start"], tuple(data["part"])
         region = np.zeros(tuple(data["shape"]), bool)
         box = tuple(slice(a, a + n) for a, n in zip(start, part, strict=True))

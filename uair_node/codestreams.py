@@ -27,9 +27,11 @@ from pydicom.uid import (
 )
 
 MOST_PIXELS = 1 << 24
-"""Of a frame: 4096 x 4096."""
+"""Of a frame, each sample counted: 4096 x 4096."""
 _MOST_TILES = 4096
 """Of a JPEG 2000 frame. A decoder keeps several kilobytes for each."""
+_MOST_PRECINCTS = 1 << 16
+"""Of a JPEG 2000 frame. A decoder keeps about 600 bytes for each: 2 GiB for 2048 x 2048 single pixels."""
 
 _Size = tuple[int, int, int]
 """Rows, columns, samples."""
@@ -41,6 +43,8 @@ _PADDING_BYTES = 16
 """The end marker stands within so many bytes of a frame's end: writers may pad behind it."""
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
+_COD, _COC, _SOT, _SOD, _EOC = 0x52, 0x53, 0x90, 0x93, 0xD9
+"""Second byte of JPEG 2000 markers (ISO 15444-1 Table A.2)."""
 
 
 def require_matching_codestreams(dataset: Dataset) -> None:
@@ -50,11 +54,11 @@ def require_matching_codestreams(dataset: Dataset) -> None:
     ------
     ValueError
         A frame's own header does not agree with Rows, Columns and Samples per Pixel; a JPEG or JPEG-LS frame
-        lacks its end, which decoders fill with grey and say nothing; a frame has more than
-        `MOST_PIXELS`, or so many tiles or bytes that its decoding has no bound.
+        lacks its end, which decoders fill with grey and say nothing; a frame has more than `MOST_PIXELS`, or so
+        many tiles, precincts or bytes that its decoding has no bound; offsets name bytes twice.
     """
     size = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
-    if size[0] * size[1] > MOST_PIXELS:
+    if size[0] * size[1] * size[2] > MOST_PIXELS:
         raise ValueError("a frame has too many pixels")
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == RLELossless:
@@ -80,7 +84,10 @@ def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
     """Return the extended offset table as the decoder uses it (PS3.3 C.7.6.3.1.8)."""
     if "ExtendedOffsetTable" not in dataset or "ExtendedOffsetTableLengths" not in dataset:
         return None
-    return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
+    offsets, lengths = dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
+    if sum(struct.unpack_from(f"<{len(lengths) // 8}Q", lengths)) > len(dataset.PixelData):
+        raise ValueError("the extended offset table names more bytes than there are")
+    return offsets, lengths
 
 
 def _has_end(frame: bytes) -> bool:
@@ -104,7 +111,7 @@ def _jpeg_size(frame: bytes) -> _Size | None:
 
 
 def _jpeg_2000_size(frame: bytes) -> _Size | None:
-    """Read the SIZ marker segment (ISO 15444-1 A.5.1); None if there is none, or too many tiles."""
+    """Read the SIZ marker segment (ISO 15444-1 A.5.1); None without, or with too many tiles or precincts."""
     at = _codestream(frame) if frame.startswith(_JP2_SIGNATURE) else 0
     if frame[at : at + 4] != _START_OF_CODESTREAM:
         return None
@@ -114,7 +121,42 @@ def _jpeg_2000_size(frame: bytes) -> _Size | None:
     if not (width and height):
         return None
     tiles = -(-(right - first_x) // width) * -(-(bottom - first_y) // height)
-    return (bottom - top, right - left, samples) if 0 < tiles <= _MOST_TILES else None
+    size = (bottom - top, right - left, samples)
+    few = 0 < tiles <= _MOST_TILES and _most_precincts(frame, at, size, samples) <= _MOST_PRECINCTS
+    return size if few else None
+
+
+def _most_precincts(frame: bytes, at: int, size: _Size, samples: int) -> int:
+    """Return the most precincts that a coding style of the codestream makes (ISO 15444-1 A.6.1, A.6.2)."""
+    most, position, tile_part_end = 0, at + 2, 0
+    while position + 4 <= len(frame) and frame[position] == 0xFF:
+        marker, (length,) = frame[position + 1], struct.unpack_from(">H", frame, position + 2)
+        begin = position
+        position += 2 + length
+        if marker == _EOC:
+            break
+        if marker == _SOT:
+            (part,) = struct.unpack_from(">L", frame, begin + 6)
+            tile_part_end = begin + part if part else len(frame)
+        elif marker == _SOD:
+            position = max(tile_part_end, begin + 2)
+        elif marker in (_COD, _COC):
+            style = begin + 4 if marker == _COD else begin + (5 if samples < 257 else 6)
+            if frame[style] & 1:
+                levels = style + (5 if marker == _COD else 1)
+                exponents = frame[levels + 5 : begin + 2 + length]
+                most = max(most, samples * _count_precincts(size, frame[levels], exponents))
+    return most
+
+
+def _count_precincts(size: _Size, levels: int, exponents: bytes) -> int:
+    """Count the precincts of all resolutions, the lowest first; `exponents` has both of each in a byte."""
+    total = 0
+    for resolution, both in enumerate(exponents[: levels + 1]):
+        shrunk = max(levels - resolution, 0)
+        rows, columns = (size[0] >> shrunk) + 1, (size[1] >> shrunk) + 1
+        total += ((rows >> (both >> 4)) + 1) * ((columns >> (both & 15)) + 1)
+    return total
 
 
 def _codestream(frame: bytes) -> int:

@@ -81,6 +81,13 @@ class IncomingDataSet(BytesIO):
             self.give_back()
         return size
 
+    def take_more(self, size: int) -> bool:
+        """Reserve what the data set becomes in memory beside its own bytes; False if others hold too much."""
+        if not self._budget.take(self._association, size):
+            return False
+        self._size += size
+        return True
+
     def give_back(self) -> None:
         """Return what the data set took, once its message is served."""
         size, self._size = self._size, 0

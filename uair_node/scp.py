@@ -32,8 +32,9 @@ from dicom_config.contexts import is_taken, sop_classes, taken_syntaxes
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
 from dicom_config.model import AllowRule, NodeSection, Verb
 from uair_node.delivery.commitment_scu import Report, ReportHandler, answer_report
+from uair_node.receive_budget import IncomingDataSet
 from uair_node.signals.tally import ACCEPTED, Tally
-from uair_node.structure import MOST_INFLATED_BYTES, inflates_beyond
+from uair_node.structure import MOST_INFLATED_BYTES, inflated_size
 from uair_node.tls import certificate_names
 from uair_node.transport import Server, guarded, plain_address
 
@@ -44,6 +45,9 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 _NO_LIMIT = 1 << 30
 """For the library's own limit of associations, which counts those that wait; ours is `_Places`."""
+
+_TIMES_IN_MEMORY = 2
+"""How often an inflated data set is in memory while it is filed: the whole, and the values that are read."""
 
 _STOP_GRACE_S = 5.0
 """How long `DicomListener.stop` lets associations end by themselves."""
@@ -298,14 +302,16 @@ class DicomListener:
         return answer_report(event, _Peer.of(event.assoc).calling_ae, self._report_handler)
 
     def _received(self, event: Event) -> ReceivedInstance:
-        if getattr(event.request.DataSet, "dropped", False):
+        incoming: IncomingDataSet = event.request.DataSet
+        limit = self._settings.max_instance_bytes
+        inflated = 0 if incoming.dropped else _inflated_size(event, limit)
+        if incoming.dropped or not incoming.take_more(_TIMES_IN_MEMORY * inflated):
             raise ResourceError(
                 "receive-budget",
                 "The instances that are being received at this moment fill node.in_flight_bytes.",
                 "Send the instance again; raise node.in_flight_bytes if it happens often.",
             )
-        limit = self._settings.max_instance_bytes
-        if _data_set_exceeds(event, limit):
+        if max(incoming.getbuffer().nbytes, inflated) > limit:
             raise InputError(
                 "instance-too-large",
                 f"The instance has more than {limit} bytes.",
@@ -355,15 +361,15 @@ def _serve_as_storage(association: Association) -> None:
             association.acceptor._common_ext[sop_class] = item
 
 
-def _data_set_exceeds(event: Event, limit: int) -> bool:
-    """Tell whether a data set is longer than `limit` bytes, inflated if it came deflated (PS3.5 A.5)."""
+def _inflated_size(event: Event, limit: int) -> int:
+    """Return the bytes that a deflated data set (PS3.5 A.5) inflates to; 0 of any other, or a damaged one."""
     data = event.request.DataSet.getbuffer()
     if data.nbytes > limit or event.context.transfer_syntax != DeflatedExplicitVRLittleEndian:
-        return bool(data.nbytes > limit)
+        return 0
     try:
-        return inflates_beyond(data, min(limit, MOST_INFLATED_BYTES))
+        return inflated_size(data, min(limit, MOST_INFLATED_BYTES))
     except zlib.error:
-        return False  # the handler says that it is damaged
+        return 0  # the handler says that it is damaged
 
 
 @dataclass(frozen=True)

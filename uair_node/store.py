@@ -7,14 +7,18 @@ shares, others fetch when they first need it. A shared file never changes, so a 
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dicom_config.errors import TransientError
+from dicom_config.errors import ResourceError, TransientError
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Remote(Protocol):
@@ -158,38 +162,76 @@ PARTIAL_SUFFIX = ".part"
 """What a crash can leave behind; never the name of anything whole."""
 
 
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn what the file system refuses into an error with a code.
+
+    Raises
+    ------
+    ResourceError
+        ``disk-full``: no space or quota left. ``disk-broken``: any other error of the file system.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # pydicom's, of what it cannot write
+            raise
+        if error.errno in _NO_SPACE:
+            raise ResourceError(
+                "disk-full", "The disk is full.", "Free space; the work is tried again by itself."
+            ) from error
+        raise ResourceError(
+            "disk-broken",
+            f"A file cannot be written ({os.strerror(error.errno)}).",
+            "Check the disk and the rights of its folder; the work is tried again by itself.",
+        ) from error
+
+
 def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then fsync and rename it: whole or not there.
 
     A file that root writes belongs to the folder's owner: a command that an administrator runs as root locks
     nobody out.
+
+    Raises
+    ------
+    ResourceError
+        As `disk_errors`; nothing half-written is left.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=PARTIAL_SUFFIX)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        _leave_to_owner(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    # The rename itself is durable only once the folder is.
-    sync_folder(path.parent)
+    with disk_errors():
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=PARTIAL_SUFFIX)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            _leave_to_owner(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        # The rename itself is durable only once the folder is.
+        sync_folder(path.parent)
 
 
 def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
-    """Make a folder, with `mode`, and those above it that are missing; their names survive a power cut."""
+    """Make a folder, with `mode`, and those above it that are missing; their names survive a power cut.
+
+    Raises
+    ------
+    ResourceError
+        As `disk_errors`.
+    """
     missing = []
     above = folder
-    while not above.is_dir():
-        missing.append(above)
-        above = above.parent
-    folder.mkdir(mode, parents=True, exist_ok=True)
-    for made in reversed(missing):
-        _leave_to_owner(made)
-        sync_folder(made.parent)
+    with disk_errors():
+        while not above.is_dir():
+            missing.append(above)
+            above = above.parent
+        folder.mkdir(mode, parents=True, exist_ok=True)
+        for made in reversed(missing):
+            _leave_to_owner(made)
+            sync_folder(made.parent)
 
 
 def _leave_to_owner(made: Path) -> None:

@@ -11,11 +11,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
@@ -58,20 +60,47 @@ def is_whole(file: bytes) -> bool:
     return _walk(file)
 
 
-def inflates_beyond(data: bytes | memoryview, most: int) -> bool:
-    """Tell whether a data set (PS3.5 A.5) inflates to more than `most` bytes; holds little of it.
+def inflated_size(data: bytes | memoryview, most: int) -> int:
+    """Return the bytes that a data set (PS3.5 A.5) inflates to, counted until they are more than `most`.
 
     Raises
     ------
     zlib.error
-        It is damaged.
+        It is damaged or cut off.
     """
     total = 0
     for part in _inflated(data):
         total += len(part)
         if total > most:
-            return True
-    return False
+            break
+    return total
+
+
+def plain_file(file: bytes) -> bytes:
+    """Return a DICOM file with its data set inflated, so that each reader need not do it again.
+
+    A file that did not come deflated, or is damaged, is returned as it is.
+
+    Raises
+    ------
+    InputError
+        ``instance-too-complex``: it inflates to too much.
+    """
+    try:
+        meta = _read_meta(file)
+        if meta.syntax != DeflatedExplicitVRLittleEndian:
+            return file
+        plain = BytesIO()
+        plain.write(file[: meta.syntax_at[0]])
+        plain.write(str(ExplicitVRLittleEndian).encode().ljust(meta.syntax_at[1] - meta.syntax_at[0], b"\0"))
+        plain.write(file[meta.syntax_at[1] : meta.end])
+        for part in _inflated(memoryview(file)[meta.end :]):
+            plain.write(part)
+            if plain.tell() > MOST_INFLATED_BYTES + meta.end:
+                raise _too_complex(f"its data set inflates to more than {MOST_INFLATED_BYTES >> 20} MiB")
+        return plain.getvalue()
+    except (struct.error, zlib.error):
+        return file
 
 
 def _inflated(data: bytes | memoryview) -> Iterator[bytes]:
@@ -82,30 +111,40 @@ def _inflated(data: bytes | memoryview) -> Iterator[bytes]:
         while rest and not unpacker.eof:
             yield unpacker.decompress(rest, _INFLATED_PIECE_BYTES)
             rest = unpacker.unconsumed_tail
+    if not unpacker.eof:
+        raise zlib.error("the stream is cut off")
 
 
 def _walk(file: bytes) -> bool:
+    file = plain_file(file)
     try:
-        syntax, start = _transfer_syntax(file)
-        if syntax == DeflatedExplicitVRLittleEndian:
-            deflated = memoryview(file)[start:]
-            if inflates_beyond(deflated, MOST_INFLATED_BYTES):
-                raise _too_complex(f"its data set inflates to more than {MOST_INFLATED_BYTES >> 20} MiB")
-            file, start = b"".join(_inflated(deflated)), 0
-        return _Walk(file, syntax).data_set(start)
-    except (struct.error, zlib.error):  # it ends in the middle of an element
+        meta = _read_meta(file)
+        if meta.syntax == DeflatedExplicitVRLittleEndian:
+            return False
+        return _Walk(file, meta.syntax).data_set(meta.end)
+    except struct.error:  # it ends in the middle of an element
         return False
 
 
-def _transfer_syntax(file: bytes) -> tuple[str, int]:
-    """Return the transfer syntax, and where the data set begins (PS3.10 7.1)."""
-    meta, at, syntax = _Walk(file, ""), _PREAMBLE_BYTES, str(ImplicitVRLittleEndian)
+@dataclass(frozen=True)
+class _Meta:
+    """Transfer syntax of a file, where its UID stands, half-open, and where the data set begins."""
+
+    syntax: str
+    syntax_at: tuple[int, int]
+    end: int
+
+
+def _read_meta(file: bytes) -> _Meta:
+    """Read the file meta information (PS3.10 7.1)."""
+    meta, at = _Walk(file, ""), _PREAMBLE_BYTES
+    syntax, place = str(ImplicitVRLittleEndian), (0, 0)
     while file[at : at + 2] == b"\x02\x00":
         tag, _, value, length = meta.header(at, explicit=True)
         at = value + length
         if tag == _TRANSFER_SYNTAX:
-            syntax = file[value:at].rstrip(b"\0 ").decode("ascii", "replace")
-    return syntax, at
+            syntax, place = file[value:at].rstrip(b"\0 ").decode("ascii", "replace"), (value, at)
+    return _Meta(syntax, place, at)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
+from dicom_config.errors import TransientError
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from uair_node.codestreams import require_matching_codestreams
 from uair_node.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames, read_image
@@ -179,6 +180,8 @@ def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) 
     InputError
         ``not-dicom``, or a gate code: what `uair_node.intake.gate.profile_of` and `check_structure` find, and
         ``undecodable-pixels``. The gate's thresholds are not applied.
+    TransientError
+        ``instance-missing``: a file is not there.
     ValueError
         If `paths` is empty.
     """
@@ -201,12 +204,17 @@ def read_geometry(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL
     ------
     InputError
         As `read_series`, without ``undecodable-pixels``.
+    TransientError
+        ``instance-missing``.
     ValueError
         If `paths` is empty.
     """
     if not paths:
         raise ValueError("a series has at least one file")
-    found = [(header, path) for path in paths for header in read_slices(path)]
+    try:
+        found = [(header, path) for path in paths for header in read_slices(path)]
+    except FileNotFoundError as error:
+        raise _gone() from error
     headers = [header for header, _ in found]
     profile = profile_of(headers, known)
     stack = check_structure(headers, profile)
@@ -245,9 +253,19 @@ def read_slice(grid: Volume, k: int) -> Voxels:
         stored = next(decode_frames(dataset, number - 1))
         return _values(header, stored, grid.shape[1:], grid.profile)
     except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            raise _gone() from error
         if is_of_the_disk(error):
             raise
         raise undecodable(k + 1, _syntax_of(source.path)) from error
+
+
+def _gone() -> TransientError:
+    return TransientError(
+        "instance-missing",
+        "A received file of the series is not there.",
+        "Restore the spool from a backup, or send the series again.",
+    )
 
 
 def _source(header: SliceHeader, path: Path) -> SourceSlice:
@@ -270,6 +288,8 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
         for number, frame in enumerate(describe_frames(dataset), 1):
             array[place[number]] = _values(frame.header, next(decoded), array.shape[1:], profile)
     except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            raise _gone() from error
         if is_of_the_disk(error):
             raise
         # Decoders raise what they like on damaged or unsupported streams.

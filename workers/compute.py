@@ -19,6 +19,7 @@ from uair_node.artifacts import (
     StoredCandidate,
     labels_digest,
     load_candidates,
+    reading_artifact,
     save_candidates,
     save_region,
     taken,
@@ -156,7 +157,8 @@ class Computer:
             )
             return made, view
         view = read_geometry(task.series_paths, self._known).canonical()
-        previous = RoundState.load(task.previous_state)
+        with reading_artifact():
+            previous = RoundState.load(task.previous_state)
         selected = task.selected()
         voxels = SeriesVoxels(task.series_paths, view.shape, self._known)
         if selected is not None and task.edited:

@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from dicom_config.errors import InputError
-from tests.unit.test_transfer_syntaxes import LOSSLESS, LOSSY, smooth_series
+from tests.support.encoders import LOSSLESS, LOSSY, claiming, many_precincts, smooth_series
 from uair_node.codestreams import require_matching_codestreams
 from uair_node.decoding import WHOLE_CELLS_IN_FRAMES
 from uair_node.volume import read_series
@@ -44,27 +44,13 @@ def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path: 
     dataset = pydicom.dcmread(paths[0])
     require_matching_codestreams(dataset)
     (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
-    dataset.PixelData = encapsulate([_claiming(frame, 12_000)])
+    dataset.PixelData = encapsulate([claiming(frame, 12_000, 12_000)])
     dataset.save_as(paths[0])
     with pytest.raises(ValueError, match="states another size"):
         require_matching_codestreams(dataset)
     with pytest.raises(InputError) as refused:
         read_series(paths)
     assert refused.value.code == "undecodable-pixels"
-
-
-def _claiming(frame: bytes, side: int) -> bytes:
-    """The same frame, stating that it is a square of another side."""
-    changed = bytearray(frame)
-    if frame.startswith(b"\xff\x4f"):
-        struct.pack_into(">LL", changed, 8, side, side)
-        struct.pack_into(">LL", changed, 24, side, side)
-        return bytes(changed)
-    marker = next(
-        at for at in range(len(frame)) if frame[at] == 0xFF and frame[at + 1] in {0xC0, 0xC1, 0xC3, 0xF7}
-    )
-    struct.pack_into(">HH", changed, marker + 5, side, side)
-    return bytes(changed)
 
 
 def _image(syntax: UID, frame: bytes, rows: int, columns: int) -> Dataset:
@@ -89,6 +75,21 @@ def test_jpeg_2000_frames_with_very_many_tiles_are_refused(syntax: UID) -> None:
             require_matching_codestreams(_image(syntax, _siz(512, tile), 512, 512))
 
 
+@pytest.mark.parametrize("syntax", [JPEG2000, HTJ2KLossless])
+def test_jpeg_2000_frames_with_very_many_precincts_are_refused(syntax: UID) -> None:
+    for exponent in (1, 5, 7, 15):
+        require_matching_codestreams(_image(syntax, many_precincts(256, exponent), 256, 256))
+    with pytest.raises(ValueError, match="states another size"):
+        require_matching_codestreams(_image(syntax, many_precincts(512, 0), 512, 512))
+    with pytest.raises(ValueError, match="states another size"):
+        require_matching_codestreams(_image(syntax, many_precincts(2048, 2), 2048, 2048))
+    tile = many_precincts(512, 15).partition(b"\xff\x90")
+    coding = b"\xff\x52\x00\x0d\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00"
+    hidden = tile[0] + b"\xff\x90" + tile[2][:10] + coding + tile[2][10:]  # in the tile's own header
+    with pytest.raises(ValueError, match="states another size"):
+        require_matching_codestreams(_image(syntax, hidden, 512, 512))
+
+
 def test_the_codestream_within_a_jp2_file_is_the_one_that_counts() -> None:
     signature = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
     decoy = struct.pack(">L4s", 8 + 51, b"uuid") + _siz(512, 512)[:51].ljust(51, b"\0")
@@ -99,10 +100,26 @@ def test_the_codestream_within_a_jp2_file_is_the_one_that_counts() -> None:
         require_matching_codestreams(_image(JPEG2000, lying, 512, 512))
 
 
+@pytest.mark.parametrize(("side", "samples"), [(16_000, 1), (4096, 2), (1, 1 << 25)])
 @pytest.mark.parametrize("syntax", [JPEG2000, JPEGLSLossless, JPEGLosslessSV1, RLELossless])
-def test_a_frame_of_more_than_16_million_pixels_is_refused(syntax: UID) -> None:
+def test_a_frame_of_more_than_16_million_samples_is_refused(syntax: UID, side: int, samples: int) -> None:
+    image = _image(syntax, b"\0\0", side, side)
+    image.SamplesPerPixel = samples
     with pytest.raises(ValueError, match="too many pixels"):
-        require_matching_codestreams(_image(syntax, b"\0\0", 16_000, 16_000))
+        require_matching_codestreams(image)
+
+
+def test_an_extended_offset_table_that_names_bytes_many_times_is_refused() -> None:
+    """A hundred thousand entries, each of which is the whole frame, would copy it as often."""
+    frame = _siz(512, 512)
+    image = _image(JPEG2000, frame, 512, 512)
+    image.ExtendedOffsetTable = bytes(8)
+    image.ExtendedOffsetTableLengths = struct.pack("<Q", len(frame))
+    require_matching_codestreams(image)
+    image.ExtendedOffsetTable = bytes(8 * 100_000)
+    image.ExtendedOffsetTableLengths = struct.pack("<Q", len(frame)) * 100_000
+    with pytest.raises(ValueError, match="more bytes than there are"):
+        require_matching_codestreams(image)
 
 
 def test_an_rle_frame_that_expands_without_bound_is_refused() -> None:

@@ -79,7 +79,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], se
     command = ["strace", "-f", "-y", "-s", "200", "-e", f"trace={_CALLS}", "-o", str(trace)]
     script = [sys.executable, "-m", "tests.support.power_loss", str(folder / "data"), str(slice_)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([*command, *script], check=True, env=environment, timeout=120, stdout=subprocess.PIPE)
+    subprocess.run([*command, *script], check=True, env=environment, timeout=540, stdout=subprocess.PIPE)
     found: dict[tuple[str, str], set[str]] = {}
     disk = _Disk()
     for line in trace.read_text().splitlines():

@@ -109,7 +109,7 @@ def test_a_transient_error_postpones_and_the_last_one_fails_the_case(context: Co
     perform(context, item_id, broken)
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)
-        assert (case.state, case.code) == (CaseState.FAILED, "work-failed")
+        assert (case.state, case.code) == (CaseState.FAILED, "away")
         assert "failed 3 times" in case.sentence
         assert f"uair case retry {case_id}" in case.mend
 

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 _DISPENSABLE = (WorkKind.PAGES, WorkKind.NOTICES)
 
+_FAILED = CaseCode.WORK_FAILED.value
+"""Code of a case whose work failed with an error that has none of its own."""
+
 Commit = Callable[[Session, WorkItem], None]
 """Writes a job's outcome and closes or postpones its item."""
 
@@ -100,7 +103,7 @@ def _perform(context: Context, claim: Claim, job: Job) -> None:
     except Exception as error:
         cause = describe_error(error)
         log.error("%s %s failed: %s", claim.kind, claim.subject, cause)
-        commit = _setback(context, claim, cause)
+        commit = _setback(context, claim, cause, error.code if isinstance(error, UairError) else _FAILED)
     _write(context, claim, commit)
 
 
@@ -168,17 +171,17 @@ def _refusal(context: Context, claim: Claim, error: InputError) -> Commit:
     return commit
 
 
-def _setback(context: Context, claim: Claim, cause: str) -> Commit:
+def _setback(context: Context, claim: Claim, cause: str, code: str = _FAILED) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
         if item.case_id is not None and item.attempts >= context.settings.work.max_attempts:
-            _give_up(session, item, cause, times=item.attempts)
+            _give_up(session, item, cause, times=item.attempts, code=code)
         else:
             work.postpone(session, item, work.back_off(context.settings.delivery, claim.attempt), cause)
 
     return commit
 
 
-def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> None:
+def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: str = _FAILED) -> None:
     case = session.get_one(Case, item.case_id)
     if item.kind in _DISPENSABLE:
         _do_without(item, cause)
@@ -187,7 +190,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int) -> Non
     lifecycle.fail(
         session,
         case,
-        code=CaseCode.WORK_FAILED,
+        code=code,
         cause=f"{item.kind} failed {times} times. {cause}",
         mend=f"Mend the cause, then `uair case retry {case.id}`.",
     )

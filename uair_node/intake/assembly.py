@@ -142,6 +142,13 @@ def _inspect(context: Context, instances: Sequence[Instance]) -> list[_Part]:
     refusal = None if instances else source_rejected()
     try:
         headers = read_headers([context.store.absolute(instance.path) for instance in instances])
+    except FileNotFoundError:
+        gone = InputError(
+            "instance-missing",
+            "A file of the series is no longer in the spool.",
+            "Check the disk of the data folder, then send the series again.",
+        )
+        return [_Part(SeriesPart("", [], Verdict(gone, may_complete=True, assumed=())), instances)]
     except InputError as unreadable:
         headers, refusal = [], unreadable
     if refusal is not None:

@@ -53,7 +53,7 @@ from uair_node.selection.service import (
     select_by_edit,
     select_by_object,
 )
-from uair_node.structure import require_bounded
+from uair_node.structure import plain_file, require_bounded
 
 log = logging.getLogger(__name__)
 
@@ -117,18 +117,19 @@ class Inbox:
         TransientError
             ``database-unavailable``.
         """
-        identity = _identify(received)
+        plain = replace(received, data=plain_file(received.data))
+        identity = _identify(plain)
         if is_other(identity.sop_class_uid) and not self._others.admit(len(received.data)):
             if received.verb != Verb.STORE:
-                self._select(received, identity, None)
+                self._select(plain, identity, sha256(received.data).hexdigest(), None)
             return StoreStatus.ELEMENTS_DISCARDED
         file = self._spool.write(identity.series_instance_uid, identity.sop_instance_uid, received.data)
-        verb = self._verb(received, identity)
+        verb = self._verb(plain, identity)
         if verb != Verb.STORE:
-            self._select(replace(received, verb=verb), identity, file)
+            self._select(replace(plain, verb=verb), identity, file.sha256, file)
             return None
         arrival = Arrival(identity, file, received.calling_ae)
-        if not self._take_rejection(received, arrival):
+        if not self._take_rejection(plain, arrival):
             self._register.add(arrival)
             self._coming[received.association] = identity.series_instance_uid
         return None
@@ -192,14 +193,16 @@ class Inbox:
             reject_sources(session, identity.sop_instance_uid, reading.title.value, reading.references)
         return True
 
-    def _select(self, received: ReceivedInstance, identity: Identity, file: SpooledFile | None) -> None:
+    def _select(
+        self, received: ReceivedInstance, identity: Identity, digest: str, file: SpooledFile | None
+    ) -> None:
         dataset = _parse(received.data)
         evidence = Evidence(
             verb=received.verb,
             mechanism=_mechanism(identity),
             calling_ae=received.calling_ae,
             evidence_uid=identity.sop_instance_uid,
-            evidence_sha256=file.sha256 if file else sha256(received.data).hexdigest(),
+            evidence_sha256=digest,
             study_uid=identity.study_instance_uid,
         )
         # Files are read before: nobody else could write to the database meanwhile.

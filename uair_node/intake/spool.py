@@ -6,20 +6,16 @@ renamed, and the folder synced (DESIGN invariant 1). It must not know DICOM nor 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_config.errors import ResourceError
-from uair_node.store import PARTIAL_SUFFIX, make_folder_durably, sync_folder, write_durably
+from uair_node.store import PARTIAL_SUFFIX, disk_errors, make_folder_durably, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
-
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Spool:
         digest = hashlib.sha256(data).hexdigest()
         folder = self._root / _hash(series_instance_uid)
         path = folder / f"{_hash(sop_instance_uid)}.{digest}.dcm"
-        try:
+        with disk_errors():
             self._refuse_when_low(len(data))
             # A folder that another thread has just made may not be durable yet.
             if folder not in self._synced or not folder.is_dir():
@@ -79,8 +75,6 @@ class Spool:
                 sync_folder(self._root)
                 self._synced.add(folder)
             write_durably(path, lambda temporary: temporary.write_bytes(data))
-        except OSError as error:
-            raise _resource_error(error) from error
         return SpooledFile(path, digest, len(data))
 
     def clean(self) -> int:
@@ -108,16 +102,3 @@ class Spool:
 def _hash(uid: str) -> str:
     """Return a UID's whole digest: no peer can make two UIDs that share a name, and no name shows a UID."""
     return hashlib.sha256(uid.encode()).hexdigest()
-
-
-def _resource_error(error: OSError) -> ResourceError:
-    reason = os.strerror(error.errno) if error.errno else type(error).__name__
-    if error.errno in _NO_SPACE:
-        return ResourceError(
-            "disk-full", "The spool's disk is full.", "Free space; the sender will try again."
-        )
-    return ResourceError(
-        "disk-broken",
-        f"The spool cannot be written ({reason}).",
-        "Check the disk and the rights of the data folder; the sender will try again.",
-    )

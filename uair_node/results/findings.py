@@ -17,6 +17,7 @@ from typing import Any
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from dicom_config.modalities.profile import Unit
 from dicom_config.quantities import QUANTITIES, Quantities, Quantity
+from uair_node.artifacts import reading_artifact
 from uair_node.results.follow_up import FollowUp
 from uair_node.results.measurements import LesionMeasurements, Measurements
 from uair_node.store import write_durably
@@ -200,7 +201,8 @@ def load_findings(path: Path) -> Findings | None:
     """Read what `save_findings` wrote; None without the file, as of cases accepted before there was one."""
     if not path.exists():
         return None
-    return Findings.from_json(json.loads(path.read_text("utf-8")))
+    with reading_artifact():
+        return Findings.from_json(json.loads(path.read_text("utf-8")))
 
 
 def as_csv(findings: Findings) -> str:

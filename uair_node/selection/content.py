@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
 
+from dicom_config.errors import ResourceError
 from uair_node.codestreams import require_matching_codestreams
+from uair_node.decoding_apart import decode_apart
 from uair_node.selection.segment_kind import property_types
 
 
@@ -25,11 +26,18 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
 
     The order of frames, frames without pixels, private elements and the transfer syntax do not count. A SEG
     that cannot be read draws something else; its reading tells why it cannot be used.
+
+    Raises
+    ------
+    ResourceError
+        ``decoder-not-started``, see `uair_node.decoding_apart.decode_apart`.
     """
     written: Dataset = dcmread(ours)
     try:
         require_matching_codestreams(sent)
         return _segments(sent) == _segments(written) and _frames(sent) == _frames(written)
+    except ResourceError:
+        raise
     except Exception:  # whatever a peer sent fails with nearly any exception
         return False
 
@@ -50,14 +58,15 @@ def _frames(dataset: Dataset) -> Counter[str]:
     """Return digests of all frames with pixels: segment, place, and pixels."""
     found: Counter[str] = Counter()
     groups = dataset.PerFrameFunctionalGroupsSequence
-    for group, pixels in zip(groups, iter_pixels(dataset, raw=True), strict=True):
-        if not pixels.any():
-            continue
-        position = group.PlanePositionSequence[0].ImagePositionPatient
-        place = " ".join(f"{float(value):.3f}" for value in position)
-        segments = group.get("SegmentIdentificationSequence")
-        number = int(segments[0].ReferencedSegmentNumber) if segments else 0
-        digest = hashlib.sha256(f"{number} {place} {pixels.shape}\n".encode())
-        digest.update(np.ascontiguousarray(pixels).data)
-        found[digest.hexdigest()] += 1
+    with decode_apart(dataset) as frames:
+        for group, pixels in zip(groups, frames, strict=True):
+            if not pixels.any():
+                continue
+            position = group.PlanePositionSequence[0].ImagePositionPatient
+            place = " ".join(f"{float(value):.3f}" for value in position)
+            segments = group.get("SegmentIdentificationSequence")
+            number = int(segments[0].ReferencedSegmentNumber) if segments else 0
+            digest = hashlib.sha256(f"{number} {place} {pixels.shape}\n".encode())
+            digest.update(np.ascontiguousarray(pixels).data)
+            found[digest.hexdigest()] += 1
     return found

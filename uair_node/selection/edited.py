@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
 from pydicom.sr.coding import Code
 
-from dicom_config.errors import InputError
+from dicom_config.errors import InputError, UairError
 from uair_node.codestreams import require_matching_codestreams
+from uair_node.decoding_apart import decode_apart
 from uair_node.intake.stack import plane_axes
 from uair_node.selection.segment_kind import property_types, speak_of
 from uair_node.selection.segment_targets import KnownTargets, Targets, Voxels, tell_targets
@@ -96,6 +96,8 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
         ``edited-other-frame-of-reference``, ``edited-other-series``: drawn on something else.
         ``edited-too-large``: more segments or voxels than a reader draws.
         ``edited-empty``: no segment has a voxel. ``edited-unrecognised``: none that has is liver or lesion.
+    ResourceError
+        ``decoder-not-started``, see `uair_node.decoding_apart.decode_apart`.
     ValueError
         If a candidate of `known` is not on the source grid.
     """
@@ -104,7 +106,7 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
     try:
         with _one_at_a_time:
             return _read(dataset, volume, known)
-    except InputError:
+    except UairError:
         raise
     except Exception as error:
         # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
@@ -190,17 +192,18 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Datas
     background = _background(dataset, segments)
     drawn: dict[int, list[Voxels]] = {}
     placement, total = _Placement(dataset, volume), 0
-    for frame, pixels in enumerate(iter_pixels(dataset, raw=True)):
-        for number, mask in _segments_of_frame(dataset, placement.groups(frame), pixels):
-            size = 0 if number in background else int(np.count_nonzero(mask))
-            if not size:
-                continue
-            if number not in segments:
-                raise _unreadable(f"It has voxels of a segment that it does not describe: {number}.")
-            total += size
-            if total > _MOST_VOXELS:
-                raise _too_large(f"{_MOST_VOXELS} voxels")
-            drawn.setdefault(number, []).append(placement.voxels(frame, mask))
+    with decode_apart(dataset) as frames:
+        for frame, pixels in enumerate(frames):
+            for number, mask in _segments_of_frame(dataset, placement.groups(frame), pixels):
+                size = 0 if number in background else int(np.count_nonzero(mask))
+                if not size:
+                    continue
+                if number not in segments:
+                    raise _unreadable(f"It has voxels of a segment that it does not describe: {number}.")
+                total += size
+                if total > _MOST_VOXELS:
+                    raise _too_large(f"{_MOST_VOXELS} voxels")
+                drawn.setdefault(number, []).append(placement.voxels(frame, mask))
     # Segment by segment, so that only one of them is held twice.
     return {number: np.concatenate(drawn.pop(number)) for number in list(drawn)}
 
@@ -211,6 +214,9 @@ def _require_bounded(dataset: Dataset, volume: Volume, segments: int) -> None:
         raise _too_large(f"{_MOST_SEGMENTS} segments")
     if max(int(dataset.Rows), int(dataset.Columns)) > max(volume.shape):
         raise _unreadable("Its frames are larger than the images that it was drawn on.")
+    described = len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    if int(dataset.get("NumberOfFrames") or 1) > max(described, 1):
+        raise _unreadable("It has more frames than it describes.")
     require_matching_codestreams(dataset)
 
 

@@ -38,7 +38,8 @@ def _is_answered(context: Context, ids: Sequence[int]) -> bool:
         _answer(context, ids)
     except TransientError as error:
         log.warning("held parts wait: %s", error)
-        _refuse(context, ids, before=utc_now() - timedelta(seconds=context.settings.intake.max_wait_s))
+        patience_s = 0 if error.code == "artifact-unreadable" else context.settings.intake.max_wait_s
+        _refuse(context, ids, before=utc_now() - timedelta(seconds=patience_s))
         return False
     except Exception as error:
         log.error("held parts are refused: %s", describe_error(error))

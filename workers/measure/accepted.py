@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import TransientError
-from uair_node.artifacts import StoredCandidate, label_values
+from uair_node.artifacts import StoredCandidate, label_values, reading_artifact
 from uair_node.cases.performer import Claim, Commit
 from uair_node.context import Context
 from uair_node.intensity import on_training_scale
@@ -153,7 +153,9 @@ def _samples(context: Context, source: Source, volume: Volume) -> list[Labels]:
     path = context.store.fetch(context.store.relative(source.folder / STATE_FILE))
     if path.exists():
         canonical = volume.canonical()
-        bounds = ensemble_bounds(RoundState.load(path), canonical.shape)
+        with reading_artifact():
+            state = RoundState.load(path)
+        bounds = ensemble_bounds(state, canonical.shape)
         found += [canonical.to_source(labels) for labels in bounds]
     return found
 

@@ -9,6 +9,7 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -63,10 +64,17 @@ def load_weights(model: nn.Module, path: Path) -> str:
     Raises
     ------
     ConfigError
-        ``weights-missing``; ``weights-mismatch``: the file is of another architecture.
+        ``weights-missing``; ``weights-damaged``; ``weights-mismatch``: the file is of another architecture.
     """
     digest = file_digest(path)
-    state: dict[str, Tensor] = load_file(str(path))
+    try:
+        state: dict[str, Tensor] = load_file(str(path))
+    except SafetensorError as error:
+        raise ConfigError(
+            "weights-damaged",
+            f"The weight file {path} is cut off or damaged ({type(error).__name__}).",
+            "Copy the checkpoint again, or install the package again if the file is part of it.",
+        ) from None
     load_state(model, state, path)
     return digest
 
