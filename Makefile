@@ -18,7 +18,7 @@ PROCESSES ?= 3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help architecture picture sbom demo test mutants bench chaos fuzz soak lint peers clean distclean
+.PHONY: help architecture picture sbom demo test mutants variants bench chaos fuzz soak lint peers clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(VENV)/test.stamp peers lint ## lint and every test, peers installed wher
 
 mutants: $(VENV)/test.stamp ## small faults put into copies of the product, each of which must make a test fail
 	$(BIN)/python -m scripts.mutants
+
+variants: $(VENV)/test.stamp peers ## four broken variants of the product, each of which an audit must find
+	$(BIN)/python -m scripts.variants
 
 bench: $(VENV)/test.stamp peers ## measured tables, side by side with peers
 	$(BIN)/pytest -m bench -s tests/bench $(ARGS)

@@ -16,6 +16,8 @@ from tests.chaos.site import Site
 from tests.chaos.traffic import Ledger, Series
 from uair_node.cases.tables import Case, Instance, Selection
 
+_OURS = ("result-unreadable", "result-deleted", "duplicate-uid")
+"""Reasons of parked deliveries that no peer gave and no fault of the suite explains."""
 WORKING = ("RECEIVING", "READY", "SEGMENTING", "REFINING")
 ASIDE = ("REJECTED", "FAILED")
 
@@ -82,6 +84,7 @@ def audit(site: Site, series: Sequence[Series], ledger: Ledger) -> Audit:
         _series(one, newest.get(one.uid), ledger, found)
     for case in cases:
         _case(case, found)
+        found_deliveries(case, found)
     _pacs(site, cases, found)
     with site.truth.transaction() as session:
         found_answers(session, ledger, found)
@@ -171,12 +174,20 @@ def _round(case: dict[str, Any], turn: dict[str, Any], name: str, found: Audit) 
     if ks != [1, 2, 3, 4] and (ks or case["state"] == "AWAITING_SELECTION"):
         which = found.duplicate if len(ks) > 4 else found.stuck
         which.append(f"{name}: round {turn['round']} has candidates {ks}")
-    for one in results:
+
+
+def found_deliveries(case: dict[str, Any], found: Audit) -> None:
+    """Every result reached its destinations; the peer alone may refuse one, with a reason."""
+    for one in (result for turn in case["rounds"] for result in turn["results"]):
+        what = f"case {case['case']}: {one['kind']} {one['k']}"
         for delivery in one["deliveries"]:
-            if delivery["state"] == "parked" and not delivery["reason"]:
-                found.unexplained.append(f"{name}: a delivery parked without reason")
+            reason = delivery["reason"]
             if delivery["state"] == "pending":
-                found.stuck.append(f"{name}: {one['kind']} {one['k']} undelivered: {delivery['reason']}")
+                found.stuck.append(f"{what} undelivered: {reason}")
+            elif delivery["state"] == "parked" and reason.startswith(_OURS):
+                found.lost.append(f"{what} parked: {reason}")
+            elif delivery["state"] == "parked" and not reason:
+                found.unexplained.append(f"{what} parked without reason")
 
 
 def _pacs(site: Site, cases: Sequence[dict[str, Any]], found: Audit) -> None:

@@ -8,12 +8,10 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from io import BytesIO
 
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification
 from pynetdicom.presentation import build_context
@@ -21,6 +19,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from dicom_config.model import NodeSection
 from tests.support.ports import wait_until
+from tests.support.raw_store import store_bytes
 from uair_node.scp import DicomListener, StoreStatus
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -96,21 +95,14 @@ def test_a_silent_peer_does_not_hold_the_listener(listener: DicomListener) -> No
 
 def test_a_decompression_bomb_is_refused_unpacked(listener: DicomListener) -> None:
     """Deflated transfer syntax (PS3.5 A.5): some kilobytes that would become 256 MiB."""
-    bomb = deflated_zeros(1 << 28)
-    entity = AE("ROUTER")
-    entity.add_requested_context(CTImageStorage, DeflatedExplicitVRLittleEndian)
-    association = entity.associate("127.0.0.1", listener.port, ae_title="UAIR")
-    (context,) = association.accepted_contexts
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = CTImageStorage, "2.25.1"
-    request.DataSet = BytesIO(bomb)
-    association._reactor_checkpoint.clear()  # as the library's own C-STORE: the answer is ours to read
-    association.dimse.send_msg(request, context.context_id)
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    association.release()
-    assert (answer.Status, answer.ErrorComment) == (StoreStatus.CANNOT_UNDERSTAND, "instance-too-large")
+    answer = store_bytes(
+        listener.port,
+        deflated_zeros(1 << 28),
+        sop_class=CTImageStorage,
+        sop_instance="2.25.1",
+        syntax=DeflatedExplicitVRLittleEndian,
+    )
+    assert answer == (StoreStatus.CANNOT_UNDERSTAND, "instance-too-large")
     assert echoes(listener)
 
 
