@@ -54,8 +54,8 @@ def require_matching_codestreams(dataset: Dataset) -> None:
     ------
     ValueError
         A frame's own header does not agree with Rows, Columns and Samples per Pixel; a JPEG or JPEG-LS frame
-        lacks its end, which decoders fill with grey and say nothing; a frame has more than `MOST_PIXELS`, or so
-        many tiles, precincts or bytes that its decoding has no bound; offsets name bytes twice.
+        lacks its end, which decoders fill with grey and say nothing; a frame has more than `MOST_PIXELS`, or
+        so many tiles, precincts or bytes that its decoding has no bound; offsets name bytes twice.
     """
     size = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     if size[0] * size[1] * size[2] > MOST_PIXELS:

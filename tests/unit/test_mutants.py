@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from scripts.mutants import MUTANTS, Mutant
+from scripts.variants import VARIANTS
 
 _ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.promise for mutant in MUTANTS])
+_ALL = (*MUTANTS, *VARIANTS)
+
+
+@pytest.mark.parametrize("mutant", _ALL, ids=[mutant.promise for mutant in _ALL])
 def test_its_line_occurs_once_and_its_tests_exist(mutant: Mutant) -> None:
     assert (_ROOT / mutant.file).read_text("utf-8").count(mutant.text) == 1
     assert mutant.fault != mutant.text
