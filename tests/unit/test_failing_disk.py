@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from tests.support.intake import context_in, received
 from tests.support.series import good_series
 from tests.support.waiting import VIEWER, waiting_case
 from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
-from uair_node.cases.database import Database
 from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
@@ -229,23 +228,6 @@ def test_a_database_that_is_full_takes_nothing_and_then_goes_on(tmp_path: Path, 
             kept = {row.path for row in session.query(Instance)}
         assert len(kept) == len(paths)
         assert all((tmp_path / "data" / path).is_file() for path in kept)
-
-
-def test_a_busy_pool_of_connections_is_a_temporary_refusal(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database = Database(database_url)
-    monkeypatch.setattr(database.engine.pool, "_timeout", 0.01)
-    with ExitStack() as stack, pytest.raises(TransientError) as caught:
-        _take_all(database, stack)
-    database.close()
-    assert caught.value.code == "database-unavailable"
-    assert store_status(caught.value) == StoreStatus.PROCESSING_FAILURE
-
-
-def _take_all(database: Database, stack: ExitStack) -> None:
-    for _ in range(100):
-        stack.enter_context(database.reading())
 
 
 def _fill(context: Context) -> None:
