@@ -98,6 +98,8 @@ class GuardedSocket(AssociationSocket):
 
     def admitted(self) -> None:
         """Give the peer the time of an association; until then it has `request_time_s` to ask for one."""
+        if self.socket is None:
+            return  # the peer went away while it waited
         cast(socket.socket, self.socket).settimeout(self._settings.idle_timeout_s)
         self._deadline = time.monotonic() + self._settings.association_timeout_s
         self.assoc.dul._idle_timer.restart()  # it was us who kept the peer waiting for a place
