@@ -17,6 +17,7 @@ LIVER = Code("10200004", "SCT", "Liver")
 LESION = Code("52988006", "SCT", "Lesion")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 
 # What the report measures (CID 7469 and what belongs to it) and in which units (UCUM).

@@ -118,7 +118,16 @@ def test_pixelmed_finds_no_error_in_reports_and_key_objects(offered: OfferedCase
             assert [line for line in said[path] if line.startswith("Error")] == []
 
 
-def test_a_notice_says_what_may_be_wrong_with_the_series(offered: OfferedCase) -> None:
+def test_report_and_notice_say_what_may_be_wrong_with_the_series(offered: OfferedCase) -> None:
+    (path,) = _paths(offered, ResultKind.REPORT)
+    (container,) = (
+        item
+        for item in dcmread(path).ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeMeaning == "Qualitative Evaluations"
+    )
+    (comment,) = container.ContentSequence
+    assert (comment.ValueType, comment.ConceptNameCodeSequence[0].CodeValue) == ("TEXT", "121106")
+    assert comment.TextValue == WARNING
     told = [str(dcmread(path).ImageComments) for path in _paths(offered, ResultKind.NOTICE)]
     assert [text.endswith(f" Warning: {WARNING}") for text in told] == [False, False, True]
 

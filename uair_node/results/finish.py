@@ -129,7 +129,7 @@ def _write_report(
 ) -> NewResult:
     instance_uid, series_uid = source.uids(ResultKind.REPORT, final.k, form.variant)
     segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
-    request = ReportRequest(instance_uid, series_uid, final.k, source.provenance)
+    request = ReportRequest(instance_uid, series_uid, final.k, source.provenance, source.warnings)
     report = write_report(volume, findings, segmentation, request)
     path = source.own_folder / _file_name("REPORT", form.variant)
     return _saved(context, report, path, ResultKind.REPORT, final, form.destinations)

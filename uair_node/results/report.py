@@ -14,6 +14,7 @@ Comprehensive 3D SR, the class that IHE AI Results names. Measurement groups:
 - each lesion that an earlier study had and this one has not (TID 1411): refers to its segment in the final
   segmentation of then, since there is none now. Where that object is not known, TID 1501.
 
+Warnings about the series stand as comments among the qualitative evaluations of the report.
 An interval stands as the upper and the lower range of uncertainty of its number, in its unit (TID 310).
 """
 
@@ -27,6 +28,8 @@ from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
     Comprehensive3DSR,
+    ContainerContentItem,
+    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
@@ -37,8 +40,10 @@ from highdicom.sr import (
     ObserverContext,
     QualitativeEvaluation,
     ReferencedSegment,
+    RelationshipTypeValues,
     SourceImageForMeasurement,
     SourceSeriesForSegmentation,
+    TextContentItem,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -69,12 +74,15 @@ class ReportRequest:
         The accepted candidate, 1..4.
     provenance
         Where it comes from.
+    warnings
+        What may be wrong with the series, in sentences.
     """
 
     sop_instance_uid: str
     series_instance_uid: str
     k: int
     provenance: Provenance
+    warnings: tuple[str, ...] = ()
 
 
 def write_report(
@@ -144,12 +152,28 @@ class _Content:
             groups.append(parenchyma)
         groups += [self._lesion(lesion) for lesion in self._findings.lesions]
         groups += [self._vanished(link) for link in self._links if link.fate == Fate.VANISHED]
-        return MeasurementReport(
+        report = MeasurementReport(
             observation_context=ObservationContext(observer_device_context=self._device()),
             procedure_reported=self._profile.procedure,
             imaging_measurements=groups,
             title=standard.DCM.ImagingMeasurementReport,
         )
+        if self._request.warnings:
+            report[0].ContentSequence.append(self._warnings())
+        return report
+
+    def _warnings(self) -> ContainerContentItem:
+        """Return the warnings as texts of TID 1500's row 12, which the library does not know."""
+        container = ContainerContentItem(
+            name=codes.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS
+        )
+        container.ContentSequence = ContentSequence(
+            TextContentItem(
+                name=standard.DCM.Comment, value=warning, relationship_type=RelationshipTypeValues.CONTAINS
+            )
+            for warning in self._request.warnings
+        )
+        return container
 
     def _device(self) -> ObserverContext:
         provenance = self._request.provenance
