@@ -108,7 +108,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     server: Postgres = request.getfixturevalue("postgres")
     broker: RabbitMQ = request.getfixturevalue("rabbitmq")
     environment |= broker.environment()
-    environment["PATH"] = f"{broker.scripts}:{environment['PATH']}"
+    environment["PATH"] = f"{broker.scripts}:{programs}:{os.environ['PATH']}"
     with server.database() as url:
         values |= {"database": {"url": url}, "broker": {"url": broker.url}}
         environment |= {"UAIR_DATABASE__URL": url, "UAIR_BROKER__URL": broker.url}

@@ -97,11 +97,23 @@ class Database:
         """Bring the schema to the newest revision."""
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self.engine.begin() as connection:
-            _wait_for_others(connection)
-            config = _alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        with self.engine.connect() as connection:
+            # To change a column SQLite makes the table anew; rows that refer to it would forbid that.
+            self._heed_references(connection, "OFF")
+            try:
+                with connection.begin():
+                    _wait_for_others(connection)
+                    config = _alembic_config()
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+            finally:
+                self._heed_references(connection, "ON")
+
+    def _heed_references(self, connection: Connection, switch: str) -> None:
+        """Tell SQLite whether references between rows are checked; it heeds that outside of transactions."""
+        if self._file is not None:
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA foreign_keys={switch}")
 
     def require_current(self) -> None:
         """Raise unless the schema is the newest.

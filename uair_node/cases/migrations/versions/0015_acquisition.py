@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take back."""
-    with op.batch_alter_table("cases") as table:
-        table.drop_column("acquisition")
+    # In place: a batch would make the table anew, which the rows that refer to it forbid on SQLite.
+    op.drop_column("cases", "acquisition")
