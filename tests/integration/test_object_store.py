@@ -199,5 +199,5 @@ def _check_places(folders: Mapping[str, Path], server: ObjectServer) -> None:
     states = [one.parent.name.partition(".")[0] for one in folders["io"].rglob("state.npz")]
     assert states == ["round-02"], "the io worker needs the accepted round's state alone, for its intervals"
     names = server.names()
-    assert {os.path.splitext(one)[1] for one in names} == {".dcm", ".npz", ".json"}
+    assert {os.path.splitext(name)[1] for name in names} == {".dcm", ".npz", ".json"}, names
     assert sum(one.endswith("state.npz") for one in names) == 2

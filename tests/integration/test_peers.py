@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import kombu
@@ -131,9 +132,12 @@ def _take(connection: kombu.Connection, queue: kombu.Queue) -> object:
         taken.append(body)
         message.ack()
 
-    with connection.Consumer(queue, callbacks=[acknowledge], prefetch_count=1):
-        while not taken:
-            connection.drain_events(timeout=120)
+    def drained() -> bool:
+        with connection.Consumer(queue, callbacks=[acknowledge], prefetch_count=1), suppress(TimeoutError):
+            connection.drain_events(timeout=5)
+        return bool(taken)
+
+    wait_until(drained, "a message", 120.0)
     return taken[0]
 
 

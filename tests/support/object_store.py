@@ -61,4 +61,5 @@ class ObjectServer(Server):
     def names(self) -> list[str]:
         """Names of all objects, below the configured prefix."""
         prefix = f"{BUCKET}/department/"
-        return sorted(one.removeprefix(prefix) for one in self.files().find(prefix))
+        found = (path.removeprefix(prefix) for path in self.files().find(prefix))
+        return sorted(name for name in found if name)  # the prefix itself may be listed, too
