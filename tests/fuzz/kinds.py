@@ -121,7 +121,7 @@ def open_kinds(folder: Path) -> Iterator[dict[str, Kind]]:
 
     label_maps = [file_of(in_syntax(deepcopy(label_map), syntax, folder)) for syntax in _ENCODERS]
     multi_frame = [_multi_frame(syntax, folder, files) for syntax, files in coded.items()]
-    with context_in(folder / "data", "sqlite://") as context:
+    with context_in(folder / "data", f"sqlite:///{folder / 'fuzz.sqlite'}") as context:
         inbox = Inbox(context)
 
         def receive(data: bytes) -> None:
