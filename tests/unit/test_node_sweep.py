@@ -94,12 +94,12 @@ def test_a_step_that_always_fails_stops_no_other(
     with monkeypatch.context() as patch:
         patch.setattr(place, name, _fail)
         with caplog.at_level(logging.ERROR):
-            assert not node._sweep(), "the sweep did not succeed"
+            assert not node.sweep(), "the sweep did not succeed"
         done = {step: effect(context) for step, (_, _, effect) in STEPS.items()}
     assert done == {step: step != broken for step in STEPS}
     assert "sweep failed: KeyError at test_node_sweep.py" in caplog.text
     assert "SECRET" not in caplog.text
-    assert node._sweep(), "all steps succeed"
+    assert node.sweep(), "all steps succeed"
     assert STEPS[broken][2](context), "what was left is done"
 
 
