@@ -144,6 +144,7 @@ MUTANTS = (
 """,
         """                temporary.replace(path)
                 os.fsync(file.fileno())
+            _leave_to_owner(path)
 """,
         ("tests/unit/test_power_loss.py",),
     ),
@@ -283,7 +284,7 @@ def try_all(mutants: Sequence[Mutant]) -> int | None:
         return None
     with ThreadPoolExecutor(_PROCESSES) as pool:
         results = pool.map(_is_killed, mutants)
-        killed = [bool(one) for one in track(results, "Mutants", len(mutants), console=console)]
+        killed = [bool(found) for found in track(results, "Mutants", len(mutants), console=console)]
     for mutant, is_killed in zip(mutants, killed, strict=True):
         if not is_killed:
             console.print(f"lives: {mutant.promise} ({mutant.file})")
