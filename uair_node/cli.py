@@ -34,7 +34,7 @@ _OWN = {
         "uair_node.commands.case:case_app", "Look at one case, or answer for its reader.", _CASES
     ),
     "report": LazyCommand(
-        "uair_node.cohort_command:report", "Report on all cases accepted in a period.", _CASES
+        "uair_node.commands.report:report", "Report on all cases accepted in a period.", _CASES
     ),
     "preference": LazyCommand(
         "uair_node.commands.preference:preference_app", "What readers are remembered to prefer.", _CASES

@@ -31,11 +31,17 @@ def tidy(
     """Delete what `retention` no longer keeps; never what waits for a reader or is not delivered."""
     removed = tidy_up(context_of(config), dry_run=dry_run)
     if as_json:
-        print_json([vars(one) for one in removed])
+        print_json([vars(removal) for removal in removed])
         return
     table = Table("what", "case", "state", "files", "MB", title="would be deleted" if dry_run else "deleted")
-    for one in removed:
-        table.add_row(one.what, str(one.case or ""), one.state, str(one.files), f"{one.bytes / 1e6:.1f}")
+    for removal in removed:
+        table.add_row(
+            removal.what,
+            str(removal.case or ""),
+            removal.state,
+            str(removal.files),
+            f"{removal.bytes / 1e6:.1f}",
+        )
     console.print(table)
 
 

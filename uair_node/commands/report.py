@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from dicom_config.model import load_settings
 from uair_node.cohort import as_csv, collect
 from uair_node.cohort_page import cohort_page
-from uair_node.context import open_context
-from uair_node.logs import set_up_logging
+from uair_node.commands.options import console, context_of
 from uair_node.options import ConfigOption
 
 _DAYS = 30
@@ -34,13 +31,12 @@ def report(
     config: ConfigOption = None,
 ) -> None:
     """Report on all cases accepted in a period: sizes, effort, what readers take, how they agree."""
-    set_up_logging(quiet=True)
     stop = last.date() if last else datetime.now(UTC).date()
     start = first.date() if first else stop - timedelta(days=_DAYS)
-    cohort = collect(open_context(load_settings(config)), start, stop, identifying=identifying)
+    cohort = collect(context_of(config), start, stop, identifying=identifying)
     output.mkdir(parents=True, exist_ok=True)
     for name, text in (("cohort.csv", as_csv(cohort)), ("cohort.html", cohort_page(cohort))):
         (output / name).write_text(text, "utf-8")
-    Console().print(
+    console.print(
         f"{len(cohort.cases)} accepted cases: {output / 'cohort.html'}, cohort.csv", highlight=False
     )
