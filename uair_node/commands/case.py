@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,14 @@ from rich.table import Table
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node import reports
+from uair_node.case_findings import findings_of
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.lock import lock_case
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
 from uair_node.delivery.resend import resend
-from uair_node.findings_command import measurements
 from uair_node.options import ConfigOption
+from uair_node.results.findings import as_csv
 from uair_node.selection.service import Evidence, select_by_number
 
 LesionOption = Annotated[
@@ -28,7 +30,16 @@ LesionOption = Annotated[
 case_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Look at one case, or answer for its reader."
 )
-case_app.command()(measurements)
+
+
+@case_app.command()
+def measurements(case_id: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print what was measured of an accepted case as CSV: the numbers of its SR, with their intervals."""
+    found = findings_of(context_of(config), case_id)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        sys.stdout.write(as_csv(found))
 
 
 @case_app.command()

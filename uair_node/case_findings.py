@@ -1,0 +1,31 @@
+"""What was measured of an accepted case, read from its files: for the command line and the console."""
+
+from __future__ import annotations
+
+from dicom_config.errors import InputError
+from uair_node.context import Context
+from uair_node.reports import get_case
+from uair_node.results.findings import Findings, load_findings
+from uair_node.results.source import FINDINGS_FILE
+
+
+def findings_of(context: Context, case_id: int) -> Findings:
+    """Return what was measured of a case.
+
+    Raises
+    ------
+    InputError
+        ``no-such-case``, or ``not-measured``: it is not accepted yet, or its files are gone.
+    """
+    with context.database.reading() as session:
+        round_ = get_case(session, case_id).current_round
+        folder = round_.final_folder if round_ else ""
+    path = context.store.fetch_if_kept(f"{folder}/{FINDINGS_FILE}") if folder else None
+    found = load_findings(path) if path else None
+    if found is None:
+        raise InputError(
+            "not-measured",
+            f"Case {case_id} has no measurements.",
+            "They are made when a case is accepted; see its state with `uair case show`.",
+        )
+    return found
