@@ -112,7 +112,8 @@ def test_a_console_on_another_machine_fetches_what_it_shows(
 ) -> None:
     with node_in(studies_folder) as context:
         here = Store(context.store.root, ObjectStore(StoreSection(**server.section)))
-        here.share(*(path for path in here.root.rglob("*") if path.is_file()))
+        shared = (path for part in ("spool", "artifacts") for path in (here.root / part).rglob("*"))
+        here.share(*(path for path in shared if path.is_file()))
         there = replace(context, store=_store(tmp_path / "console", server))
         site = console_site(there)
         with site.visitor() as client:

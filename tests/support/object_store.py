@@ -61,5 +61,4 @@ class ObjectServer(Server):
     def names(self) -> list[str]:
         """Names of all objects, below the configured prefix."""
         prefix = f"{BUCKET}/department/"
-        found = (path.removeprefix(prefix) for path in self.files().find(prefix))
-        return sorted(name for name in found if name)  # the prefix itself may be listed, too
+        return sorted(path.removeprefix(prefix) for path in self.files().find(prefix))
