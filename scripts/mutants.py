@@ -164,7 +164,7 @@ MUTANTS = (
     ),
     Mutant(
         "a peer without resources is asked again",
-        "uair_node/delivery/statuses.py",
+        "uair_node/network/statuses.py",
         "(range(0xA700, 0xA800), Verdict.RETRY,",
         "(range(0xA700, 0xA800), Verdict.PARK,",
         ("tests/unit/test_delivery.py",),

@@ -38,7 +38,7 @@ VARIANTS = (
     ),
     Mutant(
         "every parcel is readable, or the audit says which is not",
-        "uair_node/delivery/parcels.py",
+        "uair_node/network/parcels.py",
         "        file = parcel.path.read_bytes()\n",
         "        file = parcel.path.read_bytes()[: -9 if parcel.key == 2 else None]\n",
         (f"{_AUDIT}::test_what_is_published_reaches_the_pacs",),

@@ -23,13 +23,13 @@ from uair_node.delivery.commitment import take_report
 from uair_node.dispatch import Dispatcher
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.scp import DicomListener, ReceivedInstance
+from uair_node.network.scp import DicomListener, ReceivedInstance
+from uair_node.network.tally import Tally
 from uair_node.selection.together import answer_with_parts
 from uair_node.signals.department import DepartmentCollector
 from uair_node.signals.readiness import Readiness
 from uair_node.signals.refusals import keep_refusals
 from uair_node.signals.server import Parts, SignalServer
-from uair_node.signals.tally import Tally
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import AccessRecord, Case, Delivery, DeliveryState, Transition
 from uair_node.delivery.resend import resend
 from uair_node.intake.gate import gate_error
-from uair_node.scp import DicomListener
+from uair_node.network.scp import DicomListener
+from uair_node.network.tally import Tally
 from uair_node.signals.refusals import keep_refusals
-from uair_node.signals.tally import Tally
 
 
 def _state(site: Site, case_id: int = 1) -> CaseState:

@@ -30,7 +30,7 @@ from tests.support.selections import instance_header, key_object, measurement_re
 from uair_node.decoding import decode_frames
 from uair_node.intake.headers import read_slices
 from uair_node.intake.inbox import Inbox
-from uair_node.scp import ReceivedInstance
+from uair_node.network.scp import ReceivedInstance
 from uair_node.selection.edited import read_edited
 from uair_node.selection.readers import read_selection
 from uair_node.selection.segment_targets import KnownTargets

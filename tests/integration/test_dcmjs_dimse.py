@@ -21,7 +21,7 @@ from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, Select
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.scp import DicomListener
+from uair_node.network.scp import DicomListener
 from uair_node.volume import read_series
 
 pytestmark = pytest.mark.integration

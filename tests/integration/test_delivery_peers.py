@@ -31,8 +31,8 @@ from tests.support.ports import free_port, wait_until
 from uair_node.cases.tables import Delivery, DeliveryState, Result
 from uair_node.context import Context
 from uair_node.delivery.commitment import take_report
-from uair_node.delivery.stow import probe_stow
-from uair_node.scp import DicomListener
+from uair_node.network.scp import DicomListener
+from uair_node.network.stow import probe_stow
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from tests.support.ports import free_port, wait_until
 from tests.support.selections import instance_header, key_object, measurement_report, new_uid
 from tests.support.series import good_series
 from uair_node.cases.tables import ResultKind, WorkKind
-from uair_node.scp import DicomListener, ReceivedInstance
+from uair_node.network.scp import DicomListener, ReceivedInstance
 
 pytestmark = pytest.mark.integration
 

@@ -32,7 +32,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.scp import DicomListener, ReceivedInstance, StoreStatus
+from uair_node.network.scp import DicomListener, ReceivedInstance, StoreStatus
 from workers.training.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration
@@ -110,7 +110,7 @@ def test_200_associations_of_one_instance_in_a_burst(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The 200 senders share this process with the listener: each waits longer for its turn than a peer would.
-    monkeypatch.setattr("uair_node.transport._REQUEST_S", 60.0)
+    monkeypatch.setattr("uair_node.network.transport._REQUEST_S", 60.0)
     paths = write_ct_series(tmp_path / "ct", noise_hu((200, 16, 16)), affine_of(spacing_mm=(1.0, 0.8, 0.8)))
     datasets = [dcmread(path) for path in paths]
     random.Random(0).shuffle(datasets)

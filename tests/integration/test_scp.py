@@ -22,8 +22,8 @@ from tests.support.selections import instance_header
 from tests.support.series import affine_of, compress, edit_all, good_series, noise_hu
 from tests.support.server import need
 from uair_node.intake.spool import Spool
-from uair_node.scp import DicomListener, StoreStatus, store_status
-from uair_node.signals.tally import Tally
+from uair_node.network.scp import DicomListener, StoreStatus, store_status
+from uair_node.network.tally import Tally
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 
@@ -145,7 +145,7 @@ def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(dcmtk, ca
 
 
 def test_one_address_cannot_hold_every_connection(monkeypatch):
-    monkeypatch.setattr("uair_node.transport._MOST_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr("uair_node.network.transport._MOST_OF_AN_ADDRESS", 3)
     with counting() as (listener, closed), ExitStack() as stack:
         idle = [
             stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=10))
@@ -157,7 +157,7 @@ def test_one_address_cannot_hold_every_connection(monkeypatch):
 
 @pytest.mark.parametrize("sent", [b"", bytes.fromhex("010000000100")], ids=["silent", "within-a-pdu"])
 def test_a_peer_that_asks_for_nothing_loses_its_connection_long_before_the_idle_time(monkeypatch, sent):
-    monkeypatch.setattr("uair_node.transport._REQUEST_S", 0.5)
+    monkeypatch.setattr("uair_node.network.transport._REQUEST_S", 0.5)
     with (
         listening(nothing, idle_timeout_s=600) as listener,
         socket.create_connection(("127.0.0.1", listener.port), timeout=30) as peer,

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from dicom_config.model import Settings, Verb
 from uair_node.cases.database import Database
 from uair_node.context import Context
-from uair_node.scp import ReceivedInstance
+from uair_node.network.scp import ReceivedInstance
 from uair_node.store import Store
 
 

@@ -25,7 +25,7 @@ from tests.support.scripted import ScriptedPeer, scripted_peer
 from uair_node.cases.tables import Delivery, DeliveryState, WorkKind, utc_now
 from uair_node.context import Context
 from uair_node.delivery.commitment import take_report
-from uair_node.scp import DicomListener
+from uair_node.network.scp import DicomListener
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dicom_config.model import load_settings
 from dicom_config.tls import TLS_1_2_SUITES
 from uair_node.cli import app
 from uair_node.conformance import conformance_statement
-from uair_node.scp import Rejection, StoreStatus
+from uair_node.network.scp import Rejection, StoreStatus
 
 _ROOT = Path(__file__).parents[2]
 

@@ -21,8 +21,8 @@ from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, WorkIt
 from uair_node.context import Context
 from uair_node.delivery import outbox as outbox_module
 from uair_node.delivery.resend import resend
-from uair_node.delivery.scu import associate, echo
-from uair_node.delivery.statuses import Verdict, judge, judge_commitment
+from uair_node.network.scu import associate, echo
+from uair_node.network.statuses import Verdict, judge, judge_commitment
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ from uair_node.cases.tables import (
 from uair_node.console.users import Role, UsersFile
 from uair_node.context import Context
 from uair_node.intake.inbox import Inbox
+from uair_node.network.scp import StoreStatus, store_status
 from uair_node.results.seg import save_seg, write_seg
-from uair_node.scp import StoreStatus, store_status
 from uair_node.store import make_folder_durably, write_durably
 from uair_node.volume import read_series
 

@@ -12,10 +12,10 @@ from dicom_config.errors import TransientError
 from uair_node.cases.database import Database
 from uair_node.cases.tables import ListenerRefusal
 from uair_node.console.refused import _LISTENER
-from uair_node.scp import Rejection
+from uair_node.network.scp import Rejection
+from uair_node.network.tally import ACCEPTED, Tally
+from uair_node.network.transport import Server
 from uair_node.signals.refusals import keep_refusals
-from uair_node.signals.tally import ACCEPTED, Tally
-from uair_node.transport import Server
 
 
 def _counts(database: Database) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from uair_node.receive_budget import IncomingDataSet, ReceiveBudget
+from uair_node.network.receive_budget import IncomingDataSet, ReceiveBudget
 
 
 class _Peer:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from uair_node.repeated_warnings import RepeatedWarnings
+from uair_node.network.repeated_warnings import RepeatedWarnings
 
 
 def test_a_sentence_is_logged_at_once_and_its_repetitions_once_a_minute(

@@ -17,8 +17,8 @@ from uair_node.console import audit
 from uair_node.console.configuration import without_secrets
 from uair_node.console.desk import Ask, Desk
 from uair_node.delivery.counts import count_deliveries
-from uair_node.delivery.scu import echo
-from uair_node.delivery.stow import probe_stow
+from uair_node.network.scu import echo
+from uair_node.network.stow import probe_stow
 
 _MOST_REASONS = 5
 

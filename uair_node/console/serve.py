@@ -9,7 +9,7 @@ from dicom_config.tls import TlsServerSection
 from uair_node.console.app import make_app
 from uair_node.console.desk import Desk, make_desk
 from uair_node.context import Context
-from uair_node.tls import server_context
+from uair_node.network.tls import server_context
 
 _MOST_REQUESTS = 64
 
@@ -20,7 +20,7 @@ def make_server(context: Context) -> uvicorn.Server:
     Raises
     ------
     ConfigError
-        ``console-no-users``: nobody could log in. ``tls-files``, see `uair_node.tls.server_context`.
+        ``console-no-users``: nobody could log in. ``tls-files``, see `uair_node.network.tls.server_context`.
         ``proxy-secret``, see `ConsoleProxy.read_secret`.
     """
     desk = make_desk(context)

@@ -17,9 +17,9 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
-from uair_node.delivery.commitment_scu import Report, request_commitment
 from uair_node.delivery.rows import count_attempt, settle
-from uair_node.delivery.statuses import Verdict, judge_commitment
+from uair_node.network.commitment_scu import Report, request_commitment
+from uair_node.network.statuses import Verdict, judge_commitment
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Delivery, DeliveryState, Result, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.commitment import require_commitment
-from uair_node.delivery.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
 from uair_node.delivery.rows import count_attempt, mark_sent, settle
-from uair_node.delivery.scu import send
-from uair_node.delivery.statuses import Verdict
-from uair_node.delivery.stow import send_stow
+from uair_node.network.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
+from uair_node.network.scu import send
+from uair_node.network.statuses import Verdict
+from uair_node.network.stow import send_stow
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from uair_node.cases import work
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, Round, WorkKind
-from uair_node.delivery.parcels import result_deleted
+from uair_node.network.parcels import result_deleted
 
 
 def resend(session: Session, case: Case, destination: str, *, everything: bool) -> int:

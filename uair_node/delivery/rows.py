@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicom_config.model import DeliverySection
 from uair_node.cases.tables import Delivery, DeliveryState, utc_now
-from uair_node.delivery.statuses import Verdict
+from uair_node.network.statuses import Verdict
 
 _STATE_AFTER = {
     Verdict.CONFIRMED: DeliveryState.CONFIRMED,

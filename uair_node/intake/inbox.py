@@ -32,7 +32,7 @@ from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.intake.spool import Spool, SpooledFile
-from uair_node.scp import ReceivedInstance, StoreStatus
+from uair_node.network.scp import ReceivedInstance, StoreStatus
 from uair_node.selection.content import draws_the_same
 from uair_node.selection.edits import (
     EditedRound,

@@ -24,8 +24,8 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Round, Selection, WorkItem, utc_now
 from uair_node.context import Context
 from uair_node.delivery.counts import count_deliveries
+from uair_node.network.tls import certificate_end
 from uair_node.queues import broker_connection, look_at_queues
-from uair_node.tls import certificate_end
 
 _RECENT = timedelta(hours=24)
 _MOST_ROWS = 2000

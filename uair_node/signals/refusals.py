@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from uair_node.cases.database import Database
 from uair_node.cases.tables import ListenerRefusal, utc_now
-from uair_node.signals.tally import Tally
+from uair_node.network.tally import Tally
 
 
 def keep_refusals(database: Database, tally: Tally) -> None:

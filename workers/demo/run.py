@@ -22,10 +22,10 @@ from uair_node import reports
 from uair_node.artifacts import Labels
 from uair_node.cases.states import CaseState
 from uair_node.context import Context, open_context
-from uair_node.delivery.parcels import Parcel
-from uair_node.delivery.scu import send
-from uair_node.delivery.statuses import Verdict
 from uair_node.intensity import display_window
+from uair_node.network.parcels import Parcel
+from uair_node.network.scu import send
+from uair_node.network.statuses import Verdict
 from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import SheetCandidate, draw_sheet
 from workers.demo.improvement import draw_improvement

@@ -17,7 +17,7 @@ import yaml
 
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination, Settings, load_settings
-from uair_node.delivery.scu import echo
+from uair_node.network.scu import echo
 from uair_node.supervisor import uair_command
 from workers.demo.archive import AE_TITLE
 

@@ -22,8 +22,8 @@ from pynetdicom.sop_class import (
 from dicom_config import codes
 from dicom_config.errors import TransientError
 from dicom_config.model import AnyDestination, Destination, StowDestination
-from uair_node.delivery.scu import associate
-from uair_node.delivery.stow import open_client, translated
+from uair_node.network.scu import associate
+from uair_node.network.stow import open_client, translated
 
 _FIND, _GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 _SEG = codes.SelectionClass.SEGMENTATION
@@ -37,7 +37,7 @@ def latest_final(archive: AnyDestination, patient_id: str, before: date) -> Data
     Raises
     ------
     TransientError, ConfigError
-        As `uair_node.delivery.scu.send` and `uair_node.delivery.stow.send_stow`.
+        As `uair_node.network.scu.send` and `uair_node.network.stow.send_stow`.
     """
     if not patient_id.strip():
         return None

@@ -13,9 +13,9 @@ from pynetdicom.sop_class import Verification
 from dicom_config.model import NodeSection
 from tests.support.peers import Dcmtk
 from tests.support.series import good_series
-from uair_node import reactor
-from uair_node.scp import DicomListener, ReceivedInstance
-from uair_node.transport import GuardedSocket
+from uair_node.network import wakeups
+from uair_node.network.scp import DicomListener, ReceivedInstance
+from uair_node.network.transport import GuardedSocket
 
 pytestmark = pytest.mark.integration
 
@@ -45,7 +45,7 @@ def test_requests_answers_and_the_end_are_not_waited_for(
     tmp_path: Path,
 ) -> None:
     """Were any of them only seen when a wait is over, this would take half a minute for each."""
-    monkeypatch.setattr(reactor, "_MOMENT_S", _LONG_S)
+    monkeypatch.setattr(wakeups, "_MOMENT_S", _LONG_S)
     paths = good_series(tmp_path)
     started = time.monotonic()
     assert dcmtk.echoscu("127.0.0.1", listener.port, "UAIR", "ROUTER").returncode == 0
@@ -68,6 +68,6 @@ def test_an_idle_association_rests(monkeypatch: pytest.MonkeyPatch, listener: Di
     time.sleep(0.1)
     looks.clear()
     time.sleep(1.0)
-    assert len(looks) <= 1.0 / reactor._MOMENT_S + 5
+    assert len(looks) <= 1.0 / wakeups._MOMENT_S + 5
     assert association.send_c_echo().Status == 0x0000
     association.release()

@@ -18,7 +18,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 from dicom_config.errors import InputError, TransientError, UairError
 from dicom_config.model import Destination
-from uair_node.delivery.scu import aborted, associate
+from uair_node.network.scu import aborted, associate
 
 _REQUEST = 1
 """Action Type ID (PS3.4 Table J.3.2-1)."""
@@ -66,7 +66,7 @@ def request_commitment(
     Raises
     ------
     TransientError
-        ``commitment-refused``, and as `uair_node.delivery.scu.send`.
+        ``commitment-refused``, and as `uair_node.network.scu.send`.
     """
     taken, answered = threading.Event(), threading.Event()
 

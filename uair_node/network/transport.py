@@ -18,10 +18,10 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_config.model import NodeSection
-from uair_node.reactor import Wake, wait_instead_of_polling
-from uair_node.receive_budget import ReceiveBudget
-from uair_node.repeated_warnings import RepeatedWarnings
-from uair_node.tls import ListenerTls, tls_reason
+from uair_node.network.receive_budget import ReceiveBudget
+from uair_node.network.repeated_warnings import RepeatedWarnings
+from uair_node.network.tls import ListenerTls, tls_reason
+from uair_node.network.wakeups import Wake, wait_instead_of_polling
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Server(ThreadedAssociationServer):
     Raises
     ------
     ConfigError
-        ``tls-files``, see `uair_node.tls.server_context`.
+        ``tls-files``, see `uair_node.network.tls.server_context`.
     """
 
     request_queue_size = 128  # connections that wait for the accepting thread, a burst of senders

@@ -19,7 +19,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_CANCEL_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
 from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
-from uair_node.receive_budget import IncomingDataSet, ReceiveBudget
+from uair_node.network.receive_budget import IncomingDataSet, ReceiveBudget
 
 _MOMENT_S = 0.02
 """Longest wait: timers and the end of a thread are still looked after at this pace."""

@@ -15,9 +15,9 @@ from pynetdicom.sop_class import Verification
 from dicom_config.contexts import SENT_TRANSFER_SYNTAXES
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
-from uair_node.delivery.parcels import Announce, Answer, Parcel, answer_of, first_time, read_parcel
-from uair_node.delivery.statuses import Verdict, judge
-from uair_node.tls import client_context
+from uair_node.network.parcels import Announce, Answer, Parcel, answer_of, first_time, read_parcel
+from uair_node.network.statuses import Verdict, judge
+from uair_node.network.tls import client_context
 
 
 def send(
@@ -31,7 +31,7 @@ def send(
         ``peer-unreachable``, ``peer-tls``, ``peer-rejects``, ``peer-aborted``; what has no answer may be
         there or not.
     ConfigError
-        ``tls-files``, ``crl-expired``, ``crl-unreadable``, see `uair_node.tls.client_context`.
+        ``tls-files``, ``crl-expired``, ``crl-unreadable``, see `uair_node.network.tls.client_context`.
     """
     association = associate(destination, sorted({parcel.sop_class_uid for parcel in parcels}))
     try:

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
-from uair_node.delivery.statuses import Verdict
+from uair_node.network.statuses import Verdict
 from uair_node.structure import is_whole
 
 

@@ -14,9 +14,9 @@ from requests.adapters import HTTPAdapter
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import StowDestination
 from dicom_config.tls import TlsClientSection
-from uair_node.delivery.parcels import Announce, Answer, Parcel, answer_of, read_parcel
-from uair_node.delivery.statuses import Verdict, judge
-from uair_node.tls import client_context
+from uair_node.network.parcels import Announce, Answer, Parcel, answer_of, read_parcel
+from uair_node.network.statuses import Verdict, judge
+from uair_node.network.tls import client_context
 
 _FOR_GOOD = frozenset({400, 406, 413, 415})
 """HTTP statuses by which a server refuses one instance for good (PS3.18 Table 10.5.3-1)."""
