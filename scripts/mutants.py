@@ -137,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "a whole file is on disk before it has its name",
-        "uair_node/store.py",
+        "uair_node/storage/store.py",
         """                os.fsync(file.fileno())
             _leave_to_owner(temporary)
             temporary.replace(path)
@@ -150,14 +150,14 @@ MUTANTS = (
     ),
     Mutant(
         "a new name is on disk before success is told",
-        "uair_node/store.py",
+        "uair_node/storage/store.py",
         "    sync_folder(path.parent)",
         "    pass",
         ("tests/unit/test_power_loss.py",),
     ),
     Mutant(
         "the spool keeps free space",
-        "uair_node/intake/spool.py",
+        "uair_node/storage/spool.py",
         "if free - size < least:",
         "if free < least:",
         ("tests/unit/test_spool.py",),

@@ -31,7 +31,7 @@ VARIANTS = (
     ),
     Mutant(
         "every sync is made",
-        "uair_node/store.py",
+        "uair_node/storage/store.py",
         "        sync_folder(path.parent)",
         "        pass",
         ("tests/unit/test_power_loss.py",),

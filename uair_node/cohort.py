@@ -23,12 +23,12 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.artifacts import load_candidates
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.results.findings import Findings, load_findings
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
+from uair_node.storage.artifacts import load_candidates
 
 _ANSWERED = (SelectionOutcome.EFFECTIVE, SelectionOutcome.REPEATED, SelectionOutcome.REFUSED)
 IDENTIFYING = ("accession_number", "series_instance_uid")

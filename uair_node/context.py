@@ -8,9 +8,9 @@ from functools import cached_property
 from dicom_config.model import Settings
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.cases.database import Database
-from uair_node.object_store import open_store
 from uair_node.patient_keys import PatientKeys, open_patient_keys
-from uair_node.store import Store, make_folder_durably
+from uair_node.storage.object_store import open_store
+from uair_node.storage.store import Store, make_folder_durably
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dicom_config.model import Settings
 from uair_node.cases import work
 from uair_node.cases.database import Database
 from uair_node.cases.tables import WorkItem
-from uair_node.store import Store
+from uair_node.storage.store import Store
 from uair_node.topology import QueueName, celery_options, dead_letter_queue, task_name
 
 log = logging.getLogger(__name__)

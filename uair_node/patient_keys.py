@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import ConfigError
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Case, PatientSecret
-from uair_node.store import make_folder_durably, write_durably
+from uair_node.storage.store import make_folder_durably, write_durably
 
 SECRET_FILE = "patient-key-secret"
 """Its name in the data folder, unless `intake.patient_secret_file` names another file."""

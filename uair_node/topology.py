@@ -15,7 +15,7 @@ from kombu import Exchange, Queue
 
 from dicom_config.model import Settings
 from uair_node.cases.tables import WorkKind
-from uair_node.store import Store
+from uair_node.storage.store import Store
 
 
 class QueueName(StrEnum):

@@ -15,15 +15,6 @@ from sqlalchemy.orm import Session
 
 from dicom_config.modalities import ModalityProfile
 from uair_node import __version__
-from uair_node.artifacts import (
-    StoredCandidate,
-    labels_digest,
-    load_candidates,
-    reading_artifact,
-    save_candidates,
-    save_region,
-    taken,
-)
 from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
 from uair_node.cases.lock import lock_case
@@ -35,7 +26,16 @@ from uair_node.preference import prior_of
 from uair_node.results.priors import find_priors
 from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, STATE_FILE, UNCERTAIN_FILE
 from uair_node.stopwatch import Stopwatch
-from uair_node.store import write_durably
+from uair_node.storage.artifacts import (
+    StoredCandidate,
+    labels_digest,
+    load_candidates,
+    reading_artifact,
+    save_candidates,
+    save_region,
+    taken,
+)
+from uair_node.storage.store import write_durably
 from uair_node.volume import CanonicalVolume, read_geometry, read_series
 from workers import engine as engines
 from workers.site_engine import build_engine

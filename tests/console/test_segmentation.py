@@ -20,11 +20,11 @@ from dicom_config.model import Verb
 from tests.support.console import VIEWER, Site, console_site
 from tests.support.offered import final_path
 from tests.support.studies import BEFORE, SHAPE, node_in, send_study
-from uair_node.artifacts import load_candidates
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import AccessRecord, Case, Round
 from uair_node.results.findings import as_csv, load_findings
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE
+from uair_node.storage.artifacts import load_candidates
 from uair_node.volume import read_series
 
 PAGE = "/cases/2/segmentation"

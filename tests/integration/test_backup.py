@@ -27,7 +27,6 @@ from tests.support.ports import wait_until
 from tests.support.selections import instance_header, key_object
 from tests.support.series import edit_all, good_series
 from uair_node import reports
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.cases import work
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database, _alembic_config
@@ -42,6 +41,7 @@ from uair_node.patient_keys import SECRET_FILE
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.readers import hash_patient_id
 from uair_node.selection.service import Evidence, select_by_number
+from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.topology import QueueName
 
 pytestmark = pytest.mark.integration

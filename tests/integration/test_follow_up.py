@@ -24,7 +24,6 @@ from tests.support.ports import free_port
 from tests.support.seg_grids import centres_mm
 from tests.support.studies import receive_study
 from tests.support.synthetic import Lesion, abdomen
-from uair_node.artifacts import StoredCandidate, save_candidates
 from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
@@ -35,6 +34,7 @@ from uair_node.results.findings import Findings, as_csv, load_findings
 from uair_node.results.priors import find_priors
 from uair_node.results.source import CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
+from uair_node.storage.artifacts import StoredCandidate, save_candidates
 from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 from workers.training.mr_series import write_mr_series

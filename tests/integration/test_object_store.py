@@ -30,8 +30,8 @@ from uair_node.cases import lifecycle
 from uair_node.cases.tables import utc_now
 from uair_node.checks.machine import check_store
 from uair_node.housekeeping.tidy import tidy
-from uair_node.object_store import ObjectStore
-from uair_node.store import Store
+from uair_node.storage.object_store import ObjectStore
+from uair_node.storage.store import Store
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom
 
@@ -127,7 +127,7 @@ def test_a_console_on_another_machine_fetches_what_it_shows(
 
 def test_check_waits_for_a_store_that_hangs_once_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its port is open and nothing answers: a server that is stopped, a firewall that swallows."""
-    monkeypatch.setattr("uair_node.object_store._PROBE_S", 0.5)
+    monkeypatch.setattr("uair_node.storage.object_store._PROBE_S", 0.5)
     with socket.create_server((HOST, 0)) as silent:
         url = f"http://{HOST}:{silent.getsockname()[1]}"
         store = ObjectStore(StoreSection(url="s3://uair", endpoint_url=url, access_key="uair"))

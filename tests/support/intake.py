@@ -12,7 +12,7 @@ from dicom_config.model import Settings, Verb
 from uair_node.cases.database import Database
 from uair_node.context import Context
 from uair_node.network.scp import ReceivedInstance
-from uair_node.store import Store
+from uair_node.storage.store import Store
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from pydicom import Dataset, dcmread
 from dicom_config.model import Verb
 from tests.support.intake import context_in, received
 from tests.support.series import SHAPE, good_series
-from uair_node.artifacts import StoredCandidate, save_candidates, save_region
 from uair_node.cases import lifecycle, work
 from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem, WorkKind
@@ -31,6 +30,7 @@ from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.results.withdrawal import withdraw
+from uair_node.storage.artifacts import StoredCandidate, save_candidates, save_region
 from uair_node.volume import Volume, read_series
 from workers.measure.accepted import finish_measured
 

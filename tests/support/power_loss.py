@@ -17,11 +17,11 @@ from pydicom import dcmread
 from sqlalchemy import event
 
 from tests.support.intake import context_in, received
-from uair_node.artifacts import StoredCandidate, save_candidates
 from uair_node.cases.tables import AccessRecord
 from uair_node.context import Context
 from uair_node.intake.inbox import Inbox
-from uair_node.store import write_durably
+from uair_node.storage.artifacts import StoredCandidate, save_candidates
+from uair_node.storage.store import write_durably
 
 VARIANTS = ("whole", "no-file-sync", "no-folder-sync", "no-parent-sync", "no-commit-sync")
 STEPS = ("instance", "artifact", "result")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from uair_node.artifacts import (
+from uair_node.results.volumes import describe
+from uair_node.storage.artifacts import (
     StoredCandidate,
     label_values,
     load_candidates,
@@ -12,7 +13,6 @@ from uair_node.artifacts import (
     save_candidates,
     save_region,
 )
-from uair_node.results.volumes import describe
 
 
 def volume(shape=(5, 7, 9)):

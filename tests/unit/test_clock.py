@@ -18,7 +18,7 @@ from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.tables import WorkItem, WorkKind, utc_now
 from uair_node.console.figures import due_work, holders
 from uair_node.context import Context
-from uair_node.store import Store
+from uair_node.storage.store import Store
 
 HOUR = timedelta(hours=1)
 SKEWS = pytest.mark.parametrize("skew", [HOUR, -HOUR], ids=["ahead", "behind"])

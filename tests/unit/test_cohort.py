@@ -19,7 +19,6 @@ from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from tests.support.cases import new_result, publish_round, ready_case
 from tests.support.intake import context_in
-from uair_node.artifacts import StoredCandidate
 from uair_node.case_findings import findings_of
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
@@ -31,6 +30,7 @@ from uair_node.results.findings import Findings, Value, save_findings
 from uair_node.results.priors import keep_accepted
 from uair_node.results.source import FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
+from uair_node.storage.artifacts import StoredCandidate
 
 TODAY = utc_now().date()
 

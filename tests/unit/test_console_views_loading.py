@@ -17,7 +17,7 @@ from tests.support.offered import offered_case
 from uair_node.cases.tables import Case, WorkKind
 from uair_node.console.views import Views
 from uair_node.context import Context
-from uair_node.store import Store
+from uair_node.storage.store import Store
 
 LONG_S = 60
 

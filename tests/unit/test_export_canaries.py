@@ -23,7 +23,6 @@ from tests.support.cases import publish_round, ready_case
 from tests.support.intake import context_in
 from tests.support.offered import OfferedCase, candidate_labels, offered_case
 from tests.support.series import good_series
-from uair_node.artifacts import load_candidates, load_region
 from uair_node.cases.tables import (
     AccessRecord,
     Case,
@@ -39,6 +38,7 @@ from uair_node.context import Context
 from uair_node.housekeeping.anonymous import Pseudonyms
 from uair_node.housekeeping.export import export_case
 from uair_node.housekeeping.kept_elements import CHECKS, CODE_SEQUENCES, SEQUENCES, UIDS
+from uair_node.storage.artifacts import load_candidates, load_region
 
 _TEXT, _DIGITS, _DATE = b"CANARY", b"73918284", b"19501231"
 _CANARIES = (_TEXT, _DIGITS, _DATE, b"canary")

@@ -21,7 +21,6 @@ from tests.support.cases import open_item, ready_case
 from tests.support.intake import context_in, received
 from tests.support.series import good_series
 from tests.support.waiting import VIEWER, waiting_case
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
 from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
@@ -39,7 +38,8 @@ from uair_node.context import Context
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import StoreStatus, store_status
 from uair_node.results.seg import save_seg, write_seg
-from uair_node.store import make_folder_durably, write_durably
+from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
+from uair_node.storage.store import make_folder_durably, write_durably
 from uair_node.volume import read_series
 
 _CODES = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EIO: "disk-broken"}
@@ -132,11 +132,11 @@ def test_each_writer_fails_whole(tmp_path: Path, name: str) -> None:
 
 # What writes, by module, beside `write_durably` with a function that fills its temporary file.
 _BY_WRITE_DURABLY = {
-    "uair_node/store.py": 2,
-    "uair_node/artifacts.py": 4,
+    "uair_node/storage/store.py": 2,
+    "uair_node/storage/artifacts.py": 4,
     "uair_node/console/users.py": 1,
     "uair_node/housekeeping/export.py": 3,  # two of these are in memory
-    "uair_node/intake/spool.py": 1,
+    "uair_node/storage/spool.py": 1,
     "uair_node/patient_keys.py": 1,
     "uair_node/results/findings.py": 1,
     "uair_node/results/finish.py": 1,

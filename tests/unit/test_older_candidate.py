@@ -6,9 +6,9 @@ from pathlib import Path
 
 from dicom_config.model import Verb
 from tests.support.offered import TRAITS, candidate_labels, final_path, offered_case
-from uair_node.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.cases.tables import ResultKind, Selection, WorkKind
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
+from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 
 
 def test_a_case_accepted_with_a_candidate_of_an_older_round_ends_with_its_voxels(tmp_path: Path) -> None:

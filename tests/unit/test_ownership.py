@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from uair_node.console.users import Role, UsersFile
-from uair_node.store import make_folder_durably, write_durably
+from uair_node.storage.store import make_folder_durably, write_durably
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
 _SERVICE = 54321

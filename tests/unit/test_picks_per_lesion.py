@@ -13,13 +13,13 @@ from pydicom.uid import CTImageStorage
 from dicom_config.model import Verb
 from tests.support.cases import candidate_uid, publish_round, ready_case
 from tests.support.selections import instance_header, key_object, segments_key_object, segments_report
-from uair_node.artifacts import StoredCandidate, taken
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.selection.readers import read_selection
 from uair_node.selection.service import Evidence, select_by_object
+from uair_node.storage.artifacts import StoredCandidate, taken
 
 STUDY = "1.2"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uair_node.artifacts import StoredCandidate, labels_digest
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, ResultKind
 from uair_node.results.source import Source
 from uair_node.results.uids import result_uid
+from uair_node.storage.artifacts import StoredCandidate, labels_digest
 
 SOURCE = Source(
     case_digest="case",

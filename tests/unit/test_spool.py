@@ -14,7 +14,7 @@ import pytest
 from dicom_config.errors import ResourceError
 from dicom_config.model import Settings
 from uair_node.context import open_context
-from uair_node.intake.spool import Spool
+from uair_node.storage.spool import Spool
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def test_little_free_space_refuses_before_writing(tmp_path):
 
 
 def test_the_space_that_an_instance_takes_is_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr("uair_node.intake.spool.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr("uair_node.storage.spool.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     spool = Spool(tmp_path, 60)
     with pytest.raises(ResourceError, match="must stay free"):
         spool.write("1.2", "1.2.3", bytes(41))
@@ -113,7 +113,7 @@ def test_write_that_the_system_cuts_short_is_an_error_and_leaves_nothing(tmp_pat
     # A file-size limit makes the write itself fail half way, in a process of its own.
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from dicom_config.errors import ResourceError; from uair_node.intake.spool import Spool\n"
+        "from dicom_config.errors import ResourceError; from uair_node.storage.spool import Spool\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         "try: Spool(Path(sys.argv[1]), 0).write('1.2', '1.2.3', bytes(1 << 20))\n"
@@ -137,7 +137,7 @@ def test_leftovers_of_a_crash_are_removed_and_nothing_else(tmp_path):
 def test_killed_writer_leaves_only_complete_files(tmp_path):
     # The process dies between two writes of any kind: at a random byte, at the sync, at the rename.
     script = (
-        "import sys; from pathlib import Path; from uair_node.intake.spool import Spool\n"
+        "import sys; from pathlib import Path; from uair_node.storage.spool import Spool\n"
         "spool = Spool(Path(sys.argv[1]), 0); print('go', flush=True)\n"
         "for n in range(10**6): spool.write('1.2', f'1.2.{n}', n.to_bytes(4, 'big') * (1 << 16))\n"
     )

@@ -14,14 +14,6 @@ from dicom_config.errors import ConfigError, InputError, TransientError
 from tests.support.cases import open_item, ready_case
 from tests.support.intake import context_in, received
 from tests.support.series import good_series
-from uair_node.artifacts import (
-    StoredCandidate,
-    load_candidates,
-    load_region,
-    reading_artifact,
-    save_candidates,
-    save_region,
-)
 from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, WorkKind
@@ -30,6 +22,14 @@ from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.findings import load_findings
+from uair_node.storage.artifacts import (
+    StoredCandidate,
+    load_candidates,
+    load_region,
+    reading_artifact,
+    save_candidates,
+    save_region,
+)
 from uair_node.volume import read_geometry, read_series, read_slice
 from workers.models.weights import load_weights, save_weights
 from workers.uair.state import RoundState

@@ -19,7 +19,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Round, WorkItem, WorkKind, utc_now
 from uair_node.context import Context
 from uair_node.selection.service import Evidence, select_by_number
-from uair_node.store import Store
+from uair_node.storage.store import Store
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from dicom_config.errors import UairError
 from dicom_config.model import Settings
 from uair_node.checks.finding import Finding, fault, good, of_error, warning
-from uair_node.object_store import ObjectStore
+from uair_node.storage.object_store import ObjectStore
 
 _AMPLE = 4
 """Below this many times the least free space the disk is named before C-STORE is refused."""

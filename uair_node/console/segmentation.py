@@ -19,7 +19,6 @@ from dicom_config.modalities import PROFILES
 from dicom_config.model import Verb
 from dicom_config.quantities import Quantity
 from uair_node import reports
-from uair_node.artifacts import label_values
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER as LIVER_LABEL
 from uair_node.cases.answer import target_name
@@ -30,6 +29,7 @@ from uair_node.console.studies import Study, findings_at, plot, studies_of
 from uair_node.console.views import ACCEPTED, RoundView, is_finished
 from uair_node.results.findings import Findings, Value, Values
 from uair_node.results.follow_up import Link
+from uair_node.storage.artifacts import label_values
 
 _UNITS = {"mm2": "mm²", "1": "", "{lesions}": ""} | {
     one.unit.code.value: one.unit.name for one in PROFILES.values()

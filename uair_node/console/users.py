@@ -21,7 +21,7 @@ from typing import Any
 
 from dicom_config.errors import ConfigError, InputError
 from dicom_config.model import Settings
-from uair_node.store import make_folder_durably, write_durably
+from uair_node.storage.store import make_folder_durably, write_durably
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,39}")

@@ -20,7 +20,7 @@ from uair_node.context import Context
 from uair_node.housekeeping.anonymous import UNREADABLE, Pseudonyms
 from uair_node.housekeeping.kept_record import kept_arrays, kept_record
 from uair_node.results.source import ROUND_FILES
-from uair_node.store import write_durably
+from uair_node.storage.store import write_durably
 
 _SEGMENTATIONS = (ResultKind.CANDIDATE, ResultKind.FINAL)
 _DAMAGED = (*UNREADABLE, OSError, EOFError, zipfile.BadZipFile)

@@ -20,7 +20,7 @@ from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.intake.inbox import read_identity
 from uair_node.intake.register import Arrival, register
-from uair_node.intake.spool import SpooledFile
+from uair_node.storage.spool import SpooledFile
 
 CALLING_AE = "UAIR_RECOVER"
 """The sender of images that are registered again; who sent them first is not in the file."""

@@ -31,7 +31,6 @@ from uair_node.context import Context
 from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
-from uair_node.intake.spool import Spool, SpooledFile
 from uair_node.network.scp import ReceivedInstance, StoreStatus
 from uair_node.selection.content import draws_the_same
 from uair_node.selection.edits import (
@@ -53,6 +52,7 @@ from uair_node.selection.service import (
     select_by_edit,
     select_by_object,
 )
+from uair_node.storage.spool import Spool, SpooledFile
 from uair_node.structure import plain_file, require_bounded
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus, Result, utc_now
 from uair_node.context import Context
-from uair_node.intake.spool import SpooledFile
+from uair_node.storage.spool import SpooledFile
 
 log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")

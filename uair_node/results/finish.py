@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from sqlalchemy.orm import Session
 
-from uair_node.artifacts import StoredCandidate
 from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.performer import Claim, Commit
@@ -40,7 +39,8 @@ from uair_node.results.segments import write_segmentation
 from uair_node.results.source import FINDINGS_FILE, Source, read_source
 from uair_node.results.volumes import describe
 from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
-from uair_node.store import write_durably
+from uair_node.storage.artifacts import StoredCandidate
+from uair_node.storage.store import write_durably
 from uair_node.volume import Volume, read_series
 
 

@@ -24,9 +24,9 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from dicom_config import codes
-from uair_node.artifacts import Labels
 from uair_node.cases.answer import LIVER
 from uair_node.results.solids import Solid
+from uair_node.storage.artifacts import Labels
 
 _LIVER_OPACITY = 0.35
 _LPS_MM_TO_GLTF = [0.001, 0, 0, 0, 0, 0, -0.001, 0, 0, 0.001, 0, 0, 0, 0, 0, 1]

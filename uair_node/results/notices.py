@@ -32,7 +32,7 @@ from uair_node.results.provenance import Provenance
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.selection.rules import OWN_OBJECT
-from uair_node.store import write_durably
+from uair_node.storage.store import write_durably
 from uair_node.volume import read_geometry
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uair_node.artifacts import marked_voxels
+from uair_node.storage.artifacts import marked_voxels
 
 _MM3_PER_ML = 1000.0
 

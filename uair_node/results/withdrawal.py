@@ -23,7 +23,7 @@ from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, Wo
 from uair_node.context import Context
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.source import Source, read_source
-from uair_node.store import write_durably
+from uair_node.storage.store import write_durably
 from uair_node.volume import Volume, read_geometry
 
 log = logging.getLogger(__name__)

@@ -20,14 +20,6 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
 from dicom_config.modalities import ModalityProfile
-from uair_node.artifacts import (
-    Labels,
-    StoredCandidate,
-    labels_digest,
-    load_candidates,
-    save_candidates,
-    taken,
-)
 from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
@@ -39,6 +31,14 @@ from uair_node.selection.edited import EditedSegmentation, read_edited, unrecogn
 from uair_node.selection.readers import Reading
 from uair_node.selection.rules import main_candidate
 from uair_node.selection.segment_targets import KnownTargets
+from uair_node.storage.artifacts import (
+    Labels,
+    StoredCandidate,
+    labels_digest,
+    load_candidates,
+    save_candidates,
+    taken,
+)
 from uair_node.volume import read_geometry
 
 TRAIT = "edited by the reader"

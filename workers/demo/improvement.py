@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_config import codes
-from uair_node.artifacts import Labels
 from uair_node.results.drawing import FAINT, INK, PAPER
 from uair_node.results.mesh import Mesh, view_mesh
+from uair_node.storage.artifacts import Labels
 from workers.evaluation.metrics import FIRST_LESION, Mask
 
 _ROWS = 3

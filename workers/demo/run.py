@@ -19,7 +19,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from dicom_config.errors import InputError, TransientError
 from uair_node import reports
-from uair_node.artifacts import Labels
 from uair_node.cases.states import CaseState
 from uair_node.context import Context, open_context
 from uair_node.intensity import display_window
@@ -28,6 +27,7 @@ from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import SheetCandidate, draw_sheet
+from uair_node.storage.artifacts import Labels
 from workers.demo.improvement import draw_improvement
 from workers.demo.reader import Choose, Offer, Score, answer, read_offer, score
 from workers.demo.series import Input

@@ -13,7 +13,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import TransientError
-from uair_node.artifacts import StoredCandidate, label_values, reading_artifact
 from uair_node.cases.performer import Claim, Commit
 from uair_node.context import Context
 from uair_node.intensity import on_training_scale
@@ -26,6 +25,7 @@ from uair_node.results.seg import Tracking
 from uair_node.results.source import STATE_FILE, Source
 from uair_node.results.uids import lesion_uid
 from uair_node.stopwatch import Stopwatch
+from uair_node.storage.artifacts import StoredCandidate, label_values, reading_artifact
 from uair_node.volume import Volume, read_series
 from workers.measure.archived import archived_prior
 from workers.measure.change import Identity, follow_up_of, identities

@@ -1,4 +1,4 @@
-"""Files shared through an S3-compatible object store (extra ``s3``); see `uair_node.store.Remote`."""
+"""Files shared through an S3-compatible object store (extra ``s3``); see `uair_node.storage.store.Remote`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import Settings
 from dicom_config.operation import StoreSection
-from uair_node.store import PARTIAL_SUFFIX, Store
+from uair_node.storage.store import PARTIAL_SUFFIX, Store
 
 
 def open_store(settings: Settings) -> Store:

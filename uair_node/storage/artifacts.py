@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dicom_config.errors import TransientError, UairError
 from uair_node.cases.answer import LIVER, Answer
-from uair_node.store import write_durably
+from uair_node.storage.store import write_durably
 
 Labels = npt.NDArray[np.uint8]
 Region = npt.NDArray[np.bool_]

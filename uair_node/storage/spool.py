@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_config.errors import ResourceError
-from uair_node.store import PARTIAL_SUFFIX, disk_errors, make_folder_durably, sync_folder, write_durably
+from uair_node.storage.store import (
+    PARTIAL_SUFFIX,
+    disk_errors,
+    make_folder_durably,
+    sync_folder,
+    write_durably,
+)
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Files: the spool, artifacts, and the stores that machines share."""
