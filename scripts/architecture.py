@@ -9,7 +9,7 @@ from pathlib import Path
 import grimp
 
 from uair_node.cases.states import TRANSITIONS
-from uair_node.topology import QUEUE_OF, QueueName
+from uair_node.work.topology import QUEUE_OF, QueueName
 
 _TARGET = Path(__file__).parents[1] / "docs" / "architecture.md"
 _PACKAGES = ("dicom_config", "uair_node", "workers")

@@ -19,7 +19,6 @@ from tests.support.intake import received
 from tests.support.offered import do_work
 from tests.support.studies import node_in
 from uair_node.cases.answer import Answer
-from uair_node.cases.performer import perform
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
@@ -27,6 +26,7 @@ from uair_node.intake.inbox import Inbox
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import load_candidates
+from uair_node.work.performer import perform
 from workers.compute import Computer
 from workers.demo.reader import score
 from workers.demo.series import Input, phantom_input

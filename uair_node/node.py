@@ -15,12 +15,10 @@ from sqlalchemy import select
 from dicom_config.errors import TransientError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
-from uair_node.cases.performer import describe_error
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, utc_now
 from uair_node.context import Context
 from uair_node.delivery.commitment import take_report
-from uair_node.dispatch import Dispatcher
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import DicomListener, ReceivedInstance
@@ -30,6 +28,8 @@ from uair_node.signals.department import DepartmentCollector
 from uair_node.signals.readiness import Readiness
 from uair_node.signals.refusals import keep_refusals
 from uair_node.signals.server import Parts, SignalServer
+from uair_node.work.dispatch import Dispatcher
+from uair_node.work.performer import describe_error
 
 log = logging.getLogger(__name__)
 

@@ -11,17 +11,17 @@ from functools import cached_property, partial
 from celery import Celery
 
 from dicom_config.model import Settings
-from uair_node.cases.performer import Job, perform
 from uair_node.cases.tables import WorkKind
 from uair_node.context import Context, open_context
 from uair_node.delivery.commitment import commit
 from uair_node.delivery.outbox import deliver
-from uair_node.dispatch import Dispatcher
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.withdrawal import withdraw
-from uair_node.topology import QUEUE_OF, QueueName, celery_options, task_name
+from uair_node.work.dispatch import Dispatcher
+from uair_node.work.performer import Job, perform
+from uair_node.work.topology import QUEUE_OF, QueueName, celery_options, task_name
 
 
 def make_app(settings: Settings, queue: QueueName) -> Celery:

@@ -10,7 +10,7 @@ import typer
 from dicom_config.model import load_settings
 from uair_node.logs import set_up_logging
 from uair_node.options import ConfigOption
-from uair_node.topology import QueueName
+from uair_node.work.topology import QueueName
 from workers.worker import run_worker
 
 

@@ -30,7 +30,7 @@ from uair_node.context import Context, open_context
 from uair_node.gpu import Gpu, parse_gpus
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.supervisor import uair_command
-from uair_node.topology import QueueName
+from uair_node.work.topology import QueueName
 
 
 @pytest.fixture

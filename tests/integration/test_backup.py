@@ -30,11 +30,9 @@ from uair_node import reports
 from uair_node.cases import work
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database, _alembic_config
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, WorkItem, WorkKind
 from uair_node.context import Context, open_context
-from uair_node.dispatch import Dispatcher
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.patient_keys import SECRET_FILE
@@ -42,7 +40,9 @@ from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.readers import hash_patient_id
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
-from uair_node.topology import QueueName
+from uair_node.work.dispatch import Dispatcher
+from uair_node.work.performer import Claim, Commit, perform
+from uair_node.work.topology import QueueName
 
 pytestmark = pytest.mark.integration
 

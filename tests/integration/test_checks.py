@@ -38,7 +38,7 @@ from uair_node.cases.tables import Delivery, DeliveryState
 from uair_node.checks import Finding, Level, checked, servers
 from uair_node.network.scp import DicomListener
 from uair_node.patient_keys import SECRET_FILE, open_patient_keys
-from uair_node.topology import DEAD_LETTER_EXCHANGE, EXCHANGE, QueueName, dead_letter_queue, work_queue
+from uair_node.work.topology import DEAD_LETTER_EXCHANGE, EXCHANGE, QueueName, dead_letter_queue, work_queue
 from workers.checks import altered_files
 
 pytestmark = pytest.mark.integration

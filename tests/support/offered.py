@@ -20,7 +20,6 @@ from dicom_config.model import Verb
 from tests.support.intake import context_in, received
 from tests.support.series import SHAPE, good_series
 from uair_node.cases import lifecycle, work
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
@@ -32,6 +31,7 @@ from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.results.withdrawal import withdraw
 from uair_node.storage.artifacts import StoredCandidate, save_candidates, save_region
 from uair_node.volume import Volume, read_series
+from uair_node.work.performer import Claim, Commit, perform
 from workers.measure.accepted import finish_measured
 
 TRAITS = ("most likely", "most inclusive", "tightest", "alternative")

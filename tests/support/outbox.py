@@ -14,11 +14,11 @@ from tests.support.cases import publish_round, ready_case
 from tests.support.intake import context_in
 from tests.support.selections import instance_header
 from uair_node.cases.clock import database_now
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.delivery.commitment import commit
 from uair_node.delivery.outbox import deliver
+from uair_node.work.performer import Claim, Commit, perform
 
 
 @contextmanager

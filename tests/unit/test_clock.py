@@ -14,11 +14,11 @@ from tests.support.cases import expire_lease, open_item, ready_case
 from uair_node.cases import tables, work
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.tables import WorkItem, WorkKind, utc_now
 from uair_node.console.figures import due_work, holders
 from uair_node.context import Context
 from uair_node.storage.store import Store
+from uair_node.work.performer import Claim, Commit, perform
 
 HOUR = timedelta(hours=1)
 SKEWS = pytest.mark.parametrize("skew", [HOUR, -HOUR], ids=["ahead", "behind"])

@@ -14,13 +14,13 @@ import pytest
 from tests.support.intake import context_in, received
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from uair_node.cases import work
-from uair_node.cases.performer import Claim, perform
 from uair_node.cases.tables import Case, Observation, TargetKind, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.storage.artifacts import load_candidates, load_region
+from uair_node.work.performer import Claim, perform
 from workers.compute import STATE_FILE, Computer
 from workers.engine import Engine, EngineOptions
 from workers.training.ct_series import write_ct_series

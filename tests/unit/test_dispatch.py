@@ -14,7 +14,7 @@ from tests.support.intake import context_in
 from uair_node.cases import work
 from uair_node.cases.tables import WorkItem
 from uair_node.context import Context
-from uair_node.dispatch import Dispatcher
+from uair_node.work.dispatch import Dispatcher
 
 
 @pytest.fixture

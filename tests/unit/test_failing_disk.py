@@ -21,7 +21,6 @@ from tests.support.cases import open_item, ready_case
 from tests.support.intake import context_in, received
 from tests.support.series import good_series
 from tests.support.waiting import VIEWER, waiting_case
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
     AccessRecord,
@@ -41,6 +40,7 @@ from uair_node.results.seg import save_seg, write_seg
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
 from uair_node.storage.store import make_folder_durably, write_durably
 from uair_node.volume import read_series
+from uair_node.work.performer import Claim, Commit, perform
 
 _CODES = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EIO: "disk-broken"}
 _ROOT = Path(__file__).parents[2]

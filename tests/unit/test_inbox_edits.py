@@ -15,7 +15,6 @@ from dicom_config.model import Verb
 from tests.support.intake import received
 from tests.support.series import good_series
 from tests.support.waiting import VIEWER, waiting_case
-from uair_node.cases.performer import perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
     Case,
@@ -32,6 +31,7 @@ from uair_node.results.seg import Tracking, save_seg, write_seg
 from uair_node.selection.together import answer_with_parts
 from uair_node.storage.artifacts import StoredCandidate, load_candidates
 from uair_node.volume import Volume, read_series
+from uair_node.work.performer import perform
 from workers.demo.reader import read_offer
 from workers.measure.accepted import finish_measured
 

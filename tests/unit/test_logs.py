@@ -106,7 +106,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from sqlalchemy import text
 from uair_node.cases.database import Database
-from uair_node.cases.performer import describe_error
+from uair_node.work.performer import describe_error
 from uair_node.logs import set_up_logging
 
 set_up_logging(verbose=True, form=sys.argv[2])

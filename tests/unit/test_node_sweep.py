@@ -21,9 +21,9 @@ from uair_node import node as node_module
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome, WorkItem, utc_now
 from uair_node.context import Context
-from uair_node.dispatch import Dispatcher
 from uair_node.intake.inbox import Inbox
 from uair_node.node import Node
+from uair_node.work.dispatch import Dispatcher
 
 Effect = Callable[[Context], bool]
 

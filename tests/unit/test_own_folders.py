@@ -16,13 +16,13 @@ from tests.support.cases import expire_lease
 from tests.support.offered import JOBS, OfferedCase, final_path, offered_case
 from tests.support.series import edit_all
 from uair_node.cases import work
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.tables import Result, ResultKind, WorkItem, WorkKind, utc_now
 from uair_node.housekeeping.tidy import tidy
 from uair_node.results.findings import load_findings
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 from uair_node.storage.store import Store
+from uair_node.work.performer import Claim, Commit, perform
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "withdraw": True}
 

@@ -2,7 +2,7 @@
 
 import time
 
-from uair_node.stopwatch import Stopwatch
+from uair_node.work.stopwatch import Stopwatch
 
 
 def test_laps_are_named_and_add_up():

@@ -14,7 +14,6 @@ from dicom_config.errors import ConfigError, InputError, TransientError
 from tests.support.cases import open_item, ready_case
 from tests.support.intake import context_in, received
 from tests.support.series import good_series
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, WorkKind
 from uair_node.console.users import Role, UsersFile
@@ -31,6 +30,7 @@ from uair_node.storage.artifacts import (
     save_region,
 )
 from uair_node.volume import read_geometry, read_series, read_slice
+from uair_node.work.performer import Claim, Commit, perform
 from workers.models.weights import load_weights, save_weights
 from workers.uair.state import RoundState
 

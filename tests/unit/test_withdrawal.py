@@ -16,7 +16,6 @@ from tests.support.cases import candidate_uid, publish_round
 from tests.support.intake import context_in, received
 from tests.support.series import edit_all, good_series
 from uair_node.cases import lifecycle
-from uair_node.cases.performer import perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
     Case,
@@ -34,6 +33,7 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.withdrawal import withdraw
 from uair_node.selection.readers import read_selection
+from uair_node.work.performer import perform
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
 CANDIDATES = {f"2.25.1.1.{k}" for k in (1, 2, 3, 4)}

@@ -14,12 +14,12 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
 from uair_node.cases.lifecycle import finish_computing
-from uair_node.cases.performer import Claim, Commit, perform
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Round, WorkItem, WorkKind, utc_now
 from uair_node.context import Context
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.store import Store
+from uair_node.work.performer import Claim, Commit, perform
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicom_config.model import Settings, StowDestination
-from uair_node.topology import QueueName
+from uair_node.work.topology import QueueName
 from workers.worker import children
 
 

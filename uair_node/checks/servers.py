@@ -20,8 +20,8 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState
 from uair_node.checks.finding import Finding, Level, fault, good, of_error, warning
 from uair_node.patient_keys import check_patient_keys
-from uair_node.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
-from uair_node.topology import QueueName
+from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
+from uair_node.work.topology import QueueName
 
 _LOCAL = ("localhost", "127.0.0.1", "::1", "[::1]")
 _CLOCKS_APART_S = 10.0

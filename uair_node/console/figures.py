@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from dicom_config.model import Settings
 from uair_node.cases.clock import database_now
 from uair_node.cases.tables import WorkItem, WorkKind
-from uair_node.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
-from uair_node.topology import QUEUE_OF, QueueName, celery_options
+from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
+from uair_node.work.topology import QUEUE_OF, QueueName, celery_options
 
 DESCRIBE = "uair_describe"
 """The control command that a worker answers about itself (`workers.describe`)."""

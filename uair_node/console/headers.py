@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from uair_node.cases.performer import describe_error
+from uair_node.work.performer import describe_error
 
 log = logging.getLogger(__name__)
 

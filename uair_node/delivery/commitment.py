@@ -14,12 +14,12 @@ from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import Destination
 from uair_node.cases import work
 from uair_node.cases.clock import database_now
-from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.delivery.rows import count_attempt, settle
 from uair_node.network.commitment_scu import Report, request_commitment
 from uair_node.network.statuses import Verdict, judge_commitment
+from uair_node.work.performer import Claim, Commit
 
 log = logging.getLogger(__name__)
 

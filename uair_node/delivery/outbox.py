@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import AnyDestination, Destination, StowDestination
 from uair_node.cases import work
-from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Delivery, DeliveryState, Result, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.commitment import require_commitment
@@ -21,6 +20,7 @@ from uair_node.network.parcels import Answer, Parcel, reason_of, result_deleted,
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.network.stow import send_stow
+from uair_node.work.performer import Claim, Commit
 
 log = logging.getLogger(__name__)
 

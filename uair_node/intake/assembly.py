@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError, TransientError
 from uair_node.cases import lifecycle
 from uair_node.cases.lock import lock_case
-from uair_node.cases.performer import describe_error
 from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
 from uair_node.context import Context
@@ -29,6 +28,7 @@ from uair_node.intake.source_rejection import not_rejected, source_rejected
 from uair_node.intake.study import Choice, choose
 from uair_node.logs import bound
 from uair_node.selection.readers import hash_patient_id
+from uair_node.work.performer import describe_error
 
 log = logging.getLogger(__name__)
 

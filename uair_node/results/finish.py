@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 
 from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
-from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.intensity import on_training_scale
@@ -42,6 +41,7 @@ from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.storage.artifacts import StoredCandidate
 from uair_node.storage.store import write_durably
 from uair_node.volume import Volume, read_series
+from uair_node.work.performer import Claim, Commit
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,6 @@ from uair_node import __version__
 from uair_node.cases import lifecycle, work
 from uair_node.cases.codes import CaseCode
 from uair_node.cases.lifecycle import NewResult
-from uair_node.cases.performer import Claim, Commit
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
@@ -34,6 +33,7 @@ from uair_node.results.uids import result_uid
 from uair_node.selection.rules import OWN_OBJECT
 from uair_node.storage.store import write_durably
 from uair_node.volume import read_geometry
+from uair_node.work.performer import Claim, Commit
 
 
 @dataclass(frozen=True)

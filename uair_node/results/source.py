@@ -14,12 +14,12 @@ from typing import Any
 from uair_node import __version__
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
-from uair_node.cases.performer import Claim
 from uair_node.cases.tables import Case, ResultKind, Round, Selection
 from uair_node.context import Context
 from uair_node.results.provenance import Provenance
 from uair_node.results.uids import result_uid
 from uair_node.storage.artifacts import Region, StoredCandidate, load_candidates, load_region, taken
+from uair_node.work.performer import Claim
 
 CANDIDATES_FILE = "candidates.npz"
 UNCERTAIN_FILE = "uncertain.npz"

@@ -25,7 +25,7 @@ from uair_node.cases.tables import Case, Delivery, DeliveryState, Round, Selecti
 from uair_node.context import Context
 from uair_node.delivery.counts import count_deliveries
 from uair_node.network.tls import certificate_end
-from uair_node.queues import broker_connection, look_at_queues
+from uair_node.work.queues import broker_connection, look_at_queues
 
 _RECENT = timedelta(hours=24)
 _MOST_ROWS = 2000

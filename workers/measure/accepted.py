@@ -13,7 +13,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import TransientError
-from uair_node.cases.performer import Claim, Commit
 from uair_node.context import Context
 from uair_node.intensity import on_training_scale
 from uair_node.results.findings import tabulate
@@ -24,9 +23,10 @@ from uair_node.results.priors import Prior, acquired, find_priors
 from uair_node.results.seg import Tracking
 from uair_node.results.source import STATE_FILE, Source
 from uair_node.results.uids import lesion_uid
-from uair_node.stopwatch import Stopwatch
 from uair_node.storage.artifacts import StoredCandidate, label_values, reading_artifact
 from uair_node.volume import Volume, read_series
+from uair_node.work.performer import Claim, Commit
+from uair_node.work.stopwatch import Stopwatch
 from workers.measure.archived import archived_prior
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.intervals import ensemble_bounds, intervals_of, sample_numbers

@@ -12,7 +12,7 @@ from amqp.exceptions import NotFound, PreconditionFailed
 from kombu import Connection, Queue
 
 from dicom_config.model import Settings
-from uair_node.topology import QueueName, celery_options, dead_letter_queue, work_queue
+from uair_node.work.topology import QueueName, celery_options, dead_letter_queue, work_queue
 
 CONNECT_S = 4.0
 

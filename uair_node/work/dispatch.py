@@ -13,7 +13,7 @@ from uair_node.cases import work
 from uair_node.cases.database import Database
 from uair_node.cases.tables import WorkItem
 from uair_node.storage.store import Store
-from uair_node.topology import QueueName, celery_options, dead_letter_queue, task_name
+from uair_node.work.topology import QueueName, celery_options, dead_letter_queue, task_name
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What is due and who does it: work items as tasks, queues, the performer of one item."""
