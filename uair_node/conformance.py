@@ -24,7 +24,7 @@ from dicom_config.modalities import PROFILES
 from dicom_config.model import IntakeSection, NodeSection, Settings, Verb
 from dicom_config.tls import TLS_1_2_SUITES, TLS_1_3_SUITES, TLS_PROFILE
 from uair_node import __version__
-from uair_node.intake.gate import GATE_CODES
+from uair_node.dicom.gate import GATE_CODES
 from uair_node.network.scp import Rejection, StoreStatus, reporting_context
 
 _ASKS_FOR = {

@@ -20,7 +20,8 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
-from uair_node.intensity import on_training_scale
+from uair_node.dicom.intensity import on_training_scale
+from uair_node.dicom.volume import CanonicalVolume, read_geometry, read_series
 from uair_node.preference import prior_of
 from uair_node.results.priors import find_priors
 from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, STATE_FILE, UNCERTAIN_FILE
@@ -34,7 +35,6 @@ from uair_node.storage.artifacts import (
     taken,
 )
 from uair_node.storage.store import write_durably
-from uair_node.volume import CanonicalVolume, read_geometry, read_series
 from uair_node.work.performer import Claim, Commit
 from uair_node.work.stopwatch import Stopwatch
 from workers import engine as engines

@@ -20,7 +20,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import AccessRecord, Case, Delivery, DeliveryState, Transition
 from uair_node.delivery.resend import resend
-from uair_node.intake.gate import gate_error
+from uair_node.dicom.gate import gate_error
 from uair_node.network.scp import DicomListener
 from uair_node.network.tally import Tally
 from uair_node.signals.refusals import keep_refusals

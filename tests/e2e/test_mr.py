@@ -16,7 +16,7 @@ from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.pacs import await_pages, await_round, objects_in, seg_series
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
-from uair_node.volume import read_series
+from uair_node.dicom.volume import read_series
 from workers.training.mr_series import write_mr_series
 from workers.training.phantoms import MrPhantom, make_mr_phantom
 

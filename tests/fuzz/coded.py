@@ -14,7 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from tests.fuzz.mutate import mutated
 from tests.support.encoders import claiming
-from uair_node.codestreams import coded_frames
+from uair_node.dicom.codestreams import coded_frames
 
 _SIZES = (0, 1, 2, 63, 512, 1024, 2048, 4096, 12_000, 0xFFFF)
 _HEADER = {

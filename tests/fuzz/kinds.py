@@ -27,14 +27,14 @@ from tests.support.encoders import LOSSLESS, LOSSY, in_syntax, put_frames, smoot
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.intake import context_in
 from tests.support.selections import instance_header, key_object, measurement_report
-from uair_node.decoding import decode_frames
-from uair_node.intake.headers import read_slices
+from uair_node.dicom.decoding import decode_frames
+from uair_node.dicom.headers import read_slices
+from uair_node.dicom.volume import read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import ReceivedInstance
 from uair_node.selection.edited import read_edited
 from uair_node.selection.readers import read_selection
 from uair_node.selection.segment_targets import KnownTargets
-from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 
 SHARES = {

@@ -19,10 +19,10 @@ from tests.support.series import good_series
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, SelectionOutcome, WorkKind
 from uair_node.context import Context
+from uair_node.dicom.volume import read_series
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import DicomListener
-from uair_node.volume import read_series
 
 pytestmark = pytest.mark.integration
 

@@ -28,6 +28,7 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
 from uair_node.context import Context
+from uair_node.dicom.volume import read_series
 from uair_node.network.retrieve import latest_final
 from uair_node.preference import prior_of, radius_mm
 from uair_node.results.findings import Findings, as_csv, load_findings
@@ -35,7 +36,6 @@ from uair_node.results.priors import find_priors
 from uair_node.results.source import CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import StoredCandidate, save_candidates
-from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 from workers.training.mr_series import write_mr_series
 

@@ -21,10 +21,10 @@ from dicom_config.model import AllowRule, NodeSection, Verb
 from tests.support.selections import instance_header
 from tests.support.series import affine_of, compress, edit_all, good_series, noise_hu
 from tests.support.server import need
+from uair_node.dicom.volume import read_series
 from uair_node.network.scp import DicomListener, StoreStatus, store_status
 from uair_node.network.tally import Tally
 from uair_node.storage.spool import Spool
-from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration

@@ -22,8 +22,8 @@ from tests.support.seg_grids import (
     shapes_without_symmetry,
     written,
 )
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration

@@ -28,9 +28,9 @@ from tests.support.selections import (
 from tests.support.series import good_series
 from tests.support.writers import dcmqi_segmentation, dcmtk_key_object, slicer_segmentation
 from uair_node.cases.states import CaseState
+from uair_node.dicom.volume import read_series
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import load_candidates
-from uair_node.volume import read_series
 
 pytestmark = pytest.mark.integration
 

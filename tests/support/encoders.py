@@ -36,7 +36,7 @@ from pydicom.uid import (
 from dicom_config.contexts import DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED
 from tests.support.series import affine_of, edit
 from tests.support.server import need
-from uair_node.volume import read_series
+from uair_node.dicom.volume import read_series
 from workers.training.ct_series import write_ct_series
 
 Encode = Callable[[Path], None]

@@ -12,10 +12,10 @@ import numpy as np
 
 from dicom_config.model import NodeSection
 from tests.support.waiting import waiting_case
+from uair_node.dicom.volume import read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import DicomListener
 from uair_node.storage.artifacts import StoredCandidate
-from uair_node.volume import read_series
 
 ASSOCIATIONS = 50
 

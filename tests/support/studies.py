@@ -18,12 +18,12 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
+from uair_node.dicom.volume import read_series
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import Labels, StoredCandidate, save_candidates
-from uair_node.volume import read_series
 from workers.training.ct_series import write_ct_series
 from workers.training.mr_series import write_mr_series
 

@@ -12,12 +12,12 @@ from tests.support.cases import publish_round
 from tests.support.intake import context_in, received
 from uair_node.cases.tables import Case
 from uair_node.context import Context
+from uair_node.dicom.volume import Volume
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.seg import SegRequest
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.storage.artifacts import StoredCandidate, save_candidates
-from uair_node.volume import Volume
 
 VIEWER = SegRequest(
     sop_instance_uid="2.25.101",

@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 from dicom_config import codes
 from tests.support.selections import new_uid
 from tests.support.server import need
-from uair_node.volume import Volume
+from uair_node.dicom.volume import Volume
 
 _TISSUE = codes.Code("85756007", "SCT", "Tissue")
 

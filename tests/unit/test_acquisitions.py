@@ -25,8 +25,8 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, WorkItem
 from uair_node.cli import app
 from uair_node.context import Context
+from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
-from uair_node.intake.headers import read_headers
 from uair_node.intake.inbox import Inbox
 from uair_node.intake.series_parts import inspect_parts
 from uair_node.intake.trial import try_folder

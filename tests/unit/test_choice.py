@@ -19,9 +19,9 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Transition, utc_now
 from uair_node.cli import app
 from uair_node.context import Context
+from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
 from uair_node.intake.choice import read_facts, score_series
-from uair_node.intake.headers import read_headers
 from uair_node.intake.inbox import Inbox
 from workers.training.ct_series import write_ct_series
 

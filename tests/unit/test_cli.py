@@ -23,7 +23,7 @@ from uair_node.cases.tables import Case
 from uair_node.checks.finding import fault
 from uair_node.cli import app
 from uair_node.context import open_context
-from uair_node.intake.gate import gate_error
+from uair_node.dicom.gate import gate_error
 
 _UAIR = str(Path(sys.executable).with_name("uair"))
 

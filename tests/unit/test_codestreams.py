@@ -23,9 +23,9 @@ from pydicom.uid import (
 
 from dicom_config.errors import InputError
 from tests.support.encoders import LOSSLESS, LOSSY, claiming, many_precincts, smooth_series
-from uair_node.codestreams import require_matching_codestreams
-from uair_node.decoding import WHOLE_CELLS_IN_FRAMES
-from uair_node.volume import read_series
+from uair_node.dicom.codestreams import require_matching_codestreams
+from uair_node.dicom.decoding import WHOLE_CELLS_IN_FRAMES
+from uair_node.dicom.volume import read_series
 
 _ENCODERS = {**LOSSLESS, **LOSSY}
 _WITHOUT = (RLELossless, *WHOLE_CELLS_IN_FRAMES)

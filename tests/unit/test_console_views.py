@@ -14,9 +14,9 @@ from dicom_config.modalities import CT
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.series import AXIAL, SHAPE, affine_of, good_mr_series, noise_hu, turned
 from uair_node.console.views import ACCEPTED, RoundView, read_round
-from uair_node.intensity import display_window
+from uair_node.dicom.intensity import display_window
+from uair_node.dicom.volume import read_geometry, read_series
 from uair_node.storage.artifacts import StoredCandidate, load_cropped, save_candidates
-from uair_node.volume import read_geometry, read_series
 from workers.training.ct_series import write_ct_series
 
 STACKS = {

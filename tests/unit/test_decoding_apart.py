@@ -14,9 +14,9 @@ from pydicom.uid import UID, JPEG2000Lossless, RLELossless
 
 from dicom_config.errors import ResourceError
 from tests.support.encoders import LOSSLESS, LOSSY, many_precincts, smooth_series
-from uair_node import decoding_apart
-from uair_node.decoding import decode_frames
-from uair_node.decoding_apart import DecoderEndedError, decode_apart
+from uair_node.dicom import decoding_apart
+from uair_node.dicom.decoding import decode_frames
+from uair_node.dicom.decoding_apart import DecoderEndedError, decode_apart
 
 _ENCODERS = {**LOSSLESS, **LOSSY}
 

@@ -11,9 +11,9 @@ import pytest
 
 from dicom_config.errors import InputError
 from tests.support.series import affine_of
+from uair_node.dicom.volume import read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.volume import read_series
 from workers.evaluation.discover import find_cases
 from workers.training.ct_series import write_ct_series
 from workers.training.mr_series import write_mr_series

@@ -11,9 +11,9 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_config.errors import InputError
 from tests.support.series import affine_of, edit_all
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume, read_series
 from workers.evaluation.truth import load_truth
 from workers.training.ct_series import write_ct_series
 

@@ -34,12 +34,12 @@ from uair_node.cases.tables import (
 )
 from uair_node.console.users import Role, UsersFile
 from uair_node.context import Context
+from uair_node.dicom.volume import read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import StoreStatus, store_status
 from uair_node.results.seg import save_seg, write_seg
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
 from uair_node.storage.store import make_folder_durably, write_durably
-from uair_node.volume import read_series
 from uair_node.work.performer import Claim, Commit, perform
 
 _CODES = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EIO: "disk-broken"}
@@ -150,7 +150,7 @@ _BY_THEMSELVES = {
     "uair_node/checks/machine.py": 1,  # a probe: `data-folder-unusable`
     "uair_node/commands/report.py": 1,  # a person's command, into a folder of theirs
     "uair_node/commands/init.py": 1,  # a person's command: it writes a new configuration
-    "uair_node/decoding_apart.py": 2,  # in memory
+    "uair_node/dicom/decoding_apart.py": 2,  # in memory
     "uair_node/results/interchange.py": 2,  # a download, through the system's temporary folder
     "workers/models/cache.py": 2,  # a cache: a full disk costs a warning (tests/unit/test_embedding_cache.py)
     "workers/models/template_store.py": 1,  # a person's command, renamed when whole

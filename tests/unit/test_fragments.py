@@ -19,8 +19,8 @@ from tests.support.intake import context_in, received
 from tests.support.series import affine_of, compress, good_series, noise_hu
 from tests.unit.test_transfer_syntaxes import LOSSLESS, LOSSY, smooth_series
 from uair_node.cases.tables import Instance
+from uair_node.dicom.volume import read_geometry, read_series, read_slice
 from uair_node.intake.inbox import Inbox
-from uair_node.volume import read_geometry, read_series, read_slice
 from workers.training.ct_series import write_ct_series
 
 ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"

@@ -19,9 +19,9 @@ from tests.support.series import (
     noise_hu,
     turned,
 )
-from uair_node.intake.gate import GATE_CODES, inspect_series
-from uair_node.intake.headers import read_headers, read_slices
-from uair_node.volume import read_series
+from uair_node.dicom.gate import GATE_CODES, inspect_series
+from uair_node.dicom.headers import read_headers, read_slices
+from uair_node.dicom.volume import read_series
 from workers.training.ct_series import write_ct_series
 
 MAY_ARRIVE = {

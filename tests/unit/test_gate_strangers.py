@@ -8,9 +8,9 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from dicom_config.model import GateSection
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.series import AXIAL, affine_of, edit, edit_all, good_series, noise_hu, turned
-from uair_node.intake.gate import inspect_series
-from uair_node.intake.headers import read_headers
-from uair_node.volume import read_series
+from uair_node.dicom.gate import inspect_series
+from uair_node.dicom.headers import read_headers
+from uair_node.dicom.volume import read_series
 from workers.training.ct_series import write_ct_series
 
 

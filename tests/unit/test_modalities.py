@@ -22,13 +22,13 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.checks.finding import Level
 from uair_node.checks.modalities import check_profiles
+from uair_node.dicom.gate import inspect_series
+from uair_node.dicom.headers import read_headers
+from uair_node.dicom.intensity import display_window, on_training_scale
+from uair_node.dicom.volume import read_geometry, read_series
 from uair_node.intake.assembly import assemble
-from uair_node.intake.gate import inspect_series
-from uair_node.intake.headers import read_headers
 from uair_node.intake.inbox import Inbox
 from uair_node.intake.trial import try_folder
-from uair_node.intensity import display_window, on_training_scale
-from uair_node.volume import read_geometry, read_series
 from workers.demo.cli import phantom as phantom_command
 from workers.evaluation.cases import PhantomSource
 from workers.training.ct_series import write_ct_series

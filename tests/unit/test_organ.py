@@ -17,6 +17,7 @@ from dicom_config.modalities import CT, PROFILES
 from dicom_config.modalities.profile import LIVER, Organ
 from tests.support.series import affine_of
 from tests.support.synthetic import SPACING, DensityLesions, DensityLocalizer, DensityPredictor, abdomen
+from uair_node.dicom.volume import read_series
 from uair_node.results.differences import against_reference, against_siblings
 from uair_node.results.findings import tabulate
 from uair_node.results.measurements import measure
@@ -26,7 +27,6 @@ from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.segment_targets import KnownTargets
-from uair_node.volume import read_series
 from workers.engine import Engine, EngineOptions
 from workers.training.ct_series import write_ct_series
 

@@ -10,6 +10,7 @@ import time_machine
 
 from dicom_config import codes
 from tests.support.iods import iod_errors
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.page_images import (
     Scene,
     candidate_figure,
@@ -24,7 +25,6 @@ from uair_node.results.provenance import Provenance
 from uair_node.results.seg import save_seg
 from uair_node.results.sheet import SheetCandidate
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 
 SHAPE, SPACING = (24, 64, 72), (4.0, 3.0, 3.0)

@@ -11,13 +11,13 @@ from pydicom.dataset import Dataset
 
 from dicom_config import codes
 from tests.support.iods import iod_errors
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.findings import Findings, tabulate
 from uair_node.results.measurements import measure
 from uair_node.results.provenance import Provenance
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 
 SHAPE = (24, 80, 90)

@@ -18,11 +18,11 @@ from scipy import ndimage
 
 from dicom_config import codes
 from tests.unit.test_report import PROVENANCE, REQUEST, findings_of, value
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.measurements import measure
 from uair_node.results.report import write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume, read_series
 from workers.evaluation.truth import load_truth
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom

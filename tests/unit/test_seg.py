@@ -12,10 +12,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_config import codes
 from dicom_config.errors import InputError
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 
 SHAPE = (8, 20, 18)

@@ -29,11 +29,11 @@ from tests.support.edited import (
     segment,
     segment_numbers,
 )
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import EditedSegmentation, _drawn_voxels, read_edited
 from uair_node.selection.segment_targets import KnownTargets
-from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 
 

@@ -20,13 +20,13 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome, WorkItem, WorkKind
 from uair_node.context import Context
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.results.seg import Tracking, save_seg, write_seg
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edits import put_together
 from uair_node.selection.together import answer_with_parts
 from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates, taken
-from uair_node.volume import Volume, read_series
 
 SHAPE = (16, 24, 20)
 

@@ -22,9 +22,9 @@ from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind, WorkKind
 from uair_node.cli import app
+from uair_node.dicom.gate import inspect_series
+from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
-from uair_node.intake.gate import inspect_series
-from uair_node.intake.headers import read_headers
 from uair_node.intake.inbox import Inbox
 from uair_node.results.differences import cut_off_ends
 

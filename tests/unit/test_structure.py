@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from dicom_config.errors import InputError
-from uair_node.structure import DEEPEST, MOST_INFLATED_BYTES, MOST_ITEMS, is_whole, require_bounded
+from uair_node.dicom.structure import DEEPEST, MOST_INFLATED_BYTES, MOST_ITEMS, is_whole, require_bounded
 
 _SYNTAXES = (
     ImplicitVRLittleEndian,

@@ -13,9 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError, InputError
+from uair_node.dicom.volume import read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.volume import read_series
 from workers import template_commands
 from workers.models.registry import build_localizer
 from workers.models.template_localizer import CoordinateEncoder, make_template

@@ -22,9 +22,9 @@ from dicom_config.model import GateSection
 from tests.support.encoders import LOSSLESS, LOSSY, deflate, frame_by_frame, put_frames, smooth_series
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.series import affine_of, edit, good_series
-from uair_node.intake.gate import inspect_series
-from uair_node.intake.headers import read_headers
-from uair_node.volume import read_geometry, read_series, read_slice
+from uair_node.dicom.gate import inspect_series
+from uair_node.dicom.headers import read_headers
+from uair_node.dicom.volume import read_geometry, read_series, read_slice
 from workers.training.ct_series import write_ct_series
 
 

@@ -18,6 +18,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, WorkKind
 from uair_node.console.users import Role, UsersFile
 from uair_node.context import Context
+from uair_node.dicom.volume import read_geometry, read_series, read_slice
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.findings import load_findings
@@ -29,7 +30,6 @@ from uair_node.storage.artifacts import (
     save_candidates,
     save_region,
 )
-from uair_node.volume import read_geometry, read_series, read_slice
 from uair_node.work.performer import Claim, Commit, perform
 from workers.models.weights import load_weights, save_weights
 from workers.uair.state import RoundState

@@ -12,9 +12,9 @@ import pydicom
 from scipy import ndimage
 
 from tests.support.orthanc import Orthanc
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom
 

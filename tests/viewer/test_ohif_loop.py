@@ -21,12 +21,12 @@ from tests.support.ohif import OhifPage
 from tests.support.orthanc import Orthanc
 from tests.support.pacs import await_round, seg_series
 from tests.support.ports import wait_until
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.segment_targets import KnownTargets
 from uair_node.storage.artifacts import load_candidates
-from uair_node.volume import Volume, read_series
 from workers.training.ct_series import write_ct_series
 from workers.training.phantoms import make_phantom
 

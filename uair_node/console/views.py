@@ -22,12 +22,12 @@ from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import ResultKind, Round
 from uair_node.context import Context
-from uair_node.intensity import display_window
+from uair_node.dicom.intensity import display_window
+from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_slice
 from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import choose_slices
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.storage.artifacts import Box, Cropped, Labels, load_cropped
-from uair_node.volume import CanonicalVolume, Volume, read_geometry, read_slice
 
 ACCEPTED = 0
 """Stands in addresses for what was accepted, where a candidate has its k."""

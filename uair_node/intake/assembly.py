@@ -21,8 +21,8 @@ from uair_node.cases.lock import lock_case
 from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
 from uair_node.context import Context
-from uair_node.intake.gate import Verdict
-from uair_node.intake.headers import read_headers
+from uair_node.dicom.gate import Verdict
+from uair_node.dicom.headers import read_headers
 from uair_node.intake.series_parts import SeriesPart, inspect_parts
 from uair_node.intake.source_rejection import not_rejected, source_rejected
 from uair_node.intake.study import Choice, choose

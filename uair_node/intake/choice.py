@@ -13,8 +13,8 @@ import numpy as np
 
 from dicom_config.errors import InputError
 from dicom_config.rules import RulesSection, SeriesRule
-from uair_node.intake.headers import SliceHeader
-from uair_node.intake.stack import build_stack
+from uair_node.dicom.headers import SliceHeader
+from uair_node.dicom.stack import build_stack
 
 _DAY_S = 86_400.0
 

@@ -28,6 +28,7 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, Result
 from uair_node.context import Context
+from uair_node.dicom.structure import plain_file, require_bounded
 from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
@@ -53,7 +54,6 @@ from uair_node.selection.service import (
     select_by_object,
 )
 from uair_node.storage.spool import Spool, SpooledFile
-from uair_node.structure import plain_file, require_bounded
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Inbox:
         ------
         InputError
             ``unreadable-instance``: no data set with the four UIDs. ``instance-too-complex``: see
-            `uair_node.structure.require_bounded`.
+            `uair_node.dicom.structure.require_bounded`.
         ResourceError
             ``disk-low``, ``disk-full``.
         TransientError

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from dicom_config.errors import InputError
 from dicom_config.model import EVERY_ACQUISITION, NO_ACQUISITION, Settings
-from uair_node.intake.acquisitions import split_acquisitions
-from uair_node.intake.gate import Verdict, inspect_series, profile_of
-from uair_node.intake.headers import SliceHeader
+from uair_node.dicom.acquisitions import split_acquisitions
+from uair_node.dicom.gate import Verdict, inspect_series, profile_of
+from uair_node.dicom.headers import SliceHeader
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dicom_config.errors import InputError
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
+from uair_node.dicom.headers import read_headers
 from uair_node.intake.choice import (
     Candidate,
     read_facts,
@@ -21,7 +22,6 @@ from uair_node.intake.choice import (
     refusal_by_score,
     score_series,
 )
-from uair_node.intake.headers import read_headers
 from uair_node.intake.series_parts import SeriesPart, inspect_parts
 
 _UNDECIDED_OR_REFUSED = (CaseState.RECEIVING, CaseState.REJECTED, CaseState.SUPERSEDED)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dicom_config.errors import InputError
 from dicom_config.model import Settings
+from uair_node.dicom.headers import SliceHeader, read_slices
 from uair_node.intake.choice import (
     Candidate,
     read_facts,
@@ -16,7 +17,6 @@ from uair_node.intake.choice import (
     refusal_by_score,
     score_series,
 )
-from uair_node.intake.headers import SliceHeader, read_slices
 from uair_node.intake.series_parts import SeriesPart, inspect_parts
 
 

@@ -12,8 +12,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
+from uair_node.dicom.structure import is_whole
 from uair_node.network.statuses import Verdict
-from uair_node.structure import is_whole
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Ver
 from dicom_config.contexts import is_taken, sop_classes, taken_syntaxes
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
 from dicom_config.model import AllowRule, NodeSection, Verb
+from uair_node.dicom.structure import MOST_INFLATED_BYTES, inflated_size
 from uair_node.network.commitment_scu import Report, ReportHandler, answer_report
 from uair_node.network.receive_budget import IncomingDataSet
 from uair_node.network.tally import ACCEPTED, Tally
 from uair_node.network.tls import certificate_names
 from uair_node.network.transport import Server, guarded, plain_address
-from uair_node.structure import MOST_INFLATED_BYTES, inflated_size
 
 log = logging.getLogger(__name__)
 

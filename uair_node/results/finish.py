@@ -20,7 +20,8 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
-from uair_node.intensity import on_training_scale
+from uair_node.dicom.intensity import on_training_scale
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.preference import differences, remember
 from uair_node.results.change_images import ChangeScene
 from uair_node.results.findings import Findings, save_findings
@@ -40,7 +41,6 @@ from uair_node.results.volumes import describe
 from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.storage.artifacts import StoredCandidate
 from uair_node.storage.store import write_durably
-from uair_node.volume import Volume, read_series
 from uair_node.work.performer import Claim, Commit
 
 

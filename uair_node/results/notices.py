@@ -25,6 +25,7 @@ from uair_node.cases.codes import CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
+from uair_node.dicom.volume import read_geometry
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.notice_image import draw_notice
 from uair_node.results.provenance import Provenance
@@ -32,7 +33,6 @@ from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.selection.rules import OWN_OBJECT
 from uair_node.storage.store import write_durably
-from uair_node.volume import read_geometry
 from uair_node.work.performer import Claim, Commit
 
 

@@ -11,11 +11,11 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
+from uair_node.dicom.volume import read_series
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.source import CANDIDATES_FILE, Source, read_source
 from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates, taken
 from uair_node.storage.store import write_durably
-from uair_node.volume import read_series
 from uair_node.work.performer import Claim, Commit
 
 OVERVIEW = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uair_node.volume import SourceSlice, Volume
+from uair_node.dicom.volume import SourceSlice, Volume
 
 
 def plane_names(volume: Volume) -> tuple[str, ...]:

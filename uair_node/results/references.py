@@ -11,8 +11,8 @@ from dataclasses import replace
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
+from uair_node.dicom.volume import SourceSlice, Volume
 from uair_node.results.uids import result_uid
-from uair_node.volume import SourceSlice, Volume
 
 
 def refer(reference: Dataset, slice_: SourceSlice) -> Dataset:

@@ -23,10 +23,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
 
 from dicom_config import codes
+from uair_node.dicom.volume import Volume
 from uair_node.results.provenance import Provenance, settle, shared_arguments
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
-from uair_node.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,12 @@ from pydicom.uid import UID
 
 from dicom_config import change_codes, codes
 from dicom_config.quantities import Quantity
+from uair_node.dicom.volume import SourceSlice, Volume
 from uair_node.results.findings import NOMINAL, Findings, LesionFindings, Value, Values
 from uair_node.results.follow_up import Fate, FollowUp, Link
 from uair_node.results.provenance import Provenance, settle, shared_arguments
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
-from uair_node.volume import SourceSlice, Volume
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ from dicom_config import codes
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import Organ
 from dicom_config.profiles import NEEDS, Needs, Profile
+from uair_node.dicom.volume import Volume
 from uair_node.results.references import one_image_a_slice, refer, refer_to_frames
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.storage.artifacts import label_values
 from uair_node.storage.store import write_durably
-from uair_node.volume import Volume
 
 _LIVER_LABEL = 1
 

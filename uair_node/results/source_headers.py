@@ -13,8 +13,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
-from uair_node.intake.frames import read_frames
-from uair_node.volume import Volume
+from uair_node.dicom.frames import read_frames
+from uair_node.dicom.volume import Volume
 
 # Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
 _STUDY_TYPE_2 = (

@@ -20,10 +20,10 @@ from uair_node.cases.codes import CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, WorkItem
 from uair_node.context import Context
+from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.source import Source, read_source
 from uair_node.storage.store import write_durably
-from uair_node.volume import Volume, read_geometry
 from uair_node.work.performer import Claim, Commit
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import ResourceError
-from uair_node.codestreams import require_matching_codestreams
-from uair_node.decoding_apart import decode_apart
+from uair_node.dicom.codestreams import require_matching_codestreams
+from uair_node.dicom.decoding_apart import decode_apart
 from uair_node.selection.segment_kind import property_types
 
 
@@ -30,7 +30,7 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
     Raises
     ------
     ResourceError
-        ``decoder-not-started``, see `uair_node.decoding_apart.decode_apart`.
+        ``decoder-not-started``, see `uair_node.dicom.decoding_apart.decode_apart`.
     """
     written: Dataset = dcmread(ours)
     try:

@@ -20,12 +20,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_config.errors import InputError, UairError
-from uair_node.codestreams import require_matching_codestreams
-from uair_node.decoding_apart import decode_apart
-from uair_node.intake.stack import plane_axes
+from uair_node.dicom.codestreams import require_matching_codestreams
+from uair_node.dicom.decoding_apart import decode_apart
+from uair_node.dicom.stack import plane_axes
+from uair_node.dicom.volume import Volume
 from uair_node.selection.segment_kind import property_types, speak_of
 from uair_node.selection.segment_targets import KnownTargets, Targets, Voxels, tell_targets
-from uair_node.volume import Volume
 
 Labels = npt.NDArray[np.uint8]
 _Mask = npt.NDArray[np.bool_]
@@ -97,7 +97,7 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
         ``edited-too-large``: more segments or voxels than a reader draws.
         ``edited-empty``: no segment has a voxel. ``edited-unrecognised``: none that has is liver or lesion.
     ResourceError
-        ``decoder-not-started``, see `uair_node.decoding_apart.decode_apart`.
+        ``decoder-not-started``, see `uair_node.dicom.decoding_apart.decode_apart`.
     ValueError
         If a candidate of `known` is not on the source grid.
     """

@@ -24,6 +24,7 @@ from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
+from uair_node.dicom.volume import read_geometry
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.decision import refusal_of
@@ -39,7 +40,6 @@ from uair_node.storage.artifacts import (
     save_candidates,
     taken,
 )
-from uair_node.volume import read_geometry
 
 TRAIT = "edited by the reader"
 _FOREIGN_TRAIT = "drawn by another writer"

@@ -12,11 +12,11 @@ from highdicom.seg import segread
 from dicom_config.codes import LESION
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
+from uair_node.dicom.volume import Volume
 from uair_node.network.parcels import Parcel
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.storage.artifacts import Labels
-from uair_node.volume import Volume
 from workers.evaluation.metrics import agreement
 
 

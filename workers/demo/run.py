@@ -21,7 +21,7 @@ from dicom_config.errors import InputError, TransientError
 from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.context import Context, open_context
-from uair_node.intensity import display_window
+from uair_node.dicom.intensity import display_window
 from uair_node.network.parcels import Parcel
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict

@@ -10,9 +10,9 @@ import numpy as np
 
 from dicom_config.errors import InputError
 from dicom_config.modalities import CT
-from uair_node.intake.headers import SliceHeader, read_slices
+from uair_node.dicom.headers import SliceHeader, read_slices
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.storage.artifacts import Labels
-from uair_node.volume import Volume, read_series
 from workers.evaluation.truth import load_truth
 from workers.training.ct_series import write_ct_series
 from workers.training.mr_series import write_mr_series

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_config.modalities import PROFILES
-from uair_node.intensity import on_training_scale
-from uair_node.volume import Volume, read_series
+from uair_node.dicom.intensity import on_training_scale
+from uair_node.dicom.volume import Volume, read_series
 from workers.evaluation.metrics import FIRST_LESION, Labels, Mask
 from workers.evaluation.nifti import read_nifti_ct
 from workers.evaluation.truth import load_truth

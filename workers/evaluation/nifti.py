@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_config.errors import InputError
-from uair_node.volume import Volume
+from uair_node.dicom.volume import Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 _AIR_BELOW_HU = -200

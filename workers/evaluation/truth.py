@@ -21,7 +21,7 @@ from pydicom.errors import InvalidDicomError
 from scipy import ndimage as ndi
 
 from dicom_config.errors import InputError
-from uair_node.volume import Volume
+from uair_node.dicom.volume import Volume
 from workers.evaluation.metrics import LIVER, Labels, Mask
 from workers.evaluation.nifti import is_nifti, read_nifti
 from workers.evaluation.placing import Placement, place_by_geometry

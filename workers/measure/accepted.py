@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 
 from dicom_config.errors import TransientError
 from uair_node.context import Context
-from uair_node.intensity import on_training_scale
+from uair_node.dicom.intensity import on_training_scale
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.findings import tabulate
 from uair_node.results.finish import Compared, Measured, finish
 from uair_node.results.follow_up import Fate
@@ -24,7 +25,6 @@ from uair_node.results.seg import Tracking
 from uair_node.results.source import STATE_FILE, Source
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import StoredCandidate, label_values, reading_artifact
-from uair_node.volume import Volume, read_series
 from uair_node.work.performer import Claim, Commit
 from uair_node.work.stopwatch import Stopwatch
 from workers.measure.archived import archived_prior

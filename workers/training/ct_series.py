@@ -1,7 +1,7 @@
 """An array of Hounsfield units as a DICOM CT series on disk.
 
 Owns the CT Image IOD as we write it (PS3.3 A.3): demonstration series, phantoms and test input. It must not
-know where the array comes from, nor read DICOM (that is `uair_node.volume`).
+know where the array comes from, nor read DICOM (that is `uair_node.dicom.volume`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An array of MR signals as a DICOM MR series on disk.
 
 Owns the MR Image IOD as we write it (PS3.3 A.4): a spoiled gradient echo with fat suppressed, after contrast
-medium. It must not know where the array comes from, nor read DICOM (that is `uair_node.volume`).
+medium. It must not know where the array comes from, nor read DICOM (that is `uair_node.dicom.volume`).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from uair_node.intake.headers import SliceHeader
-from uair_node.intake.stack import FloatArray, Stack, build_stack
+from uair_node.dicom.headers import SliceHeader
+from uair_node.dicom.stack import FloatArray, Stack, build_stack
 
 _SAME_POSITION_MM = 0.01
 _HALF = 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from uair_node.intake.headers import SliceHeader
+from uair_node.dicom.headers import SliceHeader
 
 
 def warnings_of(headers: Sequence[SliceHeader]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
 from dicom_config.contexts import DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED
-from uair_node.codestreams import coded_frames
+from uair_node.dicom.codestreams import coded_frames
 
 WHOLE_CELLS_IN_FRAMES = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
 """Transfer syntaxes whose frames are native pixel cells, each frame by itself (PS3.5 A.4.11, A.4.13)."""

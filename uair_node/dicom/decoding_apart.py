@@ -4,7 +4,7 @@ Codecs are C libraries: what they allocate follows from the codestream, and what
 process. Here that process is a child, so that the listener goes on (DESIGN invariant 9). Uncompressed and
 deflated pixel cells are read in this process: they need no codec, and no more memory than their size.
 
-Run as ``python -m uair_node.decoding_apart HANDLE BYTES SECONDS`` it is the child.
+Run as ``python -m uair_node.dicom.decoding_apart HANDLE BYTES SECONDS`` it is the child.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicom_config.errors import ResourceError
-from uair_node.codestreams import MOST_PIXELS
-from uair_node.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames
+from uair_node.dicom.codestreams import MOST_PIXELS
+from uair_node.dicom.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames
 
 _Cells = npt.NDArray[Any]
 
@@ -66,7 +66,7 @@ class DecoderEndedError(ValueError):
 
 @contextmanager
 def decode_apart(dataset: Dataset) -> Iterator[Iterator[_Cells]]:
-    """Give the frames of an object as `uair_node.decoding.decode_frames` does, one after the other.
+    """Give the frames of an object as `uair_node.dicom.decoding.decode_frames` does, one after the other.
 
     Raises
     ------

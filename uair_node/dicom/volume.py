@@ -22,11 +22,11 @@ from pydicom.uid import RLELossless
 
 from dicom_config.errors import TransientError
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
-from uair_node.codestreams import require_matching_codestreams
-from uair_node.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames, read_image
-from uair_node.intake.frames import describe_frames, is_of_the_disk
-from uair_node.intake.gate import assumptions, check_structure, profile_of, undecodable
-from uair_node.intake.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
+from uair_node.dicom.codestreams import require_matching_codestreams
+from uair_node.dicom.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames, read_image
+from uair_node.dicom.frames import describe_frames, is_of_the_disk
+from uair_node.dicom.gate import assumptions, check_structure, profile_of, undecodable
+from uair_node.dicom.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
 
 FloatArray = npt.NDArray[np.float64]
 Voxels = npt.NDArray[Any]
@@ -68,7 +68,7 @@ class Volume:
     slices
         The source of each slice, in the order of axis 0.
     assumed
-        What the headers lack and what was assumed instead, see `uair_node.intake.gate.assumptions`.
+        What the headers lack and what was assumed instead, see `uair_node.dicom.gate.assumptions`.
     profile
         What kind of examination it is.
     """
@@ -178,7 +178,7 @@ def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) 
     Raises
     ------
     InputError
-        ``not-dicom``, or a gate code: what `uair_node.intake.gate.profile_of` and `check_structure` find, and
+        ``not-dicom``, or a gate code: what `uair_node.dicom.gate.profile_of` and `check_structure` find, and
         ``undecodable-pixels``. The gate's thresholds are not applied.
     TransientError
         ``instance-missing``: a file is not there.

@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from dicom_config.errors import InputError
-from uair_node.intake.frames import Frame, is_of_the_disk, read_frames
-from uair_node.intake.hounsfield import name_other_values
+from uair_node.dicom.frames import Frame, is_of_the_disk, read_frames
+from uair_node.dicom.hounsfield import name_other_values
 
 _KEYWORDS = (
     "SpecificCharacterSet",

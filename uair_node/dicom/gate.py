@@ -16,10 +16,10 @@ from dicom_config.contexts import transfer_syntaxes
 from dicom_config.errors import InputError
 from dicom_config.modalities import CT, ModalityProfile
 from dicom_config.model import GateSection
-from uair_node.intake.acquisitions import count_values, find_acquisitions
-from uair_node.intake.headers import SliceHeader
-from uair_node.intake.stack import Stack, build_stack, fit_even_grid
-from uair_node.intake.stack_ends import warnings_of
+from uair_node.dicom.acquisitions import count_values, find_acquisitions
+from uair_node.dicom.headers import SliceHeader
+from uair_node.dicom.stack import Stack, build_stack, fit_even_grid
+from uair_node.dicom.stack_ends import warnings_of
 
 _COSINE_TOLERANCE = 1e-3
 """Direction cosines are often written with four digits; more difference is another orientation."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uair_node.intake.headers import SliceHeader
+from uair_node.dicom.headers import SliceHeader
 
 FloatArray = npt.NDArray[np.float64]
 
