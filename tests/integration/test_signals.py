@@ -73,7 +73,7 @@ def department(
     """A node that received, refused and published; and what it then shows."""
     folder = tmp_path_factory.mktemp("signals")
     with postgres.database() as url:
-        settings = _settings(folder, url, rabbitmq.url)
+        settings = _settings(folder, url, rabbitmq.virtual_host("signals"))
         context = open_context(settings, migrate=True)
         node = Node(context)
         node.start()

@@ -124,6 +124,12 @@ class RabbitMQ(Server):
         )
         return done.stdout
 
+    def virtual_host(self, name: str) -> str:
+        """Make a virtual host and return its URL: queues in it hold no message of another test."""
+        self.ctl("add_vhost", name)
+        self.ctl("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
+
     def queue_depths(self) -> dict[str, int]:
         """Return the messages of each queue, ready and unacknowledged together, as of some 5 s ago."""
         table = json.loads(self.ctl("list_queues", "--quiet", "--formatter", "json", "name", "messages"))
