@@ -23,11 +23,11 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.tally import Tally
+from uair_node.operations.signals.department import DepartmentCollector
+from uair_node.operations.signals.readiness import Readiness
+from uair_node.operations.signals.refusals import keep_refusals
+from uair_node.operations.signals.server import Parts, SignalServer
 from uair_node.selection.together import answer_with_parts
-from uair_node.signals.department import DepartmentCollector
-from uair_node.signals.readiness import Readiness
-from uair_node.signals.refusals import keep_refusals
-from uair_node.signals.server import Parts, SignalServer
 from uair_node.work.dispatch import Dispatcher
 from uair_node.work.performer import describe_error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dicom_config.errors import UairError
 from dicom_config.model import EngineSection, Settings
-from uair_node.checks.finding import Finding, fault, good, of_error
+from uair_node.operations.checks.finding import Finding, fault, good, of_error
 from workers.models.registry import choose_device
 from workers.models.sam_checkpoint import window_in_use
 from workers.models.weights import (

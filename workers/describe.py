@@ -13,7 +13,7 @@ from typing import Any
 from celery.worker import state as running
 from celery.worker.control import inspect_command
 
-from uair_node.gpu import read_gpus
+from uair_node.operations.gpu import read_gpus
 
 _STARTED = time.monotonic()
 

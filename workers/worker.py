@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dicom_config.model import Settings
 from uair_node.context import open_context
-from uair_node.signals.graphics import GraphicsCollector
-from uair_node.signals.server import SignalServer
+from uair_node.operations.signals.graphics import GraphicsCollector
+from uair_node.operations.signals.server import SignalServer
 from uair_node.work.topology import QueueName
 from workers import describe as _describe  # noqa: F401 - registers what a worker answers
 from workers.app import make_app

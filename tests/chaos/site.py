@@ -15,8 +15,8 @@ from tests.chaos.proxy import Mode, Proxy
 from tests.support.node import HOST, Deployment, hospital, quick
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 from tests.support.scripted import ScriptedPeer, scripted_peer
-from uair_node import reports
 from uair_node.cases.database import Database
+from uair_node.operations import reports
 
 VERBS = ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT")
 _ACCEPTING = 0x0000

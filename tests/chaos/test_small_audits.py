@@ -18,11 +18,11 @@ from tests.support.cases import publish_round, ready_case
 from tests.support.outbox import outbox_in, run_delivery
 from tests.support.peers import Postgres
 from tests.support.scripted import scripted_peer
-from uair_node import reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Case, utc_now
+from uair_node.operations import reports
 from uair_node.selection.service import Evidence, select_by_number
 
 pytestmark = pytest.mark.chaos

@@ -27,7 +27,7 @@ from uair_node.cases.queue import Place, places
 from uair_node.cases.tables import AccessRecord, WorkItem, WorkKind, utc_now
 from uair_node.console.figures import ask_broker, due_work
 from uair_node.context import Context, open_context
-from uair_node.gpu import Gpu, parse_gpus
+from uair_node.operations.gpu import Gpu, parse_gpus
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.supervisor import uair_command
 from uair_node.work.topology import QueueName

@@ -23,7 +23,7 @@ from uair_node.delivery.resend import resend
 from uair_node.dicom.gate import gate_error
 from uair_node.network.scp import DicomListener
 from uair_node.network.tally import Tally
-from uair_node.signals.refusals import keep_refusals
+from uair_node.operations.signals.refusals import keep_refusals
 
 
 def _state(site: Site, case_id: int = 1) -> CaseState:

@@ -17,8 +17,8 @@ from tests.support.intake import context_in
 from tests.support.statements import Statements, recorded
 from uair_node.cases.answer import Answer
 from uair_node.console.app import make_app
+from uair_node.operations.signals.department import DepartmentCollector
 from uair_node.selection.service import Evidence, select_by_number
-from uair_node.signals.department import DepartmentCollector
 
 _NAMED = {"case_id": 1, "result_id": 1, "round": 1, "k": 1, "slice": 40}
 _FORMS = ("csv", "nifti", "dicom")

@@ -18,7 +18,6 @@ from tests.support.console import OPERATOR, PASSWORD, VIEWER, Site, console_site
 from tests.support.intake import context_in
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import AccessRecord, Case, Selection, SelectionOutcome, Transition, utc_now
-from uair_node.checks.finding import fault
 from uair_node.console.app import make_app
 from uair_node.console.headers import CONTENT_SECURITY_POLICY
 from uair_node.console.login import safe_target
@@ -26,6 +25,7 @@ from uair_node.console.serve import make_server
 from uair_node.console.sessions import Sessions
 from uair_node.console.throttle import Throttle
 from uair_node.console.users import Role, UsersFile, is_password
+from uair_node.operations.checks.finding import fault
 
 PUBLIC = {"/login", "/static"}
 

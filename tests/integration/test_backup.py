@@ -26,7 +26,6 @@ from tests.support.peers import Postgres, RabbitMQ, need
 from tests.support.ports import wait_until
 from tests.support.selections import instance_header, key_object
 from tests.support.series import edit_all, good_series
-from uair_node import reports
 from uair_node.cases import work
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database, _alembic_config
@@ -35,6 +34,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, WorkItem, Wor
 from uair_node.context import Context, open_context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.operations import reports
 from uair_node.patient_keys import SECRET_FILE
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.readers import hash_patient_id

@@ -35,8 +35,8 @@ from tests.support.ports import answers, free_port, wait_until
 from uair_node.cases import lifecycle
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Delivery, DeliveryState
-from uair_node.checks import Finding, Level, checked, servers
 from uair_node.network.scp import DicomListener
+from uair_node.operations.checks import Finding, Level, checked, servers
 from uair_node.patient_keys import SECRET_FILE, open_patient_keys
 from uair_node.work.topology import DEAD_LETTER_EXCHANGE, EXCHANGE, QueueName, dead_letter_queue, work_queue
 from workers.checks import altered_files
@@ -229,7 +229,7 @@ def _schema_of_an_older_version(site: Site) -> None:
 @_fault("clock-skew")
 def _clock_wrong(site: Site) -> None:
     ahead = time.time() + 120
-    site.patch.setattr("uair_node.checks.servers.time", SimpleNamespace(time=lambda: ahead))
+    site.patch.setattr("uair_node.operations.checks.servers.time", SimpleNamespace(time=lambda: ahead))
 
 
 @_fault("broker-unreachable")

@@ -28,8 +28,8 @@ from tests.support.ports import free_port, wait_until
 from tests.support.studies import node_in
 from uair_node.cases import lifecycle
 from uair_node.cases.tables import utc_now
-from uair_node.checks.machine import check_store
-from uair_node.housekeeping.tidy import tidy
+from uair_node.operations.checks.machine import check_store
+from uair_node.operations.housekeeping.tidy import tidy
 from uair_node.storage.object_store import ObjectStore
 from uair_node.storage.store import Store
 from workers.training.ct_series import write_ct_series

@@ -22,12 +22,12 @@ from tests.support.peers import Dcmtk
 from tests.support.ports import answers, free_port, wait_until
 from tests.support.series import good_series
 from tests.support.server import need
-from uair_node.checks import run_checks
 from uair_node.network.parcels import Parcel
 from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.scu import echo, send
 from uair_node.network.statuses import Verdict
 from uair_node.network.tls import client_context, server_context
+from uair_node.operations.checks import run_checks
 
 pytestmark = pytest.mark.integration
 

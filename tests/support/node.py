@@ -16,8 +16,8 @@ import yaml
 from dicom_config.model import load_settings
 from tests.support.deployment import GPU_COMMAND, IO_COMMAND, NODE_COMMAND, on_this_machine
 from tests.support.ports import answers, free_port, wait_until
-from uair_node import reports
 from uair_node.cases.database import Database
+from uair_node.operations import reports
 
 _ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"

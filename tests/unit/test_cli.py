@@ -20,10 +20,10 @@ from tests.support.cases import publish_round, ready_case, receiving_case
 from uair_node.cases import lifecycle
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
-from uair_node.checks.finding import fault
 from uair_node.cli import app
 from uair_node.context import open_context
 from uair_node.dicom.gate import gate_error
+from uair_node.operations.checks.finding import fault
 
 _UAIR = str(Path(sys.executable).with_name("uair"))
 

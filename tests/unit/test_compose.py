@@ -26,8 +26,8 @@ from tests.support.deployment import (
     on_this_machine,
 )
 from tests.support.peers import absent, find_program
-from uair_node.checks.connections import check_admitted
-from uair_node.checks.finding import Level
+from uair_node.operations.checks.connections import check_admitted
+from uair_node.operations.checks.finding import Level
 
 _ROOT = Path(__file__).parents[2]
 _WORKERS = ("gpu-worker", "cpu-worker")

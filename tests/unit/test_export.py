@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import RLELossless
 
 from tests.support.series import good_series
-from uair_node.housekeeping.anonymous import Pseudonyms
+from uair_node.operations.housekeeping.anonymous import Pseudonyms
 
 _SECRET = "SECRET"
 

@@ -35,9 +35,9 @@ from uair_node.cases.tables import (
     WorkItem,
 )
 from uair_node.context import Context
-from uair_node.housekeeping.anonymous import Pseudonyms
-from uair_node.housekeeping.export import export_case
-from uair_node.housekeeping.kept_elements import CHECKS, CODE_SEQUENCES, SEQUENCES, UIDS
+from uair_node.operations.housekeeping.anonymous import Pseudonyms
+from uair_node.operations.housekeeping.export import export_case
+from uair_node.operations.housekeeping.kept_elements import CHECKS, CODE_SEQUENCES, SEQUENCES, UIDS
 from uair_node.storage.artifacts import load_candidates, load_region
 
 _TEXT, _DIGITS, _DATE = b"CANARY", b"73918284", b"19501231"

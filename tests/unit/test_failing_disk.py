@@ -135,7 +135,7 @@ _BY_WRITE_DURABLY = {
     "uair_node/storage/store.py": 2,
     "uair_node/storage/artifacts.py": 4,
     "uair_node/console/users.py": 1,
-    "uair_node/housekeeping/export.py": 3,  # two of these are in memory
+    "uair_node/operations/housekeeping/export.py": 3,  # two of these are in memory
     "uair_node/storage/spool.py": 1,
     "uair_node/patient_keys.py": 1,
     "uair_node/results/findings.py": 1,
@@ -147,7 +147,7 @@ _BY_WRITE_DURABLY = {
     "workers/uair/state.py": 2,
 }
 _BY_THEMSELVES = {
-    "uair_node/checks/machine.py": 1,  # a probe: `data-folder-unusable`
+    "uair_node/operations/checks/machine.py": 1,  # a probe: `data-folder-unusable`
     "uair_node/commands/report.py": 1,  # a person's command, into a folder of theirs
     "uair_node/commands/init.py": 1,  # a person's command: it writes a new configuration
     "uair_node/dicom/decoding_apart.py": 2,  # in memory

@@ -15,7 +15,7 @@ from uair_node.console.refused import _LISTENER
 from uair_node.network.scp import Rejection
 from uair_node.network.tally import ACCEPTED, Tally
 from uair_node.network.transport import Server
-from uair_node.signals.refusals import keep_refusals
+from uair_node.operations.signals.refusals import keep_refusals
 
 
 def _counts(database: Database) -> dict[str, int]:

@@ -20,8 +20,6 @@ from tests.support.iods import iod_errors
 from tests.support.series import affine_of, edit, edit_all, good_mr_series, good_series
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
-from uair_node.checks.finding import Level
-from uair_node.checks.modalities import check_profiles
 from uair_node.dicom.gate import inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.intensity import display_window, on_training_scale
@@ -29,6 +27,8 @@ from uair_node.dicom.volume import read_geometry, read_series
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.intake.trial import try_folder
+from uair_node.operations.checks.finding import Level
+from uair_node.operations.checks.modalities import check_profiles
 from workers.demo.cli import phantom as phantom_command
 from workers.evaluation.cases import PhantomSource
 from workers.training.ct_series import write_ct_series

@@ -17,7 +17,7 @@ from tests.support.write_lock import Watch, watched_reads
 from uair_node.cases import lifecycle
 from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import ResultKind, SelectionOutcome, WorkItem, WorkKind, utc_now
-from uair_node.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.tidy import tidy
 from uair_node.work.performer import Claim, perform
 from workers.compute import Computer
 

@@ -22,9 +22,9 @@ from tests.support.selections import (
     new_uid,
 )
 from tests.support.series import good_series
-from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import ResultKind, SelectionOutcome, WorkKind
+from uair_node.operations import reports
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from tests.support.enhanced import write_enhanced_ct
 from tests.support.intake import context_in, received
 from tests.support.offered import candidate_labels, offered_case
 from tests.support.series import edit, good_series
-from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind, WorkKind
 from uair_node.cli import app
@@ -26,6 +25,7 @@ from uair_node.dicom.gate import inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.operations import reports
 from uair_node.results.differences import cut_off_ends
 
 LACKING = (

@@ -30,7 +30,7 @@ from uair_node.cases.tables import (
     utc_now,
 )
 from uair_node.context import Context
-from uair_node.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.tidy import tidy
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ from uair_node.cases.tables import (
     utc_now,
 )
 from uair_node.context import Context
-from uair_node.housekeeping.tidy import tidy
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.operations.housekeeping.tidy import tidy
 
 S = CaseState
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.commands.options import JsonOption, console, context_of, print_json
+from uair_node.operations import reports
 from uair_node.options import ConfigOption
 
 

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
-from uair_node.housekeeping.export import export_case
-from uair_node.housekeeping.tidy import tidy as tidy_up
+from uair_node.operations.housekeeping.export import export_case
+from uair_node.operations.housekeeping.tidy import tidy as tidy_up
 from uair_node.options import ConfigOption
 
 export_app = typer.Typer(

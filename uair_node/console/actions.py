@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from dicom_config.errors import InputError
 from dicom_config.model import Settings, Verb
-from uair_node import reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
 from uair_node.cases.lock import lock_case
@@ -22,6 +21,7 @@ from uair_node.cases.tables import Case
 from uair_node.console import audit
 from uair_node.console.desk import Ask, Desk
 from uair_node.delivery.resend import resend
+from uair_node.operations import reports
 from uair_node.selection.service import Evidence, select_by_number
 
 Form = Mapping[str, str]

@@ -14,12 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from uair_node import reports
 from uair_node.cases.queue import places
 from uair_node.cases.tables import Case, Result, ResultKind, Round, WorkItem
 from uair_node.console.actions import actions_for
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.timeline import deliveries, timeline
+from uair_node.operations import reports
 
 PICTURED = (ResultKind.PAGE, ResultKind.FINAL_PAGE, ResultKind.NOTICE)
 

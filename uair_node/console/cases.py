@@ -8,12 +8,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from uair_node import reports
 from uair_node.cases.queue import places
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Round
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.paging import page_of
+from uair_node.operations import reports
 
 _A_PAGE = 25
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from uair_node.cases.tables import utc_now
-from uair_node.checks import run_checks
-from uair_node.checks.finding import Level
 from uair_node.console import audit
 from uair_node.console.desk import Ask, Desk
+from uair_node.operations.checks import run_checks
+from uair_node.operations.checks.finding import Level
 
 
 def show_checks(desk: Desk, ask: Ask) -> Response:

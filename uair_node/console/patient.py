@@ -10,8 +10,8 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from starlette.responses import Response
 
 from dicom_config.errors import InputError, TransientError
-from uair_node import reports
 from uair_node.console.desk import Ask, Desk
+from uair_node.operations import reports
 
 _SHOWN = (
     "PatientName",

@@ -9,10 +9,10 @@ from pydicom import dcmread
 from starlette.responses import Response
 
 from dicom_config.errors import InputError, TransientError
-from uair_node import reports
 from uair_node.cases.tables import Result
 from uair_node.console.case import PICTURED
 from uair_node.console.desk import Ask, Desk
+from uair_node.operations import reports
 
 _THUMBNAIL_WIDTH = 480
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.figures import Remembered, due_work, holders
-from uair_node.gpu import read_gpus
+from uair_node.operations.gpu import read_gpus
 
 
 def show_queues(desk: Desk, ask: Ask) -> Response:

@@ -18,7 +18,6 @@ from dicom_config.errors import InputError
 from dicom_config.modalities import PROFILES
 from dicom_config.model import Verb
 from dicom_config.quantities import Quantity
-from uair_node import reports
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER as LIVER_LABEL
 from uair_node.cases.answer import target_name
@@ -27,6 +26,7 @@ from uair_node.console.desk import Ask, Desk
 from uair_node.console.exports import NUMBERS, SEGMENTATIONS
 from uair_node.console.studies import Study, findings_at, plot, studies_of
 from uair_node.console.views import ACCEPTED, RoundView, is_finished
+from uair_node.operations import reports
 from uair_node.results.findings import Findings, Value, Values
 from uair_node.results.follow_up import Link
 from uair_node.storage.artifacts import label_values

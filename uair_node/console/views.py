@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import FixedWindow
-from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import ResultKind, Round
 from uair_node.context import Context
 from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_slice
+from uair_node.operations import reports
 from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import choose_slices
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE

@@ -17,7 +17,7 @@ class Tally:
     Attributes
     ----------
     registry
-        For `uair_node.signals.server.SignalServer`.
+        For `uair_node.operations.signals.server.SignalServer`.
     """
 
     def __init__(self) -> None:

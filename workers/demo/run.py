@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dicom_config.errors import InputError, TransientError
-from uair_node import reports
 from uair_node.cases.states import CaseState
 from uair_node.context import Context, open_context
 from uair_node.dicom.intensity import display_window
 from uair_node.network.parcels import Parcel
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
+from uair_node.operations import reports
 from uair_node.results.plane_names import plane_names
 from uair_node.results.sheet import SheetCandidate, draw_sheet
 from uair_node.storage.artifacts import Labels

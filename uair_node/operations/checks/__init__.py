@@ -12,11 +12,16 @@ from pathlib import Path
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import Settings, load_settings
-from uair_node.checks.connections import check_admitted, check_destinations, check_listener, check_tls
-from uair_node.checks.finding import Check, Finding, Level, fault, good, of_error
-from uair_node.checks.machine import check_data_folder, check_disk, check_store
-from uair_node.checks.modalities import check_profiles
-from uair_node.checks.servers import check_broker, check_database
+from uair_node.operations.checks.connections import (
+    check_admitted,
+    check_destinations,
+    check_listener,
+    check_tls,
+)
+from uair_node.operations.checks.finding import Check, Finding, Level, fault, good, of_error
+from uair_node.operations.checks.machine import check_data_folder, check_disk, check_store
+from uair_node.operations.checks.modalities import check_profiles
+from uair_node.operations.checks.servers import check_broker, check_database
 
 __all__ = ["Finding", "Level", "checked", "run_checks"]
 

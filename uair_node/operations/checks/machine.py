@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dicom_config.errors import UairError
 from dicom_config.model import Settings
-from uair_node.checks.finding import Finding, fault, good, of_error, warning
+from uair_node.operations.checks.finding import Finding, fault, good, of_error, warning
 from uair_node.storage.object_store import ObjectStore
 
 _AMPLE = 4

@@ -13,10 +13,10 @@ from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.errors import ConfigError, TransientError, UairError
 from dicom_config.model import AnyDestination, Destination, Settings, StowDestination
 from dicom_config.tls import TlsClientSection, TlsServerSection
-from uair_node.checks.finding import Finding, fault, good, of_error, warning
 from uair_node.network.scu import refused_classes
 from uair_node.network.stow import probe_stow
 from uair_node.network.tls import certificate_end, client_context, server_context
+from uair_node.operations.checks.finding import Finding, fault, good, of_error, warning
 
 _RENEW_BEFORE = timedelta(days=30)
 _ANSWER_S = 5.0

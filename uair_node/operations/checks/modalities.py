@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dicom_config.model import Settings
-from uair_node.checks.finding import Finding, good, warning
+from uair_node.operations.checks.finding import Finding, good, warning
 
 
 def check_profiles(settings: Settings) -> Iterable[Finding]:

@@ -18,7 +18,7 @@ from dicom_config.model import Settings
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState
-from uair_node.checks.finding import Finding, Level, fault, good, of_error, warning
+from uair_node.operations.checks.finding import Finding, Level, fault, good, of_error, warning
 from uair_node.patient_keys import check_patient_keys
 from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
 from uair_node.work.topology import QueueName

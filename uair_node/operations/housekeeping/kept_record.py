@@ -21,7 +21,7 @@ import numpy as np
 from dicom_config.model import Verb
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import DeliveryState, ResultKind, SelectionOutcome, WorkKind
-from uair_node.housekeeping.anonymous import Pseudonyms
+from uair_node.operations.housekeeping.anonymous import Pseudonyms
 from uair_node.selection.readers import Mechanism
 from uair_node.storage.artifacts import save_arrays
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from pydicom import config, dcmread
 
 from dicom_config.errors import InputError
-from uair_node import __version__, reports
+from uair_node import __version__
 from uair_node.cases.tables import AccessRecord, Case, ResultKind
 from uair_node.context import Context
-from uair_node.housekeeping.anonymous import UNREADABLE, Pseudonyms
-from uair_node.housekeeping.kept_record import kept_arrays, kept_record
+from uair_node.operations import reports
+from uair_node.operations.housekeeping.anonymous import UNREADABLE, Pseudonyms
+from uair_node.operations.housekeeping.kept_record import kept_arrays, kept_record
 from uair_node.results.source import ROUND_FILES
 from uair_node.storage.store import write_durably
 

@@ -34,7 +34,7 @@ from pydicom.uid import (
 from dicom_config import codes
 from dicom_config.errors import InputError
 from uair_node.dicom.codestreams import require_matching_codestreams
-from uair_node.housekeeping.kept_elements import (
+from uair_node.operations.housekeeping.kept_elements import (
     CHECKS,
     CODE_SEQUENCES,
     SEQUENCES,

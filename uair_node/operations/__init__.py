@@ -1,0 +1,1 @@
+"""What an administrator needs: checks, metrics, records of cases, cohort report, export, retention."""
