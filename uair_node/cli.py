@@ -27,7 +27,9 @@ _OWN = {
     "node": LazyCommand("uair_node.commands.run:node", "Run the DICOM node; workers run elsewhere.", _RUN),
     "init": LazyCommand("uair_node.commands.init:init", "Write a configuration to start from.", _SITE),
     "console": LazyCommand(
-        "uair_node.console.commands:console_app", "Serve the administrator's console, keep its users.", _RUN
+        "uair_node.commands.serve_console:console_app",
+        "Serve the administrator's console, keep its users.",
+        _RUN,
     ),
     "cases": LazyCommand("uair_node.commands.cases:cases", "List cases, newest first.", _CASES),
     "case": LazyCommand(

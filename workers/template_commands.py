@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_config.model import LocalizerName, Settings, load_settings
+from uair_node.commands.config_option import ConfigOption
 from uair_node.logs import set_up_logging
-from uair_node.options import ConfigOption
 
 console = Console()
 templates_app = typer.Typer(

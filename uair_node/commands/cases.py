@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 
 from uair_node.cases.states import CaseState
+from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, context_of, print_json
 from uair_node.operations import reports
-from uair_node.options import ConfigOption
 
 
 def cases(

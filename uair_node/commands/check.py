@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from dicom_config.model import load_settings
+from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, print_json
 from uair_node.logs import set_up_logging
 from uair_node.operations.checks import Finding, Level, checked
 from uair_node.operations.conformance import conformance_statement
-from uair_node.options import ConfigOption
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:

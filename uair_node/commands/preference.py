@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from uair_node import preference
+from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, context_of, print_json
-from uair_node.options import ConfigOption
 
 preference_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="What readers are remembered to prefer."

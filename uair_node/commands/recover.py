@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from dicom_config.model import load_settings
+from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import console
 from uair_node.context import open_context
 from uair_node.logs import set_up_logging
 from uair_node.operations.housekeeping import recover as recovery
-from uair_node.options import ConfigOption
 
 
 def recover(

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import console, context_of
 from uair_node.operations.cohort import as_csv, collect
 from uair_node.operations.cohort_page import cohort_page
-from uair_node.options import ConfigOption
 
 _DAYS = 30
 _FORMATS = ["%Y-%m-%d"]

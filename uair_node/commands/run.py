@@ -8,11 +8,11 @@ from typing import Any
 
 from dicom_config.model import Settings, load_settings
 from uair_node import __version__
+from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import console
 from uair_node.context import Context, open_context
 from uair_node.logs import set_up_logging
 from uair_node.node import Node
-from uair_node.options import ConfigOption
 from uair_node.supervisor import Workers
 from uair_node.work.dispatch import clear_embedded_messages
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
 from uair_node.operations.housekeeping.export import export_case
 from uair_node.operations.housekeeping.tidy import tidy as tidy_up
-from uair_node.options import ConfigOption
 
 export_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Take something out of the installation."

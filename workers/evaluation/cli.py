@@ -19,8 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from dicom_config.errors import ConfigError, InputError
 from dicom_config.model import load_settings
 from uair_node import __version__
+from uair_node.commands.config_option import ConfigOption
 from uair_node.logs import set_up_logging
-from uair_node.options import ConfigOption
 from workers.worker import yield_idle_cores
 
 if TYPE_CHECKING:

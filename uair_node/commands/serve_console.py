@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_config.model import load_settings
+from uair_node.commands.config_option import ConfigOption
 from uair_node.console.users import Role, UsersFile, users_file
 from uair_node.context import open_context
 from uair_node.logs import set_up_logging
-from uair_node.options import ConfigOption
 
 console = Console()
 console_app = typer.Typer(
