@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from dicom_config.model import Preference
 from uair_node.cases.answer import LIVER
 from uair_node.cases.tables import Case, Observation, ResultKind, Round, Selection, TargetKind
-from uair_node.results.volumes import Volumes
+from uair_node.findings.volumes import Volumes
 
 MOST_MM = 4.0
 """Larger differences are corrections of errors, not taste."""

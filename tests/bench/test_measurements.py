@@ -16,9 +16,9 @@ import pytest
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
 from dicom_config.quantities import QUANTITIES
-from uair_node.results.findings import NOMINAL, Findings, tabulate
-from uair_node.results.follow_up import Fate, FollowUp
-from uair_node.results.measurements import measure
+from uair_node.findings.follow_up import Fate, FollowUp
+from uair_node.findings.measurements import measure
+from uair_node.findings.record import NOMINAL, Findings, tabulate
 from uair_node.results.priors import Prior
 from workers.engine import Feedback
 from workers.evaluation.reader import combined, pick_targets

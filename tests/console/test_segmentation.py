@@ -23,7 +23,7 @@ from tests.support.studies import BEFORE, SHAPE, node_in, send_study
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import AccessRecord, Case, Round
 from uair_node.dicom.volume import read_series
-from uair_node.results.findings import as_csv, load_findings
+from uair_node.findings.record import as_csv, load_findings
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 

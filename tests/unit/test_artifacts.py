@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uair_node.results.volumes import describe
+from uair_node.findings.volumes import describe
 from uair_node.storage.artifacts import (
     StoredCandidate,
     label_values,

@@ -23,10 +23,10 @@ from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome, utc_now
 from uair_node.context import Context
+from uair_node.findings.record import Findings, Value, save_findings
 from uair_node.operations.case_findings import findings_of
 from uair_node.operations.cohort import as_csv, collect
 from uair_node.operations.cohort_page import cohort_page
-from uair_node.results.findings import Findings, Value, save_findings
 from uair_node.results.priors import keep_accepted
 from uair_node.results.source import FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number

@@ -138,7 +138,7 @@ _BY_WRITE_DURABLY = {
     "uair_node/operations/housekeeping/export.py": 3,  # two of these are in memory
     "uair_node/storage/spool.py": 1,
     "uair_node/patient_keys.py": 1,
-    "uair_node/results/findings.py": 1,
+    "uair_node/findings/record.py": 1,
     "uair_node/results/finish.py": 1,
     "uair_node/results/notices.py": 1,
     "uair_node/results/page_set.py": 1,

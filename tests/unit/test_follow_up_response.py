@@ -5,14 +5,14 @@ from datetime import date
 
 import pytest
 
-from uair_node.results.findings import Findings, LesionFindings, Value, as_csv, load_findings, save_findings
-from uair_node.results.follow_up import (
+from uair_node.findings.follow_up import (
     Fate,
     Response,
     choose_targets,
     respond,
     respond_by_volume,
 )
+from uair_node.findings.record import Findings, LesionFindings, Value, as_csv, load_findings, save_findings
 from uair_node.results.priors import Prior
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.matching import Group

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.synthetic import Lesion, abdomen, ball
-from uair_node.results.follow_up import Fate
+from uair_node.findings.follow_up import Fate
 from workers.measure.matching import Group, match
 from workers.measure.registration import Scan, align
 

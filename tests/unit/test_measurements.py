@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uair_node.results.measurements import Diameters, axial_diameters, measure
+from uair_node.findings.measurements import Diameters, axial_diameters, measure
 
 
 def ellipsoid(shape, spacing, centre, half_mm, degrees=0.0) -> np.ndarray:

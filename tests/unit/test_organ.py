@@ -18,9 +18,9 @@ from dicom_config.modalities.profile import LIVER, Organ
 from tests.support.series import affine_of
 from tests.support.synthetic import SPACING, DensityLesions, DensityLocalizer, DensityPredictor, abdomen
 from uair_node.dicom.volume import read_series
+from uair_node.findings.measurements import measure
+from uair_node.findings.record import tabulate
 from uair_node.results.differences import against_reference, against_siblings
-from uair_node.results.findings import tabulate
-from uair_node.results.measurements import measure
 from uair_node.results.provenance import Provenance
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, write_seg

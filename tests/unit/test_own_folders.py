@@ -17,8 +17,8 @@ from tests.support.offered import JOBS, OfferedCase, final_path, offered_case
 from tests.support.series import edit_all
 from uair_node.cases import work
 from uair_node.cases.tables import Result, ResultKind, WorkItem, WorkKind, utc_now
+from uair_node.findings.record import load_findings
 from uair_node.operations.housekeeping.tidy import tidy
-from uair_node.results.findings import load_findings
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 from uair_node.storage.store import Store

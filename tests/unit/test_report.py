@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from dicom_config import codes
 from tests.support.iods import iod_errors
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.findings import Findings, tabulate
-from uair_node.results.measurements import measure
+from uair_node.findings.measurements import measure
+from uair_node.findings.record import Findings, tabulate
 from uair_node.results.provenance import Provenance
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg

@@ -19,7 +19,7 @@ from scipy import ndimage
 from dicom_config import codes
 from tests.unit.test_report import PROVENANCE, REQUEST, findings_of, value
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.measurements import measure
+from uair_node.findings.measurements import measure
 from uair_node.results.report import write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid

@@ -5,7 +5,7 @@ from pydicom.sr.coding import Code
 
 from dicom_config import codes
 from dicom_config.quantities import Quantity
-from uair_node.results.findings import Value
+from uair_node.findings.record import Value
 from uair_node.results.report import _measurement
 
 

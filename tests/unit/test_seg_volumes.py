@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uair_node.results.volumes import describe
+from uair_node.findings.volumes import describe
 
 
 def test_liver_includes_its_lesions():

@@ -19,9 +19,9 @@ from uair_node.cases.tables import Case, Instance, WorkKind
 from uair_node.console.users import Role, UsersFile
 from uair_node.context import Context
 from uair_node.dicom.volume import read_geometry, read_series, read_slice
+from uair_node.findings.record import load_findings
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.findings import load_findings
 from uair_node.storage.artifacts import (
     StoredCandidate,
     load_candidates,

@@ -19,9 +19,9 @@ from uair_node.cases.lock import lock_case
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
 from uair_node.delivery.resend import resend
+from uair_node.findings.record import as_csv
 from uair_node.operations import reports
 from uair_node.operations.case_findings import findings_of
-from uair_node.results.findings import as_csv
 from uair_node.selection.service import Evidence, select_by_number
 
 LesionOption = Annotated[

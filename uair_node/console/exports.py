@@ -13,9 +13,9 @@ from uair_node.cases.tables import Result, ResultKind, Round
 from uair_node.console import audit
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.views import ACCEPTED
+from uair_node.findings.record import as_csv
 from uair_node.operations import reports
 from uair_node.operations.case_findings import findings_of
-from uair_node.results.findings import as_csv
 from uair_node.results.interchange import as_glb, as_nifti, as_stl, zipped
 from uair_node.results.solids import solids_of
 

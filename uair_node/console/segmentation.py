@@ -26,9 +26,9 @@ from uair_node.console.desk import Ask, Desk
 from uair_node.console.exports import NUMBERS, SEGMENTATIONS
 from uair_node.console.studies import Study, findings_at, plot, studies_of
 from uair_node.console.views import ACCEPTED, RoundView, is_finished
+from uair_node.findings.follow_up import Link
+from uair_node.findings.record import Findings, Value, Values
 from uair_node.operations import reports
-from uair_node.results.findings import Findings, Value, Values
-from uair_node.results.follow_up import Link
 from uair_node.storage.artifacts import label_values
 
 _UNITS = {"mm2": "mm²", "1": "", "{lesions}": ""} | {

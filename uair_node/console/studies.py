@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.context import Context
-from uair_node.results.findings import Findings, load_findings
-from uair_node.results.follow_up import TimePoint
+from uair_node.findings.follow_up import TimePoint
+from uair_node.findings.record import Findings, load_findings
 from uair_node.results.priors import acquired, contradict, read_dating, same_patient
 from uair_node.results.source import FINDINGS_FILE
 

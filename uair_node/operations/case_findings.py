@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dicom_config.errors import InputError
 from uair_node.context import Context
+from uair_node.findings.record import Findings, load_findings
 from uair_node.operations.reports import get_case
-from uair_node.results.findings import Findings, load_findings
 from uair_node.results.source import FINDINGS_FILE
 
 

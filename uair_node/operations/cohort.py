@@ -26,7 +26,7 @@ from dicom_config.model import Verb
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome
 from uair_node.context import Context
-from uair_node.results.findings import Findings, load_findings
+from uair_node.findings.record import Findings, load_findings
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 

@@ -18,9 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dicom_config import codes
-from uair_node.results.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels
-from uair_node.results.findings import Findings
-from uair_node.results.follow_up import (
+from uair_node.findings.follow_up import (
     PARTIAL_RESPONSE,
     PROGRESSION,
     PROGRESSION_MM,
@@ -28,6 +26,8 @@ from uair_node.results.follow_up import (
     FollowUp,
     Link,
 )
+from uair_node.findings.record import Findings
+from uair_node.results.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels
 
 _DPI = 100
 _MOST_LESIONS = 5

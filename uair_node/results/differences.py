@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_config.modalities.profile import LIVER
-from uair_node.results.volumes import Volumes, describe
+from uair_node.findings.volumes import Volumes, describe
 
 Labels = NDArray[np.uint8]
 Spacing = tuple[float, float, float]

@@ -22,9 +22,10 @@ from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.findings.record import Findings, save_findings
+from uair_node.findings.volumes import describe
 from uair_node.preference import differences, remember
 from uair_node.results.change_images import ChangeScene
-from uair_node.results.findings import Findings, save_findings
 from uair_node.results.pages import (
     PageCandidate,
     ResultPageRequest,
@@ -37,7 +38,6 @@ from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import FINDINGS_FILE, Source, read_source
-from uair_node.results.volumes import describe
 from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.storage.artifacts import StoredCandidate
 from uair_node.storage.store import write_durably

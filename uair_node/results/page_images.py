@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow, Unit
+from uair_node.findings.measurements import LesionMeasurements, measure
 from uair_node.results.differences import (
     against_reference,
     against_siblings,
@@ -44,7 +45,6 @@ from uair_node.results.drawing import (
     outline,
     pixels,
 )
-from uair_node.results.measurements import LesionMeasurements, measure
 from uair_node.results.page_slices import coronal_row, key_slices
 from uair_node.results.sheet import SheetCandidate, sheet_figure
 from uair_node.results.surface import solid_view

@@ -21,8 +21,8 @@ from dicom_config.modalities import PROFILES
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind
 from uair_node.context import Context
-from uair_node.results.findings import Findings, load_findings
-from uair_node.results.follow_up import EarlierSegmentation
+from uair_node.findings.follow_up import EarlierSegmentation
+from uair_node.findings.record import Findings, load_findings
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 

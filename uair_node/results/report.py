@@ -55,8 +55,8 @@ from pydicom.uid import UID
 from dicom_config import change_codes, codes
 from dicom_config.quantities import Quantity
 from uair_node.dicom.volume import SourceSlice, Volume
-from uair_node.results.findings import NOMINAL, Findings, LesionFindings, Value, Values
-from uair_node.results.follow_up import Fate, FollowUp, Link
+from uair_node.findings.follow_up import Fate, FollowUp, Link
+from uair_node.findings.record import NOMINAL, Findings, LesionFindings, Value, Values
 from uair_node.results.provenance import Provenance, settle, shared_arguments
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow
+from uair_node.findings.volumes import Volumes, describe
 from uair_node.results.drawing import (
     FAINT,
     INK,
@@ -31,7 +32,6 @@ from uair_node.results.drawing import (
     mark_sides,
     number_lesions,
 )
-from uair_node.results.volumes import Volumes, describe
 
 _MAX_ROWS = 4
 _LISTED_LESIONS = 3

@@ -16,10 +16,10 @@ from dicom_config.errors import TransientError
 from uair_node.context import Context
 from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.findings import tabulate
+from uair_node.findings.follow_up import Fate
+from uair_node.findings.measurements import measure
+from uair_node.findings.record import tabulate
 from uair_node.results.finish import Compared, Measured, finish
-from uair_node.results.follow_up import Fate
-from uair_node.results.measurements import measure
 from uair_node.results.priors import Prior, acquired, find_priors
 from uair_node.results.seg import Tracking
 from uair_node.results.source import STATE_FILE, Source

@@ -9,9 +9,9 @@ from highdicom.seg import Segmentation
 from pydicom.dataset import Dataset
 
 from uair_node.context import Context
+from uair_node.findings.measurements import measure
+from uair_node.findings.record import tabulate
 from uair_node.network.retrieve import latest_final
-from uair_node.results.findings import tabulate
-from uair_node.results.measurements import measure
 from uair_node.results.priors import Prior, contradict, earlier_segmentation, same_modality
 from workers.measure.registration import Scan
 

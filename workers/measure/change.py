@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from uair_node.results.findings import Findings, LesionFindings
-from uair_node.results.follow_up import (
+from uair_node.findings.follow_up import (
     Fate,
     FollowUp,
     Link,
@@ -16,6 +15,7 @@ from uair_node.results.follow_up import (
     respond,
     respond_by_volume,
 )
+from uair_node.findings.record import Findings, LesionFindings
 from uair_node.results.priors import Prior
 from workers.measure.matching import Group
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
-from uair_node.results.follow_up import Fate
+from uair_node.findings.follow_up import Fate
 
 Labels = NDArray[np.uint8]
 Spacing = tuple[float, float, float]

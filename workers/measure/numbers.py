@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from dicom_config.modalities import CT
 from dicom_config.modalities.profile import Unit
-from uair_node.results.findings import lesion_numbers, liver_numbers, parenchyma_numbers
-from uair_node.results.measurements import Measurements, measure
+from uair_node.findings.measurements import Measurements, measure
+from uair_node.findings.record import lesion_numbers, liver_numbers, parenchyma_numbers
 from workers.measure.shape import shape_of
 
 Labels = NDArray[np.uint8]

@@ -93,7 +93,7 @@ def _ellipsoid_mm2(volume_mm3: float, *variances: float) -> float:
 def _largest_mm(mask: Mask, spacing_mm: Spacing) -> float:
     """Return the farthest pair of points midway between outermost voxels' centres and their outer faces.
 
-    For the same reason as in `uair_node.results.measurements.axial_diameters`.
+    For the same reason as in `uair_node.findings.measurements.axial_diameters`.
     """
     border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     points = (border[:, None] + _MIDWAY).reshape(-1, 3) * spacing_mm

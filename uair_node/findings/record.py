@@ -17,8 +17,8 @@ from typing import Any
 from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from dicom_config.modalities.profile import Unit
 from dicom_config.quantities import QUANTITIES, Quantities, Quantity
-from uair_node.results.follow_up import FollowUp
-from uair_node.results.measurements import LesionMeasurements, Measurements
+from uair_node.findings.follow_up import FollowUp
+from uair_node.findings.measurements import LesionMeasurements, Measurements
 from uair_node.storage.artifacts import reading_artifact
 from uair_node.storage.store import write_durably
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
-from uair_node.results.volumes import describe
+from uair_node.findings.volumes import describe
 
 _LIVER_LABEL = 1
 _MM3_PER_ML = 1000.0

@@ -1,0 +1,1 @@
+"""What is measured in a segmentation, and what changed since earlier studies."""
