@@ -6,7 +6,7 @@ import SimpleITK
 
 from tests.support.solids import Solid, ball, cylinder, ellipsoid, touching_balls, turn
 from uair_node.findings.measurements import axial_diameters
-from uair_node.results.mesh import view_mesh
+from uair_node.rendering.mesh import view_mesh
 from workers.measure.shape import shape_of
 from workers.measure.surface import surface_of
 

@@ -20,7 +20,7 @@ from tests.support.synthetic import SPACING, DensityLesions, DensityLocalizer, D
 from uair_node.dicom.volume import read_series
 from uair_node.findings.measurements import measure
 from uair_node.findings.record import tabulate
-from uair_node.results.differences import against_reference, against_siblings
+from uair_node.rendering.differences import against_reference, against_siblings
 from uair_node.results.provenance import Provenance
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, write_seg

@@ -11,7 +11,7 @@ import time_machine
 from dicom_config import codes
 from tests.support.iods import iod_errors
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.page_images import (
+from uair_node.rendering.page_images import (
     Scene,
     candidate_figure,
     draw_candidate,
@@ -19,11 +19,11 @@ from uair_node.results.page_images import (
     overview_figure,
     result_figure,
 )
-from uair_node.results.page_slices import coronal_row, key_slices
+from uair_node.rendering.page_slices import coronal_row, key_slices
+from uair_node.rendering.sheet import SheetCandidate
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.provenance import Provenance
 from uair_node.results.seg import save_seg
-from uair_node.results.sheet import SheetCandidate
 from uair_node.results.uids import result_uid
 from workers.training.ct_series import write_ct_series
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uair_node.results.differences import against_reference, against_siblings, change, of_the_unsure
+from uair_node.rendering.differences import against_reference, against_siblings, change, of_the_unsure
 
 SPACING = (5.0, 2.0, 2.0)  # 0.02 ml a voxel
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.iods import iod_errors
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.rendering.surface import solid_view
 from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
 from uair_node.results.provenance import Provenance
 from uair_node.results.seg import save_seg
-from uair_node.results.surface import solid_view
 from workers.training.ct_series import write_ct_series
 
 SHAPE, SPACING = (24, 64, 72), (4.0, 3.0, 3.0)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from dicom_config import codes
-from uair_node.results.sheet import SheetCandidate, choose_slices, draw_sheet
+from uair_node.rendering.sheet import SheetCandidate, choose_slices, draw_sheet
 
 SHAPE = (40, 60, 80)
 SPACING = (2.0, 1.0, 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from dicom_config.codes import LIVER_COLOUR
-from uair_node.results.sheet import SheetCandidate, choose_slices, draw_sheet
+from uair_node.rendering.sheet import SheetCandidate, choose_slices, draw_sheet
 
 SHAPE = (30, 64, 64)
 SPACING = (3.0, 1.5, 1.5)

@@ -26,7 +26,7 @@ from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.operations import reports
-from uair_node.results.differences import cut_off_ends
+from uair_node.rendering.differences import cut_off_ends
 
 LACKING = (
     "The scanner made 16 images in this acquisition, and the series holds 13: "

@@ -14,10 +14,10 @@ from starlette.responses import Response
 from dicom_config.errors import InputError
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.views import RoundView
-from uair_node.results.drawing import PAPER, bounds, draw_slice, mark_sides, number_lesions, pixels
-from uair_node.results.interchange import as_glb
-from uair_node.results.solids import solids_of
-from uair_node.results.surface import solid_view
+from uair_node.rendering.drawing import PAPER, bounds, draw_slice, mark_sides, number_lesions, pixels
+from uair_node.rendering.interchange import as_glb
+from uair_node.rendering.solids import solids_of
+from uair_node.rendering.surface import solid_view
 
 _WIDTH, _THUMBNAIL_WIDTH = 6.4, 3.2  # inches
 _DPI = 100

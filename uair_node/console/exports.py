@@ -16,8 +16,8 @@ from uair_node.console.views import ACCEPTED
 from uair_node.findings.record import as_csv
 from uair_node.operations import reports
 from uair_node.operations.case_findings import findings_of
-from uair_node.results.interchange import as_glb, as_nifti, as_stl, zipped
-from uair_node.results.solids import solids_of
+from uair_node.rendering.interchange import as_glb, as_nifti, as_stl, zipped
+from uair_node.rendering.solids import solids_of
 
 
 @dataclass(frozen=True)

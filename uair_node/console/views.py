@@ -24,8 +24,8 @@ from uair_node.context import Context
 from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_slice
 from uair_node.operations import reports
-from uair_node.results.plane_names import plane_names
-from uair_node.results.sheet import choose_slices
+from uair_node.rendering.plane_names import plane_names
+from uair_node.rendering.sheet import choose_slices
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.storage.artifacts import Box, Cropped, Labels, load_cropped
 

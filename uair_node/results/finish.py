@@ -25,14 +25,14 @@ from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.record import Findings, save_findings
 from uair_node.findings.volumes import describe
 from uair_node.preference import differences, remember
-from uair_node.results.change_images import ChangeScene
+from uair_node.rendering.change_images import ChangeScene
+from uair_node.rendering.plane_names import plane_names
 from uair_node.results.pages import (
     PageCandidate,
     ResultPageRequest,
     write_change_page,
     write_result_page,
 )
-from uair_node.results.plane_names import plane_names
 from uair_node.results.priors import keep_accepted
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import Tracking

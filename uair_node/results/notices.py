@@ -26,8 +26,8 @@ from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.volume import read_geometry
+from uair_node.rendering.notice_image import draw_notice
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
-from uair_node.results.notice_image import draw_notice
 from uair_node.results.provenance import Provenance
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid

@@ -10,7 +10,7 @@ from uair_node.cases import lifecycle, work
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.volume import read_geometry
-from uair_node.results.differences import as_sentence, cut_off_ends
+from uair_node.rendering.differences import as_sentence, cut_off_ends
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import read_source
 from uair_node.results.source_headers import source_headers

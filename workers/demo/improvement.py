@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_config import codes
-from uair_node.results.drawing import FAINT, INK, PAPER
-from uair_node.results.mesh import Mesh, view_mesh
+from uair_node.rendering.drawing import FAINT, INK, PAPER
+from uair_node.rendering.mesh import Mesh, view_mesh
 from uair_node.storage.artifacts import Labels
 from workers.evaluation.metrics import FIRST_LESION, Mask
 

@@ -25,8 +25,8 @@ from uair_node.network.parcels import Parcel
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.operations import reports
-from uair_node.results.plane_names import plane_names
-from uair_node.results.sheet import SheetCandidate, draw_sheet
+from uair_node.rendering.plane_names import plane_names
+from uair_node.rendering.sheet import SheetCandidate, draw_sheet
 from uair_node.storage.artifacts import Labels
 from workers.demo.improvement import draw_improvement
 from workers.demo.reader import Choose, Offer, Score, answer, read_offer, score

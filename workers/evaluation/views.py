@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from uair_node.results.drawing import INK, PAPER, bounds, draw_slice, note, pixels
+from uair_node.rendering.drawing import INK, PAPER, bounds, draw_slice, note, pixels
 from workers.evaluation.cases import EvaluationCase
 from workers.evaluation.metrics import lesions_mask, liver_mask
 from workers.evaluation.results import CaseResult, Measure, Target, View

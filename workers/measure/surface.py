@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import marching_cubes
 
-from uair_node.results.mesh import SMOOTHING, Mesh
+from uair_node.rendering.mesh import SMOOTHING, Mesh
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]

@@ -23,14 +23,14 @@ from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow, Unit
 from uair_node.findings.measurements import LesionMeasurements, measure
-from uair_node.results.differences import (
+from uair_node.rendering.differences import (
     against_reference,
     against_siblings,
     as_sentence,
     cut_off_ends,
     of_the_unsure,
 )
-from uair_node.results.drawing import (
+from uair_node.rendering.drawing import (
     FAINT,
     INK,
     PAPER,
@@ -45,9 +45,9 @@ from uair_node.results.drawing import (
     outline,
     pixels,
 )
-from uair_node.results.page_slices import coronal_row, key_slices
-from uair_node.results.sheet import SheetCandidate, sheet_figure
-from uair_node.results.surface import solid_view
+from uair_node.rendering.page_slices import coronal_row, key_slices
+from uair_node.rendering.sheet import SheetCandidate, sheet_figure
+from uair_node.rendering.surface import solid_view
 
 Labels = NDArray[np.uint8]
 Picture = NDArray[np.uint8]

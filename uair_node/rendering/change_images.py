@@ -27,7 +27,7 @@ from uair_node.findings.follow_up import (
     Link,
 )
 from uair_node.findings.record import Findings
-from uair_node.results.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels
+from uair_node.rendering.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels
 
 _DPI = 100
 _MOST_LESIONS = 5

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dicom_config import codes
 from uair_node.cases.answer import LIVER, target_name
-from uair_node.results.mesh import signed_volume, view_mesh
+from uair_node.rendering.mesh import signed_volume, view_mesh
 from uair_node.storage.artifacts import Labels, label_values
 
 _LIVER_STEP_MM, _LESION_STEP_MM = 2.0, 1.0

@@ -22,7 +22,7 @@ from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow
 from uair_node.findings.volumes import Volumes, describe
-from uair_node.results.drawing import (
+from uair_node.rendering.drawing import (
     FAINT,
     INK,
     PAPER,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from uair_node.results.sheet import choose_slices
+from uair_node.rendering.sheet import choose_slices
 
 Labels = NDArray[np.uint8]
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dicom_config import codes
 from uair_node.cases.answer import LIVER
-from uair_node.results.solids import Solid
+from uair_node.rendering.solids import Solid
 from uair_node.storage.artifacts import Labels
 
 _LIVER_OPACITY = 0.35

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dicom_config import codes
-from uair_node.results.drawing import FAINT, INK, PAPER, pixels
+from uair_node.rendering.drawing import FAINT, INK, PAPER, pixels
 
 _DPI = 100
 _WIDTH, _MARGIN, _LINE, _HEADING, _FOOTER = 9.0, 0.35, 0.34, 0.75, 0.6  # inches

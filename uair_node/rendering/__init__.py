@@ -1,0 +1,1 @@
+"""Pictures, surfaces and files that other programs read, made from arrays."""
