@@ -22,8 +22,8 @@ from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import CanonicalVolume, read_geometry, read_series
-from uair_node.preference import prior_of
 from uair_node.results.priors import find_priors
+from uair_node.results.reader_preference import prior_of
 from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, STATE_FILE, UNCERTAIN_FILE
 from uair_node.storage.artifacts import (
     StoredCandidate,

@@ -16,7 +16,16 @@ from uair_node.cases.tables import Case, Selection, TargetKind
 from uair_node.cli import app
 from uair_node.context import open_context
 from uair_node.findings.volumes import Volumes
-from uair_node.preference import differences, forget, in_words, key_of, listed, prior_of, radius_mm, remember
+from uair_node.results.reader_preference import (
+    differences,
+    forget,
+    in_words,
+    key_of,
+    listed,
+    prior_of,
+    radius_mm,
+    remember,
+)
 from uair_node.selection.service import Evidence, select_by_number
 
 WIDER = {TargetKind.LIVER: 0.5, TargetKind.LESION: 2.0}

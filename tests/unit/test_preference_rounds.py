@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.unit.test_uair_rounds import CROP, dice, sphere
-from uair_node.preference import estimate
+from uair_node.results.reader_preference import estimate
 from workers.uair.ensemble import Ensemble
 from workers.uair.preference import radius_mm
 from workers.uair.targets import Choice, answered, open_target

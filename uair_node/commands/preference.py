@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from uair_node import preference
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, context_of, print_json
+from uair_node.results import reader_preference
 
 preference_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="What readers are remembered to prefer."
@@ -20,7 +20,7 @@ preference_app = typer.Typer(
 def show_preference(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what is remembered, in mm of radius beyond the model's own mean; positive is more inclusive."""
     with context_of(config).database.reading() as session:
-        found = preference.listed(session)
+        found = reader_preference.listed(session)
     if as_json:
         print_json(found)
         return
@@ -38,5 +38,5 @@ def reset(
 ) -> None:
     """Forget what is remembered; rounds that were computed with it keep their record of it."""
     with context_of(config).database.transaction() as session:
-        cases = preference.forget(session, ae_title)
+        cases = reader_preference.forget(session, ae_title)
     console.print(f"Forgotten: what {cases} cases told.")

@@ -21,7 +21,7 @@ from uair_node.cases.tables import (
     Selection,
     WorkItem,
 )
-from uair_node.preference import in_words
+from uair_node.results.reader_preference import in_words
 
 
 def find_cases(

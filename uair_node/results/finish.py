@@ -24,7 +24,6 @@ from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.record import Findings, save_findings
 from uair_node.findings.volumes import describe
-from uair_node.preference import differences, remember
 from uair_node.rendering.change_images import ChangeScene
 from uair_node.rendering.plane_names import plane_names
 from uair_node.results.pages import (
@@ -34,6 +33,7 @@ from uair_node.results.pages import (
     write_result_page,
 )
 from uair_node.results.priors import keep_accepted
+from uair_node.results.reader_preference import differences, remember
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation

@@ -12,7 +12,7 @@ from uair_node.cases.tables import ResultKind
 from uair_node.context import Context, Form
 from uair_node.dicom.volume import Volume
 from uair_node.findings.volumes import describe
-from uair_node.preference import in_words
+from uair_node.results.reader_preference import in_words
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source import Source
 from uair_node.results.uids import lesion_uid

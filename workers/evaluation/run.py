@@ -19,7 +19,7 @@ import numpy as np
 
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
-from uair_node.preference import estimate
+from uair_node.results.reader_preference import estimate
 from workers.evaluation.cases import CaseSource
 from workers.evaluation.evaluate import EvaluationOptions, evaluate_case, read_by_taste
 from workers.evaluation.results import CaseResult, TasteRun
@@ -115,7 +115,8 @@ def evaluate(
 def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
     """Return taste -> mm of radius that its reader is remembered by after all cases but one.
 
-    As the node remembers: a case counts with the mean over its lesions, see `uair_node.preference.estimate`.
+    As the node remembers: a case counts with the mean over its lesions, see
+    `uair_node.results.reader_preference.estimate`.
     """
     runs = [run for result in results for run in result.tastes]
     cases: dict[str, dict[str, list[float]]] = {run.taste: defaultdict(list) for run in runs}
