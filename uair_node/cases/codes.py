@@ -16,6 +16,9 @@ class CaseCode(StrEnum):
     NOT_WITHDRAWN = "not-withdrawn"
 
 
+OWN_OBJECT = "own-object"
+"""Code of a selection that was refused because the object is ours: an archive forwarded it back."""
+
 _IS_RETRIABLE: Mapping[str, bool] = {
     "": False,
     CaseCode.WORK_FAILED: True,

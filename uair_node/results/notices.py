@@ -21,7 +21,7 @@ from dicom_config import codes
 from dicom_config.model import Verb
 from uair_node import __version__
 from uair_node.cases import lifecycle, work
-from uair_node.cases.codes import CaseCode
+from uair_node.cases.codes import OWN_OBJECT, CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
@@ -31,7 +31,6 @@ from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
-from uair_node.selection.rules import OWN_OBJECT
 from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
 

@@ -14,6 +14,7 @@ from dicom_config.codes import REJECTION_TITLES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases.answer import LIVER, Answer, target_name
+from uair_node.cases.codes import OWN_OBJECT
 from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import (
     Case,
@@ -22,8 +23,6 @@ from uair_node.cases.tables import (
     Round,
 )
 from uair_node.selection.readers import Reading
-
-OWN_OBJECT = "own-object"
 
 
 def check_document(session: Session, verb: Verb, reading: Reading) -> None:
