@@ -130,7 +130,7 @@ def compare(
     from workers.evaluation.discover import find_cases
     from workers.evaluation.localization import score_localizer, table_of
     from workers.models.registry import build_localizer, choose_device
-    from workers.training.phantoms import PLAIN
+    from workers.phantoms import PLAIN
 
     set_up_logging(quiet=True)
     settings = load_settings(config)

@@ -23,8 +23,8 @@ from tests.support.ports import wait_until
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = [pytest.mark.bench, pytest.mark.integration]
 

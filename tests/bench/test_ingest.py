@@ -21,7 +21,7 @@ from tests.support.deployment import on_this_machine
 from tests.support.node import HOST, Deployment, quick
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.series import affine_of
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = pytest.mark.bench
 

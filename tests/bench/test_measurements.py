@@ -27,9 +27,9 @@ from workers.measure.intervals import LOGARITHMIC, ensemble_bounds, sample_numbe
 from workers.measure.matching import Group, match
 from workers.measure.numbers import numbers_of
 from workers.measure.registration import Scan, align
+from workers.phantoms import TEST, Phantom, make_phantom
+from workers.phantoms.pairs import make_pair
 from workers.site_engine import build_engine
-from workers.training.phantoms import TEST, Phantom, make_phantom
-from workers.training.phantoms.pairs import make_pair
 
 pytestmark = pytest.mark.bench
 

@@ -22,7 +22,7 @@ from workers.models.registry import choose_device
 from workers.models.segment_anything_adapter import sam_model_registry
 from workers.models.weights import EMBEDDED_FILE, load_weights, packaged
 from workers.models.windows import to_channels
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
 from workers.uair.grids import Float32
 from workers.uair.prompts import Prompts
 

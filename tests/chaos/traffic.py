@@ -18,8 +18,8 @@ from pynetdicom import AE, build_context
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage
 
 from tests.chaos.site import Site
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 _GOOD, _LOST_SLICE, _WRONG_MODALITY, _TOO_FEW = "good", "lost slice", "wrong modality", "too few slices"
 KINDS = (_GOOD, _GOOD, _GOOD, _LOST_SLICE, _GOOD, _WRONG_MODALITY, _GOOD, _GOOD, _TOO_FEW, _GOOD)

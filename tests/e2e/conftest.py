@@ -12,8 +12,8 @@ from tests.support.modes import common_umask
 from tests.support.node import HOST, Deployment, embedded, hospital, quick
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 from tests.support.ports import free_port
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 VERBS = ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT")
 

@@ -17,8 +17,8 @@ from tests.support.pacs import await_pages, await_round, objects_in, seg_series
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
 from uair_node.dicom.volume import read_series
-from workers.training.mr_series import write_mr_series
-from workers.training.phantoms import MrPhantom, make_mr_phantom
+from workers.phantoms import MrPhantom, make_mr_phantom
+from workers.phantoms.mr_series import write_mr_series
 
 pytestmark = pytest.mark.integration
 

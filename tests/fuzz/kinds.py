@@ -35,7 +35,7 @@ from uair_node.network.scp import ReceivedInstance
 from uair_node.selection.edited import read_edited
 from uair_node.selection.readers import read_selection
 from uair_node.selection.segment_targets import KnownTargets
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 SHARES = {
     "header": 0.20,

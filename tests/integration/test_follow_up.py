@@ -36,8 +36,8 @@ from uair_node.results.reader_preference import prior_of, radius_mm
 from uair_node.results.source import CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import StoredCandidate, save_candidates
-from workers.training.ct_series import write_ct_series
-from workers.training.mr_series import write_mr_series
+from workers.phantoms.ct_series import write_ct_series
+from workers.phantoms.mr_series import write_mr_series
 
 pytestmark = pytest.mark.integration
 

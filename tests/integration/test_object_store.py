@@ -32,8 +32,8 @@ from uair_node.operations.checks.machine import check_store
 from uair_node.operations.housekeeping.tidy import tidy
 from uair_node.storage.object_store import ObjectStore
 from uair_node.storage.store import Store
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration
 

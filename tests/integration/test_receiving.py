@@ -33,7 +33,7 @@ from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import DicomListener, ReceivedInstance, StoreStatus
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,7 @@ from uair_node.dicom.volume import read_series
 from uair_node.network.scp import DicomListener, StoreStatus, store_status
 from uair_node.network.tally import Tally
 from uair_node.storage.spool import Spool
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration
 

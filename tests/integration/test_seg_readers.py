@@ -24,7 +24,7 @@ from tests.support.seg_grids import (
 )
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.uids import result_uid
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration
 

@@ -37,7 +37,7 @@ from dicom_config.contexts import DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSE
 from tests.support.series import affine_of, edit
 from tests.support.server import need
 from uair_node.dicom.volume import read_series
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 Encode = Callable[[Path], None]
 

@@ -10,7 +10,7 @@ import numpy as np
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 # 30 x 26 pixels are no whole number of bytes at one bit each: frames share bytes (PS3.5 8.1.1).
 SHAPE = (12, 30, 26)

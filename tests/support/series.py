@@ -22,8 +22,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from workers.training.ct_series import write_ct_series
-from workers.training.mr_series import write_mr_series
+from workers.phantoms.ct_series import write_ct_series
+from workers.phantoms.mr_series import write_mr_series
 
 ORIGIN_MM = (-80.0, -90.0, 35.5)
 SPACING_MM = (5.0, 0.8, 0.8)

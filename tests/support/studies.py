@@ -24,8 +24,8 @@ from uair_node.intake.inbox import Inbox
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import Labels, StoredCandidate, save_candidates
-from workers.training.ct_series import write_ct_series
-from workers.training.mr_series import write_mr_series
+from workers.phantoms.ct_series import write_ct_series
+from workers.phantoms.mr_series import write_mr_series
 
 SHAPE, SPACING = (30, 80, 96), (5.0, 3.0, 3.0)
 AFFINE = np.array([[0, 0, 3.0, -140], [0, 3.0, 0, -120], [5.0, 0, 0, 40], [0, 0, 0, 1]])

@@ -31,7 +31,7 @@ from uair_node.intake.inbox import Inbox
 from uair_node.intake.series_parts import inspect_parts
 from uair_node.intake.trial import try_folder
 from uair_node.results.seg import SegRequest
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 S = CaseState
 SERIES, STUDY, FRAME = "2.25.81", "2.25.82", "2.25.83"

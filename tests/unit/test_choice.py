@@ -23,7 +23,7 @@ from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
 from uair_node.intake.choice import read_facts, score_series
 from uair_node.intake.inbox import Inbox
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 RULES = {
     "per_study": 1,

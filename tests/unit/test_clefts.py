@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from workers.training.phantoms.fields import Grid
-from workers.training.phantoms.geometry import build_geometry
-from workers.training.phantoms.lesions import LesionPlan
-from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
+from workers.phantoms.fields import Grid
+from workers.phantoms.geometry import build_geometry
+from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.tissues import LIVER_TISSUES, Tissue
 from workers.training.sampling.clefts import cut_clefts
 
 STEPS = (5.0, 1.5, 1.5)

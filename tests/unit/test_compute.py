@@ -23,7 +23,7 @@ from uair_node.storage.artifacts import load_candidates, load_region
 from uair_node.work.performer import Claim, perform
 from workers.compute import STATE_FILE, Computer
 from workers.engine import Engine, EngineOptions
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 from workers.uair.state import RoundState
 
 

@@ -17,7 +17,7 @@ from uair_node.console.views import ACCEPTED, RoundView, read_round
 from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import read_geometry, read_series
 from uair_node.storage.artifacts import StoredCandidate, load_cropped, save_candidates
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 STACKS = {
     "head first": AXIAL,

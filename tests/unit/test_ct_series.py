@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 DCIODVFY = "/usr/bin/dciodvfy"
 

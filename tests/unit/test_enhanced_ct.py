@@ -31,7 +31,7 @@ from uair_node.selection.edited import read_edited
 from uair_node.selection.segment_targets import KnownTargets
 from workers.demo.reader import read_offer
 from workers.demo.series import folder_input
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 REQUEST = SegRequest(
     sop_instance_uid=result_uid("instance"),

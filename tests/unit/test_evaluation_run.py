@@ -31,8 +31,8 @@ from workers.evaluation.whole import Drawn, measures_of_found, opened
 from workers.evaluation.workbench import COMPARED, RULES, build_workbench
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
+from workers.phantoms import PLAIN
 from workers.site_engine import build_engine
-from workers.training.phantoms import PLAIN
 from workers.uair.prompts import Prompts
 
 HEADER = Header("1 phantom", 1, (), 4, 8, "embedded", "learned", "ab" * 32, {}, "0", "2026-01-05")

@@ -21,7 +21,7 @@ from tests.unit.test_transfer_syntaxes import LOSSLESS, LOSSY, smooth_series
 from uair_node.cases.tables import Instance
 from uair_node.dicom.volume import read_geometry, read_series, read_slice
 from uair_node.intake.inbox import Inbox
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 SYNTAXES = [RLELossless, JPEG2000Lossless, JPEGLSLossless]

@@ -22,7 +22,7 @@ from tests.support.series import (
 from uair_node.dicom.gate import GATE_CODES, inspect_series
 from uair_node.dicom.headers import read_headers, read_slices
 from uair_node.dicom.volume import read_series
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 MAY_ARRIVE = {
     "mixed-patient",

@@ -11,7 +11,7 @@ from tests.support.series import AXIAL, affine_of, edit, edit_all, good_series, 
 from uair_node.dicom.gate import inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.volume import read_series
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 
 def refusal(paths):

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
-_ARROWS_UP = 2
+_ARROWS_UP = 0
 
 
 def test_arrows_up_become_fewer() -> None:

@@ -5,10 +5,10 @@ import pytest
 from scipy import ndimage
 
 from workers.models.lesion_net import LESION, LIVER, STRIDE
+from workers.phantoms.fields import Grid
+from workers.phantoms.geometry import build_geometry
+from workers.phantoms.lesions import LesionPlan
 from workers.training.geometries import Subject
-from workers.training.phantoms.fields import Grid
-from workers.training.phantoms.geometry import build_geometry
-from workers.training.phantoms.lesions import LesionPlan
 from workers.training.sampling.lesions import SHAPE, draw_lesion_sample
 
 

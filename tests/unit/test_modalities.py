@@ -31,8 +31,8 @@ from uair_node.operations.checks.finding import Level
 from uair_node.operations.checks.modalities import check_profiles
 from workers.demo.cli import phantom as phantom_command
 from workers.evaluation.cases import PhantomSource
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import PLAIN, make_mr_phantom, make_phantom
+from workers.phantoms import PLAIN, make_mr_phantom, make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 MR = PROFILES["mr-t1"]
 

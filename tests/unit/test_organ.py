@@ -28,7 +28,7 @@ from uair_node.results.uids import result_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.segment_targets import KnownTargets
 from workers.engine import Engine, EngineOptions
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 SPLEEN = Organ("spleen", Code("78961009", "SCT", "Spleen"))
 PROFILE = replace(CT, organ=SPLEEN)

@@ -16,7 +16,7 @@ from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.slice_networks import NAMES as SLICE_NETWORKS
 from workers.models.slice_networks import SliceNetwork
-from workers.training.phantoms import PLAIN
+from workers.phantoms import PLAIN
 
 _LOG = logging.getLogger(__name__)
 CPU = torch.device("cpu")

@@ -25,7 +25,7 @@ from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.provenance import Provenance
 from uair_node.results.seg import save_seg
 from uair_node.results.uids import result_uid
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 SHAPE, SPACING = (24, 64, 72), (4.0, 3.0, 3.0)
 AFFINE = np.array([[0, 0, 3.0, -100.0], [0, 3.0, 0, -90.0], [4.0, 0, 0, 50.0], [0, 0, 0, 1]])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from workers.training.phantoms import TEST, TRAINING, LesionKind, Phantom, Phase, make_phantom
-from workers.training.phantoms.appearance import Scan, correlated_noise
-from workers.training.phantoms.fields import Grid, smooth_field, solid
-from workers.training.phantoms.geometry import Geometry, build_geometry
-from workers.training.phantoms.lesions import LesionPlan
-from workers.training.phantoms.looks import LesionLook, draw_look
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms import TEST, TRAINING, LesionKind, Phantom, Phase, make_phantom
+from workers.phantoms.appearance import Scan, correlated_noise
+from workers.phantoms.fields import Grid, smooth_field, solid
+from workers.phantoms.geometry import Geometry, build_geometry
+from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.looks import LesionLook, draw_look
+from workers.phantoms.tissues import Tissue
 
 SEEDS = (0, 1, 2, 3)
 

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from tests.support.enhanced import write_enhanced_ct
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.rendering.plane_names import plane_names
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 _AXIAL = np.array([[0, 0, 0.8, -100], [0, 0.8, 0, -100], [5.0, 0, 0, -42.5], [0, 0, 0, 1]])
 

@@ -18,7 +18,7 @@ from uair_node.results.provenance import Provenance
 from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 SHAPE = (24, 80, 90)
 SPACING = (2.5, 0.8, 0.8)

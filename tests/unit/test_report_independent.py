@@ -24,8 +24,8 @@ from uair_node.results.report import write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from workers.evaluation.truth import load_truth
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 WITHIN = 0.01
 LEAST_PIXELS = 10

@@ -16,7 +16,7 @@ from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 SHAPE = (8, 20, 18)
 AFFINE = np.array([[0, 0, 0.8, -40.0], [0, 0.8, 0, -50.0], [2.5, 0, 0, 120.0], [0, 0, 0, 1]])

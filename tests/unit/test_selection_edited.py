@@ -34,7 +34,7 @@ from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import EditedSegmentation, _drawn_voxels, read_edited
 from uair_node.selection.segment_targets import KnownTargets
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from workers.evaluation.workbench import build_workbench
 from workers.models import slice_networks
 from workers.models.slice_networks import INPUT_SIZE, NAMES, SliceNetwork, build_slice_network
 from workers.models.windows import LIVER
+from workers.phantoms import make_phantom
+from workers.phantoms.fields import Grid
+from workers.phantoms.geometry import build_geometry
+from workers.phantoms.lesions import LesionPlan
 from workers.training.geometries import GeometryCache, Subject
 from workers.training.loop import TrainOptions
-from workers.training.phantoms import make_phantom
-from workers.training.phantoms.fields import Grid
-from workers.training.phantoms.geometry import build_geometry
-from workers.training.phantoms.lesions import LesionPlan
 from workers.training.sampling.slices import draw_slice_sample
 from workers.training.slices import SliceBatches, SliceTask
 from workers.training.transunet import train_transunet

@@ -17,13 +17,13 @@ from workers.models.learned_lesions import LearnedLesions
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.learned_outlines import LearnedOutlines
 from workers.models.template_localizer import CoordinateEncoder
+from workers.phantoms import make_phantom
 from workers.training.coordinates import CoordinateBatches, CoordinateTask, train_coordinates
 from workers.training.geometries import GeometryCache
 from workers.training.lesions import LesionBatches, LesionTask, train_lesions
 from workers.training.localizer import LocalizerBatches, LocalizerTask, train_localizer
 from workers.training.loop import Progress, TrainOptions, learning_rate, train
 from workers.training.outlines import OutlineBatches, OutlineTask, train_outlines
-from workers.training.phantoms import make_phantom
 from workers.training.sam import SamBatches, SamTask, train_sam
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from workers.models.localizer_net import STRIDE
 from workers.models.windows import AIR_HU
+from workers.phantoms.fields import Grid
+from workers.phantoms.geometry import build_geometry
+from workers.phantoms.lesions import LesionPlan
 from workers.training.geometries import GeometryCache, Subject
-from workers.training.phantoms.fields import Grid
-from workers.training.phantoms.geometry import build_geometry
-from workers.training.phantoms.lesions import LesionPlan
 from workers.training.sampling.coordinates import (
     BLOCK,
     BLOCKS,

@@ -25,7 +25,7 @@ from tests.support.series import affine_of, edit, good_series
 from uair_node.dicom.gate import inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.volume import read_geometry, read_series, read_slice
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 
 def test_every_offered_syntax_has_a_test_and_none_is_missing() -> None:

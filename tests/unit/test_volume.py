@@ -11,7 +11,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from dicom_config.errors import InputError
 from tests.support.series import AXIAL, affine_of, compress, edit, edit_all, good_series, noise_hu, turned
 from uair_node.dicom.volume import SourceSlice, Volume, read_geometry, read_series
-from workers.training.ct_series import write_ct_series
+from workers.phantoms.ct_series import write_ct_series
 
 ORIENTATIONS = [
     np.eye(3)[:, list(order)] * signs

@@ -15,8 +15,8 @@ from tests.support.orthanc import Orthanc
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 GROWTH_VOXELS = {"most likely": 0, "most inclusive": 2, "tightest": -1, "alternative": 1}
 """The candidates in their order, and how far each is grown from the truth."""

@@ -27,8 +27,8 @@ from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited import read_edited
 from uair_node.selection.segment_targets import KnownTargets
 from uair_node.storage.artifacts import load_candidates
-from workers.training.ct_series import write_ct_series
-from workers.training.phantoms import make_phantom
+from workers.phantoms import make_phantom
+from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = [pytest.mark.viewer, pytest.mark.integration, pytest.mark.timeout(1200)]
 

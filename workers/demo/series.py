@@ -14,9 +14,9 @@ from uair_node.dicom.headers import SliceHeader, read_slices
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.storage.artifacts import Labels
 from workers.evaluation.truth import load_truth
-from workers.training.ct_series import write_ct_series
-from workers.training.mr_series import write_mr_series
-from workers.training.phantoms import make_mr_phantom, make_phantom
+from workers.phantoms import make_mr_phantom, make_phantom
+from workers.phantoms.ct_series import write_ct_series
+from workers.phantoms.mr_series import write_mr_series
 
 PHANTOM_SEED = 5
 

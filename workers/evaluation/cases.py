@@ -18,8 +18,8 @@ from uair_node.dicom.volume import Volume, read_series
 from workers.evaluation.metrics import FIRST_LESION, Labels, Mask
 from workers.evaluation.nifti import read_nifti_ct
 from workers.evaluation.truth import load_truth
-from workers.training.phantoms import TEST, MrPhantom, Phantom, Setting, make_mr_phantom, make_phantom
-from workers.training.phantoms.phantom import Size
+from workers.phantoms import TEST, MrPhantom, Phantom, Setting, make_mr_phantom, make_phantom
+from workers.phantoms.phantom import Size
 from workers.uair.grids import Spacing
 
 PhantomProfile = Literal["ct", "mr-t1"]

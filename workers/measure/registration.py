@@ -4,7 +4,7 @@ Three steps, each starting from the one before. The livers' signed distances are
 rigidly, which any contrast phase allows and a bad start does not hinder. Then they deform until the
 surfaces meet, and then the densities, their histograms matched, follow inside (demons with symmetric
 forces: Thirion, Medical Image Analysis 2, 1998; Vercauteren et al., NeuroImage 45, 2009). Tried and left
-out, as both failed on some pairs of `workers.training.phantoms.pairs`: an affine step (it collapsed), and
+out, as both failed on some pairs of `workers.phantoms.pairs`: an affine step (it collapsed), and
 B-splines with mutual information (they tore homogeneous liver apart).
 """
 

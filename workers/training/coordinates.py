@@ -19,9 +19,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from workers.models.coordinate_net import CoordinateNet
+from workers.phantoms.geometry import training_geometry
 from workers.training.geometries import GeometryCache, Subject
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
-from workers.training.phantoms.geometry import training_geometry
 from workers.training.prepare import FIRST_SEED, filled_cache
 from workers.training.sampling.coordinates import (
     APART,

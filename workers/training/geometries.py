@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from workers.training.phantoms.fields import Mask
-from workers.training.phantoms.geometry import GENERATION, Geometry, training_geometry
+from workers.phantoms.fields import Mask
+from workers.phantoms.geometry import GENERATION, Geometry, training_geometry
 
 _LOG = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from workers.models.learned_lesions import LearnedLesions
 from workers.models.lesion_net import LESION, LESION_WEIGHT, LIVER, LesionNet
 from workers.models.precision import half_precision
 from workers.models.weights import LESIONS_FILE, save_weights
+from workers.phantoms import Phantom
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
-from workers.training.phantoms import Phantom
 from workers.training.prepare import prepare, real_cases
 from workers.training.real_cases import RealCases
 from workers.training.sampling.lesions import CLIPPED, LesionSample, draw_lesion_sample

@@ -19,10 +19,10 @@ from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.localizer_net import LocalizerNet
 from workers.models.precision import half_precision
 from workers.models.weights import LOCALIZER_FILE, save_weights
+from workers.phantoms import Phantom
+from workers.phantoms.fields import Floats
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
-from workers.training.phantoms import Phantom
-from workers.training.phantoms.fields import Floats
 from workers.training.prepare import prepare
 from workers.training.sampling.localizer import HEIGHTS, draw_localizer_sample
 from workers.uair.grids import Box

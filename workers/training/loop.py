@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dicom_config.errors import ConfigError
 from workers.models.weights import load_weights, save_weights
-from workers.training.phantoms.phantom import Size
+from workers.phantoms.phantom import Size
 from workers.training.real_cases import RealCases
 
 _LOG = logging.getLogger(__name__)

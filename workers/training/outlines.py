@@ -19,10 +19,10 @@ from workers.models.outline_net import OutlineNet
 from workers.models.precision import half_precision
 from workers.models.weights import OUTLINES_FILE, save_weights
 from workers.models.windows import NEIGHBOUR_MM
+from workers.phantoms import Phantom
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.losses import outline_loss
-from workers.training.phantoms import Phantom
 from workers.training.prepare import prepare
 from workers.training.sampling.outlines import OutlineSample, draw_outline_sample
 from workers.uair.grids import bounding_box

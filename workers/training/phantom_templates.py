@@ -11,7 +11,7 @@ import torch
 from dicom_config.errors import InputError
 from workers.models.template_localizer import CoordinateEncoder, make_template
 from workers.models.template_store import StoredTemplate, TemplateFolder
-from workers.training.phantoms import TRAINING, make_phantom
+from workers.phantoms import TRAINING, make_phantom
 
 TEMPLATES = 5
 """As many as the paper takes (section 4.5)."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from workers.phantoms import TEST, Phantom, make_phantom
 from workers.training.geometries import GeometryCache
 from workers.training.loop import Progress, ProgressCallback, TrainOptions
-from workers.training.phantoms import TEST, Phantom, make_phantom
 from workers.training.real_cases import RealCases
 
 FIRST_SEED = 9_000_000

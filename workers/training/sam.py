@@ -19,10 +19,10 @@ from workers.evaluation.metrics import dice
 from workers.models.embedded import INPUT_SIZE, MASK_SIZE, TOKEN_COUNT, EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.weights import EMBEDDED_FILE, save_weights
+from workers.phantoms import Phantom
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.losses import correction_click, mask_loss
-from workers.training.phantoms import Phantom
 from workers.training.prepare import prepare
 from workers.training.sampling.sam import SamSample, draw_sam_sample
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from workers.training.phantoms.fields import Floats, Mask, Window, smooth_field
-from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
+from workers.phantoms.fields import Floats, Mask, Window, smooth_field
+from workers.phantoms.tissues import LIVER_TISSUES, Tissue
 
 Range = tuple[float, float]
 Point = NDArray[np.float64]

@@ -10,11 +10,11 @@ from scipy import ndimage as ndi
 
 from workers.models.coordinate_net import CELL, PATCH, SURROUNDINGS, cells_of
 from workers.models.windows import AIR_HU
+from workers.phantoms.appearance import Scan
+from workers.phantoms.fields import Floats
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import Tissue
 from workers.training.geometries import Subject
-from workers.training.phantoms.appearance import Scan
-from workers.training.phantoms.fields import Floats
-from workers.training.phantoms.settings import TRAINING
-from workers.training.phantoms.tissues import Tissue
 from workers.uair.localize import body_region
 from workers.uair.templates import GRID_MM
 

@@ -1,6 +1,6 @@
 """Lesions grown into a sample on its own grid: shapes, where they sit, what they look like.
 
-Looks are those of the phantoms (`workers.training.phantoms.looks`); large lesions get mosaics, necroses and
+Looks are those of the phantoms (`workers.phantoms.looks`); large lesions get mosaics, necroses and
 a place at the liver's surface, now and then one that bulges out of it.
 """
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from workers.models.lesion_net import SPACING_MM
-from workers.training.phantoms.appearance import Scan
-from workers.training.phantoms.fields import Floats, Mask, Window, smooth_field
-from workers.training.phantoms.looks import draw_look
-from workers.training.phantoms.settings import TRAINING
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.appearance import Scan
+from workers.phantoms.fields import Floats, Mask, Window, smooth_field
+from workers.phantoms.looks import draw_look
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import Tissue
 
 _NONE = 0.12
 _MORE = 3.0

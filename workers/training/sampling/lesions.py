@@ -14,11 +14,11 @@ from scipy import ndimage as ndi
 
 from workers.models.lesion_net import SPACING_MM
 from workers.models.windows import to_lesion_channels
+from workers.phantoms.appearance import Scan, streaks
+from workers.phantoms.fields import Floats, Mask, Window, smooth_field
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import LIVER_TISSUES, Tissue
 from workers.training.geometries import Subject
-from workers.training.phantoms.appearance import Scan, streaks
-from workers.training.phantoms.fields import Floats, Mask, Window, smooth_field
-from workers.training.phantoms.settings import TRAINING
-from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
 from workers.training.sampling.clefts import cut_clefts
 from workers.training.sampling.growths import grow_lesions
 

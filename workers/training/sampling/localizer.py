@@ -10,11 +10,11 @@ from scipy import ndimage as ndi
 
 from workers.models.localizer_net import SPACING_MM, STRIDE
 from workers.models.windows import AIR_HU, to_localizer_channels
+from workers.phantoms.appearance import Scan
+from workers.phantoms.fields import Floats
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import LIVER_TISSUES, Tissue
 from workers.training.geometries import Subject
-from workers.training.phantoms.appearance import Scan
-from workers.training.phantoms.fields import Floats
-from workers.training.phantoms.settings import TRAINING
-from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
 
 #: Rows and columns of a sample: 288 x 384 mm.
 PLANE = (48, 64)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from workers.models.windows import to_outline_channels
+from workers.phantoms.appearance import Scan, correlated_noise, streaks
+from workers.phantoms.fields import Floats, Mask, Triple, Window, smooth_field
+from workers.phantoms.looks import LesionLook, draw_look
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
 from workers.training.geometries import Subject
-from workers.training.phantoms.appearance import Scan, correlated_noise, streaks
-from workers.training.phantoms.fields import Floats, Mask, Triple, Window, smooth_field
-from workers.training.phantoms.looks import LesionLook, draw_look
-from workers.training.phantoms.settings import TRAINING
-from workers.training.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
 from workers.training.sampling.growths import YIELDING, ellipsoid_norm
 from workers.uair.grids import tight_box
 

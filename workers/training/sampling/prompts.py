@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.models.embedded import INPUT_SIZE
-from workers.training.phantoms.fields import Mask
+from workers.phantoms.fields import Mask
 from workers.training.sampling.targets import TargetKind
 
 #: Padding label of a point that is not there (segment_anything's convention).

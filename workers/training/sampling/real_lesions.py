@@ -14,10 +14,10 @@ from scipy import ndimage as ndi
 
 from workers.models.lesion_net import SPACING_MM
 from workers.models.windows import AIR_HU, to_lesion_channels
-from workers.training.phantoms.appearance import Scan
-from workers.training.phantoms.fields import Floats, Mask
-from workers.training.phantoms.settings import TRAINING
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.appearance import Scan
+from workers.phantoms.fields import Floats, Mask
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import Tissue
 from workers.training.real_cases import LIVER, STEP_MM, TUMOUR, RealCase, RealCases
 from workers.training.sampling.growths import grow_lesions
 from workers.training.sampling.lesions import CLIPPED, SHAPE, LesionSample, clipped_now_and_then, mark_lesion

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.models.windows import to_channels
+from workers.phantoms.appearance import Scan, Textures, densities
+from workers.phantoms.fields import Floats
+from workers.phantoms.settings import TRAINING
 from workers.training.geometries import Subject
-from workers.training.phantoms.appearance import Scan, Textures, densities
-from workers.training.phantoms.fields import Floats
-from workers.training.phantoms.settings import TRAINING
 from workers.training.sampling.prompts import draw_box, draw_points
 from workers.training.sampling.targets import FREQUENCY, Target, TargetKind, targets_of
 from workers.training.sampling.views import View, draw_view, show

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from workers.models.slice_networks import INPUT_SIZE
 from workers.models.windows import to_channels
+from workers.phantoms import TRAINING
+from workers.phantoms.appearance import Scan
+from workers.phantoms.fields import Floats
 from workers.training.geometries import Subject
-from workers.training.phantoms import TRAINING
-from workers.training.phantoms.appearance import Scan
-from workers.training.phantoms.fields import Floats
 from workers.training.sampling.sam import draw_slice, noiseless
 from workers.training.sampling.targets import TargetKind, targets_of
 from workers.training.sampling.views import draw_view, show

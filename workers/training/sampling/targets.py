@@ -10,11 +10,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.phantoms.fields import Mask
+from workers.phantoms.lesions import DISTANCE_STEP_MM
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import Tissue
 from workers.training.geometries import Subject
-from workers.training.phantoms.fields import Mask
-from workers.training.phantoms.lesions import DISTANCE_STEP_MM
-from workers.training.phantoms.settings import TRAINING
-from workers.training.phantoms.tissues import Tissue
 
 _MIN_PIXELS = 20
 _MIN_LESION_PIXELS = 4

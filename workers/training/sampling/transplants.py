@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from workers.models.lesion_net import SPACING_MM
-from workers.training.phantoms.fields import Floats, Mask, Window
+from workers.phantoms.fields import Floats, Mask, Window
 from workers.training.real_cases import STEP_MM, RealCase
 
 # Tumours of this many voxels of the donor: about 5 to 60 mm.

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from workers.models.embedded import INPUT_SIZE
 from workers.models.windows import AIR_HU
+from workers.phantoms.appearance import Scan, correlated_noise, streaks
+from workers.phantoms.fields import Floats, Mask, smooth_field
 from workers.training.geometries import Subject
-from workers.training.phantoms.appearance import Scan, correlated_noise, streaks
-from workers.training.phantoms.fields import Floats, Mask, smooth_field
 from workers.training.sampling.targets import Target, TargetKind
 
 Matrix = NDArray[np.float64]

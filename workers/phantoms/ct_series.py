@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
-from workers.training.image_series import SeriesText, describe_pixels, write_series
+from workers.phantoms.image_series import SeriesText, describe_pixels, write_series
 
 RESCALE_INTERCEPT = -1024
 """Stored value 0 is -1024 HU, as most scanners write it (PS3.3 C.8.2.1, Rescale Intercept)."""

@@ -4,16 +4,16 @@
 geometry gets a new appearance for every sample.
 """
 
-from workers.training.phantoms.appearance import Phase
-from workers.training.phantoms.looks import LesionKind
-from workers.training.phantoms.mr import MrPhantom, make_mr_phantom
-from workers.training.phantoms.phantom import (
+from workers.phantoms.appearance import Phase
+from workers.phantoms.looks import LesionKind
+from workers.phantoms.mr import MrPhantom, make_mr_phantom
+from workers.phantoms.phantom import (
     LesionRecord,
     Phantom,
     PhantomRecord,
     make_phantom,
 )
-from workers.training.phantoms.settings import PLAIN, TEST, TRAINING, Setting
+from workers.phantoms.settings import PLAIN, TEST, TRAINING, Setting
 
 __all__ = [
     "PLAIN",

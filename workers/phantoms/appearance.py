@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from workers.training.phantoms.fields import Floats, Mask, smooth_field
-from workers.training.phantoms.geometry import Geometry
-from workers.training.phantoms.lesions import DISTANCE_STEP_MM
-from workers.training.phantoms.looks import LesionLook, draw_look
-from workers.training.phantoms.settings import PLAIN, Setting
-from workers.training.phantoms.tissues import LIVER_TISSUES, Tissue
+from workers.phantoms.fields import Floats, Mask, smooth_field
+from workers.phantoms.geometry import Geometry
+from workers.phantoms.lesions import DISTANCE_STEP_MM
+from workers.phantoms.looks import LesionLook, draw_look
+from workers.phantoms.settings import PLAIN, Setting
+from workers.phantoms.tissues import LIVER_TISSUES, Tissue
 
 Range = tuple[float, float]
 

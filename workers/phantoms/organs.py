@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage as ndi
 
-from workers.training.phantoms.fields import Floats, Mask, Triple, Window, solid
-from workers.training.phantoms.scene import Scene
-from workers.training.phantoms.settings import Setting
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.fields import Floats, Mask, Triple, Window, solid
+from workers.phantoms.scene import Scene
+from workers.phantoms.settings import Setting
+from workers.phantoms.tissues import Tissue
 
 # What livers of adults measure, tumours included.
 _VOLUME_ML = (900.0, 2500.0)

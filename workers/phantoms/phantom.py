@@ -10,13 +10,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.training.phantoms.appearance import Phase, Scan, scan_volume
-from workers.training.phantoms.fields import Grid, Triple
-from workers.training.phantoms.geometry import Geometry, build_geometry
-from workers.training.phantoms.lesions import LesionPlan
-from workers.training.phantoms.looks import LesionKind
-from workers.training.phantoms.settings import PLAIN, Setting
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.appearance import Phase, Scan, scan_volume
+from workers.phantoms.fields import Grid, Triple
+from workers.phantoms.geometry import Geometry, build_geometry
+from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.looks import LesionKind
+from workers.phantoms.settings import PLAIN, Setting
+from workers.phantoms.tissues import Tissue
 
 Size = Literal["small", "standard", "demo"]
 

@@ -11,8 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.training.phantoms.fields import Floats, Grid, Mask, Triple, Window, smooth_field, solid
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.fields import Floats, Grid, Mask, Triple, Window, smooth_field, solid
+from workers.phantoms.tissues import Tissue
 
 
 @dataclass(frozen=True)

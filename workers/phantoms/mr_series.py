@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
-from workers.training.image_series import SeriesText, describe_pixels, write_series
+from workers.phantoms.image_series import SeriesText, describe_pixels, write_series
 
 
 def write_mr_series(

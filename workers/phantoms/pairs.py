@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workers.training.phantoms.appearance import Phase, Scan
-from workers.training.phantoms.fields import Grid, Triple, smooth_field
-from workers.training.phantoms.geometry import Geometry, build_geometry
-from workers.training.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan
-from workers.training.phantoms.phantom import Phantom, phantom_of
+from workers.phantoms.appearance import Phase, Scan
+from workers.phantoms.fields import Grid, Triple, smooth_field
+from workers.phantoms.geometry import Geometry, build_geometry
+from workers.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan
+from workers.phantoms.phantom import Phantom, phantom_of
 
 _SHAPE, _SPACING_MM = (72, 176, 208), (3.0, 1.9, 1.9)
 _BREATH_MM = 22.0

@@ -13,12 +13,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.training.phantoms import body, organs, vessels
-from workers.training.phantoms.fields import Grid, Mask, Triple
-from workers.training.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan, draw_lesions
-from workers.training.phantoms.scene import Habitus, Scene
-from workers.training.phantoms.settings import PLAIN, TRAINING, Setting
-from workers.training.phantoms.tissues import LIVER_TISSUES
+from workers.phantoms import body, organs, vessels
+from workers.phantoms.fields import Grid, Mask, Triple
+from workers.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan, draw_lesions
+from workers.phantoms.scene import Habitus, Scene
+from workers.phantoms.settings import PLAIN, TRAINING, Setting
+from workers.phantoms.tissues import LIVER_TISSUES
 
 #: Raised whenever a seed starts to give another anatomy, so that cached ones are not mixed up.
 GENERATION = 2

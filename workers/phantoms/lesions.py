@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.training.phantoms.fields import Floats, Mask, Triple, Window, solid
-from workers.training.phantoms.scene import Scene
-from workers.training.phantoms.settings import Setting
-from workers.training.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
+from workers.phantoms.fields import Floats, Mask, Triple, Window, solid
+from workers.phantoms.scene import Scene
+from workers.phantoms.settings import Setting
+from workers.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
 
 #: Distances are stored as int8 in this unit.
 DISTANCE_STEP_MM = 0.125

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.training.phantoms.fields import Mask
-from workers.training.phantoms.organs import LiverPlan
-from workers.training.phantoms.scene import Scene
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.fields import Mask
+from workers.phantoms.organs import LiverPlan
+from workers.phantoms.scene import Scene
+from workers.phantoms.tissues import Tissue
 
 Point = NDArray[np.float64]
 

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from workers.training.phantoms.appearance import Phase, Range, Scan, Textures, densities, partial_volume
-from workers.training.phantoms.fields import Floats, Triple, smooth_field
-from workers.training.phantoms.geometry import Geometry
-from workers.training.phantoms.phantom import PhantomRecord, Size, draw_examination, phantom_of
-from workers.training.phantoms.settings import PLAIN, Setting
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.appearance import Phase, Range, Scan, Textures, densities, partial_volume
+from workers.phantoms.fields import Floats, Triple, smooth_field
+from workers.phantoms.geometry import Geometry
+from workers.phantoms.phantom import PhantomRecord, Size, draw_examination, phantom_of
+from workers.phantoms.settings import PLAIN, Setting
+from workers.phantoms.tissues import Tissue
 
 # Signal as parts of the liver's, uniform ranges.
 _SIGNAL: Mapping[Tissue, Range] = MappingProxyType(

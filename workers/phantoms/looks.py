@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from workers.training.phantoms.fields import Floats
-from workers.training.phantoms.settings import PLAIN, Setting
+from workers.phantoms.fields import Floats
+from workers.phantoms.settings import PLAIN, Setting
 
 
 class LesionKind(StrEnum):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.training.phantoms.fields import Floats, Mask, solid
-from workers.training.phantoms.scene import Scene
-from workers.training.phantoms.tissues import Tissue
+from workers.phantoms.fields import Floats, Mask, solid
+from workers.phantoms.scene import Scene
+from workers.phantoms.tissues import Tissue
 
 _ENDLESS = float("inf")
 
