@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dicom_config.model import EngineSection
 from workers.engine import Engine, Feedback
-from workers.evaluation.metrics import agreement
 from workers.evaluation.reader import one_for_all
 from workers.phantoms import make_phantom
 from workers.site_engine import build_engine
+from workers.truth.metrics import agreement
 
 SEEDS = range(1, 41)
 ROUNDS = 3

@@ -206,7 +206,7 @@ MUTANTS = (
     ),
     Mutant(
         "Dice counts the shared part twice",
-        "workers/evaluation/metrics.py",
+        "workers/truth/metrics.py",
         "return 2 * self.shared / total if total else 1.0",
         "return self.shared / total if total else 1.0",
         ("tests/unit/test_evaluation_metrics.py",),

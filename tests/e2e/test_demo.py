@@ -15,7 +15,7 @@ import pytest
 from highdicom.seg import segread
 from pydicom import dcmread
 
-from workers.evaluation.metrics import dice
+from workers.truth.metrics import dice
 
 pytestmark = pytest.mark.integration
 

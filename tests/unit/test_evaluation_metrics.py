@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from workers.evaluation.metrics import Overlap, agreement, dice, jaccard, overlap
 from workers.evaluation.reader import combined, noisy, pick_targets
 from workers.evaluation.surface import surface_distance
 from workers.evaluation.taste import resized, rounds_needed, wishes
+from workers.truth.metrics import Overlap, agreement, dice, jaccard, overlap
 
 SHAPE = (4, 10, 10)
 

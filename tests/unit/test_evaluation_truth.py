@@ -14,8 +14,8 @@ from tests.support.series import affine_of, edit_all
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from workers.evaluation.truth import load_truth
 from workers.phantoms.ct_series import write_ct_series
+from workers.truth.masks import load_truth
 
 SHAPE = (6, 12, 10)
 

@@ -23,9 +23,9 @@ from uair_node.findings.measurements import measure
 from uair_node.results.report import write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from workers.evaluation.truth import load_truth
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
+from workers.truth.masks import load_truth
 
 WITHIN = 0.01
 LEAST_PIXELS = 10

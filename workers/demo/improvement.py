@@ -23,7 +23,7 @@ from dicom_config import codes
 from uair_node.rendering.drawing import FAINT, INK, PAPER
 from uair_node.rendering.mesh import Mesh, view_mesh
 from uair_node.storage.artifacts import Labels
-from workers.evaluation.metrics import FIRST_LESION, Mask
+from workers.truth.metrics import FIRST_LESION, Mask
 
 _ROWS = 3
 _STEP_MM = 1.0

@@ -17,7 +17,7 @@ from uair_node.network.parcels import Parcel
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.storage.artifacts import Labels
-from workers.evaluation.metrics import agreement
+from workers.truth.metrics import agreement
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from dicom_config.modalities import CT
 from uair_node.dicom.headers import SliceHeader, read_slices
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.storage.artifacts import Labels
-from workers.evaluation.truth import load_truth
 from workers.phantoms import make_mr_phantom, make_phantom
 from workers.phantoms.ct_series import write_ct_series
 from workers.phantoms.mr_series import write_mr_series
+from workers.truth.masks import load_truth
 
 PHANTOM_SEED = 5
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from dicom_config.modalities import PROFILES
 from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import Volume, read_series
-from workers.evaluation.metrics import FIRST_LESION, Labels, Mask
-from workers.evaluation.nifti import read_nifti_ct
-from workers.evaluation.truth import load_truth
 from workers.phantoms import TEST, MrPhantom, Phantom, Setting, make_mr_phantom, make_phantom
 from workers.phantoms.phantom import Size
+from workers.truth.masks import load_truth
+from workers.truth.metrics import FIRST_LESION, Labels, Mask
+from workers.truth.nifti import read_nifti_ct
 from workers.uair.grids import Spacing
 
 PhantomProfile = Literal["ct", "mr-t1"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.evaluation.cases import EvaluationCase
-from workers.evaluation.metrics import FIRST_LESION, Labels
 from workers.evaluation.results import Detected
+from workers.truth.metrics import FIRST_LESION, Labels
 
 HIT_IOU = 0.1
 """Intersection over union from which a prediction counts as finding a lesion."""

@@ -22,9 +22,9 @@ from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
 from dicom_config.modalities import PROFILES
 from workers.evaluation.cases import NiftiSource, SeriesSource
-from workers.evaluation.nifti import is_nifti
 from workers.evaluation.pairing import LABELS_NAME, case_name, is_volume, pairs, volumes_in
-from workers.evaluation.truth import is_liver
+from workers.truth.masks import is_liver
+from workers.truth.nifti import is_nifti
 
 FileSource = SeriesSource | NiftiSource
 _SEGMENTED = frozenset(uid for one in PROFILES.values() for uid in one.sop_classes)

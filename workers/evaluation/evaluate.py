@@ -12,7 +12,6 @@ import numpy as np
 from workers.evaluation.baselines import segment_by_tight_boxes
 from workers.evaluation.cases import EvaluationCase
 from workers.evaluation.detection import detect
-from workers.evaluation.metrics import LIVER, liver_mask
 from workers.evaluation.reader import each_by, noisy, one_for_all
 from workers.evaluation.results import CaseResult, Measure, Method, Offered, TasteRun
 from workers.evaluation.single import GivenLesion, given_box
@@ -20,6 +19,7 @@ from workers.evaluation.taste import wishes
 from workers.evaluation.views import slices_of
 from workers.evaluation.whole import AUTOMATIC, Drawn, automatic, measures_of, measures_of_found, opened, play
 from workers.evaluation.workbench import COMPARED, RULES, Workbench
+from workers.truth.metrics import LIVER, liver_mask
 
 Tell = Callable[[float, str], None]
 

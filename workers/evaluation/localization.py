@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.evaluation.metrics import Mask, dice
+from workers.truth.metrics import Mask, dice
 from workers.uair.grids import Box, Spacing, bounding_box
 from workers.uair.localize import Localizer, Location
 from workers.uair.templates import FACES

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_config.errors import InputError
-from workers.evaluation.nifti import is_nifti, read_nifti
+from workers.truth.nifti import is_nifti, read_nifti
 
 LABELS_NAME = re.compile(r"seg|label|mask|truth|gt(?=[._-])", re.IGNORECASE)
 _CT_NAME = re.compile(r"(^|[._-])(ct|vol|volume|image|img|imaging|0000)(?=[._-])", re.IGNORECASE)

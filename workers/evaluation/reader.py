@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from workers.evaluation.metrics import LIVER, Labels, Mask, agreement, dice, liver_mask
+from workers.truth.metrics import LIVER, Labels, Mask, agreement, dice, liver_mask
 
 Choose = Callable[[Sequence[float]], int]
 """Takes the scores of the candidates of one target, returns the index of the one that the reader picks."""

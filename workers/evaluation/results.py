@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.evaluation.metrics import Labels, Mask, Overlap, overlap
 from workers.evaluation.surface import SurfaceDistance, surface_distance
+from workers.truth.metrics import Labels, Mask, Overlap, overlap
 from workers.uair.candidates import Rule
 from workers.uair.grids import Spacing
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from workers.evaluation.baselines import segment_by_one_box, segment_by_tight_boxes
 from workers.evaluation.cases import EvaluationCase
-from workers.evaluation.metrics import FIRST_LESION, Labels, Mask, Overlap, dice
 from workers.evaluation.reader import Choose, best
 from workers.evaluation.results import Measure, Method, Offered, TasteRun, compared
 from workers.evaluation.taste import REACHED_DICE, Wish
 from workers.evaluation.workbench import Workbench
 from workers.models.windows import NEIGHBOUR_MM
+from workers.truth.metrics import FIRST_LESION, Labels, Mask, Overlap, dice
 from workers.uair.candidates import Rule, dice_matrix
 from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 
-from workers.evaluation.metrics import Mask
+from workers.truth.metrics import Mask
 from workers.uair.grids import Spacing
 
 Points = NDArray[np.float64]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage as ndi
 
-from workers.evaluation.metrics import Mask
+from workers.truth.metrics import Mask
 from workers.uair.grids import Spacing
 
 MARGIN_MM = 2.0

@@ -11,11 +11,11 @@ from matplotlib.image import imsave
 
 from uair_node.rendering.drawing import INK, PAPER, bounds, draw_slice, note, pixels
 from workers.evaluation.cases import EvaluationCase
-from workers.evaluation.metrics import lesions_mask, liver_mask
 from workers.evaluation.results import CaseResult, Measure, Target, View
 from workers.evaluation.table import TITLES
 from workers.evaluation.whole import Drawn
 from workers.evaluation.workbench import RULES
+from workers.truth.metrics import lesions_mask, liver_mask
 
 _DPI = 100
 _PANEL_INCHES = 3.0

@@ -13,11 +13,11 @@ from workers.engine import Feedback, Round
 from workers.evaluation.baselines import segment_by_one_box
 from workers.evaluation.cases import EvaluationCase
 from workers.evaluation.detection import matched
-from workers.evaluation.metrics import FIRST_LESION, LIVER, Labels, lesions_mask, liver_mask
 from workers.evaluation.reader import PickAll, combined, each_best
 from workers.evaluation.remember import RememberingPredictor
 from workers.evaluation.results import Measure, Method, compared
 from workers.evaluation.workbench import Workbench
+from workers.truth.metrics import FIRST_LESION, LIVER, Labels, lesions_mask, liver_mask
 from workers.uair.candidates import Rule
 from workers.uair.grids import Box, bounding_box
 from workers.uair.rounds import ensemble_labels

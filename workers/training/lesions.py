@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from workers.evaluation.metrics import dice
 from workers.models.learned_lesions import LearnedLesions
 from workers.models.lesion_net import LESION, LESION_WEIGHT, LIVER, LesionNet
 from workers.models.precision import half_precision
@@ -27,6 +26,7 @@ from workers.training.prepare import prepare, real_cases
 from workers.training.real_cases import RealCases
 from workers.training.sampling.lesions import CLIPPED, LesionSample, draw_lesion_sample
 from workers.training.sampling.real_lesions import draw_real_sample
+from workers.truth.metrics import dice
 from workers.uair.grids import tight_box
 
 BATCH_SIZE = 1

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from workers.evaluation.metrics import dice
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.localizer_net import LocalizerNet
 from workers.models.precision import half_precision
@@ -25,6 +24,7 @@ from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.prepare import prepare
 from workers.training.sampling.localizer import HEIGHTS, draw_localizer_sample
+from workers.truth.metrics import dice
 from workers.uair.grids import Box
 from workers.uair.localize import Location
 

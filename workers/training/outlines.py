@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from workers.evaluation.metrics import dice
 from workers.models.learned_outlines import LearnedOutlines
 from workers.models.outline_net import OutlineNet
 from workers.models.precision import half_precision
@@ -25,6 +24,7 @@ from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainRep
 from workers.training.losses import outline_loss
 from workers.training.prepare import prepare
 from workers.training.sampling.outlines import OutlineSample, draw_outline_sample
+from workers.truth.metrics import dice
 from workers.uair.grids import bounding_box
 from workers.uair.outlines import Question, cells_in
 from workers.uair.targets import LESION_PLAN

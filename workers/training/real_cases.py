@@ -19,8 +19,8 @@ from scipy import ndimage as ndi
 
 from dicom_config.errors import InputError
 from uair_node.dicom.volume import CanonicalVolume, Volume
-from workers.evaluation.nifti import NiftiGrid, read_nifti
 from workers.phantoms.fields import Floats, Mask
+from workers.truth.nifti import NiftiGrid, read_nifti
 from workers.uair.grids import Spacing, tight_box
 from workers.uair.localize import to_isotropic
 

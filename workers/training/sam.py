@@ -15,7 +15,6 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from workers.evaluation.baselines import segment_by_tight_boxes
-from workers.evaluation.metrics import dice
 from workers.models.embedded import INPUT_SIZE, MASK_SIZE, TOKEN_COUNT, EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.weights import EMBEDDED_FILE, save_weights
@@ -25,6 +24,7 @@ from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainRep
 from workers.training.losses import correction_click, mask_loss
 from workers.training.prepare import prepare
 from workers.training.sampling.sam import SamSample, draw_sam_sample
+from workers.truth.metrics import dice
 
 BATCH_SIZE = 6
 PROMPTS = 3

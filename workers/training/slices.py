@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from workers.evaluation.metrics import dice
 from workers.models.slice_networks import SliceNetwork, build_slice_network
 from workers.phantoms import Phantom
 from workers.training.geometries import GeometryCache
 from workers.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.training.prepare import prepare
 from workers.training.sampling.slices import LESION, SliceSample, draw_slice_sample
+from workers.truth.metrics import dice
 
 BATCH_SIZE = 6
 

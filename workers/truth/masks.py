@@ -22,9 +22,9 @@ from scipy import ndimage as ndi
 
 from dicom_config.errors import InputError
 from uair_node.dicom.volume import Volume
-from workers.evaluation.metrics import LIVER, Labels, Mask
-from workers.evaluation.nifti import is_nifti, read_nifti
-from workers.evaluation.placing import Placement, place_by_geometry
+from workers.truth.metrics import LIVER, Labels, Mask
+from workers.truth.nifti import is_nifti, read_nifti
+from workers.truth.placing import Placement, place_by_geometry
 
 _LIVER_NAME = re.compile(r"^(whole[ _-]?)?liver$", re.IGNORECASE)
 _LESION_NAME = re.compile(r"(tumou?r|lesion|metasta|mass|neoplasm|hcc|cyst)", re.IGNORECASE)

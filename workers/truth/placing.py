@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uair_node.dicom.volume import Volume
-from workers.evaluation.metrics import Mask
+from workers.truth.metrics import Mask
 
 # A plane farther than this from a slice, or pixels farther than this from the grid's, are not the same.
 _TOLERANCE_VOXELS = 0.2
