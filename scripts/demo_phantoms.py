@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dicom_config.model import EngineSection
 from workers.engine import Engine, Feedback
-from workers.evaluation.reader import one_for_all
 from workers.phantoms import make_phantom
+from workers.research.evaluation.reader import one_for_all
 from workers.site_engine import build_engine
 from workers.truth.metrics import agreement
 

@@ -10,11 +10,11 @@ _COMMANDS = {
     "demo": LazyCommand("workers.demo.cli:demo", "Show the whole loop, with real processes.", _TRY),
     "phantom": LazyCommand("workers.demo.cli:phantom", "Write a phantom as a CT or MR series.", _TRY),
     "evaluate": LazyCommand(
-        "workers.evaluation.cli:evaluate", "Measure the engine against true masks.", _ENGINE
+        "workers.research.evaluation.cli:evaluate", "Measure the engine against true masks.", _ENGINE
     ),
-    "train": LazyCommand("workers.training.cli:train", "Train a network of the engine.", _ENGINE),
+    "train": LazyCommand("workers.research.training.cli:train", "Train a network of the engine.", _ENGINE),
     "templates": LazyCommand(
-        "workers.template_commands:templates_app", "Keep the cases that find the liver.", _ENGINE
+        "workers.research.template_commands:templates_app", "Keep the cases that find the liver.", _ENGINE
     ),
 }
 

@@ -21,7 +21,6 @@ from uair_node.findings.measurements import measure
 from uair_node.findings.record import NOMINAL, Findings, tabulate
 from uair_node.results.priors import Prior
 from workers.engine import Feedback
-from workers.evaluation.reader import combined, pick_targets
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.intervals import LOGARITHMIC, ensemble_bounds, sample_numbers, spread
 from workers.measure.matching import Group, match
@@ -29,6 +28,7 @@ from workers.measure.numbers import numbers_of
 from workers.measure.registration import Scan, align
 from workers.phantoms import TEST, Phantom, make_phantom
 from workers.phantoms.pairs import make_pair
+from workers.research.evaluation.reader import combined, pick_targets
 from workers.site_engine import build_engine
 
 pytestmark = pytest.mark.bench

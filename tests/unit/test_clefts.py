@@ -8,7 +8,7 @@ from workers.phantoms.fields import Grid
 from workers.phantoms.geometry import build_geometry
 from workers.phantoms.lesions import LesionPlan
 from workers.phantoms.tissues import LIVER_TISSUES, Tissue
-from workers.training.sampling.clefts import cut_clefts
+from workers.research.training.sampling.clefts import cut_clefts
 
 STEPS = (5.0, 1.5, 1.5)
 

@@ -6,7 +6,7 @@ import pytest
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
 from workers.engine import Feedback
-from workers.evaluation.discover import find_cases
+from workers.research.evaluation.discover import find_cases
 from workers.site_engine import build_engine
 from workers.uair.compose import dice_by_label
 

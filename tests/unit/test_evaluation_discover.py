@@ -14,9 +14,9 @@ from tests.support.series import affine_of
 from uair_node.dicom.volume import read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from workers.evaluation.discover import find_cases
 from workers.phantoms.ct_series import write_ct_series
 from workers.phantoms.mr_series import write_mr_series
+from workers.research.evaluation.discover import find_cases
 
 SHAPE = (6, 12, 10)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.synthetic import SPACING, DensityLocalizer, abdomen
-from workers.evaluation.localization import score_localizer, table_of
+from workers.research.evaluation.localization import score_localizer, table_of
 from workers.uair.grids import Box
 from workers.uair.localize import CoarseMap, Location
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from workers.evaluation.reader import combined, noisy, pick_targets
-from workers.evaluation.surface import surface_distance
-from workers.evaluation.taste import resized, rounds_needed, wishes
+from workers.research.evaluation.reader import combined, noisy, pick_targets
+from workers.research.evaluation.surface import surface_distance
+from workers.research.evaluation.taste import resized, rounds_needed, wishes
 from workers.truth.metrics import Overlap, agreement, dice, jaccard, overlap
 
 SHAPE = (4, 10, 10)

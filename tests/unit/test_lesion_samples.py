@@ -8,8 +8,8 @@ from workers.models.lesion_net import LESION, LIVER, STRIDE
 from workers.phantoms.fields import Grid
 from workers.phantoms.geometry import build_geometry
 from workers.phantoms.lesions import LesionPlan
-from workers.training.geometries import Subject
-from workers.training.sampling.lesions import SHAPE, draw_lesion_sample
+from workers.research.training.geometries import Subject
+from workers.research.training.sampling.lesions import SHAPE, draw_lesion_sample
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from tests.support.synthetic import (
     abdomen,
 )
 from workers.engine import Engine, EngineOptions, Feedback
-from workers.evaluation.remember import RememberingOutliner, Stopwatch
 from workers.models.learned_outlines import LearnedOutlines
 from workers.models.outline_net import ANSWERS, CHANNELS, OutlineNet
 from workers.models.weights import save_weights
 from workers.models.windows import to_outline_channels
+from workers.research.evaluation.remember import RememberingOutliner, Stopwatch
 from workers.uair.ensemble import ABSENT, LIMIT, Ensemble
 from workers.uair.grids import Box, plan_crop
 from workers.uair.lesion_maps import LEVELS

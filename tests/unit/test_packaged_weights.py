@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from workers.evaluation.baselines import segment_by_tight_boxes
-from workers.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource, SeriesSource
 from workers.models.embedded_predictor import EmbeddedPredictor
 from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.slice_networks import NAMES as SLICE_NETWORKS
 from workers.models.slice_networks import SliceNetwork
 from workers.phantoms import PLAIN
+from workers.research.evaluation.baselines import segment_by_tight_boxes
+from workers.research.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource, SeriesSource
 from workers.truth.metrics import dice, liver_mask
 
 _LOG = logging.getLogger(__name__)

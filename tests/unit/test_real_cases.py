@@ -7,12 +7,12 @@ from scipy import ndimage
 from dicom_config.errors import InputError
 from tests.support import real_pairs
 from workers.models.lesion_net import LESION, LIVER
-from workers.training.geometries import GeometryCache
-from workers.training.lesions import LesionBatches
-from workers.training.real_cases import STEP_MM, TUMOUR, RealCases, read_pair
-from workers.training.sampling.lesions import EXACT_HU, SHAPE, clipped_now_and_then
-from workers.training.sampling.real_lesions import draw_real_sample
-from workers.training.sampling.transplants import transplant
+from workers.research.training.geometries import GeometryCache
+from workers.research.training.lesions import LesionBatches
+from workers.research.training.real_cases import STEP_MM, TUMOUR, RealCases, read_pair
+from workers.research.training.sampling.lesions import EXACT_HU, SHAPE, clipped_now_and_then
+from workers.research.training.sampling.real_lesions import draw_real_sample
+from workers.research.training.sampling.transplants import transplant
 
 pytest.importorskip("nibabel")
 

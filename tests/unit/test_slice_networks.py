@@ -10,7 +10,6 @@ from torch import nn
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import EngineSection
-from workers.evaluation.workbench import build_workbench
 from workers.models import slice_networks
 from workers.models.slice_networks import INPUT_SIZE, NAMES, SliceNetwork, build_slice_network
 from workers.models.windows import LIVER
@@ -18,12 +17,13 @@ from workers.phantoms import make_phantom
 from workers.phantoms.fields import Grid
 from workers.phantoms.geometry import build_geometry
 from workers.phantoms.lesions import LesionPlan
-from workers.training.geometries import GeometryCache, Subject
-from workers.training.loop import TrainOptions
-from workers.training.sampling.slices import draw_slice_sample
-from workers.training.slices import SliceBatches, SliceTask
-from workers.training.transunet import train_transunet
-from workers.training.unet import train_unet
+from workers.research.evaluation.workbench import build_workbench
+from workers.research.training.geometries import GeometryCache, Subject
+from workers.research.training.loop import TrainOptions
+from workers.research.training.sampling.slices import draw_slice_sample
+from workers.research.training.slices import SliceBatches, SliceTask
+from workers.research.training.transunet import train_transunet
+from workers.research.training.unet import train_unet
 
 pytest.importorskip("monai")
 CPU = torch.device("cpu")
@@ -135,7 +135,9 @@ def test_without_monai_the_other_rows_remain(tmp_path, monkeypatch):
 
     (tmp_path / "unet.safetensors").write_bytes(b"")
     monkeypatch.setattr(slice_networks, "build_slice_network", absent)
-    monkeypatch.setattr("workers.evaluation.workbench.packaged", lambda name: tmp_path / "unet.safetensors")
+    monkeypatch.setattr(
+        "workers.research.evaluation.workbench.packaged", lambda name: tmp_path / "unet.safetensors"
+    )
     assert build_workbench(EngineSection(device="cpu", members=8)).networks == {}
     with pytest.raises(ConfigError):
         build_workbench(EngineSection(device="cpu", members=8), tmp_path)

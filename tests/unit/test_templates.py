@@ -16,13 +16,13 @@ from dicom_config.errors import ConfigError, InputError
 from uair_node.dicom.volume import read_series
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from workers import template_commands
 from workers.models.registry import build_localizer
 from workers.models.template_localizer import CoordinateEncoder, make_template
 from workers.models.template_store import StoredTemplate, TemplateFolder, packaged_templates, templates_in_use
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
-from workers.template_commands import templates_app
+from workers.research import template_commands
+from workers.research.template_commands import templates_app
 from workers.uair.grids import Box
 from workers.uair.templates import FACES, Template, atlas_of, extreme_points, in_box, weighed_by_density
 

@@ -18,13 +18,13 @@ from workers.models.learned_localizer import LearnedLocalizer
 from workers.models.learned_outlines import LearnedOutlines
 from workers.models.template_localizer import CoordinateEncoder
 from workers.phantoms import make_phantom
-from workers.training.coordinates import CoordinateBatches, CoordinateTask, train_coordinates
-from workers.training.geometries import GeometryCache
-from workers.training.lesions import LesionBatches, LesionTask, train_lesions
-from workers.training.localizer import LocalizerBatches, LocalizerTask, train_localizer
-from workers.training.loop import Progress, TrainOptions, learning_rate, train
-from workers.training.outlines import OutlineBatches, OutlineTask, train_outlines
-from workers.training.sam import SamBatches, SamTask, train_sam
+from workers.research.training.coordinates import CoordinateBatches, CoordinateTask, train_coordinates
+from workers.research.training.geometries import GeometryCache
+from workers.research.training.lesions import LesionBatches, LesionTask, train_lesions
+from workers.research.training.localizer import LocalizerBatches, LocalizerTask, train_localizer
+from workers.research.training.loop import Progress, TrainOptions, learning_rate, train
+from workers.research.training.outlines import OutlineBatches, OutlineTask, train_outlines
+from workers.research.training.sam import SamBatches, SamTask, train_sam
 
 
 class OneBatch(Dataset[tuple[torch.Tensor, ...]]):

@@ -9,7 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError
-from workers.training.cli import train
+from workers.research.training.cli import train
 
 SHORT = ("--geometries", "1", "--held-out", "0", "--loaders", "0")
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from workers.training.losses import correction_click, intersection_over_union, mask_loss
+from workers.research.training.losses import correction_click, intersection_over_union, mask_loss
 
 TRUTH = torch.zeros(1, 16, 16)
 TRUTH[:, 4:10, 4:12] = 1.0

@@ -1,0 +1,1 @@
+"""Training and evaluation of the models. Imports everything; only the command line reaches it."""

@@ -1,0 +1,117 @@
+"""Which lesions are found, which are invented, by size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.research.evaluation.cases import EvaluationCase
+from workers.research.evaluation.results import Detected
+from workers.truth.metrics import FIRST_LESION, Labels
+
+HIT_IOU = 0.1
+"""Intersection over union from which a prediction counts as finding a lesion."""
+SIZE_CLASSES_MM = (("<10", 0.0, 10.0), ("10-20", 10.0, 20.0), (">20", 20.0, np.inf))
+LARGE_MM = 10.0
+ALLOWED_FALSE = 2.0
+
+
+def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]) -> Detected:
+    """Match the lesions of a label volume with the true ones.
+
+    Parameters
+    ----------
+    labels
+        ``(Z, Y, X)``.
+    confidence
+        Label value -> how sure the engine is; 1 for those that are not in it.
+    """
+    voxel_mm3 = float(np.prod(case.spacing_mm))
+    hits: dict[int, list[float]] = {value: [] for value in case.lesions}
+    false = []
+    truth_sizes = np.bincount(case.truth.ravel(), minlength=256)
+    for value, found in _hits(case, labels):
+        sure = confidence.get(value, 1.0)
+        for true in found:
+            hits[true].append(sure)
+        if not found:
+            false.append(sure)
+    diameters = (2 * (truth_sizes[true] * voxel_mm3 * 0.75 / np.pi) ** (1 / 3) for true in case.lesions)
+    return Detected(
+        case=case.name,
+        diameters_mm=tuple(float(one) for one in diameters),
+        confidence=tuple(max(hits[true], default=None) for true in case.lesions),
+        false_confidence=tuple(false),
+    )
+
+
+def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:
+    """Return true lesion -> the label value that overlaps it most, for those that are found."""
+    best: dict[int, tuple[float, int]] = {}
+    for value, found in _hits(case, labels):
+        for true, shared in found.items():
+            best[true] = max(best.get(true, (0.0, 0)), (shared, value))
+    return {true: value for true, (_, value) in best.items()}
+
+
+def _hits(case: EvaluationCase, labels: Labels) -> Iterator[tuple[int, dict[int, float]]]:
+    """Yield each lesion's label value with the true lesions that it finds, and their IoU with it."""
+    sizes, truth_sizes = (np.bincount(one.ravel(), minlength=256) for one in (labels, case.truth))
+    for value in np.flatnonzero(sizes[FIRST_LESION:]) + FIRST_LESION:
+        shared = np.bincount(case.truth[labels == value], minlength=256)
+        union = sizes[value] + truth_sizes - shared
+        found = {true: float(shared[true] / union[true]) for true in case.lesions}
+        yield int(value), {true: iou for true, iou in found.items() if iou >= HIT_IOU}
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Lesion detection over cases.
+
+    Attributes
+    ----------
+    recall
+        Size class (diameter in mm) -> found and all.
+    false_positives
+        A case.
+    large_recall_at_two
+        Recall of lesions of `LARGE_MM` and more when confidence is cut where there are `ALLOWED_FALSE` false
+        positives a case; None without such lesions.
+    cases, without_lesions
+        How many cases, and how many of them have no lesion.
+    false_positives_without_lesions
+        A case, in those; None if there are none.
+    """
+
+    recall: Mapping[str, tuple[int, int]]
+    false_positives: float
+    large_recall_at_two: float | None
+    cases: int
+    without_lesions: int
+    false_positives_without_lesions: float | None
+
+
+def summed(found: Sequence[Detected]) -> Detection:
+    """Put the cases together."""
+    pairs = [pair for one in found for pair in zip(one.diameters_mm, one.confidence, strict=True)]
+    recall = {}
+    for name, low, high in SIZE_CLASSES_MM:
+        sure = [confidence for diameter, confidence in pairs if low <= diameter < high]
+        recall[name] = (sum(one is not None for one in sure), len(sure))
+    false = np.sort([one for case in found for one in case.false_confidence])[::-1]
+    allowed = int(ALLOWED_FALSE * len(found))
+    cut = float(false[allowed]) if len(false) > allowed else -np.inf
+    large = [confidence for diameter, confidence in pairs if diameter >= LARGE_MM]
+    healthy = [len(one.false_confidence) for one in found if not one.diameters_mm]
+    return Detection(
+        recall=recall,
+        false_positives=len(false) / len(found),
+        large_recall_at_two=float(np.mean([one is not None and one > cut for one in large]))
+        if large
+        else None,
+        cases=len(found),
+        without_lesions=len(healthy),
+        false_positives_without_lesions=float(np.mean(healthy)) if healthy else None,
+    )

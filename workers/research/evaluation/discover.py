@@ -1,0 +1,227 @@
+"""Which cases a person means by a path: finds series and the truth that belongs to each.
+
+Understood are a folder with a DICOM series and a DICOM SEG of it; one with a series and mask series in
+the manner of 3D-IRCADb (`PATIENT_DICOM`, `MASKS_DICOM`, plain or zipped); NIfTI files on one grid; and
+folders of these. What cannot be told apart is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_config.codes import SelectionClass
+from dicom_config.errors import InputError
+from dicom_config.modalities import PROFILES
+from workers.research.evaluation.cases import NiftiSource, SeriesSource
+from workers.research.evaluation.pairing import LABELS_NAME, case_name, is_volume, pairs, volumes_in
+from workers.truth.masks import is_liver
+from workers.truth.nifti import is_nifti
+
+FileSource = SeriesSource | NiftiSource
+_SEGMENTED = frozenset(uid for one in PROFILES.values() for uid in one.sop_classes)
+_SEGMENTATIONS = (SelectionClass.SEGMENTATION, SelectionClass.LABEL_MAP_SEGMENTATION)
+_TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
+
+
+def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSource]:
+    """Return all cases that paths hold, in their order, each with a name of its own.
+
+    Parameters
+    ----------
+    data
+        Folders and NIfTI files.
+    masks
+        The truth of the only series in `data`, where it is not found by itself.
+
+    Raises
+    ------
+    InputError
+        ``no-such-path``; ``no-case-found``: a path holds no series with truth; ``truth-ambiguous``: more than
+        one file could be its truth; ``masks-for-one``: `masks` with more than one series.
+    """
+    absent = next((path for path in (*data, *((masks,) if masks else ())) if not path.exists()), None)
+    if absent is not None:
+        raise InputError("no-such-path", f"There is no {absent}.", "Correct the path.")
+    if masks is not None:
+        return [_with_masks(data, masks)]
+    found = list(_nifti_cases([path for path in data if path.is_file()], data))
+    for folder in (path for path in data if path.is_dir()):
+        inside = list(_folder_cases(folder))
+        if not inside:
+            raise _no_case(folder)
+        found += inside
+    if not found:
+        raise _no_case(data[0])
+    names = [source.name for source in found]
+    repeated = {name for name in names if names.count(name) > 1}
+    return [
+        replace(source, name=f"{source.name} ({n})") if source.name in repeated else source
+        for n, source in enumerate(found, start=1)
+    ]
+
+
+def _with_masks(data: Sequence[Path], masks: Path) -> FileSource:
+    if len(data) == 1 and is_nifti(data[0]):
+        return NiftiSource(case_name(data[0]), data[0], masks)
+    series = _image_series(_files(data[0], masks)) if len(data) == 1 and data[0].is_dir() else {}
+    if not series:
+        raise InputError(
+            "masks-for-one",
+            "--masks needs exactly one series: a DICOM folder or a NIfTI file.",
+            "Name one series, or leave --masks out so that truth is found beside each.",
+        )
+    return SeriesSource(data[0].name, tuple(_largest(series)), masks)
+
+
+def _folder_cases(folder: Path) -> Iterator[FileSource]:
+    """Yield the cases of a folder and of the folders in it."""
+    with_masks = list(_folders_with_masks(folder))
+    for one, masks in with_masks:
+        yield _mask_case(one, masks)
+    claimed = [one for one, _ in with_masks]
+    rest = [path for path in _files(folder) if not any(path.is_relative_to(one) for one in claimed)]
+    volumes: dict[Path, list[Path]] = defaultdict(list)
+    for path in filter(is_volume, rest):
+        volumes[path.parent].append(path)
+    for inner, files in volumes.items():
+        yield from _nifti_cases(files, volumes_in(inner))
+    yield from _segmented_series(folder.name, rest)
+
+
+def _folders_with_masks(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield folders that hold mask series, and what holds these."""
+    inside = sorted(folder.iterdir())
+    masks = [path for path in inside if _holds_masks(path)]
+    if masks:
+        yield folder, masks
+        return
+    for inner in filter(Path.is_dir, inside):
+        yield from _folders_with_masks(inner)
+
+
+def _mask_case(folder: Path, masks: list[Path]) -> FileSource:
+    if len(masks) > 1:
+        raise _ambiguous(folder.name, masks)
+    series = _image_series(_files(folder, masks[0]))
+    if series:
+        return SeriesSource(folder.name, tuple(_largest(series)), masks[0])
+    archives = [path for path in sorted(folder.glob("*.zip")) if path != masks[0] and _is_image_archive(path)]
+    if len(archives) != 1:
+        raise _no_case(folder)
+    return SeriesSource(folder.name, (archives[0],), masks[0])
+
+
+def _segmented_series(name: str, paths: list[Path]) -> Iterator[FileSource]:
+    """Yield the series that a SEG refers to."""
+    series = _image_series(paths)
+    truths: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        header = _header(path)
+        if header is not None and header.get("SOPClassUID") in _SEGMENTATIONS:
+            for item in header.get("ReferencedSeriesSequence") or []:
+                truths[str(item.SeriesInstanceUID)].append(path)
+    for number, (uid, members) in enumerate(sorted(series.items()), start=1):
+        found = truths[uid]
+        if len(found) > 1:
+            found = [path for path in found if _names_liver(path)]
+            if len(found) != 1:
+                raise _ambiguous(name, truths[uid])
+        if found:
+            yield SeriesSource(f"{name} {number}" if len(series) > 1 else name, tuple(members), found[0])
+
+
+def _names_liver(path: Path) -> bool:
+    segments = dcmread(path, stop_before_pixels=True).get("SegmentSequence") or []
+    return any(is_liver(str(segment.get("SegmentLabel", ""))) for segment in segments)
+
+
+def _files(folder: Path, without: Path | None = None) -> list[Path]:
+    """Return all files below a folder but those of `without`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return files if without is None else [path for path in files if not path.is_relative_to(without)]
+
+
+def _image_series(files: Sequence[Path]) -> dict[str, list[Path]]:
+    series: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        header = _header(path)
+        if header is not None and header.get("SOPClassUID") in _SEGMENTED:
+            series[str(header.get("SeriesInstanceUID", ""))].append(path)
+    return series
+
+
+def _largest(series: dict[str, list[Path]]) -> list[Path]:
+    return max(series.values(), key=lambda files: len(files))
+
+
+def _header(path: Path) -> Dataset | None:
+    if is_nifti(path) or path.suffix.lower() == ".zip":
+        return None
+    try:
+        return dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
+    except (InvalidDicomError, OSError):
+        return None
+
+
+def _holds_masks(path: Path) -> bool:
+    """Tell whether a folder or zip has a sub-folder named liver."""
+    if path.is_dir():
+        return any(inner.is_dir() and is_liver(inner.name) for inner in path.iterdir())
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(is_liver(PurePosixPath(name).parent.name) for name in archive.namelist())
+
+
+def _is_image_archive(path: Path) -> bool:
+    if LABELS_NAME.search(path.name):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        first = next((name for name in archive.namelist() if not name.endswith("/")), None)
+        if first is None:
+            return False
+        try:
+            header = dcmread(io.BytesIO(archive.read(first)), stop_before_pixels=True)
+        except InvalidDicomError:
+            return False
+    return header.get("SOPClassUID") in _SEGMENTED
+
+
+def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[FileSource]:
+    """Yield the CTs among `named`, each with its labels among `among` or, for a lone CT, beside it."""
+    for path in named:
+        if not is_nifti(path):
+            raise _no_case(path)
+    pool = [path for path in among if path.is_file() and is_volume(path)]
+    if len(pool) == 1:
+        pool = volumes_in(pool[0].parent)
+    for path, truth in pairs(named, pool):
+        if truth is not None:
+            yield NiftiSource(case_name(path), path, truth)
+        elif len(named) == 1:
+            raise _no_case(path)
+
+
+def _no_case(path: Path) -> InputError:
+    return InputError(
+        "no-case-found",
+        f"{path} holds no series with truth.",
+        "Name a folder with a DICOM series and its SEG or mask series (3D-IRCADb's form), a folder of "
+        "such folders, or NIfTI files of a CT and its labels on the same grid; or give the truth by --masks.",
+    )
+
+
+def _ambiguous(name: str, paths: Sequence[Path]) -> InputError:
+    listed = ", ".join(path.name for path in paths)
+    return InputError(
+        "truth-ambiguous", f"More than one could be the truth of {name}: {listed}.", "Name one by --masks."
+    )

@@ -1,0 +1,186 @@
+"""One case through all methods and readers."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from workers.research.evaluation.baselines import segment_by_tight_boxes
+from workers.research.evaluation.cases import EvaluationCase
+from workers.research.evaluation.detection import detect
+from workers.research.evaluation.reader import each_by, noisy, one_for_all
+from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, TasteRun
+from workers.research.evaluation.single import GivenLesion, given_box
+from workers.research.evaluation.taste import wishes
+from workers.research.evaluation.views import slices_of
+from workers.research.evaluation.whole import (
+    AUTOMATIC,
+    Drawn,
+    automatic,
+    measures_of,
+    measures_of_found,
+    opened,
+    play,
+)
+from workers.research.evaluation.workbench import COMPARED, RULES, Workbench
+from workers.truth.metrics import LIVER, liver_mask
+
+Tell = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How cases are evaluated.
+
+    Attributes
+    ----------
+    rounds
+        How many the readers play.
+    seed
+        Of given boxes and of the noisy reader.
+    views
+        Whether slices are kept for pictures.
+    baselines
+        Folder with weights of U-Net and TransUNet; the packaged ones if None.
+    """
+
+    rounds: int = 3
+    seed: int = 0
+    views: bool = False
+    baselines: Path | None = None
+
+
+def evaluate_case(
+    case: EvaluationCase, bench: Workbench, options: EvaluationOptions, tell: Tell | None = None
+) -> CaseResult:
+    """Run every method on a case.
+
+    Parameters
+    ----------
+    case
+        What to segment.
+    bench
+        What with.
+    options
+        How.
+    tell
+        Called with the part done, 0 to 1, and what comes next.
+    """
+    report = tell or _silent
+    bench.forget()
+    report(0.0, "first round")
+    starts = {rule: opened(case, bench, rule) for rule in RULES}
+    start = starts[RULES[0]]
+    played = play(case, bench, start, options.rounds)
+    learned = list(_networks(case, bench))
+    drawn = [*learned, *automatic(case, bench, start), *played]
+    for rule in RULES[1:]:
+        report(0.3, f"rule {rule}")
+        drawn += play(case, bench, starts[rule], options.rounds)
+    report(0.45, "other readers")
+    others: list[Drawn] = []
+    for rule in COMPARED:
+        for reader, pick in (("noisy", each_by(noisy(_rng(case, options)))), ("whole", one_for_all)):
+            others += play(case, bench, starts[rule], options.rounds, reader=reader, pick=pick)
+    report(0.6, "manual boxes")
+    singles: list[Measure] = []
+    offers: list[Offered] = []
+    for index, value in enumerate(case.lesions):
+        report(0.6 + 0.2 * index / len(case.lesions), f"lesion {index + 1} of {len(case.lesions)}")
+        lesion = GivenLesion(case, value, given_box(case, value, options.seed), bench, options.seed)
+        singles += _alone(lesion, learned)
+        for measure, offer in _played(lesion, options):
+            singles.append(measure)
+            offers.append(offer)
+    report(0.8, "readers of a fixed taste")
+    tastes = read_by_taste(case, bench, options)
+    drawn.append(_manual(case, bench))
+    whole = (measure for one in (*drawn, *others) for measure in measures_of(case, one))
+    offered = np.zeros_like(case.truth) if start.first is None else start.first.candidates[0].labels
+    manual = [one for one in singles if one.method.name == "manual"]
+    alike = [one for one in drawn if one.method.name in AUTOMATIC]
+    found = measures_of_found(case, (*alike, *played), offered, manual)
+    return CaseResult(
+        case=case.name,
+        measures=(*whole, *singles, *found),
+        tastes=tastes,
+        first=detect(case, offered, start.confidence),
+        last=detect(case, played[-1].labels, start.confidence),
+        views=tuple(slices_of(case, drawn)) if options.views else (),
+        offered=tuple(offers),
+    )
+
+
+def read_by_taste(
+    case: EvaluationCase,
+    bench: Workbench,
+    options: EvaluationOptions,
+    remembered_mm: Mapping[str, float] | None = None,
+) -> tuple[TasteRun, ...]:
+    """Let readers of every taste seek what they want of each lesion.
+
+    Parameters
+    ----------
+    remembered_mm
+        Taste -> what the engine remembers of its reader; None: it remembers nobody.
+    """
+    runs = []
+    for value in case.lesions:
+        lesion = GivenLesion(case, value, given_box(case, value, options.seed), bench, options.seed)
+        for wish in wishes(lesion.truth, case.spacing_mm, case.rims_mm.get(value - LIVER)):
+            known = None if remembered_mm is None else remembered_mm[wish.taste]
+            runs.append(lesion.seek(wish, RULES[0], known))
+    return tuple(runs)
+
+
+def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
+    """Yield what methods that ask no reader make of a single lesion."""
+    for one in learned:
+        yield lesion.in_box(one.method, one.labels, one.seconds)
+    yield from lesion.baselines()
+    yield lesion.ensemble()
+
+
+def _played(lesion: GivenLesion, options: EvaluationOptions) -> Iterator[tuple[Measure, Offered]]:
+    """Yield the rounds of a single lesion, by every rule and reader."""
+    for rule in RULES:
+        yield from lesion.play(rule, options.rounds)
+    for rule in COMPARED:
+        choose = noisy(_rng(lesion.case, options, lesion.value))
+        yield from lesion.play(rule, options.rounds, reader="noisy", choose=choose)
+
+
+def _rng(case: EvaluationCase, options: EvaluationOptions, *of: int) -> np.random.Generator:
+    """Return a noisy reader's chance: every rule meets the same reader."""
+    return np.random.default_rng([options.seed, zlib.crc32(case.name.encode()), *of])
+
+
+def _networks(case: EvaluationCase, bench: Workbench) -> Iterator[Drawn]:
+    """Segment by the networks that know nothing of prompts."""
+    for name, network in bench.networks.items():
+        watch = bench.stopwatch()
+        labels = network.segment(case.hu, case.spacing_mm)
+        yield Drawn(Method(name), labels, watch.seconds)
+
+
+def _manual(case: EvaluationCase, bench: Workbench) -> Drawn:
+    """Segment every target by a tight box on each slice, as a patient person would draw them."""
+    watch = bench.stopwatch()
+    hu, spacing, predictor = case.hu, case.spacing_mm, bench.predictor
+    whole = liver_mask(case.truth)
+    labels = segment_by_tight_boxes(predictor, hu, spacing, whole, lesion=False).astype(np.uint8)
+    lesion_boxes = 0
+    for value in case.lesions:
+        wanted = case.lesion(value)
+        labels[segment_by_tight_boxes(predictor, hu, spacing, wanted, lesion=True)] = value
+        lesion_boxes += int(wanted.any(axis=(1, 2)).sum())
+    boxes = int(whole.any(axis=(1, 2)).sum())
+    return Drawn(Method("manual"), labels, watch.seconds, boxes, lesion_boxes)
+
+
+def _silent(_fraction: float, _what: str) -> None:
+    pass

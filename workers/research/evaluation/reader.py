@@ -1,0 +1,113 @@
+"""Simulated readers: they know what they want and take what is nearest to it, as in the paper's experiments.
+
+A reader is two things: what is wanted (the truth, or the truth drawn by somebody of another taste, see
+`workers.research.evaluation.taste`), and how reliably the nearest is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from workers.truth.metrics import LIVER, Labels, Mask, agreement, dice, liver_mask
+
+Choose = Callable[[Sequence[float]], int]
+"""Takes the scores of the candidates of one target, returns the index of the one that the reader picks."""
+
+PickAll = Callable[[Sequence[Labels], Labels, Sequence[int]], Mapping[int, int]]
+"""Takes candidates, truth and label values; returns label value -> the candidate (1 …) that is picked."""
+
+NOISY_SHARE = 0.3
+
+
+def best(scores: Sequence[float]) -> int:
+    """Pick the best; the first of equals."""
+    return int(np.argmax(scores))
+
+
+def noisy(rng: np.random.Generator, share: float = NOISY_SHARE) -> Choose:
+    """Return a reader who in `share` of all picks takes the second best."""
+
+    def choose(scores: Sequence[float]) -> int:
+        order = np.argsort(-np.asarray(scores), kind="stable")
+        return int(order[1 if len(order) > 1 and rng.random() < share else 0])
+
+    return choose
+
+
+def pick_targets(
+    candidates: Sequence[Labels], truth: Labels, targets: Sequence[int], choose: Choose = best
+) -> Mapping[int, int]:
+    """Return the candidate (1 …) that the reader picks for each target on its own.
+
+    A predicted lesion is compared with the true lesion that the candidates together share most voxels with;
+    where that is none, the less of it a candidate draws, the better.
+
+    Parameters
+    ----------
+    candidates
+        Label volumes ``(Z, Y, X)``, candidate 1 first.
+    truth
+        Label volume on the same grid.
+    targets
+        Label values.
+    choose
+        How the reader decides.
+    """
+    return {value: choose(_scores(value, candidates, truth)) + 1 for value in targets}
+
+
+def _scores(value: int, candidates: Sequence[Labels], truth: Labels) -> list[float]:
+    if value == LIVER:
+        return [dice(liver_mask(labels), liver_mask(truth)) for labels in candidates]
+    drawn = [labels == value for labels in candidates]
+    wanted = _true_lesion(drawn, truth)
+    if wanted is None:
+        return [-float(mask.sum()) for mask in drawn]
+    return [dice(mask, wanted) for mask in drawn]
+
+
+def _true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
+    counts = np.zeros(256, np.int64)
+    for mask in drawn:
+        counts += np.bincount(truth[mask], minlength=256)
+    counts[: LIVER + 1] = 0
+    return truth == counts.argmax() if counts.any() else None
+
+
+def each_best(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
+    """Pick the best candidate for each target on its own."""
+    return pick_targets(candidates, truth, targets)
+
+
+def each_by(choose: Choose) -> PickAll:
+    """Return a reader who decides so for each target on its own."""
+    return lambda candidates, truth, targets: pick_targets(candidates, truth, targets, choose)
+
+
+def one_for_all(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
+    """Pick one candidate for all targets: the best mean of the Dice of the liver and of the tumour union.
+
+    Most viewers send a whole segmentation back, so most readers answer like this.
+    """
+    found = [agreement(labels, truth) for labels in candidates]
+    scores = [one.liver.dice + (one.lesions.dice if one.lesions else 1.0) for one in found]
+    return dict.fromkeys(targets, best(scores) + 1)
+
+
+def combined(candidates: Sequence[Labels], picks: Mapping[int, int]) -> Labels:
+    """Return the label volume that takes each target from the candidate picked for it.
+
+    Parameters
+    ----------
+    candidates
+        Label volumes, candidate 1 first.
+    picks
+        Target value -> candidate; holds the liver (1).
+    """
+    result = liver_mask(candidates[picks[LIVER] - 1]).astype(np.uint8)
+    for value, k in picks.items():
+        if value != LIVER:
+            result[candidates[k - 1] == value] = value
+    return result

@@ -1,0 +1,379 @@
+"""The table's forms: Markdown, JSON, and rich tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from workers.research.evaluation import table
+from workers.research.evaluation.detection import HIT_IOU, LARGE_MM, Detection, summed
+from workers.research.evaluation.intervals import Estimate
+from workers.research.evaluation.results import CaseResult
+from workers.research.evaluation.taste import REACHED_DICE
+from workers.research.evaluation.workbench import RULES
+
+DISCLAIMER = "Research software, not a medical device."
+_JSON_METHODS = (
+    "manual",
+    "auto",
+    "ensemble",
+    "ensemble_offered",
+    "finder",
+    "uair1",
+    "uair3",
+    "unet",
+    "transunet",
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Under what circumstances a table came about.
+
+    Attributes
+    ----------
+    data
+        What was evaluated, in words.
+    cases
+        How many.
+    skipped
+        Name and reason of cases that could not be used.
+    seed, members, model, localizer, digest
+        Of the evaluation, N of equation 1, names of model and localizer, and SHA-256 of their weights.
+    baselines
+        SHA-256 of the weights of U-Net and TransUNet; those without weights here are missing.
+    version, date
+        Of the software, and when (ISO 8601).
+    """
+
+    data: str
+    cases: int
+    skipped: tuple[tuple[str, str], ...]
+    seed: int
+    members: int
+    model: str
+    localizer: str
+    digest: str
+    baselines: Mapping[str, str]
+    version: str
+    date: str
+
+    def lines(self) -> list[str]:
+        """Return it in sentences."""
+        told = [
+            f"{self.data}: {self.cases} cases, seed {self.seed}, {self.date}; N = {self.members}, "
+            f"model {self.model} with localizer {self.localizer} {self.digest[:12]}, version {self.version}. "
+            f"{DISCLAIMER}"
+        ]
+        networks = [f"{table.TITLES[name]} {digest[:12]}" for name, digest in self.baselines.items()]
+        if networks:
+            told.append(f"{' and '.join(networks)}: trained on the same phantoms.")
+        absent = [table.TITLES[name] for name in ("unet", "transunet") if name not in self.baselines]
+        if absent:
+            told.append(f"Without {' and '.join(absent)}: see --baselines and the extra `evaluate`.")
+        return told + [f"Skipped {name}: {reason}" for name, reason in self.skipped]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table in any form: a title, the names of columns, and rows of words."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def rich(self) -> Table:
+        """Return it for a terminal."""
+        drawn = Table(title=self.title, title_justify="left", title_style="bold")
+        for number, column in enumerate(self.columns):
+            drawn.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
+        for row in self.rows:
+            drawn.add_row(*row)
+        return drawn
+
+    def markdown(self) -> str:
+        """Return it as Markdown."""
+        head = f"| {' | '.join(self.columns)} |"
+        rule = "|" + "|".join("---" if n < 2 else "---:" for n in range(len(self.columns))) + "|"
+        lines = [f"| {' | '.join(row)} |" for row in self.rows]
+        return "\n".join([f"**{self.title}**", "", head, rule, *lines])
+
+
+def grids(results: Sequence[CaseResult]) -> list[Grid]:
+    """Return all tables of an evaluation; a kind without rows is left out."""
+    readers = dict.fromkeys(one.method.reader for result in results for one in result.measures)
+    found = [_methods(results, reader) for reader in readers]
+    found += [
+        _differences(results),
+        _rule_differences(results),
+        _offers(results),
+        _tastes(results),
+        _detection(results),
+    ]
+    return [grid for grid in found if grid.rows]
+
+
+def _methods(results: Sequence[CaseResult], reader: str) -> Grid:
+    rows = tuple(
+        (
+            row.target,
+            table.TITLES[row.method.name],
+            row.method.rule or "",
+            str(row.n),
+            _interval(row.dsc),
+            f"{row.jaccard.mean:.3f}",
+            _number(row.average_surface_mm),
+            _number(row.hd95_mm),
+            f"{row.seconds:.1f}",
+            f"{row.picks:.1f}",
+            "yes" if row.automatic else "",
+            "yes" if row.interactable else "",
+            f"{row.interactive_s:.0f}" if row.interactable else "",
+        )
+        for row in table.rows(results, reader)
+    )
+    columns = (
+        "target",
+        "method",
+        "rule",
+        "n",
+        "DSC [95 % CI]",
+        "Jaccard",
+        "ASSD mm",
+        "HD95 mm",
+        "s",
+        "picks",
+        "automatic",
+        "interactable",
+        "reader s",
+    )
+    titles = {
+        "best": "Methods; the reader picks the best by Dice",
+        "noisy": "The same, a reader who takes the second best in 3 of 10 picks",
+        "whole": "The same, a reader who picks one candidate for all targets",
+    }
+    return Grid(titles[reader], columns, rows)
+
+
+def _differences(results: Sequence[CaseResult]) -> Grid:
+    rows = tuple(
+        (one.target, f"last round - {one.other}", one.rule, str(one.n), _interval(one.dsc, sign=True))
+        for one in table.differences(results)
+    )
+    return Grid("Paired differences of DSC", ("target", "difference", "rule", "n", "DSC [95 % CI]"), rows)
+
+
+def _rule_differences(results: Sequence[CaseResult]) -> Grid:
+    rows = tuple(
+        (
+            one.target,
+            table.TITLES[one.method.name],
+            one.method.reader,
+            f"- {one.other}",
+            str(one.n),
+            _interval(one.dsc, sign=True),
+        )
+        for one in table.rule_differences(results)
+    )
+    columns = ("target", "round", "reader", "less rule", "n", "DSC [95 % CI]")
+    return Grid(f"Paired differences of DSC: rule {RULES[0]} less other rules", columns, rows)
+
+
+def _offers(results: Sequence[CaseResult]) -> Grid:
+    rows = tuple(
+        (
+            table.TITLES[row.method.name],
+            row.method.rule or "",
+            str(row.n),
+            f"{row.between:.2f}",
+            f"{row.entropy:.2f}",
+            f"{row.covered:.2f}",
+            f"{row.precise:.2f}",
+            f"{row.corrected:.3f}",
+        )
+        for row in table.offers(results)
+    )
+    columns = (
+        "round",
+        "rule",
+        "n",
+        "Dice between the four",
+        "picks, bits",
+        "error in M_unc",
+        "M_unc that is error",
+        "DSC, M_unc corrected",
+    )
+    return Grid("Single lesions from given boxes: what a round offers, and what it doubts", columns, rows)
+
+
+def _tastes(results: Sequence[CaseResult]) -> Grid:
+    rows = tuple(
+        (
+            one.taste,
+            "learned" if one.prior else "none",
+            str(one.n),
+            _interval(one.rounds, digits=2),
+            f"{one.reached:.2f}",
+            f"{one.first:.3f}",
+            f"{one.last:.3f}",
+        )
+        for one in table.tastes(results)
+    )
+    columns = ("taste", "prior", "n", "rounds [95 % CI]", f"DSC >= {REACHED_DICE}", "round 1", "at the end")
+    return Grid(
+        "Readers of a fixed taste: rounds until it is reached; DSC with what they want", columns, rows
+    )
+
+
+def _detection(results: Sequence[CaseResult]) -> Grid:
+    rows = []
+    for name, found in _detections(results):
+        recall = [f"{hit}/{of}" for hit, of in found.recall.values()]
+        rows.append((name, *recall, f"{found.false_positives:.1f}", _number(found.large_recall_at_two, 2)))
+    classes = [f"{name} mm" for name in _detections(results)[0][1].recall]
+    columns = ("lesions found", *classes, "false a case", f">= {LARGE_MM:.0f} mm at 2 false a case")
+    return Grid(f"Detection, a hit is IoU >= {HIT_IOU}", columns, tuple(rows))
+
+
+def _detections(results: Sequence[CaseResult]) -> list[tuple[str, Detection]]:
+    return [
+        ("round 1, all offered", summed([result.first for result in results])),
+        ("last round, as read", summed([result.last for result in results])),
+    ]
+
+
+def as_markdown(header: Header, results: Sequence[CaseResult]) -> str:
+    """Return everything as Markdown."""
+    parts = [" ".join(header.lines()), *(grid.markdown() for grid in grids(results)), NOTES]
+    return "\n\n".join(parts) + "\n"
+
+
+NOTES = (
+    "Intervals: percentile bootstrap over cases, 2000 resamples. *liver* and *tumour* (union of a case's "
+    "lesions) are fully automatic but for *manual*; *lesion*: single lesions, where *auto* and all that "
+    "follows start from a jittered true 3-D box, without the finder; *found*: those of them "
+    "that the engine offered by itself, tight boxes on the same. Seconds are computing time up to the "
+    "result; picks count candidates picked, for *manual* boxes drawn. Reader s: 14 s a pick (from the "
+    "paper's Table 1), 4 s a box (assumed). ASSD and HD95: where something was drawn."
+)
+
+
+def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Return everything as JSON values.
+
+    `rows` holds the paper's methods on the paper's targets, other rounds are in `rounds`, and lesions that
+    the engine found by itself in `found`.
+    """
+    every = [_json_row(row) for row in table.rows(results)]
+    rows = [row for row in every if row["target"] != "found"]
+    return {
+        **asdict(header),
+        "disclaimer": DISCLAIMER,
+        "rows": [row for row in rows if row["method"] in _JSON_METHODS],
+        "rounds": [row for row in rows if row["method"].startswith("uair")],
+        "found": [row for row in every if row["target"] == "found"],
+        "noisy_reader": [_json_row(row) for row in table.rows(results, "noisy")],
+        "whole_case_reader": [_json_row(row) for row in table.rows(results, "whole")],
+        "rule_differences": [
+            {
+                "target": one.target,
+                "method": one.method.name,
+                "reader": one.method.reader,
+                "minus": one.other,
+                "n": one.n,
+                **_json("dsc", one.dsc),
+            }
+            for one in table.rule_differences(results)
+        ],
+        "offers": [
+            {**asdict(row), "method": row.method.name, "rule": row.method.rule}
+            for row in table.offers(results)
+        ],
+        "differences": [
+            {"target": one.target, "rule": one.rule, "minus": one.other, "n": one.n, **_json("dsc", one.dsc)}
+            for one in table.differences(results)
+        ],
+        "tastes": [
+            {
+                "taste": one.taste,
+                "prior": one.prior,
+                "n": one.n,
+                **_json("rounds", one.rounds),
+                "reached": one.reached,
+                "dsc_round_1": one.first,
+                "dsc_end": one.last,
+            }
+            for one in table.tastes(results)
+        ],
+        "detection": {
+            name: _json_detection(found)
+            for name, (_, found) in zip(("round1", "last_round"), _detections(results), strict=True)
+        },
+        "cases_dsc": list(_cases(results)),
+    }
+
+
+def _json_row(row: table.Row) -> dict[str, Any]:
+    return {
+        "method": row.method.name,
+        "rule": row.method.rule,
+        "target": row.target,
+        "automatic": row.automatic,
+        "n": row.n,
+        "cases": row.cases,
+        **_json("dsc", row.dsc),
+        **_json("jaccard", row.jaccard),
+        "assd_mm": row.average_surface_mm,
+        "hd95_mm": row.hd95_mm,
+        "seconds": row.seconds,
+        "picks": row.picks,
+        "interactable": row.interactable,
+        "interactive_s": row.interactive_s,
+    }
+
+
+def _json(name: str, value: Estimate) -> dict[str, Any]:
+    return {name: value.mean, f"{name}_ci": None if value.low is None else [value.low, value.high]}
+
+
+def _json_detection(found: Detection) -> dict[str, Any]:
+    return {
+        "hit_iou": HIT_IOU,
+        "recall": {
+            name: {"found": hit, "of": of, "recall": hit / of if of else None}
+            for name, (hit, of) in found.recall.items()
+        },
+        "false_positives_per_case": found.false_positives,
+        "recall_10mm_at_2_false_positives": found.large_recall_at_two,
+        "cases": found.cases,
+        "cases_without_lesions": found.without_lesions,
+        "false_positives_per_case_without_lesions": found.false_positives_without_lesions,
+    }
+
+
+def _cases(results: Sequence[CaseResult]) -> Iterator[dict[str, Any]]:
+    for result in results:
+        for one in result.measures:
+            yield {
+                "case": one.case,
+                "method": one.method.name,
+                "rule": one.method.rule,
+                "reader": one.method.reader,
+                "target": one.target,
+                "lesion": one.lesion - 1 if one.lesion else None,
+                "dsc": one.overlap.dice,
+            }
+
+
+def _interval(value: Estimate, *, digits: int = 3, sign: bool = False) -> str:
+    form = f"{'+' if sign else ''}.{digits}f"
+    if value.low is None or value.high is None:
+        return f"{value.mean:{form}}"
+    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,197 @@
+"""What an evaluation finds of one case; small records that travel between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.research.evaluation.surface import SurfaceDistance, surface_distance
+from workers.truth.metrics import Labels, Mask, Overlap, overlap
+from workers.uair.candidates import Rule
+from workers.uair.grids import Spacing
+
+Target = Literal["liver", "lesion", "tumour", "found"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row's name: how, by which rule of choice (None: it has none), and read by whom."""
+
+    name: str
+    rule: Rule | None = None
+    reader: str = "best"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One method on one target of one case.
+
+    Attributes
+    ----------
+    case, method
+        Which.
+    target
+        ``liver``: the whole organ; ``lesion``: a single one whose box was given; ``tumour``: the union of
+        all lesions of the case; ``found``: a single one that round 1 found by itself.
+    lesion
+        Label value of a single lesion, else 0.
+    overlap, surface
+        Agreement with the truth; no surface distance where nothing was drawn.
+    seconds
+        Computing time up to this result, the reader's excluded.
+    picks
+        What a person did for it: candidates picked, or boxes drawn.
+    """
+
+    case: str
+    method: Method
+    target: Target
+    lesion: int
+    overlap: Overlap
+    surface: SurfaceDistance | None
+    seconds: float
+    picks: int
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What one round offered of a single lesion, and how much its M_unc (equation 2) knew of the error.
+
+    Attributes
+    ----------
+    case, method, lesion
+        Which round of which loop, and of which lesion.
+    picked
+        The candidate 1 … 4 that the reader took.
+    between
+        Mean Dice between two of the four.
+    covered
+        Part of the voxels where the pick is wrong that lie inside M_unc; None if it is right everywhere.
+    precise
+        Part of M_unc where the pick is wrong; None if M_unc is empty.
+    corrected
+        Dice of the pick with the truth drawn inside M_unc: what M_unc could bring at most.
+    """
+
+    case: str
+    method: Method
+    lesion: int
+    picked: int
+    between: float
+    covered: float | None
+    precise: float | None
+    corrected: float
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Lesions found and invented in one case.
+
+    Attributes
+    ----------
+    case
+        Which.
+    diameters_mm
+        Of the true lesions, as spheres of their volume.
+    confidence
+        For each the confidence of the surest prediction that hits it; None: missed.
+    false_confidence
+        Of every prediction that hits none.
+    """
+
+    case: str
+    diameters_mm: tuple[float, ...]
+    confidence: tuple[float | None, ...]
+    false_confidence: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TasteRun:
+    """A reader of a fixed taste on one lesion.
+
+    Attributes
+    ----------
+    case, lesion, taste
+        Which lesion, and what the reader wants of it.
+    prior
+        Whether the engine started from what it remembers of the reader.
+    dices
+        Of each round's pick with what the reader wants.
+    difference_mm
+        By how much the radius of the last pick exceeds that of the engine's own mean: what is remembered.
+    """
+
+    case: str
+    lesion: int
+    taste: str
+    prior: bool
+    dices: tuple[float, ...]
+    difference_mm: float
+
+
+@dataclass(frozen=True)
+class View:
+    """A slice for the pictures: HU, truth and what methods drew, all ``(Y, X)``."""
+
+    what: Target
+    z: int
+    pixel_mm: tuple[float, float]
+    hu: NDArray[np.int16]
+    truth: Labels
+    drawn: Mapping[str, Labels]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Everything that was found of a case.
+
+    Attributes
+    ----------
+    case
+        Its name.
+    measures, tastes
+        Of all methods and readers.
+    first, last
+        Detection in round 1 (all lesions offered) and in what the reader had after the last round.
+    offered
+        Of single lesions from given boxes, every round by every rule and reader.
+    views
+        For pictures; none unless asked for.
+    """
+
+    case: str
+    measures: tuple[Measure, ...]
+    tastes: tuple[TasteRun, ...]
+    first: Detected
+    last: Detected
+    views: tuple[View, ...] = ()
+    offered: tuple[Offered, ...] = ()
+
+
+def compared(
+    case: str,
+    method: Method,
+    target: Target,
+    drawn: Mask,
+    truth: Mask,
+    spacing_mm: Spacing,
+    *,
+    seconds: float,
+    picks: int,
+    lesion: int = 0,
+) -> Measure:
+    """Compare a mask ``(Z, Y, X)`` with its truth."""
+    return Measure(
+        case=case,
+        method=method,
+        target=target,
+        lesion=lesion,
+        overlap=overlap(drawn, truth),
+        surface=surface_distance(drawn, truth, spacing_mm),
+        seconds=seconds,
+        picks=picks,
+    )

@@ -1,0 +1,166 @@
+"""All cases, one after the other or in several processes.
+
+Readers of a fixed taste read every case twice: first the engine remembers nobody; then it starts from what
+they accepted in all other cases, as the preference memory of a node would.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from dicom_config.errors import InputError
+from dicom_config.model import EngineSection
+from uair_node.results.reader_preference import estimate
+from workers.research.evaluation.cases import CaseSource
+from workers.research.evaluation.evaluate import EvaluationOptions, evaluate_case, read_by_taste
+from workers.research.evaluation.results import CaseResult, TasteRun
+from workers.research.evaluation.workbench import Workbench, build_workbench
+
+Progress = Callable[[float, str], None]
+"""Called with the part done, 0 to 1, and what is being done."""
+FIRST_PASS = 0.85
+"""Its part of the whole, for the progress bar."""
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A case that could not be used, and why."""
+
+    case: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Evaluate:
+    """The first pass over one case; small enough to be sent to another process."""
+
+    source: CaseSource
+    section: EngineSection
+    options: EvaluationOptions
+
+    def __call__(self, tell: Progress | None = None) -> CaseResult | Skipped:
+        bench = _workbench(self.section, self.options.baselines)
+        try:
+            case = self.source.load()
+        except InputError as error:
+            return Skipped(self.source.name, f"{error} ({error.code})")
+        return evaluate_case(case, bench, self.options, tell)
+
+
+@dataclass(frozen=True)
+class _Remember:
+    """The second pass over one case."""
+
+    source: CaseSource
+    section: EngineSection
+    options: EvaluationOptions
+    remembered_mm: tuple[tuple[str, float], ...]
+
+    def __call__(self, tell: Progress | None = None) -> tuple[TasteRun, ...]:
+        bench = _workbench(self.section, self.options.baselines)
+        bench.forget()
+        return read_by_taste(self.source.load(), bench, self.options, dict(self.remembered_mm))
+
+
+def evaluate(
+    sources: Sequence[CaseSource],
+    section: EngineSection,
+    options: EvaluationOptions,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> tuple[list[CaseResult], list[Skipped]]:
+    """Evaluate cases; results come in the order of `sources`, whatever the number of processes.
+
+    Parameters
+    ----------
+    sources
+        Where cases are loaded from.
+    section
+        The engine's settings.
+    options
+        How they are evaluated.
+    jobs
+        Processes; each has the engine in memory.
+    progress
+        See `Progress`.
+    """
+    tell = progress or _silent
+    first = [_Evaluate(source, section, options) for source in sources]
+    outcomes = _all(first, jobs, lambda done, what: tell(FIRST_PASS * done, what))
+    results = [one for one in outcomes if isinstance(one, CaseResult)]
+    used = [source for source, one in zip(sources, outcomes, strict=True) if isinstance(one, CaseResult)]
+    if len(results) > 1:
+        second = [
+            _Remember(source, section, options, tuple(learned(results, source.name).items()))
+            for source in used
+        ]
+        told = _all(second, jobs, lambda done, what: tell(FIRST_PASS + (1 - FIRST_PASS) * done, what))
+        results = [replace(one, tastes=one.tastes + more) for one, more in zip(results, told, strict=True)]
+    tell(1.0, "done")
+    return results, [one for one in outcomes if isinstance(one, Skipped)]
+
+
+def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
+    """Return taste -> mm of radius that its reader is remembered by after all cases but one.
+
+    As the node remembers: a case counts with the mean over its lesions, see
+    `uair_node.results.reader_preference.estimate`.
+    """
+    runs = [run for result in results for run in result.tastes]
+    cases: dict[str, dict[str, list[float]]] = {run.taste: defaultdict(list) for run in runs}
+    for run in runs:
+        if run.case != without:
+            cases[run.taste][run.case].append(run.difference_mm)
+    return {
+        taste: estimate([float(np.mean(one)) for one in found.values()]).mm for taste, found in cases.items()
+    }
+
+
+def _all(work: Sequence[Callable[[Progress | None], Outcome]], jobs: int, tell: Progress) -> list[Outcome]:
+    """Return what each piece of work returns, in order."""
+    found = _here(work, tell) if jobs == 1 else _spread(work, jobs, tell)
+    return [outcome for _, outcome in sorted(found, key=lambda pair: pair[0])]
+
+
+def _here(
+    work: Sequence[Callable[[Progress | None], Outcome]], tell: Progress
+) -> Iterator[tuple[int, Outcome]]:
+    for index, one in enumerate(work):
+
+        def within(part: float, what: str, index: int = index) -> None:
+            tell((index + part) / len(work), f"case {index + 1} of {len(work)}: {what}")
+
+        within(0.0, "loading")
+        yield index, one(within)
+
+
+def _spread(
+    work: Sequence[Callable[[Progress | None], Outcome]], jobs: int, tell: Progress
+) -> Iterator[tuple[int, Outcome]]:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(one, None): index for index, one in enumerate(work)}
+        for done, future in enumerate(as_completed(running), start=1):
+            tell(done / len(work), f"{done} of {len(work)} cases")
+            yield running[future], future.result()
+
+
+@lru_cache(maxsize=1)
+def _workbench(section: EngineSection, baselines: Path | None) -> Workbench:
+    """Keep the engine of a process between its cases."""
+    return build_workbench(section, baselines)
+
+
+def _silent(_done: float, _what: str) -> None:
+    pass

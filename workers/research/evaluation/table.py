@@ -1,0 +1,272 @@
+"""The paper's Table 1: rows of means with intervals, paired differences, tastes. Knows no form of output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.research.evaluation.intervals import Estimate, estimate
+from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, Target, TasteRun
+from workers.research.evaluation.taste import REACHED_DICE, rounds_needed
+from workers.research.evaluation.workbench import RULES
+from workers.uair.candidates import Rule
+
+TARGETS: tuple[Target, ...] = ("liver", "lesion", "tumour", "found")
+TITLES = {
+    "unet": "U-Net",
+    "transunet": "TransUNet",
+    "finder": "3-D network alone",
+    "manual": "manual (tight boxes)",
+    "auto": "auto (one 3-D box)",
+    "ensemble": "ensemble mean",
+    "ensemble_offered": "ensemble mean, all lesions offered",
+    "uair1": "UAIR, 1 round",
+    "uair2": "UAIR, 2 rounds",
+    "uair3": "UAIR, 3 rounds",
+}
+"""Methods in the order of the paper's table."""
+
+
+PICK_S, BOX_S = 14.0, 4.0
+"""A reader's time: a pick in the paper's Table 1 (16 s for one, 43 s for three); a box, assumed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one target.
+
+    Attributes
+    ----------
+    method, target
+        Which.
+    automatic
+        Whether nobody drew a box; picks of candidates do not count as drawing.
+    n, cases
+        How many measures (lesions, or cases), and from how many cases.
+    dsc, jaccard
+        Means with intervals.
+    average_surface_mm, hd95_mm
+        Means over those where something was drawn; None if nothing ever was.
+    seconds, picks
+        Means.
+    """
+
+    method: Method
+    target: Target
+    automatic: bool
+    n: int
+    cases: int
+    dsc: Estimate
+    jaccard: Estimate
+    average_surface_mm: float | None
+    hd95_mm: float | None
+    seconds: float
+    picks: float
+
+    @property
+    def interactable(self) -> bool:
+        """Whether a person can correct it."""
+        return self.picks > 0
+
+    @property
+    def interactive_s(self) -> float:
+        """A reader's time by the stated model."""
+        return self.picks * (BOX_S if self.method.name == "manual" else PICK_S)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """DSC of the last round minus that of another method, paired by case or lesion."""
+
+    target: Target
+    rule: Rule
+    other: str
+    n: int
+    dsc: Estimate
+
+
+@dataclass(frozen=True)
+class RuleDifference:
+    """DSC of a round by the default rule minus that by another rule, paired by case or lesion."""
+
+    method: Method
+    target: Target
+    other: Rule
+    n: int
+    dsc: Estimate
+
+
+@dataclass(frozen=True)
+class TasteRow:
+    """Readers of one taste.
+
+    Attributes
+    ----------
+    taste, prior
+        Which, and whether the engine started from what it had learned of them.
+    n
+        Lesions.
+    rounds
+        Until they stop (`rounds_needed`).
+    reached
+        Part of lesions whose Dice with what was wanted came to `REACHED_DICE`.
+    first, last
+        Dice with what was wanted after round 1, and when they stop.
+    """
+
+    taste: str
+    prior: bool
+    n: int
+    rounds: Estimate
+    reached: float
+    first: float
+    last: float
+
+
+def rows(results: Sequence[CaseResult], reader: str = "best") -> list[Row]:
+    """Return the table's rows for a reader; for other readers than the best only those with picks."""
+    measures = [one for result in results for one in result.measures if one.method.reader == reader]
+    methods = sorted({one.method for one in measures}, key=_place)
+    found = []
+    for target in TARGETS:
+        for method in methods:
+            chosen = [one for one in measures if one.target == target and one.method == method]
+            if chosen:
+                found.append(_row(method, target, chosen))
+    return found
+
+
+def _place(method: Method) -> tuple[int, int]:
+    rule = -1 if method.rule is None else RULES.index(method.rule)
+    return list(TITLES).index(method.name), rule
+
+
+def _row(method: Method, target: Target, measures: Sequence[Measure]) -> Row:
+    cases = [one.case for one in measures]
+    surfaces = [one.surface for one in measures if one.surface is not None]
+    return Row(
+        method=method,
+        target=target,
+        automatic=target != "lesion" and method.name != "manual",
+        n=len(measures),
+        cases=len(set(cases)),
+        dsc=estimate([one.overlap.dice for one in measures], cases),
+        jaccard=estimate([one.overlap.jaccard for one in measures], cases),
+        average_surface_mm=float(np.mean([one.average_mm for one in surfaces])) if surfaces else None,
+        hd95_mm=float(np.mean([one.hd95_mm for one in surfaces])) if surfaces else None,
+        seconds=float(np.mean([one.seconds for one in measures])),
+        picks=float(np.mean([one.picks for one in measures])),
+    )
+
+
+def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
+    """Yield last round minus round 1, ensembles, and manual, for each target and rule."""
+    measures = [one for result in results for one in result.measures if one.method.reader == "best"]
+    values = {(one.method, one.target, one.case, one.lesion): one.overlap.dice for one in measures}
+    last = max((one.method.name for one in measures if one.method.name.startswith("uair")), default="")
+    for target in TARGETS:
+        for rule in RULES:
+            for other in (Method("uair1", rule), *map(Method, ("ensemble", "ensemble_offered", "manual"))):
+                pairs = [
+                    (value - values[other, target, case, lesion], case)
+                    for (method, of, case, lesion), value in values.items()
+                    if of == target and method == Method(last, rule) and (other, of, case, lesion) in values
+                ]
+                if pairs:
+                    gains, cases = zip(*pairs, strict=True)
+                    yield Difference(target, rule, other.name, len(pairs), estimate(gains, cases))
+
+
+@dataclass(frozen=True)
+class OfferRow:
+    """What a round offers of single lesions from given boxes, and how much M_unc knows of the pick's error.
+
+    Attributes
+    ----------
+    method
+        The round, and the rule.
+    n
+        Lesions.
+    between
+        Mean Dice between two of the four.
+    entropy
+        Of the picked numbers 1 to 4, in bits: 2 where all are picked equally often.
+    covered
+        Mean part of the pick's error inside M_unc.
+    precise
+        Mean part of M_unc that is error of the pick.
+    corrected
+        Mean Dice of the pick with the truth drawn inside M_unc.
+    """
+
+    method: Method
+    n: int
+    between: float
+    entropy: float
+    covered: float
+    precise: float
+    corrected: float
+
+
+def offers(results: Sequence[CaseResult]) -> list[OfferRow]:
+    """Return a row for each round and rule."""
+    found = [one for result in results for one in result.offered if one.method.reader == "best"]
+    methods = sorted({one.method for one in found}, key=lambda method: _place(method)[::-1])
+    return [_offers(method, [one for one in found if one.method == method]) for method in methods]
+
+
+def _offers(method: Method, found: Sequence[Offered]) -> OfferRow:
+    shares = np.bincount([one.picked for one in found]) / len(found)
+    shares = shares[shares > 0]
+    return OfferRow(
+        method=method,
+        n=len(found),
+        between=float(np.mean([one.between for one in found])),
+        entropy=float(-(shares * np.log2(shares)).sum()),
+        covered=float(np.mean([one.covered for one in found if one.covered is not None])),
+        precise=float(np.mean([one.precise for one in found if one.precise is not None])),
+        corrected=float(np.mean([one.corrected for one in found])),
+    )
+
+
+def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
+    """Yield the default rule minus each other one: for each reader, target and round."""
+    measures = [one for result in results for one in result.measures if one.method.rule is not None]
+    values = {(one.method, one.target, one.case, one.lesion): one.overlap.dice for one in measures}
+    methods = sorted({one.method for one in measures if one.method.rule == RULES[0]}, key=_place)
+    for reader in dict.fromkeys(method.reader for method in methods):
+        for target in TARGETS:
+            for method in (one for one in methods if one.reader == reader):
+                for rule in RULES[1:]:
+                    other = Method(method.name, rule, reader)
+                    pairs = [
+                        (value - values[other, target, case, lesion], case)
+                        for (of, what, case, lesion), value in values.items()
+                        if (of, what) == (method, target) and (other, target, case, lesion) in values
+                    ]
+                    if pairs:
+                        gains, cases = zip(*pairs, strict=True)
+                        yield RuleDifference(method, target, rule, len(pairs), estimate(gains, cases))
+
+
+def tastes(results: Sequence[CaseResult]) -> list[TasteRow]:
+    """Return a row for each taste, without and with what was learned of it."""
+    runs = [run for result in results for run in result.tastes]
+    kinds = dict.fromkeys((run.taste, run.prior) for run in runs)
+    return [_taste(*kind, [run for run in runs if (run.taste, run.prior) == kind]) for kind in kinds]
+
+
+def _taste(taste: str, prior: bool, runs: Sequence[TasteRun]) -> TasteRow:
+    rounds = [rounds_needed(run.dices) for run in runs]
+    last = [run.dices[number - 1] for run, number in zip(runs, rounds, strict=True)]
+    return TasteRow(
+        taste=taste,
+        prior=prior,
+        n=len(runs),
+        rounds=estimate(rounds, [run.case for run in runs]),
+        reached=float(np.mean([reached >= REACHED_DICE for reached in last])),
+        first=float(np.mean([run.dices[0] for run in runs])),
+        last=float(np.mean(last)),
+    )

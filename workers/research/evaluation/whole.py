@@ -1,0 +1,208 @@
+"""Liver and tumour of a whole case by every method of the paper's Table 1; nobody tells where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import numpy as np
+
+from dicom_config.errors import InputError
+from workers.engine import Feedback, Round
+from workers.research.evaluation.baselines import segment_by_one_box
+from workers.research.evaluation.cases import EvaluationCase
+from workers.research.evaluation.detection import matched
+from workers.research.evaluation.reader import PickAll, combined, each_best
+from workers.research.evaluation.remember import RememberingPredictor
+from workers.research.evaluation.results import Measure, Method, compared
+from workers.research.evaluation.workbench import Workbench
+from workers.truth.metrics import FIRST_LESION, LIVER, Labels, lesions_mask, liver_mask
+from workers.uair.candidates import Rule
+from workers.uair.grids import Box, bounding_box
+from workers.uair.rounds import ensemble_labels
+
+AUTOMATIC = ("auto", "ensemble", "ensemble_offered")
+"""Methods of `automatic`."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a method drew: labels ``(Z, Y, X)``, and what it cost."""
+
+    method: Method
+    labels: Labels
+    seconds: float
+    liver_picks: int = 0
+    lesion_picks: int = 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The first round of a case by one rule.
+
+    Attributes
+    ----------
+    rule
+        How its candidates are chosen.
+    first
+        The round; None where no liver was found.
+    seconds
+        Computing time.
+    content
+        Name under which the engine keeps its embeddings.
+    """
+
+    rule: Rule
+    first: Round | None
+    seconds: float
+    content: str
+
+    @property
+    def confidence(self) -> Mapping[int, float]:
+        """Label value -> how sure the engine is."""
+        return {} if self.first is None else {one.value: one.confidence for one in self.first.state.targets}
+
+
+def measures_of(case: EvaluationCase, drawn: Drawn) -> Iterator[Measure]:
+    """Yield the liver's measure and, in a case with lesions, the tumour's."""
+    targets = (
+        ("liver", liver_mask(drawn.labels), liver_mask(case.truth), drawn.liver_picks),
+        ("tumour", lesions_mask(drawn.labels), lesions_mask(case.truth), drawn.lesion_picks),
+    )
+    for target, ours, truth, picks in targets:
+        if truth.any():
+            yield compared(
+                case.name,
+                drawn.method,
+                target,  # type: ignore[arg-type]
+                ours,
+                truth,
+                case.spacing_mm,
+                seconds=drawn.seconds,
+                picks=picks,
+            )
+
+
+def measures_of_found(
+    case: EvaluationCase, drawn: Sequence[Drawn], offered: Labels, manual: Sequence[Measure]
+) -> Iterator[Measure]:
+    """Yield for each lesion that is found the measure of every method on it.
+
+    Parameters
+    ----------
+    drawn
+        By methods that share the label values of `offered`.
+    offered
+        Candidate 1 of round 1, which holds every lesion that the engine believes in at all.
+    manual
+        Of single lesions by tight boxes.
+    """
+    found = matched(case, offered)
+    for true, value in found.items():
+        truth = case.lesion(true)
+        for one in drawn:
+            yield compared(
+                case.name,
+                one.method,
+                "found",
+                one.labels == value,
+                truth,
+                case.spacing_mm,
+                seconds=one.seconds,
+                picks=one.liver_picks,
+                lesion=true,
+            )
+    yield from (replace(one, target="found") for one in manual if one.lesion in found)
+
+
+def opened(case: EvaluationCase, bench: Workbench, rule: Rule) -> Opened:
+    """Compute the first round of a case, from which every reader starts."""
+    watch = bench.stopwatch()
+    # The cache keeps a round's embeddings under this name: each rule has its own, so that none saves another
+    # rule's time.
+    content = uuid4().hex
+    try:
+        first = bench.engines[rule].first_round(case.hu, case.spacing_mm, content=content)
+    except InputError as error:
+        if error.code != "liver-not-found":
+            raise
+        return Opened(rule, None, watch.seconds, content)
+    return Opened(rule, first, watch.seconds, content)
+
+
+def play(
+    case: EvaluationCase,
+    bench: Workbench,
+    start: Opened,
+    rounds: int,
+    *,
+    reader: str = "best",
+    pick: PickAll = each_best,
+) -> tuple[Drawn, ...]:
+    """Play the rounds with a reader; return what the reader has after each round.
+
+    A case in which the engine finds no liver gives empty segmentations.
+
+    Parameters
+    ----------
+    reader
+        Name of the reader.
+    pick
+        How the reader picks for the liver and each lesion.
+    """
+    methods = [Method(f"uair{n}", start.rule, reader) for n in range(1, rounds + 1)]
+    if start.first is None:
+        nothing = np.zeros(case.hu.shape, np.uint8)
+        return tuple(Drawn(method, nothing, start.seconds) for method in methods)
+    made, seconds, lesion_picks = start.first, start.seconds, 0
+    engine = bench.engines[start.rule]
+    found: list[Drawn] = []
+    for number, method in enumerate(methods, start=1):
+        candidates = [candidate.labels for candidate in made.candidates]
+        picks = pick(candidates, case.truth, made.targets)
+        lesion_picks += len(picks) - 1
+        found.append(Drawn(method, combined(candidates, picks), seconds, number, lesion_picks))
+        if number < rounds:
+            watch = bench.stopwatch()
+            said = Feedback(picked=picks[LIVER], per_target=picks)
+            made = engine.next_round(case.hu, case.spacing_mm, made.state, said, content=start.content)
+            seconds += watch.seconds
+    return tuple(found)
+
+
+def automatic(case: EvaluationCase, bench: Workbench, start: Opened) -> Iterator[Drawn]:
+    """Yield *ensemble*, *ensemble_offered*, *finder* and *auto*, which start from the same first round.
+
+    *Ensemble* is the mean of all members, thresholded (equation 1), with the lesions that most of the four
+    candidates hold. *Ensemble_offered* has all that candidate 1 holds, as the reader of UAIR gets. *Finder*
+    is the 3-D network at 3 mm alone. *Auto* puts one 3-D box on all of its slices: the localizer's for the
+    liver, and for each lesion that the ensemble holds the box around it.
+    """
+    nothing = np.zeros(case.hu.shape, np.uint8)
+    seconds = start.seconds
+    mean = offered = nothing
+    if start.first is not None:
+        mean, offered = (ensemble_labels(start.first.state, case.hu.shape, held_by=n) for n in (3, 1))
+    yield Drawn(Method("ensemble"), mean, seconds)
+    yield Drawn(Method("ensemble_offered"), offered, seconds)
+    if start.first is not None and start.first.maps is not None:
+        watch = bench.stopwatch()
+        alone = start.first.maps.labels(case.hu.shape)
+        yield Drawn(Method("finder"), alone, seconds + watch.seconds)
+    watch = bench.stopwatch()
+    location = bench.localizer.locate(case.hu, case.spacing_mm)
+    labels = nothing.copy()
+    if location is not None:
+        labels[_by_box(case, bench.predictor, location.box, lesion=False)] = LIVER
+    liver_seconds = watch.seconds
+    for value in np.unique(mean[mean >= FIRST_LESION]):
+        box = bounding_box(mean == value)
+        if box is not None:
+            labels[_by_box(case, bench.predictor, box, lesion=True)] = value
+    has_lesions = bool(lesions_mask(mean).any())
+    yield Drawn(Method("auto"), labels, watch.seconds + seconds if has_lesions else liver_seconds)
+
+
+def _by_box(case: EvaluationCase, predictor: RememberingPredictor, box: Box, *, lesion: bool) -> np.ndarray:
+    return segment_by_one_box(predictor, case.hu, case.spacing_mm, box, lesion=lesion)

@@ -1,0 +1,121 @@
+"""What an evaluation works with: the engine by both rules, on models that remember their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from dicom_config.errors import ConfigError
+from dicom_config.model import EngineSection
+from workers.engine import Engine
+from workers.models.learned_outlines import LearnedOutlines
+from workers.models.registry import build_localizer, build_predictor, choose_device
+from workers.models.slice_networks import NAMES, SliceNetwork, weight_file
+from workers.models.weights import packaged
+from workers.research.evaluation.remember import RememberingOutliner, RememberingPredictor, Stopwatch
+from workers.site_engine import build_engine
+from workers.uair.candidates import Rule
+from workers.uair.localize import Localizer
+
+RULES: tuple[Rule, ...] = get_args(Rule)
+"""`belief` first: the default, which readers of a fixed taste and the pictures show."""
+COMPARED: tuple[Rule, ...] = ("belief", "medoids")
+"""Rules that noisy readers and readers of whole candidates meet, too."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Engines and their parts.
+
+    Attributes
+    ----------
+    predictor
+        The promptable model.
+    localizer
+        Finds the liver.
+    outliner
+        Draws lesions in 3-D.
+    engines
+        One for each rule of choice; they share the model.
+    networks
+        U-Net and TransUNet, those whose weights and parts are there.
+    members
+        N of equation 1.
+    """
+
+    predictor: RememberingPredictor
+    localizer: Localizer
+    outliner: RememberingOutliner
+    engines: Mapping[Rule, Engine]
+    networks: Mapping[str, SliceNetwork]
+    members: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all weights."""
+        return self.engines[RULES[0]].model_digest
+
+    def stopwatch(self) -> Stopwatch:
+        """Start to measure computing time."""
+        return Stopwatch(self.predictor, self.outliner)
+
+    def forget(self) -> None:
+        """Drop what the models remember, as between two cases."""
+        self.predictor.forget()
+        self.outliner.forget()
+
+
+def build_workbench(section: EngineSection, baselines: Path | None = None) -> Workbench:
+    """Build what a site configured.
+
+    Parameters
+    ----------
+    section
+        Model, localizer, device and options; its rule is of no account, as all are compared.
+    baselines
+        Folder with ``unet.safetensors`` and ``transunet.safetensors``; the packaged ones if None.
+
+    Raises
+    ------
+    ConfigError
+        No such device here; a checkpoint or template that cannot be read or does not fit;
+        ``weights-missing``: nothing usable in `baselines`.
+    """
+    device = choose_device(section.device)
+    predictor = RememberingPredictor(
+        build_predictor(section.model, section.checkpoint, device, section.window)
+    )
+    localizer = build_localizer(section.localizer, section.templates, device)
+    # Embeddings of an earlier run would be answers that took no time.
+    fresh = section.model_copy(update={"embeddings_bytes": 0})
+    outliner = RememberingOutliner(LearnedOutlines(device))
+    engines = {
+        rule: build_engine(fresh.model_copy(update={"rule": rule}), predictor=predictor, outliner=outliner)
+        for rule in RULES
+    }
+    return Workbench(predictor, localizer, outliner, engines, _networks(baselines, device), section.members)
+
+
+def _networks(folder: Path | None, device: torch.device) -> dict[str, SliceNetwork]:
+    if folder is None:
+        paths = {name: packaged(weight_file(name)) for name in NAMES}
+    else:
+        paths = {name: folder / f"{name}.safetensors" for name in NAMES}
+    there = {name: path for name, path in paths.items() if path.exists()}
+    if folder is not None and not there:
+        raise ConfigError(
+            "weights-missing",
+            f"There are no weights of a U-Net or TransUNet in {folder}.",
+            "Train them: uair train unet --output FOLDER/unet.safetensors, likewise transunet.",
+        )
+    try:
+        return {name: SliceNetwork.load(name, device, path) for name, path in there.items()}
+    except ConfigError as error:
+        # the rest of the table needs no MONAI
+        if folder is not None or error.code != "evaluate-extra-missing":
+            raise
+        return {}

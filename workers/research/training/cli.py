@@ -1,0 +1,174 @@
+"""`uair train`: one command for all networks; shows where a run stands and writes what it saw.
+
+torch is imported inside the command: `uair --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from uair_node.logs import set_up_logging
+
+if TYPE_CHECKING:
+    from workers.research.training import loop
+
+console = Console(soft_wrap=True)
+
+
+UNFINISHED = 75
+"""Exit status of a run that ended after a chunk (EX_TEMPFAIL: the same command may be tried again)."""
+
+
+class Network(StrEnum):
+    """What can be trained: by ``train_NAME`` of the module ``workers.research.training.NAME``."""
+
+    SAM = "sam"
+    LOCALIZER = "localizer"
+    LESIONS = "lesions"
+    UNET = "unet"
+    TRANSUNET = "transunet"
+    OUTLINES = "outlines"
+    COORDINATES = "coordinates"
+
+
+def train(
+    network: Annotated[
+        Network,
+        typer.Argument(
+            help="sam: the promptable model; localizer: the liver finder; lesions: the lesion finder; "
+            "outlines: what draws a lesion in 3-D; "
+            "coordinates: what templates need; unet, transunet: what it is compared with."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],
+    cache: Annotated[Path, typer.Option(help="Folder of training anatomies; filled if empty.")] = Path(
+        "phantom-cache"
+    ),
+    minutes: Annotated[float | None, typer.Option(help="Length of the schedule in minutes …")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="… or in iterations, which another machine can reproduce.")
+    ] = None,
+    geometries: Annotated[int, typer.Option(help="Anatomies to train on.")] = 200,
+    real: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real CTs and masks (NAME_ct.nii.gz, NAME_seg.nii.gz); for lesions."),
+    ] = None,
+    real_share: Annotated[float, typer.Option(help="Part of the samples that comes from them.")] = 0.6,
+    held_out: Annotated[int, typer.Option(help="Phantoms of the test setting to measure on.")] = 6,
+    validate_every: Annotated[
+        int, typer.Option(help="Iterations between measurements on them; 0: only at the end.")
+    ] = 0,
+    start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    blend_with: Annotated[
+        Path | None, typer.Option(help="Weights to mix into those that are written: less is forgotten.")
+    ] = None,
+    blend_part: Annotated[float, typer.Option(help="Their part.")] = 0.25,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate, if not the network's own.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    chunk_minutes: Annotated[
+        float | None,
+        typer.Option(help="End after so long with a checkpoint and exit status 75; --resume goes on."),
+    ] = None,
+    seed: int = 0,
+    threads: int = 1,
+    loaders: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
+    checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 50,
+    device: Annotated[str, typer.Option(help="auto: a GPU where there is one.")] = "auto",
+) -> None:
+    """Train a network on phantoms, the lesion finder on real CTs, too.
+
+    Shows loss and figures while it runs and ends with those on held-out phantoms. Beside the weights lie a
+    checkpoint (for --resume) and a log with one JSON object a line.
+    """
+    from workers.research.training.loop import TrainOptions
+
+    set_up_logging()
+    options = TrainOptions(
+        output=output,
+        cache=cache,
+        minutes=minutes,
+        iterations=iterations,
+        geometries=geometries,
+        real=real,
+        real_share=real_share,
+        held_out=held_out,
+        validate_every=validate_every,
+        initial_weights=start,
+        blend_with=blend_with,
+        blend_part=blend_part,
+        rate=rate,
+        resume=resume,
+        chunk_minutes=chunk_minutes,
+        seed=seed,
+        threads=threads,
+        loaders=loaders,
+        checkpoint_every=checkpoint_every,
+        device=_device(device),
+    )
+    train_network = getattr(
+        importlib.import_module(f"workers.research.training.{network}"), f"train_{network}"
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with _bars() as bars, options.log.open("a" if resume else "w") as log:
+        bar = bars.add_task(f"training {network}", total=1.0)
+
+        def show(seen: loop.Progress) -> None:
+            bars.update(bar, completed=seen.fraction, description=f"{network} {_words(seen)}")
+            _write(log, seen)
+            if seen.held_out and seen.figures:
+                bars.console.print(f"{network} {_words(seen)}", highlight=False)
+
+        report: loop.TrainReport = train_network(options, show)
+    console.print(f"{report.iterations} iterations in {report.seconds:.0f} s", highlight=False)
+    if not report.finished:
+        console.print(f"go on with --resume from {report.checkpoint}", highlight=False)
+        raise typer.Exit(UNFINISHED)
+    for path in (report.weights, report.checkpoint, options.log):
+        console.print(str(path), highlight=False)
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def _words(seen: loop.Progress) -> str:
+    if seen.building:
+        return f"builds {seen.building[0]} of {seen.building[1]} anatomies"
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in seen.figures.items())
+    where = "held-out phantoms" if seen.held_out else f"loss {seen.loss:.3f}"
+    return f"{seen.iteration}: {where}, {figures}"
+
+
+def _write(log: TextIO, seen: loop.Progress) -> None:
+    """Append one event to the log; anatomies that were built are none."""
+    if seen.building:
+        return
+    event = {
+        "iteration": seen.iteration,
+        "seconds": round(seen.seconds, 1),
+        "held_out": seen.held_out,
+        "loss": None if seen.held_out else round(seen.loss, 5),
+        "figures": {name: round(value, 5) for name, value in seen.figures.items()},
+    }
+    log.write(json.dumps(event) + "\n")
+    log.flush()
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

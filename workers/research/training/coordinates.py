@@ -1,0 +1,155 @@
+"""Self-supervised training of the coordinate network on phantoms (MedLSAM, Lei et al. 2025, section 3).
+
+Two losses: the difference of two coordinates of one scan is the offset of the patches in mm (relative
+distance regression), and a place looks more like itself in another examination than like its neighbours. No
+organ is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from workers.models.coordinate_net import CoordinateNet
+from workers.phantoms.geometry import training_geometry
+from workers.research.training.geometries import GeometryCache, Subject
+from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
+from workers.research.training.prepare import FIRST_SEED, filled_cache
+from workers.research.training.sampling.coordinates import (
+    APART,
+    CoordinateSample,
+    ExaminedBody,
+    draw_body,
+    draw_coordinate_sample,
+)
+
+BATCH_SIZE = 2
+_KEPT_IN_MEMORY = 200  # 4 MB each
+_TEMPERATURE = 0.07
+_TOLERANCE_MM = 10.0
+
+
+def train_coordinates(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
+    """Train the coordinate network and write its weights; templates are made anew for them.
+
+    The figures are means over samples of geometries that no training sees: error of an offset in mm, and how
+    often a place is told from 63 others in another examination.
+
+    Raises
+    ------
+    ConfigError
+        ``training-checkpoint``: the checkpoint to resume from belongs to another run.
+    """
+    cache = filled_cache(options, progress)
+    task = CoordinateTask(
+        samples=CoordinateBatches(cache, options.seed, options.batch_size or BATCH_SIZE),
+        held_out=_held_out_samples(options.held_out),
+        device=options.device,
+    )
+    return train(task, options, progress)
+
+
+@dataclass(frozen=True)
+class CoordinateBatches(Dataset[tuple[Tensor, ...]]):
+    """Iteration -> batch: the parts of `CoordinateSample`, one more axis in front."""
+
+    cache: GeometryCache
+    seed: int
+    batch_size: int
+
+    def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
+        """Draw the batch of a step."""
+        return _collated([self._sample(iteration, index) for index in range(self.batch_size)])
+
+    def _sample(self, iteration: int, index: int) -> CoordinateSample:
+        rng = np.random.default_rng([self.seed, iteration, index])
+        geometry = int(rng.integers(self.cache.count))
+        return draw_coordinate_sample(_body(self.cache, self.seed, geometry), rng)
+
+
+@lru_cache(maxsize=_KEPT_IN_MEMORY)
+def _body(cache: GeometryCache, seed: int, geometry: int) -> ExaminedBody:
+    """Return a body of a run; drawing one takes longer than a step."""
+    return draw_body(cache.subject(geometry), np.random.default_rng([seed, geometry, 5]))
+
+
+@dataclass(frozen=True)
+class CoordinateTask:
+    """How `CoordinateNet` is trained."""
+
+    samples: CoordinateBatches
+    held_out: tuple[tuple[Tensor, ...], ...]
+    device: str
+    peak_rate: float = 2e-3
+    warm_up: int = 30
+    weight_decay: float = 0.01
+    averaging: float = 0.99
+
+    def network(self) -> CoordinateNet:
+        """Return the network with random weights."""
+        return CoordinateNet()
+
+    def batches(self) -> Dataset[Any]:
+        """Return the samples."""
+        return self.samples
+
+    def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
+        """Return loss and figures of a batch; nothing in a step is random."""
+        errors, similarity = _answers(network, batch)
+        distance = functional.smooth_l1_loss(errors / _TOLERANCE_MM, torch.zeros_like(errors))
+        own = torch.arange(similarity.shape[-1], device=similarity.device).expand(similarity.shape[:-1])
+        contrast = functional.cross_entropy((similarity / _TEMPERATURE).flatten(0, -2), own.flatten())
+        return Step(distance + contrast, _figures(errors.detach(), similarity.detach()))
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        """Return figures on held-out samples."""
+        if not self.held_out:
+            return {}
+        with torch.inference_mode():
+            found = [_figures(*_answers(network, batch)) for batch in self.held_out]
+        return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def _answers(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Return errors of all offsets ``(B, n, n, 3)`` in mm and similarities ``(B * n, p, p)`` of places.
+
+    Row i, column j: place i in the first and place j in the second examination.
+    """
+    patches, centres, first, second = batch
+    blocks = torch.cat([first.flatten(0, 1), second.flatten(0, 1)])
+    found, features = network(patches.flatten(0, 1), blocks)
+    beside = found.view(centres.shape) - centres
+    errors = beside[:, :, None] - beside[:, None, :]
+    there, again = features[:, :, ::APART, ::APART, ::APART].flatten(2).chunk(2)
+    return errors, there.transpose(1, 2) @ again
+
+
+def _figures(errors: Tensor, similarity: Tensor) -> dict[str, float]:
+    own = torch.arange(similarity.shape[-1], device=similarity.device)
+    told = (similarity.argmax(dim=-1) == own).float().mean()
+    count = errors.shape[1]
+    apart = errors.norm(dim=-1).sum() / (errors.shape[0] * count * (count - 1))
+    return {"offset_mm": float(apart), "told_apart": float(told)}
+
+
+def _collated(samples: list[CoordinateSample]) -> tuple[Tensor, ...]:
+    parts = ((one.patches, one.centres, one.first, one.second) for one in samples)
+    return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
+
+
+def _held_out_samples(count: int) -> tuple[tuple[Tensor, ...], ...]:
+    """Draw samples of other anatomies; the same for every training seed."""
+    samples = []
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        rng = np.random.default_rng([seed, 3])
+        body = draw_body(Subject(training_geometry(seed)), rng)
+        samples.append(_collated([draw_coordinate_sample(body, rng)]))
+    return tuple(samples)

@@ -1,0 +1,11 @@
+"""Training of the U-Net that the evaluation compares with."""
+
+from __future__ import annotations
+
+from workers.research.training.loop import ProgressCallback, TrainOptions, TrainReport
+from workers.research.training.slices import train_slice_network
+
+
+def train_unet(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
+    """Train it and write its weights; see `train_slice_network`."""
+    return train_slice_network("unet", options, progress)
