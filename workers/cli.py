@@ -6,7 +6,9 @@ from uair_node.commands.lazy import LazyCommand
 
 _RUN, _TRY, _ENGINE = "Run", "Try out", "Engine"
 _COMMANDS = {
-    "worker": LazyCommand("workers.worker_command:worker", "Run one worker process for one queue.", _RUN),
+    "worker": LazyCommand(
+        "workers.process.worker_command:worker", "Run one worker process for one queue.", _RUN
+    ),
     "demo": LazyCommand("workers.demo.cli:demo", "Show the whole loop, with real processes.", _TRY),
     "phantom": LazyCommand("workers.demo.cli:phantom", "Write a phantom as a CT or MR series.", _TRY),
     "evaluate": LazyCommand(

@@ -7,7 +7,7 @@ import sys
 
 _HOLES = """
 import os
-from workers.memory import release_memory
+from workers.process.memory import release_memory
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -6,7 +6,7 @@ import pytest
 
 from dicom_config.model import Settings, StowDestination
 from uair_node.work.topology import QueueName
-from workers.worker import children
+from workers.process.worker import children
 
 
 @pytest.mark.parametrize(("destinations", "expected"), [(0, 1), (1, 2), (3, 4), (40, 8)])

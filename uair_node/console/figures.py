@@ -18,7 +18,7 @@ from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_
 from uair_node.work.topology import QUEUE_OF, QueueName, celery_options
 
 DESCRIBE = "uair_describe"
-"""The control command that a worker answers about itself (`workers.describe`)."""
+"""The control command that a worker answers about itself (`workers.process.describe`)."""
 
 _ANSWER_S = 1.5
 

@@ -19,9 +19,9 @@ from uair_node.context import open_context
 from uair_node.operations.signals.graphics import GraphicsCollector
 from uair_node.operations.signals.server import SignalServer
 from uair_node.work.topology import QueueName
-from workers import describe as _describe  # noqa: F401 - registers what a worker answers
 from workers.app import make_app
-from workers.memory import release_memory
+from workers.process import describe as _describe  # noqa: F401 - registers what a worker answers
+from workers.process.memory import release_memory
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
 from uair_node.logs import set_up_logging
 from uair_node.work.topology import QueueName
-from workers.worker import run_worker
+from workers.process.worker import run_worker
 
 
 class Queue(StrEnum):
