@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from workers.phantoms.fields import Grid
 from workers.phantoms.geometry import build_geometry
-from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.lesion_shapes import LesionPlan
 from workers.phantoms.tissues import LIVER_TISSUES, Tissue
 from workers.research.training.sampling.clefts import cut_clefts
 

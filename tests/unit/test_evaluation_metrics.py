@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workers.research.evaluation.reader import combined, noisy, pick_targets
-from workers.research.evaluation.surface import surface_distance
+from workers.research.evaluation.surface_distance import surface_distance
 from workers.research.evaluation.taste import resized, rounds_needed, wishes
 from workers.truth.metrics import Overlap, agreement, dice, jaccard, overlap
 

@@ -15,17 +15,17 @@ from dicom_config.model import EngineSection
 from workers.models.slice_networks import NAMES, build_slice_network
 from workers.models.weights import save_weights
 from workers.phantoms import PLAIN
-from workers.research.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource
 from workers.research.evaluation.cli import evaluate as evaluate_command
 from workers.research.evaluation.detection import detect, summed
 from workers.research.evaluation.discover import find_cases
 from workers.research.evaluation.evaluate import EvaluationOptions
+from workers.research.evaluation.evaluated_cases import EvaluationCase, NiftiSource, PhantomSource
 from workers.research.evaluation.intervals import estimate
 from workers.research.evaluation.reader import one_for_all
 from workers.research.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.research.evaluation.report import Header, as_json, as_markdown
 from workers.research.evaluation.results import CaseResult, Method, TasteRun, compared
-from workers.research.evaluation.run import FIRST_PASS, Skipped, evaluate, learned
+from workers.research.evaluation.run_cases import FIRST_PASS, Skipped, evaluate, learned
 from workers.research.evaluation.single import GivenLesion, given_box
 from workers.research.evaluation.table import differences, offers, rows, rule_differences, tastes
 from workers.research.evaluation.taste import wishes
@@ -413,7 +413,7 @@ def test_the_command_prints_whole_tables_and_writes_what_is_asked_for(results, t
             progress(part, f"case 1 of 1: {what}")
         return results, [Skipped("broken", "truth-grid")]
 
-    monkeypatch.setattr("workers.research.evaluation.run.evaluate", told)
+    monkeypatch.setattr("workers.research.evaluation.run_cases.evaluate", told)
     files = {name: str(tmp_path / name) for name in ("markdown", "json", "pictures")}
     options = [word for name, path in files.items() for word in (f"--{name}", path)]
     ended = invoked(["--phantoms", "1", "--seed", "4", *options])

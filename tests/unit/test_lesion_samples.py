@@ -7,9 +7,9 @@ from scipy import ndimage
 from workers.models.lesion_net import LESION, LIVER, STRIDE
 from workers.phantoms.fields import Grid
 from workers.phantoms.geometry import build_geometry
-from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.lesion_shapes import LesionPlan
 from workers.research.training.geometries import Subject
-from workers.research.training.sampling.lesions import SHAPE, draw_lesion_sample
+from workers.research.training.sampling.lesion_samples import SHAPE, draw_lesion_sample
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from uair_node.operations.checks.modalities import check_profiles
 from workers.demo.cli import phantom as phantom_command
 from workers.phantoms import PLAIN, make_mr_phantom, make_phantom
 from workers.phantoms.ct_series import write_ct_series
-from workers.research.evaluation.cases import PhantomSource
+from workers.research.evaluation.evaluated_cases import PhantomSource
 
 MR = PROFILES["mr-t1"]
 

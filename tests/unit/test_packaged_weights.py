@@ -15,7 +15,12 @@ from workers.models.slice_networks import NAMES as SLICE_NETWORKS
 from workers.models.slice_networks import SliceNetwork
 from workers.phantoms import PLAIN
 from workers.research.evaluation.baselines import segment_by_tight_boxes
-from workers.research.evaluation.cases import EvaluationCase, NiftiSource, PhantomSource, SeriesSource
+from workers.research.evaluation.evaluated_cases import (
+    EvaluationCase,
+    NiftiSource,
+    PhantomSource,
+    SeriesSource,
+)
 from workers.truth.metrics import dice, liver_mask
 
 _LOG = logging.getLogger(__name__)

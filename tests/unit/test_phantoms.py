@@ -10,7 +10,7 @@ from workers.phantoms import TEST, TRAINING, LesionKind, Phantom, Phase, make_ph
 from workers.phantoms.appearance import Scan, correlated_noise
 from workers.phantoms.fields import Grid, smooth_field, solid
 from workers.phantoms.geometry import Geometry, build_geometry
-from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.lesion_shapes import LesionPlan
 from workers.phantoms.looks import LesionLook, draw_look
 from workers.phantoms.tissues import Tissue
 

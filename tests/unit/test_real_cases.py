@@ -10,7 +10,7 @@ from workers.models.lesion_net import LESION, LIVER
 from workers.research.training.geometries import GeometryCache
 from workers.research.training.lesions import LesionBatches
 from workers.research.training.real_cases import STEP_MM, TUMOUR, RealCases, read_pair
-from workers.research.training.sampling.lesions import EXACT_HU, SHAPE, clipped_now_and_then
+from workers.research.training.sampling.lesion_samples import EXACT_HU, SHAPE, clipped_now_and_then
 from workers.research.training.sampling.real_lesions import draw_real_sample
 from workers.research.training.sampling.transplants import transplant
 

@@ -7,22 +7,22 @@ from workers.models.localizer_net import STRIDE
 from workers.models.windows import AIR_HU
 from workers.phantoms.fields import Grid
 from workers.phantoms.geometry import build_geometry
-from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.lesion_shapes import LesionPlan
 from workers.research.training.geometries import GeometryCache, Subject
-from workers.research.training.sampling.coordinates import (
+from workers.research.training.sampling.coordinate_samples import (
     BLOCK,
     BLOCKS,
     PATCHES,
     draw_body,
     draw_coordinate_sample,
 )
-from workers.research.training.sampling.localizer import HEIGHTS, PLANE, draw_localizer_sample
-from workers.research.training.sampling.outlines import SHAPE as OUTLINE_SHAPE
-from workers.research.training.sampling.outlines import draw_outline_sample
+from workers.research.training.sampling.localizer_samples import HEIGHTS, PLANE, draw_localizer_sample
+from workers.research.training.sampling.outline_samples import SHAPE as OUTLINE_SHAPE
+from workers.research.training.sampling.outline_samples import draw_outline_sample
 from workers.research.training.sampling.prompts import NO_POINT, draw_box, draw_points, ordered
-from workers.research.training.sampling.sam import draw_sam_sample
+from workers.research.training.sampling.sam_samples import draw_sam_sample
 from workers.research.training.sampling.targets import TargetKind, targets_of
-from workers.research.training.sampling.views import View, draw_view
+from workers.research.training.sampling.view_samples import View, draw_view
 
 
 @pytest.fixture(scope="module")

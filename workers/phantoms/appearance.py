@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 
 from workers.phantoms.fields import Floats, Mask, smooth_field
 from workers.phantoms.geometry import Geometry
-from workers.phantoms.lesions import DISTANCE_STEP_MM
+from workers.phantoms.lesion_shapes import DISTANCE_STEP_MM
 from workers.phantoms.looks import LesionLook, draw_look
 from workers.phantoms.settings import PLAIN, Setting
 from workers.phantoms.tissues import LIVER_TISSUES, Tissue

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from workers.phantoms import body, organs, vessels
 from workers.phantoms.fields import Grid, Mask, Triple
-from workers.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan, draw_lesions
+from workers.phantoms.lesion_shapes import DISTANCE_STEP_MM, LesionMaps, LesionPlan, draw_lesions
 from workers.phantoms.scene import Habitus, Scene
 from workers.phantoms.settings import PLAIN, TRAINING, Setting
 from workers.phantoms.tissues import LIVER_TISSUES

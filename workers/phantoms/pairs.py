@@ -15,7 +15,7 @@ from scipy import ndimage
 from workers.phantoms.appearance import Phase, Scan
 from workers.phantoms.fields import Grid, Triple, smooth_field
 from workers.phantoms.geometry import Geometry, build_geometry
-from workers.phantoms.lesions import DISTANCE_STEP_MM, LesionMaps, LesionPlan
+from workers.phantoms.lesion_shapes import DISTANCE_STEP_MM, LesionMaps, LesionPlan
 from workers.phantoms.phantom import Phantom, phantom_of
 
 _SHAPE, _SPACING_MM = (72, 176, 208), (3.0, 1.9, 1.9)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from workers.phantoms.appearance import Phase, Scan, scan_volume
 from workers.phantoms.fields import Grid, Triple
 from workers.phantoms.geometry import Geometry, build_geometry
-from workers.phantoms.lesions import LesionPlan
+from workers.phantoms.lesion_shapes import LesionPlan
 from workers.phantoms.looks import LesionKind
 from workers.phantoms.settings import PLAIN, Setting
 from workers.phantoms.tissues import Tissue

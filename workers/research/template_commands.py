@@ -128,8 +128,8 @@ def compare(
     """Compare the localizers `learned` and `templates` on cases with known liver, or on phantoms."""
     from workers.models.registry import build_localizer, choose_device
     from workers.phantoms import PLAIN
-    from workers.research.evaluation.cases import PhantomSource
     from workers.research.evaluation.discover import find_cases
+    from workers.research.evaluation.evaluated_cases import PhantomSource
     from workers.research.evaluation.localization import score_localizer, table_of
 
     set_up_logging(quiet=True)

@@ -24,10 +24,10 @@ from uair_node.logs import set_up_logging
 from workers.process.worker import yield_idle_cores
 
 if TYPE_CHECKING:
-    from workers.research.evaluation.cases import CaseSource, PhantomProfile
+    from workers.research.evaluation.evaluated_cases import CaseSource, PhantomProfile
     from workers.research.evaluation.report import Header
     from workers.research.evaluation.results import CaseResult
-    from workers.research.evaluation.run import Skipped
+    from workers.research.evaluation.run_cases import Skipped
     from workers.research.evaluation.workbench import Workbench
 
 console = Console()
@@ -62,7 +62,7 @@ def evaluate(
     yield_idle_cores()
     from workers.models.template_store import site_folder
     from workers.research.evaluation.evaluate import EvaluationOptions
-    from workers.research.evaluation.run import evaluate as run
+    from workers.research.evaluation.run_cases import evaluate as run
     from workers.research.evaluation.workbench import build_workbench
 
     set_up_logging(quiet=True)
@@ -95,8 +95,8 @@ def evaluate(
 def _sources(
     data: list[Path], masks: Path | None, phantoms: int, profile: PhantomProfile, seed: int
 ) -> Sequence[CaseSource]:
-    from workers.research.evaluation.cases import PhantomSource
     from workers.research.evaluation.discover import find_cases
+    from workers.research.evaluation.evaluated_cases import PhantomSource
 
     if bool(data) == bool(phantoms) or (masks and not data):
         raise ConfigError(

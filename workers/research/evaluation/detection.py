@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.research.evaluation.cases import EvaluationCase
+from workers.research.evaluation.evaluated_cases import EvaluationCase
 from workers.research.evaluation.results import Detected
 from workers.truth.metrics import FIRST_LESION, Labels
 

@@ -21,7 +21,7 @@ from pydicom.errors import InvalidDicomError
 from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
 from dicom_config.modalities import PROFILES
-from workers.research.evaluation.cases import NiftiSource, SeriesSource
+from workers.research.evaluation.evaluated_cases import NiftiSource, SeriesSource
 from workers.research.evaluation.pairing import LABELS_NAME, case_name, is_volume, pairs, volumes_in
 from workers.truth.masks import is_liver
 from workers.truth.nifti import is_nifti

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from workers.research.evaluation.baselines import segment_by_tight_boxes
-from workers.research.evaluation.cases import EvaluationCase
 from workers.research.evaluation.detection import detect
+from workers.research.evaluation.evaluated_cases import EvaluationCase
 from workers.research.evaluation.reader import each_by, noisy, one_for_all
 from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, TasteRun
 from workers.research.evaluation.single import GivenLesion, given_box

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.research.evaluation.surface import SurfaceDistance, surface_distance
+from workers.research.evaluation.surface_distance import SurfaceDistance, surface_distance
 from workers.truth.metrics import Labels, Mask, Overlap, overlap
 from workers.uair.candidates import Rule
 from workers.uair.grids import Spacing

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workers.models.windows import NEIGHBOUR_MM
 from workers.research.evaluation.baselines import segment_by_one_box, segment_by_tight_boxes
-from workers.research.evaluation.cases import EvaluationCase
+from workers.research.evaluation.evaluated_cases import EvaluationCase
 from workers.research.evaluation.reader import Choose, best
 from workers.research.evaluation.results import Measure, Method, Offered, TasteRun, compared
 from workers.research.evaluation.taste import REACHED_DICE, Wish

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from uair_node.rendering.drawing import INK, PAPER, bounds, draw_slice, note, pixels
-from workers.research.evaluation.cases import EvaluationCase
+from workers.research.evaluation.evaluated_cases import EvaluationCase
 from workers.research.evaluation.results import CaseResult, Measure, Target, View
 from workers.research.evaluation.table import TITLES
 from workers.research.evaluation.whole import Drawn

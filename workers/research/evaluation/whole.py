@@ -11,8 +11,8 @@ import numpy as np
 from dicom_config.errors import InputError
 from workers.engine import Feedback, Round
 from workers.research.evaluation.baselines import segment_by_one_box
-from workers.research.evaluation.cases import EvaluationCase
 from workers.research.evaluation.detection import matched
+from workers.research.evaluation.evaluated_cases import EvaluationCase
 from workers.research.evaluation.reader import PickAll, combined, each_best
 from workers.research.evaluation.remember import RememberingPredictor
 from workers.research.evaluation.results import Measure, Method, compared

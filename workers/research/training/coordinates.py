@@ -23,7 +23,7 @@ from workers.phantoms.geometry import training_geometry
 from workers.research.training.geometries import GeometryCache, Subject
 from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.research.training.prepare import FIRST_SEED, filled_cache
-from workers.research.training.sampling.coordinates import (
+from workers.research.training.sampling.coordinate_samples import (
     APART,
     CoordinateSample,
     ExaminedBody,

@@ -24,7 +24,7 @@ from workers.research.training.geometries import GeometryCache
 from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.research.training.prepare import prepare, real_cases
 from workers.research.training.real_cases import RealCases
-from workers.research.training.sampling.lesions import CLIPPED, LesionSample, draw_lesion_sample
+from workers.research.training.sampling.lesion_samples import CLIPPED, LesionSample, draw_lesion_sample
 from workers.research.training.sampling.real_lesions import draw_real_sample
 from workers.truth.metrics import dice
 from workers.uair.grids import tight_box

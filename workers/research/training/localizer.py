@@ -23,7 +23,7 @@ from workers.phantoms.fields import Floats
 from workers.research.training.geometries import GeometryCache
 from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.research.training.prepare import prepare
-from workers.research.training.sampling.localizer import HEIGHTS, draw_localizer_sample
+from workers.research.training.sampling.localizer_samples import HEIGHTS, draw_localizer_sample
 from workers.truth.metrics import dice
 from workers.uair.grids import Box
 from workers.uair.localize import Location

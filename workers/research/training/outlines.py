@@ -23,7 +23,7 @@ from workers.research.training.geometries import GeometryCache
 from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.research.training.losses import outline_loss
 from workers.research.training.prepare import prepare
-from workers.research.training.sampling.outlines import OutlineSample, draw_outline_sample
+from workers.research.training.sampling.outline_samples import OutlineSample, draw_outline_sample
 from workers.truth.metrics import dice
 from workers.uair.grids import bounding_box
 from workers.uair.outlines import Question, cells_in

@@ -23,7 +23,7 @@ from workers.research.training.geometries import GeometryCache
 from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.research.training.losses import correction_click, mask_loss
 from workers.research.training.prepare import prepare
-from workers.research.training.sampling.sam import SamSample, draw_sam_sample
+from workers.research.training.sampling.sam_samples import SamSample, draw_sam_sample
 from workers.truth.metrics import dice
 
 BATCH_SIZE = 6

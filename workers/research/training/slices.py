@@ -16,7 +16,7 @@ from workers.phantoms import Phantom
 from workers.research.training.geometries import GeometryCache
 from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
 from workers.research.training.prepare import prepare
-from workers.research.training.sampling.slices import LESION, SliceSample, draw_slice_sample
+from workers.research.training.sampling.slice_samples import LESION, SliceSample, draw_slice_sample
 from workers.truth.metrics import dice
 
 BATCH_SIZE = 6

@@ -20,7 +20,7 @@ from workers.phantoms.settings import TRAINING
 from workers.phantoms.tissues import Tissue
 from workers.research.training.real_cases import LIVER, STEP_MM, TUMOUR, RealCase, RealCases
 from workers.research.training.sampling.growths import grow_lesions
-from workers.research.training.sampling.lesions import (
+from workers.research.training.sampling.lesion_samples import (
     CLIPPED,
     SHAPE,
     LesionSample,

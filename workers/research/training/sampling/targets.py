@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.phantoms.fields import Mask
-from workers.phantoms.lesions import DISTANCE_STEP_MM
+from workers.phantoms.lesion_shapes import DISTANCE_STEP_MM
 from workers.phantoms.settings import TRAINING
 from workers.phantoms.tissues import Tissue
 from workers.research.training.geometries import Subject

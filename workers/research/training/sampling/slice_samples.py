@@ -13,9 +13,9 @@ from workers.phantoms import TRAINING
 from workers.phantoms.appearance import Scan
 from workers.phantoms.fields import Floats
 from workers.research.training.geometries import Subject
-from workers.research.training.sampling.sam import draw_slice, noiseless
+from workers.research.training.sampling.sam_samples import draw_slice, noiseless
 from workers.research.training.sampling.targets import TargetKind, targets_of
-from workers.research.training.sampling.views import draw_view, show
+from workers.research.training.sampling.view_samples import draw_view, show
 
 LIVER, LESION = 1, 2
 

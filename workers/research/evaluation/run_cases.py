@@ -20,8 +20,8 @@ import numpy as np
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
 from uair_node.results.reader_preference import estimate
-from workers.research.evaluation.cases import CaseSource
 from workers.research.evaluation.evaluate import EvaluationOptions, evaluate_case, read_by_taste
+from workers.research.evaluation.evaluated_cases import CaseSource
 from workers.research.evaluation.results import CaseResult, TasteRun
 from workers.research.evaluation.workbench import Workbench, build_workbench
 

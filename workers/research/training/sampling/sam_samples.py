@@ -14,7 +14,7 @@ from workers.phantoms.settings import TRAINING
 from workers.research.training.geometries import Subject
 from workers.research.training.sampling.prompts import draw_box, draw_points
 from workers.research.training.sampling.targets import FREQUENCY, Target, TargetKind, targets_of
-from workers.research.training.sampling.views import View, draw_view, show
+from workers.research.training.sampling.view_samples import View, draw_view, show
 
 _MIN_VIEW_PIXELS = 10
 _TRIALS = 20
