@@ -23,20 +23,20 @@ _PRIVATE = 0o077
 
 _RUN, _CASES, _SITE = "Run", "Cases", "Installation"
 _OWN = {
-    "up": LazyCommand("uair_node.commands.run:up", "Run all on this machine, without a broker.", _RUN),
-    "node": LazyCommand("uair_node.commands.run:node", "Run the DICOM node; workers run elsewhere.", _RUN),
+    "up": LazyCommand("uair_node.commands.start:up", "Run all on this machine, without a broker.", _RUN),
+    "node": LazyCommand("uair_node.commands.start:node", "Run the DICOM node; workers run elsewhere.", _RUN),
     "init": LazyCommand("uair_node.commands.init:init", "Write a configuration to start from.", _SITE),
     "console": LazyCommand(
         "uair_node.commands.serve_console:console_app",
         "Serve the administrator's console, keep its users.",
         _RUN,
     ),
-    "cases": LazyCommand("uair_node.commands.cases:cases", "List cases, newest first.", _CASES),
+    "cases": LazyCommand("uair_node.commands.list_cases:cases", "List cases, newest first.", _CASES),
     "case": LazyCommand(
         "uair_node.commands.case:case_app", "Look at one case, or answer for its reader.", _CASES
     ),
     "report": LazyCommand(
-        "uair_node.commands.report:report", "Report on all cases accepted in a period.", _CASES
+        "uair_node.commands.cohort_report:report", "Report on all cases accepted in a period.", _CASES
     ),
     "preference": LazyCommand(
         "uair_node.commands.preference:preference_app", "What readers are remembered to prefer.", _CASES

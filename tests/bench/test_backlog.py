@@ -17,9 +17,9 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support.deployment import GPU_COMMAND, on_this_machine
-from tests.support.node import HOST, Deployment, hospital, quick
 from tests.support.peers import Dcmtk, Postgres, RabbitMQ
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment, hospital, quick
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from tests.support.deployment import on_this_machine
-from tests.support.node import HOST, Deployment, quick
 from tests.support.peers import Dcmtk, Orthanc
+from tests.support.running_node import HOST, Deployment, quick
 from tests.support.series import affine_of
 from workers.phantoms.ct_series import write_ct_series
 

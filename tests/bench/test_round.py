@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.support.node import HOST, Deployment, embedded
 from tests.support.peers import Dcmtk
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment, embedded
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Delivery, DeliveryState, Result, ResultKind, Round, Selection, utc_now
 

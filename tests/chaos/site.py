@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from tests.chaos.proxy import Mode, Proxy
-from tests.support.node import HOST, Deployment, hospital, quick
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
+from tests.support.running_node import HOST, Deployment, hospital, quick
 from tests.support.scripted import ScriptedPeer, scripted_peer
 from uair_node.cases.database import Database
 from uair_node.operations import reports

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.support.modes import common_umask
-from tests.support.node import HOST, Deployment, embedded, hospital, quick
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 from tests.support.ports import free_port
+from tests.support.running_node import HOST, Deployment, embedded, hospital, quick
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
 

@@ -13,10 +13,10 @@ from pydicom.uid import EnhancedCTImageStorage
 from tests.e2e.conftest import running
 from tests.support.enhanced import write_enhanced_ct
 from tests.support.iods import iod_errors
-from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.pacs import await_round, objects_in, seg_series
 from tests.support.peers import Orthanc
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment, embedded, quick
 from tests.support.selections import new_uid
 
 pytestmark = pytest.mark.integration

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.peers import Dcmtk
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment, embedded, quick
 from tests.support.series import HEADER_FAULTS, PIXEL_FAULTS, good_series
 from uair_node.dicom.gate import GATE_CODES
 

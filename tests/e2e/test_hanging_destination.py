@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.pacs import await_pages, await_round
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment, embedded, quick
 from tests.support.scripted import HANG, scripted_peer
 
 pytestmark = pytest.mark.integration

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.node import HOST, Deployment
 from tests.support.pacs import await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc, RabbitMQ
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 

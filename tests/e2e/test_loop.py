@@ -15,10 +15,10 @@ from pydicom import dcmread
 
 from tests.support.iods import iod_errors
 from tests.support.modes import open_to_others
-from tests.support.node import HOST, Deployment
 from tests.support.pacs import await_round, instance_ids, seg_series
 from tests.support.peers import Dcmtk, Orthanc, OrthancSeries
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment
 from uair_node.selection.readers import read_selection
 
 pytestmark = pytest.mark.integration

@@ -12,10 +12,10 @@ from pydicom.uid import MRImageStorage
 
 from tests.e2e.conftest import running
 from tests.support.iods import iod_errors
-from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.pacs import await_pages, await_round, objects_in, seg_series
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment, embedded, quick
 from uair_node.dicom.volume import read_series
 from workers.phantoms import MrPhantom, make_mr_phantom
 from workers.phantoms.mr_series import write_mr_series

@@ -13,10 +13,10 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from tests.support.edited import selected_segments
-from tests.support.node import HOST, Deployment
 from tests.support.pacs import await_pages, await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment
 from tests.support.selections import key_object, measurement_report, new_uid, segments_report
 
 pytestmark = pytest.mark.integration

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployment import GPU_COMMAND, on_this_machine
-from tests.support.node import hospital, quick
 from tests.support.peers import Postgres, RabbitMQ
 from tests.support.ports import wait_until
+from tests.support.running_node import hospital, quick
 
 pytestmark = pytest.mark.integration
 

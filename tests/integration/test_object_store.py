@@ -20,11 +20,11 @@ from tests.console.conftest import studies_folder as studies_folder  # a fixture
 from tests.support.cases import ready_case
 from tests.support.console import VIEWER, console_site
 from tests.support.intake import context_in
-from tests.support.node import HOST, hospital, quick
 from tests.support.object_store import ObjectServer
 from tests.support.pacs import await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ
 from tests.support.ports import free_port, wait_until
+from tests.support.running_node import HOST, hospital, quick
 from tests.support.studies import node_in
 from uair_node.cases import lifecycle
 from uair_node.cases.tables import utc_now

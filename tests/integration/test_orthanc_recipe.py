@@ -12,11 +12,11 @@ from pydicom.sr.codedict import codes
 
 from dicom_config.model import NodeSection
 from tests.support.edited import LIVER, returned
-from tests.support.node import HOST
 from tests.support.offered import OfferedCase, candidate_labels, offered_case
 from tests.support.orthanc import Orthanc
 from tests.support.peers import Dcmtk
 from tests.support.ports import free_port, wait_until
+from tests.support.running_node import HOST
 from tests.support.selections import instance_header, key_object, measurement_report, new_uid
 from tests.support.series import good_series
 from uair_node.cases.tables import ResultKind, WorkKind

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.deployment import on_this_machine
 from tests.support.modes import common_umask, open_to_others
-from tests.support.node import HOST, Deployment, quick
 from tests.support.peers import Dcmtk
+from tests.support.running_node import HOST, Deployment, quick
 from tests.support.series import good_series
 
 pytestmark = pytest.mark.integration

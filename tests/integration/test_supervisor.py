@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dicom_config.model import load_settings
-from tests.support.node import embedded, quick
 from tests.support.ports import wait_until
+from tests.support.running_node import embedded, quick
 from uair_node.context import open_context
 from uair_node.supervisor import Workers
 

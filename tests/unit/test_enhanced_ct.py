@@ -23,8 +23,8 @@ from tests.unit.test_report import findings_of
 from uair_node.dicom.gate import Verdict, inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.provenance import Provenance
-from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import read_edited

@@ -148,7 +148,7 @@ _BY_WRITE_DURABLY = {
 }
 _BY_THEMSELVES = {
     "uair_node/operations/checks/machine.py": 1,  # a probe: `data-folder-unusable`
-    "uair_node/commands/report.py": 1,  # a person's command, into a folder of theirs
+    "uair_node/commands/cohort_report.py": 1,  # a person's command, into a folder of theirs
     "uair_node/commands/init.py": 1,  # a person's command: it writes a new configuration
     "uair_node/dicom/decoding_apart.py": 2,  # in memory
     "uair_node/rendering/interchange.py": 2,  # a download, through the system's temporary folder

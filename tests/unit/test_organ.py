@@ -21,8 +21,8 @@ from uair_node.dicom.volume import read_series
 from uair_node.findings.measurements import measure
 from uair_node.findings.record import tabulate
 from uair_node.rendering.differences import against_reference, against_siblings
+from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.provenance import Provenance
-from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from uair_node.selection.edited import read_edited

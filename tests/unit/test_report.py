@@ -14,8 +14,8 @@ from tests.support.iods import iod_errors
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.measurements import measure
 from uair_node.findings.record import Findings, tabulate
+from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.provenance import Provenance
-from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series

@@ -20,7 +20,7 @@ from dicom_config import codes
 from tests.unit.test_report import PROVENANCE, REQUEST, findings_of, value
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.measurements import measure
-from uair_node.results.report import write_report
+from uair_node.results.measurement_report import write_report
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms import make_phantom

@@ -16,11 +16,11 @@ import pytest
 
 from dicom_config.codes import SelectionClass
 from tests.support.matrix import MATRIX
-from tests.support.node import HOST, Deployment, embedded, quick
 from tests.support.ohif import OhifPage
 from tests.support.orthanc import Orthanc
 from tests.support.pacs import await_round, seg_series
 from tests.support.ports import wait_until
+from tests.support.running_node import HOST, Deployment, embedded, quick
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid

@@ -42,9 +42,9 @@ from uair_node.selection.edits import (
     keep_whole,
     read_drawn,
 )
+from uair_node.selection.match import results_named
 from uair_node.selection.patients import check_patient
 from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
-from uair_node.selection.rules import results_named
 from uair_node.selection.service import (
     Evidence,
     hold_part,

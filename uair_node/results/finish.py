@@ -26,6 +26,7 @@ from uair_node.findings.record import Findings, save_findings
 from uair_node.findings.volumes import describe
 from uair_node.rendering.change_images import ChangeScene
 from uair_node.rendering.plane_names import plane_names
+from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.pages import (
     PageCandidate,
     ResultPageRequest,
@@ -34,7 +35,6 @@ from uair_node.results.pages import (
 )
 from uair_node.results.priors import keep_accepted
 from uair_node.results.reader_preference import differences, remember
-from uair_node.results.report import ReportRequest, write_report
 from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import FINDINGS_FILE, Source, read_source

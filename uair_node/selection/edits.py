@@ -29,8 +29,8 @@ from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.decision import refusal_of
 from uair_node.selection.edited import EditedSegmentation, read_edited, unrecognised
+from uair_node.selection.match import main_candidate
 from uair_node.selection.readers import Reading
-from uair_node.selection.rules import main_candidate
 from uair_node.selection.segment_targets import KnownTargets
 from uair_node.storage.artifacts import (
     Labels,
