@@ -47,7 +47,7 @@ class PatientKeys:
         Parameters
         ----------
         digest
-            As `uair_node.selection.readers.hash_patient_id` returns it.
+            As `uair_node.dicom.readers.hash_patient_id` returns it.
         """
         return self._keyed(f"patient {digest}") if digest else ""
 

@@ -13,7 +13,7 @@ from tests.support.pacs import await_pages, await_round, seg_series
 from tests.support.peers import Dcmtk, Orthanc, OrthancSeries
 from tests.support.ports import wait_until
 from tests.support.running_node import HOST, Deployment
-from uair_node.selection.readers import read_selection
+from uair_node.dicom.readers import read_selection
 
 pytestmark = pytest.mark.integration
 

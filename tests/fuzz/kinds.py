@@ -29,12 +29,12 @@ from tests.support.intake import context_in
 from tests.support.selections import instance_header, key_object, measurement_report
 from uair_node.dicom.decoding import decode_frames
 from uair_node.dicom.headers import read_slices
+from uair_node.dicom.readers import read_selection
+from uair_node.dicom.seg_reader import read_edited
+from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import ReceivedInstance
-from uair_node.selection.edited import read_edited
-from uair_node.selection.readers import read_selection
-from uair_node.selection.segment_targets import KnownTargets
 from workers.phantoms.ct_series import write_ct_series
 
 SHARES = {
@@ -109,7 +109,7 @@ def open_kinds(folder: Path) -> Iterator[dict[str, Kind]]:
 
     def edited_here(data: bytes) -> None:
         """Decode in this process, where a fault of a codec is seen and memory is measured."""
-        with patch("uair_node.selection.edited.decode_apart", _decode_here):
+        with patch("uair_node.dicom.seg_reader.decode_apart", _decode_here):
             edited(data)
 
     def read(others: Sequence[Path]) -> Callable[[bytes], None]:

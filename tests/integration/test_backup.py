@@ -32,12 +32,12 @@ from uair_node.cases.database import Database, _alembic_config
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, WorkItem, WorkKind
 from uair_node.context import Context, open_context
+from uair_node.dicom.readers import hash_patient_id
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.operations import reports
 from uair_node.patient_keys import SECRET_FILE
 from uair_node.results.source import CANDIDATES_FILE
-from uair_node.selection.readers import hash_patient_id
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.work.dispatch import Dispatcher

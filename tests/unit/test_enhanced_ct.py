@@ -22,13 +22,13 @@ from tests.support.series import good_series
 from tests.unit.test_report import findings_of
 from uair_node.dicom.gate import Verdict, inspect_series
 from uair_node.dicom.headers import read_headers
+from uair_node.dicom.seg_reader import read_edited
+from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.provenance import Provenance
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.selection.edited import read_edited
-from uair_node.selection.segment_targets import KnownTargets
 from workers.demo.reader import read_offer
 from workers.demo.series import folder_input
 from workers.phantoms.ct_series import write_ct_series

@@ -29,7 +29,7 @@ from uair_node.cases.tables import (
     WorkItem,
     WorkKind,
 )
-from uair_node.selection.readers import Mechanism, Reading
+from uair_node.dicom.readers import Mechanism, Reading
 from uair_node.selection.service import Evidence, select_by_number, select_by_object
 
 TABLE = {

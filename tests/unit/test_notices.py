@@ -17,8 +17,8 @@ from tests.support.selections import instance_header, key_object
 from uair_node.cases.lifecycle import add_results
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Delivery, ResultKind, Selection, SelectionOutcome, WorkItem, WorkKind
+from uair_node.dicom.readers import read_selection
 from uair_node.rendering.notice_image import draw_notice
-from uair_node.selection.readers import read_selection
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "withdraw": True}
 

@@ -17,6 +17,8 @@ from dicom_config.modalities import CT, PROFILES
 from dicom_config.modalities.profile import LIVER, Organ
 from tests.support.series import affine_of
 from tests.support.synthetic import SPACING, DensityLesions, DensityLocalizer, DensityPredictor, abdomen
+from uair_node.dicom.seg_reader import read_edited
+from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import read_series
 from uair_node.findings.measurements import measure
 from uair_node.findings.record import tabulate
@@ -25,8 +27,6 @@ from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.provenance import Provenance
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.selection.edited import read_edited
-from uair_node.selection.segment_targets import KnownTargets
 from workers.engine import Engine, EngineOptions
 from workers.phantoms.ct_series import write_ct_series
 

@@ -23,11 +23,11 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, PatientSecret
 from uair_node.cli import app
 from uair_node.context import Context, open_context
+from uair_node.dicom.readers import hash_patient_id
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.operations.checks.servers import check_database
 from uair_node.patient_keys import SECRET_FILE, PatientKeys, check_patient_keys, open_patient_keys
-from uair_node.selection.readers import hash_patient_id
 
 _ID = "12345678"
 

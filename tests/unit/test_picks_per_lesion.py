@@ -17,7 +17,7 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
-from uair_node.selection.readers import read_selection
+from uair_node.dicom.readers import read_selection
 from uair_node.selection.service import Evidence, select_by_object
 from uair_node.storage.artifacts import StoredCandidate, taken
 

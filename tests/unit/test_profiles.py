@@ -17,10 +17,10 @@ from tests.support.iods import iod_errors
 from tests.support.offered import OfferedCase, candidate_labels, offered_case
 from tests.support.selections import key_object
 from uair_node.cases.tables import Delivery, Result, ResultKind, SelectionOutcome, WorkKind
+from uair_node.dicom.readers import read_selection
+from uair_node.dicom.seg_reader import read_edited
+from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.results.uids import lesion_uid
-from uair_node.selection.edited import read_edited
-from uair_node.selection.readers import read_selection
-from uair_node.selection.segment_targets import KnownTargets
 
 COSMETIC = {"SOPInstanceUID", "SeriesInstanceUID", "DimensionOrganizationSequence", "DimensionIndexSequence"}
 

@@ -11,12 +11,12 @@ from highdicom.ko import KeyObjectSelectionDocument
 from dicom_config.codes import SelectionClass
 from tests.support.iods import iod_errors
 from tests.support.series import good_series
+from uair_node.dicom.readers import read_selection
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.provenance import Provenance
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.seg import save_seg
 from uair_node.results.uids import result_uid
-from uair_node.selection.readers import read_selection
 
 PAGE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 PROVENANCE = Provenance(

@@ -29,11 +29,11 @@ from tests.support.edited import (
     segment,
     segment_numbers,
 )
+from uair_node.dicom.seg_reader import EditedSegmentation, _drawn_voxels, read_edited
+from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
-from uair_node.selection.edited import EditedSegmentation, _drawn_voxels, read_edited
-from uair_node.selection.segment_targets import KnownTargets
 from workers.phantoms.ct_series import write_ct_series
 
 
@@ -295,27 +295,27 @@ def test_nothing_drawn_is_empty(sources, volume):
 def test_more_voxels_than_a_reader_draws_are_refused_and_fewer_are_read(sources, volume, monkeypatch, kind):
     seg = returned(sources, segment_numbers(), kind=kind)
     drawn = int(np.count_nonzero(LABELS))
-    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", drawn)
+    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", drawn)
     np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
-    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", drawn - 1)
+    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", drawn - 1)
     assert code_of(seg, volume) == "edited-too-large"
 
 
 def test_frames_that_repeat_a_place_count_each_time(sources, volume, monkeypatch):
     pixels = np.ones(SHAPE, np.uint8)
-    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", pixels.size)
+    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", pixels.size)
     seg = returned(sources, pixels, [LIVER])
     assert read(seg, volume).labels.all()
     frames = seg.PerFrameFunctionalGroupsSequence
     for frame in frames:
         frame.PlanePositionSequence = frames[0].PlanePositionSequence
         frame.DerivationImageSequence = frames[0].DerivationImageSequence
-    monkeypatch.setattr("uair_node.selection.edited._MOST_VOXELS", pixels.size - 1)
+    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", pixels.size - 1)
     assert code_of(seg, volume) == "edited-too-large"
 
 
 def test_a_remedy_of_a_segmentation_that_is_too_large_works(sources, volume, monkeypatch):
-    monkeypatch.setattr("uair_node.selection.edited._MOST_SEGMENTS", 3)
+    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_SEGMENTS", 3)
     more = [*TRACKED, segment(4, "Spleen")]
     pixels = segment_numbers()
     pixels[8, 0, 0:2] = 4

@@ -24,7 +24,7 @@ from tests.support.selections import (
     new_uid,
     reference_item,
 )
-from uair_node.selection.readers import hash_patient_id, read_selection
+from uair_node.dicom.readers import hash_patient_id, read_selection
 
 KOS = SelectionClass.KEY_OBJECT_SELECTION
 STUDY = new_uid()

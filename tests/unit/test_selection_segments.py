@@ -18,9 +18,9 @@ from dicom_config.model import Verb
 from tests.support.edited import TISSUE, returned, segment
 from tests.support.offered import OfferedCase, candidate_labels, copied_case, offered_case
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
+from uair_node.dicom.segment_kind import SegmentKind, kind_of
 from uair_node.results.notices import untold_notices
 from uair_node.results.uids import lesion_uid
-from uair_node.selection.segment_kind import SegmentKind, kind_of
 from uair_node.selection.together import answer_with_parts
 from uair_node.storage.artifacts import load_candidates
 

@@ -18,7 +18,7 @@ from uair_node.cases.database import Database
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, Selection, SelectionOutcome, utc_now
-from uair_node.selection.readers import Mechanism, Reading
+from uair_node.dicom.readers import Mechanism, Reading
 from uair_node.selection.service import Evidence, select_by_number, select_by_object
 
 TRIALS = {"postgresql": 30, "sqlite": 3}

@@ -28,11 +28,11 @@ from uair_node.cases.tables import (
     utc_now,
 )
 from uair_node.context import Context
+from uair_node.dicom.readers import read_selection
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.operations.housekeeping.tidy import tidy
 from uair_node.results.withdrawal import withdraw
-from uair_node.selection.readers import read_selection
 from uair_node.work.performer import perform
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}

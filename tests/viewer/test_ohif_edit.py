@@ -16,8 +16,8 @@ from dicom_config.codes import SelectionClass
 from tests.support.ports import wait_until
 from tests.viewer.pictures import dice, drawn_labels
 from tests.viewer.rounds import LESION, LESION_TRACKING_UID, LIVER
-from uair_node.selection.edited import read_edited
-from uair_node.selection.segment_targets import KnownTargets
+from uair_node.dicom.seg_reader import read_edited
+from uair_node.dicom.segment_targets import KnownTargets
 
 pytestmark = [pytest.mark.viewer, pytest.mark.integration]
 

@@ -21,11 +21,11 @@ from tests.support.orthanc import Orthanc
 from tests.support.pacs import await_round, seg_series
 from tests.support.ports import wait_until
 from tests.support.running_node import HOST, Deployment, embedded, quick
+from uair_node.dicom.seg_reader import read_edited
+from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
-from uair_node.selection.edited import read_edited
-from uair_node.selection.segment_targets import KnownTargets
 from uair_node.storage.artifacts import load_candidates
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series

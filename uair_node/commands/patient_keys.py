@@ -13,8 +13,8 @@ from uair_node.cases.tables import Case
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import console, context_of
 from uair_node.context import Context
+from uair_node.dicom.readers import hash_patient_id
 from uair_node.patient_keys import replace_patient_keys
-from uair_node.selection.readers import hash_patient_id
 
 
 def renew_patient_keys(

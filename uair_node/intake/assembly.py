@@ -23,11 +23,11 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
 from uair_node.context import Context
 from uair_node.dicom.gate import Verdict
 from uair_node.dicom.headers import read_headers
+from uair_node.dicom.readers import hash_patient_id
 from uair_node.intake.series_parts import SeriesPart, inspect_parts
 from uair_node.intake.source_rejection import not_rejected, source_rejected
 from uair_node.intake.study import Choice, choose
 from uair_node.logs import bound
-from uair_node.selection.readers import hash_patient_id
 from uair_node.work.performer import describe_error
 
 log = logging.getLogger(__name__)

@@ -28,12 +28,13 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, Result
 from uair_node.context import Context
+from uair_node.dicom.readers import MECHANISMS, Mechanism, Reading, read_selection
+from uair_node.dicom.seg_content import draws_the_same
 from uair_node.dicom.structure import plain_file, require_bounded
 from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.network.scp import ReceivedInstance, StoreStatus
-from uair_node.selection.content import draws_the_same
 from uair_node.selection.edits import (
     EditedRound,
     evidence_name,
@@ -44,7 +45,6 @@ from uair_node.selection.edits import (
 )
 from uair_node.selection.match import results_named
 from uair_node.selection.patients import check_patient
-from uair_node.selection.readers import MECHANISMS, Mechanism, Reading, read_selection
 from uair_node.selection.service import (
     Evidence,
     hold_part,

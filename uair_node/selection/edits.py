@@ -24,14 +24,14 @@ from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
+from uair_node.dicom.readers import Reading
+from uair_node.dicom.seg_reader import EditedSegmentation, read_edited, unrecognised
+from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import read_geometry
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.decision import refusal_of
-from uair_node.selection.edited import EditedSegmentation, read_edited, unrecognised
 from uair_node.selection.match import main_candidate
-from uair_node.selection.readers import Reading
-from uair_node.selection.segment_targets import KnownTargets
 from uair_node.storage.artifacts import (
     Labels,
     StoredCandidate,
@@ -169,7 +169,7 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
     Raises
     ------
     InputError
-        What `uair_node.selection.edited.read_edited` finds, or ``edited-unrecognised``.
+        What `uair_node.dicom.seg_reader.read_edited` finds, or ``edited-unrecognised``.
     """
     volume = read_geometry(edited.series_paths, known)
     offered = load_candidates(edited.folder / CANDIDATES_FILE)

@@ -22,7 +22,7 @@ from uair_node.cases.tables import (
     ResultKind,
     Round,
 )
-from uair_node.selection.readers import Reading
+from uair_node.dicom.readers import Reading
 
 
 def check_document(session: Session, verb: Verb, reading: Reading) -> None:

@@ -11,8 +11,8 @@ from pydicom import dcmread
 
 from dicom_config.errors import InputError
 from uair_node.context import Context
+from uair_node.dicom.readers import Reading, hash_patient_id
 from uair_node.selection.match import results_named
-from uair_node.selection.readers import Reading, hash_patient_id
 
 
 def check_patient(context: Context, reading: Reading, named: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from uair_node.cases.answer import Answer, target_name
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, Round, Selection, SelectionOutcome
+from uair_node.dicom.readers import Reading
 from uair_node.selection.decision import TAKES_REPETITIONS, Effect, Said, Standing, decide, refusal_of
 from uair_node.selection.match import (
     check_document,
@@ -24,7 +25,6 @@ from uair_node.selection.match import (
     read_answer,
     the_case_and_round,
 )
-from uair_node.selection.readers import Reading
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """A segmentation that a reader edited in a viewer, as labels on the source grid.
 
 Owns what the forms of SEG objects have in common: where a frame's pixels lie. It must not know by what a
-target is told (that is `uair_node.selection.segment_targets`).
+target is told (that is `uair_node.dicom.segment_targets`).
 Takes what viewers make of our candidates: BINARY, FRACTIONAL and LABELMAP (PS3.3 C.8.20.2), any transfer
 syntax that decodes, segments and frames in any order, frames left out, planes flipped, cropped or in another
 orientation of the same grid. It must not know cases, rounds or what the labels are used for.
@@ -22,10 +22,10 @@ from pydicom.sr.coding import Code
 from dicom_config.errors import InputError, UairError
 from uair_node.dicom.codestreams import require_matching_codestreams
 from uair_node.dicom.decoding_apart import decode_apart
+from uair_node.dicom.segment_kind import property_types, speak_of
+from uair_node.dicom.segment_targets import KnownTargets, Targets, Voxels, tell_targets
 from uair_node.dicom.stack import plane_axes
 from uair_node.dicom.volume import Volume
-from uair_node.selection.segment_kind import property_types, speak_of
-from uair_node.selection.segment_targets import KnownTargets, Targets, Voxels, tell_targets
 
 Labels = npt.NDArray[np.uint8]
 _Mask = npt.NDArray[np.bool_]

@@ -2,7 +2,7 @@
 
 Owns the codes and words by which writers tell it. Codes decide before words: a segment whose code names
 another structure is that structure, whatever its label says. The anatomic region of a segment counts as a
-code. Knows no voxels: where neither codes nor words tell, `uair_node.selection.segment_targets` compares
+code. Knows no voxels: where neither codes nor words tell, `uair_node.dicom.segment_targets` compares
 places.
 """
 

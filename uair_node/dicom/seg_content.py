@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from dicom_config.errors import ResourceError
 from uair_node.dicom.codestreams import require_matching_codestreams
 from uair_node.dicom.decoding_apart import decode_apart
-from uair_node.selection.segment_kind import property_types
+from uair_node.dicom.segment_kind import property_types
 
 
 def draws_the_same(sent: Dataset, ours: Path) -> bool:

@@ -1,6 +1,6 @@
 """Which target each segment of a returned SEG is: the organ, a known lesion, a new one, or none.
 
-In this order: our Tracking UID, the code, the words of the label (`uair_node.selection.segment_kind`), and
+In this order: our Tracking UID, the code, the words of the label (`uair_node.dicom.segment_kind`), and
 only where these do not tell, the place. A place is compared with every candidate of the round. No second
 segment becomes a lesion that is taken already.
 """
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import Organ
-from uair_node.selection.segment_kind import SegmentKind, kind_of
+from uair_node.dicom.segment_kind import SegmentKind, kind_of
 
 Labels = npt.NDArray[np.uint8]
 Voxels = npt.NDArray[np.uint32]
