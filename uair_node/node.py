@@ -27,7 +27,7 @@ from uair_node.operations.signals.department import DepartmentCollector
 from uair_node.operations.signals.readiness import Readiness
 from uair_node.operations.signals.refusals import keep_refusals
 from uair_node.operations.signals.server import Parts, SignalServer
-from uair_node.selection.together import answer_with_parts
+from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.work.dispatch import Dispatcher
 from uair_node.work.performer import describe_error
 

@@ -28,8 +28,8 @@ from uair_node.context import Context
 from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.intake.rules_dry_run import try_folder
 from uair_node.intake.series_parts import inspect_parts
-from uair_node.intake.trial import try_folder
 from uair_node.results.seg import SegRequest
 from workers.phantoms.ct_series import write_ct_series
 

@@ -29,7 +29,7 @@ from uair_node.context import Context
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.results.seg import Tracking, save_seg, write_seg
-from uair_node.selection.together import answer_with_parts
+from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.storage.artifacts import StoredCandidate, load_candidates
 from uair_node.work.performer import perform
 from workers.demo.reader import read_offer

@@ -26,7 +26,7 @@ from uair_node.dicom.intensity import display_window, on_training_scale
 from uair_node.dicom.volume import read_geometry, read_series
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.intake.trial import try_folder
+from uair_node.intake.rules_dry_run import try_folder
 from uair_node.operations.checks.finding import Level
 from uair_node.operations.checks.modalities import check_profiles
 from workers.demo.cli import phantom as phantom_command

@@ -21,7 +21,7 @@ from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.dicom.segment_kind import SegmentKind, kind_of
 from uair_node.results.notices import untold_notices
 from uair_node.results.uids import lesion_uid
-from uair_node.selection.together import answer_with_parts
+from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.storage.artifacts import load_candidates
 
 NEW_LESION = 4

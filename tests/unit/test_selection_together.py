@@ -24,8 +24,8 @@ from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.results.seg import Tracking, save_seg, write_seg
 from uair_node.results.uids import lesion_uid
-from uair_node.selection.edits import put_together
-from uair_node.selection.together import answer_with_parts
+from uair_node.selection.edited_round import put_together
+from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates, taken
 
 SHAPE = (16, 24, 20)

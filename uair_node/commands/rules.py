@@ -11,7 +11,7 @@ from rich.table import Table
 from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, print_json
-from uair_node.intake.trial import try_folder
+from uair_node.intake.rules_dry_run import try_folder
 
 rules_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Which series of a study are segmented."

@@ -35,7 +35,7 @@ from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.network.scp import ReceivedInstance, StoreStatus
-from uair_node.selection.edits import (
+from uair_node.selection.edited_round import (
     EditedRound,
     evidence_name,
     find_edited_round,

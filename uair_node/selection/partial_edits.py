@@ -17,7 +17,7 @@ from dicom_config.errors import InputError, TransientError
 from uair_node.cases.tables import Case, Selection, SelectionOutcome, utc_now
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
-from uair_node.selection.edits import evidence_name, keep_whole
+from uair_node.selection.edited_round import evidence_name, keep_whole
 from uair_node.selection.service import refuse_parts, settle_parts
 from uair_node.storage.artifacts import load_candidates
 from uair_node.work.performer import describe_error
