@@ -19,9 +19,9 @@ from workers.phantoms.geometry import build_geometry
 from workers.phantoms.lesion_shapes import LesionPlan
 from workers.research.evaluation.workbench import build_workbench
 from workers.research.training.geometries import GeometryCache, Subject
-from workers.research.training.loop import TrainOptions
 from workers.research.training.sampling.slice_samples import draw_slice_sample
 from workers.research.training.slices import SliceBatches, SliceTask
+from workers.research.training.training_run import TrainOptions
 from workers.research.training.transunet import train_transunet
 from workers.research.training.unet import train_unet
 

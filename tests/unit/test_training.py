@@ -22,9 +22,10 @@ from workers.research.training.coordinates import CoordinateBatches, CoordinateT
 from workers.research.training.geometries import GeometryCache
 from workers.research.training.lesions import LesionBatches, LesionTask, train_lesions
 from workers.research.training.localizer import LocalizerBatches, LocalizerTask, train_localizer
-from workers.research.training.loop import Progress, TrainOptions, learning_rate, train
+from workers.research.training.loop import learning_rate, train
 from workers.research.training.outlines import OutlineBatches, OutlineTask, train_outlines
 from workers.research.training.sam import SamBatches, SamTask, train_sam
+from workers.research.training.training_run import Progress, TrainOptions
 
 
 class OneBatch(Dataset[tuple[torch.Tensor, ...]]):

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from uair_node.logs import set_up_logging
 
 if TYPE_CHECKING:
-    from workers.research.training import loop
+    from workers.research.training import training_run
 
 console = Console(soft_wrap=True)
 
@@ -88,7 +88,7 @@ def train(
     Shows loss and figures while it runs and ends with those on held-out phantoms. Beside the weights lie a
     checkpoint (for --resume) and a log with one JSON object a line.
     """
-    from workers.research.training.loop import TrainOptions
+    from workers.research.training.training_run import TrainOptions
 
     set_up_logging()
     options = TrainOptions(
@@ -120,13 +120,13 @@ def train(
     with _bars() as bars, options.log.open("a" if resume else "w") as log:
         bar = bars.add_task(f"training {network}", total=1.0)
 
-        def show(seen: loop.Progress) -> None:
+        def show(seen: training_run.Progress) -> None:
             bars.update(bar, completed=seen.fraction, description=f"{network} {_words(seen)}")
             _write(log, seen)
             if seen.held_out and seen.figures:
                 bars.console.print(f"{network} {_words(seen)}", highlight=False)
 
-        report: loop.TrainReport = train_network(options, show)
+        report: training_run.TrainReport = train_network(options, show)
     console.print(f"{report.iterations} iterations in {report.seconds:.0f} s", highlight=False)
     if not report.finished:
         console.print(f"go on with --resume from {report.checkpoint}", highlight=False)
@@ -141,7 +141,7 @@ def _device(wanted: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
-def _words(seen: loop.Progress) -> str:
+def _words(seen: training_run.Progress) -> str:
     if seen.building:
         return f"builds {seen.building[0]} of {seen.building[1]} anatomies"
     figures = ", ".join(f"{name} {value:.3f}" for name, value in seen.figures.items())
@@ -149,7 +149,7 @@ def _words(seen: loop.Progress) -> str:
     return f"{seen.iteration}: {where}, {figures}"
 
 
-def _write(log: TextIO, seen: loop.Progress) -> None:
+def _write(log: TextIO, seen: training_run.Progress) -> None:
     """Append one event to the log; anatomies that were built are none."""
     if seen.building:
         return

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from workers.models.coordinate_net import CoordinateNet
 from workers.phantoms.geometry import training_geometry
 from workers.research.training.geometries import GeometryCache, Subject
-from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
+from workers.research.training.loop import train
 from workers.research.training.prepare import FIRST_SEED, filled_cache
 from workers.research.training.sampling.coordinate_samples import (
     APART,
@@ -30,6 +30,7 @@ from workers.research.training.sampling.coordinate_samples import (
     draw_body,
     draw_coordinate_sample,
 )
+from workers.research.training.training_run import ProgressCallback, Step, TrainOptions, TrainReport
 
 BATCH_SIZE = 2
 _KEPT_IN_MEMORY = 200  # 4 MB each

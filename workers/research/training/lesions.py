@@ -21,11 +21,12 @@ from workers.models.precision import half_precision
 from workers.models.weights import LESIONS_FILE, save_weights
 from workers.phantoms import Phantom
 from workers.research.training.geometries import GeometryCache
-from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
+from workers.research.training.loop import train
 from workers.research.training.prepare import prepare, real_cases
 from workers.research.training.real_cases import RealCases
 from workers.research.training.sampling.lesion_samples import CLIPPED, LesionSample, draw_lesion_sample
 from workers.research.training.sampling.real_lesions import draw_real_sample
+from workers.research.training.training_run import ProgressCallback, Step, TrainOptions, TrainReport
 from workers.truth.metrics import dice
 from workers.uair.grids import tight_box
 

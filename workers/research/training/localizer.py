@@ -21,9 +21,10 @@ from workers.models.weights import LOCALIZER_FILE, save_weights
 from workers.phantoms import Phantom
 from workers.phantoms.fields import Floats
 from workers.research.training.geometries import GeometryCache
-from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
+from workers.research.training.loop import train
 from workers.research.training.prepare import prepare
 from workers.research.training.sampling.localizer_samples import HEIGHTS, draw_localizer_sample
+from workers.research.training.training_run import ProgressCallback, Step, TrainOptions, TrainReport
 from workers.truth.metrics import dice
 from workers.uair.grids import Box
 from workers.uair.localize import Location

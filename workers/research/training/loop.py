@@ -13,19 +13,25 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from dicom_config.errors import ConfigError
 from workers.models.weights import load_weights, save_weights
-from workers.phantoms.phantom import Size
 from workers.research.training.real_cases import RealCases
+from workers.research.training.training_run import (
+    Progress,
+    ProgressCallback,
+    Step,
+    Task,
+    TrainOptions,
+    TrainReport,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,197 +39,6 @@ _ENDLESS = 1 << 40
 _LAST_RATE = 0.02  # of the peak learning rate, at the end of the cosine
 _MAX_GRADIENT_NORM = 1.0
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How a network is trained.
-
-    Attributes
-    ----------
-    output
-        Weight file to write (safetensors); the checkpoint lies beside it, ending in ``.checkpoint``.
-    cache
-        Folder of training geometries; filled if they are missing.
-    iterations, minutes
-        Length of the schedule, one of the two. A run measured in minutes counts earlier parts when resumed,
-        and its numbers depend on the machine's speed.
-    seed
-        Of weights, samples and steps.
-    resume
-        Continue from the checkpoint if there is one.
-    chunk_minutes
-        End after about so long with a checkpoint, although the schedule goes on; a resumed run continues it.
-    initial_weights
-        Start from these instead of random ones.
-    blend_with, blend_part
-        Other weights, and their part in those that are written: what they knew fades less.
-    rate
-        Peak learning rate; the task's own unless given.
-    batch_size
-        Images (or volumes) a step; the task's own number unless given.
-    geometries
-        How many anatomies to train on.
-    real, real_share
-        Folder of real CTs with masks (see `RealCases`), and the part of the samples that comes from them.
-    held_out
-        On how many other phantoms figures are measured; 0 for none.
-    held_out_size
-        Size of those (see `make_phantom`).
-    threads, loaders
-        CPU threads of the network, and processes that draw samples (0: in this process).
-    device
-        ``cpu`` or ``cuda``.
-    report_every, checkpoint_every, validate_every
-        Iterations between progress reports, checkpoints, figures on held-out phantoms (which are measured
-        at the end in any case; 0: only then).
-    """
-
-    output: Path
-    cache: Path
-    iterations: int | None = None
-    minutes: float | None = None
-    seed: int = 0
-    resume: bool = False
-    chunk_minutes: float | None = None
-    initial_weights: Path | None = None
-    blend_with: Path | None = None
-    blend_part: float = 0.25
-    rate: float | None = None
-    batch_size: int | None = None
-    geometries: int = 200
-    real: Path | None = None
-    real_share: float = 0.6
-    held_out: int = 6
-    held_out_size: Size = "standard"
-    threads: int = 1
-    loaders: int = 1
-    device: str = "cpu"
-    report_every: int = 20
-    checkpoint_every: int = 200
-    validate_every: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.iterations is None) == (self.minutes is None):
-            raise ConfigError(
-                "training-length",
-                "The length of the training is unclear.",
-                "Give either iterations or minutes.",
-            )
-        if not 0 < self.blend_part < 1:
-            raise ConfigError(
-                "training-blend",
-                "Blended weights take a part that is not between 0 and 1.",
-                "Give a part above 0 and below 1.",
-            )
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the state of the run is kept."""
-        return self.output.with_name(self.output.name + ".checkpoint")
-
-    @property
-    def log(self) -> Path:
-        """Where the command line keeps losses and figures, one JSON object a line."""
-        return self.output.with_name(self.output.name + ".log")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress callback is told.
-
-    Attributes
-    ----------
-    iteration
-        Steps done.
-    fraction
-        Part of the schedule done, 0 to 1.
-    seconds
-        Time spent so far, earlier parts of a resumed run included.
-    loss
-        Mean since the last report.
-    figures
-        Mean training figures since then, or (`held_out`) figures on held-out phantoms.
-    held_out
-        Which of the two.
-    building
-        Before the first step: how many anatomies of how many missing ones are built.
-    """
-
-    iteration: int
-    fraction: float
-    seconds: float
-    loss: float
-    figures: Mapping[str, float]
-    held_out: bool = False
-    building: tuple[int, int] | None = None
-
-
-ProgressCallback = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """What a training run did; `figures` are those of the averaged weights on held-out phantoms.
-
-    A run that ended before its schedule is not `finished`: it has a checkpoint, no weights and no figures.
-    """
-
-    iterations: int
-    seconds: float
-    weights: Path
-    checkpoint: Path
-    figures: Mapping[str, float]
-    history: tuple[Progress, ...]
-    finished: bool = True
-
-
-@dataclass(frozen=True)
-class Step:
-    """Result of one forward pass: what to minimise, and figures to report."""
-
-    loss: Tensor
-    figures: Mapping[str, float]
-
-
-class Task(Protocol):
-    """One network and the way it is trained."""
-
-    @property
-    def peak_rate(self) -> float:
-        """Highest learning rate."""
-        ...
-
-    @property
-    def warm_up(self) -> int:
-        """Steps of linear warm-up."""
-        ...
-
-    @property
-    def weight_decay(self) -> float:
-        """AdamW's, of matrices and kernels."""
-        ...
-
-    @property
-    def averaging(self) -> float:
-        """Decay of the running average of weights, below 1."""
-        ...
-
-    def network(self) -> nn.Module:
-        """Return the network with random weights (torch's global generator is seeded before)."""
-        ...
-
-    def batches(self) -> Dataset[Any]:
-        """Return a map from iteration to batch, a tuple of tensors; must be picklable."""
-        ...
-
-    def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch on the network's device."""
-        ...
-
-    def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return figures on held-out phantoms."""
-        ...
 
 
 @dataclass

@@ -20,10 +20,11 @@ from workers.models.weights import OUTLINES_FILE, save_weights
 from workers.models.windows import NEIGHBOUR_MM
 from workers.phantoms import Phantom
 from workers.research.training.geometries import GeometryCache
-from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
+from workers.research.training.loop import train
 from workers.research.training.losses import outline_loss
 from workers.research.training.prepare import prepare
 from workers.research.training.sampling.outline_samples import OutlineSample, draw_outline_sample
+from workers.research.training.training_run import ProgressCallback, Step, TrainOptions, TrainReport
 from workers.truth.metrics import dice
 from workers.uair.grids import bounding_box
 from workers.uair.outlines import Question, cells_in

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from workers.phantoms import TEST, Phantom, make_phantom
 from workers.research.training.geometries import GeometryCache
-from workers.research.training.loop import Progress, ProgressCallback, TrainOptions
 from workers.research.training.real_cases import RealCases
+from workers.research.training.training_run import Progress, ProgressCallback, TrainOptions
 
 FIRST_SEED = 9_000_000
 

@@ -20,10 +20,11 @@ from workers.models.weights import EMBEDDED_FILE, save_weights
 from workers.phantoms import Phantom
 from workers.research.evaluation.baselines import segment_by_tight_boxes
 from workers.research.training.geometries import GeometryCache
-from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
+from workers.research.training.loop import train
 from workers.research.training.losses import correction_click, mask_loss
 from workers.research.training.prepare import prepare
 from workers.research.training.sampling.sam_samples import SamSample, draw_sam_sample
+from workers.research.training.training_run import ProgressCallback, Step, TrainOptions, TrainReport
 from workers.truth.metrics import dice
 
 BATCH_SIZE = 6

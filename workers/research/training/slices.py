@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 from workers.models.slice_networks import SliceNetwork, build_slice_network
 from workers.phantoms import Phantom
 from workers.research.training.geometries import GeometryCache
-from workers.research.training.loop import ProgressCallback, Step, TrainOptions, TrainReport, train
+from workers.research.training.loop import train
 from workers.research.training.prepare import prepare
 from workers.research.training.sampling.slice_samples import LESION, SliceSample, draw_slice_sample
+from workers.research.training.training_run import ProgressCallback, Step, TrainOptions, TrainReport
 from workers.truth.metrics import dice
 
 BATCH_SIZE = 6

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workers.research.training.loop import ProgressCallback, TrainOptions, TrainReport
 from workers.research.training.slices import train_slice_network
+from workers.research.training.training_run import ProgressCallback, TrainOptions, TrainReport
 
 
 def train_transunet(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
