@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import ConfigError
 from uair_node.cases.database import Database
-from uair_node.cases.tables import Case, PatientSecret
+from uair_node.cases.installation_tables import PatientSecret
+from uair_node.cases.tables import Case
 from uair_node.storage.store import make_folder_durably, write_durably
 
 SECRET_FILE = "patient-key-secret"

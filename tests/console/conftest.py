@@ -18,7 +18,7 @@ from tests.support.studies import BEFORE, NOW, node_in, send_study
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import WorkKind
-from uair_node.dicom.gate import gate_error
+from uair_node.dicom.gate_codes import gate_error
 
 MARKUP = "<img src=x onerror=alert(1)>"
 

@@ -19,7 +19,7 @@ from dicom_config import codes
 from tests.support.console import Site
 from tests.support.offered import final_path
 from tests.support.studies import AFFINE
-from uair_node.cases.tables import AccessRecord
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.findings.record import Findings, as_csv, load_findings
 from uair_node.rendering.interchange import as_glb, as_nifti, as_stl
 from uair_node.rendering.solids import solids_of

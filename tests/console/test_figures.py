@@ -23,8 +23,9 @@ from tests.support.scripted import scripted_peer
 from tests.support.server import guarded
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.queue import Place, places
-from uair_node.cases.tables import AccessRecord, WorkItem, WorkKind, utc_now
+from uair_node.cases.tables import WorkItem, WorkKind, utc_now
 from uair_node.console.figures import ask_broker, due_work
 from uair_node.context import Context, open_context
 from uair_node.operations.gpu import Gpu, parse_gpus

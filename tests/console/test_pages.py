@@ -17,10 +17,11 @@ from tests.support.intake import context_in
 from tests.support.peers import Postgres
 from tests.support.ports import free_port
 from uair_node.cases import lifecycle
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import AccessRecord, Case, Delivery, DeliveryState, Transition
+from uair_node.cases.tables import Case, Delivery, DeliveryState, Transition
 from uair_node.delivery.resend import resend
-from uair_node.dicom.gate import gate_error
+from uair_node.dicom.gate_codes import gate_error
 from uair_node.network.scp import DicomListener
 from uair_node.network.tally import Tally
 from uair_node.operations.signals.refusals import keep_refusals

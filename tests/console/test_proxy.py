@@ -10,7 +10,7 @@ import pytest
 from dicom_config.errors import ConfigError
 from tests.support.console import Site, console_site, hidden_fields, submit
 from tests.support.intake import context_in
-from uair_node.cases.tables import AccessRecord
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.console.serve import make_server
 
 _SECRET = "0123456789abcdef" * 4

@@ -16,8 +16,9 @@ from dicom_config.errors import ConfigError, InputError
 from tests.console.conftest import MARKUP
 from tests.support.console import OPERATOR, PASSWORD, VIEWER, Site, console_site, hidden_fields, submit
 from tests.support.intake import context_in
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import AccessRecord, Case, Selection, SelectionOutcome, Transition, utc_now
+from uair_node.cases.tables import Case, Selection, SelectionOutcome, Transition, utc_now
 from uair_node.console.app import make_app
 from uair_node.console.headers import CONTENT_SECURITY_POLICY
 from uair_node.console.login import safe_target

@@ -21,7 +21,8 @@ from tests.support.console import VIEWER, Site, console_site
 from tests.support.offered import final_path
 from tests.support.studies import BEFORE, SHAPE, node_in, send_study
 from uair_node.cases.answer import Answer
-from uair_node.cases.tables import AccessRecord, Case, Round
+from uair_node.cases.installation_tables import AccessRecord
+from uair_node.cases.tables import Case, Round
 from uair_node.dicom.volume import read_series
 from uair_node.findings.record import as_csv, load_findings
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE

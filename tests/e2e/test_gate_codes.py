@@ -13,7 +13,7 @@ from tests.support.peers import Dcmtk
 from tests.support.ports import wait_until
 from tests.support.running_node import HOST, Deployment, embedded, quick
 from tests.support.series import HEADER_FAULTS, PIXEL_FAULTS, good_series
-from uair_node.dicom.gate import GATE_CODES
+from uair_node.dicom.gate_codes import GATE_CODES
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,8 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 from dicom_config.model import NodeSection
 from tests.support.ports import wait_until
 from tests.support.raw_store import store_bytes
-from uair_node.network.scp import DicomListener, StoreStatus
+from uair_node.network.scp import DicomListener
+from uair_node.network.store_status import StoreStatus
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -17,7 +17,8 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind, SelectionOutcome, WorkKind
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.network.scp import DicomListener, StoreStatus
+from uair_node.network.scp import DicomListener
+from uair_node.network.store_status import StoreStatus
 
 pytestmark = pytest.mark.integration
 

@@ -33,7 +33,8 @@ from uair_node.cases.tables import Case, Instance, SelectionOutcome
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.network.scp import DicomListener, StoreStatus
+from uair_node.network.scp import DicomListener
+from uair_node.network.store_status import StoreStatus
 from uair_node.results.notices import untold_notices
 
 pytestmark = pytest.mark.integration

@@ -32,7 +32,8 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.network.scp import DicomListener, ReceivedInstance, StoreStatus
+from uair_node.network.scp import DicomListener, ReceivedInstance
+from uair_node.network.store_status import StoreStatus
 from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = pytest.mark.integration

@@ -22,7 +22,8 @@ from tests.support.selections import instance_header
 from tests.support.series import affine_of, compress, edit_all, good_series, noise_hu
 from tests.support.server import need
 from uair_node.dicom.volume import read_series
-from uair_node.network.scp import DicomListener, StoreStatus, store_status
+from uair_node.network.scp import DicomListener
+from uair_node.network.store_status import StoreStatus, store_status
 from uair_node.network.tally import Tally
 from uair_node.storage.spool import Spool
 from workers.phantoms.ct_series import write_ct_series

@@ -17,7 +17,7 @@ from pydicom import dcmread
 from sqlalchemy import event
 
 from tests.support.intake import context_in, received
-from uair_node.cases.tables import AccessRecord
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.context import Context
 from uair_node.intake.inbox import Inbox
 from uair_node.storage.artifacts import StoredCandidate, save_candidates

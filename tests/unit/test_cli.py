@@ -22,7 +22,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.cli import app
 from uair_node.context import open_context
-from uair_node.dicom.gate import gate_error
+from uair_node.dicom.gate_codes import gate_error
 from uair_node.operations.checks.finding import fault
 
 _UAIR = str(Path(sys.executable).with_name("uair"))

@@ -12,7 +12,8 @@ from dicom_config.contexts import SENT_SOP_CLASSES, sop_classes, transfer_syntax
 from dicom_config.model import load_settings
 from dicom_config.tls import TLS_1_2_SUITES
 from uair_node.cli import app
-from uair_node.network.scp import Rejection, StoreStatus
+from uair_node.network.scp import Rejection
+from uair_node.network.store_status import StoreStatus
 from uair_node.operations.conformance import conformance_statement
 
 _ROOT = Path(__file__).parents[2]

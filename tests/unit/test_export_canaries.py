@@ -23,8 +23,8 @@ from tests.support.cases import publish_round, ready_case
 from tests.support.intake import context_in
 from tests.support.offered import OfferedCase, candidate_labels, offered_case
 from tests.support.series import good_series
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.tables import (
-    AccessRecord,
     Case,
     Delivery,
     Result,

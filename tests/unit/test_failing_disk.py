@@ -21,22 +21,14 @@ from tests.support.cases import open_item, ready_case
 from tests.support.intake import context_in, received
 from tests.support.series import good_series
 from tests.support.waiting import VIEWER, waiting_case
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import (
-    AccessRecord,
-    Case,
-    Instance,
-    Selection,
-    SelectionOutcome,
-    WorkItem,
-    WorkKind,
-    utc_now,
-)
+from uair_node.cases.tables import Case, Instance, Selection, SelectionOutcome, WorkItem, WorkKind, utc_now
 from uair_node.console.users import Role, UsersFile
 from uair_node.context import Context
 from uair_node.dicom.volume import read_series
 from uair_node.intake.inbox import Inbox
-from uair_node.network.scp import StoreStatus, store_status
+from uair_node.network.store_status import StoreStatus, store_status
 from uair_node.results.seg import save_seg, write_seg
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
 from uair_node.storage.store import make_folder_durably, write_durably

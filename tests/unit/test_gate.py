@@ -19,7 +19,8 @@ from tests.support.series import (
     noise_hu,
     turned,
 )
-from uair_node.dicom.gate import GATE_CODES, inspect_series
+from uair_node.dicom.gate import inspect_series
+from uair_node.dicom.gate_codes import GATE_CODES
 from uair_node.dicom.headers import read_headers, read_slices
 from uair_node.dicom.volume import read_series
 from workers.phantoms.ct_series import write_ct_series

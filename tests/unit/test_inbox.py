@@ -24,7 +24,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, Selection, Se
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble, series_digest
 from uair_node.intake.inbox import Inbox
-from uair_node.network.scp import StoreStatus, store_status
+from uair_node.network.store_status import StoreStatus, store_status
 
 
 @pytest.fixture

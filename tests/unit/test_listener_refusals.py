@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_config.errors import TransientError
 from uair_node.cases.database import Database
-from uair_node.cases.tables import ListenerRefusal
+from uair_node.cases.installation_tables import ListenerRefusal
 from uair_node.console.refused import _LISTENER
 from uair_node.network.scp import Rejection
 from uair_node.network.tally import ACCEPTED, Tally

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from uair_node.cases.database import Database, _alembic_config
-from uair_node.cases.tables import Base
+from uair_node.cases.installation_tables import ALL_TABLES
 
 
 def test_migrations_make_the_tables(empty_database_url: str) -> None:
@@ -19,7 +19,7 @@ def test_migrations_make_the_tables(empty_database_url: str) -> None:
     with database.engine.connect() as connection:
         # SQLite names types otherwise than they were made; PostgreSQL does not.
         options = {"compare_type": connection.dialect.name != "sqlite"}
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), ALL_TABLES)
     database.close()
     assert found == []
 

@@ -19,8 +19,9 @@ from tests.support.intake import context_in, received
 from tests.support.ports import wait_until
 from tests.support.series import edit, good_series
 from uair_node.cases.database import Database
+from uair_node.cases.installation_tables import PatientSecret
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, PatientSecret
+from uair_node.cases.tables import Case
 from uair_node.cli import app
 from uair_node.context import Context, open_context
 from uair_node.dicom.readers import hash_patient_id

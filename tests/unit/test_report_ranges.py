@@ -6,7 +6,7 @@ from pydicom.sr.coding import Code
 from dicom_config import codes
 from dicom_config.quantities import Quantity
 from uair_node.findings.record import Value
-from uair_node.results.measurement_report import _measurement
+from uair_node.results.report_measurements import _measurement
 
 
 @pytest.mark.parametrize("unit", [codes.MILLILITRE, codes.MILLIMETRE, codes.HOUNSFIELD_UNIT, codes.PERCENT])

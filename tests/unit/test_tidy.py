@@ -15,9 +15,9 @@ from tests.support.cases import open_item, publish_round, ready_case
 from tests.support.intake import context_in
 from tests.support.statements import recorded
 from uair_node.cases import lifecycle, work
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
-    AccessRecord,
     Case,
     Delivery,
     DeliveryState,

@@ -365,39 +365,6 @@ class Transition(Base):
     at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
-class PatientSecret(Base):
-    """Which secret the patient keys were made with; one row, none before the first key."""
-
-    __tablename__ = "patient_secret"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(String(64))
-
-
-class ListenerRefusal(Base):
-    """How many connections and associations the listeners refused for one reason, since the first start."""
-
-    __tablename__ = "listener_refusals"
-
-    outcome: Mapped[str] = mapped_column(String(64), primary_key=True)  # as in the metric uair_associations
-    count: Mapped[int]
-    last_at: Mapped[datetime] = mapped_column(default=utc_now)
-
-
-class AccessRecord(Base):
-    """One row of who looked at what, or did what, in the console; what was typed is not kept."""
-
-    __tablename__ = "access_records"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
-    actor: Mapped[str] = mapped_column(String(64))
-    address: Mapped[str] = mapped_column(String(64), default="")
-    action: Mapped[str] = mapped_column(String(32))
-    subject: Mapped[str] = mapped_column(Text, default="", index=True)
-    outcome: Mapped[str] = mapped_column(String(64))
-
-
 class WorkKind(StrEnum):
     """Kinds of work; each is one task."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from uair_node.cases.tables import AccessRecord
+from uair_node.cases.installation_tables import AccessRecord
 
 ALLOWED, REFUSED = "done", "refused"
 REPEAT_S = 600.0

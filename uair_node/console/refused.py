@@ -8,8 +8,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from uair_node.cases.installation_tables import ListenerRefusal
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, ListenerRefusal, Selection, SelectionOutcome
+from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.console.desk import Ask, Desk
 
 _MOST_CASES = 20

@@ -10,16 +10,8 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
-from uair_node.cases.tables import (
-    AccessRecord,
-    Case,
-    Delivery,
-    DeliveryState,
-    Result,
-    Round,
-    Selection,
-    Transition,
-)
+from uair_node.cases.installation_tables import AccessRecord
+from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, Round, Selection, Transition
 from uair_node.console.actions import ACTIONS
 from uair_node.console.audit import ALLOWED
 

@@ -1,7 +1,7 @@
 """What a series must be to be segmented, and what is said when it is not.
 
-Owns the gate's codes with their sentences and mends, and the checks on header records. It must not know where
-the records come from, how long a series has been waited for, or how pixels are decoded.
+Owns the checks on header records; their codes are in `gate_codes`. It must not know where the records come
+from, how long a series has been waited for, or how pixels are decoded.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom.uid import UID
 
 from dicom_config.contexts import transfer_syntaxes
 from dicom_config.errors import InputError
 from dicom_config.modalities import CT, ModalityProfile
 from dicom_config.model import GateSection
 from uair_node.dicom.acquisitions import count_values, find_acquisitions
+from uair_node.dicom.gate_codes import GATE_CODES, gate_error, undecodable
 from uair_node.dicom.headers import SliceHeader
 from uair_node.dicom.stack import Stack, build_stack, fit_even_grid
 from uair_node.dicom.stack_ends import warnings_of
@@ -35,128 +35,6 @@ _ROUNDING_MM = 0.1
 
 _SAME_PART = 0.2
 """Slices nearer than this part of the usual distance, and than the rounding, lie at one position."""
-
-
-@dataclass(frozen=True)
-class GateCode:
-    """One reason for which a series is not segmented.
-
-    Attributes
-    ----------
-    sentence
-        What is wrong; fields in braces are filled with figures.
-    mend
-        What a person can do about it; fields likewise.
-    may_arrive
-        Whether instances that have not arrived yet may clear it: slices that lack, or corrected versions of
-        slices that came (a correction sent slice by slice is a mixture in between).
-    """
-
-    sentence: str
-    mend: str
-    may_arrive: bool = False
-
-
-GATE_CODES: dict[str, GateCode] = {
-    "other-modality": GateCode(
-        "The series holds objects that are no {taken} slices.",
-        "Send the axial {taken} series itself, without reports, screen saves or other modalities; "
-        "which modalities are taken is set by intake.profiles.",
-    ),
-    "wrong-sequence": GateCode(
-        "The pulse sequence is none of those that are segmented: {wanted}.",
-        "Send the series that is: {wanted}. Its Scanning Sequence, Echo Time and Repetition Time tell.",
-    ),
-    "multi-frame": GateCode(
-        "The series holds a multi-frame image whose frames are not described one by one, or not CT's.",
-        "Let the scanner or the archive send it as single-frame images, or a CT as Enhanced CT.",
-    ),
-    "localizer": GateCode(
-        "The series holds a localizer (scout) image.", "Send the axial series without its localizer."
-    ),
-    "no-position": GateCode(
-        "Image Position, Image Orientation or Pixel Spacing is missing or unusable.",
-        "Send the original slices; exported or anonymised copies may have lost these attributes.",
-    ),
-    "no-rescale": GateCode(
-        "Rescale Slope or Rescale Intercept is missing or unusable.",
-        "Send the original slices; exported or anonymised copies may have lost these attributes.",
-    ),
-    "not-hounsfield": GateCode(
-        "The values are no Hounsfield units: {what}.",
-        "Send the series in Hounsfield units, a mixed or monoenergetic image; no material or density map.",
-    ),
-    "mixed-patient": GateCode(
-        "The slices belong to several patients or studies: {counts} slices.",
-        "Correct Patient ID and Study Instance UID in the archive; send each patient's slices as one series.",
-        may_arrive=True,
-    ),
-    "several-acquisitions": GateCode(
-        "The series holds several acquisitions, told apart by {attribute}: {counts} slices.",
-        "Send each acquisition, phase or reconstruction as a series of its own.",
-        may_arrive=True,
-    ),
-    "mixed-frame-of-reference": GateCode(
-        "The slices belong to several frames of reference.",
-        "Send each acquisition as a series of its own.",
-        may_arrive=True,
-    ),
-    "mixed-size": GateCode(
-        "The slices differ in rows, columns or pixel spacing.",
-        "Send each reconstruction as a series of its own.",
-    ),
-    "mixed-orientation": GateCode(
-        "The slices do not lie parallel to each other.",
-        "Send each orientation as a series of its own, and no radial reformats.",
-    ),
-    "not-axial": GateCode(
-        "The slices lie {angle:.0f} degrees off axial; at most {limit:.0f} are accepted.",
-        "Send the axial reconstruction, or raise gate.max_oblique_deg.",
-    ),
-    "duplicate-position": GateCode(
-        "Several slices lie at one position ({pairs} times).",
-        "Send each phase or reconstruction as a series of its own.",
-    ),
-    "gantry-tilt": GateCode(
-        "The stack is sheared by {angle:.1f} degrees (gantry tilt); at most {limit:.1f} are accepted.",
-        "Send a reconstruction without tilt.",
-    ),
-    "too-few-slices": GateCode(
-        "The series has {slices} slices; at least {least} are needed.",
-        "Send the whole series; for a thick-slice series lower gate.min_slices.",
-        may_arrive=True,
-    ),
-    "missing-slice": GateCode(
-        "Slices are missing: {missing} between the first and the last one.",
-        "Send the series again; what has arrived is kept.",
-        may_arrive=True,
-    ),
-    "irregular-spacing": GateCode(
-        "The slices are not evenly spaced: {least_mm:.2f} to {most_mm:.2f} mm, or shifted sideways.",
-        "Send an evenly spaced reconstruction; if slices got lost, send the series again.",
-        may_arrive=True,
-    ),
-    "spacing-too-wide": GateCode(
-        "The slices are {spacing_mm:.1f} mm apart; at most {limit_mm:.1f} mm are accepted.",
-        "Send a thinner reconstruction, or raise gate.max_spacing_mm.",
-        may_arrive=True,
-    ),
-    "coverage-misses-liver": GateCode(
-        "The series covers {extent_mm:.0f} mm along its axis; the organ needs at least {least_mm:.0f} mm.",
-        "Send a series of the whole upper abdomen.",
-        may_arrive=True,
-    ),
-    "undecodable-pixels": GateCode(
-        "The pixels of slice {slice} cannot be decoded; their transfer syntax is {syntax}.",
-        "Send the series again, uncompressed if possible.",
-    ),
-}
-
-
-def gate_error(code: str, **figures: float | str) -> InputError:
-    """Return the error of a gate code, sentence and mend filled with `figures`."""
-    entry = GATE_CODES[code]
-    return InputError(code, entry.sentence.format(**figures), entry.mend.format(**figures))
 
 
 @dataclass(frozen=True)
@@ -300,12 +178,6 @@ def _check_syntax(headers: Sequence[SliceHeader], stack: Stack) -> None:
         syntax = headers[index].transfer_syntax_uid
         if syntax not in known:
             raise undecodable(place, syntax)
-
-
-def undecodable(slice_number: int, transfer_syntax_uid: str) -> InputError:
-    """Return the error of a slice, from 1, whose pixels cannot be decoded."""
-    name = UID(transfer_syntax_uid).name or "not stated"
-    return gate_error("undecodable-pixels", slice=slice_number, syntax=name)
 
 
 def _and(counts: Sequence[int]) -> str:

@@ -25,7 +25,8 @@ from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from uair_node.dicom.codestreams import require_matching_codestreams
 from uair_node.dicom.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames, read_image
 from uair_node.dicom.frames import describe_frames, is_of_the_disk
-from uair_node.dicom.gate import assumptions, check_structure, profile_of, undecodable
+from uair_node.dicom.gate import assumptions, check_structure, profile_of
+from uair_node.dicom.gate_codes import undecodable
 from uair_node.dicom.headers import SliceHeader, assumed_frame_of_reference_uid, read_slices
 
 FloatArray = npt.NDArray[np.float64]

@@ -34,7 +34,8 @@ from uair_node.dicom.structure import plain_file, require_bounded
 from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
-from uair_node.network.scp import ReceivedInstance, StoreStatus
+from uair_node.network.scp import ReceivedInstance
+from uair_node.network.store_status import StoreStatus
 from uair_node.selection.edited_round import (
     EditedRound,
     evidence_name,

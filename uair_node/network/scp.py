@@ -1,8 +1,7 @@
 """The DICOM listener: who may associate, for what, and what C-STORE answers.
 
-Owns association policy (PS3.8 7.1.1), presentation contexts for each called AE title, and the one table that
-turns errors into C-STORE statuses (PS3.4 B.2.3). It must not know what becomes of an instance: its handler
-does.
+Owns association policy (PS3.8 7.1.1). Statuses are in `store_status`, presentation contexts in
+`presentation`, allow rules in `peer`. It must not know what becomes of an instance: its handler does.
 
 Nothing is decoded here: an instance is handed on as the bytes that came. Each association has a thread of its
 own, in which the handler runs; the handler must be thread-safe.
@@ -13,30 +12,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum
 
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
-from dicom_config.contexts import is_taken, sop_classes, taken_syntaxes
-from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
-from dicom_config.model import AllowRule, NodeSection, Verb
+from dicom_config.errors import ConfigError, InputError, ResourceError
+from dicom_config.model import NodeSection, Verb
 from uair_node.dicom.structure import MOST_INFLATED_BYTES, inflated_size
 from uair_node.network.commitment_scu import Report, ReportHandler, answer_report
+from uair_node.network.peer import Peer, association_name, nearest_miss
+from uair_node.network.presentation import reporting_context, serve_as_storage, supported_contexts
 from uair_node.network.receive_budget import IncomingDataSet
+from uair_node.network.store_status import StoreStatus, refusal, response_of
 from uair_node.network.tally import ACCEPTED, Tally
-from uair_node.network.tls import certificate_names
-from uair_node.network.transport import Server, guarded, plain_address
+from uair_node.network.transport import Server, guarded
 
 log = logging.getLogger(__name__)
 
@@ -53,29 +50,6 @@ _STOP_GRACE_S = 5.0
 """How long `DicomListener.stop` lets associations end by themselves."""
 
 
-class StoreStatus(IntEnum):
-    """C-STORE statuses that we answer (PS3.4 Table B.2-1, PS3.7 Annex C)."""
-
-    SUCCESS = 0x0000
-    ELEMENTS_DISCARDED = 0xB006
-    PROCESSING_FAILURE = 0x0110
-    OUT_OF_RESOURCES = 0xA700
-    SOP_CLASS_MISMATCH = 0xA900
-    CANNOT_UNDERSTAND = 0xC000
-    INTERNAL_ERROR = 0xC001
-
-
-_STATUS_OF_CODE = {"sop-class-mismatch": StoreStatus.SOP_CLASS_MISMATCH}
-
-_STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
-    (InputError, StoreStatus.CANNOT_UNDERSTAND),
-    (ResourceError, StoreStatus.OUT_OF_RESOURCES),
-    (TransientError, StoreStatus.PROCESSING_FAILURE),
-    (MemoryError, StoreStatus.OUT_OF_RESOURCES),
-    (Exception, StoreStatus.INTERNAL_ERROR),
-)
-
-
 class Rejection(Enum):
     """A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)."""
 
@@ -83,15 +57,6 @@ class Rejection(Enum):
     CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
     CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
     LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
-
-
-_NEAREST_MISS = {
-    "verbs": "no allow rule for this AE title of ours",
-    "calling_ae": "no allow rule for its AE title",
-    "networks": "no allow rule for its network",
-    "certificates": "no allow rule for its certificate",
-}
-"""What keeps a peer out, by the field of the allow rule that comes nearest to admitting it."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +101,6 @@ EndHandler = Callable[[str, bool], None]
 
 def _tell_nobody(_association: str, _aborted: bool) -> None:
     """Leave the end of an association alone."""
-
-
-def store_status(error: Exception) -> StoreStatus:
-    """Return the status that a handler's error is answered with; never success."""
-    if isinstance(error, UairError) and error.code in _STATUS_OF_CODE:
-        return _STATUS_OF_CODE[error.code]
-    return next(status for kind, status in _STATUS_OF_TYPE if isinstance(error, kind))
 
 
 def _asked_nobody(_calling_ae: str, _report: Report) -> None:
@@ -249,24 +207,26 @@ class DicomListener:
             association.abort()
 
     def _on_requested(self, event: Event) -> None:
-        peer = _Peer.of(event.assoc)
+        peer = Peer.of(event.assoc)
         verb = self._verbs.get(peer.called_ae)
         if str(event.assoc.requestor.primitive.application_context_name) != _APPLICATION_CONTEXT:
             self._reject(event.assoc, peer, Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED)
         elif verb is None:
             self._reject(event.assoc, peer, Rejection.CALLED_AE_NOT_RECOGNISED)
-        elif miss := _nearest_miss(self._settings.allow, verb, peer):
+        elif miss := nearest_miss(self._settings.allow, verb, peer):
             self._reject(event.assoc, peer, Rejection.CALLING_AE_NOT_RECOGNISED, miss)
         elif not self._find_place(event.assoc):
             self._reject(event.assoc, peer, Rejection.LOCAL_LIMIT_EXCEEDED)
         else:
             guarded(event.assoc).admitted()
-            event.assoc.acceptor.supported_contexts = _supported(event.assoc.requestor.requested_contexts)
+            event.assoc.acceptor.supported_contexts = supported_contexts(
+                event.assoc.requestor.requested_contexts
+            )
             role = event.assoc.requestor.role_selection.get(StorageCommitmentPushModel)
             if role is not None and role.scp_role:
                 event.assoc.acceptor.supported_contexts += [reporting_context()]
 
-    def _reject(self, association: Association, peer: _Peer, rejection: Rejection, why: str = "") -> None:
+    def _reject(self, association: Association, peer: Peer, rejection: Rejection, why: str = "") -> None:
         self._tally.association(rejection.name.lower())
         words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
         log.warning("association rejected: %s, %s", peer, words)
@@ -279,27 +239,27 @@ class DicomListener:
 
     def _on_accepted(self, event: Event) -> None:
         self._tally.association(ACCEPTED)
-        _serve_as_storage(event.assoc)
+        serve_as_storage(event.assoc)
         refused = len(event.assoc.rejected_contexts)
         more = f", {refused} presentation contexts refused" if refused else ""
-        log.info("association accepted: %s%s", _Peer.of(event.assoc), more)
+        log.info("association accepted: %s%s", Peer.of(event.assoc), more)
 
     def _on_store(self, event: Event) -> Dataset:
         guarded(event.assoc).instance_ended()
         try:
             status = self._handler(self._received(event))
-            answer = _response(StoreStatus.SUCCESS if status is None else status)
+            answer = response_of(StoreStatus.SUCCESS if status is None else status)
         except Exception as error:
-            answer = _refusal(event, error)
-        verb = self._verbs[_Peer.of(event.assoc).called_ae]
+            answer = refusal(event, error)
+        verb = self._verbs[Peer.of(event.assoc).called_ae]
         self._tally.instance(verb, answer.Status)
         return answer
 
     def _on_ended(self, event: Event) -> None:
-        self._end_handler(_name_of(event.assoc), event.event == evt.EVT_ABORTED)
+        self._end_handler(association_name(event.assoc), event.event == evt.EVT_ABORTED)
 
     def _on_report(self, event: Event) -> tuple[int, None]:
-        return answer_report(event, _Peer.of(event.assoc).calling_ae, self._report_handler)
+        return answer_report(event, Peer.of(event.assoc).calling_ae, self._report_handler)
 
     def _received(self, event: Event) -> ReceivedInstance:
         incoming: IncomingDataSet = event.request.DataSet
@@ -317,7 +277,7 @@ class DicomListener:
                 f"The instance has more than {limit} bytes.",
                 "Raise node.max_instance_bytes if instances of this size are wanted.",
             )
-        peer = _Peer.of(event.assoc)
+        peer = Peer.of(event.assoc)
         return ReceivedInstance(
             verb=self._verbs[peer.called_ae],
             calling_ae=peer.calling_ae,
@@ -327,38 +287,8 @@ class DicomListener:
             sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
             transfer_syntax_uid=str(event.context.transfer_syntax),
             data=event.encoded_dataset(),
-            association=_name_of(event.assoc),
+            association=association_name(event.assoc),
         )
-
-
-def _name_of(association: Association) -> str:
-    return f"{association.name}:{association.requestor.port}"
-
-
-def _supported(proposed: Sequence[PresentationContext]) -> list[PresentationContext]:
-    """Return what to take of the presentation contexts that a peer proposes."""
-    of_class: dict[str, list[list[str]]] = {}
-    for context in proposed:
-        syntaxes = [str(syntax) for syntax in context.transfer_syntax]
-        of_class.setdefault(str(context.abstract_syntax), []).append(syntaxes)
-    return [
-        build_context(sop_class, list(taken_syntaxes(contexts)))
-        for sop_class, contexts in sorted(of_class.items())
-        if is_taken(sop_class)
-    ]
-
-
-def _serve_as_storage(association: Association) -> None:
-    """Let instances of classes that the library does not know be stored like those of any other.
-
-    The library finds the service of a class by these items (PS3.7 D.3.3.6), else by its own table.
-    """
-    for context in association.accepted_contexts:
-        sop_class = str(context.abstract_syntax)
-        if sop_class not in {*sop_classes(), Verification, StorageCommitmentPushModel}:
-            item = SOPClassCommonExtendedNegotiation()
-            item.sop_class_uid, item.service_class_uid = sop_class, CTImageStorage
-            association.acceptor._common_ext[sop_class] = item
 
 
 def _inflated_size(event: Event, limit: int) -> int:
@@ -370,36 +300,6 @@ def _inflated_size(event: Event, limit: int) -> int:
         return inflated_size(data, min(limit, MOST_INFLATED_BYTES))
     except zlib.error:
         return 0  # the handler says that it is damaged
-
-
-@dataclass(frozen=True)
-class _Peer:
-    """Who is at the other end of an association, whom it called, what its certificate names."""
-
-    calling_ae: str
-    called_ae: str
-    address: str
-    certificate: frozenset[str]
-
-    @classmethod
-    def of(cls, association: Association) -> _Peer:
-        request = association.requestor.primitive
-        address = plain_address(association.requestor.address)
-        certificate = certificate_names(guarded(association).socket)
-        return cls(
-            request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address), certificate
-        )
-
-    def __str__(self) -> str:
-        # repr: a hostile title cannot forge a log line
-        return f"{self.calling_ae!r} at {self.address} to {self.called_ae!r}"
-
-
-def reporting_context() -> PresentationContext:
-    """Storage commitment for a peer that reports to us: it is the SCP though it calls (PS3.4 J.3.3)."""
-    context = build_context(StorageCommitmentPushModel)
-    context.scu_role, context.scp_role = False, True
-    return context
 
 
 class _Places:
@@ -427,35 +327,3 @@ class _Places:
                 return False
             self._served.add(association)
             return True
-
-
-def _nearest_miss(rules: Sequence[AllowRule], verb: Verb, peer: _Peer) -> str | None:
-    """Return why no rule admits the peer, None if one does."""
-    misses = {rule.mismatch(verb, peer.calling_ae, peer.address, peer.certificate) for rule in rules}
-    if None in misses:
-        return None
-    return next((words for field, words in reversed(_NEAREST_MISS.items()) if field in misses), "no rules")
-
-
-def _refusal(event: Event, error: Exception) -> Dataset:
-    """Log an error without the texts of foreign exceptions, which may quote patient data, and answer it."""
-    status = store_status(error)
-    uid = str(event.request.AffectedSOPInstanceUID)[-8:]
-    if isinstance(error, UairError):
-        code = error.code
-        log.warning("instance …%s answered %04X: %s", uid, status, error)
-    else:
-        code = "internal-error"
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        what = type(error).__name__
-        log.error("instance …%s answered %04X: %s at %s:%s", uid, status, what, at.filename, at.lineno)
-    return _response(status, code)
-
-
-def _response(status: StoreStatus, comment: str = "") -> Dataset:
-    response = Dataset()
-    response.Status = int(status)
-    if comment:
-        # (0000,0902), at most 64 characters: shows the reason in the sender's log
-        response.ErrorComment = comment[:64]
-    return response

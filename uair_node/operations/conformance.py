@@ -24,8 +24,10 @@ from dicom_config.modalities import PROFILES
 from dicom_config.model import IntakeSection, NodeSection, Settings, Verb
 from dicom_config.tls import TLS_1_2_SUITES, TLS_1_3_SUITES, TLS_PROFILE
 from uair_node import __version__
-from uair_node.dicom.gate import GATE_CODES
-from uair_node.network.scp import Rejection, StoreStatus, reporting_context
+from uair_node.dicom.gate_codes import GATE_CODES
+from uair_node.network.presentation import reporting_context
+from uair_node.network.scp import Rejection
+from uair_node.network.store_status import StoreStatus
 
 _ASKS_FOR = {
     Verb.STORE: "a series to be segmented",

@@ -33,7 +33,6 @@ from highdicom.sr import (
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
-    MeasurementProperties,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
@@ -41,7 +40,6 @@ from highdicom.sr import (
     QualitativeEvaluation,
     ReferencedSegment,
     RelationshipTypeValues,
-    SourceImageForMeasurement,
     SourceSeriesForSegmentation,
     TextContentItem,
     TrackingIdentifier,
@@ -53,11 +51,17 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_config import change_codes, codes
-from dicom_config.quantities import Quantity
-from uair_node.dicom.volume import SourceSlice, Volume
+from uair_node.dicom.volume import Volume
 from uair_node.findings.follow_up import Fate, FollowUp, Link
-from uair_node.findings.record import NOMINAL, Findings, LesionFindings, Value, Values
+from uair_node.findings.record import NOMINAL, Findings, LesionFindings
 from uair_node.results.provenance import Provenance, settle, shared_arguments
+from uair_node.results.report_measurements import (
+    change_of,
+    earlier_measurements,
+    measurements_of,
+    responses_of,
+    sums_of_diameters,
+)
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 
@@ -195,13 +199,13 @@ class _Content:
 
     def _whole(self) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
         follow_up = self._findings.follow_up
-        more = _sums(follow_up) if follow_up else []
+        more = sums_of_diameters(follow_up) if follow_up else []
         return self._roi(
             self._segments,  # their union was measured
             self._own_tracking(f"{self._organ.name} with lesions"),
             finding=(self._organ.code, codes.ANATOMICAL_STRUCTURE),
-            measurements=[*_measurements(self._quantities.liver, self._findings.liver), *more],
-            evaluations=_responses(follow_up) if follow_up else (),
+            measurements=[*measurements_of(self._quantities.liver, self._findings.liver), *more],
+            evaluations=responses_of(follow_up) if follow_up else (),
         )
 
     def _parenchyma(self) -> VolumetricROIMeasurementsAndQualitativeEvaluations | None:
@@ -213,17 +217,17 @@ class _Content:
             [segment],
             self._own_tracking(f"{self._organ.name} without lesions"),
             finding=(self._organ.code, codes.ANATOMICAL_STRUCTURE),
-            measurements=_measurements(self._quantities.parenchyma, values),
+            measurements=measurements_of(self._quantities.parenchyma, values),
         )
 
     def _lesion(self, lesion: LesionFindings) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
         segment = self._segment_of(lesion.number)
         slice_ = self._slices[lesion.slice_index]
-        measurements, said = _measurements(self._quantities.lesion, lesion.values, slice_), []
+        measurements, said = measurements_of(self._quantities.lesion, lesion.values, slice_), []
         for link in self._links:
             if link.tracking_uid == lesion.tracking_uid:
-                measurements += _earlier(link)
-                said += [_change(link), *self._role(link)]
+                measurements += earlier_measurements(link)
+                said += [change_of(link), *self._role(link)]
         return self._roi(
             [segment],
             TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
@@ -242,8 +246,8 @@ class _Content:
             "finding_category": CodedConcept.from_code(codes.MORPHOLOGICALLY_ABNORMAL),
             "finding_sites": [FindingSite(CodedConcept.from_code(self._organ.code))],
             "algorithm_id": self._algorithm(),
-            "measurements": _earlier(link),
-            "qualitative_evaluations": [_change(link), *self._role(link)],
+            "measurements": earlier_measurements(link),
+            "qualitative_evaluations": [change_of(link), *self._role(link)],
         }
         referenced = _earlier_segment(self._findings.follow_up, link)
         if referenced is None:
@@ -333,95 +337,3 @@ def _earlier_evidence(follow_up: FollowUp | None) -> list[Dataset]:
     header.StudyInstanceUID = follow_up.earlier.study_uid
     header.SeriesInstanceUID = follow_up.earlier.series_uid
     return [header]
-
-
-_RANGES = (
-    standard.SCT.RangeOfUpperMeasurementUncertainty.value,
-    standard.SCT.RangeOfLowerMeasurementUncertainty.value,
-)
-
-
-def _measurements(
-    quantities: Sequence[Quantity], values: Values, slice_: SourceSlice | None = None
-) -> list[Measurement]:
-    """Return measurements; `slice_` is the one on which axes were taken."""
-    return [_measurement(one, values[one.key], slice_) for one in quantities if one.key in values]
-
-
-def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -> Measurement:
-    # TID 1411 has no room for an axis itself, only for the slice that it lies on.
-    images = None
-    if quantity.on_slice and slice_ is not None:
-        frames = None if slice_.frame is None else [slice_.frame]
-        images = [SourceImageForMeasurement(slice_.sop_class_uid, slice_.sop_instance_uid, frames)]
-    measurement = Measurement(
-        name=quantity.code,
-        value=found.value,
-        unit=quantity.unit,
-        derivation=quantity.derivation,
-        properties=_uncertainty(quantity, found),
-        referenced_images=images,
-    )
-    _as_ranges(measurement, quantity.unit)
-    return measurement
-
-
-def _as_ranges(measurement: Measurement, unit: Code) -> None:
-    """Give ranges of uncertainty the unit of their number, and the relationship of TID 1419.
-
-    The library writes both without a unit, as properties of the number.
-    """
-    for item in measurement[0].get("ContentSequence", ()):
-        if item.ConceptNameCodeSequence[0].CodeValue in _RANGES:
-            item.RelationshipType = "INFERRED FROM"
-            item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [CodedConcept.from_code(unit)]
-
-
-def _uncertainty(quantity: Quantity, found: Value) -> MeasurementProperties | None:
-    """Return the interval as ranges above and below the number (PS3.16 TID 310)."""
-    if found.low is None or found.high is None:
-        return None
-    return MeasurementProperties(
-        upper_measurement_uncertainty=round(found.high - found.value, quantity.decimals),
-        lower_measurement_uncertainty=round(found.value - found.low, quantity.decimals),
-    )
-
-
-def _earlier(link: Link) -> list[Measurement]:
-    if link.earlier_ml is None or link.earlier_mm is None or link.volume_change is None:
-        return []
-    return [
-        _number(change_codes.VOLUME_BEFORE, round(link.earlier_ml, 3), codes.MILLILITRE),
-        _number(change_codes.LONG_AXIS_BEFORE, round(link.earlier_mm, 2), codes.MILLIMETRE),
-        _number(change_codes.VOLUME_CHANGE, round(100 * link.volume_change, 1), codes.PERCENT),
-    ]
-
-
-def _change(link: Link) -> QualitativeEvaluation:
-    return QualitativeEvaluation(change_codes.CHANGE, change_codes.FATES[link.fate])
-
-
-def _sums(follow_up: FollowUp) -> list[Measurement]:
-    sums = [point.sum_mm for point in follow_up.points]
-    named = (
-        (change_codes.SUM_NOW, sums[-1]),
-        (change_codes.SUM_BASELINE, sums[0]),
-        (change_codes.SUM_NADIR, min(sums[:-1])),
-    )
-    return [
-        _number(change_codes.DAYS, follow_up.days, change_codes.DAY),
-        *(_number(name, round(mm, 2), codes.MILLIMETRE) for name, mm in named),
-    ]
-
-
-def _responses(follow_up: FollowUp) -> list[QualitativeEvaluation]:
-    said = (
-        (change_codes.METHOD, change_codes.RECIST),
-        (change_codes.RESPONSE, change_codes.RESPONSES[follow_up.response]),
-        (change_codes.VOLUME_RESPONSE, change_codes.RESPONSES[follow_up.volume_response]),
-    )
-    return [QualitativeEvaluation(name, value) for name, value in said]
-
-
-def _number(name: Code, value: float, unit: Code) -> Measurement:
-    return Measurement(name=name, value=value, unit=unit)

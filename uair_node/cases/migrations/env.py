@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from uair_node.cases.tables import Base
+from uair_node.cases.installation_tables import ALL_TABLES
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=ALL_TABLES,
     render_as_batch=True,
 )
 with context.begin_transaction():

@@ -15,7 +15,8 @@ from pydicom import config, dcmread
 
 from dicom_config.errors import InputError
 from uair_node import __version__
-from uair_node.cases.tables import AccessRecord, Case, ResultKind
+from uair_node.cases.installation_tables import AccessRecord
+from uair_node.cases.tables import Case, ResultKind
 from uair_node.context import Context
 from uair_node.operations import reports
 from uair_node.operations.housekeeping.anonymous import UNREADABLE, Pseudonyms

@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 
 from dicom_config.operation import Retention, RetentionSection
 from uair_node.cases import lifecycle
+from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
-    AccessRecord,
     Case,
     CaseInstance,
     Delivery,

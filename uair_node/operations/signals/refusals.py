@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from sqlalchemy.orm import Session
 
 from uair_node.cases.database import Database
-from uair_node.cases.tables import ListenerRefusal, utc_now
+from uair_node.cases.installation_tables import ListenerRefusal
+from uair_node.cases.tables import utc_now
 from uair_node.network.tally import Tally
 
 

@@ -1,0 +1,57 @@
+"""Who is at the other end of an association, and which allow rule admits it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pynetdicom.association import Association
+
+from dicom_config.model import AllowRule, Verb
+from uair_node.network.tls import certificate_names
+from uair_node.network.transport import guarded, plain_address
+
+_NEAREST_MISS = {
+    "verbs": "no allow rule for this AE title of ours",
+    "calling_ae": "no allow rule for its AE title",
+    "networks": "no allow rule for its network",
+    "certificates": "no allow rule for its certificate",
+}
+"""What keeps a peer out, by the field of the allow rule that comes nearest to admitting it."""
+
+
+def association_name(association: Association) -> str:
+    """Return the name of an association, as `ReceivedInstance.association` has it."""
+    return f"{association.name}:{association.requestor.port}"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end of an association, whom it called, what its certificate names."""
+
+    calling_ae: str
+    called_ae: str
+    address: str
+    certificate: frozenset[str]
+
+    @classmethod
+    def of(cls, association: Association) -> Peer:
+        """Return the peer of an association that was requested."""
+        request = association.requestor.primitive
+        address = plain_address(association.requestor.address)
+        certificate = certificate_names(guarded(association).socket)
+        return cls(
+            request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address), certificate
+        )
+
+    def __str__(self) -> str:
+        # repr: a hostile title cannot forge a log line
+        return f"{self.calling_ae!r} at {self.address} to {self.called_ae!r}"
+
+
+def nearest_miss(rules: Sequence[AllowRule], verb: Verb, peer: Peer) -> str | None:
+    """Return why no rule admits the peer, None if one does."""
+    misses = {rule.mismatch(verb, peer.calling_ae, peer.address, peer.certificate) for rule in rules}
+    if None in misses:
+        return None
+    return next((words for field, words in reversed(_NEAREST_MISS.items()) if field in misses), "no rules")

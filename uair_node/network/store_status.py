@@ -1,0 +1,70 @@
+"""What C-STORE answers: the one table that turns errors into statuses (PS3.4 B.2.3)."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from enum import IntEnum
+
+from pydicom.dataset import Dataset
+from pynetdicom.events import Event
+
+from dicom_config.errors import InputError, ResourceError, TransientError, UairError
+
+log = logging.getLogger(__name__)
+
+
+class StoreStatus(IntEnum):
+    """C-STORE statuses that we answer (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+
+    SUCCESS = 0x0000
+    ELEMENTS_DISCARDED = 0xB006
+    PROCESSING_FAILURE = 0x0110
+    OUT_OF_RESOURCES = 0xA700
+    SOP_CLASS_MISMATCH = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+    INTERNAL_ERROR = 0xC001
+
+
+_STATUS_OF_CODE = {"sop-class-mismatch": StoreStatus.SOP_CLASS_MISMATCH}
+
+
+_STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
+    (InputError, StoreStatus.CANNOT_UNDERSTAND),
+    (ResourceError, StoreStatus.OUT_OF_RESOURCES),
+    (TransientError, StoreStatus.PROCESSING_FAILURE),
+    (MemoryError, StoreStatus.OUT_OF_RESOURCES),
+    (Exception, StoreStatus.INTERNAL_ERROR),
+)
+
+
+def store_status(error: Exception) -> StoreStatus:
+    """Return the status that a handler's error is answered with; never success."""
+    if isinstance(error, UairError) and error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    return next(status for kind, status in _STATUS_OF_TYPE if isinstance(error, kind))
+
+
+def refusal(event: Event, error: Exception) -> Dataset:
+    """Log an error without the texts of foreign exceptions, which may quote patient data, and answer it."""
+    status = store_status(error)
+    uid = str(event.request.AffectedSOPInstanceUID)[-8:]
+    if isinstance(error, UairError):
+        code = error.code
+        log.warning("instance …%s answered %04X: %s", uid, status, error)
+    else:
+        code = "internal-error"
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        what = type(error).__name__
+        log.error("instance …%s answered %04X: %s at %s:%s", uid, status, what, at.filename, at.lineno)
+    return response_of(status, code)
+
+
+def response_of(status: StoreStatus, comment: str = "") -> Dataset:
+    """Return a C-STORE response; `comment` tells the sender why."""
+    response = Dataset()
+    response.Status = int(status)
+    if comment:
+        # (0000,0902), at most 64 characters: shows the reason in the sender's log
+        response.ErrorComment = comment[:64]
+    return response
