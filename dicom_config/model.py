@@ -97,7 +97,7 @@ class IntakeSection(Section):
     @property
     def known(self) -> tuple[ModalityProfile, ...]:
         """All profiles, the configured first: cases stay readable when the configuration changes."""
-        others = (one for one in PROFILES.values() if one not in self.modalities)
+        others = (profile for profile in PROFILES.values() if profile not in self.modalities)
         return (*self.modalities, *others)
 
 
@@ -211,7 +211,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _organ_is_known(self) -> Settings:
-        organs = {one.organ for one in self.intake.modalities}
+        organs = {modality.organ for modality in self.intake.modalities}
         if len(organs) > 1:
             raise ValueError("the profiles of intake.profiles must be of one organ")
         if organs != {LIVER} and self.engine.localizer != "templates":
@@ -221,10 +221,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _commitment_comes_back(self) -> Settings:
         ours = self.node.ae_titles.by_title()
-        for one in self.destinations:
-            if isinstance(one, Destination) and one.commitment_timeout_s and one.calling_ae not in ours:
+        for destination in self.destinations:
+            if (
+                isinstance(destination, Destination)
+                and destination.commitment_timeout_s
+                and destination.calling_ae not in ours
+            ):
                 raise ValueError(
-                    f"{one.name} reports storage commitment to {one.calling_ae}: "
+                    f"{destination.name} reports storage commitment to {destination.calling_ae}: "
                     "its calling_ae must be one of node.ae_titles"
                 )
         return self

@@ -48,13 +48,20 @@ class Context:
     @property
     def destinations(self) -> tuple[str, ...]:
         """Names of the configured destinations."""
-        return tuple(one.name for one in self.settings.destinations)
+        return tuple(destination.name for destination in self.settings.destinations)
 
     @property
     def segmentation_forms(self) -> tuple[Form, ...]:
         """The forms in which segmentations are written, at least one; pages refer to the first."""
         forms = [
-            Form(profile, tuple(one.name for one in self.settings.destinations if one.profile == profile))
+            Form(
+                profile,
+                tuple(
+                    destination.name
+                    for destination in self.settings.destinations
+                    if destination.profile == profile
+                ),
+            )
             for profile, needs in NEEDS.items()
             if needs.segmentations
         ]
@@ -63,7 +70,7 @@ class Context:
     @property
     def withdrawing(self) -> tuple[str, ...]:
         """Names of the destinations that are told to hide what was not accepted."""
-        return tuple(one.name for one in self.settings.destinations if one.withdraw)
+        return tuple(destination.name for destination in self.settings.destinations if destination.withdraw)
 
 
 def open_context(settings: Settings, *, migrate: bool = False) -> Context:

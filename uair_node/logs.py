@@ -27,7 +27,7 @@ _Failure = tuple[type[BaseException], BaseException, TracebackType | None] | tup
 @contextmanager
 def bound(**values: object) -> Iterator[None]:
     """Add values (``case=7, round=2``) to every line that this thread logs inside a ``with`` block."""
-    token = _BOUND.set({**_BOUND.get(), **{key: one for key, one in values.items() if one is not None}})
+    token = _BOUND.set({**_BOUND.get(), **{key: value for key, value in values.items() if value is not None}})
     try:
         yield
     finally:
@@ -40,7 +40,7 @@ class _Discreet(logging.Formatter):
     def formatException(self, ei: _Failure) -> str:  # noqa: N802 - the base class' name
         """Return the frames and the type, innermost last."""
         frames = traceback.extract_tb(ei[2])
-        places = " > ".join(f"{Path(one.filename).name}:{one.lineno}" for one in frames)
+        places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
         return f"{ei[0].__name__ if ei[0] else 'exception'} at {places}"
 
 

@@ -17,7 +17,7 @@ def _profiles() -> Iterator[ModalityProfile]:
             yield found
 
 
-PROFILES: Mapping[str, ModalityProfile] = MappingProxyType({one.name: one for one in _profiles()})
+PROFILES: Mapping[str, ModalityProfile] = MappingProxyType({profile.name: profile for profile in _profiles()})
 CT = PROFILES["ct"]
 """What is taken unless a site says otherwise, and the scale that the networks know."""
 

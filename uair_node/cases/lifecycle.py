@@ -384,6 +384,6 @@ def _require_withdrawal(session: Session, case: Case) -> None:
 
     What is still on its way is sent before it: deliveries keep their order.
     """
-    published = [one.number for one in case.rounds if one.results]
+    published = [round_.number for round_ in case.rounds if round_.results]
     if published:
         work.require_work(session, WorkKind.WITHDRAW, case=case, key=str(published[-1]))

@@ -46,11 +46,13 @@ def places(session: Session) -> dict[int, Place]:
         .order_by(WorkItem.round_number.desc(), WorkItem.id)
     ).all()
     first, later = _typical(session, first=True), _typical(session, first=False)
-    held = [one for one in items if one.lease_until is not None and one.lease_until > now]
-    waiting = [one for one in items if one not in held]
+    held = [
+        held_item for held_item in items if held_item.lease_until is not None and held_item.lease_until > now
+    ]
+    waiting = [waiting_item for waiting_item in items if waiting_item not in held]
     found = {}
     ahead: float | None = 0.0
-    for position, item in [(0, one) for one in held] + list(enumerate(waiting, start=1)):
+    for position, item in [(0, item) for item in held] + list(enumerate(waiting, start=1)):
         takes = first if item.round_number == 1 else later
         takes = takes if takes is not None or first is None else first
         if position == 0 and takes is not None:
@@ -76,4 +78,4 @@ def _typical(session: Session, *, first: bool) -> float | None:
         .order_by(Round.id.desc())
         .limit(_RECENT)
     ).all()
-    return median(one for one in seconds if one is not None) if seconds else None
+    return median(second for second in seconds if second is not None) if seconds else None

@@ -38,7 +38,7 @@ def _holds_the_same(session: Session, case: Case, older: Case) -> bool:
     Slices tell it: different acquisitions have none in common, in any version. Where a case has no slices
     (any more), the names tell it.
     """
-    uids = [_slices(session, one) for one in (case, older)]
+    uids = [_slices(session, sibling) for sibling in (case, older)]
     if all(uids):
         return not uids[0].isdisjoint(uids[1])
     return older.acquisition == case.acquisition or not (older.acquisition and case.acquisition)

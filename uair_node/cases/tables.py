@@ -193,9 +193,9 @@ class Round(Base):
     def candidates(self) -> list[Result]:
         """The published candidates, by k, each once: in the first of the forms that viewers need."""
         first: dict[int, Result] = {}
-        for one in self.results:
-            if one.kind == ResultKind.CANDIDATE:
-                first.setdefault(one.k, one)
+        for result in self.results:
+            if result.kind == ResultKind.CANDIDATE:
+                first.setdefault(result.k, result)
         return list(first.values())
 
     @property

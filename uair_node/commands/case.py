@@ -138,9 +138,9 @@ def _print_case(found: dict[str, Any]) -> None:
         console.print(f"[yellow]{found['code']}[/]: {found['sentence']} {found['mend']}", highlight=False)
     for warning in found["warnings"]:
         console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False)
-    for one in found["rounds"]:
-        table = Table("k", "what", "liver ml", "lesions ml", "delivered", title=f"round {one['round']}")
-        for result in one["results"]:
+    for round_ in found["rounds"]:
+        table = Table("k", "what", "liver ml", "lesions ml", "delivered", title=f"round {round_['round']}")
+        for result in round_["results"]:
             volumes = result["volumes_ml"]
             table.add_row(
                 str(result["k"]),
@@ -158,8 +158,13 @@ def _print_case(found: dict[str, Any]) -> None:
         console.print(
             f"{found['own_objects_returned']} of our own objects were sent back: they start nothing"
         )
-    for one in found["selections"]:
-        if one["code"]:
-            console.print(f"refused {one['verb']} at {one['at']}: {one['code']}: {one['sentence']}")
-        elif one["sentence"]:
-            console.print(f"{one['outcome']} {one['verb']} at {one['at']}: {one['sentence']}")
+    for selection in found["selections"]:
+        if selection["code"]:
+            console.print(
+                f"refused {selection['verb']} at {selection['at']}: "
+                f"{selection['code']}: {selection['sentence']}"
+            )
+        elif selection["sentence"]:
+            console.print(
+                f"{selection['outcome']} {selection['verb']} at {selection['at']}: {selection['sentence']}"
+            )

@@ -43,6 +43,6 @@ def _print_findings(findings: list[Finding]) -> None:
     code = Column("code", no_wrap=True)
     what, finding, mend = (Column(name, overflow="fold") for name in ("what", "finding", "mend"))
     table = Table("", what, finding, code, mend, title="uair check")
-    for one in findings:
-        table.add_row(_MARKS[one.level], one.what, escape(one.sentence), one.code, escape(one.mend))
+    for found in findings:
+        table.add_row(_MARKS[found.level], found.what, escape(found.sentence), found.code, escape(found.mend))
     console.print(table)

@@ -25,9 +25,9 @@ def show_preference(config: ConfigOption = None, as_json: JsonOption = False) ->
         print_json(found)
         return
     table = Table("of", "AE title", "cases", "liver mm", "lesions mm")
-    for one in found:
-        sizes = (f"{one['liver_mm']:+.1f}", f"{one['lesion_mm']:+.1f}")
-        table.add_row(one["scope"], one["key"], str(one["cases"]), *sizes)
+    for entry in found:
+        sizes = (f"{entry['liver_mm']:+.1f}", f"{entry['lesion_mm']:+.1f}")
+        table.add_row(entry["scope"], entry["key"], str(entry["cases"]), *sizes)
     console.print(table)
 
 

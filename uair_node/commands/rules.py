@@ -31,10 +31,17 @@ def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = F
         print_json([vars(trial) for trial in trials])
         return
     table = Table("", "series", "description", "slices", "score", "why", title="uair rules try")
-    for one in trials:
-        run = "[green]run[/]" if one.runs else "[red]no[/]"
-        code = f"{one.code}: " if one.code else ""
-        number = "" if one.series_number is None else str(one.series_number)
-        number = f"{number} {one.acquisition}".strip()
-        table.add_row(run, number, escape(one.description), str(one.slices), f"{one.score:g}", code + one.why)
+    for series in trials:
+        run = "[green]run[/]" if series.runs else "[red]no[/]"
+        code = f"{series.code}: " if series.code else ""
+        number = "" if series.series_number is None else str(series.series_number)
+        number = f"{number} {series.acquisition}".strip()
+        table.add_row(
+            run,
+            number,
+            escape(series.description),
+            str(series.slices),
+            f"{series.score:g}",
+            code + series.why,
+        )
     console.print(table)

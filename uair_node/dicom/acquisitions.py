@@ -175,9 +175,9 @@ def _joined(parts: Sequence[_Part], along: FloatArray) -> list[_Part]:
     return found
 
 
-def _touch(one: _Part, other: _Part, along: FloatArray) -> bool:
-    first = max(along[one.places[0]], along[other.places[0]])
-    last = min(along[one.places[-1]], along[other.places[-1]])
+def _touch(part: _Part, other: _Part, along: FloatArray) -> bool:
+    first = max(along[part.places[0]], along[other.places[0]])
+    last = min(along[part.places[-1]], along[other.places[-1]])
     return bool(first <= last + _SAME_POSITION_MM)
 
 

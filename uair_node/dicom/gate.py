@@ -104,16 +104,16 @@ def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfil
         ``other-modality``, ``multi-frame`` or ``wrong-sequence``.
     """
     taken = list(profiles)
-    near = [one for one in taken if all(_is_slice_of(one, header) for header in headers)]
+    near = [profile for profile in taken if all(_is_slice_of(profile, header) for header in headers)]
     if not near:
-        modalities = {one.modality for one in taken}
+        modalities = {profile.modality for profile in taken}
         if all(header.modality in modalities and _is_multi_frame(header) for header in headers):
             raise gate_error("multi-frame")
         raise gate_error("other-modality", taken=" or ".join(sorted(modalities)))
-    for one in near:
-        if all(_fits(one, header) for header in headers):
-            return one
-    raise gate_error("wrong-sequence", wanted=" or ".join(one.title for one in near))
+    for profile in near:
+        if all(_fits(profile, header) for header in headers):
+            return profile
+    raise gate_error("wrong-sequence", wanted=" or ".join(profile.title for profile in near))
 
 
 def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) -> Stack:

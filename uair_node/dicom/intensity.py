@@ -63,5 +63,5 @@ def _body_of(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if not count:
         return coarse.ravel()
     largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
-    filled = np.stack([ndimage.binary_fill_holes(one) for one in largest])
+    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in largest])
     return np.asarray(coarse[filled])

@@ -301,7 +301,7 @@ class _Placement:
     def _named_slice(self, groups: tuple[Dataset, Dataset]) -> int | None:
         """Return the slice that the frame was drawn on, when it names exactly one."""
         named = set(_derived_from(groups[0])) or set(_derived_from(groups[1]))
-        slices = {self._slice_of[one] for one in named if one in self._slice_of}
+        slices = {self._slice_of[uid] for uid in named if uid in self._slice_of}
         return slices.pop() if len(slices) == 1 else None
 
     def _origin(self, groups: tuple[Dataset, Dataset]) -> _Float | None:

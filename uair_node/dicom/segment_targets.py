@@ -64,8 +64,8 @@ class KnownTargets:
     def sizes(self) -> Sequence[npt.NDArray[np.int64]]:
         """Voxels of each label of each candidate; counted by slices, which saves eight times the memory."""
         return [
-            np.sum([np.bincount(plane.ravel(), minlength=256) for plane in one], axis=0)
-            for one in self.offered
+            np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0)
+            for labels in self.offered
         ]
 
     @cached_property
@@ -182,7 +182,7 @@ class _Telling:
             if kind is not SegmentKind.OTHER
             for dice, label in self._places[number].likely(told=kind is SegmentKind.LESION)
         ]
-        for _, number, label in sorted(found, key=lambda one: (-one[0], one[1:])):
+        for _, number, label in sorted(found, key=lambda match: (-match[0], match[1:])):
             free = label == _ORGAN or label not in self._labels.values()
             if free and number not in self._labels:
                 self._labels[number] = label
@@ -231,7 +231,9 @@ class _Place:
     @cached_property
     def _shared(self) -> Sequence[npt.NDArray[np.int64]]:
         """Voxels shared with each label of each candidate."""
-        return [np.bincount(one.reshape(-1)[self._voxels], minlength=256) for one in self._known.offered]
+        return [
+            np.bincount(labels.reshape(-1)[self._voxels], minlength=256) for labels in self._known.offered
+        ]
 
     def likely(self, *, told: bool) -> list[tuple[float, int]]:
         """Return Dice overlaps and labels that the segment may be; `told`: it is known to be a lesion.
@@ -286,7 +288,7 @@ class _Place:
         for axis in range(3):
             others = tuple(other for other in range(3) if other != axis)
             marked = np.flatnonzero(
-                np.logical_or.reduce([one.any(axis=others) for one in self._known.offered])
+                np.logical_or.reduce([labels.any(axis=others) for labels in self._known.offered])
             )
             box.append((int(marked[0]), int(marked[-1])) if marked.size else (0, -1))
         return box
@@ -294,8 +296,8 @@ class _Place:
     def lies_in_organ(self, drawn_organ: Voxels) -> bool:
         """Tell whether most of it lies in the organ, drawn or offered, and is a part of it only."""
         inside = np.isin(self._voxels, drawn_organ)
-        for one in self._known.offered:
-            inside |= one.reshape(-1)[self._voxels] > 0
+        for labels in self._known.offered:
+            inside |= labels.reshape(-1)[self._voxels] > 0
         largest = max((int(sizes[_ORGAN:].sum()) for sizes in self._known.sizes), default=len(drawn_organ))
         size = len(self._voxels)
         return bool(inside.sum() >= _INSIDE_SHARE * size) and size <= _LARGEST_SHARE * max(

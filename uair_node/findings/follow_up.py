@@ -164,11 +164,11 @@ class FollowUp:
             **{
                 **record,
                 "links": tuple(
-                    Link(**{**one, "fate": Fate(one["fate"]), "earlier_uids": tuple(one["earlier_uids"])})
-                    for one in record["links"]
+                    Link(**{**link, "fate": Fate(link["fate"]), "earlier_uids": tuple(link["earlier_uids"])})
+                    for link in record["links"]
                 ),
                 "targets": tuple(record["targets"]),
-                "points": tuple(TimePoint(**one) for one in record["points"]),
+                "points": tuple(TimePoint(**point) for point in record["points"]),
                 "response": Response(record["response"]),
                 "volume_response": Response(record["volume_response"]),
                 "earlier": EarlierSegmentation(**record["earlier"]) if record.get("earlier") else None,
@@ -184,8 +184,10 @@ def choose_targets(lesions: Sequence[tuple[str, float]]) -> tuple[str, ...]:
     lesions
         Tracking UID and long axis in mm of each lesion at baseline.
     """
-    measurable = [one for one in lesions if one[1] >= LEAST_MM]
-    return tuple(uid for uid, _ in sorted(measurable, key=lambda one: (-one[1], one[0]))[:MOST_TARGETS])
+    measurable = [lesion for lesion in lesions if lesion[1] >= LEAST_MM]
+    return tuple(
+        uid for uid, _ in sorted(measurable, key=lambda lesion: (-lesion[1], lesion[0]))[:MOST_TARGETS]
+    )
 
 
 def respond(sums_mm: Sequence[float], *, new_lesions: bool) -> Response:

@@ -205,14 +205,14 @@ def _long_and_short(hull: FloatArray) -> tuple[FloatArray, FloatArray]:
     across = np.array([-along[1], along[0]])
     u, v = hull @ along, hull @ across
     # The farthest pair are also the outermost points along their own direction: they part the two sides.
-    one = _side(u, v, int(first), int(last))
-    other = _side(u, v, int(last), int(first))
-    lengths = np.abs(np.interp(u, *one) - np.interp(u, *other))
+    first_side = _side(u, v, int(first), int(last))
+    second_side = _side(u, v, int(last), int(first))
+    lengths = np.abs(np.interp(u, *first_side) - np.interp(u, *second_side))
     middle = (u[first] + u[last]) / 2
     # Of chords of equal length (a square's) the most central one.
     longest = np.flatnonzero(lengths > lengths.max() - 1e-9)
     at = u[longest[np.argmin(np.abs(u[longest] - middle))]]
-    ends = [at * along + np.interp(at, *side) * across for side in (one, other)]
+    ends = [at * along + np.interp(at, *side) * across for side in (first_side, second_side)]
     return long_axis, np.array(ends)
 
 
@@ -236,7 +236,7 @@ def _as_segment(ends: FloatArray) -> Segment:
 
 def _density(values: NDArray[Any], mask: NDArray[np.bool_]) -> Density:
     inside = values[mask].astype(np.float64)
-    return Density(*(float(one) for one in (inside.mean(), inside.std(), inside.min(), inside.max())))
+    return Density(*(float(number) for number in (inside.mean(), inside.std(), inside.min(), inside.max())))
 
 
 def _mean(values: NDArray[Any], mask: NDArray[np.bool_]) -> float:

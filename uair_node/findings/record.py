@@ -103,7 +103,7 @@ class Findings:
     def from_json(cls, record: Mapping[str, Any]) -> Findings:
         """Read what `as_json` returned."""
         lesions = tuple(
-            LesionFindings(**{**one, "values": _values(one["values"])}) for one in record["lesions"]
+            LesionFindings(**{**lesion, "values": _values(lesion["values"])}) for lesion in record["lesions"]
         )
         follow_up = record["follow_up"] and FollowUp.from_json(record["follow_up"])
         kind = record.get("profile", CT.name)  # records from before there were others lack it
@@ -135,24 +135,24 @@ def tabulate(
 
     def values(number: int, quantities: Sequence[Quantity], numbers: Numbers) -> dict[str, Value]:
         found = {}
-        for one in quantities:
-            if one.key in numbers:
-                bounds = known.get((number, one.key), (None, None))
-                found[one.key] = _value(one, numbers[one.key], *bounds)
+        for quantity in quantities:
+            if quantity.key in numbers:
+                bounds = known.get((number, quantity.key), (None, None))
+                found[quantity.key] = _value(quantity, numbers[quantity.key], *bounds)
         return found
 
     lesions = tuple(
         LesionFindings(
-            one.number,
-            *tracking[one.number],
-            one.diameters.slice_index,
+            lesion.number,
+            *tracking[lesion.number],
+            lesion.diameters.slice_index,
             values(
-                one.number,
+                lesion.number,
                 kind.lesion,
-                {**lesion_numbers(one, unit), **(shapes or {}).get(one.number, {})},
+                {**lesion_numbers(lesion, unit), **(shapes or {}).get(lesion.number, {})},
             ),
         )
-        for one in measured.lesions
+        for lesion in measured.lesions
     )
     return Findings(
         values(0, kind.liver, liver_numbers(measured)),
@@ -212,11 +212,11 @@ def as_csv(findings: Findings) -> str:
     table.writerow(["target", "tracking_uid", "quantity", "value", "low", "high", "unit"])
 
     def rows(target: str, uid: str, quantities: Sequence[Quantity], values: Values) -> None:
-        for one in quantities:
-            if one.key in values:
-                found = values[one.key]
+        for quantity in quantities:
+            if quantity.key in values:
+                found = values[quantity.key]
                 bounds = ["" if part is None else part for part in (found.low, found.high)]
-                table.writerow([target, uid, one.key, found.value, *bounds, one.unit.value])
+                table.writerow([target, uid, quantity.key, found.value, *bounds, quantity.unit.value])
 
     kind = findings.quantities
     rows("liver", "", kind.liver, findings.liver)

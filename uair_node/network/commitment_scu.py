@@ -81,7 +81,9 @@ def request_commitment(
     handlers = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_PDU_SENT, sent)]
     association = associate(destination, [str(StorageCommitmentPushModel)], handlers)
     try:
-        if StorageCommitmentPushModel not in {one.abstract_syntax for one in association.accepted_contexts}:
+        if StorageCommitmentPushModel not in {
+            context.abstract_syntax for context in association.accepted_contexts
+        }:
             return False
         _ask(association, destination, transaction_uid, instances)
         if taken.wait(_SAME_ASSOCIATION_S):
@@ -112,10 +114,10 @@ def read_report(information: Dataset) -> Report:
         ``unreadable-report``.
     """
     try:
-        committed = [one.ReferencedSOPInstanceUID for one in _items(information, "ReferencedSOPSequence")]
+        committed = [item.ReferencedSOPInstanceUID for item in _items(information, "ReferencedSOPSequence")]
         failed = {
-            str(one.ReferencedSOPInstanceUID): int(one.FailureReason)
-            for one in _items(information, "FailedSOPSequence")
+            str(item.ReferencedSOPInstanceUID): int(item.FailureReason)
+            for item in _items(information, "FailedSOPSequence")
         }
         return Report(str(information.TransactionUID), frozenset(map(str, committed)), failed)
     except (AttributeError, TypeError, ValueError):
@@ -138,7 +140,7 @@ def _ask(
 ) -> None:
     request = Dataset()
     request.TransactionUID = transaction_uid
-    request.ReferencedSOPSequence = [_reference(*one) for one in instances]
+    request.ReferencedSOPSequence = [_reference(*instance) for instance in instances]
     response, _ = association.send_n_action(
         request, _REQUEST, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
     )

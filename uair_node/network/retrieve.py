@@ -64,11 +64,11 @@ def _by_dimse(archive: Destination, patient_id: str, before: date) -> Dataset | 
             if _earlier(study, before):
                 keys = {"StudyInstanceUID": str(study.StudyInstanceUID), "Modality": "SEG"}
                 query = _query("SERIES", **keys, SeriesInstanceUID="", SeriesDescription="")
-                finals = [one for one in _found(archive, association, query) if _is_final(one)]
-                found += [(str(study.StudyDate), str(study.StudyInstanceUID), one) for one in finals]
+                finals = [instance for instance in _found(archive, association, query) if _is_final(instance)]
+                found += [(str(study.StudyDate), str(study.StudyInstanceUID), final) for final in finals]
         if not found:
             return None
-        _, study_uid, series = max(found, key=lambda one: one[0])
+        _, study_uid, series = max(found, key=lambda found: found[0])
         wanted = _query("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=str(series.SeriesInstanceUID))
         for status, _ in association.send_c_get(wanted, _GET):
             _check(archive, status)
@@ -108,10 +108,10 @@ def _by_web(archive: StowDestination, patient_id: str, before: date) -> Dataset 
             study = Dataset.from_json(record)
             if _earlier(study, before):
                 uid = str(study.StudyInstanceUID)
-                for one in client.search_for_series(
+                for attributes in client.search_for_series(
                     uid, fields=["SeriesDescription"], search_filters={"Modality": "SEG"}
                 ):
-                    series = Dataset.from_json(one)
+                    series = Dataset.from_json(attributes)
                     if _is_final(series):
                         found.append((str(study.StudyDate), uid, str(series.SeriesInstanceUID)))
         if not found:

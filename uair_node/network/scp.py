@@ -322,7 +322,7 @@ class _Places:
 
     def _take(self, association: Association) -> bool:
         with self._lock:
-            self._served = {one for one in self._served if one.is_alive()}
+            self._served = {association for association in self._served if association.is_alive()}
             if len(self._served) >= self._places:
                 return False
             self._served.add(association)

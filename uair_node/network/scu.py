@@ -74,7 +74,7 @@ def refused_classes(destination: Destination, sop_classes: Sequence[str]) -> lis
     finally:
         if association.is_established:
             association.release()
-    return [UID(one).name for one in sop_classes if one not in accepted]
+    return [UID(sop_class).name for sop_class in sop_classes if sop_class not in accepted]
 
 
 def associate(

@@ -87,7 +87,9 @@ def certificate_names(connection: object) -> frozenset[str]:
 
 def certificate_end(path: Path) -> datetime:
     """Return when the first certificate of a PEM file expires."""
-    return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(path.read_bytes()))
+    return min(
+        certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(path.read_bytes())
+    )
 
 
 def tls_reason(error: Exception) -> str:

@@ -155,7 +155,14 @@ def as_csv(cohort: Cohort) -> str:
 
 
 def _accepted_at(case: Case) -> datetime | None:
-    return next((one.at for one in reversed(case.transitions) if one.state == CaseState.ACCEPTED), None)
+    return next(
+        (
+            transition.at
+            for transition in reversed(case.transitions)
+            if transition.state == CaseState.ACCEPTED
+        ),
+        None,
+    )
 
 
 def _row(context: Context, session: Session, case: Case, at: datetime, identifying: bool) -> CohortCase:
@@ -170,7 +177,7 @@ def _row(context: Context, session: Session, case: Case, at: datetime, identifyi
         hours_to_accept=(at - shown).total_seconds() / 3600,
         rounds=len(case.rounds),
         picks=len(answers),
-        kinds=tuple(_kind(case, one) for one in answers),
+        kinds=tuple(_kind(case, answer) for answer in answers),
         liver_ml=liver.get("liver_ml"),
         lesions=liver.get("lesions"),
         lesions_ml=liver.get("lesions_ml"),
@@ -193,10 +200,10 @@ def _kind(case: Case, answer: Selection) -> str:
     if answer.verb == Verb.REJECT or answer.picked is None:
         return "none"
     for round_ in case.rounds:
-        for one in round_.results:
-            at = (round_.number, one.k, one.kind)
+        for result in round_.results:
+            at = (round_.number, result.k, result.kind)
             if at == (answer.round_number, answer.picked, ResultKind.CANDIDATE):
-                return one.trait.removesuffix(", sure lesions only") or f"candidate {one.k}"
+                return result.trait.removesuffix(", sure lesions only") or f"candidate {result.k}"
     return f"candidate {answer.picked}"
 
 
@@ -209,9 +216,9 @@ def _agreement(context: Context, session: Session, cases: Sequence[Case]) -> Agr
     same, asked = 0, 0
     for case in cases:
         by_round: dict[int | None, dict[str, int | None]] = {}
-        for one in _answers(session, case, _ANSWERED):
-            if one.calling_ae and one.round_number and (one.picked or one.verb == Verb.REJECT):
-                by_round.setdefault(one.round_number, {}).setdefault(one.calling_ae, one.picked)
+        for answer in _answers(session, case, _ANSWERED):
+            if answer.calling_ae and answer.round_number and (answer.picked or answer.verb == Verb.REJECT):
+                by_round.setdefault(answer.round_number, {}).setdefault(answer.calling_ae, answer.picked)
         several = [set(said.values()) for said in by_round.values() if len(said) > 1]
         asked += len(several)
         same += sum(len(picks) == 1 for picks in several)

@@ -73,22 +73,22 @@ Implementation Class UID {AE().implementation_class_uid}, version {AE().implemen
 
 
 def _roles() -> str:
-    sent = ", ".join(_name(one) for one in SENT_SOP_CLASSES)
+    sent = ", ".join(_name(sop_class) for sop_class in SENT_SOP_CLASSES)
     commitment = _name(StorageCommitmentPushModel)
     rows = [
         ("Storage SCP", "all storage SOP classes, see below", "all of the table below"),
-        ("Storage SCU", sent, ", ".join(_name(one) for one in SENT_TRANSFER_SYNTAXES)),
+        ("Storage SCU", sent, ", ".join(_name(syntax) for syntax in SENT_TRANSFER_SYNTAXES)),
         ("Verification SCP and SCU", _name(Verification), "as in storage"),
         (
             "Storage Commitment SCU",
             f"{commitment}; the report is taken on the same association or on a new one",
-            ", ".join(_name(one) for one in reporting_context().transfer_syntax),
+            ", ".join(_name(syntax) for syntax in reporting_context().transfer_syntax),
         ),
         (
             "Query/Retrieve SCU",
             f"{_name(StudyRootQueryRetrieveInformationModelFind)}, "
             f"{_name(StudyRootQueryRetrieveInformationModelGet)}; where `results.prior_from` is set",
-            ", ".join(_name(one) for one in SENT_TRANSFER_SYNTAXES),
+            ", ".join(_name(syntax) for syntax in SENT_TRANSFER_SYNTAXES),
         ),
         ("QIDO-RS and WADO-RS user agent", "final segmentations of a patient, as above", "as retrieved"),
         ("STOW-RS user agent", sent, _name(SENT_TRANSFER_SYNTAXES[0])),
@@ -101,7 +101,7 @@ def _ae_titles(node: NodeSection) -> str:
         (f"`{title}`", _ASKS_FOR[verb], "all storage classes" if verb is Verb.STORE else "selections")
         for title, verb in node.ae_titles.by_title().items()
     ]
-    selections = ", ".join(sorted(_name(one) for one in SELECTION_SOP_CLASSES))
+    selections = ", ".join(sorted(_name(sop_class) for sop_class in SELECTION_SOP_CLASSES))
     return (
         f"## Called AE titles, port {node.port}\n\n"
         + _table(("AE title", "asks for", "takes"), rows)
@@ -110,7 +110,7 @@ def _ae_titles(node: NodeSection) -> str:
 
 
 def _transfer_syntaxes() -> str:
-    rows = [(_name(one), one) for one in transfer_syntaxes()]
+    rows = [(_name(syntax), syntax) for syntax in transfer_syntaxes()]
     return (
         "## Transfer syntaxes of the Storage SCP\n\n"
         "Those that the installed decoders read; what a sender proposes first is accepted first.\n\n"
@@ -121,15 +121,15 @@ def _transfer_syntaxes() -> str:
 def _storage_classes(intake: IntakeSection) -> str:
     profiles = [
         (
-            f"`{one.name}`",
-            one.title,
-            ", ".join(sorted(map(_name, one.sop_classes))),
-            "yes" if one in intake.modalities else "no",
+            f"`{profile.name}`",
+            profile.title,
+            ", ".join(sorted(map(_name, profile.sop_classes))),
+            "yes" if profile in intake.modalities else "no",
         )
-        for one in PROFILES.values()
+        for profile in PROFILES.values()
     ]
     classes = sorted(sop_classes() - {str(Verification)}, key=_name)
-    rows = [(_name(one), one) for one in classes]
+    rows = [(_name(sop_class), sop_class) for sop_class in classes]
     return (
         "## SOP classes of the Storage SCP\n\n"
         "Segmented are the kinds that `intake.profiles` names. All classes are accepted on every AE title, "
@@ -148,8 +148,11 @@ def _statuses() -> str:
 
 def _policy(node: NodeSection) -> str:
     reasons = [
-        ("/".join(map(str, one.value)), one.name.lower().replace("_", " ").replace(" ae ", " AE title "))
-        for one in Rejection
+        (
+            "/".join(map(str, rejection.value)),
+            rejection.name.lower().replace("_", " ").replace(" ae ", " AE title "),
+        )
+        for rejection in Rejection
     ]
     limits = [
         ("associations served at a time", str(node.max_associations)),
@@ -174,7 +177,7 @@ def _policy(node: NodeSection) -> str:
 
 
 def _security() -> str:
-    suites = [(one, "1.2") for one in TLS_1_2_SUITES] + [(one, "1.3") for one in TLS_1_3_SUITES]
+    suites = [(suite, "1.2") for suite in TLS_1_2_SUITES] + [(suite, "1.3") for suite in TLS_1_3_SUITES]
     return (
         f"## Security profile\n\n{TLS_PROFILE}, as server and as client; certificates of peers are verified "
         "and can be bound to AE titles.\n\n" + _table(("suite", "TLS"), suites)

@@ -92,17 +92,17 @@ def detail(session: Session, case: Case) -> dict[str, Any]:
         "warnings": case.warnings.splitlines(),
         "rounds": _rounds(session, case),
         "own_objects_returned": _own_returned(session, case),
-        "selections": [_selection(one) for one in _of(session, Selection, case)],
-        "due": [_work(one) for one in _of(session, WorkItem, case) if one.open],
+        "selections": [_selection(selection) for selection in _of(session, Selection, case)],
+        "due": [_work(item) for item in _of(session, WorkItem, case) if item.open],
         "history": [
             {
-                "at": _time(one.at),
-                "from": one.origin,
-                "to": one.state,
-                "actor": one.actor,
-                "reason": one.reason,
+                "at": _time(transition.at),
+                "from": transition.origin,
+                "to": transition.state,
+                "actor": transition.actor,
+                "reason": transition.reason,
             }
-            for one in case.transitions
+            for transition in case.transitions
         ],
     }
 
@@ -158,12 +158,12 @@ def _result(result: Result, deliveries: Sequence[Delivery]) -> dict[str, Any]:
         "volumes_ml": result.volumes_ml,
         "deliveries": [
             {
-                "destination": one.destination,
-                "state": str(one.state),
-                "attempts": one.attempts,
-                "reason": one.reason,
+                "destination": delivery.destination,
+                "state": str(delivery.state),
+                "attempts": delivery.attempts,
+                "reason": delivery.reason,
             }
-            for one in deliveries
+            for delivery in deliveries
         ],
     }
 

@@ -126,10 +126,10 @@ def load_candidates(path: Path) -> list[StoredCandidate]:
     """Read what `save_candidates` wrote, on the whole source grid; raises as `load_cropped`."""
     cropped = load_cropped(path)
     found = []
-    for one in cropped.candidates:
+    for candidate in cropped.candidates:
         labels = np.zeros(cropped.shape, np.uint8)
-        labels[cropped.box] = one.labels
-        found.append(replace(one, labels=labels))
+        labels[cropped.box] = candidate.labels
+        found.append(replace(candidate, labels=labels))
     return found
 
 
@@ -191,8 +191,8 @@ def taken(offered: Sequence[StoredCandidate], answer: Answer) -> StoredCandidate
     A lesion that is taken from another candidate leaves liver where only this one has it; where two lesions
     meet, the higher number wins.
     """
-    by_k = {one.k: one for one in offered}
-    (base,) = (one for one in offered if one.k == answer.k)
+    by_k = {candidate.k: candidate for candidate in offered}
+    (base,) = (candidate for candidate in offered if candidate.k == answer.k)
     if not answer.per_target:
         return base
     labels = base.labels.copy()

@@ -144,7 +144,7 @@ class Store:
 
     def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:
         """Return rows' paths on this machine, whichever machine wrote them; raises as `share`."""
-        paths = tuple(self.root / one for one in relatives)
+        paths = tuple(self.root / relative for relative in relatives)
         missing = {name: path for name, path in zip(relatives, paths, strict=True) if not path.exists()}
         if self.remote is not None and missing:
             for path in missing.values():

@@ -124,9 +124,9 @@ def check_tls(settings: Settings) -> Iterable[Finding]:
     """See whether every certificate, key and CA that is configured can be used, today and next month."""
     if settings.node.tls is not None:
         yield _tls("tls", settings.node.tls)
-    for one in settings.destinations:
-        if one.tls is not None:
-            yield _tls(f"tls of {one.name}", one.tls)
+    for destination in settings.destinations:
+        if destination.tls is not None:
+            yield _tls(f"tls of {destination.name}", destination.tls)
 
 
 def _tls(what: str, section: TlsServerSection | TlsClientSection) -> Finding:

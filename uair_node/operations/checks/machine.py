@@ -72,4 +72,4 @@ def check_store(settings: Settings) -> Iterable[Finding]:
 
 
 def _existing(folder: Path) -> Path:
-    return next(one for one in (folder, *folder.parents) if one.is_dir())
+    return next(place for place in (folder, *folder.parents) if place.is_dir())

@@ -94,7 +94,7 @@ def _write(context: Context, case_id: int, target: Path) -> int:
 
 def _files(context: Context, case: Case) -> Iterator[tuple[str, Path]]:
     """Yield names in the zip and files here; the names tell nothing."""
-    paths = context.store.fetch_all([one.path for one in case.instances])
+    paths = context.store.fetch_all([instance.path for instance in case.instances])
     for number, path in enumerate(sorted(paths), 1):
         yield f"series/{number:04d}.dcm", path
     for round_ in case.rounds:

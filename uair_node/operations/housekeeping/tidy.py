@@ -200,14 +200,14 @@ def _instances(session: Session, case: Case) -> list[Instance]:
     """Return what was received for a case and for no other; for one that was never sealed, its series."""
     shared = _shared(session, case)
     if case.instances:
-        return [one for one in case.instances if one.id not in shared]
+        return [instance for instance in case.instances if instance.id not in shared]
     unsealed = _unsealed(case.series_instance_uid, case.updated_at)
     return list(session.scalars(select(Instance).where(*unsealed)))
 
 
 def _paths(context: Context, session: Session, case: Case) -> list[Path]:
-    named = [context.store.absolute(one.path) for one in _instances(session, case)]
-    if any(one.artifacts for one in case.rounds) or _has_results(session, case):
+    named = [context.store.absolute(instance.path) for instance in _instances(session, case)]
+    if any(round_.artifacts for round_ in case.rounds) or _has_results(session, case):
         named += [path for path in context.store.case_folder(case.id).rglob("*") if path.is_file()]
     return named
 
@@ -239,7 +239,7 @@ def _forget_files(session: Session, case: Case) -> set[str]:
     if case.state == CaseState.FAILED:
         reason = "its files are over their time"
         lifecycle.advance(session, case, CaseState.EXPIRED, actor="tidy", reason=reason)
-    received = {one.id: one.path for one in _instances(session, case)}
+    received = {instance.id: instance.path for instance in _instances(session, case)}
     session.execute(delete(CaseInstance).where(CaseInstance.case_id == case.id))
     session.execute(delete(Instance).where(Instance.id.in_(received)))
     rounds = select(Round.id).where(Round.case_id == case.id)
@@ -287,11 +287,11 @@ def _tidy_loose(
         )
     ).all()
     if rows:
-        paths = [context.store.absolute(one.path) for one in rows]
+        paths = [context.store.absolute(row.path) for row in rows]
         yield Removal("files", 0, "loose", len(paths), _size(paths))
     if not dry_run:
-        session.execute(delete(Instance).where(Instance.id.in_([one.id for one in rows])))
-        released |= {one.path for one in rows}
+        session.execute(delete(Instance).where(Instance.id.in_([row.id for row in rows])))
+        released |= {row.path for row in rows}
 
 
 def _tidy_accesses(context: Context, session: Session, now: datetime, dry_run: bool) -> Iterator[Removal]:

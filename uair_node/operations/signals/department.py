@@ -90,7 +90,9 @@ def _disk(settings: Settings) -> Iterator[Metric]:
 
 
 def _certificates(settings: Settings) -> Iterator[Metric]:
-    used = {"node": settings.node.tls} | {one.name: one.tls for one in settings.destinations}
+    used = {"node": settings.node.tls} | {
+        destination.name: destination.tls for destination in settings.destinations
+    }
     rows = []
     for name, section in used.items():
         if section is not None and section.certificate is not None:
@@ -197,12 +199,16 @@ def _durations(session: Session) -> dict[str, list[float]]:
         .limit(_MOST_ROWS)
     ).all()
     return {
-        "series-to-candidates": _spans((one[1], one[4]) for one in rounds if one[0] == 1),
-        "pick-to-candidates": _spans((one[2], one[4]) for one in rounds if one[0] > 1),
-        "queue": [max(0.0, span - (one[5] or 0.0)) for one in rounds for span in _spans([(one[2], one[3])])],
-        "compute": [one[5] for one in rounds if one[5] is not None],
-        "publish": _spans((one[3], one[4]) for one in rounds),
-        "deliver": _spans((one[0], one[1]) for one in delivered),
+        "series-to-candidates": _spans((round_[1], round_[4]) for round_ in rounds if round_[0] == 1),
+        "pick-to-candidates": _spans((round_[2], round_[4]) for round_ in rounds if round_[0] > 1),
+        "queue": [
+            max(0.0, span - (round_[5] or 0.0))
+            for round_ in rounds
+            for span in _spans([(round_[2], round_[3])])
+        ],
+        "compute": [round_[5] for round_ in rounds if round_[5] is not None],
+        "publish": _spans((round_[3], round_[4]) for round_ in rounds),
+        "deliver": _spans((delivery[0], delivery[1]) for delivery in delivered),
     }
 
 
@@ -231,9 +237,9 @@ def _broker(settings: Settings) -> Iterator[Metric]:
         yield _gauge("uair_broker_up", "Whether the broker answers.", [], [((), 0)])
         return
     yield _gauge("uair_broker_up", "Whether the broker answers.", [], [((), 1)])
-    messages = [((one.name,), one.messages) for one in views]
+    messages = [((view.name,), view.messages) for view in views]
     yield _gauge("uair_queue_messages", "Messages that wait in a queue.", ["queue"], messages)
-    consumers = [((one.name,), one.consumers) for one in views]
+    consumers = [((view.name,), view.consumers) for view in views]
     yield _gauge("uair_queue_consumers", "Workers that consume a queue.", ["queue"], consumers)
 
 
