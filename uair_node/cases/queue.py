@@ -46,10 +46,8 @@ def places(session: Session) -> dict[int, Place]:
         .order_by(WorkItem.round_number.desc(), WorkItem.id)
     ).all()
     first, later = _typical(session, first=True), _typical(session, first=False)
-    held = [
-        held_item for held_item in items if held_item.lease_until is not None and held_item.lease_until > now
-    ]
-    waiting = [waiting_item for waiting_item in items if waiting_item not in held]
+    held = [work for work in items if work.lease_until is not None and work.lease_until > now]
+    waiting = [work for work in items if work not in held]
     found = {}
     ahead: float | None = 0.0
     for position, item in [(0, item) for item in held] + list(enumerate(waiting, start=1)):

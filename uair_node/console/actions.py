@@ -57,7 +57,7 @@ class Action:
 
 def actions_for(settings: Settings, case: Case) -> Sequence[Action]:
     """Return what can be done to a case as it is now."""
-    return [one for one in ACTIONS.values() if one.fits(settings, case)]
+    return [action for action in ACTIONS.values() if action.fits(settings, case)]
 
 
 def confirm(desk: Desk, ask: Ask) -> Response:
@@ -159,8 +159,8 @@ def _awaits(_settings: Settings, case: Case) -> bool:
 
 
 ACTIONS = {
-    one.name: one
-    for one in (
+    action.name: action
+    for action in (
         Action(
             "retry",
             "Retry",
@@ -173,7 +173,9 @@ ACTIONS = {
             "Re-send",
             "What the case has for a destination is sent again, in its order. Objects keep their UIDs: "
             "an archive that still has them replaces or ignores them.",
-            lambda settings, case: bool(settings.destinations) and any(one.results for one in case.rounds),
+            lambda settings, case: (
+                bool(settings.destinations) and any(round_.results for round_ in case.rounds)
+            ),
             _resend,
             asks=("destination",),
         ),

@@ -40,7 +40,7 @@ def show_case(desk: Desk, ask: Ask) -> Response:
     """Answer with the page of a case."""
     with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
-        sections = [(one, one.collect(desk, session, case)) for one in SECTIONS]
+        sections = [(section, section.collect(desk, session, case)) for section in SECTIONS]
         page = desk.page(
             "case.html",
             ask,
@@ -59,7 +59,7 @@ def _summary(_desk: Desk, session: Session, case: Case) -> Values:
 
 
 def _segmentation(_desk: Desk, _session: Session, case: Case) -> Values:
-    return {"rounds": [one.number for one in case.rounds if one.computed_at and one.artifacts]}
+    return {"rounds": [round_.number for round_ in case.rounds if round_.computed_at and round_.artifacts]}
 
 
 def _pictures(_desk: Desk, session: Session, case: Case) -> Values:
@@ -69,7 +69,7 @@ def _pictures(_desk: Desk, session: Session, case: Case) -> Values:
         .where(Round.case_id == case.id, Result.kind.in_(PICTURED))
         .order_by(Round.number.desc(), Result.kind.desc(), Result.k)
     )
-    return {"pictures": [(one, one.round.number) for one in session.scalars(query)]}
+    return {"pictures": [(result, result.round.number) for result in session.scalars(query)]}
 
 
 def _rounds(_desk: Desk, session: Session, case: Case) -> Values:

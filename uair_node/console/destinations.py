@@ -59,8 +59,8 @@ def show_destinations(desk: Desk, ask: Ask) -> Response:
     configured = desk.context.settings.destinations
     with desk.context.database.reading() as session:
         counts = _counts(session)
-        gone = sorted(set(counts) - {one.name for one in configured})
-        rows = [_row(session, one, counts) for one in configured]
+        gone = sorted(set(counts) - {destination.name for destination in configured})
+        rows = [_row(session, destination, counts) for destination in configured]
         lost = [Row(name, "not configured any more", "", "", counts[name], None, []) for name in gone]
         return desk.page(
             "destinations.html",
@@ -75,7 +75,9 @@ def show_destinations(desk: Desk, ask: Ask) -> Response:
 def ask_destination(desk: Desk, ask: Ask) -> Response:
     """Ask a destination whether it is there: C-ECHO, or a DICOMweb search that finds nothing."""
     name = ask.path["name"]
-    found = next((one for one in desk.context.settings.destinations if one.name == name), None)
+    found = next(
+        (destination for destination in desk.context.settings.destinations if destination.name == name), None
+    )
     if found is None:
         raise InputError("no-such-page", "There is no such destination.", "See the list of destinations.")
     answered = _ask(found)

@@ -60,7 +60,7 @@ def export_segmentation(desk: Desk, ask: Ask) -> Response:
 
 
 def _answer(desk: Desk, ask: Ask, forms: tuple[Export, ...], subject: str, stem: str) -> Response:
-    form = next((one for one in forms if one.name == ask.path["form"]), None)
+    form = next((offered for offered in forms if offered.name == ask.path["form"]), None)
     if form is None:
         raise InputError("no-such-page", "There is no such export.", "Start from the case's page.")
     content = form.make(desk, ask)
@@ -98,8 +98,8 @@ def _dicom(desk: Desk, ask: Ask) -> bytes:
     number, k = ask.path["round"], ask.path["k"]
     with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
-        round_ = next((one for one in case.rounds if one.number == number), None)
-        paths = [one.path for one in _objects(round_, k)] if round_ else []
+        round_ = next((round_ for round_ in case.rounds if round_.number == number), None)
+        paths = [result.path for result in _objects(round_, k)] if round_ else []
     files = [desk.context.store.fetch_if_kept(path) for path in paths if path]
     found = {path.name: path.read_bytes() for path in files if path is not None}
     if not found:
@@ -110,8 +110,8 @@ def _dicom(desk: Desk, ask: Ask) -> bytes:
 
 def _objects(round_: Round, k: int) -> list[Result]:
     if k == ACCEPTED:
-        return [one for one in round_.results if one.kind in (ResultKind.FINAL, ResultKind.REPORT)]
-    return [one for one in round_.results if one.kind == ResultKind.CANDIDATE and one.k == k]
+        return [result for result in round_.results if result.kind in (ResultKind.FINAL, ResultKind.REPORT)]
+    return [result for result in round_.results if result.kind == ResultKind.CANDIDATE and result.k == k]
 
 
 NUMBERS = (

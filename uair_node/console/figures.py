@@ -61,12 +61,12 @@ def due_work(session: Session) -> list[DueWork]:
     items = session.scalars(select(WorkItem).where(WorkItem.open)).all()
     found = []
     for kind, queue in QUEUE_OF.items():
-        of_kind = [one for one in items if one.kind == kind]
-        held = [one for one in of_kind if one.lease_until is not None and one.lease_until > now]
-        late = [one for one in of_kind if one not in held and one.not_before > now]
-        waiting = [one for one in of_kind if one not in held and one not in late]
-        oldest = max(((now - one.not_before).total_seconds() for one in waiting), default=None)
-        causes = sorted({one.cause for one in of_kind if one.cause})
+        of_kind = [work for work in items if work.kind == kind]
+        held = [work for work in of_kind if work.lease_until is not None and work.lease_until > now]
+        late = [work for work in of_kind if work not in held and work.not_before > now]
+        waiting = [work for work in of_kind if work not in held and work not in late]
+        oldest = max(((now - work.not_before).total_seconds() for work in waiting), default=None)
+        causes = sorted({work.cause for work in of_kind if work.cause})
         found.append(DueWork(kind, queue, len(held), len(waiting), len(late), oldest, causes))
     return found
 
@@ -76,9 +76,9 @@ def holders(session: Session) -> list[tuple[str, str, str]]:
     now = database_now(session)
     query = select(WorkItem).where(WorkItem.open, WorkItem.lease_until > now).order_by(WorkItem.lease_owner)
     found = []
-    for one in session.scalars(query):
-        subject = f"case {one.case_id}, round {one.round_number}" if one.case_id else one.subject
-        found.append((one.lease_owner.rsplit(":", 1)[0], str(one.kind), subject))
+    for work in session.scalars(query):
+        subject = f"case {work.case_id}, round {work.round_number}" if work.case_id else work.subject
+        found.append((work.lease_owner.rsplit(":", 1)[0], str(work.kind), subject))
     return found
 
 
@@ -90,7 +90,7 @@ def ask_broker(settings: Settings) -> Broker:
         with broker_connection(settings) as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
             queues = look_at_queues(connection, settings)
-        absent = sorted(set(_names()) - {one.name for one in queues})
+        absent = sorted(set(_names()) - {queue.name for queue in queues})
         return Broker(queues, absent, _ask_workers(celery_options(settings)))
     except Exception as error:  # every transport has its own exceptions
         return Broker(

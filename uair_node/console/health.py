@@ -21,8 +21,8 @@ def check_now(desk: Desk, ask: Ask) -> Response:
     """Look at everything, which takes as long as the slowest peer, and show it."""
     findings = run_checks(desk.context.settings)
     desk.kept["checks"] = (utc_now(), findings)
-    wrong = sum(one.level != Level.OK for one in findings)
+    wrong = sum(finding.level != Level.OK for finding in findings)
     with desk.context.database.transaction() as session:
         audit.record(session, ask.session.name, ask.address, "check", outcome=f"{wrong} findings")
     words = f"{wrong} of {len(findings)} need attention." if wrong else "Everything is as it should be."
-    return desk.done(ask, "/checks", words, well=all(one.ok for one in findings))
+    return desk.done(ask, "/checks", words, well=all(finding.ok for finding in findings))

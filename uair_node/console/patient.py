@@ -41,7 +41,7 @@ def show_patient(desk: Desk, ask: Ask) -> Response:
     """Answer with what the first slice's header says."""
     with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
-        paths = [one.path for one in case.instances[:1]]
+        paths = [instance.path for instance in case.instances[:1]]
     desk.note(ask, "view patient data", f"case {case.id}")
     return desk.page(
         "patient.html",

@@ -32,7 +32,7 @@ from uair_node.operations import reports
 from uair_node.storage.artifacts import label_values
 
 _UNITS = {"mm2": "mm²", "1": "", "{lesions}": ""} | {
-    one.unit.code.value: one.unit.name for one in PROFILES.values()
+    profile.unit.code.value: profile.unit.name for profile in PROFILES.values()
 }
 _DECIMALS = {"sphericity": 2, "irregularity": 2, "liver": 0, "parenchyma": 0, "mean": 0}
 """Where one decimal is not what somebody reads."""
@@ -120,11 +120,11 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
     story = _story(desk, ask.path["case_id"])
     case, turn = story.case, _asked_for(ask, story.turns)
     view = desk.views.view(case.id, turn.round.number)
-    turn = replace(turn, choices=[one for one in turn.choices if one.k in view.labels])
+    turn = replace(turn, choices=[option for option in turn.choices if option.k in view.labels])
     wanted = ask.query.get("candidate")
-    choice = next((one for one in turn.choices if str(one.k) == wanted), turn.choices[0])
+    choice = next((option for option in turn.choices if str(option.k) == wanted), turn.choices[0])
     desk.note(ask, "view segmentation", f"case {case.id}")
-    others = [str(one.case_id) for one in story.studies if one.case_id not in (case.id, None)]
+    others = [str(study.case_id) for study in story.studies if study.case_id not in (case.id, None)]
     if others:
         desk.note(ask, "view time line", f"cases {' '.join(others)}")
     return desk.page(
@@ -155,7 +155,9 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
 def _story(desk: Desk, case_id: int) -> Story:
     with desk.context.database.reading() as session:
         case = reports.get_case(session, case_id)
-        turns = [_turn(session, case, one) for one in case.rounds if one.computed_at and one.artifacts]
+        turns = [
+            _turn(session, case, round_) for round_ in case.rounds if round_.computed_at and round_.artifacts
+        ]
         if not turns:
             raise InputError(
                 "no-such-page",
@@ -170,11 +172,12 @@ def _story(desk: Desk, case_id: int) -> Story:
 def _turn(session: Session, case: Case, round_: Round) -> Turn:
     said = lifecycle.effective_selection(session, case, round_.number)
     here = said if said is not None and said.candidates_round == round_.number else None
-    choices = [Choice(one.k, one.trait, one.volumes_ml, _mark(one.k, here)) for one in round_.candidates] or [
-        Choice(k, "", {}) for k in (1, 2, 3, 4)
-    ]  # computed, not yet published
+    choices = [
+        Choice(candidate.k, candidate.trait, candidate.volumes_ml, _mark(candidate.k, here))
+        for candidate in round_.candidates
+    ] or [Choice(k, "", {}) for k in (1, 2, 3, 4)]  # computed, not yet published
     if is_finished(round_):
-        final = next(one for one in round_.results if one.kind == ResultKind.FINAL)
+        final = next(result for result in round_.results if result.kind == ResultKind.FINAL)
         choices.insert(0, Choice(ACCEPTED, "accepted", final.volumes_ml))
     return Turn(round_, choices, said)
 
@@ -192,7 +195,7 @@ def _mark(k: int, said: Selection | None) -> str:
 
 def _asked_for(ask: Ask, turns: Sequence[Turn]) -> Turn:
     wanted = ask.query.get("round")
-    return next((one for one in turns if str(one.round.number) == wanted), turns[-1])
+    return next((turn for turn in turns if str(turn.round.number) == wanted), turns[-1])
 
 
 def _slice(ask: Ask, view: RoundView) -> int:
@@ -204,7 +207,9 @@ def _slice(ask: Ask, view: RoundView) -> int:
 
 def _structures(view: RoundView) -> list[tuple[int, str, str]]:
     """Return label value, name and colour of all that any segmentation of a round marks."""
-    values = sorted({LIVER_LABEL, *(value for one in view.labels.values() for value in label_values(one))})
+    values = sorted(
+        {LIVER_LABEL, *(value for label in view.labels.values() for value in label_values(label))}
+    )
     return [(value, target_name(value), _hex(value)) for value in values]
 
 
@@ -234,12 +239,16 @@ def _lesions(findings: Findings | None) -> list[list[Number]]:
     if findings is None:
         return []
     kind = findings.quantities.lesion
-    return [_numbers(f"lesion {one.number}", kind, one.values) for one in findings.lesions]
+    return [_numbers(f"lesion {lesion.number}", kind, lesion.values) for lesion in findings.lesions]
 
 
 def _summary(findings: Findings | None) -> list[Quantity]:
     """Return what the short table says of each lesion."""
-    return [one for one in findings.quantities.lesion if _stem(one.key) in _SUMMARY] if findings else []
+    return (
+        [quantity for quantity in findings.quantities.lesion if _stem(quantity.key) in _SUMMARY]
+        if findings
+        else []
+    )
 
 
 def _stem(key: str) -> str:
@@ -251,10 +260,12 @@ def _changes(findings: Findings | None) -> list[tuple[str, Link]]:
     """Return what became of each lesion since the study before, by its name now."""
     if findings is None or findings.follow_up is None:
         return []
-    names = {one.tracking_uid: str(one.number) for one in findings.lesions}
-    links = [(names.get(one.tracking_uid, "–"), one) for one in findings.follow_up.links]
+    names = {lesion.tracking_uid: str(lesion.number) for lesion in findings.lesions}
+    links = [(names.get(change.tracking_uid, "–"), change) for change in findings.follow_up.links]
     return sorted(links, key=lambda link: (link[0] == "–", link[0].zfill(3)))
 
 
 def _numbers(target: str, quantities: Sequence[Quantity], values: Values) -> list[Number]:
-    return [Number(target, one, values[one.key]) for one in quantities if one.key in values]
+    return [
+        Number(target, quantity, values[quantity.key]) for quantity in quantities if quantity.key in values
+    ]

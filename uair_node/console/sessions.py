@@ -89,7 +89,7 @@ class Sessions:
     def end_session(self, session: Session) -> None:
         """End a session."""
         with self._lock:
-            self._sessions = {key: one for key, one in self._sessions.items() if one is not session}
+            self._sessions = {key: kept for key, kept in self._sessions.items() if kept is not session}
 
     def now(self) -> float:
         """Return the clock's time."""
@@ -99,7 +99,7 @@ class Sessions:
         return now - session.used > self._idle_s or now - session.began > self._longest_s
 
     def _prune(self, now: float) -> None:
-        alive = {key: one for key, one in self._sessions.items() if not self._is_over(one, now)}
+        alive = {key: kept for key, kept in self._sessions.items() if not self._is_over(kept, now)}
         newest = sorted(alive.items(), key=lambda item: item[1].used)[-(_MOST_SESSIONS - 1) :]
         self._sessions = dict(newest)
 

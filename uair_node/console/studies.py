@@ -63,20 +63,20 @@ def studies_of(context: Context, session: Session, case: Case) -> list[Study]:
     cases = [*same_patient(session, case), *([case] if case.state == CaseState.ACCEPTED else [])]
     studies: list[Study] = []
     sums: dict[date, float] = {}
-    for one in cases:
-        header, findings = _header(context, one), findings_at(context, one)
+    for studied in cases:
+        header, findings = _header(context, studied), findings_at(context, studied)
         day = acquired(header) if header is not None else None
         if own is None or header is None or findings is None or day is None or contradict(own, header):
             continue
-        studies.append(_study(day, one, findings))
+        studies.append(_study(day, studied, findings))
         points = [_compared(point) for point in findings.follow_up.points] if findings.follow_up else []
         sums |= {point.day: point.sum_mm for point in points if point.sum_mm is not None}
-        if one.id == case.id:
+        if studied.id == case.id:
             studies += points[:-1]  # the last one is this study
-    here = {one.day for one in studies if one.case_id is not None}
-    kept = [one for one in studies if one.case_id is not None or one.day not in here]
+    here = {shown.day for shown in studies if shown.case_id is not None}
+    kept = [shown for shown in studies if shown.case_id is not None or shown.day not in here]
     kept.sort(key=lambda study: (study.day, study.case_id or 0))
-    return [replace(one, sum_mm=sums.get(one.day)) for one in kept]
+    return [replace(shown, sum_mm=sums.get(shown.day)) for shown in kept]
 
 
 def _study(day: date, case: Case, findings: Findings) -> Study:
@@ -98,12 +98,12 @@ def _compared(point: TimePoint) -> Study:
 
 def plot(studies: Sequence[Study]) -> list[tuple[float, float]]:
     """Place studies in a plot of 600 x 160: days across, the volume of all lesions up from zero."""
-    days = [(one.day - studies[0].day).days for one in studies]
+    days = [(study.day - studies[0].day).days for study in studies]
     across = (_WIDTH - 2 * _SIDE) / max(days[-1], 1)
-    up = (_HEIGHT - _SIDE - _TOP) / max(*(one.lesions_ml for one in studies), 1e-6)
+    up = (_HEIGHT - _SIDE - _TOP) / max(*(study.lesions_ml for study in studies), 1e-6)
     return [
-        (round(_SIDE + across * day, 1), round(_HEIGHT - _SIDE - up * one.lesions_ml, 1))
-        for day, one in zip(days, studies, strict=True)
+        (round(_SIDE + across * day, 1), round(_HEIGHT - _SIDE - up * shown.lesions_ml, 1))
+        for day, shown in zip(days, studies, strict=True)
     ]
 
 

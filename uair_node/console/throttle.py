@@ -41,7 +41,7 @@ class Throttle:
         """
         now, key = self._clock(), (name, address)
         with self._lock:
-            self._told = {one: at for one, at in self._told.items() if now - at < _WINDOW_S}
+            self._told = {told: at for told, at in self._told.items() if now - at < _WINDOW_S}
             news = key not in self._told and len(self._told) < _MOST_KEYS
             if news:
                 self._told[key] = now

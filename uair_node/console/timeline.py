@@ -43,7 +43,7 @@ def timeline(session: Session, case: Case) -> list[Event]:
     """Return everything that happened to a case."""
     events = [
         *map(_transition, case.transitions),
-        *(event for one in case.rounds for event in _round(one)),
+        *(event for round_ in case.rounds for event in _round(round_)),
         *map(_selection, session.scalars(select(Selection).where(Selection.case_id == case.id))),
         *_deliveries(deliveries(session, case)),
         *map(_deed, _deeds(session, case)),
@@ -74,31 +74,46 @@ def _deeds(session: Session, case: Case) -> Iterable[AccessRecord]:
     )
 
 
-def _deed(one: AccessRecord) -> Event:
-    what = f"{ACTIONS[one.action].title} in the console"
-    return Event(one.at, "deed", what, one.actor, "" if one.outcome == ALLOWED else f"refused: {one.outcome}")
-
-
-def _transition(one: Transition) -> Event:
-    tone = {"FAILED": "bad", "REJECTED": "bad", "ACCEPTED": "good"}.get(one.state, "plain")
-    what = f"{one.origin} → {one.state}" if one.origin else str(one.state)
-    return Event(one.at, "state", what, one.actor, one.reason, tone)
-
-
-def _round(one: Round) -> Iterator[Event]:
-    if one.computed_at is not None:
-        took = f"in {one.compute_seconds:.0f} s" if one.compute_seconds is not None else ""
-        yield Event(one.computed_at, "round", f"Round {one.number} computed", one.model_name, took)
-
-
-def _selection(one: Selection) -> Event:
-    round_ = f"round {one.round_number}" if one.round_number else "no known round"
-    said = f", {one.answer.words}" if one.picked is not None else ""
-    actor = one.calling_ae or one.mechanism
-    outcome = ": ".join(filter(None, (str(one.outcome), one.code, f"{one.sentence} {one.mend}".strip())))
-    tone = {"refused": "bad", "effective": "good"}.get(one.outcome, "plain")
+def _deed(access: AccessRecord) -> Event:
+    what = f"{ACTIONS[access.action].title} in the console"
     return Event(
-        one.received_at, "answer", f"{one.verb}{said} ({round_}, {one.mechanism})", actor, outcome, tone
+        access.at,
+        "deed",
+        what,
+        access.actor,
+        "" if access.outcome == ALLOWED else f"refused: {access.outcome}",
+    )
+
+
+def _transition(transition: Transition) -> Event:
+    tone = {"FAILED": "bad", "REJECTED": "bad", "ACCEPTED": "good"}.get(transition.state, "plain")
+    what = f"{transition.origin} → {transition.state}" if transition.origin else str(transition.state)
+    return Event(transition.at, "state", what, transition.actor, transition.reason, tone)
+
+
+def _round(turn: Round) -> Iterator[Event]:
+    if turn.computed_at is not None:
+        took = f"in {turn.compute_seconds:.0f} s" if turn.compute_seconds is not None else ""
+        yield Event(turn.computed_at, "round", f"Round {turn.number} computed", turn.model_name, took)
+
+
+def _selection(selection: Selection) -> Event:
+    round_ = f"round {selection.round_number}" if selection.round_number else "no known round"
+    said = f", {selection.answer.words}" if selection.picked is not None else ""
+    actor = selection.calling_ae or selection.mechanism
+    outcome = ": ".join(
+        filter(
+            None, (str(selection.outcome), selection.code, f"{selection.sentence} {selection.mend}".strip())
+        )
+    )
+    tone = {"refused": "bad", "effective": "good"}.get(selection.outcome, "plain")
+    return Event(
+        selection.received_at,
+        "answer",
+        f"{selection.verb}{said} ({round_}, {selection.mechanism})",
+        actor,
+        outcome,
+        tone,
     )
 
 

@@ -201,4 +201,6 @@ def _checked_hash(password: str) -> str:
 
 def _parse(text: str) -> dict[str, User]:
     values: dict[str, Any] = json.loads(text)
-    return {name: User(name, Role(one["role"]), str(one["password"])) for name, one in values.items()}
+    return {
+        name: User(name, Role(record["role"]), str(record["password"])) for name, record in values.items()
+    }

@@ -88,7 +88,7 @@ class RoundView:
     def affine(self) -> NDArray[np.float64]:
         """4x4, maps the index (k, j, i, 1) of a voxel of `labels` to LPS millimetres."""
         affine = self.canonical.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ [one.start for one in self.box]
+        affine[:3, 3] += affine[:3, :3] @ [span.start for span in self.box]
         return affine
 
     @cached_property
@@ -96,7 +96,7 @@ class RoundView:
         """The canonical slice that tells most: of those where candidates differ, the one with most lesion."""
         candidates = list(self.labels.values())
         chosen = choose_slices(candidates, self.canonical.spacing_mm[0])
-        lesion = {n: sum(int(np.count_nonzero(one[n] > 1)) for one in candidates) for n in chosen}
+        lesion = {n: sum(int(np.count_nonzero(candidate[n] > 1)) for candidate in candidates) for n in chosen}
         return self.box[0].start + max(chosen, key=lesion.__getitem__)
 
     def plane(self, k: int, n: int) -> Labels:
@@ -158,11 +158,11 @@ class Views:
         """
         with self._context.database.reading() as session:
             case = reports.get_case(session, case_id)
-            round_ = next((one for one in case.rounds if one.number == number), None)
+            round_ = next((round_ for round_ in case.rounds if round_.number == number), None)
             if round_ is None or round_.computed_at is None:
                 raise _missing(f"Round {number} has no segmentations yet.")
             folder, final_folder = round_.artifacts, round_.final_folder if is_finished(round_) else ""
-            series = [one.path for one in case.instances]
+            series = [instance.path for instance in case.instances]
         if not folder or not series:
             raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
         key = (case_id, number, final_folder)
@@ -206,7 +206,7 @@ class Views:
 def is_finished(round_: Round) -> bool:
     """Tell whether a round was accepted and what it ends with is written."""
     return round_.case.state == CaseState.ACCEPTED and any(
-        one.kind == ResultKind.FINAL for one in round_.results
+        result.kind == ResultKind.FINAL for result in round_.results
     )
 
 
@@ -221,13 +221,13 @@ def read_round(number: int, grid: Volume, offered: Cropped, accepted: Cropped | 
         The four candidates, and what was accepted if the round ended the case.
     """
     canonical = grid.canonical()
-    parts = {one.k: (one.labels, offered.box) for one in offered.candidates}
+    parts = {candidate.k: (candidate.labels, offered.box) for candidate in offered.candidates}
     if accepted is not None:
         parts[ACCEPTED] = (accepted.candidates[0].labels, accepted.box)
     placed = {
         k: (_turned(labels, canonical), _turned_box(box, canonical)) for k, (labels, box) in parts.items()
     }
-    box = _union([one for _, one in placed.values()])
+    box = _union([labels for _, labels in placed.values()])
     labels = {k: _put(part, at, box) for k, (part, at) in placed.items()}
     return RoundView(number, grid, canonical, plane_names(grid), box, labels)
 
@@ -248,13 +248,13 @@ def _turned_box(box: Box, canonical: CanonicalVolume) -> Box:
 
 def _union(boxes: list[Box]) -> Box:
     first, second, third = (
-        slice(min(one.start for one in a), max(one.stop for one in a)) for a in zip(*boxes, strict=True)
+        slice(min(span.start for span in a), max(span.stop for span in a)) for a in zip(*boxes, strict=True)
     )
     return first, second, third
 
 
 def _put(part: Labels, at: Box, box: Box) -> Labels:
-    whole = np.zeros([one.stop - one.start for one in box], np.uint8)
+    whole = np.zeros([span.stop - span.start for span in box], np.uint8)
     whole[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(at, box, strict=True))] = part
     return whole
 

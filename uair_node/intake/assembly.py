@@ -54,7 +54,7 @@ def assemble(context: Context) -> int:
 def series_digest(instances: Sequence[Instance]) -> str:
     """Return the identity of a set of instances: SHA-256 over their UIDs and contents, in UID order."""
     digest = hashlib.sha256()
-    for instance in sorted(instances, key=lambda one: one.sop_instance_uid):
+    for instance in sorted(instances, key=lambda row: row.sop_instance_uid):
         digest.update(f"{instance.sop_instance_uid} {instance.sha256}\n".encode())
     return digest.hexdigest()
 
@@ -77,7 +77,11 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
     # An acquisition that a case holds needs no other one, unless there is nothing else.
     parts = [part for part in every if part.digest not in held] or every[:1]
     waited = (now - seen).total_seconds() >= context.settings.intake.max_wait_s
-    lacking = None if waited else next((one.refusal for one in parts if one.found.verdict.may_complete), None)
+    lacking = (
+        None
+        if waited
+        else next((refused.refusal for refused in parts if refused.found.verdict.may_complete), None)
+    )
     choices = [] if lacking else _choose(context, case_id, parts, len(every) - len(parts), now)
     # All parts are of one patient: several are refused.
     first = next((header for part in parts for header in part.found.headers), None)
@@ -87,7 +91,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         if case.state != CaseState.RECEIVING or case.last_instance_at != seen:
             return False
         known = set(session.scalars(_stored_instances(case).with_only_columns(Instance.id)))
-        if held != _held_digests(session, case) or known != {one.id for one in instances}:
+        if held != _held_digests(session, case) or known != {instance.id for instance in instances}:
             return False
         _describe(case, parts[0], patient_key)
         if lacking is not None:
@@ -125,7 +129,7 @@ def _choose(context: Context, case_id: int, parts: Sequence[_Part], held: int, n
     chosen = choose(context, case_id, [part.found for part in passing], held, now) if passing else []
     for part, choice in zip(passing, chosen, strict=True):
         if choice.refusal is None and not choice.waits:
-            context.store.share(*(context.store.absolute(one.path) for one in part.instances))
+            context.store.share(*(context.store.absolute(instance.path) for instance in part.instances))
     following = iter(chosen)
     return [next(following) if part.refusal is None else Choice(refusal=part.refusal) for part in parts]
 
@@ -156,7 +160,7 @@ def _inspect(context: Context, instances: Sequence[Instance]) -> list[_Part]:
     parts = []
     for found in inspect_parts(headers, context.settings):
         uids = {header.sop_instance_uid for header in found.headers}
-        parts.append(_Part(found, [one for one in instances if one.sop_instance_uid in uids]))
+        parts.append(_Part(found, [row for row in instances if row.sop_instance_uid in uids]))
     return parts
 
 

@@ -138,7 +138,7 @@ def refusal_by_rivals(
     """
     if section.per_study is None:
         return None
-    before = sorted((one for one in rivals if one.rank < own.rank), key=lambda one: one.rank)
+    before = sorted((rival for rival in rivals if rival.rank < own.rank), key=lambda rival: rival.rank)
     if len(before) + taken < section.per_study:
         return None
     if before:

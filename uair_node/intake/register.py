@@ -97,19 +97,19 @@ class Together(Generic[_Item]):
 
     def _take_group(self, group: Sequence[_Waiting[_Item]]) -> None:
         try:
-            self._take([one.item for one in group])
-            for one in group:
-                one.error = None
+            self._take([waiting.item for waiting in group])
+            for waiting in group:
+                waiting.error = None
         except Exception as error:
             if len(group) > 1 and not isinstance(error, TransientError):
-                for one in group:  # one of them may be what spoils it for all
-                    self._take_group([one])
+                for waiting in group:  # one of them may be what spoils it for all
+                    self._take_group([waiting])
                 return
-            for one in group:
-                one.error = error
+            for waiting in group:
+                waiting.error = error
         finally:
-            for one in group:
-                one.done = True
+            for waiting in group:
+                waiting.done = True
 
 
 def register(context: Context, arrivals: Sequence[Arrival]) -> None:

@@ -52,7 +52,7 @@ def try_folder(folder: Path, settings: Settings) -> list[Trial]:
         ``no-dicom``: there is no DICOM file.
     """
     series: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             slices = read_slices(path)
         except InputError:
@@ -63,7 +63,7 @@ def try_folder(folder: Path, settings: Settings) -> list[Trial]:
     studies: dict[str, list[list[SliceHeader]]] = defaultdict(list)
     for (study, _), headers in sorted(series.items()):
         studies[study].append(headers)
-    return [trial for one in studies.values() for trial in _try_study(one, settings)]
+    return [trial for paths in studies.values() for trial in _try_study(paths, settings)]
 
 
 def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> list[Trial]:
@@ -73,10 +73,10 @@ def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> li
         part.verdict.refusal or refusal_by_score(candidate.score, settings.rules)
         for part, candidate in zip(parts, candidates, strict=True)
     ]
-    eligible = [one for one, refusal in zip(candidates, refusals, strict=True) if refusal is None]
+    eligible = [series for series, refusal in zip(candidates, refusals, strict=True) if refusal is None]
     trials = []
     for part, own, refusal in zip(parts, candidates, refusals, strict=True):
-        rivals = [one for one in eligible if one is not own]
+        rivals = [rival for rival in eligible if rival is not own]
         final = refusal or refusal_by_rivals(own, rivals, 0, settings.rules)
         trials.append(_trial(part.headers[0], own, final))
     return trials

@@ -67,22 +67,22 @@ def choose(
     """
     rules = context.settings.rules
     own = [_candidate(context, part) for part in parts]
-    reasons = [one.score.reason if rules.series else "" for one in own]
-    refusals = [refusal_by_score(one.score, rules) for one in own]
+    reasons = [candidate.score.reason if rules.series else "" for candidate in own]
+    refusals = [refusal_by_score(candidate.score, rules) for candidate in own]
     if rules.per_study is None or all(refusals):
         return [Choice(*pair) for pair in zip(reasons, refusals, strict=True)]
     with context.database.reading() as session:
         case = session.get_one(Case, case_id)
         rivals, taken = _rivals(context, session, case), held + _taken(session, case)
-    candidates = [one for one, refusal in zip(own, refusals, strict=True) if refusal is None]
+    candidates = [candidate for candidate, refusal in zip(own, refusals, strict=True) if refusal is None]
     for rival in rivals:
         found = _inspect(context, rival, now)
         if found is None:
             return [Choice(reason, waits=True) for reason in reasons]
         candidates += found
     return [
-        Choice(reason, refusal or refusal_by_rivals(one, candidates, taken, rules))
-        for one, reason, refusal in zip(own, reasons, refusals, strict=True)
+        Choice(reason, refusal or refusal_by_rivals(candidate, candidates, taken, rules))
+        for candidate, reason, refusal in zip(own, reasons, refusals, strict=True)
     ]
 
 
@@ -108,7 +108,11 @@ def _inspect(context: Context, rival: _Rival, now: datetime) -> list[Candidate] 
     if any(part.verdict.may_complete for part in parts) and quiet < timedelta(seconds=intake.max_wait_s):
         return None
     candidates = [_candidate(context, part) for part in parts if part.verdict.refusal is None]
-    return [one for one in candidates if refusal_by_score(one.score, context.settings.rules) is None]
+    return [
+        candidate
+        for candidate in candidates
+        if refusal_by_score(candidate.score, context.settings.rules) is None
+    ]
 
 
 def _rivals(context: Context, session: Session, case: Case) -> list[_Rival]:
@@ -118,8 +122,8 @@ def _rivals(context: Context, session: Session, case: Case) -> list[_Rival]:
         Case.state == CaseState.RECEIVING,
     )
     return [
-        _Rival(one.series_instance_uid, one.last_instance_at, _paths(context, session, one))
-        for one in session.scalars(undecided)
+        _Rival(case.series_instance_uid, case.last_instance_at, _paths(context, session, case))
+        for case in session.scalars(undecided)
     ]
 
 

@@ -84,7 +84,7 @@ class ChangeScene:
     @property
     def numbers(self) -> dict[str, int]:
         """Number of each lesion of this study, by Tracking UID."""
-        return {one.tracking_uid: one.number for one in self.findings.lesions}
+        return {lesion.tracking_uid: lesion.number for lesion in self.findings.lesions}
 
 
 def draw_change(scene: ChangeScene) -> NDArray[np.uint8]:

@@ -31,10 +31,10 @@ class Change:
     dice: float
 
 
-def change(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spacing) -> Change:
+def change(first: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spacing) -> Change:
     """Compare two masks of one shape; two empty ones have Dice 1."""
     ml = float(np.prod(spacing_mm)) / 1000.0
-    counts = np.count_nonzero(one), np.count_nonzero(other), np.count_nonzero(one & other)
+    counts = np.count_nonzero(first), np.count_nonzero(other), np.count_nonzero(first & other)
     total = counts[0] + counts[1]
     dice = 2.0 * counts[2] / total if total else 1.0
     return Change((counts[0] - counts[2]) * ml, (counts[1] - counts[2]) * ml, dice)
@@ -192,9 +192,9 @@ def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
     thirds = _shares(part, organ, axis=0, parts=3)
     words = [_HEIGHTS[int(np.argmax(thirds))]] if max(thirds) > 0.5 else []
     for axis, (first, second) in ((2, ("on the right", "on the left")), (1, ("in front", "at the back"))):
-        one, other = _shares(part, organ, axis, parts=2)
-        if max(one, other) > 2 * min(one, other):
-            words.append(first if one > other else second)
+        first_share, other = _shares(part, organ, axis, parts=2)
+        if max(first_share, other) > 2 * min(first_share, other):
+            words.append(first if first_share > other else second)
     return f"mostly {', '.join(words)}" if words else "all around"
 
 

@@ -60,7 +60,7 @@ def as_nifti(labels: Labels, affine: NDArray[np.float64]) -> bytes:
 
 def as_stl(solids: Sequence[Solid]) -> bytes:
     """Return surfaces as a zip of binary STL files, ``liver.stl``, ``lesion-1.stl``, … (LPS, mm)."""
-    return zipped({f"{one.name.replace(' ', '-')}.stl": _stl(one) for one in solids})
+    return zipped({f"{solid.name.replace(' ', '-')}.stl": _stl(solid) for solid in solids})
 
 
 def as_glb(solids: Sequence[Solid]) -> bytes:
@@ -78,13 +78,13 @@ def as_glb(solids: Sequence[Solid]) -> bytes:
     }
     if solids:
         document["nodes"][0]["children"] = list(range(1, len(solids) + 1))
-    for number, one in enumerate(solids):
-        document["nodes"].append({"name": one.name, "mesh": number, "extras": _extras(one)})
-        document["materials"].append(_material(one))
-        position = _add_array(document, chunks, one.vertices, _ARRAY_BUFFER)
-        indices = _add_array(document, chunks, one.faces.reshape(-1), _INDEX_BUFFER)
+    for number, solid in enumerate(solids):
+        document["nodes"].append({"name": solid.name, "mesh": number, "extras": _extras(solid)})
+        document["materials"].append(_material(solid))
+        position = _add_array(document, chunks, solid.vertices, _ARRAY_BUFFER)
+        indices = _add_array(document, chunks, solid.faces.reshape(-1), _INDEX_BUFFER)
         primitive = {"attributes": {"POSITION": position}, "indices": indices, "material": number}
-        document["meshes"].append({"name": one.name, "primitives": [primitive]})
+        document["meshes"].append({"name": solid.name, "primitives": [primitive]})
     binary = b"".join(chunks)
     if binary:
         document["buffers"] = [{"byteLength": len(binary)}]

@@ -122,7 +122,7 @@ def cropped(scene: Scene) -> Scene:
     return replace(
         scene,
         values=part(scene.values),
-        candidates=tuple(replace(one, labels=part(one.labels)) for one in scene.candidates),
+        candidates=tuple(replace(candidate, labels=part(candidate.labels)) for candidate in scene.candidates),
         reference=None if scene.reference is None else part(scene.reference),
         uncertain=None if scene.uncertain is None else part(scene.uncertain),
     )
@@ -154,7 +154,7 @@ def overview_figure(scene: Scene) -> Figure:
         window=scene.window,
         organ=scene.organ,
         numbered=True,
-        warnings=scene.warned([one.labels for one in scene.candidates]),
+        warnings=scene.warned([candidate.labels for candidate in scene.candidates]),
     )
 
 
@@ -171,7 +171,7 @@ def draw_candidate(scene: Scene, k: int) -> Picture:
 
 def candidate_figure(scene: Scene, k: int) -> Figure:
     """Return what `draw_candidate` draws, before it is pixels."""
-    (candidate,) = (one for one in scene.candidates if one.k == k)
+    (candidate,) = (shown for shown in scene.candidates if shown.k == k)
     return _Page(scene, candidate).drawn()
 
 
@@ -188,14 +188,14 @@ def draw_result(scene: Scene, k: int) -> Picture:
 
 def result_figure(scene: Scene, k: int) -> Figure:
     """Return what `draw_result` draws, before it is pixels."""
-    (candidate,) = (one for one in scene.candidates if one.k == k)
+    (candidate,) = (shown for shown in scene.candidates if shown.k == k)
     return _ResultPage(replace(scene, candidates=(candidate,)), candidate).drawn()
 
 
 def _marked(scene: Scene) -> list[Labels]:
     """Return all label volumes whose outlines a page may show."""
     reference = [] if scene.reference is None else [scene.reference]
-    return [*(one.labels for one in scene.candidates), *reference]
+    return [*(candidate.labels for candidate in scene.candidates), *reference]
 
 
 class _Page:
@@ -203,7 +203,7 @@ class _Page:
 
     def __init__(self, scene: Scene, candidate: SheetCandidate) -> None:
         self._scene, self._candidate = scene, candidate
-        self._siblings = [one.labels for one in scene.candidates if one.k != candidate.k]
+        self._siblings = [sibling.labels for sibling in scene.candidates if sibling.k != candidate.k]
         shown = _marked(scene)
         self._rows, self._columns = crop(shown, scene.spacing_mm)
         marked = np.logical_or.reduce([volume > 0 for volume in shown])
@@ -286,9 +286,10 @@ class _Page:
             return [*lines, "no lesion"]
         total = sum(lesion.volume_ml for lesion in measured.lesions)
         lines.append(f"lesions {total:6.1f} ml, {measured.burden_percent:.1f} % of the {self._scene.organ}")
-        largest = sorted(measured.lesions, key=lambda one: -one.volume_ml)[:_LISTED_LESIONS]
+        largest = sorted(measured.lesions, key=lambda found: -found.volume_ml)[:_LISTED_LESIONS]
         lines += [
-            _lesion_line(lesion, self._scene.unit) for lesion in sorted(largest, key=lambda one: one.number)
+            _lesion_line(lesion, self._scene.unit)
+            for lesion in sorted(largest, key=lambda lesion: lesion.number)
         ]
         left = len(measured.lesions) - len(largest)
         return [*lines, f"and {left} smaller"] if left else lines

@@ -200,7 +200,7 @@ class _Layout:
         self.width = 2 * _SIDE + columns * (_PANEL_WIDTH + _GAP) - _GAP
         characters = int((self.width - 2 * _SIDE) / _CHARACTER)
         said = [f"Warning: {warning.rstrip('.')}." for warning in warnings]
-        self.warning_lines = [line for one in said for line in textwrap.wrap(one, characters)]
+        self.warning_lines = [line for sentence in said for line in textwrap.wrap(sentence, characters)]
         self.title = _TITLE + _LINE * max(len(self.warning_lines) - 1, 0)
         self.height = self.title + _HEADING + rows * (panel_height + _GAP) + _CAPTION + _FOOTER
         self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
@@ -232,7 +232,7 @@ def _caption(volumes: Volumes, organ: str) -> str:
     """Return two lines that fit under a column: totals, then the largest lesions by number."""
     lesions = volumes.lesions_ml
     total = f"lesions {sum(ml for _, ml in lesions):.1f} ml" if lesions else "no lesion"
-    largest = sorted(lesions, key=lambda one: -one[1])[:_LISTED_LESIONS]
+    largest = sorted(lesions, key=lambda lesion: -lesion[1])[:_LISTED_LESIONS]
     listed = ", ".join(f"{number}: {ml:.1f}" for number, ml in largest)
     more = f" and {len(lesions) - len(largest)} more" if len(lesions) > len(largest) else ""
     return f"{organ} {volumes.liver_ml:.0f} ml, {total}\n{listed}{more}"

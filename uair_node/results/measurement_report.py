@@ -212,7 +212,7 @@ class _Content:
         values = self._findings.parenchyma
         if f"parenchyma_{self._findings.unit.suffix}" not in values:
             return None
-        segment = next(one for one in self._segments if "TrackingUID" not in one)
+        segment = next(described for described in self._segments if "TrackingUID" not in described)
         return self._roi(
             [segment],
             self._own_tracking(f"{self._organ.name} without lesions"),

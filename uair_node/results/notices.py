@@ -100,20 +100,26 @@ def untold_notices(session: Session, case: Case) -> list[Notice]:
         )
     )
     selections = session.scalars(select(Selection).where(Selection.case_id == case.id)).all()
-    every = [_about_selection(case, one) for one in selections if _is_told(one)]
-    every += [_about_round(case, one) for one in case.rounds if one.number > 1 and one.published_at]
+    every = [_about_selection(case, selection) for selection in selections if _is_told(selection)]
+    every += [
+        _about_round(case, round_) for round_ in case.rounds if round_.number > 1 and round_.published_at
+    ]
     if case.code == CaseCode.SOURCE_REJECTED and case.rounds:
         every.append(_about_rejected_source(case))
-    accepted = [one.received_at for one in selections if _is_effective(one) and one.verb == Verb.ACCEPT]
-    found = {one.uid: one for one in sorted(every, key=lambda one: one.moment, reverse=True)}
+    accepted = [
+        selection.received_at
+        for selection in selections
+        if _is_effective(selection) and selection.verb == Verb.ACCEPT
+    ]
+    found = {notice.uid: notice for notice in sorted(every, key=lambda notice: notice.moment, reverse=True)}
     return sorted(
         (
-            one
-            for uid, one in found.items()
+            notice
+            for uid, notice in found.items()
             # What was said before the end is withdrawn with it.
-            if uid not in told and not any(one.moment <= moment for moment in accepted)
+            if uid not in told and not any(notice.moment <= moment for moment in accepted)
         ),
-        key=lambda one: (one.moment, one.uid),
+        key=lambda notice: (notice.moment, notice.uid),
     )
 
 
@@ -130,9 +136,13 @@ def _is_told(selection: Selection) -> bool:
 
 
 def _about_selection(case: Case, selection: Selection) -> Notice:
-    round_ = next((one for one in case.rounds if one.number == selection.round_number), case.rounds[-1])
-    offered = next((one for one in case.rounds if one.number == selection.candidates_round), round_)
-    named = tuple(one.sop_instance_uid for one in offered.candidates if one.k == selection.picked)
+    round_ = next(
+        (round_ for round_ in case.rounds if round_.number == selection.round_number), case.rounds[-1]
+    )
+    offered = next((round_ for round_ in case.rounds if round_.number == selection.candidates_round), round_)
+    named = tuple(
+        candidate.sop_instance_uid for candidate in offered.candidates if candidate.k == selection.picked
+    )
     if selection.outcome == SelectionOutcome.REFUSED:
         return Notice(
             uid=_uid(case, "refused", selection.verb, _evidence(selection), selection.code),
@@ -209,12 +219,14 @@ def _read(context: Context, claim: Claim) -> _Untold:
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         wanted = untold_notices(session, case) if context.settings.results.notices else []
-        rounds = {one.id: one for one in case.rounds}
+        rounds = {round_.id: round_ for round_ in case.rounds}
         of_case = select(func.count(Result.id)).join(Result.round).where(Round.case_id == case.id)
         written = session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0
         series = [instance.path for instance in case.instances]
     return _Untold(
-        notices=tuple((one, _provenance(case, rounds[one.round_id], one.moment)) for one in wanted),
+        notices=tuple(
+            (notice, _provenance(case, rounds[notice.round_id], notice.moment)) for notice in wanted
+        ),
         first_number=1 + written,
         series_uid=_uid(case, "series"),
         series_paths=context.store.fetch_all(series),

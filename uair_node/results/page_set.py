@@ -28,7 +28,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     candidates = source.candidates()
     pages = write_pages(
         read_series(source.series_paths, context.settings.intake.known),
-        [_candidate(source, one, context.segmentation_forms[0]) for one in candidates],
+        [_candidate(source, candidate, context.segmentation_forms[0]) for candidate in candidates],
         _request(source, candidates),
         reference=_reference(context, claim),
         uncertain=source.uncertain(),
@@ -36,7 +36,9 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     results = [
         _save(context, source, page, k, trait)
         for page, (k, trait) in zip(
-            pages, [(OVERVIEW, "overview"), *((one.k, one.trait) for one in candidates)], strict=True
+            pages,
+            [(OVERVIEW, "overview"), *((candidate.k, candidate.trait) for candidate in candidates)],
+            strict=True,
         )
     ]
 
@@ -54,7 +56,7 @@ def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCa
 
 def _request(source: Source, candidates: list[StoredCandidate]) -> PagesRequest:
     overview_uid, series_uid = source.uids(ResultKind.PAGE, OVERVIEW)
-    page_uids = {one.k: source.uids(ResultKind.PAGE, one.k)[0] for one in candidates}
+    page_uids = {candidate.k: source.uids(ResultKind.PAGE, candidate.k)[0] for candidate in candidates}
     return PagesRequest(series_uid, overview_uid, page_uids, source.provenance, source.warnings)
 
 
@@ -64,7 +66,7 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         selection = lifecycle.effective_selection(session, case, number)
-        folders = [one.artifacts for one in case.rounds if one.number == number]
+        folders = [round_.artifacts for round_ in case.rounds if round_.number == number]
     if selection is None or selection.picked is None:
         return None
     if selection.artifact:

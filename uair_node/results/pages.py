@@ -132,10 +132,10 @@ def write_pages(
     every = [candidate.segmentation_uid for candidate in candidates]
     overview = CapturedPage(request.overview_uid, 1, "overview", every)
     made = [write_capture(draw_overview(scene), overview, headers, series)]
-    for one in candidates:
-        words = f"candidate {one.k}: {one.trait}"
-        page = CapturedPage(request.page_uids[one.k], 1 + one.k, words, [one.segmentation_uid])
-        made.append(write_capture(draw_candidate(scene, one.k), page, headers, series))
+    for shown in candidates:
+        words = f"candidate {shown.k}: {shown.trait}"
+        page = CapturedPage(request.page_uids[shown.k], 1 + shown.k, words, [shown.segmentation_uid])
+        made.append(write_capture(draw_candidate(scene, shown.k), page, headers, series))
     return made
 
 
@@ -198,7 +198,9 @@ def _scene(
         spacing_mm=canonical.spacing_mm,
         planes=plane_names(volume),
         round=request.provenance.round,
-        candidates=tuple(SheetCandidate(one.k, one.trait, turned(one.labels)) for one in candidates),
+        candidates=tuple(
+            SheetCandidate(candidate.k, candidate.trait, turned(candidate.labels)) for candidate in candidates
+        ),
         reference=None if reference is None else turned(reference),
         uncertain=None if uncertain is None else turned(uncertain),
         window=display_window(canonical.array, canonical.profile),

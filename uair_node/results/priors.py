@@ -95,8 +95,8 @@ def find_priors(context: Context, case_id: int) -> list[Prior]:
         if own is None or today is None:
             return []
         found = []
-        for one in same_patient(session, case):
-            prior = _prior(context, one, own)
+        for earlier in same_patient(session, case):
+            prior = _prior(context, earlier, own)
             if prior is not None and prior.day < today:
                 found.append(prior)
     # Of one day the case that was accepted last.
@@ -132,8 +132,8 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
     day = acquired(header)
     if day is None or contradict(own, header) or not same_modality(own.SOPClassUID, header.SOPClassUID):
         return None
-    finals = [one.path for one in round_.results if one.kind == ResultKind.FINAL]
-    reports = [one.sop_instance_uid for one in round_.results if one.kind == ResultKind.REPORT]
+    finals = [result.path for result in round_.results if result.kind == ResultKind.FINAL]
+    reports = [result.sop_instance_uid for result in round_.results if result.kind == ResultKind.REPORT]
     return Prior(
         case_id=case.id,
         day=day,
@@ -169,7 +169,7 @@ def _segmentation(context: Context, finals: Sequence[str]) -> EarlierSegmentatio
 
 
 def _paths(context: Context, case: Case) -> list[Path]:
-    return list(context.store.fetch_all([one.path for one in case.instances]))
+    return list(context.store.fetch_all([instance.path for instance in case.instances]))
 
 
 def read_dating(paths: Sequence[Path]) -> Dataset | None:
@@ -181,13 +181,13 @@ def read_dating(paths: Sequence[Path]) -> Dataset | None:
     )
 
 
-def same_modality(one: str, other: str) -> bool:
+def same_modality(sop_class: str, other: str) -> bool:
     """Tell whether slices of two SOP classes are of one modality."""
     of_class = {uid: profile.modality for profile in PROFILES.values() for uid in profile.sop_classes}
-    return of_class.get(one) == of_class.get(other)
+    return of_class.get(sop_class) == of_class.get(other)
 
 
-def contradict(one: Dataset, other: Dataset) -> bool:
+def contradict(first: Dataset, other: Dataset) -> bool:
     """Tell whether two headers give different birth dates."""
-    born = {str(header.get("PatientBirthDate") or "") for header in (one, other)} - {""}
+    born = {str(header.get("PatientBirthDate") or "") for header in (first, other)} - {""}
     return len(born) > 1

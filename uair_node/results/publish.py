@@ -33,7 +33,7 @@ def publish(context: Context, claim: Claim) -> Commit:
         for candidate in candidates
     ]
     # On the canonical grid, as the pages count slices.
-    turned = [volume.canonical().from_source(one.labels) for one in candidates]
+    turned = [volume.canonical().from_source(stored.labels) for stored in candidates]
     cut_off = cut_off_ends(turned, volume.profile.organ.name)
     watch.lap("write")
     log.info("case %d round %d written: %s", claim.case_id, source.number, watch)

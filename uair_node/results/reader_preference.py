@@ -112,14 +112,14 @@ def remember(
 def recalled(session: Session, mode: str, key: str) -> dict[str, Any]:
     """Return what is remembered under a key as a record that a round keeps; empty if nothing is."""
     found = {kind: estimate(_differences(session, mode, key, kind)) for kind in TargetKind}
-    cases = max(one.cases for one in found.values())
+    cases = max(estimate.cases for estimate in found.values())
     if not key or not cases:
         return {}
     return {
         "scope": mode,
         "key": key,
         "cases": cases,
-        **{f"{kind}_mm": round(one.mm, 3) for kind, one in found.items()},
+        **{f"{kind}_mm": round(estimate.mm, 3) for kind, estimate in found.items()},
     }
 
 
@@ -149,7 +149,7 @@ def patient_taste(earlier: Case) -> dict[str, Any]:
     Kept from one study of a patient to the next, so that what changes between them is the lesion and not the
     habit. Not shrunk: what the model misses of this patient's lesions it misses again.
     """
-    finals = [one for one in earlier.rounds[-1].results if one.kind == ResultKind.FINAL]
+    finals = [result for result in earlier.rounds[-1].results if result.kind == ResultKind.FINAL]
     if not finals or not earlier.rounds[0].base_mm:
         return {}
     numbers = [value - LIVER for value in finals[0].targets if value > LIVER]

@@ -26,8 +26,8 @@ def refer(reference: Dataset, slice_: SourceSlice) -> Dataset:
 
 def refer_to_instances(slices: Sequence[SourceSlice]) -> list[Dataset]:
     """Return one reference for each instance, with all of its frames."""
-    instances = dict.fromkeys(replace(one, frame=None) for one in slices)
-    return [refer(Dataset(), one) for one in instances]
+    instances = dict.fromkeys(replace(slice_, frame=None) for slice_ in slices)
+    return [refer(Dataset(), instance) for instance in instances]
 
 
 def one_image_a_slice(headers: Sequence[Dataset], volume: Volume) -> list[Dataset]:

@@ -30,7 +30,11 @@ def measurements_of(
     quantities: Sequence[Quantity], values: Values, slice_: SourceSlice | None = None
 ) -> list[Measurement]:
     """Return measurements; `slice_` is the one on which axes were taken."""
-    return [_measurement(one, values[one.key], slice_) for one in quantities if one.key in values]
+    return [
+        _measurement(quantity, values[quantity.key], slice_)
+        for quantity in quantities
+        if quantity.key in values
+    ]
 
 
 def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -> Measurement:

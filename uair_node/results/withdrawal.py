@@ -162,7 +162,7 @@ def _groups(context: Context, claim: Claim, kinds: Sequence[ResultKind]) -> list
                 .order_by(Result.id)
             )
             got = (
-                Withdrawn(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in rows
+                Withdrawn(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid) for row in rows
             )
             groups.setdefault(tuple(got), []).append(name)
     return [

@@ -93,7 +93,7 @@ class Drawn:
         """Whether it lacks a target of the candidate that it is most like: more may come with it."""
         labels = self.part.labels
         k = main_candidate(_origins(_targets_of(self.offered, [labels]), self.offered))
-        (base,) = (one for one in self.offered if one.k == k)
+        (base,) = (candidate for candidate in self.offered if candidate.k == k)
         return not set(_values(base.labels)) <= set(_values(labels))
 
 
@@ -122,12 +122,14 @@ def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
         if case is None or case.offered_round is None:
             return None
         round_ = case.offered_round
-        every = [one for turn in case.rounds for one in turn.candidates]
-        series = [one.path for one in case.instances]
+        every = [candidate for turn in case.rounds for candidate in turn.candidates]
+        series = [instance.path for instance in case.instances]
     return EditedRound(
-        candidates=tuple(one.sop_instance_uid for one in round_.candidates),
-        all_candidates=frozenset(one.sop_instance_uid for one in every),
-        lesions=frozenset(value - LIVER for one in every for value in one.targets if value > LIVER),
+        candidates=tuple(candidate.sop_instance_uid for candidate in round_.candidates),
+        all_candidates=frozenset(candidate.sop_instance_uid for candidate in every),
+        lesions=frozenset(
+            value - LIVER for candidate in every for value in candidate.targets if value > LIVER
+        ),
         case_digest=case.digest,
         series_paths=context.store.fetch_all(series),
         folder=context.store.fetch_folder(round_.artifacts, [CANDIDATES_FILE]),
@@ -175,7 +177,7 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
     offered = load_candidates(edited.folder / CANDIDATES_FILE)
     known_targets = KnownTargets(
         lesion_of_tracking={lesion_uid(edited.case_digest, n): n for n in range(1, 255)},
-        offered=[one.labels for one in offered],
+        offered=[candidate.labels for candidate in offered],
         used=edited.lesions,
         candidate_uids=edited.all_candidates,
     )
@@ -199,7 +201,11 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
     if targets.ignored:
         sentences.append(f"Left out as another structure: {found.speak_of(targets.ignored)}.")
     drawn = set(targets.label_of_segment.values())
-    if not targets.is_edit and LIVER in drawn and {v for one in offered for v in _values(one.labels)} - drawn:
+    if (
+        not targets.is_edit
+        and LIVER in drawn
+        and {v for candidate in offered for v in _values(candidate.labels)} - drawn
+    ):
         sentences.append("It is no edit of a candidate, so lesions that it lacks stay.")
     return " ".join(sentences)
 
@@ -291,7 +297,7 @@ def put_together(
 
 
 def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> dict[int, Voxels]:
-    known = {value for one in offered for value in _values(one.labels)}
+    known = {value for candidate in offered for value in _values(candidate.labels)}
     found: dict[int, Voxels] = {}
     for labels in parts:
         for value in _values(labels):
@@ -314,12 +320,12 @@ def _origins(drawn: Mapping[int, Voxels], offered: Sequence[StoredCandidate]) ->
 
     Candidates often share a target voxel for voxel: of equals the one that is most like in most targets.
     """
-    sizes = [_counts(one.labels) for one in offered]
+    sizes = [_counts(candidate.labels) for candidate in offered]
     most_like: dict[int, set[int]] = {}
     for value, voxels in drawn.items():
-        shared = [np.count_nonzero(one.labels.reshape(-1)[voxels] == value) for one in offered]
+        shared = [np.count_nonzero(candidate.labels.reshape(-1)[voxels] == value) for candidate in offered]
         dice = [2.0 * n / (len(voxels) + int(size[value])) for n, size in zip(shared, sizes, strict=True)]
-        most_like[value] = {one.k for one, d in zip(offered, dice, strict=True) if d == max(dice)}
+        most_like[value] = {candidate.k for candidate, d in zip(offered, dice, strict=True) if d == max(dice)}
     votes = Counter(k for ks in most_like.values() for k in ks)
     return {value: min(ks, key=lambda k: (-votes[k], k)) for value, ks in most_like.items()}
 

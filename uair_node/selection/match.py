@@ -105,17 +105,19 @@ def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequ
     """
     if verb == Verb.REJECT:
         return Answer(None)
-    whole = sorted({one.k for one in named if one.sop_instance_uid not in segments})
+    whole = sorted({result.k for result in named if result.sop_instance_uid not in segments})
     if len(whole) > 1:
         raise _ambiguous(f"candidates {', '.join(map(str, whole))} at once")
     if whole == [0]:
         raise _ambiguous("the overview, which shows all four")
     parts: dict[int, int] = {}
-    for one in sorted(named, key=lambda result: result.k):
-        for number in segments.get(one.sop_instance_uid, ()):
-            target = _target(one, number)
-            if parts.setdefault(target, one.k) != one.k:
-                raise _ambiguous(f"{target_name(target)} of candidates {parts[target]} and {one.k} at once")
+    for result in sorted(named, key=lambda result: result.k):
+        for number in segments.get(result.sop_instance_uid, ()):
+            target = _target(result, number)
+            if parts.setdefault(target, result.k) != result.k:
+                raise _ambiguous(
+                    f"{target_name(target)} of candidates {parts[target]} and {result.k} at once"
+                )
     k = whole[0] if whole else main_candidate(parts)
     return Answer(k, {target: other for target, other in parts.items() if other != k})
 

@@ -113,5 +113,5 @@ def _held(session: Session, ids: Sequence[int]) -> Sequence[Selection]:
 
 def _artifacts(session: Session, part: Selection) -> str:
     case = session.get_one(Case, part.case_id)
-    (round_,) = (one for one in case.rounds if one.number == part.round_number)
+    (round_,) = (round_ for round_ in case.rounds if round_.number == part.round_number)
     return round_.artifacts

@@ -167,12 +167,12 @@ def select_by_number(session: Session, evidence: Evidence, case: Case, answer: A
 
 def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
     for k in (answer.k, *answer.per_target.values()):
-        if k is not None and all(one.k != k for one in candidates):
+        if k is not None and all(candidate.k != k for candidate in candidates):
             raise InputError(
                 "no-such-candidate", f"There is no candidate {k}.", "Candidates are numbered 1 to 4."
             )
     for value in answer.per_target:
-        if all(value not in one.targets for one in candidates):
+        if all(value not in candidate.targets for candidate in candidates):
             raise InputError(
                 "no-such-lesion",
                 f"No candidate has {target_name(value)}.",
