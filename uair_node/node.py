@@ -15,6 +15,7 @@ from sqlalchemy import select
 from dicom_config.errors import TransientError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
+from uair_node.cases.database_outage import DATABASE_CODES
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, utc_now
 from uair_node.context import Context
@@ -29,6 +30,7 @@ from uair_node.operations.signals.refusals import keep_refusals
 from uair_node.operations.signals.server import Parts, SignalServer
 from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.work.dispatch import Dispatcher
+from uair_node.work.outages import Outages
 from uair_node.work.performer import describe_error
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Node:
         )
         self._signals = _signals(context, self._alive, tally)
         self._swept_at = time.monotonic()
+        self._outages = Outages()
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._loop = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -89,7 +92,7 @@ class Node:
         self._loop.join()
 
     def sweep(self) -> bool:
-        """Take every step; one that fails stops no other. Return whether none failed."""
+        """Take every step; a step that fails stops no other. Return whether none failed."""
         steps: tuple[Callable[[], object], ...] = (
             partial(assemble, self._context),
             partial(answer_with_parts, self._context),
@@ -97,7 +100,21 @@ class Node:
             self._dispatcher.enqueue_due,
             partial(keep_refusals, self._context.database, self._tally),
         )
-        failed = [step for step in steps if not _succeeds(step)]
+        failed, away = 0, list[TransientError]()
+        for step in steps:
+            try:
+                step()
+            except TransientError as error:  # no failure of the step: a restart of the node would not help
+                away.append(error)
+                if error.code in DATABASE_CODES:
+                    break  # every step needs the database
+            except Exception as error:
+                failed += 1
+                log.error("sweep failed: %s", describe_error(error))
+        if away:
+            self._outages.failed(away)
+        else:
+            self._outages.succeeded()
         return not failed
 
     def _receive(self, received: ReceivedInstance) -> None:
@@ -109,7 +126,7 @@ class Node:
         while not self._stopping.is_set():
             if self.sweep():
                 self._swept_at = time.monotonic()
-            self._nudged.wait(self._context.settings.work.sweep_s)
+            self._nudged.wait(max(self._context.settings.work.sweep_s, self._outages.pause_s))
             self._nudged.clear()
 
     def _alive(self) -> dict[str, bool]:
@@ -124,21 +141,6 @@ class Node:
         for case_id in ids:
             with self._context.database.transaction() as session:
                 lifecycle.expire_unanswered(session, case_id, before=limit)
-
-
-def _succeeds(step: Callable[[], object]) -> bool:
-    """Take a step of a sweep; an error is logged, since the loop must outlive any one case.
-
-    A database or store that is away is no failure of the step: a restart of the node would mend nothing.
-    """
-    try:
-        step()
-    except TransientError as error:
-        log.warning("%s", error)
-    except Exception as error:
-        log.error("sweep failed: %s", describe_error(error))
-        return False
-    return True
 
 
 def _signals(context: Context, live: Parts, tally: Tally) -> SignalServer | None:

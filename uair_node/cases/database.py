@@ -18,7 +18,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from dicom_config.errors import ConfigError, TransientError
+from dicom_config.errors import ConfigError
+from uair_node.cases.database_outage import database_error
 
 BUSY_TIMEOUT_MS = 30_000
 READING = "uair_reading"
@@ -51,6 +52,7 @@ class Database:
         ------
         TransientError
             ``database-unavailable``: it cannot be reached, stays locked, or all connections stay busy.
+            ``database-password``, ``database-missing``, ``database-refuses``: PostgreSQL does not let us in.
         """
         session = self._sessions()
         try:
@@ -58,7 +60,7 @@ class Database:
             session.commit()
         except (OperationalError, PoolTimeout) as error:
             session.rollback()
-            raise _unavailable(error) from error
+            raise database_error(error, self.engine.url) from error
         except BaseException:
             session.rollback()
             raise
@@ -94,10 +96,10 @@ class Database:
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision."""
+        """Bring the schema to the newest revision; raises as `transaction`."""
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self.engine.connect() as connection:
+        with self.connected() as connection:
             # To change a column SQLite makes the table anew; rows that refer to it would forbid that.
             self._heed_references(connection, "OFF")
             try:
@@ -108,6 +110,15 @@ class Database:
                     command.upgrade(config, "head")
             finally:
                 self._heed_references(connection, "ON")
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Open a connection without a transaction; raises as `transaction`."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except (OperationalError, PoolTimeout) as error:
+            raise database_error(error, self.engine.url) from error
 
     def _heed_references(self, connection: Connection, switch: str) -> None:
         """Tell SQLite whether references between rows are checked; it heeds that outside of transactions."""
@@ -123,13 +134,10 @@ class Database:
         ConfigError
             ``migration-due``.
         TransientError
-            ``database-unavailable``.
+            As `transaction`.
         """
         head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-        try:
-            found = self._revision()
-        except OperationalError as error:
-            raise _unavailable(error) from error
+        found = self._revision()
         if found != head:
             raise ConfigError(
                 "migration-due",
@@ -141,7 +149,7 @@ class Database:
     def _revision(self) -> str | None:
         if self._file is not None and not self._file.exists():
             return None  # looking must not make one
-        with self.engine.connect() as connection:
+        with self.connected() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
     @property
@@ -163,18 +171,6 @@ def _wait_for_others(connection: Connection) -> None:
     """Let one of several processes that start at once go first; SQLite's write lock does the same."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
-
-
-def _unavailable(error: OperationalError | PoolTimeout) -> TransientError:
-    if isinstance(error, PoolTimeout):
-        why = "all connections of this process are busy"
-    else:
-        why = type(error.orig).__name__
-    return TransientError(
-        "database-unavailable",
-        f"The database cannot be used now ({why}).",
-        "Check that it runs, has disk space and is reachable; work goes on by itself then.",
-    )
 
 
 def _alembic_config() -> Config:

@@ -10,11 +10,12 @@ from dicom_config.model import Settings, load_settings
 from uair_node import __version__
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import console
-from uair_node.context import Context, open_context
+from uair_node.context import Context
 from uair_node.logs import set_up_logging
 from uair_node.node import Node
 from uair_node.supervisor import Workers
 from uair_node.work.dispatch import clear_embedded_messages
+from uair_node.work.outages import open_context_patiently
 
 
 def up(config: ConfigOption = None, verbose: bool = False) -> None:
@@ -22,7 +23,7 @@ def up(config: ConfigOption = None, verbose: bool = False) -> None:
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
     clear_embedded_messages(settings)
-    context = open_context(settings, migrate=True)
+    context = open_context_patiently(settings, migrate=True)
     workers = Workers(config, ["gpu", "io"])
     workers.start()
     try:
@@ -35,7 +36,7 @@ def node(config: ConfigOption = None, verbose: bool = False) -> None:
     """Run the DICOM node alone; workers run elsewhere with `uair worker`."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
-    _run_node(open_context(settings, migrate=True))
+    _run_node(open_context_patiently(settings, migrate=True))
 
 
 def _run_node(context: Context, tend: Any = lambda: None) -> None:

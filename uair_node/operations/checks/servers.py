@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from amqp.exceptions import AccessRefused, NotAllowed
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
 
 from dicom_config.errors import ConfigError, UairError
 from dicom_config.model import Settings
@@ -36,18 +35,12 @@ def check_database(settings: Settings) -> Iterable[Finding]:
         yield of_error("database", error)
         return
     try:
-        with database.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
         database.require_current()
         yield good("database", f"{database.engine.dialect.name}, schema current")
-        with database.engine.connect() as connection:
+        with database.connected() as connection:
             yield from _clock(connection)
             yield from _standing_still(connection)
         yield from _patient_keys(database, settings)
-    except DBAPIError as error:
-        mend = "Start it; check database.url, user, password and pg_hba.conf."
-        sentence = f"cannot be used ({type(error.orig).__name__})"
-        yield fault("database", "database-unavailable", sentence, mend)
     except UairError as error:
         yield of_error("database", error)
     finally:

@@ -1,0 +1,89 @@
+"""Waiting for what is outside: a log line when it goes away, one when it is back, growing pauses between."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from dicom_config.errors import TransientError
+from dicom_config.model import Settings
+from uair_node.cases.database_outage import UNAVAILABLE
+from uair_node.context import Context, open_context
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+
+
+class Outages:
+    """Remembers what is away, and since when.
+
+    Parameters
+    ----------
+    clock
+        Seconds; `time.monotonic`, but for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+        self._failures = 0
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next attempt: doubles from 1 s to 30 s, up to a quarter less by chance."""
+        if not self._failures:
+            return 0.0
+        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._failures - 1, 16))
+        return longest * random.uniform(0.75, 1.0)  # no secret
+
+    def failed(self, errors: list[TransientError]) -> None:
+        """Note what an attempt failed for: an error that is new is logged, one that goes on is not."""
+        self._failures += 1
+        now = self._clock()
+        for error in errors:
+            if error.code not in self._since:
+                log.warning("%s: %s", error.code, error)
+        since = {error.code: self._since.get(error.code, now) for error in errors}
+        self._tell_over(now, set(self._since) - set(since))
+        self._since = since
+
+    def succeeded(self) -> None:
+        """Note that an attempt succeeded; what was away is logged as being back."""
+        self._tell_over(self._clock(), set(self._since))
+        self._since, self._failures = {}, 0
+
+    def _tell_over(self, now: float, codes: set[str]) -> None:
+        for code in sorted(codes):
+            log.warning("%s is over after %.0f s", code, now - self._since[code])
+
+
+def open_context_patiently(
+    settings: Settings, *, migrate: bool = False, sleep: Callable[[float], object] = time.sleep
+) -> Context:
+    """Open the context as `open_context` does; while no database answers, try again after growing pauses.
+
+    A database that answers and refuses us is not waited for: the configuration has to change, and a service
+    manager starts the process again, which then reads the new one.
+
+    Raises
+    ------
+    ConfigError
+        As `open_context`.
+    TransientError
+        ``database-password``, ``database-missing``, ``database-refuses``.
+    """
+    outages = Outages()
+    while True:
+        try:
+            context = open_context(settings, migrate=migrate)
+        except TransientError as error:
+            if error.code != UNAVAILABLE:
+                raise
+            outages.failed([error])
+        else:
+            outages.succeeded()
+            return context
+        sleep(outages.pause_s)
