@@ -50,9 +50,9 @@ def _mermaid(kind: str, lines: Iterable[str]) -> list[str]:
 def _imports() -> Iterator[str]:
     graph = grimp.build_graph(*_PACKAGES)
     edges = {
-        (_part(one), _part(other))
-        for one in graph.modules - _ENTRY_POINTS
-        for other in graph.find_modules_directly_imported_by(one) - _ENTRY_POINTS
+        (_part(importer), _part(other))
+        for importer in graph.modules - _ENTRY_POINTS
+        for other in graph.find_modules_directly_imported_by(importer) - _ENTRY_POINTS
     }
     parts = defaultdict(set)
     for part in {part for edge in edges for part in edge}:
@@ -61,8 +61,10 @@ def _imports() -> Iterator[str]:
         yield f"subgraph {package}"
         yield from (f"    {_name(part)}[{part.partition('.')[2] or part}]" for part in sorted(parts[package]))
         yield "end"
-    drawn = sorted((one, other) for one, other in edges if one != other and other not in _PACKAGES)
-    yield from (f"{_name(one)} --> {_name(other)}" for one, other in drawn)
+    drawn = sorted(
+        (importer, other) for importer, other in edges if importer != other and other not in _PACKAGES
+    )
+    yield from (f"{_name(importer)} --> {_name(other)}" for importer, other in drawn)
 
 
 def _part(module: str) -> str:

@@ -71,7 +71,7 @@ def _play(context: Context, source: Input) -> None:
                 context.store.absolute(f"{case.current_round.artifacts}/{CANDIDATES_FILE}")
             )
             assert source.truth is not None
-            best = max(offered, key=lambda one: score(one.labels, source.truth).mean)
+            best = max(offered, key=lambda offer: score(offer.labels, source.truth).mean)
             select_by_number(session, Evidence(verb, "console"), case, Answer(best.k))
     do_work(context, WorkKind.FINISH)
 

@@ -130,7 +130,8 @@ class Computer:
         watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number, claim.token)
         candidates = [
-            StoredCandidate(one.k, view.to_source(one.labels), one.trait) for one in made.candidates
+            StoredCandidate(candidate.k, view.to_source(candidate.labels), candidate.trait)
+            for candidate in made.candidates
         ]
         save_candidates(folder / CANDIDATES_FILE, candidates)
         save_region(folder / UNCERTAIN_FILE, view.to_source(made.uncertain))
@@ -189,7 +190,7 @@ class Computer:
             assert claim.case_id is not None, "a computation belongs to a case"
             case = lock_case(session, claim.case_id)
             lifecycle.start_computing(session, case, actor="worker")
-            rounds: Mapping[int | None, Round] = {one.number: one for one in case.rounds}
+            rounds: Mapping[int | None, Round] = {round_.number: round_ for round_ in case.rounds}
             round_ = rounds[claim.round_number or 1]
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
             # The reader may have gone back to the candidates of an older round.
@@ -278,6 +279,6 @@ def _feedback(task: Task) -> engines.Feedback:
 
 def _with_selected(made: engines.Round, selected: Labels) -> engines.Round:
     """Return the round with what the reader selected kept voxel for voxel."""
-    kept = keep_selected([one.labels for one in made.candidates], selected, made.targets)
+    kept = keep_selected([candidate.labels for candidate in made.candidates], selected, made.targets)
     pairs = zip(made.candidates, kept, strict=True)
-    return replace(made, candidates=tuple(replace(one, labels=labels) for one, labels in pairs))
+    return replace(made, candidates=tuple(replace(pair, labels=labels) for pair, labels in pairs))

@@ -68,16 +68,16 @@ def demo(
 def _ask(number: int, offers: Sequence[Offer]) -> int:
     sheet = offers[0].path.parents[1] / f"round-{number}.png"
     console.print(f"Look at [bold]{sheet}[/], or open the candidates in a viewer:")
-    for one in offers:
-        console.print(f"  {one.k}: {one.trait}  {one.path}", highlight=False)
-    choices = [str(one.k) for one in offers]
+    for offer in offers:
+        console.print(f"  {offer.k}: {offer.trait}  {offer.path}", highlight=False)
+    choices = [str(offer.k) for offer in offers]
     return IntPrompt.ask(f"Round {number}: which candidate", choices=choices, console=console)
 
 
 def told(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
     """Say in sentences what the picks brought, or how large the result is where nobody knows the truth."""
     count = f"{len(rounds)} pick{'s' if len(rounds) > 1 else ''}"
-    if not any("gain" in one for one in rounds):
+    if not any("gain" in round_ for round_ in rounds):
         volumes = final["volumes_ml"]
         lesions = f"{len(volumes['lesions'])} lesions of {sum(volumes['lesions']):.1f} ml"
         return [f"After {count} the liver has {volumes['liver']:.0f} ml, with {lesions}."]
@@ -86,27 +86,27 @@ def told(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
         f"{_dice_of(rounds[0], target) - gains[0]:.3f} (mean of the first four) to "
         f"{_dice_of(rounds[-1], target):.3f}: {', '.join(f'{gain:+.3f}' for gain in gains)}."
         for target in ("lesions", "liver")
-        for gains in ([one["gain"][target] for one in rounds if target in one["gain"]],)
+        for gains in ([round_["gain"][target] for round_ in rounds if target in round_["gain"]],)
         if len(gains) == len(rounds)
     ]
 
 
 def _dice_of(round_: dict[str, Any], target: str) -> float:
     """Return the Dice of what the reader picked in a round."""
-    picked = next(one for one in round_["candidates"] if one["k"] == round_["selected"])
+    picked = next(candidate for candidate in round_["candidates"] if candidate["k"] == round_["selected"])
     dice: float = picked["dice"][target]
     return dice
 
 
 def _print_rounds(rounds: Sequence[dict[str, Any]]) -> None:
     table = Table("round", "k", "picked", "trait", "liver ml", "lesions ml", "Dice liver", "Dice lesions")
-    for one in rounds:
-        for candidate in one["candidates"]:
+    for round_ in rounds:
+        for candidate in round_["candidates"]:
             dice, volumes = candidate.get("dice", {}), candidate["volumes_ml"]
             table.add_row(
-                str(one["round"]),
+                str(round_["round"]),
                 str(candidate["k"]),
-                "*" if candidate["k"] == one["selected"] else "",
+                "*" if candidate["k"] == round_["selected"] else "",
                 candidate["trait"],
                 f"{volumes['liver']:.0f}",
                 ", ".join(f"{ml:.1f}" for ml in volumes["lesions"]),

@@ -54,7 +54,7 @@ def read_offer(path: Path, volume: Volume) -> Labels:
     seg = segread(path)
     kinds = [seg.get_segment_description(number).segmented_property_type for number in seg.segment_numbers]
     lesions = [number for number, kind in zip(seg.segment_numbers, kinds, strict=True) if kind == LESION]
-    slice_of = {(one.sop_instance_uid, one.frame): k for k, one in enumerate(volume.slices)}
+    slice_of = {(slice_.sop_instance_uid, slice_.frame): k for k, slice_ in enumerate(volume.slices)}
     labels = np.zeros(volume.shape, np.uint8)
     frames = seg.pixel_array.reshape(-1, *volume.shape[1:])
     for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, frames, strict=True):
@@ -73,7 +73,7 @@ def score(labels: Labels, truth: Labels) -> Score:
 
 def choose_best(_round: int, offers: Sequence[Offer]) -> int:
     """Pick the candidate with the best mean Dice."""
-    return max(offers, key=lambda one: one.score.mean if one.score else 0.0).k
+    return max(offers, key=lambda offer: offer.score.mean if offer.score else 0.0).k
 
 
 def choose_first(_round: int, offers: Sequence[Offer]) -> int:

@@ -89,7 +89,7 @@ class _Demo:
             offers = self._await_round(number)
             seconds = time.monotonic() - begun
             picked = self._pick(number, offers)
-            chosen = next(one for one in offers if one.k == picked)
+            chosen = next(offer for offer in offers if offer.k == picked)
             picks.append(chosen)
             story.rounds.append(self._describe_round(number, seconds, offers, picks))
             self._draw(number, offers, picked)
@@ -123,7 +123,7 @@ class _Demo:
     def _await_round(self, number: int) -> list[Offer]:
         bar = self._bars.add_task(f"round {number}: four candidates", total=4)
         results = self._await(lambda case: _delivered(case, number, "candidate"), bar)
-        return [self._offer(one) for one in results]
+        return [self._offer(result) for result in results]
 
     def _await_final(self, number: int) -> dict[str, Any]:
         bar = self._bars.add_task("final segmentation", total=1)
@@ -169,14 +169,14 @@ class _Demo:
         self, number: int, seconds: float, offers: Sequence[Offer], picks: Sequence[Offer]
     ) -> dict[str, Any]:
         _, delivered = _delivered(self._look(), number, "candidate")
-        results = {one["k"]: one for one in delivered}
+        results = {result["k"]: result for result in delivered}
         return {
             "round": number,
             "seconds": round(seconds, 1),
             "selected": picks[-1].k,
             **({} if picks[-1].score is None else {"gain": gain_of(offers, picks)}),
             "candidates": [
-                {"k": one.k, **_describe_object(one, results[one.k], self._output)} for one in offers
+                {"k": offer.k, **_describe_object(offer, results[offer.k], self._output)} for offer in offers
             ],
         }
 
@@ -186,7 +186,7 @@ class _Demo:
             view.array,
             view.spacing_mm,
             plane_names(self._source.volume),
-            [_column(one, view.from_source(one.labels), picked) for one in offers],
+            [_column(offer, view.from_source(offer.labels), picked) for offer in offers],
             title=f"Round {number}: four candidates",
             path=self._output / f"round-{number}.png",
             window=display_window(view.array, view.profile),
@@ -196,7 +196,7 @@ class _Demo:
         """Draw how near the surfaces came from round to round, where the truth is known."""
         view, truth = self._source.volume.canonical(), self._source.truth
         if truth is not None:
-            picked = [view.from_source(one.labels) for one in picks]
+            picked = [view.from_source(pick.labels) for pick in picks]
             path = self._output / IMPROVEMENT
             draw_improvement(picked, view.from_source(truth), view.spacing_mm, path)
 
@@ -211,11 +211,11 @@ def gain_of(offers: Sequence[Offer], picks: Sequence[Offer]) -> dict[str, float]
     picks
         What the reader picked up to this round, the newest last; truth is known.
     """
-    before = [one.score for one in (picks[-2:-1] or offers) if one.score is not None]
+    before = [pick.score for pick in (picks[-2:-1] or offers) if pick.score is not None]
     now = picks[-1].score
     assert now is not None, "the truth is known"
-    gain = {"liver": now.liver - float(np.mean([one.liver for one in before]))}
-    lesions = [one.lesions for one in before if one.lesions is not None]
+    gain = {"liver": now.liver - float(np.mean([score.liver for score in before]))}
+    lesions = [score.lesions for score in before if score.lesions is not None]
     if now.lesions is not None and lesions:
         gain["lesions"] = now.lesions - float(np.mean(lesions))
     return {target: round(value, 4) for target, value in gain.items()}
@@ -231,12 +231,12 @@ def _delivered(
     """Return the results of a kind in a round, and those of them that the archive has."""
     every = [
         result
-        for one in case["rounds"]
-        if one["round"] == number
-        for result in one["results"]
+        for turn in case["rounds"]
+        if turn["round"] == number
+        for result in turn["results"]
         if result["kind"] == kind
     ]
-    return every, [one for one in every if all(d["state"] == "confirmed" for d in one["deliveries"])]
+    return every, [result for result in every if all(d["state"] == "confirmed" for d in result["deliveries"])]
 
 
 def _describe_object(offer: Offer, result: dict[str, Any], output: Path) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[t
             hu = np.rint(alignment.brought(then.hu, then.spacing_mm, now, whole)).astype(np.int16)
     groups = match(now.labels, brought, now.spacing_mm)
     groups = _with_unseen(groups, brought, then.labels)
-    uids = {one.number: one.tracking_uid for one in prior.findings.lesions}
+    uids = {lesion.number: lesion.tracking_uid for lesion in prior.findings.lesions}
     return groups, Compared(prior.day, hu, brought, uids)
 
 
@@ -149,7 +149,7 @@ def _with_unseen(groups: Sequence[Group], brought: Labels, then: Labels) -> tupl
 
 def _samples(context: Context, source: Source, volume: Volume) -> list[Labels]:
     """Return the candidates of the accepted round and what its ensemble says, on the source grid."""
-    found = [one.labels for one in source.candidates()]
+    found = [candidate.labels for candidate in source.candidates()]
     path = context.store.fetch(context.store.relative(source.folder / STATE_FILE))
     if path.exists():
         canonical = volume.canonical()
@@ -169,8 +169,8 @@ def _own_identities(source: Source, labels: Labels) -> dict[int, Identity]:
 
 
 def _named(names: dict[int, Identity]) -> dict[int, tuple[str, str]]:
-    return {number: (one.uid, one.name) for number, one in names.items()}
+    return {number: (name.uid, name.name) for number, name in names.items()}
 
 
 def _tracking(names: dict[int, Identity]) -> dict[int, Tracking]:
-    return {number: Tracking(one.name, one.uid) for number, one in names.items()}
+    return {number: Tracking(name.name, name.uid) for number, name in names.items()}

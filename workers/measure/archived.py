@@ -36,7 +36,9 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
         The archive is away; this is tried again.
     """
     name = context.settings.results.prior_from
-    archive = next((one for one in context.settings.destinations if one.name == name), None)
+    archive = next(
+        (destination for destination in context.settings.destinations if destination.name == name), None
+    )
     if archive is None:
         return None
     found = latest_final(archive, str(header.get("PatientID") or ""), today)
@@ -47,9 +49,9 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
         return None
     scan = scan_of(found)
     tracking = {
-        int(str(one.SegmentLabel).split()[-1]): (str(one.TrackingUID), str(one.TrackingID))
-        for one in found.SegmentSequence
-        if "TrackingUID" in one
+        int(str(segment.SegmentLabel).split()[-1]): (str(segment.TrackingUID), str(segment.TrackingID))
+        for segment in found.SegmentSequence
+        if "TrackingUID" in segment
     }
     measured = measure(np.zeros(scan.labels.shape, np.int16), scan.labels, scan.spacing_mm)
     day = datetime.strptime(str(found.StudyDate), "%Y%m%d").date()

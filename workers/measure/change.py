@@ -41,7 +41,7 @@ def identities(own: Mapping[int, Identity], groups: Sequence[Group], before: Fin
     own
         Number -> the identity that it has in this study alone.
     """
-    earlier = {one.number: Identity(one.tracking_uid, one.tracking_id) for one in before.lesions}
+    earlier = {lesion.number: Identity(lesion.tracking_uid, lesion.tracking_id) for lesion in before.lesions}
     found = dict(own)
     for group in groups:
         if group.now and group.before:
@@ -62,8 +62,8 @@ def follow_up_of(findings: Findings, groups: Sequence[Group], priors: Sequence[P
         When this study was acquired.
     """
     prior = priors[-1]
-    now = {one.number: one for one in findings.lesions}
-    then = {one.number: one for one in prior.findings.lesions}
+    now = {lesion.number: lesion for lesion in findings.lesions}
+    then = {lesion.number: lesion for lesion in prior.findings.lesions}
     links = tuple(link for group in groups for link in _links(group, now, then))
     earlier = _earlier_points(priors)
     targets = _targets(priors)
@@ -97,12 +97,12 @@ def _earlier_points(priors: Sequence[Prior]) -> tuple[TimePoint, ...]:
 
 
 def _lengths(findings: Findings) -> list[tuple[str, float]]:
-    return [(one.tracking_uid, one.values["long_mm"].value) for one in findings.lesions]
+    return [(lesion.tracking_uid, lesion.values["long_mm"].value) for lesion in findings.lesions]
 
 
 def _measured(findings: Findings) -> dict[str, tuple[float, float]]:
     """Return Tracking UID -> volume and long axis."""
-    return {one.tracking_uid: _size(one) for one in findings.lesions}
+    return {lesion.tracking_uid: _size(lesion) for lesion in findings.lesions}
 
 
 def _current(links: Sequence[Link]) -> dict[str, tuple[float, float]]:
@@ -120,14 +120,14 @@ def _point(
         sum_ml=round(sum(ml for ml, _ in found), 3),
         lesions_ml=findings.liver["lesions_ml"].value,
         liver_ml=findings.liver["liver_ml"].value,
-        lesion_ml={one.tracking_uid: one.values["volume_ml"].value for one in findings.lesions},
+        lesion_ml={lesion.tracking_uid: lesion.values["volume_ml"].value for lesion in findings.lesions},
     )
 
 
 def _links(group: Group, now: Mapping[int, LesionFindings], then: Mapping[int, LesionFindings]) -> list[Link]:
     """Return the links of a group: one for each of its lesions now, one for a vanished lesion."""
     before = [then[number] for number in group.before]
-    uids = tuple(one.tracking_uid for one in before)
+    uids = tuple(lesion.tracking_uid for lesion in before)
     earlier_ml, earlier_mm = _total(before)
     if not group.now:
         return [Link(group.fate, uids[0], uids, earlier_ml, earlier_mm)]
@@ -135,14 +135,14 @@ def _links(group: Group, now: Mapping[int, LesionFindings], then: Mapping[int, L
     ml, mm = _total([main, *parts])
     links = [Link(group.fate, main.tracking_uid, uids, earlier_ml, earlier_mm, ml, mm)]
     # The whole of what split is told with its largest part; of the others what they are.
-    links += [Link(Fate.SPLIT, one.tracking_uid, uids, None, None, *_size(one)) for one in parts]
+    links += [Link(Fate.SPLIT, part.tracking_uid, uids, None, None, *_size(part)) for part in parts]
     return links
 
 
 def _total(lesions: Sequence[LesionFindings]) -> tuple[float | None, float | None]:
     if not lesions:
         return None, None
-    sizes = [_size(one) for one in lesions]
+    sizes = [_size(lesion) for lesion in lesions]
     return round(sum(ml for ml, _ in sizes), 3), round(sum(mm for _, mm in sizes), 2)
 
 

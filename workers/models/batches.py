@@ -58,7 +58,7 @@ class Batches:
             ``out-of-memory``: not even a single item fits.
         """
 
-        def one(part: slice) -> ResultT:
+        def work_on(part: slice) -> ResultT:
             with torch.inference_mode():
                 return work(part)
 
@@ -68,7 +68,7 @@ class Batches:
         while start < count:
             parts = [slice(at, min(at + size, count)) for at in range(start, count, size)]
             try:
-                for part, result in zip(parts, self._pool.map(one, parts), strict=True):
+                for part, result in zip(parts, self._pool.map(work_on, parts), strict=True):
                     done.append(result)
                     start = part.stop
             except torch.OutOfMemoryError:

@@ -88,8 +88,8 @@ class EmbeddedDecoder:
             self._position = self._prompts.get_dense_pe().flatten(2).transpose(1, 2).contiguous()
             self._own = torch.cat([self._decoder.iou_token.weight, self._decoder.mask_tokens.weight])
             self._layers = [
-                (one, _asking(one.cross_attn_token_to_image), _asked(one.cross_attn_image_to_token))
-                for one in transformer.layers
+                (layer, _asking(layer.cross_attn_token_to_image), _asked(layer.cross_attn_image_to_token))
+                for layer in transformer.layers
             ]
             self._last = _asking(transformer.final_attn_token_to_image)
             self._to_eighth = _children(self._decoder.to_eighth)

@@ -49,11 +49,11 @@ class EmbeddedPredictor:
     def encode(self, hu: Float32, neighbours: Float32) -> NestedFeatures:
         """Encode ``(n, 256, 256)`` HU; see `Predictor.encode`."""
 
-        def one(part: slice) -> NestedFeatures:
+        def encode_part(part: slice) -> NestedFeatures:
             images = torch.from_numpy(to_channels(hu[part], neighbours[part])).to(self._device)
             return nested(self._model.encode(images))
 
-        parts = self._batches.map(one, len(hu), ENCODE_BATCH)
+        parts = self._batches.map(encode_part, len(hu), ENCODE_BATCH)
         return NestedFeatures(*(torch.cat(group) for group in zip(*parts, strict=True)))
 
     def decode(self, embeddings: NestedFeatures, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
@@ -67,7 +67,7 @@ class EmbeddedPredictor:
         logits = np.empty((len(prompts), TOKEN_COUNT, MASK_SIZE, MASK_SIZE), np.float32)
         quality = np.empty((len(prompts), TOKEN_COUNT), np.float32)
 
-        def one(part: slice) -> None:
+        def decode_part(part: slice) -> None:
             rows = order[part]
             points = None
             if prompts.points is not None and prompts.labels is not None:
@@ -82,7 +82,7 @@ class EmbeddedPredictor:
             )
             logits[rows], quality[rows] = (answer.float().cpu().numpy() for answer in answers)
 
-        self._batches.map(one, len(prompts), DECODE_BATCH)
+        self._batches.map(decode_part, len(prompts), DECODE_BATCH)
         return logits, quality
 
     def parts_of(self, embeddings: NestedFeatures) -> tuple[torch.Tensor, ...]:

@@ -80,8 +80,8 @@ def build_localizer(name: LocalizerName, templates: Path | None, device: torch.d
         return LearnedLocalizer(device)
     encoder = CoordinateEncoder(device)
     found = templates_in_use(templates, encoder.digest)
-    digest = joint_digest([encoder.digest, *(one.digest for one in found)])
-    return TemplateLocalizer(encoder, [one.template for one in found], digest)
+    digest = joint_digest([encoder.digest, *(stored.digest for stored in found)])
+    return TemplateLocalizer(encoder, [stored.template for stored in found], digest)
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -135,14 +135,14 @@ class SamCheckpointPredictor:
         """
         del neighbours
 
-        def one(part: slice) -> Tensor:
+        def encode_part(part: slice) -> Tensor:
             grey = torch.from_numpy(to_medsam_bytes(hu[part])).to(self._device)
             colour = grey[:, None].expand(-1, 3, -1, -1)
             ready = colour / 255.0 if self._unit_range else self._model.preprocess(colour)
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device == "cuda"):
                 return fused_encoder.encode(self._model.image_encoder, ready).float()
 
-        return torch.cat(self._batches.map(one, len(hu), ENCODE_BATCH))
+        return torch.cat(self._batches.map(encode_part, len(hu), ENCODE_BATCH))
 
     def decode(self, embeddings: Tensor, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
         """Answer prompts; see `Predictor.decode`."""

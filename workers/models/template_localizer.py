@@ -99,7 +99,7 @@ class CoordinateEncoder(PackagedNetwork):
         with torch.inference_mode():
             patches = cells.to(self._device)
             found = self._net(patches, patches[:, :, near, near, near])
-        coordinates, features = (one.cpu().numpy() for one in found)
+        coordinates, features = (array.cpu().numpy() for array in found)
         return coordinates, features
 
 
@@ -118,10 +118,10 @@ class TemplateLocalizer:
 
     def __init__(self, encoder: CoordinateEncoder, templates: Sequence[Template], digest: str) -> None:
         self._encoder = encoder
-        self._coordinates = np.mean([one.coordinates for one in templates], axis=0)
-        mean = np.mean([one.features for one in templates], axis=0)
+        self._coordinates = np.mean([template.coordinates for template in templates], axis=0)
+        mean = np.mean([template.features for template in templates], axis=0)
         self._features = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-        self._atlas = atlas_of([one.mask for one in templates])
+        self._atlas = atlas_of([template.mask for template in templates])
         self._digest = digest
 
     @property

@@ -50,8 +50,13 @@ class StoredTemplate:
     @property
     def digest(self) -> str:
         """SHA-256 of the content, 64 hexadecimal digits; the same scan and mask give the same."""
-        one = self.template
-        parts = (one.coordinates, one.features, np.array(one.mask.shape), np.packbits(one.mask))
+        template = self.template
+        parts = (
+            template.coordinates,
+            template.features,
+            np.array(template.mask.shape),
+            np.packbits(template.mask),
+        )
         content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
         return hashlib.sha256(self.network.encode("ascii") + content).hexdigest()
 
@@ -87,13 +92,17 @@ class TemplateFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self._path(stored.name)
         partial = path.with_suffix(".partial")
-        one = stored.template
+        template = stored.template
         tensors: dict[str, NDArray[Any]] = {
-            "coordinates": one.coordinates,
-            "features": one.features,
-            "mask": np.packbits(one.mask),
+            "coordinates": template.coordinates,
+            "features": template.features,
+            "mask": np.packbits(template.mask),
         }
-        facts = {"network": stored.network, "spacing_mm": stored.spacing_mm, "mask_shape": one.mask.shape}
+        facts = {
+            "network": stored.network,
+            "spacing_mm": stored.spacing_mm,
+            "mask_shape": template.mask.shape,
+        }
         save_file(tensors, partial, {name: json.dumps(fact) for name, fact in facts.items()})
         partial.replace(path)
 
@@ -137,11 +146,11 @@ def templates_in_use(folder: Path | None, network: str) -> Sequence[StoredTempla
     """
     own = TemplateFolder(folder).stored() if folder else ()
     found = own or packaged_templates().stored()
-    for one in found:
-        if one.network != network:
+    for stored in found:
+        if stored.network != network:
             raise ConfigError(
                 "template-of-other-network",
-                f"The template {one.name} was made with another coordinate network.",
+                f"The template {stored.name} was made with another coordinate network.",
                 "Remove it (`uair templates remove`) and add its scan again.",
             )
     return found

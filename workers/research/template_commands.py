@@ -65,22 +65,22 @@ def list_(
     own = TemplateFolder(_folder(load_settings(config))).stored()
     found: list[dict[str, Any]] = [
         {
-            "template": one.name,
+            "template": template.name,
             "from": "site" if own else "package",
-            "liver_ml": round(one.liver_ml, 1),
-            "box_mm": [round(GRID_MM * n) for n in one.template.mask.shape],
-            "spacing_mm": [round(step, 3) for step in one.spacing_mm],
-            "network": one.network,
+            "liver_ml": round(template.liver_ml, 1),
+            "box_mm": [round(GRID_MM * n) for n in template.template.mask.shape],
+            "spacing_mm": [round(step, 3) for step in template.spacing_mm],
+            "network": template.network,
         }
-        for one in own or packaged_templates().stored()
+        for template in own or packaged_templates().stored()
     ]
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     table = Table("template", "from", "liver ml", "box mm (z, y, x)", "voxels mm (z, y, x)")
-    for one in found:
-        sizes = (" x ".join(f"{n:g}" for n in one[key]) for key in ("box_mm", "spacing_mm"))
-        table.add_row(one["template"], one["from"], f"{one['liver_ml']:.0f}", *sizes)
+    for template in found:
+        sizes = (" x ".join(f"{n:g}" for n in template[key]) for key in ("box_mm", "spacing_mm"))
+        table.add_row(template["template"], template["from"], f"{template['liver_ml']:.0f}", *sizes)
     console.print(table)
 
 

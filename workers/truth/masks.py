@@ -81,7 +81,7 @@ class _Structure:
 def _merge(structures: Iterator[_Structure]) -> Labels:
     """Put liver and lesions into one label volume; lesions win, and count as liver."""
     found = list(structures)
-    livers = [one.mask for one in found if is_liver(one.name)]
+    livers = [named.mask for named in found if is_liver(named.name)]
     if not livers:
         raise InputError(
             "truth-without-liver",
@@ -89,7 +89,9 @@ def _merge(structures: Iterator[_Structure]) -> Labels:
             "Name the sub-folder, or the segment's label, `liver`.",
         )
     labels = np.logical_or.reduce(livers).astype(np.uint8)
-    lesions = sorted((one for one in found if _is_lesion(one.name)), key=lambda one: _natural(one.name))
+    lesions = sorted(
+        (named for named in found if _is_lesion(named.name)), key=lambda named: _natural(named.name)
+    )
     for number, lesion in enumerate(lesions[:_MOST_LESIONS], start=1):
         labels[lesion.mask] = LIVER + number
     return labels
@@ -142,7 +144,9 @@ def _read(file: Path | BinaryIO) -> pydicom.Dataset:
 def _placed(images: list[pydicom.Dataset], volume: Volume) -> Mask:
     """Return the mask ``(Z, Y, X)`` of one series of mask images."""
     placements = [_placement(image, volume) for image in images]
-    if any(one is None for one in placements) or len({one.slice for one in placements if one}) < len(images):
+    if any(placed is None for placed in placements) or len(
+        {placed.slice for placed in placements if placed}
+    ) < len(images):
         placements = _by_instance_number(images, volume)
     mask = np.zeros(volume.shape, bool)
     for image, placement in zip(images, placements, strict=True):

@@ -137,7 +137,7 @@ def _logits(crop: Crop, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     cell = [max(1, round(float(c[1] - c[0]))) for c in centres[1:]]
     covered = ndimage.uniform_filter(part, size=(1, *cell), mode="constant")
     # Cell centres count from voxel edges, samples from voxel centres.
-    places = [c - 0.5 - one.start for c, one in zip(centres, region, strict=True)]
+    places = [c - 0.5 - span.start for c, span in zip(centres, region, strict=True)]
     grid = np.meshgrid(*places, indexing="ij")
     share = ndimage.map_coordinates(covered, grid, order=1, mode="constant")
     return np.asarray((2.0 * share - 1.0) * LIMIT, np.float32)

@@ -131,7 +131,7 @@ def _together(members: Sequence[Member], limit: int) -> list[list[int]]:
             continue
         asked = member.prompts
         open_groups = groups.setdefault((asked.points is None, asked.masks is None), [[]])
-        if sum(sizes[one] for one in open_groups[-1]) + sizes[index] > limit and open_groups[-1]:
+        if sum(sizes[member] for member in open_groups[-1]) + sizes[index] > limit and open_groups[-1]:
             open_groups.append([])
         open_groups[-1].append(index)
     return [group for form in groups.values() for group in form]

@@ -78,12 +78,15 @@ class Sketch:
 
     def drawn(self, *questions: Question) -> Float32:
         """Return logits ``(Q, A, n, h, w)`` of the answers to each question."""
-        around = tight_box(np.logical_or.reduce([one.box for one in questions]))
+        around = tight_box(np.logical_or.reduce([question.box for question in questions]))
         rows, columns = (
             _window(int(around.start[axis]), int(around.stop[axis]), self.hu.shape[axis]) for axis in (1, 2)
         )
         part = (slice(None), rows, columns)
-        seen = [Question(one.box[part], None if one.known is None else one.known[part]) for one in questions]
+        seen = [
+            Question(question.box[part], None if question.known is None else question.known[part])
+            for question in questions
+        ]
         answers = self.outliner.outline(self.hu[part], seen, self.crop.cell_mm, self.crop.step_mm)
         logits = np.full((*answers.shape[:2], *self.hu.shape), ABSENT, np.float32)
         logits[..., rows, columns] = np.clip(answers, -LIMIT, LIMIT)
@@ -132,9 +135,9 @@ def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = No
 
 def joined_by_outlines(pool: Ensemble, outlines: Float32) -> Ensemble:
     """Return the pool with those outlines ``(K, n, h, w)`` as members that show anything."""
-    for one in outlines:
-        if (one > 0).any():
-            pool = pool.joined_by(one)
+    for outline in outlines:
+        if (outline > 0).any():
+            pool = pool.joined_by(outline)
     return pool
 
 

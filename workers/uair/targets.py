@@ -201,7 +201,7 @@ def _new(belief: Belief, crop: Crop, rng: np.random.Generator, otherwise: Float3
     either, by the probability `otherwise`.
     """
     found = []
-    for members in clusters(belief, rng, *(one > 0 for one in kept)):
+    for members in clusters(belief, rng, *(logits > 0 for logits in kept)):
         logits = tidied(belief.logits_of(members, crop.stack_shape))
         if not (logits > 0).any():
             largest = members[belief.shapes[members].sum(axis=1).argmax()]
@@ -291,10 +291,10 @@ def chosen_with(target: TargetState, picked: int | None) -> float:
 def _with_taste(logits: Float32, crop: Crop, taste_mm: float) -> tuple[Float32, NDArray[np.float64]]:
     """Return a pool joined by every other member, its surface moved outwards, and the members' weights."""
     moved = []
-    for one in logits[::2]:
-        distance = refine.signed_distance_mm(one > 0, crop) + taste_mm
+    for member in logits[::2]:
+        distance = refine.signed_distance_mm(member > 0, crop) + taste_mm
         shifted = np.clip(distance / crop.cell_mm, -LIMIT, LIMIT)
-        moved.append(shifted if (shifted > 0).any() else one)
+        moved.append(shifted if (shifted > 0).any() else member)
     joined = np.concatenate([logits, np.stack(moved)]).astype(np.float32)
     weights = np.repeat([0.5 / len(logits), 0.5 / len(moved)], [len(logits), len(moved)])
     return joined, weights
@@ -334,7 +334,9 @@ def refine_target(
         weights = np.full(len(history), 1.0 / len(history))
     else:
         reference = offered[picked]
-        size = target.size.after_pick(tuple(_volume_ml(one, target.crop) for one in offered), picked)
+        size = target.size.after_pick(
+            tuple(_volume_ml(candidate, target.crop) for candidate in offered), picked
+        )
         weights = member_posterior(_agreement(history, reference))
     if not (reference > 0).any():
         return target
@@ -390,7 +392,7 @@ def _belief(
     logits: Float32, crop: Crop, size: SizePosterior, reference: Float32 | None
 ) -> NDArray[np.float64]:
     """Return the probability of each pool member: near the pick, and of a size that the reader may want."""
-    volumes = [_volume_ml(one, crop) for one in logits]
+    volumes = [_volume_ml(member, crop) for member in logits]
     fit = np.array([size.density(volume) for volume in volumes]) + 1e-6
     if reference is None:
         return np.asarray(fit / fit.sum())

@@ -122,7 +122,7 @@ def _header(
     return Header(
         data=data,
         cases=len(results),
-        skipped=tuple((one.case, one.reason) for one in skipped),
+        skipped=tuple((case.case, case.reason) for case in skipped),
         seed=seed,
         members=bench.members,
         model=bench.predictor.name,

@@ -41,7 +41,7 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
     diameters = (2 * (truth_sizes[true] * voxel_mm3 * 0.75 / np.pi) ** (1 / 3) for true in case.lesions)
     return Detected(
         case=case.name,
-        diameters_mm=tuple(float(one) for one in diameters),
+        diameters_mm=tuple(float(diameter) for diameter in diameters),
         confidence=tuple(max(hits[true], default=None) for true in case.lesions),
         false_confidence=tuple(false),
     )
@@ -58,7 +58,7 @@ def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:
 
 def _hits(case: EvaluationCase, labels: Labels) -> Iterator[tuple[int, dict[int, float]]]:
     """Yield each lesion's label value with the true lesions that it finds, and their IoU with it."""
-    sizes, truth_sizes = (np.bincount(one.ravel(), minlength=256) for one in (labels, case.truth))
+    sizes, truth_sizes = (np.bincount(labels.ravel(), minlength=256) for labels in (labels, case.truth))
     for value in np.flatnonzero(sizes[FIRST_LESION:]) + FIRST_LESION:
         shared = np.bincount(case.truth[labels == value], minlength=256)
         union = sizes[value] + truth_sizes - shared
@@ -95,20 +95,22 @@ class Detection:
 
 def summed(found: Sequence[Detected]) -> Detection:
     """Put the cases together."""
-    pairs = [pair for one in found for pair in zip(one.diameters_mm, one.confidence, strict=True)]
+    pairs = [pair for case in found for pair in zip(case.diameters_mm, case.confidence, strict=True)]
     recall = {}
     for name, low, high in SIZE_CLASSES_MM:
         sure = [confidence for diameter, confidence in pairs if low <= diameter < high]
-        recall[name] = (sum(one is not None for one in sure), len(sure))
-    false = np.sort([one for case in found for one in case.false_confidence])[::-1]
+        recall[name] = (sum(confidence is not None for confidence in sure), len(sure))
+    false = np.sort([confidence for case in found for confidence in case.false_confidence])[::-1]
     allowed = int(ALLOWED_FALSE * len(found))
     cut = float(false[allowed]) if len(false) > allowed else -np.inf
     large = [confidence for diameter, confidence in pairs if diameter >= LARGE_MM]
-    healthy = [len(one.false_confidence) for one in found if not one.diameters_mm]
+    healthy = [len(case.false_confidence) for case in found if not case.diameters_mm]
     return Detection(
         recall=recall,
         false_positives=len(false) / len(found),
-        large_recall_at_two=float(np.mean([one is not None and one > cut for one in large]))
+        large_recall_at_two=float(
+            np.mean([confidence is not None and confidence > cut for confidence in large])
+        )
         if large
         else None,
         cases=len(found),

@@ -27,7 +27,7 @@ from workers.truth.masks import is_liver
 from workers.truth.nifti import is_nifti
 
 FileSource = SeriesSource | NiftiSource
-_SEGMENTED = frozenset(uid for one in PROFILES.values() for uid in one.sop_classes)
+_SEGMENTED = frozenset(uid for profile in PROFILES.values() for uid in profile.sop_classes)
 _SEGMENTATIONS = (SelectionClass.SEGMENTATION, SelectionClass.LABEL_MAP_SEGMENTATION)
 _TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
 
@@ -85,10 +85,10 @@ def _with_masks(data: Sequence[Path], masks: Path) -> FileSource:
 def _folder_cases(folder: Path) -> Iterator[FileSource]:
     """Yield the cases of a folder and of the folders in it."""
     with_masks = list(_folders_with_masks(folder))
-    for one, masks in with_masks:
-        yield _mask_case(one, masks)
-    claimed = [one for one, _ in with_masks]
-    rest = [path for path in _files(folder) if not any(path.is_relative_to(one) for one in claimed)]
+    for folder, masks in with_masks:
+        yield _mask_case(folder, masks)
+    claimed = [folder for folder, _ in with_masks]
+    rest = [path for path in _files(folder) if not any(path.is_relative_to(folder) for folder in claimed)]
     volumes: dict[Path, list[Path]] = defaultdict(list)
     for path in filter(is_volume, rest):
         volumes[path.parent].append(path)

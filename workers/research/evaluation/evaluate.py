@@ -99,10 +99,10 @@ def evaluate_case(
     report(0.8, "readers of a fixed taste")
     tastes = read_by_taste(case, bench, options)
     drawn.append(_manual(case, bench))
-    whole = (measure for one in (*drawn, *others) for measure in measures_of(case, one))
+    whole = (measure for result in (*drawn, *others) for measure in measures_of(case, result))
     offered = np.zeros_like(case.truth) if start.first is None else start.first.candidates[0].labels
-    manual = [one for one in singles if one.method.name == "manual"]
-    alike = [one for one in drawn if one.method.name in AUTOMATIC]
+    manual = [single for single in singles if single.method.name == "manual"]
+    alike = [result for result in drawn if result.method.name in AUTOMATIC]
     found = measures_of_found(case, (*alike, *played), offered, manual)
     return CaseResult(
         case=case.name,
@@ -139,8 +139,8 @@ def read_by_taste(
 
 def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
     """Yield what methods that ask no reader make of a single lesion."""
-    for one in learned:
-        yield lesion.in_box(one.method, one.labels, one.seconds)
+    for result in learned:
+        yield lesion.in_box(result.method, result.labels, result.seconds)
     yield from lesion.baselines()
     yield lesion.ensemble()
 

@@ -104,7 +104,7 @@ class PhantomSource:
         return self._case(mr, on_training_scale(mr.signal, PROFILES[self.profile]))
 
     def _case(self, phantom: Phantom | MrPhantom, values: NDArray[np.int16]) -> EvaluationCase:
-        rims = {one.number: one.rim_mm for one in phantom.meta.lesions if one.rim_mm > 0}
+        rims = {lesion.number: lesion.rim_mm for lesion in phantom.meta.lesions if lesion.rim_mm > 0}
         return EvaluationCase(self.name, values, phantom.spacing_mm, phantom.labels, rims)
 
 

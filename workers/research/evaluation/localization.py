@@ -74,20 +74,20 @@ def table_of(scores: Sequence[LocalizationScore]) -> str:
     """Return a line for each score and one with the means of each localizer; faces as mean of |error|."""
     head = f"{'case':<24}{'localizer':<11}{'IoU':>6}{'inside':>8}{'Dice':>7}"
     lines = [head + "".join(f"{face[:5]:>7}" for face in FACES) + f"{'s':>7}"]
-    lines += [_line(one.case, [one], np.asarray(one.faces_mm)) for one in scores]
-    for name in dict.fromkeys(one.localizer for one in scores):
-        own = [one for one in scores if one.localizer == name and one.found]
-        missed = sum(one.localizer == name and not one.found for one in scores)
+    lines += [_line(score.case, [score], np.asarray(score.faces_mm)) for score in scores]
+    for name in dict.fromkeys(score.localizer for score in scores):
+        own = [score for score in scores if score.localizer == name and score.found]
+        missed = sum(score.localizer == name and not score.found for score in scores)
         label = f"mean of {len(own)}" + (f", {missed} missed" if missed else "")
         if own:
-            lines.append(_line(label, own, np.abs([one.faces_mm for one in own]).mean(axis=0)))
+            lines.append(_line(label, own, np.abs([score.faces_mm for score in own]).mean(axis=0)))
     return "\n".join(lines)
 
 
 def _line(case: str, scores: Sequence[LocalizationScore], faces_mm: NDArray[np.float64]) -> str:
     if not scores[0].found:
         return f"{case:<24}{scores[0].localizer:<11}  no liver found"
-    means = np.mean([(one.iou, one.inside, one.dice, one.seconds) for one in scores], axis=0)
+    means = np.mean([(score.iou, score.inside, score.dice, score.seconds) for score in scores], axis=0)
     faces = "".join(f"{face:>7.0f}" for face in faces_mm)
     front = f"{case:<24}{scores[0].localizer:<11}{means[0]:>6.2f}{means[1]:>8.3f}{means[2]:>7.3f}"
     return f"{front}{faces}{means[3]:>7.1f}"

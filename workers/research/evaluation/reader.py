@@ -92,7 +92,9 @@ def one_for_all(candidates: Sequence[Labels], truth: Labels, targets: Sequence[i
     Most viewers send a whole segmentation back, so most readers answer like this.
     """
     found = [agreement(labels, truth) for labels in candidates]
-    scores = [one.liver.dice + (one.lesions.dice if one.lesions else 1.0) for one in found]
+    scores = [
+        measured.liver.dice + (measured.lesions.dice if measured.lesions else 1.0) for measured in found
+    ]
     return dict.fromkeys(targets, best(scores) + 1)
 
 

@@ -104,7 +104,7 @@ class Grid:
 
 def grids(results: Sequence[CaseResult]) -> list[Grid]:
     """Return all tables of an evaluation; a kind without rows is left out."""
-    readers = dict.fromkeys(one.method.reader for result in results for one in result.measures)
+    readers = dict.fromkeys(measure.method.reader for result in results for measure in result.measures)
     found = [_methods(results, reader) for reader in readers]
     found += [
         _differences(results),
@@ -160,8 +160,14 @@ def _methods(results: Sequence[CaseResult], reader: str) -> Grid:
 
 def _differences(results: Sequence[CaseResult]) -> Grid:
     rows = tuple(
-        (one.target, f"last round - {one.other}", one.rule, str(one.n), _interval(one.dsc, sign=True))
-        for one in table.differences(results)
+        (
+            difference.target,
+            f"last round - {difference.other}",
+            difference.rule,
+            str(difference.n),
+            _interval(difference.dsc, sign=True),
+        )
+        for difference in table.differences(results)
     )
     return Grid("Paired differences of DSC", ("target", "difference", "rule", "n", "DSC [95 % CI]"), rows)
 
@@ -169,14 +175,14 @@ def _differences(results: Sequence[CaseResult]) -> Grid:
 def _rule_differences(results: Sequence[CaseResult]) -> Grid:
     rows = tuple(
         (
-            one.target,
-            table.TITLES[one.method.name],
-            one.method.reader,
-            f"- {one.other}",
-            str(one.n),
-            _interval(one.dsc, sign=True),
+            difference.target,
+            table.TITLES[difference.method.name],
+            difference.method.reader,
+            f"- {difference.other}",
+            str(difference.n),
+            _interval(difference.dsc, sign=True),
         )
-        for one in table.rule_differences(results)
+        for difference in table.rule_differences(results)
     )
     columns = ("target", "round", "reader", "less rule", "n", "DSC [95 % CI]")
     return Grid(f"Paired differences of DSC: rule {RULES[0]} less other rules", columns, rows)
@@ -212,15 +218,15 @@ def _offers(results: Sequence[CaseResult]) -> Grid:
 def _tastes(results: Sequence[CaseResult]) -> Grid:
     rows = tuple(
         (
-            one.taste,
-            "learned" if one.prior else "none",
-            str(one.n),
-            _interval(one.rounds, digits=2),
-            f"{one.reached:.2f}",
-            f"{one.first:.3f}",
-            f"{one.last:.3f}",
+            taste.taste,
+            "learned" if taste.prior else "none",
+            str(taste.n),
+            _interval(taste.rounds, digits=2),
+            f"{taste.reached:.2f}",
+            f"{taste.first:.3f}",
+            f"{taste.last:.3f}",
         )
-        for one in table.tastes(results)
+        for taste in table.tastes(results)
     )
     columns = ("taste", "prior", "n", "rounds [95 % CI]", f"DSC >= {REACHED_DICE}", "round 1", "at the end")
     return Grid(
@@ -279,34 +285,40 @@ def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
         "whole_case_reader": [_json_row(row) for row in table.rows(results, "whole")],
         "rule_differences": [
             {
-                "target": one.target,
-                "method": one.method.name,
-                "reader": one.method.reader,
-                "minus": one.other,
-                "n": one.n,
-                **_json("dsc", one.dsc),
+                "target": difference.target,
+                "method": difference.method.name,
+                "reader": difference.method.reader,
+                "minus": difference.other,
+                "n": difference.n,
+                **_json("dsc", difference.dsc),
             }
-            for one in table.rule_differences(results)
+            for difference in table.rule_differences(results)
         ],
         "offers": [
             {**asdict(row), "method": row.method.name, "rule": row.method.rule}
             for row in table.offers(results)
         ],
         "differences": [
-            {"target": one.target, "rule": one.rule, "minus": one.other, "n": one.n, **_json("dsc", one.dsc)}
-            for one in table.differences(results)
+            {
+                "target": difference.target,
+                "rule": difference.rule,
+                "minus": difference.other,
+                "n": difference.n,
+                **_json("dsc", difference.dsc),
+            }
+            for difference in table.differences(results)
         ],
         "tastes": [
             {
-                "taste": one.taste,
-                "prior": one.prior,
-                "n": one.n,
-                **_json("rounds", one.rounds),
-                "reached": one.reached,
-                "dsc_round_1": one.first,
-                "dsc_end": one.last,
+                "taste": taste.taste,
+                "prior": taste.prior,
+                "n": taste.n,
+                **_json("rounds", taste.rounds),
+                "reached": taste.reached,
+                "dsc_round_1": taste.first,
+                "dsc_end": taste.last,
             }
-            for one in table.tastes(results)
+            for taste in table.tastes(results)
         ],
         "detection": {
             name: _json_detection(found)
@@ -356,15 +368,15 @@ def _json_detection(found: Detection) -> dict[str, Any]:
 
 def _cases(results: Sequence[CaseResult]) -> Iterator[dict[str, Any]]:
     for result in results:
-        for one in result.measures:
+        for measure in result.measures:
             yield {
-                "case": one.case,
-                "method": one.method.name,
-                "rule": one.method.rule,
-                "reader": one.method.reader,
-                "target": one.target,
-                "lesion": one.lesion - 1 if one.lesion else None,
-                "dsc": one.overlap.dice,
+                "case": measure.case,
+                "method": measure.method.name,
+                "rule": measure.method.rule,
+                "reader": measure.method.reader,
+                "target": measure.target,
+                "lesion": measure.lesion - 1 if measure.lesion else None,
+                "dsc": measure.overlap.dice,
             }
 
 

@@ -99,17 +99,21 @@ def evaluate(
     tell = progress or _silent
     first = [_Evaluate(source, section, options) for source in sources]
     outcomes = _all(first, jobs, lambda done, what: tell(FIRST_PASS * done, what))
-    results = [one for one in outcomes if isinstance(one, CaseResult)]
-    used = [source for source, one in zip(sources, outcomes, strict=True) if isinstance(one, CaseResult)]
+    results = [outcome for outcome in outcomes if isinstance(outcome, CaseResult)]
+    used = [
+        source for source, outcome in zip(sources, outcomes, strict=True) if isinstance(outcome, CaseResult)
+    ]
     if len(results) > 1:
         second = [
             _Remember(source, section, options, tuple(learned(results, source.name).items()))
             for source in used
         ]
         told = _all(second, jobs, lambda done, what: tell(FIRST_PASS + (1 - FIRST_PASS) * done, what))
-        results = [replace(one, tastes=one.tastes + more) for one, more in zip(results, told, strict=True)]
+        results = [
+            replace(result, tastes=result.tastes + more) for result, more in zip(results, told, strict=True)
+        ]
     tell(1.0, "done")
-    return results, [one for one in outcomes if isinstance(one, Skipped)]
+    return results, [outcome for outcome in outcomes if isinstance(outcome, Skipped)]
 
 
 def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
@@ -124,7 +128,8 @@ def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
         if run.case != without:
             cases[run.taste][run.case].append(run.difference_mm)
     return {
-        taste: estimate([float(np.mean(one)) for one in found.values()]).mm for taste, found in cases.items()
+        taste: estimate([float(np.mean(differences)) for differences in found.values()]).mm
+        for taste, found in cases.items()
     }
 
 
@@ -137,20 +142,20 @@ def _all(work: Sequence[Callable[[Progress | None], Outcome]], jobs: int, tell: 
 def _here(
     work: Sequence[Callable[[Progress | None], Outcome]], tell: Progress
 ) -> Iterator[tuple[int, Outcome]]:
-    for index, one in enumerate(work):
+    for index, job in enumerate(work):
 
         def within(part: float, what: str, index: int = index) -> None:
             tell((index + part) / len(work), f"case {index + 1} of {len(work)}: {what}")
 
         within(0.0, "loading")
-        yield index, one(within)
+        yield index, job(within)
 
 
 def _spread(
     work: Sequence[Callable[[Progress | None], Outcome]], jobs: int, tell: Progress
 ) -> Iterator[tuple[int, Outcome]]:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(one, None): index for index, one in enumerate(work)}
+        running = {pool.submit(job, None): index for index, job in enumerate(work)}
         for done, future in enumerate(as_completed(running), start=1):
             tell(done / len(work), f"{done} of {len(work)} cases")
             yield running[future], future.result()

@@ -177,7 +177,9 @@ class GivenLesion:
         (target, decode), seconds = self._opened(rule, remembered_mm), watch.seconds
         voxel_ml, voxels = float(np.prod(self.case.spacing_mm)) / 1000.0, int(wanted.sum())
         for number in range(1, rounds + 1):
-            picked = choose([_dice_of(target.crop, one, wanted, voxels) for one in target.offered])
+            picked = choose(
+                [_dice_of(target.crop, candidate, wanted, voxels) for candidate in target.offered]
+            )
             mask = self._mask(target.crop, target.offered[picked].astype(np.float32))
             radius = radius_mm(float(mask.sum()) * voxel_ml)
             yield _Picked(picked + 1, target, mask, seconds, radius, target.size.base_mm)

@@ -127,12 +127,16 @@ class TasteRow:
 
 def rows(results: Sequence[CaseResult], reader: str = "best") -> list[Row]:
     """Return the table's rows for a reader; for other readers than the best only those with picks."""
-    measures = [one for result in results for one in result.measures if one.method.reader == reader]
-    methods = sorted({one.method for one in measures}, key=_place)
+    measures = [
+        measure for result in results for measure in result.measures if measure.method.reader == reader
+    ]
+    methods = sorted({measure.method for measure in measures}, key=_place)
     found = []
     for target in TARGETS:
         for method in methods:
-            chosen = [one for one in measures if one.target == target and one.method == method]
+            chosen = [
+                measure for measure in measures if measure.target == target and measure.method == method
+            ]
             if chosen:
                 found.append(_row(method, target, chosen))
     return found
@@ -144,28 +148,35 @@ def _place(method: Method) -> tuple[int, int]:
 
 
 def _row(method: Method, target: Target, measures: Sequence[Measure]) -> Row:
-    cases = [one.case for one in measures]
-    surfaces = [one.surface for one in measures if one.surface is not None]
+    cases = [measure.case for measure in measures]
+    surfaces = [measure.surface for measure in measures if measure.surface is not None]
     return Row(
         method=method,
         target=target,
         automatic=target != "lesion" and method.name != "manual",
         n=len(measures),
         cases=len(set(cases)),
-        dsc=estimate([one.overlap.dice for one in measures], cases),
-        jaccard=estimate([one.overlap.jaccard for one in measures], cases),
-        average_surface_mm=float(np.mean([one.average_mm for one in surfaces])) if surfaces else None,
-        hd95_mm=float(np.mean([one.hd95_mm for one in surfaces])) if surfaces else None,
-        seconds=float(np.mean([one.seconds for one in measures])),
-        picks=float(np.mean([one.picks for one in measures])),
+        dsc=estimate([measure.overlap.dice for measure in measures], cases),
+        jaccard=estimate([measure.overlap.jaccard for measure in measures], cases),
+        average_surface_mm=float(np.mean([surface.average_mm for surface in surfaces])) if surfaces else None,
+        hd95_mm=float(np.mean([surface.hd95_mm for surface in surfaces])) if surfaces else None,
+        seconds=float(np.mean([measure.seconds for measure in measures])),
+        picks=float(np.mean([measure.picks for measure in measures])),
     )
 
 
 def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
     """Yield last round minus round 1, ensembles, and manual, for each target and rule."""
-    measures = [one for result in results for one in result.measures if one.method.reader == "best"]
-    values = {(one.method, one.target, one.case, one.lesion): one.overlap.dice for one in measures}
-    last = max((one.method.name for one in measures if one.method.name.startswith("uair")), default="")
+    measures = [
+        measure for result in results for measure in result.measures if measure.method.reader == "best"
+    ]
+    values = {
+        (measure.method, measure.target, measure.case, measure.lesion): measure.overlap.dice
+        for measure in measures
+    }
+    last = max(
+        (measure.method.name for measure in measures if measure.method.name.startswith("uair")), default=""
+    )
     for target in TARGETS:
         for rule in RULES:
             for other in (Method("uair1", rule), *map(Method, ("ensemble", "ensemble_offered", "manual"))):
@@ -212,33 +223,38 @@ class OfferRow:
 
 def offers(results: Sequence[CaseResult]) -> list[OfferRow]:
     """Return a row for each round and rule."""
-    found = [one for result in results for one in result.offered if one.method.reader == "best"]
-    methods = sorted({one.method for one in found}, key=lambda method: _place(method)[::-1])
-    return [_offers(method, [one for one in found if one.method == method]) for method in methods]
+    found = [offer for result in results for offer in result.offered if offer.method.reader == "best"]
+    methods = sorted({offer.method for offer in found}, key=lambda method: _place(method)[::-1])
+    return [_offers(method, [offer for offer in found if offer.method == method]) for method in methods]
 
 
 def _offers(method: Method, found: Sequence[Offered]) -> OfferRow:
-    shares = np.bincount([one.picked for one in found]) / len(found)
+    shares = np.bincount([offer.picked for offer in found]) / len(found)
     shares = shares[shares > 0]
     return OfferRow(
         method=method,
         n=len(found),
-        between=float(np.mean([one.between for one in found])),
+        between=float(np.mean([offer.between for offer in found])),
         entropy=float(-(shares * np.log2(shares)).sum()),
-        covered=float(np.mean([one.covered for one in found if one.covered is not None])),
-        precise=float(np.mean([one.precise for one in found if one.precise is not None])),
-        corrected=float(np.mean([one.corrected for one in found])),
+        covered=float(np.mean([offer.covered for offer in found if offer.covered is not None])),
+        precise=float(np.mean([offer.precise for offer in found if offer.precise is not None])),
+        corrected=float(np.mean([offer.corrected for offer in found])),
     )
 
 
 def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
     """Yield the default rule minus each other one: for each reader, target and round."""
-    measures = [one for result in results for one in result.measures if one.method.rule is not None]
-    values = {(one.method, one.target, one.case, one.lesion): one.overlap.dice for one in measures}
-    methods = sorted({one.method for one in measures if one.method.rule == RULES[0]}, key=_place)
+    measures = [
+        measure for result in results for measure in result.measures if measure.method.rule is not None
+    ]
+    values = {
+        (measure.method, measure.target, measure.case, measure.lesion): measure.overlap.dice
+        for measure in measures
+    }
+    methods = sorted({measure.method for measure in measures if measure.method.rule == RULES[0]}, key=_place)
     for reader in dict.fromkeys(method.reader for method in methods):
         for target in TARGETS:
-            for method in (one for one in methods if one.reader == reader):
+            for method in (candidate for candidate in methods if candidate.reader == reader):
                 for rule in RULES[1:]:
                     other = Method(method.name, rule, reader)
                     pairs = [

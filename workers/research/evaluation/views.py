@@ -26,8 +26,12 @@ HIDDEN = ("uair2", "ensemble_offered", "finder")
 
 def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
     """Yield the slice with most liver and, where there are lesions, the one with most of them."""
-    shown = [one for one in drawn if one.method.rule in (None, RULES[0]) and one.method.name not in HIDDEN]
-    shown.sort(key=lambda one: list(TITLES).index(one.method.name))
+    shown = [
+        picture
+        for picture in drawn
+        if picture.method.rule in (None, RULES[0]) and picture.method.name not in HIDDEN
+    ]
+    shown.sort(key=lambda picture: list(TITLES).index(picture.method.name))
     wanted: tuple[tuple[Target, np.ndarray], ...] = (
         ("liver", liver_mask(case.truth)),
         ("tumour", lesions_mask(case.truth)),
@@ -42,7 +46,7 @@ def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
             pixel_mm=case.spacing_mm[1:],
             hu=case.hu[z].copy(),
             truth=case.truth[z].copy(),
-            drawn={one.method.name: one.labels[z].copy() for one in shown},
+            drawn={picture.method.name: picture.labels[z].copy() for picture in shown},
         )
 
 
@@ -65,7 +69,11 @@ def write_pictures(folder: Path, results: Sequence[CaseResult]) -> list[Path]:
 
 def _scored(results: Sequence[CaseResult], target: str) -> Iterator[tuple[float, CaseResult]]:
     for result in results:
-        last = [one for one in result.measures if _shown(one, target) and one.method.name.startswith("uair")]
+        last = [
+            measure
+            for measure in result.measures
+            if _shown(measure, target) and measure.method.name.startswith("uair")
+        ]
         if last and any(view.what == target for view in result.views):
             yield last[-1].overlap.dice, result
 
@@ -76,7 +84,9 @@ def _shown(measure: Measure, target: str) -> bool:
 
 
 def _picture(result: CaseResult, view: View) -> np.ndarray:
-    dices = {one.method.name: one.overlap.dice for one in result.measures if _shown(one, view.what)}
+    dices = {
+        measure.method.name: measure.overlap.dice for measure in result.measures if _shown(measure, view.what)
+    }
     seen = np.logical_or.reduce([view.truth > 0, *(labels > 0 for labels in view.drawn.values())])
     rows, columns = bounds(seen, 0, view.pixel_mm[0]), bounds(seen, 1, view.pixel_mm[1])
     panels = [(f"truth: {result.case}, slice {view.z + 1}", view.truth)]

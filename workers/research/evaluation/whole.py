@@ -61,7 +61,11 @@ class Opened:
     @property
     def confidence(self) -> Mapping[int, float]:
         """Label value -> how sure the engine is."""
-        return {} if self.first is None else {one.value: one.confidence for one in self.first.state.targets}
+        return (
+            {}
+            if self.first is None
+            else {target.value: target.confidence for target in self.first.state.targets}
+        )
 
 
 def measures_of(case: EvaluationCase, drawn: Drawn) -> Iterator[Measure]:
@@ -101,19 +105,19 @@ def measures_of_found(
     found = matched(case, offered)
     for true, value in found.items():
         truth = case.lesion(true)
-        for one in drawn:
+        for result in drawn:
             yield compared(
                 case.name,
-                one.method,
+                result.method,
                 "found",
-                one.labels == value,
+                result.labels == value,
                 truth,
                 case.spacing_mm,
-                seconds=one.seconds,
-                picks=one.liver_picks,
+                seconds=result.seconds,
+                picks=result.liver_picks,
                 lesion=true,
             )
-    yield from (replace(one, target="found") for one in manual if one.lesion in found)
+    yield from (replace(measure, target="found") for measure in manual if measure.lesion in found)
 
 
 def opened(case: EvaluationCase, bench: Workbench, rule: Rule) -> Opened:

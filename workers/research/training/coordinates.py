@@ -116,7 +116,7 @@ class CoordinateTask:
             return {}
         with torch.inference_mode():
             found = [_figures(*_answers(network, batch)) for batch in self.held_out]
-        return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+        return {name: float(np.mean([figures[name] for figures in found])) for name in found[0]}
 
 
 def _answers(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,7 @@ def _figures(errors: Tensor, similarity: Tensor) -> dict[str, float]:
 
 
 def _collated(samples: list[CoordinateSample]) -> tuple[Tensor, ...]:
-    parts = ((one.patches, one.centres, one.first, one.second) for one in samples)
+    parts = ((sample.patches, sample.centres, sample.first, sample.second) for sample in samples)
     return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
 
 

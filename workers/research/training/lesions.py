@@ -82,7 +82,7 @@ class LesionBatches(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
         """Draw the batch of a step."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
-        parts = ((one.channels, one.masks, one.weight) for one in samples)
+        parts = ((sample.channels, sample.masks, sample.weight) for sample in samples)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
 
     def _sample(self, iteration: int, index: int) -> LesionSample:
@@ -181,7 +181,7 @@ def _score(finder: LearnedLesions, phantom: Phantom) -> tuple[float, float, int,
     found = finder.search(phantom.hu, spacing, around, phantom.meta.liver_hu)
     z, y, x = (np.arange(n, dtype=np.float64) + 0.5 for n in labels.shape)
     liver, lesions = (found_map.at(z, y, x) > 0.5 for found_map in (found.liver, found.lesions))
-    wanted = [1 + one.number for one in phantom.meta.lesions if one.diameter_mm >= 10.0]
+    wanted = [1 + lesion.number for lesion in phantom.meta.lesions if lesion.diameter_mm >= 10.0]
     hits = sum(bool(lesions[labels == value].mean() >= _HIT) for value in wanted)
     parts, count = ndimage.label(lesions)
     inside = ndimage.mean(labels > 1, parts, np.arange(1, count + 1)) if count else []

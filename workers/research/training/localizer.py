@@ -121,7 +121,7 @@ class LocalizerTask:
             path = Path(folder) / LOCALIZER_FILE
             save_weights(network, path)
             localizer = LearnedLocalizer(torch.device(self.device), path)
-        scores = [_score(localizer.locate(one.hu, one.spacing_mm), one) for one in self.held_out]
+        scores = [_score(localizer.locate(case.hu, case.spacing_mm), case) for case in self.held_out]
         coarse, covered, lower = np.mean(scores, axis=0)
         return {"coarse_dice": float(coarse), "in_box": float(covered), "lower_face_mm": float(lower)}
 

@@ -67,7 +67,7 @@ class OutlineBatches(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
         """Draw the batch of a step."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
-        parts = ((one.channels, one.truth, one.counts) for one in samples)
+        parts = ((sample.channels, sample.truth, sample.counts) for sample in samples)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
 
     def _sample(self, iteration: int, index: int) -> OutlineSample:

@@ -64,7 +64,10 @@ class SamBatches(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
         """Draw the batch of a step."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
-        parts = ((one.image, one.masks, one.boxes, one.points, one.point_labels) for one in samples)
+        parts = (
+            (sample.image, sample.masks, sample.boxes, sample.points, sample.point_labels)
+            for sample in samples
+        )
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
 
     def _sample(self, iteration: int, index: int) -> SamSample:

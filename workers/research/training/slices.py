@@ -53,8 +53,8 @@ class SliceBatches(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
         """Draw the batch of a step."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
-        images = torch.from_numpy(np.stack([one.image for one in samples]))
-        return images, torch.from_numpy(np.stack([one.classes for one in samples]))[:, None].long()
+        images = torch.from_numpy(np.stack([sample.image for sample in samples]))
+        return images, torch.from_numpy(np.stack([sample.classes for sample in samples]))[:, None].long()
 
     def _sample(self, iteration: int, index: int) -> SliceSample:
         rng = np.random.default_rng([self.seed, iteration, index])
@@ -99,7 +99,7 @@ class SliceTask:
         if not self.held_out:
             return {}
         segmenter = SliceNetwork(network, torch.device(self.device))
-        pairs = [(segmenter.segment(one.hu, one.spacing_mm), one.labels) for one in self.held_out]
+        pairs = [(segmenter.segment(case.hu, case.spacing_mm), case.labels) for case in self.held_out]
         figures = {"liver_dice": float(np.mean([dice(ours > 0, truth > 0) for ours, truth in pairs]))}
         tumours = [dice(ours > 1, truth > 1) for ours, truth in pairs if (truth > 1).any()]
         return figures | ({"tumour_dice": float(np.mean(tumours))} if tumours else {})

@@ -92,7 +92,7 @@ class _Canvas:
             high = int(np.clip((at + half) // step + 2, low + 1, n))
             window.append(slice(low, high))
             grid = (np.arange(low, high) * step - at).astype(np.float32)
-            offsets.append(grid.reshape([-1 if one == axis else 1 for one in range(3)]))
+            offsets.append(grid.reshape([-1 if along == axis else 1 for along in range(3)]))
         return (window[0], window[1], window[2]), offsets
 
     def paint(self, window: Window, where: Mask, tissue: Tissue, counted: Mask | None = None) -> None:
@@ -268,7 +268,7 @@ def _indent(canvas: _Canvas, rng: np.random.Generator) -> None:
         if np.linalg.norm(outward) < 0.5:
             continue
         outward = _unit(outward)
-        _press(canvas, canvas.place([int(one) for one in at]), outward, slope, sheath, rib, rng)
+        _press(canvas, canvas.place([int(index) for index in at]), outward, slope, sheath, rib, rng)
 
 
 def _press(

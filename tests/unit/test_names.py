@@ -1,0 +1,38 @@
+"""A variable says what it holds: none in the product is called `one`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+_PRODUCT = ("dicom_config", "uair_node", "workers", "scripts")
+_BANNED = frozenset({"one"})
+
+
+def banned_names(source: str) -> Iterator[int]:
+    """Yield the lines on which a variable, a parameter or a function has a banned name."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.FunctionDef(name=name) if name in _BANNED:
+                yield node.lineno
+
+
+def test_no_variable_is_called_one() -> None:
+    found = [
+        f"{path.relative_to(_ROOT)}:{line}"
+        for package in _PRODUCT
+        for path in sorted((_ROOT / package).rglob("*.py"))
+        for line in banned_names(path.read_text("utf-8"))
+    ]
+    assert not found, "name the thing"
+
+
+def test_every_kind_of_binding_is_seen() -> None:
+    loops = "for one in found: print(one)\n[one for one in found]\nlambda one: one\n"
+    others = (
+        "def one(): ...\ndef first(*, one): ...\none = 1\nwith found as one: ...\nprint('one', found.one)\n"
+    )
+    assert sorted(set(banned_names(loops))) == [1, 2, 3]
+    assert sorted(set(banned_names(others))) == [1, 2, 3, 4]
