@@ -35,3 +35,12 @@ def test_links_between_the_pages_lead_somewhere() -> None:
     for page in [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_files_that_the_developers_page_names_exist() -> None:
+    page = (_ROOT / "docs" / "developers.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:[\w.]+/)*\w+\.py)`", page)) | set(re.findall(r"`((?:[\w.]+/)+)`", page))
+    assert len(named) > 40
+    folders = (_ROOT, _ROOT / "uair_node", _ROOT / "workers")
+    lost = sorted(name for name in named if not any((folder / name).exists() for folder in folders))
+    assert not lost, "each name is a path from the root, `uair_node` or `workers`"
