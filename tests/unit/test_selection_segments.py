@@ -18,7 +18,8 @@ from dicom_config.model import Verb
 from tests.support.edited import TISSUE, returned, segment
 from tests.support.offered import OfferedCase, candidate_labels, copied_case, offered_case
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
-from uair_node.dicom.segment_kind import SegmentKind, kind_of
+from uair_node.dicom.segment_kind import kind_of
+from uair_node.dicom.segment_words import SegmentKind
 from uair_node.results.notices import untold_notices
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.partial_edits import answer_with_parts
@@ -196,6 +197,18 @@ def test_another_structure_is_left_out_and_said(offered: OfferedCase, label: str
     assert row.sentence in _heading_and_text(offered)
 
 
+def test_a_name_that_may_be_the_organ_is_told_by_place_and_never_a_lesion(offered: OfferedCase) -> None:
+    liver = candidate_labels(3) > 0
+    liver[12, 6] = False
+    lesions = [(candidate_labels(3) == n, f"Lesion {n - 1}", codes.LESION) for n in (2, 3)]
+    whole = offered.send(_written(offered, [(liver, "Liver x", TISSUE), *lesions], own=[]), Verb.PICK)
+    assert whole.outcome == SelectionOutcome.EFFECTIVE
+    np.testing.assert_array_equal(_kept(offered, whole) > 0, liver)
+    part = offered.send(_written(offered, [(_ball(), "Liver x", TISSUE)]), Verb.PICK)
+    assert (part.outcome, part.code) == (SelectionOutcome.REFUSED, "edited-unrecognised")
+    assert part.sentence.endswith(": segment 4."), "free text is not repeated"
+
+
 @pytest.mark.parametrize(
     ("label", "kind"), [("Liver vessels", VESSEL), ("liver_vessels", TISSUE), ("Liver", VESSEL)]
 )
@@ -238,6 +251,7 @@ def _item(
     region: Code | None = None,
     modifier: Code | None = None,
     category: Code | None = None,
+    part_of_region: Code | None = None,
 ) -> Dataset:
     item = Dataset()
     item.SegmentNumber, item.SegmentLabel = 1, label
@@ -250,6 +264,8 @@ def _item(
         item.SegmentedPropertyCategoryCodeSequence = [_code(category)]
     if region:
         item.AnatomicRegionSequence = [_code(region)]
+    if part_of_region:
+        item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_code(part_of_region)]
     return item
 
 
@@ -261,6 +277,8 @@ def _code(code: Code) -> Dataset:
 
 
 RIGHT = Code("24028007", "SCT", "Right")
+LEFT_LOBE = Code("1", "99SITE", "Lobe, left")
+ORGAN = Code("113343008", "SCT", "Organ")
 PRIVATE = Code("5", "99TOTALSEG", "liver")
 
 
@@ -282,6 +300,24 @@ PRIVATE = Code("5", "99TOTALSEG", "liver")
         (_item("Segment 1", NEOPLASM, region=codes.LIVER), SegmentKind.LESION),
         (_item("x", Code("M-80003", "SRT", "Neoplasm, malignant")), SegmentKind.LESION),
         (_item("x", modifier=codes.LESION), SegmentKind.LESION),
+        (_item("x", codes.LIVER, modifier=NEOPLASM), SegmentKind.LESION),
+        (_item("x", Code("181268008", "SCT", "Entire liver")), SegmentKind.ORGAN),
+        (_item("x", Code("8993003", "SCT", "Lebervene")), SegmentKind.OTHER),
+        (_item("x", Code("T-48810", "SRT", "Vena porta")), SegmentKind.OTHER),
+        (_item("Liver", Code("29092000", "SCT", "Vein"), region=codes.LIVER), SegmentKind.OTHER),
+        (_item("Liver", region=Code("8993003", "SCT", "Hepatic vein")), SegmentKind.OTHER),
+        (_item("Lesion 1", region=Code("12738006", "SCT", "Brain")), SegmentKind.OTHER),
+        (_item("x", ORGAN, region=Code("818981001", "SCT", "Abdomen")), SegmentKind.UNTOLD),
+        (_item("x", ORGAN, region=codes.LIVER, part_of_region=RIGHT), SegmentKind.OTHER),
+        (_item("Liver", codes.LIVER, region=codes.LIVER, part_of_region=LEFT_LOBE), SegmentKind.OTHER),
+        (_item("x", codes.LESION, region=codes.LIVER, part_of_region=RIGHT), SegmentKind.LESION),
+        (_item("x", codes.LESION, region=Code("T-D4000", "SRT", "Abdomen")), SegmentKind.LESION),
+        (
+            _item("x", codes.LESION, region=Code("416775004", "SCT", "Chest, Abdomen, Pelvis")),
+            SegmentKind.LESION,
+        ),
+        (_item("x", codes.LESION, region=Code("818983003", "SCT", "Abdomen")), SegmentKind.LESION),
+        (_item("x", codes.LESION, region=Code("83908009", "SCT", "Abdominal wall")), SegmentKind.OTHER),
         (_item("x", region=codes.LIVER), SegmentKind.UNTOLD),
         (_item("x", region=Code("818981001", "SCT", "Abdomen")), SegmentKind.UNTOLD),
     ],
@@ -292,13 +328,23 @@ def test_codes_and_regions_decide_before_words(item: Dataset, kind: SegmentKind)
 
 WORDS = {
     SegmentKind.ORGAN: "Liver|LIVER_1|Leber|foie|hígado|fegato|Leberparenchym|Liver with lesions"
-    "|Non-tumorous liver",
+    "|Non-tumorous liver|Liver segmentation|Leber Segmentierung|Liver (AI)|liver_mask.nii.gz|Whole liver"
+    "|Foie sain|Fígado|Wątroba|Печень|肝臓|Liver w/o lesions|Liver-GTV|Liver minus GTV"
+    "|Leber mit Tumor|Liver and tumor",
     SegmentKind.LESION: "Tumor|tumeur|Liver tumor|Cyst|HCC|Lebermetastase|Läsion|hepatic cyst"
-    "|liver lesion segment 6|GTV",
+    "|liver lesion segment 6|GTV|Liver mets|Met 3|Laesion|Metástasis|nódulo|tümör|Raumforderung|iCCA|LR-5"
+    "|肝腫瘍|опухоль|Lesion near portal vein|HCC next to hepatic vein|Gallengangskarzinom|Cholangiocarcinoma"
+    "|Tumor with necrosis|fat-containing lesion|calcified lesion|liver metastasis and tumor",
     SegmentKind.OTHER: "liver_vessels|LiverVessels|Hepatic vein|Lebervenen|Lebergefäße|Gallenblase"
     "|gallbladder|Spleen|portal vein and splenic vein|liver segment 6|left lobe of liver|kidney_right"
-    "|Kidney cyst|PTV|Tumor thrombus",
-    SegmentKind.UNTOLD: "Segment 6|Segment_2|Segment VI|Segmentation|?|Foo|generated|Lung metastasis|Label 3",
+    "|Kidney cyst|PTV|Tumor thrombus|Liver surface|liver capsule|Future liver remnant|Liver bounding box"
+    "|Non-liver|outside the liver|extrahepatic tumor|Liver dose|Ablation zone|PVTT"
+    "|Leberpforte|S6 liver|肝静脈"
+    "|脾臓|Nierenzyste",
+    SegmentKind.PERHAPS_ORGAN: "Liver ROI|right liver|Liver x|hemi liver|Liver 6|Leber Meyer",
+    SegmentKind.UNTOLD: "Segment 6|Segment_2|Segment VI|Segmentation|?|Foo|generated"
+    "|Lung metastasis|Label 3"
+    "|Segment 6 - copy|Segmento 2|ROI 1|S1",
 }
 _EACH = [(kind, label) for kind, labels in WORDS.items() for label in labels.split("|")]
 

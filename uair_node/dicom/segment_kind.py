@@ -1,16 +1,14 @@
 """What a segment of somebody else's SEG shows: the organ, a lesion of it, something else, or untold.
 
-Owns the codes and words by which writers tell it. Codes decide before words: a segment whose code names
-another structure is that structure, whatever its label says. The anatomic region of a segment counts as a
-code. Knows no voxels: where neither codes nor words tell, `uair_node.dicom.segment_targets` compares
-places.
+Owns the codes by which writers tell it; `uair_node.dicom.segment_words` owns the words. Codes decide
+before words: a segment whose code names another structure is that structure, whatever its label says. The
+anatomic region of a segment counts as a code. Knows no voxels: where neither codes nor words tell,
+`uair_node.dicom.segment_targets` compares places.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
@@ -18,10 +16,22 @@ from pydicom.sr.coding import Code
 
 from dicom_config import codes
 from dicom_config.modalities.profile import LIVER, Organ
+from uair_node.dicom.segment_words import (
+    SegmentKind,
+    kind_of_words,
+    may_be_shown,
+    names_lesion,
+    names_other,
+    names_part,
+    names_wider_region,
+    organ_words,
+    plain,
+)
 
 _SCT = dictionary.SCT
 _LIVER_CODES = (
     LIVER.code,
+    Code("181268008", "SCT", "Entire liver"),
     Code("7197", "FMA", "Liver"),
     Code("RID58", "RADLEX", "Liver"),
     Code("C0023884", "UMLS", "Liver"),
@@ -80,91 +90,49 @@ _CATEGORIES_OF_THINGS = (
     Code("91720002", "SCT", "Body substance"),
     Code("246464006", "SCT", "Function"),
 )
-_REGIONS = ("AnatomicRegionSequence", "PrimaryAnatomicStructureSequence")
+_REGIONS = {
+    "AnatomicRegionSequence": "AnatomicRegionModifierSequence",
+    "PrimaryAnatomicStructureSequence": "PrimaryAnatomicStructureModifierSequence",
+}
+"""Sequences that name a place, and the sequence in their items that names a part of it."""
 _STANDARD_SCHEMES = ("SCT", "SRT", "DCM", "FMA", "RADLEX", "UMLS", "NCIt")
 _SRT_NAMES = ("SNM3", "99SDM")
 """Older designators of SRT (PS3.16 8)."""
-
-_LESION_WORDS = re.compile(
-    r"lesion|läsion|lésion|lesión|lesão|tumou?r|tumeur|tumore|metast|métast|nodul|knoten|herd\b|cyst|kyste"
-    r"|zyste|quiste|cisti\b|neoplas|carcinom|karzinom|adenom|h[ae]+mangiom|hémangiom|angiom|abs[cz]es|abcès"
-    r"|malign|cancer|krebs|\bmass(?:e|a)?\b|\bhccs?\b|\bicc\b|\bcrlm\b|\bfnh\b|\bgtv\w*"
-)
-_LIVER_WORDS = re.compile(
-    r"\bliver\b|\bleber(?!ve|ge|ar|pf|seg|lap)|\bfoie\b|\bh[ií]gado\b|\bf[eé]gato\b|\bhepar\b|h[eé]pati[ckqt]"
-    r"|\bepatic|\bleverw?\b|\bwątroba\b|\bkaraciğer\b|肝"
-)
-_WITH_OR_WITHOUT = re.compile(
-    r"\b(?:with(?:out)?|minus|excluding|including|ohne|mit|sans|avec|sin|con|senza)\b.*(?:lesion|läs|lés|t[ui]mo|tumeur)"
-    r"|\bnon tumo"
-)
-_PART_WORDS = re.compile(
-    r"\blobes?\b|\blob[uo]\w*\b|lappen|couinaud|caudate|caudatus|segment|\bhilum\b|\bhilus\b"
-)
-_UNNUMBERED_SEGMENT = re.compile(r"segment(?:ation|ierung|ación|azione)?\W*\w{0,4}")
-_OTHER_STEMS = (
-    "vessel vascul gefäß gefaess gefäss vaisseau vaso vein veine vene vena venen venous venös arter "
-    "aorta cava portal portae pfortader ivc thromb stent catheter katheter needle drain clip coil "
-    "spleen splen milz bazo kidney renal niere rein rinon riñon riñón rene nephr adrenal nebenniere "
-    "surrén stomach gastr magen estomac estóma stomaco pancrea pankrea páncrea duoden duodén bowel "
-    "intestin darm colon kolon rectum bladder gallbladder gallen blase vésicule vesícula colecist "
-    "cistifel bile biliar biliär cholecyst ductus duct lymph ganglio lung lunge pulmon poumon heart "
-    "herz cardia coeur corazón bone knochen rib rippe vertebra wirbel spine muscle muskel psoas skin "
-    "haut body körper esophag oesophag ösophag speiseröhre trachea bronch prostat uterus ovar brain "
-    "hirn thyroid breast mamma ascites aszites fluid background hintergrund artifact artefact artefakt "
-    "diaphragm zwerchfell peritone omentum mesenter pleura abdomen rate ptv ctv "
-)
-"""Beginnings of words for other structures in the languages of the sites, separated by spaces."""
-_OTHER_WORDS = re.compile(rf"(?:\b|(?<=leber))(?:{'|'.join(_OTHER_STEMS.split())})")
-_ALWAYS_OTHER = re.compile(r"thromb|\bptv|\bctv|stent|background|hintergrund|art[ei]fa[ck]t")
-_SHOWN_WORDS = re.compile(
-    r"segment(?:ation|s)?|lesions?|tumou?rs?|cysts?|mass|left|right|links|rechts|gauche|droite?|upper|lower|common|inferior"
-    r"|superior|and|with|without|of|the|und|et|i|ii|iii|iv|v|vi|vii|viii|[a-d]|\d{1,3}|hepatic|lobe|artery|arteries"
-)
-
-
-class SegmentKind(StrEnum):
-    """What a segment shows."""
-
-    ORGAN = "organ"
-    LESION = "lesion"
-    OTHER = "other"
-    UNTOLD = "untold"
 
 
 def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
     """Tell what an item of the Segment Sequence (PS3.3 C.8.20.2) shows, without its voxels.
 
     1. The anatomic region: another one than `organ`, or than what holds it, makes it something else.
-    2. The coded property type: the organ, a lesion, or something else. A side or a part as its modifier
-       makes the organ a part of it, hence something else.
+    2. The coded property type: the organ, a lesion, or something else. A side or a part as the modifier of
+       type or region makes the organ a part of it, hence something else; a lesion as modifier, a lesion.
     3. Where the type is one of those that tell nothing ("Tissue"): the category, then the words of the label.
 
     Codes of a scheme that is not a standard one count as words, by their meaning.
     """
-    regions = [
-        *_coded(segment, "AnatomicRegionSequence"),
-        *_coded(segment, "PrimaryAnatomicStructureSequence"),
-    ]
+    regions = [code for keyword in _REGIONS for code in _coded(segment, keyword)]
     if any(_is_elsewhere(code, organ) for code in regions):
         return SegmentKind.OTHER
-    words = _kind_of_words(str(segment.get("SegmentLabel", "")), organ)
-    kinds = [_kind_of_type(code, organ) for code in property_types(segment)]
-    kind = next((kind for kind in kinds if kind is not SegmentKind.UNTOLD), SegmentKind.UNTOLD)
-    if kind is SegmentKind.ORGAN and _has_part_as_modifier(segment):
-        return SegmentKind.OTHER
-    if kind is SegmentKind.LESION and not regions and words is SegmentKind.OTHER and _tells_lesion(segment):
-        return SegmentKind.OTHER  # "kidney cyst", coded as a cyst without a region
-    if kind is not SegmentKind.UNTOLD:
-        return kind
-    if any(
+    words = kind_of_words(_label(segment), organ)
+    kind = _kind_of_types(segment, organ)
+    if kind is SegmentKind.UNTOLD and any(
         _among(code, _CATEGORIES_OF_THINGS)
         for code in _coded(segment, "SegmentedPropertyCategoryCodeSequence")
     ):
         return SegmentKind.OTHER
-    if words is SegmentKind.UNTOLD and regions and _ORGAN_UNNAMED in property_types(segment):
-        return SegmentKind.ORGAN
-    return words
+    in_organ = any(_is_organ(code, organ) for code in regions)
+    if kind is words is SegmentKind.UNTOLD and in_organ and _ORGAN_UNNAMED in property_types(segment):
+        kind = SegmentKind.ORGAN
+    if kind is SegmentKind.ORGAN and _has_part_as_modifier(segment):
+        return SegmentKind.OTHER
+    if (
+        kind is SegmentKind.LESION
+        and not regions
+        and words is SegmentKind.OTHER
+        and names_lesion(_label(segment))
+    ):
+        return SegmentKind.OTHER  # "kidney cyst", coded as a cyst without a region
+    return words if kind is SegmentKind.UNTOLD else kind
 
 
 def property_types(segment: Dataset) -> list[Code]:
@@ -178,18 +146,24 @@ def speak_of(number: int, segment: Dataset, organ: Organ) -> str:
 
     Any other label may hold free text, hence a person's name; it is not repeated.
     """
-    label = " ".join(str(segment.get("SegmentLabel", "")).split())
-    words = _plain(label).split()
-    if words and len(label) <= 48 and label.isascii() and all(_may_be_shown(word, organ) for word in words):
+    label = " ".join(_label(segment).split())
+    words = plain(label).split()
+    if words and len(label) <= 48 and label.isascii() and all(may_be_shown(word, organ) for word in words):
         return f'segment {number} "{label}"'
     return f"segment {number}"
 
 
-def _may_be_shown(word: str, organ: Organ) -> bool:
-    if _SHOWN_WORDS.fullmatch(word) or word == organ.name.casefold():
-        return True
-    stems = sorted((stem for stem in _OTHER_STEMS.split() if word.startswith(stem)), key=len)
-    return (bool(stems) and len(word) <= len(stems[-1]) + 3) or bool(_LIVER_WORDS.fullmatch(word))
+def _label(segment: Dataset) -> str:
+    return str(segment.get("SegmentLabel") or "")
+
+
+def _kind_of_types(segment: Dataset, organ: Organ) -> SegmentKind:
+    """Tell what the first telling property type says; a lesion of the organ is a lesion."""
+    kinds = [_kind_of_type(code, organ) for code in property_types(segment)]
+    told = [kind for kind in kinds if kind is not SegmentKind.UNTOLD]
+    if told[:1] == [SegmentKind.ORGAN] and SegmentKind.LESION in told:
+        return SegmentKind.LESION
+    return told[0] if told else SegmentKind.UNTOLD
 
 
 def _kind_of_type(code: Code, organ: Organ) -> SegmentKind:
@@ -199,47 +173,11 @@ def _kind_of_type(code: Code, organ: Organ) -> SegmentKind:
         return SegmentKind.LESION
     if _among(code, _UNTELLING_CODES):
         return SegmentKind.UNTOLD
-    by_meaning = _kind_of_words(code.meaning, organ)
+    by_meaning = kind_of_words(code.meaning, organ)
     if code.scheme_designator not in _STANDARD_SCHEMES:
         return by_meaning
     # Hundreds of codes name a kind of lesion; none but those above names the organ.
     return SegmentKind.LESION if by_meaning is SegmentKind.LESION else SegmentKind.OTHER
-
-
-def _kind_of_words(words: str, organ: Organ) -> SegmentKind:
-    plain = _plain(words)
-    names_organ = bool(_organ_words(organ).search(plain))
-    names_lesion = bool(_LESION_WORDS.search(plain))
-    if _ALWAYS_OTHER.search(plain):
-        return SegmentKind.OTHER
-    others = _OTHER_WORDS.search(_organ_words(organ).sub(" ", plain))
-    if names_lesion:
-        if names_organ and _WITH_OR_WITHOUT.search(plain):
-            return SegmentKind.ORGAN  # "liver with lesions", "liver without tumour"
-        if others and not names_organ:  # a metastasis of the breast, or in it?
-            return SegmentKind.UNTOLD if "etast" in plain else SegmentKind.OTHER
-        return SegmentKind.LESION
-    if others:
-        return SegmentKind.OTHER
-    if names_organ or plain.startswith("leber"):
-        return SegmentKind.OTHER if _PART_WORDS.search(plain) else SegmentKind.ORGAN
-    if _PART_WORDS.search(plain) and not _UNNUMBERED_SEGMENT.fullmatch(plain):
-        return SegmentKind.OTHER
-    return SegmentKind.UNTOLD
-
-
-def _organ_words(organ: Organ) -> re.Pattern[str]:
-    return _LIVER_WORDS if organ == LIVER else re.compile(rf"\b{re.escape(organ.name.casefold())}\b")
-
-
-def _plain(words: str) -> str:
-    """Return words in lower case with one space between them, as "liver_vessels" and "LiverVessels" are."""
-    split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words)
-    return " ".join(re.sub(r"[\W_]+", " ", split).casefold().split())
-
-
-def _tells_lesion(segment: Dataset) -> bool:
-    return bool(_LESION_WORDS.search(_plain(str(segment.get("SegmentLabel", "")))))
 
 
 def _is_organ(code: Code, organ: Organ) -> bool:
@@ -251,17 +189,24 @@ def _is_elsewhere(code: Code, organ: Organ) -> bool:
         return False
     if organ == LIVER and _among(code, _LIVER_PARTS):
         return False
-    meaning = _plain(code.meaning)
-    others = bool(_OTHER_WORDS.search(_organ_words(organ).sub(" ", meaning)))
-    if _organ_words(organ).search(meaning):  # "Right lobe of liver", in any scheme
+    if names_wider_region(code.meaning):
+        return False
+    others = names_other(code.meaning, organ)
+    if organ_words(organ).search(plain(code.meaning)):  # "Right lobe of liver", in any scheme
         return others
     return others or code.scheme_designator in _STANDARD_SCHEMES
 
 
 def _has_part_as_modifier(segment: Dataset) -> bool:
-    sides = (_SCT.Left, _SCT.Right)
+    places = [
+        code
+        for keyword, modifier in _REGIONS.items()
+        for item in segment.get(keyword) or ()
+        for code in _coded(item, modifier)
+    ]
     return any(
-        _among(code, sides) or _PART_WORDS.search(_plain(code.meaning)) for code in _modifiers(segment)
+        _among(code, (_SCT.Left, _SCT.Right)) or names_part(code.meaning)
+        for code in [*places, *_modifiers(segment)]
     )
 
 

@@ -17,7 +17,8 @@ from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import Organ
-from uair_node.dicom.segment_kind import SegmentKind, kind_of
+from uair_node.dicom.segment_kind import kind_of
+from uair_node.dicom.segment_words import SegmentKind
 
 Labels = npt.NDArray[np.uint8]
 Voxels = npt.NDArray[np.uint32]
@@ -181,6 +182,7 @@ class _Telling:
             for number, kind in self._open()
             if kind is not SegmentKind.OTHER
             for dice, label in self._places[number].likely(told=kind is SegmentKind.LESION)
+            if label == _ORGAN or kind is not SegmentKind.PERHAPS_ORGAN
         ]
         for _, number, label in sorted(found, key=lambda match: (-match[0], match[1:])):
             free = label == _ORGAN or label not in self._labels.values()
