@@ -12,12 +12,15 @@ from pydicom import dcmread
 
 from dicom_config import codes
 from dicom_config.model import Verb
+from dicom_config.profiles import NEEDS, Profile
 from tests.support.dcmqi import ReadSegment
 from tests.support.edited import returned, segment
+from tests.support.enhanced import write_enhanced_ct
 from tests.support.foreign_readers import PROGRAMS, SegOnSeries, read_segs
 from tests.support.offered import OfferedCase, candidate_labels, offered_case
 from tests.support.seg_grids import GRIDS, affine_on, centres_mm, series_of_labels, written
 from uair_node.cases.tables import ResultKind, WorkKind
+from uair_node.dicom.volume import read_series
 from uair_node.results.uids import lesion_uid
 
 pytestmark = pytest.mark.integration
@@ -72,6 +75,23 @@ def _of_a_case(folder: Path) -> Mapping[str, Expected]:
     return made
 
 
+def _on_enhanced_ct(folder: Path) -> Mapping[str, Expected]:
+    """SEGs on multi-frame images, whose frames viewers name by number."""
+    made = {}
+    for name, (grid, instances, profile) in ENHANCED.items():
+        place = folder / name.replace(" ", "-").replace(",", "")
+        affine = affine_on(grid)
+        single, _, labels = series_of_labels(place, affine)
+        images = write_enhanced_ct(place / "multi", single, instances=instances)
+        volume = read_series(images)
+        drawn = (volume.array // 100).astype(np.uint8)
+        seg = written(volume, drawn, place, needs=NEEDS[profile])
+        slices = [images[n % instances] for n in range(len(single))]
+        frames = [n // instances + 1 for n in range(len(single))]
+        made[name] = Expected(SegOnSeries(seg, slices, affine, frames), labels)
+    return made
+
+
 def _file(offered: OfferedCase, kind: ResultKind, name: str, form: str = "strict") -> Path:
     (path,) = [
         path
@@ -100,6 +120,13 @@ def _of_an_edit(folder: Path) -> Mapping[str, Expected]:
         return {"final, edited": _expected(offered, offered.path(final), labels)}
 
 
+ENHANCED = {
+    "Enhanced CT, one image": ("upright", 1, Profile.STRICT),
+    "Enhanced CT, one image, ohif": ("upright", 1, Profile.OHIF),
+    "Enhanced CT, two images": ("slices downwards", 2, Profile.STRICT),
+    "Enhanced CT, oblique": ("oblique, slices downwards, columns flipped", 3, Profile.STRICT),
+}
+"""Grid, number of images whose frames lie in turn, and profile of the destination."""
 KINDS = [f"round {round_}, candidate {k}, {form}" for round_, k in ((1, 1), (2, 4)) for form in FORMS]
 KINDS += [*(f"final, {form}" for form in FORMS), "final, edited"]
 
@@ -109,10 +136,12 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Expected]
     folder = tmp_path_factory.mktemp("written")
     (folder / "case").mkdir()
     (folder / "edit").mkdir()
+    (folder / "enhanced").mkdir()
     return {
         **_on_every_grid(folder / "grids"),
         **_of_a_case(folder / "case"),
         **_of_an_edit(folder / "edit"),
+        **_on_enhanced_ct(folder / "enhanced"),
     }
 
 
@@ -128,7 +157,7 @@ def read(
     return dict(zip(expected, found, strict=True))
 
 
-@pytest.mark.parametrize("name", [*GRIDS, *KINDS])
+@pytest.mark.parametrize("name", [*GRIDS, *KINDS, *ENHANCED])
 def test_a_foreign_program_reads_each_voxel(
     read: Mapping[str, list[ReadSegment]], expected: Mapping[str, Expected], name: str
 ) -> None:
@@ -143,4 +172,4 @@ def test_a_foreign_program_reads_each_voxel(
 
 
 def test_every_kind_is_read(expected: Mapping[str, Expected]) -> None:
-    assert list(expected) == [*GRIDS, *KINDS]
+    assert list(expected) == [*GRIDS, *KINDS, *ENHANCED]

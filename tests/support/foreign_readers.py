@@ -37,7 +37,9 @@ class SegOnSeries:
     segmentation
         The SEG's file.
     images
-        The files of the series, in the order of axis 0.
+        The files of the series, in the order of axis 0; that of a multi-frame image comes with each frame.
+    frames
+        The frame number of each of `images`; None of a single-frame image. Empty if all are single-frame.
     affine
         ``(4, 4)``: index ``(z, y, x, 1)`` on the series to LPS in mm.
     """
@@ -45,6 +47,12 @@ class SegOnSeries:
     segmentation: Path
     images: Sequence[Path]
     affine: np.ndarray[Any, np.dtype[np.float64]]
+    frames: Sequence[int | None] = ()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the images as the programs' job has them."""
+        frames = self.frames or [None] * len(self.images)
+        return [{"path": str(path), "frame": frame} for path, frame in zip(self.images, frames, strict=True)]
 
 
 def node_program(name: str, folder: Path) -> list[str]:
@@ -71,7 +79,7 @@ def read_segs(reader: str, objects: Sequence[SegOnSeries], folder: Path) -> list
         json.dumps(
             [
                 {
-                    "images": [str(path) for path in read.images],
+                    "images": read.entries(),
                     "segmentation": str(read.segmentation),
                     "labels": str(path),
                 }

@@ -15,6 +15,20 @@ export function datasetOf(path) {
   return DicomMetaDictionary.naturalizeDataset(DicomMessage.readFile(bytesOf(path)).dict);
 }
 
+/** Return the images of a series; a frame of a multi-frame image has its functional groups as attributes. */
+function imagesOf(entries) {
+  const files = new Map();
+  return entries.map(({ path, frame }) => {
+    if (!files.has(path)) files.set(path, datasetOf(path));
+    const image = files.get(path);
+    if (frame === null) return image;
+    const [shared] = items(image.SharedFunctionalGroupsSequence);
+    const groups = { ...shared, ...items(image.PerFrameFunctionalGroupsSequence)[frame - 1] };
+    const attributes = Object.values(groups).map((sequence) => items(sequence)[0]);
+    return Object.assign({}, image, ...attributes, { frame });
+  });
+}
+
 /** Return a sequence as an array, whatever dcmjs made of one with a single item. */
 export function items(sequence) {
   return sequence === undefined ? [] : Array.isArray(sequence) ? sequence : [sequence];
@@ -27,7 +41,7 @@ export function items(sequence) {
 export async function answerJob(read) {
   const answers = [];
   for (const { images, segmentation, labels } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
-    const sources = images.map(datasetOf);
+    const sources = imagesOf(images);
     const { voxels, segments } = await read(sources, segmentation);
     writeFileSync(labels, voxels);
     answers.push({

@@ -28,7 +28,9 @@ metaData.addProvider((kind, imageId) => known.has(imageId) && modules[kind]?.(kn
 let object = 0;
 await answerJob(async (images, path) => {
   object += 1;
-  const imageIds = images.map((image, n) => `images:${object}/${n}`);
+  const imageIds = images.map((image, n) =>
+    image.frame ? `images:${object}/${image.SOPInstanceUID}/frames/${image.frame}` : `images:${object}/${n}`,
+  );
   imageIds.forEach((imageId, n) => known.set(imageId, images[n]));
   const { createFromDICOMSegBuffer } = adaptersSEG.Cornerstone3D.Segmentation;
   const read = await createFromDICOMSegBuffer(imageIds, bytesOf(path), { metadataProvider: metaData });
