@@ -32,7 +32,7 @@ def test_the_page_shows_the_states_and_queues_of_the_code() -> None:
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]:
+    for page in [*_ROOT.glob("*.md"), *(_ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
