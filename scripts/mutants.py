@@ -248,14 +248,14 @@ MUTANTS = (
     ),
     Mutant(
         "work whose lease was lost is not written",
-        "uair_node/cases/work.py",
+        "uair_node/cases/work_items.py",
         "WorkItem.lease_owner == owner, WorkItem.open)\n        .with_for_update()",
         "WorkItem.open)\n        .with_for_update()",
         ("tests/unit/test_work.py",),
     ),
     Mutant(
         "lost messages are sent again",
-        "uair_node/cases/work.py",
+        "uair_node/cases/work_items.py",
         "WorkItem.enqueued_at < now - REQUEUE_AFTER,",
         "WorkItem.enqueued_at > now,",
         ("tests/unit/test_work.py",),

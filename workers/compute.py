@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.modalities import ModalityProfile
 from uair_node import __version__
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.answer import Answer
 from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
@@ -249,7 +249,7 @@ class Computer:
             round_.compute_seconds = seconds
             round_.base_mm = {str(value): mm for value, mm in radii.items()}
             lifecycle.finish_computing(session, case, round_)
-            work.close(item)
+            work_items.close(item)
 
         return commit
 

@@ -26,7 +26,7 @@ from tests.support.peers import Postgres, RabbitMQ, need
 from tests.support.ports import wait_until
 from tests.support.selections import instance_header, key_object
 from tests.support.series import edit_all, good_series
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database, _alembic_config
 from uair_node.cases.states import CaseState
@@ -239,7 +239,7 @@ def _take_stale_messages(context: Context, stale: list[tuple[WorkKind, int]]) ->
 
     def job(claim: Claim) -> Commit:
         done.append((claim.kind, claim.subject))
-        return lambda _session, item: work.close(item)
+        return lambda _session, item: work_items.close(item)
 
     wrong = [(kind, number + 100) for kind, number in stale]
     wrong += [(WorkKind.WITHDRAW, number) for _, number in stale]

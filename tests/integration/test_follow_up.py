@@ -24,7 +24,7 @@ from tests.support.ports import free_port
 from tests.support.seg_grids import centres_mm
 from tests.support.studies import receive_study
 from tests.support.synthetic import Lesion, abdomen
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
 from uair_node.context import Context
@@ -95,7 +95,7 @@ def _study(
         taste = prior_of(session, "off", case, round_, earlier=earlier)
         round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
         lifecycle.finish_computing(session, case, round_)
-        work.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
+        work_items.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
     do_work(context, WorkKind.PUBLISH)
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)

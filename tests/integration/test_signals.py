@@ -21,7 +21,7 @@ from tests.support.certificates import Authority
 from tests.support.peers import Dcmtk, Postgres, RabbitMQ, need
 from tests.support.ports import free_port, wait_until
 from tests.support.series import good_series
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.tables import Delivery, DeliveryState, WorkKind
 from uair_node.context import Context, open_context
 from uair_node.node import Node
@@ -101,7 +101,7 @@ def _two_rounds_and_a_failure(context: Context) -> None:
         first.state, first.reason = DeliveryState.PARKED, "A900"
         failed = ready_case(session, "1.2.4")
         lifecycle.start_computing(session, failed, actor="worker")
-        work.close(open_item(session, failed, WorkKind.COMPUTE))
+        work_items.close(open_item(session, failed, WorkKind.COMPUTE))
         lifecycle.fail(session, failed, code="work-failed", cause="No.", mend="Mend it.")
         ready_case(session, "1.2.5")
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Instance, InstanceStatus, ResultKind, WorkItem, WorkKind, utc_now
 
@@ -57,10 +57,10 @@ def publish_round(session: Session, case: Case, destinations: Sequence[str] = ()
     lifecycle.start_computing(session, case, actor="worker")
     round_.artifacts = f"artifacts/{case.id}/{round_.number}"
     lifecycle.finish_computing(session, case, round_)
-    work.close(open_item(session, case, WorkKind.COMPUTE))
+    work_items.close(open_item(session, case, WorkKind.COMPUTE))
     results = [new_result(case, round_.number, k, tuple(destinations)) for k in (1, 2, 3, 4)]
     lifecycle.finish_publishing(session, case, round_, results, pages=False)
-    work.close(open_item(session, case, WorkKind.PUBLISH))
+    work_items.close(open_item(session, case, WorkKind.PUBLISH))
     session.flush()
 
 

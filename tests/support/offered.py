@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 from dicom_config.model import Verb
 from tests.support.intake import context_in, received
 from tests.support.series import SHAPE, good_series
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.dicom.volume import Volume, read_series
@@ -96,7 +96,7 @@ class OfferedCase:
             round_.artifacts = self.context.store.relative(folder)
             round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
             lifecycle.finish_computing(session, case, round_)
-            work.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
+            work_items.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
 
     def work(self, *kinds: WorkKind) -> None:
         """Do all due work of these kinds, as the workers would."""

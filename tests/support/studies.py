@@ -14,7 +14,7 @@ from dicom_config.model import Verb
 from tests.support.intake import context_in, received
 from tests.support.offered import TRAITS, do_work
 from tests.support.synthetic import Lesion, abdomen
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
@@ -100,7 +100,7 @@ def compute(context: Context, case_id: int, labels: Labels) -> None:
         round_.base_mm = {"1": 60.0, "2": 10.0, "3": 10.0}
         round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
         lifecycle.finish_computing(session, case, round_)
-        work.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
+        work_items.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
     do_work(context, WorkKind.PUBLISH)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dicom_config.model import Settings
 from tests.support.cases import expire_lease, open_item, ready_case
-from uair_node.cases import tables, work
+from uair_node.cases import tables, work_items
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
 from uair_node.cases.tables import WorkItem, WorkKind, utc_now
@@ -48,12 +48,12 @@ def item_id(database: Database) -> int:
 
 def _claim(database: Database, item_id: int, owner: str) -> bool:
     with database.transaction() as session:
-        return work.claim(session, item_id, owner, 120.0) is not None
+        return work_items.claim(session, item_id, owner, 120.0) is not None
 
 
 def _due(database: Database) -> list[int]:
     with database.transaction() as session:
-        return [item.id for item in work.due_items(session)]
+        return [item.id for item in work_items.due_items(session)]
 
 
 def test_the_database_tells_the_time_in_utc_and_it_goes_on(database: Database) -> None:
@@ -74,7 +74,7 @@ def test_a_machine_with_a_wrong_clock_takes_no_living_lease(
         assert _due(database) == []
         assert not _claim(database, item_id, "wrong")
         with database.transaction() as session:
-            assert not work.renew(session, item_id, "wrong", 120.0)
+            assert not work_items.renew(session, item_id, "wrong", 120.0)
             assert [worker for worker, _, _ in holders(session)] == ["right"], "the console says so, too"
 
 
@@ -99,7 +99,7 @@ def test_a_lease_of_a_machine_with_a_wrong_clock_lasts_as_long_as_any(
         assert _claim(database, item_id, "wrong")
         if renewed:
             with database.transaction() as session:
-                assert work.renew(session, item_id, "wrong", 120.0)
+                assert work_items.renew(session, item_id, "wrong", 120.0)
     assert not _claim(database, item_id, "right"), "it lives"
     with database.transaction() as session:
         item = session.get_one(WorkItem, item_id)
@@ -114,7 +114,7 @@ def test_what_a_machine_with_a_wrong_clock_puts_off_comes_when_it_is_due(
     context = Context(Settings(data_dir=tmp_path), database, Store(tmp_path))
 
     def not_yet(claim: Claim) -> Commit:
-        return lambda session, item: work.postpone(session, item, 120.0, "later")
+        return lambda session, item: work_items.postpone(session, item, 120.0, "later")
 
     with _clock_off_by(skew):
         assert perform(context, item_id, not_yet)
@@ -122,7 +122,7 @@ def test_what_a_machine_with_a_wrong_clock_puts_off_comes_when_it_is_due(
     with database.transaction() as session:
         item = session.get_one(WorkItem, item_id)
         assert item.not_before <= database_now(session) + timedelta(seconds=120), "and not an hour late"
-        work.hasten(session, item)
+        work_items.hasten(session, item)
     assert _due(database) == [item_id]
 
 
@@ -134,7 +134,7 @@ def test_work_that_a_machine_with_a_wrong_clock_makes_due_is_due_at_once(
         made = open_item(session, ready_case(session), WorkKind.COMPUTE).id
     assert _due(database) == [made]
     with _clock_off_by(skew), database.transaction() as session:
-        work.note_enqueued(session, work.due_items(session))
+        work_items.note_enqueued(session, work_items.due_items(session))
     assert _due(database) == [], "its message is young"
     with database.transaction() as session:
         (computing,) = (line for line in due_work(session) if line.kind == WorkKind.COMPUTE)

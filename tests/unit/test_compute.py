@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.intake import context_in, received
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.tables import Case, Observation, TargetKind, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
@@ -101,7 +101,9 @@ def test_a_worker_that_lost_its_lease_leaves_the_files_that_count_as_they_are(co
 
     def stopped(claim: Claim):
         with context.database.transaction() as session:
-            work.note_enqueued(session, [session.get_one(WorkItem, item_id)])  # the node: its lease ran out
+            work_items.note_enqueued(
+                session, [session.get_one(WorkItem, item_id)]
+            )  # the node: its lease ran out
         assert perform(context, item_id, computer.compute)
         kept.update(_artifacts(context))
         return computer.compute(replace(claim, lost=threading.Event()))

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from tests.support.cases import ready_case
 from tests.support.intake import context_in
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.tables import WorkItem
 from uair_node.context import Context
 from uair_node.work.dispatch import Dispatcher
@@ -52,7 +52,7 @@ def test_a_worker_that_is_faster_than_light_finds_its_work(
     def claim(item_id: int) -> None:
         with context.database.transaction() as session:
             assert session.get_one(WorkItem, item_id).enqueued_at is not None
-            found = work.claim(session, item_id, "worker", 30)
+            found = work_items.claim(session, item_id, "worker", 30)
             claimed.append(found.id if found else None)
 
     assert _dispatcher(context, monkeypatch, claim).enqueue_due() == 2

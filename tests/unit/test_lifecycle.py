@@ -15,7 +15,7 @@ from tests.support.cases import (
     ready_case,
     receiving_case,
 )
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.states import TRANSITIONS, CaseState, check_transition
@@ -178,7 +178,7 @@ def test_an_answer_cancels_the_pictures_that_are_still_due(database: Database) -
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        work.require_work(session, WorkKind.PAGES, case=case, key="1")
+        work_items.require_work(session, WorkKind.PAGES, case=case, key="1")
         select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
         due = {item.kind for item in session.query(WorkItem).filter_by(open=True)}
         assert due == {WorkKind.COMPUTE, WorkKind.NOTICES}
@@ -241,11 +241,11 @@ def test_a_second_pick_replaces_the_first_and_its_computation(database: Database
         case = ready_case(session)
         publish_round(session, case)
         select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, 3)))
-        held = work.claim(session, open_item(session, case, WorkKind.COMPUTE).id, "worker", 60.0)
+        held = work_items.claim(session, open_item(session, case, WorkKind.COMPUTE).id, "worker", 60.0)
         assert held is not None
         second = select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, 4)))
         assert case.current_round.selection_id == second.id
-        assert work.hold(session, held.id, "worker") is None, "its outcome is dropped"
+        assert work_items.hold(session, held.id, "worker") is None, "its outcome is dropped"
 
 
 def test_nothing_is_picked_in_a_closed_case(database: Database) -> None:

@@ -15,7 +15,7 @@ from dicom_config.model import Verb
 from tests.support.cases import expire_lease
 from tests.support.offered import JOBS, OfferedCase, final_path, offered_case
 from tests.support.series import edit_all
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.tables import Result, ResultKind, WorkItem, WorkKind, utc_now
 from uair_node.findings.record import load_findings
 from uair_node.operations.housekeeping.tidy import tidy
@@ -113,7 +113,7 @@ def test_a_worker_that_lost_its_lease_and_writes_on_leaves_what_is_delivered_as_
 
     with context.database.transaction() as session:
         for item in session.query(WorkItem).filter_by(open=True):
-            work.close(item)
+            work_items.close(item)
     tidy(context, dry_run=False, now=utc_now() + timedelta(days=2))
     assert _files(artifacts) == kept, "and its files are removed"
 

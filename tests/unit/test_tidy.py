@@ -14,7 +14,7 @@ from dicom_config.model import Verb
 from tests.support.cases import open_item, publish_round, ready_case
 from tests.support.intake import context_in
 from tests.support.statements import recorded
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import (
@@ -69,7 +69,7 @@ def _accept(session: Session, case: Case) -> None:
     session.add(said)
     session.flush()
     lifecycle.apply_selection(session, case, said)
-    work.close(open_item(session, case, WorkKind.FINISH))
+    work_items.close(open_item(session, case, WorkKind.FINISH))
 
 
 def _age(session: Session, case: Case, days: float) -> None:
@@ -133,11 +133,13 @@ def test_what_a_replaced_worker_left_goes_while_its_case_goes_on(context: Contex
     left.write_bytes(b"of a claim whose lease ran out")
     edit.write_bytes(b"of a reader")
     with context.database.transaction() as session:
-        item = work.require_work(session, WorkKind.NOTICES, case=session.get_one(Case, case.id), key="1")
+        item = work_items.require_work(
+            session, WorkKind.NOTICES, case=session.get_one(Case, case.id), key="1"
+        )
     assert _tidy(context) == []
     assert left.exists(), "work of the case is open: its worker may still write there"
     with context.database.transaction() as session:
-        work.close(session.get_one(WorkItem, item.id))
+        work_items.close(session.get_one(WorkItem, item.id))
     assert _tidy(context) == []
     assert not left.parent.exists()
     assert _files(context) == kept | {context.store.relative(edit)}
@@ -181,7 +183,7 @@ def test_slices_that_a_later_case_has_too_stay(context: Context) -> None:
         second = ready_case(session, "1.1", slices=3)
         assert first.state == CaseState.SUPERSEDED
         for case in (first, second):
-            work.close_case_items(session, case)
+            work_items.close_case_items(session, case)
         lifecycle.start_computing(session, second, actor="worker")
         lifecycle.fail(session, second, code="work-failed", cause="No.", mend="Mend it.")
         for one in second.instances:

@@ -9,7 +9,7 @@ import pytest
 from dicom_config.errors import InputError, TransientError
 from dicom_config.model import DeliverySection, Settings, Verb
 from tests.support.cases import expire_lease, open_item, publish_round, ready_case
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.answer import Answer
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
@@ -33,7 +33,7 @@ def context(database_url: str, tmp_path: Path) -> Iterator[Context]:
 
 def _due(context: Context) -> list[int]:
     with context.database.transaction() as session:
-        return [item.id for item in work.due_items(session)]
+        return [item.id for item in work_items.due_items(session)]
 
 
 def _ready(context: Context, series_uid: str = "1.2.3") -> tuple[int, int]:
@@ -48,7 +48,7 @@ def _computed(claim: Claim) -> Commit:
         if case.state == CaseState.READY:
             case.state = CaseState.SEGMENTING
         finish_computing(session, case, case.current_round)
-        work.close(item)
+        work_items.close(item)
 
     return commit
 
@@ -66,15 +66,15 @@ def test_an_item_is_done_once_however_often_its_message_comes(context: Context) 
 def test_a_held_item_is_nobody_elses_until_its_lease_ran_out(context: Context) -> None:
     _, item_id = _ready(context)
     with context.database.transaction() as session:
-        assert work.claim(session, item_id, "first", 30.0)
+        assert work_items.claim(session, item_id, "first", 30.0)
     with context.database.transaction() as session:
-        assert work.claim(session, item_id, "second", 30.0) is None
+        assert work_items.claim(session, item_id, "second", 30.0) is None
         expire_lease(session.get_one(WorkItem, item_id))
     with context.database.transaction() as session:
-        assert work.claim(session, item_id, "second", 30.0)
-        assert work.hold(session, item_id, "first") is None, "the first one's effects are dropped"
-        assert not work.renew(session, item_id, "first", 30.0)
-        assert work.renew(session, item_id, "second", 30.0)
+        assert work_items.claim(session, item_id, "second", 30.0)
+        assert work_items.hold(session, item_id, "first") is None, "the first one's effects are dropped"
+        assert not work_items.renew(session, item_id, "first", 30.0)
+        assert work_items.renew(session, item_id, "second", 30.0)
 
 
 def test_what_a_lost_worker_did_is_dropped(context: Context) -> None:
@@ -118,7 +118,7 @@ def test_a_worker_that_dies_each_time_fails_the_case(context: Context) -> None:
     case_id, item_id = _ready(context)
     for _ in range(3):
         with context.database.transaction() as session:
-            assert work.claim(session, item_id, "dies", 30.0)
+            assert work_items.claim(session, item_id, "dies", 30.0)
             expire_lease(session.get_one(WorkItem, item_id))
     assert not perform(context, item_id, _computed)
     with context.database.transaction() as session:
@@ -150,7 +150,7 @@ def test_a_case_goes_on_without_pictures_that_cannot_be_drawn(
     with context.database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        case_id, item_id = case.id, work.require_work(session, kind, case=case, key="1").id
+        case_id, item_id = case.id, work_items.require_work(session, kind, case=case, key="1").id
 
     def broken(claim: Claim) -> Commit:
         raise error
@@ -186,11 +186,11 @@ def test_a_sent_item_is_sent_again_only_when_its_message_must_be_lost(context: C
         session.get_one(WorkItem, item_id).enqueued_at = utc_now()
     assert _due(context) == []
     with context.database.transaction() as session:
-        session.get_one(WorkItem, item_id).enqueued_at = utc_now() - 2 * work.REQUEUE_AFTER
+        session.get_one(WorkItem, item_id).enqueued_at = utc_now() - 2 * work_items.REQUEUE_AFTER
     assert _due(context) == [item_id]
     with context.database.transaction() as session:
         session.get_one(WorkItem, item_id).enqueued_at = utc_now()
-        work.forget_enqueued(session)
+        work_items.forget_enqueued(session)
     assert _due(context) == [item_id], "a start takes every message for lost"
 
 
@@ -198,14 +198,14 @@ def test_a_dead_holders_item_is_sent_again_at_once(context: Context) -> None:
     _, item_id = _ready(context)
     with context.database.transaction() as session:
         session.get_one(WorkItem, item_id).enqueued_at = utc_now()
-        claimed = work.claim(session, item_id, "dies", 30.0)
+        claimed = work_items.claim(session, item_id, "dies", 30.0)
         assert claimed is not None
     assert _due(context) == []
     with context.database.transaction() as session:
         expire_lease(session.get_one(WorkItem, item_id))
     assert _due(context) == [item_id]
     with context.database.transaction() as session:
-        work.note_enqueued(session, [session.get_one(WorkItem, item_id)])
+        work_items.note_enqueued(session, [session.get_one(WorkItem, item_id)])
     assert _due(context) == [], "once, not with every sweep"
 
 
@@ -213,10 +213,10 @@ def test_a_postponed_item_waits(context: Context) -> None:
     _, item_id = _ready(context)
     with context.database.transaction() as session:
         item = session.get_one(WorkItem, item_id)
-        work.postpone(session, item, 60.0, "later")
+        work_items.postpone(session, item, 60.0, "later")
     assert _due(context) == []
     with context.database.transaction() as session:
-        assert work.claim(session, item_id, "eager", 30.0) is None
+        assert work_items.claim(session, item_id, "eager", 30.0) is None
         session.get_one(WorkItem, item_id).not_before = utc_now() - timedelta(seconds=1)
     assert _due(context) == [item_id]
 
@@ -231,7 +231,7 @@ def test_a_refinement_overtakes_waiting_first_rounds(context: Context) -> None:
         case = session.get_one(Case, refining)
         select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
     with context.database.transaction() as session:
-        claimed = work.claim(session, waiting, "worker", 30.0)
+        claimed = work_items.claim(session, waiting, "worker", 30.0)
         assert claimed is not None
         assert (claimed.case_id, claimed.round_number) == (refining, 2)
 
@@ -248,7 +248,7 @@ def test_a_message_of_another_kind_leaves_the_work_alone(context: Context) -> No
 
 def test_a_delivery_that_is_refused_is_tried_again(context: Context) -> None:
     with context.database.transaction() as session:
-        item_id = work.require_work(session, WorkKind.DELIVER, case=None, key="pacs").id
+        item_id = work_items.require_work(session, WorkKind.DELIVER, case=None, key="pacs").id
 
     def refused(claim: Claim) -> Commit:
         raise InputError("bad", "It is bad.", "Mend it.")
@@ -263,6 +263,6 @@ def test_a_delivery_that_is_refused_is_tried_again(context: Context) -> None:
 def test_back_off_doubles_with_jitter_and_never_exceeds_its_limit() -> None:
     section = DeliverySection(retry_first_s=2, retry_max_s=600)
     for attempt, longest in ((1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (1000, 600)):
-        delays = {work.back_off(section, attempt) for _ in range(50)}
+        delays = {work_items.back_off(section, attempt) for _ in range(50)}
         assert len(delays) > 1
         assert all(0.75 * longest <= delay <= longest for delay in delays)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError, UairError
 from dicom_config.model import Verb
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.codes import CaseCode, is_retriable
 from uair_node.cases.lock import lock_case
 from uair_node.cases.siblings import replaced_by
@@ -151,7 +151,7 @@ def warn(case: Case, warning: str) -> None:
 
 def reject_input(session: Session, case: Case, error: UairError, *, actor: str = NODE) -> None:
     """Refuse a series for good; code, sentence and mend stay visible (invariant 5)."""
-    work.close_case_items(session, case)
+    work_items.close_case_items(session, case)
     case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
     advance(session, case, CaseState.REJECTED, actor=actor, reason=error.code)
     for older in replaced_by(session, case):
@@ -164,7 +164,7 @@ def reject_source(session: Session, case: Case, error: UairError) -> None:
 
     An accepted case stays accepted; what was sent for it is withdrawn, too.
     """
-    work.close_case_items(session, case)
+    work_items.close_case_items(session, case)
     case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
     if case.state == CaseState.ACCEPTED:
         case.updated_at = utc_now()
@@ -184,7 +184,7 @@ def start_computing(session: Session, case: Case, *, actor: str) -> None:
 def finish_computing(session: Session, case: Case, round_: Round) -> None:
     """Make the publication of a computed round due."""
     round_.computed_at = utc_now()
-    work.require_work(session, WorkKind.PUBLISH, case=case, key=str(round_.number))
+    work_items.require_work(session, WorkKind.PUBLISH, case=case, key=str(round_.number))
 
 
 def finish_publishing(
@@ -194,7 +194,7 @@ def finish_publishing(
     add_results(session, round_, results)
     round_.published_at = utc_now()
     if pages:
-        work.require_work(session, WorkKind.PAGES, case=case, key=str(round_.number))
+        work_items.require_work(session, WorkKind.PAGES, case=case, key=str(round_.number))
     if round_.number > 1:
         tell_reader(session, case)
     advance(
@@ -212,16 +212,16 @@ def add_results(session: Session, round_: Round, results: Sequence[NewResult]) -
         session.add_all(Delivery(result_id=row.id, destination=name) for name in new.destinations)
     session.expire(round_, ["results"])
     for name in sorted({name for new in results for name in new.destinations}):
-        work.require_work(session, WorkKind.DELIVER, case=None, key=name)
+        work_items.require_work(session, WorkKind.DELIVER, case=None, key=name)
 
 
 def apply_selection(session: Session, case: Case, selection: Selection) -> None:
     """Let an effective selection take effect: the next round, or the end."""
     actor = selection.calling_ae or selection.mechanism
-    work.close_case_items(session, case)  # pictures of an answered round help nobody
+    work_items.close_case_items(session, case)  # pictures of an answered round help nobody
     if selection.verb == Verb.ACCEPT:
         advance(session, case, CaseState.ACCEPTED, actor=actor, reason=selection.answer.words)
-        work.require_work(session, WorkKind.FINISH, case=case, key=str(selection.round_number))
+        work_items.require_work(session, WorkKind.FINISH, case=case, key=str(selection.round_number))
         return
     if case.state != CaseState.REFINING:
         advance(session, case, CaseState.REFINING, actor=actor, reason=selection.answer.words)
@@ -235,7 +235,7 @@ def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
 
     Nothing of the round was sent. Whoever computes it finds its lease gone, and its outcome is dropped.
     """
-    work.close_case_items(session, case)
+    work_items.close_case_items(session, case)
     round_ = case.current_round
     assert round_ is not None, "an answer started it"
     replaced.outcome = SelectionOutcome.REPLACED
@@ -249,7 +249,7 @@ def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
 
 def tell_reader(session: Session, case: Case) -> None:
     """Make it due to tell in the study what became of selections; the job finds out what is untold."""
-    work.require_work(session, WorkKind.NOTICES, case=case, key="0")
+    work_items.require_work(session, WorkKind.NOTICES, case=case, key="0")
 
 
 def effective_selection(session: Session, case: Case, round_number: int) -> Selection | None:
@@ -278,7 +278,7 @@ def answer_that_counts(session: Session, case: Case) -> Selection | None:
 
 def fail(session: Session, case: Case, *, code: str, cause: str, mend: str, actor: str = NODE) -> None:
     """Give up for now; the case can be retried."""
-    work.close_case_items(session, case)
+    work_items.close_case_items(session, case)
     case.code, case.sentence, case.mend = code, cause, mend
     if case.state not in _ENDED:  # these stay what they are; what they leave in archives can be retried
         advance(session, case, CaseState.FAILED, actor=actor, reason=f"{code}: {cause}")
@@ -316,7 +316,7 @@ def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
             f"Case {case.id} is {case.state}; only a case that awaits a selection or FAILED expires.",
             "Cancel what is being computed first.",
         )
-    work.close_case_items(session, case)
+    work_items.close_case_items(session, case)
     advance(session, case, CaseState.EXPIRED, actor=actor, reason=reason)
 
 
@@ -350,7 +350,7 @@ def retry(session: Session, case: Case, *, actor: str) -> None:
         )
     case.code = case.sentence = case.mend = ""
     if case.state == CaseState.ACCEPTED:
-        work.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
+        work_items.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
         return
     if case.state == CaseState.SUPERSEDED:
         _require_withdrawal(session, case)
@@ -358,18 +358,18 @@ def retry(session: Session, case: Case, *, actor: str) -> None:
     state = CaseState.SEGMENTING if round_.number == 1 else CaseState.REFINING
     advance(session, case, state, actor=actor, reason="retried")
     kind = WorkKind.COMPUTE if round_.computed_at is None else WorkKind.PUBLISH
-    work.require_work(session, kind, case=case, key=str(round_.number))
+    work_items.require_work(session, kind, case=case, key=str(round_.number))
 
 
 def _add_round(session: Session, case: Case, *, number: int, selection: Selection | None) -> None:
     session.add(Round(case_id=case.id, number=number, selection_id=selection.id if selection else None))
     session.flush()
     session.expire(case, ["rounds"])
-    work.require_work(session, WorkKind.COMPUTE, case=case, key=str(number))
+    work_items.require_work(session, WorkKind.COMPUTE, case=case, key=str(number))
 
 
 def _supersede(session: Session, case: Case, *, by: Case) -> None:
-    work.close_case_items(session, case)
+    work_items.close_case_items(session, case)
     case.code = CaseCode.SUPERSEDED
     case.sentence = f"More or newer slices of this series arrived; case {by.id} replaces this one."
     case.mend = f"See `uair case show {by.id}`."
@@ -386,4 +386,4 @@ def _require_withdrawal(session: Session, case: Case) -> None:
     """
     published = [round_.number for round_ in case.rounds if round_.results]
     if published:
-        work.require_work(session, WorkKind.WITHDRAW, case=case, key=str(published[-1]))
+        work_items.require_work(session, WorkKind.WITHDRAW, case=case, key=str(published[-1]))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import Destination
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def require_commitment(session: Session, destination: str) -> None:
     """Make asking for commitment due for what a destination stored."""
-    work.hasten(session, work.require_work(session, WorkKind.COMMIT, case=None, key=destination))
+    work_items.hasten(session, work_items.require_work(session, WorkKind.COMMIT, case=None, key=destination))
 
 
 def commit(context: Context, claim: Claim) -> Commit:
@@ -74,7 +74,7 @@ def _apply(context: Context, session: Session, row: Delivery, report: Report) ->
         settle(row, verdict, reason)
         _forget_request(row)
         count_attempt(row, context.settings.delivery)
-        work.require_work(session, WorkKind.DELIVER, case=None, key=row.destination)
+        work_items.require_work(session, WorkKind.DELIVER, case=None, key=row.destination)
 
 
 def _stored_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's statement types
@@ -97,7 +97,7 @@ def _send_again(context: Context, destination: Destination, patience: timedelta)
             count_attempt(row, context.settings.delivery)
         if rows:
             log.warning("%s did not commit to %d instances in time", destination.name, len(rows))
-            work.require_work(session, WorkKind.DELIVER, case=None, key=destination.name)
+            work_items.require_work(session, WorkKind.DELIVER, case=None, key=destination.name)
 
 
 def _ask(context: Context, destination: Destination) -> None:
@@ -137,11 +137,13 @@ def _wait_or_close(context: Context, claim: Claim, patience: timedelta, failure:
     def write(session: Session, item: WorkItem) -> None:
         rows: Sequence[Delivery] = session.scalars(_stored_rows(item.subject)).all()
         if not rows:
-            work.close(item)
+            work_items.close(item)
         elif failure:
-            work.postpone(session, item, work.back_off(context.settings.delivery, claim.attempt), failure)
+            work_items.postpone(
+                session, item, work_items.back_off(context.settings.delivery, claim.attempt), failure
+            )
         else:
-            work.postpone(session, item, _seconds_left(rows, patience, database_now(session)), "")
+            work_items.postpone(session, item, _seconds_left(rows, patience, database_now(session)), "")
 
     return write
 
@@ -156,7 +158,7 @@ def _seconds_left(rows: Sequence[Delivery], patience: timedelta, now: datetime) 
 def _confirm_all(reason: str) -> Commit:
     def write(session: Session, item: WorkItem) -> None:
         _confirm(session, item.subject, reason)
-        work.close(item)
+        work_items.close(item)
 
     return write
 

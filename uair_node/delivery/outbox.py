@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import AnyDestination, Destination, StowDestination
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.tables import Delivery, DeliveryState, Result, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.commitment import require_commitment
@@ -117,11 +117,11 @@ def _close_or_retry(context: Context, destination: AnyDestination, attempt: int,
         counts = select(func.count(), func.count().filter(tried)).where(*_pending_at(destination.name))
         left, tried_before = session.execute(counts).one()
         if not left:
-            work.close(item)
+            work_items.close(item)
             return
         # Rows that nobody tried arrived while we were sending: they go at once.
-        delay_s = work.back_off(context.settings.delivery, attempt) if tried_before else 0.0
-        work.postpone(session, item, delay_s, failure)
+        delay_s = work_items.back_off(context.settings.delivery, attempt) if tried_before else 0.0
+        work_items.postpone(session, item, delay_s, failure)
 
     return commit
 
@@ -130,6 +130,6 @@ def _park_all(reason: str) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
         parked = {"state": DeliveryState.PARKED, "reason": reason}
         session.execute(update(Delivery).where(*_pending_at(item.subject)).values(parked))
-        work.close(item)
+        work_items.close(item)
 
     return commit

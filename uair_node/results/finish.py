@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from sqlalchemy.orm import Session
 
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
@@ -114,7 +114,7 @@ def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
         answer = lifecycle.effective_selection(session, case, source.number)
         if answer is not None:
             remember(session, context.settings.engine.preference, case, answer, told)
-        work.close(item)
+        work_items.close(item)
 
     return commit
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from dicom_config import codes
 from dicom_config.model import Verb
 from uair_node import __version__
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.codes import OWN_OBJECT, CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
@@ -83,9 +83,9 @@ def write_notices(context: Context, claim: Claim) -> Commit:
             lifecycle.add_results(session, session.get_one(Round, notice[0].round_id), [result])
         # A selection that came while these were drawn found its work due already.
         if context.settings.results.notices and untold_notices(session, session.get_one(Case, item.case_id)):
-            work.postpone(session, item, 0.0, "")
+            work_items.postpone(session, item, 0.0, "")
         else:
-            work.close(item)
+            work_items.close(item)
 
     return commit
 

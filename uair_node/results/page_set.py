@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 from sqlalchemy.orm import Session
 
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
@@ -44,7 +44,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
-        work.close(item)
+        work_items.close(item)
 
     return commit
 

@@ -6,7 +6,7 @@ import logging
 
 from sqlalchemy.orm import Session
 
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.volume import read_geometry
@@ -45,6 +45,6 @@ def publish(context: Context, claim: Claim) -> Commit:
         lifecycle.finish_publishing(session, case, round_, results, pages=wanted)
         if cut_off:
             lifecycle.warn(case, as_sentence(cut_off))
-        work.close(item)
+        work_items.close(item)
 
     return commit

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.codes import CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, WorkItem
@@ -64,13 +64,13 @@ def withdraw(context: Context, claim: Claim) -> Commit:
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
-        work.close(item)
+        work_items.close(item)
 
     return commit
 
 
 def _close(_session: Session, item: WorkItem) -> None:
-    work.close(item)
+    work_items.close(item)
 
 
 def _leave(session: Session, item: WorkItem) -> None:
@@ -80,7 +80,7 @@ def _leave(session: Session, item: WorkItem) -> None:
     case.sentence = f"{case.sentence} Its results stay in archives: retention has deleted its images.".strip()
     case.mend = f"Reject its results in the archive by hand; `uair case show {case.id} --json` names them."
     log.warning("case %d: %s", case.id, case.code)
-    work.close(item)
+    work_items.close(item)
 
 
 def _paths_of_sibling(context: Context, claim: Claim) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from dicom_config.model import Settings
-from uair_node.cases import work
+from uair_node.cases import work_items
 from uair_node.cases.database import Database
 from uair_node.cases.tables import WorkItem
 from uair_node.storage.store import Store
@@ -44,20 +44,20 @@ class Dispatcher:
         would skip it, and a reader would wait until it is sent again.
         """
         with self._database.transaction() as session:
-            due = list(work.due_items(session))
-            work.note_enqueued(session, due)
+            due = list(work_items.due_items(session))
+            work_items.note_enqueued(session, due)
         sent = 0
         while sent < len(due) and self._send(due[sent]):
             sent += 1
         if sent < len(due):
             with self._database.transaction() as session:
-                work.forget_enqueued(session, [item.id for item in due[sent:]])
+                work_items.forget_enqueued(session, [item.id for item in due[sent:]])
         return sent
 
     def start_over(self) -> None:
         """Take every message for lost, as after a crash: all that is due will be sent again."""
         with self._database.transaction() as session:
-            work.forget_enqueued(session)
+            work_items.forget_enqueued(session)
 
     def _send(self, item: WorkItem) -> bool:
         try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError, UairError
-from uair_node.cases import lifecycle, work
+from uair_node.cases import lifecycle, work_items
 from uair_node.cases.codes import CaseCode
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
@@ -123,7 +123,7 @@ def _claim(context: Context, item_id: int, kind: WorkKind | None) -> Claim | Non
         if named is not None and kind not in (None, named.kind):
             log.warning("a message for %s names %s %s: left alone", kind, named.kind, named.subject)
             return None
-        item = work.claim(session, item_id, owner, settings.lease_s)
+        item = work_items.claim(session, item_id, owner, settings.lease_s)
         if item is None:
             return None
         died = item.cause or "The worker died while working on it."
@@ -146,7 +146,7 @@ def _write(context: Context, claim: Claim, commit: Commit) -> None:
     with context.database.transaction() as session:
         if claim.case_id is not None:
             lock_case(session, claim.case_id)  # before its item, as everybody does
-        item = work.hold(session, claim.item_id, claim.owner)
+        item = work_items.hold(session, claim.item_id, claim.owner)
         if item is None:
             log.warning("%s %s: no longer ours, its outcome is dropped", claim.kind, claim.subject)
             return
@@ -166,7 +166,7 @@ def _refusal(context: Context, claim: Claim, error: InputError) -> Commit:
             lifecycle.reject_input(session, case, error, actor="worker")
         else:
             lifecycle.fail(session, case, code=error.code, cause=error.sentence, mend=error.mend)
-        work.close(item)
+        work_items.close(item)
 
     return commit
 
@@ -176,7 +176,9 @@ def _setback(context: Context, claim: Claim, cause: str, code: str = _FAILED) ->
         if item.case_id is not None and item.attempts >= context.settings.work.max_attempts:
             _give_up(session, item, cause, times=item.attempts, code=code)
         else:
-            work.postpone(session, item, work.back_off(context.settings.delivery, claim.attempt), cause)
+            work_items.postpone(
+                session, item, work_items.back_off(context.settings.delivery, claim.attempt), cause
+            )
 
     return commit
 
@@ -194,14 +196,14 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: 
         cause=f"{item.kind} failed {times} times. {cause}",
         mend=f"Mend the cause, then `uair case retry {case.id}`.",
     )
-    work.close(item)
+    work_items.close(item)
 
 
 def _do_without(item: WorkItem, cause: str) -> None:
     """Go on without pictures or notices: the segmentations are there, and the reader can pick."""
     log.error("%s %s given up: %s", item.kind, item.subject, cause)
     item.cause = cause
-    work.close(item)
+    work_items.close(item)
 
 
 @contextmanager
@@ -214,7 +216,7 @@ def _kept_lease(context: Context, claim: Claim) -> Iterator[None]:
         while not done.wait(lease_s / 3):
             try:
                 with context.database.transaction() as session:
-                    if not work.renew(session, claim.item_id, claim.owner, lease_s):
+                    if not work_items.renew(session, claim.item_id, claim.owner, lease_s):
                         claim.lost.set()
                         return
             except TransientError:

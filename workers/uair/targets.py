@@ -334,9 +334,7 @@ def refine_target(
         weights = np.full(len(history), 1.0 / len(history))
     else:
         reference = offered[picked]
-        size = target.size.after_pick(
-            tuple(_volume_ml(candidate, target.crop) for candidate in offered), picked
-        )
+        size = target.size.after_pick(tuple(_volume_ml(mask, target.crop) for mask in offered), picked)
         weights = member_posterior(_agreement(history, reference))
     if not (reference > 0).any():
         return target
