@@ -12,7 +12,7 @@ _JARS = [Path("/usr/share/java") / f"{name}.jar" for name in ("pixelmed", "slf4j
 _PROGRAM = Path(__file__).with_name("ValidateReports.java")
 # The templates' stylesheet is larger than Java admits by default.
 _LIMITS = [f"-Djdk.xml.xpath{name}=0" for name in ("ExprGrpLimit", "ExprOpLimit", "TotalOpLimit")]
-_QUICK = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+_QUICK = ["-XX:+UseSerialGC"]
 
 
 def validate_reports(paths: Sequence[Path]) -> dict[Path, list[str]]:
