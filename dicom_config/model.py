@@ -19,6 +19,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -233,6 +234,13 @@ class Settings(BaseSettings):
                 )
         return self
 
+    _source: Path | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> Path | None:
+        """The file that was loaded, None for the packaged ``embedded.yaml``."""
+        return self._source
+
     @property
     def embedded(self) -> bool:
         """Whether no broker server is configured."""
@@ -266,10 +274,11 @@ def load_settings(path: Path | None = None) -> Settings:
         ``config-missing``, ``config-syntax`` or ``config-value``; the sentence names the file and the
         line or the key, the mend says what would be right.
     """
-    values = _read_yaml(path)
+    values = read_values(path)
     source = str(path) if path else "embedded.yaml"
     try:
         settings = Settings(**values)
+        settings._source = path
     except ValidationError as error:
         raise _as_config_error(source, error) from None
     if not settings.data_dir.is_absolute():
@@ -278,7 +287,8 @@ def load_settings(path: Path | None = None) -> Settings:
     return settings
 
 
-def _read_yaml(path: Path | None) -> dict[str, Any]:
+def read_values(path: Path | None) -> dict[str, Any]:
+    """Return what a configuration file says, unchecked; raises as `load_settings`."""
     if path is None:
         text = resources.files("dicom_config").joinpath("embedded.yaml").read_text("utf-8")
     else:

@@ -9,6 +9,7 @@ from dicom_config.model import Settings
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.cases.database import Database
 from uair_node.patient_keys import PatientKeys, open_patient_keys
+from uair_node.storage.folder_identity import claim_folder
 from uair_node.storage.object_store import open_store
 from uair_node.storage.store import Store, make_folder_durably
 
@@ -79,7 +80,8 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
     Parameters
     ----------
     migrate
-        Make the data folder, bring the schema and the patient keys up to date, as a node does at its start.
+        Make and mark the data folder, bring the schema and the patient keys up to date, as a node does at its
+        start.
         Otherwise nothing is made, and an old schema raises ConfigError ``migration-due``.
     """
     database = Database(settings.database_url)
@@ -90,5 +92,6 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
         database.require_current()
     context = Context(settings, database, open_store(settings))
     if migrate:
+        claim_folder(database, context.store)
         _ = context.patient_keys
     return context

@@ -18,7 +18,7 @@ from tests.support.postgres import postgres_folder
 from uair_node.cases.database import Database
 from uair_node.node import Node
 from uair_node.operations.checks.servers import check_database
-from uair_node.work.outages import open_context_patiently
+from uair_node.work.service_start import open_service
 
 pytestmark = pytest.mark.integration
 
@@ -75,7 +75,7 @@ def test_a_process_does_not_wait_for_a_database_that_refuses_it(guarded: str, po
     url = f"postgresql+psycopg://locked:wrong@127.0.0.1:{postgres.port}/{guarded}"
     pauses: list[float] = []
     with pytest.raises(TransientError) as caught:
-        open_context_patiently(Settings(database={"url": url}), sleep=pauses.append)
+        open_service(Settings(database={"url": url}), sleep=pauses.append)
     assert (caught.value.code, pauses) == ("database-password", [])
 
 
@@ -93,7 +93,7 @@ def test_a_node_waits_for_its_database_and_says_once_that_it_went_and_came_back(
                 server.start()
 
         try:
-            open_context_patiently(settings, migrate=True, sleep=wait).database.close()
+            open_service(settings, migrate=True, sleep=wait).database.close()
             assert [pause for pause in pauses if pause > 0] == sorted(pauses), "pauses grow"
             assert _outages(caplog) == ["database-unavailable", "database-unavailable is over"]
             with context_in(tmp_path / "data", server.url("postgres")) as context:

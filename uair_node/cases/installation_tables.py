@@ -1,4 +1,4 @@
-"""Tables about the installation, not a case: patient secrets, refused peers, accesses to the console."""
+"""Tables about the installation, not a case: secrets, data folder, refused peers, accesses to the console."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ class PatientSecret(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
+
+
+class DataFolder(Base):
+    """Which data folder belongs to this database; one row, none before the first start of a node."""
+
+    __tablename__ = "data_folder"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str] = mapped_column(String(32))
 
 
 class ListenerRefusal(Base):

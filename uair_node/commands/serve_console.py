@@ -14,7 +14,7 @@ from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
 from uair_node.console.users import Role, UsersFile, users_file
 from uair_node.logs import set_up_logging
-from uair_node.work.outages import open_context_patiently
+from uair_node.work.service_start import open_service
 
 console = Console()
 console_app = typer.Typer(
@@ -40,7 +40,7 @@ def run(command: typer.Context, config: ConfigOption = None, verbose: bool = Fal
     settings = load_settings(config)
     scheme = "http" if settings.console.tls is None else "https"
     address = f"{scheme}://{settings.console.host}:{settings.console.port}/"
-    server = make_server(open_context_patiently(settings))
+    server = make_server(open_service(settings))
     console.print(f"[bold]UAIR console[/] at {address}  Not a medical device.", highlight=False)
     server.run()
 

@@ -15,7 +15,7 @@ from uair_node.logs import set_up_logging
 from uair_node.node import Node
 from uair_node.supervisor import Workers
 from uair_node.work.dispatch import clear_embedded_messages
-from uair_node.work.outages import open_context_patiently
+from uair_node.work.service_start import open_service
 
 
 def up(config: ConfigOption = None, verbose: bool = False) -> None:
@@ -23,7 +23,7 @@ def up(config: ConfigOption = None, verbose: bool = False) -> None:
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
     clear_embedded_messages(settings)
-    context = open_context_patiently(settings, migrate=True)
+    context = open_service(settings, migrate=True)
     workers = Workers(config, ["gpu", "io"])
     workers.start()
     try:
@@ -36,7 +36,7 @@ def node(config: ConfigOption = None, verbose: bool = False) -> None:
     """Run the DICOM node alone; workers run elsewhere with `uair worker`."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
-    _run_node(open_context_patiently(settings, migrate=True))
+    _run_node(open_service(settings, migrate=True))
 
 
 def _run_node(context: Context, tend: Any = lambda: None) -> None:

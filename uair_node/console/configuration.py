@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from dicom_config.model import Settings
+from dicom_config.overrides import find_overrides
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.secrecy import HIDDEN, without_url_secrets
 
@@ -19,11 +20,20 @@ _HARMLESS = ("_file", "_header")  # where a secret stands is none
 
 @dataclass(frozen=True)
 class Line:
-    """One key; `ours` where it is the default."""
+    """One key.
+
+    Attributes
+    ----------
+    ours
+        Whether the value is the default.
+    variable
+        The variable of the environment that sets the key; empty: the file or the default does.
+    """
 
     key: str
     value: str
     ours: bool
+    variable: str = ""
 
 
 def show_configuration(desk: Desk, ask: Ask) -> Response:
@@ -31,14 +41,16 @@ def show_configuration(desk: Desk, ask: Ask) -> Response:
     sections: dict[str, list[Line]] = {}
     for line in lines(desk.context.settings):
         sections.setdefault(line.key.split(".")[0].split("[")[0], []).append(line)
-    return desk.page("configuration.html", ask, title="Configuration", sections=sections)
+    file = desk.context.settings.source
+    return desk.page("configuration.html", ask, title="Configuration", sections=sections, file=file)
 
 
 def lines(settings: Settings) -> list[Line]:
     """Return every key of a configuration, its secrets hidden."""
     defaults = dict(_flat("", Settings.model_construct().model_dump()))
+    variables = {override.key: override.variable for override in find_overrides(settings.source)}
     return [
-        Line(key, without_secrets(key, value), defaults.get(key) == value)
+        Line(key, without_secrets(key, value), defaults.get(key) == value, variables.get(key, ""))
         for key, value in _flat("", settings.model_dump())
     ]
 

@@ -8,9 +8,6 @@ import time
 from collections.abc import Callable
 
 from dicom_config.errors import TransientError
-from dicom_config.model import Settings
-from uair_node.cases.database_outage import UNAVAILABLE
-from uair_node.context import Context, open_context
 
 log = logging.getLogger(__name__)
 
@@ -58,32 +55,3 @@ class Outages:
     def _tell_over(self, now: float, codes: set[str]) -> None:
         for code in sorted(codes):
             log.warning("%s is over after %.0f s", code, now - self._since[code])
-
-
-def open_context_patiently(
-    settings: Settings, *, migrate: bool = False, sleep: Callable[[float], object] = time.sleep
-) -> Context:
-    """Open the context as `open_context` does; while no database answers, try again after growing pauses.
-
-    A database that answers and refuses us is not waited for: the configuration has to change, and a service
-    manager starts the process again, which then reads the new one.
-
-    Raises
-    ------
-    ConfigError
-        As `open_context`.
-    TransientError
-        ``database-password``, ``database-missing``, ``database-refuses``.
-    """
-    outages = Outages()
-    while True:
-        try:
-            context = open_context(settings, migrate=migrate)
-        except TransientError as error:
-            if error.code != UNAVAILABLE:
-                raise
-            outages.failed([error])
-        else:
-            outages.succeeded()
-            return context
-        sleep(outages.pause_s)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from dicom_config.model import Settings
 from uair_node.operations.signals.graphics import GraphicsCollector
 from uair_node.operations.signals.server import SignalServer
-from uair_node.work.outages import open_context_patiently
+from uair_node.work.service_start import open_service
 from uair_node.work.topology import QueueName
 from workers.app import make_app
 from workers.process import describe as _describe  # noqa: F401 - registers what a worker answers
@@ -42,7 +42,7 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
         ``migration-due``: the node has not migrated the database yet.
     """
     yield_idle_cores()
-    open_context_patiently(settings).database.close()
+    open_service(settings).database.close()
     # Logging is set up by the command line; without a receiver Celery would set up its own.
     setup_logging.connect(_keep_logging)
     task_postrun.connect(release_memory, weak=False)

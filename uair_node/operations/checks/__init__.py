@@ -12,13 +12,14 @@ from pathlib import Path
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import Settings, load_settings
+from dicom_config.overrides import Override, find_overrides
 from uair_node.operations.checks.connections import (
     check_admitted,
     check_destinations,
     check_listener,
     check_tls,
 )
-from uair_node.operations.checks.finding import Check, Finding, Level, fault, good, of_error
+from uair_node.operations.checks.finding import Check, Finding, Level, fault, good, of_error, warning
 from uair_node.operations.checks.machine import check_data_folder, check_disk, check_store
 from uair_node.operations.checks.modalities import check_profiles
 from uair_node.operations.checks.servers import check_broker, check_database
@@ -60,8 +61,21 @@ def run_checks(settings: Settings) -> list[Finding]:
     checks = [*_CHECKS, *(entry.load() for entry in entry_points(group="uair.checks"))]
     with ThreadPoolExecutor(len(checks)) as pool:
         found = list(pool.map(lambda check: _guarded(check, settings), checks))
-    loaded = good("configuration", f"loaded; data in {settings.data_dir}")
-    return [loaded, *(finding for part in found for finding in part)]
+    return [*_configuration(settings), *(finding for part in found for finding in part)]
+
+
+def _configuration(settings: Settings) -> list[Finding]:
+    """Say which file was loaded, and which variables of the environment count instead of it."""
+    file = settings.source or "the packaged embedded.yaml"
+    loaded = good("configuration", f"{file} loaded; data in {settings.data_dir}")
+    return [loaded, *map(_override, find_overrides(settings.source))]
+
+
+def _override(override: Override) -> Finding:
+    if not override.contradicts:
+        return good("configuration", f"{override.key} comes from the variable {override.variable}")
+    remedy = f"Remove the variable (`systemctl cat` shows a unit's), or make `{override.key}` equal."
+    return warning("configuration", "config-overruled", override.sentence, remedy)
 
 
 def _guarded(check: Check, settings: Settings) -> list[Finding]:

@@ -19,6 +19,8 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState
 from uair_node.operations.checks.finding import Finding, Level, fault, good, of_error, warning
 from uair_node.patient_keys import check_patient_keys
+from uair_node.storage.folder_identity import require_same_folder
+from uair_node.storage.object_store import open_store
 from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
 from uair_node.work.topology import QueueName
 
@@ -40,11 +42,20 @@ def check_database(settings: Settings) -> Iterable[Finding]:
         with database.connected() as connection:
             yield from _clock(connection)
             yield from _standing_still(connection)
+        yield from _data_folder(database, settings)
         yield from _patient_keys(database, settings)
     except UairError as error:
         yield of_error("database", error)
     finally:
         database.close()
+
+
+def _data_folder(database: Database, settings: Settings) -> Iterable[Finding]:
+    """See whether the data folder is the one that the database's rows speak of."""
+    try:
+        require_same_folder(database, open_store(settings))
+    except ConfigError as error:
+        yield of_error("data folder", error)
 
 
 def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:

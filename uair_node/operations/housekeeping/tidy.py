@@ -40,6 +40,7 @@ from uair_node.cases.tables import (
     utc_now,
 )
 from uair_node.context import Context
+from uair_node.storage.folder_identity import require_same_folder
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,13 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
         Only tell.
     now
         The present unless given.
+
+    Raises
+    ------
+    ConfigError
+        ``data-folder-other``: rows would be deleted whose files lie elsewhere.
     """
+    require_same_folder(context.database, context.store)
     moment = now or utc_now()
     found: list[Removal] = []
     released: set[str] = set()

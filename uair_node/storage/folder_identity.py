@@ -1,0 +1,73 @@
+"""Whether this machine's data folder is the one that the database's rows speak of.
+
+Machines without an object store mount one data folder. A machine that has a folder of its own instead finds
+no file that another machine wrote. So the node writes a marker into its folder, and the database keeps it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from sqlalchemy import select
+
+from dicom_config.errors import ConfigError
+from uair_node.cases.database import Database
+from uair_node.cases.installation_tables import DataFolder
+from uair_node.storage.store import Store, write_durably
+
+MARKER_FILE = "data-folder-id"
+"""Its name in the data folder: 32 hexadecimal digits."""
+
+
+def claim_folder(database: Database, store: Store) -> None:
+    """Mark the data folder at the first start of a node; afterwards raise as `require_same_folder`."""
+    if store.remote is not None:
+        return
+    with database.alone() as session:
+        known = session.scalar(select(DataFolder.identity))
+        if known is None:
+            identity = _marker(store.root) or _mark(store.root)
+            session.add(DataFolder(identity=identity))
+        else:
+            _require(store.root, known)
+
+
+def require_same_folder(database: Database, store: Store) -> None:
+    """Raise unless the data folder is the database's; with an object store each machine has its own.
+
+    Raises
+    ------
+    ConfigError
+        ``data-folder-other``.
+    """
+    if store.remote is not None:
+        return
+    with database.reading() as session:
+        known = session.scalar(select(DataFolder.identity))
+    if known is not None:
+        _require(store.root, known)
+
+
+def _marker(folder: Path) -> str:
+    try:
+        return (folder / MARKER_FILE).read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _mark(folder: Path) -> str:
+    identity = secrets.token_hex(16)
+    write_durably(folder / MARKER_FILE, lambda part: part.write_text(f"{identity}\n", "ascii"))
+    return identity
+
+
+def _require(folder: Path, known: str) -> None:
+    if _marker(folder) == known:
+        return
+    raise ConfigError(
+        "data-folder-other",
+        f"{folder} is not the data folder of this database: its `{MARKER_FILE}` is missing or another.",
+        "Mount the node's data folder there, correct data_dir, or share files by `store`. If this folder "
+        f"replaces a lost one: `echo {known} > {folder / MARKER_FILE}`, then `uair recover`.",
+    )

@@ -1,0 +1,55 @@
+"""The start of a service: node, worker, console."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from dicom_config.errors import TransientError
+from dicom_config.model import Settings
+from dicom_config.overrides import find_overrides
+from uair_node.cases.database_outage import UNAVAILABLE
+from uair_node.context import Context, open_context
+from uair_node.storage.folder_identity import require_same_folder
+from uair_node.work.outages import Outages
+
+log = logging.getLogger(__name__)
+
+
+def open_service(
+    settings: Settings, *, migrate: bool = False, sleep: Callable[[float], object] = time.sleep
+) -> Context:
+    """Open the context of a service as `open_context` does; wait while no database answers.
+
+    A database that answers and refuses us is not waited for: the configuration has to change, and a service
+    manager starts the process again, which then reads the new one.
+
+    Raises
+    ------
+    ConfigError
+        As `open_context`, and ``data-folder-other``.
+    TransientError
+        ``database-password``, ``database-missing``, ``database-refuses``.
+    """
+    _tell_overrides(settings)
+    outages = Outages()
+    while True:
+        try:
+            context = open_context(settings, migrate=migrate)
+            require_same_folder(context.database, context.store)
+        except TransientError as error:
+            if error.code != UNAVAILABLE:
+                raise
+            outages.failed([error])
+        else:
+            outages.succeeded()
+            return context
+        sleep(outages.pause_s)
+
+
+def _tell_overrides(settings: Settings) -> None:
+    """Log which keys of the file do not count, since a variable sets them otherwise."""
+    for override in find_overrides(settings.source):
+        if override.contradicts:
+            log.warning("config-overruled: %s", override.sentence)
