@@ -173,7 +173,7 @@ def test_an_answer_of_another_class_is_refused_and_told(
     assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "selection-not-supported")
     assert row.case_id == offered.case().id
     with offered.context.database.transaction() as session:
-        (notice,) = untold_notices(session, session.query(Case).one())
+        (notice,) = untold_notices(session, session.query(Case).one(), offered.context.settings)
     assert notice.heading == "Round 1: not used"
     assert row.sentence in notice.text
     assert offered.case().state == CaseState.AWAITING_SELECTION

@@ -14,12 +14,18 @@ from dicom_config.model import Verb
 from tests.support.iods import iod_errors
 from tests.support.offered import OfferedCase, offered_case
 from tests.support.selections import instance_header, key_object
+from uair_node.cases import lifecycle
 from uair_node.cases.lifecycle import add_results
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Delivery, ResultKind, Selection, SelectionOutcome, WorkItem, WorkKind
+from uair_node.cases.tables import Case, Delivery, ResultKind, Selection, SelectionOutcome, WorkItem, WorkKind
 from uair_node.dicom.readers import read_selection
 from uair_node.rendering.notice_image import draw_notice
+from uair_node.results.reader_words import without_commands
 
+_HOW = (
+    "To answer, send a candidate to UAIR_PICK (four new ones), UAIR_ACCEPT (final) or "
+    "UAIR_REJECT (none fits)."
+)
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "withdraw": True}
 
 
@@ -40,16 +46,64 @@ def _texts(offered: OfferedCase) -> list[str]:
 
 def test_a_pick_is_told_when_it_came_and_when_its_round_is_ready(offered: OfferedCase) -> None:
     offered.send(offered.candidate(3), Verb.PICK)
-    assert _texts(offered) == ["Round 1: candidate 3 received. Round 2 is on its way."]
+    assert _texts(offered) == ["Round 1: candidate 3 received. Round 2 is computed next."]
     offered.compute()
     offered.work(WorkKind.PUBLISH)
-    ready = "Round 2 is ready. Four new candidates, UAIR R2C1 to UAIR R2C4. Pick one, or accept one."
+    ready = f"Round 2 is ready. Four candidates: UAIR R2C1 to UAIR R2C4. {_HOW}"
     assert _texts(offered)[1:] == [ready]
 
 
 def test_none_fits_is_told(offered: OfferedCase) -> None:
     offered.send(offered.candidate(1), Verb.REJECT)
-    assert _texts(offered) == ["Round 1: none fits received. Round 2 is on its way."]
+    assert _texts(offered) == ["Round 1: none fits received. Round 2 is computed next."]
+
+
+def test_a_reader_without_pages_is_told_of_the_first_round(tmp_path: Path) -> None:
+    with offered_case(tmp_path, destinations=[PACS], results={"pages": False}) as offered:
+        assert _texts(offered) == [
+            f"Round 1 is ready. Four candidates: UAIR R1C1 to UAIR R1C4. {_HOW}",
+        ]
+
+
+def test_a_reader_is_told_that_the_next_round_failed_and_no_command(offered: OfferedCase) -> None:
+    offered.send(offered.candidate(3), Verb.PICK)
+    _texts(offered)
+    with offered.context.database.transaction() as session:
+        case = session.query(Case).one()
+        lifecycle.fail(
+            session, case, code="work-failed", cause="No.", mend=f"See `uair case show {case.id}`."
+        )
+    failed = (
+        "Its computation was given up. Ask your administrator, and name UAIR case 1; your answer is kept."
+    )
+    assert _texts(offered)[1:] == [f"Round 2 is not computed. {failed}"]
+    offered.send(offered.candidate(2), Verb.PICK)
+    assert _texts(offered)[2:] == [
+        "Round 1: not used. The case is FAILED; nothing can be picked in it now. "
+        "Ask your administrator, and name UAIR case 1."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("It is too late. Wait for the next four.", "It is too late. Wait for the next four."),
+        (
+            "It is over. `uair case show 7` shows it.",
+            "It is over. Ask your administrator, and name UAIR case 7.",
+        ),
+        ("See `uair case show 7`. Run `uair case retry 7`.", "Ask your administrator, and name UAIR case 7."),
+        ("", ""),
+    ],
+)
+def test_sentences_that_name_a_command_are_not_for_readers(text: str, shown: str) -> None:
+    assert without_commands(text, 7) == shown
+
+
+def test_a_derivation_names_the_round_once(offered: OfferedCase) -> None:
+    offered.send(offered.candidate(3), Verb.PICK)
+    (notice,) = _notices(offered)
+    assert notice.DerivationDescription.startswith("UAIR round 1, notice; model ")
 
 
 def test_a_refusal_is_told_with_its_reason_and_its_mend_once(offered: OfferedCase) -> None:

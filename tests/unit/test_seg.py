@@ -153,7 +153,7 @@ def test_a_reader_s_choice_makes_it_semiautomatic(volume, changes, expected):
 def test_the_final_result_says_so(volume):
     seg = write_seg(volume, LABELS, with_request(final=True))
     assert seg.ContentLabel == "UAIR FINAL R2C3"
-    assert seg.SeriesDescription.startswith("UAIR FINAL R2C3")
+    assert seg.SeriesDescription == "UAIR FINAL, most inclusive, round 2"
     assert seg.SeriesNumber == codes.series_number(2, 3, final=True)
 
 

@@ -85,7 +85,7 @@ def _kept(offered: OfferedCase, row: Selection) -> np.ndarray:
 
 def _heading_and_text(offered: OfferedCase) -> str:
     with offered.context.database.transaction() as session:
-        (notice,) = untold_notices(session, session.query(Case).one())
+        (notice,) = untold_notices(session, session.query(Case).one(), offered.context.settings)
     return f"{notice.heading}. {notice.text}"
 
 

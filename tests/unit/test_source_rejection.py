@@ -101,7 +101,7 @@ def test_a_note_about_all_images_stops_the_case_withdraws_its_results_and_says_w
         case = session.query(Case).one()
         assert case.code == "source-rejected"
         assert not lifecycle.can_be_retried(case)
-        (notice,) = untold_notices(session, case)
+        (notice,) = untold_notices(session, case, context.settings)
         assert notice.heading == "Segmentation withdrawn"
         assert notice.text.startswith("The archive rejected source images of this series ")
         assert session.query(Instance).filter_by(status=InstanceStatus.NOTE).count() == 1

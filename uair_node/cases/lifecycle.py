@@ -195,7 +195,7 @@ def finish_publishing(
     round_.published_at = utc_now()
     if pages:
         work_items.require_work(session, WorkKind.PAGES, case=case, key=str(round_.number))
-    if round_.number > 1:
+    if round_.number > 1 or not pages:
         tell_reader(session, case)
     advance(
         session, case, CaseState.AWAITING_SELECTION, actor=NODE, reason=f"round {round_.number} published"
@@ -282,6 +282,8 @@ def fail(session: Session, case: Case, *, code: str, cause: str, mend: str, acto
     case.code, case.sentence, case.mend = code, cause, mend
     if case.state not in _ENDED:  # these stay what they are; what they leave in archives can be retried
         advance(session, case, CaseState.FAILED, actor=actor, reason=f"{code}: {cause}")
+        if len(case.rounds) > 1:  # a reader saw the case
+            tell_reader(session, case)
 
 
 def cancel(session: Session, case: Case, *, actor: str) -> None:

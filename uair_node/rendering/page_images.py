@@ -91,6 +91,8 @@ class Scene:
         Its name.
     warnings
         What may be wrong with the series, in sentences.
+    how_to_answer
+        What the overview says of answering.
     """
 
     values: NDArray[Any]
@@ -104,6 +106,7 @@ class Scene:
     unit: Unit = ct.PROFILE.unit
     organ: str = LIVER.name
     warnings: tuple[str, ...] = ()
+    how_to_answer: str = ""
 
     def warned(self, volumes: Sequence[Labels]) -> list[str]:
         """Return the series' warnings, before them where label volumes touch an end of the stack."""
@@ -154,6 +157,7 @@ def overview_figure(scene: Scene) -> Figure:
         window=scene.window,
         organ=scene.organ,
         numbered=True,
+        footer=scene.how_to_answer,
         warnings=scene.warned([candidate.labels for candidate in scene.candidates]),
     )
 

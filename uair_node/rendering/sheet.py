@@ -116,10 +116,12 @@ def sheet_figure(
     organ: str = LIVER.name,
     numbered: bool = False,
     warnings: Sequence[str] = (),
+    footer: str = "",
 ) -> Figure:
     """Draw the contact sheet as a figure; parameters as `draw_sheet`.
 
-    With `numbered`, each lesion's number stands beside it; warnings stand below the title.
+    With `numbered`, each lesion's number stands beside it. Warnings stand below the title, `footer` at the
+    lower end.
     """
     volumes = [describe(candidate.labels, spacing_mm) for candidate in candidates]
     rows, columns = crop([candidate.labels for candidate in candidates], spacing_mm)
@@ -127,7 +129,7 @@ def sheet_figure(
     slices = choose_slices(cropped, spacing_mm[0])
     height = (rows.stop - rows.start) * spacing_mm[1]
     width = (columns.stop - columns.start) * spacing_mm[2]
-    layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width, warnings)
+    layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width, warnings, footer)
     figure = layout.figure
     _text(layout, _SIDE, layout.height - 0.3, title, size=13, weight="bold")
     for number, line in enumerate(layout.warning_lines):
@@ -142,7 +144,7 @@ def sheet_figure(
                 number_lesions(axes, cropped[column][k])
             if column == 0:
                 mark_sides(axes, planes[k])
-        _text(layout, x, _FOOTER + _CAPTION - 0.2, _caption(measured, organ), size=9)
+        _text(layout, x, layout.bottom + _CAPTION - 0.2, _caption(measured, organ), size=9)
     _draw_footer(layout, volumes, organ)
     return figure
 
@@ -195,21 +197,25 @@ def _share(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 class _Layout:
     """Where things stand, in inches from the lower left corner."""
 
-    def __init__(self, rows: int, columns: int, panel_height: float, warnings: Sequence[str]) -> None:
+    def __init__(
+        self, rows: int, columns: int, panel_height: float, warnings: Sequence[str], footer: str
+    ) -> None:
         self._rows, self._panel_height = rows, panel_height
         self.width = 2 * _SIDE + columns * (_PANEL_WIDTH + _GAP) - _GAP
         characters = int((self.width - 2 * _SIDE) / _CHARACTER)
         said = [f"Warning: {warning.rstrip('.')}." for warning in warnings]
         self.warning_lines = [line for sentence in said for line in textwrap.wrap(sentence, characters)]
         self.title = _TITLE + _LINE * max(len(self.warning_lines) - 1, 0)
-        self.height = self.title + _HEADING + rows * (panel_height + _GAP) + _CAPTION + _FOOTER
+        self.footer_lines = textwrap.wrap(footer, characters)
+        self.bottom = _FOOTER + _LINE * len(self.footer_lines)
+        self.height = self.title + _HEADING + rows * (panel_height + _GAP) + _CAPTION + self.bottom
         self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
 
     def left(self, column: int) -> float:
         return _SIDE + column * (_PANEL_WIDTH + _GAP)
 
     def panel(self, row: int, column: int) -> Axes:
-        bottom = _FOOTER + _CAPTION + (self._rows - 1 - row) * (self._panel_height + _GAP)
+        bottom = self.bottom + _CAPTION + (self._rows - 1 - row) * (self._panel_height + _GAP)
         box = (
             self.left(column) / self.width,
             bottom / self.height,
@@ -255,6 +261,8 @@ def _draw_footer(layout: _Layout, volumes: Sequence[Volumes], organ: str) -> Non
         handlelength=1.2,
         columnspacing=1.2,
     )
+    for number, line in enumerate(reversed(layout.footer_lines)):
+        _text(layout, _SIDE, _FOOTER + number * _LINE, line, size=9)
     disclaimer = f"{codes.DISCLAIMER}."
     _text(layout, layout.width - _SIDE, 0.13, disclaimer, size=9, color=FAINT, ha="right")
 

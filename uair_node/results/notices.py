@@ -18,17 +18,20 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_config import codes
-from dicom_config.model import Verb
+from dicom_config.model import Settings, Verb
+from dicom_config.node import AeTitles
 from uair_node import __version__
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.codes import OWN_OBJECT, CaseCode
 from uair_node.cases.lifecycle import NewResult
+from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.volume import read_geometry
 from uair_node.rendering.notice_image import draw_notice
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
+from uair_node.results.reader_words import how_to_answer, without_commands
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.storage.store import write_durably
@@ -82,7 +85,8 @@ def write_notices(context: Context, claim: Claim) -> Commit:
         for notice, result in zip(untold.notices, results, strict=True):
             lifecycle.add_results(session, session.get_one(Round, notice[0].round_id), [result])
         # A selection that came while these were drawn found its work due already.
-        if context.settings.results.notices and untold_notices(session, session.get_one(Case, item.case_id)):
+        case = session.get_one(Case, item.case_id)
+        if context.settings.results.notices and untold_notices(session, case, context.settings):
             work_items.postpone(session, item, 0.0, "")
         else:
             work_items.close(item)
@@ -90,8 +94,11 @@ def write_notices(context: Context, claim: Claim) -> Commit:
     return commit
 
 
-def untold_notices(session: Session, case: Case) -> list[Notice]:
-    """Return what a case's reader is to be told and has not been, in the order in which it came to be."""
+def untold_notices(session: Session, case: Case, settings: Settings) -> list[Notice]:
+    """Return what a case's reader is to be told and has not been, in the order in which it came to be.
+
+    Without pages, whose overview says how to answer, the first round is told, too.
+    """
     told = set(
         session.scalars(
             select(Result.sop_instance_uid)
@@ -101,9 +108,14 @@ def untold_notices(session: Session, case: Case) -> list[Notice]:
     )
     selections = session.scalars(select(Selection).where(Selection.case_id == case.id)).all()
     every = [_about_selection(case, selection) for selection in selections if _is_told(selection)]
+    first = 2 if settings.results.pages else 1
     every += [
-        _about_round(case, round_) for round_ in case.rounds if round_.number > 1 and round_.published_at
+        _about_round(case, round_, settings.node.ae_titles)
+        for round_ in case.rounds
+        if round_.number >= first and round_.published_at
     ]
+    if case.state == CaseState.FAILED and len(case.rounds) > 1:  # a reader saw the case
+        every.append(_about_failure(case))
     if case.code == CaseCode.SOURCE_REJECTED and case.rounds:
         every.append(_about_rejected_source(case))
     accepted = [
@@ -148,7 +160,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
             uid=_uid(case, "refused", selection.verb, _evidence(selection), selection.code),
             moment=selection.received_at,
             heading=f"Round {round_.number}: not used",
-            text=f"{selection.sentence} {selection.mend}",
+            text=without_commands(f"{selection.sentence} {selection.mend}", case.id),
             round_id=round_.id,
             round_number=round_.number,
             segmentation_uids=named,
@@ -158,7 +170,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
             uid=_uid(case, "replaced", round_.number, selection.id),
             moment=selection.received_at,
             heading=f"Round {round_.number}: {selection.answer.words} is replaced",
-            text="A later answer to the same round counts. Nothing was sent for the earlier one.",
+            text="A later answer to the same round counts.",
             round_id=round_.id,
             round_number=round_.number,
             segmentation_uids=named,
@@ -170,25 +182,41 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
         uid=_uid(case, "received", round_.number, selection.id),
         moment=selection.received_at,
         heading=f"Round {round_.number}: {what} received",
-        text=" ".join([f"Round {round_.number + 1} is on its way.", selection.sentence]).strip(),
+        text=" ".join([f"Round {round_.number + 1} is computed next.", selection.sentence]).strip(),
         round_id=round_.id,
         round_number=round_.number,
         segmentation_uids=named,
     )
 
 
-def _about_round(case: Case, round_: Round) -> Notice:
+def _about_round(case: Case, round_: Round, titles: AeTitles) -> Notice:
     assert round_.published_at is not None, "only published rounds are told"
     first, last = codes.content_label(round_.number, 1), codes.content_label(round_.number, 4)
-    heading, text = "is ready", f"Four new candidates, {first} to {last}. Pick one, or accept one."
+    heading, text = "is ready", f"Four candidates: {first} to {last}. {how_to_answer(titles)}"
     if len(round_.candidates) == 1:
         heading = "nothing is left in doubt"
-        text = f"{first} is what was selected. Accept it, or reject it: then four others follow."
+        text = (
+            f"{first} is what was selected. To accept it, send it to {titles.accept}. "
+            f"If it does not fit, send it to {titles.reject}."
+        )
     return Notice(
         uid=_uid(case, "ready", round_.number),
         moment=round_.published_at,
         heading=f"Round {round_.number}{' ' if heading == 'is ready' else ': '}{heading}",
         text=" ".join([text, *(f"Warning: {warning}" for warning in case.warnings.splitlines())]),
+        round_id=round_.id,
+        round_number=round_.number,
+    )
+
+
+def _about_failure(case: Case) -> Notice:
+    round_ = case.rounds[-1]
+    return Notice(
+        uid=_uid(case, "failed", round_.number),
+        moment=case.updated_at,
+        heading=f"Round {round_.number} is not computed",
+        text="Its computation was given up. "
+        f"Ask your administrator, and name UAIR case {case.id}; your answer is kept.",
         round_id=round_.id,
         round_number=round_.number,
     )
@@ -200,7 +228,7 @@ def _about_rejected_source(case: Case) -> Notice:
         uid=_uid(case, CaseCode.SOURCE_REJECTED),
         moment=case.updated_at,
         heading="Segmentation withdrawn",
-        text=f"{case.sentence} {case.mend}",
+        text=without_commands(f"{case.sentence} {case.mend}", case.id),
         round_id=round_.id,
         round_number=round_.number,
     )
@@ -218,7 +246,8 @@ def _uid(case: Case, *what: str | int) -> str:
 def _read(context: Context, claim: Claim) -> _Untold:
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
-        wanted = untold_notices(session, case) if context.settings.results.notices else []
+        settings = context.settings
+        wanted = untold_notices(session, case, settings) if settings.results.notices else []
         rounds = {round_.id: round_ for round_ in case.rounds}
         of_case = select(func.count(Result.id)).join(Result.round).where(Round.case_id == case.id)
         written = session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0
@@ -247,7 +276,7 @@ def _write(context: Context, untold: _Untold) -> Sequence[NewResult]:
         series = CaptureSeries(
             untold.series_uid, codes.notices_number(), codes.notices_description(), provenance
         )
-        page = CapturedPage(notice.uid, number, notice.heading, notice.segmentation_uids)
+        page = CapturedPage(notice.uid, number, "notice", notice.segmentation_uids)
         image = write_capture(draw_notice(notice.heading, notice.text), page, headers, series)
         image.ImageComments = f"{notice.heading}. {notice.text}"
         path = untold.folder / f"UAIR-NOTICE-{notice.uid[-16:]}.dcm"

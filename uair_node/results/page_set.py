@@ -7,12 +7,14 @@ from pathlib import Path
 from pydicom import Dataset
 from sqlalchemy.orm import Session
 
+from dicom_config.node import AeTitles
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.dicom.volume import read_series
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
+from uair_node.results.reader_words import how_to_answer
 from uair_node.results.source import CANDIDATES_FILE, Source, read_source
 from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates, taken
 from uair_node.storage.store import write_durably
@@ -29,7 +31,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     pages = write_pages(
         read_series(source.series_paths, context.settings.intake.known),
         [_candidate(source, candidate, context.segmentation_forms[0]) for candidate in candidates],
-        _request(source, candidates),
+        _request(source, candidates, context.settings.node.ae_titles),
         reference=_reference(context, claim),
         uncertain=source.uncertain(),
     )
@@ -54,10 +56,12 @@ def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCa
     return PageCandidate(candidate.k, candidate.trait, candidate.labels, uid)
 
 
-def _request(source: Source, candidates: list[StoredCandidate]) -> PagesRequest:
+def _request(source: Source, candidates: list[StoredCandidate], titles: AeTitles) -> PagesRequest:
     overview_uid, series_uid = source.uids(ResultKind.PAGE, OVERVIEW)
     page_uids = {candidate.k: source.uids(ResultKind.PAGE, candidate.k)[0] for candidate in candidates}
-    return PagesRequest(series_uid, overview_uid, page_uids, source.provenance, source.warnings)
+    return PagesRequest(
+        series_uid, overview_uid, page_uids, source.provenance, source.warnings, how_to_answer(titles)
+    )
 
 
 def _reference(context: Context, claim: Claim) -> Labels | None:

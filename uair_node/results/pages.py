@@ -7,7 +7,7 @@ the objects go, nor which state their case is in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,8 @@ class PagesRequest:
         Where it comes from.
     warnings
         What may be wrong with the series, in sentences.
+    how_to_answer
+        What the overview says of answering, a sentence.
     """
 
     series_instance_uid: str
@@ -71,6 +73,7 @@ class PagesRequest:
     page_uids: Mapping[int, str]
     provenance: Provenance
     warnings: tuple[str, ...] = ()
+    how_to_answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,14 @@ def write_pages(
     series = _series(request.series_instance_uid, codes.Companion.PAGES, words, request.provenance)
     every = [candidate.segmentation_uid for candidate in candidates]
     overview = CapturedPage(request.overview_uid, 1, "overview", every)
-    made = [write_capture(draw_overview(scene), overview, headers, series)]
-    for shown in candidates:
-        words = f"candidate {shown.k}: {shown.trait}"
-        page = CapturedPage(request.page_uids[shown.k], 1 + shown.k, words, [shown.segmentation_uid])
-        made.append(write_capture(draw_candidate(scene, shown.k), page, headers, series))
+    shown = replace(scene, how_to_answer=request.how_to_answer)
+    made = [write_capture(draw_overview(shown), overview, headers, series)]
+    for candidate in candidates:
+        words = f"candidate {candidate.k}: {candidate.trait}"
+        page = CapturedPage(
+            request.page_uids[candidate.k], 1 + candidate.k, words, [candidate.segmentation_uid]
+        )
+        made.append(write_capture(draw_candidate(scene, candidate.k), page, headers, series))
     return made
 
 

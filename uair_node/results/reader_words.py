@@ -1,0 +1,27 @@
+"""What a reader at a viewer is told: how to answer, and no command line."""
+
+from __future__ import annotations
+
+import re
+
+from dicom_config.node import AeTitles
+
+_SENTENCE_END = re.compile(r"(?<=[.!?]) +")
+_COMMAND = re.compile(r"`uair\b")
+
+
+def how_to_answer(titles: AeTitles) -> str:
+    """Say where a reader sends a candidate: the AE titles are the answers."""
+    return (
+        f"To answer, send a candidate to {titles.pick} (four new ones), {titles.accept} (final) "
+        f"or {titles.reject} (none fits)."
+    )
+
+
+def without_commands(text: str, case_id: int) -> str:
+    """Replace the sentences that name a command of ours: a reader has no command line."""
+    sentences = [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+    kept = [sentence for sentence in sentences if not _COMMAND.search(sentence)]
+    if len(kept) < len(sentences):
+        kept.append(f"Ask your administrator, and name UAIR case {case_id}.")
+    return " ".join(kept)
