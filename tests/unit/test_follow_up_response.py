@@ -1,12 +1,14 @@
 """Response categories at their thresholds (RECIST 1.1), target lesions, and records that survive JSON."""
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
 from uair_node.findings.follow_up import (
     Fate,
+    Link,
     Response,
     choose_targets,
     respond,
@@ -100,6 +102,41 @@ def test_lesions_keep_their_identity_and_their_sums_over_three_studies():
     assert later.points[0].date == "20260101"
 
 
+def test_a_change_has_an_interval_and_may_be_within_measurement_error():
+    def link(now_ml: float, half: float) -> Link:
+        before, after = (30.0 / half, 30.0 * half), (now_ml / half, now_ml * half)
+        return Link(Fate.MATCHED, "A", ("A",), 30.0, 34.0, now_ml, 40.0, before, after)
+
+    unsure, sure = link(40.8, 1.3), link(40.8, 1.1)
+    # Two half-widths of a factor 1.3 make one of 1.3 ** sqrt(2) = 1.449.
+    assert unsure.volume_change_range == pytest.approx((1.36 / 1.4492 - 1, 1.36 * 1.4492 - 1), abs=1e-3)
+    assert (unsure.within_error, sure.within_error) == (True, False)
+    assert Link(Fate.MATCHED, "A", ("A",), 30.0, 34.0, 40.8, 40.0).volume_change_range is None
+    reaching_zero = replace(unsure, earlier_ml_range=(0.0, 60.0))
+    assert reaching_zero.within_error
+
+
+def test_sums_of_lesions_have_no_interval():
+    first = findings((1, "A", 20.0, 40.0), (2, "B", 5.0, 20.0))
+    one = (Group(Fate.MATCHED, (1,), (1,)),)
+    both = (Group(Fate.MERGED, (1,), (1, 2)),)
+    now = findings((1, "A", 26.0, 44.0))
+    for groups, known in ((one, True), (both, False)):
+        change = follow_up_of(now, groups, [prior(first, date(2026, 1, 1))], date(2026, 2, 1))
+        assert (change.links[0].volume_change_range is not None) == known
+
+
+@pytest.mark.parametrize(
+    ("kinds", "other"),
+    [(("tightest", "most inclusive"), True), (("tightest", "tightest"), False), (("", "tightest"), False)],
+)
+def test_another_kind_of_candidate_is_known_as_such(kinds, other):
+    found = findings((1, "A", 20.0, 40.0))
+    groups = (Group(Fate.MATCHED, (1,), (1,)),)
+    change = follow_up_of(found, groups, [prior(found, date(2026, 1, 1))], date(2026, 2, 1), kinds)
+    assert change.other_kind == other
+
+
 def test_parts_count_together():
     first = findings((1, "A", 20.0, 40.0))
     now = findings((1, "A", 6.0, 20.0), (2, "y", 3.0, 15.0))
@@ -117,7 +154,9 @@ def test_findings_survive_their_file(tmp_path):
         (Group(Fate.MATCHED, (1,), (1,)),),
         [prior(findings((1, "A", 20.0, 40.0)), date(2026, 1, 1))],
         date(2026, 2, 1),
+        ("tightest", "most inclusive"),
     )
+    assert change.links[0].ml_range == (5.0, 7.0)
     found = findings((1, "A", 6.0, 20.0), follow_up=change)
     save_findings(tmp_path / "measurements.json", found)
     assert load_findings(tmp_path / "measurements.json") == found

@@ -38,6 +38,7 @@ def test_a_lesion_that_only_the_reader_drew_has_none():
 def test_a_count_lies_between_those_of_the_candidates():
     samples = [{(LIVER, "lesions"): count} for count in (1, 2, 4, 2)]
     assert intervals_of({(LIVER, "lesions"): 2}, samples) == {(LIVER, "lesions"): (1, 4)}
+    assert intervals_of({(LIVER, "lesions"): 2}, [{(LIVER, "lesions"): 2}] * 4) == {}
 
 
 def test_shares_stay_shares():

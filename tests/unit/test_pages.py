@@ -11,6 +11,8 @@ import time_machine
 from dicom_config import codes
 from tests.support.iods import iod_errors
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.findings.measurements import measure
+from uair_node.findings.record import tabulate
 from uair_node.rendering.page_images import (
     Scene,
     candidate_figure,
@@ -290,7 +292,17 @@ LACKING = (
     "slices may be missing at an end, or the others belong to another reconstruction."
 )
 CUT_OFF = "An association of the sender ended without a release while this series came."
-PAGES = [overview_figure, lambda shown: candidate_figure(shown, 2), lambda shown: result_figure(shown, 2)]
+
+
+def result(shown, k):
+    """The page of a result, with numbers measured here."""
+    (labels,) = (candidate.labels for candidate in shown.candidates if candidate.k == k)
+    measured = measure(shown.values, labels, shown.spacing_mm)
+    tracking = {lesion.number: (f"2.25.{lesion.number}", "") for lesion in measured.lesions}
+    return result_figure(shown, k, tabulate(measured, tracking))
+
+
+PAGES = [overview_figure, lambda shown: candidate_figure(shown, 2), lambda shown: result(shown, 2)]
 
 
 def words_of(figure) -> str:
@@ -312,7 +324,7 @@ def test_only_the_candidate_that_touches_an_end_says_so():
     shown = scene(candidates=tuple(SheetCandidate(k, TRAITS[k - 1], one) for k, one in touching.items()))
     said = "liver touches slice 24 of 24: it may be cut off there"
     assert said in words_of(overview_figure(shown))
-    for draw in (candidate_figure, result_figure):
+    for draw in (candidate_figure, result):
         assert [said in words_of(draw(shown, k)) for k in (1, 2, 3, 4)] == [False, False, True, False]
 
 

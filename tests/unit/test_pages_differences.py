@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from uair_node.rendering.differences import against_reference, against_siblings, change, of_the_unsure
+from uair_node.rendering.differences import (
+    against_reference,
+    against_siblings,
+    change,
+    headline,
+    of_the_unsure,
+)
 
 SPACING = (5.0, 2.0, 2.0)  # 0.02 ml a voxel
 
@@ -43,6 +49,21 @@ def test_the_smallest_says_so_and_where():
         "smallest liver: 32.4 ml less than the next",
         "leaves out 32.4 ml unlike most others, mostly near the lower edge, on the left",
     ]
+
+
+def test_the_headline_is_what_a_reader_should_see_first():
+    large, small, lesion = liver(), liver(), liver()
+    large[20:27, 5:35, 2:5] = 1
+    small[3:9, :, 26:35] = 0
+    lesion[10:14, 10:20, 10:20] = 2
+    others = [liver()] * 3
+    assert headline(large, others, SPACING) == "adds 13 ml near the dome, on the right"
+    assert headline(small, others, SPACING) == "leaves out 32 ml near the lower edge, on the left"
+    assert headline(liver(), [lesion] * 3, SPACING) == "without lesion 1, unlike most others"
+    large[10:14, 10:20, 10:20] = 2
+    assert headline(large, others, SPACING) == "only here: lesion 1 (8.0 ml)", "a lesion counts more"
+    assert headline(liver(), others, SPACING) == "hardly differs from the others"
+    assert headline(liver(), [], SPACING) == ""
 
 
 def test_a_lesion_that_only_one_has_or_lacks_is_named():

@@ -1,5 +1,6 @@
 """The page of an accepted candidate, and the views of it as a solid."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.support.iods import iod_errors
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.findings.record import Findings, LesionFindings, Value
+from uair_node.rendering.result_numbers import result_lines
 from uair_node.rendering.surface import solid_view
 from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
 from uair_node.results.provenance import Provenance
@@ -33,6 +36,21 @@ def make_labels() -> np.ndarray:
 LABELS = make_labels()
 
 
+def lesion(number: int, ml: Value) -> LesionFindings:
+    """A lesion whose long axis has an interval, and whose short axis has none."""
+    values = {"volume_ml": ml, "long_mm": Value(40.2, 38.1, 42.4), "short_mm": Value(31.8)}
+    return LesionFindings(number, f"2.25.{number}", "", 3, values)
+
+
+WHOLE = {
+    "liver_ml": Value(1724.4, 1690.0, 1760.0),
+    "lesions": Value(2),
+    "lesions_ml": Value(37.3),
+    "burden_percent": Value(2.16),
+}
+FINDINGS = Findings(WHOLE, {}, (lesion(1, Value(29.9, 26.9, 33.5)), lesion(3, Value(7.4))))
+
+
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory) -> Volume:
     hu = np.where(LABELS > 0, 100, -50).astype(np.int16)
@@ -43,7 +61,7 @@ def volume(tmp_path_factory) -> Volume:
 def page(volume, tmp_path_factory) -> pydicom.FileDataset:
     path = tmp_path_factory.mktemp("page") / "result.dcm"
     accepted = PageCandidate(3, "tightest", LABELS, "2.25.99")
-    save_seg(write_result_page(volume, accepted, REQUEST), path)
+    save_seg(write_result_page(volume, accepted, FINDINGS, REQUEST), path)
     return pydicom.dcmread(path)
 
 
@@ -56,8 +74,22 @@ def test_the_page_names_what_was_accepted(page, volume):
     assert page.pixel_array.max() == 255
 
 
+def test_the_numbers_are_the_report_s_with_their_intervals():
+    assert result_lines(FINDINGS, "liver") == [
+        "liver 1724 (1690–1760) ml with lesions",
+        "2 lesions, 37.3 ml, 2.2 %",
+        "lesion   ml (90%)   long (90%) × short mm",
+        "  1  29.9 (26.9–33.5)  40 (38–42) × 32",
+        "  3               7.4  40 (38–42) × 32",
+    ]
+    many = replace(FINDINGS, lesions=tuple(lesion(n, Value(float(n))) for n in range(1, 15)))
+    lines = result_lines(many, "liver")
+    assert (lines[3].split()[0], lines[-1]) == ("3", "and 2 smaller")
+    assert result_lines(replace(FINDINGS, lesions=()), "liver")[1:] == ["no lesion"]
+
+
 def test_a_second_run_writes_the_same_bytes(page, volume, tmp_path):
-    again = write_result_page(volume, PageCandidate(3, "tightest", LABELS, "2.25.99"), REQUEST)
+    again = write_result_page(volume, PageCandidate(3, "tightest", LABELS, "2.25.99"), FINDINGS, REQUEST)
     save_seg(again, tmp_path / "again.dcm")
     assert (tmp_path / "again.dcm").read_bytes() == Path(page.filename).read_bytes()
 

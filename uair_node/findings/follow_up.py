@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import exp, hypot, inf, log
 from typing import Any
 
 LEAST_MM = 10.0
@@ -65,6 +66,8 @@ class Link:
         Volume and long axis before, sums where several merged; None for a new one.
     ml, mm
         The same now; None for a vanished one.
+    earlier_ml_range, ml_range
+        Interval of each volume; None where nothing tells, or where it is a sum.
     """
 
     fate: Fate
@@ -74,6 +77,27 @@ class Link:
     earlier_mm: float | None = None
     ml: float | None = None
     mm: float | None = None
+    earlier_ml_range: tuple[float, float] | None = None
+    ml_range: tuple[float, float] | None = None
+
+    @property
+    def volume_change_range(self) -> tuple[float, float] | None:
+        """Interval of `volume_change`; None unless both volumes have one.
+
+        The two errors are taken as independent: half-widths of logarithms add as squares.
+        """
+        if not self.earlier_ml or not self.ml or self.earlier_ml_range is None or self.ml_range is None:
+            return None
+        before = _half_width(self.earlier_ml_range)
+        half = hypot(before, _half_width(self.ml_range))
+        ratio = self.ml / self.earlier_ml
+        return ratio * exp(-half) - 1.0, ratio * exp(half) - 1.0
+
+    @property
+    def within_error(self) -> bool:
+        """Whether the interval of the change holds zero."""
+        found = self.volume_change_range
+        return found is not None and found[0] <= 0.0 <= found[1]
 
     @property
     def volume_change(self) -> float | None:
@@ -81,6 +105,12 @@ class Link:
         if not self.earlier_ml:
             return None
         return ((self.ml or 0.0) - self.earlier_ml) / self.earlier_ml
+
+
+def _half_width(interval: tuple[float, float]) -> float:
+    """Return half the width of an interval in logarithms; an interval that reaches zero is unbounded."""
+    low, high = interval
+    return 0.5 * log(high / low) if low > 0 else inf
 
 
 @dataclass(frozen=True)
@@ -145,6 +175,8 @@ class FollowUp:
         By sum of diameters and by sum of volumes.
     earlier
         The final segmentation of the study compared with; None where it is not known.
+    kinds
+        The kinds of candidates that were accepted, then and now ("most inclusive"); empty where not known.
     """
 
     days: int
@@ -156,6 +188,12 @@ class FollowUp:
     response: Response
     volume_response: Response
     earlier: EarlierSegmentation | None = None
+    kinds: tuple[str, str] = ("", "")
+
+    @property
+    def other_kind(self) -> bool:
+        """Whether another kind of candidate was accepted than before, which alone changes sizes."""
+        return all(self.kinds) and self.kinds[0] != self.kinds[1]
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> FollowUp:
@@ -163,10 +201,8 @@ class FollowUp:
         return cls(
             **{
                 **record,
-                "links": tuple(
-                    Link(**{**link, "fate": Fate(link["fate"]), "earlier_uids": tuple(link["earlier_uids"])})
-                    for link in record["links"]
-                ),
+                "links": tuple(_link(link) for link in record["links"]),
+                "kinds": tuple(record.get("kinds", ("", ""))),
                 "targets": tuple(record["targets"]),
                 "points": tuple(TimePoint(**point) for point in record["points"]),
                 "response": Response(record["response"]),
@@ -174,6 +210,15 @@ class FollowUp:
                 "earlier": EarlierSegmentation(**record["earlier"]) if record.get("earlier") else None,
             }
         )
+
+
+def _link(record: Mapping[str, Any]) -> Link:
+    ranges = {
+        name: tuple(record[name]) for name in ("earlier_ml_range", "ml_range") if record.get(name) is not None
+    }
+    return Link(
+        **{**record, "fate": Fate(record["fate"]), "earlier_uids": tuple(record["earlier_uids"]), **ranges}
+    )
 
 
 def choose_targets(lesions: Sequence[tuple[str, float]]) -> tuple[str, ...]:

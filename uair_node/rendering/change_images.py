@@ -26,14 +26,14 @@ from uair_node.findings.follow_up import (
     FollowUp,
     Link,
 )
-from uair_node.findings.record import Findings
+from uair_node.findings.record import NOMINAL, Findings
 from uair_node.rendering.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels
 
 _DPI = 100
 _MOST_LESIONS = 5
 _HALF_MM = 38.0
-_GONE = "#b0b0b0"
-_WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 1.0, 0.62, 3.1
+_GONE, _ATTENTION = "#b0b0b0", "#ffb347"
+_WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 1.2, 1.0, 3.1
 _WORDS = {
     "CR": "complete response",
     "PR": "partial response",
@@ -118,6 +118,14 @@ class _Page:
             f"Liver lesions by RECIST 1.1: {change.response}, {words}; by volume: {change.volume_response}."
         )
         self._text(0.15, 0.62, f"{line} {codes.DISCLAIMER}.", size=12, color=FAINT)
+        self._text(0.15, 0.86, self._kinds(), size=12, color=_ATTENTION if change.other_kind else FAINT)
+
+    def _kinds(self) -> str:
+        """Say which kinds of candidates were accepted: another kind alone changes sizes."""
+        then, now = self._scene.follow_up.kinds
+        if self._scene.follow_up.other_kind:
+            return f"Accepted then: {then}. Accepted now: {now}. This alone can change sizes."
+        return f"Accepted then and now: {now}." if then and now else ""
 
     def lesions(self) -> None:
         """Draw the most telling lesions, each before (above) and now (below)."""
@@ -198,10 +206,16 @@ class _Page:
             return [f"{name}: part of a split one", f"{link.ml:.1f} ml"]
         how = {Fate.SPLIT: " (split)", Fate.MERGED: " (merged)"}.get(link.fate, "")
         change = f"{100 * link.volume_change:+.0f} %"
-        return [
+        lines = [
             f"{name}{how}: {change}",
             f"{link.earlier_ml:.1f} to {link.ml:.1f} ml, {link.earlier_mm:.0f} to {link.mm:.0f} mm",
         ]
+        found = link.volume_change_range
+        if found is None:
+            return lines
+        interval = f"{100 * found[0]:+.0f} to {100 * found[1]:+.0f} %"
+        said = ["within measurement error"] if link.within_error else []
+        return [*lines, f"{NOMINAL:.0%} interval: {interval}", *said]
 
     def _centre(self, link: Link) -> tuple[int, int, int] | None:
         """Return where a lesion is largest, in voxels: now, or before if it has vanished."""

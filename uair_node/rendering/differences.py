@@ -19,6 +19,7 @@ Spacing = tuple[float, float, float]
 
 _NOTABLE_ML = 1.0
 _NOTABLE_SHARE = 0.005  # of the liver's volume
+_EVERYWHERE = "all around"
 _HEIGHTS = ("near the lower edge", "half-way up", "near the dome")
 
 
@@ -93,9 +94,29 @@ def against_siblings(
         ),
         *_rank("lesion volume", _total(own), [_total(other) for other in others], 0.05),
         *_lesions(own, others),
-        *_regions(labels, siblings, spacing_mm),
+        *(region.words for region in _regions(labels, siblings, spacing_mm)),
     ]
     return said or ["hardly differs from the others"]
+
+
+def headline(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name) -> str:
+    """Say in a few words what a reader should see first; parameters as `against_siblings`.
+
+    A lesion that others lack, or that this candidate lacks, comes first; then the largest part of the organ
+    that others see otherwise.
+    """
+    if not siblings:
+        return ""
+    own, others = describe(labels, spacing_mm), [describe(sibling, spacing_mm) for sibling in siblings]
+    lesions = _lesions(own, others)
+    if lesions:
+        return lesions[0]
+    regions = _regions(labels, siblings, spacing_mm)
+    if regions:
+        largest = max(regions, key=lambda region: region.ml)
+        verb = "adds" if largest.included else "leaves out"
+        return f"{verb} {largest.ml:.0f} ml {largest.place}"
+    return against_siblings(labels, siblings, spacing_mm, organ)[0]
 
 
 def of_the_unsure(
@@ -171,7 +192,22 @@ def _plural(lesions: Sequence[str]) -> str:
     return f"lesion{'s' if len(lesions) > 1 else ''} {', '.join(lesions)}"
 
 
-def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[str]:
+@dataclass(frozen=True)
+class _Region:
+    """A part of the organ that most siblings see otherwise: its volume, and where most of it lies."""
+
+    included: bool
+    ml: float
+    place: str
+
+    @property
+    def words(self) -> str:
+        verb = "includes" if self.included else "leaves out"
+        where = self.place if self.place == _EVERYWHERE else f"mostly {self.place}"
+        return f"{verb} {self.ml:.1f} ml unlike most others, {where}"
+
+
+def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[_Region]:
     """Tell where the organ's outline leaves that of most siblings."""
     votes = np.zeros(labels.shape, np.uint8)
     for sibling in siblings:
@@ -179,12 +215,12 @@ def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) ->
     own = labels > 0
     half = len(siblings) / 2
     organ = own | (votes > 0)
-    said = []
-    for verb, apart in (("includes", own & (votes < half)), ("leaves out", ~own & (votes > half))):
+    found = []
+    for included, apart in ((True, own & (votes < half)), (False, ~own & (votes > half))):
         ml = np.count_nonzero(apart) * float(np.prod(spacing_mm)) / 1000.0
         if ml >= _NOTABLE_ML:
-            said.append(f"{verb} {ml:.1f} ml unlike most others, {_place(apart, organ)}")
-    return said
+            found.append(_Region(included, ml, _place(apart, organ)))
+    return found
 
 
 def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
@@ -195,7 +231,7 @@ def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
         first_share, other = _shares(part, organ, axis, parts=2)
         if max(first_share, other) > 2 * min(first_share, other):
             words.append(first if first_share > other else second)
-    return f"mostly {', '.join(words)}" if words else "all around"
+    return ", ".join(words) if words else _EVERYWHERE
 
 
 def _shares(part: NDArray[np.bool_], organ: NDArray[np.bool_], axis: int, parts: int) -> list[float]:

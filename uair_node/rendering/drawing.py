@@ -23,7 +23,7 @@ PAPER, INK, FAINT = "black", "white", "#b0b0b0"
 _MARGIN_MM = 12.0
 _LIVER_WIDTH, _LESION_WIDTH = 1.3, 1.4
 _EDGE_WIDTH = 1.6
-_HATCH_WIDTH, _HATCH_EDGE = 0.8, 1.2
+_HATCH_WIDTH, _HATCH_EDGE = 0.7, 0.8
 _NUMBER_ROOM = 0.09  # of a panel's height
 
 
@@ -82,7 +82,7 @@ def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> Non
     """
     if mask.any():
         x, y, framed = _framed(mask)
-        axes.contourf(x, y, framed, levels=[0.5, 1.5], colors=[colour], alpha=0.25)
+        axes.contourf(x, y, framed, levels=[0.5, 1.5], colors=[colour], alpha=0.12)
         for ink, width in ((PAPER, _HATCH_WIDTH + _HATCH_EDGE), (colour, _HATCH_WIDTH)):
             lines = axes.contourf(x, y, framed, levels=[0.5, 1.5], colors="none", hatches=[pattern])
             lines.set_edgecolor(ink)

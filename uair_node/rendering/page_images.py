@@ -23,11 +23,13 @@ from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow, Unit
 from uair_node.findings.measurements import LesionMeasurements, measure
+from uair_node.findings.record import Findings
 from uair_node.rendering.differences import (
     against_reference,
     against_siblings,
     as_sentence,
     cut_off_ends,
+    headline,
     of_the_unsure,
 )
 from uair_node.rendering.drawing import (
@@ -46,6 +48,7 @@ from uair_node.rendering.drawing import (
     pixels,
 )
 from uair_node.rendering.page_slices import coronal_row, key_slices
+from uair_node.rendering.result_numbers import result_lines
 from uair_node.rendering.sheet import SheetCandidate, sheet_figure
 from uair_node.rendering.surface import solid_view
 
@@ -60,7 +63,7 @@ _PANEL, _GAP, _SIDE, _TEXT, _TITLE, _FOOTER = 3.05, 0.06, 0.15, 4.1, 0.75, 0.42
 _LEAST_HEIGHT, _MOST_HEIGHT = 2.5, 3.6
 _LINE, _HEADING_LINES, _GAP_LINES = 0.21, 1.15, 0.6
 _CHARACTERS = 45
-_REFERENCE_COLOUR, _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN = "white", "#e69f00", "///"
+_REFERENCE_COLOUR, _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN = "white", "#e69f00", "//"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +155,7 @@ def overview_figure(scene: Scene) -> Figure:
         scene.values,
         scene.spacing_mm,
         scene.planes,
-        scene.candidates,
+        [replace(candidate, headline=_headline(scene, candidate)) for candidate in scene.candidates],
         title,
         window=scene.window,
         organ=scene.organ,
@@ -179,21 +182,28 @@ def candidate_figure(scene: Scene, k: int) -> Figure:
     return _Page(scene, candidate).drawn()
 
 
-def draw_result(scene: Scene, k: int) -> Picture:
+def draw_result(scene: Scene, k: int, findings: Findings) -> Picture:
     """Draw the page of the accepted candidate `k`: slices, and the organ as a solid from front and right.
+
+    Its numbers are those of `findings`, as in the report.
 
     Raises
     ------
     ValueError
         When the scene has no candidate `k`.
     """
-    return pixels(result_figure(scene, k), _DPI)
+    return pixels(result_figure(scene, k, findings), _DPI)
 
 
-def result_figure(scene: Scene, k: int) -> Figure:
+def result_figure(scene: Scene, k: int, findings: Findings) -> Figure:
     """Return what `draw_result` draws, before it is pixels."""
     (candidate,) = (shown for shown in scene.candidates if shown.k == k)
-    return _ResultPage(replace(scene, candidates=(candidate,)), candidate).drawn()
+    return _ResultPage(replace(scene, candidates=(candidate,)), candidate, findings).drawn()
+
+
+def _headline(scene: Scene, candidate: SheetCandidate) -> str:
+    siblings = [sibling.labels for sibling in scene.candidates if sibling.k != candidate.k]
+    return headline(candidate.labels, siblings, scene.spacing_mm, scene.organ)
 
 
 def _marked(scene: Scene) -> list[Labels]:
@@ -248,7 +258,9 @@ class _Page:
     def write(self) -> None:
         """Write title, numbers, words, legend and what the page is not."""
         self._text(_SIDE, self.height - 0.36, _shorten(self._title(), 70), size=17, weight="bold")
-        self._text(_SIDE, self.height - 0.62, f"{codes.DISCLAIMER}.", size=12, color=FAINT)
+        self._text(_SIDE, self.height - 0.63, self._subtitle(), size=14)
+        right = self.width - _SIDE
+        self._text(right, 0.12, f"{codes.DISCLAIMER}.", size=11, color=FAINT, ha="right")
         x = self.width - _TEXT - _SIDE + 0.1
         y = self.height - _TITLE - 0.12
         for heading, lines in self._words:
@@ -264,6 +276,9 @@ class _Page:
 
     def _title(self) -> str:
         return f"UAIR round {self._scene.round}, candidate {self._candidate.k}: {self._candidate.trait}"
+
+    def _subtitle(self) -> str:
+        return _shorten(_headline(self._scene, self._candidate), 90)
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
         scene, labels = self._scene, self._candidate.labels
@@ -290,6 +305,7 @@ class _Page:
             return [*lines, "no lesion"]
         total = sum(lesion.volume_ml for lesion in measured.lesions)
         lines.append(f"lesions {total:6.1f} ml, {measured.burden_percent:.1f} % of the {self._scene.organ}")
+        lines.append("lesion   volume   long × short     mean")
         largest = sorted(measured.lesions, key=lambda found: -found.volume_ml)[:_LISTED_LESIONS]
         lines += [
             _lesion_line(lesion, self._scene.unit)
@@ -372,6 +388,10 @@ class _Page:
 class _ResultPage(_Page):
     """The page of what was accepted."""
 
+    def __init__(self, scene: Scene, candidate: SheetCandidate, findings: Findings) -> None:
+        self._findings = findings
+        super().__init__(scene, candidate)
+
     def draw_panels(self) -> None:
         """Draw three axial slices, the coronal one, and two views of the solid."""
         self._draw_axial(_COLUMNS)
@@ -380,10 +400,14 @@ class _ResultPage(_Page):
         self._draw_solid(_COLUMNS + 2, 90.0, "from the right", ("P", "A"))
 
     def _title(self) -> str:
-        return f"UAIR result: round {self._scene.round}, candidate {self._candidate.k} accepted"
+        return f"UAIR result: {self._candidate.trait}, round {self._scene.round}"
+
+    def _subtitle(self) -> str:
+        return f"Candidate {self._candidate.k} was accepted."
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
-        return [(f"Volumes, diameters, mean {self._scene.unit.noun}", self._numbers()), *self._warnings()]
+        numbers = result_lines(self._findings, self._scene.organ)
+        return [("Volumes and axes", numbers), *self._warnings()]
 
     def _draw_solid(self, place: int, azimuth_deg: float, text: str, sides: tuple[str, str]) -> None:
         axes = self._panel(place)

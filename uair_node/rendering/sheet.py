@@ -35,7 +35,7 @@ from uair_node.rendering.drawing import (
 
 _MAX_ROWS = 4
 _LISTED_LESIONS = 3
-_HEADING_LENGTH = 30
+_HEADING_LENGTH, _HEADLINE_LENGTH, _HEADLINES = 30, 40, 2
 
 # Inches; at 120 dpi a panel has about as many pixels as a cropped liver of 0.75 mm pixels.
 _PANEL_WIDTH, _GAP, _SIDE = 2.9, 0.05, 0.15
@@ -59,12 +59,15 @@ class SheetCandidate:
         ``(Z, Y, X)`` uint8 on the grid of the sheet's volume: 0 background, 1 liver, 1 + n lesion n.
     note
         What else there is to say about it ("picked"), put behind the trait.
+    headline
+        What makes it different, in a few words below the heading.
     """
 
     k: int
     trait: str
     labels: NDArray[np.uint8]
     note: str = ""
+    headline: str = ""
 
 
 def draw_sheet(
@@ -129,14 +132,19 @@ def sheet_figure(
     slices = choose_slices(cropped, spacing_mm[0])
     height = (rows.stop - rows.start) * spacing_mm[1]
     width = (columns.stop - columns.start) * spacing_mm[2]
-    layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width, warnings, footer)
+    said = [textwrap.wrap(candidate.headline, _HEADLINE_LENGTH)[:_HEADLINES] for candidate in candidates]
+    headlines = max(map(len, said))
+    layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width, warnings, footer, headlines)
     figure = layout.figure
     _text(layout, _SIDE, layout.height - 0.3, title, size=13, weight="bold")
     for number, line in enumerate(layout.warning_lines):
         _text(layout, _SIDE, layout.height - 0.49 - number * _LINE, line, size=9, color=_WARNING)
     for column, (candidate, measured) in enumerate(zip(candidates, volumes, strict=True)):
         x = layout.left(column)
-        _text(layout, x, layout.height - layout.title - 0.2, _heading(candidate), size=11, weight="bold")
+        y = layout.height - layout.title - 0.2
+        _text(layout, x, y, _heading(candidate), size=11, weight="bold")
+        for number, line in enumerate(said[column], start=1):
+            _text(layout, x, y - number * _LINE, line, size=10)
         for row, k in enumerate(slices):
             axes = layout.panel(row, column)
             draw_slice(axes, values[k, rows, columns], cropped[column][k], spacing_mm[1:], window)
@@ -198,7 +206,13 @@ class _Layout:
     """Where things stand, in inches from the lower left corner."""
 
     def __init__(
-        self, rows: int, columns: int, panel_height: float, warnings: Sequence[str], footer: str
+        self,
+        rows: int,
+        columns: int,
+        panel_height: float,
+        warnings: Sequence[str],
+        footer: str,
+        headlines: int,
     ) -> None:
         self._rows, self._panel_height = rows, panel_height
         self.width = 2 * _SIDE + columns * (_PANEL_WIDTH + _GAP) - _GAP
@@ -208,7 +222,8 @@ class _Layout:
         self.title = _TITLE + _LINE * max(len(self.warning_lines) - 1, 0)
         self.footer_lines = textwrap.wrap(footer, characters)
         self.bottom = _FOOTER + _LINE * len(self.footer_lines)
-        self.height = self.title + _HEADING + rows * (panel_height + _GAP) + _CAPTION + self.bottom
+        heading = _HEADING + _LINE * headlines
+        self.height = self.title + heading + rows * (panel_height + _GAP) + _CAPTION + self.bottom
         self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
 
     def left(self, column: int) -> float:

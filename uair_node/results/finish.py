@@ -101,7 +101,7 @@ def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
         )
         results += [final, _write_report(context, source, volume, measured.findings, final, form)]
     if context.settings.results.pages:
-        results.append(_write_page(context, source, volume, accepted, results[0]))
+        results.append(_write_page(context, source, volume, accepted, measured.findings, results[0]))
         if measured.compared is not None:
             results.append(_write_change(context, source, volume, accepted, measured, results[0]))
     results += write_withdrawals(context, claim, source, volume, accepted.k, SUPERSEDED_BY_FINAL)
@@ -136,12 +136,17 @@ def _write_report(
 
 
 def _write_page(
-    context: Context, source: Source, volume: Volume, accepted: StoredCandidate, final: NewResult
+    context: Context,
+    source: Source,
+    volume: Volume,
+    accepted: StoredCandidate,
+    findings: Findings,
+    final: NewResult,
 ) -> NewResult:
     instance_uid, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
     candidate = PageCandidate(accepted.k, accepted.trait, accepted.labels, final.sop_instance_uid)
     request = ResultPageRequest(instance_uid, series_uid, source.provenance, source.warnings)
-    page = write_result_page(volume, candidate, request)
+    page = write_result_page(volume, candidate, findings, request)
     path = source.own_folder / "UAIR-FINAL-PAGE.dcm"
     kind, destinations = ResultKind.FINAL_PAGE, context.destinations
     return _saved(context, page, path, kind, final, destinations)

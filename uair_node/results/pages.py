@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from dicom_config import codes
 from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import Volume
+from uair_node.findings.record import Findings
 from uair_node.rendering.change_images import ChangeScene, draw_change
 from uair_node.rendering.page_images import Scene, cropped, draw_candidate, draw_overview, draw_result
 from uair_node.rendering.plane_names import plane_names
@@ -145,7 +146,9 @@ def write_pages(
     return made
 
 
-def write_result_page(volume: Volume, accepted: PageCandidate, request: ResultPageRequest) -> Dataset:
+def write_result_page(
+    volume: Volume, accepted: PageCandidate, findings: Findings, request: ResultPageRequest
+) -> Dataset:
     """Make the page of an accepted candidate, with its numbers and views of it as a solid.
 
     Parameters
@@ -154,6 +157,8 @@ def write_result_page(volume: Volume, accepted: PageCandidate, request: ResultPa
         The source series with its pixels (`read_series`).
     accepted
         Its `segmentation_uid` is that of the final SEG.
+    findings
+        Its numbers, as in the report.
 
     Raises
     ------
@@ -165,7 +170,7 @@ def write_result_page(volume: Volume, accepted: PageCandidate, request: ResultPa
     words = f"candidate {accepted.k} accepted"
     series = _series(request.series_instance_uid, codes.Companion.RESULT, words, provenance)
     page = CapturedPage(request.sop_instance_uid, 1, words, [accepted.segmentation_uid])
-    return write_capture(draw_result(scene, accepted.k), page, source_headers(volume), series)
+    return write_capture(draw_result(scene, accepted.k, findings), page, source_headers(volume), series)
 
 
 def write_change_page(

@@ -77,7 +77,8 @@ def measure_accepted(
     log.info("case %s compared with the study before: %s", claim.case_id, watch)
     names = identities(own, groups, priors[-1].findings)
     findings = tabulated(_named(names))
-    follow_up = follow_up_of(findings, groups, priors, day)
+    kinds = (priors[-1].accepted().trait if priors[-1].case_id else "", accepted.trait)
+    follow_up = follow_up_of(findings, groups, priors, day, kinds)
     return Measured(replace(findings, follow_up=follow_up), _tracking(names), picture)
 
 

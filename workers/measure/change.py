@@ -49,7 +49,13 @@ def identities(own: Mapping[int, Identity], groups: Sequence[Group], before: Fin
     return found
 
 
-def follow_up_of(findings: Findings, groups: Sequence[Group], priors: Sequence[Prior], day: date) -> FollowUp:
+def follow_up_of(
+    findings: Findings,
+    groups: Sequence[Group],
+    priors: Sequence[Prior],
+    day: date,
+    kinds: tuple[str, str] = ("", ""),
+) -> FollowUp:
     """Return what changed since the last of the earlier studies.
 
     Parameters
@@ -60,6 +66,8 @@ def follow_up_of(findings: Findings, groups: Sequence[Group], priors: Sequence[P
         Its lesions matched with those of the last of `priors`.
     day
         When this study was acquired.
+    kinds
+        The kinds of candidates that were accepted, then and now.
     """
     prior = priors[-1]
     now = {lesion.number: lesion for lesion in findings.lesions}
@@ -79,6 +87,7 @@ def follow_up_of(findings: Findings, groups: Sequence[Group], priors: Sequence[P
         response=respond([point.sum_mm for point in points], new_lesions=new),
         volume_response=respond_by_volume([point.sum_ml for point in points], new_lesions=new),
         earlier=prior.segmentation,
+        kinds=kinds,
     )
 
 
@@ -133,7 +142,9 @@ def _links(group: Group, now: Mapping[int, LesionFindings], then: Mapping[int, L
         return [Link(group.fate, uids[0], uids, earlier_ml, earlier_mm)]
     main, *parts = (now[number] for number in group.now)
     ml, mm = _total([main, *parts])
-    links = [Link(group.fate, main.tracking_uid, uids, earlier_ml, earlier_mm, ml, mm)]
+    alone = len(before) <= 1 and not parts
+    ranges = (_range(before), _range([main])) if alone else (None, None)
+    links = [Link(group.fate, main.tracking_uid, uids, earlier_ml, earlier_mm, ml, mm, *ranges)]
     # The whole of what split is told with its largest part; of the others what they are.
     links += [Link(Fate.SPLIT, part.tracking_uid, uids, None, None, *_size(part)) for part in parts]
     return links
@@ -144,6 +155,14 @@ def _total(lesions: Sequence[LesionFindings]) -> tuple[float | None, float | Non
         return None, None
     sizes = [_size(lesion) for lesion in lesions]
     return round(sum(ml for ml, _ in sizes), 3), round(sum(mm for _, mm in sizes), 2)
+
+
+def _range(lesions: Sequence[LesionFindings]) -> tuple[float, float] | None:
+    """Return the interval of a lesion's volume; None without a lesion or an interval."""
+    if not lesions:
+        return None
+    volume = lesions[0].values["volume_ml"]
+    return None if volume.low is None or volume.high is None else (volume.low, volume.high)
 
 
 def _size(lesion: LesionFindings) -> tuple[float, float]:

@@ -87,7 +87,8 @@ def intervals_of(accepted: Numbers, samples: Sequence[Numbers]) -> dict[tuple[in
     for (number, key), value in accepted.items():
         others = [sample[number, key] for sample in samples if (number, key) in sample]
         if key == "lesions":
-            found[number, key] = (min([value, *others]), max([value, *others]))
+            if any(other != value for other in others):  # a count that all agree on is no interval
+                found[number, key] = (min([value, *others]), max([value, *others]))
         elif len(others) >= 2 and key in FACTORS:
             found[number, key] = _interval(key, value, FACTORS[key] * spread(key, value, others))
     return found
