@@ -150,9 +150,14 @@ def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
         assert once.read_bytes() == again.read_bytes()
 
 
+def _pixels(pages):
+    """The pixels of pages; files pad an odd number of bytes."""
+    return [page.pixel_array.tobytes() for page in pages]
+
+
 def test_nothing_of_the_patient_is_in_the_pixels(pages, tmp_path):
     other = write_pages(series(tmp_path, name="Roe^Richard"), candidates(), REQUEST)
-    assert [page.PixelData for page in other] == [page.PixelData for page in pages]
+    assert _pixels(other) == _pixels(pages)
 
 
 def test_the_order_of_the_source_s_slices_does_not_show(pages, tmp_path):
@@ -167,7 +172,7 @@ def test_the_order_of_the_source_s_slices_does_not_show(pages, tmp_path):
     volume = read_series(paths)
     descending = volume.affine[2, 0] < 0
     made = write_pages(volume, candidates(flipped=descending), REQUEST)
-    assert [page.PixelData for page in made] == [page.PixelData for page in pages]
+    assert _pixels(made) == _pixels(pages)
 
 
 def test_names_that_libraries_refuse_are_taken_over(volume, tmp_path):
@@ -207,7 +212,7 @@ def test_the_selection_before_is_dotted_and_the_unsure_region_tinted():
     uncertain = np.zeros(SHAPE, bool)
     uncertain[8:16, 25:35, 25:35] = True
     unsure = draw_candidate(scene(uncertain=uncertain), 1).astype(int)
-    tint = (unsure[:, :940, 0] - unsure[:, :940, 2] > 30) & (plain[:, :940, 0] - plain[:, :940, 2] < 5)
+    tint = (unsure[:, :940, 0] - unsure[:, :940, 2] > 15) & (plain[:, :940, 0] - plain[:, :940, 2] < 5)
     assert np.count_nonzero(tint[:-42]) > 1000
     smaller = np.where(np.arange(SHAPE[2]) < 38, LABELS[1], 0).astype(np.uint8)
     before = draw_candidate(scene(reference=smaller), 1)

@@ -78,7 +78,7 @@ def test_the_numbers_are_the_report_s_with_their_intervals():
     assert result_lines(FINDINGS, "liver") == [
         "liver 1724 (1690–1760) ml with lesions",
         "2 lesions, 37.3 ml, 2.2 %",
-        "lesion   ml (90%)   long (90%) × short mm",
+        "lesion   ml (90%)    long × short, mm",
         "  1  29.9 (26.9–33.5)  40 (38–42) × 32",
         "  3               7.4  40 (38–42) × 32",
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from uair_node.findings.record import NOMINAL, Findings, LesionFindings, Value
 
 MOST_LESIONS = 12
-_HEAD = f"lesion   ml ({NOMINAL:.0%})   long ({NOMINAL:.0%}) × short mm"
+_HEAD = f"lesion   ml ({NOMINAL:.0%})    long × short, mm"
 
 
 def result_lines(findings: Findings, organ: str) -> list[str]:
