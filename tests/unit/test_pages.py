@@ -19,9 +19,9 @@ from uair_node.rendering.page_images import (
     draw_candidate,
     draw_overview,
     overview_figure,
-    result_figure,
 )
 from uair_node.rendering.page_slices import coronal_row, key_slices
+from uair_node.rendering.result_images import result_figure
 from uair_node.rendering.sheet import SheetCandidate
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.provenance import Provenance

@@ -23,7 +23,6 @@ from dicom_config import codes
 from dicom_config.modalities import ct
 from dicom_config.modalities.profile import LIVER, FixedWindow, Unit
 from uair_node.findings.measurements import LesionMeasurements, measure
-from uair_node.findings.record import Findings
 from uair_node.rendering.differences import (
     against_reference,
     against_siblings,
@@ -42,21 +41,18 @@ from uair_node.rendering.drawing import (
     draw_slice,
     hatch,
     mark_sides,
-    note,
     number_lesions,
     outline,
     pixels,
 )
 from uair_node.rendering.page_slices import coronal_row, key_slices
-from uair_node.rendering.result_numbers import result_lines
 from uair_node.rendering.sheet import SheetCandidate, sheet_figure
-from uair_node.rendering.surface import solid_view
 
 Labels = NDArray[np.uint8]
 Picture = NDArray[np.uint8]
 
-_DPI = 100
-_AXIAL, _COLUMNS = 5, 3
+DPI = 100
+_AXIAL, COLUMNS = 5, 3
 _LISTED_LESIONS = 12
 # Inches.
 _PANEL, _GAP, _SIDE, _TEXT, _TITLE, _FOOTER = 3.05, 0.06, 0.15, 4.1, 0.75, 0.42
@@ -142,7 +138,7 @@ def draw_overview(scene: Scene) -> Picture:
     numpy.ndarray
         ``(rows, columns, 3)`` uint8, sRGB; so does `draw_candidate`.
     """
-    return pixels(overview_figure(scene), _DPI)
+    return pixels(overview_figure(scene), DPI)
 
 
 def overview_figure(scene: Scene) -> Figure:
@@ -173,32 +169,13 @@ def draw_candidate(scene: Scene, k: int) -> Picture:
     ValueError
         When the scene has no candidate `k`.
     """
-    return pixels(candidate_figure(scene, k), _DPI)
+    return pixels(candidate_figure(scene, k), DPI)
 
 
 def candidate_figure(scene: Scene, k: int) -> Figure:
     """Return what `draw_candidate` draws, before it is pixels."""
     (candidate,) = (shown for shown in scene.candidates if shown.k == k)
-    return _Page(scene, candidate).drawn()
-
-
-def draw_result(scene: Scene, k: int, findings: Findings) -> Picture:
-    """Draw the page of the accepted candidate `k`: slices, and the organ as a solid from front and right.
-
-    Its numbers are those of `findings`, as in the report.
-
-    Raises
-    ------
-    ValueError
-        When the scene has no candidate `k`.
-    """
-    return pixels(result_figure(scene, k, findings), _DPI)
-
-
-def result_figure(scene: Scene, k: int, findings: Findings) -> Figure:
-    """Return what `draw_result` draws, before it is pixels."""
-    (candidate,) = (shown for shown in scene.candidates if shown.k == k)
-    return _ResultPage(replace(scene, candidates=(candidate,)), candidate, findings).drawn()
+    return CandidatePage(scene, candidate).drawn()
 
 
 def _headline(scene: Scene, candidate: SheetCandidate) -> str:
@@ -212,7 +189,7 @@ def _marked(scene: Scene) -> list[Labels]:
     return [*(candidate.labels for candidate in scene.candidates), *reference]
 
 
-class _Page:
+class CandidatePage:
     """One candidate's page while it is drawn."""
 
     def __init__(self, scene: Scene, candidate: SheetCandidate) -> None:
@@ -225,7 +202,7 @@ class _Page:
         self._slices = bounds(marked, 0, scene.spacing_mm[0]) if marked.any() else whole
         self._words = self._paragraphs()
         self._panel_height = self._fitting_height()
-        self.width = 2 * _SIDE + _COLUMNS * (_PANEL + _GAP) + _TEXT
+        self.width = 2 * _SIDE + COLUMNS * (_PANEL + _GAP) + _TEXT
         self.height = _TITLE + 2 * (self._panel_height + _GAP) + _FOOTER
         self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
 
@@ -238,7 +215,7 @@ class _Page:
     def draw_panels(self) -> None:
         """Draw the axial slices and, last, the coronal one."""
         self._draw_axial(_AXIAL)
-        self._draw_coronal(2 * _COLUMNS - 1)
+        self._draw_coronal(2 * COLUMNS - 1)
 
     def _draw_axial(self, count: int) -> None:
         scene = self._scene
@@ -325,7 +302,7 @@ class _Page:
         return max(panel, lines * _LINE / 2)
 
     def _panel(self, place: int) -> Axes:
-        row, column = divmod(place, _COLUMNS)
+        row, column = divmod(place, COLUMNS)
         left = _SIDE + column * (_PANEL + _GAP)
         bottom = _FOOTER + (1 - row) * (self._panel_height + _GAP)
         axes = self.figure.add_axes(
@@ -383,40 +360,6 @@ class _Page:
     def _text(self, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
         style = {"color": INK} | style
         self.figure.text(x / self.width, y / self.height, text, fontsize=size, **style)
-
-
-class _ResultPage(_Page):
-    """The page of what was accepted."""
-
-    def __init__(self, scene: Scene, candidate: SheetCandidate, findings: Findings) -> None:
-        self._findings = findings
-        super().__init__(scene, candidate)
-
-    def draw_panels(self) -> None:
-        """Draw three axial slices, the coronal one, and two views of the solid."""
-        self._draw_axial(_COLUMNS)
-        self._draw_coronal(_COLUMNS)
-        self._draw_solid(_COLUMNS + 1, 0.0, "from the front", ("R", "L"))
-        self._draw_solid(_COLUMNS + 2, 90.0, "from the right", ("P", "A"))
-
-    def _title(self) -> str:
-        return f"UAIR result: {self._candidate.trait}, round {self._scene.round}"
-
-    def _subtitle(self) -> str:
-        return f"Candidate {self._candidate.k} was accepted."
-
-    def _paragraphs(self) -> list[tuple[str, list[str]]]:
-        numbers = result_lines(self._findings, self._scene.organ)
-        return [("Volumes and axes", numbers), *self._warnings()]
-
-    def _draw_solid(self, place: int, azimuth_deg: float, text: str, sides: tuple[str, str]) -> None:
-        axes = self._panel(place)
-        solid = solid_view(self._candidate.labels, self._scene.spacing_mm, azimuth_deg)
-        axes.imshow(solid.picture, interpolation="bilinear")
-        for number, (row, column) in solid.lesions:
-            place_in = {"transform": axes.transData, "ha": "center", "va": "center", "weight": "bold"}
-            note(axes, str(number), (column, row), size=11, **place_in)
-        mark_sides(axes, text, *sides)
 
 
 def _lesion_line(lesion: LesionMeasurements, unit: Unit) -> str:

@@ -19,8 +19,9 @@ from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import Volume
 from uair_node.findings.record import Findings
 from uair_node.rendering.change_images import ChangeScene, draw_change
-from uair_node.rendering.page_images import Scene, cropped, draw_candidate, draw_overview, draw_result
+from uair_node.rendering.page_images import Scene, cropped, draw_candidate, draw_overview
 from uair_node.rendering.plane_names import plane_names
+from uair_node.rendering.result_images import draw_result
 from uair_node.rendering.sheet import SheetCandidate
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
