@@ -15,9 +15,10 @@ from sqlalchemy import select
 from dicom_config.errors import TransientError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
+from uair_node.cases.clock import database_now
 from uair_node.cases.database_outage import DATABASE_CODES
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, utc_now
+from uair_node.cases.tables import Case
 from uair_node.context import Context
 from uair_node.delivery.commitment import take_report
 from uair_node.intake.assembly import assemble
@@ -134,10 +135,11 @@ class Node:
         return {"sweeper": self._loop.is_alive() and idle_s < _LONGEST_SWEEP_S}
 
     def _expire(self) -> None:
-        limit = utc_now() - timedelta(days=self._context.settings.work.expire_after_days)
-        waiting = select(Case.id).where(Case.state == CaseState.AWAITING_SELECTION, Case.updated_at < limit)
+        patience = timedelta(days=self._context.settings.work.expire_after_days)
         with self._context.database.reading() as session:
-            ids = session.scalars(waiting).all()
+            limit = database_now(session) - patience
+            waiting = Case.state == CaseState.AWAITING_SELECTION, Case.updated_at < limit
+            ids = session.scalars(select(Case.id).where(*waiting)).all()
         for case_id in ids:
             with self._context.database.transaction() as session:
                 lifecycle.expire_unanswered(session, case_id, before=limit)

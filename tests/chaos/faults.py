@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.proxy import Mode, Proxy
-from tests.chaos.site import Site
+from tests.chaos.site import LEASE_S, Site
 from tests.support.scripted import ABORT
 from tests.support.server import Server
 
+_HOUR, _DAY = 3600, 86_400
 Act = Callable[[Site, random.Random], None]
 OUT_OF_RESOURCES, NOT_OF_THIS_CLASS, CANNOT_UNDERSTAND, NO_SUCH_CLASS = 0xA700, 0xA900, 0xC000, 0x0122
 
@@ -25,12 +26,12 @@ class Fault:
     act: Act
 
 
-def schedule(seed: int, count: int) -> list[Fault]:
+def schedule(seed: int, count: int, kinds: Sequence[Fault]) -> list[Fault]:
     """Return `count` faults; the same seed gives the same. Every kind comes once before weights decide."""
     chooser = random.Random(seed)
-    first = list(FAULTS)
+    first = list(kinds)
     chooser.shuffle(first)
-    more = chooser.choices(FAULTS, [fault.weight for fault in FAULTS], k=max(0, count - len(first)))
+    more = chooser.choices(kinds, [fault.weight for fault in kinds], k=max(0, count - len(first)))
     return [*first, *more][:count]
 
 
@@ -47,6 +48,26 @@ def _drained(name: str) -> Act:
     def act(site: Site, chooser: random.Random) -> None:
         site.deployment.drain(name)
         site.deployment.start(name, wait=False)
+
+    return act
+
+
+def _paused(name: str) -> Act:
+    """Stop a process with all its children for longer than a lease, as a machine that is suspended."""
+
+    def act(site: Site, chooser: random.Random) -> None:
+        site.deployment.pause(name)
+        time.sleep(LEASE_S + chooser.uniform(0.5, 3.0))
+        site.deployment.resume(name)
+
+    return act
+
+
+def _wrong_clock(name: str) -> Act:
+    """Set a machine's clock; it stays wrong until it is set again."""
+
+    def act(site: Site, chooser: random.Random) -> None:
+        site.deployment.set_clock(name, chooser.choice((-100 * _DAY, -_HOUR, _HOUR, 100 * _DAY)))
 
     return act
 
@@ -84,6 +105,8 @@ def _refused(*answers: int) -> Act:
 FAULTS: Sequence[Fault] = (
     *(Fault(f"SIGKILL {name}", 3.0, _killed(name)) for name in ("node", "gpu", "io")),
     *(Fault(f"SIGTERM {name}", 1.0, _drained(name)) for name in ("node", "gpu", "io")),
+    *(Fault(f"SIGSTOP {name}", 1.0, _paused(name)) for name in ("node", "gpu", "io")),
+    *(Fault(f"wrong clock {name}", 0.7, _wrong_clock(name)) for name in ("node", "gpu", "io")),
     Fault("PACS crashes", 1.0, _crashed(lambda site: site.orthanc)),
     Fault("broker crashes", 0.3, _crashed(lambda site: site.rabbitmq)),
     Fault("database crashes", 1.0, _crashed(lambda site: site.postgres)),

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy.engine import make_url
 
+from dicom_config.model import load_settings
 from tests.chaos.proxy import Mode, Proxy
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 from tests.support.running_node import HOST, Deployment, hospital, quick
 from tests.support.scripted import ScriptedPeer, scripted_peer
 from uair_node.cases.database import Database
+from uair_node.context import Context
 from uair_node.operations import reports
+from uair_node.storage.store import Store
 
 VERBS = ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT")
+DESTINATION = "pacs"
 _ACCEPTING = 0x0000
+LEASE_S = 5.0
 
 
 @dataclass
@@ -36,6 +43,8 @@ class Site:
         The links to the node, and from the product to the peers.
     refuser
         A second PACS behind the `pacs` link while `refusing` is set.
+    truth, data, context
+        The database past its proxy, the data folder, and both as the product sees them.
     """
 
     deployment: Deployment
@@ -49,6 +58,7 @@ class Site:
     refuser: ScriptedPeer
     truth: Database
     data: Path
+    context: Context
     refusing: bool = False
 
     def cases(self) -> list[dict[str, Any]]:
@@ -58,8 +68,11 @@ class Site:
             return [reports.detail(session, case) for case in reversed(found)]
 
     def heal(self) -> None:
-        """Let everything run and every link pass."""
+        """Let everything run and every link pass, by the right clock."""
         self.refusing = False
+        for name in self.deployment.processes:
+            self.deployment.set_clock(name, 0)
+            self.deployment.resume(name)
         for link in (self.routers, self.pacs, self.broker, self.database):
             link.set(Mode.PASS)
         for peer in (self.postgres, self.rabbitmq, self.orthanc):
@@ -67,8 +80,13 @@ class Site:
 
 
 @contextmanager
-def open_site(folder: Path, orthanc: Orthanc, rabbitmq: RabbitMQ, postgres: Postgres) -> Iterator[Site]:
-    """Start the product beside peers that run, and keep its processes alive as a supervisor would."""
+def open_site(
+    folder: Path, orthanc: Orthanc, rabbitmq: RabbitMQ, postgres: Postgres, *, own_clocks: bool = False
+) -> Iterator[Site]:
+    """Start the product beside peers that run, and keep its processes alive as a supervisor would.
+
+    With `own_clocks` each process has a clock that can be set.
+    """
     orthanc.delete_all()
     with ExitStack() as stack:
         direct = make_url(stack.enter_context(postgres.database()))
@@ -77,14 +95,14 @@ def open_site(folder: Path, orthanc: Orthanc, rabbitmq: RabbitMQ, postgres: Post
         site: Site
         pacs = Proxy(lambda: refuser.port if site.refusing else orthanc.dicom_port)
         peer = {
-            "name": "pacs",
+            "name": DESTINATION,
             "ae_title": orthanc.aet,
             "host": HOST,
             "port": pacs.port,
             "timeout_s": 3.0,
             "withdraw": True,
         }
-        settings = quick([peer], work={"lease_s": 5.0, "max_attempts": 12})
+        settings = quick([peer], work={"lease_s": LEASE_S, "max_attempts": 12})
         settings["engine"] = {"members": 8, "max_lesions": 1}
         deployment = hospital(
             folder,
@@ -93,8 +111,13 @@ def open_site(folder: Path, orthanc: Orthanc, rabbitmq: RabbitMQ, postgres: Post
             rabbitmq.url.replace(str(rabbitmq.port), str(broker.port)),
         )
         routers = Proxy(lambda: deployment.port)
-        truth = Database(direct.render_as_string(hide_password=False))
+        if own_clocks:
+            deployment.own_clocks(folder)
+        url = direct.render_as_string(hide_password=False)
+        truth = Database(url)
         stack.callback(truth.close)
+        with patch.dict(os.environ, {**deployment.environment, "UAIR_DATABASE__URL": url}):
+            context = Context(load_settings(deployment.config), truth, Store(folder / "data"))
         for link in (routers, pacs, broker, database):
             stack.callback(link.close)
         site = Site(
@@ -109,6 +132,7 @@ def open_site(folder: Path, orthanc: Orthanc, rabbitmq: RabbitMQ, postgres: Post
             refuser,
             truth,
             folder / "data",
+            context,
         )
         for verb in VERBS:
             orthanc.add_modality(verb, verb, HOST, deployment.port)

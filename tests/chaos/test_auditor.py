@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.auditor import audit
+from tests.chaos.ledger import Ledger
 from tests.chaos.site import open_site
-from tests.chaos.traffic import Ledger, Routers, make_series
+from tests.chaos.traffic import Routers, make_series
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 from tests.support.ports import wait_until
 

@@ -12,17 +12,21 @@ from pathlib import Path
 import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.chaos.auditor import Audit, audit
-from tests.chaos.faults import schedule
+from tests.chaos.answers import Operator, Reader, answer_at_once
+from tests.chaos.auditor import audit
+from tests.chaos.faults import FAULTS, schedule
+from tests.chaos.findings import Audit
+from tests.chaos.interference import Interference, send_parked_again
+from tests.chaos.ledger import Ledger
 from tests.chaos.site import Site, open_site
-from tests.chaos.traffic import ROUTERS, Ledger, Reader, Routers, answer_at_once, make_series
+from tests.chaos.traffic import ROUTERS, Routers, make_series
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
 _SECONDS_A_FAULT = 2.5
-_ANSWERS_AT_ONCE = 0.25
-"""How often somebody else answers in the moment in which a reader does, before a fault."""
+_CASES_AN_ANSWER = 4
+"""Of four cases that wait at the end one is answered by all at once."""
 _SETTLED = ("AWAITING_SELECTION", "ACCEPTED", "REJECTED", "FAILED", "SUPERSEDED", "EXPIRED")
 
 
@@ -33,7 +37,7 @@ def test_faults_lose_nothing(
     cases = request.config.getoption("--cases", 5)
     seed = request.config.getoption("--seed", 1)
     try:
-        with open_site(tmp_path, orthanc, rabbitmq, postgres) as site:
+        with open_site(tmp_path, orthanc, rabbitmq, postgres, own_clocks=True) as site:
             found = _run(site, tmp_path / "series", faults, cases, seed)
     finally:
         for peer in (orthanc, rabbitmq, postgres):
@@ -50,7 +54,8 @@ def _run(site: Site, folder: Path, faults: int, cases: int, seed: int) -> Audit:
     series = make_series(folder, cases, seed)
     ledger = Ledger()
     routers = Routers(site, series, ledger, pause_s=_SECONDS_A_FAULT * faults / max(1, cases) * ROUTERS)
-    reader = Reader(site, ledger, seed)
+    reader, operator = Reader(site, ledger, seed), Operator(site, ledger)
+    interference = Interference(site, ledger, routers, operator, series, folder)
     routers.start()
     reader.start()
     chooser = random.Random(seed)
@@ -62,18 +67,24 @@ def _run(site: Site, folder: Path, faults: int, cases: int, seed: int) -> Audit:
     )
     with Progress(*columns) as progress:
         task = progress.add_task(f"seed {seed}", total=faults)
-        for fault in schedule(seed, faults):
+        for fault in schedule(seed, faults, [*FAULTS, *interference.kinds()]):
             progress.update(task, description=fault.name)
             time.sleep(chooser.uniform(0.1, 1.5))
-            if chooser.random() < _ANSWERS_AT_ONCE:
-                answer_at_once(site, ledger, chooser)
             fault.act(site, chooser)
             progress.advance(task)
         progress.update(task, description="coming to rest")
         site.heal()
         routers.wait(600.0)
         _settle(site, 120.0 + 30.0 * cases)
-    reader.stop()
+        progress.update(task, description="last answers")
+        for _ in range(cases // _CASES_AN_ANSWER):
+            answer_at_once(site, ledger, operator, chooser, interference.supersede)
+        routers.wait(600.0)
+        _settle(site, 120.0 + 30.0 * cases)
+        reader.stop()
+        while send_parked_again(site):
+            _settle(site, 120.0)
+    print(" ".join(f"{name} {number}," for name, number in sorted(ledger.counts.items())))  # noqa: T201
     return audit(site, series, ledger)
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from tests.chaos.auditor import Audit, found_answers, found_deliveries
-from tests.chaos.traffic import Ledger
+from tests.chaos.answer_audit import found_answers
+from tests.chaos.auditor import found_deliveries
+from tests.chaos.findings import Audit
+from tests.chaos.ledger import Ledger
 from tests.support.cases import publish_round, ready_case
 from tests.support.outbox import outbox_in, run_delivery
 from tests.support.peers import Postgres

@@ -1,14 +1,11 @@
-"""What hospitals do: routers that push series until every instance is taken, and a reader who picks."""
+"""What hospitals send: routers that push series until every instance is taken."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-import urllib.error
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage
 
+from tests.chaos.ledger import Ledger
 from tests.chaos.site import Site
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
@@ -60,6 +58,18 @@ def make_series(folder: Path, count: int, seed: int) -> list[Series]:
     return made
 
 
+def corrected(series: Series, folder: Path, number: int) -> Series:
+    """Write another version of a series: the same UIDs, a corrected patient name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for path in series.paths:
+        dataset = pydicom.dcmread(path)
+        dataset.PatientName = f"Corrected^{number}"
+        paths.append(folder / path.name)
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    return Series(series.uid, series.kind, tuple(paths))
+
+
 def _spoiled(paths: Sequence[Path], kind: str) -> Sequence[Path]:
     if kind == _LOST_SLICE:
         return [*paths[:17], *paths[18:]]
@@ -74,15 +84,6 @@ def _spoiled(paths: Sequence[Path], kind: str) -> Sequence[Path]:
     return paths
 
 
-@dataclass
-class Ledger:
-    """What the node answered 0000 for: SOP Instance UID -> the file that was sent."""
-
-    taken: dict[str, Path] = field(default_factory=dict)
-    finished: set[str] = field(default_factory=set)  # series of which every instance was taken
-    answers: list[tuple[str, str]] = field(default_factory=list)  # (SOP Instance UID, verb) answered 0000
-
-
 class Routers:
     """Push series, one after the other on each of a few threads, and never give up."""
 
@@ -90,6 +91,7 @@ class Routers:
         self._site, self._ledger, self._pause_s = site, ledger, pause_s
         self._waiting = list(reversed(series))
         self._lock = threading.Lock()
+        self._one_at_a_time: dict[str, threading.Lock] = {series.uid: threading.Lock() for series in series}
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(ROUTERS)]
 
@@ -98,12 +100,19 @@ class Routers:
         for thread in self._threads:
             thread.start()
 
+    def send_now(self, series: Series) -> None:
+        """Send a series, or another version of one, beside what is sent in turn."""
+        thread = threading.Thread(target=self._push, args=(series,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def wait(self, timeout_s: float) -> None:
-        """Wait until everything was pushed."""
+        """Wait until everything was pushed; give up what was not by then."""
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._stopping.set()
+        if any(thread.is_alive() for thread in self._threads):
+            self._stopping.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -118,12 +127,14 @@ class Routers:
         left = {
             str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in series.paths
         }
-        while left and not self._stopping.is_set():
-            for uid in list(self._associate(left)):
-                self._ledger.taken[uid] = left.pop(uid)
-            if left:
-                self._stopping.wait(0.5)
-        self._ledger.finished.add(series.uid)
+        with self._one_at_a_time[series.uid]:  # so that the ledger knows which version is the newest
+            while left and not self._stopping.is_set():
+                for uid in list(self._associate(left)):
+                    self._ledger.take(left.pop(uid), uid)
+                if left:
+                    self._stopping.wait(0.5)
+        if not left:
+            self._ledger.finished.add(series.uid)
 
     def _associate(self, left: dict[str, Path]) -> Iterator[str]:
         """Open one association and yield what the node took before it broke."""
@@ -143,88 +154,3 @@ class Routers:
             if getattr(answer, "Status", None) == 0x0000:
                 yield uid
         association.release() if association.is_established else association.abort()
-
-
-class Reader:
-    """Picks for some cases and accepts for some, through the PACS, whenever it answers."""
-
-    def __init__(self, site: Site, ledger: Ledger, seed: int, share: float = 0.35) -> None:
-        self._ledger = ledger
-        self._site, self._random, self._share = site, random.Random(seed), share
-        self._plans: dict[int, str] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the present look."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(2.0):
-            with suppress(Exception):  # a PACS or a database that is away: look again later
-                for case in self._site.deployment.cases():
-                    self._look_at(case)
-
-    def _look_at(self, case: dict) -> None:
-        if case["state"] != "AWAITING_SELECTION":
-            return
-        if case["case"] not in self._plans:
-            wants = self._random.random() < self._share
-            self._plans[case["case"]] = self._random.choice(("pick", "accept")) if wants else ""
-        plan = self._plans[case["case"]]
-        if plan == "pick" and case["round"] == 1:
-            self._send(case, "UAIR_PICK")
-        elif plan == "accept" or (plan == "pick" and case["round"] == 2):
-            self._send(case, "UAIR_ACCEPT")
-
-    def _send(self, case: dict, verb: str) -> None:
-        send_candidate(self._site, self._ledger, case, self._random.randint(1, 4), verb)
-
-
-VERBS = {"UAIR_PICK": "pick", "UAIR_ACCEPT": "accept", "UAIR_REJECT": "reject"}
-
-
-def send_candidate(site: Site, ledger: Ledger, case: dict, k: int, called: str) -> None:
-    """Let the PACS send a candidate of the newest round, and note it if the node answered 0000."""
-    query = {
-        "StudyInstanceUID": case["study_instance_uid"],
-        "SeriesDescription": f"UAIR R{case['round']}C{k}*",
-    }
-    found = site.orthanc.find("Series", query)
-    if len(found) != 1:
-        return
-    (instance,) = next(held.instances for held in site.orthanc.series() if held.id == found[0])
-    uid = str(site.orthanc.tags(instance)["SOPInstanceUID"])
-    with suppress(urllib.error.URLError):
-        site.orthanc.store(instance, called)
-        ledger.answers.append((uid, VERBS[called]))
-
-
-def answer_at_once(site: Site, ledger: Ledger, chooser: random.Random) -> None:
-    """Answer one waiting case over two associations and by the command line at the same moment."""
-    waiting = [case for case in site.cases() if case["state"] == "AWAITING_SELECTION"]
-    if not waiting:
-        return
-    case = chooser.choice(waiting)
-    number = str(case["case"])
-    last = chooser.choice((("pick", number, "4"), ("accept", number, "3"), ("expire", number)))
-    acts = (
-        lambda: send_candidate(site, ledger, case, 1, "UAIR_PICK"),
-        lambda: send_candidate(site, ledger, case, 2, "UAIR_ACCEPT"),
-        lambda: site.deployment.command_line("case", *last),
-    )
-    threads = [threading.Thread(target=_quietly, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _quietly(act: Callable[[], object]) -> None:
-    with suppress(Exception):  # a peer or a database that is away: nothing was answered
-        act()

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.answers import Reader
+from tests.chaos.ledger import Ledger
 from tests.chaos.site import open_site
-from tests.chaos.traffic import Ledger, Reader, Routers, make_series
+from tests.chaos.traffic import Routers, make_series
 from tests.soak.processes import Holdings, holdings
 from tests.support.peers import Orthanc, Postgres, RabbitMQ
 

@@ -142,6 +142,14 @@ class Orthanc(Server):
         result: Mapping[str, Any] = self._json("GET", f"/instances/{instance_id}/simplified-tags")
         return result
 
+    def series_uid(self, series_id: str) -> str:
+        """Return the Series Instance UID of a series."""
+        return str(self._json("GET", f"/series/{series_id}")["MainDicomTags"]["SeriesInstanceUID"])
+
+    def instances_of(self, series_id: str) -> list[str]:
+        """Return the identifiers of a series' instances."""
+        return [str(instance) for instance in self._json("GET", f"/series/{series_id}")["Instances"]]
+
     def find(self, level: str, query: Mapping[str, str]) -> list[str]:
         """Return identifiers at `level` (Patient, Study, Series, Instance) whose tags match `query`."""
         found = self._json("POST", "/tools/find", {"Level": level, "Query": dict(query)})

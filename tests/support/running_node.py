@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +65,9 @@ class Deployment:
         self.signals_port: int = settings.get("signals", {}).get("port", 0)
         self._commands = commands(self.config)
         self._of_process: dict[str, Mapping[str, str]] = {}
+        self._clocks: dict[str, Path] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._changing = threading.RLock()  # who kills a process and who revives it are two threads
         self._database: Database | None = None
 
     @property
@@ -78,17 +82,21 @@ class Deployment:
     def start(self, *names: str, wait: bool = True) -> None:
         """Start the named processes, all without names, and wait for the port unless told otherwise."""
         for name in names or self._commands:
-            with self.log.open("ab") as log:
-                self._running[name] = subprocess.Popen(
-                    self._commands[name],
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    preexec_fn=_end_with_the_tests,
-                    env=os.environ | self.environment | self._of_process.get(name, {}),
-                )
+            with self._changing:
+                self._start(name)
             if wait and name in ("node", "up"):
                 wait_until(lambda: answers(self.port), f"the node's port; see {self.log}", 60.0)
+
+    def _start(self, name: str) -> None:
+        with self.log.open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                self._commands[name],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_the_tests,
+                env=os.environ | self.environment | self._of_process.get(name, {}),
+            )
 
     def add(self, name: str, command: Sequence[str]) -> None:
         """Add a process; it is started by its name."""
@@ -101,18 +109,20 @@ class Deployment:
     def kill(self, *names: str) -> None:
         """SIGKILL the named processes with all their children, all without names."""
         for name in names or list(self._running):
-            child = self._running.pop(name)
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            with self._changing:
+                child = self._running.pop(name)
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
 
     def drain(self, name: str) -> None:
         """SIGTERM a process and return when it has ended by itself; kill what takes longer than 30 s."""
-        child = self._running[name]
-        child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(30)
-        self.kill(name)
+        with self._changing:
+            child = self._running[name]
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(30)
+            self.kill(name)
 
     def replace(self, name: str, program: Sequence[str]) -> None:
         """Run a process by another program, with the arguments that ``uair`` would get."""
@@ -120,9 +130,38 @@ class Deployment:
 
     def revive(self) -> None:
         """Start again what ended by itself, as ``restart: unless-stopped`` does."""
-        for name, child in list(self._running.items()):
-            if child.poll() is not None:
+        with self._changing:
+            ended = [name for name, child in self._running.items() if child.poll() is not None]
+            for name in ended:
                 self.start(name, wait=False)
+
+    def pause(self, name: str) -> None:
+        """Stop a process with all its children where it is."""
+        self._signal(name, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let a paused process go on."""
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        with suppress(KeyError, ProcessLookupError):
+            os.killpg(self._running[name].pid, number)
+
+    def own_clocks(self, folder: Path) -> None:
+        """Give each process a clock of its own, as on machines of their own; `set_clock` sets it."""
+        self._clocks = {name: folder / f"clock-{name}" for name in self._commands}
+        for name, file in self._clocks.items():
+            self.set_clock(name, 0)
+            self.replace(name, [sys.executable, "-m", "tests.chaos.own_clock", str(file)])
+            self._of_process[name] = {
+                **self._of_process.get(name, {}),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            }
+
+    def set_clock(self, name: str, offset_s: int) -> None:
+        """Set the clock of a process that has one to so many seconds beside the right time."""
+        if name in self._clocks:
+            self._clocks[name].write_text(f"{offset_s:+d}")
 
     def stop(self) -> None:
         """End all processes as an administrator would; kill what stays."""

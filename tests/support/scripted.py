@@ -146,18 +146,28 @@ def _answer(server: socket.socket, pdu: bytes) -> None:
                 client.sendall(pdu)
 
 
+@dataclass
+class Stalling:
+    """The port to call, and how many connections it has taken."""
+
+    port: int
+    connections: int = 0
+
+
 @contextmanager
-def stalling(port: int, after_bytes: int) -> Iterator[int]:
-    """Stand before a peer and hold its answers back after so many bytes; gives the port to call."""
+def stalling(port: int, after_bytes: int) -> Iterator[Stalling]:
+    """Stand before a peer and hold its answers back after so many bytes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_stall, args=(server, port, after_bytes), daemon=True).start()
-        yield server.getsockname()[1]
+        made = Stalling(server.getsockname()[1])
+        threading.Thread(target=_stall, args=(server, made, port, after_bytes), daemon=True).start()
+        yield made
 
 
-def _stall(server: socket.socket, port: int, after_bytes: int) -> None:
+def _stall(server: socket.socket, made: Stalling, port: int, after_bytes: int) -> None:
     with suppress(OSError):
         while True:
             client = server.accept()[0]
+            made.connections += 1
             peer = socket.create_connection(("127.0.0.1", port))
             threading.Thread(target=_pass_on, args=(client, peer, 1 << 62), daemon=True).start()
             threading.Thread(target=_pass_on, args=(peer, client, after_bytes), daemon=True).start()

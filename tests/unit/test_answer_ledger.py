@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dicom_config.model import Verb
-from tests.chaos.auditor import Audit, found_answers
-from tests.chaos.traffic import Ledger
+from tests.chaos.answer_audit import found_answers
+from tests.chaos.findings import Audit
+from tests.chaos.ledger import Ledger
 from tests.support.cases import publish_round, ready_case
 from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database

@@ -10,17 +10,25 @@ from pathlib import Path
 import pytest
 
 from dicom_config.model import Settings
-from tests.support.cases import expire_lease, open_item, ready_case
-from uair_node.cases import tables, work_items
+from tests.support.cases import expire_lease, open_item, publish_round, ready_case
+from tests.support.intake import context_in, received
+from tests.support.ports import wait_until
+from tests.support.series import good_series
+from uair_node.cases import lifecycle, tables, work_items
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
-from uair_node.cases.tables import WorkItem, WorkKind, utc_now
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, WorkItem, WorkKind, utc_now
 from uair_node.console.figures import due_work, holders
 from uair_node.context import Context
+from uair_node.intake.assembly import assemble
+from uair_node.intake.inbox import Inbox
+from uair_node.node import Node
+from uair_node.operations.housekeeping.tidy import tidy
 from uair_node.storage.store import Store
 from uair_node.work.performer import Claim, Commit, perform
 
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SKEWS = pytest.mark.parametrize("skew", [HOUR, -HOUR], ids=["ahead", "behind"])
 
 
@@ -124,6 +132,50 @@ def test_what_a_machine_with_a_wrong_clock_puts_off_comes_when_it_is_due(
         assert item.not_before <= database_now(session) + timedelta(seconds=120), "and not an hour late"
         work_items.hasten(session, item)
     assert _due(database) == [item_id]
+
+
+@SKEWS
+def test_a_series_received_by_a_wrong_clock_is_decided_when_it_is_quiet(
+    database_url: str, tmp_path: Path, skew: timedelta
+) -> None:
+    """A clock that is set back, or another machine that goes on after this one."""
+    with context_in(tmp_path / "data", database_url) as context:
+        inbox = Inbox(context)
+        with _clock_off_by(skew):
+            for path in good_series(tmp_path / "ct"):
+                inbox.receive(received(path))
+        wait_until(lambda: assemble(context) > 0, "the series to be quiet")
+        with context.database.reading() as session:
+            assert session.query(Case).one().state == CaseState.READY
+
+
+@pytest.mark.parametrize("skew", [100 * DAY, -100 * DAY], ids=["ahead", "behind"])
+def test_a_worker_with_a_wrong_clock_expires_no_case(
+    database_url: str, tmp_path: Path, skew: timedelta
+) -> None:
+    with context_in(tmp_path, database_url, work={"expire_after_days": 30}) as context:
+        with _clock_off_by(skew), context.database.transaction() as session:
+            publish_round(session, ready_case(session))
+        node = Node(context)
+        assert node.sweep()
+        with _clock_off_by(skew):
+            assert node.sweep(), "nor does a node with a wrong clock"
+        with context.database.reading() as session:
+            assert session.query(Case).one().state == CaseState.AWAITING_SELECTION
+
+
+@pytest.mark.parametrize("skew", [100 * DAY, -100 * DAY], ids=["ahead", "behind"])
+def test_retention_by_a_wrong_clock_deletes_nothing_early(
+    database_url: str, tmp_path: Path, skew: timedelta
+) -> None:
+    with context_in(tmp_path, database_url) as context:
+        with _clock_off_by(skew), context.database.transaction() as session:
+            case = ready_case(session)
+            publish_round(session, case)
+            lifecycle.expire(session, case, actor="test", reason="")
+        assert tidy(context, dry_run=True) == []
+        with _clock_off_by(skew):
+            assert tidy(context, dry_run=True) == []
 
 
 @SKEWS

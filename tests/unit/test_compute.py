@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.full_disk import failing_writes_of
 from tests.support.intake import context_in, received
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from uair_node.cases import work_items
@@ -69,6 +71,25 @@ def test_a_round_leaves_candidates_uncertainty_state_and_what_it_was_made_with(c
     lesions = {int(value) for one in offered for value in np.unique(one.labels) if value > 1}
     assert {int(value) for value in round_.base_mm} == {1} | lesions
     assert 50 < round_.base_mm["1"] < 75
+
+
+def test_a_round_whose_state_finds_no_space_is_computed_again(context: Context) -> None:
+    computer = _computer(context)
+    with context.database.transaction() as session:
+        item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE).one().id
+    with failing_writes_of("workers.compute", errno.ENOSPC) as failed:
+        assert perform(context, item_id, computer.compute)
+    assert failed == [STATE_FILE]
+    with context.database.transaction() as session:
+        item = session.get_one(WorkItem, item_id)
+        assert item.open
+        assert "The disk is full." in item.cause
+        assert session.query(Case).one().rounds[0].computed_at is None
+        work_items.hasten(session, item)
+    assert perform(context, item_id, computer.compute)
+    with context.database.transaction() as session:
+        (round_,) = session.query(Case).one().rounds
+    assert RoundState.load(context.store.absolute(round_.artifacts) / STATE_FILE).number == 1
 
 
 def test_a_superseded_round_stops_in_the_middle(context: Context, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
-"""The clock that leases and due times go by: the database's, the same for every machine.
+"""The clock that leases, due times, quiet series, expiry and retention go by: the database's.
 
-A machine whose own clock is wrong neither takes work that another holds nor keeps work that it has lost.
+It is the same for every machine. A machine whose own clock is wrong neither takes work that another holds
+nor keeps work that it has lost; it holds up no series and expires no case.
 """
 
 from __future__ import annotations

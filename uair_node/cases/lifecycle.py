@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError, TransientError, UairError
 from dicom_config.model import Verb
 from uair_node.cases import work_items
+from uair_node.cases.clock import database_now
 from uair_node.cases.codes import CaseCode, is_retriable
 from uair_node.cases.lock import lock_case
 from uair_node.cases.siblings import replaced_by
@@ -87,12 +88,16 @@ def advance(session: Session, case: Case, state: CaseState, *, actor: str, reaso
         )
     session.add(Transition(case_id=case.id, origin=case.state, state=state, actor=actor, reason=reason))
     case.state = state
-    case.updated_at = utc_now()
+    case.updated_at = database_now(session)
 
 
 def open_case(session: Session, *, series_uid: str, study_uid: str, calling_ae: str) -> Case:
     """Start a case with its first instance: RECEIVING."""
+    now = database_now(session)
     case = Case(
+        created_at=now,
+        last_instance_at=now,
+        updated_at=now,
         series_instance_uid=series_uid,
         study_instance_uid=study_uid,
         calling_ae=calling_ae,
@@ -167,7 +172,7 @@ def reject_source(session: Session, case: Case, error: UairError) -> None:
     work_items.close_case_items(session, case)
     case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
     if case.state == CaseState.ACCEPTED:
-        case.updated_at = utc_now()
+        case.updated_at = database_now(session)
     else:
         advance(session, case, CaseState.REJECTED, actor=NODE, reason=error.code)
     if any(round_.results for round_ in case.rounds):

@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError
 from uair_node.cases import lifecycle
+from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import HOLDING, CaseState
-from uair_node.cases.tables import Case, Instance, InstanceStatus, utc_now
+from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.dicom.gate import Verdict
 from uair_node.dicom.headers import read_headers
@@ -39,7 +40,8 @@ def assemble(context: Context) -> int:
     One that cannot be decided now, for a disk that fails, is left for the next time and stops no other.
     """
     decided = 0
-    now = utc_now()
+    with context.database.reading() as session:
+        now = database_now(session)
     for case_id in _quiet_cases(context, now):
         with bound(case=case_id):
             try:

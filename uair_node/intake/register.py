@@ -13,6 +13,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import bindparam, func, insert, select, update
@@ -20,8 +21,9 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import TransientError
 from uair_node.cases import lifecycle
+from uair_node.cases.clock import database_now
 from uair_node.cases.states import HOLDING, CaseState
-from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus, Result, utc_now
+from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus, Result
 from uair_node.context import Context
 from uair_node.storage.spool import SpooledFile
 
@@ -205,13 +207,14 @@ class _Shelf:
 
     def write(self) -> None:
         """Write the rows and count the instances for their series' cases."""
+        now = database_now(self._session)
         for versions in self._known.values():
             for version in versions.values():
-                version.settle(self._session)
+                version.settle(self._session, now)
         if self._new:
             self._session.execute(insert(Instance), self._new)
         for series in sorted(self._stored):
-            _touch_case(self._session, self._stored[series], self._more[series])
+            _touch_case(self._session, self._stored[series], self._more[series], now)
 
 
 @dataclass
@@ -229,16 +232,16 @@ class _Version:
     def __post_init__(self) -> None:
         self._before = self.status
 
-    def settle(self, session: Session) -> None:
+    def settle(self, session: Session, now: datetime) -> None:
         """Bring the row to what was decided."""
         if self.row is not None:
-            self.row["status"] = self.status
+            self.row |= {"status": self.status, "received_at": now}
         elif self.received_again or self.new_path or self.status != self._before:
             values: dict[str, Any] = {"status": self.status}
             if self.new_path:
                 values["path"] = self.new_path
             if self.received_again:
-                values["received_at"] = utc_now()
+                values["received_at"] = now
             session.execute(update(Instance).where(Instance.id == self.id).values(**values))
 
 
@@ -283,13 +286,13 @@ _COUNT = (
 )
 
 
-def _touch_case(session: Session, arrivals: Sequence[Arrival], more: int) -> None:
+def _touch_case(session: Session, arrivals: Sequence[Arrival], more: int, now: datetime) -> None:
     """Count `more` instances of one series for its receiving case, opening one if there is none."""
     newest = arrivals[-1].identity
     case_id = session.scalar(_RECEIVING, {"series": newest.series_instance_uid})
     if case_id is not None:
         # The study is the newest one: it may have been merged into another.
-        counted = {"case": case_id, "more": more, "now": utc_now(), "study": newest.study_instance_uid}
+        counted = {"case": case_id, "more": more, "now": now, "study": newest.study_instance_uid}
         session.connection().execute(_COUNT, counted)
         return
     case = lifecycle.open_case(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError
-from uair_node.cases.tables import Case, Selection, SelectionOutcome, utc_now
+from uair_node.cases.clock import database_now
+from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.edited_round import evidence_name, keep_whole
@@ -39,17 +40,17 @@ def _is_answered(context: Context, ids: Sequence[int]) -> bool:
     except TransientError as error:
         log.warning("held parts wait: %s", error)
         patience_s = 0 if error.code == "artifact-unreadable" else context.settings.intake.max_wait_s
-        _refuse(context, ids, before=utc_now() - timedelta(seconds=patience_s))
+        _refuse(context, ids, patience_s)
         return False
     except Exception as error:
         log.error("held parts are refused: %s", describe_error(error))
-        _refuse(context, ids, before=utc_now())
+        _refuse(context, ids, 0)
         return False
     return True
 
 
-def _refuse(context: Context, ids: Sequence[int], *, before: datetime) -> None:
-    """Refuse parts that cannot be read and that were all received before a moment."""
+def _refuse(context: Context, ids: Sequence[int], patience_s: float) -> None:
+    """Refuse parts that cannot be read, once the last of them was received so long ago."""
     unreadable = InputError(
         "part-unreadable",
         "A part of this answer cannot be read any more.",
@@ -57,14 +58,15 @@ def _refuse(context: Context, ids: Sequence[int], *, before: datetime) -> None:
     )
     with context.database.transaction() as session:
         held = _held(session, ids)
+        before = database_now(session) - timedelta(seconds=patience_s)
         if all(part.received_at <= before for part in held):
             refuse_parts(session, held, unreadable)
 
 
 def _quiet_groups(context: Context) -> list[list[int]]:
-    quiet_since = utc_now() - timedelta(seconds=context.settings.intake.together_s)
     held = Selection.outcome == SelectionOutcome.HELD
     with context.database.reading() as session:
+        quiet_since = database_now(session) - timedelta(seconds=context.settings.intake.together_s)
         quiet = session.execute(
             select(*_GROUP)
             .where(held)

@@ -13,6 +13,7 @@ from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer, target_name
+from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, Round, Selection, SelectionOutcome
@@ -82,6 +83,7 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
         return record_refusal(session, evidence, refusal, named)
     row = _row(evidence, SelectionOutcome.HELD)
     row.case_id, row.round_number = case.id, named[0].round.number
+    row.received_at = database_now(session)
     session.add(row)
     return row
 

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.operation import Retention, RetentionSection
 from uair_node.cases import lifecycle
+from uair_node.cases.clock import database_now
 from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
@@ -37,7 +38,6 @@ from uair_node.cases.tables import (
     Selection,
     Transition,
     WorkItem,
-    utc_now,
 )
 from uair_node.context import Context
 from uair_node.storage.folder_identity import require_same_folder
@@ -77,7 +77,7 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
     dry_run
         Only tell.
     now
-        The present unless given.
+        The database's present unless given.
 
     Raises
     ------
@@ -85,10 +85,10 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
         ``data-folder-other``: rows would be deleted whose files lie elsewhere.
     """
     require_same_folder(context.database, context.store)
-    moment = now or utc_now()
     found: list[Removal] = []
     released: set[str] = set()
     with context.database.reading() as session:
+        moment = now or database_now(session)
         due = _due_cases(context.settings.retention, session, moment)
     for case_id in due:
         with context.database.transaction() as session:

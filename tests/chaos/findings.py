@@ -1,0 +1,56 @@
+"""What an audit finds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+_KINDS = ("lost", "duplicate", "stuck", "unexplained", "parked", "wrong")
+
+
+@dataclass
+class Answers:
+    """What became of every answer: rows by outcome; joined parts count with their effective answer."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    contradictory: int = 0
+
+    def line(self) -> str:
+        """The ledger line of a run."""
+        effective = self.outcomes["effective"] + self.outcomes["joined"]
+        rest = [f"{name} {self.outcomes[name]}" for name in ("repeated", "replaced", "refused")]
+        total = sum(self.outcomes.values()) + self.lost
+        return (
+            f"answers {total} = effective {effective} + {' + '.join(rest)}, "
+            f"lost {self.lost}, contradictory {self.contradictory}"
+        )
+
+
+@dataclass
+class Audit:
+    """What the auditor found; each entry says what is wrong."""
+
+    cases: int = 0
+    lost: list[str] = field(default_factory=list)
+    duplicate: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
+    parked: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    answers: Answers = field(default_factory=Answers)
+    compared: int = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings()
+
+    def findings(self) -> list[str]:
+        """Everything found, a line each."""
+        return [f"{kind}: {what}" for kind in _KINDS for what in getattr(self, kind)]
+
+    def line(self, faults: int) -> str:
+        """The line that a run ends with."""
+        counts = " ".join(f"{kind} {len(getattr(self, kind))}" for kind in _KINDS)
+        return f"auditor: faults {faults} cases {self.cases} segmentations {self.compared} {counts}"
