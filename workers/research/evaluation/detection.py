@@ -58,7 +58,7 @@ def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:
 
 def _hits(case: EvaluationCase, labels: Labels) -> Iterator[tuple[int, dict[int, float]]]:
     """Yield each lesion's label value with the true lesions that it finds, and their IoU with it."""
-    sizes, truth_sizes = (np.bincount(labels.ravel(), minlength=256) for labels in (labels, case.truth))
+    sizes, truth_sizes = (np.bincount(marked.ravel(), minlength=256) for marked in (labels, case.truth))
     for value in np.flatnonzero(sizes[FIRST_LESION:]) + FIRST_LESION:
         shared = np.bincount(case.truth[labels == value], minlength=256)
         union = sizes[value] + truth_sizes - shared

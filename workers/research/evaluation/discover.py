@@ -85,10 +85,10 @@ def _with_masks(data: Sequence[Path], masks: Path) -> FileSource:
 def _folder_cases(folder: Path) -> Iterator[FileSource]:
     """Yield the cases of a folder and of the folders in it."""
     with_masks = list(_folders_with_masks(folder))
-    for folder, masks in with_masks:
-        yield _mask_case(folder, masks)
-    claimed = [folder for folder, _ in with_masks]
-    rest = [path for path in _files(folder) if not any(path.is_relative_to(folder) for folder in claimed)]
+    for inner, masks in with_masks:
+        yield _mask_case(inner, masks)
+    claimed = [inner for inner, _ in with_masks]
+    rest = [path for path in _files(folder) if not any(path.is_relative_to(inner) for inner in claimed)]
     volumes: dict[Path, list[Path]] = defaultdict(list)
     for path in filter(is_volume, rest):
         volumes[path.parent].append(path)
