@@ -9,7 +9,7 @@ from pathlib import Path
 import grimp
 
 from uair_node.cases.states import TRANSITIONS
-from uair_node.work.topology import QUEUE_OF, QueueName
+from uair_node.work.topology import RULES, QueueName
 
 _TARGET = Path(__file__).parents[1] / "docs" / "architecture.md"
 _PACKAGES = ("dicom_config", "uair_node", "workers")
@@ -86,7 +86,7 @@ def _states() -> Iterator[str]:
 def _queues() -> Iterator[str]:
     for queue in QueueName:
         yield f'{queue.name}[("{queue}")]'
-    yield from (f"{kind.value} --> {queue.name}" for kind, queue in QUEUE_OF.items())
+    yield from (f"{kind.value} --> {rule.queue.name}" for kind, rule in RULES.items())
 
 
 if __name__ == "__main__":

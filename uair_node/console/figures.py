@@ -15,7 +15,7 @@ from dicom_config.model import Settings
 from uair_node.cases.clock import database_now
 from uair_node.cases.tables import WorkItem, WorkKind
 from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
-from uair_node.work.topology import QUEUE_OF, QueueName, celery_options
+from uair_node.work.topology import RULES, QueueName, celery_options
 
 DESCRIBE = "uair_describe"
 """The control command that a worker answers about itself (`workers.process.describe`)."""
@@ -60,14 +60,14 @@ def due_work(session: Session) -> list[DueWork]:
     now = database_now(session)
     items = session.scalars(select(WorkItem).where(WorkItem.open)).all()
     found = []
-    for kind, queue in QUEUE_OF.items():
+    for kind, rule in RULES.items():
         of_kind = [work for work in items if work.kind == kind]
         held = [work for work in of_kind if work.lease_until is not None and work.lease_until > now]
         late = [work for work in of_kind if work not in held and work.not_before > now]
         waiting = [work for work in of_kind if work not in held and work not in late]
         oldest = max(((now - work.not_before).total_seconds() for work in waiting), default=None)
         causes = sorted({work.cause for work in of_kind if work.cause})
-        found.append(DueWork(kind, queue, len(held), len(waiting), len(late), oldest, causes))
+        found.append(DueWork(kind, rule.queue, len(held), len(waiting), len(late), oldest, causes))
     return found
 
 

@@ -27,10 +27,9 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.logs import bound
+from uair_node.work.topology import RULES
 
 log = logging.getLogger(__name__)
-
-_DISPENSABLE = (WorkKind.PAGES, WorkKind.NOTICES)
 
 _FAILED = CaseCode.WORK_FAILED.value
 """Code of a case whose work failed with an error that has none of its own."""
@@ -155,7 +154,7 @@ def _write(context: Context, claim: Claim, commit: Commit) -> None:
 
 def _refusal(context: Context, claim: Claim, error: InputError) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
-        if item.kind in _DISPENSABLE:
+        if RULES[item.kind].dispensable:
             _do_without(item, str(error))
             return
         if item.case_id is None:  # a destination's work belongs to no case that could be refused
@@ -185,7 +184,7 @@ def _setback(context: Context, claim: Claim, cause: str, code: str = _FAILED) ->
 
 def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: str = _FAILED) -> None:
     case = session.get_one(Case, item.case_id)
-    if item.kind in _DISPENSABLE:
+    if RULES[item.kind].dispensable:
         _do_without(item, cause)
         return
     log.error("case %d given up after %d attempts", case.id, times)

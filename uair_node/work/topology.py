@@ -8,6 +8,8 @@ tasks, several processes, no server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -30,16 +32,33 @@ class QueueName(StrEnum):
         return f"{self.value}.XQ"
 
 
-QUEUE_OF: dict[WorkKind, QueueName] = {
-    WorkKind.COMPUTE: QueueName.GPU,
-    WorkKind.PUBLISH: QueueName.IO,
-    WorkKind.PAGES: QueueName.IO,
-    WorkKind.NOTICES: QueueName.IO,
-    WorkKind.FINISH: QueueName.IO,
-    WorkKind.WITHDRAW: QueueName.IO,
-    WorkKind.DELIVER: QueueName.IO,
-    WorkKind.COMMIT: QueueName.IO,
+@dataclass(frozen=True)
+class WorkRule:
+    """How work of one kind is treated.
+
+    Attributes
+    ----------
+    queue
+        Which queue carries it.
+    dispensable
+        Whether a case goes on without it: after the last attempt it is given up, and the case does not fail.
+    """
+
+    queue: QueueName
+    dispensable: bool = False
+
+
+RULES: Mapping[WorkKind, WorkRule] = {
+    WorkKind.COMPUTE: WorkRule(QueueName.GPU),
+    WorkKind.PUBLISH: WorkRule(QueueName.IO),
+    WorkKind.PAGES: WorkRule(QueueName.IO, dispensable=True),
+    WorkKind.NOTICES: WorkRule(QueueName.IO, dispensable=True),
+    WorkKind.FINISH: WorkRule(QueueName.IO),
+    WorkKind.WITHDRAW: WorkRule(QueueName.IO),
+    WorkKind.DELIVER: WorkRule(QueueName.IO),
+    WorkKind.COMMIT: WorkRule(QueueName.IO),
 }
+"""One row for each kind of work; what does it is in `workers.jobs`."""
 
 EXCHANGE = Exchange("uair", type="direct")
 DEAD_LETTER_EXCHANGE = Exchange("uair.XQ", type="direct")
@@ -77,7 +96,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "broker_url": settings.broker_url or "filesystem://",
         "task_queues": [work_queue(name, settings) for name in QueueName],
-        "task_routes": {task_name(kind): {"queue": queue.value} for kind, queue in QUEUE_OF.items()},
+        "task_routes": {task_name(kind): {"queue": rule.queue.value} for kind, rule in RULES.items()},
         "task_create_missing_queues": False,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

@@ -1,0 +1,45 @@
+"""What does the work of each kind: one table. How a kind is treated is in `uair_node.work.topology.RULES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from uair_node.cases.tables import WorkKind
+from uair_node.context import Context
+from uair_node.delivery.commitment import commit
+from uair_node.delivery.outbox import deliver
+from uair_node.results.notices import write_notices
+from uair_node.results.page_set import draw_page_set
+from uair_node.results.publish import publish
+from uair_node.results.withdrawal import withdraw
+from uair_node.work.performer import Claim, Commit, Job
+
+
+def _compute(context: Context) -> Job:
+    from workers.compute import Computer  # torch is imported in the child that computes, nowhere else
+
+    return Computer(context).compute
+
+
+def _finish(context: Context) -> Job:
+    from workers.measure.accepted import finish_measured  # loaded where it is used
+
+    return partial(finish_measured, context)
+
+
+def _plain(job: Callable[[Context, Claim], Commit]) -> Callable[[Context], Job]:
+    return lambda context: partial(job, context)
+
+
+JOBS: Mapping[WorkKind, Callable[[Context], Job]] = {
+    WorkKind.COMPUTE: _compute,
+    WorkKind.PUBLISH: _plain(publish),
+    WorkKind.PAGES: _plain(draw_page_set),
+    WorkKind.NOTICES: _plain(write_notices),
+    WorkKind.FINISH: _finish,
+    WorkKind.WITHDRAW: _plain(withdraw),
+    WorkKind.DELIVER: _plain(deliver),
+    WorkKind.COMMIT: _plain(commit),
+}
+"""Kind -> maker. A pool child calls a maker once, with the context that it opened itself."""
