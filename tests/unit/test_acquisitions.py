@@ -100,6 +100,22 @@ ONE, TWO = ("Acquisition Number 1", S.READY), ("Acquisition Number 2", S.READY)
         ("AcquisitionTime", ("093000", "093045"), ("Acquisition Time 1 of 2", "Acquisition Time 2 of 2")),
         ("ContentTime", ("093000", "093045"), ("Content Time 1 of 2", "Content Time 2 of 2")),
         (
+            "IrradiationEventUID",
+            ("2.25.91", "2.25.92"),
+            ("Irradiation Event 1 of 2", "Irradiation Event 2 of 2"),
+        ),
+        ("TriggerTime", ("0", "350"), ("Trigger Time 1 of 2", "Trigger Time 2 of 2")),
+        (
+            "InstanceNumber",
+            (lambda k: 1 + k, lambda k: 17 + k),
+            ("Instance Number 1 to 16", "Instance Number 17 to 32"),
+        ),
+        (
+            "InstanceNumber",
+            (lambda k: 16 - k, lambda k: 17 + k),
+            ("Instance Number 1 to 16", "Instance Number 17 to 32"),
+        ),
+        (
             "AcquisitionTime",
             (lambda k: f"0930{k:02}", lambda k: f"0931{k:02}.5"),
             ("Acquisition Time 1 of 2", "Acquisition Time 2 of 2"),
@@ -132,6 +148,15 @@ def test_overlapping_acquisitions_are_divided(
     assert [held[name] for name in names] == [_uids(first), _uids(second)]
 
 
+def test_acquisition_datetime_stands_in_for_a_time_that_is_absent(tmp_path: Path) -> None:
+    times = ("20260105093000.5+0100", "20260105093045.5+0100")
+    first, second = (
+        phase(tmp_path / time, offset_mm, AcquisitionTime=None, AcquisitionDateTime=time)
+        for time, offset_mm in zip(times, (0.0, 2.5), strict=True)
+    )
+    assert _found(first + second) == {f"Acquisition Time {n} of 2": ("", 16) for n in (1, 2)}
+
+
 def test_phases_of_two_kernels_are_four_acquisitions(tmp_path: Path) -> None:
     paths = [
         path
@@ -162,6 +187,12 @@ def test_a_4d_series_is_a_case_a_phase_in_order_of_time(tmp_path: Path) -> None:
         {"ContentTime": lambda k: f"0930{7 * k % 16:02}"},
         {"AcquisitionNumber": lambda k: (1, 3, 2, 2)[k // 4]},  # the middle is scanned last
         {"AcquisitionTime": lambda k: f"0930{k:02}", "AcquisitionNumber": lambda k: k + 1},
+        {"InstanceNumber": lambda k: 16 - k},
+        {"InstanceNumber": lambda k: 1 + 7 * k % 16},  # an archive counted anew
+        {"InstanceNumber": lambda k: 1 + k % 8},  # each half was counted by itself
+        {"InstanceNumber": 1},
+        {"IrradiationEventUID": lambda k: f"2.25.9{k // 6}"},
+        {"TriggerTime": lambda k: 300 * (7 * k % 16)},
         {"XRayTubeCurrent": lambda k: 100 + 7 * (k % 5), "AcquisitionNumber": 3},
     ],
 )

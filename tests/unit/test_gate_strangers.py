@@ -32,6 +32,9 @@ def code(paths):
         ({"RescaleType": "US"}, "Rescale Type US"),
         ({"RescaleType": "Doe^John (secret)"}, "Rescale Type unknown"),
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "IODINE"]}, "Image Type IODINE"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "DE IODINE"]}, "Image Type DE IODINE"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "CT_PERFUSION"]}, "Image Type CT_PERFUSION"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "SUBTRACTION"]}, "Image Type SUBTRACTION"),
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "Image Type EFF_ATOMIC_NUM"),
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "ELECTRON_DENSIT"]}, "Image Type ELECTRON_DENSIT"),
     ],
@@ -46,6 +49,8 @@ def test_values_that_are_no_hounsfield_units_are_refused_by_name(tmp_path, attri
     "attributes",
     [
         {"RescaleType": "HU"},
+        {"RescaleType": " hu "},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "PERFUSION"]},
         {"RescaleType": "HU_MOD", "ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"]},
         {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_REMOVED"]},
     ],

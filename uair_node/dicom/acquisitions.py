@@ -37,6 +37,8 @@ class _Attribute:
         Whether one acquisition may have several values that follow each other, in time or in number.
     is_time
         Whether its values are times, which may be out of order within one scan.
+    once
+        Whether it tells nothing where two slices have one value.
     is_number
         Whether its value can be shown; header texts cannot.
     """
@@ -47,7 +49,13 @@ class _Attribute:
     physics: bool = False
     counts: bool = False
     is_time: bool = False
+    once: bool = False
     is_number: bool = False
+
+
+def _place_in_series(header: SliceHeader) -> int | None:
+    """Return Instance Number of a single-frame image; the frames of another image have one in common."""
+    return header.instance_number if header.frame is None else None
 
 
 _TELLING = (
@@ -58,7 +66,12 @@ _TELLING = (
     _Attribute("Convolution Kernel", lambda header: header.kernel, physics=True),
     _Attribute("Acquisition Time", lambda header: header.acquisition_time, counts=True, is_time=True),
     _Attribute("Content Time", lambda header: header.content_time, counts=True, is_time=True),
+    _Attribute("Irradiation Event", lambda header: header.irradiation_event),
+    _Attribute("Trigger Time", lambda header: header.trigger_time_ms, counts=True, is_time=True),
+    _Attribute("Instance Number", _place_in_series, counts=True, is_time=True, once=True, is_number=True),
 )
+"""The first attribute that divides a series decides. Instance Number stays where a system removed the others:
+a count that runs twice through the body is that of two stacks."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,8 @@ def find_acquisitions(headers: Sequence[SliceHeader], stack: Stack, *, ct: bool)
         if attribute.only_ct and not ct:
             continue
         exact = _parts_of(attribute, headers, stack)
+        if attribute.once and any(len(part.places) > 1 for part in exact):
+            continue
         parts = _joined(exact, along) if attribute.counts else exact
         overlap = _overlap(parts, along)
         wide = overlap and all(_extent(part, along) >= _HALF * np.ptp(along) for part in parts)

@@ -61,6 +61,9 @@ _KEYWORDS = (
     "TemporalPositionIndex",
     "StackID",
     "KVP",
+    "AcquisitionDateTime",
+    "IrradiationEventUID",
+    "TriggerTime",
 )
 
 
@@ -84,7 +87,8 @@ class SliceHeader(BaseModel):
         Number of Frames; 1 where the attribute is absent, and for each frame of an image that describes its
         frames one by one.
     contrast_start, acquisition_time
-        As TM; what passed between the two tells the contrast phase.
+        As TM; what passed between the two tells the contrast phase. Acquisition DateTime stands in for an
+        Acquisition Time that is absent.
     has_rescale
         Whether Rescale Slope (not 0) and Rescale Intercept are both there.
     not_hounsfield
@@ -121,6 +125,8 @@ class SliceHeader(BaseModel):
     stack_id: str = ""
     content_time: str = Field("", repr=False)
     kvp: float | None = None
+    irradiation_event: str = ""
+    trigger_time_ms: float | None = None
     instance_number: int | None = None
     images_in_acquisition: int | None = None
     series_number: int | None = None
@@ -192,6 +198,8 @@ def _header_of(frame: Frame) -> SliceHeader:
         stack_id=_text(dataset, "StackID"),
         content_time=_text(dataset, "ContentTime"),
         kvp=_float(dataset, "KVP"),
+        irradiation_event=_text(dataset, "IrradiationEventUID"),
+        trigger_time_ms=_float(dataset, "TriggerTime"),
         instance_number=_integer(dataset, "InstanceNumber"),
         images_in_acquisition=_integer(dataset, "ImagesInAcquisition"),
         series_number=_integer(dataset, "SeriesNumber"),
@@ -200,7 +208,8 @@ def _header_of(frame: Frame) -> SliceHeader:
         kernel="/".join(_texts(dataset, "ConvolutionKernel")),
         contrast_agent=_text(dataset, "ContrastBolusAgent"),
         contrast_start=_text(dataset, "ContrastBolusStartTime"),
-        acquisition_time=_text(dataset, "AcquisitionTime"),
+        # DT begins with YYYYMMDD (PS3.5 6.2).
+        acquisition_time=_text(dataset, "AcquisitionTime") or _text(dataset, "AcquisitionDateTime")[8:],
         slice_thickness_mm=_float(dataset, "SliceThickness"),
         scanning_sequence=_texts(dataset, "ScanningSequence"),
         echo_time_ms=_float(dataset, "EchoTime"),
