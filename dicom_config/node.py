@@ -73,6 +73,15 @@ class Tags(Section):
         return None
 
 
+class MarkWords(Section):
+    """Words in the label of a measurement, as words of their own, in upper or lower case."""
+
+    drop: Annotated[tuple[str, ...], Field(description="the marked finding is no lesion")] = (
+        "no lesion",
+        "drop",
+    )
+
+
 class AllowRule(Section):
     """Who may use which verbs. A rule matches when all of its fields match; no rule, no entry."""
 
@@ -116,6 +125,7 @@ class NodeSection(Section):
     port: Port = 11112
     ae_titles: AeTitles = AeTitles()
     tags: Tags = Tags()
+    marks: MarkWords = MarkWords()
     allow: tuple[AllowRule, ...] = (AllowRule(),)
     tls: TlsServerSection | None = Field(None, description="empty: no TLS")
     max_associations: PositiveInt = Field(20, description="served at a time; more wait, see wait_s")

@@ -300,6 +300,7 @@ class Selection(Base):
     evidence_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
     evidence_sha256: Mapped[str] = mapped_column(String(64), default="")  # of the object, if it was one
     artifact: Mapped[str] = mapped_column(Text, default="")  # the label volume, where the reader edited one
+    marks: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # `Marks.record`; None without marks
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))
     code: Mapped[str] = mapped_column(String(64), default="")

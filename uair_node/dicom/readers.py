@@ -22,6 +22,7 @@ from pydicom.uid import UID
 
 from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
+from uair_node.dicom.sr_graphics import has_graphics
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64  # PS3.5 9.1
@@ -63,7 +64,7 @@ class Reading:
     references
         SOP Instance UIDs that it names, each once, in the order of the document. A SEG names itself.
     source_references
-        SOP Instance UIDs of the images that a SEG was drawn on, each once; empty for documents.
+        SOP Instance UIDs of the images that a SEG was drawn on, or that a report names or lists, each once.
     segments
         Numbers of the segments (PS3.3 C.17.2, Referenced Segment Number) of those references that name only
         these; a reference that is not here means the whole object.
@@ -73,6 +74,8 @@ class Reading:
         Empty where the object has none.
     title
         Document title of a Key Object Selection or SR, where it is readable.
+    draws
+        Whether it is a report that holds graphics, see `uair_node.dicom.sr_graphics`.
     """
 
     mechanism: Mechanism
@@ -86,6 +89,7 @@ class Reading:
     series_references: tuple[str, ...]
     frame_of_reference_uid: str
     title: Code | None
+    draws: bool = False
 
 
 def hash_patient_id(patient_id: str) -> str:
@@ -141,6 +145,7 @@ def _read(dataset: Dataset) -> Reading:
     sources: tuple[str, ...] = ()
     segments: Mapping[str, tuple[int, ...]] = {}
     series: tuple[str, ...] = ()
+    draws = False
     if mechanism is Mechanism.PAGE:
         references = (own,)
     elif mechanism is Mechanism.SEG:
@@ -148,12 +153,15 @@ def _read(dataset: Dataset) -> Reading:
         sources, series = _seg_sources(dataset)
     else:
         in_evidence, series = _evidence(dataset)
+        draws = mechanism is Mechanism.SR and has_graphics(dataset)
         named = list(_tree_references(dataset))
         references = _unique(uid for uid, _ in named)
         segments = _parts(named)
         if mechanism is Mechanism.KEY_OBJECT:
             references = references or in_evidence
-    if not references:
+        if draws:
+            sources = _unique((*references, *in_evidence))
+    if not references and not draws:
         raise InputError(
             "selection-without-reference",
             "The document names no instance.",
@@ -171,6 +179,7 @@ def _read(dataset: Dataset) -> Reading:
         series_references=series,
         frame_of_reference_uid=_optional_uid(dataset, "FrameOfReferenceUID"),
         title=None if mechanism is Mechanism.SEG else _title(dataset),
+        draws=draws,
     )
 
 

@@ -44,6 +44,7 @@ from uair_node.selection.edited_round import (
     keep_whole,
     read_drawn,
 )
+from uair_node.selection.marked_round import MarkedRound, find_marked_round
 from uair_node.selection.match import results_named
 from uair_node.selection.patients import check_patient
 from uair_node.selection.service import (
@@ -52,6 +53,7 @@ from uair_node.selection.service import (
     note_repetition,
     record_refusal,
     select_by_edit,
+    select_by_marks,
     select_by_object,
 )
 from uair_node.storage.spool import Spool, SpooledFile
@@ -70,10 +72,11 @@ _TAGGED = ["SeriesDescription", "ContentLabel"]
 
 @dataclass(frozen=True)
 class _Usable:
-    """What a returned object says, and the open round that it answers if it is an edited SEG."""
+    """What a returned object says, and the open round that it answers if it is an edited SEG or has marks."""
 
     reading: Reading
     edited: EditedRound | None
+    marked: MarkedRound | None
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,9 @@ class Inbox:
             if isinstance(judged, _Refused):
                 record_refusal(session, evidence, judged.refusal, results_named(session, judged.named))
                 return
-            if judged.edited is None:
+            if judged.marked is not None:
+                select_by_marks(session, evidence, judged.marked, judged.reading)
+            elif judged.edited is None:
                 select_by_object(session, evidence, judged.reading)
         if judged.edited is not None:
             self._take_edit(dataset, evidence, judged.reading, judged.edited)
@@ -232,11 +237,13 @@ class Inbox:
             self._check_allowed(received)
             reading = read_selection(dataset)
             edited = self._edited_round(reading, drawn_anew)
-            named = edited.candidates[:1] if edited else reading.references
+            marked = find_marked_round(self._context, received.verb, dataset, reading)
+            answered = edited or marked
+            named = answered.candidates[:1] if answered else reading.references
             check_patient(self._context, reading, named)
         except InputError as refusal:
             return _Refused(refusal, named)
-        return _Usable(reading, edited)
+        return _Usable(reading, edited, marked)
 
     def _is_told(self, received: ReceivedInstance, identity: Identity) -> bool:
         """Tell whether an object of a class that can be no answer was refused before in its association.

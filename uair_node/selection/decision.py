@@ -28,12 +28,15 @@ class Said:
     ----------
     artifact
         Where the edited label volume is kept; empty for an answer that takes candidates as they are.
+    marks
+        Digest of what marks say, see `uair_node.cases.marks`; empty without marks.
     """
 
     verb: Verb
     round_number: int
     answer: Answer
     artifact: str = ""
+    marks: str = ""
 
 
 @dataclass(frozen=True)

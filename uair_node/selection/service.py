@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,10 +15,12 @@ from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer, target_name
 from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
+from uair_node.cases.marks import Marks, marks_of
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, Round, Selection, SelectionOutcome
 from uair_node.dicom.readers import Reading
 from uair_node.selection.decision import TAKES_REPETITIONS, Effect, Said, Standing, decide, refusal_of
+from uair_node.selection.marked_round import MarkedRound
 from uair_node.selection.match import (
     check_document,
     check_study,
@@ -39,7 +41,8 @@ class Evidence:
     """Who said it and how; kept beside every selection.
 
     The study tells where a refusal belongs whose object names none of our candidates. The remark says what
-    the reader is told beside the outcome: new lesions, segments that were left out.
+    the reader is told beside the outcome: new lesions, segments that were left out. Marks are kept as they
+    were understood.
     """
 
     verb: Verb
@@ -50,6 +53,7 @@ class Evidence:
     study_uid: str = ""
     remark: str = ""
     evidence_sha256: str = ""
+    marks: Marks | None = None
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
@@ -70,6 +74,25 @@ def select_by_edit(
         return _apply(session, evidence, named, answer, study_uid)
     except InputError as refusal:
         return record_refusal(session, evidence, refusal, named)
+
+
+def select_by_marks(
+    session: Session,
+    evidence: Evidence,
+    marked: MarkedRound,
+    reading: Reading,
+) -> Selection:
+    """Apply a report's marks, and the choice of a candidate that it may name beside them."""
+    marks = marked.marks if marked.marks.says_something else None
+    mechanism = "marks" if marks else evidence.mechanism
+    evidence = replace(evidence, mechanism=mechanism, marks=marks, remark=marked.remark)
+    if marked.marks.picked:
+        return _select(session, evidence, reading.references, reading.segments, reading.study_instance_uid)
+    named = find_candidates(session, marked.candidates)
+    try:
+        return _apply(session, evidence, named, Answer(1), reading.study_instance_uid)
+    except InputError as refusal:
+        return record_refusal(session, evidence, refusal, named[:1])
 
 
 def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:
@@ -231,7 +254,7 @@ def _apply(
     session: Session, evidence: Evidence, named: Sequence[Result], answer: Answer, study_uid: str
 ) -> Selection:
     case, round_ = the_case_and_round(session, named, study_uid)
-    said = Said(evidence.verb, round_.number, answer, evidence.artifact)
+    said = Said(evidence.verb, round_.number, answer, evidence.artifact, _digest(evidence.marks))
     effect = decide(_standing(session, case), said)
     row = _row(evidence, SelectionOutcome.EFFECTIVE)
     row.case_id, row.answer = case.id, answer
@@ -250,7 +273,11 @@ def _standing(session: Session, case: Case) -> Standing:
 def _said(row: Selection) -> Said:
     number = row.candidates_round
     assert number is not None, "an effective selection names a round's candidates"
-    return Said(Verb(row.verb), number, row.answer, row.artifact)
+    return Said(Verb(row.verb), number, row.answer, row.artifact, _digest(marks_of(row.marks)))
+
+
+def _digest(marks: Marks | None) -> str:
+    return "" if marks is None else marks.digest
 
 
 def _take_effect(session: Session, case: Case, row: Selection, said: Said, effect: Effect) -> None:
@@ -284,4 +311,5 @@ def _row(evidence: Evidence, outcome: SelectionOutcome) -> Selection:
         calling_ae=evidence.calling_ae,
         outcome=outcome,
         sentence=evidence.remark,
+        marks=evidence.marks.record if evidence.marks else None,
     )

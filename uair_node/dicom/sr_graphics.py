@@ -209,7 +209,9 @@ def _shaped(kind: str, points: Points, *, spatial: bool) -> tuple[Shape, Points]
         return Shape.CONTOUR, np.concatenate(rings)
     if kind == "POLYGON" or (kind == "POLYLINE" and count > 2):
         return Shape.CONTOUR, _closed(points, closed_by_type=kind == "POLYGON")
-    raise _refused("mark-unreadable", "is of no type that marks a lesion", "Measure a length or draw a contour.")
+    raise _refused(
+        "mark-unreadable", "is of no type that marks a lesion", "Measure a length or draw a contour."
+    )
 
 
 def _closed(points: Points, *, closed_by_type: bool) -> Points:

@@ -13,8 +13,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
+from uair_node.dicom.sr_graphics import Graphic, Points
 from uair_node.dicom.volume import FloatArray, Volume
-from uair_node.selection.graphics import Graphic, Points
 
 FindHeader = Callable[[str], Dataset | None]
 """Return the header of an image that the node holds, by its SOP Instance UID."""

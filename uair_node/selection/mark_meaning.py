@@ -1,0 +1,333 @@
+"""What marks mean for a case: which lesions are there, which are none, which marks are left out and why.
+
+Each measurement group of a report is judged alone. Knows candidates as label volumes on the canonical grid;
+it must not know cases, rounds or files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from dicom_config.errors import InputError
+from dicom_config.modalities.profile import Organ
+from uair_node.cases.answer import LIVER, target_name
+from uair_node.cases.marks import Mark, MarkedLesion, Marks
+from uair_node.dicom.mark_places import Grid
+from uair_node.dicom.segment_kind import SegmentKind, kind_of
+from uair_node.dicom.sr_graphics import Graphic, Points, Shape
+
+Labels = npt.NDArray[np.uint8]
+
+NEAR_ORGAN_MM = 5.0
+"""A lesion's middle may lie this far outside the organ: a missed lesion at its surface is not in it."""
+MOST_MM = 250.0
+MOST_OF_ORGAN = 0.7
+"""A mark that takes more of the organ measures the organ."""
+_ON_LESION = 0.3
+"""Part of a mark's samples that lies on an offered lesion if the mark is about it."""
+_POINT_REACH_MM = 5.0
+_SAMPLES = np.linspace(0.0, 1.0, 6)[1:]
+_KEPT_POINTS = 64
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a round offers, to hold marks against.
+
+    Attributes
+    ----------
+    candidates
+        ``(Z, Y, X)`` label volumes on the canonical grid.
+    used
+        Numbers of the lesions that the case had in any round.
+    spacing_mm
+        Of the grid (z, y, x).
+    organ
+        What is segmented.
+    """
+
+    candidates: Sequence[Labels]
+    used: Collection[int]
+    spacing_mm: tuple[float, float, float]
+    organ: Organ
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A measurement group on the grid: its shapes, by voxel edges."""
+
+    shapes: tuple[tuple[Shape, Points], ...]
+    spacing: npt.NDArray[np.float64]
+
+    @property
+    def points(self) -> Points:
+        return np.concatenate([points for _, points in self.shapes])
+
+    @property
+    def middle(self) -> Points:
+        points = self.points
+        middle: Points = (points.min(axis=0) + points.max(axis=0)) / 2.0
+        return middle
+
+    @property
+    def size_mm(self) -> float:
+        points = self.points * self.spacing
+        first = points[:: max(1, len(points) // 200)]
+        return float(np.linalg.norm(first[:, None] - first[None], axis=2).max())
+
+    @property
+    def samples(self) -> Points:
+        """Points on and inside the shapes."""
+        found = []
+        for shape, points in self.shapes:
+            middle = points.mean(axis=0)
+            if shape is Shape.POINT:
+                found.append(points)
+            else:
+                found += [middle + share * (points - middle) for share in _SAMPLES]
+        return np.concatenate([self.middle[None], *found])
+
+    def lies_on(self, other: _Drawn) -> bool:
+        """Tell whether two groups mark one place: the middle of one lies within the reach of the other."""
+        distance = float(np.linalg.norm((self.middle - other.middle) * self.spacing))
+        return distance <= max(_POINT_REACH_MM, self.size_mm / 2.0, other.size_mm / 2.0)
+
+
+def understand(
+    graphics: Sequence[Graphic | InputError],
+    grid: Grid,
+    offer: Offer,
+    drop_words: Sequence[str],
+) -> tuple[Marks, list[InputError]]:
+    """Return what a report's graphics say, and why some of them are left out.
+
+    Parameters
+    ----------
+    graphics
+        Of `uair_node.dicom.sr_graphics.read_graphics`.
+    drop_words
+        Words in a group's labels that say that a finding is none.
+
+    Raises
+    ------
+    InputError
+        ``marks-contradict``: one place is marked as a lesion and as none.
+    """
+    refused: list[InputError] = []
+    lesions: list[tuple[int | None, _Drawn]] = []
+    drops: list[tuple[int, _Drawn]] = []
+    for group in _groups(graphics, grid, refused):
+        drawn = _Drawn(group.shapes, np.asarray(offer.spacing_mm))
+        try:
+            if _says(group.graphic.words, drop_words):
+                drops.append((_dropped(drawn, offer), drawn))
+            else:
+                _require_lesion(group.graphic, drawn, offer)
+                lesions.append((_lesion_under(drawn, offer), drawn))
+        except InputError as refusal:
+            refused.append(refusal)
+    _require_agreement(lesions, drops)
+    found = _numbered(lesions, offer)
+    dropped = tuple(sorted({value for value, _ in drops}))
+    return Marks(found, dropped, tuple(refusal.code for refusal in refused)), refused
+
+
+def words_of(marks: Marks, organ: str) -> str:
+    """Say what was understood, in one or a few sentences."""
+    added = [lesion for lesion in marks.lesions if lesion.new]
+    parts = []
+    for lesion in added:
+        parts.append(f"{target_name(lesion.value)} added from your {_drawing(lesion)}")
+    for lesion in marks.lesions:
+        if not lesion.new:
+            follows = ", its size follows your " + _drawing(lesion) if lesion.size_mm else ""
+            parts.append(f"{target_name(lesion.value)} kept{follows}")
+    parts += [f"{target_name(value)} dropped" for value in marks.dropped]
+    said = "; ".join(parts)
+    sentences = [f"{said[0].upper()}{said[1:]}."] if said else []
+    for code in dict.fromkeys(marks.left_out):
+        count = marks.left_out.count(code)
+        sentences.append(
+            f"Left out: {count} mark{'s' if count > 1 else ''} ({_WHY[code].format(organ=organ)})."
+        )
+    return " ".join(sentences)
+
+
+_WHY = {
+    "mark-empty": "nothing is drawn",
+    "mark-too-large": "too many points, or as large as the {organ}",
+    "mark-not-finite": "a coordinate is no number",
+    "mark-open-contour": "the contour is open",
+    "mark-unreadable": "it cannot be read",
+    "mark-slice-unknown": "the case does not have its slice",
+    "mark-other-frame-of-reference": "drawn on another series",
+    "mark-other-structure": "it names another structure",
+    "mark-outside-organ": "outside the {organ}",
+    "mark-on-nothing": "no lesion is offered there",
+}
+
+
+def _drawing(lesion: MarkedLesion) -> str:
+    return f"measurement of {lesion.size_mm:.0f} mm" if lesion.size_mm else "point"
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    graphic: Graphic  # its first, which has the words of all
+    shapes: tuple[tuple[Shape, Points], ...]
+
+
+def _groups(
+    graphics: Sequence[Graphic | InputError], grid: Grid, refused: list[InputError]
+) -> Iterable[_Group]:
+    placed: dict[int, list[tuple[Graphic, Points]]] = defaultdict(list)
+    for graphic in graphics:
+        if isinstance(graphic, InputError):
+            refused.append(graphic)
+            continue
+        try:
+            placed[graphic.group].append((graphic, grid.place(graphic)))
+        except InputError as refusal:
+            refused.append(refusal)
+    for members in placed.values():
+        yield _Group(members[0][0], tuple((graphic.shape, points) for graphic, points in members))
+
+
+def _says(text: str, words: Sequence[str]) -> bool:
+    return any(
+        re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE) for word in words if word
+    )
+
+
+def _require_lesion(graphic: Graphic, drawn: _Drawn, offer: Offer) -> None:
+    """Refuse what measures another structure, lies outside the organ, or is as large as the organ."""
+    if _kind(graphic, offer.organ) in (SegmentKind.OTHER, SegmentKind.ORGAN):
+        raise InputError(
+            "mark-other-structure",
+            "A mark names another structure than a lesion.",
+            "Measure lesions without such a label, or label them as lesions.",
+        )
+    if not _near_organ(drawn, offer):
+        raise InputError(
+            "mark-outside-organ",
+            f"A mark lies outside the {offer.organ.name}.",
+            f"Only lesions of the {offer.organ.name} can be marked. Did you measure on the right slice?",
+        )
+    organ_ml = np.count_nonzero(offer.candidates[0]) * float(np.prod(offer.spacing_mm)) / 1000.0
+    size_ml = np.pi / 6.0 * drawn.size_mm**3 / 1000.0
+    if drawn.size_mm > MOST_MM or size_ml > MOST_OF_ORGAN * organ_ml:
+        raise InputError(
+            "mark-too-large",
+            f"A mark is as large as the {offer.organ.name}.",
+            "Measure one lesion at a time.",
+        )
+
+
+def _kind(graphic: Graphic, organ: Organ) -> SegmentKind:
+    """Tell what a measurement group is about, by the rules for segments."""
+    segment = Dataset()
+    segment.SegmentLabel = graphic.words[:1000]
+    segment.SegmentedPropertyTypeCodeSequence = list(graphic.findings)
+    segment.AnatomicRegionSequence = list(graphic.sites)
+    return kind_of(segment, organ)
+
+
+def _near_organ(drawn: _Drawn, offer: Offer) -> bool:
+    shape = offer.candidates[0].shape
+    reach = NEAR_ORGAN_MM / drawn.spacing
+    low = np.maximum(0, np.floor(drawn.middle - reach)).astype(int)
+    high = np.minimum(shape, np.ceil(drawn.middle + reach)).astype(int)
+    part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return False
+    centres = np.stack(
+        np.meshgrid(*(np.arange(a, b) + 0.5 for a, b in zip(low, high, strict=True)), indexing="ij")
+    )
+    offsets = (centres - drawn.middle[:, None, None, None]) * drawn.spacing[:, None, None, None]
+    within = (offsets**2).sum(axis=0) <= NEAR_ORGAN_MM**2
+    return any(bool((labels[part][within] > 0).any()) for labels in offer.candidates)
+
+
+def _lesion_under(drawn: _Drawn, offer: Offer) -> int | None:
+    """Return the label value of the offered lesion that a mark lies on, None if it lies on none."""
+    best: dict[int, float] = {}
+    for labels in offer.candidates:
+        values = _values_at(drawn.samples, labels)
+        for value in np.unique(values[values > LIVER]).tolist():
+            share = float(np.mean(values == value))
+            share = max(share, _ON_LESION) if values[0] == value else share
+            best[value] = max(best.get(value, 0.0), share)
+    found = [(share, -value) for value, share in best.items() if share >= _ON_LESION]
+    return -max(found)[1] if found else None
+
+
+def _values_at(points: Points, labels: Labels) -> Labels:
+    """Return the labels at points by voxel edges; 0 outside the grid."""
+    index = np.floor(points).astype(int)
+    inside = ((index >= 0) & (index < labels.shape)).all(axis=1)
+    values = np.zeros(len(points), np.uint8)
+    z, y, x = index[inside].T
+    values[inside] = labels[z, y, x]
+    return values
+
+
+def _dropped(drawn: _Drawn, offer: Offer) -> int:
+    value = _lesion_under(drawn, offer)
+    if value is None:
+        raise InputError(
+            "mark-on-nothing",
+            "A mark says that a finding is no lesion, and no lesion is offered there.",
+            "Put the mark on the lesion that shall be dropped.",
+        )
+    return value
+
+
+def _require_agreement(
+    lesions: Sequence[tuple[int | None, _Drawn]], drops: Sequence[tuple[int, _Drawn]]
+) -> None:
+    for value, drawn in lesions:
+        if any(value == dropped or (value is None and drawn.lies_on(mark)) for dropped, mark in drops):
+            raise InputError(
+                "marks-contradict",
+                "One place is marked as a lesion and as no lesion.",
+                "Delete one of the two marks and send the report again.",
+            )
+
+
+def _numbered(lesions: Sequence[tuple[int | None, _Drawn]], offer: Offer) -> tuple[MarkedLesion, ...]:
+    """Join the marks of each lesion, and give new lesions the next numbers."""
+    known: dict[int, list[_Drawn]] = defaultdict(list)
+    new: list[list[_Drawn]] = []
+    for value, drawn in lesions:
+        if value is not None:
+            known[value].append(drawn)
+            continue
+        same = next((group for group in new if any(drawn.lies_on(other) for other in group)), None)
+        if same is None:
+            new.append([drawn])
+        else:
+            same.append(drawn)
+    first = LIVER + 1 + max(offer.used, default=0)
+    found = [_marked(value, group, new=False) for value, group in sorted(known.items())]
+    return (*found, *(_marked(value, group, new=True) for value, group in enumerate(new, first)))
+
+
+def _marked(value: int, group: Sequence[_Drawn], *, new: bool) -> MarkedLesion:
+    marks = tuple(
+        Mark(shape.value, tuple((float(z), float(y), float(x)) for z, y, x in _thinned(points)))
+        for drawn in group
+        for shape, points in drawn.shapes
+    )
+    return MarkedLesion(value, new, round(max(drawn.size_mm for drawn in group), 1), marks)
+
+
+def _thinned(points: Points) -> Points:
+    rounded: Points = np.round(points[:: max(1, -(-len(points) // _KEPT_POINTS))], 3)
+    return rounded

@@ -1,0 +1,261 @@
+"""Lesions that a reader marked: where a model is asked about them, and what marks say about shapes.
+
+A line, or a contour, tells a lesion's place and edge; a point tells its place alone. The marks of a lesion
+become an ellipsoid, whose box prompts the networks, and points of the edge, which condition the belief.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workers.uair.belief import Belief
+from workers.uair.compose import LIVER, Labels
+from workers.uair.ensemble import Decoder
+from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
+from workers.uair.outlines import Outliner, Sketch, cells_in, led_by_outlines
+from workers.uair.prompts import Outline
+from workers.uair.state import RoundState, TargetState
+from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target, reopened
+
+Float64 = NDArray[np.float64]
+
+POINT, LINE, CONTOUR = "point", "line", "contour"
+OTHER_AXES = 0.8
+"""Extent of a lesion across its measured axis, as a part of it; readers measure the longest one."""
+POINT_RADIUS_MM = 8.0
+LEAST_RADIUS_MM = 2.0
+EDGE_MM = 1.5
+"""Standard deviation of how far a mark's end lies from the edge that the reader means."""
+MOST_EDGE_POINTS = 24
+
+
+@dataclass(frozen=True)
+class DrawnMark:
+    """One shape: `points` ``(n, 3)`` z, y, x by voxel edges of the canonical grid."""
+
+    shape: str
+    points: Float64
+
+
+@dataclass(frozen=True)
+class MarkedTarget:
+    """A lesion that is there because a reader marked it: its label value, and its marks."""
+
+    value: int
+    marks: tuple[DrawnMark, ...]
+
+    @property
+    def edge(self) -> Float64:
+        """``(n, 3)`` points of its edge, none if points alone mark it."""
+        found = [mark.points for mark in self.marks if mark.shape != POINT]
+        points = np.concatenate(found) if found else np.empty((0, 3))
+        return np.asarray(points[:: max(1, -(-len(points) // MOST_EDGE_POINTS))])
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """`centre` and the half axes, columns of `axes`; z, y, x in mm."""
+
+    centre: Float64
+    axes: Float64
+
+    def box(self, spacing: Spacing) -> Box:
+        """Return its box by voxel edges."""
+        half = np.sqrt((self.axes**2).sum(axis=1))
+        low, high = (self.centre - half) / spacing, (self.centre + half) / spacing
+        return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+    def holds(self, crop: Crop, spacing: Spacing, *, times: float = 1.0) -> Mask:
+        """Return the crop's cells ``(n, h, w)`` whose centres lie in it, grown by `times`."""
+        places = np.meshgrid(*crop.cell_centres(), indexing="ij")
+        offsets = np.stack([at * mm for at, mm in zip(places, spacing, strict=True)], axis=-1) - self.centre
+        relative = offsets @ np.linalg.inv(self.axes).T
+        return np.asarray((relative**2).sum(axis=-1) <= times**2)
+
+
+def ellipsoid_of(target: MarkedTarget, spacing: Spacing) -> Ellipsoid:
+    """Return the ellipsoid that a lesion's marks suggest."""
+    drawn = [(mark.shape, mark.points * np.asarray(spacing)) for mark in target.marks]
+    edges = [points for shape, points in drawn if shape != POINT]
+    if not edges:
+        centre = np.concatenate([points for _, points in drawn]).mean(axis=0)
+        return Ellipsoid(centre, POINT_RADIUS_MM * np.eye(3))
+    points = np.concatenate(edges)
+    long = _longest(edges)
+    centre = (long[0] + long[1]) / 2.0
+    first = (long[1] - long[0]) / 2.0
+    length = max(LEAST_RADIUS_MM, float(np.linalg.norm(first)))
+    first = first / max(1e-9, float(np.linalg.norm(first))) * length
+    second_way, third_way = _across(first, points - centre)
+    # A contour or a second axis tells how wide it is; else lesions are as `OTHER_AXES` says.
+    wide = float(np.abs((points - centre) @ second_way).max())
+    deep = float(np.abs((points - centre) @ third_way).max())
+    told = wide > 0.25 * length
+    second = max(LEAST_RADIUS_MM, wide if told else OTHER_AXES * length)
+    usual = np.sqrt(length * second) * OTHER_AXES if told else OTHER_AXES * length
+    third = max(LEAST_RADIUS_MM, usual, deep)
+    return Ellipsoid(centre, np.column_stack([first, second * second_way, third * third_way]))
+
+
+def _longest(edges: Sequence[Float64]) -> Float64:
+    """Return the two points of all edges that lie farthest apart."""
+    points = np.concatenate(edges)
+    points = points[:: max(1, len(points) // 200)] if len(points) > 400 else points
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    a, b = np.unravel_index(int(apart.argmax()), apart.shape)
+    return points[[a, b]]
+
+
+def _across(first: Float64, offsets: Float64) -> tuple[Float64, Float64]:
+    """Return two directions across an axis: the one that the marks reach farthest along, and the third."""
+    along = first / np.linalg.norm(first)
+    rest = offsets - np.outer(offsets @ along, along)
+    reach = np.linalg.norm(rest, axis=1)
+    if reach.max() < 1e-6:
+        # A line alone: across it in its own slice, where it has one.
+        axis = np.array([1.0, 0.0, 0.0]) if abs(along[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
+        second = np.cross(along, axis)
+    else:
+        second = rest[int(reach.argmax())]
+    second = second / np.linalg.norm(second)
+    return second, np.cross(along, second)
+
+
+@dataclass(frozen=True)
+class SeenMark:
+    """A marked lesion and where the model looks at it: `crop`, its `decode`, and `cells` (mean HU)."""
+
+    target: MarkedTarget
+    ellipsoid: Ellipsoid
+    crop: Crop
+    decode: Decoder
+    cells: Float32
+
+
+def open_marked(
+    state: RoundState,
+    seen: SeenMark,
+    spacing: Spacing,
+    choice: Choice,
+    rng: np.random.Generator,
+    outliner: Outliner | None,
+) -> RoundState:
+    """Return `state` with a lesion that the reader marked, and its first four candidates."""
+    crop, liver = seen.crop, state.targets[0]
+    around = seen.ellipsoid.holds(liver.crop, spacing, times=1.5)
+    domain = state.domain | around
+    pool = first_pool(seen.decode, crop, _outline(seen.ellipsoid.box(spacing), crop), LESION_PLAN, choice, rng)
+    if outliner is not None:
+        sketch = Sketch(outliner, crop, seen.cells)
+        drawn = sketch.first(cells_in(seen.ellipsoid.box(spacing), crop), None, rng)
+        pool = led_by_outlines(pool, drawn)
+    target = open_target(
+        seen.target.value,
+        crop,
+        pool,
+        choice,
+        organ=liver.crop.mask_on(domain, crop),
+        taste_mm=state.taste.lesion_mm,
+        hu=None if outliner is None else seen.cells,
+    )
+    target = measured(target, seen.target, rng, first_is_best=liver.held)
+    return replace(state, targets=(*state.targets, target), domain=domain)
+
+
+def measured(
+    target: TargetState, marked: MarkedTarget, rng: np.random.Generator, *, first_is_best: bool
+) -> TargetState:
+    """Return a target that is surely there; its belief and its four follow the marks on its edge.
+
+    Parameters
+    ----------
+    first_is_best
+        Whether candidate 1 is the likeliest; else the four go by size.
+    """
+    target = replace(target, confidence=1.0, present=(True,) * 4)
+    if target.belief is None or not len(marked.edge):
+        return target
+    belief = after_measuring(target.belief, cells_of(marked.edge, target.crop), rng)
+    return reopened(target, belief, rng, first_is_best=first_is_best)
+
+
+def cells_of(points: Float64, crop: Crop) -> Float64:
+    """Return points by voxel edges as indices ``(n, 3)`` of the crop's cells, fractional, by their centres."""
+    columns = []
+    for at, centres in zip(points.T, crop.cell_centres(), strict=True):
+        step = float(centres[1] - centres[0]) if len(centres) > 1 else 1.0
+        columns.append((at - float(centres[0])) / step)
+    return np.column_stack(columns)
+
+
+def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) -> Belief:
+    """Return the belief after points of the edge were seen, by an ensemble Kalman update.
+
+    A shape's distance at a point is linear in its coefficients, so that all particles move at once. Where the
+    points lie farther from the surface than the belief allows, its spread grows first.
+
+    Parameters
+    ----------
+    cells
+        ``(n, 3)`` of `cells_of`.
+    """
+    shape = belief.factors.shape[1:]
+    places = (cells - np.asarray(belief.start)) / np.asarray(belief.stride)
+    places = np.clip(places, 0.0, np.asarray(shape) - 1.0).T
+    fields = belief.fields.reshape(-1, *shape)
+    distances = np.stack(
+        [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in fields]
+    ).astype(np.float64)
+    particles = belief.particles.astype(np.float64)
+    mean, middle = particles.mean(axis=0), distances.mean(axis=0)
+    count, noise = len(particles), EDGE_MM**2 * np.eye(distances.shape[1])
+    spread = distances - middle
+    covariance = spread.T @ spread / (count - 1)
+    surprise = float(middle @ middle) / float(np.trace(covariance + noise))
+    wider = float(np.sqrt(max(1.0, surprise)))
+    away = wider * (particles - mean)
+    spread, covariance = wider * spread, wider**2 * covariance
+    gain = (away.T @ spread / (count - 1)) @ np.linalg.inv(covariance + noise)
+    seen = rng.normal(0.0, EDGE_MM, distances.shape)
+    moved = mean + away + (seen - middle - spread) @ gain.T
+    return replace(belief, particles=np.clip(moved, -1e4, 1e4).astype(np.float16))
+
+
+def without(state: RoundState, values: Sequence[int]) -> RoundState:
+    """Return `state` with lesions dropped: in no candidate of this and later rounds."""
+    targets = tuple(
+        replace(target, present=(False,) * 4) if target.value in values else target for target in state.targets
+    )
+    return replace(state, targets=targets)
+
+
+def take_marked(selected: Labels, made: Labels, values: Sequence[int]) -> Labels:
+    """Return what was selected with marked lesions as a round's candidate 1 draws them.
+
+    Parameters
+    ----------
+    selected, made
+        ``(Z, Y, X)`` label volumes.
+    values
+        Label values of the marked lesions.
+    """
+    marked = np.isin(made, values)
+    before = np.isin(selected, values)
+    return np.where(marked, made, np.where(before, np.uint8(LIVER), selected)).astype(np.uint8)
+
+
+def _outline(box: Box, crop: Crop) -> Outline:
+    """Return what a 3-D box says about the slices of a crop that reaches beyond it."""
+    y0, x0 = crop.to_pixels(*box.start[1:])
+    y1, x1 = crop.to_pixels(*box.stop[1:])
+    centres = crop.cell_centres()[0]
+    inside = np.flatnonzero((centres > box.start[0]) & (centres < box.stop[0]))
+    middle = int(np.abs(centres - (box.start[0] + box.stop[0]) / 2).argmin())
+    first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (middle, middle + 1)
+    unknown = np.full((len(crop.slices), 4), np.nan, np.float32)
+    return Outline((x0, y0, x1, y1), first, last, unknown)
