@@ -10,14 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
 from dicom_config.modalities import ModalityProfile
 from uair_node import __version__
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.answer import Answer
+from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.lock import lock_case
+from uair_node.cases.marks import MarkedLesion, Marks, marks_of
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.intensity import on_training_scale
@@ -41,6 +43,7 @@ from workers import engine as engines
 from workers.site_engine import build_engine
 from workers.uair.compose import Labels
 from workers.uair.edits import keep_selected, take_up
+from workers.uair.marks import DrawnMark, MarkedTarget, take_marked, without
 from workers.uair.preference import NEUTRAL, Taste
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
@@ -61,6 +64,7 @@ class Task:
     offered: Path | None
     answer: Answer | None
     edited: bool
+    marks: Marks | None
     prior: Taste
     parent: str
 
@@ -68,7 +72,11 @@ class Task:
         """Load what the reader selected in the round before; None in round 1, and if none fitted."""
         if self.offered is None or self.answer is None or self.answer.k is None:
             return None
-        return taken(load_candidates(self.offered), self.answer)
+        selected = taken(load_candidates(self.offered), self.answer)
+        if self.marks is None or not self.marks.dropped:
+            return selected
+        none = np.isin(selected.labels, self.marks.dropped)
+        return replace(selected, labels=np.where(none, np.uint8(LIVER), selected.labels))
 
 
 class SeriesVoxels:
@@ -168,19 +176,30 @@ class Computer:
             previous = self.engine.with_added_lesions(
                 voxels, view.spacing_mm, previous, drawn, content=task.content
             )
+        feedback = _feedback(task)
+        if task.marks is not None:
+            marked = [_marked_target(lesion) for lesion in task.marks.lesions]
+            previous = self.engine.with_marked_lesions(
+                voxels, view.spacing_mm, without(previous, task.marks.dropped), marked, content=task.content
+            )
+            feedback = replace(feedback, unsaid=_unsaid(task.marks, previous))
         watch.lap("decode")
         made = self.engine.next_round(
             voxels,
             view.spacing_mm,
             previous,
-            _feedback(task),
+            feedback,
             content=task.content,
             prior=task.prior,
             progress=progress,
             number=task.number,
         )
         if selected is not None:
-            made = _with_selected(made, view.from_source(selected.labels))
+            kept = view.from_source(selected.labels)
+            if task.marks is not None:
+                values = [lesion.value for lesion in task.marks.lesions]
+                kept = take_marked(kept, made.candidates[0].labels, values)
+            made = _with_selected(made, kept)
         return made, view
 
     def _begin(self, claim: Claim) -> Task:
@@ -211,6 +230,7 @@ class Computer:
             offered=offered,
             answer=started_by.answer if started_by else None,
             edited=bool(started_by and started_by.artifact),
+            marks=marks_of(started_by.marks) if started_by else None,
             parent=_parent(started_by),
             prior=prior,
         )
@@ -266,7 +286,8 @@ def _parent(selection: Selection | None) -> str:
     """Say which selection led to a round: its evidence and its answer."""
     if selection is None:
         return ""
-    facts = (selection.verb, selection.answer.words, selection.artifact)
+    marks = marks_of(selection.marks)
+    facts = (selection.verb, selection.answer.words, selection.artifact, *([marks.digest] if marks else []))
     return " ".join((*facts, selection.evidence_uid, selection.evidence_sha256))
 
 
@@ -275,6 +296,17 @@ def _feedback(task: Task) -> engines.Feedback:
     if task.answer is None or task.answer.k is None:
         return engines.Feedback(rejected_all=True)
     return engines.Feedback(1) if task.edited else engines.Feedback(task.answer.k, task.answer.per_target)
+
+
+def _marked_target(lesion: MarkedLesion) -> MarkedTarget:
+    marks = tuple(DrawnMark(mark.shape, np.array(mark.points, np.float64)) for mark in lesion.marks)
+    return MarkedTarget(lesion.value, marks)
+
+
+def _unsaid(marks: Marks, state: RoundState) -> frozenset[int]:
+    """Return the targets that an answer with marks does not choose among; all, if it names no candidate."""
+    marked = {lesion.value for lesion in marks.lesions} | set(marks.dropped)
+    return frozenset(marked if marks.picked else (target.value for target in state.targets))
 
 
 def _with_selected(made: engines.Round, selected: Labels) -> engines.Round:

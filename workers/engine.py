@@ -8,7 +8,7 @@ DICOM, tasks or files.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -32,6 +32,7 @@ from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, boundi
 from workers.uair.lesion_maps import LIVER_SHARES, LesionMaps, LesionModel, led
 from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
+from workers.uair.marks import MarkAsker, MarkedTarget
 from workers.uair.outlines import Outliner
 from workers.uair.preference import NEUTRAL, Taste
 from workers.uair.prompts import outline_of
@@ -96,11 +97,14 @@ class Feedback:
         Label value -> candidate, where the reader took a target from another candidate.
     rejected_all
         None fits; `picked` and `per_target` are then ignored.
+    unsaid
+        Label values of targets that the answer does not choose among: they stay as they are in the state.
     """
 
     picked: int = 1
     per_target: Mapping[int, int] = field(default_factory=dict)
     rejected_all: bool = False
+    unsaid: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if any(not 1 <= k <= 4 for k in (self.picked, *self.per_target.values())):
@@ -249,20 +253,24 @@ class Engine:
             picked = feedback.candidate_of(target.value)
             organ = partial(liver.crop.mask_on, previous.domain, target.crop)
             refined.append(
-                replace(target, present=(False,) * 4)
+                target
+                if target.value in feedback.unsaid
+                else replace(target, present=(False,) * 4)
                 if picked is not None and not target.present[picked]
                 else self._refined(hu, content, target, picked, number, organ)
             )
         report(0.8, "refining the liver")
-        shown = presented(refined, first=anew)
+        shown = presented(refined, first=anew, unchanged=feedback.unsaid)
         # A pick shall speak about what is in doubt; after "none fits" everything is.
         quiet = not feedback.rejected_all and any(lesion.in_doubt for lesion in shown)
-        liver = self._refined(hu, content, liver, feedback.candidate_of(LIVER), number, quiet=quiet)
+        if LIVER not in feedback.unsaid:
+            liver = self._refined(hu, content, liver, feedback.candidate_of(LIVER), number, quiet=quiet)
         # What the reader selected must come back voxel for voxel, so its domain stays.
         domain = previous.domain | _domain(liver, None, None) if anew else previous.domain
         report(0.9, "composing candidates")
         state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
-        return composed(state, hu.shape, SIZES if anew else SIZES_AFTER_PICK)
+        unselected = anew or (LIVER in feedback.unsaid and not liver.held)
+        return composed(state, hu.shape, SIZES if unselected else SIZES_AFTER_PICK)
 
     def _refined(
         self,
@@ -309,6 +317,23 @@ class Engine:
             rng = self._rng(state.number, value)
             state = opened(state, drawn, self._choice, rng, outlined=self._outliner is not None)
         return state
+
+    def with_marked_lesions(
+        self,
+        hu: Voxels,
+        spacing_mm: Spacing,
+        state: RoundState,
+        marked: Sequence[MarkedTarget],
+        *,
+        content: str = "",
+    ) -> RoundState:
+        """Return `state` with the lesions that a reader marked, each with four candidates that fit the marks.
+
+        Parameters as of `with_added_lesions`.
+        """
+        look = partial(self._look, content or _digest(hu), hu)
+        asker = MarkAsker(self._crop, look, self._choice, self._rng, self._outliner)
+        return asker.with_marked(state, marked, spacing_mm, hu.shape)
 
     def _first_organ(
         self,

@@ -225,11 +225,11 @@ def apply_selection(session: Session, case: Case, selection: Selection) -> None:
     actor = selection.calling_ae or selection.mechanism
     work_items.close_case_items(session, case)  # pictures of an answered round help nobody
     if selection.verb == Verb.ACCEPT:
-        advance(session, case, CaseState.ACCEPTED, actor=actor, reason=selection.answer.words)
+        advance(session, case, CaseState.ACCEPTED, actor=actor, reason=selection.words)
         work_items.require_work(session, WorkKind.FINISH, case=case, key=str(selection.round_number))
         return
     if case.state != CaseState.REFINING:
-        advance(session, case, CaseState.REFINING, actor=actor, reason=selection.answer.words)
+        advance(session, case, CaseState.REFINING, actor=actor, reason=selection.words)
     tell_reader(session, case)
     assert selection.round_number is not None, "an effective selection answers a round"
     _add_round(session, case, number=selection.round_number + 1, selection=selection)

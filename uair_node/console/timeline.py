@@ -99,7 +99,7 @@ def _round(turn: Round) -> Iterator[Event]:
 
 def _selection(selection: Selection) -> Event:
     round_ = f"round {selection.round_number}" if selection.round_number else "no known round"
-    said = f", {selection.answer.words}" if selection.picked is not None else ""
+    said = f", {selection.words}" if selection.picked is not None else ""
     actor = selection.calling_ae or selection.mechanism
     outcome = ": ".join(
         filter(

@@ -19,13 +19,14 @@ from dicom_config.errors import InputError
 
 MOST_GRAPHICS = 256
 """A report of more graphics is no reader's: measurements of one study are some dozens."""
-MOST_POINTS = 10_000
+MOST_POINTS = 5_000
 """A freehand contour has some hundreds of points."""
 _CLOSED_SHARE = 0.02
 """A contour's ends may lie this part of its length apart; writers round coordinates."""
 _GROUP = "125007"  # DCM, Measurement Group
 _FINDING, _FINDING_SITE = "121071", "363698007"  # DCM Finding, SCT Finding Site
 _OLD_FINDING_SITE = "G-C0E3"  # SRT
+_NO_MARKS = ("TextPosition", "ControlPoints")  # 99CS3D: where a label stands, and a spline's own points
 _ELLIPSE_POINTS = 48
 
 Points = npt.NDArray[np.float64]
@@ -114,7 +115,7 @@ def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group]]:
     while pending:
         item, group = pending.pop()
         children = _children(item)
-        if _value_type(item) in ("SCOORD", "SCOORD3D"):
+        if _value_type(item) in ("SCOORD", "SCOORD3D") and _concept(item) not in _NO_MARKS:
             if group is None:
                 count += 1
                 group = _group_of(count, [item, *children])
@@ -136,11 +137,12 @@ def _group_of(number: int, items: Sequence[Dataset]) -> _Group:
             group.words.append(str(item.get("TextValue") or ""))
         elif kind == "CODE":
             codes = list(item.get("ConceptCodeSequence") or ())
+            if _concept(item) in (_FINDING_SITE, _OLD_FINDING_SITE):
+                group.sites += codes
+                continue
             group.words += [str(code.get("CodeMeaning") or "") for code in codes]
             if _concept(item) == _FINDING:
                 group.findings += codes
-            elif _concept(item) in (_FINDING_SITE, _OLD_FINDING_SITE):
-                group.sites += codes
     return group
 
 

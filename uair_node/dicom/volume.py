@@ -93,7 +93,8 @@ class Volume:
 
     def slices_of(self, sop_instance_uid: str) -> dict[int, int | None]:
         """Return the indices along axis 0 of an instance's slices, with their frame numbers."""
-        return {k: one.frame for k, one in enumerate(self.slices) if one.sop_instance_uid == sop_instance_uid}
+        sources = enumerate(self.slices)
+        return {k: source.frame for k, source in sources if source.sop_instance_uid == sop_instance_uid}
 
     def canonical(self) -> CanonicalVolume:
         """Return the same voxels with axes flipped and permuted to superior, posterior, left."""

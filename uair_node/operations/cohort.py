@@ -199,6 +199,8 @@ def _kind(case: Case, answer: Selection) -> str:
         return "edited"
     if answer.verb == Verb.REJECT or answer.picked is None:
         return "none"
+    if answer.marks is not None and not answer.marks["picked"]:
+        return "marks"
     for round_ in case.rounds:
         for result in round_.results:
             at = (round_.number, result.k, result.kind)

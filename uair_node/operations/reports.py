@@ -175,6 +175,7 @@ def _selection(selection: Selection) -> dict[str, Any]:
         "verb": selection.verb,
         "picked": selection.picked,
         "per_target": selection.per_target,
+        "marks": selection.marks,
         "mechanism": selection.mechanism,
         "calling_ae": selection.calling_ae,
         "outcome": str(selection.outcome),

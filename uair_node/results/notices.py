@@ -169,13 +169,13 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
         return Notice(
             uid=_uid(case, "replaced", round_.number, selection.id),
             moment=selection.received_at,
-            heading=f"Round {round_.number}: {selection.answer.words} is replaced",
+            heading=f"Round {round_.number}: {selection.words} is replaced",
             text="A later answer to the same round counts.",
             round_id=round_.id,
             round_number=round_.number,
             segmentation_uids=named,
         )
-    what = f"your edit of candidate {selection.picked}" if selection.artifact else selection.answer.words
+    what = f"your edit of candidate {selection.picked}" if selection.artifact else selection.words
     if offered is not round_:
         what = f"{what} of round {offered.number}"
     return Notice(

@@ -122,12 +122,12 @@ def understand(
     """
     refused: list[InputError] = []
     lesions: list[tuple[int | None, _Drawn]] = []
-    drops: list[tuple[int, _Drawn]] = []
+    drops: list[tuple[int | None, _Drawn]] = []
     for group in _groups(graphics, grid, refused):
         drawn = _Drawn(group.shapes, np.asarray(offer.spacing_mm))
         try:
             if _says(group.graphic.words, drop_words):
-                drops.append((_dropped(drawn, offer), drawn))
+                drops.append((_lesion_under(drawn, offer), drawn))
             else:
                 _require_lesion(group.graphic, drawn, offer)
                 lesions.append((_lesion_under(drawn, offer), drawn))
@@ -135,7 +135,8 @@ def understand(
             refused.append(refusal)
     _require_agreement(lesions, drops)
     found = _numbered(lesions, offer)
-    dropped = tuple(sorted({value for value, _ in drops}))
+    refused += [_on_nothing() for value, _ in drops if value is None]
+    dropped = tuple(sorted({value for value, _ in drops if value is not None}))
     return Marks(found, dropped, tuple(refusal.code for refusal in refused)), refused
 
 
@@ -193,9 +194,11 @@ def _groups(
             refused.append(graphic)
             continue
         try:
-            placed[graphic.group].append((graphic, grid.place(graphic)))
+            points = grid.place(graphic)
         except InputError as refusal:
             refused.append(refusal)
+            continue
+        placed[graphic.group].append((graphic, points))
     for members in placed.values():
         yield _Group(members[0][0], tuple((graphic.shape, points) for graphic, points in members))
 
@@ -278,27 +281,25 @@ def _values_at(points: Points, labels: Labels) -> Labels:
     return values
 
 
-def _dropped(drawn: _Drawn, offer: Offer) -> int:
-    value = _lesion_under(drawn, offer)
-    if value is None:
-        raise InputError(
-            "mark-on-nothing",
-            "A mark says that a finding is no lesion, and no lesion is offered there.",
-            "Put the mark on the lesion that shall be dropped.",
-        )
-    return value
+def _on_nothing() -> InputError:
+    return InputError(
+        "mark-on-nothing",
+        "A mark says that a finding is no lesion, and no lesion is offered there.",
+        "Put the mark on the lesion that shall be dropped.",
+    )
 
 
 def _require_agreement(
-    lesions: Sequence[tuple[int | None, _Drawn]], drops: Sequence[tuple[int, _Drawn]]
+    lesions: Sequence[tuple[int | None, _Drawn]], drops: Sequence[tuple[int | None, _Drawn]]
 ) -> None:
     for value, drawn in lesions:
-        if any(value == dropped or (value is None and drawn.lies_on(mark)) for dropped, mark in drops):
-            raise InputError(
-                "marks-contradict",
-                "One place is marked as a lesion and as no lesion.",
-                "Delete one of the two marks and send the report again.",
-            )
+        for dropped, mark in drops:
+            if value == dropped and (value is not None or drawn.lies_on(mark)):
+                raise InputError(
+                    "marks-contradict",
+                    "One place is marked as a lesion and as no lesion.",
+                    "Delete one of the two marks and send the report again.",
+                )
 
 
 def _numbered(lesions: Sequence[tuple[int | None, _Drawn]], offer: Offer) -> tuple[MarkedLesion, ...]:

@@ -61,7 +61,7 @@ def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: R
         return None
     with context.database.reading() as session:
         check_document(session, verb, reading)
-        named = [one.sop_instance_uid for one in results_named(session, reading.references)]
+        named = [result.sop_instance_uid for result in results_named(session, reading.references)]
     if verb != Verb.PICK:
         if named:
             return None
@@ -92,7 +92,7 @@ def _read(context: Context, dataset: Dataset, reading: Reading, named: Sequence[
     canonical = volume.canonical()
     offered = load_candidates(round_.folder / CANDIDATES_FILE)
     offer = Offer(
-        candidates=[canonical.from_source(one.labels) for one in offered],
+        candidates=[canonical.from_source(candidate.labels) for candidate in offered],
         used=round_.lesions,
         spacing_mm=canonical.spacing_mm,
         organ=volume.profile.organ,

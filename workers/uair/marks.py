@@ -6,7 +6,7 @@ become an ellipsoid, whose box prompts the networks, and points of the edge, whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +14,23 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from workers.uair.belief import Belief
-from workers.uair.compose import LIVER, Labels
-from workers.uair.ensemble import Decoder
+from workers.uair.compose import LIVER, Labels, spread_apart, tidied
+from workers.uair.ensemble import Decoder, probability
+from workers.uair.finder import BEYOND_MM, PlanCrop
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
 from workers.uair.outlines import Outliner, Sketch, cells_in, led_by_outlines
 from workers.uair.prompts import Outline
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target, reopened
+from workers.uair.targets import (
+    LARGEST_DICE,
+    LESION_PLAN,
+    Choice,
+    by_size,
+    first_pool,
+    in_half,
+    new_candidates,
+    open_target,
+)
 
 Float64 = NDArray[np.float64]
 
@@ -32,6 +42,8 @@ LEAST_RADIUS_MM = 2.0
 EDGE_MM = 1.5
 """Standard deviation of how far a mark's end lies from the edge that the reader means."""
 MOST_EDGE_POINTS = 24
+DOMAIN_GROWTH = 1.5
+"""How far around its ellipsoid a marked lesion may reach, in its half axes, where no liver was seen."""
 
 
 @dataclass(frozen=True)
@@ -127,44 +139,78 @@ def _across(first: Float64, offsets: Float64) -> tuple[Float64, Float64]:
 
 
 @dataclass(frozen=True)
-class SeenMark:
-    """A marked lesion and where the model looks at it: `crop`, its `decode`, and `cells` (mean HU)."""
+class MarkAsker:
+    """Asks the networks about marked lesions.
 
-    target: MarkedTarget
-    ellipsoid: Ellipsoid
-    crop: Crop
-    decode: Decoder
-    cells: Float32
+    Parameters
+    ----------
+    plan_crop
+        See `workers.uair.finder.PlanCrop`.
+    look
+        Returns the model bound to a crop, and the mean HU ``(n, h, w)`` of the crop's cells.
+    choice
+        How four are chosen.
+    rng_of
+        Returns the generator of a round and a label value.
+    outliner
+        Draws a lesion in 3-D; None: the promptable model alone does.
+    """
 
+    plan_crop: PlanCrop
+    look: Callable[[Crop], tuple[Decoder, Float32]]
+    choice: Choice
+    rng_of: Callable[[int, int], np.random.Generator]
+    outliner: Outliner | None
 
-def open_marked(
-    state: RoundState,
-    seen: SeenMark,
-    spacing: Spacing,
-    choice: Choice,
-    rng: np.random.Generator,
-    outliner: Outliner | None,
-) -> RoundState:
-    """Return `state` with a lesion that the reader marked, and its first four candidates."""
-    crop, liver = seen.crop, state.targets[0]
-    around = seen.ellipsoid.holds(liver.crop, spacing, times=1.5)
-    domain = state.domain | around
-    pool = first_pool(seen.decode, crop, _outline(seen.ellipsoid.box(spacing), crop), LESION_PLAN, choice, rng)
-    if outliner is not None:
-        sketch = Sketch(outliner, crop, seen.cells)
-        drawn = sketch.first(cells_in(seen.ellipsoid.box(spacing), crop), None, rng)
-        pool = led_by_outlines(pool, drawn)
-    target = open_target(
-        seen.target.value,
-        crop,
-        pool,
-        choice,
-        organ=liver.crop.mask_on(domain, crop),
-        taste_mm=state.taste.lesion_mm,
-        hu=None if outliner is None else seen.cells,
-    )
-    target = measured(target, seen.target, rng, first_is_best=liver.held)
-    return replace(state, targets=(*state.targets, target), domain=domain)
+    def with_marked(
+        self,
+        state: RoundState,
+        marked: Sequence[MarkedTarget],
+        spacing: Spacing,
+        shape: tuple[int, ...],
+    ) -> RoundState:
+        """Return `state` with a target for each new lesion; four candidates of each lesion fit its marks."""
+        first_is_best = state.targets[0].held
+        for lesion in marked:
+            rng = self.rng_of(state.number, lesion.value)
+            known = {target.value: target for target in state.targets}
+            if lesion.value not in known:
+                state = self._opened(state, lesion, spacing, shape, rng)
+                known = {target.value: target for target in state.targets}
+            target = measured(known[lesion.value], lesion, rng, first_is_best=first_is_best)
+            known[lesion.value] = target
+            state = replace(state, targets=tuple(known.values()))
+        return state
+
+    def _opened(
+        self,
+        state: RoundState,
+        lesion: MarkedTarget,
+        spacing: Spacing,
+        shape: tuple[int, ...],
+        rng: np.random.Generator,
+    ) -> RoundState:
+        ellipsoid, liver = ellipsoid_of(lesion, spacing), state.targets[0]
+        box = ellipsoid.box(spacing)
+        crop = self.plan_crop(
+            box.extended((BEYOND_MM, 0.0, 0.0), spacing, shape), spacing, shape, LESION_PLAN
+        )
+        decode, cells = self.look(crop)
+        domain = state.domain | ellipsoid.holds(liver.crop, spacing, times=DOMAIN_GROWTH)
+        pool = first_pool(decode, crop, _outline(box, crop), LESION_PLAN, self.choice, rng)
+        if self.outliner is not None:
+            drawn = Sketch(self.outliner, crop, cells).first(cells_in(box, crop), None, rng)
+            pool = led_by_outlines(pool, drawn)
+        target = open_target(
+            lesion.value,
+            crop,
+            pool,
+            self.choice,
+            organ=liver.crop.mask_on(domain, crop),
+            taste_mm=state.taste.lesion_mm,
+            hu=None if self.outliner is None else cells,
+        )
+        return replace(state, targets=(*state.targets, target), domain=domain)
 
 
 def measured(
@@ -181,11 +227,19 @@ def measured(
     if target.belief is None or not len(marked.edge):
         return target
     belief = after_measuring(target.belief, cells_of(marked.edge, target.crop), rng)
-    return reopened(target, belief, rng, first_is_best=first_is_best)
+    otherwise = probability(tidied(target.offered.astype(np.float32).mean(axis=0)))
+    offered = by_size(spread_apart(new_candidates(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
+    if first_is_best:
+        best = int(belief.agreement(offered > 0).mean(axis=0).argmax())
+        offered = np.concatenate([offered[best : best + 1], np.delete(offered, best, axis=0)])
+    deviation = belief.deviation_from(offered.mean(axis=0) > 0)
+    return replace(
+        target, offered=in_half(offered), deviation=in_half(deviation), belief=belief, held=False, drawn=False
+    )
 
 
 def cells_of(points: Float64, crop: Crop) -> Float64:
-    """Return points by voxel edges as indices ``(n, 3)`` of the crop's cells, fractional, by their centres."""
+    """Return points by voxel edges as fractional indices ``(n, 3)`` of the crop's cells."""
     columns = []
     for at, centres in zip(points.T, crop.cell_centres(), strict=True):
         step = float(centres[1] - centres[0]) if len(centres) > 1 else 1.0
@@ -209,7 +263,7 @@ def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) ->
     places = np.clip(places, 0.0, np.asarray(shape) - 1.0).T
     fields = belief.fields.reshape(-1, *shape)
     distances = np.stack(
-        [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in fields]
+        [ndimage.map_coordinates(field, places, order=1, mode="nearest") for field in fields]
     ).astype(np.float64)
     particles = belief.particles.astype(np.float64)
     mean, middle = particles.mean(axis=0), distances.mean(axis=0)
@@ -229,7 +283,8 @@ def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) ->
 def without(state: RoundState, values: Sequence[int]) -> RoundState:
     """Return `state` with lesions dropped: in no candidate of this and later rounds."""
     targets = tuple(
-        replace(target, present=(False,) * 4) if target.value in values else target for target in state.targets
+        replace(target, present=(False,) * 4) if target.value in values else target
+        for target in state.targets
     )
     return replace(state, targets=targets)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,11 +66,13 @@ class Round:
     maps: LesionMaps | None = None
 
 
-def presented(lesions: list[TargetState], *, first: bool) -> list[TargetState]:
-    """Return the lesions with the candidates that they appear in; dropped ones stay dropped."""
+def presented(
+    lesions: list[TargetState], *, first: bool, unchanged: Container[int] = ()
+) -> list[TargetState]:
+    """Return the lesions with the candidates that they appear in; dropped and unchanged ones stay."""
     shown = shown_in([lesion.confidence for lesion in lesions], first=first)
     return [
-        replace(lesion, present=present) if any(lesion.present) else lesion
+        replace(lesion, present=present) if any(lesion.present) and lesion.value not in unchanged else lesion
         for lesion, present in zip(lesions, shown, strict=True)
     ]
 

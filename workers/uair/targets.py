@@ -152,7 +152,7 @@ def open_target(
         rng = np.random.default_rng([choice.seed, value])
         belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=taste_mm)
     if belief is not None and value != LIVER:
-        offered = _by_size(spread_apart(_new(belief, crop, rng, mean), None, LARGEST_DICE))
+        offered = by_size(spread_apart(new_candidates(belief, crop, rng, mean), None, LARGEST_DICE))
         deviation = belief.deviation_from(mean > 0.5)
         limit = _limit_of_shapes(limit)
     else:
@@ -161,17 +161,17 @@ def open_target(
             logits, weights = _with_taste(logits, crop, taste_mm)
         region = uncertainty.uncertain_region(deviation, limit)
         four = choose_four(logits > 0, region, _rule_of_members(choice), weights=weights)
-        offered = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
+        offered = by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
     size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)), offset_mm=taste_mm)
     nothing = np.empty((0, *crop.stack_shape), np.float16)
     whole = ensemble.statistics(probability(pool.logits))[0]
     return TargetState(
         value=value,
         crop=crop,
-        offered=_half(offered),
+        offered=in_half(offered),
         present=(True,) * 4,
-        mean=_half(ensemble.logit(whole)),
-        deviation=_half(deviation),
+        mean=in_half(ensemble.logit(whole)),
+        deviation=in_half(deviation),
         limit=limit,
         earlier=nothing,
         size=size,
@@ -194,7 +194,9 @@ def _rule_of_members(choice: Choice) -> Rule:
     return "medoids" if choice.rule == "belief" else choice.rule
 
 
-def _new(belief: Belief, crop: Crop, rng: np.random.Generator, otherwise: Float32, *kept: Float32) -> Float32:
+def new_candidates(
+    belief: Belief, crop: Crop, rng: np.random.Generator, otherwise: Float32, *kept: Float32
+) -> Float32:
     """Return new candidates ``(4, n, h, w)``, or three beside what is `kept`.
 
     A cluster whose shapes have no cell in common is shown by the largest of them, or, if that shows nothing
@@ -252,23 +254,23 @@ def answered(
         belief = after_pick(belief, offered > 0, picked, number - 1, rng)
     otherwise = probability(tidied(offered.mean(axis=0)))
     if kept is None:
-        new = _by_size(spread_apart(_new(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
+        new = by_size(spread_apart(new_candidates(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
         middle = new.mean(axis=0) > 0
     elif quiet:
         new, middle = np.repeat(kept[None], SHOWN, axis=0), kept > 0
     else:
-        others = _new(belief, target.crop, rng, otherwise, kept)
+        others = new_candidates(belief, target.crop, rng, otherwise, kept)
         largest = LARGEST_LIVER_DICE if target.value == LIVER else LARGEST_DICE
         new = spread_apart(np.concatenate([kept[None], others]), 0, largest)
-        new = np.concatenate([new[:1], _by_size(new[1:])])
+        new = np.concatenate([new[:1], by_size(new[1:])])
         if expected_gain(belief, new > 0) < SETTLED_GAIN:
             new = np.repeat(kept[None], SHOWN, axis=0)
         middle = kept > 0
     deviation = belief.deviation_from(middle)
     return replace(
         target,
-        offered=_half(new),
-        deviation=_half(deviation),
+        offered=in_half(new),
+        deviation=in_half(deviation),
         confidence=chosen_with(target, picked),
         limit=_limit_of_shapes(uncertainty.THRESHOLD) if target.value == LIVER else target.limit,
         belief=belief,
@@ -363,17 +365,17 @@ def refine_target(
         logits = logits[_unlike(logits, offered)]
         belief = _belief(logits, target.crop, size, None)
         four = choose_four(logits > 0, region, _rule_of_members(choice), weights=belief)
-        new = _by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
+        new = by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
         earlier = target.earlier
     else:
         logits = np.concatenate([reference[None], logits])
         belief = _belief(logits, target.crop, size, reference)
         four = choose_four(logits > 0, region, _rule_of_members(choice), weights=belief, fixed=0)
         apart = spread_apart(_tidied(logits, four), 0, LARGEST_DICE)
-        new = np.concatenate([apart[:1], _by_size(apart[1:])])
+        new = np.concatenate([apart[:1], by_size(apart[1:])])
         earlier = np.concatenate([np.delete(target.offered, picked, axis=0), target.earlier])[:KEPT_EARLIER]
     return replace(
-        target, offered=_half(new), deviation=_half(deviation), limit=limit, earlier=earlier, size=size
+        target, offered=in_half(new), deviation=in_half(deviation), limit=limit, earlier=earlier, size=size
     )
 
 
@@ -409,11 +411,12 @@ def _tidied(logits: Float32, four: tuple[int, ...]) -> Float32:
     return np.stack([tidied(logits[index]) for index in four])
 
 
-def _by_size(logits: Float32) -> Float32:
+def by_size(logits: Float32) -> Float32:
     """Sort candidates, largest first, so that k means the same for every target of a round."""
     sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
     return logits[np.argsort(-sizes, kind="stable")]
 
 
-def _half(values: Float32) -> Float16:
+def in_half(values: Float32) -> Float16:
+    """Return logits in half precision, as a state keeps them."""
     return np.clip(values, -LIMIT, LIMIT).astype(np.float16)

@@ -22,13 +22,14 @@ from dicom_config.model import Verb
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import DeliveryState, ResultKind, SelectionOutcome, WorkKind
 from uair_node.dicom.readers import Mechanism
+from uair_node.dicom.sr_graphics import Shape
 from uair_node.operations.housekeeping.anonymous import Pseudonyms
 from uair_node.storage.artifacts import save_arrays
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{16,64}", re.ASCII)
 _ARRAY = re.compile(r"[a-z]+\d*(_[a-z]+)*", re.ASCII)
-_MECHANISMS = (*Mechanism, "edited-seg", "command-line", "console", "unknown")
+_MECHANISMS = (*Mechanism, "edited-seg", "marks", "command-line", "console", "unknown")
 
 
 def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms) -> dict[str, Any]:
@@ -82,6 +83,19 @@ def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms)
                     "verb": _word(*Verb),
                     "picked": _number,
                     "per_target": _by_number,
+                    "marks": {
+                        "lesions": [
+                            {
+                                "value": _number,
+                                "new": _number,
+                                "size_mm": _number,
+                                "marks": [{"shape": _word(*Shape), "points": _numbers}],
+                            }
+                        ],
+                        "dropped": _numbers,
+                        "left_out": [_code],
+                        "picked": _number,
+                    },
                     "mechanism": _word(*_MECHANISMS),
                     "outcome": _word(*SelectionOutcome),
                     "code": _code,
