@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from dicom_config.model import Verb
+from tests.support.cases import new_result
 from tests.support.intake import context_in, received
 from tests.support.marked import Drawn, graphics_of, marked_report
-from tests.support.selections import new_uid
+from tests.support.selections import new_uid, reference_item
 from tests.support.series import SHAPE, affine_of, good_series
 from tests.support.waiting import waiting_case
 from uair_node.cases.marks import Marks, marks_of
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Selection, SelectionOutcome
+from uair_node.cases.tables import Case, Result, Round, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
@@ -346,3 +348,55 @@ def test_the_same_report_again_is_repeated(context: Context, volume: Volume, tmp
     row = _send(context, report, tmp_path)
     assert row is not None
     assert row.outcome == SelectionOutcome.REPEATED
+
+
+def _publish_second(context: Context, state: CaseState) -> None:
+    """Give the case a second round with one candidate, as it is while the others are sent."""
+    with context.database.transaction() as session:
+        case = session.query(Case).one()
+        case.state = state
+        session.add(Round(case_id=case.id, number=2, artifacts=case.rounds[0].artifacts))
+        session.flush()
+        values = dict(vars(new_result(case, 2, 1)), targets=[1])
+        del values["destinations"]
+        second = session.query(Round).filter_by(number=2).one()
+        session.add(Result(round_id=second.id, **values))
+
+
+def test_marks_before_the_next_four_wait(context: Context, volume: Volume, tmp_path: Path) -> None:
+    _publish_second(context, CaseState.REFINING)
+    row = _send(context, marked_report([_line(volume, *MISSED)]), tmp_path)
+    assert row is not None
+    assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "round-closed")
+
+
+def _naming(report: Dataset, sop_instance_uid: str) -> Dataset:
+    report.ContentSequence.append(reference_item(sop_instance_uid))
+    return report
+
+
+def test_a_candidate_named_beside_marks_is_picked(context: Context, volume: Volume, tmp_path: Path) -> None:
+    row = _send(context, _naming(marked_report([_line(volume, *MISSED)]), "2.25.1.1.3"), tmp_path)
+    marks = _understood(row)
+    assert (row.picked, marks.picked, len(marks.lesions)) == (3, True, 1)
+
+
+def test_unusable_marks_beside_a_candidate_do_not_stop_the_pick(
+    context: Context, volume: Volume, tmp_path: Path
+) -> None:
+    row = _send(context, _naming(marked_report([_line(volume, *MISSED, k=0)]), "2.25.1.1.3"), tmp_path)
+    assert (row.outcome, row.picked, row.marks) == (SelectionOutcome.EFFECTIVE, 3, None)
+    assert row.sentence == "Left out: 1 mark (outside the liver)."
+
+
+def test_marks_go_with_the_newest_round(context: Context, volume: Volume, tmp_path: Path) -> None:
+    _publish_second(context, CaseState.AWAITING_SELECTION)
+    report = _naming(marked_report([_line(volume, *MISSED)]), "2.25.1.1.3")
+    assert _refused(context, report, tmp_path) == "mark-older-round"
+
+
+def test_a_report_of_too_many_graphics_is_refused(context: Context, volume: Volume, tmp_path: Path) -> None:
+    report = marked_report([_line(volume, *MISSED)])
+    (graphic,) = graphics_of(report)
+    report.ContentSequence.extend(deepcopy(graphic) for _ in range(256))
+    assert _refused(context, report, tmp_path) == "marks-too-many"

@@ -194,8 +194,8 @@ def _points(item: Dataset, axes: int) -> Points:
 def _shaped(kind: str, points: Points, *, spatial: bool) -> tuple[Shape, Points]:
     """Return what a graphic type (PS3.3 C.18.6.1.2, C.18.9.1.2) of so many points is."""
     count = len(points)
-    if kind in ("POINT", "MULTIPOINT") and count == 1:
-        return Shape.POINT, points
+    if kind == "POINT" or (kind == "MULTIPOINT" and count == 1):
+        return Shape.POINT, points[:1]  # some viewers keep an arrow's tail behind its tip
     if kind in ("POLYLINE", "MULTIPOINT") and count == 2:
         return Shape.LINE, points
     if kind == "CIRCLE" and count == 2 and not spatial:  # centre and a point on the perimeter
