@@ -283,7 +283,7 @@ def test_a_drop_where_nothing_is_offered_is_refused(context: Context, volume: Vo
 
 @pytest.mark.parametrize(
     "about",
-    [{"label": "Spleen"}, {"label": "liver span"}, {"finding": SPLEEN}, {"site": SPLEEN}, {"label": "Milz"}],
+    [{"label": "Spleen"}, {"label": "liver"}, {"finding": SPLEEN}, {"site": SPLEEN}, {"label": "Milz"}],
     ids=str,
 )
 def test_another_structure_by_word_or_code_is_no_lesion(
@@ -325,7 +325,8 @@ def test_measurements_of_another_study_start_nothing(
     context: Context, volume: Volume, tmp_path: Path
 ) -> None:
     image = _image(volume, 9)
-    image.StudyInstanceUID, image.SOPInstanceUID = generate_uid(), generate_uid()
+    image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+    image.SOPInstanceUID = generate_uid()
     report = marked_report([Drawn("POLYLINE", MISSED, image)])
     assert _refused(context, report, tmp_path) == "mark-case-unknown"
 
