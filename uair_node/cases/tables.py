@@ -309,16 +309,16 @@ class Selection(Base):
     received_at: Mapped[datetime] = mapped_column(default=utc_now)
 
     @property
-    def answer(self) -> Answer:
-        """What was said."""
-        return Answer(self.picked, {int(value): int(k) for value, k in self.per_target.items()})
-
-    @property
     def words(self) -> str:
         """Say what was answered: "candidate 3", "report of marks"."""
         if self.marks is None:
             return self.answer.words
         return f"{self.answer.words}, report of marks" if self.marks["picked"] else "report of marks"
+
+    @property
+    def answer(self) -> Answer:
+        """What was said."""
+        return Answer(self.picked, {int(value): int(k) for value, k in self.per_target.items()})
 
     @answer.setter
     def answer(self, said: Answer) -> None:

@@ -20,7 +20,8 @@ from dicom_config.modalities.profile import Organ
 from uair_node.cases.answer import LIVER, target_name
 from uair_node.cases.marks import Mark, MarkedLesion, Marks
 from uair_node.dicom.mark_places import Grid
-from uair_node.dicom.segment_kind import SegmentKind, kind_of
+from uair_node.dicom.segment_kind import kind_of
+from uair_node.dicom.segment_words import SegmentKind
 from uair_node.dicom.sr_graphics import Graphic, Points, Shape
 
 Labels = npt.NDArray[np.uint8]
