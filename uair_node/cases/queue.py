@@ -13,6 +13,8 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Round, WorkItem, WorkKind
 
 _RECENT = 30
+_CLAIMED_WITHIN_S = 60.0
+"""A worker claims due work within a sweep. Where work waits longer and none is held, no worker runs."""
 _DONE_IN_THE_MEAN = 0.5
 """How much of a computation that is under way is done, in the mean over all moments to look at it."""
 
@@ -26,11 +28,15 @@ class Place:
     position
         0: being computed; 1: next.
     seconds
-        Estimated time until its candidates are computed; None as long as nothing comparable was computed.
+        Estimated time until its candidates are computed; None as long as nothing comparable was computed,
+        and without a worker.
+    unmanned
+        Whether no worker computes: due work waits longer than a worker takes to claim it.
     """
 
     position: int
     seconds: float | None
+    unmanned: bool = False
 
 
 def places(session: Session) -> dict[int, Place]:
@@ -48,6 +54,13 @@ def places(session: Session) -> dict[int, Place]:
     first, later = _typical(session, first=True), _typical(session, first=False)
     held = [work for work in items if work.lease_until is not None and work.lease_until > now]
     waiting = [work for work in items if work not in held]
+    waits_s = max(((now - work.not_before).total_seconds() for work in waiting), default=0.0)
+    if not held and waits_s > _CLAIMED_WITHIN_S:
+        return {
+            item.case_id: Place(position, None, unmanned=True)
+            for position, item in enumerate(waiting, start=1)
+            if item.case_id is not None
+        }
     found = {}
     ahead: float | None = 0.0
     for position, item in [(0, item) for item in held] + list(enumerate(waiting, start=1)):

@@ -19,6 +19,7 @@ from uair_node.cases.tables import Case, Result, ResultKind, Round, WorkItem
 from uair_node.console.actions import actions_for
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.timeline import deliveries, timeline
+from uair_node.delivery.outstanding import final_outstanding
 from uair_node.operations import reports
 
 PICTURED = (ResultKind.PAGE, ResultKind.FINAL_PAGE, ResultKind.NOTICE)
@@ -47,6 +48,7 @@ def show_case(desk: Desk, ask: Ask) -> Response:
             title=f"Case {case.id}",
             case=case,
             sections=sections,
+            missing=final_outstanding(session, [case]).get(case.id, ""),
             actions=actions_for(desk.context.settings, case) if ask.operates else (),
         )
     desk.note(ask, "view case", f"case {case.id}")

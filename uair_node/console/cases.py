@@ -13,6 +13,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Round
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.paging import page_of
+from uair_node.delivery.outstanding import final_outstanding
 from uair_node.operations import reports
 
 _A_PAGE = 25
@@ -35,6 +36,7 @@ def list_cases(desk: Desk, ask: Ask) -> Response:
             title="Cases",
             rows=rows,
             places=places(session),
+            missing=final_outstanding(session, found),
             paging=paging,
             search=search,
             state=state,

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from uair_node.cases.tables import utc_now
 from uair_node.console import audit
 from uair_node.console.sessions import Session, Sessions
+from uair_node.console.signs import department_signs
 from uair_node.console.templating import make_environment
 from uair_node.console.throttle import Throttle
 from uair_node.console.users import Role, UsersFile, users_file
@@ -73,7 +74,9 @@ class Desk:
         notice = None
         if ask is not None:
             notice, ask.session.notice = ask.session.notice, None
-        text = self._templates.get_template(template).render(ask=ask, notice=notice, now=utc_now(), **values)
+        signs = department_signs(self.context, self.kept) if ask is not None else []
+        shown = self._templates.get_template(template)
+        text = shown.render(ask=ask, notice=notice, signs=signs, now=utc_now(), **values)
         return HTMLResponse(text, status)
 
     def note(self, ask: Ask, action: str, subject: str) -> None:

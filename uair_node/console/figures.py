@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,10 +121,25 @@ class Remembered:
 
     lasts_s: float = 5.0
     _at: float = field(default=float("-inf"))
-    _broker: Broker = field(default_factory=Broker)
+    _broker: Broker | None = None
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, settings: Settings) -> Broker:
         """Return the broker's answer, at most some seconds old."""
-        if time.monotonic() - self._at > self.lasts_s:
+        if self._broker is None or time.monotonic() - self._at > self.lasts_s:
             self._broker, self._at = ask_broker(settings), time.monotonic()
         return self._broker
+
+    def latest(self, settings: Settings) -> Broker | None:
+        """Return the last answer, and ask again in a thread once it is old; None before the first answer."""
+        if settings.embedded:
+            return self.ask(settings)  # without a broker this takes no time
+        if time.monotonic() - self._at > self.lasts_s and self._asking.acquire(blocking=False):
+            threading.Thread(target=self._ask_beside, args=(settings,), daemon=True).start()
+        return self._broker
+
+    def _ask_beside(self, settings: Settings) -> None:
+        try:
+            self.ask(settings)
+        finally:
+            self._asking.release()

@@ -1,0 +1,131 @@
+"""The strip on each page: how the department is, in a few words for each part.
+
+What the database and the disk say is read for each page. The broker is asked in a thread beside it: a page
+never waits for it, and shows its last answer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dicom_config.errors import TransientError
+from uair_node.cases.queue import places
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Case, Delivery, DeliveryState, utc_now
+from uair_node.console.figures import Broker, Remembered
+from uair_node.console.templating import span
+from uair_node.context import Context
+from uair_node.delivery.counts import count_deliveries
+from uair_node.work.topology import QueueName
+
+_LATE_S = 600.0
+_AMPLE = 4
+"""Below this many times the least free space the disk is shown as filling."""
+_NODE_S_WORK = (CaseState.RECEIVING, CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One part of the department.
+
+    Attributes
+    ----------
+    label, words
+        The part, and how it is.
+    tone
+        ``good``, ``waits`` or ``bad``; ``plain`` where nothing is good or bad about it.
+    where
+        Path of the page that says more.
+    """
+
+    label: str
+    words: str
+    tone: str
+    where: str
+
+
+def department_signs(context: Context, kept: dict[str, Any]) -> list[Sign]:
+    """Return how the parts are now; never raises for a part that is away."""
+    try:
+        with context.database.reading() as session:
+            from_database = list(_from_database(session))
+    except TransientError:
+        from_database = [Sign("Database", "does not answer", "bad", "/checks")]
+    broker = kept.setdefault("broker", Remembered()).latest(context.settings)
+    return [*_of_broker(broker), *from_database, _disk(context)]
+
+
+def _from_database(session: Session) -> Iterator[Sign]:
+    yield Sign("Database", "answers", "good", "/checks")
+    yield _workers(session)
+    yield _destinations(session)
+    now = utc_now()
+    received = session.scalar(select(func.max(Case.last_instance_at)))
+    yield Sign("Last image", _since(received, now), "plain", "/cases")
+    oldest = session.scalar(select(func.min(Case.updated_at)).where(Case.state.in_(_NODE_S_WORK)))
+    late = oldest is not None and (now - oldest).total_seconds() > _LATE_S
+    words = f"waits {_span(oldest, now)}" if oldest is not None else "none waits for us"
+    yield Sign("Oldest case", words, "waits" if late else "plain", "/queues")
+
+
+def _workers(session: Session) -> Sign:
+    queue = places(session).values()
+    computing = sum(place.position == 0 for place in queue)
+    if any(place.unmanned for place in queue):
+        return Sign("GPU worker", f"none, {len(queue)} wait", "bad", "/queues")
+    words = f"computes {computing}, {len(queue) - computing} wait" if queue else "nothing to compute"
+    return Sign("GPU worker", words, "good" if computing else "plain", "/queues")
+
+
+def _destinations(session: Session) -> Sign:
+    counts = count_deliveries(session)
+    parked = sum(number for (_, state), number in counts.items() if state == DeliveryState.PARKED)
+    if parked:
+        return Sign("Destinations", f"{parked} objects refused", "bad", "/destinations")
+    oldest = session.scalar(
+        select(func.min(Delivery.created_at)).where(Delivery.state == DeliveryState.PENDING)
+    )
+    now = utc_now()
+    if oldest is not None and (now - oldest).total_seconds() > _LATE_S:
+        return Sign("Destinations", f"objects wait {_span(oldest, now)}", "bad", "/destinations")
+    words = "nothing waits" if oldest is None else "objects on their way"
+    return Sign("Destinations", words, "good" if oldest is None else "waits", "/destinations")
+
+
+def _of_broker(broker: Broker | None) -> list[Sign]:
+    if broker is None:
+        return [Sign("Broker", "is asked now", "plain", "/queues")]
+    if not broker.up:
+        return [Sign("Broker", "does not answer", "bad", "/queues")]
+    if broker.sentence:
+        return []  # embedded mode has none
+    consumed = {view.name: view.consumers for view in broker.queues}
+    if not all(consumed.get(name.value) for name in QueueName):
+        return [Sign("Broker", "a queue without worker", "bad", "/queues")]
+    return [Sign("Broker", "answers", "good", "/queues")]
+
+
+def _disk(context: Context) -> Sign:
+    settings = context.settings
+    try:
+        free = shutil.disk_usage(settings.data_dir).free
+    except OSError:
+        return Sign("Disk", "data folder is missing", "bad", "/checks")
+    least = settings.intake.min_free_bytes
+    tone = "bad" if free < least else "waits" if free < _AMPLE * least else "good"
+    return Sign("Disk", f"{free / 2**30:.0f} GiB free", tone, "/checks")
+
+
+def _since(moment: datetime | None, now: datetime) -> str:
+    return "never" if moment is None else f"{_span(moment, now)} ago"
+
+
+def _span(moment: datetime, now: datetime) -> str:
+    return span((now - moment).total_seconds())

@@ -1,0 +1,47 @@
+"""Which accepted cases have not delivered what they end with: an accepted case is done only then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import (
+    Case,
+    Delivery,
+    DeliveryState,
+    Result,
+    ResultKind,
+    Round,
+    WorkItem,
+    WorkKind,
+)
+
+FINAL_KINDS = (ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE)
+NOT_WRITTEN, NOT_DELIVERED, REFUSED = "final not written", "final not delivered", "final refused"
+
+
+def final_outstanding(session: Session, cases: Sequence[Case]) -> dict[int, str]:
+    """Return what is missing of accepted cases, by case id; a case that is done is left out."""
+    accepted = [case.id for case in cases if case.state == CaseState.ACCEPTED]
+    writing = select(WorkItem.case_id).where(
+        WorkItem.kind == WorkKind.FINISH, WorkItem.open, WorkItem.case_id.in_(accepted)
+    )
+    found = {case_id: NOT_WRITTEN for case_id in session.scalars(writing) if case_id is not None}
+    waiting = (
+        select(Round.case_id, Delivery.state)
+        .join(Delivery.result)
+        .join(Result.round)
+        .where(
+            Round.case_id.in_(accepted),
+            Result.kind.in_(FINAL_KINDS),
+            Delivery.state != DeliveryState.CONFIRMED,
+        )
+        .distinct()
+    )
+    for case_id, state in session.execute(waiting):
+        if state == DeliveryState.PARKED or found.get(case_id) != REFUSED:
+            found[case_id] = REFUSED if state == DeliveryState.PARKED else NOT_DELIVERED
+    return found
