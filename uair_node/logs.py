@@ -92,6 +92,10 @@ def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
 
 
 class _Text(_Discreet):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the local time with its zone: ``2026-01-31 12:00:00.123+01:00``."""
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
+
     def format(self, record: logging.LogRecord) -> str:
         words = "".join(f" {key}={value}" for key, value in _BOUND.get().items())
         return super().format(record) + words

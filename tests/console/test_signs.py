@@ -16,6 +16,7 @@ from uair_node.cases.queue import Place, places
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, ResultKind, WorkItem, utc_now
 from uair_node.console.figures import Broker, Remembered
 from uair_node.console.signs import Sign, department_signs
+from uair_node.console.templating import volumes
 from uair_node.delivery.outstanding import final_outstanding
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.work.queues import QueueView
@@ -51,7 +52,7 @@ def test_each_page_says_how_the_department_is(site: Site, viewer: TestClient) ->
     [
         (DeliveryState.PENDING, 1, "objects on their way", "waits"),
         (DeliveryState.PENDING, 60, "objects wait 1 h", "bad"),
-        (DeliveryState.PARKED, 1, "9 objects refused", "bad"),
+        (DeliveryState.PARKED, 1, "9 refused", "bad"),
         (DeliveryState.CONFIRMED, 60, "nothing waits", "good"),
     ],
 )
@@ -123,3 +124,29 @@ def test_an_accepted_case_is_green_only_once_its_final_objects_are_delivered(
     assert found == ["final not delivered", "final not delivered", "", "final refused"]
     for path in ("/cases", "/cases/1"):
         assert "ACCEPTED, final refused" in viewer.get(path).text
+
+
+def test_a_pick_shows_pictures_and_volumes(site: Site, operator: TestClient) -> None:
+    page = operator.get("/cases/1/pick").text
+    with site.context.database.transaction() as session:
+        case = session.get_one(Case, 1)
+        assert case.current_round is not None
+        shown = [volumes(candidate.volumes_ml) for candidate in case.current_round.candidates]
+    assert len(shown) == 4
+    for k, words in enumerate(shown, start=1):
+        assert f'src="/cases/1/rounds/1/{k}/thumbnail.jpg"' in page
+        assert words in page
+    assert operator.get("/cases/1/rounds/1/4/thumbnail.jpg").headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"liver": 1520.4, "lesions": [10.0, 4.2]}, "liver 1520 ml, 2 lesions 14.2 ml"),
+        ({"liver": 1520.4, "lesions": [4.2]}, "liver 1520 ml, 1 lesion 4.2 ml"),
+        ({"liver": 1520.4, "lesions": []}, "liver 1520 ml, no lesion"),
+        ({}, ""),
+    ],
+)
+def test_volumes_are_said_in_words(found: dict[str, Any], words: str) -> None:
+    assert volumes(found) == words

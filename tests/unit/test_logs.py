@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from uair_node.cases.database import Database
+from uair_node.logs import _Text
 
 _READS_A_WRONG_NAME = """
 from io import BytesIO
@@ -194,3 +197,12 @@ server.shutdown()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "SECRET" not in done.stdout + done.stderr
+
+
+def test_a_line_of_text_carries_its_time_zone() -> None:
+    record = logging.LogRecord("uair_node", logging.INFO, "", 0, "said", (), None)
+    record.created = datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC).timestamp()
+    line = _Text("%(asctime)s %(message)s").format(record)
+    moment, _, said = line.rpartition(" ")
+    assert datetime.fromisoformat(moment) == datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)
+    assert (len(moment), said) == (len("2026-01-31 12:00:00.250+00:00"), "said")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from typing import Any
@@ -13,9 +14,13 @@ from uair_node.commands.options import console
 from uair_node.context import Context
 from uair_node.logs import set_up_logging
 from uair_node.node import Node
+from uair_node.operations.checks.connections import check_tls
+from uair_node.operations.checks.finding import Level
 from uair_node.supervisor import Workers
 from uair_node.work.dispatch import clear_embedded_messages
 from uair_node.work.service_start import open_service
+
+log = logging.getLogger(__name__)
 
 
 def up(config: ConfigOption = None, verbose: bool = False) -> None:
@@ -43,12 +48,20 @@ def _run_node(context: Context, tend: Any = lambda: None) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    _warn_of_certificates(context.settings)
     node = Node(context)
     node.start()
     _announce(context.settings, node.port)
     while not stopping.wait(1.0):
         tend()
     node.stop()
+
+
+def _warn_of_certificates(settings: Settings) -> None:
+    """Log certificates that have expired, or expire soon: peers say only that TLS fails."""
+    for finding in check_tls(settings):
+        if finding.level != Level.OK:
+            log.warning("%s: %s: %s. %s", finding.code, finding.what, finding.sentence, finding.mend)
 
 
 def _announce(settings: Settings, port: int) -> None:

@@ -88,7 +88,7 @@ def _destinations(session: Session) -> Sign:
     counts = count_deliveries(session)
     parked = sum(number for (_, state), number in counts.items() if state == DeliveryState.PARKED)
     if parked:
-        return Sign("Destinations", f"{parked} objects refused", "bad", "/destinations")
+        return Sign("Destinations", f"{parked} refused", "bad", "/destinations")
     oldest = session.scalar(
         select(func.min(Delivery.created_at)).where(Delivery.state == DeliveryState.PENDING)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -36,7 +37,13 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        moment=moment, span=span, state_sign=_sign, state_tone=_tone, size=size, prose=prose
+        moment=moment,
+        span=span,
+        state_sign=_sign,
+        state_tone=_tone,
+        size=size,
+        prose=prose,
+        volumes=volumes,
     )
     environment.globals.update(version=__version__)
     return environment
@@ -71,6 +78,16 @@ def prose(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
         for number, part in enumerate(parts)
     )
+
+
+def volumes(volumes_ml: Mapping[str, Any]) -> str:
+    """Say a candidate's volumes: "liver 1520 ml, 2 lesions 14.2 ml"; empty where they are not known."""
+    if "liver" not in volumes_ml:
+        return ""
+    lesions = volumes_ml.get("lesions", [])
+    noun = "lesion" if len(lesions) == 1 else "lesions"
+    said = f", {len(lesions)} {noun} {sum(lesions):.1f} ml" if lesions else ", no lesion"
+    return f"liver {volumes_ml['liver']:.0f} ml{said}"
 
 
 def size(mebibytes: float) -> str:

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pynetdicom.association import Association
 
 from dicom_config.model import AllowRule, Verb
+from dicom_config.section import is_loopback
 from uair_node.network.tls import certificate_names
 from uair_node.network.transport import guarded, plain_address
+
+CHECK_TITLE = "UAIR_CHECK"
+"""Calling AE title of `uair check` at the node's own port."""
 
 _NEAREST_MISS = {
     "verbs": "no allow rule for this AE title of ours",
@@ -43,6 +47,11 @@ class Peer:
         return cls(
             request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address), certificate
         )
+
+    @property
+    def is_check(self) -> bool:
+        """Whether this is `uair check` on this machine, which only asks whether a node answers."""
+        return self.calling_ae == CHECK_TITLE and is_loopback(self.address)
 
     def __str__(self) -> str:
         # repr: a hostile title cannot forge a log line

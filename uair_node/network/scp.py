@@ -227,11 +227,15 @@ class DicomListener:
                 event.assoc.acceptor.supported_contexts += [reporting_context()]
 
     def _reject(self, association: Association, peer: Peer, rejection: Rejection, why: str = "") -> None:
+        if not peer.is_check:
+            self._note(peer, rejection, why)
+        association.acse.send_reject(*rejection.value)
+        association.kill()  # waits until the rejection is sent
+
+    def _note(self, peer: Peer, rejection: Rejection, why: str) -> None:
         self._tally.association(rejection.name.lower())
         words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
         log.warning("association rejected: %s, %s", peer, words)
-        association.acse.send_reject(*rejection.value)
-        association.kill()  # waits until the rejection is sent
 
     def _find_place(self, association: Association) -> bool:
         guarded(association).waits()

@@ -13,6 +13,7 @@ from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.errors import ConfigError, TransientError, UairError
 from dicom_config.model import AnyDestination, Destination, Settings, StowDestination
 from dicom_config.tls import TlsClientSection, TlsServerSection
+from uair_node.network.peer import CHECK_TITLE
 from uair_node.network.scu import refused_classes
 from uair_node.network.stow import probe_stow
 from uair_node.network.tls import certificate_end, client_context, server_context
@@ -22,8 +23,6 @@ _RENEW_BEFORE = timedelta(days=30)
 _ANSWER_S = 5.0
 _NARROW = {4: 24, 6: 64}
 """Shortest prefix, by IP version, of a network that `uair check` does not name."""
-_OWN_TITLE = "UAIR_CHECK"
-"""Calling AE title at our own port: where no rule admits it, the node's log tells whom it rejected."""
 
 
 def check_listener(settings: Settings) -> Iterable[Finding]:
@@ -64,7 +63,7 @@ def _speaks_dicom(settings: Settings, host: str) -> bool:
         ae_title=settings.node.ae_titles.store,
         host=host,
         port=settings.node.port,
-        calling_ae=_OWN_TITLE,
+        calling_ae=CHECK_TITLE,
         timeout_s=_ANSWER_S,
     )
     try:
