@@ -27,6 +27,7 @@ _GROUP = "125007"  # DCM, Measurement Group
 _FINDING, _FINDING_SITE = "121071", "363698007"  # DCM Finding, SCT Finding Site
 _OLD_FINDING_SITE = "G-C0E3"  # SRT
 _NO_MARKS = ("TextPosition", "ControlPoints")  # 99CS3D: where a label stands, and a spline's own points
+_LENGTHS = ("mm", "cm", "m", "um")  # UCUM
 _ELLIPSE_POINTS = 48
 
 Points = npt.NDArray[np.float64]
@@ -100,7 +101,7 @@ def read_graphics(dataset: Dataset) -> list[Graphic | InputError]:
             f"The report holds {len(items)} graphics; {MOST_GRAPHICS} are the most.",
             "Send a report of the measurements of one study.",
         )
-    return [_graphic(item, group) for item, group in items]
+    return [_graphic(item, group, unit) for item, group, unit in items]
 
 
 def has_graphics(dataset: Dataset) -> bool:
@@ -108,25 +109,31 @@ def has_graphics(dataset: Dataset) -> bool:
     return next(_graphic_items(dataset), None) is not None
 
 
-def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group]]:
-    """Walk the content tree in document order, with a stack of its own: a peer chooses the depth."""
+def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group, str]]:
+    """Walk the content tree in document order, with a stack of its own: a peer chooses the depth.
+
+    Each graphic comes with its group, and with the unit of the number that was inferred from it.
+    """
     count = 0
-    pending: list[tuple[Dataset, _Group | None]] = [(item, None) for item in reversed(_children(dataset))]
+    pending: list[tuple[Dataset, _Group | None, str]] = [
+        (item, None, "") for item in reversed(_children(dataset))
+    ]
     while pending:
-        item, group = pending.pop()
+        item, group, unit = pending.pop()
+        unit = _unit(item) or unit
         children = _children(item)
         if _value_type(item) in ("SCOORD", "SCOORD3D") and _concept(item) not in _NO_MARKS:
             if group is None:
                 count += 1
                 group = _group_of(count, [item, *children])
-            yield item, group
+            yield item, group, unit
         elif _concept(item) == _GROUP:
             count += 1
             group = _group_of(count, children)
         elif group is None and _value_type(item) == "NUM" and children:
             count += 1
             group = _group_of(count, [item, *children])
-        pending.extend((child, group) for child in reversed(children))
+        pending.extend((child, group, unit) for child in reversed(children))
 
 
 def _group_of(number: int, items: Sequence[Dataset]) -> _Group:
@@ -146,9 +153,9 @@ def _group_of(number: int, items: Sequence[Dataset]) -> _Group:
     return group
 
 
-def _graphic(item: Dataset, group: _Group) -> Graphic | InputError:
+def _graphic(item: Dataset, group: _Group, unit: str) -> Graphic | InputError:
     try:
-        return _read(item, group)
+        return _read(item, group, unit)
     except InputError as refusal:
         return refusal
     except Exception as error:
@@ -156,10 +163,12 @@ def _graphic(item: Dataset, group: _Group) -> Graphic | InputError:
         return _refused("mark-unreadable", f"cannot be read ({type(error).__name__})", "Draw it again.")
 
 
-def _read(item: Dataset, group: _Group) -> Graphic:
+def _read(item: Dataset, group: _Group, unit: str) -> Graphic:
     spatial = _value_type(item) == "SCOORD3D"
     points = _points(item, 3 if spatial else 2)
     shape, points = _shaped(str(item.get("GraphicType") or "").strip(), points, spatial=spatial)
+    if shape is Shape.LINE and unit and unit not in _LENGTHS:
+        shape, points = Shape.POINT, points[:1]  # an arrow: it measures nothing, and its tip comes first
     reference = None if spatial else _image(item)
     number: Any = None if reference is None else reference.get("ReferencedFrameNumber")
     several = isinstance(number, Sequence) and not isinstance(number, str)
@@ -248,6 +257,14 @@ def _children(item: Dataset) -> list[Dataset]:
 
 def _value_type(item: Dataset) -> str:
     return str(item.get("ValueType") or "").strip()
+
+
+def _unit(item: Dataset) -> str:
+    """Return the unit of a NUM item (PS3.3 C.18.1); empty for other items and without one."""
+    for measured in item.get("MeasuredValueSequence") or ():
+        for code in measured.get("MeasurementUnitsCodeSequence") or ():
+            return str(code.get("CodeValue") or "").strip()
+    return ""
 
 
 def _concept(item: Dataset) -> str:
