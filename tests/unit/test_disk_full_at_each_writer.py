@@ -27,6 +27,8 @@ from uair_node.console.users import Role, UsersFile
 from uair_node.intake.inbox import Inbox
 from uair_node.operations.housekeeping.export import export_case
 from uair_node.patient_keys import SECRET_FILE, open_patient_keys
+from uair_node.storage.folder_identity import MARKER_FILE, claim_folder
+from uair_node.storage.store import Store
 
 _ROOT = Path(__file__).parents[2]
 _PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104, "withdraw": True}
@@ -141,6 +143,22 @@ def test_a_user_that_cannot_be_written_leaves_the_others(tmp_path: Path, number:
     assert users.get("second") is not None
 
 
+@_NUMBERS
+def test_a_marker_that_cannot_be_written_is_made_by_the_next_start(
+    database: Database, tmp_path: Path, number: int
+) -> None:
+    store = Store(tmp_path)
+    with (
+        failing_writes_of("uair_node.storage.folder_identity", number) as failed,
+        pytest.raises(ResourceError),
+    ):
+        claim_folder(database, store)
+    assert failed == [MARKER_FILE]
+    assert not (tmp_path / MARKER_FILE).exists()
+    claim_folder(database, store)
+    assert (tmp_path / MARKER_FILE).is_file()
+
+
 _ELSEWHERE = {
     "uair_node/storage/artifacts.py",  # tests/unit/test_failing_disk.py: label volumes, regions, edits
     "uair_node/storage/spool.py",  # tests/unit/test_failing_disk.py: instances
@@ -151,6 +169,7 @@ _HERE |= {
     "uair_node/console/users.py",
     "uair_node/operations/housekeeping/export.py",
     "uair_node/patient_keys.py",
+    "uair_node/storage/folder_identity.py",
 }
 
 

@@ -128,6 +128,7 @@ _BY_WRITE_DURABLY = {
     "uair_node/storage/artifacts.py": 4,
     "uair_node/console/users.py": 1,
     "uair_node/operations/housekeeping/export.py": 3,  # two of these are in memory
+    "uair_node/storage/folder_identity.py": 1,
     "uair_node/storage/spool.py": 1,
     "uair_node/patient_keys.py": 1,
     "uair_node/findings/record.py": 1,

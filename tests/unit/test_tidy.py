@@ -25,7 +25,6 @@ from uair_node.cases.tables import (
     InstanceStatus,
     Selection,
     SelectionOutcome,
-    WorkItem,
     WorkKind,
     utc_now,
 )
@@ -139,7 +138,7 @@ def test_what_a_replaced_worker_left_goes_while_its_case_goes_on(context: Contex
     assert _tidy(context) == []
     assert left.exists(), "work of the case is open: its worker may still write there"
     with context.database.transaction() as session:
-        work_items.close(session.get_one(WorkItem, item.id))
+        work_items.close_case_items(session, session.get_one(Case, item.case_id))
     assert _tidy(context) == []
     assert not left.parent.exists()
     assert _files(context) == kept | {context.store.relative(edit)}
