@@ -36,6 +36,7 @@ from workers.uair.marks import MarkAsker, MarkedTarget
 from workers.uair.outlines import Outliner
 from workers.uair.preference import NEUTRAL, Taste
 from workers.uair.prompts import outline_of
+from workers.uair.questions import two_questions
 from workers.uair.rounds import SIZES, SIZES_AFTER_PICK, Candidate, Round, composed, presented
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
@@ -111,6 +112,11 @@ class Feedback:
             raise InputError(
                 "pick-out-of-range", "A pick names a candidate outside 1 to 4.", "Pick one of the four."
             )
+
+    @property
+    def for_all(self) -> bool:
+        """Whether one candidate was picked for all targets."""
+        return not (self.rejected_all or self.per_target or self.unsaid)
 
     def candidate_of(self, value: int) -> int | None:
         """Return the index 0 … 3 picked for a label value, None after a rejection."""
@@ -268,9 +274,13 @@ class Engine:
         # What the reader selected must come back voxel for voxel, so its domain stays.
         domain = previous.domain | _domain(liver, None, None) if anew else previous.domain
         report(0.9, "composing candidates")
-        state = RoundState(number, self.model_digest, (liver, *shown), domain, previous.taste)
+        targets, changes = (liver, *shown), None
+        # After an edit all targets vary: what the reader drew shall have four candidates of its own.
+        if feedback.for_all and not any(target.drawn for target in previous.targets):
+            targets, changes = two_questions(targets)
+        state = RoundState(number, self.model_digest, targets, domain, previous.taste)
         unselected = anew or (LIVER in feedback.unsaid and not liver.held)
-        return composed(state, hu.shape, SIZES if unselected else SIZES_AFTER_PICK)
+        return composed(state, hu.shape, changes or (SIZES if unselected else SIZES_AFTER_PICK))
 
     def _refined(
         self,

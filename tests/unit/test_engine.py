@@ -14,7 +14,7 @@ from tests.support.synthetic import (
     DensityPredictor,
     abdomen,
 )
-from workers.engine import SIZES_AFTER_PICK, Engine, EngineOptions, Feedback
+from workers.engine import Engine, EngineOptions, Feedback
 from workers.uair.compose import dice_by_label
 from workers.uair.preference import Taste
 from workers.uair.rounds import own_radii_mm
@@ -107,7 +107,7 @@ def test_state_from_disk_gives_the_identical_next_round(volume, first, tmp_path)
 def test_next_round_keeps_what_was_picked_and_offers_three_others(volume, first):
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=3))
     np.testing.assert_array_equal(second.candidates[0].labels, first.candidates[2].labels)
-    assert [c.trait.split(",")[0] for c in second.candidates] == list(SIZES_AFTER_PICK)
+    assert [c.trait.split(",")[0] == "as selected" for c in second.candidates] == [True, False, False, False]
     assert all_pairs_differ(second)
     assert second.targets == first.targets
 

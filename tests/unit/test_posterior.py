@@ -129,11 +129,11 @@ def test_a_target_is_settled_once_another_pick_would_gain_nothing(opened):
     assert (certain.offered == certain.offered[0]).all()
 
 
-def test_a_settled_target_stays_so_until_none_fits(opened):
+def test_a_quiet_target_stays_as_it_is_until_none_fits(opened):
     settled = after(opened, 2, 2, quiet=True)
     assert settled.settled
     assert (settled.offered == opened.offered[2]).all()
-    later = after(settled, 3, 3)
+    later = after(settled, 3, 3, quiet=True)
     assert later.settled
     np.testing.assert_array_equal(later.offered, settled.offered)
     rejected = after(settled, None, 3)
@@ -141,9 +141,10 @@ def test_a_settled_target_stays_so_until_none_fits(opened):
     np.testing.assert_array_equal(rejected.offered[0], opened.offered[2])
 
 
-def test_a_quiet_liver_speaks_again_when_it_is_asked():
-    liver = open_target(1, CROP, pool(), CHOICE)
-    quiet = after(liver, 2, 2, quiet=True)
+@pytest.mark.parametrize("value", [1, 2])
+def test_a_quiet_target_speaks_again_when_it_is_asked(value):
+    target = open_target(value, CROP, pool(), CHOICE)
+    quiet = after(target, 2, 2, quiet=True)
     assert quiet.settled
     assert not after(quiet, 0, 3).settled
 

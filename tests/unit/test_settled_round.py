@@ -99,7 +99,7 @@ def test_its_notice_asks_to_accept_or_to_reject(settled: OfferedCase) -> None:
     notices = [dcmread(settled.path(result)) for result in settled.results(ResultKind.NOTICE)]
     assert str(notices[-1].ImageComments) == (
         "Round 2: nothing is left in doubt. UAIR R2C1 is what was selected. "
-        "Accept it, or reject it: then four others follow."
+        "To accept it, send it to UAIR_ACCEPT. If it does not fit, send it to UAIR_REJECT."
     )
     assert len(settled.results(ResultKind.CANDIDATE)) == 5
     pages = settled.results(ResultKind.PAGE)

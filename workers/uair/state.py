@@ -61,6 +61,8 @@ class TargetState:
         Whether candidate 1 is what the reader selected last; so it is from the first pick on.
     drawn
         Whether candidate 1 is what the reader drew, and not yet answered for.
+    resting
+        Whether all four are candidate 1 only because the round asks about other targets.
     """
 
     value: int
@@ -77,6 +79,7 @@ class TargetState:
     belief: Belief | None = None
     held: bool = False
     drawn: bool = False
+    resting: bool = False
 
     @property
     def settled(self) -> bool:
@@ -198,6 +201,7 @@ def _record(target: TargetState) -> dict[str, Any]:
         "cells": crop.cells,
         "held": target.held,
         "drawn": target.drawn,
+        "resting": target.resting,
         "belief": target.belief and _belief_record(target.belief),
     }
 
@@ -252,4 +256,5 @@ def _target(record: dict[str, Any], arrays: Any) -> TargetState:
         _belief(record["belief"], arrays, prefix) if record.get("belief") else None,
         record.get("held", False),
         record.get("drawn", False),
+        record.get("resting", record["value"] == _LIVER),
     )

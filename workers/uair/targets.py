@@ -236,7 +236,7 @@ def answered(
     quiet
         Leave the target as it was picked in all four, because the round shall ask about other targets.
     """
-    if target.settled and picked is not None and not target.drawn and (quiet or target.value != LIVER):
+    if target.settled and picked is not None and not target.drawn and (quiet or not target.resting):
         return target
     offered = target.offered.astype(np.float32)
     if picked is None:
@@ -276,6 +276,7 @@ def answered(
         belief=belief,
         held=kept is not None,
         drawn=False,
+        resting=quiet and kept is not None,
     )
 
 

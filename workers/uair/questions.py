@@ -1,0 +1,102 @@
+"""Which doubts a round asks about, where one pick answers for all targets at once.
+
+Most viewers send a whole segmentation back. If every target differs among the candidates, such a pick says
+little about each of them, and mostly the earlier selection wins, since something is worse in every other
+candidate. So two doubts are combined instead: candidate 2 answers the first otherwise, 3 the second, 4 both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from workers.uair.compose import LIVER
+from workers.uair.state import TargetState
+
+AS_SELECTED = "as selected"
+_COMBINED = ((False, True, False, True), (False, False, True, True))
+"""In which candidates the first and the second doubt are answered otherwise; the same as of `shown_in`."""
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """The best alternative to what was selected of a target.
+
+    Parameters
+    ----------
+    index
+        Of the target.
+    alternative
+        1 … 3 of its offered candidates.
+    worth_ml
+        Volume times the Dice that the alternative is expected to add.
+    change
+        What it is, in words.
+    """
+
+    index: int
+    alternative: int
+    worth_ml: float
+    change: str
+
+
+def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ...], tuple[str, ...] | None]:
+    """Return targets of which two at most differ among the candidates, and what each candidate changes.
+
+    Of a lesion that is in doubt itself two candidates hold nothing. That is the second question then, and one
+    shape is the first.
+
+    Parameters
+    ----------
+    targets
+        Of a round after a pick, the liver first.
+
+    Returns
+    -------
+    tuple
+        The targets; names of the four candidates. With less than two doubts, the same targets and None.
+    """
+    doubts = sorted(
+        filter(None, map(_doubt, range(len(targets)), targets)), key=lambda doubt: -doubt.worth_ml
+    )
+    presence = any(any(target.present) and not target.present[2] for target in targets)
+    asked = doubts[: 1 if presence else 2]
+    if len(doubts) < 2 or not all(target.held for target in targets if any(target.present)):
+        return tuple(targets), None
+    result = [_resting(target) if any(target.present) else target for target in targets]
+    for doubt, otherwise in zip(asked, _COMBINED, strict=False):
+        order = [doubt.alternative if other else 0 for other in otherwise]
+        result[doubt.index] = replace(targets[doubt.index], offered=targets[doubt.index].offered[order])
+    changes = [
+        ", ".join(doubt.change for doubt, otherwise in zip(asked, _COMBINED, strict=False) if otherwise[k])
+        for k in range(4)
+    ]
+    return tuple(result), tuple(change or AS_SELECTED for change in changes)
+
+
+def _doubt(index: int, target: TargetState) -> _Doubt | None:
+    """Return the doubt about a target's shape; None if it is not shown or settled."""
+    if target.belief is None or target.settled or not any(target.present):
+        return None
+    agreement = target.belief.agreement(target.offered > 0)
+    gains = np.maximum(agreement[:, 1:] - agreement[:, :1], 0.0).mean(axis=0)
+    alternative = 1 + int(np.argmax(gains))
+    cells = (target.offered > 0).reshape(len(target.offered), -1).sum(axis=1)
+    grows = cells[alternative] >= cells[0]
+    name = "liver" if target.value == LIVER else f"lesion {target.value - LIVER}"
+    return _Doubt(
+        index,
+        alternative,
+        float(gains[alternative - 1] * cells[0] * target.crop.cell_volume_ml),
+        f"{name} {'larger' if grows else 'smaller'}",
+    )
+
+
+def _resting(target: TargetState) -> TargetState:
+    """Return the target as it was selected in all four."""
+    if target.settled:
+        return target
+    offered = np.repeat(target.offered[:1], len(target.offered), axis=0)
+    return replace(target, offered=offered, resting=True)
