@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import kombu
@@ -125,19 +124,17 @@ def test_storescu_to_storescp_keeps_every_value(dcmtk: Dcmtk, ct_file: Path) -> 
 
 
 def _take(connection: kombu.Connection, queue: kombu.Queue) -> object:
-    """Consume one message; a quorum queue needs a moment after its broker has started."""
+    """Get one message and no other: what a consumer holds while its broker is killed may stay with it."""
     taken: list[object] = []
 
-    def acknowledge(body: object, message: kombu.Message) -> None:
-        taken.append(body)
-        message.ack()
-
-    def drained() -> bool:
-        with connection.Consumer(queue, callbacks=[acknowledge], prefetch_count=1), suppress(TimeoutError):
-            connection.drain_events(timeout=5)
+    def got() -> bool:
+        message = queue(connection.channel()).get()
+        if message is not None:
+            taken.append(message.payload)
+            message.ack()
         return bool(taken)
 
-    wait_until(drained, "a message", 120.0)
+    wait_until(got, "a message", 120.0)
     return taken[0]
 
 
