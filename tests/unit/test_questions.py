@@ -10,7 +10,7 @@ import pytest
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from tests.unit.test_uair_rounds import CROP, pool
 from workers.engine import SIZES_AFTER_PICK, Engine, EngineOptions, Feedback
-from workers.uair.questions import two_questions
+from workers.uair.questions import _joined, two_questions
 from workers.uair.rounds import Round
 from workers.uair.state import TargetState
 from workers.uair.targets import Choice, answered, open_target
@@ -55,7 +55,20 @@ def test_two_targets_at_most_differ_and_the_four_combine_them() -> None:
         assert all((candidate == before.offered).all(axis=(1, 2, 3)).any() for candidate in after.offered)
     assert names is not None
     assert names[0] == "as selected"
-    assert names[3] == f"{names[1]}, {names[2]}"
+    assert names[3] == _joined(names[1:3])
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ((), ""),
+        (("lesion 2 smaller",), "lesion 2 smaller"),
+        (("lesion 2 smaller", "lesion 1 larger"), "lesion 2 smaller, 1 larger"),
+        (("liver larger", "lesion 1 larger"), "liver larger, lesion 1 larger"),
+    ],
+)
+def test_changes_are_told_in_one_short_line(changes: tuple[str, ...], line: str) -> None:
+    assert _joined(changes) == line
 
 
 def test_names_say_what_changes() -> None:

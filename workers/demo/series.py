@@ -18,7 +18,8 @@ from workers.phantoms.ct_series import write_ct_series
 from workers.phantoms.mr_series import write_mr_series
 from workers.truth.masks import load_truth
 
-PHANTOM_SEED = 5
+PHANTOM_SEED = 34
+"""Of middling gain: rank 20 of 40 in what two picks bring (`scripts.demo_phantoms`)."""
 
 
 @dataclass(frozen=True)

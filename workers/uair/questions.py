@@ -16,6 +16,7 @@ from workers.uair.compose import LIVER
 from workers.uair.state import TargetState
 
 AS_SELECTED = "as selected"
+_LESION = "lesion "
 _COMBINED = ((False, True, False, True), (False, False, True, True))
 """In which candidates the first and the second doubt are answered otherwise; the same as of `shown_in`."""
 
@@ -70,10 +71,17 @@ def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ..
         order = [doubt.alternative if other else 0 for other in otherwise]
         result[doubt.index] = replace(targets[doubt.index], offered=targets[doubt.index].offered[order])
     changes = [
-        ", ".join(doubt.change for doubt, otherwise in zip(asked, _COMBINED, strict=False) if otherwise[k])
+        _joined([doubt.change for doubt, otherwise in zip(asked, _COMBINED, strict=False) if otherwise[k]])
         for k in range(4)
     ]
     return tuple(result), tuple(change or AS_SELECTED for change in changes)
+
+
+def _joined(changes: Sequence[str]) -> str:
+    """Return changes in one line: "lesion 2 smaller, 1 larger"."""
+    if all(change.startswith(_LESION) for change in changes):
+        return _LESION * bool(changes) + ", ".join(change.removeprefix(_LESION) for change in changes)
+    return ", ".join(changes)
 
 
 def _doubt(index: int, target: TargetState) -> _Doubt | None:
@@ -85,7 +93,7 @@ def _doubt(index: int, target: TargetState) -> _Doubt | None:
     alternative = 1 + int(np.argmax(gains))
     cells = (target.offered > 0).reshape(len(target.offered), -1).sum(axis=1)
     grows = cells[alternative] >= cells[0]
-    name = "liver" if target.value == LIVER else f"lesion {target.value - LIVER}"
+    name = "liver" if target.value == LIVER else f"{_LESION}{target.value - LIVER}"
     return _Doubt(
         index,
         alternative,
