@@ -30,7 +30,9 @@ _COPIED = (
     "scripts",
     "docs",
     "deploy",
+    "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "pyproject.toml",
 )
 _PROCESSES = 2
