@@ -13,7 +13,7 @@ from workers.engine import Feedback, Round
 from workers.research.evaluation.baselines import segment_by_one_box
 from workers.research.evaluation.detection import matched
 from workers.research.evaluation.evaluated_cases import EvaluationCase
-from workers.research.evaluation.reader import PickAll, combined, each_best
+from workers.research.evaluation.reader import PickAll, combined, each_best, one_for_all
 from workers.research.evaluation.remember import RememberingPredictor
 from workers.research.evaluation.results import Measure, Method, compared
 from workers.research.evaluation.workbench import Workbench
@@ -169,7 +169,8 @@ def play(
         found.append(Drawn(method, combined(candidates, picks), seconds, number, lesion_picks))
         if number < rounds:
             watch = bench.stopwatch()
-            said = Feedback(picked=picks[LIVER], per_target=picks)
+            # The engine asks otherwise where one candidate was picked for all targets.
+            said = Feedback(picks[LIVER], {} if pick is one_for_all else picks)
             made = engine.next_round(case.hu, case.spacing_mm, made.state, said, content=start.content)
             seconds += watch.seconds
     return tuple(found)
