@@ -313,4 +313,4 @@ def _with_selected(made: engines.Round, selected: Labels) -> engines.Round:
     """Return the round with what the reader selected kept voxel for voxel."""
     kept = keep_selected([candidate.labels for candidate in made.candidates], selected, made.targets)
     pairs = zip(made.candidates, kept, strict=True)
-    return replace(made, candidates=tuple(replace(pair, labels=labels) for pair, labels in pairs))
+    return replace(made, candidates=tuple(replace(candidate, labels=labels) for candidate, labels in pairs))

@@ -258,13 +258,12 @@ class Engine:
             report(0.9 * index / len(previous.targets), f"refining lesion {index}")
             picked = feedback.candidate_of(target.value)
             organ = partial(liver.crop.mask_on, previous.domain, target.crop)
-            refined.append(
-                target
-                if target.value in feedback.unsaid
-                else replace(target, present=(False,) * 4)
-                if picked is not None and not target.present[picked]
-                else self._refined(hu, content, target, picked, number, organ)
-            )
+            if target.value in feedback.unsaid:
+                refined.append(target)
+            elif picked is not None and not target.present[picked]:
+                refined.append(replace(target, present=(False,) * 4))
+            else:
+                refined.append(self._refined(hu, content, target, picked, number, organ))
         report(0.8, "refining the liver")
         shown = presented(refined, first=anew, unchanged=feedback.unsaid)
         # A pick shall speak about what is in doubt; after "none fits" everything is.

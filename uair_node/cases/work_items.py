@@ -151,13 +151,17 @@ def postpone(session: Session, item: WorkItem, delay_s: float, cause: str) -> No
 
 
 def back_off(section: DeliverySection, attempt: int) -> float:
+    """Return the seconds between attempt number `attempt` (1-based) of an item and the next."""
+    return growing_pause(section.retry_first_s, section.retry_max_s, attempt)
+
+
+def growing_pause(first_s: float, longest_s: float, attempt: int) -> float:
     """Return the seconds between attempt number `attempt` (1-based) and the next.
 
-    The delay doubles, up to `retry_max_s`. Up to a quarter of it is left out by chance, so that items which
-    failed together are not tried together.
+    The pause doubles, up to `longest_s`. Up to a quarter of it is left out by chance, so that what failed
+    together is not tried together.
     """
-    longest = min(section.retry_max_s, section.retry_first_s * float(2 ** min(attempt - 1, 16)))
-    return longest * random.uniform(0.75, 1.0)  # no secret
+    return min(longest_s, first_s * float(2 ** min(attempt - 1, 16))) * random.uniform(0.75, 1.0)  # no secret
 
 
 def close_case_items(session: Session, case: Case) -> None:

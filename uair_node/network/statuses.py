@@ -11,9 +11,8 @@ class Verdict(StrEnum):
     CONFIRMED = "confirmed"
     RETRY = "retry"
     PARK = "park"
-    DUPLICATE = (
-        "duplicate"  # the peer has an object of this UID; `parcels.answer_of` tells whether it is ours
-    )
+    # The peer has an object of this UID; `parcels.answer_of` tells whether it is ours.
+    DUPLICATE = "duplicate"
 
 
 _BY_STATUS: dict[int, tuple[Verdict, str]] = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 
 from dicom_config.errors import TransientError
+from uair_node.cases.work_items import growing_pause
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,7 @@ class Outages:
         """Seconds until the next attempt: doubles from 1 s to 30 s, up to a quarter less by chance."""
         if not self._failures:
             return 0.0
-        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._failures - 1, 16))
-        return longest * random.uniform(0.75, 1.0)  # no secret
+        return growing_pause(FIRST_PAUSE_S, LONGEST_PAUSE_S, self._failures)
 
     def failed(self, errors: list[TransientError]) -> None:
         """Note what an attempt failed for: an error that is new is logged, one that goes on is not."""

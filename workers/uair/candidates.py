@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.uair.grids import Mask
+from workers.uair.grids import Float32, Mask
 
 Rule = Literal["belief", "max_variance", "medoids"]
 SHOWN = 4
@@ -113,3 +113,9 @@ def _variance(masks: Mask, uncertain: Mask, options: NDArray[np.intp]) -> NDArra
     squares = np.diag(gram)[options].sum(axis=1)
     together = gram[options[:, :, None], options[:, None, :]].sum(axis=(1, 2))
     return (squares - together / SHOWN) / (SHOWN - 1)
+
+
+def by_size(logits: Float32) -> Float32:
+    """Sort candidates, largest first, so that k means the same for every target of a round."""
+    sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
+    return logits[np.argsort(-sizes, kind="stable")]

@@ -70,6 +70,11 @@ def logit(chance: Float32) -> Float32:
     return np.log(inside / (1.0 - inside)).astype(np.float32)
 
 
+def in_half(values: Float32) -> NDArray[np.float16]:
+    """Return logits in half precision, as a state keeps them."""
+    return np.clip(values, -LIMIT, LIMIT).astype(np.float16)
+
+
 def statistics(predictions: Float32) -> tuple[Float32, Float32]:
     """Return mean and standard deviation over axis 0, the latter over N - 1 (equation 1)."""
     mean = predictions.mean(axis=0)

@@ -171,9 +171,8 @@ def same_lesion(a: TargetState, b: TargetState) -> bool:
 
 def _outline(proposal: Proposal, shown: Float32, crop: Crop) -> Outline:
     tight = boxes_of(shown, 0.5, crop.pixels)
-    y0, x0 = crop.to_pixels(*proposal.box.start[1:])
-    y1, x1 = crop.to_pixels(*proposal.box.stop[1:])
     slices = np.asarray(crop.slices) + 0.5
     inside = np.flatnonzero((slices > proposal.box.start[0] - 0.5) & (slices < proposal.box.stop[0] + 0.5))
     first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, len(slices))
-    return Outline((x0, y0, x1, y1), first, last, tight, bounded_logit(shown) if proposal.learned else None)
+    logits = bounded_logit(shown) if proposal.learned else None
+    return Outline(crop.around(proposal.box), first, last, tight, logits)

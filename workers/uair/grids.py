@@ -257,6 +257,12 @@ class Crop:
         split = images.reshape(len(images), self.cells, part, self.cells, part)
         return np.asarray(split.mean(axis=(2, 4)), np.float32)
 
+    def around(self, box: Box) -> tuple[float, float, float, float]:
+        """Return the in-plane extent (x0, y0, x1, y1) of a box of the volume, in pixels."""
+        y0, x0 = self.to_pixels(*box.start[1:])
+        y1, x1 = self.to_pixels(*box.stop[1:])
+        return x0, y0, x1, y1
+
     def to_pixels(self, y: float, x: float) -> tuple[float, float]:
         """Map volume edge coordinates (y, x) to the crop's pixel edge coordinates (y, x)."""
         scale = self.pixels / self.side_mm

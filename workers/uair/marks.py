@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from workers.uair.belief import Belief
+from workers.uair.candidates import by_size
 from workers.uair.compose import LIVER, Labels, spread_apart, tidied
-from workers.uair.ensemble import Decoder, probability
+from workers.uair.ensemble import Decoder, in_half, probability
 from workers.uair.finder import BEYOND_MM, PlanCrop
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
 from workers.uair.outlines import Outliner, Sketch, cells_in, led_by_outlines
@@ -25,9 +26,7 @@ from workers.uair.targets import (
     LARGEST_DICE,
     LESION_PLAN,
     Choice,
-    by_size,
     first_pool,
-    in_half,
     new_candidates,
     open_target,
 )
@@ -306,11 +305,9 @@ def take_marked(selected: Labels, made: Labels, values: Sequence[int]) -> Labels
 
 def _outline(box: Box, crop: Crop) -> Outline:
     """Return what a 3-D box says about the slices of a crop that reaches beyond it."""
-    y0, x0 = crop.to_pixels(*box.start[1:])
-    y1, x1 = crop.to_pixels(*box.stop[1:])
     centres = crop.cell_centres()[0]
     inside = np.flatnonzero((centres > box.start[0]) & (centres < box.stop[0]))
     middle = int(np.abs(centres - (box.start[0] + box.stop[0]) / 2).argmin())
     first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (middle, middle + 1)
     unknown = np.full((len(crop.slices), 4), np.nan, np.float32)
-    return Outline((x0, y0, x1, y1), first, last, unknown)
+    return Outline(crop.around(box), first, last, unknown)

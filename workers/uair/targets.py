@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from workers.uair import ensemble, prompts, refine, uncertainty
 from workers.uair.belief import Belief, prior_belief
-from workers.uair.candidates import SHOWN, Rule, choose_four, dice_matrix, plausible
+from workers.uair.candidates import SHOWN, Rule, by_size, choose_four, dice_matrix, plausible
 from workers.uair.compose import LIVER, spread_apart, tidied
-from workers.uair.ensemble import LIMIT, Decoder, Ensemble, probability
+from workers.uair.ensemble import LIMIT, Decoder, Ensemble, in_half, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
 from workers.uair.posterior import after_drawing, after_pick, after_rejection, clusters, expected_gain
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
-from workers.uair.state import Float16, TargetState
+from workers.uair.state import TargetState
 
 LARGEST_DICE = 0.98
 """Candidates of a target that agree more than this are moved apart: a reader could not tell them apart."""
@@ -410,14 +410,3 @@ def _unlike(logits: Float32, rejected: Float32) -> NDArray[np.intp]:
 
 def _tidied(logits: Float32, four: tuple[int, ...]) -> Float32:
     return np.stack([tidied(logits[index]) for index in four])
-
-
-def by_size(logits: Float32) -> Float32:
-    """Sort candidates, largest first, so that k means the same for every target of a round."""
-    sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
-    return logits[np.argsort(-sizes, kind="stable")]
-
-
-def in_half(values: Float32) -> Float16:
-    """Return logits in half precision, as a state keeps them."""
-    return np.clip(values, -LIMIT, LIMIT).astype(np.float16)

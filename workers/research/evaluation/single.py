@@ -252,7 +252,5 @@ def _dice_of(crop: Crop, logits: NDArray[np.float16], wanted: Mask, voxels: int)
 
 def _outline(box: Box, crop: Crop) -> Outline:
     """Return what a 3-D box says about its slices: they are in it, no more."""
-    y0, x0 = crop.to_pixels(*box.start[1:])
-    y1, x1 = crop.to_pixels(*box.stop[1:])
     unknown = np.full((len(crop.slices), 4), np.nan, np.float32)
-    return Outline((x0, y0, x1, y1), 0, len(crop.slices), unknown)
+    return Outline(crop.around(box), 0, len(crop.slices), unknown)
