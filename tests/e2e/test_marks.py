@@ -39,7 +39,7 @@ def _longest(mask: np.ndarray) -> tuple[int, np.ndarray]:
 
 def _lesion(candidate: Dataset, order: list[str], shape: tuple[int, ...]) -> np.ndarray:
     """The voxels of the candidate's only lesion on the series' grid."""
-    (number,) = [int(one.SegmentNumber) for one in candidate.SegmentSequence[1:]]
+    (number,) = [int(segment.SegmentNumber) for segment in candidate.SegmentSequence[1:]]
     voxels = np.zeros(shape, bool)
     for frame, group in zip(candidate.pixel_array, candidate.PerFrameFunctionalGroupsSequence, strict=True):
         if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
@@ -53,13 +53,14 @@ def test_one_measurement_adds_a_missed_lesion(
 ) -> None:
     node = finding_nothing
     assert dcmtk.storescu(HOST, node.port, "UAIR", "ROUTER", phantom_series).returncode == 0
-    first = [dcmread(BytesIO(orthanc.dicom(one.instances[0]))) for one in await_round(orthanc, 1)]
-    assert all(len(one.SegmentSequence) == 1 for one in first), "the liver alone is offered"
+    first = [dcmread(BytesIO(orthanc.dicom(series.instances[0]))) for series in await_round(orthanc, 1)]
+    assert all(len(candidate.SegmentSequence) == 1 for candidate in first), "the liver alone is offered"
     node.await_state("AWAITING_SELECTION")
 
     labels = make_phantom(3, size="small").labels
     truth = labels == 1 + int(np.bincount(labels[labels > 1]).argmax() - 1)
-    images = sorted((dcmread(path) for path in phantom_series), key=lambda one: one.ImagePositionPatient[2])
+    headers = (dcmread(path) for path in phantom_series)
+    images = sorted(headers, key=lambda image: image.ImagePositionPatient[2])
     k, ends = _longest(truth)
     line = Drawn("POLYLINE", [(column + 0.5, row + 0.5) for row, column in ends], images[k])
     path = tmp_path / "measured.dcm"
@@ -70,12 +71,12 @@ def test_one_measurement_adds_a_missed_lesion(
     (row,) = node.case()["selections"]
     assert (row["outcome"], row["mechanism"]) == ("effective", "marks")
     assert row["sentence"].startswith("Lesion 1 added from your measurement of ")
-    second = [dcmread(BytesIO(orthanc.dicom(one.instances[0]))) for one in await_round(orthanc, 2)]
-    order = [str(one.SOPInstanceUID) for one in images]
+    second = [dcmread(BytesIO(orthanc.dicom(series.instances[0]))) for series in await_round(orthanc, 2)]
+    order = [str(image.SOPInstanceUID) for image in images]
     drawn = [_lesion(candidate, order, truth.shape) for candidate in second]
-    shares = [2 * (one & truth).sum() / (one.sum() + truth.sum()) for one in drawn]
-    assert len({one.tobytes() for one in drawn}) == 4, "four, and no two alike"
+    shares = [2 * (mask & truth).sum() / (mask.sum() + truth.sum()) for mask in drawn]
+    assert len({mask.tobytes() for mask in drawn}) == 4, "four, and no two alike"
     assert min(shares) > 0.3
     assert max(shares) > 0.6
     middle = tuple(np.argwhere(truth).mean(axis=0).round().astype(int))
-    assert all(one[middle] for one in drawn), "the lesion's middle is in all four"
+    assert all(mask[middle] for mask in drawn), "the lesion's middle is in all four"

@@ -62,9 +62,9 @@ def marked_report(drawn: Sequence[Drawn], *, evidence: Sequence[Dataset] = ()) -
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=device),
         procedure_reported=CodedConcept("77477000", "SCT", "CT"),
-        imaging_measurements=[_group(one) for one in drawn],
+        imaging_measurements=[_group(mark) for mark in drawn],
     )
-    images = {str(image.SOPInstanceUID): image for image in (*evidence, *(one.image for one in drawn))}
+    images = {str(image.SOPInstanceUID): image for image in (*evidence, *(mark.image for mark in drawn))}
     return reread(
         Comprehensive3DSR(
             evidence=list(images.values()),
