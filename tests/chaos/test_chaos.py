@@ -100,7 +100,7 @@ def _settle(site: Site, timeout_s: float) -> None:
             delivery["state"] == "pending"
             for case in cases
             for turn in case["rounds"]
-            for one in turn["results"]
-            for delivery in one["deliveries"]
+            for result in turn["results"]
+            for delivery in result["deliveries"]
         )
         quiet = 0 if busy or pending else quiet + 1

@@ -13,6 +13,7 @@ from uair_node.commands.options import console
 from uair_node.context import open_context
 from uair_node.logs import set_up_logging
 from uair_node.operations.housekeeping import recover as recovery
+from uair_node.storage.node_lock import only_node
 
 
 def recover(
@@ -27,7 +28,8 @@ def recover(
     settings = load_settings(config)
     if not yes:
         typer.confirm("Are the nodes and workers of this installation stopped?", abort=True)
-    found = recovery.recover(open_context(settings, migrate=True))
+    with only_node(settings.data_dir):
+        found = recovery.recover(open_context(settings, migrate=True))
     _say(f"{found.images} images were taken in again.")
     for answer in found.answers:
         at = datetime.fromtimestamp(answer.received_at, UTC)

@@ -16,6 +16,7 @@ from uair_node.logs import set_up_logging
 from uair_node.node import Node
 from uair_node.operations.checks.connections import check_tls
 from uair_node.operations.checks.finding import Level
+from uair_node.storage.node_lock import only_node
 from uair_node.supervisor import Workers
 from uair_node.work.dispatch import clear_embedded_messages
 from uair_node.work.service_start import open_service
@@ -27,21 +28,23 @@ def up(config: ConfigOption = None, verbose: bool = False) -> None:
     """Run everything on this machine: node, GPU worker and IO worker, no broker server (embedded mode)."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
-    clear_embedded_messages(settings)
-    context = open_service(settings, migrate=True)
-    workers = Workers(config, ["gpu", "io"])
-    workers.start()
-    try:
-        _run_node(context, tend=workers.tend)
-    finally:
-        workers.stop()
+    with only_node(settings.data_dir):
+        clear_embedded_messages(settings)
+        context = open_service(settings, migrate=True)
+        workers = Workers(config, ["gpu", "io"])
+        workers.start()
+        try:
+            _run_node(context, tend=workers.tend)
+        finally:
+            workers.stop()
 
 
 def node(config: ConfigOption = None, verbose: bool = False) -> None:
     """Run the DICOM node alone; workers run elsewhere with `uair worker`."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
-    _run_node(open_service(settings, migrate=True))
+    with only_node(settings.data_dir):
+        _run_node(open_service(settings, migrate=True))
 
 
 def _run_node(context: Context, tend: Any = lambda: None) -> None:

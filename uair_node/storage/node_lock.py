@@ -1,0 +1,56 @@
+"""One node for each data folder.
+
+A node cleans its spool when it starts, and `uair up` removes the messages of the last run. Beside a running node
+both would take away what that node is writing.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicom_config.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = "node.lock"
+"""Its name in the data folder. The kernel drops the lock when the process ends, however it ends."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system answers that has no locks."""
+
+
+@contextmanager
+def only_node(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder's lock.
+
+    A file system without locks is used without one, and the log says so.
+
+    Raises
+    ------
+    ConfigError
+        ``node-running``: another process holds the lock.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                "node-running",
+                f"Another UAIR node uses the data folder {data_dir}.",
+                "Stop it first, or give this node a data_dir and a database of its own.",
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            log.warning("the file system of the data folder has no locks: start no second node on it")
+        yield
+    finally:
+        os.close(descriptor)
