@@ -1,7 +1,7 @@
 """One node for each data folder.
 
-A node cleans its spool when it starts, and `uair up` removes the messages of the last run. Beside a running node
-both would take away what that node is writing.
+A node cleans its spool when it starts, and `uair up` removes the messages of the last run. Beside a running
+node, both would take away files that this node is writing.
 """
 
 from __future__ import annotations
