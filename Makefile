@@ -47,11 +47,12 @@ fuzz: $(VENV)/test.stamp ## hostile inputs by mutation of valid ones; INPUTS, SE
 soak: $(VENV)/test.stamp peers ## push for MINUTES, print memory, handles, threads and backlog over time
 	$(BIN)/pytest -q --timeout 0 -s -m bench tests/soak --minutes $(MINUTES) $(ARGS)
 
-lint: $(VENV)/test.stamp ## ruff, mypy, import rules, folders and names
+lint: $(VENV)/test.stamp ## ruff, mypy, import rules, prose, folders and names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.prose
 	$(BIN)/pytest -q tests/unit/test_layers.py tests/unit/test_names.py
 
 peers: ## install what the integration tests talk to (Debian, Ubuntu)

@@ -39,8 +39,7 @@ ARBITRARY_UNIT = Code("[arb'U]", "UCUM", "arbitrary unit")
 PERCENT = Code("%", "UCUM", "percent")
 LESIONS = Code("{lesions}", "UCUM", "lesions")
 
-# Of the document titles that IHE RAD TF-2, 4.66 (Rejection Note Stored) gives a meaning, see
-# `uair_node.results.rejection`.
+# The titles' meanings: `uair_node.results.rejection`.
 REJECTION_TITLES = frozenset({"113001", "113037", "113038", "113039"})
 """DCM codes that make a Key Object Selection a rejection note (IHE RAD TF-2, 4.66)."""
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")

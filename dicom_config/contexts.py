@@ -49,7 +49,7 @@ SENT_TRANSFER_SYNTAXES: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLit
 
 _STANDARD_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
-"""Of the standard's storage SOP classes (PS3.4 B.5)."""
+"""The root of the UIDs of the standard's storage SOP classes (PS3.4 B.5)."""
 
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 

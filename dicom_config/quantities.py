@@ -56,7 +56,7 @@ class Quantities:
     Parameters
     ----------
     lesion, liver, parenchyma
-        Of each lesion, of the whole organ, and of the organ without its lesions.
+        What is measured of each lesion, of the whole organ, and of the organ without its lesions.
     """
 
     lesion: tuple[Quantity, ...]

@@ -41,7 +41,7 @@ _FILES = (
 
 
 def check_model(settings: Settings) -> Iterable[Finding]:
-    """See whether the weights are there, and the ones that were installed or configured."""
+    """Check that the weights are there and unchanged."""
     section = settings.engine
     try:
         wrong = _checkpoint(section) if section.checkpoint else _packaged()
@@ -61,7 +61,7 @@ def check_device(settings: Settings) -> Iterable[Finding]:
 
 
 def altered_files(package: Distribution) -> Iterator[Path]:
-    """Yield weight files that are missing, or whose SHA-256 is not the one that was installed.
+    """Yield weight files that are missing, or whose SHA-256 differs from the installed file's.
 
     A package that is installed from its sources in place records none; then only absence is seen.
     """

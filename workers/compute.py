@@ -87,9 +87,9 @@ class SeriesVoxels:
     Parameters
     ----------
     paths
-        Of the series' files.
+        The series' files.
     shape
-        Of the canonical volume.
+        The shape of the canonical volume.
     known
         Modality profiles, see `read_series`.
     """
@@ -130,7 +130,7 @@ class Computer:
         """Compute the four candidates of a round and keep them as artifacts."""
 
         def going_on(_fraction: float, _what: str) -> None:
-            claim.check()  # a superseded case stops here, and frees the device for the one that replaced it
+            claim.check()  # a superseded case stops here, and frees the device for the case that replaced it
 
         task = self._begin(claim)
         watch = Stopwatch()

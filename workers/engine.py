@@ -238,7 +238,8 @@ class Engine:
         prior
             What is remembered of this reader; None: what the earlier round was made with.
         number
-            Of the new round, where the reader went back to a round before the last; None: the next one.
+            Number of the new round, if the reader went back to a round before the last. None: the next
+            number.
 
         Raises
         ------

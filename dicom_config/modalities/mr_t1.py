@@ -16,7 +16,7 @@ PROFILE = ModalityProfile(
     title="MR, T1-weighted after contrast medium",
     modality="MR",
     sop_classes=frozenset({MRImageStorage}),
-    # Of a Dixon acquisition the water image is wanted; the other values name images that are computed.
+    # The water image of a Dixon acquisition is wanted. The other values name computed images.
     not_anatomy=frozenset(
         {"SCREEN SAVE", "FAT", "PHASE MAP", "ADC", "SUBTRACTION", "PROJECTION IMAGE", "VELOCITY MAP"}
     ),

@@ -131,7 +131,7 @@ class ModalityProfile:
     outside
         The value of Pixel Padding.
     unit
-        Of the values.
+        The unit of the values.
     window
         What pages show.
     scaling

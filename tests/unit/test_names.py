@@ -1,10 +1,12 @@
-"""A variable says what it holds: none in the product is called `one`."""
+"""A variable says what it holds: none in the product is called `one`. Docstrings and documents are plain."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+from scripts.prose import check
 
 _ROOT = Path(__file__).parents[2]
 _PRODUCT = ("dicom_config", "uair_node", "workers", "scripts")
@@ -27,6 +29,14 @@ def test_no_variable_is_called_one() -> None:
         for line in banned_names(path.read_text("utf-8"))
     ]
     assert not found, "name the thing"
+
+
+def test_no_sentence_is_hard_to_read() -> None:
+    found = [
+        f"{path.relative_to(_ROOT)}:{finding.line}: {finding.reason}: {finding.sentence}"
+        for path, finding in check(_ROOT)
+    ]
+    assert not found, "rewrite these sentences"
 
 
 def test_every_kind_of_binding_is_seen() -> None:

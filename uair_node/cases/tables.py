@@ -387,7 +387,9 @@ class WorkKind(StrEnum):
 
 
 class WorkItem(Base):
-    """Something that is due: written in the transaction that makes it due, closed in the one that does it.
+    """A piece of work that is due.
+
+    It is written in the transaction that makes it due, and closed in the transaction that stores its outcome.
 
     A message in the broker carries only `id`. A worker claims the item with a lease that it renews; an
     item whose lease ran out, or whose message was lost, is enqueued again by the sweeper.

@@ -1,8 +1,8 @@
 """Work items: what is due, who holds it, when it is tried again.
 
-An item is written in the transaction that makes it due and closed in the one that did it. Between the two it
-is claimed with a lease. The broker only wakes workers up; losing every message loses nothing, the sweeper
-enqueues again whatever is open, unclaimed and not just enqueued (DESIGN invariant 3).
+An item is written in the transaction that makes it due, and closed in the transaction that stores its
+outcome. In between, a worker claims it with a lease. The broker only wakes workers up: if every message is
+lost, the sweeper enqueues again what is open, unclaimed and not just enqueued (DESIGN invariant 3).
 
 All times of an item are by the database's clock.
 """

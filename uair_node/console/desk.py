@@ -26,9 +26,9 @@ class Ask:
     Parameters
     ----------
     session
-        Of who asks.
+        The session of the user who sent the request.
     address
-        Where from, as far as known.
+        The user's network address, as far as known.
     path, query, form
         Its parameters; a form was checked to come from this session.
     url

@@ -31,9 +31,9 @@ class Export:
     title, explanation
         On the page.
     ending
-        Of the file's name.
+        The ending of the file's name.
     media_type
-        As the browser is told.
+        The media type that the browser receives.
     make
         Makes the file of what the address names.
     """

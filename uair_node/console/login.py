@@ -37,7 +37,7 @@ _STALE = "This form is too old. Try again."
 
 
 def login_routes(desk: Desk) -> Sequence[Route]:
-    """Return the only routes that need no session, and the one that ends it."""
+    """Return the routes of login, which need no session, and the route of logout."""
     login = _Login(desk)
     return [
         Route("/login", login.show, methods=["GET"]),

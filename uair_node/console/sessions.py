@@ -24,7 +24,7 @@ class Session:
     Parameters
     ----------
     name, role
-        Of who logged in.
+        The user's name and role.
     credential
         What the login rests on, compared at every request: a removed user or another password ends it.
     csrf

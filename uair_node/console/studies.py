@@ -31,7 +31,7 @@ class Study:
     Parameters
     ----------
     day
-        Of its acquisition.
+        The day of its acquisition.
     case_id
         Its case; None where only the comparison with it is kept here.
     liver_ml, lesions_ml

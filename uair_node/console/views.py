@@ -45,7 +45,7 @@ class RoundView:
     Parameters
     ----------
     number
-        Of the round, 1-based.
+        The round, 1-based.
     grid
         The series without its pixels.
     canonical

@@ -25,7 +25,7 @@ def count_deliveries(session: Session) -> dict[tuple[str, str], int]:
         .where(Delivery.state.in_(_UNCONFIRMED))
         .group_by(Delivery.state, Delivery.destination)
     )
-    # Of confirmed rows alone the time is set. A condition on the state would make SQLite read all of them.
+    # Only confirmed rows have this time. A condition on the state would make SQLite read all rows.
     confirmed = (
         select(Delivery.destination, number)
         .where(Delivery.confirmed_at > utc_now() - _RECENT)

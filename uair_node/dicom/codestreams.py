@@ -27,11 +27,11 @@ from pydicom.uid import (
 )
 
 MOST_PIXELS = 1 << 24
-"""Of a frame, each sample counted: 4096 x 4096."""
+"""The most pixels of a frame, each sample counted: 4096 x 4096."""
 _MOST_TILES = 4096
-"""Of a JPEG 2000 frame. A decoder keeps several kilobytes for each."""
+"""The most tiles of a JPEG 2000 frame. A decoder keeps several kilobytes for each."""
 _MOST_PRECINCTS = 1 << 16
-"""Of a JPEG 2000 frame. A decoder keeps about 600 bytes for each: 2 GiB for 2048 x 2048 single pixels."""
+"""The most precincts of a JPEG 2000 frame. A decoder keeps about 600 bytes for each precinct."""
 
 _Size = tuple[int, int, int]
 """Rows, columns, samples."""
@@ -53,9 +53,9 @@ def require_matching_codestreams(dataset: Dataset) -> None:
     Raises
     ------
     ValueError
-        A frame's own header does not agree with Rows, Columns and Samples per Pixel; a JPEG or JPEG-LS frame
-        lacks its end, which decoders fill with grey and say nothing; a frame has more than `MOST_PIXELS`, or
-        so many tiles, precincts or bytes that its decoding has no bound; offsets name bytes twice.
+        A frame's own header contradicts Rows, Columns or Samples per Pixel. A JPEG or JPEG-LS frame lacks its
+        end: decoders would silently fill the rest with grey. A frame exceeds a limit of this module. Offsets
+        name bytes twice.
     """
     size = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     if size[0] * size[1] * size[2] > MOST_PIXELS:

@@ -33,7 +33,7 @@ from uair_node.dicom.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames
 _Cells = npt.NDArray[Any]
 
 MOST_BYTES = 400 << 20
-"""Of address space that decoding may add to the child's own; a frame of `MOST_PIXELS` needs less."""
+"""The address space that decoding may add to the child's own. A frame of `MOST_PIXELS` needs less."""
 MOST_CPU_S = 60
 MOST_WALL_S = 300.0
 """The machine may be busy."""

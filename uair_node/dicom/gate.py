@@ -198,8 +198,8 @@ def _same_positions(stack: Stack) -> int:
 def assumptions(headers: Iterable[SliceHeader], profile: ModalityProfile = CT) -> tuple[str, ...]:
     """Name what some header lacks and what is assumed instead, without stopping the case.
 
-    ``frame-of-reference-uid`` (derived from the series UID), ``patient-id`` and ``series-number`` (left
-    empty); ``contrast-agent`` where no slice names the one that the profile expects: many scanners leave
+    ``frame-of-reference-uid`` is derived from the series UID; ``patient-id`` and ``series-number`` are left
+    empty. ``contrast-agent``: no slice names the agent that the profile expects. Many scanners leave
     Contrast/Bolus Agent to be typed in.
     """
     known = list(headers)

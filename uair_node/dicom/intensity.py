@@ -44,7 +44,8 @@ def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt
         return values
     percents, hounsfield = zip(*profile.scaling.landmarks, strict=True)
     landmarks = np.percentile(_body_of(values), percents)
-    # Of landmarks that fall together, as in a volume without contrast, the last counts, and none at 0: air.
+    # If landmarks fall together, as in a volume without contrast, then the last counts. None counts at
+    # 0: that is air.
     known = (np.diff(landmarks, append=np.inf) > 0) & (landmarks > 0)
     scaled = np.interp(values, [0.0, *landmarks[known]], [AIR_HU, *np.asarray(hounsfield)[known]])
     return np.rint(scaled).astype(np.int16)

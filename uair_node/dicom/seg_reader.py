@@ -40,9 +40,10 @@ _OFF_SLICE = 0.5
 """How far along the slices; the gate lets distances vary, and the affine knows their mean only."""
 
 _MOST_SEGMENTS = 512
-"""Of one object; a segmentation of the whole body has about 120, labels of ours are 255."""
+"""The most segments of one object. A segmentation of the whole body has about 120; our labels end at 255."""
 _MOST_VOXELS = 1 << 26
-"""Of all segments together: 256 MiB of indices. A liver has about 2 million, a body about 40 million."""
+"""The most voxels of all segments together: 256 MiB of indices. A liver has about 2 million, a body 40
+million."""
 
 _one_at_a_time = threading.Lock()
 """Held while an object is read: associations that send at once need the memory of one object."""

@@ -55,7 +55,7 @@ class Graphic:
     image_uid, frame
         SOP Instance UID of the image of two-dimensional points, and its frame number, None without one.
     frame_of_reference_uid
-        Of three-dimensional points; else empty.
+        The Frame of Reference UID of three-dimensional points; else empty.
     group
         Graphics of one number belong to one measurement group.
     words

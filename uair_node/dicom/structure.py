@@ -29,7 +29,7 @@ MOST_ELEMENTS = 100_000
 DEEPEST = 64
 """Levels of sequences; the content trees of structured reports have about 10."""
 MOST_INFLATED_BYTES = 128 << 20
-"""Of a deflated data set: parsers inflate it in memory, as a whole."""
+"""The largest deflated data set, inflated. Parsers inflate it in memory, as a whole."""
 
 _PIECE_BYTES = 1 << 16
 _INFLATED_PIECE_BYTES = 1 << 20

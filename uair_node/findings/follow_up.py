@@ -59,7 +59,7 @@ class Link:
     fate
         See `Fate`.
     tracking_uid
-        Of the lesion now, of a vanished one then.
+        The Tracking UID of the lesion now; for a vanished lesion, its earlier one.
     earlier_uids
         Tracking UIDs of what it was before; empty for a new one.
     earlier_ml, earlier_mm

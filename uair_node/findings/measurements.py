@@ -143,14 +143,14 @@ def axial_diameters(
     """Measure the longest axial diameter and its perpendicular.
 
     The outline of a lesion in a slice runs midway between the centres of its outermost pixels and their outer
-    sides. The farthest pair of centres is never too long, since centres lie inside, and short by a pixel at
-    most; the farthest pair of sides (pyradiomics' Maximum 2D diameter; marching squares of a binary mask) is
-    up to 0.9 pixels too long for a ball, for which some direction always fits well. Midway, balls, ellipsoids
-    and touching balls measure within half a pixel. The long
-    diameter is the farthest pair of its vertices, exactly: both lie on the convex hull, all of whose pairs
-    are compared. The short one is the longest chord of the convex hull at a right angle to it; the length of
-    such a chord is concave along the long axis, so that the longest one starts in a vertex. Parts that do not
-    touch in the slice, not even with corners, are measured each by itself: a stray voxel makes no diameter.
+    sides. The farthest pair of centres is up to a pixel too short, since centres lie inside. The farthest
+    pair of sides is up to 0.9 pixels too long for a ball, since some direction always fits well.
+    (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure this.) Midway, balls,
+    ellipsoids and touching balls measure within half a pixel. The long diameter is the farthest pair of its
+    vertices, exactly: both lie on the convex hull, all of whose pairs are compared. The short one is the
+    longest chord of the convex hull at a right angle to it; the length of such a chord is concave along the
+    long axis, so that the longest one starts in a vertex. Parts that do not touch in the slice, not even with
+    corners, are measured each by itself: a stray voxel makes no diameter.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _long_and_short(hull: FloatArray) -> tuple[FloatArray, FloatArray]:
     second_side = _side(u, v, int(last), int(first))
     lengths = np.abs(np.interp(u, *first_side) - np.interp(u, *second_side))
     middle = (u[first] + u[last]) / 2
-    # Of chords of equal length (a square's) the most central one.
+    # If chords have equal lengths, as in a square, then the most central chord counts.
     longest = np.flatnonzero(lengths > lengths.max() - 1e-9)
     at = u[longest[np.argmin(np.abs(u[longest] - middle))]]
     ends = [at * along + np.interp(at, *side) * across for side in (first_side, second_side)]

@@ -51,9 +51,9 @@ class LesionFindings:
     tracking_uid, tracking_id
         What makes it the same lesion in other rounds and at other times.
     slice_index
-        Of the source slice on which its axes were taken.
+        Index of the source slice on which its axes were measured.
     values
-        By the keys of `Quantities.lesion`, those that it has.
+        Its measured values, by the keys of `Quantities.lesion`.
     """
 
     number: int
@@ -129,7 +129,7 @@ def tabulate(
     intervals
         (lesion number, 0 for the liver; key) -> interval.
     profile
-        Of the measured volume.
+        The modality profile of the measured volume.
     """
     known, kind, unit = intervals or {}, QUANTITIES[profile.name], profile.unit
 

@@ -72,7 +72,7 @@ class ReceivedInstance:
     sop_class_uid, sop_instance_uid
         As the C-STORE request states them; the data set may disagree.
     transfer_syntax_uid
-        Of the presentation context, hence of `data`.
+        The transfer syntax of the presentation context, and so of `data`.
     data
         A complete DICOM file (PS3.10): preamble, file meta information, data set byte by byte as sent.
     association
@@ -110,9 +110,10 @@ def _asked_nobody(_calling_ae: str, _report: Report) -> None:
 class DicomListener:
     """Storage and Verification SCP under the four AE titles of the verbs.
 
-    An association is rejected if the called AE title is none of ours (reason 7), if no allow rule admits the
-    calling AE title, address and certificate for that verb (reason 3), and, transiently, if there are too
-    many for too long. With `NodeSection.tls`, what speaks no TLS gets no association at all.
+    An association is rejected with reason 7 if the called AE title is not ours. It is rejected with reason 3
+    if no allow rule admits the calling AE title, address and certificate for that verb. It is rejected
+    transiently if there are too many associations for too long. With `NodeSection.tls`, a peer without TLS
+    gets no association at all.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ class DicomListener:
 
     @property
     def port(self) -> int:
-        """The TCP port: the configured one, once started the one that the system gave for 0."""
+        """The TCP port. If 0 is configured, then the system chooses the port at the start."""
         if self._server is None:
             return self._settings.port
         return int(self._server.server_address[1])

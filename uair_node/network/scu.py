@@ -85,7 +85,7 @@ def associate(
 ) -> Association:
     """Open an association for SOP classes and, always, Verification; `handlers` are pynetdicom's.
 
-    Of `retrieved` SOP classes we are the SCP, as C-GET needs it (PS3.7 D.3.3.4).
+    We are the SCP of the `retrieved` SOP classes, as C-GET needs it (PS3.7 D.3.3.4).
 
     Raises
     ------

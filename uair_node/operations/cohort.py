@@ -84,7 +84,7 @@ class Agreement:
     same_pick, asked
         Rounds that several AE titles answered, and in how many all named the same candidate.
     liver_dice, lesion_dice
-        Of each two accepted segmentations of one series by different AE titles.
+        Dice of each two accepted segmentations of the same series by different AE titles.
     """
 
     same_pick: int

@@ -52,7 +52,7 @@ class ChangeScene:
     hu, labels
         ``(Z, Y, X)`` of this study; values on the scale of the networks, so that grey means the same in both.
     earlier_hu, earlier_labels
-        Of the study before.
+        Volume and labels of the study before.
     earlier_uids
         Tracking UID of each lesion number of `earlier_labels`.
     spacing_mm
@@ -62,7 +62,7 @@ class ChangeScene:
     days
         When the two were acquired: then, now.
     findings
-        Of this study; its `follow_up` is there.
+        The findings of this study, with its `follow_up`.
     """
 
     hu: NDArray[Any]

@@ -1,4 +1,4 @@
-"""Closed triangle meshes, and the one that a 3-D view draws of a mask. Pure arrays, no DICOM."""
+"""Closed triangle meshes, and the mesh of a mask that a 3-D view draws. Pure arrays, no DICOM."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -
     means = _means(padded, parts)
     smooth = ndimage.gaussian_filter(means, [SMOOTHING if n == 1 else SMOOTHING / 2 for n in parts])
     coarse_mm = np.array(parts) * spacing_mm
-    # Of a speck the smoothing leaves less than one half anywhere.
+    # Smoothing may leave less than one half everywhere in a speck.
     level = min(0.5, float(smooth.max()) / 2)
     vertices, faces, _, _ = marching_cubes(smooth, level, spacing=tuple(coarse_mm.tolist()))
     starts = [s.start - before for s, (before, _) in zip(box[0], margin, strict=True)]

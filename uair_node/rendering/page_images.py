@@ -85,7 +85,7 @@ class Scene:
     window
         Which values are black and white.
     unit
-        Of the values.
+        The unit of the values.
     organ
         Its name.
     warnings

@@ -29,7 +29,7 @@ class Solid:
     colour
         The one that it has in the SEG.
     volume_ml
-        Of its voxels; the surface encloses as much.
+        The volume of its voxels. The surface encloses the same volume.
     vertices
         ``(n, 3)`` float32, LPS in mm (DICOM's patient coordinates).
     faces

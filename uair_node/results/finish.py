@@ -73,7 +73,8 @@ class Measured:
     findings
         The numbers, and what changed.
     tracking
-        Of each lesion number: the patient's where the lesion was seen in an earlier study.
+        Tracking of each lesion number. A lesion that was seen in an earlier study keeps that study's
+        tracking.
     compared
         The earlier study; None without one.
     """

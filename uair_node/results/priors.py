@@ -99,7 +99,7 @@ def find_priors(context: Context, case_id: int) -> list[Prior]:
             prior = _prior(context, earlier, own)
             if prior is not None and prior.day < today:
                 found.append(prior)
-    # Of one day the case that was accepted last.
+    # On the same day, the case that was accepted last comes last.
     return sorted(found, key=lambda prior: (prior.day, prior.case_id))
 
 

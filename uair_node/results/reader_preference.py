@@ -1,8 +1,8 @@
 """What readers are remembered to prefer: how much farther out than the model they draw.
 
-Opt-in (`engine.preference`). An accepted segmentation tells, for the liver and for its lesions, by how much
-the radius of what was accepted exceeds that of the model's own mean in round 1. The estimate is shrunk to 0
-where cases are few or contradict each other, so that a chance or a mixed department moves nothing.
+Opt-in (`engine.preference`). An accepted segmentation is compared with the model's own mean in round 1. The
+difference of their radii is kept for the liver and for its lesions. If cases are few or contradict each
+other, then the estimate is shrunk to 0: a chance or a mixed department moves nothing.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def differences(volumes: Volumes, base_mm: Mapping[int, float]) -> dict[TargetKi
     Parameters
     ----------
     volumes
-        Of the accepted segmentation.
+        The volumes of the accepted segmentation.
     base_mm
         Label value -> radius of the model's mean in round 1. Lesions without one do not count.
 
@@ -87,8 +87,9 @@ def differences(volumes: Volumes, base_mm: Mapping[int, float]) -> dict[TargetKi
 def key_of(mode: Preference, case: Case, answered: Selection | None) -> str:
     """Return whose memory counts for a round: "" without any.
 
-    A department is the AE title that sends the series. A reader is the AE title that picks; before the
-    first pick, the one that sent the series: where readers send it themselves, that is their workstation.
+    A department is the AE title that sends the series. A reader is the AE title that picks. Before the first
+    pick, the sender of the series stands for the reader: if readers send it themselves, then it is their
+    workstation.
     """
     if mode == "off":
         return ""

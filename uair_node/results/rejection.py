@@ -3,12 +3,12 @@
 Owns the Key Object Selection by which an archive learns to hide instances. It must not know which results are
 withdrawn, nor why; they are named to it.
 
-The document title is (113001, DCM, "Rejected for Quality Reasons"). Of the four titles that IHE RAD TF-2,
-4.66 (Rejection Note Stored) defines it is the only true one: a candidate that another was preferred to is no
-hazard (113037, Patient Safety) and not filed under a wrong order (113038, Incorrect Modality Worklist Entry).
-It must stay auditable, while instances whose Data Retention Policy Expired (113039) may be erased:
-dcm4chee-arc marks these for deletion and hides the others, and has a view for regular use that shows what was
-rejected for quality, to those who want it.
+The document title is (113001, DCM, "Rejected for Quality Reasons"). IHE RAD TF-2, 4.66 (Rejection Note
+Stored) defines four titles, and the other three would be wrong. A candidate that the reader did not choose is
+no hazard (113037, Patient Safety). It is not filed under a wrong order (113038, Incorrect Modality Worklist
+Entry). It must stay auditable, while instances whose Data Retention Policy Expired (113039) may be erased.
+dcm4chee-arc marks these for deletion and hides the others. It has a view for regular use that shows instances
+rejected for quality to those who want them.
 """
 
 from __future__ import annotations

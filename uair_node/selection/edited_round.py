@@ -59,7 +59,7 @@ class EditedRound:
     lesions
         Numbers of the lesions that the case had in any round.
     case_digest, series_paths, folder
-        Of the case, and where the round's artifacts are.
+        Digest and series files of the case, and the folder of the round's artifacts.
     """
 
     candidates: tuple[str, ...]
@@ -227,7 +227,7 @@ def keep_part(context: Context, edited: EditedRound, drawn: Drawn, name: str) ->
     Parameters
     ----------
     name
-        Of the object, from `evidence_name`.
+        The object's name from `evidence_name`.
     """
     return _save(context, edited.folder / f"part-{name}.npz", drawn.part)
 
@@ -244,7 +244,7 @@ def keep_whole(
     Parameters
     ----------
     name
-        Of the object that came last, from `evidence_name`.
+        The name of the object that came last, from `evidence_name`.
 
     Raises
     ------
@@ -316,9 +316,10 @@ def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> 
 
 
 def _origins(drawn: Mapping[int, Voxels], offered: Sequence[StoredCandidate]) -> dict[int, int]:
-    """Return for each target the candidate whose own one is most like it (Dice).
+    """Return for each target the most similar candidate (Dice).
 
-    Candidates often share a target voxel for voxel: of equals the one that is most like in most targets.
+    Candidates often share a target voxel for voxel. Ties go to the candidate that is most similar for the
+    most targets.
     """
     sizes = [_counts(candidate.labels) for candidate in offered]
     most_like: dict[int, set[int]] = {}

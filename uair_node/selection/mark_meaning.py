@@ -49,7 +49,7 @@ class Offer:
     used
         Numbers of the lesions that the case had in any round.
     spacing_mm
-        Of the grid (z, y, x).
+        Voxel spacing of the grid (z, y, x).
     organ
         What is segmented.
     """
@@ -112,7 +112,7 @@ def understand(
     Parameters
     ----------
     graphics
-        Of `uair_node.dicom.sr_graphics.read_graphics`.
+        What `uair_node.dicom.sr_graphics.read_graphics` returned.
     drop_words
         Words in a group's labels that say that a finding is none.
 

@@ -88,9 +88,9 @@ def results_named(session: Session, references: Sequence[str]) -> list[Result]:
 def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> Answer:
     """Decide which candidate each target is taken from.
 
-    A segment takes its target from its candidate. What no segment takes comes from the candidate that is
-    named as a whole; without one, from that whose liver is named; without that, from the one that most of the
-    named lesions are of, of equals the first.
+    If a segment is named, then its target is taken from that segment's candidate. All other targets come from
+    a single candidate: the candidate that is named as a whole, else the candidate whose liver is named, else
+    the candidate with the most named lesions. Ties go to the first candidate.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A round's four label volumes between the worker that computes them and the one that writes DICOM."""
+"""A round's four label volumes, kept between the job that computes and the job that writes DICOM."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Cropped:
     box
         Where they lie on the source grid, half-open.
     shape
-        Of the source grid.
+        The shape of the source grid.
     """
 
     candidates: tuple[StoredCandidate, ...]

@@ -1,4 +1,4 @@
-"""Whether this machine's data folder is the one that the database's rows speak of.
+"""Whether this machine's data folder belongs to the database.
 
 Machines without an object store mount one data folder. A machine that has a folder of its own instead finds
 no file that another machine wrote. So the node writes a marker into its folder, and the database keeps it.

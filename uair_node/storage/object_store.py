@@ -30,7 +30,8 @@ def open_store(settings: Settings) -> Store:
 _PROBE_S = 5.0
 """`uair check` waits this long for a server that is there and says nothing."""
 _REQUEST_S = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
-"""Of each request; s3fs tries five times itself, and botocore would try each of these five times more."""
+"""Limits of each request. s3fs itself tries five times; botocore would repeat each of these five times
+more."""
 
 
 class ObjectStore:

@@ -74,7 +74,7 @@ class Store:
         Parameters
         ----------
         token
-            Of the claim.
+            The claim's token.
         """
         folder = self.case_folder(case_id) / f"round-{number:02d}.{token}"
         make_folder_durably(folder)

@@ -19,7 +19,8 @@ from workers.phantoms.mr_series import write_mr_series
 from workers.truth.masks import load_truth
 
 PHANTOM_SEED = 34
-"""Of middling gain: rank 20 of 40 in what two picks bring (`scripts.demo_phantoms`)."""
+"""The phantom with a middling gain: two picks bring the 20th most of 40 phantoms
+(`scripts.demo_phantoms`)."""
 
 
 @dataclass(frozen=True)

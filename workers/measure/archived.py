@@ -26,9 +26,9 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
     Parameters
     ----------
     header
-        Of the present series: tells who the patient is.
+        A header of the present series. It identifies the patient.
     today
-        When that was acquired.
+        The day on which the present series was acquired.
 
     Raises
     ------

@@ -34,7 +34,8 @@ class Identity:
 def identities(own: Mapping[int, Identity], groups: Sequence[Group], before: Findings) -> dict[int, Identity]:
     """Return the identity of each lesion of this study: the earlier one where it is the same lesion.
 
-    Of a lesion that split the pair keeps it, of several that merged the pair's is kept.
+    If a lesion split, then its matched part keeps the identity. If lesions merged, then the matched lesion's
+    identity is kept.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def follow_up_of(
     Parameters
     ----------
     findings
-        Of this study, under the identities of `identities`.
+        Findings of this study, under the identities of `identities`.
     groups
         Its lesions matched with those of the last of `priors`.
     day

@@ -32,7 +32,8 @@ Interval = tuple[float, float]
 LOGARITHMIC = frozenset({"volume_ml", "long_mm", "short_mm", "largest_mm", "surface_mm2", "liver_ml"})
 """Sizes scatter in proportion to themselves; all other numbers by a difference."""
 LEAST_SPREAD = 0.01
-"""Of a size: where all agree, voxels still limit what is known. Of other numbers 1 % of their usual range."""
+"""The smallest spread of a size: even if all agree, voxels limit what is known. Other numbers have 1 % of
+their usual range."""
 _USUAL = {"mean_hu": 100.0, "parenchyma_hu": 100.0, "lesions_ml": 10.0, "parenchyma_ml": 1000.0}
 _POSITIVE = frozenset({"lesions_ml", "parenchyma_ml", "burden_percent"})
 _BOUNDED = frozenset({"sphericity", "elongation", "flatness", "solidity"})

@@ -1,8 +1,8 @@
 """Which lesion of an earlier study is which lesion of this one. Pure arrays on one grid.
 
-Lesions that overlap after registration, or nearly touch, may be the same. Of all ways to pair them one to one
-the best is taken (assignment problem, Kuhn 1955). What is left over and lies in a paired lesion is a part
-that split off from it, or was merged into it; what lies nowhere is new, or has vanished.
+Lesions that overlap after registration, or nearly touch, may be the same. The best pairing is computed
+(assignment problem, Kuhn 1955). An unpaired lesion that lies in a paired lesion split off from it, or was
+merged into it. Any other unpaired lesion is new, or has vanished.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _paired(
         for column, b in enumerate(other):
             overlap = shared.get((a, b), 0)
             if overlap:
-                # Of both sizes: a small lesion in a large one's outskirts is not that one.
+                # Both sizes count: a small lesion at the edge of a large lesion is another lesion.
                 weights[row, column] = _TOUCHING + overlap / np.sqrt(len(ours[a]) * len(theirs[b]))
             else:
                 gap = float(KDTree(ours[a]).query(theirs[b])[0].min())

@@ -38,10 +38,10 @@ class Shape:
         Volume over that of the convex hull (R3ER); 1 without dents.
     irregularity
         `surface_mm2` over the surface of the ellipsoid of the same volume and the same ratios of principal
-        axes: 1 for every ellipsoid, larger the more the boundary is lobulated, dented or spiculated. It is
-        IBSI's area density of the ellipsoid of inertia (RDD2), whose ellipsoid has another volume, so that
-        the manual's value of an ellipsoid is not 1. The density of the convex hull (7T7F) is no use here:
-        spikes enlarge the hull more than the surface.
+        axes. It is 1 for every ellipsoid, and grows with lobules, dents and spikes of the boundary. IBSI's
+        area density of the ellipsoid of inertia (RDD2) differs: its ellipsoid has another volume, so an
+        ellipsoid does not get 1. The density of the convex hull (7T7F) does not help here: spikes enlarge the
+        hull more than the surface.
     largest_mm
         Largest distance of two points of the surface in any direction (L0JK).
     """
@@ -103,8 +103,8 @@ def _largest_mm(mask: Mask, spacing_mm: Spacing) -> float:
 def _variances(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
     """Return the variances in mm2 along the principal axes, the largest first.
 
-    Of the voxels as boxes: one of thickness h adds h^2 / 12 along its axis to that of the centres, which the
-    manual leaves out; with slices of 5 mm that makes a small ball flat.
+    Voxels are boxes: a box of thickness h adds h^2 / 12 along its axis to the variance of the centres. The
+    manual leaves this out, so that slices of 5 mm make a small ball flat.
     """
     points = np.argwhere(mask) * np.asarray(spacing_mm)
     covariance = np.cov(points, rowvar=False, bias=True) + np.diag(np.square(spacing_mm)) / 12.0

@@ -40,7 +40,7 @@ class EmbeddingFolder:
     folder
         On a disk of this machine: reading must be faster than encoding.
     limit_bytes
-        Of all files together; larger embeddings are not kept.
+        The most bytes of all files together. Larger embeddings are not kept.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:

@@ -170,7 +170,7 @@ class EmbeddedSam(nn.Module):
         Parameters
         ----------
         features
-            Of `encode`.
+            What `encode` returned.
         image_of
             ``(P,)`` long, which image each prompt is about.
         boxes

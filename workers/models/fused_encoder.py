@@ -1,10 +1,10 @@
 """SAM's image encoder with fused attention: the numbers of ``ImageEncoderViT.forward`` from its own weights.
 
-`segment_anything` writes the attention's scores out: 12 heads x 4096 x 4096 of them a slice and global block
-at 1024 x 1024, once more for their relative positions. `scaled_dot_product_attention` never holds them. It
-takes the decomposed relative positions as further channels of queries and keys: the score of query q and key
-at row r, column c grows by ``h_q[r] + w_q[c]``, which is the product of ``(h_q, w_q)`` with the two unit
-vectors of r and c.
+`segment_anything` keeps the attention's scores in memory. At 1024 x 1024, these are 12 heads x 4096 x 4096
+numbers for each slice and global block, and as many for their relative positions.
+`scaled_dot_product_attention` never holds them. It takes the decomposed relative positions as further
+channels of queries and keys. The score of query q and key at row r, column c grows by ``h_q[r] + w_q[c]``.
+This sum is the product of ``(h_q, w_q)`` with the two unit vectors of r and c.
 """
 
 from __future__ import annotations

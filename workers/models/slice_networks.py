@@ -113,7 +113,7 @@ class SliceNetwork:
     Parameters
     ----------
     network
-        Of `build_slice_network`.
+        What `build_slice_network` returned.
     device
         Where it runs.
     digest

@@ -1,8 +1,8 @@
 """The same phantoms as MR shows them: T1-weighted with fat suppressed, in the portal-venous phase.
 
-Anatomy, lesions and their looks are those of the CT phantom of a seed; each tissue has the signal that it
-has after a gadolinium agent, relative to the liver's, times a bias field, with Rician noise (Gudbjartsson and
-Patz, Magnetic Resonance in Medicine 34, 1995), in a unit that differs from scan to scan.
+A seed gives the same anatomy and lesions as for CT. Each tissue has its signal after a gadolinium agent,
+relative to the liver's, times a bias field. Noise is Rician (Gudbjartsson and Patz, Magnetic Resonance in
+Medicine 34, 1995). The unit differs from scan to scan.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Belief:
     allowed
         ``(n, h, w)``: cells of the window that the target may take.
     radius_mm
-        Of the mean's volume as a sphere.
+        Radius of a sphere with the mean's volume.
     particles
         ``(P, F + K + 1)`` coefficients of factors, smooth fields, and the offset in mm.
     """

@@ -94,7 +94,7 @@ def spread_apart(logits: Float32, fixed: int | None, largest_dice: float) -> Flo
     Parameters
     ----------
     logits
-        Of four candidates; none of them empty.
+        Logits of four candidates. No candidate is empty.
     fixed
         Index of a candidate that stays as it is (what the reader selected), or None.
     largest_dice

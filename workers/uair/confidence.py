@@ -1,8 +1,8 @@
 """How likely a proposed lesion is one, once the model has been asked about it.
 
-Proposals are cheap and mostly wrong: blurred edges, vessels, the gallbladder's bed. What separates lesions
-from them after the ensemble is that members agree, that liver lies all around, that there is some volume,
-and what a learned finder saw or, without one, that density differs from the liver's by a lesion's amount. The
+Proposals are cheap and mostly wrong: blurred edges, vessels, the gallbladder's bed. After the ensemble, a
+lesion differs from them by four features. Members agree; liver lies all around; there is some volume; a
+learned finder saw it. Without a finder, its density differs from the liver's by a lesion's amount. The
 model's own predicted IoU is left out: its scale differs from model to model.
 """
 
@@ -48,7 +48,7 @@ class Evidence:
     surrounded
         Part of the ring 2 to 7 mm around that is liver.
     volume_ml
-        Of the majority mask.
+        Volume of the majority mask.
     contrast
         Median density inside less the liver's, over the liver's robust standard deviation.
     seen

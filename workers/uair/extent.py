@@ -1,8 +1,8 @@
 """The liver's extent, slice by slice: a first mask that the ensemble's prompts are read off.
 
-A coarse localizer is least sure where the liver ends; its lower face was measured 9 to 46 mm short. So the
-model is asked on the slices where localizer, model and density agree, and from there the mask is handed on
-to the next slice as its prompt, down and up, until what it finds no longer has the liver's density.
+A coarse localizer is least sure where the liver ends: its lower face was measured 9 to 46 mm short. So the
+model starts on slices where localizer, model and density agree. From there, each slice's mask is the next
+slice's prompt, down and up. It ends where the mask no longer has the liver's density.
 """
 
 from __future__ import annotations

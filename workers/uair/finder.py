@@ -69,7 +69,7 @@ class LesionFinder:
     choice
         How four are chosen.
     seed
-        Of the prompts.
+        Seed of the prompts.
     outliner
         Draws a lesion in 3-D; None: the promptable model alone does.
     """

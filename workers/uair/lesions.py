@@ -51,7 +51,7 @@ class Proposal:
         Larger is likelier, among proposals of one kind: a robust z-score, weighted by size and compactness;
         or a learned finder's probability.
     volume_ml
-        Of the blob.
+        Volume of the blob.
     learned
         Whether a learned finder proposes it; its outline is then a probability map.
     """
@@ -114,7 +114,7 @@ def propose(
     origin
         Where that grid starts in the volume's edge coordinates.
     volume_spacing
-        Of the volume, to express boxes in it.
+        Voxel spacing of the volume in whose voxels boxes are expressed.
     """
     low, high = PLAUSIBLE_HU
     smooth = ndimage.gaussian_filter(hu, 1.0)

@@ -123,7 +123,7 @@ def _longest(edges: Sequence[Float64]) -> Float64:
 
 
 def _across(first: Float64, offsets: Float64) -> tuple[Float64, Float64]:
-    """Return two directions across an axis: the one that the marks reach farthest along, and the third."""
+    """Return two directions across an axis: where the marks reach farthest, and the third."""
     along = first / np.linalg.norm(first)
     rest = offsets - np.outer(offsets @ along, along)
     reach = np.linalg.norm(rest, axis=1)

@@ -129,7 +129,7 @@ def expected_gain(belief: Belief, offered: Mask) -> float:
     Parameters
     ----------
     offered
-        ``(4, n, h, w)`` candidates, the one that the reader has already first.
+        ``(4, n, h, w)`` candidates. The first is the candidate that the reader already has.
     """
     agreement = belief.agreement(offered)
     return float((agreement.max(axis=1) - agreement[:, 0]).mean())

@@ -223,9 +223,9 @@ def first_members(
 ) -> list[Member]:
     """Return the first ensemble of a target: `count` members in three shapes of box.
 
-    Every fourth member asks with the one 3-D box on all slices (as the paper does), every fourth with the
-    tapered box, the others with the boxes of the coarse mask where it has any; where an earlier mask is
-    known, every fourth member is prompted with it, too.
+    Every fourth member is prompted with the same 3-D box on all slices, as the paper does. Every fourth is
+    prompted with the tapered box. The others use the coarse mask's box of each slice, if it has any. If an
+    earlier mask is known, then every fourth member is prompted with it, too.
     """
     growth = stratified(count, *spread.growth, rng)
     slices = np.arange(outline.first, outline.last)

@@ -28,7 +28,7 @@ class _Doubt:
     Parameters
     ----------
     index
-        Of the target.
+        Index of the target.
     alternative
         1 … 3 of its offered candidates.
     worth_ml
@@ -46,13 +46,13 @@ class _Doubt:
 def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ...], tuple[str, ...] | None]:
     """Return targets of which two at most differ among the candidates, and what each candidate changes.
 
-    Of a lesion that is in doubt itself two candidates hold nothing. That is the second question then, and one
-    shape is the first.
+    If the presence of a lesion is in doubt, then two candidates leave it out. This doubt is then the second
+    question, and a shape is the first.
 
     Parameters
     ----------
     targets
-        Of a round after a pick, the liver first.
+        The targets of a round after a pick, the liver first.
 
     Returns
     -------

@@ -1,10 +1,9 @@
 """Refinement: the next members, grown from what the reader selected (equation 4).
 
-``y_new = f(y_previous, feedback)``: the selected mask is the reference. The network is asked again with boxes
-read off the reference, with the reference as mask prompt, and with points in certain and uncertain places;
-some answers are then reshaped, so that the pool also holds what a reader might have wanted but the network
-would not say by itself: the same lesion drawn larger or smaller, one side moved, a part taken over from
-another candidate.
+``y_new = f(y_previous, feedback)``: the selected mask is the reference. The network is prompted again: with
+boxes around the reference, with the reference as mask prompt, and with points in certain and uncertain
+places. Then some masks are reshaped, so that the pool holds more than the network draws by itself. The same
+lesion is drawn larger or smaller, a side is moved, or a part comes from another candidate.
 """
 
 from __future__ import annotations

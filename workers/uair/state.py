@@ -83,7 +83,7 @@ class TargetState:
 
     @property
     def settled(self) -> bool:
-        """Whether all four candidates are the one that the reader selected."""
+        """Whether all four candidates are what the reader selected."""
         return self.held and bool((self.offered[1:] == self.offered[0]).all())
 
     @property
@@ -101,7 +101,7 @@ class RoundState:
     number
         The round, from 1.
     model_digest
-        Of the weights that made it; a state is of no use to others.
+        Digest of the weights that made it. Other weights cannot use the state.
     targets
         The liver first, then lesions by label value.
     domain

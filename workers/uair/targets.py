@@ -48,9 +48,9 @@ class Plan:
     Parameters
     ----------
     margin, min_side_mm, step_mm
-        Of its crop, see `plan_crop`.
+        Margin, smallest side and step of its crop, see `plan_crop`.
     spread
-        Of the first prompts.
+        Spread of the first prompts.
     tokens
         Mask tokens that members use in turn (None: best predicted IoU).
     """

@@ -51,7 +51,7 @@ def check_database(settings: Settings) -> Iterable[Finding]:
 
 
 def _data_folder(database: Database, settings: Settings) -> Iterable[Finding]:
-    """See whether the data folder is the one that the database's rows speak of."""
+    """Check that the data folder belongs to this database."""
     try:
         require_same_folder(database, open_store(settings))
     except ConfigError as error:
@@ -59,7 +59,7 @@ def _data_folder(database: Database, settings: Settings) -> Iterable[Finding]:
 
 
 def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:
-    """See whether the secret of the patient keys is the one that the database knows."""
+    """Check that the database's patient keys were made with this secret."""
     try:
         check_patient_keys(database, settings.data_dir, settings.intake.patient_secret_file)
     except ConfigError as error:

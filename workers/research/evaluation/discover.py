@@ -1,8 +1,13 @@
-"""Which cases a person means by a path: finds series and the truth that belongs to each.
+"""Find the cases below a path: each series, and the truth that belongs to it.
 
-Understood are a folder with a DICOM series and a DICOM SEG of it; one with a series and mask series in
-the manner of 3D-IRCADb (`PATIENT_DICOM`, `MASKS_DICOM`, plain or zipped); NIfTI files on one grid; and
-folders of these. What cannot be told apart is an error, never a guess.
+A case is one of these:
+
+- a folder with a DICOM series and a DICOM SEG of it;
+- a folder with a series and mask series, named as in 3D-IRCADb, plain or zipped;
+- NIfTI files on the same grid;
+- a folder of these.
+
+If truths cannot be told apart, then it is an error, never a guess.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class EvaluationOptions:
     rounds
         How many the readers play.
     seed
-        Of given boxes and of the noisy reader.
+        Seed of the given boxes and of the noisy reader.
     views
         Whether slices are kept for pictures.
     baselines

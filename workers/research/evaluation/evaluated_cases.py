@@ -64,7 +64,7 @@ class CaseSource(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the case."""
+        """The name of the case."""
         ...
 
     def load(self) -> EvaluationCase:
@@ -92,7 +92,7 @@ class PhantomSource:
 
     @property
     def name(self) -> str:
-        """Of the case."""
+        """The name of the case."""
         return f"{'' if self.profile == 'ct' else 'MR '}phantom {self.seed}"
 
     def load(self) -> EvaluationCase:

@@ -32,7 +32,7 @@ class LocalizationScore:
     faces_mm
         How far each face of the coarse mask lies outside the liver's (negative: short of it), as `FACES`.
     dice
-        Of the coarse mask.
+        Dice of the coarse mask with the liver.
     seconds
         Computing time.
     """

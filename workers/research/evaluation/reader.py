@@ -13,7 +13,7 @@ import numpy as np
 from workers.truth.metrics import LIVER, Labels, Mask, agreement, dice, liver_mask
 
 Choose = Callable[[Sequence[float]], int]
-"""Takes the scores of the candidates of one target, returns the index of the one that the reader picks."""
+"""Takes the scores of a target's candidates; returns the index of the reader's pick."""
 
 PickAll = Callable[[Sequence[Labels], Labels, Sequence[int]], Mapping[int, int]]
 """Takes candidates, truth and label values; returns label value -> the candidate (1 …) that is picked."""
@@ -22,7 +22,7 @@ NOISY_SHARE = 0.3
 
 
 def best(scores: Sequence[float]) -> int:
-    """Pick the best; the first of equals."""
+    """Pick the best score; ties go to the first."""
     return int(np.argmax(scores))
 
 

@@ -1,9 +1,9 @@
 """Models that answer the same question only once.
 
-An evaluation asks much twice: both rules of choice and every reader start from the same first ensemble. The
-answers are remembered for as long as a case lasts, and with each the time that it took when it was computed:
-`Memory.saved_s` is what an evaluation without memory would have needed in addition, so that reported times
-are those of a method run alone.
+An evaluation needs many answers twice: both rules of choice and every reader start from the same first
+ensemble. The answers are remembered while a case is evaluated, each with its computing time. `Memory.saved_s`
+is the time that an evaluation without memory would have needed in addition. With it, reported times are the
+times of a method that runs alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.uair.outlines import Outliner, Question
 from workers.uair.prompts import Prompts
 
 LIMIT_BYTES = 1 << 29
-"""Of remembered masks; the least recently asked go first."""
+"""The most bytes of remembered masks. The least recently used masks are dropped first."""
 Answer = TypeVar("Answer")
 
 

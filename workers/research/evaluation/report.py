@@ -31,7 +31,7 @@ _JSON_METHODS = (
 
 @dataclass(frozen=True)
 class Header:
-    """Under what circumstances a table came about.
+    """The circumstances of a table.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class Header:
     skipped
         Name and reason of cases that could not be used.
     seed, members, model, localizer, digest
-        Of the evaluation, N of equation 1, names of model and localizer, and SHA-256 of their weights.
+        Seed of the evaluation, N of equation 1, names of model and localizer, and SHA-256 of their weights.
     baselines
         SHA-256 of the weights of U-Net and TransUNet; those without weights here are missing.
     version, date
-        Of the software, and when (ISO 8601).
+        Version of the software, and date of the evaluation (ISO 8601).
     """
 
     data: str

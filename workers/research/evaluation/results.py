@@ -96,11 +96,11 @@ class Detected:
     case
         Which.
     diameters_mm
-        Of the true lesions, as spheres of their volume.
+        Diameters of the true lesions, as spheres of their volume.
     confidence
-        For each the confidence of the surest prediction that hits it; None: missed.
+        For each true lesion, the highest confidence of the predictions that hit it. None: missed.
     false_confidence
-        Of every prediction that hits none.
+        Confidence of every prediction that hits no true lesion.
     """
 
     case: str
@@ -120,7 +120,7 @@ class TasteRun:
     prior
         Whether the engine started from what it remembers of the reader.
     dices
-        Of each round's pick with what the reader wants.
+        Dice of each round's pick with what the reader wants.
     difference_mm
         By how much the radius of the last pick exceeds that of the engine's own mean: what is remembered.
     """
@@ -154,11 +154,11 @@ class CaseResult:
     case
         Its name.
     measures, tastes
-        Of all methods and readers.
+        The measures of all methods and readers.
     first, last
         Detection in round 1 (all lesions offered) and in what the reader had after the last round.
     offered
-        Of single lesions from given boxes, every round by every rule and reader.
+        What was offered of single lesions from given boxes, in every round, by every rule, to every reader.
     views
         For pictures; none unless asked for.
     """

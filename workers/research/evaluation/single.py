@@ -31,7 +31,8 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, Choice, answered, first_pool, open_target, refine_target
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
-"""Of each face of a given box, outwards, as a part of the box: nobody draws 3-D boxes to the voxel."""
+"""How far each face of a given box moves outwards, as a part of the box: people do not draw boxes to the
+voxel."""
 TASTE_ROUNDS = 4
 
 
@@ -81,7 +82,7 @@ class GivenLesion:
     bench
         What with.
     seed
-        Of prompts.
+        Seed of the prompts.
     """
 
     case: EvaluationCase

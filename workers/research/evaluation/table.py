@@ -203,7 +203,7 @@ class OfferRow:
     between
         Mean Dice between two of the four.
     entropy
-        Of the picked numbers 1 to 4, in bits: 2 where all are picked equally often.
+        Entropy of the picked numbers 1 to 4, in bits. It is 2 if all are picked equally often.
     covered
         Mean part of the pick's error inside M_unc.
     precise

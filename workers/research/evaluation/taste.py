@@ -83,7 +83,7 @@ def rounds_needed(dices: Sequence[float]) -> int:
     Parameters
     ----------
     dices
-        Of the pick of each round with what the reader wants, at least one.
+        Dice of each round's pick with what the reader wants. At least one round.
     """
     for number, reached in enumerate(dices, start=1):
         if reached >= REACHED_DICE or max(dices[number - 1 :]) - reached < LEAST_GAIN:

@@ -100,7 +100,7 @@ def measures_of_found(
     offered
         Candidate 1 of round 1, which holds every lesion that the engine believes in at all.
     manual
-        Of single lesions by tight boxes.
+        Results for single lesions from tight boxes.
     """
     found = matched(case, offered)
     for true, value in found.items():

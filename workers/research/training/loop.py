@@ -227,7 +227,7 @@ def _held_out(task: Task, options: TrainOptions, run: _Run) -> Progress:
 
 
 def _identity(options: TrainOptions) -> dict[str, int | float | str | None]:
-    """Return what a resumed run must have in common with the one that it continues."""
+    """Return what a resumed run must have in common with the run that it continues."""
     return {
         "format": _FORMAT,
         "seed": options.seed,

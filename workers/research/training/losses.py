@@ -36,8 +36,8 @@ class MaskLoss:
 def mask_loss(logits: Tensor, predicted_iou: Tensor, truth: Tensor) -> MaskLoss:
     """Compare the four masks of each prompt with its truth.
 
-    Of the three alternatives mainly the best one learns, so that they may specialise (SAM, section 3); the
-    single-mask token always learns.
+    The best of the three alternative masks learns most, so that the alternatives may specialise (SAM, section
+    3). The single-mask token always learns.
 
     Parameters
     ----------

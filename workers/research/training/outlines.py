@@ -32,7 +32,7 @@ from workers.uair.targets import LESION_PLAN
 
 BATCH_SIZE = 2
 PIXELS, CELLS = 256, 64
-"""Of the crops on which held-out lesions are measured."""
+"""The size of the crops on which held-out lesions are measured."""
 _NEVER = -30.0
 
 

@@ -29,7 +29,7 @@ class TrainOptions:
         Length of the schedule, one of the two. A run measured in minutes counts earlier parts when resumed,
         and its numbers depend on the machine's speed.
     seed
-        Of weights, samples and steps.
+        Seed of weights, samples and steps.
     resume
         Continue from the checkpoint if there is one.
     chunk_minutes

@@ -39,9 +39,10 @@ def downgrade() -> None:
 
 
 def _settle_duplicates() -> None:
-    """Let one of several effective selections of a round stay so; the others were replaced by it.
+    """Keep a single effective selection for each round; mark the others as replaced.
 
-    It is the one that ended an accepted case, else the one that started the next round, else the newest.
+    The selection that ended an accepted case stays, else the selection that started the next round, else the
+    newest.
     """
     op.execute(
         """

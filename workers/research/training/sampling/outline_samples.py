@@ -163,7 +163,7 @@ def _drawn(
     radius: float,
     rng: np.random.Generator,
 ) -> tuple[Floats, Mask]:
-    """Return noiseless HU with all lesions, and the mask of the one that is asked for."""
+    """Return noiseless HU with all lesions, and the mask of the wanted lesion."""
     drowned = np.repeat(np.repeat(depth > 1, _FINER, axis=1), _FINER, axis=2)
     crop.tissue[drowned & np.isin(crop.tissue, LIVER_VESSELS)] = Tissue.LIVER
     coarse, fine = crop.field(rng, 21.0), crop.field(rng, 6.0)

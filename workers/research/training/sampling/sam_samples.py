@@ -35,7 +35,7 @@ class SamSample:
     points, point_labels
         ``(K, 2, 2)`` float32 x, y in pixels and ``(K, 2)`` int64: 1 inside, 0 outside, -1 no point.
     kinds
-        Of each target.
+        The kind of each target.
     """
 
     image: Floats
