@@ -95,8 +95,9 @@ def is_taken(sop_class: str) -> bool:
     """Tell whether a proposed abstract syntax is taken, on the AE title of any verb.
 
     That is every storage class: known, newer than the library, or private. A router that pushes a whole study
-    stops at a refused context, and what it left out would be missed; an answer of a class that cannot be one
-    is told to the reader only if it arrives. Standard services other than storage are not taken.
+    stops at a refused context, and the rest of the study would be missing. If a reader sends an object of an
+    unsuitable class, then the reader is told, but only if it arrives. Standard services other than storage
+    are not taken.
     """
     private = not sop_class.startswith(_STANDARD_ROOT)
     return private or sop_class in sop_classes() or sop_class.startswith(_STORAGE_ROOT)

@@ -1,8 +1,8 @@
 """The whole configuration as one model, and how it is read.
 
-A configuration is a YAML file; any key can be overridden by an environment variable whose name is
-``UAIR_`` and the path of the key joined by two underscores (``UAIR_NODE__PORT=11113``). A wrong file is
-answered with the key, the reason and a mend. Settings are built once and passed down.
+A configuration is a YAML file. An environment variable can override any key. Its name is ``UAIR_`` and the
+path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). A wrong file is answered with the key,
+the reason and a mend. Settings are built once and passed down.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one place that changes a case's state.
 
-Every function takes an open session and does all that belongs to one step: the transition (checked against
-the table, written to the audit), the rows, and the work that becomes due. The caller commits.
+Every function takes an open session and does a whole step. It checks the transition against the table and
+writes it to the audit; it changes the rows and adds the work that becomes due. The caller commits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tables. What they hold is the truth; the broker only carries work item ids.
 
-Times are UTC without zone (SQLite keeps none). Patient names and IDs are in no table: a case is found by
-accession number or UID, and the earlier cases of its patient by a keyed digest of the Patient ID.
+Times are UTC without zone (SQLite keeps none). No table holds patient names or IDs. A case is found by
+accession number or UID. The earlier cases of its patient are found by a keyed digest of the Patient ID.
 """
 
 from __future__ import annotations

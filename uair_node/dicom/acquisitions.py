@@ -1,7 +1,7 @@
 """Several acquisitions under one series UID: told apart by their headers, where their positions overlap.
 
-Pure over header records. One scan may number its slices or rotations one by one, so an attribute that varies
-proves nothing by itself: parts that follow each other along the axis are one stack.
+Pure over header records. A single scan may number its slices or rotations one by one. So an attribute that
+varies is no proof: parts that follow each other along the axis are a single stack.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Division:
     counts
         How many slices each acquisition has, the largest first.
     parts
-        Name and members (indices into the header records) of each acquisition; none where a slice lacks the
-        attribute, or where the parts do not overlap: then they may be halves of one stack.
+        Name and members (indices into the header records) of each acquisition. It is empty if a slice lacks
+        the attribute, or if the parts do not overlap: they may be halves of a single stack.
     """
 
     attribute: str

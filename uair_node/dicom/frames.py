@@ -1,7 +1,7 @@
 """The frames of a multi-frame image, each described as a single-frame image would describe itself.
 
-Owns the way from functional groups (PS3.3 C.7.6.16) to the attributes that CT Image Storage has at its root,
-so that whoever reads headers need not know which of the two a series is made of. It judges nothing.
+Turns functional groups (PS3.3 C.7.6.16) into the attributes that CT Image Storage has at its root. So code
+that reads headers need not know which of the two SOP classes a series has. It judges nothing.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class GateCode:
     mend
         What a person can do about it; fields likewise.
     may_arrive
-        Whether instances that have not arrived yet may clear it: slices that lack, or corrected versions of
-        slices that came (a correction sent slice by slice is a mixture in between).
+        Whether instances that have not arrived yet may clear it. They may be missing slices, or corrected
+        versions: a correction sent slice by slice is a mixture in between.
     """
 
     sentence: str

@@ -1,7 +1,7 @@
 """Where a graphic lies on a case's canonical grid.
 
-A graphic on an image of the case is placed by its slice, a graphic in space by the frame of reference, a
-graphic on another image by that image's plane if it shares the frame of reference.
+A graphic on an image of the case is placed by its slice. A graphic in space is placed by the frame of
+reference. A graphic on another image is placed by that image's plane, if both share the frame of reference.
 """
 
 from __future__ import annotations

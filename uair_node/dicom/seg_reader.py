@@ -2,9 +2,10 @@
 
 Owns what the forms of SEG objects have in common: where a frame's pixels lie. It must not know by what a
 target is told (that is `uair_node.dicom.segment_targets`).
-Takes what viewers make of our candidates: BINARY, FRACTIONAL and LABELMAP (PS3.3 C.8.20.2), any transfer
-syntax that decodes, segments and frames in any order, frames left out, planes flipped, cropped or in another
-orientation of the same grid. It must not know cases, rounds or what the labels are used for.
+Reads what viewers make of our candidates: BINARY, FRACTIONAL and LABELMAP (PS3.3 C.8.20.2), in any transfer
+syntax that decodes. Segments and frames may have any order; frames may be left out. Planes may be flipped,
+cropped or in another orientation of the same grid. It must not know cases, rounds or what the labels are used
+for.
 """
 
 from __future__ import annotations

@@ -93,9 +93,9 @@ class Targets:
     unrecognised
         Segments that nothing tells.
     is_edit
-        Whether the object is an edit of a candidate: it has Tracking UIDs of the case, names a candidate, or
-        holds a target of one voxel for voxel, of 100 voxels at least. Viewers that write neither (OHIF) could
-        delete no lesion otherwise.
+        Whether the object is an edit of a candidate. It has Tracking UIDs of the case, or names a candidate,
+        or holds a candidate's target voxel for voxel (at least 100 voxels). Viewers that write neither (OHIF)
+        could delete no lesion otherwise.
     """
 
     label_of_segment: Mapping[int, int]

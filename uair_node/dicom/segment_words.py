@@ -1,7 +1,7 @@
 """What the words of a segment's label, or of a code's meaning, say: the organ, a lesion, something else.
 
-Pure over texts, in the languages of the sites. Words name the organ only where every other word beside it is
-known to be harmless: "Liver (AI)" is the liver, "Liver surface" is not, and "Liver x" may be.
+Pure over texts, in the languages of the sites. Words name the organ only if every other word beside it is
+known to be harmless. "Liver (AI)" is the liver, "Liver surface" is not, and "Liver x" may be.
 """
 
 from __future__ import annotations

@@ -173,8 +173,8 @@ class CanonicalVolume:
 def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) -> Volume:
     """Read one series in any order of files.
 
-    Where the profile has Hounsfield units, values are rounded and clipped to int16, else they are what the
-    scanner wrote, rescaled where it says how; padding becomes the profile's value.
+    If the profile has Hounsfield units, then values are rounded and clipped to int16. Otherwise they are the
+    scanner's values, rescaled if the header says how. Padding becomes the profile's value.
 
     Parameters
     ----------

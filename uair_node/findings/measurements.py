@@ -147,9 +147,9 @@ def axial_diameters(
     pair of sides is up to 0.9 pixels too long for a ball, since some direction always fits well.
     (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure this.) Midway, balls,
     ellipsoids and touching balls measure within half a pixel. The long diameter is the farthest pair of its
-    vertices, exactly: both lie on the convex hull, all of whose pairs are compared. The short one is the
-    longest chord of the convex hull at a right angle to it; the length of such a chord is concave along the
-    long axis, so that the longest one starts in a vertex. Parts that do not touch in the slice, not even with
+    vertices, exactly: both lie on the convex hull, all of whose pairs are compared. The short diameter is the
+    longest chord of the convex hull at a right angle to it. The length of such a chord is concave along the
+    long axis, so the longest chord starts in a vertex. Parts that do not touch in the slice, not even with
     corners, are measured each by itself: a stray voxel makes no diameter.
 
     Parameters

@@ -1,7 +1,8 @@
 """From a quiet series to a case: sealed when its geometry is whole, refused with a code when it stays broken.
 
-Association release proves nothing (some PACS open one for each instance), so completeness is a quiet period
-and a regular stack; an irregular one is waited for up to a limit (DESIGN §5).
+An association's release proves nothing: some PACS open an association for each instance. A series is complete
+after a quiet period, if its stack is regular. The node waits for an irregular stack up to a limit (DESIGN
+§5).
 """
 
 from __future__ import annotations

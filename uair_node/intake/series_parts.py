@@ -1,7 +1,7 @@
 """A series as the acquisitions that it holds, each judged by itself: usually one, the whole series.
 
-Pure over header records. A series is divided only where at least one of its acquisitions can be segmented as
-it is; else the whole is refused with one code, because it may be a correction that has come half.
+Pure over header records. A series is divided only if at least one of its acquisitions can be segmented as it
+is. Otherwise the whole series is refused with a single code: it may be a correction that has half arrived.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from pynetdicom.association import Association
 class ReceiveBudget:
     """Counts the bytes that associations hold.
 
-    An association that holds all of the bytes in flight may go beyond the budget: an instance that is larger
-    than the budget comes through when nothing else is received.
+    If an association holds all bytes in flight, then it may exceed the budget. So an instance that is larger
+    than the budget arrives when no other instance is being received.
 
     Parameters
     ----------

@@ -124,8 +124,8 @@ def associate(
             f"TLS with {destination.name} fails: {context.failure}.",
             "Check certificates, CA and server_name under its `tls`, and which certificates the peer trusts.",
         )
-    # Not what the association says of itself: where the peer rejects it and hangs up before pynetdicom's
-    # thread looks, that thread finds a closed transport and calls it an abort.
+    # The association's own state is not reliable here. If the peer rejects it and hangs up at once, then
+    # pynetdicom's thread finds a closed transport and calls it an abort.
     if answers and isinstance(answers[0], A_ASSOCIATE_RJ):
         raise TransientError(
             "peer-rejects",

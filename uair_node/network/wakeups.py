@@ -1,8 +1,8 @@
 """Lets an association's two threads of pynetdicom wait for what concerns them, where they would poll.
 
-One thread moves PDUs, the other serves DIMSE messages; each looks every millisecond whether the other has
-something for it, which costs a C-STORE three of these waits and an idle association two thousand wake-ups a
-second. Here whoever puts something in wakes the other one up. It must not know what a message means.
+One thread moves PDUs, the other serves DIMSE messages. Each thread polls the other every millisecond. So a
+C-STORE waits three times, and an idle association wakes up two thousand times a second. Here whoever puts
+something in wakes the other one up. It must not know what a message means.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Owns the form in which pages and notices go to the archive. Knows nothing of wha
 
 Choices:
 
-- Single-frame Secondary Capture, one instance a page: there is no viewer that does not show it, thumbnails
-  tell the pages apart, and a Key Object Selection that names a page names one candidate. Frames of a
-  multi-frame capture some viewers play as a film, and few can name one of them.
+- Single-frame Secondary Capture, an instance for each page: every viewer shows it, and thumbnails tell the
+  pages apart. A Key Object Selection that names a page names a single candidate. Frames of a multi-frame
+  capture some viewers play as a film, and few can name one of them.
 - RGB, 8 bits, uncompressed: no decoder to fail. A page is about 3 MB, the overview 5 MB.
 - Modality OT: nobody's rules take a page for a CT slice.
 - No patient data is burned in (Burned In Annotation NO): an archive can correct headers, not pixels.

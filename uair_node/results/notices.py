@@ -2,8 +2,8 @@
 
 A notice follows from the case's rows alone: each is written once, whatever runs twice. Secondary Capture
 because every viewer shows it; a Basic Text SR is shown by few. An accepted selection needs no notice, since
-the final objects tell it; our own objects sent back get none, or a PACS that forwards everything would get a
-notice for each notice.
+the final objects tell it. Our own objects sent back get no notice: otherwise a PACS that forwards everything
+would get a notice for each notice.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def refer_to_instances(slices: Sequence[SourceSlice]) -> list[Dataset]:
 def one_image_a_slice(headers: Sequence[Dataset], volume: Volume) -> list[Dataset]:
     """Return headers of slices that highdicom takes for single-frame images, whatever the slices came from.
 
-    Frames get UIDs of their own, which `refer_to_frames` takes out of the object again: highdicom wants one
-    multi-frame image whose frames are those of the object, while a series may have several, in any order.
+    Frames get UIDs of their own, which `refer_to_frames` takes out of the object again. highdicom wants a
+    single multi-frame image with exactly the object's frames. A series may have several, in any order.
     """
     images = []
     for header, slice_ in zip(headers, volume.slices, strict=True):

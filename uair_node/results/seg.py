@@ -7,8 +7,8 @@ Choices, each for viewers that departments really have:
 
 - BINARY, explicit VR little endian: what every viewer that draws SEG can draw.
 - Frames without any voxel of their segment are left out (some viewers need those in gaps, see
-  `dicom_config.profiles`). Keeping them costs 32 KiB for each slice and segment at 512 x 512 (four candidates
-  of 500 slices with 12 lesions: 850 MB, nearly all zeros); current viewers place the remaining frames by
+  `dicom_config.profiles`). Keeping them costs 32 KiB for each slice and segment at 512 x 512. Four candidates
+  of 500 slices with 12 lesions have 850 MB, nearly all zeros. Current viewers place the remaining frames by
   position and derivation.
 - Every source slice is nevertheless listed in the Referenced Series Sequence: viewers look up there what to
   load under the segmentation.

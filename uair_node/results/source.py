@@ -119,8 +119,8 @@ class Source:
     ) -> tuple[str, str]:
         """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2).
 
-        Other content has other UIDs: they cover what the round was computed from and to, what the reader
-        answered where the object follows from that, and the instances that the object `names`.
+        Other content has other UIDs. They cover the input and the result of the round, the reader's answer if
+        the object follows from it, and the instances that the object `names`.
         """
         identity = (self.uid_root, self.model_digest, self.number, k, kind.value)
         more = [variant] if variant else []

@@ -28,8 +28,9 @@ _STUDY_TYPE_2 = (
     "StudyID",
     "AccessionNumber",
 )
-# All else that results take over. Real headers hold much more of patient and study that is invalid (ages of
-# two characters, empty reference sequences, weights in words) and that an archive does not file by.
+# All else that results take over. Real headers hold many more attributes of patient and study. An archive
+# does not file by them, and many are invalid: ages of two characters, empty reference sequences, weights in
+# words.
 _TAKEN_OVER = (
     *_STUDY_TYPE_2,
     "SpecificCharacterSet",

@@ -108,8 +108,8 @@ class Edit:
 def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
     """Return the round that a reader sees and that a SEG answers, if there is one.
 
-    That is the one on the images that it was drawn on; a SEG that names none of them is held against a round
-    of its series or study, so that the reader learns why it cannot be used.
+    It is the round on whose images the SEG was drawn. If the SEG names no such image, then it is compared
+    with a round of its series or study, so that the reader learns why it cannot be used.
 
     Raises
     ------

@@ -89,8 +89,8 @@ def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequ
     """Decide which candidate each target is taken from.
 
     If a segment is named, then its target is taken from that segment's candidate. All other targets come from
-    a single candidate: the candidate that is named as a whole, else the candidate whose liver is named, else
-    the candidate with the most named lesions. Ties go to the first candidate.
+    a single candidate. It is the candidate that is named as a whole, else the candidate whose liver is named,
+    else the candidate with the most named lesions. Ties go to the first candidate.
 
     Parameters
     ----------

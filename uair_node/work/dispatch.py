@@ -40,8 +40,8 @@ class Dispatcher:
     def enqueue_due(self) -> int:
         """Send one message for each item that is due and not yet sent; return how many.
 
-        Noted and committed first, sent then: a worker that gets the message while its row is still locked
-        would skip it, and a reader would wait until it is sent again.
+        The row is noted and committed before the message is sent. If a worker got the message while the row
+        is locked, then it would skip it, and the reader would wait for the next sending.
         """
         with self._database.transaction() as session:
             due = list(work_items.due_items(session))

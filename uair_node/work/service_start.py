@@ -22,8 +22,8 @@ def open_service(
 ) -> Context:
     """Open the context of a service as `open_context` does; wait while no database answers.
 
-    A database that answers and refuses us is not waited for: the configuration has to change, and a service
-    manager starts the process again, which then reads the new one.
+    If a database answers and refuses us, then the process does not wait. The configuration has to change; a
+    service manager starts the process again, which then reads the new configuration.
 
     Raises
     ------

@@ -32,8 +32,8 @@ class Shape:
     sphericity
         Area of the ball of the same volume over `surface_mm2` (QCFX); 1 for a ball.
     elongation, flatness
-        Square root of the second, and of the least, over the largest variance along the principal axes
-        (Q3CK, N17B); 1 for a ball, elongation near 0 for a thread, flatness near 0 for a leaf.
+        Square root of the second, and of the least, over the largest variance along the principal axes (Q3CK,
+        N17B). Both are 1 for a ball. Elongation is near 0 for a thread, flatness near 0 for a leaf.
     solidity
         Volume over that of the convex hull (R3ER); 1 without dents.
     irregularity

@@ -1,8 +1,8 @@
 """Surfaces of masks as triangle meshes. Pure arrays; knows nothing of lesions, DICOM or cases.
 
-A mesh drawn through a binary mask climbs the voxels like stairs: a ball's surface comes out 8 % too large at
-cubic voxels and 20 % at 5 mm slices, however fine the pixels. So the mask's signed distance is smoothed, and
-what the smoothing takes from edges is put back by extrapolation, see `surface_of`.
+A mesh of a binary mask has the stairs of its voxels. A ball's surface is 8 % too large at cubic voxels and 20
+% too large at 5 mm slices, however fine the pixels are. So the mask's signed distance is smoothed, and what
+the smoothing takes from edges is put back by extrapolation, see `surface_of`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def surface_of(mask: Mask, spacing_mm: Spacing) -> Surface:
     """Draw the surface of a mask.
 
     The signed Euclidean distance to the mask's boundary is smoothed by a Gaussian of 0.8 voxels along each
-    axis and cut where it leaves the mask's own number of voxels inside, so that smoothing shrinks nothing. A
-    sharp edge loses area in proportion to the smoothing's width, a smooth surface hardly any: the area is
-    taken at two widths, s and 2 s, and extrapolated to none, A = 2 A(s) - A(2 s) (Richardson).
+    axis. It is cut at the level that keeps the mask's number of voxels inside, so that smoothing does not
+    shrink it. A sharp edge loses area in proportion to the smoothing's width; a smooth surface loses hardly
+    any. So the area is measured at two widths, s and 2 s, and extrapolated to width 0: A = 2 A(s) - A(2 s)
+    (Richardson).
 
     Parameters
     ----------

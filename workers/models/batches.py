@@ -1,9 +1,9 @@
 """How a model works through many images or prompts: in batches, side by side on CPU cores.
 
-torch spreads each operation over cores and waits for the slowest after every one, which small models and
-busy machines do not bear (measured on two cores beside other work: ten times slower). Here each batch stays
-on one core and the batches are spread instead. A batch's numbers then do not depend on how many cores there
-are, either.
+torch spreads each operation over cores, and waits for the slowest core after every operation. This is too
+slow for small models and busy machines: ten times slower on two cores beside other work. Here each batch
+stays on one core and the batches are spread instead. A batch's numbers then do not depend on how many cores
+there are, either.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The embedded model: a small SAM that runs on two CPU cores.
 
 Built from `segment_anything`'s own encoder, prompt encoder and decoder classes. Two things differ from the
-published SAM, both because lesions are small and the network is too: a convolutional stem replaces the
-patch embedding, and its features at strides 4 and 8 reach the mask decoder as skips. Input is 256 x 256 x 3
-(`workers.models.windows.to_channels`), output four masks of 64 x 64 logits. Knows nothing of prompts'
-origin, volumes or DICOM.
+published SAM, because lesions and the network are small. A convolutional stem replaces the patch embedding.
+Its features at strides 4 and 8 reach the mask decoder as skips. Input is 256 x 256 x 3
+(`workers.models.windows.to_channels`), output four masks of 64 x 64 logits. Knows nothing of prompts' origin,
+volumes or DICOM.
 """
 
 from __future__ import annotations

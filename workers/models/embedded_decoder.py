@@ -1,8 +1,8 @@
 """The embedded model's mask decoder for inference: the same function as `EmbeddedSam.decode`, less work.
 
-`EmbeddedSam.decode` is what is trained, module by module as segment_anything has it. A round asks about a
-thousand prompts, of which many share a slice and a mask, so here the same numbers (to float32 rounding) are
-reached by another order of operations:
+`EmbeddedSam.decode` is what is trained, module by module as segment_anything has it. A round has about a
+thousand prompts; many share a slice and a mask. So this module computes the same numbers (to float32
+rounding) in another order of operations:
 
 - What depends on slice and mask only is computed once for all prompts that share them.
 - SAM's cross attention projects all 256 image tokens to queries, keys and values. Prompt tokens are ten at

@@ -33,8 +33,8 @@ class LearnedOutlines(PackagedNetwork):
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
         """Return logits ``(Q, A, n, h, w)`` of the outlines of what each box holds; see `Outliner`.
 
-        On a CPU two questions about up to 20 slices take half as long as one, since torch leaves 3-D
-        convolutions of a single small input to its slow fallback; about more slices, as long as two.
+        On a CPU, two questions about up to 20 slices take half as long as a single question. torch uses a
+        slow fallback for 3-D convolutions of a single small input. For more slices, they take twice as long.
         """
         n, h, w = hu.shape
         padding = [(0, -size % stride) for size, stride in zip((n, h, w), STRIDE, strict=True)]

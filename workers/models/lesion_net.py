@@ -49,8 +49,8 @@ def unfolded(channels: Tensor) -> Tensor:
 class LesionNet(nn.Module):
     """U-Net with 1.2 M parameters.
 
-    Voxels are folded into channels before the first convolution and unfolded after the last one: nothing is
-    lost, and no level is computed at 3 mm, where a U-Net spends most of its time.
+    Voxels are folded into channels before the first convolution, and unfolded after the last. All values are
+    kept, and no level is computed at 3 mm, where a U-Net spends most of its time.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """The one door to `segment_anything`; everything else of ours imports its classes from here.
 
 `import segment_anything` needs torchvision, for two helpers (automatic mask generation and PIL resizing)
-that we never call. Where torchvision is missing, or present but unable to load its operators (a CPU build
-of torch beside a registry build of torchvision), inert stand-ins take its place for the time of the
-import; calling one of them raises. This module knows the package, and nothing of our models.
+that we never call. torchvision may be missing, or unable to load its operators (a CPU build of torch beside a
+registry build of torchvision). Then inert stand-ins replace it during the import. Calling a stand-in raises.
+This module knows the package, and nothing of our models.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How varied phantoms are: one `Setting` for each use, so that a test set is no sample of the training set.
 
-A setting adds to the anatomy and the densities that all phantoms share. What it adds was found missing
-beside real CT: right lobes that taper down along the wall, large tumours that bulge the capsule,
-neighbours of the liver's density, readers who draw a lesion with its rim.
+A setting adds to the anatomy and the densities that all phantoms share. It adds features of real CT that were
+missing: right lobes that taper down along the wall, and large tumours that bulge the capsule. It adds
+neighbours of the liver's density, and readers who draw a lesion with its rim.
 """
 
 from __future__ import annotations

@@ -40,9 +40,9 @@ def load_truth(source: Path, volume: Volume) -> Labels:
     Parameters
     ----------
     source
-        A folder or zip whose sub-folders each hold one DICOM series of mask images (0 outside), named
-        ``liver``, ``livertumor1``, … as in 3D-IRCADb; a DICOM SEG; or a NIfTI label volume (1 liver, 2 and
-        more lesions; needs `nibabel`).
+        A DICOM SEG; or a NIfTI label volume (1 liver, 2 and more lesions; needs `nibabel`); or a folder or
+        zip with sub-folders named ``liver``, ``livertumor1``, … as in 3D-IRCADb. Each sub-folder holds a
+        DICOM series of mask images (0 outside).
     volume
         The series.
 

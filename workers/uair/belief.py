@@ -4,8 +4,8 @@ A shape is the zero level of a field of signed distances, in mm, positive inside
 
     phi(x) = mean(x) + sum_f a_f F_f(x) + sum_k b_k C_k(x) + o
 
-``mean`` is the mean distance map of the first members (equation 1), ``F_f`` are the directions in which these
-members differ, ``C_k`` smooth cosine fields for errors that all members share, and ``o`` moves the whole
+``mean`` is the mean distance map of the first members (equation 1). ``F_f`` are the directions in which these
+members differ. ``C_k`` are smooth cosine fields for errors that all members share. ``o`` moves the whole
 surface. A particle is a vector ``(a, b, o)``. `PARTICLES` of them, equally likely, are the belief;
 `workers.uair.posterior` says what an answer does to them.
 """

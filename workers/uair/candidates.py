@@ -35,9 +35,10 @@ def dice_matrix(masks: Mask) -> NDArray[np.float64]:
 def plausible(masks: Mask, quality: NDArray[np.float32], organ: Mask | None = None) -> NDArray[np.intp]:
     """Return the indices of members worth showing, ascending.
 
-    Else the rule of maximal variance picks failures. Dropped are members that are tiny (a fifth of the
-    median size), mostly outside the organ, of low predicted IoU (0.15 below the median), or in the last
-    eighth by agreement with the majority. At least `FEWEST_PLAUSIBLE` stay (all, if there are fewer).
+    Else the rule of maximal variance picks failures. A member is dropped if it is tiny (a fifth of the median
+    size) or mostly outside the organ. It is dropped if its predicted IoU is 0.15 below the median, or if it
+    is in the last eighth by agreement with the majority. At least `FEWEST_PLAUSIBLE` stay (all, if there are
+    fewer).
 
     Parameters
     ----------

@@ -139,8 +139,8 @@ def _hand_on(
 ) -> None:
     """Continue the mask from slice `start` along `path`, in place.
 
-    Where the answer leaves the liver's density, the localizer decides: while it still shows liver (a large
-    lesion fills the slice), its mask stands in and the walk goes on; else the liver has ended.
+    If the answer leaves the liver's density, then the localizer decides. While it still shows liver (a large
+    lesion fills the slice), its mask is used and the walk goes on. Otherwise the liver has ended.
     """
     before = traced[start]
     for z in path:

@@ -73,9 +73,9 @@ class _Blob:
 def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None) -> Mask:
     """Return where lesions may be: the liver closed, filled and slightly dilated.
 
-    `doubtful` are cells that another source takes for liver; those within `DOUBTFUL_MM` count, too, since a
-    lesion at the liver's surface is what a mask of liver density leaves out. A mere rim does not count: the
-    difference must be thicker than `RIM_MM`.
+    `doubtful` are cells that another source takes for liver. They count within `DOUBTFUL_MM`: a mask of liver
+    density leaves out a lesion at the liver's surface. A mere rim does not count: the difference must be
+    thicker than `RIM_MM`.
     """
     reach = [max(1, round(CLOSING_MM / s)) for s in spacing_mm]
     padded = np.pad(largest_component(liver), [(n + 1, n + 1) for n in reach])

@@ -1,7 +1,7 @@
 """Outlines of a learned 3-D model as members of a lesion's ensemble.
 
-A promptable model sees one slice at a time; an outliner sees all of a lesion's slices and is asked by a 3-D
-box, and by an earlier outline if there is one. Which model answers is the caller's affair.
+A promptable model sees a single slice at a time. An outliner sees all of a lesion's slices. Its prompt is a
+3-D box, and an earlier outline if there is any. Which model answers is the caller's affair.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = No
     outlines
         ``(K, n, h, w)`` of `Sketch.first`.
     seen
-        ``(n, h, w)`` logits of a lesion finder's map, which then leads as much as the outline does: an
-        outliner is better on lesions below 5 ml, a map on larger ones, which it sees as a whole.
+        ``(n, h, w)`` logits of a lesion finder's map. The map then counts as much as the outline. An outliner
+        is better on lesions below 5 ml; a map is better on larger lesions, which it sees as a whole.
     """
     if seen is None:
         return joined_by_outlines(led(pool, outlines[0], LESION_SHARES), outlines[1:])

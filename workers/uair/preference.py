@@ -1,9 +1,9 @@
 """What a selection says about taste: over members, and along the inclusive/tight axis (after SPA).
 
-A reader who picks among four candidates tells two things. Which hypotheses are near the truth, hence a
-posterior over members that falls with their distance from the pick. And how generously the reader draws,
-hence a posterior over the size that the reader has in mind; picking the largest of four makes still larger
-ones likely, so the next round reaches beyond what was shown.
+A reader who picks among four candidates tells two things. The first is which members are near the truth:
+their posterior falls with their distance from the pick. The second is how generously the reader draws: a
+posterior over the size that the reader wants. If the reader picks the largest of four, then still larger
+sizes become likely, so the next round reaches beyond what was shown.
 """
 
 from __future__ import annotations

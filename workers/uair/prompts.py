@@ -1,8 +1,8 @@
 """Prompts: what is asked of a promptable model, one 2-D prompt a slice (ENGINE §1, step 2).
 
-A *member* of an ensemble is one way to ask about the whole target: a box on each slice, maybe points and a
-mask, and which of the model's answers counts. Coordinates are pixel edges of the crop, (x, y) as the model
-wants them. Knows nothing of models; the engine carries prompts to one.
+A *member* of an ensemble is a set of prompts for the whole target. It has a box on each slice, maybe points
+and a mask, and says which of the model's answers counts. Coordinates are pixel edges of the crop, (x, y) as
+the model wants them. Knows nothing of models; the engine carries prompts to one.
 """
 
 from __future__ import annotations

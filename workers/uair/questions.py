@@ -1,7 +1,7 @@
 """Which doubts a round asks about, where one pick answers for all targets at once.
 
-Most viewers send a whole segmentation back. If every target differs among the candidates, such a pick says
-little about each of them, and mostly the earlier selection wins, since something is worse in every other
+Most viewers send a whole segmentation back. If every target differs among the candidates, then such a pick
+says little about each target. Mostly the earlier selection wins, since something is worse in every other
 candidate. So two doubts are combined instead: candidate 2 answers the first otherwise, 3 the second, 4 both.
 """
 

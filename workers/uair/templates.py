@@ -92,8 +92,8 @@ def in_box(atlas: Float32, box: Box, shape: tuple[int, ...], blur: float) -> Flo
 def weighed_by_density(prior: Float32, hu: Float32) -> Float32:
     """Return the liver's probability where a prior and the density agree (Bayes' rule, voxel by voxel).
 
-    The density of the liver is read off the surest voxels (a normal distribution with robust parameters),
-    that of its surroundings off those where the prior is small (a histogram).
+    The liver's density is estimated from the surest voxels, as a normal distribution with robust parameters.
+    The density of its surroundings is a histogram of the voxels with a small prior.
 
     Parameters
     ----------

@@ -18,9 +18,9 @@ def threshold(mask_area: float, box_area: float) -> float:
     """Return T of equation 2 as a function of the area ratio of ensembled mask and prompt box.
 
     ``T = 0.2 * clip((S_y / S_b) / (pi / 4), 0.4, 1)``. A convex target fills pi / 4 of its box. If the
-    ensembled mask fills less, the members found only a part of what the box promised, so weaker
-    disagreement is already worth showing; a mask that fills its box keeps the full threshold. The paper
-    names S_y and S_b but gives no formula; this one is ours.
+    ensembled mask fills less, then the members found only a part of what the box promised. Weaker
+    disagreement is then worth showing. A mask that fills its box keeps the full threshold. The paper names
+    S_y and S_b but gives no formula; this one is ours.
     """
     if box_area <= 0:
         return THRESHOLD

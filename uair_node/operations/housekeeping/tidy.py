@@ -1,9 +1,9 @@
 """Deletes what the site's retention no longer keeps: received files, artifacts, rows.
 
-A case is touched only after it has ended, never while it waits for a reader, while work or a delivery of it
-is open, or while another case of its series goes on. Rows that name a file go first, in one transaction; then
-files go that no row names. What a crash in between leaves goes after `retention.loose_days`. Machines with a
-data folder of their own each run it for theirs.
+A case is touched only after it has ended. It is kept while its work or a delivery is open, or while another
+case of its series goes on. Rows that name a file go first, in one transaction; then files go that no row
+names. What a crash in between leaves goes after `retention.loose_days`. Machines with a data folder of their
+own each run it for theirs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which NIfTI labels belong to which CT: whole names decide among files on one grid, and nothing is guessed.
 
-A name is compared without the words that only tell a CT from labels (`ct`, `volume`, `seg`, …), so that
-`a_ct` and `a_seg`, `volume-1` and `segmentation-1`, `img0001` and `label0001` are pairs.
+Words that only tell a CT from labels (`ct`, `volume`, `seg`, …) are ignored. So `a_ct` and `a_seg` are a
+pair, as are `volume-1` and `segmentation-1`, and `img0001` and `label0001`.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def pick_targets(
 ) -> Mapping[int, int]:
     """Return the candidate (1 …) that the reader picks for each target on its own.
 
-    A predicted lesion is compared with the true lesion that the candidates together share most voxels with;
-    where that is none, the less of it a candidate draws, the better.
+    A predicted lesion is compared with a true lesion: the candidates together share most voxels with it. If
+    there is none, then a candidate that draws less of the lesion is better.
 
     Parameters
     ----------

@@ -35,8 +35,8 @@ class Measure:
     case, method
         Which.
     target
-        ``liver``: the whole organ; ``lesion``: a single one whose box was given; ``tumour``: the union of
-        all lesions of the case; ``found``: a single one that round 1 found by itself.
+        ``liver``: the whole organ. ``lesion``: a single lesion whose box was given. ``tumour``: the union of
+        all lesions of the case. ``found``: a single lesion that round 1 found by itself.
     lesion
         Label value of a single lesion, else 0.
     overlap, surface

@@ -1,7 +1,7 @@
 """Self-supervised training of the coordinate network on phantoms (MedLSAM, Lei et al. 2025, section 3).
 
-Two losses: the difference of two coordinates of one scan is the offset of the patches in mm (relative
-distance regression), and a place looks more like itself in another examination than like its neighbours. No
+There are two losses. The difference of two coordinates of a scan is the offset of the patches in mm (relative
+distance regression). A place is more similar to itself in another examination than to its neighbours. No
 organ is named.
 """
 
@@ -41,8 +41,8 @@ _TOLERANCE_MM = 10.0
 def train_coordinates(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the coordinate network and write its weights; templates are made anew for them.
 
-    The figures are means over samples of geometries that no training sees: error of an offset in mm, and how
-    often a place is told from 63 others in another examination.
+    The figures are means over samples of geometries that no training sees. They are the error of an offset in
+    mm, and how often a place is found among 64 places in another examination.
 
     Raises
     ------

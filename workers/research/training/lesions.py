@@ -43,8 +43,8 @@ _HIT = 0.1
 def train_lesions(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the lesion finder and write its weights.
 
-    The figures are means over held-out phantoms: Dice of liver and of the union of lesions, the part of the
-    lesions of 10 mm and more that is found, and false findings a case.
+    The figures are means over held-out phantoms. They are Dice of the liver and of the union of lesions, the
+    found part of the lesions of 10 mm and more, and false findings a case.
 
     Raises
     ------

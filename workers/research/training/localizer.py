@@ -37,8 +37,8 @@ _DICE_SMOOTHING = 50.0
 def train_localizer(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the localizer and write its weights.
 
-    The figures are means over held-out phantoms: Dice of the coarse mask, the part of the liver that the
-    box contains, and how far the coarse mask's lower end lies from the liver's.
+    The figures are means over held-out phantoms. They are Dice of the coarse mask, the part of the liver
+    inside the box, and the distance between the lower ends of coarse mask and liver.
 
     Raises
     ------

@@ -143,8 +143,8 @@ def read_pair(folder: Path, name: str) -> RealCase:
     Raises
     ------
     InputError
-        ``nifti-unreadable``; ``training-case-grid``: CT and mask do not share a grid;
-        ``training-case-labels``: the mask has other values than 0, 1 and 2, or no liver;
+        ``nifti-unreadable``. ``training-case-grid``: CT and mask do not share a grid.
+        ``training-case-labels``: the mask has other values than 0, 1 and 2, or no liver.
         ``training-case-mirrored``: the header puts the liver on the patient's left.
     """
     scan, mask = (read_nifti(folder / (name + suffix)) for suffix in (_CT, _SEG))

@@ -79,8 +79,8 @@ class SamBatches(Dataset[tuple[Tensor, ...]]):
 class SamTask:
     """How `EmbeddedSam` is trained (ENGINE §3).
 
-    Two answers a step: one to box and clicks; one to the same with the first answer as mask prompt and, for
-    six of ten, a click into its error. The images' gain and offset are jittered.
+    A step has two answers. The first answers box and clicks. The second has the first answer as mask prompt,
+    too, and, for six of ten, a click into its error. The images' gain and offset are jittered.
     """
 
     samples: SamBatches

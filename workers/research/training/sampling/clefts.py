@@ -1,8 +1,8 @@
 """What cuts into a liver, painted into a sample's tissues: hilar fat, fissures, gallbladder bed, ribs.
 
-Training anatomies have thin vessels in bare parenchyma and smooth surfaces; on real CT the finder took fat
-and partial volume at the hilum, along the round ligament and under ribs for lesions. What is painted here is
-nowhere a lesion. Knows nothing of densities.
+Training anatomies have thin vessels in bare parenchyma, and smooth surfaces. On real CT, the finder mistook
+fat and partial volume for lesions: at the hilum, along the round ligament and under ribs. What is painted
+here is nowhere a lesion. Knows nothing of densities.
 """
 
 from __future__ import annotations

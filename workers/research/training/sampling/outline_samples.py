@@ -1,8 +1,9 @@
 """One training sample of the lesion outliner, as a pure function of a subject and a random generator.
 
-Anatomy comes from a training geometry, the lesion does not: every sample grows its own on the cells of its
-own crop, so that its surface is as fine as the cells. The prompt is what the method gives: a loose box of a
-person or of the localizer, or an earlier outline (a finder's, or what a reader selected) with its box.
+The anatomy comes from a training geometry; the lesion does not. Every sample grows its own lesion on the
+cells of its own crop, so that its surface is as fine as the cells. The prompt is what the method gives. It is
+a loose box of a person or of the localizer, or an earlier outline with its box. The outline comes from a
+finder or from a reader's selection.
 """
 
 from __future__ import annotations

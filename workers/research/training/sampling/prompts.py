@@ -21,9 +21,9 @@ Box = NDArray[np.float64]
 def draw_box(mask: Mask, kind: TargetKind, organ_box: Box, rng: np.random.Generator) -> Box:
     """Draw a box (x0, y0, x1, y1), half-open pixels of the view, around a mask ``(256, 256)``.
 
-    A third of the liver's boxes are those of the whole organ (one 3-D box serves all slices), a tenth and
-    more of all boxes is exact, the rest is loose, jittered, or far off. Lesions get exact ones more often:
-    their boxes come from earlier masks.
+    A third of the liver's boxes surround the whole organ: the same 3-D box serves all slices. A tenth or more
+    of all boxes are exact. The rest are loose, jittered, or far off. Lesions get exact ones more often: their
+    boxes come from earlier masks.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
