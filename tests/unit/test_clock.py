@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
+from sqlalchemy import DateTime
 
 from dicom_config.model import Settings
 from tests.support.cases import expire_lease, open_item, publish_round, ready_case
@@ -15,10 +16,10 @@ from tests.support.intake import context_in, received
 from tests.support.ports import wait_until
 from tests.support.series import good_series
 from uair_node.cases import lifecycle, tables, work_items
-from uair_node.cases.clock import database_now
+from uair_node.cases.clock import database_now, present
 from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, WorkItem, WorkKind, utc_now
+from uair_node.cases.tables import Case, Transition, WorkItem, WorkKind, utc_now
 from uair_node.console.figures import due_work, holders
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
@@ -191,3 +192,29 @@ def test_work_that_a_machine_with_a_wrong_clock_makes_due_is_due_at_once(
     with database.transaction() as session:
         (computing,) = (line for line in due_work(session) if line.kind == WorkKind.COMPUTE)
         assert computing.waiting == 1
+
+
+@SKEWS
+def test_times_that_rows_get_by_themselves_are_the_databases(database: Database, skew: timedelta) -> None:
+    """Objects of a series carry them: a later object must not seem older than its series."""
+    with _clock_off_by(skew), database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        session.flush()
+        (round_,) = case.rounds
+        times = [case.created_at, round_.created_at, round_.published_at]
+        times += [step.at for step in session.query(Transition)]
+        assert len(times) > 4
+        now = database_now(session)
+        assert all(time is not None and abs(now - time) < timedelta(minutes=1) for time in times)
+
+
+def test_no_row_gets_a_machines_time() -> None:
+    times = [
+        column
+        for table in tables.Base.metadata.tables.values()
+        for column in table.columns
+        if isinstance(column.type, DateTime) and column.default is not None
+    ]
+    assert len(times) > 8
+    assert all(isinstance(column.default.arg, present) for column in times)

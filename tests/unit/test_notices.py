@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,17 @@ def test_a_pick_is_told_when_it_came_and_when_its_round_is_ready(offered: Offere
     offered.work(WorkKind.PUBLISH)
     ready = f"Round 2 is ready. Four candidates: UAIR R2C1 to UAIR R2C4. {_HOW}"
     assert _texts(offered)[1:] == [ready]
+
+
+def test_an_answer_by_a_clock_that_was_set_back_is_told(offered: OfferedCase) -> None:
+    """A series may not begin after its objects (PS3.3 C.7.3.1): such an answer is dated as its case."""
+    offered.send(offered.candidate(3), Verb.PICK)
+    with offered.context.database.transaction() as session:
+        case, selection = session.query(Case).one(), session.query(Selection).one()
+        selection.received_at = case.created_at - timedelta(minutes=1)
+        begun = case.created_at
+    (notice,) = _notices(offered)
+    assert notice.ContentTime == notice.SeriesTime == begun.strftime("%H%M%S")
 
 
 def test_none_fits_is_told(offered: OfferedCase) -> None:

@@ -7,17 +7,31 @@ nor keeps work that it has lost; it holds up no series and expires no case.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import DateTime, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
 
-_SQLITE = text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
-_POSTGRESQL = text("SELECT clock_timestamp() AT TIME ZONE 'UTC'")
+
+class present(FunctionElement[datetime]):  # noqa: N801  as SQLAlchemy's own functions
+    """The present by the database's clock, UTC, without zone; SQLite counts milliseconds."""
+
+    type = DateTime()
+    inherit_cache = True
+
+
+@compiles(present, "sqlite")
+def _sqlite(*_: Any, **__: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+@compiles(present, "postgresql")
+def _postgresql(*_: Any, **__: Any) -> str:
+    return "(clock_timestamp() AT TIME ZONE 'UTC')"
 
 
 def database_now(session: Session) -> datetime:
     """Return the present by the database's clock, UTC, without zone; SQLite counts milliseconds."""
-    if session.get_bind().dialect.name == "sqlite":
-        return datetime.fromisoformat(session.scalars(_SQLITE).one())
-    found: datetime = session.scalars(_POSTGRESQL).one()
-    return found
+    return session.scalars(select(present())).one()

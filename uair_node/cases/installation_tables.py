@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from uair_node.cases.tables import Base, utc_now
+from uair_node.cases.clock import present
+from uair_node.cases.tables import Base
 
 ALL_TABLES = Base.metadata
 """The schema: the tables of this module and of `tables`."""
@@ -38,7 +39,7 @@ class ListenerRefusal(Base):
 
     outcome: Mapped[str] = mapped_column(String(64), primary_key=True)  # as in the metric uair_associations
     count: Mapped[int]
-    last_at: Mapped[datetime] = mapped_column(default=utc_now)
+    last_at: Mapped[datetime] = mapped_column(default=present())
 
 
 class AccessRecord(Base):
@@ -47,7 +48,7 @@ class AccessRecord(Base):
     __tablename__ = "access_records"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+    at: Mapped[datetime] = mapped_column(default=present(), index=True)
     actor: Mapped[str] = mapped_column(String(64))
     address: Mapped[str] = mapped_column(String(64), default="")
     action: Mapped[str] = mapped_column(String(32))

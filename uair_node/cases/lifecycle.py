@@ -33,7 +33,6 @@ from uair_node.cases.tables import (
     SelectionOutcome,
     Transition,
     WorkKind,
-    utc_now,
 )
 
 NODE = "node"
@@ -188,7 +187,7 @@ def start_computing(session: Session, case: Case, *, actor: str) -> None:
 
 def finish_computing(session: Session, case: Case, round_: Round) -> None:
     """Make the publication of a computed round due."""
-    round_.computed_at = utc_now()
+    round_.computed_at = database_now(session)
     work_items.require_work(session, WorkKind.PUBLISH, case=case, key=str(round_.number))
 
 
@@ -197,7 +196,7 @@ def finish_publishing(
 ) -> None:
     """Record a round's four objects, make their delivery and their pictures due, and wait for the reader."""
     add_results(session, round_, results)
-    round_.published_at = utc_now()
+    round_.published_at = database_now(session)
     if pages:
         work_items.require_work(session, WorkKind.PAGES, case=case, key=str(round_.number))
     if round_.number > 1 or not pages:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from uair_node.cases.answer import Answer
+from uair_node.cases.clock import present
 from uair_node.cases.states import CaseState
 
 Uid = String(64)
@@ -81,7 +82,7 @@ class Instance(Base):
     size: Mapped[int]
     status: Mapped[InstanceStatus] = mapped_column(_words(InstanceStatus, 16))
     calling_ae: Mapped[str] = mapped_column(String(16))
-    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+    received_at: Mapped[datetime] = mapped_column(default=present())
 
     @classmethod
     def is_loose(cls) -> ColumnElement[bool]:
@@ -100,7 +101,7 @@ class RejectedInstance(Base):
     sha256: Mapped[str] = mapped_column(String(64), default="")
     title: Mapped[str] = mapped_column(String(16))  # DCM code of the note's title
     note_uid: Mapped[str] = mapped_column(Uid)
-    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+    received_at: Mapped[datetime] = mapped_column(default=present())
 
 
 class Case(Base):
@@ -129,9 +130,9 @@ class Case(Base):
     mend: Mapped[str] = mapped_column(Text, default="")
     assumed: Mapped[str] = mapped_column(Text, default="")
     warnings: Mapped[str] = mapped_column(Text, default="", server_default="")  # a sentence a line
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    last_instance_at: Mapped[datetime] = mapped_column(default=utc_now)
-    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=present())
+    last_instance_at: Mapped[datetime] = mapped_column(default=present())
+    updated_at: Mapped[datetime] = mapped_column(default=present())
 
     rounds: Mapped[list[Round]] = relationship(back_populates="case", order_by="Round.number")
     instances: Mapped[list[Instance]] = relationship(secondary="case_instances")
@@ -179,7 +180,7 @@ class Round(Base):
     model_digest: Mapped[str] = mapped_column(String(64), default="")
     artifacts: Mapped[str] = mapped_column(Text, default="")
     content_digest: Mapped[str] = mapped_column(String(64), default="")  # of all that its results depend on
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=present())
     computed_at: Mapped[datetime | None] = mapped_column(index=True)
     published_at: Mapped[datetime | None] = mapped_column(index=True)
     compute_seconds: Mapped[float | None]
@@ -259,7 +260,7 @@ class Observation(Base):
     key: Mapped[str] = mapped_column(String(16))  # AE title
     kind: Mapped[TargetKind] = mapped_column(_words(TargetKind, 8))
     difference_mm: Mapped[float]
-    at: Mapped[datetime] = mapped_column(default=utc_now)
+    at: Mapped[datetime] = mapped_column(default=present())
 
 
 class SelectionOutcome(StrEnum):
@@ -306,7 +307,7 @@ class Selection(Base):
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")
     mend: Mapped[str] = mapped_column(Text, default="")
-    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+    received_at: Mapped[datetime] = mapped_column(default=present())
 
     @property
     def words(self) -> str:
@@ -350,7 +351,7 @@ class Delivery(Base):
     state: Mapped[DeliveryState] = mapped_column(_words(DeliveryState, 12), default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
     reason: Mapped[str] = mapped_column(Text, default="")
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=present())
     sent_at: Mapped[datetime | None]  # committed before the object is first sent
     confirmed_at: Mapped[datetime | None] = mapped_column(index=True)
     transaction_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
@@ -370,7 +371,7 @@ class Transition(Base):
     state: Mapped[CaseState] = mapped_column(_words(CaseState, 24))
     actor: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(Text, default="")
-    at: Mapped[datetime] = mapped_column(default=utc_now)
+    at: Mapped[datetime] = mapped_column(default=present())
 
 
 class WorkKind(StrEnum):

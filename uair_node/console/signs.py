@@ -16,9 +16,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import TransientError
+from uair_node.cases.clock import database_now
 from uair_node.cases.queue import places
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Delivery, DeliveryState, utc_now
+from uair_node.cases.tables import Case, Delivery, DeliveryState
 from uair_node.console.figures import Broker, Remembered
 from uair_node.console.templating import span
 from uair_node.context import Context
@@ -66,7 +67,7 @@ def _from_database(session: Session) -> Iterator[Sign]:
     yield Sign("Database", "answers", "good", "/checks")
     yield _workers(session)
     yield _destinations(session)
-    now = utc_now()
+    now = database_now(session)
     received = session.scalar(select(func.max(Case.last_instance_at)))
     yield Sign("Last image", _since(received, now), "plain", "/cases")
     oldest = session.scalar(select(func.min(Case.updated_at)).where(Case.state.in_(_NODE_S_WORK)))
@@ -92,7 +93,7 @@ def _destinations(session: Session) -> Sign:
     oldest = session.scalar(
         select(func.min(Delivery.created_at)).where(Delivery.state == DeliveryState.PENDING)
     )
-    now = utc_now()
+    now = database_now(session)
     if oldest is not None and (now - oldest).total_seconds() > _LATE_S:
         return Sign("Destinations", f"objects wait {_span(oldest, now)}", "bad", "/destinations")
     words = "nothing waits" if oldest is None else "objects on their way"

@@ -7,7 +7,8 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from uair_node.cases.tables import Delivery, DeliveryState, utc_now
+from uair_node.cases.clock import database_now
+from uair_node.cases.tables import Delivery, DeliveryState
 
 _RECENT = timedelta(hours=24)
 _UNCONFIRMED = tuple(state for state in DeliveryState if state != DeliveryState.CONFIRMED)
@@ -28,7 +29,7 @@ def count_deliveries(session: Session) -> dict[tuple[str, str], int]:
     # Only confirmed rows have this time. A condition on the state would make SQLite read all rows.
     confirmed = (
         select(Delivery.destination, number)
-        .where(Delivery.confirmed_at > utc_now() - _RECENT)
+        .where(Delivery.confirmed_at > database_now(session) - _RECENT)
         .group_by(Delivery.destination)
     )
     found = {(name, str(state)): count for name, state, count in session.execute(waiting)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dicom_config.model import DeliverySection
-from uair_node.cases.tables import Delivery, DeliveryState, utc_now
+from uair_node.cases.clock import present
+from uair_node.cases.tables import Delivery, DeliveryState
 from uair_node.network.statuses import Verdict
 
 _STATE_AFTER = {
@@ -18,7 +19,7 @@ def settle(row: Delivery, verdict: Verdict, reason: str) -> None:
     """Write what became of a delivery."""
     row.state, row.reason = _STATE_AFTER[verdict], reason
     if verdict == Verdict.CONFIRMED:
-        row.confirmed_at = utc_now()
+        row.confirmed_at = present()
     if verdict == Verdict.DUPLICATE:
         row.sent_at = None  # the peer kept nothing of it
 
@@ -26,7 +27,7 @@ def settle(row: Delivery, verdict: Verdict, reason: str) -> None:
 def mark_sent(row: Delivery) -> bool:
     """Note that a delivery's object is about to be sent; return whether it was sent before."""
     sent_before = row.sent_at is not None
-    row.sent_at = row.sent_at or utc_now()
+    row.sent_at = row.sent_at or present()
     return sent_before
 
 

@@ -265,7 +265,8 @@ def _read(context: Context, claim: Claim) -> _Untold:
 
 def _provenance(case: Case, round_: Round, moment: datetime) -> Provenance:
     model = round_.model_name, round_.model_digest
-    moment = moment.replace(microsecond=0)
+    # In a series no object may be older than the series (PS3.3 C.7.3.1, C.7.6.1).
+    moment = max(moment, case.created_at).replace(microsecond=0)
     return Provenance(round_.number, *model, __version__, case.digest, moment, case.created_at)
 
 

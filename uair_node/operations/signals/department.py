@@ -21,7 +21,7 @@ from dicom_config.model import Settings, Verb
 from uair_node import __version__
 from uair_node.cases.clock import database_now
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Delivery, DeliveryState, Round, Selection, WorkItem, utc_now
+from uair_node.cases.tables import Case, Delivery, DeliveryState, Round, Selection, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.counts import count_deliveries
 from uair_node.network.tls import certificate_end
@@ -111,7 +111,8 @@ def _cases(session: Session) -> Iterator[Metric]:
         select(Case.state, func.min(Case.updated_at)).where(Case.state.in_(_UNFINISHED)).group_by(Case.state)
     )
     words = "How long the case that is longest in a state has been in it."
-    ages = [((state,), _age(since)) for state, since in oldest]
+    now = database_now(session)
+    ages = [((state,), _age(since, now)) for state, since in oldest]
     yield _gauge("uair_oldest_case_seconds", words, ["state"], ages)
 
 
@@ -125,7 +126,7 @@ def _work(session: Session) -> Iterator[Metric]:
     words = "Work that is due or being done, by kind."
     yield _gauge("uair_work_due", words, ["kind"], [((kind,), number) for kind, number, _ in rows])
     words = "How long the oldest work of a kind has been due."
-    ages = [((kind,), max(0.0, (now - since).total_seconds())) for kind, _, since in rows]
+    ages = [((kind,), _age(since, now)) for kind, _, since in rows]
     yield _gauge("uair_work_oldest_seconds", words, ["kind"], ages)
 
 
@@ -139,7 +140,8 @@ def _deliveries(session: Session) -> Iterator[Metric]:
         .group_by(Delivery.destination)
     )
     words = "How long the oldest object that a destination has not taken has waited."
-    ages = [((destination,), _age(since)) for destination, since in oldest]
+    now = database_now(session)
+    ages = [((destination,), _age(since, now)) for destination, since in oldest]
     yield _gauge("uair_oldest_delivery_seconds", words, ["destination"], ages)
 
 
@@ -177,7 +179,7 @@ def _stages(session: Session) -> Iterator[Metric]:
 
 
 def _durations(session: Session) -> dict[str, list[float]]:
-    since = utc_now() - _RECENT
+    since = database_now(session) - _RECENT
     rounds = session.execute(
         select(
             Round.number,
@@ -243,8 +245,8 @@ def _broker(settings: Settings) -> Iterator[Metric]:
     yield _gauge("uair_queue_consumers", "Workers that consume a queue.", ["queue"], consumers)
 
 
-def _age(since: datetime) -> float:
-    return max(0.0, (utc_now() - since).total_seconds())
+def _age(since: datetime, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds())
 
 
 def _spans(ends: Iterable[tuple[datetime | None, datetime | None]]) -> list[float]:

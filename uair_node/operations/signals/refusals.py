@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
+from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
 from uair_node.cases.installation_tables import ListenerRefusal
-from uair_node.cases.tables import utc_now
 from uair_node.network.tally import Tally
 
 
@@ -38,4 +38,4 @@ def _add(session: Session, counts: Mapping[str, int]) -> None:
             row = ListenerRefusal(outcome=outcome, count=0)
             session.add(row)
         row.count += count
-        row.last_at = utc_now()
+        row.last_at = database_now(session)
