@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.missed import MissedCase, copied_missed_case, missed_case, missed_series
 from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ, absent
 from tests.support.postgres import postgres_folder
 from uair_node.cases.database import Database
+from uair_node.dicom.volume import Volume
 
 _ROOT = Path(__file__).parents[1]
 
@@ -164,3 +166,20 @@ def ct_dir() -> Path:
     if not folder.is_dir():
         absent(f"no real CT at {folder}; set UAIR_CT_DIR")
     return folder
+
+
+@pytest.fixture(scope="module")
+def missed_original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Volume]:
+    """A case that lacks a lesion, and its series; each test has a copy of it."""
+    folder = tmp_path_factory.mktemp("missed")
+    volume = missed_series(tmp_path_factory.mktemp("series") / "ct")
+    with missed_case(folder, volume):
+        return folder, volume
+
+
+@pytest.fixture
+def missed(tmp_path: Path, missed_original: tuple[Path, Volume]) -> Iterator[MissedCase]:
+    """A case that waits for a reader and lacks a lesion."""
+    original, volume = missed_original
+    with copied_missed_case(original, tmp_path, volume) as made:
+        yield made

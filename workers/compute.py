@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from dicom_config.modalities import ModalityProfile
 from uair_node import __version__
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.answer import Answer
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import MarkedLesion, Marks, marks_of
 from uair_node.cases.tables import Case, Round, Selection, WorkItem
@@ -35,6 +35,7 @@ from uair_node.storage.artifacts import (
     save_candidates,
     save_region,
     taken,
+    without_lesions,
 )
 from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
@@ -73,10 +74,7 @@ class Task:
         if self.offered is None or self.answer is None or self.answer.k is None:
             return None
         selected = taken(load_candidates(self.offered), self.answer)
-        if self.marks is None or not self.marks.dropped:
-            return selected
-        none = np.isin(selected.labels, self.marks.dropped)
-        return replace(selected, labels=np.where(none, np.uint8(LIVER), selected.labels))
+        return without_lesions(selected, self.marks.dropped if self.marks else ())
 
 
 class SeriesVoxels:

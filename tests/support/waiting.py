@@ -34,9 +34,14 @@ VIEWER = SegRequest(
 
 
 @contextmanager
-def waiting_case(folder: Path, volume: Volume, candidates: Sequence[StoredCandidate]) -> Iterator[Context]:
-    """Receive a series, publish its first round with these label volumes, and wait for the reader."""
-    with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}") as made:
+def waiting_case(
+    folder: Path, volume: Volume, candidates: Sequence[StoredCandidate], *, database_url: str = ""
+) -> Iterator[Context]:
+    """Receive a series, publish its first round with these label volumes, and wait for the reader.
+
+    The database is a file in `folder` unless `database_url` names another.
+    """
+    with context_in(folder / "data", database_url or f"sqlite:///{folder / 'uair.sqlite'}") as made:
         inbox = Inbox(made)
         for one in volume.slices:
             inbox.receive(received(one.path))

@@ -24,10 +24,16 @@ class Mark:
         ``point``, ``line`` of two ends, or closed ``contour``.
     points
         z, y, x on the case's canonical grid; coordinates count voxel edges, voxel i covers [i, i + 1).
+    document
+        SOP Instance UID of the object that drew it; empty where none did.
+    tracking
+        Tracking UID of its measurement group; empty without one.
     """
 
     shape: str
     points: tuple[Point, ...]
+    document: str = ""
+    tracking: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,8 @@ class Marks:
     ----------
     lesions
         Lesions that are there.
-    dropped
-        Label values of lesions that are none, ascending.
+    drops
+        Offered lesions that are none.
     left_out
         Codes of graphics that were not used, in the order of the report.
     picked
@@ -69,19 +75,29 @@ class Marks:
     """
 
     lesions: tuple[MarkedLesion, ...] = ()
-    dropped: tuple[int, ...] = ()
+    drops: tuple[MarkedLesion, ...] = ()
     left_out: tuple[str, ...] = ()
     picked: bool = False
 
     @property
     def says_something(self) -> bool:
         """Whether any mark was used."""
-        return bool(self.lesions or self.dropped)
+        return bool(self.lesions or self.drops)
+
+    @property
+    def dropped(self) -> tuple[int, ...]:
+        """Label values of lesions that are none, ascending."""
+        return tuple(lesion.value for lesion in self.drops)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is said."""
-        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of what is said, whoever said it and whatever was left out."""
+        said = (
+            [[lesion.value, lesion.new, *_shapes(lesion)] for lesion in self.lesions],
+            [[lesion.value, *_shapes(lesion)] for lesion in self.drops],
+            self.picked,
+        )
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -93,19 +109,22 @@ def marks_of(record: Mapping[str, Any] | None) -> Marks | None:
     """Return the marks of a record that `Marks.record` made; None without one."""
     if not record:
         return None
-    lesions = tuple(
-        MarkedLesion(
-            value=int(lesion["value"]),
-            new=bool(lesion["new"]),
-            size_mm=float(lesion["size_mm"]),
-            marks=tuple(Mark(str(mark["shape"]), _points(mark["points"])) for mark in lesion["marks"]),
-        )
-        for lesion in record["lesions"]
-    )
-    dropped = tuple(int(value) for value in record["dropped"])
     left_out = tuple(str(code) for code in record["left_out"])
-    return Marks(lesions, dropped, left_out, bool(record["picked"]))
+    lesions, drops = (tuple(_lesion(lesion) for lesion in record[said]) for said in ("lesions", "drops"))
+    return Marks(lesions, drops, left_out, bool(record["picked"]))
+
+
+def _lesion(record: Mapping[str, Any]) -> MarkedLesion:
+    marks = tuple(
+        Mark(str(mark["shape"]), _points(mark["points"]), str(mark["document"]), str(mark["tracking"]))
+        for mark in record["marks"]
+    )
+    return MarkedLesion(int(record["value"]), bool(record["new"]), float(record["size_mm"]), marks)
 
 
 def _points(record: Sequence[Sequence[float]]) -> tuple[Point, ...]:
     return tuple((float(z), float(y), float(x)) for z, y, x in record)
+
+
+def _shapes(lesion: MarkedLesion) -> list[Any]:
+    return [[mark.shape, mark.points] for mark in lesion.marks]

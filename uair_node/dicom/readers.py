@@ -76,6 +76,8 @@ class Reading:
         Document title of a Key Object Selection or SR, where it is readable.
     draws
         Whether it is a report that holds graphics, see `uair_node.dicom.sr_graphics`.
+    predecessors
+        SOP Instance UIDs of the documents that it is a new version of (PS3.3 C.17.2).
     """
 
     mechanism: Mechanism
@@ -90,6 +92,7 @@ class Reading:
     frame_of_reference_uid: str
     title: Code | None
     draws: bool = False
+    predecessors: tuple[str, ...] = ()
 
 
 def hash_patient_id(patient_id: str) -> str:
@@ -152,7 +155,7 @@ def _read(dataset: Dataset) -> Reading:
         references = (own,)
         sources, series = _seg_sources(dataset)
     else:
-        in_evidence, series = _evidence(dataset)
+        in_evidence, series = _listed(dataset, "CurrentRequestedProcedureEvidenceSequence")
         draws = mechanism is Mechanism.SR and has_graphics(dataset)
         named = list(_tree_references(dataset))
         references = _unique(uid for uid, _ in named)
@@ -180,6 +183,7 @@ def _read(dataset: Dataset) -> Reading:
         frame_of_reference_uid=_optional_uid(dataset, "FrameOfReferenceUID"),
         title=None if mechanism is Mechanism.SEG else _title(dataset),
         draws=draws,
+        predecessors=_listed(dataset, "PredecessorDocumentsSequence")[0] if draws else (),
     )
 
 
@@ -212,11 +216,11 @@ def _seg_sources(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return _unique(instances), _unique(series)
 
 
-def _evidence(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return instances and series of the Current Requested Procedure Evidence (PS3.3 C.17.2)."""
+def _listed(dataset: Dataset, keyword: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return instances and series of a sequence of SOP instance references (PS3.3 table C.17-3b)."""
     series: list[str] = []
     instances: list[str] = []
-    for study in _items(dataset, "CurrentRequestedProcedureEvidenceSequence"):
+    for study in _items(dataset, keyword):
         for item in _items(study, "ReferencedSeriesSequence"):
             series.append(_required_uid(item, "SeriesInstanceUID"))
             instances += _instances(item, "ReferencedSOPSequence")

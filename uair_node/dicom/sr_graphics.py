@@ -7,7 +7,7 @@ Owns the content items SCOORD and SCOORD3D (PS3.3 C.18.6, C.18.9) and the measur
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -26,6 +26,7 @@ _CLOSED_SHARE = 0.02
 _GROUP = "125007"  # DCM, Measurement Group
 _FINDING, _FINDING_SITE = "121071", "363698007"  # DCM Finding, SCT Finding Site
 _OLD_FINDING_SITE = "G-C0E3"  # SRT
+_TRACKING_UID = "112040"  # DCM, Tracking Unique Identifier
 _NO_MARKS = ("TextPosition", "ControlPoints")  # 99CS3D: where a label stands, and a spline's own points
 _LENGTHS = ("mm", "cm", "m", "um")  # UCUM
 _ELLIPSE_POINTS = 48
@@ -58,6 +59,8 @@ class Graphic:
         The Frame of Reference UID of three-dimensional points; else empty.
     group
         Graphics of one number belong to one measurement group.
+    tracking
+        Tracking UID of the group; empty without one.
     words
         What the group says in words: labels, codes' meanings.
     findings, sites
@@ -70,6 +73,7 @@ class Graphic:
     frame: int | None
     frame_of_reference_uid: str
     group: int
+    tracking: str
     words: str
     findings: tuple[Dataset, ...]
     sites: tuple[Dataset, ...]
@@ -78,9 +82,10 @@ class Graphic:
 @dataclass
 class _Group:
     number: int
-    words: list[str]
-    findings: list[Dataset]
-    sites: list[Dataset]
+    words: list[str] = field(default_factory=list)
+    findings: list[Dataset] = field(default_factory=list)
+    sites: list[Dataset] = field(default_factory=list)
+    tracking: str = ""
 
 
 def read_graphics(dataset: Dataset) -> list[Graphic | InputError]:
@@ -137,11 +142,13 @@ def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group, str]]:
 
 
 def _group_of(number: int, items: Sequence[Dataset]) -> _Group:
-    group = _Group(number, [], [], [])
+    group = _Group(number)
     for item in items:
         kind = _value_type(item)
         if kind == "TEXT":
             group.words.append(str(item.get("TextValue") or ""))
+        elif kind == "UIDREF" and _concept(item) == _TRACKING_UID:
+            group.tracking = str(item.get("UID") or "").strip(" \0")
         elif kind == "CODE":
             codes = list(item.get("ConceptCodeSequence") or ())
             if _concept(item) in (_FINDING_SITE, _OLD_FINDING_SITE):
@@ -180,6 +187,7 @@ def _read(item: Dataset, group: _Group, unit: str) -> Graphic:
         frame=None if number in (None, "") else int(number),
         frame_of_reference_uid=str(item.get("ReferencedFrameOfReferenceUID") or "").strip(" \0"),
         group=group.number,
+        tracking=group.tracking,
         words=" ".join(word for word in group.words if word),
         findings=tuple(group.findings),
         sites=tuple(group.sites),

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.codes import REJECTION_TITLES, SelectionClass
 from dicom_config.contexts import SELECTION_SOP_CLASSES
-from dicom_config.errors import InputError
+from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Verb
 from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
@@ -48,6 +48,7 @@ from uair_node.selection.marked_round import MarkedRound, find_marked_round
 from uair_node.selection.match import results_named
 from uair_node.selection.patients import check_patient
 from uair_node.selection.service import (
+    AnswerChangedError,
     Evidence,
     hold_part,
     note_repetition,
@@ -61,6 +62,8 @@ from uair_node.storage.spool import Spool, SpooledFile
 log = logging.getLogger(__name__)
 
 _IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
+_TRIES = 5
+"""How often marks are read again because another answer came meanwhile."""
 _REMEMBERED = 1000
 """Associations and studies of which it is known that a refusal was told."""
 _CUT_OFF = (
@@ -209,6 +212,27 @@ class Inbox:
             evidence_sha256=digest,
             study_uid=identity.study_instance_uid,
         )
+        for _ in range(_TRIES):
+            try:
+                self._apply(received, identity, dataset, evidence, file)
+                return
+            except AnswerChangedError:
+                continue
+        raise TransientError(
+            "case-changed",
+            "Other answers to the same round came at the same moment.",
+            "Send the object again.",
+        )
+
+    def _apply(
+        self,
+        received: ReceivedInstance,
+        identity: Identity,
+        dataset: Dataset,
+        evidence: Evidence,
+        file: SpooledFile | None,
+    ) -> None:
+        """Judge an object and let it take effect; raises AnswerChangedError of `select_by_marks`."""
         # Files are read before: nobody else could write to the database meanwhile.
         judged = self._judge(received, identity, dataset)
         with self._context.database.transaction() as session:

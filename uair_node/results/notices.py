@@ -170,12 +170,15 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
             uid=_uid(case, "replaced", round_.number, selection.id),
             moment=selection.received_at,
             heading=f"Round {round_.number}: {selection.words} is replaced",
-            text="A later answer to the same round counts.",
+            text="A later answer to the same round counts."
+            + (" Send the marks again to add them to it." if selection.marks else ""),
             round_id=round_.id,
             round_number=round_.number,
             segmentation_uids=named,
         )
-    what = f"your edit of candidate {selection.picked}" if selection.artifact else selection.words
+    what = selection.words
+    if selection.artifact:
+        what = f"your edit of candidate {selection.picked}{', with marks' if selection.marks else ''}"
     if offered is not round_:
         what = f"{what} of round {offered.number}"
     return Notice(

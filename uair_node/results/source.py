@@ -14,11 +14,19 @@ from typing import Any
 from uair_node import __version__
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
+from uair_node.cases.marks import marks_of
 from uair_node.cases.tables import Case, ResultKind, Round, Selection
 from uair_node.context import Context
 from uair_node.results.provenance import Provenance
 from uair_node.results.uids import result_uid
-from uair_node.storage.artifacts import Region, StoredCandidate, load_candidates, load_region, taken
+from uair_node.storage.artifacts import (
+    Region,
+    StoredCandidate,
+    load_candidates,
+    load_region,
+    taken,
+    without_lesions,
+)
 from uair_node.work.performer import Claim
 
 CANDIDATES_FILE = "candidates.npz"
@@ -50,6 +58,8 @@ class Source:
         SOP Instance UID of the evidence that started the round; empty for the first.
     answer
         What the reader took in this round, None while it is open.
+    dropped
+        Label values of the lesions that the reader left out of it.
     prior
         The remembered preference that the round was computed with; empty without one.
     base_mm
@@ -76,6 +86,7 @@ class Source:
     computed_at: datetime
     derived_from: str
     answer: Answer | None
+    dropped: tuple[int, ...]
     prior: Mapping[str, Any]
     base_mm: Mapping[int, float]
     edit: Path | None
@@ -112,7 +123,8 @@ class Source:
         """
         if self.answer is None:
             raise ValueError(f"round {self.number} is open")
-        return taken(load_candidates(self.edit or self.answered_folder / CANDIDATES_FILE), self.answer)
+        offered = load_candidates(self.edit or self.answered_folder / CANDIDATES_FILE)
+        return without_lesions(taken(offered, self.answer), self.dropped)
 
     def uids(
         self, kind: ResultKind, k: int, variant: str = "", *, names: Sequence[str] = ()
@@ -128,6 +140,7 @@ class Source:
             more += [self.content_digest, *names]
             if kind not in _OF_OPEN_ROUND and self.answer is not None:
                 more += [self.answer.words, self.edit.name if self.edit else ""]
+                more += [f"without {value}" for value in self.dropped]
                 if self.answered_folder != self.folder:
                     more.append(self.answered_folder.name.partition(".")[0])  # without the claim
         return result_uid(*identity, *more, "instance"), result_uid(*identity, *more, "series")
@@ -159,12 +172,18 @@ def read_source(context: Context, claim: Claim) -> Source:
         computed_at=round_.computed_at,
         derived_from=started_by.evidence_uid if started_by else "",
         answer=answer.answer if answer else None,
+        dropped=_dropped(answer),
         prior=round_.prior or {},
         base_mm={int(value): mm for value, mm in base_mm.items()},
         edit=context.store.fetch(answer.artifact) if answer and answer.artifact else None,
         answered_folder=_folder(context, answered, own_folder, CANDIDATES_FILE),
         own_folder=own_folder,
     )
+
+
+def _dropped(selection: Selection | None) -> tuple[int, ...]:
+    marks = marks_of(selection.marks) if selection else None
+    return marks.dropped if marks else ()
 
 
 def _folder(context: Context, round_: Round, own_folder: Path, *names: str) -> Path:

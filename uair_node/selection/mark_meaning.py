@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import Organ
-from uair_node.cases.answer import LIVER, target_name
-from uair_node.cases.marks import Mark, MarkedLesion, Marks
+from uair_node.cases.answer import LIVER
+from uair_node.cases.marks import Mark, MarkedLesion, Marks, Point
 from uair_node.dicom.mark_places import Grid
 from uair_node.dicom.segment_kind import kind_of
 from uair_node.dicom.segment_words import SegmentKind
@@ -52,12 +52,15 @@ class Offer:
         Voxel spacing of the grid (z, y, x).
     organ
         What is segmented.
+    earlier
+        Marks of this round that were understood before; they stay.
     """
 
     candidates: Sequence[Labels]
     used: Collection[int]
     spacing_mm: tuple[float, float, float]
     organ: Organ
+    earlier: Marks = field(default_factory=Marks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,8 @@ class _Drawn:
 
     shapes: tuple[tuple[Shape, Points], ...]
     spacing: npt.NDArray[np.float64]
+    document: str
+    tracking: str
 
     @property
     def points(self) -> Points:
@@ -79,6 +84,8 @@ class _Drawn:
 
     @property
     def size_mm(self) -> float:
+        if not self.shapes:
+            return 0.0  # named by its number
         points = self.points * self.spacing
         first = points[:: max(1, len(points) // 200)]
         return float(np.linalg.norm(first[:, None] - first[None], axis=2).max())
@@ -101,13 +108,28 @@ class _Drawn:
         return distance <= max(_POINT_REACH_MM, self.size_mm / 2.0, other.size_mm / 2.0)
 
 
+_Placed = tuple[int | None, _Drawn]
+"""A measurement group and the label value of the offered lesion that it lies on, None if on none."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """What holds the marks: its SOP Instance UID, and the UIDs of itself and of its earlier versions."""
+
+    uid: str
+    replaces: frozenset[str]
+
+
 def understand(
     graphics: Sequence[Graphic | InputError],
     grid: Grid,
     offer: Offer,
     drop_words: Sequence[str],
+    document: Document,
 ) -> tuple[Marks, list[InputError]]:
-    """Return what a report's graphics say, and why some of them are left out.
+    """Return what a report's graphics say together with earlier marks, and why some of them are left out.
+
+    Earlier marks stay, but those of a document that this one replaces, and of its measurement groups.
 
     Parameters
     ----------
@@ -115,6 +137,8 @@ def understand(
         What `uair_node.dicom.sr_graphics.read_graphics` returned.
     drop_words
         Words in a group's labels that say that a finding is none.
+    document
+        The report.
 
     Raises
     ------
@@ -122,10 +146,13 @@ def understand(
         ``marks-contradict``: one place is marked as a lesion and as none.
     """
     refused: list[InputError] = []
-    lesions: list[tuple[int | None, _Drawn]] = []
-    drops: list[tuple[int | None, _Drawn]] = []
+    said = {graphic.tracking for graphic in graphics if isinstance(graphic, Graphic) and graphic.tracking}
+    lesions, drops = (
+        _still_said(earlier, offer, document, said)
+        for earlier in (offer.earlier.lesions, offer.earlier.drops)
+    )
     for group in _groups(graphics, grid, refused):
-        drawn = _Drawn(group.shapes, np.asarray(offer.spacing_mm))
+        drawn = _Drawn(group.shapes, np.asarray(offer.spacing_mm), document.uid, group.graphic.tracking)
         try:
             if _says(group.graphic.words, drop_words):
                 drops.append((_lesion_under(drawn, offer), drawn))
@@ -135,49 +162,26 @@ def understand(
         except InputError as refusal:
             refused.append(refusal)
     _require_agreement(lesions, drops)
-    found = _numbered(lesions, offer)
     refused += [_on_nothing() for value, _ in drops if value is None]
-    dropped = tuple(sorted({value for value, _ in drops if value is not None}))
-    return Marks(found, dropped, tuple(refusal.code for refusal in refused)), refused
+    dropped = _numbered([drop for drop in drops if drop[0] is not None], offer)
+    return Marks(_numbered(lesions, offer), dropped, tuple(refusal.code for refusal in refused)), refused
 
 
-def words_of(marks: Marks, organ: str) -> str:
-    """Say what was understood, in one or a few sentences."""
-    added = [lesion for lesion in marks.lesions if lesion.new]
-    parts = []
-    for lesion in added:
-        parts.append(f"{target_name(lesion.value)} added from your {_drawing(lesion)}")
-    for lesion in marks.lesions:
-        if not lesion.new:
-            follows = ", its size follows your " + _drawing(lesion) if lesion.size_mm else ""
-            parts.append(f"{target_name(lesion.value)} kept{follows}")
-    parts += [f"{target_name(value)} dropped" for value in marks.dropped]
-    said = "; ".join(parts)
-    sentences = [f"{said[0].upper()}{said[1:]}."] if said else []
-    for code in dict.fromkeys(marks.left_out):
-        count = marks.left_out.count(code)
-        sentences.append(
-            f"Left out: {count} mark{'s' if count > 1 else ''} ({_WHY[code].format(organ=organ)})."
-        )
-    return " ".join(sentences)
-
-
-_WHY = {
-    "mark-empty": "nothing is drawn",
-    "mark-too-large": "too many points, or as large as the {organ}",
-    "mark-not-finite": "a coordinate is no number",
-    "mark-open-contour": "the contour is open",
-    "mark-unreadable": "it cannot be read",
-    "mark-slice-unknown": "the case does not have its slice",
-    "mark-other-frame-of-reference": "drawn on another series",
-    "mark-other-structure": "it names another structure",
-    "mark-outside-organ": "outside the {organ}",
-    "mark-on-nothing": "no lesion is offered there",
-}
-
-
-def _drawing(lesion: MarkedLesion) -> str:
-    return f"measurement of {lesion.size_mm:.0f} mm" if lesion.size_mm else "point"
+def _still_said(
+    earlier: Sequence[MarkedLesion], offer: Offer, document: Document, tracked: Collection[str]
+) -> list[_Placed]:
+    """Return the earlier marks that a new document leaves as they are."""
+    spacing = np.asarray(offer.spacing_mm)
+    stay: list[_Placed] = []
+    for lesion in earlier:
+        if not lesion.marks:
+            stay.append((lesion.value, _Drawn((), spacing, "", "")))
+        for mark in lesion.marks:
+            if mark.document not in document.replaces and mark.tracking not in tracked:
+                shapes = ((Shape(mark.shape), np.array(mark.points)),)
+                drawn = _Drawn(shapes, spacing, mark.document, mark.tracking)
+                stay.append((None if lesion.new else lesion.value, drawn))
+    return stay
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,20 +294,26 @@ def _on_nothing() -> InputError:
     )
 
 
-def _require_agreement(
-    lesions: Sequence[tuple[int | None, _Drawn]], drops: Sequence[tuple[int | None, _Drawn]]
-) -> None:
+def _require_agreement(lesions: Sequence[_Placed], drops: Sequence[_Placed]) -> None:
     for value, drawn in lesions:
         for dropped, mark in drops:
             if value == dropped and (value is not None or drawn.lies_on(mark)):
-                raise InputError(
-                    "marks-contradict",
-                    "One place is marked as a lesion and as no lesion.",
-                    "Delete one of the two marks and send the report again.",
-                )
+                raise _contradiction(in_one_report=drawn.document == mark.document)
 
 
-def _numbered(lesions: Sequence[tuple[int | None, _Drawn]], offer: Offer) -> tuple[MarkedLesion, ...]:
+def _contradiction(*, in_one_report: bool) -> InputError:
+    if in_one_report:
+        sentence = "One place is marked as a lesion and as no lesion."
+        remedy = "Delete one of the two marks and send the report again."
+    else:
+        sentence = "A mark contradicts an earlier report to this round: a lesion there, no lesion here."
+        remedy = (
+            "Send it again for the next four, or pick a candidate: that replaces all marks of this round."
+        )
+    return InputError("marks-contradict", sentence, remedy)
+
+
+def _numbered(lesions: Sequence[_Placed], offer: Offer) -> tuple[MarkedLesion, ...]:
     """Join the marks of each lesion, and give new lesions the next numbers."""
     known: dict[int, list[_Drawn]] = defaultdict(list)
     new: list[list[_Drawn]] = []
@@ -322,12 +332,13 @@ def _numbered(lesions: Sequence[tuple[int | None, _Drawn]], offer: Offer) -> tup
 
 
 def _marked(value: int, group: Sequence[_Drawn], *, new: bool) -> MarkedLesion:
-    marks = tuple(
-        Mark(shape.value, tuple((float(z), float(y), float(x)) for z, y, x in _thinned(points)))
-        for drawn in group
-        for shape, points in drawn.shapes
-    )
-    return MarkedLesion(value, new, round(max(drawn.size_mm for drawn in group), 1), marks)
+    marks: dict[tuple[str, tuple[Point, ...]], Mark] = {}
+    for drawn in group:
+        for shape, points in drawn.shapes:
+            kept = tuple((float(z), float(y), float(x)) for z, y, x in _thinned(points))
+            marks.setdefault((shape, kept), Mark(shape.value, kept, drawn.document, drawn.tracking))
+    size_mm = round(max(drawn.size_mm for drawn in group), 1)
+    return MarkedLesion(value, new, size_mm, tuple(marks.values()))
 
 
 def _thinned(points: Points) -> Points:

@@ -1,80 +1,118 @@
-"""A report with marks: which round it answers, and what its marks say about that round."""
+"""An object with marks: which round it answers, and what its marks say about that round."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.cases.marks import Marks
-from uair_node.cases.tables import Instance
+from uair_node.cases import lifecycle
+from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.marks import Marks, marks_of
+from uair_node.cases.states import CaseState
+from uair_node.cases.tables import Instance, Result
 from uair_node.context import Context
 from uair_node.dicom.mark_places import Grid
 from uair_node.dicom.readers import Reading
 from uair_node.dicom.sr_graphics import read_graphics
-from uair_node.dicom.volume import read_geometry
+from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.source import CANDIDATES_FILE
-from uair_node.selection.edited_round import find_edited_round
-from uair_node.selection.mark_meaning import Offer, understand, words_of
-from uair_node.selection.match import check_document, results_named
-from uair_node.storage.artifacts import load_candidates
+from uair_node.selection.edited_round import EditedRound, find_edited_round
+from uair_node.selection.mark_meaning import Document, Offer, understand
+from uair_node.selection.mark_words import words_of
+from uair_node.selection.match import check_document, read_answer, results_named
+from uair_node.storage.artifacts import StoredCandidate, load_candidates
+
+_NO_MARKS = Marks()
+
+
+@dataclass(frozen=True)
+class Before:
+    """What counted in a case when marks were read.
+
+    Attributes
+    ----------
+    selection_id
+        The answer that counts, None before the first.
+    answer, artifact, marks
+        What it says if it picks from the round that the marks answer: they join it.
+    """
+
+    selection_id: int | None
+    answer: Answer | None = None
+    artifact: str = ""
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True)
 class MarkedRound:
-    """What a report's marks say about the round that they answer.
+    """What an object's marks say about the round that they answer.
 
     Attributes
     ----------
     candidates
         SOP Instance UIDs of the round's candidates.
     marks
-        What was understood.
+        What was understood, together with earlier marks of the round.
     remark
         The same, in words for the reader.
+    answer, artifact
+        What is picked or accepted beneath the marks; the label volume, if the reader edited it.
+    before
+        What counted when the marks were read; None if they follow from no earlier answer.
+    joins
+        Whether they join it: it took effect, too.
     """
 
     candidates: tuple[str, ...]
     marks: Marks
     remark: str
+    answer: Answer = field(default_factory=lambda: Answer(1))
+    artifact: str = ""
+    before: Before | None = None
+    joins: bool = False
 
 
 def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: Reading) -> MarkedRound | None:
-    """Read a report's marks onto the round that a reader sees; None for an object that marks nothing.
+    """Read an object's marks onto the round that a reader sees; None for an object that marks nothing.
 
     Marks beside a reference to a candidate go with that pick: if none of them can be used, the pick stays.
+    Marks join an earlier pick, edit or marks of the same round.
 
     Raises
     ------
     InputError
-        ``mark-needs-pick``: marks ask for another round, the verb for an end. ``mark-case-unknown``: no open
-        round belongs to its images. ``mark-older-round``: the candidate is not of the round that is marked.
-        ``own-object``. What `uair_node.selection.mark_meaning.understand` raises; or, if no mark can be used,
-        why the first cannot. ``case-closed``, ``round-closed`` of `find_edited_round`.
+        ``mark-needs-pick``: marks ask for another round, the verb for an end. ``mark-needs-candidate``: a
+        drop to end the case with, and no candidate. ``mark-case-unknown``: no open round belongs to its
+        images. ``mark-older-round``: the candidate is not of the round that is marked. ``own-object``. What
+        `uair_node.selection.mark_meaning.understand` raises; or, if no mark can be used, why the first
+        cannot. ``case-closed``, ``round-closed`` of `find_edited_round`.
     """
     if not reading.draws:
         return None
     with context.database.reading() as session:
         check_document(session, verb, reading)
-        named = [result.sop_instance_uid for result in results_named(session, reading.references)]
-    if verb != Verb.PICK:
+        named = results_named(session, reading.references)
+        offered = {candidate.sop_instance_uid for result in named for candidate in result.round.candidates}
+        answer = read_answer(verb, named, reading.segments) if named else None
+    if verb == Verb.REJECT:
         if named:
             return None
-        raise InputError(
-            "mark-needs-pick",
-            f"The report marks lesions and asks to {verb}; a marked lesion must be seen first.",
-            "Send it to the AE title for picks (UAIR_PICK), and accept one of the next four.",
-        )
-    return _read(context, dataset, reading, named)
+        raise _needs_pick(verb)
+    round_ = _open_round(context, reading, offered)
+    if verb == Verb.ACCEPT:
+        return _accepted(context, dataset, reading, round_, answer)
+    return _picked(context, dataset, reading, round_, answer)
 
 
-def _read(context: Context, dataset: Dataset, reading: Reading, named: Sequence[str]) -> MarkedRound:
-    graphics = read_graphics(dataset)
+def _open_round(context: Context, reading: Reading, offered: Collection[str]) -> EditedRound:
+    """Return the round that marks answer; `offered` are the candidates of rounds that are named with them."""
     round_ = find_edited_round(context, reading)
     if round_ is None:
         raise InputError(
@@ -82,27 +120,110 @@ def _read(context: Context, dataset: Dataset, reading: Reading, named: Sequence[
             "The marks belong to no case that waits for a reader.",
             "Measure on the images of a case whose candidates you see.",
         )
-    if not set(named) <= set(round_.candidates):
+    if not set(offered) <= set(round_.candidates):
         raise InputError(
             "mark-older-round",
             "The report marks lesions and names a candidate or page that the newest round does not have.",
             "Name the segmentation of one of the newest four, or none.",
         )
+    return round_
+
+
+def _picked(
+    context: Context, dataset: Dataset, reading: Reading, round_: EditedRound, named: Answer | None
+) -> MarkedRound:
+    before = _before(context, round_)
+    said = named or before.answer
+    artifact = "" if named else before.artifact
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
-    canonical = volume.canonical()
+    offered = load_candidates(context.store.fetch(artifact) if artifact else round_.folder / CANDIDATES_FILE)
+    earlier = before.marks or _NO_MARKS
+    marks, refused = _understood(context, dataset, reading, round_, volume, offered, earlier)
+    nothing_new = marks.digest == replace(earlier, left_out=()).digest
+    if refused and nothing_new and named is None:
+        raise refused[0]
+    picked = named is not None or (
+        before.answer is not None and (before.marks is None or before.marks.picked)
+    )
+    marks = replace(marks, picked=picked)
+    remark = words_of(marks, volume.profile.organ.name)
+    if before.answer is not None and not named:
+        remark = f"{remark} Your earlier answer to this round stays."
+    joins = before.marks is not None or (before.answer is not None and named is None)
+    return MarkedRound(round_.candidates, marks, remark, said or Answer(1), artifact, before, joins)
+
+
+def _accepted(
+    context: Context, dataset: Dataset, reading: Reading, round_: EditedRound, named: Answer | None
+) -> MarkedRound:
+    """Let a case end with a candidate without the lesions that marks drop; other marks need a round more."""
+    volume = read_geometry(round_.series_paths, context.settings.intake.known)
     offered = load_candidates(round_.folder / CANDIDATES_FILE)
+    marks, refused = _understood(context, dataset, reading, round_, volume, offered, _NO_MARKS)
+    if any(lesion.new for lesion in marks.lesions) or not (named or marks.drops or refused):
+        raise _needs_pick(Verb.ACCEPT)
+    if refused and not (named or marks.drops):
+        raise refused[0]
+    if named is None and len(offered) > 1:
+        raise InputError(
+            "mark-needs-candidate",
+            "The report drops a lesion and accepts none of the candidates.",
+            "Name the candidate to accept, or send the report to UAIR_PICK and accept one of the next four.",
+        )
+    left_out = (*marks.left_out, *("mark-needs-pick" for _ in marks.lesions))
+    marks = Marks(drops=marks.drops, left_out=left_out, picked=True)
+    remark = words_of(marks, volume.profile.organ.name)
+    return MarkedRound(round_.candidates, marks, remark, named or Answer(offered[0].k))
+
+
+def _understood(
+    context: Context,
+    dataset: Dataset,
+    reading: Reading,
+    round_: EditedRound,
+    volume: Volume,
+    offered: Sequence[StoredCandidate],
+    earlier: Marks,
+) -> tuple[Marks, list[InputError]]:
+    canonical = volume.canonical()
+    candidates = [canonical.from_source(candidate.labels) for candidate in offered]
+    drawn = {int(value) - LIVER for labels in candidates for value in np.unique(labels) if value > LIVER}
     offer = Offer(
-        candidates=[canonical.from_source(candidate.labels) for candidate in offered],
-        used=round_.lesions,
+        candidates=candidates,
+        used=round_.lesions | drawn,
         spacing_mm=canonical.spacing_mm,
         organ=volume.profile.organ,
+        earlier=earlier,
     )
     grid = Grid(volume, lambda uid: _header_of(context, uid))
-    marks, refused = understand(graphics, grid, offer, context.settings.node.marks.drop)
-    if refused and not marks.says_something and not named:
-        raise refused[0]
-    marks = replace(marks, picked=bool(named))
-    return MarkedRound(round_.candidates, marks, words_of(marks, volume.profile.organ.name))
+    document = Document(
+        reading.sop_instance_uid, frozenset({reading.sop_instance_uid, *reading.predecessors})
+    )
+    return understand(read_graphics(dataset), grid, offer, context.settings.node.marks.drop, document)
+
+
+def _before(context: Context, round_: EditedRound) -> Before:
+    """Return what counts in the case, and what of it marks join."""
+    with context.database.reading() as session:
+        (result, *_) = session.scalars(
+            select(Result).where(Result.sop_instance_uid.in_(round_.candidates)).limit(1)
+        )
+        case = result.round.case
+        counts = lifecycle.answer_that_counts(session, case)
+        if counts is None:
+            return Before(None)
+        joins = case.state == CaseState.REFINING and counts.candidates_round == result.round.number
+        if not joins or counts.verb != Verb.PICK:
+            return Before(counts.id)
+        return Before(counts.id, counts.answer, counts.artifact, marks_of(counts.marks))
+
+
+def _needs_pick(verb: Verb) -> InputError:
+    return InputError(
+        "mark-needs-pick",
+        f"The report marks lesions and asks to {verb}; a marked lesion must be seen first.",
+        "Send it to the AE title for picks (UAIR_PICK), and accept one of the next four.",
+    )
 
 
 def _header_of(context: Context, sop_instance_uid: str) -> Dataset | None:

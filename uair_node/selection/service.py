@@ -76,23 +76,35 @@ def select_by_edit(
         return record_refusal(session, evidence, refusal, named)
 
 
-def select_by_marks(
-    session: Session,
-    evidence: Evidence,
-    marked: MarkedRound,
-    reading: Reading,
-) -> Selection:
-    """Apply a report's marks, and the choice of a candidate that it may name beside them."""
+class AnswerChangedError(Exception):
+    """Another answer counts than when marks were read: read them again."""
+
+
+def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, reading: Reading) -> Selection:
+    """Apply an object's marks, with the pick that they go with, or with the earlier answer that they join.
+
+    Raises
+    ------
+    AnswerChangedError
+    """
     marks = marked.marks if marked.marks.says_something else None
     mechanism = "marks" if marks else evidence.mechanism
-    evidence = replace(evidence, mechanism=mechanism, marks=marks, remark=marked.remark)
-    if marked.marks.picked:
-        return _select(session, evidence, reading.references, reading.segments, reading.study_instance_uid)
+    evidence = replace(
+        evidence, mechanism=mechanism, marks=marks, remark=marked.remark, artifact=marked.artifact
+    )
     named = find_candidates(session, marked.candidates)
+    before = marked.before
+    case = lock_case(session, named[0].round.case_id)
+    counts = lifecycle.answer_that_counts(session, case)
+    if before is not None and before.selection_id != (counts.id if counts else None):
+        raise AnswerChangedError
     try:
-        return _apply(session, evidence, named, Answer(1), reading.study_instance_uid)
+        row = _apply(session, evidence, named, marked.answer, reading.study_instance_uid)
     except InputError as refusal:
         return record_refusal(session, evidence, refusal, named[:1])
+    if counts is not None and counts.outcome == SelectionOutcome.REPLACED and marked.joins:
+        counts.outcome = SelectionOutcome.JOINED
+    return row
 
 
 def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:

@@ -207,6 +207,14 @@ def taken(offered: Sequence[StoredCandidate], answer: Answer) -> StoredCandidate
     return StoredCandidate(base.k, labels, answer.words)
 
 
+def without_lesions(candidate: StoredCandidate, values: Sequence[int]) -> StoredCandidate:
+    """Return a candidate whose lesions of these label values are plain organ."""
+    if not values:
+        return candidate
+    none = np.isin(candidate.labels, values)
+    return replace(candidate, labels=np.where(none, np.uint8(LIVER), candidate.labels))
+
+
 def _bounds(marked: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the half-open box of what is marked; of everything if nothing is."""
     plane: npt.NDArray[np.bool_] = np.any(marked, axis=0)

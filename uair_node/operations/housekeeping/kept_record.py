@@ -42,6 +42,12 @@ def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms)
         moment = datetime.fromisoformat(str(value).removesuffix("Z"))
         return (moment - start.replace(microsecond=0)).total_seconds()
 
+    marked_lesion = {
+        "value": _number,
+        "new": _number,
+        "size_mm": _number,
+        "marks": [{"shape": _word(*Shape), "points": _numbers}],
+    }
     kept: dict[str, Any] = _keep(
         record,
         {
@@ -84,15 +90,8 @@ def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms)
                     "picked": _number,
                     "per_target": _by_number,
                     "marks": {
-                        "lesions": [
-                            {
-                                "value": _number,
-                                "new": _number,
-                                "size_mm": _number,
-                                "marks": [{"shape": _word(*Shape), "points": _numbers}],
-                            }
-                        ],
-                        "dropped": _numbers,
+                        "lesions": [marked_lesion],
+                        "drops": [marked_lesion],
                         "left_out": [_code],
                         "picked": _number,
                     },
