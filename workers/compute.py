@@ -38,7 +38,7 @@ from uair_node.storage.artifacts import (
     without_lesions,
 )
 from uair_node.storage.store import write_durably
-from uair_node.work.performer import Claim, Commit
+from uair_node.work.performer import Claim, Commit, no_longer_due
 from uair_node.work.stopwatch import Stopwatch
 from workers import engine as engines
 from workers.site_engine import build_engine
@@ -208,7 +208,9 @@ class Computer:
             case = lock_case(session, claim.case_id)
             lifecycle.start_computing(session, case, actor="worker")
             rounds: Mapping[int | None, Round] = {round_.number: round_ for round_ in case.rounds}
-            round_ = rounds[claim.round_number or 1]
+            round_ = rounds.get(claim.round_number or 1)
+            if round_ is None:  # another answer took the place of the one that asked for this round
+                raise no_longer_due()
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
             # The reader may have gone back to the candidates of an older round.
             previous = rounds[started_by.candidates_round] if started_by else None

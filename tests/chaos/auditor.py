@@ -17,7 +17,7 @@ from tests.chaos.pacs_audit import found_in_pacs
 from tests.chaos.site import Site
 from tests.chaos.traffic import Series
 from uair_node.cases.states import HOLDING
-from uair_node.cases.tables import Instance
+from uair_node.cases.tables import Instance, WorkItem
 
 _OURS = ("result-unreadable", "result-deleted", "duplicate-uid")
 """Reasons of parked deliveries that no peer gave and no fault of the suite explains."""
@@ -43,6 +43,8 @@ def audit(site: Site, series: Sequence[Series], ledger: Ledger) -> Audit:
     found_in_pacs(site, cases, found)
     with site.truth.reading() as session:
         found_answers(session, ledger, found)
+        for item in session.scalars(select(WorkItem).where(~WorkItem.open, WorkItem.cause != "")):
+            found.unexplained.append(f"{item.kind} {item.subject} given up: {item.cause}")
     return found
 
 

@@ -113,6 +113,24 @@ def test_a_superseded_round_stops_in_the_middle(context: Context, caplog: pytest
         assert list(context.store.case_folder(case.id).rglob("*.npz")) == []
 
 
+def test_a_round_that_another_answer_took_away_is_left_alone(
+    context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer came between the claim and its first look at the case."""
+    computer = _computer(context)
+
+    def replaced(claim: Claim):
+        with context.database.transaction() as session:
+            session.get_one(WorkItem, claim.item_id).open = False
+        return computer.compute(replace(claim, round_number=2, lost=threading.Event()))
+
+    with context.database.transaction() as session:
+        item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE).one().id
+    perform(context, item_id, replaced)
+    assert "no longer due here" in caplog.text
+    assert "KeyError" not in caplog.text
+
+
 def test_a_worker_that_lost_its_lease_leaves_the_files_that_count_as_they_are(context: Context) -> None:
     """It was stopped for longer than its lease, and has not noticed yet."""
     computer = _computer(context)

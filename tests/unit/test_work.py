@@ -161,7 +161,9 @@ def test_a_case_goes_on_without_pictures_that_cannot_be_drawn(
             session.get_one(WorkItem, item_id).not_before = database_now(session)
     with context.database.transaction() as session:
         assert session.get_one(Case, case_id).state == CaseState.AWAITING_SELECTION
-        assert not session.get_one(WorkItem, item_id).open
+        item = session.get_one(WorkItem, item_id)
+        assert not item.open
+        assert item.cause, "an audit sees that it was given up"
 
 
 def test_a_foreign_exceptions_text_is_not_repeated(
@@ -258,6 +260,10 @@ def test_a_delivery_that_is_refused_is_tried_again(context: Context) -> None:
         item = session.get_one(WorkItem, item_id)
         assert (item.open, item.lease_owner) == (True, "")
         assert "It is bad." in item.cause
+        work_items.hasten(session, item)
+    assert perform(context, item_id, lambda claim: lambda session, item: work_items.close(item))
+    with context.database.transaction() as session:
+        assert session.get_one(WorkItem, item_id).cause == "", "it was not given up"
 
 
 def test_back_off_doubles_with_jitter_and_never_exceeds_its_limit() -> None:

@@ -137,8 +137,8 @@ def hold(session: Session, item_id: int, owner: str) -> WorkItem | None:
 
 
 def close(item: WorkItem) -> None:
-    """Mark an item as done."""
-    item.open = False
+    """Mark an item as done; the cause of an earlier failure no longer counts."""
+    item.open, item.cause = False, ""
     _release(item)
 
 

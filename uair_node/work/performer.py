@@ -65,11 +65,14 @@ class Claim:
             ``lease-lost``.
         """
         if self.lost.is_set():
-            raise TransientError(
-                "lease-lost",
-                "This work is no longer due here.",
-                "Nothing; what replaced it goes on by itself.",
-            )
+            raise no_longer_due()
+
+
+def no_longer_due() -> TransientError:
+    """Return the error of a job whose reason has gone since it was claimed."""
+    return TransientError(
+        "lease-lost", "This work is no longer due here.", "No action needed. The newer work continues."
+    )
 
 
 Job = Callable[[Claim], Commit]
@@ -201,8 +204,8 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: 
 def _do_without(item: WorkItem, cause: str) -> None:
     """Go on without pictures or notices: the segmentations are there, and the reader can pick."""
     log.error("%s %s given up: %s", item.kind, item.subject, cause)
-    item.cause = cause
     work_items.close(item)
+    item.cause = cause
 
 
 @contextmanager
