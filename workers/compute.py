@@ -209,7 +209,7 @@ class Computer:
             lifecycle.start_computing(session, case, actor="worker")
             rounds: Mapping[int | None, Round] = {round_.number: round_ for round_ in case.rounds}
             round_ = rounds.get(claim.round_number or 1)
-            if round_ is None:  # another answer took the place of the one that asked for this round
+            if round_ is None:  # another answer replaced the answer that asked for this round
                 raise no_longer_due()
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
             # The reader may have gone back to the candidates of an older round.
