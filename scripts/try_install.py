@@ -1,0 +1,161 @@
+"""Follows docs/install.md and docs/upgrading.md to the letter, on a clean Debian with its own systemd.
+
+`python -m scripts.try_install FOLDER [OPTION OF SYSTEMD-NSPAWN ...]`, as root; needs debootstrap and
+systemd-container, some 8 GB and half an hour. The new machine shares this one's network: nothing here may use the
+ports of PostgreSQL, RabbitMQ, Orthanc or the node.
+
+The pages' named code blocks run as they stand. The administrator's own part is in `_STEPS`: the site's addresses
+in the configuration, a PACS, patience. The folder stays, to be looked at and removed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from shlex import quote
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("install.md", "upgrading.md")
+_RELEASE, _MIRROR = "bookworm", "http://deb.debian.org/debian"
+_BASE = "systemd,systemd-sysv,dbus,ca-certificates"
+_PASSWORD = "a-password-of-this-trial"
+_SITE = {
+    "10.20.0.0/16": "127.0.0.1/32",
+    "10.20.1.5/32": "127.0.0.1/32",
+    "pacs.hospital.example, port: 104": "127.0.0.1, port: 4242",
+}
+"""What the example says, and what is so here."""
+
+_ORTHANC = """\
+{"DicomAet": "PACS", "DicomPort": 4242, "DicomAlwaysAllowStore": true,
+ "StorageDirectory": "/var/lib/orthanc/db", "LuaScripts": ["/etc/orthanc/uair.lua"], "DicomModalities": {
+ "UAIR": ["UAIR", "127.0.0.1", 11112], "UAIR_PICK": ["UAIR_PICK", "127.0.0.1", 11112],
+ "UAIR_ACCEPT": ["UAIR_ACCEPT", "127.0.0.1", 11112], "UAIR_REJECT": ["UAIR_REJECT", "127.0.0.1", 11112]}}
+"""
+_PACS = f"""\
+apt-get install orthanc
+rm /etc/orthanc/*.json
+install -m 644 dicom_config/orthanc.lua /etc/orthanc/uair.lua
+cat >/etc/orthanc/orthanc.json <<'END'
+{_ORTHANC}END
+systemctl restart orthanc
+"""
+_EDIT = "cat /root/site.yaml >/etc/uair/site.yaml"
+_WAIT = """\
+for attempt in $(seq 120); do
+  runuser -u uair -- uair cases --json | grep -q AWAITING_SELECTION && break
+  sleep 5
+done
+runuser -u uair -- uair cases --json | grep AWAITING_SELECTION
+"""
+_LOG = "journalctl --no-pager --output=short-iso --unit='uair-*'"
+
+_UNIT = """\
+[Unit]
+After=multi-user.target
+[Service]
+WorkingDirectory=/root
+Environment=HOME=/root DEBIAN_FRONTEND=noninteractive
+StandardInput=file:/root/answers
+StandardOutput=journal+console
+StandardError=journal+console
+ExecStart=/bin/bash /root/trial
+ExecStopPost=/bin/sh -c 'systemctl exit $EXIT_STATUS'
+"""
+"""Runs the trial once the machine is up, and ends the machine with its result."""
+
+_STEPS = (
+    "@servers",
+    _PACS,
+    "@software",
+    _EDIT,
+    "@start",
+    "@send",
+    _WAIT,
+    "@look",
+    "@wheels",
+    "new=/tmp/offline; /usr/bin/python3 -m venv $new",
+    "@from-wheels",
+    "/tmp/offline/bin/uair --version",
+    "git -c user.name=Trial -c user.email=trial@localhost commit --quiet --allow-empty --message 'A newer version.'",
+    "@upgrade",
+    "@upgrade-switch",
+    "@rollback",
+    "runuser -u uair -- uair check",
+    _LOG,
+)
+"""The whole trial: ``@name`` is a block of the pages, all else is the administrator's part."""
+
+
+def named_blocks(page: str) -> dict[str, str]:
+    """Return the shell blocks of a page that have a name: the word after ``sh``."""
+    found = re.findall(r"^ *```sh ([\w-]+)\n(.*?)^ *```", page, re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+def all_blocks() -> dict[str, str]:
+    """Return the named blocks of all pages that are tried."""
+    blocks: dict[str, str] = {}
+    for name in PAGES:
+        blocks |= named_blocks((ROOT / "docs" / name).read_text("utf-8"))
+    return blocks
+
+
+def site_configuration(page: str) -> str:
+    """Return `hospital.yaml` with the keys that the page says to change, and this site's addresses."""
+    settings = yaml.safe_load((ROOT / "dicom_config" / "hospital.yaml").read_text("utf-8"))
+    _, changes = page.split("/etc/uair/site.yaml`\n", 1)
+    found = re.search(r"```yaml\n(.*?)```", changes, re.DOTALL)
+    if found is None:
+        raise ValueError("The page has no example of site.yaml.")
+    example = found.group(1)
+    for theirs, ours in _SITE.items():
+        example = example.replace(theirs, ours)
+    for key, value in yaml.safe_load(example).items():
+        settings[key] = settings[key] | value if isinstance(value, dict) else value
+    return yaml.safe_dump(settings)
+
+
+def trial() -> str:
+    """Return the shell script of the trial: all steps in one shell, which ends with the first that fails."""
+    blocks = all_blocks()
+    lines = ["set -eux", "cd /root"]
+    for step in _STEPS:
+        lines += [f": === {quote(step.splitlines()[0])}", blocks[step[1:]] if step.startswith("@") else step]
+    return "\n".join(lines) + "\n"
+
+
+def make_root(root: Path) -> None:
+    """Make a clean Debian that runs the trial when it starts."""
+    debootstrap = ["debootstrap", "--variant=minbase", f"--include={_BASE}", _RELEASE, str(root), _MIRROR]
+    subprocess.run(debootstrap, check=True)
+    home = root / "root"
+    # The pages write an ellipsis for the repository's address: here it is a folder of that name.
+    subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, home / "…"], check=True)
+    page = (ROOT / "docs" / PAGES[0]).read_text("utf-8")
+    (home / "site.yaml").write_text(site_configuration(page), "utf-8")
+    (home / "answers").write_text(f"{_PASSWORD}\n{_PASSWORD}\n")
+    (home / "trial").write_text(trial(), "utf-8")
+    (root / "etc/apt/apt.conf.d/90yes").write_text('APT::Get::Assume-Yes "true";\n')
+    unit = root / "etc/systemd/system/trial.service"
+    unit.write_text(_UNIT)
+    wanted = unit.parent / "multi-user.target.wants"
+    wanted.mkdir(exist_ok=True)
+    (wanted / unit.name).symlink_to(f"../{unit.name}")
+
+
+def main(root: Path, options: list[str]) -> int:
+    """Make the machine in a new folder and run the trial; return 0 if nothing failed."""
+    make_root(root)
+    boot = ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={root}"]
+    return subprocess.run([*boot, *options], check=False).returncode
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or Path(sys.argv[1]).exists():
+        sys.exit("Name a new folder, then options of systemd-nspawn.")
+    sys.exit(main(Path(sys.argv[1]).absolute(), sys.argv[2:]))
