@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests use: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, PixelMed, docker-compose, strace,
-# Chromium, OHIF, and readers of DICOM objects from npm and PyPI.
+# Installs what the tests use: Orthanc, RabbitMQ, PostgreSQL, DCMTK, dicom3tools, PixelMed, amtool, docker-compose,
+# strace, Chromium, OHIF, and readers of DICOM objects from npm and PyPI.
 #
 # Only what is missing, only from the system's packages, and only as root or with `sudo` that asks for no password
 # on Debian or Ubuntu. Anywhere else it prints what is missing and ends with 0: the tests that need it are skipped
@@ -29,6 +29,7 @@ readonly PEERS=(
   "libpixelmed-java|PixelMed, the validator of reports|have_file /usr/share/java/pixelmed.jar"
   "default-jdk-headless|Java, runs PixelMed|have java && have javac"
   "prometheus|promtool, checks the alert rules|have promtool"
+  "prometheus-alertmanager|amtool, checks where alerts go|have amtool"
   "docker-compose|docker-compose, validates docker-compose.yml|has_compose"
   "strace|strace, shows what is on disk before an answer|have strace"
   "chromium|Chromium, runs the viewer|have chromium"
@@ -40,7 +41,7 @@ readonly CACHE=${XDG_CACHE_HOME:-~/.cache}/uair-peers
 readonly OHIF_FOLDER=$CACHE/ohif
 readonly WANTED=${BASH_SOURCE[0]%/*}/peers
 # What those packages would start at boot.
-readonly SERVICES=(rabbitmq-server postgresql orthanc prometheus epmd.service epmd.socket)
+readonly SERVICES=(rabbitmq-server postgresql orthanc prometheus prometheus-alertmanager epmd.service epmd.socket)
 
 # Prints "package|what it is for" of each peer that is not there.
 missing_peers() {

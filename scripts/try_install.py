@@ -1,11 +1,11 @@
 """Follows docs/install.md and docs/upgrading.md to the letter, on a clean Debian with its own systemd.
 
 `python -m scripts.try_install FOLDER [OPTION OF SYSTEMD-NSPAWN ...]`, as root; needs debootstrap and
-systemd-container, some 8 GB and half an hour. The new machine shares this one's network: nothing here may use the
-ports of PostgreSQL, RabbitMQ, Orthanc or the node.
+systemd-container, some 8 GB and half an hour. The new machine shares the network of this one: nothing may
+use the ports here of PostgreSQL, RabbitMQ, Orthanc or the node.
 
-The pages' named code blocks run as they stand. The administrator's own part is in `_STEPS`: the site's addresses
-in the configuration, a PACS, patience. The folder stays, to be looked at and removed.
+The pages' named code blocks run as they stand. The administrator's own part is in `STEPS`: the site's
+addresses in the configuration, a PACS, patience. The folder stays, to be looked at and removed.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ for attempt in $(seq 120); do
 done
 runuser -u uair -- uair cases --json | grep AWAITING_SELECTION
 """
+_NEWER = "git -c user.name=Trial -c user.email=trial@localhost commit --allow-empty -m Newer"
 _LOG = "journalctl --no-pager --output=short-iso --unit='uair-*'"
 
 _UNIT = """\
@@ -68,7 +69,7 @@ ExecStopPost=/bin/sh -c 'systemctl exit $EXIT_STATUS'
 """
 """Runs the trial once the machine is up, and ends the machine with its result."""
 
-_STEPS = (
+STEPS = (
     "@servers",
     _PACS,
     "@software",
@@ -81,7 +82,7 @@ _STEPS = (
     "new=/tmp/offline; /usr/bin/python3 -m venv $new",
     "@from-wheels",
     "/tmp/offline/bin/uair --version",
-    "git -c user.name=Trial -c user.email=trial@localhost commit --quiet --allow-empty --message 'A newer version.'",
+    _NEWER,
     "@upgrade",
     "@upgrade-switch",
     "@rollback",
@@ -124,7 +125,7 @@ def trial() -> str:
     """Return the shell script of the trial: all steps in one shell, which ends with the first that fails."""
     blocks = all_blocks()
     lines = ["set -eux", "cd /root"]
-    for step in _STEPS:
+    for step in STEPS:
         lines += [f": === {quote(step.splitlines()[0])}", blocks[step[1:]] if step.startswith("@") else step]
     return "\n".join(lines) + "\n"
 

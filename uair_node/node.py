@@ -62,7 +62,7 @@ class Node:
             tally,
             self._inbox.association_ended,
         )
-        self._signals = _signals(context, self._alive, tally)
+        self._signals = _signals(context, self.alive, tally)
         self._swept_at = time.monotonic()
         self._outages = Outages()
         self._stopping = threading.Event()
@@ -130,7 +130,8 @@ class Node:
             self._nudged.wait(max(self._context.settings.work.sweep_s, self._outages.pause_s))
             self._nudged.clear()
 
-    def _alive(self) -> dict[str, bool]:
+    def alive(self) -> dict[str, bool]:
+        """Return whether the loop goes on: false once it ended, or stands still for ten minutes."""
         idle_s = time.monotonic() - self._swept_at
         return {"sweeper": self._loop.is_alive() and idle_s < _LONGEST_SWEEP_S}
 

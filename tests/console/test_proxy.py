@@ -11,7 +11,7 @@ from dicom_config.errors import ConfigError
 from tests.support.console import Site, console_site, hidden_fields, submit
 from tests.support.intake import context_in
 from uair_node.cases.installation_tables import AccessRecord
-from uair_node.console.serve import make_server
+from uair_node.console.serve import Pulse, make_server
 
 _SECRET = "0123456789abcdef" * 4
 
@@ -100,7 +100,7 @@ def test_with_an_unusable_secret_it_does_not_start(tmp_path: Path, content: str 
     url = f"sqlite:///{tmp_path / 'u.sqlite'}"
     with context_in(tmp_path / "data", url, console={"proxy": proxy}) as context:
         with pytest.raises(ConfigError) as caught:
-            make_server(context)
+            make_server(context, Pulse())
         assert caught.value.code == "proxy-secret"
 
 

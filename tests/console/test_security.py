@@ -22,7 +22,7 @@ from uair_node.cases.tables import Case, Selection, SelectionOutcome, Transition
 from uair_node.console.app import make_app
 from uair_node.console.headers import CONTENT_SECURITY_POLICY
 from uair_node.console.login import safe_target
-from uair_node.console.serve import make_server
+from uair_node.console.serve import Pulse, make_server
 from uair_node.console.sessions import Sessions
 from uair_node.console.throttle import Throttle
 from uair_node.console.users import Role, UsersFile, is_password
@@ -415,7 +415,7 @@ def test_a_damaged_users_file_lets_nobody_in(site: Site, viewer: TestClient) -> 
 def test_without_users_it_does_not_start(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'u.sqlite'}"
     with context_in(tmp_path / "data", url) as context, pytest.raises(ConfigError, match="no default"):
-        make_server(context)
+        make_server(context, Pulse())
 
 
 def test_beyond_this_machine_it_needs_tls_or_a_proxy() -> None:

@@ -225,6 +225,12 @@ def _schema_of_an_older_version(site: Site) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
 
 
+@_fault("schema-newer")
+def _schema_of_a_newer_version(site: Site) -> None:
+    with site.own_database().engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+
 @_fault("clock-skew")
 def _clock_wrong(site: Site) -> None:
     ahead = time.time() + 120

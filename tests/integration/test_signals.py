@@ -204,6 +204,24 @@ def test_alert_rules_fire_on_what_they_are_for(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [("severity=critical", "on-call"), ("severity=warning", "administrator")],
+)
+def test_alertmanager_tells_the_right_people(labels: str, receiver: str) -> None:
+    (amtool,) = need("amtool")
+    config = str(_DEPLOY / "prometheus" / "alertmanager.yml")
+    checked = subprocess.run([amtool, "check-config", config], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    route = [amtool, "config", "routes", "test", f"--config.file={config}", labels]
+    assert subprocess.run(route, capture_output=True, text=True, check=True).stdout.strip() == receiver
+
+
+def test_alertmanager_names_alerts_that_exist() -> None:
+    text = (_DEPLOY / "prometheus" / "alertmanager.yml").read_text("utf-8")
+    assert set(re.findall(r"Uair\w+", text)) <= set(re.findall(r"alert: (\w+)", _RULES.read_text("utf-8")))
+
+
 def test_every_alert_is_tested_and_explained() -> None:
     (group,) = yaml.safe_load(_RULES.read_text("utf-8"))["groups"]
     alerts = {rule["alert"] for rule in group["rules"]}

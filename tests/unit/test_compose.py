@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.support.deployment import (
     on_this_machine,
 )
 from tests.support.peers import absent, find_program
+from tests.support.ports import wait_until
 from uair_node.operations.checks.connections import check_admitted
 from uair_node.operations.checks.finding import Level
 
@@ -71,16 +73,51 @@ def hospital(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 _ALWAYS = {"node", "io-worker", "console", "tidy", "rabbitmq", "postgres"}
 _WATCHING = {"flower", "prometheus", "grafana"}
+_OTHERS = ["rabbitmq", "postgres", "orthanc", "ohif", "alertmanager", *sorted(_WATCHING)]
 
 
 @pytest.mark.parametrize(
     ("profile", "more"),
-    [("demo", {"cpu-worker", "orthanc", "ohif"}), ("hospital", {"gpu-worker"})],
+    [("demo", {"cpu-worker", "orthanc", "ohif"}), ("hospital", {"gpu-worker", "alertmanager"})],
 )
 def test_each_profile_has_its_parts(compose: Mapping[str, Any], profile: str, more: set[str]) -> None:
     services = compose["services"].items()
     started = {name for name, one in services if profile in one.get("profiles", [profile])}
     assert started == _ALWAYS | _WATCHING | more
+
+
+@pytest.mark.parametrize("profile", _PROFILES)
+def test_each_profile_validates_alone(profile: str) -> None:
+    done = _compose("--profile", profile, "config", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("service", [*_OURS, "console", "tidy"])
+def test_what_uses_the_database_starts_after_its_migration(compose: Mapping[str, Any], service: str) -> None:
+    needed = {name for name, how in compose["services"][service]["depends_on"].items() if _healthy(how)}
+    assert needed == {"postgres", "rabbitmq", "node"} - {service}
+
+
+def _healthy(dependency: Mapping[str, str]) -> bool:
+    return dependency["condition"] == "service_healthy"
+
+
+@pytest.mark.parametrize("moment", ["sleep", "uair"])
+def test_the_tidy_container_heeds_sigterm(compose: Mapping[str, Any], tmp_path: Path, moment: str) -> None:
+    """The first process of a container gets no signal that it does not handle."""
+    command = compose["services"]["tidy"]["command"]
+    *shell, script = (word.replace("$$", "$") for word in command)
+    reached, through = tmp_path / "reached", tmp_path / "through"
+    for program in ("sleep", "uair"):
+        noted = f"touch {reached}; sleep 1; touch {through}" if program == moment else ""
+        (tmp_path / program).write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{noted}\n")
+        (tmp_path / program).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen([*shell, script], env=environment) as process:
+        wait_until(reached.exists, moment)
+        process.terminate()
+        assert process.wait(60) == 0
+    assert through.exists() == (moment == "uair"), "a `uair tidy` that runs is not cut off"
 
 
 @pytest.mark.parametrize("service", _OURS)
@@ -189,14 +226,14 @@ def test_dockerfile_follows_the_rules_of_hadolint() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("service", ["rabbitmq", "postgres", "orthanc", "ohif", *sorted(_WATCHING)])
+@pytest.mark.parametrize(
+    "service", ["rabbitmq", "postgres", "orthanc", "ohif", "alertmanager", *sorted(_WATCHING)]
+)
 def test_images_of_others_are_pinned(compose: Mapping[str, Any], service: str) -> None:
     assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", compose["services"][service]["image"])
 
 
-@pytest.mark.parametrize(
-    "service", [*_OURS, "console", "rabbitmq", "postgres", "orthanc", *sorted(_WATCHING)]
-)
+@pytest.mark.parametrize("service", [*_OURS, "console", *_OTHERS])
 def test_servers_have_health_checks(compose: Mapping[str, Any], service: str) -> None:
     assert compose["services"][service]["healthcheck"]["test"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from dicom_config.errors import ConfigError
 from uair_node.cases.database import Database, _alembic_config
 from uair_node.cases.installation_tables import ALL_TABLES
 
@@ -22,6 +24,19 @@ def test_migrations_make_the_tables(empty_database_url: str) -> None:
         found = compare_metadata(MigrationContext.configure(connection, opts=options), ALL_TABLES)
     database.close()
     assert found == []
+
+
+def test_a_version_leaves_the_database_of_a_newer_one_alone(empty_database_url: str) -> None:
+    """After an upgrade was taken back without its database."""
+    database = Database(empty_database_url)
+    database.migrate()
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    for look in (database.migrate, database.require_current):
+        with pytest.raises(ConfigError, match="version 9999, which this version") as refused:
+            look()
+        assert refused.value.code == "schema-newer"
+    database.close()
 
 
 def test_of_several_effective_answers_to_a_round_the_one_that_counted_stays(empty_database_url: str) -> None:

@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
@@ -96,7 +97,15 @@ class Database:
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision; raises as `transaction`."""
+        """Bring the schema to the newest revision.
+
+        Raises
+        ------
+        ConfigError
+            ``schema-newer``.
+        TransientError
+            As `transaction`.
+        """
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with self.connected() as connection:
@@ -105,6 +114,7 @@ class Database:
             try:
                 with connection.begin():
                     _wait_for_others(connection)
+                    self._require_known(MigrationContext.configure(connection).get_current_revision())
                     config = _alembic_config()
                     config.attributes["connection"] = connection
                     command.upgrade(config, "head")
@@ -132,12 +142,13 @@ class Database:
         Raises
         ------
         ConfigError
-            ``migration-due``.
+            ``migration-due``, ``schema-newer``.
         TransientError
             As `transaction`.
         """
         head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
         found = self._revision()
+        self._require_known(found)
         if found != head:
             raise ConfigError(
                 "migration-due",
@@ -145,6 +156,18 @@ class Database:
                 "Start `uair node` (or `uair up`) of this version once; it migrates. If another database is "
                 "meant, name its configuration with --config or UAIR_CONFIG.",
             )
+
+    def _require_known(self, revision: str | None) -> None:
+        """Raise ConfigError ``schema-newer`` if this version has no such revision."""
+        try:
+            ScriptDirectory.from_config(_alembic_config()).get_revision(revision or "base")
+        except CommandError as error:
+            raise ConfigError(
+                "schema-newer",
+                f"{self._name} is at version {revision}, which this version of the software does not know.",
+                "Install the newer version again, or restore the database's backup from before the upgrade: "
+                "docs/upgrading.md.",
+            ) from error
 
     def _revision(self) -> str | None:
         if self._file is not None and not self._file.exists():

@@ -14,6 +14,7 @@ from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
 from uair_node.console.users import Role, UsersFile, users_file
 from uair_node.logs import set_up_logging
+from uair_node.operations.signals.service_watch import ServiceWatch
 from uair_node.work.service_start import open_service
 
 console = Console()
@@ -34,15 +35,21 @@ def run(command: typer.Context, config: ConfigOption = None, verbose: bool = Fal
     """Serve the console."""
     if command.invoked_subcommand is not None:
         return
-    from uair_node.console.serve import make_server  # the other commands need no web server
+    from uair_node.console.serve import Pulse, make_server  # the other commands need no web server
 
     set_up_logging(verbose=verbose)
     settings = load_settings(config)
     scheme = "http" if settings.console.tls is None else "https"
     address = f"{scheme}://{settings.console.host}:{settings.console.port}/"
-    server = make_server(open_service(settings))
+    pulse = Pulse()
+    server = make_server(open_service(settings), pulse)
     console.print(f"[bold]UAIR console[/] at {address}  Not a medical device.", highlight=False)
-    server.run()
+    watch = ServiceWatch(pulse.alive)
+    watch.start()
+    try:
+        server.run()
+    finally:
+        watch.stop()
 
 
 @user_app.command()

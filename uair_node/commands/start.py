@@ -16,6 +16,7 @@ from uair_node.logs import set_up_logging
 from uair_node.node import Node
 from uair_node.operations.checks.connections import check_tls
 from uair_node.operations.checks.finding import Level
+from uair_node.operations.signals.service_watch import ServiceWatch
 from uair_node.storage.node_lock import only_node
 from uair_node.supervisor import Workers
 from uair_node.work.dispatch import clear_embedded_messages
@@ -55,8 +56,13 @@ def _run_node(context: Context, tend: Any = lambda: None) -> None:
     node = Node(context)
     node.start()
     _announce(context.settings, node.port)
-    while not stopping.wait(1.0):
-        tend()
+    watch = ServiceWatch(node.alive)
+    watch.start()
+    try:
+        while not stopping.wait(1.0):
+            tend()
+    finally:
+        watch.stop()
     node.stop()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import uvicorn
 
 from dicom_config.errors import ConfigError
@@ -12,9 +14,25 @@ from uair_node.context import Context
 from uair_node.network.tls import server_context
 
 _MOST_REQUESTS = 64
+_LONGEST_PAUSE_S = 300.0
 
 
-def make_server(context: Context) -> uvicorn.Server:
+class Pulse:
+    """Beats while the server's loop goes round."""
+
+    def __init__(self) -> None:
+        self._beat_at = time.monotonic()
+
+    async def beat(self) -> None:
+        """Note that the loop went round; uvicorn calls it every half minute."""
+        self._beat_at = time.monotonic()
+
+    def alive(self) -> dict[str, bool]:
+        """Return whether the last beat is recent."""
+        return {"console": time.monotonic() - self._beat_at < _LONGEST_PAUSE_S}
+
+
+def make_server(context: Context, pulse: Pulse) -> uvicorn.Server:
     """Return the server; its ``run`` serves until SIGINT or SIGTERM.
 
     Raises
@@ -25,7 +43,7 @@ def make_server(context: Context) -> uvicorn.Server:
     """
     desk = make_desk(context)
     _require_users(desk)
-    return uvicorn.Server(_server_options(desk))
+    return uvicorn.Server(_server_options(desk, pulse))
 
 
 def _require_users(desk: Desk) -> None:
@@ -37,7 +55,7 @@ def _require_users(desk: Desk) -> None:
         )
 
 
-def _server_options(desk: Desk) -> uvicorn.Config:
+def _server_options(desk: Desk, pulse: Pulse) -> uvicorn.Config:
     section = desk.context.settings.console
     tls = section.tls
     context = None
@@ -57,4 +75,5 @@ def _server_options(desk: Desk) -> uvicorn.Config:
         server_header=False,
         limit_concurrency=_MOST_REQUESTS,
         timeout_graceful_shutdown=5,
+        callback_notify=pulse.beat,
     )

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from dicom_config.model import Settings
 from uair_node.operations.signals.graphics import GraphicsCollector
 from uair_node.operations.signals.server import SignalServer
+from uair_node.operations.signals.service_watch import ServiceWatch
 from uair_node.work.service_start import open_service
 from uair_node.work.topology import QueueName
 from workers.app import make_app
@@ -58,11 +59,12 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
         "--without-mingle",
     ]
     worker_ready.connect(lambda **_: log.info("waits for tasks from %s", queue.value), weak=False)
+    # The pool is forked before a worker is ready: its children inherit no open port and no thread.
+    worker_ready.connect(lambda **_: ServiceWatch(_is_live).start(), weak=False)
     signals = _signals(settings, queue)
     if settings.embedded:
         options.append("--without-heartbeat")
     if signals is not None:
-        # Only now is the pool forked: its children inherit no open port.
         worker_ready.connect(lambda **_: signals.start(), weak=False)
     make_app(settings, queue).worker_main(["--quiet", "worker", *options])
 
@@ -93,8 +95,12 @@ def _signals(settings: Settings, queue: QueueName) -> SignalServer | None:
     if queue == QueueName.GPU:
         registry.register(GraphicsCollector())
     port = section.port + (1 if queue == QueueName.GPU else 2)
-    well = {"worker": True}
-    return SignalServer(section.host, port, live=lambda: well, ready=lambda: well, registries=[registry])
+    return SignalServer(section.host, port, live=_is_live, ready=_is_live, registries=[registry])
+
+
+def _is_live() -> dict[str, bool]:
+    """Whoever asks has an answer; a task that hangs is ended by its time limit."""
+    return {"worker": True}
 
 
 def _keep_logging(**_: object) -> None:

@@ -1,0 +1,70 @@
+"""Looks after a process from within: systemd hears that it works, and one that stands still ends itself."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import socket
+import threading
+
+from uair_node.operations.signals.server import Parts
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 20.0
+"""Far below `WatchdogSec` of the units."""
+
+
+class ServiceWatch:
+    """Looks at a process from a thread of its own.
+
+    A part that is not well ends the process with code 1, and systemd or Docker starts it again. systemd also
+    notices a process whose interpreter is blocked, since it hears nothing any more.
+
+    Parameters
+    ----------
+    live
+        What ``/live`` looks at, too.
+    look_s
+        Seconds between two looks.
+    """
+
+    def __init__(self, live: Parts, *, look_s: float = _LOOK_S) -> None:
+        self._live = live
+        self._look_s = look_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="service watch", daemon=True)
+
+    def start(self) -> None:
+        """Tell systemd that the service is up, and start looking."""
+        _tell_systemd("READY=1")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking: the end of a process may take its time."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._look_s):
+            ill = [part for part, well in self._live().items() if not well]
+            if ill:
+                _end_process(" and the ".join(ill))
+            _tell_systemd("WATCHDOG=1")
+
+
+def _end_process(ill: str) -> None:
+    """End at once: an orderly end would wait for what hangs."""
+    log.critical("not-live: the %s stands still; this process ends, systemd or Docker starts it again", ill)
+    faulthandler.dump_traceback()  # where each thread stood, without any value
+    os._exit(1)
+
+
+def _tell_systemd(state: str) -> None:
+    """Send a state by the protocol of sd_notify(3); without systemd nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(state.encode(), address.replace("@", "\0", 1))
