@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
-from uair_node.dicom.sr_graphics import Graphic, Points
+from uair_node.dicom.graphics import Graphic, Points
 from uair_node.dicom.volume import FloatArray, Volume
 
 FindHeader = Callable[[str], Dataset | None]

@@ -1,4 +1,4 @@
-"""What a returned object refers to: readers for SEG, Key Object Selection and Structured Reports.
+"""What a returned object refers to: SEG, Key Object Selection, Structured Report, presentation state.
 
 Owns the ways in which viewers say "this one". Knows no case and no candidate: it tells which instances are
 named, not whether we made them (that is the matching). Whatever a peer sends ends here in a `Reading` or in
@@ -22,6 +22,8 @@ from pydicom.uid import UID
 
 from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
+from uair_node.dicom.graphics import refused
+from uair_node.dicom.gsps_graphics import has_annotations, images_of
 from uair_node.dicom.sr_graphics import has_graphics
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -35,6 +37,7 @@ class Mechanism(StrEnum):
     SEG = "seg"
     KEY_OBJECT = "key-object"
     SR = "sr"
+    PRESENTATION_STATE = "gsps"
     PAGE = "page"
 
 
@@ -45,6 +48,7 @@ MECHANISMS: Mapping[str, Mechanism] = {
     SelectionClass.ENHANCED_SR: Mechanism.SR,
     SelectionClass.COMPREHENSIVE_SR: Mechanism.SR,
     SelectionClass.COMPREHENSIVE_3D_SR: Mechanism.SR,
+    SelectionClass.PRESENTATION_STATE: Mechanism.PRESENTATION_STATE,
     SelectionClass.SECONDARY_CAPTURE: Mechanism.PAGE,
 }
 
@@ -64,7 +68,7 @@ class Reading:
     references
         SOP Instance UIDs that it names, each once, in the order of the document. A SEG names itself.
     source_references
-        SOP Instance UIDs of the images that a SEG was drawn on, or that a report names or lists, each once.
+        SOP Instance UIDs of the images that a SEG was drawn on, or that a document names or lists, each once.
     segments
         Numbers of the segments (PS3.3 C.17.2, Referenced Segment Number) of those references that name only
         these; a reference that is not here means the whole object.
@@ -75,7 +79,7 @@ class Reading:
     title
         Document title of a Key Object Selection or SR, where it is readable.
     draws
-        Whether it is a report that holds graphics, see `uair_node.dicom.sr_graphics`.
+        Whether it holds graphics, see `uair_node.dicom.sr_graphics` and `uair_node.dicom.gsps_graphics`.
     predecessors
         SOP Instance UIDs of the documents that it is a new version of (PS3.3 C.17.2).
     """
@@ -115,13 +119,14 @@ def read_selection(dataset: Dataset) -> Reading:
       evidence (0040,A375) lists, since viewers have written only that.
     - Enhanced, Comprehensive and Comprehensive 3D SR: every image and composite object that the content
       tree names, at any depth.
+    - Presentation state (GSPS) that draws: the images that it is about.
 
     Raises
     ------
     InputError
         ``selection-not-supported``: an object of another SOP Class. ``selection-unreadable``: a sequence or
         a UID is missing or is not what the standard says. ``selection-without-reference``: a document that
-        names no instance.
+        names no instance. ``mark-empty``: a presentation state that draws nothing.
     """
     try:
         return _read(dataset)
@@ -154,6 +159,20 @@ def _read(dataset: Dataset) -> Reading:
     elif mechanism is Mechanism.SEG:
         references = (own,)
         sources, series = _seg_sources(dataset)
+    elif mechanism is Mechanism.PRESENTATION_STATE:
+        draws = has_annotations(dataset)
+        if not draws:
+            raise refused(
+                "mark-empty",
+                "is missing: the presentation state draws nothing",
+                "Draw what you mean, and save it.",
+            )
+        references = sources = _unique(
+            _required_uid(image, "ReferencedSOPInstanceUID") for image in images_of(dataset)
+        )
+        series = _unique(
+            _required_uid(item, "SeriesInstanceUID") for item in _items(dataset, "ReferencedSeriesSequence")
+        )
     else:
         in_evidence, series = _listed(dataset, "CurrentRequestedProcedureEvidenceSequence")
         draws = mechanism is Mechanism.SR and has_graphics(dataset)
@@ -162,7 +181,7 @@ def _read(dataset: Dataset) -> Reading:
         segments = _parts(named)
         if mechanism is Mechanism.KEY_OBJECT:
             references = references or in_evidence
-        if draws:
+        if draws or mechanism is Mechanism.KEY_OBJECT:
             sources = _unique((*references, *in_evidence))
     if not references and not draws:
         raise InputError(

@@ -8,75 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
+from uair_node.dicom.graphics import Graphic, Shape, points_of, refused, require_few, shaped
 
-MOST_GRAPHICS = 256
-"""A report of more graphics is no reader's: measurements of one study are some dozens."""
-MOST_POINTS = 5_000
-"""A freehand contour has some hundreds of points."""
-_CLOSED_SHARE = 0.02
-"""A contour's ends may lie this part of its length apart; writers round coordinates."""
 _GROUP = "125007"  # DCM, Measurement Group
 _FINDING, _FINDING_SITE = "121071", "363698007"  # DCM Finding, SCT Finding Site
 _OLD_FINDING_SITE = "G-C0E3"  # SRT
 _TRACKING_UID = "112040"  # DCM, Tracking Unique Identifier
 _NO_MARKS = ("TextPosition", "ControlPoints")  # 99CS3D: where a label stands, and a spline's own points
 _LENGTHS = ("mm", "cm", "m", "um")  # UCUM
-_ELLIPSE_POINTS = 48
-
-Points = npt.NDArray[np.float64]
-
-
-class Shape(StrEnum):
-    """What a graphic is, whatever its type is called."""
-
-    POINT = "point"
-    LINE = "line"
-    CONTOUR = "contour"
-
-
-@dataclass(frozen=True, eq=False)
-class Graphic:
-    """One graphic of a report.
-
-    Attributes
-    ----------
-    shape
-        A point, a line of two ends, or a closed contour.
-    points
-        ``(n, 2)`` column and row on the image, in pixels from the outer corner of the first pixel; or
-        ``(n, 3)`` x, y, z in mm in the frame of reference. A contour's last point is not its first again.
-    image_uid, frame
-        SOP Instance UID of the image of two-dimensional points, and its frame number, None without one.
-    frame_of_reference_uid
-        The Frame of Reference UID of three-dimensional points; else empty.
-    group
-        Graphics of one number belong to one measurement group.
-    tracking
-        Tracking UID of the group; empty without one.
-    words
-        What the group says in words: labels, codes' meanings.
-    findings, sites
-        Items of coded findings and of their sites (PS3.3 8.8).
-    """
-
-    shape: Shape
-    points: Points
-    image_uid: str
-    frame: int | None
-    frame_of_reference_uid: str
-    group: int
-    tracking: str
-    words: str
-    findings: tuple[Dataset, ...]
-    sites: tuple[Dataset, ...]
 
 
 @dataclass
@@ -100,12 +44,7 @@ def read_graphics(dataset: Dataset) -> list[Graphic | InputError]:
         ``marks-too-many``.
     """
     items = list(_graphic_items(dataset))
-    if len(items) > MOST_GRAPHICS:
-        raise InputError(
-            "marks-too-many",
-            f"The report holds {len(items)} graphics; {MOST_GRAPHICS} are the most.",
-            "Send a report of the measurements of one study.",
-        )
+    require_few(len(items))
     return [_graphic(item, group, unit) for item, group, unit in items]
 
 
@@ -167,13 +106,13 @@ def _graphic(item: Dataset, group: _Group, unit: str) -> Graphic | InputError:
         return refusal
     except Exception as error:
         # pydicom decodes on access: a peer's bytes fail with nearly any exception, whose text may quote them.
-        return _refused("mark-unreadable", f"cannot be read ({type(error).__name__})", "Draw it again.")
+        return refused("mark-unreadable", f"cannot be read ({type(error).__name__})", "Draw it again.")
 
 
 def _read(item: Dataset, group: _Group, unit: str) -> Graphic:
     spatial = _value_type(item) == "SCOORD3D"
-    points = _points(item, 3 if spatial else 2)
-    shape, points = _shaped(str(item.get("GraphicType") or "").strip(), points, spatial=spatial)
+    points = points_of(item.get("GraphicData"), 3 if spatial else 2)
+    shape, points = shaped(str(item.get("GraphicType") or "").strip(), points, spatial=spatial)
     if shape is Shape.LINE and unit and unit not in _LENGTHS:
         shape, points = Shape.POINT, points[:1]  # an arrow: it measures nothing, and its tip comes first
     reference = None if spatial else _image(item)
@@ -194,69 +133,12 @@ def _read(item: Dataset, group: _Group, unit: str) -> Graphic:
     )
 
 
-def _points(item: Dataset, axes: int) -> Points:
-    data = item.get("GraphicData")
-    values = np.atleast_1d(np.asarray([] if data is None else data, np.float64))
-    if not values.size:
-        raise _refused("mark-empty", "has no points", "Draw it again.")
-    if values.size > axes * MOST_POINTS:
-        raise _refused("mark-too-large", f"has more than {MOST_POINTS} points", "Draw it with fewer points.")
-    if values.size % axes:
-        raise _refused("mark-unreadable", "has half a point", "Draw it again.")
-    if not np.isfinite(values).all():
-        raise _refused("mark-not-finite", "has a coordinate that is no number", "Draw it again.")
-    return values.reshape(-1, axes)
-
-
-def _shaped(kind: str, points: Points, *, spatial: bool) -> tuple[Shape, Points]:
-    """Return what a graphic type (PS3.3 C.18.6.1.2, C.18.9.1.2) of so many points is."""
-    count = len(points)
-    if kind == "POINT" or (kind == "MULTIPOINT" and count == 1):
-        return Shape.POINT, points[:1]  # some viewers keep an arrow's tail behind its tip
-    if kind in ("POLYLINE", "MULTIPOINT") and count == 2:
-        return Shape.LINE, points
-    if kind == "CIRCLE" and count == 2 and not spatial:  # centre and a point on the perimeter
-        radius = float(np.linalg.norm(points[1] - points[0]))
-        return Shape.CONTOUR, _ellipse(points[0], np.array([radius, 0.0]), np.array([0.0, radius]))
-    if kind == "ELLIPSE" and count == 4:  # ends of the major axis, then of the minor axis
-        centre = points.mean(axis=0)
-        return Shape.CONTOUR, _ellipse(centre, (points[1] - points[0]) / 2, (points[3] - points[2]) / 2)
-    if kind == "ELLIPSOID" and count == 6 and spatial:
-        centre = points.mean(axis=0)
-        axes = (points[1::2] - points[::2]) / 2
-        rings = [_ellipse(centre, axes[a], axes[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
-        return Shape.CONTOUR, np.concatenate(rings)
-    if kind == "POLYGON" or (kind == "POLYLINE" and count > 2):
-        return Shape.CONTOUR, _closed(points, closed_by_type=kind == "POLYGON")
-    raise _refused(
-        "mark-unreadable", "is of no type that marks a lesion", "Measure a length or draw a contour."
-    )
-
-
-def _closed(points: Points, *, closed_by_type: bool) -> Points:
-    length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    gap = float(np.linalg.norm(points[-1] - points[0]))
-    if gap > _CLOSED_SHARE * length and not closed_by_type:
-        raise _refused("mark-open-contour", "is an open contour", "Close it, or measure a length instead.")
-    ring = points[:-1] if gap <= _CLOSED_SHARE * length else points
-    if len(ring) < 3 or length == 0.0:
-        raise _refused("mark-empty", "encloses nothing", "Draw it again.")
-    return ring
-
-
-def _ellipse(centre: Points, major: Points, minor: Points) -> Points:
-    if not np.linalg.norm(major) or not np.linalg.norm(minor):
-        raise _refused("mark-empty", "encloses nothing", "Draw it again.")
-    angles = np.linspace(0.0, 2.0 * np.pi, _ELLIPSE_POINTS, endpoint=False)[:, None]
-    return np.asarray(centre + np.cos(angles) * major + np.sin(angles) * minor)
-
-
 def _image(item: Dataset) -> Dataset:
     """Return the reference of the image that a SCOORD was drawn on (PS3.3 C.18.6, SELECTED FROM)."""
     for child in _children(item):
         for reference in child.get("ReferencedSOPSequence") or ():
             return Dataset(reference)
-    raise _refused("mark-unreadable", "names no image", "Draw it again on the series of the case.")
+    raise refused("mark-unreadable", "names no image", "Draw it again on the series of the case.")
 
 
 def _children(item: Dataset) -> list[Dataset]:
@@ -279,7 +161,3 @@ def _concept(item: Dataset) -> str:
     for code in item.get("ConceptNameCodeSequence") or ():
         return str(code.get("CodeValue") or "").strip()
     return ""
-
-
-def _refused(code: str, why: str, remedy: str) -> InputError:
-    return InputError(code, f"A graphic of the report {why}.", remedy)

@@ -19,10 +19,10 @@ from dicom_config.errors import InputError
 from dicom_config.modalities.profile import Organ
 from uair_node.cases.answer import LIVER
 from uair_node.cases.marks import Mark, MarkedLesion, Marks, Point
+from uair_node.dicom.graphics import Graphic, Points, Shape
 from uair_node.dicom.mark_places import Grid
 from uair_node.dicom.segment_kind import kind_of
 from uair_node.dicom.segment_words import SegmentKind
-from uair_node.dicom.sr_graphics import Graphic, Points, Shape
 
 Labels = npt.NDArray[np.uint8]
 
@@ -126,6 +126,7 @@ def understand(
     offer: Offer,
     drop_words: Sequence[str],
     document: Document,
+    dropped: Collection[int] = (),
 ) -> tuple[Marks, list[InputError]]:
     """Return what a report's graphics say together with earlier marks, and why some of them are left out.
 
@@ -138,7 +139,9 @@ def understand(
     drop_words
         Words in a group's labels that say that a finding is none.
     document
-        The report.
+        What holds the graphics.
+    dropped
+        Label values of offered lesions that it drops by themselves, without a place.
 
     Raises
     ------
@@ -154,17 +157,18 @@ def understand(
     for group in _groups(graphics, grid, refused):
         drawn = _Drawn(group.shapes, np.asarray(offer.spacing_mm), document.uid, group.graphic.tracking)
         try:
-            if _says(group.graphic.words, drop_words):
+            if says(group.graphic.words, drop_words):
                 drops.append((_lesion_under(drawn, offer), drawn))
             else:
                 _require_lesion(group.graphic, drawn, offer)
                 lesions.append((_lesion_under(drawn, offer), drawn))
         except InputError as refusal:
             refused.append(refusal)
+    drops += [(value, _Drawn((), np.asarray(offer.spacing_mm), document.uid, "")) for value in dropped]
     _require_agreement(lesions, drops)
     refused += [_on_nothing() for value, _ in drops if value is None]
-    dropped = _numbered([drop for drop in drops if drop[0] is not None], offer)
-    return Marks(_numbered(lesions, offer), dropped, tuple(refusal.code for refusal in refused)), refused
+    none = _numbered([drop for drop in drops if drop[0] is not None], offer)
+    return Marks(_numbered(lesions, offer), none, tuple(refusal.code for refusal in refused)), refused
 
 
 def _still_said(
@@ -208,7 +212,8 @@ def _groups(
         yield _Group(members[0][0], tuple((graphic.shape, points) for graphic, points in members))
 
 
-def _says(text: str, words: Sequence[str]) -> bool:
+def says(text: str, words: Collection[str]) -> bool:
+    """Tell whether a text holds any of the words, as a word of its own."""
     return any(
         re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE) for word in words if word
     )

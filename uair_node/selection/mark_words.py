@@ -33,6 +33,7 @@ _WHY = {
     "mark-not-finite": "a coordinate is no number",
     "mark-open-contour": "the contour is open",
     "mark-unreadable": "it cannot be read",
+    "mark-several-images": "drawn for several images",
     "mark-slice-unknown": "the case does not have its slice",
     "mark-other-frame-of-reference": "drawn on another series",
     "mark-other-structure": "it names another structure",

@@ -18,12 +18,15 @@ from uair_node.cases.marks import Marks, marks_of
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Instance, Result
 from uair_node.context import Context
+from uair_node.dicom.graphics import Graphic, refused
+from uair_node.dicom.gsps_graphics import read_annotations
 from uair_node.dicom.mark_places import Grid
-from uair_node.dicom.readers import Reading
+from uair_node.dicom.readers import Mechanism, Reading
 from uair_node.dicom.sr_graphics import read_graphics
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.edited_round import EditedRound, find_edited_round
+from uair_node.selection.flagged_images import FlaggedImages, flagged_images, flags_images
 from uair_node.selection.mark_meaning import Document, Offer, understand
 from uair_node.selection.mark_words import words_of
 from uair_node.selection.match import check_document, read_answer, results_named
@@ -79,6 +82,20 @@ class MarkedRound:
     joins: bool = False
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What an object draws, or the images that it flags."""
+
+    document: Document
+    graphics: tuple[Graphic | InputError, ...]
+    flagged: FlaggedImages | None
+
+    @property
+    def marks_something(self) -> bool:
+        """Whether it means more than the candidate that it names."""
+        return bool(self.graphics) or (self.flagged is not None and self.flagged.drops)
+
+
 def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: Reading) -> MarkedRound | None:
     """Read an object's marks onto the round that a reader sees; None for an object that marks nothing.
 
@@ -94,21 +111,44 @@ def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: R
         `uair_node.selection.mark_meaning.understand` raises; or, if no mark can be used, why the first
         cannot. ``case-closed``, ``round-closed`` of `find_edited_round`.
     """
-    if not reading.draws:
+    flags = (
+        verb != Verb.REJECT
+        and reading.mechanism is Mechanism.KEY_OBJECT
+        and flags_images(context, reading.references)
+    )
+    if not reading.draws and not flags:
         return None
     with context.database.reading() as session:
         check_document(session, verb, reading)
         named = results_named(session, reading.references)
+        pages = {result.sop_instance_uid for result in named}
         offered = {candidate.sop_instance_uid for result in named for candidate in result.round.candidates}
         answer = read_answer(verb, named, reading.segments) if named else None
+    said = _read(dataset, reading, pages, context.settings.node.marks.drop)
+    if named and (verb == Verb.REJECT or not said.marks_something):
+        return None
     if verb == Verb.REJECT:
-        if named:
-            return None
         raise _needs_pick(verb)
     round_ = _open_round(context, reading, offered)
     if verb == Verb.ACCEPT:
-        return _accepted(context, dataset, reading, round_, answer)
-    return _picked(context, dataset, reading, round_, answer)
+        return _accepted(context, said, round_, answer)
+    return _picked(context, said, round_, answer)
+
+
+def _read(dataset: Dataset, reading: Reading, pages: Collection[str], drop_words: Sequence[str]) -> _Said:
+    """Return what an object marks; what is drawn on candidates' `pages` marks no image."""
+    document = Document(
+        reading.sop_instance_uid, frozenset({reading.sop_instance_uid, *reading.predecessors})
+    )
+    if not reading.draws:
+        flagged = flagged_images(dataset, reading.references, drop_words)
+        return _Said(document, (), flagged)
+    read = read_annotations if reading.mechanism is Mechanism.PRESENTATION_STATE else read_graphics
+    every = read(dataset)
+    if not every:
+        raise refused("mark-empty", "is missing: the texts point at nothing", "Draw what you mean.")
+    graphics = (drawn for drawn in every if isinstance(drawn, InputError) or drawn.image_uid not in pages)
+    return _Said(document, tuple(graphics), None)
 
 
 def _open_round(context: Context, reading: Reading, offered: Collection[str]) -> EditedRound:
@@ -129,19 +169,17 @@ def _open_round(context: Context, reading: Reading, offered: Collection[str]) ->
     return round_
 
 
-def _picked(
-    context: Context, dataset: Dataset, reading: Reading, round_: EditedRound, named: Answer | None
-) -> MarkedRound:
+def _picked(context: Context, what: _Said, round_: EditedRound, named: Answer | None) -> MarkedRound:
     before = _before(context, round_)
-    said = named or before.answer
+    answer = named or before.answer or Answer(1)
     artifact = "" if named else before.artifact
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
     offered = load_candidates(context.store.fetch(artifact) if artifact else round_.folder / CANDIDATES_FILE)
     earlier = before.marks or _NO_MARKS
-    marks, refused = _understood(context, dataset, reading, round_, volume, offered, earlier)
+    marks, refusals = _understood(context, what, round_, volume, offered, earlier)
     nothing_new = marks.digest == replace(earlier, left_out=()).digest
-    if refused and nothing_new and named is None:
-        raise refused[0]
+    if refusals and nothing_new and named is None:
+        raise refusals[0]
     picked = named is not None or (
         before.answer is not None and (before.marks is None or before.marks.picked)
     )
@@ -150,20 +188,18 @@ def _picked(
     if before.answer is not None and not named:
         remark = f"{remark} Your earlier answer to this round stays."
     joins = before.marks is not None or (before.answer is not None and named is None)
-    return MarkedRound(round_.candidates, marks, remark, said or Answer(1), artifact, before, joins)
+    return MarkedRound(round_.candidates, marks, remark, answer, artifact, before, joins)
 
 
-def _accepted(
-    context: Context, dataset: Dataset, reading: Reading, round_: EditedRound, named: Answer | None
-) -> MarkedRound:
+def _accepted(context: Context, what: _Said, round_: EditedRound, named: Answer | None) -> MarkedRound:
     """Let a case end with a candidate without the lesions that marks drop; other marks need a round more."""
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
     offered = load_candidates(round_.folder / CANDIDATES_FILE)
-    marks, refused = _understood(context, dataset, reading, round_, volume, offered, _NO_MARKS)
-    if any(lesion.new for lesion in marks.lesions) or not (named or marks.drops or refused):
+    marks, refusals = _understood(context, what, round_, volume, offered, _NO_MARKS)
+    if any(lesion.new for lesion in marks.lesions) or not (named or marks.drops or refusals):
         raise _needs_pick(Verb.ACCEPT)
-    if refused and not (named or marks.drops):
-        raise refused[0]
+    if refusals and not (named or marks.drops):
+        raise refusals[0]
     if named is None and len(offered) > 1:
         raise InputError(
             "mark-needs-candidate",
@@ -178,8 +214,7 @@ def _accepted(
 
 def _understood(
     context: Context,
-    dataset: Dataset,
-    reading: Reading,
+    what: _Said,
     round_: EditedRound,
     volume: Volume,
     offered: Sequence[StoredCandidate],
@@ -196,10 +231,9 @@ def _understood(
         earlier=earlier,
     )
     grid = Grid(volume, lambda uid: _header_of(context, uid))
-    document = Document(
-        reading.sop_instance_uid, frozenset({reading.sop_instance_uid, *reading.predecessors})
-    )
-    return understand(read_graphics(dataset), grid, offer, context.settings.node.marks.drop, document)
+    dropped = [what.flagged.dropped(volume, offered)] if what.flagged else []
+    drop_words = context.settings.node.marks.drop
+    return understand(what.graphics, grid, offer, drop_words, what.document, dropped)
 
 
 def _before(context: Context, round_: EditedRound) -> Before:

@@ -21,8 +21,8 @@ import numpy as np
 from dicom_config.model import Verb
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import DeliveryState, ResultKind, SelectionOutcome, WorkKind
+from uair_node.dicom.graphics import Shape
 from uair_node.dicom.readers import Mechanism
-from uair_node.dicom.sr_graphics import Shape
 from uair_node.operations.housekeeping.anonymous import Pseudonyms
 from uair_node.storage.artifacts import save_arrays
 

@@ -1,0 +1,161 @@
+"""Graphics that a reader drew, whatever object holds them: shapes of points, with words and codes.
+
+Owns the graphic types of reports and presentation states. It must not know cases, grids or what a graphic is
+used for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from dicom_config.errors import InputError
+
+MOST_GRAPHICS = 256
+"""An object of more graphics is no reader's: measurements of one study are some dozens."""
+MOST_POINTS = 5_000
+"""A freehand contour has some hundreds of points."""
+_CLOSED_SHARE = 0.02
+"""A contour's ends may lie this part of its length apart; writers round coordinates."""
+_ELLIPSE_POINTS = 48
+
+Points = npt.NDArray[np.float64]
+
+
+class Shape(StrEnum):
+    """What a graphic is, whatever its type is called."""
+
+    POINT = "point"
+    LINE = "line"
+    CONTOUR = "contour"
+
+
+@dataclass(frozen=True, eq=False)
+class Graphic:
+    """One graphic.
+
+    Attributes
+    ----------
+    shape
+        A point, a line of two ends, or a closed contour.
+    points
+        ``(n, 2)`` column and row on the image, in pixels from the outer corner of the first pixel; or
+        ``(n, 3)`` x, y, z in mm in the frame of reference. A contour's last point is not its first again.
+    image_uid, frame
+        SOP Instance UID of the image of two-dimensional points, and its frame number, None without one.
+    frame_of_reference_uid
+        The Frame of Reference UID of three-dimensional points; else empty.
+    group
+        Graphics of one number belong to one measurement group.
+    tracking
+        Tracking UID of the group; empty without one.
+    words
+        What the group says in words: labels, codes' meanings.
+    findings, sites
+        Items of coded findings and of their sites (PS3.3 8.8).
+    """
+
+    shape: Shape
+    points: Points
+    image_uid: str
+    frame: int | None
+    frame_of_reference_uid: str
+    group: int
+    tracking: str
+    words: str
+    findings: tuple[Dataset, ...]
+    sites: tuple[Dataset, ...]
+
+
+def require_few(count: int) -> None:
+    """Refuse an object of too many graphics; raises InputError ``marks-too-many``."""
+    if count > MOST_GRAPHICS:
+        raise InputError(
+            "marks-too-many",
+            f"The object holds {count} graphics; {MOST_GRAPHICS} are the most.",
+            "Send the measurements of one study.",
+        )
+
+
+def points_of(data: Any, axes: int) -> Points:
+    """Return the points of Graphic Data, ``(n, axes)``.
+
+    Raises
+    ------
+    InputError
+        ``mark-empty``, ``mark-too-large``, ``mark-unreadable``, ``mark-not-finite``.
+    """
+    values = np.atleast_1d(np.asarray([] if data is None else data, np.float64))
+    if not values.size:
+        raise refused("mark-empty", "has no points", "Draw it again.")
+    if values.size > axes * MOST_POINTS:
+        raise refused("mark-too-large", f"has more than {MOST_POINTS} points", "Draw it with fewer points.")
+    if values.size % axes:
+        raise refused("mark-unreadable", "has half a point", "Draw it again.")
+    if not np.isfinite(values).all():
+        raise refused("mark-not-finite", "has a coordinate that is no number", "Draw it again.")
+    return values.reshape(-1, axes)
+
+
+def shaped(kind: str, points: Points, *, spatial: bool = False, closed: bool = False) -> tuple[Shape, Points]:
+    """Return what a graphic type (PS3.3 C.10.5.1.2, C.18.6.1.2, C.18.9.1.2) of so many points is.
+
+    Parameters
+    ----------
+    closed
+        Whether a polyline's last point is joined to its first, whatever they are.
+
+    Raises
+    ------
+    InputError
+        ``mark-open-contour``, ``mark-empty``, ``mark-unreadable``.
+    """
+    count = len(points)
+    if kind == "POINT" or (kind == "MULTIPOINT" and count == 1):
+        return Shape.POINT, points[:1]  # some viewers keep an arrow's tail behind its tip
+    if kind in ("POLYLINE", "MULTIPOINT") and count == 2:
+        return Shape.LINE, points
+    if kind == "CIRCLE" and count == 2 and not spatial:  # centre and a point on the perimeter
+        radius = float(np.linalg.norm(points[1] - points[0]))
+        return Shape.CONTOUR, _ellipse(points[0], np.array([radius, 0.0]), np.array([0.0, radius]))
+    if kind == "ELLIPSE" and count == 4:  # ends of the major axis, then of the minor axis
+        centre = points.mean(axis=0)
+        return Shape.CONTOUR, _ellipse(centre, (points[1] - points[0]) / 2, (points[3] - points[2]) / 2)
+    if kind == "ELLIPSOID" and count == 6 and spatial:
+        centre = points.mean(axis=0)
+        axes = (points[1::2] - points[::2]) / 2
+        rings = [_ellipse(centre, axes[a], axes[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+        return Shape.CONTOUR, np.concatenate(rings)
+    if kind == "POLYGON" or (kind == "POLYLINE" and count > 2):
+        return Shape.CONTOUR, _closed(points, by_type=closed or kind == "POLYGON")
+    raise refused(
+        "mark-unreadable", "is of no type that marks a lesion", "Measure a length or draw a contour."
+    )
+
+
+def _closed(points: Points, *, by_type: bool) -> Points:
+    length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
+    gap = float(np.linalg.norm(points[-1] - points[0]))
+    if gap > _CLOSED_SHARE * length and not by_type:
+        raise refused("mark-open-contour", "is an open contour", "Close it, or measure a length instead.")
+    ring = points[:-1] if gap <= _CLOSED_SHARE * length else points
+    if len(ring) < 3 or length == 0.0:
+        raise refused("mark-empty", "encloses nothing", "Draw it again.")
+    return ring
+
+
+def _ellipse(centre: Points, major: Points, minor: Points) -> Points:
+    if not np.linalg.norm(major) or not np.linalg.norm(minor):
+        raise refused("mark-empty", "encloses nothing", "Draw it again.")
+    angles = np.linspace(0.0, 2.0 * np.pi, _ELLIPSE_POINTS, endpoint=False)[:, None]
+    return np.asarray(centre + np.cos(angles) * major + np.sin(angles) * minor)
+
+
+def refused(code: str, why: str, remedy: str) -> InputError:
+    """Return why a graphic cannot be used."""
+    return InputError(code, f"A graphic {why}.", remedy)

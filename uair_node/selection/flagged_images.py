@@ -1,0 +1,142 @@
+"""A Key Object that flags images of a case: what its words say of the lesions on them.
+
+An image alone tells no place. So nothing but a drop word means anything, where one lesion alone lies on the
+images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+
+from dicom_config.errors import InputError
+from uair_node.cases.answer import LIVER
+from uair_node.cases.tables import CaseInstance, Instance
+from uair_node.context import Context
+from uair_node.dicom.volume import Volume
+from uair_node.selection.mark_meaning import says
+from uair_node.storage.artifacts import StoredCandidate
+
+
+def flags_images(context: Context, references: Sequence[str]) -> bool:
+    """Tell whether any of the referenced instances is an image of a case."""
+    with context.database.reading() as session:
+        found = session.scalar(
+            select(CaseInstance.case_id)
+            .join(Instance, Instance.id == CaseInstance.instance_id)
+            .where(Instance.sop_instance_uid.in_(references))
+            .limit(1)
+        )
+    return found is not None
+
+
+@dataclass(frozen=True)
+class FlaggedImages:
+    """What a Key Object flags: SOP Instance UIDs with frame numbers, empty for whole instances.
+
+    `drops` tells whether its words say that a finding is none.
+    """
+
+    images: tuple[tuple[str, frozenset[int]], ...]
+    drops: bool
+
+    def dropped(self, volume: Volume, offered: Sequence[StoredCandidate]) -> int:
+        """Return the label value of the lesion that is dropped.
+
+        Parameters
+        ----------
+        volume
+            The source grid.
+        offered
+            The round's candidates on it.
+
+        Raises
+        ------
+        InputError
+            ``mark-without-place``: no drop word. ``mark-slice-unknown``: it flags no image of this case.
+            ``mark-on-nothing``: no lesion is on the images. ``mark-several-lesions``.
+        """
+        if not self.drops:
+            raise InputError(
+                "mark-without-place",
+                "The Key Object flags images of the case, and an image alone marks no lesion.",
+                "Measure the lesion on the image; or flag a candidate or its page, which picks it.",
+            )
+        slices = self._slices(volume)
+        if not slices:
+            raise InputError(
+                "mark-slice-unknown",
+                "The Key Object flags an image that the case does not have.",
+                "Flag an image of the series that the candidates were made from.",
+            )
+        on_all = set.intersection(*(_lesions_on(k, offered) for k in slices))
+        if not on_all:
+            raise InputError(
+                "mark-on-nothing",
+                "The Key Object drops a lesion, and no lesion lies on all of its images.",
+                "Flag an image on which the lesion lies, or measure the lesion with the word in the label.",
+            )
+        if len(on_all) > 1:
+            raise InputError(
+                "mark-several-lesions",
+                "The Key Object drops a lesion, and several lie on its images.",
+                "Flag an image with that lesion alone, or measure the lesion with the word in the label.",
+            )
+        return on_all.pop()
+
+    def _slices(self, volume: Volume) -> list[int]:
+        return [
+            k
+            for uid, frames in self.images
+            for k, frame in volume.slices_of(uid).items()
+            if not frames or (frame or 1) in frames
+        ]
+
+
+def flagged_images(dataset: Dataset, references: Sequence[str], drop_words: Collection[str]) -> FlaggedImages:
+    """Read a Key Object (PS3.16 TID 2010); raises InputError ``selection-unreadable``.
+
+    Parameters
+    ----------
+    references
+        What it names as a whole, where its content names nothing.
+    """
+    try:
+        images = tuple(_images(dataset)) or tuple((uid, frozenset[int]()) for uid in references)
+        return FlaggedImages(images, says(_words(dataset), drop_words))
+    except Exception as error:
+        # pydicom decodes on access: a peer's bytes fail with nearly any exception, which may quote them.
+        raise InputError(
+            "selection-unreadable",
+            f"The Key Object cannot be read ({type(error).__name__}).",
+            "Flag the images again.",
+        ) from None
+
+
+def _images(dataset: Dataset) -> Iterator[tuple[str, frozenset[int]]]:
+    for item in _items(dataset):
+        for reference in item.get("ReferencedSOPSequence") or ():
+            value = reference.get("ReferencedFrameNumber")
+            numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+            frames = frozenset(int(number) for number in numbers if number not in (None, ""))
+            yield str(reference.get("ReferencedSOPInstanceUID") or "").strip(" \0"), frames
+
+
+def _lesions_on(k: int, offered: Sequence[StoredCandidate]) -> set[int]:
+    values = (np.unique(candidate.labels[k]) for candidate in offered)
+    return {int(value) for found in values for value in found if value > LIVER}
+
+
+def _words(dataset: Dataset) -> str:
+    """Return title and descriptions (PS3.16 TID 2010), and the words of its series."""
+    titles = [str(code.get("CodeMeaning") or "") for code in dataset.get("ConceptNameCodeSequence") or ()]
+    texts = [str(item.get("TextValue") or "") for item in _items(dataset)]
+    return " / ".join([str(dataset.get("SeriesDescription") or ""), *titles, *texts])
+
+
+def _items(dataset: Dataset) -> list[Dataset]:
+    return list(dataset.get("ContentSequence") or ())
