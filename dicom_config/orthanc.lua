@@ -5,8 +5,9 @@
 --
 --   a SEG that is not the node's own               an edited candidate: UAIR_PICK
 --   a Key Object that names candidates or pages    UAIR_PICK, but no rejection notes
---   any of these, or an SR, with a word in its     the word's modality
---   Series Description or Content Label
+--   any of these, an SR or a presentation state,   the word's modality
+--   with a word in its Series Description or
+--   Content Label
 --
 -- Everything else stays, first of all what the node itself sends.
 
@@ -28,6 +29,7 @@ local KINDS = {
   ['1.2.840.10008.5.1.4.1.1.88.22'] = REPORT,
   ['1.2.840.10008.5.1.4.1.1.88.33'] = REPORT,
   ['1.2.840.10008.5.1.4.1.1.88.34'] = REPORT,
+  ['1.2.840.10008.5.1.4.1.1.11.1'] = REPORT,
 }
 local REJECTIONS = {['113001'] = true, ['113037'] = true, ['113038'] = true, ['113039'] = true}
 

@@ -16,7 +16,6 @@ from pydicom.uid import (
     CTImageStorage,
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
-    GrayscaleSoftcopyPresentationStateStorage,
     RTStructureSetStorage,
     VideoEndoscopicImageStorage,
 )
@@ -157,7 +156,6 @@ def offered(tmp_path: Path) -> Iterator[OfferedCase]:
     "sop_class",
     [
         RTStructureSetStorage,
-        GrayscaleSoftcopyPresentationStateStorage,
         BasicTextSRStorage,
         EncapsulatedPDFStorage,
         PRIVATE,

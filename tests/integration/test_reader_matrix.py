@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 
-import highdicom
 import numpy as np
 import pytest
-from highdicom.pr import GrayscaleSoftcopyPresentationState
-from highdicom.pr.content import GraphicAnnotation, GraphicObject
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
@@ -60,30 +57,6 @@ def offered(original: Path, tmp_path: Path) -> Iterator[OfferedCase]:
         yield made
 
 
-def _presentation_state(offered: OfferedCase) -> Dataset:
-    """An ellipse on a slice of the series."""
-    image = dcmread(offered.paths[6])
-    points = np.array([[4, 8], [12, 8], [8, 5], [8, 11]], float)
-    graphic = GraphicObject("ELLIPSE", points, units="PIXEL")
-    return GrayscaleSoftcopyPresentationState(
-        referenced_images=[image],
-        series_instance_uid=new_uid(),
-        series_number=7,
-        sop_instance_uid=new_uid(),
-        instance_number=1,
-        manufacturer="Other",
-        manufacturer_model_name="Viewer",
-        software_versions="1",
-        device_serial_number="1",
-        content_label="CANDIDATE_3",
-        graphic_layers=[highdicom.pr.GraphicLayer("MARKS", 1)],
-        graphic_annotations=[
-            GraphicAnnotation([image], highdicom.pr.GraphicLayer("MARKS", 1), graphic_objects=[graphic])
-        ],
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-    )
-
-
 def _of_class(offered: OfferedCase, sop_class: str, document: Dataset) -> Dataset:
     """Put an object into the case's study and patient."""
     image = dcmread(offered.paths[0], stop_before_pixels=True)
@@ -118,7 +91,7 @@ def _text_report(offered: OfferedCase) -> Dataset:
 
 
 _OTHER: Mapping[str, Callable[[OfferedCase], Dataset]] = dict(
-    zip(OTHER_CLASSES, (_presentation_state, _structure_set, _text_report), strict=True)
+    zip(OTHER_CLASSES, (_structure_set, _text_report), strict=True)
 )
 
 

@@ -75,7 +75,7 @@ _SENT_AND_REFUSED = {
     "plain SR": "an unknown UID",
 }
 
-OTHER_CLASSES = ("presentation state (GSPS)", "RTSTRUCT", "Basic Text SR")
+OTHER_CLASSES = ("RTSTRUCT", "Basic Text SR")
 SAME_UID = "a viewer that saves under the same UID"
 ADDED = "highdicom BINARY, a segment added to candidate 3"
 UNRELATED = "highdicom BINARY, a segment alone, no edit of ours"

@@ -19,7 +19,7 @@ from dicom_config.model import Verb
 from tests.support.edited import reread
 from tests.support.missed import MISSED, ON_LESION, MissedCase, understood
 from tests.support.presentation import presentation_state, turned, weasis_state, with_object
-from tests.support.selections import new_uid
+from tests.support.selections import new_uid, reference_item
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import SelectionOutcome
 from uair_node.dicom.graphics import Graphic
@@ -244,6 +244,17 @@ def test_what_a_flagged_slice_cannot_mean(
     row = missed.send(_flagged(missed, *slices, words=words, title=title))
     assert row is not None
     assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, code)
+
+
+@pytest.mark.parametrize(("words", "dropped"), [("no lesion", (2,)), ("growing", None)])
+def test_a_candidate_beside_a_flagged_slice_is_picked(
+    missed: MissedCase, words: str, dropped: tuple[int, ...] | None
+) -> None:
+    document = _flagged(missed, 7, words=words)
+    document.ContentSequence.append(reference_item(CANDIDATE_3))
+    row = missed.send(document)
+    assert (row.outcome, row.picked) == (SelectionOutcome.EFFECTIVE, 3)
+    assert (row.marks and understood(row).dropped) == dropped
 
 
 def test_a_flagged_slice_with_several_lesions_drops_none() -> None:
