@@ -20,7 +20,7 @@ from uair_node.findings.follow_up import Fate, FollowUp
 from uair_node.findings.measurements import measure
 from uair_node.findings.record import NOMINAL, Findings, tabulate
 from uair_node.results.priors import Prior
-from workers.engine import Feedback
+from workers.engine import Engine, Feedback
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.intervals import LOGARITHMIC, ensemble_bounds, sample_numbers, spread
 from workers.measure.matching import Group, match
@@ -122,7 +122,7 @@ def _width(key: str, half: float) -> str:
     return f"{np.expm1(-half):+.0%} to {np.expm1(half):+.0%}" if key in LOGARITHMIC else f"+-{half:.3g}"
 
 
-def _scores(engine, phantom: Phantom) -> Iterator[tuple[str, float, float]]:
+def _scores(engine: Engine, phantom: Phantom) -> Iterator[tuple[str, float, float]]:
     """Yield |accepted - true| and the spread of each number, after three rounds with the best picks."""
     made = engine.first_round(phantom.hu, phantom.spacing_mm)
     for number in range(1, ROUNDS + 1):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from kombu import Connection
+from sqlalchemy.orm import Session
 
 from dicom_config.model import Verb, load_settings
 from tests.support.cases import publish_round, ready_case
@@ -62,7 +63,7 @@ def test_places_follow_the_order_of_claiming_and_times_that_of_the_past(context:
         }, "two workers share what is ahead"
 
 
-def _hold(session, case_ids: list[int]) -> None:  # type: ignore[no-untyped-def]
+def _hold(session: Session, case_ids: list[int]) -> None:
     for item in session.query(WorkItem).filter(
         WorkItem.kind == WorkKind.COMPUTE, WorkItem.open, WorkItem.case_id.in_(case_ids)
     ):

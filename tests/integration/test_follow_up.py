@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.support.foreign_readers import PROGRAMS, SegOnSeries, read_segs
 from tests.support.intake import context_in
 from tests.support.iods import iod_errors
 from tests.support.offered import do_work
+from tests.support.peers import Orthanc
 from tests.support.pixelmed import validate_reports
 from tests.support.ports import free_port
 from tests.support.seg_grids import centres_mm
@@ -142,7 +144,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Done]]:
         ]
 
 
-def test_an_mr_is_not_compared_with_a_ct(studies):
+def test_an_mr_is_not_compared_with_a_ct(studies: list[Done]) -> None:
     mr = studies[3]
     assert mr.findings.profile == "mr-t1"
     assert mr.findings.follow_up is None
@@ -150,26 +152,26 @@ def test_an_mr_is_not_compared_with_a_ct(studies):
     assert not before & {one.tracking_uid for one in mr.findings.lesions}
 
 
-def _group(report: Path, uid: str):
+def _group(report: Path, uid: str) -> Any:
     content = srread(report).content
     groups = [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
     return next(one for one in groups if one.tracking_uid == uid)
 
 
-def _said(group) -> dict:
+def _said(group: Any) -> dict:
     return {one.name.meaning: one.value.meaning for one in group.get_qualitative_evaluations()}
 
 
-def _numbers(group, code) -> float:
+def _numbers(group: Any, code: Any) -> float:
     (found,) = group.get_measurements(name=code)
     return float(found.value)
 
 
-def test_a_first_study_has_nothing_to_compare_with(studies):
+def test_a_first_study_has_nothing_to_compare_with(studies: list[Done]) -> None:
     assert studies[0].findings.follow_up is None
 
 
-def test_the_lesion_that_stayed_keeps_its_tracking_uid_in_seg_and_report(studies):
+def test_the_lesion_that_stayed_keeps_its_tracking_uid_in_seg_and_report(studies: list[Done]) -> None:
     first, second = studies[:2]
     (before,) = (one for one in first.findings.lesions if one.number == 2)
     (now,) = (one for one in second.findings.lesions if one.number == 1)
@@ -185,7 +187,7 @@ def test_the_lesion_that_stayed_keeps_its_tracking_uid_in_seg_and_report(studies
     assert _numbers(group, change_codes.VOLUME_CHANGE) == pytest.approx(change, abs=0.06)
 
 
-def test_new_and_vanished_lesions_are_told(studies):
+def test_new_and_vanished_lesions_are_told(studies: list[Done]) -> None:
     first, second = studies[:2]
     new = second.findings.lesions[1]
     assert _said(_group(second.report, new.tracking_uid))["Change since the prior study"] == "New lesion"
@@ -203,7 +205,7 @@ def test_new_and_vanished_lesions_are_told(studies):
     assert other.StudyInstanceUID == then.StudyInstanceUID
 
 
-def test_the_organ_s_group_names_sums_and_response(studies):
+def test_the_organ_s_group_names_sums_and_response(studies: list[Done]) -> None:
     follow_up = studies[1].findings.follow_up
     assert follow_up is not None
     assert (follow_up.days, follow_up.response) == (31, "PD")
@@ -216,7 +218,7 @@ def test_the_organ_s_group_names_sums_and_response(studies):
     assert _numbers(group, change_codes.SUM_BASELINE) == follow_up.points[0].sum_mm
 
 
-def test_the_picture_of_the_change_joins_the_result_s_page(studies):
+def test_the_picture_of_the_change_joins_the_result_s_page(studies: list[Done]) -> None:
     first, second, third = (dcmread(done.page, stop_before_pixels=True) for done in studies[:3])
     assert [one.InstanceNumber for one in (first, second, third)] == [1, 2, 1]
     assert second.ImageComments == "change since the prior study"
@@ -225,7 +227,7 @@ def test_the_picture_of_the_change_joins_the_result_s_page(studies):
     )
 
 
-def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies):
+def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies: list[Done]) -> None:
     first, second, third, _ = studies
     assert (first.taste, third.taste) == ({}, {})
     radii = [radius_mm(one.values["volume_ml"].value) for one in first.findings.lesions]
@@ -236,18 +238,18 @@ def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies):
     assert "patient: liver" in str(dcmread(candidate).to_json())
 
 
-def test_another_patient_has_no_prior(studies):
+def test_another_patient_has_no_prior(studies: list[Done]) -> None:
     assert studies[2].findings.follow_up is None
     texts = {_said(one).get("Change since the prior study") for one in _all_groups(studies[2].report)}
     assert texts == {None}
 
 
-def _all_groups(report: Path):
+def _all_groups(report: Path) -> list[Any]:
     content = srread(report).content
     return [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
 
 
-def test_report_and_table_state_the_same_numbers(studies):
+def test_report_and_table_state_the_same_numbers(studies: list[Done]) -> None:
     findings = studies[1].findings
     rows = [line.split(",") for line in as_csv(findings).splitlines()[1:]]
     for lesion in findings.lesions:
@@ -261,7 +263,7 @@ def test_report_and_table_state_the_same_numbers(studies):
         assert float(group.get_measurements()[9].value) == table["sphericity"]
 
 
-def test_intervals_stand_as_ranges_of_uncertainty(studies):
+def test_intervals_stand_as_ranges_of_uncertainty(studies: list[Done]) -> None:
     """PS3.16 TID 310: what lies above and below the number."""
     lesion = studies[1].findings.lesions[0]
     ((number,),) = _group(studies[1].report, lesion.tracking_uid).get_measurements(name=codes.VOLUME)
@@ -277,7 +279,7 @@ def test_intervals_stand_as_ranges_of_uncertainty(studies):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
-def test_dciodvfy_finds_no_error(studies, number):
+def test_dciodvfy_finds_no_error(studies: list[Done], number: int) -> None:
     done = studies[number]
     for path, iod in (
         (done.report, "Comprehensive3DSR"),
@@ -287,7 +289,7 @@ def test_dciodvfy_finds_no_error(studies, number):
         assert iod_errors(path, iod) == []
 
 
-def test_pixelmed_finds_no_error(studies):
+def test_pixelmed_finds_no_error(studies: list[Done]) -> None:
     reports = [done.report for done in studies]
     said = validate_reports(reports)
     for report in reports:
@@ -296,7 +298,9 @@ def test_pixelmed_finds_no_error(studies):
 
 
 @pytest.mark.parametrize("reader", PROGRAMS)
-def test_a_foreign_program_reads_the_final_segmentation(studies, reader, tmp_path):
+def test_a_foreign_program_reads_the_final_segmentation(
+    studies: list[Done], reader: str, tmp_path: Path
+) -> None:
     done = studies[1]
     (segments,) = read_segs(reader, [done.on_series], tmp_path)
     assert [segment.label for segment in segments] == ["Liver", "Lesion 1", "Lesion 2"]
@@ -307,7 +311,9 @@ def test_a_foreign_program_reads_the_final_segmentation(studies, reader, tmp_pat
 
 
 @pytest.mark.parametrize("protocol", ["dimse", "web"])
-def test_an_earlier_result_is_found_in_the_archive(studies, orthanc, tmp_path, protocol):
+def test_an_earlier_result_is_found_in_the_archive(
+    studies: list[Done], orthanc: Orthanc, tmp_path: Path, protocol: str
+) -> None:
     """Another node, with an empty database, compares with what the archive holds."""
     orthanc.delete_all()
     orthanc.upload(studies[0].final.read_bytes())
@@ -337,7 +343,7 @@ def test_an_earlier_result_is_found_in_the_archive(studies, orthanc, tmp_path, p
     assert iod_errors(done.page, "SCImage") == []
 
 
-def test_an_archive_that_answers_no_search_is_no_empty_archive(orthanc):
+def test_an_archive_that_answers_no_search_is_no_empty_archive(orthanc: Orthanc) -> None:
     orthanc.add_modality("uair", "ELSE", "127.0.0.1", 104)
     pacs = Destination(
         name="pacs", ae_title=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port, calling_ae="STRANGER"
@@ -346,7 +352,7 @@ def test_an_archive_that_answers_no_search_is_no_empty_archive(orthanc):
         latest_final(pacs, "P1", date(2026, 2, 5))
 
 
-def test_an_archive_that_is_away_holds_up_nothing_for_ever(tmp_path):
+def test_an_archive_that_is_away_holds_up_nothing_for_ever(tmp_path: Path) -> None:
     """The last attempt goes without it."""
     pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
     sections = {"destinations": [pacs], "results": {"prior_from": "pacs"}, "work": {"max_attempts": 1}}

@@ -1,14 +1,19 @@
 """The listener against DCMTK's clients: who gets in, what is kept, what is answered when keeping fails."""
 
+from __future__ import annotations
+
 import logging
 import re
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
+from pathlib import Path
+from typing import Any, Never
 
 import numpy as np
 import pydicom
@@ -18,11 +23,12 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError
 from dicom_config.model import AllowRule, NodeSection, Verb
+from tests.support.peers import Dcmtk
 from tests.support.selections import instance_header
 from tests.support.series import affine_of, compress, edit_all, good_series, noise_hu
 from tests.support.server import need
 from uair_node.dicom.volume import read_series
-from uair_node.network.scp import DicomListener
+from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.store_status import StoreStatus, store_status
 from uair_node.network.tally import Tally
 from uair_node.storage.spool import Spool
@@ -39,7 +45,7 @@ CALLED_AE = {
 
 
 @contextmanager
-def listening(handler, **settings):
+def listening(handler: Callable[..., Any], **settings: Any) -> Iterator[DicomListener]:
     listener = DicomListener(NodeSection(port=0, **settings), handler)
     listener.start()
     try:
@@ -48,34 +54,43 @@ def listening(handler, **settings):
         listener.stop()
 
 
-def nothing(received):
+def nothing(received: ReceivedInstance) -> None:
     return None
 
 
-def store(dcmtk, listener, paths, called="UAIR", calling="MODALITY", extra=()):
+def store(
+    dcmtk: Dcmtk,
+    listener: DicomListener,
+    paths: Sequence[Path],
+    called: str = "UAIR",
+    calling: str = "MODALITY",
+    extra: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
     return dcmtk.storescu("127.0.0.1", listener.port, called, calling, paths, ("--verbose", *extra))
 
 
-def echo(dcmtk, listener, called="UAIR", calling="MODALITY"):
+def echo(
+    dcmtk: Dcmtk, listener: DicomListener, called: str = "UAIR", calling: str = "MODALITY"
+) -> subprocess.CompletedProcess[str]:
     return dcmtk.echoscu("127.0.0.1", listener.port, called, calling)
 
 
-def statuses(result):
+def statuses(result: subprocess.CompletedProcess[str]) -> list[str]:
     """Return the C-STORE statuses that storescu saw, as it names them."""
     return re.findall(r"Received Store Response \((.*)\)", result.stdout + result.stderr)
 
 
-def said(result):
+def said(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("called", CALLED_AE.values())
-def test_echo_is_answered_under_every_ae_title(dcmtk, called):
+def test_echo_is_answered_under_every_ae_title(dcmtk: Dcmtk, called: str) -> None:
     with listening(nothing) as listener:
         assert echo(dcmtk, listener, called).returncode == 0
 
 
-def test_unknown_called_ae_title_is_rejected_for_that_reason(dcmtk):
+def test_unknown_called_ae_title_is_rejected_for_that_reason(dcmtk: Dcmtk) -> None:
     with listening(nothing) as listener:
         result = echo(dcmtk, listener, "NOBODY")
     assert result.returncode != 0
@@ -83,7 +98,7 @@ def test_unknown_called_ae_title_is_rejected_for_that_reason(dcmtk):
     assert "Called AE Title Not Recognized" in said(result)
 
 
-def test_calling_ae_is_admitted_verb_by_verb(dcmtk):
+def test_calling_ae_is_admitted_verb_by_verb(dcmtk: Dcmtk) -> None:
     rules = (
         AllowRule(verbs={Verb.STORE}, calling_ae=("ROUTER",)),
         AllowRule(verbs={Verb.PICK, Verb.ACCEPT}, calling_ae=("VIEWER",)),
@@ -101,10 +116,12 @@ def test_calling_ae_is_admitted_verb_by_verb(dcmtk):
 
 
 @pytest.mark.parametrize(("extra", "aborted"), [((), False), (("--abort",), True)])
-def test_the_end_of_an_association_is_told_with_how_it_ended(dcmtk, tmp_path, extra, aborted):
+def test_the_end_of_an_association_is_told_with_how_it_ended(
+    dcmtk: Dcmtk, tmp_path: Path, extra: Sequence[str], aborted: bool
+) -> None:
     received, ended, told = [], [], threading.Event()
 
-    def note(association, was_aborted):
+    def note(association: object, was_aborted: bool) -> None:
         ended.append((association, was_aborted))
         told.set()
 
@@ -118,7 +135,7 @@ def test_the_end_of_an_association_is_told_with_how_it_ended(dcmtk, tmp_path, ex
 
 
 @contextmanager
-def counting(**settings):
+def counting(**settings: Any) -> Iterator[tuple[DicomListener, Callable[[str], float | None]]]:
     tally = Tally()
     listener = DicomListener(NodeSection(port=0, **settings), nothing, tally=tally)
     listener.start()
@@ -131,7 +148,9 @@ def counting(**settings):
         listener.stop()
 
 
-def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(dcmtk, caplog):
+def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(
+    dcmtk: Dcmtk, caplog: pytest.LogCaptureFixture
+) -> None:
     with counting(allow=(AllowRule(networks=("192.0.2.0/24",)),)) as (listener, closed):
         before = threading.active_count()
         for _ in range(30):
@@ -145,7 +164,7 @@ def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(dcmtk, ca
     assert len(lines) <= 3, "one a minute, not one a connection"
 
 
-def test_one_address_cannot_hold_every_connection(monkeypatch):
+def test_one_address_cannot_hold_every_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uair_node.network.transport._MOST_OF_AN_ADDRESS", 3)
     with counting() as (listener, closed), ExitStack() as stack:
         idle = [
@@ -157,7 +176,9 @@ def test_one_address_cannot_hold_every_connection(monkeypatch):
 
 
 @pytest.mark.parametrize("sent", [b"", bytes.fromhex("010000000100")], ids=["silent", "within-a-pdu"])
-def test_a_peer_that_asks_for_nothing_loses_its_connection_long_before_the_idle_time(monkeypatch, sent):
+def test_a_peer_that_asks_for_nothing_loses_its_connection_long_before_the_idle_time(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
     monkeypatch.setattr("uair_node.network.transport._REQUEST_S", 0.5)
     with (
         listening(nothing, idle_timeout_s=600) as listener,
@@ -168,19 +189,19 @@ def test_a_peer_that_asks_for_nothing_loses_its_connection_long_before_the_idle_
             pass
 
 
-def test_no_rule_means_no_entry(dcmtk):
+def test_no_rule_means_no_entry(dcmtk: Dcmtk) -> None:
     with listening(nothing, allow=()) as listener:
         assert echo(dcmtk, listener).returncode != 0
 
 
-def test_ipv4_peer_of_a_dual_stack_socket_is_known_by_its_ipv4_address(dcmtk):
+def test_ipv4_peer_of_a_dual_stack_socket_is_known_by_its_ipv4_address(dcmtk: Dcmtk) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("no dual-stack sockets on this machine")
     with listening(nothing, host="::", allow=(AllowRule(networks=("127.0.0.0/8",)),)) as listener:
         assert echo(dcmtk, listener).returncode == 0
 
 
-def test_series_arrives_byte_by_byte(dcmtk, tmp_path):
+def test_series_arrives_byte_by_byte(dcmtk: Dcmtk, tmp_path: Path) -> None:
     paths, received = good_series(tmp_path), []
     with listening(received.append) as listener:
         result = store(dcmtk, listener, paths)
@@ -199,7 +220,7 @@ def test_series_arrives_byte_by_byte(dcmtk, tmp_path):
 
 
 @pytest.mark.parametrize("verb", [Verb.PICK, Verb.ACCEPT, Verb.REJECT])
-def test_selection_arrives_with_its_verb(dcmtk, tmp_path, verb):
+def test_selection_arrives_with_its_verb(dcmtk: Dcmtk, tmp_path: Path, verb: Verb) -> None:
     path, received = a_segmentation(tmp_path), []
     with listening(received.append) as listener:
         result = store(dcmtk, listener, [path], CALLED_AE[verb], "VIEWER")
@@ -207,7 +228,9 @@ def test_selection_arrives_with_its_verb(dcmtk, tmp_path, verb):
     assert [(one.verb, one.calling_ae) for one in received] == [(verb, "VIEWER")]
 
 
-def test_selection_titles_take_slices_too_so_that_they_are_refused_with_a_reason(dcmtk, tmp_path):
+def test_selection_titles_take_slices_too_so_that_they_are_refused_with_a_reason(
+    dcmtk: Dcmtk, tmp_path: Path
+) -> None:
     received = []
     with listening(received.append) as listener:
         result = store(dcmtk, listener, good_series(tmp_path)[:1], "UAIR_PICK")
@@ -215,7 +238,7 @@ def test_selection_titles_take_slices_too_so_that_they_are_refused_with_a_reason
     assert [one.verb for one in received] == [Verb.PICK]
 
 
-def test_what_is_no_ct_is_taken_so_that_it_can_be_explained(dcmtk, tmp_path):
+def test_what_is_no_ct_is_taken_so_that_it_can_be_explained(dcmtk: Dcmtk, tmp_path: Path) -> None:
     received = []
     paths = edit_all(good_series(tmp_path)[:2], SOPClassUID=MRImageStorage, Modality="MR")
     with listening(received.append) as listener:
@@ -223,7 +246,7 @@ def test_what_is_no_ct_is_taken_so_that_it_can_be_explained(dcmtk, tmp_path):
     assert len(received) == 3
 
 
-def test_rle_is_kept_as_sent(dcmtk, tmp_path):
+def test_rle_is_kept_as_sent(dcmtk: Dcmtk, tmp_path: Path) -> None:
     (path, *_), received = good_series(tmp_path), []
     compress(path, RLELossless)
     with listening(received.append) as listener:
@@ -233,7 +256,7 @@ def test_rle_is_kept_as_sent(dcmtk, tmp_path):
     assert pydicom.dcmread(BytesIO(received[0].data)).PixelData == pydicom.dcmread(path).PixelData
 
 
-def test_jpeg_lossless_of_dcmtk_is_kept_and_decoded_exactly(dcmtk, tmp_path):
+def test_jpeg_lossless_of_dcmtk_is_kept_and_decoded_exactly(dcmtk: Dcmtk, tmp_path: Path) -> None:
     (dcmcjpeg,) = need("dcmcjpeg")
     paths, received = good_series(tmp_path / "plain"), []
     hu = read_series(paths).array
@@ -248,10 +271,10 @@ def test_jpeg_lossless_of_dcmtk_is_kept_and_decoded_exactly(dcmtk, tmp_path):
     np.testing.assert_array_equal(read_series(kept).array, hu)
 
 
-def test_low_disk_is_answered_out_of_resources(dcmtk, tmp_path):
+def test_low_disk_is_answered_out_of_resources(dcmtk: Dcmtk, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", 1 << 62)
 
-    def keep(received):
+    def keep(received: ReceivedInstance) -> None:
         spool.write("2.25.1", received.sop_instance_uid, received.data)
 
     with listening(keep) as listener:
@@ -274,8 +297,10 @@ def test_low_disk_is_answered_out_of_resources(dcmtk, tmp_path):
         (SystemError(), 0xC001),
     ],
 )
-def test_no_failing_handler_is_answered_with_success(dcmtk, tmp_path, caplog, error, status):
-    def failing(received):
+def test_no_failing_handler_is_answered_with_success(
+    dcmtk: Dcmtk, tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, status: int
+) -> None:
+    def failing(received: ReceivedInstance) -> Never:
         raise error
 
     with listening(failing) as listener, caplog.at_level(logging.INFO):
@@ -287,10 +312,10 @@ def test_no_failing_handler_is_answered_with_success(dcmtk, tmp_path, caplog, er
     assert "Doe" not in said(result)
 
 
-def test_failing_instance_does_not_end_the_association(dcmtk, tmp_path):
+def test_failing_instance_does_not_end_the_association(dcmtk: Dcmtk, tmp_path: Path) -> None:
     received = []
 
-    def second_fails(instance):
+    def second_fails(instance: ReceivedInstance) -> None:
         received.append(instance)
         if len(received) == 2:
             raise RuntimeError("once")
@@ -300,7 +325,7 @@ def test_failing_instance_does_not_end_the_association(dcmtk, tmp_path):
     assert len(received) == 4
 
 
-def test_too_large_instance_is_refused(dcmtk, tmp_path):
+def test_too_large_instance_is_refused(dcmtk: Dcmtk, tmp_path: Path) -> None:
     received = []
     paths = good_series(tmp_path)
     with listening(received.append, max_instance_bytes=paths[0].stat().st_size // 2) as listener:
@@ -309,14 +334,14 @@ def test_too_large_instance_is_refused(dcmtk, tmp_path):
     assert received == []
 
 
-def test_four_senders_at_once_lose_nothing(dcmtk, tmp_path):
+def test_four_senders_at_once_lose_nothing(dcmtk: Dcmtk, tmp_path: Path) -> None:
     series = [write_ct_series(tmp_path / f"{n}", noise_hu((12, 64, 64), n), affine_of()) for n in range(4)]
     spool = Spool(tmp_path / "spool", 0)
     threads = set()
     together = threading.Barrier(4, timeout=60)
     first = threading.local()
 
-    def keep(received):
+    def keep(received: ReceivedInstance) -> None:
         if not hasattr(first, "seen"):
             first.seen = True
             threads.add(threading.get_ident())
@@ -332,10 +357,10 @@ def test_four_senders_at_once_lose_nothing(dcmtk, tmp_path):
     assert {d.SOPInstanceUID: d.PixelData for d in kept} == {d.SOPInstanceUID: d.PixelData for d in sent}
 
 
-def test_associations_beyond_the_limit_are_rejected_for_now(dcmtk, tmp_path):
+def test_associations_beyond_the_limit_are_rejected_for_now(dcmtk: Dcmtk, tmp_path: Path) -> None:
     serving, release = threading.Event(), threading.Event()
 
-    def wait(received):
+    def wait(received: ReceivedInstance) -> None:
         serving.set()
         release.wait(60)
 
@@ -349,7 +374,7 @@ def test_associations_beyond_the_limit_are_rejected_for_now(dcmtk, tmp_path):
     assert "Local Limit Exceeded" in said(refused)
 
 
-def test_silent_peer_is_let_go(dcmtk):
+def test_silent_peer_is_let_go(dcmtk: Dcmtk) -> None:
     with listening(nothing, idle_timeout_s=0.2, max_associations=1) as listener:
         with socket.create_connection(("127.0.0.1", listener.port)) as silent:
             silent.settimeout(60)
@@ -357,12 +382,14 @@ def test_silent_peer_is_let_go(dcmtk):
         assert echo(dcmtk, listener).returncode == 0
 
 
-def test_log_names_peers_but_no_patient_and_no_whole_uid(dcmtk, tmp_path, caplog):
+def test_log_names_peers_but_no_patient_and_no_whole_uid(
+    dcmtk: Dcmtk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = good_series(
         tmp_path, patient_name="SECRET^NAME", patient_id="SECRET-ID", series_instance_uid="2.25.1"
     )
 
-    def failing(received):
+    def failing(received: ReceivedInstance) -> Never:
         raise InputError("unreadable-instance", "It cannot be filed.")
 
     with caplog.at_level(logging.DEBUG), listening(failing) as listener:
@@ -376,7 +403,7 @@ def test_log_names_peers_but_no_patient_and_no_whole_uid(dcmtk, tmp_path, caplog
     assert uid[-8:] in caplog.text
 
 
-def test_port_in_use_is_a_configuration_error():
+def test_port_in_use_is_a_configuration_error() -> None:
     with listening(nothing) as listener:
         second = DicomListener(NodeSection(port=listener.port), nothing)
         with pytest.raises(ConfigError) as caught:
@@ -384,7 +411,7 @@ def test_port_in_use_is_a_configuration_error():
     assert caught.value.code == "port-unavailable"
 
 
-def test_stopped_listener_answers_no_more_and_can_be_started_again(dcmtk):
+def test_stopped_listener_answers_no_more_and_can_be_started_again(dcmtk: Dcmtk) -> None:
     listener = DicomListener(NodeSection(port=0), nothing)
     listener.start()
     port = listener.port
@@ -398,10 +425,10 @@ def test_stopped_listener_answers_no_more_and_can_be_started_again(dcmtk):
         listener.stop()
 
 
-def test_stop_lets_a_running_store_finish(dcmtk, tmp_path):
+def test_stop_lets_a_running_store_finish(dcmtk: Dcmtk, tmp_path: Path) -> None:
     serving = threading.Event()
 
-    def slow(received):
+    def slow(received: ReceivedInstance) -> None:
         serving.set()
         time.sleep(0.5)
 
@@ -414,13 +441,13 @@ def test_stop_lets_a_running_store_finish(dcmtk, tmp_path):
         assert sending.result().returncode == 0
 
 
-def test_every_status_is_one_that_the_standard_gives_storage():
+def test_every_status_is_one_that_the_standard_gives_storage() -> None:
     for status in StoreStatus:
         category, _ = STORAGE_SERVICE_CLASS_STATUS[status]
         assert (category == "Success") == (status == StoreStatus.SUCCESS)
 
 
-def a_segmentation(folder):
+def a_segmentation(folder: Path) -> Path:
     dataset = instance_header()
     dataset.Modality = "SEG"
     dataset.file_meta = pydicom.dataset.FileMetaDataset()

@@ -1,8 +1,11 @@
 """SEG objects in the eyes of others: dciodvfy finds no error, dcmqi finds every voxel where it was put."""
 
+from __future__ import annotations
+
 import zipfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -30,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_every_voxel_is_where_it_was_put(grid, tmp_path):
+def test_every_voxel_is_where_it_was_put(grid: str, tmp_path: Path) -> None:
     """The labels travel as HU through the series, so that the writer's affine alone is the truth here."""
     affine = affine_on(grid)
     _, volume, labels = series_of_labels(tmp_path, affine)
@@ -54,7 +57,7 @@ def test_every_voxel_is_where_it_was_put(grid, tmp_path):
 
 @pytest.mark.parametrize("value", [1, 2], ids=["liver only", "one lesion only"])
 @pytest.mark.parametrize("slices", [slice(4, 5), slice(0, 12)], ids=["one frame", "all frames"])
-def test_a_single_segment_is_read_back(value, slices, tmp_path):
+def test_a_single_segment_is_read_back(value: int, slices: slice, tmp_path: Path) -> None:
     """With one segment the library shares its identification between frames; readers must still find it."""
     affine = np.eye(4)
     affine[:3, :3] = UPRIGHT @ SPACING
@@ -69,7 +72,7 @@ def test_a_single_segment_is_read_back(value, slices, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"round": 2, "derived_from": "2.25.7"}, {"round": 3, "final": True}])
-def test_later_rounds_and_the_final_result_conform(changes, tmp_path):
+def test_later_rounds_and_the_final_result_conform(changes: dict[str, Any], tmp_path: Path) -> None:
     affine = np.eye(4)
     affine[:3, :3] = UPRIGHT @ SPACING
     labels = shapes_without_symmetry()
@@ -92,7 +95,7 @@ def expert_labels(folder: Path, volume: Volume) -> np.ndarray:
     return labels
 
 
-def test_a_real_series_with_imperfect_headers(ct_dir, tmp_path):
+def test_a_real_series_with_imperfect_headers(ct_dir: Path, tmp_path: Path) -> None:
     folder = ct_dir / "ircadb01_p17"
     volume = read_series(sorted((folder / "PATIENT_DICOM").iterdir()))
     labels = expert_labels(folder, volume)

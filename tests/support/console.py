@@ -11,6 +11,7 @@ from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from uair_node.console.app import make_app
@@ -82,6 +83,6 @@ def hidden_fields(page: str) -> dict[str, str]:
     return {name: unescape(value) for name, value in fields}
 
 
-def submit(client: TestClient, path: str, page: str = "", **fields: str):  # type: ignore[no-untyped-def]
+def submit(client: TestClient, path: str, page: str = "", **fields: str) -> Response:
     """Open the page of a form (its own path unless `page`), fill it in and send it."""
     return client.post(path, data={**hidden_fields(client.get(page or path).text), **fields})

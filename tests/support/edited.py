@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from io import BytesIO
+from typing import Any
 
 import highdicom
 import numpy as np
 import pydicom
 from highdicom.seg import Segmentation, SegmentDescription
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -67,7 +69,12 @@ def reread(dataset: Dataset) -> Dataset:
 
 
 def returned(
-    sources, pixels, segments=TRACKED, kind="BINARY", syntax=ExplicitVRLittleEndian, **more
+    sources: Sequence[Dataset],
+    pixels: NDArray[Any],
+    segments: Sequence[Any] = TRACKED,
+    kind: str = "BINARY",
+    syntax: str = ExplicitVRLittleEndian,
+    **more: Any,
 ) -> Dataset:
     """Write a SEG as another program would, with new UIDs."""
     seg = Segmentation(
@@ -89,7 +96,7 @@ def returned(
     return reread(seg)
 
 
-def segment_numbers(labels=LABELS) -> np.ndarray:
+def segment_numbers(labels: NDArray[Any] = LABELS) -> np.ndarray:
     return np.array([0, 1, 2, 0, 3], np.uint8)[labels]
 
 

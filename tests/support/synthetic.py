@@ -6,6 +6,7 @@ tests of the method independent of how good any weights are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,9 @@ class Lesion:
 LESIONS = (Lesion((90.0, 120.0, 110.0), 14.0), Lesion((70.0, 140.0, 80.0), 9.0))
 
 
-def ball(shape: tuple[int, ...], spacing: Spacing, centre_mm, half_mm) -> NDArray[np.bool_]:
+def ball(
+    shape: tuple[int, ...], spacing: Spacing, centre_mm: Sequence[float], half_mm: Sequence[float]
+) -> NDArray[np.bool_]:
     """Return an ellipsoid with half axes `half_mm` (z, y, x)."""
     grids = np.meshgrid(
         *((np.arange(n) + 0.5) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij"

@@ -1,7 +1,13 @@
 """Label volumes between the worker that computes them and the one that writes DICOM."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from uair_node.findings.volumes import describe
 from uair_node.storage.artifacts import (
@@ -15,7 +21,7 @@ from uair_node.storage.artifacts import (
 )
 
 
-def volume(shape=(5, 7, 9)):
+def volume(shape: tuple[int, ...] = (5, 7, 9)) -> NDArray[Any]:
     labels = np.zeros(shape, np.uint8)
     labels[1:3, 2:5, 3:8] = 1
     labels[2, 3, 4:6] = 3
@@ -23,7 +29,7 @@ def volume(shape=(5, 7, 9)):
     return labels
 
 
-def test_candidates_come_back_as_they_were(tmp_path):
+def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     other = np.zeros((5, 7, 9), np.uint8)
     other[0, 0, 0] = 2
     stored = [StoredCandidate(1, volume(), "most inclusive"), StoredCandidate(4, other, "tightest")]
@@ -34,14 +40,14 @@ def test_candidates_come_back_as_they_were(tmp_path):
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_region_comes_back_as_it_was(tmp_path, marked):
+def test_a_region_comes_back_as_it_was(tmp_path: Path, marked: bool) -> None:
     region = (volume() > 0) & marked
     save_region(tmp_path / "region.npz", region)
     np.testing.assert_array_equal(load_region(tmp_path / "region.npz"), region)
 
 
 @pytest.mark.parametrize("labels", [volume(), volume((4, 8, 8)), volume().transpose(2, 1, 0)])
-def test_values_and_counts_are_those_of_the_whole_volume(labels):
+def test_values_and_counts_are_those_of_the_whole_volume(labels: NDArray[Any]) -> None:
     assert label_values(labels) == (1, 3, 200)
     marked = marked_voxels(labels)
     for value in (1, 3, 200):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def _states(context: Context) -> dict[str, tuple[str, str]]:
         return {one.series_instance_uid[-1]: (one.state.value, one.code) for one in session.query(Case)}
 
 
-def _context(folder: Path, rules: dict[str, object]):  # type: ignore[no-untyped-def]
+def _context(folder: Path, rules: dict[str, object]) -> AbstractContextManager[Context]:
     intake = {"quiet_s": 20, "max_wait_s": 60, "min_free_bytes": 0}
     return context_in(folder / "data", f"sqlite:///{folder / 'u.sqlite'}", intake=intake, rules=rules)
 

@@ -22,7 +22,7 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.storage.artifacts import load_candidates, load_region
-from uair_node.work.performer import Claim, perform
+from uair_node.work.performer import Claim, Commit, perform
 from workers.compute import STATE_FILE, Computer
 from workers.engine import Engine, EngineOptions
 from workers.phantoms.ct_series import write_ct_series
@@ -96,7 +96,7 @@ def test_a_superseded_round_stops_in_the_middle(context: Context, caplog: pytest
     computer = _computer(context)
     claims: list[Claim] = []
 
-    def superseded(claim: Claim):
+    def superseded(claim: Claim) -> Commit:
         claims.append(claim)
         with context.database.transaction() as session:
             session.get_one(WorkItem, claim.item_id).open = False
@@ -119,7 +119,7 @@ def test_a_round_that_another_answer_took_away_is_left_alone(
     """The answer came between the claim and its first look at the case."""
     computer = _computer(context)
 
-    def replaced(claim: Claim):
+    def replaced(claim: Claim) -> Commit:
         with context.database.transaction() as session:
             session.get_one(WorkItem, claim.item_id).open = False
         return computer.compute(replace(claim, round_number=2, lost=threading.Event()))
@@ -138,7 +138,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_files_that_count_as_they_are(co
         item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE).one().id
     kept: dict[Path, tuple[int, bytes]] = {}
 
-    def stopped(claim: Claim):
+    def stopped(claim: Claim) -> Commit:
         with context.database.transaction() as session:
             work_items.note_enqueued(
                 session, [session.get_one(WorkItem, item_id)]

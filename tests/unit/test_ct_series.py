@@ -1,26 +1,32 @@
 """The CT series writer: valid objects, exact geometry, exact values."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 
 from workers.phantoms.ct_series import write_ct_series
 
 DCIODVFY = "/usr/bin/dciodvfy"
 
 
-def affine_of(axes, spacing, origin):
+def affine_of(axes: NDArray[Any], spacing: Sequence[float], origin: Sequence[float]) -> NDArray[Any]:
     affine = np.eye(4)
     affine[:3, :3] = np.asarray(axes, float) * np.asarray(spacing)
     affine[:3, 3] = origin
     return affine
 
 
-def oblique(degrees):
+def oblique(degrees: float) -> NDArray[Any]:
     """Axes (columns k, j, i) of an axial stack turned about the patient's left-right axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.column_stack([(0, -s, c), (0, c, s), (1, 0, 0)])
@@ -32,7 +38,7 @@ FLIPPED = np.column_stack([(0, 0, 1), (0, -1, 0), (-1, 0, 0)])
 
 
 @pytest.mark.parametrize("axes", [AXIAL, FEET_FIRST_ORDER, FLIPPED, oblique(17.0)])
-def test_positions_and_values_are_those_of_array_and_affine(tmp_path, axes):
+def test_positions_and_values_are_those_of_array_and_affine(tmp_path: Path, axes: NDArray[Any]) -> None:
     hu = np.random.default_rng(0).integers(-1024, 3072, (4, 6, 5)).astype(np.int16)
     affine = affine_of(axes, (2.5, 0.7, 0.8), (-12.5, 30.0, 7.25))
     paths = write_ct_series(tmp_path, hu, affine)
@@ -47,14 +53,14 @@ def test_positions_and_values_are_those_of_array_and_affine(tmp_path, axes):
         assert ct.BitsStored == 12
 
 
-def test_sixteen_bits_hold_metal(tmp_path):
+def test_sixteen_bits_hold_metal(tmp_path: Path) -> None:
     hu = np.full((1, 4, 4), 9000, np.int16)
     ct = pydicom.dcmread(write_ct_series(tmp_path, hu, np.diag([1.0, 1, 1, 1])[:, [2, 1, 0, 3]])[0])
     assert ct.BitsStored == 16
     assert int(ct.pixel_array[0, 0]) + ct.RescaleIntercept == 9000
 
 
-def test_same_uids_write_the_same_series(tmp_path):
+def test_same_uids_write_the_same_series(tmp_path: Path) -> None:
     hu, affine = np.zeros((2, 4, 4), np.int16), affine_of(AXIAL, (1, 1, 1), (0, 0, 0))
     uids = {"study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4"}
     first = write_ct_series(tmp_path / "a", hu, affine, **uids)
@@ -62,7 +68,7 @@ def test_same_uids_write_the_same_series(tmp_path):
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
-def test_sheared_axes_are_refused(tmp_path):
+def test_sheared_axes_are_refused(tmp_path: Path) -> None:
     sheared = affine_of(np.column_stack([(0, 0.3, 1), (0, 1, 0), (1, 0, 0)]), (1, 1, 1), (0, 0, 0))
     with pytest.raises(ValueError, match="not orthogonal"):
         write_ct_series(tmp_path, np.zeros((2, 4, 4), np.int16), sheared)
@@ -70,7 +76,7 @@ def test_sheared_axes_are_refused(tmp_path):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("axes", [AXIAL, FEET_FIRST_ORDER, oblique(-23.0)])
-def test_dciodvfy_finds_no_error(tmp_path, axes):
+def test_dciodvfy_finds_no_error(tmp_path: Path, axes: NDArray[Any]) -> None:
     if shutil.which(DCIODVFY) is None:
         assert "CI" not in os.environ, "dciodvfy is missing"
         pytest.skip("dciodvfy (dicom3tools) is not installed")

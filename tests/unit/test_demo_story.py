@@ -24,18 +24,18 @@ def round_of(number: int, liver: float, lesions: float, gain: dict[str, float]) 
     return {"round": number, "selected": 2, "candidates": [candidate], "gain": gain}
 
 
-def test_a_pick_gains_over_the_pick_before_it_and_the_first_over_the_mean_of_its_four():
+def test_a_pick_gains_over_the_pick_before_it_and_the_first_over_the_mean_of_its_four() -> None:
     four = [offer(k, 0.9, dice) for k, dice in enumerate((0.5, 0.6, 0.7, 0.8), start=1)]
     assert gain_of(four, [four[3]]) == {"liver": 0.0, "lesions": pytest.approx(0.15)}
     better = offer(2, 0.92, 0.85)
     assert gain_of([better], [four[3], better]) == {"liver": 0.02, "lesions": 0.05}
 
 
-def test_without_lesions_the_liver_alone_gains():
+def test_without_lesions_the_liver_alone_gains() -> None:
     assert gain_of([], [offer(1, 0.9, None), offer(2, 0.95, None)]) == {"liver": 0.05}
 
 
-def test_the_last_lines_say_what_the_picks_brought():
+def test_the_last_lines_say_what_the_picks_brought() -> None:
     rounds = [
         round_of(1, 0.95, 0.80, {"liver": 0.0, "lesions": 0.05}),
         round_of(2, 0.96, 0.84, {"liver": 0.01, "lesions": 0.04}),
@@ -56,13 +56,13 @@ def ball(radius: float) -> np.ndarray:
     return np.hypot(np.hypot(z[:, None, None] - 23, y[:, None] - 23.5), x - 23.5) < radius
 
 
-def test_the_surface_s_error_is_in_mm_and_signed():
+def test_the_surface_s_error_is_in_mm_and_signed() -> None:
     for radius, error in ((15.0, 3.0), (12.0, 0.0), (9.0, -3.0)):
         _, found = surface_errors(ball(radius), ball(12.0), SPACING)
         assert found.mean() == pytest.approx(error, abs=0.5)
 
 
-def test_the_picture_has_a_column_for_each_round(tmp_path: Path):
+def test_the_picture_has_a_column_for_each_round(tmp_path: Path) -> None:
     truth = np.where(ball(12.0), 2, 1).astype(np.uint8)
     picked = [np.where(ball(radius), 5, 1).astype(np.uint8) for radius in (16.0, 13.0)]
     assert draw_improvement(picked, truth, SPACING, tmp_path / "two.png")

@@ -1,8 +1,14 @@
 """The decoder for inference gives the numbers of the network that is trained."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
 
 from tests.support.synthetic import DensityPredictor
 from workers.models.batches import Batches
@@ -18,7 +24,7 @@ TOLERANCE = 5e-4
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Sam:
     """Random weights, biases and norms included: what starts at zero or one would hide mistakes."""
     torch.manual_seed(0)
     made = EmbeddedSam(depth=1, global_blocks=(0,)).eval()
@@ -30,10 +36,10 @@ def model():
 
 @pytest.mark.parametrize("with_points", [False, True])
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_answers_are_those_of_the_trained_network(model, with_points, with_masks):
+def test_answers_are_those_of_the_trained_network(model: Sam, with_points: bool, with_masks: bool) -> None:
     generator = torch.Generator().manual_seed(1)
 
-    def random(*shape):
+    def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
     features = ImageFeatures(random(3, 128, 16, 16), random(3, 16, 64, 64), random(3, 32, 32, 32))
@@ -56,7 +62,7 @@ def test_answers_are_those_of_the_trained_network(model, with_points, with_masks
     torch.testing.assert_close(quality, expected_quality, atol=TOLERANCE, rtol=1e-4)
 
 
-def test_batches_come_in_order_and_leave_the_callers_threads_alone():
+def test_batches_come_in_order_and_leave_the_callers_threads_alone() -> None:
     before = torch.get_num_threads()
     batches = Batches(CPU)
     assert batches.map(lambda part: list(range(10))[part], 10, 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -65,13 +71,13 @@ def test_batches_come_in_order_and_leave_the_callers_threads_alone():
     assert not torch.is_inference_mode_enabled()
 
 
-def test_an_error_in_a_batch_reaches_the_caller():
+def test_an_error_in_a_batch_reaches_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         Batches(CPU).map(lambda part: 1 // (part.start - 4), 8, 4)
 
 
 @pytest.mark.parametrize("at_once", [1, 6, 1 << 20])
-def test_members_asked_together_answer_as_alone(monkeypatch, at_once):
+def test_members_asked_together_answer_as_alone(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Boxes, masks and points mixed, a member without prompts among them, few and many at once."""
     model, rng = DensityPredictor(), np.random.default_rng(0)
     hu = rng.normal(80, 40, (4, 128, 128)).astype(np.float32)
@@ -85,7 +91,7 @@ def test_members_asked_together_answer_as_alone(monkeypatch, at_once):
         labels = np.ones((count, 1), np.int64) if index == 3 else None
         members.append(Member(Prompts(np.array(slices, np.int64), boxes, points, labels, masks), None))
 
-    def decode(asked):
+    def decode(asked: Prompts) -> Any:
         return model.decode(embeddings, asked)
 
     alone = [predict(decode, [member], (4, 64, 64), 0.0) for member in members]

@@ -1,7 +1,12 @@
 """Embeddings in memory and on disk: found again by content, bounded, and never trusted blindly."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -18,16 +23,16 @@ SIZE = 2 * 64 * 64 * 4
 LARGE = 1 << 30
 
 
-def images(value=0.0):
+def images(value: float = 0.0) -> Callable[..., Any]:
     plane = np.full((2, 128, 128), value, np.float32)
     return lambda: (plane, plane)
 
 
-def unwanted():
+def unwanted() -> Never:
     raise AssertionError("encoded again")
 
 
-def test_what_was_encoded_is_remembered_and_the_oldest_is_dropped():
+def test_what_was_encoded_is_remembered_and_the_oldest_is_dropped() -> None:
     model = DensityPredictor()
     cache = EmbeddingCache(model, limit_bytes=2 * SIZE)
     first = cache.encode("a", CROP, images(1.0))
@@ -41,7 +46,7 @@ def test_what_was_encoded_is_remembered_and_the_oldest_is_dropped():
         cache.encode("b", CROP, unwanted)
 
 
-def test_another_crop_volume_or_model_is_encoded():
+def test_another_crop_volume_or_model_is_encoded() -> None:
     model, other = DensityPredictor(), DensityPredictor()
     other.digest = "2" * 64
     cache = EmbeddingCache(model, LARGE)
@@ -53,7 +58,7 @@ def test_another_crop_volume_or_model_is_encoded():
         cache.encode("b", CROP, unwanted)
 
 
-def test_another_process_finds_what_was_kept(tmp_path):
+def test_another_process_finds_what_was_kept(tmp_path: Path) -> None:
     folder = EmbeddingFolder(tmp_path / "embeddings", LARGE)
     first = EmbeddingCache(DensityPredictor(), LARGE, folder)
     made = first.encode("a", CROP, images(7.0))
@@ -67,7 +72,7 @@ def test_another_process_finds_what_was_kept(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_file_is_encoded_again(tmp_path, damage):
+def test_a_damaged_file_is_encoded_again(tmp_path: Path, damage: str) -> None:
     folder = EmbeddingFolder(tmp_path, LARGE)
     folder.write("key", (torch.arange(1000.0),))
     (path,) = tmp_path.iterdir()
@@ -79,7 +84,7 @@ def test_a_damaged_file_is_encoded_again(tmp_path, damage):
     assert not path.exists()
 
 
-def test_the_folder_keeps_the_latest_used_within_its_limit(tmp_path):
+def test_the_folder_keeps_the_latest_used_within_its_limit(tmp_path: Path) -> None:
     part = torch.zeros(10_000)
     folder = EmbeddingFolder(tmp_path, 3 * 41_000)
     for age, key in enumerate("abc"):
@@ -97,7 +102,7 @@ def test_the_folder_keeps_the_latest_used_within_its_limit(tmp_path):
     assert folder.read("huge") is None
 
 
-def test_a_disk_that_cannot_be_written_costs_nothing_but_time(tmp_path):
+def test_a_disk_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     cache = EmbeddingCache(DensityPredictor(), LARGE, EmbeddingFolder(blocked, LARGE))
@@ -108,19 +113,19 @@ def test_a_disk_that_cannot_be_written_costs_nothing_but_time(tmp_path):
 class Unread:
     """A volume whose voxels nobody may ask for."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         raise AssertionError("voxels were read")
 
 
-def test_later_rounds_in_a_new_process_neither_read_voxels_nor_encode(tmp_path):
+def test_later_rounds_in_a_new_process_neither_read_voxels_nor_encode(tmp_path: Path) -> None:
     """And their candidates are the same as where everything was still in memory."""
     hu, _ = abdomen()
     folder = EmbeddingFolder(tmp_path / "embeddings", LARGE)
 
-    def engine():
+    def engine() -> Engine:
         return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions(), folder)
 
     one = engine()

@@ -1,9 +1,14 @@
 """The method from end to end on a small volume with known truth."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_config.errors import InputError
@@ -14,38 +19,38 @@ from tests.support.synthetic import (
     DensityPredictor,
     abdomen,
 )
-from workers.engine import Engine, EngineOptions, Feedback
+from workers.engine import Engine, EngineOptions, Feedback, Round
 from workers.uair.compose import dice_by_label
 from workers.uair.preference import Taste
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
 
-def engine(**options):
+def engine(**options: Any) -> Engine:
     return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions(**options))
 
 
-def dice(a, b):
+def dice(a: NDArray[Any], b: NDArray[Any]) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
 @pytest.fixture(scope="module")
-def volume():
+def volume() -> tuple[NDArray[Any], NDArray[Any]]:
     return abdomen()
 
 
 @pytest.fixture(scope="module")
-def first(volume):
+def first(volume: tuple[NDArray[Any], NDArray[Any]]) -> Round:
     return engine().first_round(volume[0], SPACING)
 
 
-def lesion_at(labels, truth, number):
+def lesion_at(labels: NDArray[Any], truth: NDArray[Any], number: int) -> int:
     """The label value that covers most of a true lesion."""
     inside = labels[truth == 1 + number]
     return int(np.bincount(inside[inside > 1], minlength=2).argmax())
 
 
-def all_pairs_differ(found):
+def all_pairs_differ(found: Round) -> bool:
     for a in range(4):
         for b in range(a):
             agreement = dice_by_label(found.candidates[a].labels, found.candidates[b].labels)
@@ -54,7 +59,7 @@ def all_pairs_differ(found):
     return True
 
 
-def test_first_round_finds_liver_and_lesions(volume, first):
+def test_first_round_finds_liver_and_lesions(volume: tuple[NDArray[Any], NDArray[Any]], first: Round) -> None:
     _, truth = volume
     assert [candidate.k for candidate in first.candidates] == [1, 2, 3, 4]
     best = max(dice(c.labels > 0, truth > 0) for c in first.candidates)
@@ -67,7 +72,9 @@ def test_first_round_finds_liver_and_lesions(volume, first):
         assert max(dice(c.labels == value, truth == 1 + number) for c in second.candidates) > 0.7
 
 
-def test_candidates_are_whole_different_and_disjoint(volume, first):
+def test_candidates_are_whole_different_and_disjoint(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     for candidate in first.candidates:
         assert candidate.labels.shape == volume[0].shape
         assert candidate.labels.dtype == np.uint8
@@ -76,13 +83,15 @@ def test_candidates_are_whole_different_and_disjoint(volume, first):
     assert all_pairs_differ(first)
 
 
-def test_first_candidate_is_the_most_inclusive(first):
+def test_first_candidate_is_the_most_inclusive(first: Round) -> None:
     sizes = [(candidate.labels > 0).sum() for candidate in first.candidates]
     assert sizes[0] == max(sizes)
     assert sizes[3] == min(sizes)
 
 
-def test_same_seed_same_candidates_other_seed_others(volume, first):
+def test_same_seed_same_candidates_other_seed_others(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     again = engine().first_round(volume[0], SPACING)
     for a, b in zip(first.candidates, again.candidates, strict=True):
         np.testing.assert_array_equal(a.labels, b.labels)
@@ -92,7 +101,9 @@ def test_same_seed_same_candidates_other_seed_others(volume, first):
     assert any((a.labels != b.labels).any() for a, b in pairs)
 
 
-def test_state_from_disk_gives_the_identical_next_round(volume, first, tmp_path):
+def test_state_from_disk_gives_the_identical_next_round(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round, tmp_path: Path
+) -> None:
     """A redelivered task may run in another process; it must make the same four candidates."""
     path = tmp_path / "state.npz"
     first.state.save(path)
@@ -104,7 +115,9 @@ def test_state_from_disk_gives_the_identical_next_round(volume, first, tmp_path)
     assert in_memory.number == 2
 
 
-def test_next_round_keeps_what_was_picked_and_offers_three_others(volume, first):
+def test_next_round_keeps_what_was_picked_and_offers_three_others(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=3))
     np.testing.assert_array_equal(second.candidates[0].labels, first.candidates[2].labels)
     assert [c.trait.split(",")[0] == "as selected" for c in second.candidates] == [True, False, False, False]
@@ -112,7 +125,9 @@ def test_next_round_keeps_what_was_picked_and_offers_three_others(volume, first)
     assert second.targets == first.targets
 
 
-def test_three_rounds_with_a_best_dice_reader_do_not_lose(volume, first):
+def test_three_rounds_with_a_best_dice_reader_do_not_lose(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     hu, truth = volume
     found, best = first, []
     for _ in range(3):
@@ -122,7 +137,9 @@ def test_three_rounds_with_a_best_dice_reader_do_not_lose(volume, first):
     assert best == sorted(best)
 
 
-def test_a_target_may_be_taken_from_another_candidate(volume, first):
+def test_a_target_may_be_taken_from_another_candidate(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     value = first.targets[1]
     feedback = Feedback(picked=4, per_target={value: 1})
     second = engine().next_round(volume[0], SPACING, first.state, feedback)
@@ -132,7 +149,9 @@ def test_a_target_may_be_taken_from_another_candidate(volume, first):
     assert dice(kept > 0, first.candidates[3].labels > 0) > 0.97
 
 
-def test_a_lesion_absent_from_the_pick_is_gone_and_keeps_its_number_free(volume, first):
+def test_a_lesion_absent_from_the_pick_is_gone_and_keeps_its_number_free(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     liver, lesion, *others = first.state.targets
     without = replace(lesion, present=(True, False, True, True))
     state = replace(first.state, targets=(liver, without, *others))
@@ -143,7 +162,9 @@ def test_a_lesion_absent_from_the_pick_is_gone_and_keeps_its_number_free(volume,
     assert not any((c.labels == lesion.value).any() for c in third.candidates)
 
 
-def test_an_answer_to_an_older_round_makes_the_newest_with_candidates_of_its_own(volume, first):
+def test_an_answer_to_an_older_round_makes_the_newest_with_candidates_of_its_own(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=2))
     third = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=2), number=3)
     assert (third.number, third.state.number) == (3, 3)
@@ -152,21 +173,25 @@ def test_an_answer_to_an_older_round_makes_the_newest_with_candidates_of_its_own
     assert any((a.labels != b.labels).any() for a, b in pairs)
 
 
-def test_after_none_fits_what_was_picked_last_is_candidate_1_and_the_rest_is_new(volume, first):
+def test_after_none_fits_what_was_picked_last_is_candidate_1_and_the_rest_is_new(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=3))
     third = engine().next_round(volume[0], SPACING, second.state, Feedback(rejected_all=True))
     np.testing.assert_array_equal(third.candidates[0].labels, second.candidates[0].labels)
     assert all_pairs_differ(third)
 
 
-def test_the_liver_stays_as_picked_while_a_lesion_is_shown(volume, first):
+def test_the_liver_stays_as_picked_while_a_lesion_is_shown(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=3))
     liver = first.candidates[2].labels > 0
     for candidate in second.candidates:
         assert dice(candidate.labels > 0, liver) > 0.995
 
 
-def test_rejecting_all_offers_something_else(volume, first):
+def test_rejecting_all_offers_something_else(volume: tuple[NDArray[Any], NDArray[Any]], first: Round) -> None:
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(rejected_all=True))
     assert all_pairs_differ(second)
     for new in second.candidates:
@@ -174,7 +199,7 @@ def test_rejecting_all_offers_something_else(volume, first):
             assert (new.labels != old.labels).any()
 
 
-def test_a_liver_without_lesions_can_be_had_without_lesions():
+def test_a_liver_without_lesions_can_be_had_without_lesions() -> None:
     """What little is proposed there is doubtful, so candidates 2 and 4 are free of it."""
     hu, truth = abdomen(lesions=())
     found = engine().first_round(hu, SPACING)
@@ -186,11 +211,11 @@ def test_a_liver_without_lesions_can_be_had_without_lesions():
     assert all_pairs_differ(found)
 
 
-def test_lesions_can_be_switched_off(volume):
+def test_lesions_can_be_switched_off(volume: tuple[NDArray[Any], NDArray[Any]]) -> None:
     assert engine(max_lesions=0).first_round(volume[0], SPACING).targets == (1,)
 
 
-def test_no_liver_is_an_input_error_with_a_mend():
+def test_no_liver_is_an_input_error_with_a_mend() -> None:
     hu, _ = abdomen(liver=False)
     with pytest.raises(InputError) as caught:
         engine().first_round(hu, SPACING)
@@ -198,7 +223,9 @@ def test_no_liver_is_an_input_error_with_a_mend():
     assert caught.value.mend
 
 
-def test_state_of_another_model_or_volume_is_refused(volume, first):
+def test_state_of_another_model_or_volume_is_refused(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     foreign = replace(first.state, model_digest="f" * 64)
     with pytest.raises(InputError, match="another model"):
         engine().next_round(volume[0], SPACING, foreign, Feedback())
@@ -207,13 +234,13 @@ def test_state_of_another_model_or_volume_is_refused(volume, first):
 
 
 @pytest.mark.parametrize("feedback", [{"picked": 0}, {"picked": 5}, {"per_target": {2: 9}}])
-def test_a_pick_outside_one_to_four_is_refused(feedback):
+def test_a_pick_outside_one_to_four_is_refused(feedback: dict[str, Any] | dict[str, int]) -> None:
     with pytest.raises(InputError) as caught:
         Feedback(**feedback)
     assert caught.value.code == "pick-out-of-range"
 
 
-def test_embeddings_are_reused_in_later_rounds(volume):
+def test_embeddings_are_reused_in_later_rounds(volume: tuple[NDArray[Any], NDArray[Any]]) -> None:
     predictor = DensityPredictor()
     one = Engine(predictor, DensityLocalizer(), EngineOptions())
     found = one.first_round(volume[0], SPACING)
@@ -222,7 +249,7 @@ def test_embeddings_are_reused_in_later_rounds(volume):
     assert predictor.encoded == before
 
 
-def test_progress_is_reported_in_order(volume):
+def test_progress_is_reported_in_order(volume: tuple[NDArray[Any], NDArray[Any]]) -> None:
     seen = []
     engine(max_lesions=2).first_round(
         volume[0], SPACING, progress=lambda part, what: seen.append((part, what))
@@ -235,11 +262,15 @@ def test_progress_is_reported_in_order(volume):
 
 
 @pytest.mark.parametrize("rule", ["belief", "max_variance", "medoids"])
-def test_all_rules_give_four_different_candidates(volume, rule):
+def test_all_rules_give_four_different_candidates(
+    volume: tuple[NDArray[Any], NDArray[Any]], rule: str
+) -> None:
     assert all_pairs_differ(engine(rule=rule, members=8).first_round(volume[0], SPACING))
 
 
-def test_the_uncertain_region_lies_where_the_candidates_differ(volume, first):
+def test_the_uncertain_region_lies_where_the_candidates_differ(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     masks = np.stack([candidate.labels > 0 for candidate in first.candidates])
     contested = masks.any(axis=0) & ~masks.all(axis=0)
     assert first.uncertain.shape == volume[0].shape
@@ -251,7 +282,9 @@ def test_the_uncertain_region_lies_where_the_candidates_differ(volume, first):
     assert not first.uncertain[far].any()
 
 
-def test_a_remembered_taste_reaches_candidates_state_and_later_rounds(volume, first, tmp_path):
+def test_a_remembered_taste_reaches_candidates_state_and_later_rounds(
+    volume: tuple[NDArray[Any], NDArray[Any]], first: Round, tmp_path: Path
+) -> None:
     hu, truth = volume
     told = engine().first_round(hu, SPACING, prior=Taste(lesion_mm=-2.0))
     assert told.state.taste == Taste(lesion_mm=-2.0)

@@ -1,10 +1,14 @@
 """Cases are found by what lies in a folder: SEG, mask series, NIfTI pairs; what is unclear is refused."""
 
+from __future__ import annotations
+
 import itertools
 import shutil
 import zipfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +53,7 @@ def zipped(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def write_with_seg(folder: Path, name: str = "seg.dcm", write=write_ct_series) -> Path:
+def write_with_seg(folder: Path, name: str = "seg.dcm", write: Callable[..., Any] = write_ct_series) -> Path:
     volume = read_series(write(folder / "series", scan(), affine_of()))
     request = SegRequest(
         sop_instance_uid=result_uid("instance", name),
@@ -83,7 +87,7 @@ def canonical_truth() -> np.ndarray:
 
 
 @pytest.mark.parametrize("archives", [(), ("MASKS_DICOM",), ("MASKS_DICOM", "PATIENT_DICOM")])
-def test_mask_series_are_found_plain_and_zipped(tmp_path, archives):
+def test_mask_series_are_found_plain_and_zipped(tmp_path: Path, archives: tuple[str, ...]) -> None:
     folder = write_ircadb(tmp_path / "case 1")
     for name in archives:
         zipped(folder / name)
@@ -94,27 +98,27 @@ def test_mask_series_are_found_plain_and_zipped(tmp_path, archives):
     assert np.array_equal(case.truth, canonical_truth())
 
 
-def test_a_folder_of_cases_holds_them_all(tmp_path):
+def test_a_folder_of_cases_holds_them_all(tmp_path: Path) -> None:
     write_ircadb(tmp_path / "a")
     write_with_seg(tmp_path / "b")
     assert [source.load().lesions for source in find_cases([tmp_path])] == [(2, 3), (2, 3)]
 
 
-def test_cases_of_one_name_are_told_apart(tmp_path):
+def test_cases_of_one_name_are_told_apart(tmp_path: Path) -> None:
     write_with_seg(tmp_path / "a" / "case")
     write_with_seg(tmp_path / "b" / "case")
     found = find_cases([tmp_path / "a" / "case", tmp_path / "b" / "case"])
     assert [source.name for source in found] == ["case (1)", "case (2)"]
 
 
-def test_a_seg_belongs_to_the_series_it_refers_to(tmp_path):
+def test_a_seg_belongs_to_the_series_it_refers_to(tmp_path: Path) -> None:
     write_with_seg(tmp_path / "case")
     write_ct_series(tmp_path / "case" / "other", scan()[:5], affine_of(), accession_number="2")
     (source,) = find_cases([tmp_path / "case"])
     assert np.array_equal(source.load().truth, canonical_truth())
 
 
-def test_an_mr_series_with_a_seg_is_a_case_on_the_scale_of_the_networks(tmp_path):
+def test_an_mr_series_with_a_seg_is_a_case_on_the_scale_of_the_networks(tmp_path: Path) -> None:
     write_with_seg(tmp_path / "case", write=write_mr_series)
     case = find_cases([tmp_path / "case"])[0].load()
     assert np.array_equal(case.truth, canonical_truth())
@@ -122,7 +126,7 @@ def test_an_mr_series_with_a_seg_is_a_case_on_the_scale_of_the_networks(tmp_path
     assert case.hu.min() == -1000
 
 
-def test_two_segs_of_one_series_are_not_guessed_between(tmp_path):
+def test_two_segs_of_one_series_are_not_guessed_between(tmp_path: Path) -> None:
     write_with_seg(tmp_path)
     shutil.copy(tmp_path / "seg.dcm", tmp_path / "seg2.dcm")
     with pytest.raises(InputError) as refused:
@@ -133,7 +137,9 @@ def test_two_segs_of_one_series_are_not_guessed_between(tmp_path):
 
 
 @pytest.mark.parametrize("flips", list(itertools.product([False, True], repeat=3)))
-def test_nifti_pairs_land_on_the_canonical_grid_whatever_their_flips(tmp_path, flips):
+def test_nifti_pairs_land_on_the_canonical_grid_whatever_their_flips(
+    tmp_path: Path, flips: tuple[bool, bool, bool]
+) -> None:
     affine, hu, labels = affine_of(), scan(), truth_labels()
     for axis in (axis for axis in range(3) if flips[axis]):
         hu, labels = np.flip(hu, axis), np.flip(labels, axis)
@@ -148,7 +154,7 @@ def test_nifti_pairs_land_on_the_canonical_grid_whatever_their_flips(tmp_path, f
     assert case.spacing_mm == pytest.approx((5.0, 0.8, 0.8))
 
 
-def test_nifti_with_other_axes_lands_on_the_canonical_grid(tmp_path):
+def test_nifti_with_other_axes_lands_on_the_canonical_grid(tmp_path: Path) -> None:
     sagittal = affine_of()[:, [2, 0, 1, 3]]
     ct = write_nifti(tmp_path / "ct.nii", scan().transpose(2, 0, 1), sagittal)
     seg = write_nifti(tmp_path / "seg.nii", truth_labels().transpose(2, 0, 1), sagittal)
@@ -158,7 +164,7 @@ def test_nifti_with_other_axes_lands_on_the_canonical_grid(tmp_path):
     assert np.array_equal(case.truth, canonical_truth())
 
 
-def test_numbered_pairs_on_one_grid_are_told_apart(tmp_path):
+def test_numbered_pairs_on_one_grid_are_told_apart(tmp_path: Path) -> None:
     for number in (0, 1):
         write_nifti(tmp_path / f"volume-{number}.nii", scan(), affine_of())
         labels = np.where(truth_labels() > number + 1, 0, truth_labels()).astype(np.uint8)
@@ -166,7 +172,7 @@ def test_numbered_pairs_on_one_grid_are_told_apart(tmp_path):
     assert [source.load().lesions for source in find_cases([tmp_path])] == [(), (2,)]
 
 
-def test_images_and_labels_in_sibling_folders_are_paired(tmp_path):
+def test_images_and_labels_in_sibling_folders_are_paired(tmp_path: Path) -> None:
     write_nifti(tmp_path / "imagesTr" / "liver_1_0000.nii.gz", scan(), affine_of())
     write_nifti(tmp_path / "labelsTr" / "liver_1.nii.gz", truth_labels(), affine_of())
     assert [source.load().lesions for source in find_cases([tmp_path])] == [(2, 3)]
@@ -194,7 +200,7 @@ def write_pair(folder: Path, ct: str, seg: str, *, lesions: bool = True) -> None
 
 
 @pytest.mark.parametrize("habit", HABITS)
-def test_names_pair_files_that_share_one_grid(tmp_path, habit):
+def test_names_pair_files_that_share_one_grid(tmp_path: Path, habit: str) -> None:
     (first, second) = HABITS[habit]
     write_pair(tmp_path, *first)
     write_pair(tmp_path, *second, lesions=False)
@@ -203,7 +209,7 @@ def test_names_pair_files_that_share_one_grid(tmp_path, habit):
     assert len({case.name for case in found.values()}) == 2
 
 
-def test_pairs_are_found_whatever_is_named_of_them(tmp_path):
+def test_pairs_are_found_whatever_is_named_of_them(tmp_path: Path) -> None:
     for letter in "ab":
         write_pair(tmp_path, f"{letter}_ct", f"{letter}_seg", lesions=letter == "a")
     cts = [tmp_path / f"{letter}_ct.nii.gz" for letter in "ab"]
@@ -212,26 +218,26 @@ def test_pairs_are_found_whatever_is_named_of_them(tmp_path):
     assert [source.load().lesions for source in find_cases([*segs, *cts])] == [(2, 3), ()]
 
 
-def test_a_ct_in_a_folder_of_its_own_is_named_by_the_folder(tmp_path):
+def test_a_ct_in_a_folder_of_its_own_is_named_by_the_folder(tmp_path: Path) -> None:
     write_pair(tmp_path, "case 1/ct", "case 1/liver")
     write_pair(tmp_path, "case 2/ct", "case 2/liver")
     assert [source.name for source in find_cases([tmp_path])] == ["case 1", "case 2"]
 
 
-def test_a_ct_without_labels_does_not_get_those_of_another(tmp_path):
+def test_a_ct_without_labels_does_not_get_those_of_another(tmp_path: Path) -> None:
     write_pair(tmp_path, "a_ct", "a_seg")
     write_nifti(tmp_path / "b_ct.nii.gz", scan(), affine_of())
     assert [source.name for source in find_cases([tmp_path])] == ["a_ct"]
 
 
-def test_files_that_an_archive_of_macos_adds_are_no_volumes(tmp_path):
+def test_files_that_an_archive_of_macos_adds_are_no_volumes(tmp_path: Path) -> None:
     write_pair(tmp_path, "imagesTr/liver_1", "labelsTr/liver_1")
     for folder in ("imagesTr", "labelsTr"):
         (tmp_path / folder / "._liver_1.nii.gz").write_bytes(b"resource fork")
     assert [source.name for source in find_cases([tmp_path])] == ["liver_1"]
 
 
-def test_a_pair_by_name_off_the_grid_is_an_error_and_not_left_out(tmp_path):
+def test_a_pair_by_name_off_the_grid_is_an_error_and_not_left_out(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a_ct.nii.gz", scan(), affine_of())
     write_nifti(tmp_path / "a_seg.nii.gz", truth_labels()[:-1], affine_of())
     with pytest.raises(InputError) as refused:
@@ -252,7 +258,9 @@ def test_a_pair_by_name_off_the_grid_is_an_error_and_not_left_out(tmp_path):
         (["images/a"], ["labels/a", "masks/a"]),
     ],
 )
-def test_what_names_and_grid_cannot_tell_is_refused(tmp_path, cts, labels):
+def test_what_names_and_grid_cannot_tell_is_refused(
+    tmp_path: Path, cts: list[str], labels: list[str]
+) -> None:
     for name in cts:
         write_nifti(tmp_path / f"{name}.nii.gz", scan(), affine_of())
     for name in labels:
@@ -270,7 +278,9 @@ def test_what_names_and_grid_cannot_tell_is_refused(tmp_path, cts, labels):
         (lambda folder: (folder / "notes.txt").write_text("nothing"), "no-case-found"),
     ],
 )
-def test_a_folder_without_truth_says_what_is_expected(tmp_path, write, code):
+def test_a_folder_without_truth_says_what_is_expected(
+    tmp_path: Path, write: Callable[..., Any], code: str
+) -> None:
     write(tmp_path)
     with pytest.raises(InputError) as refused:
         find_cases([tmp_path])
@@ -278,13 +288,13 @@ def test_a_folder_without_truth_says_what_is_expected(tmp_path, write, code):
     assert "--masks" in refused.value.mend
 
 
-def test_a_path_that_does_not_exist_is_named(tmp_path):
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         find_cases([tmp_path / "absent"])
     assert refused.value.code == "no-such-path"
 
 
-def test_a_segmentation_is_not_taken_for_a_ct(tmp_path):
+def test_a_segmentation_is_not_taken_for_a_ct(tmp_path: Path) -> None:
     ct = write_nifti(tmp_path / "ct.nii", np.abs(scan()), affine_of())
     seg = write_nifti(tmp_path / "seg.nii", truth_labels(), affine_of())
     (source,) = find_cases([ct], seg)
@@ -293,7 +303,7 @@ def test_a_segmentation_is_not_taken_for_a_ct(tmp_path):
     assert refused.value.code == "nifti-not-ct"
 
 
-def test_real_cases_are_found_by_themselves(ct_dir):
+def test_real_cases_are_found_by_themselves(ct_dir: Path) -> None:
     pytest.importorskip("nibabel")
     names = [source.name for source in find_cases([ct_dir / "ircadb01_p17"])]
     assert names == ["ircadb01_p17"]

@@ -1,7 +1,13 @@
 """How localizers are scored."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.support.synthetic import SPACING, DensityLocalizer, abdomen
 from workers.research.evaluation.localization import score_localizer, table_of
@@ -14,14 +20,14 @@ class Fixed:
 
     digest = "0" * 64
 
-    def __init__(self, location):
+    def __init__(self, location: Location | None) -> None:
         self.location = location
 
-    def locate(self, hu, spacing):
+    def locate(self, hu: NDArray[Any], spacing: Sequence[float]) -> Location | None:
         return self.location
 
 
-def test_faces_are_signed_and_in_mm():
+def test_faces_are_signed_and_in_mm() -> None:
     """A coarse mask of 8 voxels a side that lies one voxel (2 mm) too high and 3 voxels too far left."""
     liver = np.zeros((20, 20, 20), bool)
     liver[4:12, 4:12, 4:12] = True
@@ -37,7 +43,7 @@ def test_faces_are_signed_and_in_mm():
     assert score.dice == pytest.approx(shared / 512)
 
 
-def test_the_table_has_a_line_for_each_case_and_the_means_of_each_localizer():
+def test_the_table_has_a_line_for_each_case_and_the_means_of_each_localizer() -> None:
     hu, truth = abdomen(lesions=())
     scores = [score_localizer("density", DensityLocalizer(), name, hu, SPACING, truth > 0) for name in "ab"]
     scores.append(score_localizer("blind", Fixed(None), "a", hu, SPACING, truth > 0))

@@ -1,7 +1,12 @@
 """A whole evaluation on a small phantom, and what the tables are made of."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +65,7 @@ def dsc(results: list[CaseResult], method: str, target: str, rule: str | None = 
     )
 
 
-def test_every_method_has_its_row_for_every_target(results):
+def test_every_method_has_its_row_for_every_target(results: list[CaseResult]) -> None:
     expected = {(name, None) for name in (*NAMES, "manual", "auto", "ensemble")}
     expected |= {(name, rule) for name in ("uair1", "uair2") for rule in RULES}
     whole = {("ensemble_offered", None), ("finder", None)}
@@ -69,7 +74,7 @@ def test_every_method_has_its_row_for_every_target(results):
         assert named == expected | (whole if target != "lesion" else set()), target
 
 
-def test_other_readers_meet_both_the_default_rule_and_medoids(results):
+def test_other_readers_meet_both_the_default_rule_and_medoids(results: list[CaseResult]) -> None:
     played = {(name, rule) for name in ("uair1", "uair2") for rule in COMPARED}
     for reader, targets in (("noisy", {"liver", "lesion", "tumour"}), ("whole", {"liver", "tumour"})):
         found = rows(results, reader)
@@ -77,7 +82,7 @@ def test_other_readers_meet_both_the_default_rule_and_medoids(results):
         assert {row.target for row in found} == targets
 
 
-def test_rules_are_compared_pair_by_pair(results):
+def test_rules_are_compared_pair_by_pair(results: list[CaseResult]) -> None:
     found = {
         (one.method.name, one.method.reader, one.target, one.other): one.dsc.mean
         for one in rule_differences(results)
@@ -87,7 +92,7 @@ def test_rules_are_compared_pair_by_pair(results):
     assert ("uair2", "whole", "liver", "medoids") in found
 
 
-def test_every_round_says_what_it_offers_and_what_it_doubts(results):
+def test_every_round_says_what_it_offers_and_what_it_doubts(results: list[CaseResult]) -> None:
     found = offers(results)
     assert [(row.method.name, row.method.rule) for row in found] == [
         (name, rule) for rule in RULES for name in ("uair1", "uair2")
@@ -100,7 +105,7 @@ def test_every_round_says_what_it_offers_and_what_it_doubts(results):
         assert row.corrected >= dsc(results, row.method.name, "lesion", row.method.rule) - 1e-9
 
 
-def test_figures_are_plausible_and_picks_are_counted(results):
+def test_figures_are_plausible_and_picks_are_counted(results: list[CaseResult]) -> None:
     assert dsc(results, "manual", "liver") > 0.8
     assert dsc(results, "ensemble", "liver") > 0.6
     assert dsc(results, "manual", "lesion") > dsc(results, "auto", "lesion")
@@ -115,27 +120,27 @@ def test_figures_are_plausible_and_picks_are_counted(results):
     assert dsc(results, "finder", "liver") > 0.6
 
 
-def test_a_pick_loses_nothing_from_round_to_round(results):
+def test_a_pick_loses_nothing_from_round_to_round(results: list[CaseResult]) -> None:
     for rule in ("belief", "medoids", "max_variance"):
         for target in ("liver", "lesion"):
             assert dsc(results, "uair2", target, rule) >= dsc(results, "uair1", target, rule) - 1e-9
 
 
-def test_only_boxes_drawn_make_a_row_unautomatic(results):
+def test_only_boxes_drawn_make_a_row_unautomatic(results: list[CaseResult]) -> None:
     automatic = {(row.method.name, row.target): row.automatic for row in rows(results)}
     assert automatic["uair2", "tumour"]
     assert not automatic["manual", "tumour"]
     assert not automatic["uair1", "lesion"]
 
 
-def test_a_reader_of_taste_ends_nearer_to_the_wish_than_they_began(results):
+def test_a_reader_of_taste_ends_nearer_to_the_wish_than_they_began(results: list[CaseResult]) -> None:
     found = tastes(results)
     assert {row.taste for row in found} == {"truth", "+2 mm", "-2 mm"}
     assert all(row.last >= row.first for row in found)
     assert all(1 <= row.rounds.mean <= 4 for row in found)
 
 
-def test_what_is_evaluated_is_the_engine_that_a_site_runs():
+def test_what_is_evaluated_is_the_engine_that_a_site_runs() -> None:
     """With its lesion finder; only the rule of choice differs."""
     section = EngineSection(device="cpu", members=8)
     bench = build_workbench(section)
@@ -147,7 +152,7 @@ def test_what_is_evaluated_is_the_engine_that_a_site_runs():
         np.testing.assert_array_equal(one.labels, other.labels)
 
 
-def test_a_reader_is_remembered_by_all_cases_but_the_one_at_hand(results):
+def test_a_reader_is_remembered_by_all_cases_but_the_one_at_hand(results: list[CaseResult]) -> None:
     def case(name: str, millimetres: float) -> CaseResult:
         runs = tuple(TasteRun(name, value, "+2 mm", False, (0.8,), millimetres) for value in (2, 3))
         return replace(results[0], case=name, tastes=runs)
@@ -158,7 +163,7 @@ def test_a_reader_is_remembered_by_all_cases_but_the_one_at_hand(results):
     assert learned(read[:1], "a") == {"+2 mm": 0.0}
 
 
-def test_what_is_remembered_brings_a_reader_nearer_in_round_1():
+def test_what_is_remembered_brings_a_reader_nearer_in_round_1() -> None:
     """The reader who draws 2 mm more finds that among the four at once, if it is remembered."""
     bench = build_workbench(EngineSection(device="cpu", members=8))
     case = PhantomSource(4, "small", PLAIN).load()
@@ -170,7 +175,7 @@ def test_what_is_remembered_brings_a_reader_nearer_in_round_1():
     assert unknown.difference_mm > 0
 
 
-def test_a_second_rules_first_round_takes_as_long_as_the_first_rules():
+def test_a_second_rules_first_round_takes_as_long_as_the_first_rules() -> None:
     """Images that the engine has seen already count with the time that they took then."""
     bench = build_workbench(EngineSection(device="cpu", members=8, max_lesions=0))
     case = PhantomSource(4, "small", PLAIN).load()
@@ -181,7 +186,7 @@ def test_a_second_rules_first_round_takes_as_long_as_the_first_rules():
     assert encoding.saved_s == pytest.approx(sum(seconds for _, seconds, _ in encoding._answers.values()))
 
 
-def test_a_lesion_of_two_voxels_goes_all_ways():
+def test_a_lesion_of_two_voxels_goes_all_ways() -> None:
     bench = build_workbench(EngineSection(device="cpu", members=8))
     case = PhantomSource(4, "small", PLAIN).load()
     truth = case.truth.copy()
@@ -200,13 +205,13 @@ def test_a_lesion_of_two_voxels_goes_all_ways():
             assert lesion.seek(wish, "medoids", remembered).dices
 
 
-def test_differences_are_paired_with_the_last_round(results):
+def test_differences_are_paired_with_the_last_round(results: list[CaseResult]) -> None:
     found = {(one.target, one.rule, one.other): one.dsc.mean for one in differences(results)}
     expected = dsc(results, "uair2", "lesion", "medoids") - dsc(results, "manual", "lesion")
     assert found["lesion", "medoids", "manual"] == pytest.approx(expected)
 
 
-def test_json_has_the_published_schema(results):
+def test_json_has_the_published_schema(results: list[CaseResult]) -> None:
     found = json.loads(json.dumps(as_json(HEADER, results)))
     named = {row["method"] for row in found["rows"]}
     assert named == {"unet", "transunet", "manual", "auto", "ensemble", "ensemble_offered", "finder", "uair1"}
@@ -219,7 +224,7 @@ def test_json_has_the_published_schema(results):
     assert "not a medical device" in found["disclaimer"]
 
 
-def test_markdown_holds_header_and_rows(results):
+def test_markdown_holds_header_and_rows(results: list[CaseResult]) -> None:
     text = as_markdown(HEADER, results)
     assert text.startswith(
         "1 phantom: 1 cases, seed 4, 2026-01-05; N = 8, model embedded with localizer learned aba"
@@ -228,13 +233,13 @@ def test_markdown_holds_header_and_rows(results):
     assert "not a medical device" in text
 
 
-def test_pictures_show_the_best_and_the_worst(results, tmp_path):
+def test_pictures_show_the_best_and_the_worst(results: list[CaseResult], tmp_path: Path) -> None:
     written = write_pictures(tmp_path, results)
     assert {path.name for path in written} >= {"liver-worst.png", "liver-best.png"}
     assert all(path.stat().st_size > 10_000 for path in written)
 
 
-def test_a_real_unenhanced_ct_without_lesions_has_liver_rows_only(ct_dir):
+def test_a_real_unenhanced_ct_without_lesions_has_liver_rows_only(ct_dir: Path) -> None:
     pytest.importorskip("nibabel")
     sources = find_cases([ct_dir / "totalsegmentator_example" / "example_ct.nii.gz"])
     section = EngineSection(device="cpu", members=8, max_lesions=1)
@@ -248,7 +253,7 @@ def test_a_real_unenhanced_ct_without_lesions_has_liver_rows_only(ct_dir):
     assert tastes(found) == []
 
 
-def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path):
+def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
     pytest.importorskip("nibabel")
     sources = [NiftiSource(name, tmp_path / f"{name}.nii", tmp_path / "seg.nii") for name in "abc"]
     for source in sources:
@@ -267,7 +272,7 @@ def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path):
     assert done == pytest.approx([FIRST_PASS / 3, FIRST_PASS * 2 / 3, FIRST_PASS, 1.0])
 
 
-def test_the_interval_draws_whole_cases():
+def test_the_interval_draws_whole_cases() -> None:
     values, cases = [0.0, 0.0, 0.0, 1.0], ["a", "a", "a", "b"]
     found = estimate(values, cases)
     assert found.mean == 0.25
@@ -277,7 +282,7 @@ def test_the_interval_draws_whole_cases():
         estimate([], [])
 
 
-def test_the_interval_covers_the_mean_in_about_95_of_100_experiments():
+def test_the_interval_covers_the_mean_in_about_95_of_100_experiments() -> None:
     rng = np.random.default_rng(1)
     names = [str(n) for n in range(40)]
     covered = 0
@@ -293,7 +298,7 @@ def case_of(truth: np.ndarray) -> EvaluationCase:
     return EvaluationCase("x", np.zeros(truth.shape, np.int16), (2.0, 2.0, 2.0), truth)
 
 
-def test_phantoms_know_their_rims_and_are_of_the_test_setting():
+def test_phantoms_know_their_rims_and_are_of_the_test_setting() -> None:
     case = PhantomSource(9, "small", PLAIN).load()
     assert case.rims_mm == {}
     assert case.lesions == (2, 3)
@@ -302,7 +307,7 @@ def test_phantoms_know_their_rims_and_are_of_the_test_setting():
     assert all(0 < rim < 10 for case in with_rims for rim in case.rims_mm.values())
 
 
-def test_lesions_are_found_or_invented_by_overlap():
+def test_lesions_are_found_or_invented_by_overlap() -> None:
     truth = np.zeros((20, 30, 30), np.uint8)
     truth[2:18, 2:28, 2:28] = 1
     truth[4:12, 4:12, 4:12] = 2  # 8 voxels of 2 mm a side: 19.9 mm as a sphere
@@ -319,7 +324,7 @@ def test_lesions_are_found_or_invented_by_overlap():
     assert total.false_positives == 1.0
 
 
-def test_lesions_found_are_measured_one_by_one_and_tight_boxes_on_the_same():
+def test_lesions_found_are_measured_one_by_one_and_tight_boxes_on_the_same() -> None:
     truth = np.zeros((20, 30, 30), np.uint8)
     truth[4:12, 4:12, 4:12] = 2
     truth[4:12, 20:28, 20:28] = 3
@@ -353,7 +358,7 @@ def test_lesions_found_are_measured_one_by_one_and_tight_boxes_on_the_same():
     assert not list(measures_of_found(case, drawn, np.zeros_like(offered), boxes))
 
 
-def test_recall_at_two_false_positives_cuts_the_unsure():
+def test_recall_at_two_false_positives_cuts_the_unsure() -> None:
     truth = np.zeros((6, 6, 6), np.uint8)
     truth[1:5, 1:5, 1:5] = 2
     base = detect(case_of(truth), truth, {2: 0.5})
@@ -383,7 +388,7 @@ class Counting:
         return parts[0].numpy()
 
 
-def test_the_same_question_is_answered_once_and_its_time_is_kept():
+def test_the_same_question_is_answered_once_and_its_time_is_kept() -> None:
     inner = Counting()
     predictor = RememberingPredictor(inner)
     slices = np.zeros((1, 4, 4), np.float32)
@@ -407,8 +412,12 @@ def invoked(arguments: list[str]) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-def test_the_command_prints_whole_tables_and_writes_what_is_asked_for(results, tmp_path, monkeypatch):
-    def told(*_given, progress, **_named):
+def test_the_command_prints_whole_tables_and_writes_what_is_asked_for(
+    results: list[CaseResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(
+        *_given: object, progress: Callable[..., Any], **_named: object
+    ) -> tuple[list[CaseResult], list[Skipped]]:
         for part, what in ((0.0, "loading"), (0.2, "liver"), (0.5, "lesions")):
             progress(part, f"case 1 of 1: {what}")
         return results, [Skipped("broken", "truth-grid")]
@@ -431,13 +440,13 @@ def test_the_command_prints_whole_tables_and_writes_what_is_asked_for(results, t
 @pytest.mark.parametrize(
     "arguments", [[], ["somewhere", "--phantoms", "2"], ["--masks", "x", "--phantoms", "1"]]
 )
-def test_the_command_wants_data_or_phantoms(arguments):
+def test_the_command_wants_data_or_phantoms(arguments: list[str]) -> None:
     ended = invoked(arguments)
     assert isinstance(ended.exception, ConfigError)
     assert ended.exception.code == "evaluation-input"
 
 
-def test_a_reader_of_whole_candidates_takes_the_best_mean_of_liver_and_tumour():
+def test_a_reader_of_whole_candidates_takes_the_best_mean_of_liver_and_tumour() -> None:
     truth = np.zeros((8, 10, 10), np.uint8)
     truth[1:7, 1:9, 1:9] = 1
     truth[2:6, 2:6, 2:6] = 2

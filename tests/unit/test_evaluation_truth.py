@@ -41,12 +41,14 @@ def write_masks(folder: Path, labels: np.ndarray, affine: np.ndarray) -> None:
         write_ct_series(folder / name, np.where(mask, 255 - 1024, -1024).astype(np.int16), affine)
 
 
-def test_mask_series_are_placed_by_position(volume, tmp_path):
+def test_mask_series_are_placed_by_position(volume: Volume, tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", truth_labels(), affine_of())
     assert np.array_equal(load_truth(tmp_path / "masks", volume), truth_labels())
 
 
-def test_masks_stored_upside_down_and_mirrored_land_on_the_same_voxels(volume, tmp_path):
+def test_masks_stored_upside_down_and_mirrored_land_on_the_same_voxels(
+    volume: Volume, tmp_path: Path
+) -> None:
     flipped = affine_of()
     for axis in range(3):
         flipped[:3, 3] += flipped[:3, axis] * (SHAPE[axis] - 1)
@@ -55,14 +57,14 @@ def test_masks_stored_upside_down_and_mirrored_land_on_the_same_voxels(volume, t
     assert np.array_equal(load_truth(tmp_path / "masks", volume), truth_labels())
 
 
-def test_masks_without_positions_are_matched_by_instance_number(volume, tmp_path):
+def test_masks_without_positions_are_matched_by_instance_number(volume: Volume, tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", truth_labels(), affine_of())
     paths = [path for path in (tmp_path / "masks").rglob("*") if path.is_file()]
     edit_all(paths, ImagePositionPatient=None, ImageOrientationPatient=None)
     assert np.array_equal(load_truth(tmp_path / "masks", volume), truth_labels())
 
 
-def test_a_zip_reads_like_its_folder(volume, tmp_path):
+def test_a_zip_reads_like_its_folder(volume: Volume, tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", truth_labels(), affine_of())
     with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:
         for path in (tmp_path / "masks").rglob("*"):
@@ -70,7 +72,7 @@ def test_a_zip_reads_like_its_folder(volume, tmp_path):
     assert np.array_equal(load_truth(tmp_path / "masks.zip", volume), truth_labels())
 
 
-def test_masks_of_another_grid_are_refused(volume, tmp_path):
+def test_masks_of_another_grid_are_refused(volume: Volume, tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", truth_labels(), affine_of(origin_mm=(300.0, 0.0, 900.0)))
     paths = [path for path in (tmp_path / "masks").rglob("*") if path.is_file()]
     edit_all(paths, InstanceNumber=None)
@@ -79,28 +81,28 @@ def test_masks_of_another_grid_are_refused(volume, tmp_path):
     assert refused.value.code == "truth-grid"
 
 
-def test_truth_without_a_liver_is_refused(volume, tmp_path):
+def test_truth_without_a_liver_is_refused(volume: Volume, tmp_path: Path) -> None:
     write_ct_series(tmp_path / "masks" / "kidney", np.full(SHAPE, -1024, np.int16), affine_of())
     with pytest.raises(InputError) as refused:
         load_truth(tmp_path / "masks", volume)
     assert refused.value.code == "truth-without-liver"
 
 
-def test_a_file_that_is_no_dicom_is_refused(volume, tmp_path):
+def test_a_file_that_is_no_dicom_is_refused(volume: Volume, tmp_path: Path) -> None:
     (tmp_path / "truth.dcm").write_bytes(b"nothing of the kind")
     with pytest.raises(InputError) as refused:
         load_truth(tmp_path / "truth.dcm", volume)
     assert refused.value.code == "truth-unreadable"
 
 
-def test_a_dicom_file_that_is_no_seg_is_refused(volume):
+def test_a_dicom_file_that_is_no_seg_is_refused(volume: Volume) -> None:
     assert pydicom.dcmread(volume.slices[0].path).SOPClassUID != SecondaryCaptureImageStorage
     with pytest.raises(InputError) as refused:
         load_truth(volume.slices[0].path, volume)
     assert refused.value.code == "truth-unreadable"
 
 
-def test_our_own_seg_is_read_back(volume, tmp_path):
+def test_our_own_seg_is_read_back(volume: Volume, tmp_path: Path) -> None:
     request = SegRequest(
         sop_instance_uid=result_uid("instance"),
         series_instance_uid=result_uid("series"),
@@ -126,7 +128,7 @@ def nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> Path:
     return path
 
 
-def test_nifti_on_a_flipped_grid_lands_on_the_same_voxels(volume, tmp_path):
+def test_nifti_on_a_flipped_grid_lands_on_the_same_voxels(volume: Volume, tmp_path: Path) -> None:
     flipped = affine_of()
     flipped[:3, 3] += flipped[:3, 1] * (SHAPE[1] - 1)
     flipped[:3, 1] *= -1
@@ -134,26 +136,26 @@ def test_nifti_on_a_flipped_grid_lands_on_the_same_voxels(volume, tmp_path):
     assert np.array_equal(load_truth(path, volume), truth_labels())
 
 
-def test_lesions_that_share_one_value_are_told_apart(volume, tmp_path):
+def test_lesions_that_share_one_value_are_told_apart(volume: Volume, tmp_path: Path) -> None:
     path = nifti(tmp_path / "truth.nii.gz", np.minimum(truth_labels(), 2), affine_of())
     assert np.array_equal(load_truth(path, volume), truth_labels())
 
 
-def test_labels_of_all_organs_are_refused(volume, tmp_path):
+def test_labels_of_all_organs_are_refused(volume: Volume, tmp_path: Path) -> None:
     organs = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 30
     with pytest.raises(InputError) as refused:
         load_truth(nifti(tmp_path / "truth.nii.gz", organs, affine_of()), volume)
     assert refused.value.code == "truth-without-liver"
 
 
-def test_nifti_of_another_grid_is_refused(volume, tmp_path):
+def test_nifti_of_another_grid_is_refused(volume: Volume, tmp_path: Path) -> None:
     path = nifti(tmp_path / "truth.nii.gz", truth_labels(), affine_of(origin_mm=(0.0, 0.0, 0.0)))
     with pytest.raises(InputError) as refused:
         load_truth(path, volume)
     assert refused.value.code == "truth-grid"
 
 
-def test_expert_masks_of_a_real_series_have_the_published_volumes(ct_dir):
+def test_expert_masks_of_a_real_series_have_the_published_volumes(ct_dir: Path) -> None:
     folder = ct_dir / "ircadb01_p17"
     real = read_series(sorted((folder / "PATIENT_DICOM").iterdir()))
     labels = load_truth(folder / "MASKS_DICOM.zip", real)

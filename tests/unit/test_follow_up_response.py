@@ -1,13 +1,17 @@
 """Response categories at their thresholds (RECIST 1.1), target lesions, and records that survive JSON."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from uair_node.findings.follow_up import (
     Fate,
+    FollowUp,
     Link,
     Response,
     choose_targets,
@@ -38,22 +42,22 @@ from workers.measure.matching import Group
         ((0, 0), True, Response.PROGRESSIVE),
     ],
 )
-def test_categories_by_diameter(sums, new, category):
+def test_categories_by_diameter(sums: tuple[float, ...], new: bool, category: Response) -> None:
     assert respond(sums, new_lesions=new) == category
 
 
-def test_categories_by_volume_are_those_of_a_ball():
+def test_categories_by_volume_are_those_of_a_ball() -> None:
     for diameter, category in ((0.699, "PR"), (0.701, "SD"), (1.199, "SD"), (1.201, "PD"), (0.0, "CR")):
         assert respond_by_volume((10.0, 10.0 * diameter**3), new_lesions=False) == category
 
 
-def test_targets_are_the_two_longest_measurable_lesions():
+def test_targets_are_the_two_longest_measurable_lesions() -> None:
     lesions = [("a", 9.9), ("b", 30.0), ("c", 10.0), ("d", 31.0)]
     assert choose_targets(lesions) == ("d", "b")
     assert choose_targets(lesions[:1]) == ()
 
 
-def findings(*lesions: tuple[int, str, float, float], follow_up=None) -> Findings:
+def findings(*lesions: tuple[int, str, float, float], follow_up: FollowUp | None = None) -> Findings:
     """Lesions as (number, uid, ml, mm)."""
     liver = {
         "liver_ml": Value(1500.0, 1450.0, 1550.0),
@@ -72,7 +76,7 @@ def prior(found: Findings, day: date) -> Prior:
     return Prior(1, day, "1.2.3", "2.25.9", found)
 
 
-def test_lesions_keep_their_identity_and_their_sums_over_three_studies():
+def test_lesions_keep_their_identity_and_their_sums_over_three_studies() -> None:
     first = findings((1, "A", 20.0, 40.0), (2, "B", 5.0, 20.0), (3, "C", 1.0, 8.0))
     groups = (
         Group(Fate.MATCHED, (1,), (2,)),
@@ -102,7 +106,7 @@ def test_lesions_keep_their_identity_and_their_sums_over_three_studies():
     assert later.points[0].date == "20260101"
 
 
-def test_a_change_has_an_interval_and_may_be_within_measurement_error():
+def test_a_change_has_an_interval_and_may_be_within_measurement_error() -> None:
     def link(now_ml: float, half: float) -> Link:
         before, after = (30.0 / half, 30.0 * half), (now_ml / half, now_ml * half)
         return Link(Fate.MATCHED, "A", ("A",), 30.0, 34.0, now_ml, 40.0, before, after)
@@ -116,7 +120,7 @@ def test_a_change_has_an_interval_and_may_be_within_measurement_error():
     assert reaching_zero.within_error
 
 
-def test_sums_of_lesions_have_no_interval():
+def test_sums_of_lesions_have_no_interval() -> None:
     first = findings((1, "A", 20.0, 40.0), (2, "B", 5.0, 20.0))
     one = (Group(Fate.MATCHED, (1,), (1,)),)
     both = (Group(Fate.MERGED, (1,), (1, 2)),)
@@ -130,14 +134,14 @@ def test_sums_of_lesions_have_no_interval():
     ("kinds", "other"),
     [(("tightest", "most inclusive"), True), (("tightest", "tightest"), False), (("", "tightest"), False)],
 )
-def test_another_kind_of_candidate_is_known_as_such(kinds, other):
+def test_another_kind_of_candidate_is_known_as_such(kinds: tuple[str, ...], other: bool) -> None:
     found = findings((1, "A", 20.0, 40.0))
     groups = (Group(Fate.MATCHED, (1,), (1,)),)
     change = follow_up_of(found, groups, [prior(found, date(2026, 1, 1))], date(2026, 2, 1), kinds)
     assert change.other_kind == other
 
 
-def test_parts_count_together():
+def test_parts_count_together() -> None:
     first = findings((1, "A", 20.0, 40.0))
     now = findings((1, "A", 6.0, 20.0), (2, "y", 3.0, 15.0))
     groups = (Group(Fate.SPLIT, (1, 2), (1,)),)
@@ -148,7 +152,7 @@ def test_parts_count_together():
     assert (part.tracking_uid, part.earlier_uids, part.volume_change) == ("y", ("A",), None)
 
 
-def test_findings_survive_their_file(tmp_path):
+def test_findings_survive_their_file(tmp_path: Path) -> None:
     change = follow_up_of(
         findings((1, "A", 6.0, 20.0)),
         (Group(Fate.MATCHED, (1,), (1,)),),
@@ -164,7 +168,7 @@ def test_findings_survive_their_file(tmp_path):
     assert json.loads((tmp_path / "measurements.json").read_text())["follow_up"]["response"] == "PR"
 
 
-def test_the_table_has_a_line_for_each_number():
+def test_the_table_has_a_line_for_each_number() -> None:
     lines = as_csv(findings((1, "A", 6.0, 20.0))).splitlines()
     assert lines[0] == "target,tracking_uid,quantity,value,low,high,unit"
     assert "liver,,liver_ml,1500.0,1450.0,1550.0,ml" in lines

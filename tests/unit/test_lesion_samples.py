@@ -1,5 +1,7 @@
 """Samples of the lesion finder: lesions lie in the liver, are seen, and never twice the same."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,7 +11,7 @@ from workers.phantoms.fields import Grid
 from workers.phantoms.geometry import build_geometry
 from workers.phantoms.lesion_shapes import LesionPlan
 from workers.research.training.geometries import Subject
-from workers.research.training.sampling.lesion_samples import SHAPE, draw_lesion_sample
+from workers.research.training.sampling.lesion_samples import SHAPE, LesionSample, draw_lesion_sample
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +20,11 @@ def subject() -> Subject:
 
 
 @pytest.fixture(scope="module")
-def samples(subject):
+def samples(subject: Subject) -> list[LesionSample]:
     return [draw_lesion_sample(subject, np.random.default_rng(seed)) for seed in range(24)]
 
 
-def test_a_sample_holds_channels_masks_and_weight(samples):
+def test_a_sample_holds_channels_masks_and_weight(samples: list[LesionSample]) -> None:
     for sample in samples:
         assert sample.channels.shape == (5, *SHAPE)
         assert sample.channels.dtype == np.float32
@@ -31,7 +33,7 @@ def test_a_sample_holds_channels_masks_and_weight(samples):
         assert all(n % STRIDE == 0 for n in SHAPE)
 
 
-def test_lesions_belong_to_the_liver_and_livers_may_have_none(samples):
+def test_lesions_belong_to_the_liver_and_livers_may_have_none(samples: list[LesionSample]) -> None:
     for sample in samples:
         assert sample.masks[LIVER].sum() > 1000
         assert not (sample.masks[LESION] > sample.masks[LIVER]).any()
@@ -39,7 +41,7 @@ def test_lesions_belong_to_the_liver_and_livers_may_have_none(samples):
     assert sum(bool(sample.masks[LESION].any()) for sample in samples) > 15
 
 
-def test_sizes_range_from_spots_to_a_tenth_of_a_metre(samples):
+def test_sizes_range_from_spots_to_a_tenth_of_a_metre(samples: list[LesionSample]) -> None:
     sizes = []
     for sample in samples:
         labels, _ = ndimage.label(sample.masks[LESION])
@@ -48,7 +50,7 @@ def test_sizes_range_from_spots_to_a_tenth_of_a_metre(samples):
     assert max(sizes) > 60.0
 
 
-def test_small_lesions_count_more(samples):
+def test_small_lesions_count_more(samples: list[LesionSample]) -> None:
     for sample in samples:
         inside = sample.masks[LESION] > 0.5
         assert (sample.weight[~inside] == 1).all()
@@ -59,7 +61,7 @@ def test_small_lesions_count_more(samples):
                 assert np.median(sample.weight[labels == number]) < 1
 
 
-def test_most_lesions_differ_from_the_liver_around(samples):
+def test_most_lesions_differ_from_the_liver_around(samples: list[LesionSample]) -> None:
     contrasts = []
     for sample in samples:
         density, (liver, lesion) = sample.channels[2], sample.masks > 0.5
@@ -69,7 +71,7 @@ def test_most_lesions_differ_from_the_liver_around(samples):
     assert np.median(contrasts) > 15
 
 
-def test_samples_depend_on_the_generator_alone(subject):
+def test_samples_depend_on_the_generator_alone(subject: Subject) -> None:
     one, same, other = (draw_lesion_sample(subject, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert np.array_equal(one.channels, same.channels)
     assert np.array_equal(one.masks, same.masks)

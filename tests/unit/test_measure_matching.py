@@ -1,5 +1,9 @@
 """Which lesion is which: paired, split, merged, new, vanished; and the alignment that precedes it."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +15,7 @@ from workers.measure.registration import Scan, align
 SHAPE, SPACING = (30, 60, 60), (2.0, 1.5, 1.5)
 
 
-def labels(*balls) -> np.ndarray:
+def labels(*balls: Any) -> np.ndarray:
     """Lesions 1, 2, ... as balls (centre mm, radius mm) in a liver that fills everything."""
     made = np.ones(SHAPE, np.uint8)
     for number, (centre, radius) in enumerate(balls, start=1):
@@ -22,7 +26,7 @@ def labels(*balls) -> np.ndarray:
 ONE, TWO, THREE = ((20, 30, 30), 8), ((20, 60, 30), 7), ((40, 40, 70), 6)
 
 
-def test_lesions_are_paired_however_they_are_numbered():
+def test_lesions_are_paired_however_they_are_numbered() -> None:
     found = match(labels(THREE, ONE, TWO), labels(ONE, TWO, THREE), SPACING)
     assert found == (
         Group(Fate.MATCHED, (1,), (3,)),
@@ -31,14 +35,14 @@ def test_lesions_are_paired_however_they_are_numbered():
     )
 
 
-def test_a_lesion_that_registration_leaves_beside_itself_is_the_same():
+def test_a_lesion_that_registration_leaves_beside_itself_is_the_same() -> None:
     beside = ((20, 30, 48), 7)
     assert match(labels(beside), labels(ONE), SPACING) == (Group(Fate.MATCHED, (1,), (1,)),)
     far = ((20, 30, 60), 7)
     assert {group.fate for group in match(labels(far), labels(ONE), SPACING)} == {Fate.NEW, Fate.VANISHED}
 
 
-def test_new_and_vanished():
+def test_new_and_vanished() -> None:
     found = match(labels(ONE, THREE), labels(TWO, ONE), SPACING)
     assert found == (
         Group(Fate.MATCHED, (1,), (2,)),
@@ -48,21 +52,21 @@ def test_new_and_vanished():
     assert match(labels(), labels(), SPACING) == ()
 
 
-def test_a_lesion_that_grows_over_its_neighbour_has_merged_with_it():
+def test_a_lesion_that_grows_over_its_neighbour_has_merged_with_it() -> None:
     found = match(labels(((20, 44, 30), 26), THREE), labels(ONE, TWO, THREE), SPACING)
     assert found[0].fate == Fate.MERGED
     assert sorted(found[0].before) == [1, 2]
     assert found[1] == Group(Fate.MATCHED, (2,), (3,))
 
 
-def test_a_lesion_that_falls_apart_has_split():
+def test_a_lesion_that_falls_apart_has_split() -> None:
     found = match(labels(ONE, TWO), labels(((20, 44, 30), 24)), SPACING)
     (group,) = found
     assert (group.fate, group.before) == (Fate.SPLIT, (1,))
     assert sorted(group.now) == [1, 2]
 
 
-def test_scans_are_aligned_by_shape_and_density():
+def test_scans_are_aligned_by_shape_and_density() -> None:
     """The earlier scan lies 3 slices higher and a little to the side."""
     lesions = (Lesion((90.0, 120.0, 110.0), 14.0), Lesion((70.0, 140.0, 80.0), 9.0))
     shape, spacing = (36, 96, 112), (5.0, 2.6, 2.6)

@@ -1,5 +1,10 @@
 """Volume, diameters and shape of solids whose exact values are known, at spacings from 0.7 to 5 mm."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -31,7 +36,7 @@ CASES = [(spacing, solid) for spacing, radius in GRIDS for solid in solids(radiu
 
 
 @pytest.mark.parametrize(("spacing", "solid"), CASES, ids=[f"{s[0]}-{o.name}" for s, o in CASES])
-def test_solids_measure_what_they_are(spacing, solid):
+def test_solids_measure_what_they_are(spacing: Sequence[float], solid: Any) -> None:
     """The required accuracy: volume 1 %, diameter half a voxel, sphericity 2 %."""
     mask = solid.sampled(spacing)
     volume = np.count_nonzero(mask) * np.prod(spacing)
@@ -50,7 +55,7 @@ def test_solids_measure_what_they_are(spacing, solid):
     assert shape.largest_mm == pytest.approx(solid.largest_mm, abs=max(spacing) / 2)
 
 
-def test_principal_axes_agree_with_simpleitk():
+def test_principal_axes_agree_with_simpleitk() -> None:
     """Up to the thickness of the voxels, which SimpleITK and the IBSI manual leave out."""
     spacing = (2.0, 1.2, 0.8)
     mask = ellipsoid((25.0, 15.0, 9.0), turn(6)).sampled(spacing)
@@ -66,7 +71,7 @@ def test_principal_axes_agree_with_simpleitk():
     assert (shape.elongation, shape.flatness) == pytest.approx((15 / 25, 9 / 25), rel=0.02)
 
 
-def test_dents_make_a_shape_less_solid_and_spikes_irregular():
+def test_dents_make_a_shape_less_solid_and_spikes_irregular() -> None:
     spacing = (1.0, 1.0, 1.0)
     smooth = ball(12.0).sampled(spacing, (0, 0, 0))
     middle = smooth.shape[0] // 2
@@ -84,7 +89,7 @@ def test_dents_make_a_shape_less_solid_and_spikes_irregular():
     assert round_.sphericity > 0.97 > 0.9 > max(dent.sphericity, spikes.sphericity)
 
 
-def test_a_speck_has_no_shape():
+def test_a_speck_has_no_shape() -> None:
     mask = np.zeros((5, 5, 5), bool)
     mask[2, 2, 1:4] = True
     assert shape_of(mask, (1.0, 1.0, 1.0)) is None
@@ -93,7 +98,7 @@ def test_a_speck_has_no_shape():
 
 
 @pytest.mark.parametrize("spacing", [(0.7, 0.7, 0.7), (5.0, 0.9, 0.9), (2.5, 3.0, 3.0)])
-def test_the_mesh_of_a_view_is_closed_and_lies_where_the_mask_is(spacing):
+def test_the_mesh_of_a_view_is_closed_and_lies_where_the_mask_is(spacing: tuple[float, ...]) -> None:
     solid = ellipsoid((60.0, 45.0, 40.0), turn(7))
     mask = np.pad(solid.sampled(spacing, (0, 0, 0)), ((9, 2), (0, 7), (4, 0)))
     mesh = view_mesh(mask, spacing)

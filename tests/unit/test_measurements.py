@@ -1,12 +1,22 @@
 """Measurements against shapes whose volume, diameters and density are known in closed form."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from uair_node.findings.measurements import Diameters, axial_diameters, measure
 
 
-def ellipsoid(shape, spacing, centre, half_mm, degrees=0.0) -> np.ndarray:
+def ellipsoid(
+    shape: tuple[int, ...],
+    spacing: Sequence[float],
+    centre: Sequence[float],
+    half_mm: Sequence[float],
+    degrees: float = 0.0,
+) -> np.ndarray:
     """Voxels whose centre lies in an ellipsoid (centre in voxels, half axes z, y, x), turned in the slice."""
     z, y, x = (
         (np.arange(n) - c) * s for n, s, c in zip(shape, spacing, centre, strict=True)
@@ -26,7 +36,7 @@ def ends(diameters: Diameters, pixel_mm: tuple[float, float]) -> tuple[np.ndarra
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.5), (2.5, 0.7, 0.7), (1.0, 0.8, 0.5)])
-def test_a_ball_measures_its_volume_and_diameter(spacing):
+def test_a_ball_measures_its_volume_and_diameter(spacing: tuple[float, ...]) -> None:
     shape = tuple(int(60 / s) for s in spacing)
     centre = [n / 2 + 0.3 for n in shape]
     mask = ellipsoid(shape, spacing, centre, (20.0, 20.0, 20.0))
@@ -38,7 +48,7 @@ def test_a_ball_measures_its_volume_and_diameter(spacing):
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 57.0, 90.0])
-def test_a_turned_ellipsoid_measures_its_two_axes(degrees):
+def test_a_turned_ellipsoid_measures_its_two_axes(degrees: float) -> None:
     spacing, shape = (3.0, 0.6, 0.6), (12, 120, 120)
     mask = ellipsoid(shape, spacing, (6, 60.2, 59.7), (12.0, 12.0, 25.0), degrees)
     found = axial_diameters(mask, spacing[1:])
@@ -51,7 +61,7 @@ def test_a_turned_ellipsoid_measures_its_two_axes(degrees):
     assert np.hypot(*short) == pytest.approx(found.short_mm)
 
 
-def test_a_box_measures_exactly():
+def test_a_box_measures_exactly() -> None:
     """The outline cuts corners: it runs midway between the outermost centres and their outer sides."""
     mask = np.zeros((3, 20, 20), bool)
     mask[1, 5:9, 6:16] = True
@@ -61,7 +71,7 @@ def test_a_box_measures_exactly():
     assert found.slice_index == 1
 
 
-def test_one_voxel_has_half_the_size_of_its_pixel():
+def test_one_voxel_has_half_the_size_of_its_pixel() -> None:
     mask = np.zeros((2, 3, 3), bool)
     mask[1, 1, 1] = True
     found = axial_diameters(mask, (0.8, 0.5), origin=(10, 20, 30))
@@ -72,7 +82,7 @@ def test_one_voxel_has_half_the_size_of_its_pixel():
     assert np.mean(found.short_axis, axis=0) == pytest.approx([21, 31])
 
 
-def test_the_hull_agrees_with_every_pair_and_every_chord():
+def test_the_hull_agrees_with_every_pair_and_every_chord() -> None:
     """Brute force over all outline points and over dense chords, on random blobs."""
     generator = np.random.default_rng(3)
     for _ in range(10):
@@ -94,14 +104,14 @@ def test_the_hull_agrees_with_every_pair_and_every_chord():
         assert extent / 2 <= found.short_mm <= extent + 1e-9
 
 
-def test_parts_that_do_not_touch_are_not_bridged():
+def test_parts_that_do_not_touch_are_not_bridged() -> None:
     mask = np.zeros((2, 40, 40), bool)
     mask[0, 5:15, 5:15] = True
     mask[0, 38, 38] = True
     assert axial_diameters(mask, (1.0, 1.0)).long_mm < 15
 
 
-def test_the_longest_slice_is_taken_not_the_largest():
+def test_the_longest_slice_is_taken_not_the_largest() -> None:
     mask = np.zeros((2, 40, 40), bool)
     mask[0, 10:24, 10:24] = True
     mask[1, 20:22, 3:35] = True
@@ -110,7 +120,7 @@ def test_the_longest_slice_is_taken_not_the_largest():
     assert found.long_mm == pytest.approx(np.hypot(1, 31.5), abs=0.1)
 
 
-def test_liver_counts_its_lesions_and_burden_is_their_share():
+def test_liver_counts_its_lesions_and_burden_is_their_share() -> None:
     labels = np.zeros((10, 20, 20), np.uint8)
     labels[:, :10] = 1
     labels[2:4, :5, :10] = 2
@@ -127,7 +137,7 @@ def test_liver_counts_its_lesions_and_burden_is_their_share():
     assert found.burden_percent == pytest.approx(7.5)
 
 
-def test_nothing_measures_nothing():
+def test_nothing_measures_nothing() -> None:
     found = measure(np.zeros((2, 3, 3)), np.zeros((2, 3, 3), np.uint8), (1.0, 1.0, 1.0))
     assert (found.liver_ml, found.lesions, found.parenchyma_mean, found.burden_percent) == (
         0.0,
@@ -139,6 +149,6 @@ def test_nothing_measures_nothing():
         axial_diameters(np.zeros((1, 3, 3), bool), (1.0, 1.0))
 
 
-def test_another_grid_is_refused():
+def test_another_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="grid"):
         measure(np.zeros((2, 3, 3)), np.zeros((2, 3, 4), np.uint8), (1.0, 1.0, 1.0))

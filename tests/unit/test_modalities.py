@@ -1,8 +1,12 @@
 """Modality profiles: what each takes and refuses, how its values are read, and that CT is what it was."""
 
+from __future__ import annotations
+
 import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -11,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError, InputError
-from dicom_config.modalities import CT, PROFILES
+from dicom_config.modalities import CT, PROFILES, ModalityProfile
 from dicom_config.modalities.profile import BodyScaling, FixedWindow
 from dicom_config.model import GateSection, IntakeSection, load_settings
 from dicom_config.quantities import QUANTITIES
@@ -20,7 +24,7 @@ from tests.support.iods import iod_errors
 from tests.support.series import affine_of, edit, edit_all, good_mr_series, good_series
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
-from uair_node.dicom.gate import inspect_series
+from uair_node.dicom.gate import Verdict, inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.intensity import display_window, on_training_scale
 from uair_node.dicom.volume import read_geometry, read_series
@@ -37,7 +41,7 @@ from workers.research.evaluation.evaluated_cases import PhantomSource
 MR = PROFILES["mr-t1"]
 
 
-def inspect(paths, *profiles):
+def inspect(paths: Sequence[Path], *profiles: ModalityProfile) -> Verdict:
     return inspect_series(read_headers(paths), GateSection(), profiles)
 
 
@@ -46,7 +50,9 @@ def inspect(paths, *profiles):
     [(good_mr_series, MR, CT), (good_series, CT, MR)],
     ids=["mr", "ct"],
 )
-def test_a_node_takes_what_its_profiles_name_and_says_what_it_takes(tmp_path, make, taken, others):
+def test_a_node_takes_what_its_profiles_name_and_says_what_it_takes(
+    tmp_path: Path, make: Callable[..., Any], taken: Any, others: Any
+) -> None:
     paths = make(tmp_path)
     assert inspect(paths, taken).refusal is None
     assert inspect(paths, CT, MR).refusal is None
@@ -57,7 +63,7 @@ def test_a_node_takes_what_its_profiles_name_and_says_what_it_takes(tmp_path, ma
     assert not refused.may_complete
 
 
-def test_an_mr_series_without_a_contrast_agent_is_taken_and_the_assumption_named(tmp_path):
+def test_an_mr_series_without_a_contrast_agent_is_taken_and_the_assumption_named(tmp_path: Path) -> None:
     paths = edit_all(good_mr_series(tmp_path), ContrastBolusAgent="")
     verdict = inspect(paths, MR)
     assert verdict.refusal is None
@@ -67,12 +73,12 @@ def test_an_mr_series_without_a_contrast_agent_is_taken_and_the_assumption_named
     assert inspect(paths, MR).assumed == ()
 
 
-def test_what_mr_headers_lack_does_not_stop_a_case(tmp_path):
+def test_what_mr_headers_lack_does_not_stop_a_case(tmp_path: Path) -> None:
     paths = edit_all(good_mr_series(tmp_path), ScanningSequence=None, EchoTime=None, RepetitionTime=None)
     assert inspect(paths, MR).refusal is None
 
 
-def test_mr_values_are_those_stored_and_rescaled_only_where_the_header_says_how(tmp_path):
+def test_mr_values_are_those_stored_and_rescaled_only_where_the_header_says_how(tmp_path: Path) -> None:
     paths = good_mr_series(tmp_path)
     stored = pydicom.dcmread(paths[4]).pixel_array
     edit(paths[4], RescaleSlope="0.5", RescaleIntercept="3.25")
@@ -86,13 +92,13 @@ def test_mr_values_are_those_stored_and_rescaled_only_where_the_header_says_how(
     np.testing.assert_array_equal(volume.array[places[paths[5]]], alone)
 
 
-def test_mr_values_beyond_int16_are_kept(tmp_path):
+def test_mr_values_beyond_int16_are_kept(tmp_path: Path) -> None:
     paths = good_mr_series(tmp_path)
     edit(paths[0], RescaleSlope=100, RescaleIntercept=0)
     assert read_series(paths).array.max() > 300_000
 
 
-def test_padding_of_mr_is_no_signal(tmp_path):
+def test_padding_of_mr_is_no_signal(tmp_path: Path) -> None:
     paths = good_mr_series(tmp_path)
     dataset = pydicom.dcmread(paths[0])
     stored = dataset.pixel_array.copy()
@@ -104,14 +110,14 @@ def test_padding_of_mr_is_no_signal(tmp_path):
     assert volume.array[[one.path for one in volume.slices].index(paths[0])][2, 3] == 0
 
 
-def test_an_mr_rescale_beyond_all_numbers_is_refused(tmp_path):
+def test_an_mr_rescale_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
     paths = edit_all(good_mr_series(tmp_path), RescaleSlope="1e38", RescaleIntercept="1e38")
     with pytest.raises(InputError) as caught:
         read_series(paths)
     assert caught.value.code == "undecodable-pixels"
 
 
-def test_ct_reaches_networks_and_pages_as_the_scanner_wrote_it(tmp_path):
+def test_ct_reaches_networks_and_pages_as_the_scanner_wrote_it(tmp_path: Path) -> None:
     """Through DICOM and profile, voxel by voxel: the same values, the same type, hence the same masks."""
     hu = make_phantom(3, size="small").hu
     view = read_series(write_ct_series(tmp_path, hu, affine_of())).canonical()
@@ -131,7 +137,9 @@ def test_ct_reaches_networks_and_pages_as_the_scanner_wrote_it(tmp_path):
     ],
     ids=["mr to a ct node", "ct to an mr node", "mr to a node of both"],
 )
-def test_a_node_decides_by_its_configuration(tmp_path, make, profiles, state, code):
+def test_a_node_decides_by_its_configuration(
+    tmp_path: Path, make: Callable[..., Any], profiles: list[str], state: CaseState, code: str
+) -> None:
     intake = {"quiet_s": 0.01, "max_wait_s": 60, "min_free_bytes": 0, "profiles": profiles}
     url = f"sqlite:///{tmp_path / 'node.sqlite'}"
     with context_in(tmp_path / "data", url, intake=intake) as context:
@@ -145,7 +153,7 @@ def test_a_node_decides_by_its_configuration(tmp_path, make, profiles, state, co
             assert bool(case.mend) == bool(code)
 
 
-def test_the_same_seed_gives_the_same_mr_phantom_of_the_ct_phantom_s_anatomy():
+def test_the_same_seed_gives_the_same_mr_phantom_of_the_ct_phantom_s_anatomy() -> None:
     phantom = make_mr_phantom(3, size="small")
     np.testing.assert_array_equal(phantom.signal, make_mr_phantom(3, size="small").signal)
     plain = make_phantom(3, size="small")
@@ -160,13 +168,13 @@ def test_the_same_seed_gives_the_same_mr_phantom_of_the_ct_phantom_s_anatomy():
 
 
 @pytest.mark.integration
-def test_dciodvfy_finds_no_error_in_an_mr_series(tmp_path):
+def test_dciodvfy_finds_no_error_in_an_mr_series(tmp_path: Path) -> None:
     for path in good_mr_series(tmp_path)[:2]:
         assert iod_errors(path, "MRImage") == []
 
 
 @pytest.mark.parametrize("seed", [3, 5, 8])
-def test_mr_comes_to_the_scale_of_the_networks_whatever_its_unit(seed):
+def test_mr_comes_to_the_scale_of_the_networks_whatever_its_unit(seed: int) -> None:
     phantom = make_mr_phantom(seed, size="small")
     scaled = on_training_scale(phantom.signal, MR)
     assert scaled.dtype == np.int16
@@ -183,7 +191,7 @@ def test_mr_comes_to_the_scale_of_the_networks_whatever_its_unit(seed):
     assert window.high > 0.8 * high, "the liver is not burnt out"
 
 
-def test_scaling_keeps_the_order_of_values():
+def test_scaling_keeps_the_order_of_values() -> None:
     phantom = make_mr_phantom(3, size="small")
     order = np.argsort(phantom.signal, axis=None, kind="stable")
     scaled = on_training_scale(phantom.signal, MR).ravel()[order]
@@ -191,14 +199,14 @@ def test_scaling_keeps_the_order_of_values():
 
 
 @pytest.mark.parametrize("value", [0, 700])
-def test_a_volume_without_contrast_is_scaled_without_an_error(value):
+def test_a_volume_without_contrast_is_scaled_without_an_error(value: int) -> None:
     flat = np.full((4, 16, 16), value, np.float32)
     assert np.isfinite(on_training_scale(flat, MR)).all()
     window = display_window(flat, MR)
     assert window.high > window.low
 
 
-def test_each_profile_is_whole():
+def test_each_profile_is_whole() -> None:
     assert set(PROFILES) == {"ct", "mr-t1"}
     assert set(QUANTITIES) == set(PROFILES)
     classes = [uid for one in PROFILES.values() for uid in one.sop_classes]
@@ -212,7 +220,7 @@ def test_each_profile_is_whole():
             assert list(levels) == sorted(set(levels))
 
 
-def test_the_examples_of_the_documentation_are_profiles():
+def test_the_examples_of_the_documentation_are_profiles() -> None:
     text = (Path(__file__).parents[2] / "docs" / "modalities.md").read_text("utf-8")
     found = {}
     for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
@@ -226,7 +234,7 @@ def test_the_examples_of_the_documentation_are_profiles():
     assert not t2.fits(("GR",), 2.0, 4.0)
 
 
-def test_profiles_are_configured_by_name(tmp_path):
+def test_profiles_are_configured_by_name(tmp_path: Path) -> None:
     assert load_settings().intake.modalities == (CT,)
     site = tmp_path / "site.yaml"
     site.write_text("intake: {profiles: [mr-t1]}\n", "utf-8")
@@ -239,7 +247,7 @@ def test_profiles_are_configured_by_name(tmp_path):
     assert IntakeSection(profiles=("ct", "mr-t1")).modalities == (CT, MR)
 
 
-def test_rules_try_tells_what_the_profiles_refuse(tmp_path):
+def test_rules_try_tells_what_the_profiles_refuse(tmp_path: Path) -> None:
     good_mr_series(tmp_path / "mr")
     good_series(tmp_path / "ct")
     settings = load_settings()
@@ -251,7 +259,7 @@ def test_rules_try_tells_what_the_profiles_refuse(tmp_path):
     assert all(one.runs for one in try_folder(tmp_path, both))
 
 
-def test_a_phantom_of_either_kind_is_written_and_evaluated(tmp_path):
+def test_a_phantom_of_either_kind_is_written_and_evaluated(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(phantom_command)
     done = CliRunner().invoke(app, [str(tmp_path / "mr"), "--profile", "mr-t1"])
@@ -264,7 +272,7 @@ def test_a_phantom_of_either_kind_is_written_and_evaluated(tmp_path):
     np.testing.assert_array_equal(case.hu, on_training_scale(phantom.signal, MR))
 
 
-def test_uair_check_warns_of_weights_that_know_no_mr():
+def test_uair_check_warns_of_weights_that_know_no_mr() -> None:
     intake = IntakeSection(profiles=("ct", "mr-t1"))
     known, unknown = check_profiles(load_settings().model_copy(update={"intake": intake}))
     assert (known.what, known.level) == ("profile ct", Level.OK)

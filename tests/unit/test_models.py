@@ -1,11 +1,16 @@
 """Embedded model, localizer network, weights, registry and the door to segment_anything."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from dicom_config.errors import ConfigError
 from workers.models.embedded import EmbeddedSam
@@ -29,11 +34,11 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def predictor():
+def predictor() -> EmbeddedPredictor:
     return EmbeddedPredictor(CPU)
 
 
-def slices(count=2):
+def slices(count: int = 2) -> tuple[NDArray[Any], NDArray[Any]]:
     """A bright disk (100 HU) in fat."""
     y, x = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
     disk = np.hypot(y - 120, x - 140) < 50
@@ -44,7 +49,7 @@ def slices(count=2):
 BOX = np.array([[88, 68, 192, 172]], np.float32)
 
 
-def test_windows_have_their_ends_where_they_say():
+def test_windows_have_their_ends_where_they_say() -> None:
     hu = np.array([[-200.0, 300.0, -10.0, 190.0, 50.0]], np.float32)
     wide, narrow, beside = to_channels(hu, hu + 40.0)
     assert wide[0, 0] == -1.0
@@ -55,12 +60,12 @@ def test_windows_have_their_ends_where_they_say():
     assert to_localizer_channels(np.array([[[60.0]]], np.float32))[1, 0, 0, 0] == 0.0
 
 
-def test_medsam_scaling_maps_its_window_to_bytes():
+def test_medsam_scaling_maps_its_window_to_bytes() -> None:
     hu = np.array([[-2000.0, -500.0, 250.0, 1000.0, 3000.0]], np.float32)
     np.testing.assert_allclose(to_medsam_bytes(hu), [[0.0, 0.0, 127.5, 255.0, 255.0]])
 
 
-def test_the_embedded_model_segments_what_a_box_holds(predictor):
+def test_the_embedded_model_segments_what_a_box_holds(predictor: EmbeddedPredictor) -> None:
     hu, disk = slices()
     embeddings = predictor.encode(hu, hu)
     logits, quality = predictor.decode(embeddings, Prompts(np.array([0]), BOX))
@@ -70,7 +75,7 @@ def test_the_embedded_model_segments_what_a_box_holds(predictor):
     assert 2 * (mask & disk).sum() / (mask.sum() + disk.sum()) > 0.85
 
 
-def test_prompts_are_answered_alike_alone_and_together(predictor):
+def test_prompts_are_answered_alike_alone_and_together(predictor: EmbeddedPredictor) -> None:
     hu, _ = slices()
     embeddings = predictor.encode(hu, hu)
     boxes = np.repeat(BOX, 3, axis=0) + np.array([[0], [10], [-10]], np.float32)
@@ -85,7 +90,7 @@ def test_prompts_are_answered_alike_alone_and_together(predictor):
         np.testing.assert_allclose(predictor.decode(embeddings, alone)[0], together[one], atol=2e-4)
 
 
-def test_points_and_masks_change_the_answer(predictor):
+def test_points_and_masks_change_the_answer(predictor: EmbeddedPredictor) -> None:
     hu, _ = slices(1)
     embeddings = predictor.encode(hu, hu)
     plain, _ = predictor.decode(embeddings, Prompts(np.array([0]), BOX))
@@ -95,7 +100,7 @@ def test_points_and_masks_change_the_answer(predictor):
         assert np.abs(predictor.decode(embeddings, other)[0] - plain).max() > 0.05
 
 
-def test_packaged_weights_are_small_and_their_digest_is_the_files():
+def test_packaged_weights_are_small_and_their_digest_is_the_files() -> None:
     for name in (EMBEDDED_FILE, LOCALIZER_FILE):
         assert packaged(name).stat().st_size < 20e6
     assert EmbeddedPredictor(CPU).digest == file_digest(packaged(EMBEDDED_FILE))
@@ -104,7 +109,7 @@ def test_packaged_weights_are_small_and_their_digest_is_the_files():
     assert joint_digest(["a", "b"]) != joint_digest(["b", "a"])
 
 
-def test_weights_survive_their_file(tmp_path):
+def test_weights_survive_their_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, other = EmbeddedSam(depth=1, global_blocks=(0,)), EmbeddedSam(depth=1, global_blocks=(0,))
     path = tmp_path / "weights.safetensors"
@@ -114,7 +119,7 @@ def test_weights_survive_their_file(tmp_path):
         assert torch.equal(tensor, other.state_dict()[name])
 
 
-def test_weights_of_another_architecture_are_refused(tmp_path):
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_weights(LocalizerNet(), path)
     with pytest.raises(ConfigError) as caught:
@@ -122,7 +127,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     assert caught.value.code == "weights-mismatch"
 
 
-def test_a_missing_weight_file_is_a_configuration_error(tmp_path):
+def test_a_missing_weight_file_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         build_predictor("vit_b", tmp_path / "none.pth", CPU)
     assert caught.value.code == "weights-missing"
@@ -131,7 +136,7 @@ def test_a_missing_weight_file_is_a_configuration_error(tmp_path):
     assert caught.value.code == "checkpoint-missing"
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     """Only tensors are unpickled."""
     path = tmp_path / "evil.pth"
     torch.save({"run": subprocess.Popen}, path)
@@ -140,14 +145,14 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     assert caught.value.code == "checkpoint-unsafe"
 
 
-def test_the_registry_knows_its_models():
+def test_the_registry_knows_its_models() -> None:
     assert model_names() == ("embedded", "vit_b", "vit_l", "vit_h")
     assert build_predictor("embedded", None, CPU).name == "embedded"
     with pytest.raises(ConfigError, match="embedded, vit_b"):
         build_predictor("sam9", None, CPU)
 
 
-def test_device_choice(monkeypatch):
+def test_device_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == CPU
     with pytest.raises(ConfigError) as caught:
@@ -158,14 +163,14 @@ def test_device_choice(monkeypatch):
     assert choose_device("cpu") == CPU
 
 
-def test_the_localizer_net_takes_any_multiple_of_its_stride():
+def test_the_localizer_net_takes_any_multiple_of_its_stride() -> None:
     net = LocalizerNet().eval()
     with torch.inference_mode():
         assert net(torch.zeros(1, 2, 16, 24, 32)).shape == (1, 16, 24, 32)
 
 
 @pytest.mark.parametrize("broken", ["missing", "half-loaded"])
-def test_segment_anything_loads_without_a_working_torchvision(broken, tmp_path):
+def test_segment_anything_loads_without_a_working_torchvision(broken: str, tmp_path: Path) -> None:
     """In a fresh process, with torchvision absent, or present and failing as a mismatched build does."""
     if broken == "half-loaded":
         (tmp_path / "torchvision").mkdir()

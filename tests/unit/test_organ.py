@@ -1,14 +1,19 @@
 """A profile of another organ: every object and page says so, and nothing that knows only livers is asked."""
 
+from __future__ import annotations
+
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from highdicom.sr import srread
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_config import model
@@ -19,7 +24,7 @@ from tests.support.series import affine_of
 from tests.support.synthetic import SPACING, DensityLesions, DensityLocalizer, DensityPredictor, abdomen
 from uair_node.dicom.seg_reader import read_edited
 from uair_node.dicom.segment_targets import KnownTargets
-from uair_node.dicom.volume import read_series
+from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.measurements import measure
 from uair_node.findings.record import tabulate
 from uair_node.rendering.differences import against_reference, against_siblings
@@ -43,14 +48,14 @@ def labels_of() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory):
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     values = np.where(labels_of() > 0, 100, -50).astype(np.int16)
     folder = tmp_path_factory.mktemp("series")
     return replace(read_series(write_ct_series(folder, values, affine_of())), profile=PROFILE)
 
 
 @pytest.fixture(scope="module")
-def segmentation(volume):
+def segmentation(volume: Volume) -> Dataset:
     request = SegRequest(
         sop_instance_uid=result_uid("seg"),
         series_instance_uid=result_uid("seg series"),
@@ -69,14 +74,14 @@ def segmentation(volume):
     return dcmread(BytesIO(file.getvalue()))
 
 
-def test_the_segmentation_names_the_organ(segmentation):
+def test_the_segmentation_names_the_organ(segmentation: Dataset) -> None:
     organ, lesion = segmentation.SegmentSequence
     assert organ.SegmentLabel == "Spleen"
     assert organ.SegmentedPropertyTypeCodeSequence[0].CodeValue == "78961009"
     assert lesion.AnatomicRegionSequence[0].CodeValue == "78961009"
 
 
-def test_an_edited_one_is_recognized_by_its_organ(volume, segmentation):
+def test_an_edited_one_is_recognized_by_its_organ(volume: Volume, segmentation: Dataset) -> None:
     edited = deepcopy(segmentation)
     for keyword in ("TrackingID", "TrackingUID"):
         del edited.SegmentSequence[1][keyword]
@@ -87,7 +92,7 @@ def test_an_edited_one_is_recognized_by_its_organ(volume, segmentation):
     assert read_edited(edited, volume, KnownTargets()).label_of_segment[1] == 1, "by its label"
 
 
-def test_the_report_finds_in_the_organ(volume, segmentation, tmp_path):
+def test_the_report_finds_in_the_organ(volume: Volume, segmentation: Dataset, tmp_path: Path) -> None:
     measured = measure(volume.array, labels_of(), volume.spacing_mm)
     findings = tabulate(measured, {1: (result_uid("lesion", 1), "UAIR lesion 1")}, profile=volume.profile)
     provenance = Provenance(1, "embedded", "0" * 64, "0", "c" * 64, datetime(2026, 1, 5))
@@ -100,7 +105,9 @@ def test_the_report_finds_in_the_organ(volume, segmentation, tmp_path):
     assert "10200004" not in path.read_bytes().decode("latin1"), "no liver anywhere"
 
 
-def test_of_profiles_that_fit_the_first_configured_one_is_taken(volume, monkeypatch):
+def test_of_profiles_that_fit_the_first_configured_one_is_taken(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spleen = replace(PROFILE, name="spleen")
     monkeypatch.setattr(model, "PROFILES", {**PROFILES, "spleen": spleen})
     known = model.IntakeSection(profiles=("spleen",)).known
@@ -111,7 +118,7 @@ def test_of_profiles_that_fit_the_first_configured_one_is_taken(volume, monkeypa
     assert read_series(paths).profile == CT
 
 
-def test_pages_say_the_organ():
+def test_pages_say_the_organ() -> None:
     larger = labels_of()
     larger[2:14, 3, 4:16] = 1
     mm = (5.0, 3.0, 3.0)
@@ -119,11 +126,11 @@ def test_pages_say_the_organ():
     assert against_reference(larger, labels_of(), mm, "spleen")[0].startswith("spleen: ")
 
 
-def test_the_learned_finder_of_liver_lesions_is_not_asked():
+def test_the_learned_finder_of_liver_lesions_is_not_asked() -> None:
     class Asked(DensityLesions):
         times = 0
 
-        def search(self, *arguments):
+        def search(self, *arguments: Any) -> Any:
             Asked.times += 1
             return super().search(*arguments)
 
@@ -137,7 +144,9 @@ def test_the_learned_finder_of_liver_lesions_is_not_asked():
         made.first_round(abdomen(liver=False)[0], SPACING, wanted=SPLEEN)
 
 
-def test_an_organ_that_the_localizer_does_not_know_needs_templates(tmp_path, monkeypatch):
+def test_an_organ_that_the_localizer_does_not_know_needs_templates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = {**PROFILES, "spleen": replace(PROFILE, name="spleen")}
     monkeypatch.setattr(model, "PROFILES", known)
     site = tmp_path / "site.yaml"

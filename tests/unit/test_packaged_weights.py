@@ -62,14 +62,14 @@ def faces_mm(case: EvaluationCase) -> np.ndarray:
     return np.array(beyond)
 
 
-def test_the_localizer_ends_the_liver_near_its_ends(case):
+def test_the_localizer_ends_the_liver_near_its_ends(case: EvaluationCase) -> None:
     """Editions 0 and 1 ended a real right lobe's thin tip 42 and 26 mm early; too far out is less harm."""
     beyond = faces_mm(case)
     assert beyond.min() > -20
     assert beyond.max() < 40
 
 
-def test_tight_boxes_give_a_liver_and_its_lesions(case):
+def test_tight_boxes_give_a_liver_and_its_lesions(case: EvaluationCase) -> None:
     predictor = EmbeddedPredictor(CPU)
     for value in (1, *case.lesions):
         lesion = value > 1
@@ -82,7 +82,7 @@ def test_tight_boxes_give_a_liver_and_its_lesions(case):
 
 
 @pytest.mark.parametrize("name", SLICE_NETWORKS)
-def test_what_the_evaluation_compares_with_has_learned(case, name):
+def test_what_the_evaluation_compares_with_has_learned(case: EvaluationCase, name: str) -> None:
     pytest.importorskip("monai")
     labels = SliceNetwork.load(name, CPU).segment(case.hu, case.spacing_mm)
     found = dice(labels > 0, liver_mask(case.truth))

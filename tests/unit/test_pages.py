@@ -1,12 +1,19 @@
 """The page set: what its objects say, what its pictures show and where, and that they are always the same."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 import time_machine
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from dicom_config import codes
 from tests.support.iods import iod_errors
@@ -69,12 +76,12 @@ def series(folder: Path, name: str = "Doe^Jane") -> Volume:
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory) -> Volume:
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     return series(tmp_path_factory.mktemp("ct"))
 
 
 @pytest.fixture(scope="module")
-def pages(volume, tmp_path_factory) -> list[pydicom.FileDataset]:
+def pages(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> list[pydicom.FileDataset]:
     folder = tmp_path_factory.mktemp("pages")
     made = write_pages(volume, candidates(), REQUEST)
     for number, page in enumerate(made):
@@ -82,7 +89,7 @@ def pages(volume, tmp_path_factory) -> list[pydicom.FileDataset]:
     return [pydicom.dcmread(folder / f"{number}.dcm") for number in range(len(made))]
 
 
-def scene(**changes) -> Scene:
+def scene(**changes: Any) -> Scene:
     shown = tuple(SheetCandidate(k, TRAITS[k - 1], labels) for k, labels in LABELS.items())
     usual = {"values": DENSITIES, "spacing_mm": SPACING, "round": 1, "candidates": shown}
     names = tuple(f"image {k}" for k in range(len(DENSITIES)))
@@ -97,7 +104,7 @@ def coloured(picture: np.ndarray, rgb: tuple[int, int, int]) -> tuple[np.ndarray
     return np.nonzero(hit)
 
 
-def test_an_overview_and_a_page_for_each_candidate(pages):
+def test_an_overview_and_a_page_for_each_candidate(pages: list[pydicom.FileDataset]) -> None:
     assert [page.InstanceNumber for page in pages] == [1, 2, 3, 4, 5]
     assert [page.SOPInstanceUID for page in pages] == [REQUEST.overview_uid, *REQUEST.page_uids.values()]
     assert {page.SeriesInstanceUID for page in pages} == {REQUEST.series_instance_uid}
@@ -110,14 +117,16 @@ def test_an_overview_and_a_page_for_each_candidate(pages):
     ]
 
 
-def test_pages_lie_in_the_patient_s_study(pages):
+def test_pages_lie_in_the_patient_s_study(pages: list[pydicom.FileDataset]) -> None:
     for page in pages:
         assert (page.PatientName, page.StudyInstanceUID, page.AccessionNumber) == ("Doe^Jane", "1.2.3", "A1")
         assert (page.Modality, page.BurnedInAnnotation) == ("OT", "NO")
         assert page.ImageType == ["DERIVED", "SECONDARY"]
 
 
-def test_pages_refer_to_their_segmentation_and_to_every_source_slice(pages, volume):
+def test_pages_refer_to_their_segmentation_and_to_every_source_slice(
+    pages: list[pydicom.FileDataset], volume: Volume
+) -> None:
     overview, *each = pages
     segmentations = [result_uid("seg", k) for k in (1, 2, 3, 4)]
     assert [item.ReferencedSOPInstanceUID for item in overview.ReferencedImageSequence] == segmentations
@@ -131,7 +140,7 @@ def test_pages_refer_to_their_segmentation_and_to_every_source_slice(pages, volu
         assert codes.DISCLAIMER in page.DerivationDescription
 
 
-def test_pictures_are_readable_and_differ(pages):
+def test_pictures_are_readable_and_differ(pages: list[pydicom.FileDataset]) -> None:
     pictures = [page.pixel_array for page in pages]
     for picture in pictures:
         assert picture.ndim == 3
@@ -140,7 +149,7 @@ def test_pictures_are_readable_and_differ(pages):
     assert len({picture.tobytes() for picture in pictures}) == 5
 
 
-def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
+def test_a_second_run_writes_the_same_bytes(volume: Volume, tmp_path: Path) -> None:
     for name, day in (("once", "2026-01-01"), ("again", "2038-01-19")):
         with time_machine.travel(day):  # whatever is taken from the clock differs
             for number, page in enumerate(write_pages(volume, candidates()[:1], REQUEST)):
@@ -150,17 +159,19 @@ def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
         assert once.read_bytes() == again.read_bytes()
 
 
-def _pixels(pages):
+def _pixels(pages: Sequence[Dataset]) -> list[bytes]:
     """The pixels of pages; files pad an odd number of bytes."""
     return [page.pixel_array.tobytes() for page in pages]
 
 
-def test_nothing_of_the_patient_is_in_the_pixels(pages, tmp_path):
+def test_nothing_of_the_patient_is_in_the_pixels(pages: list[pydicom.FileDataset], tmp_path: Path) -> None:
     other = write_pages(series(tmp_path, name="Roe^Richard"), candidates(), REQUEST)
     assert _pixels(other) == _pixels(pages)
 
 
-def test_the_order_of_the_source_s_slices_does_not_show(pages, tmp_path):
+def test_the_order_of_the_source_s_slices_does_not_show(
+    pages: list[pydicom.FileDataset], tmp_path: Path
+) -> None:
     turned = AFFINE.copy()
     turned[:3, 3] += turned[:3, 0] * (SHAPE[0] - 1)
     turned[:3, 0] *= -1
@@ -175,13 +186,13 @@ def test_the_order_of_the_source_s_slices_does_not_show(pages, tmp_path):
     assert _pixels(made) == _pixels(pages)
 
 
-def test_names_that_libraries_refuse_are_taken_over(volume, tmp_path):
+def test_names_that_libraries_refuse_are_taken_over(volume: Volume, tmp_path: Path) -> None:
     odd = series(tmp_path, name="O'Neil, Seán (Mr.)^=^^^^^")
     page = write_pages(odd, candidates()[:1], REQUEST)[1]
     assert str(page.PatientName) == str(pydicom.dcmread(odd.slices[0].path).PatientName)
 
 
-def test_right_is_left_and_up_is_superior_in_every_panel():
+def test_right_is_left_and_up_is_superior_in_every_panel() -> None:
     """Lesion 1 is right, anterior and high in the liver: upper left of it in axial and coronal panels."""
     labels = LABELS[4]
     alone = scene(candidates=(SheetCandidate(4, "one", labels),))
@@ -194,7 +205,15 @@ def test_right_is_left_and_up_is_superior_in_every_panel():
             left, right = 15 + 311 * column, 15 + 311 * (column + 1)
             half = (picture.shape[0] + 33) / 2
 
-            def inside(r, c, *, left=left, right=right, upper=upper, half=half):
+            def inside(
+                r: NDArray[Any],
+                c: NDArray[Any],
+                *,
+                left: int = left,
+                right: int = right,
+                upper: bool = upper,
+                half: int = half,
+            ) -> NDArray[Any]:
                 return (c >= left) & (c < right) & ((r < half) == upper)
 
             lesion = inside(rows, columns)
@@ -207,7 +226,7 @@ def test_right_is_left_and_up_is_superior_in_every_panel():
     assert seen >= 2, "an axial panel and the coronal one show the lesion"
 
 
-def test_the_selection_before_is_dotted_and_the_unsure_region_tinted():
+def test_the_selection_before_is_dotted_and_the_unsure_region_tinted() -> None:
     plain = draw_candidate(scene(), 1).astype(int)
     uncertain = np.zeros(SHAPE, bool)
     uncertain[8:16, 25:35, 25:35] = True
@@ -220,7 +239,7 @@ def test_the_selection_before_is_dotted_and_the_unsure_region_tinted():
     assert np.count_nonzero(bright) > 300
 
 
-def test_the_unsure_region_is_seen_without_colour():
+def test_the_unsure_region_is_seen_without_colour() -> None:
     """Tissue as bright as the tint: the hatch has a dark edge."""
     hu = np.full(SHAPE, 85, np.int16)
     uncertain = np.zeros(SHAPE, bool)
@@ -234,7 +253,7 @@ def test_the_unsure_region_is_seen_without_colour():
     assert np.count_nonzero(darker) > 300
 
 
-def test_outlines_are_seen_without_colour():
+def test_outlines_are_seen_without_colour() -> None:
     """Tissue as bright as the liver's colour: the outline has a dark edge."""
     picture = draw_candidate(scene(values=np.full(SHAPE, 85, np.int16)), 1)
     grey = picture[90:300, 20:310] @ (0.299, 0.587, 0.114)
@@ -243,7 +262,7 @@ def test_outlines_are_seen_without_colour():
     assert np.count_nonzero(grey < tissue / 2) > 400
 
 
-def test_key_slices_show_the_lesions_uppermost_first():
+def test_key_slices_show_the_lesions_uppermost_first() -> None:
     chosen = key_slices(LABELS[1], [LABELS[4]], SPACING[0], 5)
     assert chosen == sorted(chosen, reverse=True)
     assert len(chosen) == 5
@@ -251,12 +270,12 @@ def test_key_slices_show_the_lesions_uppermost_first():
     assert any(5 <= k < 7 for k in chosen)
 
 
-def test_the_coronal_row_shows_lesions():
+def test_the_coronal_row_shows_lesions() -> None:
     assert 18 <= coronal_row(LABELS[4]) < 24
 
 
 @pytest.mark.parametrize("kind", ["empty", "many", "no lesion"])
-def test_odd_candidates_are_drawn(kind):
+def test_odd_candidates_are_drawn(kind: str) -> None:
     labels = np.zeros(SHAPE, np.uint8)
     if kind != "empty":
         labels[:, 10:60, 5:70] = 1
@@ -267,18 +286,18 @@ def test_odd_candidates_are_drawn(kind):
     assert draw_candidate(scene(candidates=shown, reference=LABELS[1]), 1).max() == 255
 
 
-def test_arrays_off_the_source_grid_are_refused(volume):
+def test_arrays_off_the_source_grid_are_refused(volume: Volume) -> None:
     with pytest.raises(ValueError, match="source grid"):
         write_pages(volume, candidates(), REQUEST, reference=LABELS[1][1:])
 
 
 @pytest.mark.integration
-def test_dciodvfy_finds_no_error(pages):
+def test_dciodvfy_finds_no_error(pages: list[pydicom.FileDataset]) -> None:
     for page in pages:
         assert iod_errors(Path(page.filename), "SCImage") == []
 
 
-def test_the_overview_warns_where_the_liver_touches_an_end_of_the_stack():
+def test_the_overview_warns_where_the_liver_touches_an_end_of_the_stack() -> None:
     touching = LABELS[2].copy()
     touching[-1] = touching[len(touching) // 2]
     shown = tuple(
@@ -299,7 +318,7 @@ LACKING = (
 CUT_OFF = "An association of the sender ended without a release while this series came."
 
 
-def result(shown, k):
+def result(shown: Scene, k: int) -> Figure:
     """The page of a result, with numbers measured here."""
     (labels,) = (candidate.labels for candidate in shown.candidates if candidate.k == k)
     measured = measure(shown.values, labels, shown.spacing_mm)
@@ -310,12 +329,12 @@ def result(shown, k):
 PAGES = [overview_figure, lambda shown: candidate_figure(shown, 2), lambda shown: result(shown, 2)]
 
 
-def words_of(figure) -> str:
+def words_of(figure: Figure) -> str:
     return " ".join(" ".join(text.get_text() for text in figure.texts).replace("•", " ").split())
 
 
 @pytest.mark.parametrize("draw", PAGES)
-def test_every_page_says_what_may_be_wrong_with_the_series(draw):
+def test_every_page_says_what_may_be_wrong_with_the_series(draw: Callable[..., Any]) -> None:
     assert "Warning" not in words_of(draw(scene()))
     words = words_of(draw(scene(warnings=(LACKING, CUT_OFF))))
     assert words.count("Warning") in (1, 2)
@@ -323,7 +342,7 @@ def test_every_page_says_what_may_be_wrong_with_the_series(draw):
     assert CUT_OFF in words
 
 
-def test_only_the_candidate_that_touches_an_end_says_so():
+def test_only_the_candidate_that_touches_an_end_says_so() -> None:
     touching = {k: labels.copy() for k, labels in LABELS.items()}
     touching[3][21:, 20:30, 20:30] = 1
     shown = scene(candidates=tuple(SheetCandidate(k, TRAITS[k - 1], one) for k, one in touching.items()))
@@ -333,7 +352,7 @@ def test_only_the_candidate_that_touches_an_end_says_so():
         assert [said in words_of(draw(shown, k)) for k in (1, 2, 3, 4)] == [False, False, True, False]
 
 
-def test_a_warning_that_the_case_holds_is_said_once():
+def test_a_warning_that_the_case_holds_is_said_once() -> None:
     touching = np.where(LABELS[1] > 0, 1, LABELS[1]).astype(np.uint8)
     touching[:3, 20:30, 20:30] = 1
     said = "liver touches slice 1 of 24: it may be cut off there"

@@ -20,7 +20,7 @@ def liver() -> np.ndarray:
     return labels
 
 
-def test_change_counts_both_ways():
+def test_change_counts_both_ways() -> None:
     one, other = np.zeros((2, 10, 10), bool), np.zeros((2, 10, 10), bool)
     one[0, :5], other[0, 3:8] = True, True
     found = change(one, other, SPACING)
@@ -30,7 +30,7 @@ def test_change_counts_both_ways():
     assert change(empty, empty, SPACING).dice == 1.0
 
 
-def test_the_largest_says_so_and_where():
+def test_the_largest_says_so_and_where() -> None:
     """Axis 0 grows upwards, axis 2 to the patient's left."""
     large = liver()
     large[20:27, 5:35, 2:5] = 1
@@ -41,7 +41,7 @@ def test_the_largest_says_so_and_where():
     ]
 
 
-def test_the_smallest_says_so_and_where():
+def test_the_smallest_says_so_and_where() -> None:
     small = liver()
     small[3:9, :, 26:35] = 0
     said = against_siblings(small, [liver()] * 3, SPACING)
@@ -51,7 +51,7 @@ def test_the_smallest_says_so_and_where():
     ]
 
 
-def test_the_headline_is_what_a_reader_should_see_first():
+def test_the_headline_is_what_a_reader_should_see_first() -> None:
     large, small, lesion = liver(), liver(), liver()
     large[20:27, 5:35, 2:5] = 1
     small[3:9, :, 26:35] = 0
@@ -66,7 +66,7 @@ def test_the_headline_is_what_a_reader_should_see_first():
     assert headline(liver(), [], SPACING) == ""
 
 
-def test_a_lesion_that_only_one_has_or_lacks_is_named():
+def test_a_lesion_that_only_one_has_or_lacks_is_named() -> None:
     with_one, with_two = liver(), liver()
     with_one[10:14, 10:20, 10:20] = 2
     with_two[10:14, 10:20, 10:20] = 2
@@ -83,19 +83,19 @@ def test_a_lesion_that_only_one_has_or_lacks_is_named():
     ]
 
 
-def test_equals_have_nothing_to_tell():
+def test_equals_have_nothing_to_tell() -> None:
     assert against_siblings(liver(), [liver()] * 3, SPACING) == ["hardly differs from the others"]
     assert against_siblings(liver(), [], SPACING) == ["the only candidate"]
 
 
-def test_depth_is_told():
+def test_depth_is_told() -> None:
     """Axis 1 grows to the back."""
     deep = liver()
     deep[10:20, 35:39, 5:35] = 1
     assert against_siblings(deep, [liver()] * 3, SPACING)[-1].endswith("mostly half-way up, at the back")
 
 
-def test_the_part_of_the_unsure_region_that_is_taken_in():
+def test_the_part_of_the_unsure_region_that_is_taken_in() -> None:
     unsure = np.zeros((30, 40, 50), bool)
     unsure[3:27, 30:40, 5:35] = True
     large = liver()
@@ -105,7 +105,7 @@ def test_the_part_of_the_unsure_region_that_is_taken_in():
     assert of_the_unsure(liver(), [large], np.zeros_like(unsure), SPACING) == []
 
 
-def test_against_the_selection_before_every_target_is_told():
+def test_against_the_selection_before_every_target_is_told() -> None:
     before, now = liver(), liver()
     before[10:12, 10:20, 10:20] = 2
     before[20:22, 10:20, 10:20] = 3

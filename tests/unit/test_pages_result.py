@@ -52,20 +52,20 @@ FINDINGS = Findings(WHOLE, {}, (lesion(1, Value(29.9, 26.9, 33.5)), lesion(3, Va
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory) -> Volume:
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     hu = np.where(LABELS > 0, 100, -50).astype(np.int16)
     return read_series(write_ct_series(tmp_path_factory.mktemp("ct"), hu, AFFINE))
 
 
 @pytest.fixture(scope="module")
-def page(volume, tmp_path_factory) -> pydicom.FileDataset:
+def page(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> pydicom.FileDataset:
     path = tmp_path_factory.mktemp("page") / "result.dcm"
     accepted = PageCandidate(3, "tightest", LABELS, "2.25.99")
     save_seg(write_result_page(volume, accepted, FINDINGS, REQUEST), path)
     return pydicom.dcmread(path)
 
 
-def test_the_page_names_what_was_accepted(page, volume):
+def test_the_page_names_what_was_accepted(page: pydicom.FileDataset, volume: Volume) -> None:
     assert (page.SOPInstanceUID, page.SeriesInstanceUID) == ("2.25.81", "2.25.82")
     assert page.SeriesDescription == "UAIR RESULT R2 candidate 3 accepted"
     assert page.SeriesNumber == 9027
@@ -74,7 +74,7 @@ def test_the_page_names_what_was_accepted(page, volume):
     assert page.pixel_array.max() == 255
 
 
-def test_the_numbers_are_the_report_s_with_their_intervals():
+def test_the_numbers_are_the_report_s_with_their_intervals() -> None:
     assert result_lines(FINDINGS, "liver") == [
         "liver 1724 (1690–1760) ml with lesions",
         "2 lesions, 37.3 ml, 2.2 %",
@@ -88,14 +88,16 @@ def test_the_numbers_are_the_report_s_with_their_intervals():
     assert result_lines(replace(FINDINGS, lesions=()), "liver")[1:] == ["no lesion"]
 
 
-def test_a_second_run_writes_the_same_bytes(page, volume, tmp_path):
+def test_a_second_run_writes_the_same_bytes(
+    page: pydicom.FileDataset, volume: Volume, tmp_path: Path
+) -> None:
     again = write_result_page(volume, PageCandidate(3, "tightest", LABELS, "2.25.99"), FINDINGS, REQUEST)
     save_seg(again, tmp_path / "again.dcm")
     assert (tmp_path / "again.dcm").read_bytes() == Path(page.filename).read_bytes()
 
 
 @pytest.mark.parametrize(("azimuth", "first_is_left"), [(0.0, True), (90.0, False), (180.0, False)])
-def test_the_solid_stands_as_the_patient_is_seen(azimuth, first_is_left):
+def test_the_solid_stands_as_the_patient_is_seen(azimuth: float, first_is_left: bool) -> None:
     """From the front the patient's right is on the left; from the right, anterior is on the right."""
     (one, (row_1, column_1)), (three, (row_3, column_3)) = solid_view(LABELS, SPACING, azimuth).lesions
     assert (one, three) == (1, 3)
@@ -103,7 +105,7 @@ def test_the_solid_stands_as_the_patient_is_seen(azimuth, first_is_left):
     assert (column_1 < column_3) == first_is_left
 
 
-def test_lesions_shine_through_the_liver():
+def test_lesions_shine_through_the_liver() -> None:
     solid = solid_view(LABELS, SPACING)
     row, column = (round(at) for at in solid.lesions[0][1])
     red, _, blue = solid.picture[row, column]
@@ -112,7 +114,7 @@ def test_lesions_shine_through_the_liver():
     assert np.median(liver[:, 2]) > np.median(liver[:, 0])
 
 
-def test_a_solid_has_its_size_in_millimetres():
+def test_a_solid_has_its_size_in_millimetres() -> None:
     labels = np.where(LABELS > 0, 1, 0).astype(np.uint8)
     seen = solid_view(labels, SPACING).picture.any(axis=2)
     rows, columns = np.nonzero(seen)
@@ -120,12 +122,12 @@ def test_a_solid_has_its_size_in_millimetres():
     assert np.ptp(columns) * 1.5 == pytest.approx(35 * SPACING[2], abs=4.0)
 
 
-def test_nothing_is_seen_of_nothing():
+def test_nothing_is_seen_of_nothing() -> None:
     solid = solid_view(np.zeros(SHAPE, np.uint8), SPACING)
     assert not solid.picture.any()
     assert solid.lesions == ()
 
 
 @pytest.mark.integration
-def test_dciodvfy_finds_no_error(page):
+def test_dciodvfy_finds_no_error(page: pydicom.FileDataset) -> None:
     assert iod_errors(Path(page.filename), "SCImage") == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def after(target: TargetState, picked: int | None, number: int = 2, *, quiet: bo
     return answered(target, believed(target), picked, number, rng, quiet=quiet)
 
 
-def test_particles_are_as_many_as_promised_and_equally_likely_after_every_answer(opened):
+def test_particles_are_as_many_as_promised_and_equally_likely_after_every_answer(opened: TargetState) -> None:
     belief = believed(opened)
     assert len(belief.particles) == shapes.PARTICLES
     weights = likelihood_of_pick(belief.agreement(opened.offered > 0), dice_matrix(opened.offered > 0)[0])
@@ -59,7 +61,7 @@ def test_particles_are_as_many_as_promised_and_equally_likely_after_every_answer
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_pick_never_lowers_the_probability_of_what_equals_it(seed):
+def test_a_pick_never_lowers_the_probability_of_what_equals_it(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shapes = rng.random((50, 3, 8, 8)) > rng.uniform(0.2, 0.8, (50, 1, 1, 1))
     for four in (shapes[:4], np.concatenate([shapes[:1], shapes[:1], shapes[1:3]])):
@@ -69,7 +71,7 @@ def test_a_pick_never_lowers_the_probability_of_what_equals_it(seed):
         assert likelihood[0] >= likelihood.mean()
 
 
-def test_a_pick_speaks_against_shapes_that_are_nearer_to_what_was_not_picked(opened):
+def test_a_pick_speaks_against_shapes_that_are_nearer_to_what_was_not_picked(opened: TargetState) -> None:
     belief, offered = believed(opened), opened.offered > 0
     four = np.concatenate([offered[3:], offered[:3]])
     likelihood = likelihood_of_pick(belief.agreement(four), dice_matrix(four)[0])
@@ -77,7 +79,7 @@ def test_a_pick_speaks_against_shapes_that_are_nearer_to_what_was_not_picked(ope
     assert likelihood[nearest == 0].min() > likelihood[nearest != 0].max()
 
 
-def test_the_belief_moves_to_what_was_picked_and_away_from_what_was_rejected(opened):
+def test_the_belief_moves_to_what_was_picked_and_away_from_what_was_rejected(opened: TargetState) -> None:
     belief, offered = believed(opened), opened.offered > 0
     rng = np.random.default_rng(0)
     picked = after_pick(belief, offered, 2, 1, rng)
@@ -86,7 +88,7 @@ def test_the_belief_moves_to_what_was_picked_and_away_from_what_was_rejected(ope
     assert rejected.agreement(offered).max(axis=1).mean() < belief.agreement(offered).max(axis=1).mean()
 
 
-def test_replays_are_equal(opened):
+def test_replays_are_equal(opened: TargetState) -> None:
     def play() -> np.ndarray:
         target = open_target(2, CROP, pool(), CHOICE)
         for number, picked in enumerate((1, None, 2), start=2):
@@ -96,14 +98,14 @@ def test_replays_are_equal(opened):
     np.testing.assert_array_equal(play(), play())
 
 
-def test_a_state_from_disk_answers_as_the_one_in_memory(opened, tmp_path):
+def test_a_state_from_disk_answers_as_the_one_in_memory(opened: TargetState, tmp_path: Path) -> None:
     RoundState(1, "ab" * 32, (opened,), sphere() > 0).save(tmp_path / "state.npz")
     (back,) = RoundState.load(tmp_path / "state.npz").targets
     np.testing.assert_array_equal(after(opened, 1).offered, after(back, 1).offered)
     assert (tmp_path / "state.npz").stat().st_size < 700_000
 
 
-def test_four_are_distinct_in_every_round_or_the_target_is_settled(opened):
+def test_four_are_distinct_in_every_round_or_the_target_is_settled(opened: TargetState) -> None:
     target = opened
     for number in range(2, 14):
         agreement = dice_matrix(target.offered > 0)
@@ -119,7 +121,7 @@ def narrow(target: TargetState, share: float) -> TargetState:
     return replace(target, belief=replace(belief, particles=particles.astype(np.float16)))
 
 
-def test_a_target_is_settled_once_another_pick_would_gain_nothing(opened):
+def test_a_target_is_settled_once_another_pick_would_gain_nothing(opened: TargetState) -> None:
     second = after(opened, 2)
     assert not second.settled
     assert expected_gain(believed(second), second.offered > 0) > SETTLED_GAIN
@@ -129,7 +131,7 @@ def test_a_target_is_settled_once_another_pick_would_gain_nothing(opened):
     assert (certain.offered == certain.offered[0]).all()
 
 
-def test_a_quiet_target_stays_as_it_is_until_none_fits(opened):
+def test_a_quiet_target_stays_as_it_is_until_none_fits(opened: TargetState) -> None:
     settled = after(opened, 2, 2, quiet=True)
     assert settled.settled
     assert (settled.offered == opened.offered[2]).all()
@@ -142,20 +144,20 @@ def test_a_quiet_target_stays_as_it_is_until_none_fits(opened):
 
 
 @pytest.mark.parametrize("value", [1, 2])
-def test_a_quiet_target_speaks_again_when_it_is_asked(value):
+def test_a_quiet_target_speaks_again_when_it_is_asked(value: int) -> None:
     target = open_target(value, CROP, pool(), CHOICE)
     quiet = after(target, 2, 2, quiet=True)
     assert quiet.settled
     assert not after(quiet, 0, 3).settled
 
 
-def test_what_was_picked_is_candidate_1_voxel_for_voxel(opened):
+def test_what_was_picked_is_candidate_1_voxel_for_voxel(opened: TargetState) -> None:
     second = after(opened, 3)
     np.testing.assert_array_equal(second.offered[0], opened.offered[3])
     assert second.held
 
 
-def test_after_none_fits_what_was_picked_last_is_candidate_1(opened):
+def test_after_none_fits_what_was_picked_last_is_candidate_1(opened: TargetState) -> None:
     second = after(opened, 3)
     third = after(second, None, 3)
     np.testing.assert_array_equal(third.offered[0], opened.offered[3])
@@ -165,7 +167,7 @@ def test_after_none_fits_what_was_picked_last_is_candidate_1(opened):
 
 
 @pytest.mark.parametrize("value", [1, 2])
-def test_nothing_leaves_the_organ(value):
+def test_nothing_leaves_the_organ(value: int) -> None:
     organ = np.zeros(CROP.stack_shape, bool)
     organ[:, :, :17] = True
     # The liver's first four are members, which the engine confines.
@@ -176,7 +178,7 @@ def test_nothing_leaves_the_organ(value):
         target = after(target, picked, number)
 
 
-def test_a_drawing_is_believed_more_than_a_pick(opened):
+def test_a_drawing_is_believed_more_than_a_pick(opened: TargetState) -> None:
     drawn = sphere(16.0, (0.0, 2.0, 0.0))
     edited = replace(opened, offered=np.concatenate([drawn[None], opened.offered[1:]]).astype(np.float16))
     as_pick = after(edited, 0)
@@ -188,12 +190,12 @@ def test_a_drawing_is_believed_more_than_a_pick(opened):
     assert not as_drawing.drawn
 
 
-def test_an_edit_is_taken_up_as_a_drawing(opened):
+def test_an_edit_is_taken_up_as_a_drawing(opened: TargetState) -> None:
     state = RoundState(1, "ab" * 32, (opened,), sphere() > 0)
     assert all(target.drawn for target in take_up(state, np.zeros(CROP.shape, np.uint8)).targets)
 
 
-def test_three_picks_pay():
+def test_three_picks_pay() -> None:
     """A lesion that all members see 4 mm beside its place: picks find it, shape by shape."""
     truth = sphere(14.0, (0.0, 2.0, 0.0)) > 0
     target = open_target(2, CROP, pool(seed=2), CHOICE)
@@ -206,7 +208,7 @@ def test_three_picks_pay():
     assert reached[2] > reached[0] + 0.05
 
 
-def test_a_remembered_taste_moves_half_of_the_shapes():
+def test_a_remembered_taste_moves_half_of_the_shapes() -> None:
     masks = np.stack([sphere(14.0) > 0] * 8)
     plain, told = (
         prior_belief(masks, None, CELLS, np.random.default_rng(0), taste_mm=mm) for mm in (0.0, 3.0)
@@ -218,7 +220,7 @@ def test_a_remembered_taste_moves_half_of_the_shapes():
     np.testing.assert_array_equal(plain.told(3.0).particles[::2], plain.particles[::2])
 
 
-def test_large_targets_are_sampled_and_small_ones_are_not():
+def test_large_targets_are_sampled_and_small_ones_are_not() -> None:
     small = prior_belief(np.stack([sphere(8.0) > 0] * 8), None, CELLS, np.random.default_rng(0))
     assert small.stride == (1, 1, 1)
     wide = np.zeros((40, 128, 128), bool)
@@ -229,7 +231,7 @@ def test_large_targets_are_sampled_and_small_ones_are_not():
     assert dice(logits > 0, wide) > 0.95
 
 
-def test_a_state_from_before_beliefs_goes_on_by_medoids(tmp_path):
+def test_a_state_from_before_beliefs_goes_on_by_medoids(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
     old = open_target(2, CROP, pool(), Choice(16, "medoids"))
     RoundState(1, "ab" * 32, (old,), sphere() > 0).save(path)
@@ -247,13 +249,15 @@ def test_a_state_from_before_beliefs_goes_on_by_medoids(tmp_path):
 
 
 @pytest.mark.parametrize(("present", "odds"), [((True,) * 4, 1.0), ((True, False, True, False), 10.0)])
-def test_who_picks_a_doubtful_lesion_says_that_it_is_there(opened, present, odds):
+def test_who_picks_a_doubtful_lesion_says_that_it_is_there(
+    opened: TargetState, present: Any, odds: float
+) -> None:
     doubtful = replace(opened, confidence=0.5, present=present)
     assert chosen_with(doubtful, 0) == pytest.approx(odds / (1.0 + odds))
     assert chosen_with(doubtful, None) == 0.5
 
 
-def test_the_prompts_boxes_are_summed_over_slices_and_averaged_over_members():
+def test_the_prompts_boxes_are_summed_over_slices_and_averaged_over_members() -> None:
     def member(count: int, side: float) -> Member:
         boxes = np.tile(np.array([0.0, 0.0, side, 2.0 * side], np.float32), (count, 1))
         return Member(Prompts(np.arange(count), boxes), 0)

@@ -1,14 +1,21 @@
 """The path of published SAM checkpoints, compared number by number with segment_anything.SamPredictor."""
 
+from __future__ import annotations
+
 import copy
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dicom_config.errors import ConfigError, ResourceError
 from dicom_config.model import Settings
+from uair_node.operations.checks.finding import Finding
 from workers.checks import check_model
 from workers.models import fused_encoder, sam_checkpoint
 from workers.models.cache import EmbeddingCache, EmbeddingFolder
@@ -34,7 +41,7 @@ GRID = SIZE // 16
 
 
 @pytest.fixture(scope="module")
-def sam():
+def sam() -> Sam:
     """A SAM of the published architecture, small, with random weights."""
     torch.manual_seed(0)
     encoder = ImageEncoderViT(
@@ -57,12 +64,14 @@ def sam():
 
 
 @pytest.fixture(scope="module")
-def hu():
+def hu() -> NDArray[Any]:
     rng = np.random.default_rng(0)
     return (rng.normal(60.0, 200.0, (3, SIZE, SIZE))).astype(np.float32)
 
 
-def reference(sam, plane, box, points=None, labels=None, mask=None):
+def reference(
+    sam: Sam, plane: NDArray[Any], box: Any, points: Any = None, labels: Any = None, mask: Any = None
+) -> tuple[NDArray[Any], ...]:
     """The package's own answer: logits of all four tokens, and predicted IoU."""
     own = SamPredictor(sam)
     image = torch.from_numpy(to_medsam_bytes(plane)).expand(1, 3, -1, -1)
@@ -80,7 +89,7 @@ def reference(sam, plane, box, points=None, labels=None, mask=None):
     return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
 
 
-def test_answers_equal_those_of_the_package(sam, hu):
+def test_answers_equal_those_of_the_package(sam: Sam, hu: NDArray[Any]) -> None:
     predictor = SamCheckpointPredictor(sam, "vit_b", "0" * 64, CPU)
     assert (predictor.input_size, predictor.mask_size) == (SIZE, SIZE // 4)
     embeddings = predictor.encode(hu, hu)
@@ -105,7 +114,7 @@ def test_answers_equal_those_of_the_package(sam, hu):
             np.testing.assert_allclose(quality[row], expected_quality, atol=1e-4)
 
 
-def test_medsam_gets_values_in_the_unit_range_without_normalisation(sam, hu):
+def test_medsam_gets_values_in_the_unit_range_without_normalisation(sam: Sam, hu: NDArray[Any]) -> None:
     predictor = SamCheckpointPredictor(sam, "medsam", "0" * 64, CPU, unit_range=True)
     with torch.inference_mode():
         unit = torch.from_numpy(to_medsam_bytes(hu[0]) / 255.0).expand(1, 3, -1, -1)
@@ -113,7 +122,7 @@ def test_medsam_gets_values_in_the_unit_range_without_normalisation(sam, hu):
     assert torch.allclose(predictor.encode(hu[:1], hu[:1]), expected, atol=1e-5)
 
 
-def saved(sam, path, monkeypatch):
+def saved(sam: Sam, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a checkpoint that the registry's `vit_b` can read."""
     monkeypatch.setitem(sam_model_registry, "vit_b", lambda: copy.deepcopy(sam))
     torch.save(sam.state_dict(), path)
@@ -125,8 +134,15 @@ def saved(sam, path, monkeypatch):
     ("window", "name", "unit_range"), [("sam", "vit_b", False), ("medsam", "medsam", True)]
 )
 def test_configuration_decides_the_normalisation_and_the_files_name_does_not(
-    sam, hu, tmp_path, monkeypatch, file_name, window, name, unit_range
-):
+    sam: Sam,
+    hu: NDArray[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file_name: str,
+    window: str,
+    name: str,
+    unit_range: bool,
+) -> None:
     path = saved(sam, tmp_path / file_name, monkeypatch)
     predictor = build_predictor("vit_b", path, CPU, window)
     assert (predictor.name, predictor.digest) == (name, file_digest(path))
@@ -136,7 +152,9 @@ def test_configuration_decides_the_normalisation_and_the_files_name_does_not(
 
 
 @pytest.mark.parametrize("file_name", ["sam_vit_b_01ec64.pth", "medsam_vit_b.pth"])
-def test_auto_knows_a_published_sam_by_its_digest_and_refuses_others(sam, tmp_path, monkeypatch, file_name):
+def test_auto_knows_a_published_sam_by_its_digest_and_refuses_others(
+    sam: Sam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_name: str
+) -> None:
     path = saved(sam, tmp_path / file_name, monkeypatch)
     with pytest.raises(ConfigError) as refused:
         build_predictor("vit_b", path, CPU)
@@ -146,7 +164,9 @@ def test_auto_knows_a_published_sam_by_its_digest_and_refuses_others(sam, tmp_pa
     assert build_predictor("vit_b", path, CPU).name == "vit_b"
 
 
-def test_embeddings_of_one_file_under_two_normalisations_are_not_mixed_up(sam, hu, tmp_path):
+def test_embeddings_of_one_file_under_two_normalisations_are_not_mixed_up(
+    sam: Sam, hu: NDArray[Any], tmp_path: Path
+) -> None:
     crop = Crop.__new__(Crop)
     for field in ("centre", "side_mm", "slices", "spacing", "shape", "pixels", "cells"):
         object.__setattr__(crop, field, 1)
@@ -160,10 +180,12 @@ def test_embeddings_of_one_file_under_two_normalisations_are_not_mixed_up(sam, h
     assert not torch.equal(*kept)
 
 
-def test_the_check_says_which_normalisation_is_taken(sam, tmp_path, monkeypatch):
+def test_the_check_says_which_normalisation_is_taken(
+    sam: Sam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = saved(sam, tmp_path / "medsam_vit_b.pth", monkeypatch)
 
-    def said(window):
+    def said(window: str) -> Finding:
         engine = {"model": "vit_b", "checkpoint": path, "window": window}
         (finding,) = check_model(Settings.model_validate({"engine": engine}))
         return finding
@@ -175,7 +197,7 @@ def test_the_check_says_which_normalisation_is_taken(sam, tmp_path, monkeypatch)
     assert "normalised as sam (its SHA-256)" in said("auto").sentence
 
 
-def encoder(*, windows, positions, pad=False):
+def encoder(*, windows: Any, positions: bool, pad: bool = False) -> Any:
     """An image encoder with random weights, relative positions included (they start at zero)."""
     torch.manual_seed(1)
     made = ImageEncoderViT(
@@ -197,7 +219,7 @@ def encoder(*, windows, positions, pad=False):
 
 @pytest.mark.parametrize("positions", [True, False])
 @pytest.mark.parametrize(("windows", "pad"), [(0, False), (4, False), (4, True)])
-def test_fused_attention_gives_the_numbers_of_the_package(windows, positions, pad):
+def test_fused_attention_gives_the_numbers_of_the_package(windows: int, positions: bool, pad: bool) -> None:
     """In float32 to 2e-4 of values of some ten; padded windows (6 x 6 tokens in windows of 4) included."""
     own = encoder(windows=windows, positions=positions, pad=pad)
     images = torch.randn(2, 3, own.img_size, own.img_size, generator=torch.Generator().manual_seed(2))
@@ -208,14 +230,14 @@ def test_fused_attention_gives_the_numbers_of_the_package(windows, positions, pa
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
 
 
-def test_slices_are_encoded_alike_alone_and_together(sam, hu):
+def test_slices_are_encoded_alike_alone_and_together(sam: Sam, hu: NDArray[Any]) -> None:
     predictor = SamCheckpointPredictor(sam, "vit_b", "0" * 64, CPU)
     together = predictor.encode(hu, hu)
     torch.testing.assert_close(together[1:2], predictor.encode(hu[1:2], hu[1:2]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
-def test_published_architectures_have_the_attention_that_is_fused(name):
+def test_published_architectures_have_the_attention_that_is_fused(name: str) -> None:
     """Built without weights: every block is of the form that the fused encoder runs."""
     with torch.device("meta"):
         model = sam_model_registry[name]()
@@ -227,25 +249,27 @@ def test_published_architectures_have_the_attention_that_is_fused(name):
 class Hungry(torch.nn.Module):
     """An image encoder in a device whose memory holds `limit` slices at a time."""
 
-    def __init__(self, inner, limit):
+    def __init__(self, inner: Any, limit: int) -> None:
         super().__init__()
         self.inner, self.limit, self.asked = inner, limit, []
         self.img_size, self.pos_embed, self.blocks, self.neck = inner.img_size, None, [], torch.nn.Identity()
 
-    def patch_embed(self, images):
+    def patch_embed(self, images: Tensor) -> Tensor:
         self.asked.append(len(images))
         if len(images) > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return self.inner(images).permute(0, 2, 3, 1)
 
 
-def hungry(sam, monkeypatch, limit):
+def hungry(sam: Sam, monkeypatch: pytest.MonkeyPatch, limit: int) -> SamCheckpointPredictor:
     monkeypatch.setattr(sam_checkpoint, "ENCODE_BATCH", 8)
     model = Sam(Hungry(sam.image_encoder, limit), sam.prompt_encoder, sam.mask_decoder)
     return SamCheckpointPredictor(model, "vit_b", "0" * 64, CPU)
 
 
-def test_batches_that_do_not_fit_are_halved_until_they_do(sam, hu, monkeypatch):
+def test_batches_that_do_not_fit_are_halved_until_they_do(
+    sam: Sam, hu: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     many = np.concatenate([hu, hu + 5.0, hu - 5.0])[:8]
     predictor = hungry(sam, monkeypatch, limit=2)
     found = predictor.encode(many, many)
@@ -254,7 +278,9 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(sam, hu, monkeypatch):
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
 
 
-def test_a_slice_that_does_not_fit_is_a_resource_error(sam, hu, monkeypatch):
+def test_a_slice_that_does_not_fit_is_a_resource_error(
+    sam: Sam, hu: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ResourceError) as caught:
         hungry(sam, monkeypatch, limit=0).encode(hu, hu)
     assert caught.value.code == "out-of-memory"
@@ -263,7 +289,7 @@ def test_a_slice_that_does_not_fit_is_a_resource_error(sam, hu, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_masks_on_cuda_are_those_of_the_cpu():
+def test_masks_on_cuda_are_those_of_the_cpu() -> None:
     """Encoded in bfloat16 with fused attention; IoU of the masks of vit_b with one set of random weights."""
     torch.manual_seed(0)
     model = sam_model_registry["vit_b"]()

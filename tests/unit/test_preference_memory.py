@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from dicom_config.model import Verb, load_settings
@@ -31,7 +32,7 @@ from uair_node.selection.service import Evidence, select_by_number
 WIDER = {TargetKind.LIVER: 0.5, TargetKind.LESION: 2.0}
 
 
-def _accepted(session, number: int, reader: str = "WS1", mode: str = "department") -> Case:
+def _accepted(session: Session, number: int, reader: str = "WS1", mode: str = "department") -> Case:
     """A case that `reader` accepted 2 mm wider than the model's lesions."""
     case = ready_case(session, f"1.2.3.{number}")
     publish_round(session, case)

@@ -18,7 +18,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import ResultKind, SelectionOutcome, WorkItem, WorkKind, utc_now
 from uair_node.operations.housekeeping.tidy import tidy
-from uair_node.work.performer import Claim, perform
+from uair_node.work.performer import Claim, Commit, perform
 from workers.compute import Computer
 
 
@@ -95,7 +95,7 @@ def test_a_round_s_files_are_fetched_outside_of_the_lock(offered: OfferedCase, d
         with context.database.transaction() as session:
             item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one().id
 
-        def begin(claim: Claim):
+        def begin(claim: Claim) -> Commit:
             computer._begin(claim)
             return lambda session, item: None
 

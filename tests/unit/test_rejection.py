@@ -32,18 +32,18 @@ WITHDRAWN = (
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory) -> Volume:
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     return read_geometry(good_series(tmp_path_factory.mktemp("ct"), patient_name="Doe^Jane"))
 
 
 @pytest.fixture(scope="module")
-def path(volume, tmp_path_factory) -> Path:
+def path(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kos") / "note.dcm"
     save_seg(write_rejection(volume, WITHDRAWN, REQUEST), path)
     return path
 
 
-def test_content_and_evidence_name_every_withdrawn_instance(path):
+def test_content_and_evidence_name_every_withdrawn_instance(path: Path) -> None:
     note = pydicom.dcmread(path)
     assert read_selection(note).references == tuple(one.sop_instance_uid for one in WITHDRAWN)
     (study,) = note.CurrentRequestedProcedureEvidenceSequence
@@ -57,21 +57,21 @@ def test_content_and_evidence_name_every_withdrawn_instance(path):
     }
 
 
-def test_the_title_is_that_of_iocm(path):
+def test_the_title_is_that_of_iocm(path: Path) -> None:
     document = KeyObjectSelectionDocument.from_dataset(pydicom.dcmread(path))
     (title,) = document.ConceptNameCodeSequence
     assert (title.CodeValue, title.CodingSchemeDesignator) == ("113001", "DCM")
     assert title.CodeMeaning == "Rejected for Quality Reasons"
 
 
-def test_references_have_no_name_of_their_own(path):
+def test_references_have_no_name_of_their_own(path: Path) -> None:
     """PS3.16 TID 2010, rows 8 to 10."""
     items = [item for item in pydicom.dcmread(path).ContentSequence if "ReferencedSOPSequence" in item]
     assert [item.ValueType for item in items] == ["IMAGE"] * len(WITHDRAWN)
     assert not any("ConceptNameCodeSequence" in item for item in items)
 
 
-def test_it_lies_in_the_study_of_the_case_and_says_why(path, volume):
+def test_it_lies_in_the_study_of_the_case_and_says_why(path: Path, volume: Volume) -> None:
     note, source = pydicom.dcmread(path), pydicom.dcmread(volume.slices[0].path)
     assert note.StudyInstanceUID == source.StudyInstanceUID
     assert (note.PatientID, note.PatientName) == (source.PatientID, source.PatientName)
@@ -80,17 +80,17 @@ def test_it_lies_in_the_study_of_the_case_and_says_why(path, volume):
     assert b"candidate 3 was accepted" in path.read_bytes()
 
 
-def test_a_second_run_writes_the_same_bytes(path, volume, tmp_path):
+def test_a_second_run_writes_the_same_bytes(path: Path, volume: Volume, tmp_path: Path) -> None:
     with time_machine.travel("2038-01-19"):  # whatever is taken from the clock has another value there
         save_seg(write_rejection(volume, WITHDRAWN, REQUEST), tmp_path / "again.dcm")
     assert (tmp_path / "again.dcm").read_bytes() == path.read_bytes()
 
 
-def test_nothing_withdrawn_is_refused(volume):
+def test_nothing_withdrawn_is_refused(volume: Volume) -> None:
     with pytest.raises(ValueError, match="at least one"):
         write_rejection(volume, (), REQUEST)
 
 
 @pytest.mark.integration
-def test_dciodvfy_finds_no_error(path):
+def test_dciodvfy_finds_no_error(path: Path) -> None:
     assert iod_errors(path, "KeyObjectSelectionDocument") == []

@@ -1,7 +1,10 @@
 """The measurement report: its numbers, what they refer to, and that a second run writes the same bytes."""
 
+from __future__ import annotations
+
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +64,7 @@ def findings_of(volume: Volume, labels: np.ndarray) -> Findings:
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory) -> Volume:
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     uids = {
         "study_instance_uid": "1.2.3",
         "series_instance_uid": "1.2.3.4",
@@ -72,7 +75,7 @@ def volume(tmp_path_factory) -> Volume:
 
 
 @pytest.fixture(scope="module")
-def segmentation(volume) -> Dataset:
+def segmentation(volume: Volume) -> Dataset:
     request = SegRequest(
         sop_instance_uid=result_uid("seg"),
         series_instance_uid=result_uid("seg series"),
@@ -91,19 +94,19 @@ def segmentation(volume) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def path(volume, segmentation, tmp_path_factory) -> Path:
+def path(volume: Volume, segmentation: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sr") / "report.dcm"
     save_seg(write_report(volume, findings_of(volume, LABELS), segmentation, REQUEST), path)
     return path
 
 
-def value(group, name) -> float:
+def value(group: Any, name: Any) -> float:
     """The number of that name; of densities the mean, which comes first."""
     found, *_ = group.get_measurements(name=name)
     return float(found.value)
 
 
-def test_highdicom_reads_the_numbers_of_each_lesion(path):
+def test_highdicom_reads_the_numbers_of_each_lesion(path: Path) -> None:
     """Closed forms of the ellipsoids, through the reader's own interface."""
     groups = srread(path).content.get_volumetric_roi_measurement_groups(finding_type=codes.LESION)
     assert [group.tracking_identifier for group in groups] == ["UAIR lesion 1", "UAIR lesion 3"]
@@ -117,7 +120,7 @@ def test_highdicom_reads_the_numbers_of_each_lesion(path):
         assert value(group, codes.ATTENUATION) == HU[number]
 
 
-def segments_of(group) -> tuple[str, list[int]]:
+def segments_of(group: Any) -> tuple[str, list[int]]:
     """The object and its segments that a group refers to, as they are written.
 
     highdicom reads no list of segment numbers from a file.
@@ -128,12 +131,12 @@ def segments_of(group) -> tuple[str, list[int]]:
     return str(reference.ReferencedSOPInstanceUID), [int(number) for number in numbers]
 
 
-def organ_groups(content) -> list:
+def organ_groups(content: Any) -> list:
     """The whole organ's group, then that of its own segment, if there is one."""
     return content.get_volumetric_roi_measurement_groups(finding_type=codes.LIVER)
 
 
-def test_each_group_refers_to_what_of_the_final_seg_was_measured(path, segmentation):
+def test_each_group_refers_to_what_of_the_final_seg_was_measured(path: Path, segmentation: Dataset) -> None:
     groups = srread(path).content.get_volumetric_roi_measurement_groups()
     uid = segmentation.SOPInstanceUID
     assert [segments_of(group) for group in groups] == [(uid, [1, 2, 3]), (uid, [1]), (uid, [2]), (uid, [3])]
@@ -148,7 +151,7 @@ def test_each_group_refers_to_what_of_the_final_seg_was_measured(path, segmentat
     assert len({group.tracking_uid for group in groups}) == 4
 
 
-def test_the_organ_is_measured_with_its_lesions(path):
+def test_the_organ_is_measured_with_its_lesions(path: Path) -> None:
     content = srread(path).content
     whole, _ = organ_groups(content)
     liver_ml = np.count_nonzero(LABELS) * np.prod(SPACING) / 1000
@@ -159,14 +162,14 @@ def test_the_organ_is_measured_with_its_lesions(path):
     assert content.get_image_measurement_groups() == []
 
 
-def test_the_liver_s_segment_is_measured_as_it_is(path):
+def test_the_liver_s_segment_is_measured_as_it_is(path: Path) -> None:
     _, group = organ_groups(srread(path).content)
     expected = np.count_nonzero(LABELS == 1) * np.prod(SPACING) / 1000
     assert value(group, codes.VOLUME) == pytest.approx(expected, abs=5e-4)
     assert value(group, codes.ATTENUATION) == 105
 
 
-def test_diameters_name_the_slice_they_were_taken_on(path, volume):
+def test_diameters_name_the_slice_they_were_taken_on(path: Path, volume: Volume) -> None:
     measured = measure(volume.array, LABELS, SPACING)
     groups = srread(path).content.get_volumetric_roi_measurement_groups(finding_type=codes.LESION)
     for group, lesion in zip(groups, measured.lesions, strict=True):
@@ -175,7 +178,7 @@ def test_diameters_name_the_slice_they_were_taken_on(path, volume):
         assert axis.referenced_images[0].referenced_sop_instance_uid == expected
 
 
-def test_identity_state_and_evidence(path, volume, segmentation):
+def test_identity_state_and_evidence(path: Path, volume: Volume, segmentation: Dataset) -> None:
     report = srread(path)
     assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
     assert (report.SOPInstanceUID, report.SeriesInstanceUID) == (
@@ -196,7 +199,9 @@ def test_identity_state_and_evidence(path, volume, segmentation):
     assert codes.DISCLAIMER.encode() in path.read_bytes()
 
 
-def test_a_second_run_writes_the_same_bytes(path, volume, segmentation, tmp_path):
+def test_a_second_run_writes_the_same_bytes(
+    path: Path, volume: Volume, segmentation: Dataset, tmp_path: Path
+) -> None:
     findings = findings_of(volume, LABELS)
     with time_machine.travel("2038-01-19"):  # whatever is taken from the clock has another value there
         save_seg(write_report(volume, findings, segmentation, REQUEST), tmp_path / "again.dcm")
@@ -204,7 +209,7 @@ def test_a_second_run_writes_the_same_bytes(path, volume, segmentation, tmp_path
 
 
 @pytest.mark.parametrize("kept", [(1,), (2,)], ids=["no lesion", "no liver"])
-def test_what_is_absent_is_not_reported(volume, kept, tmp_path):
+def test_what_is_absent_is_not_reported(volume: Volume, kept: tuple[int, ...], tmp_path: Path) -> None:
     labels = np.where(np.isin(LABELS, kept), LABELS, 0).astype(np.uint8)
     request = SegRequest("2.25.1", "2.25.2", 1, 1, "", "m", "d", "0", "c", PROVENANCE.content_datetime)
     tracked = SegRequest(**{**request.__dict__, "tracking": {1: Tracking("UAIR lesion 1", "2.25.3")}})
@@ -217,12 +222,12 @@ def test_what_is_absent_is_not_reported(volume, kept, tmp_path):
     assert own.finding_type == (codes.LIVER if kept == (1,) else codes.LESION)
 
 
-def test_labels_of_another_segmentation_are_refused(volume, segmentation):
+def test_labels_of_another_segmentation_are_refused(volume: Volume, segmentation: Dataset) -> None:
     labels = np.where(LABELS == 4, 6, LABELS).astype(np.uint8)
     with pytest.raises(ValueError, match="lesion 5"):
         write_report(volume, findings_of(volume, labels), segmentation, REQUEST)
 
 
 @pytest.mark.integration
-def test_dciodvfy_finds_no_error(path):
+def test_dciodvfy_finds_no_error(path: Path) -> None:
     assert iod_errors(path, "Comprehensive3DSR") == []

@@ -1,7 +1,10 @@
 """The content of our SEG objects, and that a second run writes the same bytes."""
 
+from __future__ import annotations
+
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -58,26 +61,26 @@ def write_series(folder: Path) -> list[Path]:
 
 
 @pytest.fixture
-def paths(tmp_path) -> list[Path]:
+def paths(tmp_path: Path) -> list[Path]:
     return write_series(tmp_path / "ct")
 
 
 @pytest.fixture
-def volume(paths) -> Volume:
+def volume(paths: list[Path]) -> Volume:
     return read_series(paths)
 
 
 @pytest.fixture
-def seg(volume, tmp_path) -> pydicom.FileDataset:
+def seg(volume: Volume, tmp_path: Path) -> pydicom.FileDataset:
     save_seg(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
     return pydicom.dcmread(tmp_path / "seg.dcm")
 
 
-def with_request(**changes) -> SegRequest:
+def with_request(**changes: Any) -> SegRequest:
     return SegRequest(**{**REQUEST.__dict__, **changes})
 
 
-def test_highdicom_reads_the_same_labels(volume, tmp_path):
+def test_highdicom_reads_the_same_labels(volume: Volume, tmp_path: Path) -> None:
     save_seg(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
     seg = segread(tmp_path / "seg.dcm")
     pixels = seg.get_pixels_by_source_instance(
@@ -89,7 +92,9 @@ def test_highdicom_reads_the_same_labels(volume, tmp_path):
 
 
 @pytest.mark.parametrize("values", [(1,), (1, 2, 4)], ids=["liver only", "with lesions"])
-def test_highdicom_builds_the_volume_at_the_same_place(volume, tmp_path, values):
+def test_highdicom_builds_the_volume_at_the_same_place(
+    volume: Volume, tmp_path: Path, values: tuple[int, ...]
+) -> None:
     labels = np.where(np.isin(LABELS, values), LABELS, 0).astype(np.uint8)
     save_seg(write_seg(volume, labels, REQUEST), tmp_path / "seg.dcm")
     read = segread(tmp_path / "seg.dcm").get_volume(combine_segments=True, allow_missing_positions=True)
@@ -99,7 +104,7 @@ def test_highdicom_builds_the_volume_at_the_same_place(volume, tmp_path, values)
     assert {tuple(p) for p in found.round(3)} == {tuple(p) for p in expected.round(3)}
 
 
-def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
+def test_a_second_run_writes_the_same_bytes(volume: Volume, tmp_path: Path) -> None:
     files = [tmp_path / "once.dcm", tmp_path / "again.dcm"]
     save_seg(write_seg(volume, LABELS, REQUEST), files[0])
     with time_machine.travel("2038-01-19"):  # whatever is taken from the clock has another value there
@@ -107,7 +112,7 @@ def test_a_second_run_writes_the_same_bytes(volume, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_identity_and_description(seg):
+def test_identity_and_description(seg: pydicom.FileDataset) -> None:
     assert seg.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert seg.SegmentationType == "BINARY"
     assert seg.SegmentsOverlap == "NO"
@@ -124,7 +129,7 @@ def test_identity_and_description(seg):
     assert (seg.InstanceCreationDate, seg.InstanceCreationTime) == ("20260105", "100001")
 
 
-def test_equipment_and_algorithm_tell_where_it_comes_from(seg):
+def test_equipment_and_algorithm_tell_where_it_comes_from(seg: pydicom.FileDataset) -> None:
     assert seg.Manufacturer == "UAIR node"
     assert seg.ManufacturerModelName == "embedded"
     assert seg.DeviceSerialNumber == REQUEST.model_digest[:16]
@@ -145,19 +150,21 @@ def test_equipment_and_algorithm_tell_where_it_comes_from(seg):
         ({"round": 1, "final": True}, "SEMIAUTOMATIC"),
     ],
 )
-def test_a_reader_s_choice_makes_it_semiautomatic(volume, changes, expected):
+def test_a_reader_s_choice_makes_it_semiautomatic(
+    volume: Volume, changes: dict[str, Any] | dict[str, int], expected: str
+) -> None:
     seg = write_seg(volume, LABELS, with_request(**changes))
     assert {segment.SegmentAlgorithmType for segment in seg.SegmentSequence} == {expected}
 
 
-def test_the_final_result_says_so(volume):
+def test_the_final_result_says_so(volume: Volume) -> None:
     seg = write_seg(volume, LABELS, with_request(final=True))
     assert seg.ContentLabel == "UAIR FINAL R2C3"
     assert seg.SeriesDescription == "UAIR FINAL, most inclusive, round 2"
     assert seg.SeriesNumber == codes.series_number(2, 3, final=True)
 
 
-def test_segments_are_contiguous_and_absent_lesions_left_out(seg):
+def test_segments_are_contiguous_and_absent_lesions_left_out(seg: pydicom.FileDataset) -> None:
     """Lesion 2 has no voxel; lesion 3 keeps its name, colour and tracking under segment number 3."""
     assert [s.SegmentNumber for s in seg.SegmentSequence] == [1, 2, 3]
     assert [s.SegmentLabel for s in seg.SegmentSequence] == ["Liver", "Lesion 1", "Lesion 3"]
@@ -171,7 +178,7 @@ def test_segments_are_contiguous_and_absent_lesions_left_out(seg):
     ]
 
 
-def test_segments_are_coded(seg):
+def test_segments_are_coded(seg: pydicom.FileDataset) -> None:
     liver, *lesions = seg.SegmentSequence
     assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == codes.LIVER.value
     assert liver.SegmentedPropertyCategoryCodeSequence[0].CodeValue == codes.ANATOMICAL_STRUCTURE.value
@@ -183,7 +190,7 @@ def test_segments_are_coded(seg):
         assert lesion.AnatomicRegionSequence[0].CodeValue == codes.LIVER.value
 
 
-def test_every_source_slice_is_referenced(seg, volume):
+def test_every_source_slice_is_referenced(seg: pydicom.FileDataset, volume: Volume) -> None:
     """Also those without any voxel: viewers look up there what to load."""
     (series,) = seg.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == "1.2.3.4"
@@ -191,7 +198,7 @@ def test_every_source_slice_is_referenced(seg, volume):
     assert referenced == [source.sop_instance_uid for source in volume.slices]
 
 
-def test_frames_run_in_source_order_and_name_their_slice(seg, volume):
+def test_frames_run_in_source_order_and_name_their_slice(seg: pydicom.FileDataset, volume: Volume) -> None:
     index_of = {source.sop_instance_uid: k for k, source in enumerate(volume.slices)}
     frames = []
     for frame in seg.PerFrameFunctionalGroupsSequence:
@@ -206,7 +213,7 @@ def test_frames_run_in_source_order_and_name_their_slice(seg, volume):
     assert frames == [*((1, k) for k in liver), *((2, k) for k in first), *((3, k) for k in third)]
 
 
-def test_it_is_filed_with_its_study(seg, paths):
+def test_it_is_filed_with_its_study(seg: pydicom.FileDataset, paths: list[Path]) -> None:
     source = pydicom.dcmread(paths[0])
     for keyword in (
         "StudyInstanceUID",
@@ -226,7 +233,7 @@ def test_it_is_filed_with_its_study(seg, paths):
         assert seg[keyword].value == source[keyword].value, keyword
 
 
-def rewrite(paths: list[Path], **changes) -> None:
+def rewrite(paths: list[Path], **changes: Any) -> None:
     """Change attributes of all files; None takes an attribute out."""
     for path in paths:
         dataset = pydicom.dcmread(path)
@@ -266,7 +273,7 @@ OPTIONAL_IN_REAL_LIFE = (
 
 
 @pytest.mark.parametrize("gone", [*((keyword,) for keyword in OPTIONAL_IN_REAL_LIFE), OPTIONAL_IN_REAL_LIFE])
-def test_missing_headers_stop_nothing(paths, tmp_path, gone):
+def test_missing_headers_stop_nothing(paths: list[Path], tmp_path: Path, gone: str) -> None:
     rewrite(paths, **dict.fromkeys(gone))
     volume = read_series(paths)
     save_seg(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
@@ -286,7 +293,9 @@ def test_missing_headers_stop_nothing(paths, tmp_path, gone):
     ],
 )
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
-def test_invalid_headers_are_not_inherited(paths, tmp_path, keyword, value):
+def test_invalid_headers_are_not_inherited(
+    paths: list[Path], tmp_path: Path, keyword: str, value: str
+) -> None:
     rewrite(paths, **{keyword: value})
     seg = write_seg(read_series(paths), LABELS, REQUEST)
     save_seg(seg, tmp_path / "seg.dcm")
@@ -294,7 +303,7 @@ def test_invalid_headers_are_not_inherited(paths, tmp_path, keyword, value):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
-def test_identifiers_are_never_mended(paths, tmp_path):
+def test_identifiers_are_never_mended(paths: list[Path], tmp_path: Path) -> None:
     """A valid but different Patient ID would file the result under another patient."""
     rewrite(paths, PatientID="7" * 80, AccessionNumber="8" * 20)
     save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
@@ -303,7 +312,7 @@ def test_identifiers_are_never_mended(paths, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
-def test_what_is_not_needed_is_not_inherited(paths):
+def test_what_is_not_needed_is_not_inherited(paths: list[Path]) -> None:
     """Empty reference sequences and ages like "45" are common, and errors in every object that has them."""
     rewrite(paths, PatientAge="45", ReferencedStudySequence=[])
     seg = write_seg(read_series(paths), LABELS, REQUEST)
@@ -311,7 +320,7 @@ def test_what_is_not_needed_is_not_inherited(paths):
     assert "ReferencedStudySequence" not in seg
 
 
-def test_the_distance_of_slices_is_measured(paths):
+def test_the_distance_of_slices_is_measured(paths: list[Path]) -> None:
     """A stated one is often the thickness, or the interval before reconstruction."""
     rewrite(paths, SpacingBetweenSlices="7.5", SliceThickness="5")
     (shared,) = write_seg(read_series(paths), LABELS, REQUEST).SharedFunctionalGroupsSequence
@@ -319,7 +328,7 @@ def test_the_distance_of_slices_is_measured(paths):
     assert (float(measures.SpacingBetweenSlices), float(measures.SliceThickness)) == (2.5, 5.0)
 
 
-def test_slices_keep_their_own_positions(paths):
+def test_slices_keep_their_own_positions(paths: list[Path]) -> None:
     """Distances vary within the gate's tolerance: the mean distance would miss the slices."""
     shifted = {}
     for path, shift in zip(paths, [0, 0.05, -0.05, 0.04, 0, -0.03, 0.05, 0], strict=True):
@@ -343,7 +352,9 @@ def test_slices_keep_their_own_positions(paths):
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
     ],
 )
-def test_names_keep_their_characters(paths, tmp_path, charset, name):
+def test_names_keep_their_characters(
+    paths: list[Path], tmp_path: Path, charset: list[str] | str, name: str
+) -> None:
     rewrite(paths, SpecificCharacterSet=charset, PatientName=name)
     save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
@@ -352,7 +363,7 @@ def test_names_keep_their_characters(paths, tmp_path, charset, name):
     assert seg.PatientName.original_string == source.PatientName.original_string
 
 
-def test_decimal_strings_longer_than_allowed_are_shortened(paths, tmp_path):
+def test_decimal_strings_longer_than_allowed_are_shortened(paths: list[Path], tmp_path: Path) -> None:
     """Seen on real series: 17 and more characters in Pixel Spacing."""
     rewrite(paths, PixelSpacing=["0.80000000000000004", "0.80000000000000004"])
     save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
@@ -362,7 +373,7 @@ def test_decimal_strings_longer_than_allowed_are_shortened(paths, tmp_path):
     assert all(len(str(value)) <= 16 for value in spacing)
 
 
-def test_slices_that_differ_within_tolerance_are_written(paths, tmp_path):
+def test_slices_that_differ_within_tolerance_are_written(paths: list[Path], tmp_path: Path) -> None:
     """Scanners round orientations differently from slice to slice; the gate lets that pass."""
     rewrite(paths[:3], ImageOrientationPatient=["1", "0.000001", "0", "0", "1", "0"])
     volume = read_series(paths)
@@ -370,24 +381,24 @@ def test_slices_that_differ_within_tolerance_are_written(paths, tmp_path):
     assert segread(tmp_path / "seg.dcm").number_of_segments == 3
 
 
-def test_nothing_segmented_is_an_input_error(volume):
+def test_nothing_segmented_is_an_input_error(volume: Volume) -> None:
     with pytest.raises(InputError) as caught:
         write_seg(volume, np.zeros(SHAPE, np.uint8), REQUEST)
     assert caught.value.code == "empty-segmentation"
     assert caught.value.mend
 
 
-def test_labels_of_another_grid_are_refused(volume):
+def test_labels_of_another_grid_are_refused(volume: Volume) -> None:
     with pytest.raises(ValueError, match="source grid"):
         write_seg(volume, LABELS.transpose(0, 2, 1), REQUEST)
 
 
-def test_a_lesion_without_tracking_is_refused(volume):
+def test_a_lesion_without_tracking_is_refused(volume: Volume) -> None:
     with pytest.raises(ValueError, match=r"lesions \[3\] have no tracking"):
         write_seg(volume, LABELS, with_request(tracking={1: REQUEST.tracking[1]}))
 
 
-def test_headers_that_are_read_once_serve_several_objects(volume, tmp_path):
+def test_headers_that_are_read_once_serve_several_objects(volume: Volume, tmp_path: Path) -> None:
     headers = source_headers(volume)
     for k in (1, 2):
         save_seg(write_seg(volume, LABELS, with_request(k=k), headers), tmp_path / "shared.dcm")
@@ -395,7 +406,7 @@ def test_headers_that_are_read_once_serve_several_objects(volume, tmp_path):
         assert (tmp_path / "shared.dcm").read_bytes() == (tmp_path / "own.dcm").read_bytes()
 
 
-def test_saving_replaces_and_leaves_nothing_beside(volume, tmp_path):
+def test_saving_replaces_and_leaves_nothing_beside(volume: Volume, tmp_path: Path) -> None:
     path = tmp_path / "new" / "seg.dcm"
     save_seg(write_seg(volume, LABELS, REQUEST), path)
     save_seg(write_seg(volume, LABELS, with_request(k=4)), path)
@@ -404,7 +415,7 @@ def test_saving_replaces_and_leaves_nothing_beside(volume, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:A value of type 'str'")
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(volume, tmp_path):
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(volume: Volume, tmp_path: Path) -> None:
     path = tmp_path / "out" / "seg.dcm"
     seg = write_seg(volume, LABELS, REQUEST)
     save_seg(seg, path)

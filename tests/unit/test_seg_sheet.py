@@ -13,7 +13,7 @@ SHAPE = (40, 60, 80)
 SPACING = (2.0, 1.0, 1.0)
 
 
-def liver(shape=SHAPE) -> np.ndarray:
+def liver(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
     labels = np.zeros(shape, np.uint8)
     labels[5:35, 20:50, 10:50] = 1
     return labels
@@ -41,28 +41,28 @@ def coloured(picture: np.ndarray, colour: codes.Colour) -> tuple[np.ndarray, np.
     return np.nonzero(hit)
 
 
-def test_slices_are_those_that_differ_most_uppermost_first():
+def test_slices_are_those_that_differ_most_uppermost_first() -> None:
     other = liver()
     other[30, 20:50, 50:60] = 1
     other[12, 20:50, 50:55] = 1
     assert choose_slices([liver(), other, liver(), liver()], 2.0) == [30, 12]
 
 
-def test_small_lesions_count_as_much_as_the_outline():
+def test_small_lesions_count_as_much_as_the_outline() -> None:
     other = liver()
     other[20:35, 20:50, 50:60] = 1
     other[8, 30:32, 30:32] = 2
     assert choose_slices([liver(), other], 2.0)[-1] == 8
 
 
-def test_another_number_for_the_same_lesion_is_a_difference():
+def test_another_number_for_the_same_lesion_is_a_difference() -> None:
     one, other = liver(), liver()
     one[10, 30:32, 30:32] = 2
     other[10, 30:32, 30:32] = 3
     assert choose_slices([one, other], 2.0) == [10]
 
 
-def test_neighbours_are_not_shown_twice():
+def test_neighbours_are_not_shown_twice() -> None:
     other = liver()
     other[5:35, 20:50, 50:60] = 1
     chosen = choose_slices([liver(), other], 2.0)
@@ -70,13 +70,13 @@ def test_neighbours_are_not_shown_twice():
     assert min(np.diff(chosen[::-1])) > 2.5
 
 
-def test_equal_candidates_are_shown_where_they_are_largest():
+def test_equal_candidates_are_shown_where_they_are_largest() -> None:
     labels = liver()
     labels[20, 20:50, 50:70] = 1
     assert 20 in choose_slices([labels, labels], 2.0)
 
 
-def test_the_patient_s_right_is_on_the_left_and_anterior_is_up(tmp_path):
+def test_the_patient_s_right_is_on_the_left_and_anterior_is_up(tmp_path: Path) -> None:
     """A lesion at low index of axis 2 (right) and of axis 1 (anterior) stands in the upper left corner."""
     labels = np.zeros(SHAPE, np.uint8)
     labels[20] = liver()[20]
@@ -89,7 +89,7 @@ def test_the_patient_s_right_is_on_the_left_and_anterior_is_up(tmp_path):
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 1.0, 1.0), (2.0, 0.5, 1.0), (5.0, 1.5, 0.75)])
-def test_millimetres_are_the_same_length_both_ways(tmp_path, spacing):
+def test_millimetres_are_the_same_length_both_ways(tmp_path: Path, spacing: tuple[float, ...]) -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[20, 20:50, 10:50] = 1  # one slice, so that its outline is the only one
     rows, columns = coloured(sheet(tmp_path, [labels], spacing), codes.LIVER_COLOUR)
@@ -97,7 +97,7 @@ def test_millimetres_are_the_same_length_both_ways(tmp_path, spacing):
     assert drawn == pytest.approx(30 * spacing[1] / (40 * spacing[2]), rel=0.03)
 
 
-def test_four_candidates_stand_side_by_side(tmp_path):
+def test_four_candidates_stand_side_by_side(tmp_path: Path) -> None:
     single = sheet(tmp_path, [liver()])
     four = sheet(tmp_path, [liver()] * 4)
     assert four.shape[1] > 3.5 * single.shape[1]
@@ -106,7 +106,7 @@ def test_four_candidates_stand_side_by_side(tmp_path):
     assert (quarters > 0.5 * quarters.max()).all()
 
 
-def test_the_same_round_gives_the_same_bytes(tmp_path):
+def test_the_same_round_gives_the_same_bytes(tmp_path: Path) -> None:
     labels = liver()
     labels[20, 22:26, 12:18] = 2
     sheet(tmp_path, [labels, liver()])
@@ -115,7 +115,7 @@ def test_the_same_round_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "sheet.png").read_bytes() == first
 
 
-def test_odd_candidates_are_drawn(tmp_path):
+def test_odd_candidates_are_drawn(tmp_path: Path) -> None:
     many = liver()
     for n in range(12):
         many[20, 22:28, 11 + 3 * n : 13 + 3 * n] = 2 + n
@@ -127,7 +127,7 @@ def test_odd_candidates_are_drawn(tmp_path):
     assert sheet(tmp_path, [empty, empty]).max() > 0.9
 
 
-def test_outlines_are_closed_at_the_edge_of_the_volume(tmp_path):
+def test_outlines_are_closed_at_the_edge_of_the_volume(tmp_path: Path) -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[20] = 1
     rows, columns = coloured(sheet(tmp_path, [labels]), codes.LIVER_COLOUR)

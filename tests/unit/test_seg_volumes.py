@@ -6,7 +6,7 @@ import pytest
 from uair_node.findings.volumes import describe
 
 
-def test_liver_includes_its_lesions():
+def test_liver_includes_its_lesions() -> None:
     labels = np.zeros((10, 20, 20), np.uint8)
     labels[2:8, 4:14, 4:14] = 1  # 600 voxels
     labels[3, 5:10, 5:10] = 2  # 25 of them
@@ -17,7 +17,7 @@ def test_liver_includes_its_lesions():
     assert [ml for _, ml in volumes.lesions_ml] == pytest.approx([0.0125, 0.002])
 
 
-def test_empty_labels_measure_nothing():
+def test_empty_labels_measure_nothing() -> None:
     volumes = describe(np.zeros((2, 3, 4), np.uint8), (1.0, 1.0, 1.0))
     assert volumes.liver_ml == 0.0
     assert volumes.lesions_ml == ()

@@ -49,7 +49,7 @@ class ByDensity(nn.Module):
         return 8 * torch.stack([torch.full_like(hu, 0.5), liver, lesion], dim=1)
 
 
-def test_labels_land_on_the_voxels_that_were_shown():
+def test_labels_land_on_the_voxels_that_were_shown() -> None:
     hu = np.full((20, 100, 120), -1000, np.int16)
     hu[:, 10:90, 10:110] = 0
     hu[4:16, 20:60, 20:70] = 100
@@ -67,7 +67,7 @@ def test_labels_land_on_the_voxels_that_were_shown():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_networks_are_small_and_answer_in_the_size_of_the_image(name):
+def test_networks_are_small_and_answer_in_the_size_of_the_image(name: str) -> None:
     network = build_slice_network(name).eval()
     with torch.inference_mode():
         answer = network(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE))
@@ -76,7 +76,7 @@ def test_networks_are_small_and_answer_in_the_size_of_the_image(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_networks_learn_a_batch(name, cache):
+def test_networks_learn_a_batch(name: str, cache: GeometryCache) -> None:
     torch.manual_seed(0)
     network = build_slice_network(name)
     task = SliceTask(name, SliceBatches(cache, 0, 2), (), "cpu")
@@ -92,7 +92,7 @@ def test_networks_learn_a_batch(name, cache):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_figures_are_those_of_whole_phantoms(cache):
+def test_figures_are_those_of_whole_phantoms(cache: GeometryCache) -> None:
     phantom = make_phantom(4, size="small")
     task = SliceTask("unet", SliceBatches(cache, 0, 1), (phantom,), "cpu")
     figures = task.measure(build_slice_network("unet"))
@@ -100,7 +100,7 @@ def test_figures_are_those_of_whole_phantoms(cache):
     assert all(0 <= value <= 1 for value in figures.values())
 
 
-def test_a_sample_shows_liver_and_lesions_where_the_image_has_them(cache):
+def test_a_sample_shows_liver_and_lesions_where_the_image_has_them(cache: GeometryCache) -> None:
     subject: Subject = cache.subject(0)
     samples = [draw_slice_sample(subject, np.random.default_rng(seed)) for seed in range(6)]
     assert {int(value) for one in samples for value in np.unique(one.classes)} == {0, 1, 2}
@@ -115,7 +115,7 @@ def options_for(path: Path, cache: GeometryCache) -> TrainOptions:
     )
 
 
-def test_weights_of_a_training_make_their_rows_appear(cache, tmp_path):
+def test_weights_of_a_training_make_their_rows_appear(cache: GeometryCache, tmp_path: Path) -> None:
     options = options_for(tmp_path / "unet.safetensors", cache)
     section = EngineSection(device="cpu", members=8)
     with pytest.raises(ConfigError) as refused:
@@ -129,7 +129,7 @@ def test_weights_of_a_training_make_their_rows_appear(cache, tmp_path):
     assert len({network.digest for network in found.values()}) == 2
 
 
-def test_without_monai_the_other_rows_remain(tmp_path, monkeypatch):
+def test_without_monai_the_other_rows_remain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> nn.Module:
         raise ConfigError("evaluate-extra-missing", "U-Net and TransUNet need MONAI.", "Install it.")
 

@@ -1,5 +1,7 @@
 """The spool: what it returns is on disk under its own name, what fails leaves nothing behind."""
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import os
@@ -8,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Never
 
 import pytest
 
@@ -19,11 +22,11 @@ from uair_node.storage.spool import Spool
 ROOT = Path(__file__).parents[2]
 
 
-def files(folder):
+def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def test_bytes_are_kept_as_they_came(tmp_path):
+def test_bytes_are_kept_as_they_came(tmp_path: Path) -> None:
     spooled = Spool(tmp_path / "spool", 0).write("1.2.3", "1.2.3.4", b"image")
     assert spooled.path.read_bytes() == b"image"
     assert spooled.sha256 == hashlib.sha256(b"image").hexdigest()
@@ -31,41 +34,41 @@ def test_bytes_are_kept_as_they_came(tmp_path):
     assert files(tmp_path) == [spooled.path]
 
 
-def test_names_hold_whole_digests(tmp_path):
+def test_names_hold_whole_digests(tmp_path: Path) -> None:
     """Half a digest can be made to collide, and then one instance overwrites another."""
     path = Spool(tmp_path, 0).write("1.2.3", "1.2.3.4", b"image").path
     series, sop, content = (hashlib.sha256(part).hexdigest() for part in (b"1.2.3", b"1.2.3.4", b"image"))
     assert path.relative_to(tmp_path).as_posix() == f"{series}/{sop}.{content}.dcm"
 
 
-def test_paths_show_no_uid(tmp_path):
+def test_paths_show_no_uid(tmp_path: Path) -> None:
     path = Spool(tmp_path, 0).write("1.2.840.99", "1.2.840.99.7", b"x").path
     assert "1.2.840" not in str(path.relative_to(tmp_path))
 
 
-def test_same_bytes_again_are_the_same_file(tmp_path):
+def test_same_bytes_again_are_the_same_file(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 0)
     assert spool.write("1.2", "1.2.3", b"image") == spool.write("1.2", "1.2.3", b"image")
     assert len(files(tmp_path)) == 1
 
 
-def test_other_bytes_under_the_same_uid_overwrite_nothing(tmp_path):
+def test_other_bytes_under_the_same_uid_overwrite_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 0)
     first, second = spool.write("1.2", "1.2.3", b"one"), spool.write("1.2", "1.2.3", b"two")
     assert (first.path.read_bytes(), second.path.read_bytes()) == (b"one", b"two")
 
 
-def test_each_series_has_a_folder(tmp_path):
+def test_each_series_has_a_folder(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 0)
     a, b, c = (spool.write(series, sop, b"x") for series, sop in (("1", "1.1"), ("1", "1.2"), ("2", "2.1")))
     assert a.path.parent == b.path.parent != c.path.parent
 
 
-def test_a_new_data_folder_survives_a_power_cut(tmp_path, monkeypatch):
+def test_a_new_data_folder_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = set()
     fsync = os.fsync
 
-    def note(handle):
+    def note(handle: int) -> None:
         synced.add(Path(os.readlink(f"/proc/self/fd/{handle}")))
         fsync(handle)
 
@@ -76,14 +79,14 @@ def test_a_new_data_folder_survives_a_power_cut(tmp_path, monkeypatch):
     assert {tmp_path, data.parent, data, data / "spool"} <= synced
 
 
-def test_little_free_space_refuses_before_writing(tmp_path):
+def test_little_free_space_refuses_before_writing(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="must stay free") as caught:
         Spool(tmp_path, 1 << 62).write("1.2", "1.2.3", b"image")
     assert caught.value.code == "disk-low"
     assert files(tmp_path) == []
 
 
-def test_the_space_that_an_instance_takes_is_counted(tmp_path, monkeypatch):
+def test_the_space_that_an_instance_takes_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uair_node.storage.spool.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     spool = Spool(tmp_path, 60)
     with pytest.raises(ResourceError, match="must stay free"):
@@ -95,11 +98,13 @@ def test_the_space_that_an_instance_takes_is_counted(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("number", "code"), [(errno.ENOSPC, "disk-full"), (errno.EDQUOT, "disk-full"), (errno.EIO, "disk-broken")]
 )
-def test_failing_sync_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, number, code):
+def test_failing_sync_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
     # Many file systems report a full or broken disk at fsync only.
     spool = Spool(tmp_path, 0)
 
-    def failing(handle):
+    def failing(handle: int) -> Never:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", failing)
@@ -109,7 +114,7 @@ def test_failing_sync_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, numb
     assert files(tmp_path) == []
 
 
-def test_write_that_the_system_cuts_short_is_an_error_and_leaves_nothing(tmp_path):
+def test_write_that_the_system_cuts_short_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     # A file-size limit makes the write itself fail half way, in a process of its own.
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
@@ -125,7 +130,7 @@ def test_write_that_the_system_cuts_short_is_an_error_and_leaves_nothing(tmp_pat
     assert files(tmp_path) == []
 
 
-def test_leftovers_of_a_crash_are_removed_and_nothing_else(tmp_path):
+def test_leftovers_of_a_crash_are_removed_and_nothing_else(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 0)
     kept = spool.write("1.2", "1.2.3", b"image").path
     (kept.parent / "tmpabc.part").write_bytes(b"half")
@@ -134,7 +139,7 @@ def test_leftovers_of_a_crash_are_removed_and_nothing_else(tmp_path):
     assert files(tmp_path) == [kept]
 
 
-def test_killed_writer_leaves_only_complete_files(tmp_path):
+def test_killed_writer_leaves_only_complete_files(tmp_path: Path) -> None:
     # The process dies between two writes of any kind: at a random byte, at the sync, at the rename.
     script = (
         "import sys; from pathlib import Path; from uair_node.storage.spool import Spool\n"
@@ -155,10 +160,10 @@ def test_killed_writer_leaves_only_complete_files(tmp_path):
         assert path.name.split(".")[1] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_parallel_writers_do_not_disturb_each_other(tmp_path):
+def test_parallel_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 0)
 
-    def write(n):
+    def write(n: int) -> Any:
         return spool.write("1.2", f"1.2.{n % 10}", bytes([n % 20]) * 10_000)
 
     with ThreadPoolExecutor(8) as pool:

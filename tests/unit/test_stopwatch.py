@@ -5,7 +5,7 @@ import time
 from uair_node.work.stopwatch import Stopwatch
 
 
-def test_laps_are_named_and_add_up():
+def test_laps_are_named_and_add_up() -> None:
     watch, busy = Stopwatch(), time.process_time()
     time.sleep(0.02)
     watch.lap("decode")

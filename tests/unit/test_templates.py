@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError, InputError
@@ -19,59 +22,60 @@ from uair_node.results.uids import result_uid
 from workers.models.registry import build_localizer
 from workers.models.template_localizer import CoordinateEncoder, make_template
 from workers.models.template_store import StoredTemplate, TemplateFolder, packaged_templates, templates_in_use
-from workers.phantoms import make_phantom
+from workers.phantoms import Phantom, make_phantom
 from workers.phantoms.ct_series import write_ct_series
 from workers.research import template_commands
 from workers.research.template_commands import templates_app
 from workers.uair.grids import Box
+from workers.uair.localize import Localizer, Location
 from workers.uair.templates import FACES, Template, atlas_of, extreme_points, in_box, weighed_by_density
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def phantom():
+def phantom() -> Phantom:
     return make_phantom(9003, size="small")
 
 
 @pytest.fixture(scope="module")
-def localizer():
+def localizer() -> Localizer:
     return build_localizer("templates", None, CPU)
 
 
-def a_template(seed=0, network="0" * 64):
+def a_template(seed: int = 0, network: str = "0" * 64) -> StoredTemplate:
     rng = np.random.default_rng(seed)
     mask = rng.random((20, 24, 30)) < 0.5
     points, features = (rng.normal(size=(6, n)).astype(np.float32) for n in (3, 24))
     return StoredTemplate(Template(points, features, mask), network, (5.0, 0.8, 0.8))
 
 
-def box_of(mask):
+def box_of(mask: NDArray[Any]) -> NDArray[Any]:
     places = np.argwhere(mask)
     return np.stack([places.min(axis=0), places.max(axis=0) + 1])
 
 
-def edges(box):
+def edges(box: Box) -> NDArray[Any]:
     return np.array([box.start, box.stop])
 
 
-def overlap(a, b):
+def overlap(a: NDArray[Any], b: NDArray[Any]) -> float:
     shared = np.prod(np.maximum(0.0, np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])))
     return shared / (np.prod(a[1] - a[0]) + np.prod(b[1] - b[0]) - shared)
 
 
-def dice(a, b):
+def dice(a: NDArray[Any], b: NDArray[Any]) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-def coarse_mask(location, shape):
+def coarse_mask(location: Location, shape: tuple[int, ...]) -> NDArray[Any]:
     return location.coarse.at(*(np.arange(n) + 0.5 for n in shape)) > 0.5
 
 
 # --- what is kept
 
 
-def test_extreme_points_touch_the_faces_of_the_box():
+def test_extreme_points_touch_the_faces_of_the_box() -> None:
     mask = np.zeros((20, 30, 40), bool)
     mask[4:10, 6:9, 20:25] = True
     mask[9:15, 8, 22] = True
@@ -83,7 +87,7 @@ def test_extreme_points_touch_the_faces_of_the_box():
         extreme_points(np.zeros((3, 3, 3), bool))
 
 
-def test_the_atlas_is_the_share_of_masks_and_is_cut_off_with_the_scan():
+def test_the_atlas_is_the_share_of_masks_and_is_cut_off_with_the_scan() -> None:
     left = np.zeros((10, 10, 10), bool)
     left[:, :, :5] = True
     atlas = atlas_of([left, np.ones((20, 8, 30), bool)])
@@ -97,7 +101,7 @@ def test_the_atlas_is_the_share_of_masks_and_is_cut_off_with_the_scan():
     np.testing.assert_allclose(cut, whole[:20])
 
 
-def test_density_decides_where_the_prior_is_in_doubt():
+def test_density_decides_where_the_prior_is_in_doubt() -> None:
     rng = np.random.default_rng(0)
     prior = np.zeros((20, 40, 40), np.float32)
     prior[4:16, 10:30, 10:30] = 0.5
@@ -111,7 +115,7 @@ def test_density_decides_where_the_prior_is_in_doubt():
     assert dice(liver, truth) > 0.97
 
 
-def test_a_template_keeps_no_density(phantom):
+def test_a_template_keeps_no_density(phantom: Phantom) -> None:
     encoder = CoordinateEncoder(CPU)
     kept = make_template(encoder, phantom.hu, phantom.spacing_mm, phantom.labels > 0)
     assert kept.coordinates.shape == (6, 3)
@@ -125,7 +129,7 @@ def test_a_template_keeps_no_density(phantom):
     ("change", "code"),
     [(lambda liver: liver[:0], "template-without-liver"), (lambda liver: liver[8:], "template-liver-cut")],
 )
-def test_an_unfit_template_is_refused(phantom, change, code):
+def test_an_unfit_template_is_refused(phantom: Phantom, change: Callable[..., Any], code: str) -> None:
     liver = phantom.labels > 0
     first = int(np.flatnonzero(liver.any(axis=(1, 2)))[0])
     hu = phantom.hu
@@ -141,7 +145,7 @@ def test_an_unfit_template_is_refused(phantom, change, code):
 # --- the folder
 
 
-def test_templates_are_read_as_they_were_written(tmp_path):
+def test_templates_are_read_as_they_were_written(tmp_path: Path) -> None:
     folder = TemplateFolder(tmp_path / "new")
     one, two = a_template(1), a_template(2)
     folder.add(one)
@@ -160,21 +164,21 @@ def test_templates_are_read_as_they_were_written(tmp_path):
     assert refused.value.code == "template-unknown"
 
 
-def test_a_damaged_template_is_named(tmp_path):
+def test_a_damaged_template_is_named(tmp_path: Path) -> None:
     (tmp_path / "template-0123456789ab.safetensors").write_bytes(b"nothing")
     with pytest.raises(ConfigError) as refused:
         TemplateFolder(tmp_path).stored()
     assert refused.value.code == "template-unreadable"
 
 
-def test_templates_of_another_network_are_refused(tmp_path):
+def test_templates_of_another_network_are_refused(tmp_path: Path) -> None:
     TemplateFolder(tmp_path).add(a_template())
     with pytest.raises(ConfigError) as refused:
         templates_in_use(tmp_path, "1" * 64)
     assert refused.value.code == "template-of-other-network"
 
 
-def test_five_templates_are_packaged_and_a_sites_own_take_their_place(tmp_path):
+def test_five_templates_are_packaged_and_a_sites_own_take_their_place(tmp_path: Path) -> None:
     network = CoordinateEncoder(CPU).digest
     assert len(templates_in_use(tmp_path, network)) == 5
     own = a_template(network=network)
@@ -182,7 +186,7 @@ def test_five_templates_are_packaged_and_a_sites_own_take_their_place(tmp_path):
     assert [one.name for one in templates_in_use(tmp_path, network)] == [own.name]
 
 
-def test_the_digest_changes_with_the_templates(tmp_path, localizer):
+def test_the_digest_changes_with_the_templates(tmp_path: Path, localizer: Localizer) -> None:
     network = CoordinateEncoder(CPU).digest
     TemplateFolder(tmp_path).add(replace(packaged_templates().stored()[0], network=network))
     fewer = build_localizer("templates", tmp_path, CPU)
@@ -193,14 +197,14 @@ def test_the_digest_changes_with_the_templates(tmp_path, localizer):
 # --- the search
 
 
-def test_the_packaged_templates_find_a_liver(phantom, localizer):
+def test_the_packaged_templates_find_a_liver(phantom: Phantom, localizer: Localizer) -> None:
     truth = phantom.labels > 0
     location = localizer.locate(phantom.hu, phantom.spacing_mm)
     assert overlap(edges(location.box), box_of(truth)) > 0.4
     assert dice(coarse_mask(location, truth.shape), truth) > 0.6
 
 
-def test_the_box_moves_with_the_body(phantom, localizer):
+def test_the_box_moves_with_the_body(phantom: Phantom, localizer: Localizer) -> None:
     framed = np.pad(phantom.hu, ((0, 0), (20, 20), (20, 20)), constant_values=-1024)
     there = localizer.locate(framed, phantom.spacing_mm)
     here = localizer.locate(np.roll(framed, (9, 15), axis=(1, 2)), phantom.spacing_mm)
@@ -208,7 +212,9 @@ def test_the_box_moves_with_the_body(phantom, localizer):
 
 
 @pytest.mark.parametrize("cut", ["dome", "tip"])
-def test_a_liver_that_the_scan_cuts_is_located_up_to_the_cut(phantom, localizer, cut):
+def test_a_liver_that_the_scan_cuts_is_located_up_to_the_cut(
+    phantom: Phantom, localizer: Localizer, cut: str
+) -> None:
     truth = phantom.labels > 0
     low, high = box_of(truth)[:, 0]
     part = slice(None, high - 6) if cut == "dome" else slice(low + 6, None)
@@ -220,7 +226,7 @@ def test_a_liver_that_the_scan_cuts_is_located_up_to_the_cut(phantom, localizer,
     assert (edges(location.box)[:, 0])[end] == (len(hu) if cut == "dome" else 0)
 
 
-def test_where_no_liver_is_none_is_found(localizer):
+def test_where_no_liver_is_none_is_found(localizer: Localizer) -> None:
     """Air, and a water phantom."""
     hu = np.full((60, 128, 128), -1000, np.int16)
     assert localizer.locate(hu, (4.0, 3.0, 3.0)) is None
@@ -238,12 +244,12 @@ def run(config: Path, *arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _log_levels(monkeypatch):
+def _log_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command sets levels for its process, which here is that of all tests."""
     monkeypatch.setattr(template_commands, "set_up_logging", lambda **_: None)
 
 
-def write_case(folder, phantom, *, flipped):
+def write_case(folder: Path, phantom: Phantom, *, flipped: bool) -> tuple[Path, Path]:
     """Write the phantom as DICOM CT and its liver as our own SEG, `flipped` from head to feet, mirrored."""
     affine = np.zeros((4, 4))
     affine[[2, 1, 0], [0, 1, 2]] = phantom.spacing_mm
@@ -274,7 +280,7 @@ def write_case(folder, phantom, *, flipped):
     return folder / "ct", folder / "seg.dcm"
 
 
-def test_templates_are_added_listed_and_removed_from_dicom(phantom, tmp_path):
+def test_templates_are_added_listed_and_removed_from_dicom(phantom: Phantom, tmp_path: Path) -> None:
     config = tmp_path / "site.yaml"
     config.write_text("data_dir: data\n", "utf-8")
     before = json.loads(run(config, "list", "--json"))
@@ -296,7 +302,7 @@ def test_templates_are_added_listed_and_removed_from_dicom(phantom, tmp_path):
     run(config, "remove", own["template"], code=1)
 
 
-def test_an_empty_folder_is_no_series(tmp_path):
+def test_an_empty_folder_is_no_series(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     (tmp_path / "seg.dcm").touch()
     ended = CliRunner().invoke(templates_app, ["add", str(tmp_path / "nothing"), str(tmp_path / "seg.dcm")])

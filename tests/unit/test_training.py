@@ -1,8 +1,12 @@
 """Training: learns, writes loadable weights, and resumes to the very numbers of an uninterrupted run."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,7 +67,7 @@ class InterruptedError(Exception):
     """What ends a run early in these tests."""
 
 
-def interrupt_after(iteration: int):
+def interrupt_after(iteration: int) -> Callable[..., Any]:
     def tell(progress: Progress) -> None:
         if progress.iteration == iteration:
             raise InterruptedError
@@ -71,7 +75,7 @@ def interrupt_after(iteration: int):
     return tell
 
 
-def test_the_promptable_model_learns_a_batch(cache, tmp_path):
+def test_the_promptable_model_learns_a_batch(cache: GeometryCache, tmp_path: Path) -> None:
     phantom = make_phantom(4, size="small")
     samples = OneBatch(SamBatches(cache, seed=0, batch_size=1))
     task = SamTask(samples, (phantom,), "cpu", warm_up=1, peak_rate=5e-4)
@@ -81,7 +85,7 @@ def test_the_promptable_model_learns_a_batch(cache, tmp_path):
     assert set(report.figures) == {"liver_dice", "lesion_dice"}
 
 
-def test_the_localizer_learns_a_batch(cache, tmp_path):
+def test_the_localizer_learns_a_batch(cache: GeometryCache, tmp_path: Path) -> None:
     phantom = make_phantom(4, size="small")
     samples = OneBatch(LocalizerBatches(cache, seed=0, batch_size=1))
     task = LocalizerTask(samples, (phantom,), "cpu", warm_up=1)
@@ -91,7 +95,7 @@ def test_the_localizer_learns_a_batch(cache, tmp_path):
     assert set(report.figures) == {"coarse_dice", "in_box", "lower_face_mm"}
 
 
-def test_the_coordinate_network_learns_a_batch(cache, tmp_path):
+def test_the_coordinate_network_learns_a_batch(cache: GeometryCache, tmp_path: Path) -> None:
     """Offsets within a body, and places told apart in another phase."""
     samples = OneBatch(CoordinateBatches(cache, seed=0, batch_size=1))
     task = CoordinateTask(samples, (CoordinateBatches(cache, seed=1, batch_size=1)[0],), "cpu", warm_up=1)
@@ -102,7 +106,7 @@ def test_the_coordinate_network_learns_a_batch(cache, tmp_path):
     assert set(report.figures) == {"offset_mm", "told_apart"}
 
 
-def test_the_lesion_finder_learns_a_batch(cache, tmp_path):
+def test_the_lesion_finder_learns_a_batch(cache: GeometryCache, tmp_path: Path) -> None:
     phantom = make_phantom(4, size="small")
     samples = OneBatch(LesionBatches(cache, seed=0, batch_size=1))
     task = LesionTask(samples, (phantom,), "cpu", warm_up=1)
@@ -112,7 +116,7 @@ def test_the_lesion_finder_learns_a_batch(cache, tmp_path):
     assert set(report.figures) == {"liver_dice", "lesion_dice", "recall", "false_findings"}
 
 
-def test_the_outliner_learns_and_is_measured_by_tight_boxes(cache, tmp_path):
+def test_the_outliner_learns_and_is_measured_by_tight_boxes(cache: GeometryCache, tmp_path: Path) -> None:
     held_out = (make_phantom(3, size="small"),)
     samples = OneBatch(OutlineBatches(cache, seed=0, batch_size=1))
     task = OutlineTask(samples=samples, held_out=held_out, device="cpu")
@@ -125,7 +129,9 @@ def test_the_outliner_learns_and_is_measured_by_tight_boxes(cache, tmp_path):
 @pytest.mark.parametrize(
     "train_network", [train_sam, train_localizer, train_coordinates, train_lesions, train_outlines]
 )
-def test_a_resumed_run_ends_with_the_numbers_of_an_uninterrupted_one(train_network, cache, tmp_path):
+def test_a_resumed_run_ends_with_the_numbers_of_an_uninterrupted_one(
+    train_network: Callable[..., Any], cache: GeometryCache, tmp_path: Path
+) -> None:
     whole = options_for(tmp_path / "whole", cache, 3)
     report = train_network(whole)
     parted = options_for(tmp_path / "parted", cache, 3)
@@ -141,7 +147,7 @@ def test_a_resumed_run_ends_with_the_numbers_of_an_uninterrupted_one(train_netwo
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_weights_are_those_that_inference_loads(cache, tmp_path):
+def test_weights_are_those_that_inference_loads(cache: GeometryCache, tmp_path: Path) -> None:
     options = options_for(tmp_path, cache, 0)
     train_sam(options)
     assert EmbeddedPredictor(torch.device("cpu"), options.output).name == "embedded"
@@ -155,7 +161,7 @@ def test_weights_are_those_that_inference_loads(cache, tmp_path):
     assert LearnedOutlines(torch.device("cpu"), tmp_path / "outlines.safetensors").digest
 
 
-def test_a_run_can_start_from_given_weights(cache, tmp_path):
+def test_a_run_can_start_from_given_weights(cache: GeometryCache, tmp_path: Path) -> None:
     options = options_for(tmp_path, cache, 0)
     train_sam(options)
     other_seed = replace(options, seed=9, output=tmp_path / "second.safetensors")
@@ -164,7 +170,7 @@ def test_a_run_can_start_from_given_weights(cache, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_checkpoint_of_another_run_is_refused(cache, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(cache: GeometryCache, tmp_path: Path) -> None:
     options = options_for(tmp_path, cache, 0)
     train_localizer(options)
     with pytest.raises(ConfigError) as refused:
@@ -173,20 +179,20 @@ def test_a_checkpoint_of_another_run_is_refused(cache, tmp_path):
 
 
 @pytest.mark.parametrize("length", [{}, {"iterations": 5, "minutes": 1.0}])
-def test_the_length_must_be_clear(length, tmp_path):
+def test_the_length_must_be_clear(length: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         TrainOptions(output=tmp_path / "w.safetensors", cache=tmp_path, **length)
     assert refused.value.code == "training-length"
 
 
-def test_a_run_by_the_clock_ends(cache, tmp_path):
+def test_a_run_by_the_clock_ends(cache: GeometryCache, tmp_path: Path) -> None:
     options = replace(options_for(tmp_path, cache, 1), iterations=None, minutes=0.005)
     report = train_localizer(options)
     assert report.iterations > 0
     assert report.history[-1].fraction == 1.0
 
 
-def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth():
+def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth() -> None:
     rates = [learning_rate(1.0, 10, i, i / 100) for i in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0, abs=0.05)
@@ -194,14 +200,14 @@ def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth():
     assert rates[-1] == pytest.approx(0.02)
 
 
-def test_batches_differ_between_steps_and_seeds(cache):
+def test_batches_differ_between_steps_and_seeds(cache: GeometryCache) -> None:
     batches = SamBatches(cache, seed=0, batch_size=1)
     assert torch.equal(batches[3][0], batches[3][0])
     assert not torch.equal(batches[3][0], batches[4][0])
     assert not torch.equal(batches[3][0], SamBatches(cache, seed=1, batch_size=1)[3][0])
 
 
-def test_the_mask_prompt_step_sees_the_first_answer(cache):
+def test_the_mask_prompt_step_sees_the_first_answer(cache: GeometryCache) -> None:
     """A step's random choices come from its generator alone, so equal generators give equal losses."""
     task = SamTask(SamBatches(cache, 0, 1), (), "cpu")
     torch.manual_seed(0)
@@ -212,7 +218,9 @@ def test_the_mask_prompt_step_sees_the_first_answer(cache):
     assert losses[0] != losses[2]
 
 
-def test_a_run_in_chunks_keeps_its_schedule_and_ends_with_the_same_weights(cache, tmp_path):
+def test_a_run_in_chunks_keeps_its_schedule_and_ends_with_the_same_weights(
+    cache: GeometryCache, tmp_path: Path
+) -> None:
     whole = options_for(tmp_path / "whole", cache, 3)
     train_localizer(whole)
     parted = options_for(tmp_path / "parted", cache, 3)
@@ -227,7 +235,9 @@ def test_a_run_in_chunks_keeps_its_schedule_and_ends_with_the_same_weights(cache
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_the_lesion_finder_learns_from_real_pairs_too_and_resumes_on_them_alone(cache, tmp_path):
+def test_the_lesion_finder_learns_from_real_pairs_too_and_resumes_on_them_alone(
+    cache: GeometryCache, tmp_path: Path
+) -> None:
     pytest.importorskip("nibabel")
     real, other = tmp_path / "real", tmp_path / "other"
     for folder, flips in ((real, ()), (other, (0,))):
@@ -242,7 +252,7 @@ def test_the_lesion_finder_learns_from_real_pairs_too_and_resumes_on_them_alone(
     assert refused.value.code == "training-checkpoint"
 
 
-def test_other_weights_are_blended_into_those_that_are_written(cache, tmp_path):
+def test_other_weights_are_blended_into_those_that_are_written(cache: GeometryCache, tmp_path: Path) -> None:
     other = replace(options_for(tmp_path / "other", cache, 0), seed=5)
     train_localizer(other)
     options = options_for(tmp_path / "run", cache, 2)
@@ -255,7 +265,7 @@ def test_other_weights_are_blended_into_those_that_are_written(cache, tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.0, 1.0, -0.5])
-def test_a_part_that_is_none_cannot_be_blended(cache, tmp_path, part):
+def test_a_part_that_is_none_cannot_be_blended(cache: GeometryCache, tmp_path: Path, part: float) -> None:
     with pytest.raises(ConfigError) as refused:
         replace(options_for(tmp_path, cache, 1), blend_part=part)
     assert refused.value.code == "training-blend"

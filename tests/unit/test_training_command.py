@@ -39,7 +39,7 @@ def events(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def test_the_log_holds_losses_and_every_measurement(trained):
+def test_the_log_holds_losses_and_every_measurement(trained: Path) -> None:
     kept = events(trained)
     assert [event["iteration"] for event in kept if event["held_out"]] == [10, 20, 20]
     losses = [event["loss"] for event in kept if not event["held_out"]]
@@ -47,26 +47,26 @@ def test_the_log_holds_losses_and_every_measurement(trained):
     assert all(loss > 0 for loss in losses)
 
 
-def test_a_finished_run_that_is_resumed_appends_to_its_log(trained):
+def test_a_finished_run_that_is_resumed_appends_to_its_log(trained: Path) -> None:
     before = len(events(trained))
     result = run(trained, "--iterations", "20", "--resume")
     assert result.exit_code == 0, result.output
     assert len(events(trained)) == before + 1, "only the figures of the end"
 
 
-def test_another_rate_is_another_run(trained):
+def test_another_rate_is_another_run(trained: Path) -> None:
     result = run(trained, "--iterations", "20", "--resume", "--rate", "0.0001")
     assert isinstance(result.exception, ConfigError)
     assert result.exception.code == "training-checkpoint"
 
 
-def test_a_run_without_a_length_is_refused(tmp_path):
+def test_a_run_without_a_length_is_refused(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert isinstance(result.exception, ConfigError)
     assert result.exception.code == "training-length"
 
 
-def test_a_chunk_says_how_to_go_on_and_exits_with_its_own_status(tmp_path):
+def test_a_chunk_says_how_to_go_on_and_exits_with_its_own_status(tmp_path: Path) -> None:
     result = run(tmp_path, "--iterations", "5", "--chunk-minutes", "0")
     assert result.exit_code == 75
     assert "--resume" in result.output

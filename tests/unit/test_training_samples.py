@@ -1,5 +1,9 @@
 """Training samples: prompts fit their targets, views map points exactly, samples are reproducible."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,7 +35,7 @@ def subject() -> Subject:
     return Subject(build_geometry(4, grid, LesionPlan(3, min_radius=12, min_inside=0.75)))
 
 
-def test_a_sample_holds_channels_masks_and_prompts(subject):
+def test_a_sample_holds_channels_masks_and_prompts(subject: Subject) -> None:
     sample = draw_sam_sample(subject, np.random.default_rng(0), 3)
     assert sample.image.shape == (3, 256, 256)
     assert sample.image.dtype == np.float32
@@ -42,14 +46,14 @@ def test_a_sample_holds_channels_masks_and_prompts(subject):
     assert sample.point_labels.shape == (3, 2)
 
 
-def test_samples_depend_on_the_generator_alone(subject):
+def test_samples_depend_on_the_generator_alone(subject: Subject) -> None:
     one, same, other = (draw_sam_sample(subject, np.random.default_rng(seed), 2) for seed in (5, 5, 6))
     assert np.array_equal(one.image, same.image)
     assert np.array_equal(one.boxes, same.boxes)
     assert not np.array_equal(one.image, other.image)
 
 
-def test_most_boxes_meet_their_targets(subject):
+def test_most_boxes_meet_their_targets(subject: Subject) -> None:
     rng = np.random.default_rng(1)
     covered, count = 0, 0
     for _ in range(15):
@@ -62,14 +66,14 @@ def test_most_boxes_meet_their_targets(subject):
     assert covered > 0.85 * count
 
 
-def test_liver_and_lesions_are_asked_for_most(subject):
+def test_liver_and_lesions_are_asked_for_most(subject: Subject) -> None:
     rng = np.random.default_rng(2)
     kinds = [kind for _ in range(40) for kind in draw_sam_sample(subject, rng, 3).kinds]
     assert kinds.count(TargetKind.LIVER) > kinds.count(TargetKind.OTHER)
     assert kinds.count(TargetKind.LESION) > 24
 
 
-def test_targets_contain_the_liver_with_its_lesions(subject):
+def test_targets_contain_the_liver_with_its_lesions(subject: Subject) -> None:
     z = int(subject.lesion_slices[0][len(subject.lesion_slices[0]) // 2])
     targets = targets_of(subject, z, np.random.default_rng(0))
     liver = next(one.mask for one in targets if one.kind is TargetKind.LIVER)
@@ -78,7 +82,7 @@ def test_targets_contain_the_liver_with_its_lesions(subject):
     assert all((mask <= liver).all() for mask in lesions)
 
 
-def test_a_view_shows_points_where_it_maps_them(subject):
+def test_a_view_shows_points_where_it_maps_them(subject: Subject) -> None:
     plane = np.zeros((1, 128, 128), np.float32)
     plane[0, 60:64, 40:44] = 1000.0
     centre = np.array([[42.0, 62.0]])  # x, y in pixel edges
@@ -98,19 +102,19 @@ def test_a_view_shows_points_where_it_maps_them(subject):
     assert checked > 3
 
 
-def test_outside_the_source_a_view_is_air():
+def test_outside_the_source_a_view_is_air() -> None:
     far_away = View(np.array([[1.0, 0, -1000.0], [0, 1.0, 0.0]]), 1.0)
     assert (far_away.resample(np.zeros((1, 128, 128), np.float32), AIR_HU) == AIR_HU).all()
 
 
-def test_boxes_are_ordered_and_not_degenerate():
+def test_boxes_are_ordered_and_not_degenerate() -> None:
     box = ordered(np.array([50.0, 60.0, 40.0, 60.0]))
     assert box[2] - box[0] >= 3
     assert box[3] - box[1] >= 3
     assert ordered(np.array([-500.0, -500.0, 900.0, 900.0])).tolist() == [-20, -20, 276, 276]
 
 
-def test_some_lesion_boxes_are_exact():
+def test_some_lesion_boxes_are_exact() -> None:
     mask = np.zeros((256, 256), bool)
     mask[100:120, 80:110] = True
     rng = np.random.default_rng(0)
@@ -119,7 +123,7 @@ def test_some_lesion_boxes_are_exact():
     assert 30 < exact < 70
 
 
-def test_points_lie_where_their_labels_say():
+def test_points_lie_where_their_labels_say() -> None:
     mask = np.zeros((256, 256), bool)
     mask[100:120, 80:110] = True
     rng = np.random.default_rng(0)
@@ -133,7 +137,7 @@ def test_points_lie_where_their_labels_say():
     assert seen == {-1, 0, 1}
 
 
-def test_localizer_samples_have_the_shape_that_the_network_takes(subject):
+def test_localizer_samples_have_the_shape_that_the_network_takes(subject: Subject) -> None:
     for height in HEIGHTS:
         sample = draw_localizer_sample(subject, np.random.default_rng(0), height)
         assert sample.channels.shape == (2, height, *PLANE)
@@ -141,7 +145,7 @@ def test_localizer_samples_have_the_shape_that_the_network_takes(subject):
         assert all(n % STRIDE == 0 for n in (height, *PLANE))
 
 
-def test_localizer_samples_lose_tip_or_dome_and_are_padded_above_only(subject):
+def test_localizer_samples_lose_tip_or_dome_and_are_padded_above_only(subject: Subject) -> None:
     rng = np.random.default_rng(7)
     samples = [draw_localizer_sample(subject, rng, HEIGHTS[0]) for _ in range(24)]
     assert any(sample.liver[0].any() for sample in samples), "the tip is cut off"
@@ -152,7 +156,7 @@ def test_localizer_samples_lose_tip_or_dome_and_are_padded_above_only(subject):
         assert not sample.liver[empty].any()
 
 
-def test_localizer_samples_show_a_liver_of_the_right_density(subject):
+def test_localizer_samples_show_a_liver_of_the_right_density(subject: Subject) -> None:
     rng = np.random.default_rng(3)
     samples = [draw_localizer_sample(subject, rng, 32) for _ in range(6)]
     assert sum(sample.liver.sum() * 0.216 > 300 for sample in samples) >= 4  # ml
@@ -162,7 +166,7 @@ def test_localizer_samples_show_a_liver_of_the_right_density(subject):
             assert inside > sample.channels[0][sample.liver < 0.5].mean()
 
 
-def test_geometries_are_built_once_and_read_back(tmp_path):
+def test_geometries_are_built_once_and_read_back(tmp_path: Path) -> None:
     cache = GeometryCache(tmp_path, 1)
     reports: list[tuple[int, int]] = []
     cache.fill(progress=lambda done, total: reports.append((done, total)))
@@ -173,7 +177,7 @@ def test_geometries_are_built_once_and_read_back(tmp_path):
     assert cache.subject(0).geometry.spacing_mm == (3.0, 1.5, 1.5)
 
 
-def test_a_coordinate_sample_shows_its_places_twice(subject):
+def test_a_coordinate_sample_shows_its_places_twice(subject: Subject) -> None:
     """The same anatomy in two examinations: alike, but not the same."""
     sample = draw_coordinate_sample(draw_body(subject, np.random.default_rng(2)), np.random.default_rng(0))
     assert sample.patches.shape == (PATCHES, 2, 32, 32, 32)
@@ -183,7 +187,7 @@ def test_a_coordinate_sample_shows_its_places_twice(subject):
     assert np.corrcoef(sample.first[:, 0].ravel(), sample.second[:, 0].ravel())[0, 1] > 0.6
 
 
-def test_patches_of_a_coordinate_sample_lie_at_their_centres(subject):
+def test_patches_of_a_coordinate_sample_lie_at_their_centres(subject: Subject) -> None:
     """Where two patches overlap they show the same, moved by the offset that the network has to tell."""
     sample = draw_coordinate_sample(draw_body(subject, np.random.default_rng(2)), np.random.default_rng(1))
     offset = np.rint((sample.centres[1] - sample.centres[0]) / 6.0).astype(int)
@@ -193,7 +197,7 @@ def test_patches_of_a_coordinate_sample_lie_at_their_centres(subject):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_outline_sample_shows_one_lesion_in_or_near_its_box(subject, seed):
+def test_an_outline_sample_shows_one_lesion_in_or_near_its_box(subject: Subject, seed: int) -> None:
     sample = draw_outline_sample(subject, np.random.default_rng(seed))
     assert sample.channels.shape == (8, *OUTLINE_SHAPE)
     assert np.abs(sample.channels).max() <= 4.0
@@ -207,13 +211,13 @@ def test_an_outline_sample_shows_one_lesion_in_or_near_its_box(subject, seed):
         assert (known[box] > 0).any(), "an earlier outline lies in its box"
 
 
-def test_outline_samples_are_a_function_of_the_generator(subject):
+def test_outline_samples_are_a_function_of_the_generator(subject: Subject) -> None:
     one, same = (draw_outline_sample(subject, np.random.default_rng(4)) for _ in range(2))
     np.testing.assert_array_equal(one.channels, same.channels)
     np.testing.assert_array_equal(one.truth, same.truth)
 
 
-def test_some_outline_samples_start_from_an_earlier_outline_and_some_from_a_box(subject):
+def test_some_outline_samples_start_from_an_earlier_outline_and_some_from_a_box(subject: Subject) -> None:
     drawn = [draw_outline_sample(subject, np.random.default_rng(seed)) for seed in range(12)]
     told = {bool(one.channels[5].any()) for one in drawn}
     assert told == {True, False}

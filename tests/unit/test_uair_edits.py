@@ -1,34 +1,41 @@
 """A reader's edit is taken up by the next round like a pick."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
-from workers.engine import Engine, EngineOptions, Feedback
+from workers.engine import Engine, EngineOptions, Feedback, Round
 from workers.uair.edits import keep_selected, take_up
 
 
 @pytest.fixture(scope="module")
-def volume():
+def volume() -> tuple[NDArray[Any], NDArray[Any]]:
     return abdomen()
 
 
 @pytest.fixture(scope="module")
-def engine():
+def engine() -> Engine:
     return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
 
 
 @pytest.fixture(scope="module")
-def first(engine, volume):
+def first(engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]]) -> Round:
     return engine.first_round(volume[0], SPACING)
 
 
-def _dice(a, b):
+def _dice(a: NDArray[Any], b: NDArray[Any]) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-def test_the_next_round_starts_from_the_edit_and_keeps_it_as_an_option(engine, volume, first):
+def test_the_next_round_starts_from_the_edit_and_keeps_it_as_an_option(
+    engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     picked = first.candidates[0].labels
     liver = ndimage.binary_erosion(picked > 0, iterations=4)
     liver[: liver.shape[0] // 2 - 4] = False  # the reader cut the lower part off
@@ -39,7 +46,9 @@ def test_the_next_round_starts_from_the_edit_and_keeps_it_as_an_option(engine, v
     assert _dice(kept, liver) > _dice(picked > 0, liver) + 0.1
 
 
-def test_a_deleted_lesion_is_gone(engine, volume, first):
+def test_a_deleted_lesion_is_gone(
+    engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     labels = first.candidates[0].labels
     number = int(labels.max())
     assert number > 1, "the first round found a lesion"
@@ -48,7 +57,9 @@ def test_a_deleted_lesion_is_gone(engine, volume, first):
     assert all((one.labels != number).all() for one in following.candidates)
 
 
-def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(engine, volume, first):
+def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(
+    engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]], first: Round
+) -> None:
     labels = first.candidates[0].labels
     value = int(max(target.value for target in first.state.targets)) + 1
     free = ndimage.binary_erosion(labels == 1, iterations=6)
@@ -65,14 +76,14 @@ def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(engine, v
     assert all(_dice(mask, drawn[0]) > 0.2 for mask in drawn if mask.any())
 
 
-def test_a_lesion_that_the_state_does_not_know_is_left_out(first):
+def test_a_lesion_that_the_state_does_not_know_is_left_out(first: Round) -> None:
     edit = np.where(first.candidates[0].labels == 1, 99, 0).astype(np.uint8)
     assert [one.value for one in take_up(first.state, edit).targets] == [
         one.value for one in first.state.targets
     ]
 
 
-def test_what_was_selected_stays_voxel_for_voxel(first):
+def test_what_was_selected_stays_voxel_for_voxel(first: Round) -> None:
     """A stroke far away from everything, and a lesion that the state does not know."""
     edit = first.candidates[1].labels.copy()
     edit[0, 0, :3] = 1

@@ -1,21 +1,26 @@
 """Equations 1 to 3 of the paper, against hand-computed numbers and brute force."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from workers.uair import candidates, ensemble, uncertainty
 
 
-def test_mean_and_deviation_over_n_minus_one():
+def test_mean_and_deviation_over_n_minus_one() -> None:
     predictions = np.array([[0.2, 1.0], [0.4, 1.0], [0.9, 1.0]], np.float32)
     mean, deviation = ensemble.statistics(predictions)
     np.testing.assert_allclose(mean, [0.5, 1.0], rtol=1e-6)
     np.testing.assert_allclose(deviation, [np.sqrt((0.09 + 0.01 + 0.16) / 2.0), 0.0], atol=1e-6)
 
 
-def test_threshold_is_full_for_an_ellipse_and_falls_with_the_filled_part():
+def test_threshold_is_full_for_an_ellipse_and_falls_with_the_filled_part() -> None:
     assert uncertainty.threshold(np.pi / 4 * 100, 100) == pytest.approx(0.2)
     assert uncertainty.threshold(100, 100) == pytest.approx(0.2)
     assert uncertainty.threshold(np.pi / 8 * 100, 100) == pytest.approx(0.1)
@@ -23,7 +28,7 @@ def test_threshold_is_full_for_an_ellipse_and_falls_with_the_filled_part():
     assert uncertainty.threshold(0, 0) == pytest.approx(0.2)
 
 
-def test_a_lower_threshold_shows_more():
+def test_a_lower_threshold_shows_more() -> None:
     deviation = np.linspace(0.0, 0.5, 1000, dtype=np.float32)
     wide = uncertainty.uncertain_region(deviation, uncertainty.threshold(30, 100))
     narrow = uncertainty.uncertain_region(deviation, uncertainty.threshold(78, 100))
@@ -31,7 +36,7 @@ def test_a_lower_threshold_shows_more():
     assert not (narrow & ~wide).any()
 
 
-def test_agreement_everywhere_still_gives_a_region():
+def test_agreement_everywhere_still_gives_a_region() -> None:
     deviation = np.zeros(1000, np.float32)
     deviation[:30] = 0.05
     region = uncertainty.uncertain_region(deviation, 0.2)
@@ -39,24 +44,24 @@ def test_agreement_everywhere_still_gives_a_region():
     assert not region[30:].any()
 
 
-def test_deviation_from_a_selected_reference():
+def test_deviation_from_a_selected_reference() -> None:
     reference = np.array([0.0, 1.0], np.float32)
     predictions = np.array([[0.6, 1.0], [0.8, 1.0]], np.float32)
     deviation = uncertainty.deviation_from(reference, predictions)
     np.testing.assert_allclose(deviation, [np.sqrt(0.5), 0.0], rtol=1e-6)
 
 
-def random_masks(seed, count=9, cells=60):
+def random_masks(seed: int, count: int = 9, cells: int = 60) -> tuple[NDArray[Any], NDArray[Any]]:
     rng = np.random.default_rng(seed)
     return rng.random((count, cells)) < rng.uniform(0.3, 0.7, (count, 1)), rng.random(cells) < 0.5
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_max_variance_is_the_best_of_all_quadruples(seed):
+def test_max_variance_is_the_best_of_all_quadruples(seed: int) -> None:
     masks, region = random_masks(seed)
     chosen = candidates.choose_four(masks, region, "max_variance")
 
-    def gain(four):
+    def gain(four: Sequence[int]) -> float:
         return masks[list(four)][:, region].astype(float).var(axis=0, ddof=1).sum()
 
     best = max(gain(four) for four in combinations(range(len(masks)), 4))
@@ -64,15 +69,15 @@ def test_max_variance_is_the_best_of_all_quadruples(seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_medoids_minimise_the_expected_distance_to_the_nearest(seed):
+def test_medoids_minimise_the_expected_distance_to_the_nearest(seed: int) -> None:
     masks, region = random_masks(seed)
     weights = np.random.default_rng(seed).dirichlet(np.ones(len(masks)))
     chosen = candidates.choose_four(masks, region, "medoids", weights=weights)
 
-    def dice(a, b):
+    def dice(a: NDArray[Any], b: NDArray[Any]) -> float:
         return 2 * (a & b).sum() / (a.sum() + b.sum())
 
-    def cost(four):
+    def cost(four: Sequence[int]) -> float:
         nearest = [min(1 - dice(mask, masks[i]) for i in four) for mask in masks]
         return float(np.dot(nearest, weights))
 
@@ -81,18 +86,18 @@ def test_medoids_minimise_the_expected_distance_to_the_nearest(seed):
 
 
 @pytest.mark.parametrize("rule", ["max_variance", "medoids"])
-def test_a_fixed_member_is_always_among_the_four(rule):
+def test_a_fixed_member_is_always_among_the_four(rule: str) -> None:
     masks, region = random_masks(3)
     for fixed in range(len(masks)):
         assert fixed in candidates.choose_four(masks, region, rule, fixed=fixed)
 
 
-def test_all_quadruples_of_sixteen():
+def test_all_quadruples_of_sixteen() -> None:
     assert len(candidates.quadruples(16)) == 1820
     assert len({tuple(four) for four in candidates.quadruples(16)}) == 1820
 
 
-def test_dice_matrix_by_hand():
+def test_dice_matrix_by_hand() -> None:
     masks = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], bool)
     matrix = candidates.dice_matrix(masks)
     assert matrix[0, 1] == pytest.approx(2 / 3)
@@ -100,7 +105,7 @@ def test_dice_matrix_by_hand():
     assert matrix[2, 3] == 1.0
 
 
-def test_implausible_members_are_dropped():
+def test_implausible_members_are_dropped() -> None:
     rng = np.random.default_rng(0)
     masks = np.zeros((16, 400), bool)
     masks[:, 100:200] = True
@@ -119,7 +124,7 @@ def test_implausible_members_are_dropped():
     assert len(kept) >= 8
 
 
-def test_a_pool_of_failures_still_yields_enough_to_choose_from():
+def test_a_pool_of_failures_still_yields_enough_to_choose_from() -> None:
     masks = np.zeros((8, 50), bool)
     masks[:, 0] = True
     quality = np.linspace(0.0, 1.0, 8).astype(np.float32)

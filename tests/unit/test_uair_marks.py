@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.support.synthetic import LESIONS, SPACING, DensityLocalizer, DensityPredictor, abdomen
-from workers.engine import Engine, EngineOptions, Feedback
+from workers.engine import Engine, EngineOptions, Feedback, Round
 from workers.uair.marks import (
     CONTOUR,
     LINE,
@@ -24,41 +27,49 @@ RING = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 
 
 @pytest.fixture(scope="module")
-def volume():
+def volume() -> tuple[NDArray[Any], NDArray[Any]]:
     return abdomen()
 
 
 @pytest.fixture(scope="module")
-def engine():
+def engine() -> Engine:
     return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions(max_lesions=0))
 
 
 @pytest.fixture(scope="module")
-def missed(engine, volume):
+def missed(engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]]) -> Round:
     """A first round that offers no lesion."""
     first = engine.first_round(volume[0], SPACING)
     assert first.targets == (1,)
     return first
 
 
-def _line(lesion, tilt=0.4):
+def _line(lesion: Any, tilt: float = 0.4) -> DrawnMark:
     """The lesion's diameter on its middle slice, by voxel edges."""
     way = np.array([0.0, np.cos(tilt), np.sin(tilt)]) * lesion.radius_mm
     centre = np.asarray(lesion.centre_mm)
     return DrawnMark(LINE, np.stack([centre - way, centre + way]) / SPACING)
 
 
-def _dice(a, b):
+def _dice(a: NDArray[Any], b: NDArray[Any]) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-def _after(engine, volume, round_, marked, feedback=None):
+def _after(
+    engine: Engine,
+    volume: tuple[NDArray[Any], NDArray[Any]],
+    round_: Round,
+    marked: Sequence[MarkedTarget],
+    feedback: Feedback | None = None,
+) -> Round:
     state = engine.with_marked_lesions(volume[0], SPACING, round_.state, marked)
     everything = frozenset(target.value for target in state.targets)
     return engine.next_round(volume[0], SPACING, state, feedback or Feedback(unsaid=everything))
 
 
-def test_a_line_over_a_missed_lesion_brings_four_candidates_of_it(engine, volume, missed):
+def test_a_line_over_a_missed_lesion_brings_four_candidates_of_it(
+    engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]], missed: Round
+) -> None:
     _, truth = volume
     following = _after(engine, volume, missed, [MarkedTarget(2, (_line(LESIONS[0]),))])
     drawn = [candidate.labels == 2 for candidate in following.candidates]
@@ -68,7 +79,9 @@ def test_a_line_over_a_missed_lesion_brings_four_candidates_of_it(engine, volume
     assert all(_dice(mask, truth == 2) > 0.5 for mask in drawn)
 
 
-def test_what_was_not_marked_stays_voxel_for_voxel(engine, volume, missed):
+def test_what_was_not_marked_stays_voxel_for_voxel(
+    engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]], missed: Round
+) -> None:
     following = _after(engine, volume, missed, [MarkedTarget(2, (_line(LESIONS[0]),))])
     for before, after in zip(missed.candidates, following.candidates, strict=True):
         outside = (after.labels != 2) & (before.labels == 1)
@@ -77,21 +90,25 @@ def test_what_was_not_marked_stays_voxel_for_voxel(engine, volume, missed):
         assert after.trait == before.trait
 
 
-def test_a_point_says_that_a_lesion_is_there(engine, volume, missed):
+def test_a_point_says_that_a_lesion_is_there(
+    engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]], missed: Round
+) -> None:
     point = DrawnMark(POINT, np.asarray([LESIONS[1].centre_mm]) / SPACING)
     following = _after(engine, volume, missed, [MarkedTarget(2, (point,))])
     best = max(_dice(candidate.labels == 2, volume[1] == 3) for candidate in following.candidates)
     assert best > 0.6
 
 
-def test_the_next_pick_works_on_a_marked_lesion_as_on_every_other(engine, volume, missed):
+def test_the_next_pick_works_on_a_marked_lesion_as_on_every_other(
+    engine: Engine, volume: tuple[NDArray[Any], NDArray[Any]], missed: Round
+) -> None:
     following = _after(engine, volume, missed, [MarkedTarget(2, (_line(LESIONS[0]),))])
     again = engine.next_round(volume[0], SPACING, following.state, Feedback(picked=2))
     kept, picked = again.candidates[0].labels == 2, following.candidates[1].labels == 2
     assert _dice(kept, picked) > 0.99
 
 
-def test_a_dropped_lesion_is_gone_and_stays_gone(volume):
+def test_a_dropped_lesion_is_gone_and_stays_gone(volume: tuple[NDArray[Any], NDArray[Any]]) -> None:
     engine = Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
     first = engine.first_round(volume[0], SPACING)
     value = max(first.targets)
@@ -103,7 +120,9 @@ def test_a_dropped_lesion_is_gone_and_stays_gone(volume):
     assert all((candidate.labels != value).all() for candidate in (*following.candidates, *again.candidates))
 
 
-def test_the_size_of_an_offered_lesion_follows_the_line_across_it(volume):
+def test_the_size_of_an_offered_lesion_follows_the_line_across_it(
+    volume: tuple[NDArray[Any], NDArray[Any]],
+) -> None:
     engine = Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
     first = engine.first_round(volume[0], SPACING)
     inside = first.candidates[0].labels[volume[1] == 2]
@@ -117,7 +136,7 @@ def test_the_size_of_an_offered_lesion_follows_the_line_across_it(volume):
 
 
 @pytest.mark.parametrize("unit", [1.0, 3.0])
-def test_a_bidirectional_measurement_tells_both_axes(unit):
+def test_a_bidirectional_measurement_tells_both_axes(unit: float) -> None:
     long = DrawnMark(LINE, np.array([[10, 10, 5], [10, 10, 25]], float))
     short = DrawnMark(LINE, np.array([[10, 5, 15], [10, 15, 15]], float))
     box = ellipsoid_of(MarkedTarget(2, (long, short)), (unit, unit, unit)).box((unit, unit, unit))
@@ -125,7 +144,7 @@ def test_a_bidirectional_measurement_tells_both_axes(unit):
     assert (box.start[0] + box.stop[0]) / 2 == pytest.approx(10)
 
 
-def test_contours_on_several_slices_reach_over_all_of_them():
+def test_contours_on_several_slices_reach_over_all_of_them() -> None:
     contours = [
         DrawnMark(CONTOUR, np.column_stack([np.full(24, z), 20 + 6 * np.sin(RING), 20 + 6 * np.cos(RING)]))
         for z in (4.5, 5.5, 6.5, 7.5, 8.5, 20.5)
@@ -135,7 +154,7 @@ def test_contours_on_several_slices_reach_over_all_of_them():
     assert box.stop[0] > 20.0
 
 
-def test_candidate_one_keeps_what_was_selected_beside_the_marked_lesion():
+def test_candidate_one_keeps_what_was_selected_beside_the_marked_lesion() -> None:
     selected = np.array([1, 2, 2, 3, 0], np.uint8)
     made = np.array([1, 1, 2, 1, 4], np.uint8)
     assert take_marked(selected, made, [2, 4]).tolist() == [1, 1, 2, 3, 4]

@@ -1,9 +1,14 @@
 """Refinement, composition and state of targets."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from workers.uair import refine
 from workers.uair.candidates import dice_matrix
@@ -11,8 +16,8 @@ from workers.uair.compose import Layer, compose, dice_by_label, spread_apart, ti
 from workers.uair.ensemble import Ensemble
 from workers.uair.grids import Crop
 from workers.uair.preference import SizePosterior, radius_mm
-from workers.uair.prompts import INSIDE, OUTSIDE, PADDING
-from workers.uair.state import RoundState
+from workers.uair.prompts import INSIDE, OUTSIDE, PADDING, Prompts
+from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import LESION_PLAN, Choice, open_target, refine_target
 
 SHAPE = (24, 64, 64)
@@ -20,7 +25,7 @@ CROP = Crop((32.0, 32.0), 64.0, tuple(range(24)), (2.0, 1.0, 1.0), SHAPE, 64, 32
 CHOICE = Choice(16, "medoids")
 
 
-def sphere(radius_mm_=14.0, shift=(0.0, 0.0, 0.0)):
+def sphere(radius_mm_: float = 14.0, shift: tuple[float, ...] = (0.0, 0.0, 0.0)) -> NDArray[Any]:
     """Logits on CROP: signed distance in cells of 2 mm."""
     z, y, x = np.meshgrid(np.arange(24), np.arange(32), np.arange(32), indexing="ij")
     centre = np.array([11.5, 15.5, 15.5]) + np.asarray(shift)
@@ -28,13 +33,13 @@ def sphere(radius_mm_=14.0, shift=(0.0, 0.0, 0.0)):
     return np.clip(radius_mm_ / 2.0 - distance, -8, 8).astype(np.float32)
 
 
-def pool(count=16, seed=0):
+def pool(count: int = 16, seed: int = 0) -> Ensemble:
     rng = np.random.default_rng(seed)
     logits = np.stack([sphere(14.0 + rng.normal(0, 2.0), rng.normal(0, 0.8, 3)) for _ in range(count)])
     return Ensemble(logits, np.full(count, 0.8, np.float32))
 
 
-def answer_box(prompts):
+def answer_box(prompts: Prompts) -> tuple[NDArray[Any], NDArray[Any]]:
     """A model that fills the ellipse of each box."""
     y, x = np.meshgrid(np.arange(32) + 0.5, np.arange(32) + 0.5, indexing="ij")
     logits = []
@@ -46,16 +51,16 @@ def answer_box(prompts):
     return stack, np.full((len(stack), 4), 0.8, np.float32)
 
 
-def dice(a, b):
+def dice(a: NDArray[Any], b: NDArray[Any]) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
 @pytest.fixture(scope="module")
-def opened():
+def opened() -> TargetState:
     return open_target(2, CROP, pool(), CHOICE)
 
 
-def test_first_four_are_different_and_largest_first(opened):
+def test_first_four_are_different_and_largest_first(opened: TargetState) -> None:
     masks = opened.offered > 0
     sizes = masks.reshape(4, -1).sum(axis=1)
     assert (np.diff(sizes) <= 0).all()
@@ -63,14 +68,14 @@ def test_first_four_are_different_and_largest_first(opened):
     assert agreement[~np.eye(4, dtype=bool)].max() <= 0.981
 
 
-def test_identical_members_still_become_four_candidates():
+def test_identical_members_still_become_four_candidates() -> None:
     logits = np.repeat(sphere()[None], 16, axis=0)
     target = open_target(1, CROP, Ensemble(logits, np.ones(16, np.float32)), CHOICE)
     agreement = dice_matrix(target.offered > 0)
     assert agreement[~np.eye(4, dtype=bool)].max() <= 0.981
 
 
-def test_a_pick_is_kept_and_the_new_ones_are_near_it(opened):
+def test_a_pick_is_kept_and_the_new_ones_are_near_it(opened: TargetState) -> None:
     after = refine_target(opened, answer_box, 3, 2, LESION_PLAN, CHOICE, np.random.default_rng(0))
     np.testing.assert_array_equal(after.offered[0], opened.offered[3])
     reference = opened.offered[3] > 0
@@ -80,8 +85,10 @@ def test_a_pick_is_kept_and_the_new_ones_are_near_it(opened):
     assert len(after.earlier) == 3
 
 
-def test_picking_the_largest_makes_the_next_ones_larger_than_picking_the_smallest(opened):
-    def mean_size(picked):
+def test_picking_the_largest_makes_the_next_ones_larger_than_picking_the_smallest(
+    opened: TargetState,
+) -> None:
+    def mean_size(picked: int) -> int:
         rng = np.random.default_rng(0)
         after = refine_target(opened, answer_box, picked, 2, LESION_PLAN, CHOICE, rng)
         return (after.offered[1:] > 0).sum()
@@ -89,13 +96,13 @@ def test_picking_the_largest_makes_the_next_ones_larger_than_picking_the_smalles
     assert mean_size(0) > mean_size(3)
 
 
-def test_a_rejection_avoids_what_was_rejected(opened):
+def test_a_rejection_avoids_what_was_rejected(opened: TargetState) -> None:
     after = refine_target(opened, answer_box, None, 2, LESION_PLAN, CHOICE, np.random.default_rng(0))
     likeness = dice_matrix(np.concatenate([after.offered, opened.offered]) > 0)[:4, 4:]
     assert likeness.max() < 0.97
 
 
-def test_refinement_repeats_for_a_seed(opened):
+def test_refinement_repeats_for_a_seed(opened: TargetState) -> None:
     first, second = (
         refine_target(opened, answer_box, 1, 2, LESION_PLAN, CHOICE, np.random.default_rng(4))
         for _ in range(2)
@@ -103,7 +110,7 @@ def test_refinement_repeats_for_a_seed(opened):
     np.testing.assert_array_equal(first.offered, second.offered)
 
 
-def test_members_of_a_refinement_ask_in_every_way():
+def test_members_of_a_refinement_ask_in_every_way() -> None:
     kinds = refine.kinds_of(16)
     assert set(kinds) == set(refine.Kind)
     reference, uncertain = sphere(), np.abs(sphere()) < 1.0
@@ -114,7 +121,7 @@ def test_members_of_a_refinement_ask_in_every_way():
         assert (member.prompts.points is not None) == (kind is refine.Kind.POINTS)
 
 
-def test_points_lie_where_their_labels_say():
+def test_points_lie_where_their_labels_say() -> None:
     reference, uncertain = sphere(), np.abs(sphere()) < 1.5
     rng = np.random.default_rng(0)
     kinds = (refine.Kind.POINTS,) * 4
@@ -137,7 +144,7 @@ def test_points_lie_where_their_labels_say():
     assert seen == {INSIDE, OUTSIDE, PADDING}
 
 
-def test_level_members_take_the_sizes_that_the_reader_may_want():
+def test_level_members_take_the_sizes_that_the_reader_may_want() -> None:
     reference = sphere(14.0)
     radii = np.array([10.0, 14.0, 18.0])
     history = reference[None]
@@ -151,7 +158,7 @@ def test_level_members_take_the_sizes_that_the_reader_may_want():
     assert found[2] - found[0] > 4.0
 
 
-def test_a_one_sided_member_moves_one_side():
+def test_a_one_sided_member_moves_one_side() -> None:
     reference = sphere(14.0)
     shaping = refine.Shaping(CROP, np.array([14.0]), 14.0, reference[None], np.ones(1))
     kinds = (refine.Kind.ONE_SIDED,)
@@ -162,7 +169,7 @@ def test_a_one_sided_member_moves_one_side():
     assert np.linalg.norm(offset) > 3.0
 
 
-def test_tidying_keeps_one_solid_piece():
+def test_tidying_keeps_one_solid_piece() -> None:
     logits = sphere(14.0)
     logits[11, 15, 15] = -3.0
     logits[2, 2, 2] = 5.0
@@ -172,7 +179,7 @@ def test_tidying_keeps_one_solid_piece():
     assert not tidied(np.full((3, 4, 4), -1.0, np.float32)).max() > 0
 
 
-def test_a_bay_stays_open_and_a_hole_of_one_slice_is_closed():
+def test_a_bay_stays_open_and_a_hole_of_one_slice_is_closed() -> None:
     logits = np.full((4, 9, 9), -5.0, np.float32)
     logits[1:3, 1:8, 1:8] = 3.0
     logits[1, 3, 3] = -3.0  # a hole in its slice and, with the next line, open to the outside below
@@ -184,7 +191,7 @@ def test_a_bay_stays_open_and_a_hole_of_one_slice_is_closed():
     np.testing.assert_array_equal(clean[0], logits[0])
 
 
-def test_lesions_stay_in_the_domain_and_the_larger_logit_wins():
+def test_lesions_stay_in_the_domain_and_the_larger_logit_wins() -> None:
     liver = Layer(1, CROP, sphere(24.0))
     domain = sphere(26.0) > 0
     left, right = Layer(2, CROP, sphere(9.0, (0, 0, -3))), Layer(3, CROP, sphere(9.0, (0, 0, 3)))
@@ -203,14 +210,14 @@ def test_lesions_stay_in_the_domain_and_the_larger_logit_wins():
     assert distance.max() < 30.0
 
 
-def test_dice_by_label_counts_lesions_as_liver():
+def test_dice_by_label_counts_lesions_as_liver() -> None:
     a = np.array([[[1, 1, 2, 0]]], np.uint8)
     b = np.array([[[1, 2, 2, 1]]], np.uint8)
     assert dice_by_label(a, b) == {2: pytest.approx(2 / 3), 1: pytest.approx(6 / 7)}
     assert dice_by_label(a, a) == {1: 1.0, 2: 1.0}
 
 
-def test_moving_apart_leaves_the_fixed_one_alone():
+def test_moving_apart_leaves_the_fixed_one_alone() -> None:
     logits = np.repeat(sphere()[None], 4, axis=0)
     apart = spread_apart(logits, 2, 0.97)
     np.testing.assert_array_equal(apart[2], logits[2])
@@ -218,7 +225,7 @@ def test_moving_apart_leaves_the_fixed_one_alone():
     assert agreement[~np.eye(4, dtype=bool)].max() <= 0.97
 
 
-def test_state_survives_its_file(opened, tmp_path):
+def test_state_survives_its_file(opened: TargetState, tmp_path: Path) -> None:
     hu = np.full(opened.crop.stack_shape, 55, np.float16)
     lesion = replace(opened, value=3, present=(True, False, True, False), confidence=0.7, hu=hu)
     state = RoundState(2, "ab" * 32, (opened, lesion), sphere() > 0)
@@ -241,7 +248,7 @@ def test_state_survives_its_file(opened, tmp_path):
     assert isinstance(back.targets[0].size, SizePosterior)
 
 
-def test_a_state_of_another_format_is_refused(tmp_path):
+def test_a_state_of_another_format_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "odd.npz", header=np.array('{"format": 99}'))
     with pytest.raises(ValueError, match="format 99"):
         RoundState.load(tmp_path / "odd.npz")

@@ -1,11 +1,15 @@
 """Volumes: exact Hounsfield units, exact geometry, and a canonical grid that leads back exactly."""
 
+from __future__ import annotations
+
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicom_config.errors import InputError
@@ -23,12 +27,14 @@ ORIENTATIONS = [
 TO_CANONICAL = np.column_stack([(0, 0, 1), (0, 1, 0), (1, 0, 0)])
 
 
-def a_volume(axes, shape=(3, 4, 5), spacing_mm=(2.0, 0.7, 0.9)):
+def a_volume(
+    axes: NDArray[Any], shape: tuple[int, ...] = (3, 4, 5), spacing_mm: tuple[float, ...] = (2.0, 0.7, 0.9)
+) -> Volume:
     slices = tuple(SourceSlice(f"2.25.{k}", "", Path(f"{k}")) for k in range(shape[0]))
     return Volume(noise_hu(shape), affine_of(axes, spacing_mm, (-7.5, 11.0, 3.25)), "2.25.1", slices)
 
 
-def points_by_value(array, affine):
+def points_by_value(array: NDArray[Any], affine: NDArray[Any]) -> NDArray[Any]:
     """Return the LPS points of all voxels, ordered by their values, which differ."""
     index = np.argwhere(np.ones(array.shape, dtype=bool))
     points = np.column_stack([index, np.ones(len(index))]) @ affine.T
@@ -37,7 +43,7 @@ def points_by_value(array, affine):
 
 @pytest.mark.parametrize("degrees", [0.0, 23.0, -41.0])
 @pytest.mark.parametrize("axes", ORIENTATIONS)
-def test_canonical_moves_no_voxel_and_to_source_undoes_it(axes, degrees):
+def test_canonical_moves_no_voxel_and_to_source_undoes_it(axes: NDArray[Any], degrees: float) -> None:
     volume = a_volume(turned(degrees, axes))
     volume.array[:] = np.random.default_rng(1).permutation(volume.array.size).reshape(volume.shape)
     canonical = volume.canonical()
@@ -56,7 +62,7 @@ def test_canonical_moves_no_voxel_and_to_source_undoes_it(axes, degrees):
 
 
 @pytest.mark.parametrize("axes", ORIENTATIONS)
-def test_a_label_in_canonical_space_lands_on_the_same_point(axes):
+def test_a_label_in_canonical_space_lands_on_the_same_point(axes: NDArray[Any]) -> None:
     volume = a_volume(axes)
     canonical = volume.canonical()
     labels = np.zeros(canonical.shape, np.uint8)
@@ -66,11 +72,11 @@ def test_a_label_in_canonical_space_lands_on_the_same_point(axes):
     np.testing.assert_allclose((volume.affine @ (k, j, i, 1))[:3], at, atol=1e-9)
 
 
-def test_canonical_arrays_are_contiguous_for_the_engine():
+def test_canonical_arrays_are_contiguous_for_the_engine() -> None:
     assert a_volume(AXIAL * (-1, -1, -1)).canonical().array.flags.c_contiguous
 
 
-def test_labels_of_another_shape_are_refused():
+def test_labels_of_another_shape_are_refused() -> None:
     canonical = a_volume(AXIAL).canonical()
     with pytest.raises(ValueError, match="expected shape"):
         canonical.to_source(np.zeros((1, 4, 5), np.uint8))
@@ -79,7 +85,9 @@ def test_labels_of_another_shape_are_refused():
 
 
 @pytest.mark.parametrize("axes", [AXIAL, AXIAL * (-1, 1, 1), AXIAL * (1, -1, -1), turned(20.0)])
-def test_written_series_is_read_back_voxel_by_voxel_and_point_by_point(tmp_path, axes):
+def test_written_series_is_read_back_voxel_by_voxel_and_point_by_point(
+    tmp_path: Path, axes: NDArray[Any]
+) -> None:
     hu, affine = noise_hu((12, 24, 20)), affine_of(axes)
     paths = write_ct_series(tmp_path, hu, affine, frame_of_reference_uid="2.25.42")
     np.random.default_rng(3).shuffle(paths)
@@ -101,7 +109,7 @@ def test_written_series_is_read_back_voxel_by_voxel_and_point_by_point(tmp_path,
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
-def test_compressed_series_reads_the_same(tmp_path, syntax):
+def test_compressed_series_reads_the_same(tmp_path: Path, syntax: str) -> None:
     paths = write_ct_series(tmp_path, noise_hu((3, 64, 64)), affine_of())
     expected = read_series(paths).array
     for path in paths:
@@ -109,7 +117,7 @@ def test_compressed_series_reads_the_same(tmp_path, syntax):
     np.testing.assert_array_equal(read_series(paths).array, expected)
 
 
-def test_rescale_is_applied_slice_by_slice_and_rounded(tmp_path):
+def test_rescale_is_applied_slice_by_slice_and_rounded(tmp_path: Path) -> None:
     paths = good_series(tmp_path)
     stored = pydicom.dcmread(paths[4]).pixel_array.astype(float)
     edit(paths[4], RescaleSlope="0.5", RescaleIntercept="-100.25")
@@ -118,7 +126,7 @@ def test_rescale_is_applied_slice_by_slice_and_rounded(tmp_path):
     np.testing.assert_array_equal(volume.array[k], np.rint(stored * 0.5 - 100.25))
 
 
-def test_values_beyond_int16_are_clipped_not_wrapped(tmp_path):
+def test_values_beyond_int16_are_clipped_not_wrapped(tmp_path: Path) -> None:
     paths = edit_all(good_series(tmp_path), RescaleSlope=100)
     array = read_series(paths).array
     assert array.max() == 32767
@@ -126,7 +134,7 @@ def test_values_beyond_int16_are_clipped_not_wrapped(tmp_path):
 
 
 @pytest.mark.parametrize("padding", [0, 3])
-def test_padding_is_air(tmp_path, padding):
+def test_padding_is_air(tmp_path: Path, padding: int) -> None:
     paths = good_series(tmp_path)
     dataset = pydicom.dcmread(paths[0])
     stored = dataset.pixel_array.copy()
@@ -141,7 +149,7 @@ def test_padding_is_air(tmp_path, padding):
     assert volume.array[k, 4, 5] == 900
 
 
-def test_padding_with_the_wrong_sign_is_air_too(tmp_path):
+def test_padding_with_the_wrong_sign_is_air_too(tmp_path: Path) -> None:
     # -2000 in signed pixels, but declared as the unsigned 63536: seen from several vendors.
     paths = good_series(tmp_path)
     for path in paths:
@@ -158,7 +166,7 @@ def test_padding_with_the_wrong_sign_is_air_too(tmp_path):
     assert (array[:, 1:, 1:] >= 0).all()
 
 
-def test_missing_frame_of_reference_gets_the_same_uid_every_time(tmp_path):
+def test_missing_frame_of_reference_gets_the_same_uid_every_time(tmp_path: Path) -> None:
     paths = edit_all(good_series(tmp_path, series_instance_uid="2.25.8"), FrameOfReferenceUID=None)
     first, second = read_series(paths), read_geometry(paths[::-1])
     assert first.frame_of_reference_uid == second.frame_of_reference_uid
@@ -169,7 +177,7 @@ def test_missing_frame_of_reference_gets_the_same_uid_every_time(tmp_path):
     assert read_geometry(other).frame_of_reference_uid != first.frame_of_reference_uid
 
 
-def test_geometry_is_that_of_the_full_reading(tmp_path):
+def test_geometry_is_that_of_the_full_reading(tmp_path: Path) -> None:
     paths = good_series(tmp_path)
     full, grid = read_series(paths), read_geometry(paths)
     assert grid.shape == full.shape
@@ -177,7 +185,7 @@ def test_geometry_is_that_of_the_full_reading(tmp_path):
     np.testing.assert_array_equal(grid.affine, full.affine)
 
 
-def test_structural_faults_stop_the_reading(tmp_path):
+def test_structural_faults_stop_the_reading(tmp_path: Path) -> None:
     paths = good_series(tmp_path)
     edit(paths[2], FrameOfReferenceUID="2.25.3")
     with pytest.raises(InputError) as caught:
@@ -185,17 +193,17 @@ def test_structural_faults_stop_the_reading(tmp_path):
     assert caught.value.code == "mixed-frame-of-reference"
 
 
-def test_short_series_is_readable_below_the_gates_thresholds(tmp_path):
+def test_short_series_is_readable_below_the_gates_thresholds(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path, noise_hu((2, 6, 6)), affine_of())
     assert read_series(paths).shape == (2, 6, 6)
 
 
-def test_no_file_is_no_series():
+def test_no_file_is_no_series() -> None:
     with pytest.raises(ValueError, match="at least one"):
         read_series([])
 
 
-def test_real_imperfect_series(ct_dir):
+def test_real_imperfect_series(ct_dir: Path) -> None:
     paths = sorted((ct_dir / "ircadb01_p17" / "PATIENT_DICOM").iterdir())
     np.random.default_rng(0).shuffle(paths)
     volume = read_series(paths)

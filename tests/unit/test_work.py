@@ -1,10 +1,13 @@
 """Work items: claimed once, taken over after a lost lease, found again after a lost message."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError
 from dicom_config.model import DeliverySection, Settings, Verb
@@ -43,7 +46,7 @@ def _ready(context: Context, series_uid: str = "1.2.3") -> tuple[int, int]:
 
 
 def _computed(claim: Claim) -> Commit:
-    def commit(session, item) -> None:
+    def commit(session: Session, item: WorkItem) -> None:
         case = session.get_one(Case, claim.case_id)
         if case.state == CaseState.READY:
             case.state = CaseState.SEGMENTING

@@ -50,13 +50,17 @@ def shown(round_in_archive: RoundInArchive, listed: list[Candidate], page: OhifP
     return result
 
 
-def test_the_candidates_are_listed_by_name_under_their_series(listed, round_in_archive):
+def test_the_candidates_are_listed_by_name_under_their_series(
+    listed: list[Candidate], round_in_archive: RoundInArchive
+) -> None:
     assert sorted(candidate.name for candidate in listed) == sorted(round_in_archive.names)
     assert [name[:9] for name in round_in_archive.names] == [f"UAIR R1C{k}" for k in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
-def test_a_candidate_is_drawn_on_the_voxels_that_it_labels(k, shown, round_in_archive):
+def test_a_candidate_is_drawn_on_the_voxels_that_it_labels(
+    k: int, shown: list[Shown], round_in_archive: RoundInArchive
+) -> None:
     one = shown[k - 1]
     expected = round_in_archive.labels[k - 1][one.slice_index]
     for value in (LIVER, LESION):
@@ -68,7 +72,7 @@ def test_a_candidate_is_drawn_on_the_voxels_that_it_labels(k, shown, round_in_ar
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
-def test_the_lesion_lies_on_the_patient_s_right(k, shown, page):
+def test_the_lesion_lies_on_the_patient_s_right(k: int, shown: list[Shown], page: OhifPage) -> None:
     """Right is left in the picture, and the viewer says so."""
     columns = np.nonzero(shown[k - 1].labels == LESION)[1]
     assert columns.size
@@ -76,7 +80,7 @@ def test_the_lesion_lies_on_the_patient_s_right(k, shown, page):
     assert page.side_marker() == "R"
 
 
-def test_the_four_pictures_differ(shown):
+def test_the_four_pictures_differ(shown: list[Shown]) -> None:
     drawn = [one.labels for one in shown]
     for n, one in enumerate(drawn):
         for other in drawn[n + 1 :]:

@@ -13,16 +13,20 @@ import pytest
 from pydicom.uid import RLELossless
 
 from dicom_config.codes import SelectionClass
+from tests.support.ohif import OhifPage
+from tests.support.peers import Orthanc
 from tests.support.ports import wait_until
 from tests.viewer.pictures import dice, drawn_labels
-from tests.viewer.rounds import LESION, LESION_TRACKING_UID, LIVER
+from tests.viewer.rounds import LESION, LESION_TRACKING_UID, LIVER, RoundInArchive
 from uair_node.dicom.seg_reader import read_edited
 from uair_node.dicom.segment_targets import KnownTargets
 
 pytestmark = [pytest.mark.viewer, pytest.mark.integration]
 
 
-def test_a_painted_candidate_comes_back_as_it_was_seen(orthanc, round_in_archive, page):
+def test_a_painted_candidate_comes_back_as_it_was_seen(
+    orthanc: Orthanc, round_in_archive: RoundInArchive, page: OhifPage
+) -> None:
     volume, before = round_in_archive.volume, round_in_archive.labels[0]
     page.open_study(round_in_archive.study_uid, "segmentation")
     page.load(round_in_archive.names[0])

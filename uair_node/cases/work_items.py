@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_config.model import DeliverySection
@@ -174,7 +174,7 @@ def _release(item: WorkItem) -> None:
     item.lease_owner, item.lease_until = "", None
 
 
-def _claimable(now: datetime):  # type: ignore[no-untyped-def]  # SQLAlchemy's expression types
+def _claimable(now: datetime) -> ColumnElement[bool]:
     return (
         WorkItem.open
         & (WorkItem.not_before <= now)

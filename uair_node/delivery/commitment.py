@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pydicom.uid import generate_uid
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, joinedload
 
 from dicom_config.errors import ConfigError, TransientError
@@ -77,7 +77,7 @@ def _apply(context: Context, session: Session, row: Delivery, report: Report) ->
         work_items.require_work(session, WorkKind.DELIVER, case=None, key=row.destination)
 
 
-def _stored_rows(destination: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's statement types
+def _stored_rows(destination: str) -> Select[Delivery]:
     return (
         select(Delivery)
         .where(Delivery.destination == destination, Delivery.state == DeliveryState.STORED)

@@ -1,13 +1,17 @@
 """What both Python readers of SEG share: the job and the form of the answer; runs outside our environment."""
 
+from __future__ import annotations
+
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
-def answer_job(read):
+def answer_job(read: Callable[..., Any]) -> None:
     """Read each object of the job by `read(path)`.
 
     It returns segment numbers `(Z, Y, X)`, origin, spacing and direction as ITK has them (x before y before

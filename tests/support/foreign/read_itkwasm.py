@@ -1,10 +1,15 @@
 """Reads SEG by itkwasm-dicom: dcmqi and DCMTK compiled to WebAssembly."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 from common import answer_job
 from itkwasm_dicom_wasi import read_segmentation
 
 
-def _read(path):
+def _read(path: Path) -> tuple[Any, ...]:
     image, meta = read_segmentation(path)
     (group,) = meta["segmentAttributes"]
     segments = [

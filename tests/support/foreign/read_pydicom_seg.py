@@ -1,11 +1,16 @@
 """Reads SEG by pydicom-seg."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pydicom
 import pydicom_seg
 from common import answer_job
 
 
-def _read(path):
+def _read(path: Path) -> tuple[Any, ...]:
     read = pydicom_seg.MultiClassReader().read(pydicom.dcmread(path))
     segments = [
         (number, str(info.SegmentLabel), str(info.get("TrackingUID", "")))
