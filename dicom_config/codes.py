@@ -12,6 +12,7 @@ from pydicom.sr.coding import Code
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+PHYSICAL_OBJECT = Code("260787004", "SCT", "Physical object")
 LIVER = Code("10200004", "SCT", "Liver")
 # The engine tells where tissue differs, not what it is: "Neoplasm" would claim more than was measured.
 LESION = Code("52988006", "SCT", "Lesion")
@@ -110,6 +111,7 @@ class SelectionClass(StrEnum):
     COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
     PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
     SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+    RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 
 
 def lesion_colour(number: int) -> Colour:

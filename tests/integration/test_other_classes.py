@@ -16,7 +16,6 @@ from pydicom.uid import (
     CTImageStorage,
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
-    RTStructureSetStorage,
     VideoEndoscopicImageStorage,
 )
 from pynetdicom import AE
@@ -155,7 +154,6 @@ def offered(tmp_path: Path) -> Iterator[OfferedCase]:
 @pytest.mark.parametrize(
     "sop_class",
     [
-        RTStructureSetStorage,
         BasicTextSRStorage,
         EncapsulatedPDFStorage,
         PRIVATE,
@@ -179,13 +177,13 @@ def test_an_answer_of_another_class_is_refused_and_told(
 
 def test_a_whole_study_sent_to_a_verb_is_refused_once_and_its_pick_counts(offered: OfferedCase) -> None:
     slices = [dcmread(path) for path in offered.paths]
-    structures = other_object(RTStructureSetStorage, offered.case().study_instance_uid)
+    document = other_object(EncapsulatedPDFStorage, offered.case().study_instance_uid)
     with listening(offered.context) as listener:
-        statuses = push(listener.port, "UAIR_PICK", [*slices, structures, offered.candidate(3)])
+        statuses = push(listener.port, "UAIR_PICK", [*slices, document, offered.candidate(3)])
         assert statuses == [KEPT] * (len(slices) + 2)
         refused, picked = offered.selections()
         assert (refused.outcome, refused.code) == (SelectionOutcome.REFUSED, "selection-not-supported")
         assert (picked.outcome, picked.answer.words) == (SelectionOutcome.EFFECTIVE, "candidate 3")
-        push(listener.port, "UAIR_PICK", [structures])
+        push(listener.port, "UAIR_PICK", [document])
     codes = [one.code for one in offered.selections()]
     assert codes == ["selection-not-supported", "", "selection-not-supported"]

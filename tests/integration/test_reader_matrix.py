@@ -11,7 +11,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
-from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian
 
 from dicom_config import codes
 from dicom_config.model import Verb
@@ -21,12 +21,14 @@ from tests.support.matrix import (
     ANSWERS,
     OTHER_CLASSES,
     SAME_UID,
+    STRUCTURES,
     UNRELATED,
     answers_as_markdown,
     outcome,
 )
 from tests.support.offered import OfferedCase, candidate_labels, copied_case, offered_case
 from tests.support.selections import bare_document, container_item, new_uid
+from tests.support.structures import Roi, outlines, structure_set
 from uair_node.cases.tables import SelectionOutcome
 from uair_node.results.uids import lesion_uid
 
@@ -68,21 +70,6 @@ def _of_class(offered: OfferedCase, sop_class: str, document: Dataset) -> Datase
     return document
 
 
-def _structure_set(offered: OfferedCase) -> Dataset:
-    """A square contour on a slice of the series."""
-    image = dcmread(offered.paths[6], stop_before_pixels=True)
-    x, y, z = (float(value) for value in image.ImagePositionPatient)
-    contour, roi, named, document = Dataset(), Dataset(), Dataset(), Dataset()
-    contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", 4
-    contour.ContourData = [x, y, z, x + 8, y, z, x + 8, y + 8, z, x, y + 8, z]
-    roi.ReferencedROINumber, roi.ContourSequence = 1, [contour]
-    named.ROINumber, named.ROIName = 1, "Candidate 3"
-    named.ReferencedFrameOfReferenceUID = image.FrameOfReferenceUID
-    document.StructureSetLabel, document.Modality = "CANDIDATE 3", "RTSTRUCT"
-    document.StructureSetROISequence, document.ROIContourSequence = [named], [roi]
-    return _of_class(offered, RTStructureSetStorage, document)
-
-
 def _text_report(offered: OfferedCase) -> Dataset:
     text = Dataset()
     text.RelationshipType, text.ValueType = "CONTAINS", "TEXT"
@@ -91,7 +78,7 @@ def _text_report(offered: OfferedCase) -> Dataset:
 
 
 _OTHER: Mapping[str, Callable[[OfferedCase], Dataset]] = dict(
-    zip(OTHER_CLASSES, (_structure_set, _text_report), strict=True)
+    zip(OTHER_CLASSES, (_text_report,), strict=True)
 )
 
 
@@ -105,6 +92,34 @@ def test_an_object_of_a_class_that_can_be_no_answer(offered: OfferedCase, writer
     row = offered.send(_OTHER[writer](offered), VERBS[called])
     assert row is not None
     assert outcome(row) == ANSWERS[writer, sent]
+
+
+def _structures() -> Mapping[str, list[Roi]]:
+    labels, changed = candidate_labels(3), candidate_labels(3)
+    changed[labels > 0] = np.where(labels[labels > 0] == 2, 1, labels[labels > 0])
+    changed[5:8, 8:10, 5:9] = 2
+    lesions = [Roi(f"Lesion {n}", outlines(labels == n + 1)) for n in (1, 2)]
+    whole = [Roi("Liver", outlines(labels > 0), "ORGAN"), *lesions]
+    inside, outside = _places()["in the liver"], _places()["outside the liver"]
+    return {
+        "liver and lesions of candidate 3": whole,
+        "candidate 3, to `UAIR_ACCEPT`": whole,
+        "candidate 3 with changes": [whole[0], Roi("Lesion 1", outlines(changed == 2)), whole[2]],
+        "candidate 3, and a GTV in the liver": [*whole, Roi("GTV", outlines(inside), "GTV")],
+        "candidate 3, and a GTV outside the liver": [*whole, Roi("GTV", outlines(outside), "GTV")],
+        "candidate 3, and an open contour": [*whole, Roi("Tumour", outlines(inside), kind="OPEN_PLANAR")],
+        "regions without contours": [Roi("Liver", []), Roi("Lesion 1", [])],
+    }
+
+
+@pytest.mark.parametrize(("writer", "sent"), _rows(STRUCTURES))
+def test_a_structure_set(offered: OfferedCase, writer: str, sent: str) -> None:
+    header = dcmread(offered.paths[0], stop_before_pixels=True)
+    document = structure_set(offered.volume, header, _structures()[sent])
+    row = offered.send(document, Verb.ACCEPT if "UAIR_ACCEPT" in sent else Verb.PICK)
+    assert row is not None
+    assert row.mechanism == "rtstruct"
+    assert outcome(row) == ANSWERS[writer, sent], f"{row.sentence} {row.mend}"
 
 
 def _changed(candidate: Dataset, slices: int) -> Dataset:

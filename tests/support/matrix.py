@@ -75,7 +75,8 @@ _SENT_AND_REFUSED = {
     "plain SR": "an unknown UID",
 }
 
-OTHER_CLASSES = ("RTSTRUCT", "Basic Text SR")
+OTHER_CLASSES = ("Basic Text SR",)
+STRUCTURES = "RTSTRUCT"
 SAME_UID = "a viewer that saves under the same UID"
 ADDED = "highdicom BINARY, a segment added to candidate 3"
 UNRELATED = "highdicom BINARY, a segment alone, no edit of ours"
@@ -86,6 +87,13 @@ ANSWERS: Mapping[tuple[str, str], str] = {
         for kind in OTHER_CLASSES
         for called in ("UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT")
     },
+    (STRUCTURES, "liver and lesions of candidate 3"): "candidate 3",
+    (STRUCTURES, "candidate 3, to `UAIR_ACCEPT`"): "candidate 3",
+    (STRUCTURES, "candidate 3 with changes"): "edit of candidate 3",
+    (STRUCTURES, "candidate 3, and a GTV in the liver"): "edit of candidate 3, new lesion 3",
+    (STRUCTURES, "candidate 3, and a GTV outside the liver"): "`edited-outside-organ`",
+    (STRUCTURES, "candidate 3, and an open contour"): "`contour-open`",
+    (STRUCTURES, "regions without contours"): "`edited-empty`",
     (SAME_UID, "candidate 3, unchanged, with other words"): "candidate 3",
     (SAME_UID, "candidate 3, changed"): "edit of candidate 3",
     (SAME_UID, "the same file again"): "repeated",

@@ -32,7 +32,8 @@ from tests.support.edited import (
     segment,
     segment_numbers,
 )
-from uair_node.dicom.seg_reader import EditedSegmentation, _drawn_voxels, read_edited
+from uair_node.dicom.edited_segmentation import EditedSegmentation
+from uair_node.dicom.seg_reader import _drawn_voxels, read_edited
 from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.seg import SegRequest, Tracking, write_seg
@@ -308,9 +309,9 @@ def test_more_voxels_than_a_reader_draws_are_refused_and_fewer_are_read(
 ) -> None:
     seg = returned(sources, segment_numbers(), kind=kind)
     drawn = int(np.count_nonzero(LABELS))
-    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", drawn)
+    monkeypatch.setattr("uair_node.dicom.seg_reader.MOST_VOXELS", drawn)
     np.testing.assert_array_equal(read(seg, volume).labels, LABELS)
-    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", drawn - 1)
+    monkeypatch.setattr("uair_node.dicom.seg_reader.MOST_VOXELS", drawn - 1)
     assert code_of(seg, volume) == "edited-too-large"
 
 
@@ -318,14 +319,14 @@ def test_frames_that_repeat_a_place_count_each_time(
     sources: list[Dataset], volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = np.ones(SHAPE, np.uint8)
-    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", pixels.size)
+    monkeypatch.setattr("uair_node.dicom.seg_reader.MOST_VOXELS", pixels.size)
     seg = returned(sources, pixels, [LIVER])
     assert read(seg, volume).labels.all()
     frames = seg.PerFrameFunctionalGroupsSequence
     for frame in frames:
         frame.PlanePositionSequence = frames[0].PlanePositionSequence
         frame.DerivationImageSequence = frames[0].DerivationImageSequence
-    monkeypatch.setattr("uair_node.dicom.seg_reader._MOST_VOXELS", pixels.size - 1)
+    monkeypatch.setattr("uair_node.dicom.seg_reader.MOST_VOXELS", pixels.size - 1)
     assert code_of(seg, volume) == "edited-too-large"
 
 

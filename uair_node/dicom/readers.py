@@ -1,4 +1,4 @@
-"""What a returned object refers to: SEG, Key Object Selection, Structured Report, presentation state.
+"""What a returned object refers to: SEG, RTSTRUCT, Key Object Selection, report, presentation state.
 
 Owns the ways in which viewers say "this one". Knows no case and no candidate: it tells which instances are
 named, not whether we made them (that is the matching). Whatever a peer sends ends here in a `Reading` or in
@@ -24,6 +24,7 @@ from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
 from uair_node.dicom.graphics import refused
 from uair_node.dicom.gsps_graphics import has_annotations, images_of
+from uair_node.dicom.rtstruct_regions import images_of_contours, images_of_set, series_of_set
 from uair_node.dicom.sr_graphics import has_graphics
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -39,6 +40,7 @@ class Mechanism(StrEnum):
     SR = "sr"
     PRESENTATION_STATE = "gsps"
     PAGE = "page"
+    STRUCTURES = "rtstruct"
 
 
 MECHANISMS: Mapping[str, Mechanism] = {
@@ -50,7 +52,12 @@ MECHANISMS: Mapping[str, Mechanism] = {
     SelectionClass.COMPREHENSIVE_3D_SR: Mechanism.SR,
     SelectionClass.PRESENTATION_STATE: Mechanism.PRESENTATION_STATE,
     SelectionClass.SECONDARY_CAPTURE: Mechanism.PAGE,
+    SelectionClass.RT_STRUCTURE_SET: Mechanism.STRUCTURES,
 }
+
+
+DRAWN = (Mechanism.SEG, Mechanism.STRUCTURES)
+"""Those that draw liver and lesions: such an object may be an edit."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,11 @@ class Reading:
     patient_id_hash
         `hash_patient_id` of its Patient ID, to compare with that of a case; empty without one.
     references
-        SOP Instance UIDs that it names, each once, in the order of the document. A SEG names itself.
+        SOP Instance UIDs that it names, each once, in the order of the document. A SEG or an RTSTRUCT names
+        itself.
     source_references
-        SOP Instance UIDs of the images that a SEG was drawn on, or that a document names or lists, each once.
+        SOP Instance UIDs of the images that a SEG or an RTSTRUCT was drawn on, or that a document names or
+        lists, each once.
     segments
         Numbers of the segments (PS3.3 C.17.2, Referenced Segment Number) of those references that name only
         these; a reference that is not here means the whole object.
@@ -114,6 +123,7 @@ def read_selection(dataset: Dataset) -> Reading:
     """Read which instances a returned object names.
 
     - SEG (also label map): the object itself; the images that it was drawn on are kept beside.
+    - RT Structure Set: the object itself, with the images of its contours.
     - Secondary Capture: the object itself, a candidate's page.
     - Key Object Selection: what its content tree (0040,A730) names; where that names nothing, what its
       evidence (0040,A375) lists, since viewers have written only that.
@@ -173,6 +183,10 @@ def _read(dataset: Dataset) -> Reading:
         series = _unique(
             _required_uid(item, "SeriesInstanceUID") for item in _items(dataset, "ReferencedSeriesSequence")
         )
+    elif mechanism is Mechanism.STRUCTURES:
+        references = (own,)
+        sources = _unique([*images_of_set(dataset), *images_of_contours(dataset)])
+        series = _unique(_required_uid(item, "SeriesInstanceUID") for item in series_of_set(dataset))
     else:
         in_evidence, series = _listed(dataset, "CurrentRequestedProcedureEvidenceSequence")
         draws = mechanism is Mechanism.SR and has_graphics(dataset)
@@ -200,7 +214,7 @@ def _read(dataset: Dataset) -> Reading:
         segments=segments,
         series_references=series,
         frame_of_reference_uid=_optional_uid(dataset, "FrameOfReferenceUID"),
-        title=None if mechanism is Mechanism.SEG else _title(dataset),
+        title=None if mechanism in DRAWN else _title(dataset),
         draws=draws,
         predecessors=_listed(dataset, "PredecessorDocumentsSequence")[0] if draws else (),
     )

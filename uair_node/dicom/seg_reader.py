@@ -11,8 +11,7 @@ for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,19 @@ from pydicom.sr.coding import Code
 from dicom_config.errors import InputError, UairError
 from uair_node.dicom.codestreams import require_matching_codestreams
 from uair_node.dicom.decoding_apart import decode_apart
-from uair_node.dicom.segment_kind import property_types, speak_of
-from uair_node.dicom.segment_targets import KnownTargets, Targets, Voxels, tell_targets
+from uair_node.dicom.edited_segmentation import (
+    MOST_VOXELS,
+    EditedSegmentation,
+    check_source,
+    label_drawn,
+    nothing_drawn,
+    too_large,
+)
+from uair_node.dicom.segment_kind import property_types
+from uair_node.dicom.segment_targets import KnownTargets, Voxels
 from uair_node.dicom.stack import plane_axes
 from uair_node.dicom.volume import Volume
 
-Labels = npt.NDArray[np.uint8]
 _Mask = npt.NDArray[np.bool_]
 _Float = npt.NDArray[np.float64]
 
@@ -42,41 +48,9 @@ _OFF_SLICE = 0.5
 
 _MOST_SEGMENTS = 512
 """The most segments of one object. A segmentation of the whole body has about 120; our labels end at 255."""
-_MOST_VOXELS = 1 << 26
-"""The most voxels of all segments together: 256 MiB of indices. A liver has about 2 million, a body 40
-million."""
 
 _one_at_a_time = threading.Lock()
 """Held while an object is read: associations that send at once need the memory of one object."""
-
-
-@dataclass(frozen=True, eq=False)
-class EditedSegmentation:
-    """What a returned segmentation says.
-
-    Attributes
-    ----------
-    labels
-        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. A lesion's voxel is the
-        lesion's where segments overlap.
-    targets
-        Which target each segment is, and which segments are none.
-    names
-        How to speak of each segment that has voxels, without free text.
-    """
-
-    labels: Labels
-    targets: Targets
-    names: Mapping[int, str]
-
-    @property
-    def label_of_segment(self) -> Mapping[int, int]:
-        """Which label each segment number was recognised as."""
-        return self.targets.label_of_segment
-
-    def speak_of(self, numbers: Sequence[int]) -> str:
-        """Name segments in a sentence."""
-        return ", ".join(self.names[number] for number in numbers)
 
 
 def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
@@ -97,7 +71,8 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
         ``edited-unreadable``: pixels do not decode, or a frame cannot be placed on the grid.
         ``edited-other-frame-of-reference``, ``edited-other-series``: drawn on something else.
         ``edited-too-large``: more segments or voxels than a reader draws.
-        ``edited-empty``: no segment has a voxel. ``edited-unrecognised``: none that has is liver or lesion.
+        ``edited-empty``: no segment has a voxel. ``edited-unrecognised``, ``edited-outside-organ``: none that
+        has is liver or lesion.
     ResourceError
         ``decoder-not-started``, see `uair_node.dicom.decoding_apart.decode_apart`.
     ValueError
@@ -116,56 +91,14 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
 
 
 def _read(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
-    organ = volume.profile.organ
     named = set(_named_instances(dataset))
-    _check_source(dataset, volume, named - known.candidate_uids)
+    check_source(named - known.candidate_uids, {dataset.get("FrameOfReferenceUID")}, volume)
     segments = {int(segment.SegmentNumber): segment for segment in dataset.SegmentSequence}
     _require_bounded(dataset, volume, len(segments))
     drawn = _drawn_voxels(dataset, volume, segments)
     if not drawn:
-        raise InputError(
-            "edited-empty",
-            f"No voxel of the returned segmentation belongs to the {organ.name} or to a lesion.",
-            "Save the segmentation in the viewer again, with segments named Liver and Lesion 1, Lesion 2 …",
-        )
-    derived = bool(named & known.candidate_uids)
-    targets = tell_targets({n: (segments[n], drawn[n]) for n in sorted(drawn)}, organ, known, derived=derived)
-    labels = np.zeros(volume.shape, np.uint8)
-    for number, label in sorted(targets.label_of_segment.items(), key=lambda pair: pair[1]):
-        labels.reshape(-1)[drawn[number]] = label
-    names = {number: speak_of(number, segments[number], organ) for number in sorted(drawn)}
-    edited = EditedSegmentation(labels, targets, names)
-    if not targets.label_of_segment:
-        raise unrecognised(edited.speak_of(sorted(drawn)), organ.name)
-    return edited
-
-
-def unrecognised(segments: str, organ: str) -> InputError:
-    """Refuse a segmentation for segments that cannot be told."""
-    return InputError(
-        "edited-unrecognised",
-        f"Neither {organ} nor lesion by code, name or place: {segments}.",
-        f"Name the segment '{organ}' or 'lesion', or delete it, and send the segmentation again.",
-    )
-
-
-def _check_source(dataset: Dataset, volume: Volume, named: Collection[str]) -> None:
-    """Refuse what names other images, or lies in another space without naming any of ours."""
-    ours = {source.sop_instance_uid for source in volume.slices}
-    if not ours.isdisjoint(named):
-        return
-    if dataset.get("FrameOfReferenceUID") != volume.frame_of_reference_uid:
-        raise InputError(
-            "edited-other-frame-of-reference",
-            "The returned segmentation lies in another frame of reference than the series.",
-            "Draw on the series that the candidates were made from, not on a registered or prior one.",
-        )
-    if named:
-        raise InputError(
-            "edited-other-series",
-            "The returned segmentation was drawn on other images.",
-            "Draw on the series that the candidates were made from, not on another phase of the study.",
-        )
+        raise nothing_drawn(volume.profile.organ.name)
+    return label_drawn(drawn, segments, volume, known, derived=bool(named & known.candidate_uids))
 
 
 def _named_instances(dataset: Dataset) -> Iterator[str]:
@@ -203,8 +136,8 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Datas
                 if number not in segments:
                     raise _unreadable(f"It has voxels of a segment that it does not describe: {number}.")
                 total += size
-                if total > _MOST_VOXELS:
-                    raise _too_large(f"{_MOST_VOXELS} voxels")
+                if total > MOST_VOXELS:
+                    raise too_large(f"{MOST_VOXELS} voxels")
                 drawn.setdefault(number, []).append(placement.voxels(frame, mask))
     # Segment by segment, so that only one of them is held twice.
     return {number: np.concatenate(drawn.pop(number)) for number in list(drawn)}
@@ -213,7 +146,7 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Datas
 def _require_bounded(dataset: Dataset, volume: Volume, segments: int) -> None:
     """Refuse what would decode to more than the source grid can need."""
     if segments > _MOST_SEGMENTS:
-        raise _too_large(f"{_MOST_SEGMENTS} segments")
+        raise too_large(f"{_MOST_SEGMENTS} segments")
     if max(int(dataset.Rows), int(dataset.Columns)) > max(volume.shape):
         raise _unreadable("Its frames are larger than the images that it was drawn on.")
     described = len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
@@ -341,12 +274,4 @@ def _unreadable(reason: str) -> InputError:
         "edited-unreadable",
         f"The returned segmentation cannot be read. {reason}",
         "Save it in the viewer as DICOM SEG on the series that the candidates were made from.",
-    )
-
-
-def _too_large(most: str) -> InputError:
-    return InputError(
-        "edited-too-large",
-        f"The returned segmentation has more than {most}.",
-        "Save the organ and its lesions alone, without other structures, and send the segmentation again.",
     )

@@ -85,7 +85,7 @@ _WIDER_REGIONS = (
 )
 """Regions that hold the organ and other structures: they tell nothing."""
 _CATEGORIES_OF_THINGS = (
-    Code("260787004", "SCT", "Physical object"),
+    codes.PHYSICAL_OBJECT,
     Code("105590001", "SCT", "Substance"),
     Code("91720002", "SCT", "Body substance"),
     Code("246464006", "SCT", "Function"),
@@ -141,16 +141,16 @@ def property_types(segment: Dataset) -> list[Code]:
     return [*found, *(code for code in _modifiers(segment) if _among(code, _LESION_CODES))]
 
 
-def speak_of(number: int, segment: Dataset, organ: Organ) -> str:
-    """Name a segment: its number, and its label where each word of it is one of anatomy or counting.
+def speak_of(number: int, segment: Dataset, organ: Organ, noun: str = "segment") -> str:
+    """Name a segment (`noun`): its number, and its label where each word of it is one of anatomy or counting.
 
     Any other label may hold free text, hence a person's name; it is not repeated.
     """
     label = " ".join(_label(segment).split())
     words = plain(label).split()
     if words and len(label) <= 48 and label.isascii() and all(may_be_shown(word, organ) for word in words):
-        return f'segment {number} "{label}"'
-    return f"segment {number}"
+        return f'{noun} {number} "{label}"'
+    return f"{noun} {number}"
 
 
 def _label(segment: Dataset) -> str:

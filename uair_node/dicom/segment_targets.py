@@ -92,6 +92,8 @@ class Targets:
         Segments that show other structures.
     unrecognised
         Segments that nothing tells.
+    outside
+        Those of `unrecognised` that are lesions by code or name, and lie outside of the organ.
     is_edit
         Whether the object is an edit of a candidate. It has Tracking UIDs of the case, or names a candidate,
         or holds a candidate's target voxel for voxel (at least 100 voxels). Viewers that write neither (OHIF)
@@ -103,6 +105,7 @@ class Targets:
     untold: tuple[int, ...]
     ignored: tuple[int, ...]
     unrecognised: tuple[int, ...]
+    outside: tuple[int, ...]
     is_edit: bool
 
 
@@ -114,7 +117,8 @@ def tell_targets(
     Parameters
     ----------
     segments
-        Segment number -> item of the Segment Sequence, and the segment's voxels, at least one.
+        Segment number -> item of the Segment Sequence, and the segment's voxels; none of a segment that was
+        not looked into.
     derived
         Whether the object names a candidate of the case as what it was made from.
 
@@ -150,6 +154,7 @@ class _Telling:
             untold=tuple(untold),
             ignored=tuple(ignored),
             unrecognised=tuple(number for number in left if number not in ignored),
+            outside=tuple(number for number in left if self._kinds[number] is SegmentKind.LESION),
             is_edit=is_edit,
         )
 
@@ -201,6 +206,8 @@ class _Telling:
         added, untold = [], []
         for number, kind in self._open():
             place = self._places[number]
+            if not len(self._segments[number][1]):
+                continue
             if kind is SegmentKind.LESION and place.near_organ:
                 added.append(number)
             elif kind is SegmentKind.UNTOLD and is_edit and place.lies_in_organ(drawn_organ):

@@ -50,7 +50,7 @@ _BILIARY_LESIONS = re.compile(r"(?:gallengang|biliar|bile duct)\w* ?\w*(?:karzin
 """Lesions of the liver whose name holds another structure's."""
 _AFTER_WITH = re.compile(
     r"\b(?:with(?:out)?|w o|wo|minus|plus|incl\w*|excl\w*|except|and|ohne|mit|und|sans|avec|et|sin|con"
-    r"|senza|met|zonder|y|e)\b"
+    r"|senza|met(?= \D)|zonder|y|e)\b"
 )
 _NEXT_TO = re.compile(
     r"\b(?:near|adjacent|next to|close to|beside|abutting|neben|nahe|proche|pres|cerca|vicino)\b.*"
@@ -76,7 +76,8 @@ _OTHER_STEMS = """vessel vascul gefass gefaess vaisseau vaso vein veine vene ven
     herz cardia coeur corazon bone knochen rib rippe vertebra wirbel spine muscle muskel psoas skin
     haut body korper esophag oesophag osophag speiserohre trachea bronch prostat uterus ovar brain
     hirn thyroid breast mamma ascites aszites fluid background hintergrund artifact artefact artefakt
-    diaphragm zwerchfell peritone omentum mesenter pleura abdomen rate ptv ctv itv"""
+    diaphragm zwerchfell peritone omentum mesenter pleura abdomen rate ptv ctv itv spinal myelon
+    ruckenmark sigmoid femor external"""
 """Beginnings of words for other structures."""
 _OTHER_SIGNS = (
     "脾|腎|肾|胆|門脈|门静脉|門静脈|血管|静脈|静脉|動脈|动脉|胃|膵|胰|肺|骨|腸|肠|селез|почк|желч|желуд|аорт|\\bвен[аы]|артер"

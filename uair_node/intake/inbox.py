@@ -28,7 +28,7 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, Result
 from uair_node.context import Context
-from uair_node.dicom.readers import MECHANISMS, Mechanism, Reading, read_selection
+from uair_node.dicom.readers import DRAWN, MECHANISMS, Mechanism, Reading, read_selection
 from uair_node.dicom.seg_content import draws_the_same
 from uair_node.dicom.structure import plain_file, require_bounded
 from uair_node.intake.other_objects import OtherObjects, is_other
@@ -70,7 +70,7 @@ _CUT_OFF = (
     "An association of the sender ended without a release while this series came: "
     "slices may be missing at an end."
 )
-_TAGGED = ["SeriesDescription", "ContentLabel"]
+_TAGGED = ["SeriesDescription", "ContentLabel", "StructureSetLabel"]
 
 
 @dataclass(frozen=True)
@@ -310,14 +310,14 @@ class Inbox:
         return ours is not None and not draws_the_same(dataset, ours)
 
     def _edited_round(self, reading: Reading, drawn_anew: bool | None) -> EditedRound | None:
-        """Return the round that an edited SEG answers; None if the object is no edited SEG of an open one.
+        """Return the open round that an edited SEG or an RTSTRUCT answers; None if the object is none.
 
         Raises
         ------
         InputError
             ``edited-case-unknown``: an edit under the UID of our object whose round is not open.
         """
-        if reading.mechanism is not Mechanism.SEG or drawn_anew is False:
+        if reading.mechanism not in DRAWN or drawn_anew is False:
             return None
         edited = find_edited_round(self._context, reading)
         if edited is None and drawn_anew:
@@ -329,14 +329,17 @@ class Inbox:
         return edited
 
     def _take_edit(self, dataset: Dataset, evidence: Evidence, reading: Reading, edited: EditedRound) -> None:
-        """Read an edited SEG outside of any transaction (it takes a second), then let it take effect."""
+        """Read what was drawn outside of any transaction (it takes a second), then let it take effect."""
         study = reading.study_instance_uid
-        evidence = replace(evidence, mechanism="edited-seg")
+        if reading.mechanism is Mechanism.SEG:
+            evidence = replace(evidence, mechanism="edited-seg")
         name = evidence_name(evidence.evidence_uid, evidence.evidence_sha256)
         try:
             drawn = read_drawn(dataset, edited, self._context.settings.intake.known)
             evidence = replace(evidence, remark=drawn.remark)
-            if drawn.partial and evidence.verb != Verb.REJECT:
+            # A structure set holds all that its writer drew.
+            whole = reading.mechanism is Mechanism.STRUCTURES or not drawn.partial
+            if not whole and evidence.verb != Verb.REJECT:
                 part = keep_part(self._context, edited, drawn, name)
                 with self._context.database.transaction() as session:
                     hold_part(session, replace(evidence, artifact=part), edited.candidates, study)

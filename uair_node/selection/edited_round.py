@@ -1,4 +1,4 @@
-"""A SEG that the reader edited in a viewer: which round it answers, and what it draws.
+"""A SEG that the reader edited, or an RTSTRUCT that they drew: which round it answers, and what it draws.
 
 The viewer gave it new UIDs, so it is matched by the images that it was drawn on. It is read before it is
 accepted, so that one that cannot be used is refused at once, with its reason.
@@ -18,14 +18,17 @@ from pydicom import Dataset
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
+from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
 from dicom_config.modalities import ModalityProfile
 from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
+from uair_node.dicom.edited_segmentation import EditedSegmentation, unrecognised
 from uair_node.dicom.readers import Reading
-from uair_node.dicom.seg_reader import EditedSegmentation, read_edited, unrecognised
+from uair_node.dicom.rtstruct_reader import read_structures
+from uair_node.dicom.seg_reader import read_edited
 from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import read_geometry
 from uair_node.results.source import CANDIDATES_FILE
@@ -166,12 +169,13 @@ def _newest(session: Session, *conditions: ColumnElement[bool]) -> Case | None:
 
 
 def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityProfile]) -> Drawn:
-    """Read an edited SEG onto the source grid of a series of one of the `known` profiles.
+    """Read an edited SEG or an RTSTRUCT onto the source grid of a series of one of the `known` profiles.
 
     Raises
     ------
     InputError
-        What `uair_node.dicom.seg_reader.read_edited` finds, or ``edited-unrecognised``.
+        What `uair_node.dicom.seg_reader.read_edited` or `uair_node.dicom.rtstruct_reader.read_structures`
+        finds, or ``edited-unrecognised``.
     """
     volume = read_geometry(edited.series_paths, known)
     offered = load_candidates(edited.folder / CANDIDATES_FILE)
@@ -181,9 +185,12 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
         used=edited.lesions,
         candidate_uids=edited.all_candidates,
     )
-    found = read_edited(dataset, volume, known_targets)
-    if found.targets.unrecognised:
-        raise unrecognised(found.speak_of(found.targets.unrecognised), volume.profile.organ.name)
+    structures = dataset.SOPClassUID == SelectionClass.RT_STRUCTURE_SET
+    found = (read_structures if structures else read_edited)(dataset, volume, known_targets)
+    # A structure set holds whatever helped its planner; a SEG holds what its reader saved.
+    refused = found.targets.outside if structures else found.targets.unrecognised
+    if refused:
+        raise unrecognised(found, volume.profile.organ.name)
     trait = TRAIT if found.targets.is_edit else _FOREIGN_TRAIT
     remark = _remark(found, offered, volume.profile.organ.name)
     return Drawn(StoredCandidate(0, found.labels, trait), offered, remark)
@@ -198,8 +205,9 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
             f", as no code or name tells it and it lies in the {organ}" if number in targets.untold else ""
         )
         sentences.append(f"New {name}: {found.names[number]}{untold}.")
-    if targets.ignored:
-        sentences.append(f"Left out as another structure: {found.speak_of(targets.ignored)}.")
+    left_out = sorted({*targets.ignored, *targets.unrecognised})
+    if left_out:
+        sentences.append(f"Left out as another structure: {found.speak_of(left_out)}.")
     drawn = set(targets.label_of_segment.values())
     if (
         not targets.is_edit
@@ -207,6 +215,7 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
         and {v for candidate in offered for v in _values(candidate.labels)} - drawn
     ):
         sentences.append("It is no edit of a candidate, so lesions that it lacks stay.")
+    sentences += found.remarks
     return " ".join(sentences)
 
 
