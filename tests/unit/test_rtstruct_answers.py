@@ -48,12 +48,11 @@ def test_the_case_ends_with_the_drawn_voxels_and_the_reader_learns_how_it_was_re
     assert (row.outcome, row.mechanism) == (SelectionOutcome.EFFECTIVE, "rtstruct")
     (kept,) = load_candidates(offered.context.store.absolute(row.artifact))
     expected = candidate_labels(2)
-    assert (
-        (kept.labels > 0)[[*range(9), *range(10, 16)]] == (expected > 0)[[*range(9), *range(10, 16)]]
-    ).all()
+    contoured = [k for k in range(16) if k != 9]
+    assert ((kept.labels > 0)[contoured] == (expected > 0)[contoured]).all()
     assert (kept.labels == 2).sum() == (expected == 2).sum()
     assert 'Left out as another structure: ROI 3 "Spleen".' in row.sentence
-    assert 'ROI 1 "Liver": 1 slices without contours were filled by shape.' in row.sentence
+    assert 'ROI 1 "Liver": 1 slice without contours filled by shape.' in row.sentence
     assert offered.case().state == CaseState.ACCEPTED
 
 

@@ -51,7 +51,7 @@ def between(lower: Mask, upper: Mask, share: float, spacing_mm: tuple[float, flo
     share
         Where it lies: 0 at the lower slice, 1 at the upper one.
     spacing_mm
-        Of rows and columns.
+        Distances between rows and between columns.
     """
     box = _box_around(lower | upper)
     heights = [_height(mask[box], spacing_mm) for mask in (lower, upper)]

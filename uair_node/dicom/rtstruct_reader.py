@@ -39,7 +39,7 @@ uneven slices shift it by less than a tenth."""
 _OFF_SLICE = 0.5
 """How far a contour may lie off the slice that it names, as a frame of a SEG may."""
 _MOST_CONTOURS = 5_000
-"""Of liver and lesions together; a liver in 600 slices has about 2,000."""
+"""The most contours of liver and lesions together; a liver in 600 slices has about 2,000."""
 _MOST_CONTOURS_A_SLICE = 200
 _MOST_POINTS = 2_000_000
 _FILLED_GAP_MM = 5.0
@@ -93,7 +93,8 @@ def _read(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmen
             check_source(region.images, region.frames_of_reference, volume)
         shape = _drawn_region(region, grid, name)
         if shape.filled:
-            remarks.append(f"{name}: {shape.filled} slices without contours were filled by shape.")
+            slices = "1 slice" if shape.filled == 1 else f"{shape.filled} slices"
+            remarks.append(f"{name}: {slices} without contours filled by shape.")
         if len(shape.voxels):
             drawn[number] = shape.voxels
         else:

@@ -39,7 +39,7 @@ class Region:
     images
         SOP Instance UIDs that its contours name; those of the whole set if they name none.
     frames_of_reference
-        Of the region; of the whole set if it names none.
+        The region's own one; those of the whole set if it names none.
     made_from
         SOP Instance UIDs of the objects that it was made from.
     """
