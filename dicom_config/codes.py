@@ -94,6 +94,7 @@ LESION_COLOURS = (
 class Companion(IntEnum):
     """Series of a round beside its segmentations; the value is its place among the round's Series Numbers."""
 
+    RTSTRUCT = 0
     PAGES = 5
     WITHDRAWAL = 6
     RESULT = 7

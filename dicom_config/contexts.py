@@ -41,6 +41,7 @@ SENT_SOP_CLASSES: tuple[str, ...] = (
     SelectionClass.SECONDARY_CAPTURE,
     SelectionClass.COMPREHENSIVE_3D_SR,
     SelectionClass.KEY_OBJECT_SELECTION,
+    SelectionClass.RT_STRUCTURE_SET,
 )
 """What results are made of."""
 

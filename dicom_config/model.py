@@ -206,7 +206,8 @@ class Settings(BaseSettings):
             raise ValueError("destinations need distinct names")
         if self.results.prior_from and self.results.prior_from not in names:
             raise ValueError(f"results.prior_from names no destination: {self.results.prior_from}")
-        if not self.results.pages and any(not NEEDS[d.profile].segmentations for d in self.destinations):
+        needs = [NEEDS[destination.profile] for destination in self.destinations]
+        if not self.results.pages and any(each.pictures and not each.segmentations for each in needs):
             raise ValueError("destinations without segmentations (profile no-seg) need `results.pages`")
         return self
 

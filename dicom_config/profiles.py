@@ -17,6 +17,7 @@ class Profile(StrEnum):
     OHIF = "ohif"
     WEASIS = "weasis"
     NO_SEG = "no-seg"
+    RTSTRUCT = "rtstruct"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Needs:
     ----------
     segmentations
         Whether it can draw SEG at all. Without, pages and notices are all that is sent.
+    pictures
+        Whether anybody looks at pages and notices there.
+    structures
+        Whether it gets the accepted segmentation as an RT Structure Set: a planning system.
     gap_frames
         Empty frames between a segment's first and last: older OHIF draws what follows a gap on the
         wrong slices (OHIF #2833). Frames before and after are still left out.
@@ -36,6 +41,8 @@ class Needs:
     """
 
     segmentations: bool = True
+    pictures: bool = True
+    structures: bool = False
     gap_frames: bool = False
     short_label: bool = False
 
@@ -45,4 +52,5 @@ NEEDS: Mapping[Profile, Needs] = {
     Profile.OHIF: Needs(gap_frames=True),
     Profile.WEASIS: Needs(short_label=True),
     Profile.NO_SEG: Needs(segmentations=False),
+    Profile.RTSTRUCT: Needs(segmentations=False, pictures=False, structures=True),
 }

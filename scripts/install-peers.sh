@@ -31,6 +31,7 @@ readonly PEERS=(
   "prometheus|promtool, checks the alert rules|have promtool"
   "prometheus-alertmanager|amtool, checks where alerts go|have amtool"
   "docker-compose|docker-compose, validates docker-compose.yml|has_compose"
+  "plastimatch|plastimatch, a reader of RT Structure Sets|have plastimatch"
   "strace|strace, shows what is on disk before an answer|have strace"
   "chromium|Chromium, runs the viewer|have chromium"
   "npm|npm, fetches the viewer|have npm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,6 +51,20 @@ class Context:
     def destinations(self) -> tuple[str, ...]:
         """Names of the configured destinations."""
         return tuple(destination.name for destination in self.settings.destinations)
+
+    @property
+    def picture_destinations(self) -> tuple[str, ...]:
+        """Names of the destinations that get pages and notices."""
+        return self._names(lambda needs: needs.pictures)
+
+    @property
+    def planning_destinations(self) -> tuple[str, ...]:
+        """Names of the destinations that get the accepted segmentation as RT Structure Set."""
+        return self._names(lambda needs: needs.structures)
+
+    def _names(self, wanted: Callable[[Needs], bool]) -> tuple[str, ...]:
+        every = self.settings.destinations
+        return tuple(destination.name for destination in every if wanted(NEEDS[destination.profile]))
 
     @property
     def segmentation_forms(self) -> tuple[Form, ...]:

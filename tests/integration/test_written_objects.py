@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.model import Verb
+from dicom_config.profiles import Profile
 from tests.support.iods import ACCESSION_NUMBER_ELSEWHERE, iod_errors, study_disagreements
 from tests.support.offered import OfferedCase, offered_case
 from tests.support.pixelmed import validate_reports
@@ -44,15 +45,17 @@ IOD: Mapping[ResultKind, str] = {
     ResultKind.NOTICE: "SCImage",
     ResultKind.FINAL: "Segmentation",
     ResultKind.FINAL_PAGE: "SCImage",
+    ResultKind.STRUCTURES: "RTStructureSet",
     ResultKind.REPORT: "Comprehensive3DSR",
     ResultKind.WITHDRAWAL: "KeyObjectSelectionDocument",
 }
+PLANNING = PACS.model_copy(update={"name": "planning", "profile": Profile.RTSTRUCT})
 
 
 @pytest.fixture(scope="module")
 def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfferedCase]:
     """A case that went through a refusal, two rounds and its end: every kind of object is there."""
-    with offered_case(tmp_path_factory.mktemp("case"), destinations=[PACS]) as made:
+    with offered_case(tmp_path_factory.mktemp("case"), destinations=[PACS, PLANNING]) as made:
         with made.context.database.transaction() as session:
             lifecycle.warn(session.query(Case).one(), WARNING)
         made.work(WorkKind.PAGES)

@@ -72,7 +72,7 @@ def node_program(name: str, folder: Path) -> list[str]:
 def read_segs(reader: str, objects: Sequence[SegOnSeries], folder: Path) -> list[list[ReadSegment]]:
     """Let `reader`, a key of `PROGRAMS`, read `objects`; return the segments of each object."""
     program = PROGRAMS[reader]
-    command = node_program(program, folder) if program.endswith(".mjs") else _python_program(program)
+    command = node_program(program, folder) if program.endswith(".mjs") else python_program(program)
     job, answer = folder / "job.json", folder / "answer.json"
     labels = [folder / f"labels-{number}" for number in range(len(objects))]
     job.write_text(
@@ -97,7 +97,8 @@ def read_segs(reader: str, objects: Sequence[SegOnSeries], folder: Path) -> list
     ]
 
 
-def _python_program(name: str) -> list[str]:
+def python_program(name: str) -> list[str]:
+    """Return the command of a Python program in `foreign/`, by the interpreter of its packages."""
     python = peers_folder() / "python" / "bin" / "python"
     if not python.exists():
         absent("not installed: the packages of scripts/peers/requirements.txt")

@@ -18,6 +18,7 @@ from tests.support.offered import OfferedCase, candidate_labels, offered_case
 from tests.support.selections import key_object
 from uair_node.cases.tables import Delivery, Result, ResultKind, SelectionOutcome, WorkKind
 from uair_node.dicom.readers import read_selection
+from uair_node.dicom.rtstruct_reader import read_structures
 from uair_node.dicom.seg_reader import read_edited
 from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.results.uids import lesion_uid
@@ -148,6 +149,25 @@ def test_without_segmentations_pages_and_notices_are_all(tmp_path: Path) -> None
             assert withdrawn == {
                 one.sop_instance_uid for one in _got(offered, name) if one.kind not in ended
             }, "what the archive got, and nothing that it has not"
+
+
+def test_a_planning_system_gets_the_accepted_contours_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    both = [_destination("strict"), _destination("rtstruct")]
+    with offered_case(tmp_path, destinations=both) as offered:
+        offered.work(WorkKind.PAGES)
+        assert _got(offered, "at-rtstruct") == []
+        offered.send(offered.candidate(3), Verb.ACCEPT)
+        offered.work(WorkKind.FINISH)
+        (sent,) = _got(offered, "at-rtstruct")
+        assert sent.kind == ResultKind.STRUCTURES
+        assert ResultKind.STRUCTURES not in {one.kind for one in _got(offered, "at-strict")}
+        made = dcmread(offered.path(sent))
+        known = KnownTargets(offered=[candidate_labels(3)], used=[1, 2])
+        assert (read_structures(made, offered.volume, known).labels == candidate_labels(3)).all()
+        again = offered.send(made, Verb.PICK)
+        assert (again.outcome, again.code) == (SelectionOutcome.REFUSED, "own-object")
 
 
 def test_a_candidate_is_picked_in_any_of_its_forms(tmp_path: Path) -> None:

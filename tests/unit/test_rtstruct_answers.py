@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
@@ -27,8 +28,14 @@ def _structures(offered: OfferedCase, rois: list[Roi]) -> Dataset:
     return structure_set(offered.volume, dcmread(offered.paths[0], stop_before_pixels=True), rois)
 
 
-def _drawn() -> list[Roi]:
+def _edited() -> np.ndarray:
     labels = candidate_labels(2)
+    labels[5, 5:7, 3:6] = 0
+    return labels
+
+
+def _drawn() -> list[Roi]:
+    labels = _edited()
     labels[9, 5:15, 3:14] = 0  # a slice that nobody contoured: it is filled by shape
     return [Roi("Liver", outlines(labels > 0)), Roi("Lesion 1", outlines(labels == 2), "GTV")]
 
@@ -47,7 +54,7 @@ def test_the_case_ends_with_the_drawn_voxels_and_the_reader_learns_how_it_was_re
     assert row is not None
     assert (row.outcome, row.mechanism) == (SelectionOutcome.EFFECTIVE, "rtstruct")
     (kept,) = load_candidates(offered.context.store.absolute(row.artifact))
-    expected = candidate_labels(2)
+    expected = _edited()
     contoured = [k for k in range(16) if k != 9]
     assert ((kept.labels > 0)[contoured] == (expected > 0)[contoured]).all()
     assert (kept.labels == 2).sum() == (expected == 2).sum()

@@ -216,6 +216,7 @@ class ResultKind(StrEnum):
     PAGE = "page"  # a picture of a candidate, or (k = 0) of all four
     FINAL = "final"
     FINAL_PAGE = "final-page"  # its picture
+    STRUCTURES = "structures"  # the same as RT Structure Set
     REPORT = "report"
     NOTICE = "notice"  # tells in the study what became of a selection
     WITHDRAWAL = "withdrawal"  # the note that rejects the candidates once one is accepted

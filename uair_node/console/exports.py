@@ -110,7 +110,8 @@ def _dicom(desk: Desk, ask: Ask) -> bytes:
 
 def _objects(round_: Round, k: int) -> list[Result]:
     if k == ACCEPTED:
-        return [result for result in round_.results if result.kind in (ResultKind.FINAL, ResultKind.REPORT)]
+        kinds = (ResultKind.FINAL, ResultKind.REPORT, ResultKind.STRUCTURES)
+        return [result for result in round_.results if result.kind in kinds]
     return [result for result in round_.results if result.kind == ResultKind.CANDIDATE and result.k == k]
 
 

@@ -19,7 +19,7 @@ from uair_node.cases.tables import (
     WorkKind,
 )
 
-FINAL_KINDS = (ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE)
+FINAL_KINDS = (ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE, ResultKind.STRUCTURES)
 NOT_WRITTEN, NOT_DELIVERED, REFUSED = "final not written", "final not delivered", "final refused"
 
 

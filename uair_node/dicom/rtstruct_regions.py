@@ -33,7 +33,7 @@ class Region:
     Attributes
     ----------
     segment
-        Its name, codes and Tracking UID, as an item of the Segment Sequence has them.
+        Its name and codes, as an item of the Segment Sequence has them.
     contours
         Items of its Contour Sequence.
     images
@@ -144,8 +144,6 @@ def _as_segment(item: Dataset, observation: Dataset) -> Dataset:
         kinds = []
         segment.SegmentedPropertyCategoryCodeSequence = Items([_coded(codes.PHYSICAL_OBJECT)])
     segment.SegmentedPropertyTypeCodeSequence = Items(kinds)
-    for volume in item.get("ConceptualVolumeIdentificationSequence") or ():
-        segment.TrackingUID = str(volume.ConceptualVolumeUID)
     return segment
 
 

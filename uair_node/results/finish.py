@@ -38,6 +38,7 @@ from uair_node.results.reader_preference import differences, remember
 from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation
 from uair_node.results.source import FINDINGS_FILE, Source, read_source
+from uair_node.results.structure_set import StructuresRequest, write_structure_set
 from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.storage.artifacts import StoredCandidate
 from uair_node.storage.store import write_durably
@@ -101,6 +102,8 @@ def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
             context, source, volume, accepted, ResultKind.FINAL, form, tracking=measured.tracking
         )
         results += [final, _write_report(context, source, volume, measured.findings, final, form)]
+    if context.planning_destinations:
+        results.append(_write_structures(context, source, volume, accepted, results[0]))
     if context.settings.results.pages:
         results.append(_write_page(context, source, volume, accepted, measured.findings, results[0]))
         if measured.compared is not None:
@@ -136,6 +139,21 @@ def _write_report(
     return _saved(context, report, path, ResultKind.REPORT, final, form.destinations)
 
 
+def _write_structures(
+    context: Context,
+    source: Source,
+    volume: Volume,
+    accepted: StoredCandidate,
+    final: NewResult,
+) -> NewResult:
+    """Write the accepted segmentation as contours, for planning systems."""
+    instance_uid, series_uid = source.uids(ResultKind.STRUCTURES, accepted.k)
+    request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.trait, source.provenance)
+    made = write_structure_set(volume, accepted.labels, request)
+    path = source.own_folder / "UAIR-RTSTRUCT.dcm"
+    return _saved(context, made, path, ResultKind.STRUCTURES, final, context.planning_destinations)
+
+
 def _write_page(
     context: Context,
     source: Source,
@@ -149,7 +167,7 @@ def _write_page(
     request = ResultPageRequest(instance_uid, series_uid, source.provenance, source.warnings)
     page = write_result_page(volume, candidate, findings, request)
     path = source.own_folder / "UAIR-FINAL-PAGE.dcm"
-    kind, destinations = ResultKind.FINAL_PAGE, context.destinations
+    kind, destinations = ResultKind.FINAL_PAGE, context.picture_destinations
     return _saved(context, page, path, kind, final, destinations)
 
 
@@ -183,7 +201,7 @@ def _write_change(
     request = ResultPageRequest(instance_uid, series_uid, source.provenance)
     page = write_change_page(volume, scene, final.sop_instance_uid, accepted.k, request)
     path = source.own_folder / "UAIR-CHANGE-PAGE.dcm"
-    return _saved(context, page, path, ResultKind.FINAL_PAGE, final, context.destinations)
+    return _saved(context, page, path, ResultKind.FINAL_PAGE, final, context.picture_destinations)
 
 
 def _file_name(what: str, variant: str) -> str:

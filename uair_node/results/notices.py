@@ -295,7 +295,7 @@ def _write(context: Context, untold: _Untold) -> Sequence[NewResult]:
                 path=context.store.share(path),
                 trait=notice.heading,
                 volumes_ml={},
-                destinations=context.destinations,
+                destinations=context.picture_destinations,
             )
         )
     return results

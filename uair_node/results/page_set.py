@@ -91,5 +91,5 @@ def _save(context: Context, source: Source, page: Dataset, k: int, trait: str) -
         path=context.store.share(path),
         trait=trait,
         volumes_ml={},
-        destinations=context.destinations,
+        destinations=context.picture_destinations,
     )

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 SUPERSEDED_BY_FINAL = "the final one replaces them"
 _REPLACED = "more or newer slices of the series arrived"
 _SOURCE_REJECTED = "the archive rejected the source images"
-_FINALS = (ResultKind.FINAL, ResultKind.FINAL_PAGE, ResultKind.REPORT)
+_FINALS = (ResultKind.FINAL, ResultKind.FINAL_PAGE, ResultKind.REPORT, ResultKind.STRUCTURES)
 _WITHDRAWN = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.NOTICE)
 
 
