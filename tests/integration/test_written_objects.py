@@ -49,7 +49,7 @@ IOD: Mapping[ResultKind, str] = {
     ResultKind.REPORT: "Comprehensive3DSR",
     ResultKind.WITHDRAWAL: "KeyObjectSelectionDocument",
 }
-PLANNING = PACS.model_copy(update={"name": "planning", "profile": Profile.RTSTRUCT})
+PLANNING = {**PACS, "name": "planning", "profile": Profile.RTSTRUCT.value}
 
 
 @pytest.fixture(scope="module")

@@ -101,11 +101,11 @@ def _ae_titles(node: NodeSection) -> str:
         (f"`{title}`", _ASKS_FOR[verb], "all storage classes" if verb is Verb.STORE else "selections")
         for title, verb in node.ae_titles.by_title().items()
     ]
-    selections = ", ".join(sorted(_name(sop_class) for sop_class in SELECTION_SOP_CLASSES))
+    selections = "".join(f"- {name}\n" for name in sorted(map(_name, SELECTION_SOP_CLASSES)))
     return (
         f"## Called AE titles, port {node.port}\n\n"
         + _table(("AE title", "asks for", "takes"), rows)
-        + f"\nSelections: {selections}.\n"
+        + f"\nSelections:\n\n{selections}"
     )
 
 
