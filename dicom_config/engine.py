@@ -1,4 +1,4 @@
-"""The method and the work around it: which model computes, and how tasks are held, retried and given up."""
+"""Configuration of the method and its tasks: the model, leases, retries, and when to give up."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class SeriesRule(Section):
         if not self.model_fields_set - {"name", "score", "exclude"}:
             raise ValueError("a rule needs a condition")
         if self.exclude == bool(self.score):
-            raise ValueError("a rule either has a score or excludes")
+            raise ValueError("a rule needs a score or `exclude`, not both")
         return self
 
 
@@ -78,5 +78,5 @@ class RulesSection(Section):
     def _distinct_names(self) -> RulesSection:
         names = [rule.name for rule in self.series]
         if len(set(names)) != len(names):
-            raise ValueError("rules need distinct names, reasons are told by them")
+            raise ValueError("rules need distinct names, since reasons name the rule")
         return self

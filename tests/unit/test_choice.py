@@ -116,8 +116,8 @@ def test_modality_is_matched_like_the_rest(tmp_path: Path, modality: str) -> Non
     ("rule", "words"),
     [
         ({"name": "a", "score": 1}, "needs a condition"),
-        ({"name": "a", "modality": "CT"}, "either has a score or excludes"),
-        ({"name": "a", "modality": "CT", "score": 1, "exclude": True}, "either has a score or excludes"),
+        ({"name": "a", "modality": "CT"}, "needs a score or `exclude`"),
+        ({"name": "a", "modality": "CT", "score": 1, "exclude": True}, "needs a score or `exclude`"),
         ({"name": "a", "score": 1, "description": "("}, "not a regular expression"),
         ({"name": "a", "score": 1, "delay_s": {"min": 2, "max": 1}}, "`min` is above `max`"),
     ],

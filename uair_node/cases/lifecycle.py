@@ -301,7 +301,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
     if case.state not in COMPUTING:
         raise InputError(
             "nothing-to-cancel",
-            f"Case {case.id} is {case.state}; nothing is computed for it.",
+            f"Case {case.id} is {case.state}; no computation is running for it.",
             "A case that awaits a selection can be expired.",
         )
     mend = f"`uair case retry {case.id}` takes it up again."

@@ -33,10 +33,10 @@ def replaced_by(session: Session, case: Case) -> list[Case]:
 
 
 def _holds_the_same(session: Session, case: Case, older: Case) -> bool:
-    """Tell whether two cases hold one acquisition.
+    """Tell whether two cases hold the same acquisition.
 
-    Slices tell it: different acquisitions have none in common, in any version. Where a case has no slices
-    (any more), the names tell it.
+    Different acquisitions have no slice in common, in any version. If a case has no slices (any more), then
+    the acquisitions' names decide.
     """
     uids = [_slices(session, sibling) for sibling in (case, older)]
     if all(uids):

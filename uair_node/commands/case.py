@@ -1,4 +1,4 @@
-"""`uair case`: look at one case, or answer for its reader."""
+"""`uair case`: show a case, or answer for its reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`uair check`, `uair conformance`: how an installation is, and what it promises to peers."""
+"""`uair check` checks an installation; `uair conformance` prints what it promises to peers."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class LazyGroup(TyperGroup):
         return found.listed(cmd_name) if found else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return name, command and remaining arguments of what is called, the command loaded."""
+        """Load the called command; return its name, the command, and the remaining arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         found = self.table.get(name or "")
         return name, found.load(name or "") if found else command, rest

@@ -1,4 +1,4 @@
-"""`uair console`: serve it, and keep its users."""
+"""`uair console`: serve the console's pages, and manage its users."""
 
 from __future__ import annotations
 

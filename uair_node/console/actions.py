@@ -110,7 +110,7 @@ def _action(desk: Desk, ask: Ask, case: Case) -> Action:
         raise InputError(
             "not-now",
             f"Case {case.id} is {case.state}; '{action.title}' is not possible now.",
-            "Its page shows what is.",
+            "Its page shows the possible actions.",
         )
     return action
 

@@ -56,7 +56,7 @@ def lines(settings: Settings) -> list[Line]:
 
 
 def without_secrets(key: str, value: str) -> str:
-    """Return a value as it may be shown: no password of a URL, nothing of a key that is called a secret."""
+    """Return a value as the page may show it: without a URL's password, and hidden if its key is a secret."""
     name = key.rsplit(".", 1)[-1]
     if value and _SECRET_KEY.search(name) and not name.endswith(_HARMLESS):
         return HIDDEN

@@ -31,7 +31,7 @@ def show_slice(desk: Desk, ask: Ask) -> Response:
     view = _looked_at(desk, ask)
     k, number = ask.path["k"], ask.path["slice"]
     if not 1 <= number <= view.canonical.shape[0]:
-        raise InputError("no-such-page", "The series has no such slice.", "Start from the case's page.")
+        raise InputError("no-such-page", "The series lacks this slice.", "Start from the case's page.")
     return Response(draw(view, k, number - 1, _WIDTH), media_type="image/jpeg")
 
 

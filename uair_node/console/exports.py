@@ -104,7 +104,7 @@ def _dicom(desk: Desk, ask: Ask) -> bytes:
     found = {path.name: path.read_bytes() for path in files if path is not None}
     if not found:
         sentence = f"Round {number} has no such objects here."
-        raise InputError("no-such-page", sentence, "Housekeeping may have removed them; ask the archive.")
+        raise InputError("no-such-page", sentence, "Retention may have deleted them; the archive has them.")
     return zipped(found)
 
 

@@ -34,7 +34,7 @@ REFRESH = "refresh"
 
 @dataclass(frozen=True)
 class Peer:
-    """Where a request comes from: `address`, over HTTPS or not, through our proxy or not."""
+    """The sender of a request: its address, and whether the request came over HTTPS and through our proxy."""
 
     address: str
     secure: bool
@@ -83,7 +83,7 @@ def peer_of(request: Request, desk: Desk) -> Peer:
 
 
 def _bears_secret(request: Request, proxy: ConsoleProxy, secret: bytes) -> bool:
-    """Tell whether a request bears the proxy's secret, once, where there is one."""
+    """Tell whether a request has the proxy's secret, exactly once; True if no secret is configured."""
     given = request.headers.getlist(proxy.secret_header)
     known = len(given) == 1 and hmac.compare_digest(given[0].encode("latin-1"), secret)
     return not secret or known
@@ -171,7 +171,7 @@ def _without_secret() -> InputError:
     log.warning("console: a request from the proxy's network without the proxy's secret was refused")
     return InputError(
         "forbidden",
-        "The request names a user, and does not bear the secret of the reverse proxy.",
+        "The request names a user, but lacks the secret of the reverse proxy.",
         "Let the proxy send what console.proxy.secret_file holds, in the header console.proxy.secret_header.",
     )
 
@@ -201,7 +201,11 @@ def _proxied_role(proxy: ConsoleProxy, name: str) -> Role:
 
 def _check_form(request: Request, session: Session, form: dict[str, str] | None) -> None:
     if form is None:
-        raise InputError("not-a-form", "This is no form of ours.", "Send it again from its page.")
+        raise InputError(
+            "not-a-form",
+            "This form is not from this console.",
+            "Open its page again and send it from there.",
+        )
     given = form.pop("csrf", "")
     if not is_from_us(request) or not hmac.compare_digest(given.encode(), session.csrf.encode()):
         log.warning("console: a form without this session's token was refused")

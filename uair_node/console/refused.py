@@ -49,7 +49,7 @@ _LISTENER = {
 
 @dataclass(frozen=True)
 class Group:
-    """All refused series of one code: what the newest was told, how many there are, the newest of them."""
+    """All refused series with the same code: the newest sentence, their number, and the newest series."""
 
     code: str
     sentence: str
@@ -59,7 +59,7 @@ class Group:
 
 
 def show_refused(desk: Desk, ask: Ask) -> Response:
-    """Answer with the groups, the largest first."""
+    """Show the refused series, grouped by code, the largest group first."""
     with desk.context.database.reading() as session:
         groups = _groups(session)
         answers = session.scalars(

@@ -12,6 +12,6 @@ _URL_SECRET = re.compile(
 
 
 def without_url_secrets(text: str) -> str:
-    """Return a text whose addresses have no password and no token any more."""
+    """Return a text without the passwords and tokens in its URLs."""
     shown = _URL_PASSWORD.sub(rf"\g<before>{HIDDEN}", text)
     return _URL_SECRET.sub(rf"\g<before>{HIDDEN}", shown)

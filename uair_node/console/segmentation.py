@@ -74,7 +74,7 @@ class Number:
 
     @property
     def interval(self) -> str:
-        """The interval as it stands there; empty without one."""
+        """The interval as the page shows it; empty without an interval."""
         return self._bounds(self.quantity.decimals)
 
     @property
@@ -116,7 +116,7 @@ class Story:
 
 
 def show_segmentation(desk: Desk, ask: Ask) -> Response:
-    """Answer with the page; `?round=2&candidate=3&slice=57` choose, the newest is shown unless they do."""
+    """Show the page. `?round=2&candidate=3&slice=57` choose what is shown; the default is the newest."""
     story = _story(desk, ask.path["case_id"])
     case, turn = story.case, _asked_for(ask, story.turns)
     view = desk.views.view(case.id, turn.round.number)
@@ -161,8 +161,8 @@ def _story(desk: Desk, case_id: int) -> Story:
         if not turns:
             raise InputError(
                 "no-such-page",
-                f"There is no segmentation of case {case.id} to look at.",
-                "It is computed first, and kept as long as retention says; its results are in the archive.",
+                f"Case {case.id} has no segmentation that can be shown.",
+                "Wait for its first round. If retention deleted it, its results are in the archive.",
             )
         finished = is_finished(turns[-1].round)
         findings = findings_at(desk.context, case) if finished else None

@@ -53,7 +53,7 @@ class Sign:
 
 
 def department_signs(context: Context, kept: dict[str, Any]) -> list[Sign]:
-    """Return how the parts are now; never raises for a part that is away."""
+    """Return the present state of the department's parts. A part that is away raises no error."""
     try:
         with context.database.reading() as session:
             from_database = list(_from_database(session))

@@ -69,7 +69,7 @@ def span(seconds: float) -> str:
 
 
 def prose(text: str) -> Markup:
-    """Return a sentence with its `commands` set as such and no secrets of addresses; all else is escaped."""
+    """Return a sentence as HTML: `commands` as code, passwords of addresses hidden, all else escaped."""
     text = without_url_secrets(text)
     parts = text.split("`")
     if len(parts) % 2 == 0:  # one that is never closed

@@ -118,7 +118,7 @@ def _selection(selection: Selection) -> Event:
 
 
 def _deliveries(rows: list[Delivery]) -> Iterator[Event]:
-    """Yield one line for what a destination did alike with the objects of a round."""
+    """Yield a line for each group of a round's objects that had the same outcome at a destination."""
     groups: dict[tuple[str, int, DeliveryState, str], list[Delivery]] = defaultdict(list)
     for row in rows:
         confirmed = row.state == DeliveryState.CONFIRMED

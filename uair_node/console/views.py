@@ -53,11 +53,11 @@ class RoundView:
     planes
         What each plane of it along axis 0 is called.
     box
-        The part of the canonical grid that holds all that is marked.
+        The part of the canonical grid that holds all segmented voxels.
     labels
-        k, or `ACCEPTED` -> ``(Z, Y, X)`` uint8 of that part.
+        Number k of a candidate, or `ACCEPTED` -> its labels in `box`, ``(Z, Y, X)`` uint8.
     drawn
-        What was drawn of it, by a name for it.
+        Cache of drawn pictures and surfaces, by kind and name.
     """
 
     number: int
@@ -109,7 +109,7 @@ class RoundView:
 
     @cached_property
     def window(self) -> FixedWindow:
-        """Which values are black and white: the profile's, or what a few slices say."""
+        """Return which values are black and white: the profile's, or estimated from a few slices."""
         if isinstance(self.grid.profile.window, FixedWindow):
             return self.grid.profile.window
         few = np.linspace(0, self.canonical.shape[0] - 1, _WINDOW_SLICES).round().astype(int)

@@ -30,7 +30,7 @@ def require_commitment(session: Session, destination: str) -> None:
 
 
 def commit(context: Context, claim: Claim) -> Commit:
-    """Ask for commitment of what was stored, and give up on requests that nobody answered in time."""
+    """Request storage commitment of stored objects; give up on requests without an answer in time."""
     destination = next((d for d in context.settings.destinations if d.name == claim.subject), None)
     if not isinstance(destination, Destination) or destination.commitment_timeout_s is None:
         return _confirm_all("stored; the configuration asks for no storage commitment any more")

@@ -106,7 +106,7 @@ def _record(context: Context, destination: AnyDestination, answer: Answer) -> No
 
 
 def _note_failure(context: Context, destination: AnyDestination, failure: str) -> None:
-    """Show why nothing moves; a peer that is away refuses nothing, so nothing is counted."""
+    """Record why deliveries wait. An absent peer refuses no object, so no attempt is counted."""
     with context.database.transaction() as session:
         session.execute(update(Delivery).where(*_pending_at(destination.name)).values(reason=failure))
 

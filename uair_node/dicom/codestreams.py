@@ -127,7 +127,7 @@ def _jpeg_2000_size(frame: bytes) -> _Size | None:
 
 
 def _most_precincts(frame: bytes, at: int, size: _Size, samples: int) -> int:
-    """Return the most precincts that a coding style of the codestream makes (ISO 15444-1 A.6.1, A.6.2)."""
+    """Return the largest number of precincts of the codestream's coding styles (ISO 15444-1 A.6.1, A.6.2)."""
     most, position, tile_part_end = 0, at + 2, 0
     while position + 4 <= len(frame) and frame[position] == 0xFF:
         marker, (length,) = frame[position + 1], struct.unpack_from(">H", frame, position + 2)

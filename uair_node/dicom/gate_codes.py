@@ -1,4 +1,4 @@
-"""The gate's codes: why a series is not segmented, and what a person can do about it. Data, no checks."""
+"""The gate's codes, as a table: why a series is not segmented, and what a person can do about it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt
 
 
 def _body_of(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return the values inside the body, of a part of the voxels; all of them if nothing stands out.
+    """Return a sample of the values inside the body; of the whole volume if no body stands out.
 
     The body is the largest piece that stands out from air, with the holes of its slices filled.
     """

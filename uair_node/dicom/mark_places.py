@@ -41,8 +41,8 @@ class Grid:
         Raises
         ------
         InputError
-            ``mark-slice-unknown``: on a slice or frame that the case has not.
-            ``mark-other-frame-of-reference``: on another series, or in a space, that the case does not share.
+            ``mark-slice-unknown``: the case lacks the slice or frame. ``mark-other-frame-of-reference``: the
+            graphic is on another series or in another space, without the case's frame of reference.
         """
         canonical = self.volume.canonical()
         inverse = np.linalg.inv(canonical.affine)

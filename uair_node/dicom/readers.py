@@ -261,11 +261,11 @@ def _listed(dataset: Dataset, keyword: str) -> tuple[tuple[str, ...], tuple[str,
 
 
 def _tree_references(dataset: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Walk the content tree in document order, with a stack of its own: a peer chooses the depth.
+    """Walk the content tree in document order, without recursion: a peer chooses the depth.
 
-    Only items of the value types IMAGE, COMPOSITE and WAVEFORM have a Referenced SOP Sequence
-    (PS3.3 table C.17-5), so that it is not asked for the type. Each reference comes with its segment
-    numbers; there are none where it means the whole object.
+    Only items of the value types IMAGE, COMPOSITE and WAVEFORM have a Referenced SOP Sequence (PS3.3 table
+    C.17-5), so the type is not checked. Each reference comes with its segment numbers. Without numbers, it
+    means the whole object.
     """
     pending = list(reversed(_items(dataset, "ContentSequence")))
     while pending:

@@ -1,8 +1,8 @@
-"""What a segment of somebody else's SEG shows: the organ, a lesion of it, something else, or untold.
+"""What a segment of a foreign SEG shows: the organ, a lesion, another structure, or unknown.
 
-Owns the codes by which writers tell it; `uair_node.dicom.segment_words` owns the words. Codes decide
-before words: a segment whose code names another structure is that structure, whatever its label says. The
-anatomic region of a segment counts as a code. Knows no voxels: where neither codes nor words tell,
+This module has the codes that writers use; `uair_node.dicom.segment_words` has the words. Codes decide before
+words: if a code names another structure, then the label does not matter. The anatomic region of a segment
+counts as a code. Voxels are not read here. If neither codes nor words decide, then
 `uair_node.dicom.segment_targets` compares places.
 """
 

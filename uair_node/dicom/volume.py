@@ -42,9 +42,9 @@ _ALL = tuple(PROFILES.values())
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """The instance, or the frame of a multi-frame instance (from 1), that a slice of a volume came from.
+    """The source of a volume's slice: an instance, or a frame (from 1) of a multi-frame instance.
 
-    `number` is its Instance Number, by which viewers count; None without one.
+    `number` is its Instance Number, which viewers show; None without one.
     """
 
     sop_instance_uid: str

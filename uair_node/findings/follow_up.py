@@ -139,7 +139,7 @@ class TimePoint:
 
 @dataclass(frozen=True)
 class EarlierSegmentation:
-    """The final segmentation of an earlier study, whose segments the lesions of then are.
+    """The final segmentation of an earlier study; its segments are the earlier lesions.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A series of a study, or an acquisition of one, that could be segmented."""
+    """A series of a study, or an acquisition of a series, that could be segmented."""
 
     series_instance_uid: str
     facts: SeriesFacts
@@ -113,13 +113,13 @@ def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
         return InputError(
             "excluded-by-rule",
             f"The rule {score.excluded_by!r} excludes the series.",
-            "If it should be segmented, change that rule; `uair rules try` shows what comes of it.",
+            "If it should be segmented, change that rule; `uair rules try` shows the effect.",
         )
     if section.series and score.value < section.min_score:
         return InputError(
             "score-too-low",
             f"The series does not score enough ({score.reason}; {section.min_score:g} is needed).",
-            "If it should be segmented, change the rules; `uair rules try` shows what comes of it.",
+            "If it should be segmented, change the rules; `uair rules try` shows the effect.",
         )
     return None
 
@@ -127,7 +127,7 @@ def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
 def refusal_by_rivals(
     own: Candidate, rivals: Sequence[Candidate], taken: int, section: RulesSection
 ) -> InputError | None:
-    """Return why others of the study go before, None if the series is one of the chosen.
+    """Return why other series of the study are preferred; None if this series is chosen.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def refusal_by_rivals(
     return InputError(
         "other-series-chosen",
         f"The series is not segmented ({own.score.reason}): {why}.",
-        "If it should be, change rules.per_study or the rules; `uair rules try` shows what comes of it.",
+        "If it should be, change rules.per_study or the rules; `uair rules try` shows the effect.",
     )
 
 

@@ -41,7 +41,7 @@ class OtherObjects:
         self._kept: int | None = None
 
     def admit(self, size: int) -> bool:
-        """Tell whether `size` bytes more are kept, and count them."""
+        """Tell whether `size` more bytes may be kept; if so, count them."""
         intake = self._context.settings.intake
         if intake.other_objects == "drop":
             return False

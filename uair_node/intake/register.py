@@ -219,7 +219,7 @@ class _Shelf:
 
 @dataclass
 class _Version:
-    """One content known under a SOP Instance UID: a row of before, or one to be added (`row`)."""
+    """A content of a SOP Instance UID: an existing row, or a row that will be added (`row`)."""
 
     series: str
     status: InstanceStatus

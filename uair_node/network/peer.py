@@ -40,7 +40,7 @@ class Peer:
 
     @classmethod
     def of(cls, association: Association) -> Peer:
-        """Return the peer of an association that was requested."""
+        """Return the peer that requested an association."""
         request = association.requestor.primitive
         address = plain_address(association.requestor.address)
         certificate = certificate_names(guarded(association).socket)

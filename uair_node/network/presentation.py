@@ -1,4 +1,4 @@
-"""Presentation contexts that the listener takes of those that a peer proposes."""
+"""Which of a peer's proposed presentation contexts the listener accepts."""
 
 from __future__ import annotations
 

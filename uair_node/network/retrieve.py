@@ -32,7 +32,7 @@ _PENDING = (0xFF00, 0xFF01)
 
 
 def latest_final(archive: AnyDestination, patient_id: str, before: date) -> Dataset | None:
-    """Return the last final segmentation of ours of a patient's studies before a day; None without one.
+    """Return our last final segmentation in a patient's studies before a day; None without one.
 
     Raises
     ------

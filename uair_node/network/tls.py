@@ -165,12 +165,12 @@ class _ExplainingSocket(ssl.SSLSocket):
 
 
 class ClientContext(ssl.SSLContext):
-    """A context for one association that knows afterwards why TLS failed.
+    """A TLS context for a single association, which keeps why TLS failed.
 
     Attributes
     ----------
     failure
-        Empty while nothing failed.
+        The reason of the failure; empty without a failure.
     """
 
     sslsocket_class = _ExplainingSocket

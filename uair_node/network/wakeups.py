@@ -86,7 +86,7 @@ def wait_instead_of_polling(association: Association, budget: ReceiveBudget) -> 
 
 
 class _Messages(DIMSEServiceProvider):
-    """Messages from the peer, for a thread that waits a moment for each; their bytes count."""
+    """Messages from the peer. The thread that takes them waits a moment; their bytes count as in flight."""
 
     def __init__(self, association: Association, budget: ReceiveBudget) -> None:
         super().__init__(association)

@@ -22,7 +22,7 @@ class Gpu:
 
 
 def read_gpus() -> list[Gpu]:
-    """Return this machine's NVIDIA devices, none where there is no driver or it does not answer."""
+    """Return this machine's NVIDIA devices. Without an answering driver, there are none."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

@@ -250,7 +250,7 @@ def _heading(candidate: SheetCandidate) -> str:
 
 
 def _caption(volumes: Volumes, organ: str) -> str:
-    """Return two lines that fit under a column: totals, then the largest lesions by number."""
+    """Return two lines of volumes for the space under a column: totals, then the largest lesions."""
     lesions = volumes.lesions_ml
     total = f"lesions {sum(ml for _, ml in lesions):.1f} ml" if lesions else "no lesion"
     largest = sorted(lesions, key=lambda lesion: -lesion[1])[:_LISTED_LESIONS]

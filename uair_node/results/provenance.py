@@ -1,7 +1,7 @@
-"""What every companion of the segmentations says about its making: pages, report, rejection note.
+"""Attributes of origin that all results besides segmentations share: pages, report, rejection note.
 
-Owns the attributes that these objects share, and that none of them holds a clock's or a random source's value
-(DESIGN invariant 2). Knows nothing of their content.
+These objects hold no value of a clock or a random source (DESIGN invariant 2). This module does not know
+their content.
 """
 
 from __future__ import annotations

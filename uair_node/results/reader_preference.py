@@ -167,7 +167,7 @@ def patient_taste(earlier: Case) -> dict[str, Any]:
 
 
 def in_words(prior: Mapping[str, Any]) -> str:
-    """Say what a round was computed with; empty where nothing was remembered."""
+    """Say which remembered preference a round used; empty without any."""
     if not prior:
         return ""
     sizes = f"liver {prior['liver_mm']:+.1f} mm, lesions {prior['lesion_mm']:+.1f} mm"

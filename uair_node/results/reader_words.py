@@ -11,7 +11,7 @@ _COMMAND = re.compile(r"`uair\b")
 
 
 def how_to_answer(titles: AeTitles) -> str:
-    """Say where a reader sends a candidate: the AE titles are the answers."""
+    """Say to which AE title a reader sends a candidate for each answer."""
     return (
         f"To answer, send a candidate to {titles.pick} (four new ones), {titles.accept} (final) "
         f"or {titles.reject} (none fits)."

@@ -16,7 +16,7 @@ from uair_node.results.uids import result_uid
 
 
 def refer(reference: Dataset, slice_: SourceSlice) -> Dataset:
-    """Let a reference name a slice, and return it."""
+    """Make `reference` name a slice; return `reference`."""
     reference.ReferencedSOPClassUID = slice_.sop_class_uid
     reference.ReferencedSOPInstanceUID = slice_.sop_instance_uid
     if slice_.frame is not None:

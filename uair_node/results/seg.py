@@ -136,9 +136,9 @@ def write_seg(
         The source series; the headers of its files are read, not its pixels.
     labels
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. Labels without a voxel
-        get no segment; segment numbers are contiguous all the same.
+        get no segment; segment numbers are contiguous nevertheless.
     sources
-        What `source_headers` reads for `volume`; whoever writes several objects reads them once.
+        The headers from `source_headers(volume)`. A caller that writes several objects reads them once.
 
     Returns
     -------

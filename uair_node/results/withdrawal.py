@@ -1,7 +1,7 @@
-"""The notes that hide results in an archive: on acceptance what was not chosen, on late slices all of a case.
+"""Notes that hide results in an archive: candidates not chosen, or all results of a superseded case.
 
-A note goes only to destinations that want it (`withdraw`): an archive that does not honour IHE IOCM would
-show it as one more document. It names what its destination got and nothing else.
+A note goes only to destinations that want it (`withdraw`): an archive that does not support IHE IOCM would
+show it as a document. It names exactly the objects that its destination got.
 """
 
 from __future__ import annotations

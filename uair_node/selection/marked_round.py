@@ -152,7 +152,7 @@ def _read(dataset: Dataset, reading: Reading, pages: Collection[str], drop_words
 
 
 def _open_round(context: Context, reading: Reading, offered: Collection[str]) -> EditedRound:
-    """Return the round that marks answer; `offered` are the candidates of rounds that are named with them."""
+    """Return the round that the marks answer. `offered` are the candidates that the marks' object names."""
     round_ = find_edited_round(context, reading)
     if round_ is None:
         raise InputError(

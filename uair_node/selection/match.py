@@ -50,7 +50,7 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
     if rejects and verb != Verb.REJECT:
         raise InputError(
             "rejection-note",
-            "This document rejects what it names.",
+            "This document is a rejection note.",
             "To say that none of the four fits, send it to the AE title for that (UAIR_REJECT).",
         )
 
@@ -95,13 +95,13 @@ def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequ
     Parameters
     ----------
     segments
-        SOP Instance UID -> numbers, of candidates of which nothing but segments is named.
+        SOP Instance UID -> segment numbers. It has the candidates that are named only by segments.
 
     Raises
     ------
     InputError
-        ``ambiguous-selection``: two candidates as a whole, or for one target, or the overview of all.
-        ``no-such-segment``.
+        ``ambiguous-selection``: two candidates are named as a whole or for the same target, or only the
+        overview is named. ``no-such-segment``.
     """
     if verb == Verb.REJECT:
         return Answer(None)

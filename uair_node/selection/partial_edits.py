@@ -29,7 +29,7 @@ _GROUP = (Selection.case_id, Selection.round_number, Selection.verb, Selection.c
 
 
 def answer_with_parts(context: Context) -> int:
-    """Let everything held take effect whose sender has been quiet; return how many answers that made."""
+    """Apply the held parts of edits whose senders have been quiet; return the number of answers."""
     return sum(_is_answered(context, ids) for ids in _quiet_groups(context))
 
 

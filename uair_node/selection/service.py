@@ -77,7 +77,7 @@ def select_by_edit(
 
 
 class AnswerChangedError(Exception):
-    """Another answer counts than when marks were read: read them again."""
+    """The effective answer changed after the marks were read. Read them again."""
 
 
 def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, reading: Reading) -> Selection:
@@ -155,11 +155,11 @@ def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputErr
 
 
 def note_repetition(session: Session, evidence: Evidence) -> bool:
-    """Record the very object that took effect already; False if it says something new.
+    """Record a repeated object that has already taken effect; return False if it is new.
 
-    Other bytes under its UID are another object: viewers save under one UID again and again. An object that
-    took effect in a case which failed or was closed since is no repetition: its sender must learn that
-    nothing follows from it.
+    Other bytes under its UID are another object: viewers save under the same UID again and again. If the case
+    has failed or was closed since, then the object is no repetition: its sender must learn that it has no
+    effect.
     """
     earlier = session.scalars(
         select(Selection).where(
@@ -220,7 +220,7 @@ def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
 def record_refusal(
     session: Session, evidence: Evidence, refusal: InputError, named: Sequence[Result]
 ) -> Selection:
-    """Keep a selection that cannot be used, with its reason, at the case it speaks of if that is known."""
+    """Keep a selection that cannot be used, with its reason; at its case, if that is known."""
     round_ = named[0].round if named else _newest_round_of_study(session, evidence.study_uid)
     row = _row(evidence, SelectionOutcome.REFUSED)
     row.case_id = round_.case_id if round_ else None

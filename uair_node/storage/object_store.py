@@ -92,7 +92,7 @@ class ObjectStore:
             raise TransientError(
                 "store-bucket",
                 f"The object store has no bucket `{bucket}`.",
-                "Make it there, or correct `store.url`; work goes on by itself then.",
+                "Create it there, or correct `store.url`; then the work continues by itself.",
             ) from error
 
     def _key(self, name: str) -> str:

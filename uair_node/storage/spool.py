@@ -42,10 +42,10 @@ class SpooledFile:
 
 
 class Spool:
-    """A folder of received instances: ``<SHA-256 of series UID>/<that of SOP UID>.<that of content>.dcm``.
+    """A folder of received instances: ``<hash of series UID>/<hash of SOP UID>.<hash of content>.dcm``.
 
-    The same bytes always get the same path, other bytes under the same UID another one: nothing that was
-    acknowledged is ever overwritten by something else. Safe for any number of threads.
+    Hashes are SHA-256. The same bytes always get the same path; other bytes under the same UID get another
+    path. So other content never overwrites an acknowledged instance. Safe for any number of threads.
 
     Parameters
     ----------

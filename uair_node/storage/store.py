@@ -139,7 +139,7 @@ class Store:
             raise TransientError(
                 "store-unavailable",
                 "The data folder holds no artifacts.",
-                "Mount the disk of the data folder; work goes on by itself then.",
+                "Mount the disk of the data folder; then the work continues by itself.",
             )
 
     def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:

@@ -1,1 +1,1 @@
-"""What is due and who does it: work items as tasks, queues, the performer of one item."""
+"""Work that is due: dispatch of work items as tasks, queues, and the performer of an item."""

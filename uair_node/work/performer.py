@@ -69,7 +69,7 @@ class Claim:
 
 
 def no_longer_due() -> TransientError:
-    """Return the error of a job whose reason has gone since it was claimed."""
+    """Return the error of a job that became unnecessary after it was claimed."""
     return TransientError(
         "lease-lost", "This work is no longer due here.", "No action needed. The newer work continues."
     )

@@ -41,7 +41,8 @@ class WorkRule:
     queue
         Which queue carries it.
     dispensable
-        Whether a case goes on without it: after the last attempt it is given up, and the case does not fail.
+        Whether a case goes on without it. After the last attempt, the work is given up, but the case does not
+        fail.
     """
 
     queue: QueueName

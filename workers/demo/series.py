@@ -25,7 +25,7 @@ PHANTOM_SEED = 34
 
 @dataclass(frozen=True)
 class Input:
-    """A series on disk with its volume; `truth` is on the source grid, None where nobody knows it."""
+    """A series on disk with its volume. `truth` is on the source grid; None if it is unknown."""
 
     paths: list[Path]
     volume: Volume

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def finish_measured(context: Context, claim: Claim) -> Commit:
-    """Write all that an accepted case ends with, measured and compared with the study before."""
+    """Write the final objects of an accepted case, measured and compared with the study before."""
     return finish(context, claim, measure_accepted)
 
 
@@ -85,9 +85,10 @@ def measure_accepted(
 def _earlier(
     context: Context, claim: Claim, header: Dataset, day: date
 ) -> tuple[Sequence[Prior], Scan] | None:
-    """Return the patient's earlier studies and the last one's scan: ours, else what the archive has.
+    """Return the patient's earlier studies and the last study's scan: from the database, else the archive.
 
-    An archive that is away is tried again, but not for ever: what the reader accepted goes out without it.
+    If the archive is away, then the job is tried again, but not for ever. After that, the accepted result
+    goes out without the comparison.
     """
     assert claim.case_id is not None, "what is finished is a case"
     priors = find_priors(context, claim.case_id)

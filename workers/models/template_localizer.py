@@ -153,7 +153,7 @@ class TemplateLocalizer:
         return Box(_triple(start), _triple(stop))
 
     def _jumped(self, hu: Float32) -> Float32:
-        """Return where the jumps from a few starts end for each face ``(6, 3)``, in voxel edges."""
+        """Return for each face where the jumps from a few starting points end, ``(6, 3)``, in voxel edges."""
         middle = self._coordinates.mean(axis=0)
         places = _starts(hu)
         for _ in range(JUMPS):

@@ -153,7 +153,7 @@ class Scan:
         varied_lesions: bool = False,
         setting: Setting = PLAIN,
     ) -> Scan:
-        """Draw an examination of a patient with that many lesions.
+        """Draw the appearance of an examination with `lesions` lesions at random.
 
         `varied_lesions` gives neighbouring lesions different kinds; otherwise most resemble each other,
         as metastases do.

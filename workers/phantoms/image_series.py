@@ -120,7 +120,7 @@ class _Geometry:
         header.SliceThickness, header.SpacingBetweenSlices = _decimal([self._spacing[0]] * 2)
 
     def describe_slice(self, header: Dataset, k: int) -> None:
-        """Set what slice `k` has of its own: the LPS position of its first voxel's centre."""
+        """Set the attributes of slice `k` alone: the LPS position of its first voxel's centre."""
         position = self._affine[:3, 3] + k * self._affine[:3, 0]
         header.ImagePositionPatient = _decimal(position)
         normal = np.cross(self._axes[:, 2], self._axes[:, 1])

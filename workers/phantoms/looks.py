@@ -12,7 +12,7 @@ from workers.phantoms.settings import PLAIN, Setting
 
 
 class LesionKind(StrEnum):
-    """What a reader would call the lesion's appearance."""
+    """The lesion's appearance, in a radiologist's words."""
 
     HYPO = "hypodense"
     RIM = "rim-enhancing"

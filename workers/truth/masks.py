@@ -239,8 +239,8 @@ def _nifti(path: Path, volume: Volume) -> Labels:
     if (turned > LIVER).sum() > _LARGEST_BURDEN * (turned == LIVER).sum():
         raise InputError(
             "truth-without-liver",
-            "The label volume is of something else: values from 2 on hold far more than value 1.",
-            "Give a label volume with 1 for the liver and 2 and more for its lesions, nothing else.",
+            "This is no liver with lesions: values from 2 on have far more voxels than 1.",
+            "Give a label volume that has only 1 for the liver and 2 and more for its lesions.",
         )
     labels = (turned > 0).astype(np.uint8)
     if turned.max() == LIVER + 1:

@@ -39,7 +39,7 @@ class NiftiGrid:
 
     @property
     def is_ct(self) -> bool:
-        """Whether values go below those of fat and water: labels do not."""
+        """Whether some values are below the HU of fat and water. Labels have no such values."""
         return bool(self.values.min() < _AIR_BELOW_HU)
 
     def same_grid(self, other: NiftiGrid) -> bool:

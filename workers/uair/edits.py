@@ -1,7 +1,7 @@
-"""A segmentation that the reader drew or corrected, taken up as if it had been candidate 1 of the round.
+"""A segmentation that the reader drew or corrected replaces candidate 1 of the round.
 
-The next round then starts from it like from any pick (equation 4): it is the reference of the new prompts and
-evidence of the reader's taste.
+The next round then starts from it as from any pick (equation 4). It is the reference of the new prompts, and
+evidence of how the reader draws.
 """
 
 from __future__ import annotations

@@ -83,9 +83,10 @@ class LesionFinder:
     def proposals(
         self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
     ) -> list[Proposal]:
-        """Return up to `limit` places worth asking about, best first: what the learned finder sees.
+        """Return up to `limit` places that may be lesions, the most likely first.
 
-        Without one these are outliers of density; beside one they were wrong nine times out of ten.
+        The learned finder proposes them. Without a finder, outliers of density are proposed. With a finder
+        they are not used: nine of ten were wrong.
         """
         if limit == 0:
             return []

@@ -203,7 +203,7 @@ class Crop:
 
     @property
     def stack_shape(self) -> tuple[int, int, int]:
-        """Shape of one member's masks."""
+        """Shape of the masks of a single member."""
         return len(self.slices), self.cells, self.cells
 
     def _edges(self, axis: int, count: int) -> NDArray[np.float64]:

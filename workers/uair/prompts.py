@@ -64,7 +64,7 @@ def joined(parts: Sequence[Prompts]) -> Prompts:
 
 def _given(values: NDArray[ScalarT] | None) -> NDArray[ScalarT]:
     if values is None:
-        raise ValueError("these prompts are not of one form")
+        raise ValueError("these prompts differ in form")
     return values
 
 

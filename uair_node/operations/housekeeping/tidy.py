@@ -106,7 +106,7 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
 
 
 def _due_cases(section: RetentionSection, session: Session, now: datetime) -> Sequence[int]:
-    """Return the ended cases that are over their time and have something left that goes then."""
+    """Return the ended cases whose retention time is over and that still have data to delete."""
     over = []
     for state in _ENDED:
         kept = _retention(section, state)

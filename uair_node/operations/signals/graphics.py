@@ -1,4 +1,7 @@
-"""Memory and load of the graphics cards, by NVML: it needs no CUDA context, so a worker's parent may ask."""
+"""Memory and load of the graphics cards, by NVML.
+
+NVML needs no CUDA context, so a worker's parent process may call it.
+"""
 
 from __future__ import annotations
 

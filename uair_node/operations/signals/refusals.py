@@ -13,7 +13,7 @@ from uair_node.network.tally import Tally
 
 
 def keep_refusals(database: Database, tally: Tally) -> None:
-    """Add what was refused since the last call to the table; what cannot be written is kept for the next.
+    """Add the refusals since the last call to the table. Keep them for the next call if this fails.
 
     Raises
     ------

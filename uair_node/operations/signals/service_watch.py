@@ -17,15 +17,15 @@ _LOOK_S = 20.0
 
 
 class ServiceWatch:
-    """Looks at a process from a thread of its own.
+    """Watches a process from a thread of its own.
 
-    A part that is not well ends the process with code 1, and systemd or Docker starts it again. systemd also
-    notices a process whose interpreter is blocked, since it hears nothing any more.
+    If a part is not well, then the process ends with code 1, and systemd or Docker starts it again. If its
+    interpreter is blocked, then systemd notices that its reports stop.
 
     Parameters
     ----------
     live
-        What ``/live`` looks at, too.
+        The checks that ``/live`` uses, too.
     look_s
         Seconds between two looks.
     """

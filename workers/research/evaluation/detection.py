@@ -1,4 +1,4 @@
-"""Which lesions are found, which are invented, by size."""
+"""Which lesions were found, by size, and which findings are false."""
 
 from __future__ import annotations
 

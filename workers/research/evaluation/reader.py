@@ -87,7 +87,7 @@ def each_by(choose: Choose) -> PickAll:
 
 
 def one_for_all(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
-    """Pick one candidate for all targets: the best mean of the Dice of the liver and of the tumour union.
+    """Pick one candidate for all targets, by the best mean Dice of the liver and the tumour union.
 
     Most viewers send a whole segmentation back, so most readers answer like this.
     """

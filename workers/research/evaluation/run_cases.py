@@ -134,7 +134,7 @@ def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
 
 
 def _all(work: Sequence[Callable[[Progress | None], Outcome]], jobs: int, tell: Progress) -> list[Outcome]:
-    """Return what each piece of work returns, in order."""
+    """Run all pieces of work in `jobs` processes; return their results in order."""
     found = _here(work, tell) if jobs == 1 else _spread(work, jobs, tell)
     return [outcome for _, outcome in sorted(found, key=lambda pair: pair[0])]
 
@@ -163,7 +163,7 @@ def _spread(
 
 @lru_cache(maxsize=1)
 def _workbench(section: EngineSection, baselines: Path | None) -> Workbench:
-    """Keep the engine of a process between its cases."""
+    """Make the engine of this process once, for all its cases."""
     return build_workbench(section, baselines)
 
 

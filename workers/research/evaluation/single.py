@@ -197,7 +197,7 @@ class GivenLesion:
                 seconds += watch.seconds
 
     def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> tuple[TargetState, Decoder]:
-        """Return the first four, and the model bound to their crop."""
+        """Return the target with its first four candidates, and the model's decoder for its crop."""
         predictor = self.bench.predictor
         crop = LESION_PLAN.crop(
             self.box,

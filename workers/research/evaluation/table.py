@@ -243,7 +243,7 @@ def _offers(method: Method, found: Sequence[Offered]) -> OfferRow:
 
 
 def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
-    """Yield the default rule minus each other one: for each reader, target and round."""
+    """Yield the differences of the default rule and each other rule, for each reader, target and round."""
     measures = [
         measure for result in results for measure in result.measures if measure.method.rule is not None
     ]

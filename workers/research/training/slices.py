@@ -95,7 +95,7 @@ class SliceTask:
         return Step(self.loss(logits, classes), figures)
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return figures of `SliceNetwork` with these weights."""
+        """Return the mean Dice of liver and lesions on the held-out cases."""
         if not self.held_out:
             return {}
         segmenter = SliceNetwork(network, torch.device(self.device))

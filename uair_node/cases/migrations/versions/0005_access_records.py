@@ -29,6 +29,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     op.drop_index("ix_access_records_at", "access_records")
     op.drop_table("access_records")

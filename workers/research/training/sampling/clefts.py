@@ -104,7 +104,7 @@ class _Canvas:
 def cut_clefts(
     tissue: NDArray[np.uint8], steps: tuple[float, float, float], rng: np.random.Generator
 ) -> Mask:
-    """Paint what some of the livers have into `tissue` in place.
+    """Paint fat and other neighbours, which some livers have, into `tissue` in place.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ class View:
 
 
 def draw_view(subject: Subject, targets: list[Target], rng: np.random.Generator) -> View:
-    """Draw where to look: at a lesion (as refinement does), at any target, at the liver, or at the slice."""
+    """Draw a random view of a lesion (as in refinement), any target, the liver, or the slice."""
     spacing = subject.geometry.spacing_mm[1:]
     lesions = [target for target in targets if target.kind is TargetKind.LESION]
     if lesions and rng.random() < 0.6:
