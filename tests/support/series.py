@@ -241,6 +241,7 @@ HEADER_FAULTS: tuple[Fault, ...] = (
     Fault("two-frames-of-reference", "mixed-frame-of-reference", _one_edited(FrameOfReferenceUID="2.25.5")),
     Fault("cropped-slice", "mixed-size", _cropped_slice),
     Fault("zoomed-slice", "mixed-size", _one_edited(PixelSpacing=[0.4, 0.4])),
+    Fault("large-slices", "too-large", _all_edited(Rows=4096, Columns=4096)),
     Fault("turned-slice", "mixed-orientation", _radial),
     Fault("coronal", "not-axial", _with_geometry(axes=turned(90.0))),
     Fault("steep", "not-axial", _with_geometry(axes=turned(50.0))),

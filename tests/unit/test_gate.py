@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_config.errors import InputError
 from dicom_config.modalities import PROFILES
 from dicom_config.model import GateSection
 from tests.support.series import (
@@ -24,7 +25,7 @@ from tests.support.series import (
     noise_hu,
     turned,
 )
-from uair_node.dicom.gate import Verdict, inspect_series
+from uair_node.dicom.gate import MOST_VOXELS, Verdict, check_structure, inspect_series
 from uair_node.dicom.gate_codes import GATE_CODES
 from uair_node.dicom.headers import read_headers, read_slices
 from uair_node.dicom.volume import read_series
@@ -48,6 +49,20 @@ def inspect(paths: Sequence[Path], section: GateSection | None = None) -> Verdic
 
 def test_every_code_has_a_faulty_series() -> None:
     assert {fault.code for fault in HEADER_FAULTS + PIXEL_FAULTS} == set(GATE_CODES)
+
+
+def test_a_series_of_too_many_voxels_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    headers = read_headers(good_series(tmp_path))
+    large = [header.model_copy(update={"rows": 2048, "columns": 2048}) for header in headers]
+    assert len(large) * 2048 * 2048 < MOST_VOXELS
+    assert inspect_series(large, GateSection(), tuple(PROFILES.values())).refusal is None
+    many = [large[0].model_copy(update={"position_mm": (0.0, 0.0, float(z))}) for z in range(500)]
+    refusal = inspect_series(many, GateSection(), tuple(PROFILES.values())).refusal
+    assert refusal is not None
+    assert refusal.code == "too-large"
+    with pytest.raises(InputError, match="2048") as refused:
+        check_structure(many, PROFILES["ct"])
+    assert refused.value.code == "too-large"
 
 
 @pytest.mark.parametrize("fault", HEADER_FAULTS, ids=lambda fault: fault.name)

@@ -36,6 +36,12 @@ _ROUNDING_MM = 0.1
 _SAME_PART = 0.2
 """Slices nearer than this part of the usual distance, and than the rounding, lie at one position."""
 
+MOST_SLICE_PIXELS = 2048 * 2048
+"""Of a slice: the largest matrix that CT scanners reconstruct."""
+
+MOST_VOXELS = 2_000_000_000
+"""Of a series: 4 GB of values."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -258,9 +264,17 @@ _INSTANCE_CHECKS: tuple[tuple[str, Callable[[SliceHeader], bool]], ...] = (
     ),
 )
 
+
+def _is_too_large(headers: Sequence[SliceHeader]) -> bool:
+    """Return whether the pixels need more memory than a worker has; a few coded bytes may claim them."""
+    sizes = [header.rows * header.columns for header in headers]
+    return max(sizes) > MOST_SLICE_PIXELS or sum(sizes) > MOST_VOXELS
+
+
 _MIXTURE_CHECKS: tuple[tuple[str, Callable[[Sequence[SliceHeader]], bool]], ...] = (
     ("mixed-frame-of-reference", _frames_of_reference_differ),
     ("mixed-size", _sizes_differ),
+    ("too-large", _is_too_large),
     ("mixed-orientation", _orientations_differ),
 )
 

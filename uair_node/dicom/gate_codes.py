@@ -77,6 +77,10 @@ GATE_CODES: dict[str, GateCode] = {
         "The slices differ in rows, columns or pixel spacing.",
         "Send each reconstruction as a series of its own.",
     ),
+    "too-large": GateCode(
+        "A slice has more than 2048 x 2048 pixels, or the series has more than 2,000 million voxels.",
+        "Send a reconstruction of at most 2048 x 2048 pixels, and the part of the body with the liver.",
+    ),
     "mixed-orientation": GateCode(
         "The slices do not lie parallel to each other.",
         "Send each orientation as a series of its own, and no radial reformats.",
