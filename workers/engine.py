@@ -325,7 +325,7 @@ class Engine:
             decode, cells = self._look(content, hu, crop)
             drawn = DrawnLesion(value, mask, crop, decode, cells)
             rng = self._rng(state.number, value)
-            state = opened(state, drawn, self._choice, rng, outlined=self._outliner is not None)
+            state = opened(state, drawn, self._choice, rng)
         return state
 
     def with_marked_lesions(

@@ -37,6 +37,8 @@ LENGTH_RADII = 0.6
 """Standard deviation of the smooth fields' kernel, in radii."""
 AMPLITUDE_RADII, LEAST_AMPLITUDE_MM, MOST_AMPLITUDE_MM = 0.10, 0.3, 2.5
 """Standard deviation of the prior's smooth fields, in radii and in mm."""
+DENSITY_MEAN = 0.5
+"""Mean of the coefficient of the evidence of density, whose deviation is 1: networks follow it too little."""
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
 """Standard deviation of how generously readers draw."""
 TASTE_SHARE = 0.2
@@ -203,11 +205,13 @@ def prior_belief(
     rng: np.random.Generator,
     *,
     taste_mm: float = 0.0,
+    evidence: Float32 | None = None,
 ) -> Belief:
     """Return the belief before any answer.
 
-    ``a`` is normal with the members' own covariance, ``b`` normal with a spectrum ``exp(-(s |k|)^2)`` scaled
-    to `AMPLITUDE_RADII`, ``o`` normal with `OFFSET_RADII`. The members are particles, too.
+    ``a`` is normal with the members' own covariance, the evidence's coefficient with mean `DENSITY_MEAN`
+    and deviation 1, ``b`` with a spectrum ``exp(-(s |k|)^2)`` scaled to `AMPLITUDE_RADII`, ``o`` with
+    `OFFSET_RADII`. The members are particles, too.
 
     Parameters
     ----------
@@ -220,6 +224,9 @@ def prior_belief(
     taste_mm
         How much farther out the reader is remembered to draw. Half of the particles begin there: the belief
         holds both, whoever reads.
+    evidence
+        ``(n, h, w)`` of density, see `workers.uair.density`. Near the surface it moves as far as a smooth
+        field does.
     """
     shape = masks.shape[1:]
     allowed = np.ones(shape, bool) if allowed is None else allowed
@@ -258,8 +265,11 @@ def prior_belief(
         particles=np.zeros((0, 0), np.float16),
     )
     amplitude = min(MOST_AMPLITUDE_MM, AMPLITUDE_RADII * radius + LEAST_AMPLITUDE_MM)
+    if evidence is not None:
+        blank = _with_direction(blank, evidence, amplitude)
     drawn = smooth_fields(blank, rng, PARTICLES, LENGTH_RADII * radius, amplitude)
-    drawn[:, : len(factors)] = rng.standard_normal((PARTICLES, len(factors)))
+    drawn[:, : len(blank.factors)] = rng.standard_normal((PARTICLES, len(blank.factors)))
+    drawn[:, len(factors) : len(blank.factors)] += DENSITY_MEAN
     drawn[:, -1] = rng.normal(0.0, min(MOST_OFFSET_MM, OFFSET_RADII * radius), PARTICLES)
     exact = min(count, PARTICLES // 4)
     drawn[:exact] = 0.0
@@ -267,6 +277,17 @@ def prior_belief(
     if taste_mm:
         drawn[1::2, -1] = taste_mm + TASTE_SHARE * drawn[1::2, -1]
     return replace(blank, particles=drawn.astype(np.float16))
+
+
+def _with_direction(belief: Belief, field: Float32, amplitude_mm: float) -> Belief:
+    """Return the belief with one more factor ``(n, h, w)``, scaled to a root mean square near the surface."""
+    samples = field[belief.part][belief.sampled]
+    near = np.abs(belief.mean[belief.sampled].astype(np.float32)) < max(2.0, belief.radius_mm / 4.0)
+    size = float(np.sqrt((samples[near] ** 2).mean())) if near.any() else 0.0
+    if size == 0.0:
+        return belief
+    factor = (samples * (amplitude_mm / size)).astype(np.float16)
+    return replace(belief, factors=np.concatenate([belief.factors, factor[None]]))
 
 
 def smooth_fields(

@@ -66,18 +66,11 @@ class DrawnLesion:
     cells: Float32
 
 
-def opened(
-    state: RoundState, drawn: DrawnLesion, choice: Choice, rng: np.random.Generator, *, outlined: bool
-) -> RoundState:
+def opened(state: RoundState, drawn: DrawnLesion, choice: Choice, rng: np.random.Generator) -> RoundState:
     """Return `state` with a target for a lesion that the reader added, as if it had been candidate 1's.
 
     Its other three candidates are the model's answers to prompts around what was drawn. A lesion smaller than
     half of a cell stays without a target; `keep_selected` carries it on.
-
-    Parameters
-    ----------
-    outlined
-        Whether later rounds ask an outliner, which looks at the cells.
     """
     known = _logits(drawn.crop, drawn.mask)
     if not (known > 0).any():
@@ -93,7 +86,7 @@ def opened(
         choice,
         organ=liver.crop.mask_on(domain, drawn.crop) | (known > 0),
         taste_mm=state.taste.lesion_mm,
-        hu=drawn.cells if outlined else None,
+        hu=drawn.cells,
     )
     offered = target.offered.copy()
     offered[0] = known.astype(np.float16)

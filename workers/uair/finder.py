@@ -153,7 +153,7 @@ class LesionFinder:
             organ=allowed,
             confidence=evidence.confidence,
             taste_mm=taste_mm,
-            hu=None if self.outliner is None else cells,
+            hu=cells,
         )
 
 

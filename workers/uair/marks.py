@@ -207,7 +207,7 @@ class MarkAsker:
             self.choice,
             organ=liver.crop.mask_on(domain, crop),
             taste_mm=state.taste.lesion_mm,
-            hu=None if self.outliner is None else cells,
+            hu=cells,
         )
         return replace(state, targets=(*state.targets, target), domain=domain)
 

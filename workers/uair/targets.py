@@ -15,6 +15,7 @@ from workers.uair import ensemble, prompts, refine, uncertainty
 from workers.uair.belief import Belief, prior_belief
 from workers.uair.candidates import SHOWN, Rule, by_size, choose_four, dice_matrix, plausible
 from workers.uair.compose import LIVER, spread_apart, tidied
+from workers.uair.density import density_evidence
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, in_half, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
@@ -140,7 +141,8 @@ def open_target(
     organ
         ``(n, h, w)`` where it may be; None: anywhere.
     hu
-        ``(n, h, w)`` mean HU of the crop's cells, if later rounds ask an outliner.
+        ``(n, h, w)`` mean HU of the crop's cells. The belief follows a lesion's density; without a belief,
+        later rounds ask an outliner with it.
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
@@ -150,7 +152,8 @@ def open_target(
     belief = None
     if choice.rule == "belief":
         rng = np.random.default_rng([choice.seed, value])
-        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=taste_mm)
+        evidence = None if hu is None or value == LIVER else _evidence(hu, logits > 0, organ, crop)
+        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=taste_mm, evidence=evidence)
     if belief is not None and value != LIVER:
         offered = by_size(spread_apart(new_candidates(belief, crop, rng, mean), None, LARGEST_DICE))
         deviation = belief.deviation_from(mean > 0.5)
@@ -179,6 +182,11 @@ def open_target(
         hu=nothing[:0, 0] if hu is None or belief is not None else hu.astype(np.float16),
         belief=belief,
     )
+
+
+def _evidence(hu: Float32, masks: Mask, organ: Mask | None, crop: Crop) -> Float32 | None:
+    allowed = np.ones(masks.shape[1:], bool) if organ is None else organ
+    return density_evidence(hu, masks, allowed, _cell_mm(crop))
 
 
 def _limit_of_shapes(limit: float) -> float:
