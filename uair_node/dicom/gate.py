@@ -37,10 +37,10 @@ _SAME_PART = 0.2
 """Slices nearer than this part of the usual distance, and than the rounding, lie at one position."""
 
 MOST_SLICE_PIXELS = 2048 * 2048
-"""Of a slice: the largest matrix that CT scanners reconstruct."""
+"""The largest matrix that CT scanners reconstruct."""
 
 MOST_VOXELS = 2_000_000_000
-"""Of a series: 4 GB of values."""
+"""4 GB of values."""
 
 
 @dataclass(frozen=True)
