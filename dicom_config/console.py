@@ -46,7 +46,7 @@ class ConsoleProxy(Section):
     viewers: tuple[str, ...] = Field((), description="names that may read; `*`: everybody it lets through")
 
     def read_secret(self) -> bytes:
-        """Return the secret that every request of the proxy bears; empty where none is configured.
+        """Return the secret that every request of the proxy must have; empty if none is configured.
 
         Raises
         ------

@@ -48,4 +48,4 @@ class ResourceError(UairError):
 
 
 class IllegalTransitionError(UairError):
-    """A case was asked to go where its state table does not lead."""
+    """A case was to enter a state that the table of states does not allow."""

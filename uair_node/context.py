@@ -85,7 +85,7 @@ class Context:
 
     @property
     def withdrawing(self) -> tuple[str, ...]:
-        """Names of the destinations that are told to hide what was not accepted."""
+        """Names of the destinations that get rejection notes for results that were not accepted."""
         return tuple(destination.name for destination in self.settings.destinations if destination.withdraw)
 
 

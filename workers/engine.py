@@ -354,7 +354,7 @@ class Engine:
         taste_mm: float,
         wanted: profile.Organ,
     ) -> Organ:
-        """Return the organ's first four (traced through the slices, then asked for in many ways)."""
+        """Trace the organ through the slices; return its first four candidates from an ensemble."""
         box = location.search_box(spacing, hu.shape)
         crop = self._crop(box, spacing, hu.shape, LIVER_PLAN)
         decode, cells = look(hu, crop)

@@ -73,7 +73,7 @@ def due_work(session: Session) -> list[DueWork]:
 
 
 def holders(session: Session) -> list[tuple[str, str, str]]:
-    """Return who holds work now: worker (host and process), kind of work, case or destination."""
+    """Return the work that is being done: worker (host and process), kind of work, case or destination."""
     now = database_now(session)
     query = select(WorkItem).where(WorkItem.open, WorkItem.lease_until > now).order_by(WorkItem.lease_owner)
     found = []

@@ -48,7 +48,7 @@ class Throttle:
             return news
 
     def failed(self, name: str, address: str) -> None:
-        """Count a wrong password; to be called before it is verified, so that many at once count too."""
+        """Count a wrong password, before it is verified: simultaneous attempts count, too."""
         now = self._clock()
         with self._lock:
             if len(self._failures) > _MOST_KEYS:

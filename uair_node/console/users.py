@@ -165,7 +165,7 @@ def check_name(name: str) -> None:
     """Raise InputError ``user-name`` unless a name can stand in audit rows and logs."""
     if not _NAME.fullmatch(name):
         mend = "Use 1 to 40 letters, digits, dots, hyphens, underscores or @, a letter or digit first."
-        raise InputError("user-name", "This is no name for a user.", mend)
+        raise InputError("user-name", "This user name is not allowed.", mend)
 
 
 def hash_password(password: str) -> str:

@@ -77,7 +77,7 @@ class RoundView:
 
     @property
     def plane_corners(self) -> NDArray[np.float64]:
-        """4 x 3 corners of the lowest slice's part that is marked, around it, in LPS millimetres."""
+        """The four corners of `box` in its lowest slice, in order around it, ``(4, 3)`` LPS mm."""
         _, rows, columns = self.box
         around = [(rows.start, columns.start), (rows.start, columns.stop - 1)]
         around += [(rows.stop - 1, columns.stop - 1), (rows.stop - 1, columns.start)]

@@ -61,7 +61,7 @@ def between(lower: Mask, upper: Mask, share: float, spacing_mm: tuple[float, flo
 
 
 def _nest(insides: Sequence[Mask], filled: Mask) -> None:
-    """Fill contours from the largest to the smallest; one that lies in what is filled is a hole in it."""
+    """Fill contours from the largest to the smallest. A contour inside a filled area is a hole."""
     before: Mask | None = None
     for inside in sorted(insides, key=np.count_nonzero, reverse=True):
         if before is not None and np.array_equal(inside, before):

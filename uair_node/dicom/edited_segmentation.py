@@ -1,7 +1,7 @@
-"""A returned segmentation, whatever object it came in: its targets as labels on the source grid.
+"""A returned segmentation of any object type: its targets as labels on the source grid.
 
-Owns what the readers of SEG and RTSTRUCT share: which images it may be drawn on, and how drawn voxels become
-labels. By what a target is told, `uair_node.dicom.segment_targets` knows.
+This module has what the readers of SEG and RTSTRUCT share: on which images the object may be drawn, and how
+drawn voxels become labels. `uair_node.dicom.segment_targets` decides which target a segment is.
 """
 
 from __future__ import annotations

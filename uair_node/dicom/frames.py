@@ -68,9 +68,9 @@ def read_frames(source: Path | BinaryIO, keywords: Iterable[str]) -> list[Frame]
 
 
 def is_of_the_disk(error: Exception) -> bool:
-    """Tell whether reading failed for want of disk or memory, not for what the file holds.
+    """Tell whether reading failed because of disk or memory, not because of the file's content.
 
-    pydicom raises OSError, too, without a number, where a sequence ends before its time.
+    If a sequence ends too early, then pydicom raises an OSError, too, but without a number.
     """
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 

@@ -90,7 +90,7 @@ GATE_CODES: dict[str, GateCode] = {
         "Send the axial reconstruction, or raise gate.max_oblique_deg.",
     ),
     "duplicate-position": GateCode(
-        "Several slices lie at one position ({pairs} times).",
+        "Several slices have the same position ({pairs} times).",
         "Send each phase or reconstruction as a series of its own.",
     ),
     "gantry-tilt": GateCode(

@@ -103,7 +103,7 @@ def points_of(data: Any, axes: int) -> Points:
 
 
 def shaped(kind: str, points: Points, *, spatial: bool = False, closed: bool = False) -> tuple[Shape, Points]:
-    """Return what a graphic type (PS3.3 C.10.5.1.2, C.18.6.1.2, C.18.9.1.2) of so many points is.
+    """Return the shape of a graphic type (PS3.3 C.10.5.1.2, C.18.6.1.2, C.18.9.1.2) with these points.
 
     Parameters
     ----------

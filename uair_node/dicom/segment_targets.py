@@ -117,10 +117,10 @@ def tell_targets(
     Parameters
     ----------
     segments
-        Segment number -> item of the Segment Sequence, and the segment's voxels; none of a segment that was
-        not looked into.
+        Segment number -> item of the Segment Sequence, and the segment's voxels. Voxels are empty if they
+        were not read.
     derived
-        Whether the object names a candidate of the case as what it was made from.
+        Whether the object says that it was derived from a candidate of the case.
 
     Raises
     ------

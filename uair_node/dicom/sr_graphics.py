@@ -54,7 +54,7 @@ def has_graphics(dataset: Dataset) -> bool:
 
 
 def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group, str]]:
-    """Walk the content tree in document order, with a stack of its own: a peer chooses the depth.
+    """Walk the content tree in document order, without recursion: a peer chooses the depth.
 
     Each graphic comes with its group, and with the unit of the number that was inferred from it.
     """

@@ -63,7 +63,7 @@ def _share_an_instance(parts: Sequence[SeriesPart]) -> bool:
 
 
 def _when(part: SeriesPart) -> tuple[int, str, int, str, str]:
-    """Sort key: temporal position, then time, then number."""
+    """Sort key of acquisitions: temporal position, then time, then number."""
     first = min(part.headers, key=lambda header: (header.acquisition_time, header.content_time))
     return (
         first.temporal_position or 0,

@@ -130,7 +130,7 @@ def associate(
         raise TransientError(
             "peer-rejects",
             f"{destination.name} rejects our association ({answers[0].reason_str.lower()}).",
-            f"Let it know our AE title {destination.calling_ae} and check its own, {destination.ae_title}.",
+            f"Register our AE title {destination.calling_ae} there; check its own, {destination.ae_title}.",
         )
     if answers:
         raise aborted(destination)

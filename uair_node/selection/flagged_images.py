@@ -103,7 +103,7 @@ def flagged_images(dataset: Dataset, references: Sequence[str], drop_words: Coll
     Parameters
     ----------
     references
-        What it names as a whole, where its content names nothing.
+        What the object refers to as a whole. It counts if the content names no object.
     """
     try:
         images = tuple(_images(dataset)) or tuple((uid, frozenset[int]()) for uid in references)

@@ -255,7 +255,7 @@ def _before(context: Context, round_: EditedRound) -> Before:
 def _needs_pick(verb: Verb) -> InputError:
     return InputError(
         "mark-needs-pick",
-        f"The report marks lesions and asks to {verb}; a marked lesion must be seen first.",
+        f"The report marks lesions and asks to {verb}. Marked lesions need new candidates first.",
         "Send it to the AE title for picks (UAIR_PICK), and accept one of the next four.",
     )
 

@@ -134,7 +134,7 @@ def _target(candidate: Result, segment: int) -> int:
 
 
 def main_candidate(parts: Mapping[int, int]) -> int:
-    """Return the candidate that what is not in `parts` (target -> candidate) comes from."""
+    """Return the candidate for all targets that are not in `parts` (target -> candidate)."""
     if LIVER in parts:
         return parts[LIVER]
     ks = list(parts.values())

@@ -108,7 +108,7 @@ def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, r
 
 
 def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:
-    """Keep a segmentation of some targets until those sent with it are there."""
+    """Keep a segmentation of some targets until the objects sent with it have arrived."""
     named = find_candidates(session, candidates)
     try:
         case = lock_case(session, named[0].round.case_id)
@@ -293,7 +293,7 @@ def _digest(marks: Marks | None) -> str:
 
 
 def _take_effect(session: Session, case: Case, row: Selection, said: Said, effect: Effect) -> None:
-    """Write what an answer does: its row, and the next round or the end."""
+    """Write the effect of an answer: its row, and the next round or the end of the case."""
     counts = lifecycle.answer_that_counts(session, case)
     row.candidates_round = said.round_number
     if effect is Effect.REPEATED:

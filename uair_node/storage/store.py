@@ -235,7 +235,7 @@ def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
 
 
 def _leave_to_owner(made: Path) -> None:
-    """Give what root made to the owner of the folder that it lies in."""
+    """Change the owner of a file that root made to the owner of its folder."""
     if os.geteuid() == 0:
         owner = made.parent.stat()
         os.chown(made, owner.st_uid, owner.st_gid)

@@ -123,7 +123,7 @@ def sample_numbers(
     spacing_mm: Spacing,
     unit: Unit = CT.unit,
 ) -> list[dict[tuple[int, str], float]]:
-    """Measure samples inside the box that they and the accepted segmentation mark; all on one grid."""
+    """Measure samples on the same grid, inside the box of their and the accepted voxels."""
     marked = np.logical_or.reduce([labels > 0 for labels in (accepted, *samples)])
     box = tuple(
         slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0)

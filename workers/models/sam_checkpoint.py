@@ -177,7 +177,7 @@ class SamCheckpointPredictor:
         return logits.float().cpu().numpy(), quality.float().cpu().numpy()
 
     def parts_of(self, embeddings: Tensor) -> tuple[Tensor, ...]:
-        """Return the one tensor of image embeddings."""
+        """Return the tensor of image embeddings, as a tuple."""
         return (embeddings,)
 
     def from_parts(self, parts: tuple[Tensor, ...]) -> Tensor:

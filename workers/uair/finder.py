@@ -120,9 +120,9 @@ class LesionFinder:
         proposal: Proposal,
         taste_mm: float = 0.0,
     ) -> TargetState | None:
-        """Return a lesion's first four, or None if there is no reason to believe in it.
+        """Return a lesion's first four candidates, or None if it is probably no lesion.
 
-        Its label value is the caller's to give; `taste_mm` as for `open_target`.
+        The caller gives its label value. `taste_mm` is as for `open_target`.
         """
         around = proposal.box.extended((BEYOND_MM, 0.0, 0.0), spacing, hu.shape)
         crop = self.plan_crop(around, spacing, hu.shape, LESION_PLAN)

@@ -117,7 +117,7 @@ class RoundState:
     taste: Taste = NEUTRAL
 
     def told(self, taste: Taste) -> RoundState:
-        """Return the state as if `taste` had been remembered when it was made; candidates stay."""
+        """Return the state with `taste` as the remembered preference. Candidates stay."""
         before = self.taste
 
         def told(target: TargetState) -> TargetState:

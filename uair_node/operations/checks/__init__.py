@@ -1,7 +1,7 @@
-"""What `uair check` looks at: each finding says what is wrong and how it is mended.
+"""The checks of `uair check`. Each finding says what is wrong, and what to do.
 
-The parts are looked at side by side, so that several silent peers take no longer than one. What only the
-workers' code can tell (weights, device) comes from the entry point group ``uair.checks``.
+Checks run side by side, so that several silent peers take no longer than one. Checks that need the workers'
+code (weights, device) come from the entry point group ``uair.checks``.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Detection:
 
 
 def summed(found: Sequence[Detected]) -> Detection:
-    """Put the cases together."""
+    """Add up the detections of all cases."""
     pairs = [pair for case in found for pair in zip(case.diameters_mm, case.confidence, strict=True)]
     recall = {}
     for name, low, high in SIZE_CLASSES_MM:

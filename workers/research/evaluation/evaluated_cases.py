@@ -33,14 +33,14 @@ class EvaluationCase:
     Attributes
     ----------
     name
-        Holds nothing of the patient.
+        Name of the case. It does not identify the patient.
     hu, truth
         ``(Z, Y, X)``: values on the scale of the networks; 0 background, 1 liver without lesions,
         1 + n lesion n.
     spacing_mm
         (z, y, x).
     rims_mm
-        Lesion number -> thickness of its rim, for those that have one and whose rim is known.
+        Lesion number -> thickness of its rim, for lesions with a known rim.
     """
 
     name: str

@@ -118,11 +118,11 @@ class TasteRun:
     case, lesion, taste
         Which lesion, and what the reader wants of it.
     prior
-        Whether the engine started from what it remembers of the reader.
+        Whether the engine started from its memory of this reader.
     dices
         Dice of each round's pick with what the reader wants.
     difference_mm
-        By how much the radius of the last pick exceeds that of the engine's own mean: what is remembered.
+        The remembered difference: the radius of the last pick less the radius of the engine's own mean.
     """
 
     case: str

@@ -84,7 +84,7 @@ class GeometryCache:
         return _read(self.path(index))
 
     def fill(self, processes: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
-        """Build what is missing, in this process or in several.
+        """Build the missing geometries, in this process or in several.
 
         Parameters
         ----------

@@ -29,7 +29,7 @@ def transplant(
     Parameters
     ----------
     donor
-        Who it comes from; densities are taken relative to that liver's.
+        The patient with the tumour. Its density is kept relative to the donor's liver.
     hu, liver, tumour
         ``(Z, Y, X)`` at `SPACING_MM`: the receiving scan, its liver with tumours, its tumours.
     liver_hu
