@@ -24,7 +24,7 @@ class PatientSecret(Base):
 
 
 class DataFolder(Base):
-    """Which data folder belongs to this database; one row, none before the first start of a node."""
+    """The data folder that belongs to this database: a single row, written at a node's first start."""
 
     __tablename__ = "data_folder"
 

@@ -125,11 +125,12 @@ def make_ready(
     Parameters
     ----------
     slices
-        More than `instances` where these have several frames.
+        Number of slices. It exceeds the number of instances if these have several frames.
     warnings
-        What may be wrong with the series and stops nothing, in sentences; they follow those of its arrival.
+        Possible faults of the series that do not stop the case, in sentences. They follow the warnings of its
+        arrival.
     chosen_by
-        The site's rules that speak for it, in words; kept with the transition.
+        The site's rules for which the series was chosen, in words; kept with the transition.
     """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
     for warning in warnings:

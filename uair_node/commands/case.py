@@ -71,7 +71,7 @@ def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
 
 @case_app.command()
 def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
-    """Close a case that nobody answers, or that failed, for good."""
+    """Close a case without an answer, or a failed case, for good."""
     with context_of(config).database.transaction() as session:
         case = lock_case(session, case_id)
         lifecycle.expire(session, case, actor="command line", reason="closed by hand")

@@ -1,4 +1,4 @@
-"""`uair tidy`, `uair export`: what leaves an installation."""
+"""`uair tidy` and `uair export`: delete old data, and export records."""
 
 from __future__ import annotations
 

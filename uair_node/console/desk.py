@@ -21,7 +21,7 @@ from uair_node.context import Context
 
 @dataclass(frozen=True)
 class Ask:
-    """One request by somebody who is logged in and may make it.
+    """A request of a user who is logged in and has the right to make it.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ class Throttle:
     Parameters
     ----------
     clock
-        Seconds; `time.monotonic`, but for tests.
+        A clock in seconds: `time.monotonic`, or a test's.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -108,7 +108,7 @@ def score_series(facts: SeriesFacts, section: RulesSection) -> Score:
 
 
 def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
-    """Return why a series is not segmented whatever else its study holds, None if it may be."""
+    """Return why a series is not segmented, whatever its study holds; None if it may be segmented."""
     if score.excluded_by:
         return InputError(
             "excluded-by-rule",

@@ -57,7 +57,7 @@ def signed_volume(vertices: Floats, faces: NDArray[np.int64]) -> float:
 
 
 def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -> Mesh:
-    """Draw a mask's surface for a 3-D view: coarser than a measured one, and a liver takes a second.
+    """Return a mask's surface for a 3-D view. It is coarser than a surface for measuring, but fast.
 
     Parameters
     ----------

@@ -326,7 +326,7 @@ def _frame_keys(frames: Sequence[Dataset], volume: Volume) -> list[tuple[int, in
 
 
 def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
-    """Sort the frames of each segment as the source slices are; the library sorts them by its own normal."""
+    """Sort each segment's frames in the order of the source slices; the library has its own order."""
     frames = list(seg.PerFrameFunctionalGroupsSequence)
     contents = [frame.FrameContentSequence[0] for frame in frames]
     keys = _frame_keys(frames, volume)

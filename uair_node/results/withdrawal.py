@@ -150,7 +150,7 @@ def _kinds(context: Context, claim: Claim, reason: str) -> tuple[ResultKind, ...
 
 
 def _groups(context: Context, claim: Claim, kinds: Sequence[ResultKind]) -> list[_Group]:
-    """Return what each destination got of all rounds: an archive refuses to reject what it has not."""
+    """Return all rounds' objects by destination: an archive refuses a note about objects that it lacks."""
     groups: dict[tuple[Withdrawn, ...], list[str]] = {}
     with context.database.reading() as session:
         for name in context.withdrawing:

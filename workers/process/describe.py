@@ -20,7 +20,7 @@ _STARTED = time.monotonic()
 
 @inspect_command(name="uair_describe")
 def describe(_state: Any) -> dict[str, Any]:
-    """Return process id, time since the start, tasks done and under way, and the machine's GPUs."""
+    """Return process id, time since the start, finished and running tasks, and the machine's GPUs."""
     return {
         "pid": os.getpid(),
         "uptime_s": round(time.monotonic() - _STARTED, 1),

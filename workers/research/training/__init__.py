@@ -1,1 +1,1 @@
-"""Phantoms, and the training of what is embedded."""
+"""Phantoms, and the training of the packaged networks."""

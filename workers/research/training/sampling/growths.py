@@ -172,7 +172,7 @@ def ellipsoid_norm(
 def _inner_life(
     site: _Site, window: Window, depth: Floats, core: float, radius: float, rng: np.random.Generator
 ) -> Floats:
-    """Return what large lesions have beside their look: mosaics, necroses, calcified rims."""
+    """Return the inner structure of large lesions: mosaics, necroses, calcified rims."""
     added = np.zeros(depth.shape, np.float32)
     if radius < _LARGE_MM:
         return added
