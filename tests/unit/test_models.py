@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from dicom_config.engine import EngineSection
 from dicom_config.errors import ConfigError
 from workers.models.embedded import EmbeddedSam
 from workers.models.embedded_predictor import EmbeddedPredictor
@@ -146,7 +147,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_registry_knows_its_models() -> None:
-    assert model_names() == ("embedded", "vit_b", "vit_l", "vit_h")
+    assert model_names() == get_args(EngineSection.model_fields["model"].annotation)
     assert build_predictor("embedded", None, CPU).name == "embedded"
     with pytest.raises(ConfigError, match="embedded, vit_b"):
         build_predictor("sam9", None, CPU)

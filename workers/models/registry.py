@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +21,19 @@ from workers.models.template_store import templates_in_use
 from workers.models.weights import joint_digest
 from workers.uair.localize import Localizer
 
-_EMBEDDED = "embedded"
-_CHECKPOINTS = ("vit_b", "vit_l", "vit_h")
+_Builder = Callable[[Path | None, torch.device, Window], Predictor[Any]]
+
+_BUILDERS: dict[str, _Builder] = {
+    "embedded": lambda checkpoint, device, _window: EmbeddedPredictor(device, checkpoint),
+    "vit_b": partial(SamCheckpointPredictor.from_checkpoint, "vit_b"),
+    "vit_l": partial(SamCheckpointPredictor.from_checkpoint, "vit_l"),
+    "vit_h": partial(SamCheckpointPredictor.from_checkpoint, "vit_h"),
+}
 
 
 def model_names() -> tuple[str, ...]:
     """Return the names that `build_predictor` knows."""
-    return (_EMBEDDED, *_CHECKPOINTS)
+    return tuple(_BUILDERS)
 
 
 def build_predictor(
@@ -50,13 +58,11 @@ def build_predictor(
         ``model-unknown``, ``checkpoint-missing``, ``checkpoint-window``, ``checkpoint-unsafe``,
         ``weights-missing`` or ``weights-mismatch``.
     """
-    if name == _EMBEDDED:
-        return EmbeddedPredictor(device, checkpoint)
-    if name not in _CHECKPOINTS:
+    if name not in _BUILDERS:
         raise ConfigError(
             "model-unknown", f"There is no model {name!r}.", f"Choose one of {', '.join(model_names())}."
         )
-    return SamCheckpointPredictor.from_checkpoint(name, checkpoint, device, window)
+    return _BUILDERS[name](checkpoint, device, window)
 
 
 def build_localizer(name: LocalizerName, templates: Path | None, device: torch.device) -> Localizer:
