@@ -262,6 +262,34 @@ MUTANTS = (
         "WorkItem.enqueued_at > now,",
         ("tests/unit/test_work.py",),
     ),
+    Mutant(
+        "one node uses a data folder",
+        "uair_node/storage/node_lock.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        ("tests/integration/test_node_lock.py",),
+    ),
+    Mutant(
+        "a series that needs too much memory is refused",
+        "uair_node/dicom/gate.py",
+        "sum(sizes) > MOST_VOXELS",
+        "len(sizes) > MOST_VOXELS",
+        ("tests/unit/test_gate.py",),
+    ),
+    Mutant(
+        "a notice is never older than its series",
+        "uair_node/results/notices.py",
+        "max(moment, case.created_at)",
+        "moment",
+        ("tests/unit/test_notices.py",),
+    ),
+    Mutant(
+        "density around a lesion is that of the organ",
+        "workers/uair/density.py",
+        "(outside_mm < FARTHEST_MM) & allowed",
+        "(outside_mm < FARTHEST_MM)",
+        ("tests/unit/test_density.py",),
+    ),
 )
 
 
