@@ -20,7 +20,7 @@ from tests.support.enhanced import write_enhanced_ct
 from tests.support.iods import iod_errors
 from tests.support.series import good_series
 from tests.unit.test_report import findings_of
-from uair_node.dicom.gate import Verdict, inspect_series
+from uair_node.dicom.gate import GateResult, inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.seg_reader import read_edited
 from uair_node.dicom.segment_targets import KnownTargets
@@ -69,7 +69,7 @@ def volume(two_images: list[Path]) -> Volume:
 _SCOUT, _FIRST = ["ORIGINAL", "PRIMARY", "LOCALIZER"], [-80, -90, 35.5]
 
 
-def _verdict(paths: Sequence[Path]) -> Verdict:
+def _verdict(paths: Sequence[Path]) -> GateResult:
     return inspect_series(read_headers(paths), GateSection())
 
 

@@ -25,7 +25,7 @@ from tests.support.series import (
     noise_hu,
     turned,
 )
-from uair_node.dicom.gate import MOST_VOXELS, Verdict, check_structure, inspect_series
+from uair_node.dicom.gate import MOST_VOXELS, GateResult, check_structure, inspect_series
 from uair_node.dicom.gate_codes import GATE_CODES
 from uair_node.dicom.headers import read_headers, read_slices
 from uair_node.dicom.volume import read_series
@@ -43,7 +43,7 @@ MAY_ARRIVE = {
 }
 
 
-def inspect(paths: Sequence[Path], section: GateSection | None = None) -> Verdict:
+def inspect(paths: Sequence[Path], section: GateSection | None = None) -> GateResult:
     return inspect_series(read_headers(paths), section or GateSection(), tuple(PROFILES.values()))
 
 

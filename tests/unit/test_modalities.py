@@ -24,7 +24,7 @@ from tests.support.iods import iod_errors
 from tests.support.series import affine_of, edit, edit_all, good_mr_series, good_series
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
-from uair_node.dicom.gate import Verdict, inspect_series
+from uair_node.dicom.gate import GateResult, inspect_series
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.intensity import display_window, on_training_scale
 from uair_node.dicom.volume import read_geometry, read_series
@@ -41,7 +41,7 @@ from workers.research.evaluation.evaluated_cases import PhantomSource
 MR = PROFILES["mr-t1"]
 
 
-def inspect(paths: Sequence[Path], *profiles: ModalityProfile) -> Verdict:
+def inspect(paths: Sequence[Path], *profiles: ModalityProfile) -> GateResult:
     return inspect_series(read_headers(paths), GateSection(), profiles)
 
 

@@ -44,7 +44,7 @@ MOST_VOXELS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """What the headers that have arrived so far amount to.
 
     Attributes
@@ -67,7 +67,7 @@ class Verdict:
 
 def inspect_series(
     headers: Sequence[SliceHeader], section: GateSection, profiles: Sequence[ModalityProfile] = (CT,)
-) -> Verdict:
+) -> GateResult:
     """Judge what has arrived of a series; the order of `headers` does not matter.
 
     What can never heal is found before what may still arrive; but a mixture is found before what follows
@@ -81,8 +81,8 @@ def inspect_series(
     try:
         profile = _check_all(headers, section, profiles)
     except InputError as refusal:
-        return Verdict(refusal, GATE_CODES[refusal.code].may_arrive, assumptions(headers))
-    return Verdict(None, False, assumptions(headers, profile), warnings_of(headers))
+        return GateResult(refusal, GATE_CODES[refusal.code].may_arrive, assumptions(headers))
+    return GateResult(None, False, assumptions(headers, profile), warnings_of(headers))
 
 
 def _check_all(

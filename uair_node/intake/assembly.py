@@ -23,7 +23,7 @@ from uair_node.cases.lock import lock_case
 from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
-from uair_node.dicom.gate import Verdict
+from uair_node.dicom.gate import GateResult
 from uair_node.dicom.headers import read_headers
 from uair_node.dicom.readers import hash_patient_id
 from uair_node.intake.series_parts import SeriesPart, inspect_parts
@@ -155,11 +155,11 @@ def _inspect(context: Context, instances: Sequence[Instance]) -> list[_Part]:
             "A file of the series is no longer in the spool.",
             "Check the disk of the data folder, then send the series again.",
         )
-        return [_Part(SeriesPart("", [], Verdict(gone, may_complete=True, assumed=())), instances)]
+        return [_Part(SeriesPart("", [], GateResult(gone, may_complete=True, assumed=())), instances)]
     except InputError as unreadable:
         headers, refusal = [], unreadable
     if refusal is not None:
-        return [_Part(SeriesPart("", [], Verdict(refusal, may_complete=False, assumed=())), instances)]
+        return [_Part(SeriesPart("", [], GateResult(refusal, may_complete=False, assumed=())), instances)]
     parts = []
     for found in inspect_parts(headers, context.settings):
         uids = {header.sop_instance_uid for header in found.headers}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from dicom_config.errors import InputError
 from dicom_config.model import EVERY_ACQUISITION, NO_ACQUISITION, Settings
 from uair_node.dicom.acquisitions import split_acquisitions
-from uair_node.dicom.gate import Verdict, inspect_series, profile_of
+from uair_node.dicom.gate import GateResult, inspect_series, profile_of
 from uair_node.dicom.headers import SliceHeader
 
 
@@ -32,7 +32,7 @@ class SeriesPart:
 
     acquisition: str
     headers: Sequence[SliceHeader]
-    verdict: Verdict
+    verdict: GateResult
 
 
 def inspect_parts(headers: Sequence[SliceHeader], settings: Settings) -> list[SeriesPart]:
