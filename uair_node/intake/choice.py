@@ -61,7 +61,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SeriesCandidate:
     """A series of a study, or an acquisition of a series, that could be segmented."""
 
     series_instance_uid: str
@@ -125,7 +125,7 @@ def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
 
 
 def refusal_by_rivals(
-    own: Candidate, rivals: Sequence[Candidate], taken: int, section: RulesSection
+    own: SeriesCandidate, rivals: Sequence[SeriesCandidate], taken: int, section: RulesSection
 ) -> InputError | None:
     """Return why other series of the study are preferred; None if this series is chosen.
 

@@ -11,7 +11,7 @@ from dicom_config.errors import InputError
 from dicom_config.model import Settings
 from uair_node.dicom.headers import SliceHeader, read_slices
 from uair_node.intake.choice import (
-    Candidate,
+    SeriesCandidate,
     read_facts,
     refusal_by_rivals,
     refusal_by_score,
@@ -82,13 +82,13 @@ def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> li
     return trials
 
 
-def _candidate(part: SeriesPart, settings: Settings) -> Candidate:
+def _candidate(part: SeriesPart, settings: Settings) -> SeriesCandidate:
     facts = read_facts(part.headers)
     score = score_series(facts, settings.rules)
-    return Candidate(part.headers[0].series_instance_uid, facts, score, part.acquisition)
+    return SeriesCandidate(part.headers[0].series_instance_uid, facts, score, part.acquisition)
 
 
-def _trial(header: SliceHeader, own: Candidate, refusal: InputError | None) -> Trial:
+def _trial(header: SliceHeader, own: SeriesCandidate, refusal: InputError | None) -> Trial:
     return Trial(
         study_instance_uid=header.study_instance_uid,
         series_instance_uid=header.series_instance_uid,

@@ -16,7 +16,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.dicom.headers import read_headers
 from uair_node.intake.choice import (
-    Candidate,
+    SeriesCandidate,
     read_facts,
     refusal_by_rivals,
     refusal_by_score,
@@ -86,13 +86,13 @@ def choose(
     ]
 
 
-def _candidate(context: Context, part: SeriesPart) -> Candidate:
+def _candidate(context: Context, part: SeriesPart) -> SeriesCandidate:
     facts = read_facts(part.headers)
     score = score_series(facts, context.settings.rules)
-    return Candidate(part.headers[0].series_instance_uid, facts, score, part.acquisition)
+    return SeriesCandidate(part.headers[0].series_instance_uid, facts, score, part.acquisition)
 
 
-def _inspect(context: Context, rival: _Rival, now: datetime) -> list[Candidate] | None:
+def _inspect(context: Context, rival: _Rival, now: datetime) -> list[SeriesCandidate] | None:
     """Return what of a rival could be segmented, None if that is not known yet."""
     intake = context.settings.intake
     quiet = now - rival.last_instance_at
