@@ -28,7 +28,7 @@ from uair_node.dicom.headers import read_headers
 from uair_node.dicom.readers import hash_patient_id
 from uair_node.intake.series_parts import SeriesPart, inspect_parts
 from uair_node.intake.source_rejection import not_rejected, source_rejected
-from uair_node.intake.study import Choice, choose
+from uair_node.intake.study import SeriesDecision, choose
 from uair_node.logs import bound
 from uair_node.work.performer import describe_error
 
@@ -126,7 +126,9 @@ class _Part:
         return self.found.verdict.refusal
 
 
-def _choose(context: Context, case_id: int, parts: Sequence[_Part], held: int, now: datetime) -> list[Choice]:
+def _choose(
+    context: Context, case_id: int, parts: Sequence[_Part], held: int, now: datetime
+) -> list[SeriesDecision]:
     """Return what becomes of each part; share the files of those that are segmented."""
     passing = [part for part in parts if part.refusal is None]
     chosen = choose(context, case_id, [part.found for part in passing], held, now) if passing else []
@@ -134,7 +136,9 @@ def _choose(context: Context, case_id: int, parts: Sequence[_Part], held: int, n
         if choice.refusal is None and not choice.waits:
             context.store.share(*(context.store.absolute(instance.path) for instance in part.instances))
     following = iter(chosen)
-    return [next(following) if part.refusal is None else Choice(refusal=part.refusal) for part in parts]
+    return [
+        next(following) if part.refusal is None else SeriesDecision(refusal=part.refusal) for part in parts
+    ]
 
 
 def _held_digests(session: Session, case: Case) -> set[str]:
@@ -184,7 +188,7 @@ def _describe(case: Case, part: _Part, patient_key: str) -> None:
     case.patient_key = patient_key
 
 
-def _settle(session: Session, case: Case, part: _Part, choice: Choice) -> None:
+def _settle(session: Session, case: Case, part: _Part, choice: SeriesDecision) -> None:
     """Seal or refuse a case of one part."""
     slices, verdict = len(part.found.headers), part.found.verdict
     case.acquisition = part.found.acquisition

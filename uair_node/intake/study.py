@@ -28,7 +28,7 @@ _UNDECIDED_OR_REFUSED = (CaseState.RECEIVING, CaseState.REJECTED, CaseState.SUPE
 
 
 @dataclass(frozen=True)
-class Choice:
+class SeriesDecision:
     """Whether a part of a series that the gate lets pass is segmented.
 
     Attributes
@@ -55,7 +55,7 @@ class _Rival:
 
 def choose(
     context: Context, case_id: int, parts: Sequence[SeriesPart], held: int, now: datetime
-) -> list[Choice]:
+) -> list[SeriesDecision]:
     """Decide by the site's rules which of a series' `parts` are segmented.
 
     Parameters
@@ -70,7 +70,7 @@ def choose(
     reasons = [candidate.score.reason if rules.series else "" for candidate in own]
     refusals = [refusal_by_score(candidate.score, rules) for candidate in own]
     if rules.per_study is None or all(refusals):
-        return [Choice(*pair) for pair in zip(reasons, refusals, strict=True)]
+        return [SeriesDecision(*pair) for pair in zip(reasons, refusals, strict=True)]
     with context.database.reading() as session:
         case = session.get_one(Case, case_id)
         rivals, taken = _rivals(context, session, case), held + _taken(session, case)
@@ -78,10 +78,10 @@ def choose(
     for rival in rivals:
         found = _inspect(context, rival, now)
         if found is None:
-            return [Choice(reason, waits=True) for reason in reasons]
+            return [SeriesDecision(reason, waits=True) for reason in reasons]
         candidates += found
     return [
-        Choice(reason, refusal or refusal_by_rivals(candidate, candidates, taken, rules))
+        SeriesDecision(reason, refusal or refusal_by_rivals(candidate, candidates, taken, rules))
         for candidate, reason, refusal in zip(own, reasons, refusals, strict=True)
     ]
 
