@@ -29,7 +29,7 @@ from workers.research.evaluation.remember import RememberingOutliner, Stopwatch
 from workers.uair.ensemble import ABSENT, LIMIT, Ensemble
 from workers.uair.grids import Box, Crop, plan_crop
 from workers.uair.lesion_maps import LEVELS
-from workers.uair.outlines import Outliner, Question, Sketch, box_around, cells_in, led_by_outlines
+from workers.uair.outlines import OutlinePrompter, Outliner, Question, box_around, cells_in, led_by_outlines
 
 DARK_HU = 80.0
 
@@ -129,7 +129,7 @@ def test_of_a_whole_slice_only_the_boxs_surroundings_are_looked_at() -> None:
     hu = np.full(crop.stack_shape, 100.0, np.float32)
     box = box_mask(hu.shape, np.s_[1:4, 200:220, 230:250])
     hu[box] = 50.0
-    (logits,) = Sketch(outliner, crop, hu).drawn(Question(box))
+    (logits,) = OutlinePrompter(outliner, crop, hu).drawn(Question(box))
     assert outliner.asked == [((len(hu), 64, 64), False)]
     assert (logits[0] > 0).sum() == box.sum()
     assert (logits[0][:, :100] == ABSENT).all()
@@ -141,7 +141,7 @@ def test_first_outlines_start_from_two_boxes_and_later_ones_from_what_was_select
     hu = np.full(crop.stack_shape, 100.0, np.float32)
     box = box_mask(hu.shape, np.s_[2:6, 20:40, 20:40])
     hu[box] = 50.0
-    sketch = Sketch(outliner, crop, hu)
+    sketch = OutlinePrompter(outliner, crop, hu)
     assert sketch.first(box, None, np.random.default_rng(0)).shape == (4, *hu.shape)
     assert [known for _, known in outliner.asked] == [False, False]
     outliner.asked.clear()

@@ -19,7 +19,7 @@ from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
 from workers.uair.lesion_maps import LESION_SHARES, OUTLINE, LesionMaps, bounded_logit, led, pieces_of
 from workers.uair.lesions import GRID_MM, Proposal, propose
 from workers.uair.localize import to_isotropic
-from workers.uair.outlines import Outliner, Sketch, cells_in, led_by_outlines
+from workers.uair.outlines import OutlinePrompter, Outliner, cells_in, led_by_outlines
 from workers.uair.prompts import Outline, boxes_of
 from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, Choice, Plan, first_pool, open_target
@@ -141,7 +141,7 @@ class LesionFinder:
         if evidence is None or not evidence.shown:
             return None
         if self.outliner is not None:
-            sketch = Sketch(self.outliner, crop, cells)
+            sketch = OutlinePrompter(self.outliner, crop, cells)
             drawn = sketch.first(cells_in(proposal.box, crop), None if known is None else outline, rng)
             weighed = led_by_outlines(pool, drawn, known)
         allowed = mine.mask_on(organ.domain, crop)

@@ -59,7 +59,7 @@ class Outliner(Protocol):
 
 
 @dataclass(frozen=True)
-class Sketch:
+class OutlinePrompter:
     """An outliner bound to a lesion's crop.
 
     Parameters
@@ -123,7 +123,7 @@ def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = No
     pool
         The promptable model's answers.
     outlines
-        ``(K, n, h, w)`` of `Sketch.first`.
+        ``(K, n, h, w)`` of `OutlinePrompter.first`.
     seen
         ``(n, h, w)`` logits of a lesion finder's map. The map then counts as much as the outline. An outliner
         is better on lesions below 5 ml; a map is better on larger lesions, which it sees as a whole.

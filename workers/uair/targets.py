@@ -18,7 +18,7 @@ from workers.uair.compose import LIVER, spread_apart, tidied
 from workers.uair.density import density_evidence
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, in_half, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
-from workers.uair.outlines import Outliner, Sketch, joined_by_outlines
+from workers.uair.outlines import OutlinePrompter, Outliner, joined_by_outlines
 from workers.uair.posterior import after_drawing, after_pick, after_rejection, clusters, expected_gain
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
 from workers.uair.state import TargetState
@@ -362,7 +362,7 @@ def refine_target(
     )
     pool = ensemble.predict(decode, asked, target.crop.stack_shape, smooth_slices(target.crop))
     if outliner is not None and len(target.hu):
-        sketch = Sketch(outliner, target.crop, target.hu.astype(np.float32))
+        sketch = OutlinePrompter(outliner, target.crop, target.hu.astype(np.float32))
         pool = joined_by_outlines(pool, sketch.again(reference))
     radius = radius_mm(_volume_ml(reference, target.crop))
     shaping = refine.Shaping(target.crop, size.radii_mm(SIZE_QUANTILES), radius, history, weights)
