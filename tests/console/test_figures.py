@@ -25,7 +25,7 @@ from tests.support.server import guarded
 from uair_node.cases import lifecycle
 from uair_node.cases.answer import Answer
 from uair_node.cases.installation_tables import AccessRecord
-from uair_node.cases.queue import Place, places
+from uair_node.cases.queue import QueuePosition, places
 from uair_node.cases.tables import WorkItem, WorkKind, utc_now
 from uair_node.console.figures import ask_broker, due_work
 from uair_node.context import Context, open_context
@@ -57,9 +57,9 @@ def test_places_follow_the_order_of_claiming_and_times_that_of_the_past(context:
         assert [one.seconds for one in found.values()] == [40.0, 80.0, 120.0], "the median, one worker"
         _hold(session, [done.id, first.id])
         assert places(session) == {
-            done.id: Place(0, 20.0),
-            first.id: Place(0, 20.0),
-            second.id: Place(1, 60.0),
+            done.id: QueuePosition(0, 20.0),
+            first.id: QueuePosition(0, 20.0),
+            second.id: QueuePosition(1, 60.0),
         }, "two workers share what is ahead"
 
 
@@ -73,7 +73,7 @@ def _hold(session: Session, case_ids: list[int]) -> None:
 def test_without_a_past_there_is_no_estimate(context: Context) -> None:
     with context.database.transaction() as session:
         case = ready_case(session)
-        assert places(session) == {case.id: Place(1, None)}
+        assert places(session) == {case.id: QueuePosition(1, None)}
 
 
 def test_due_work_is_counted_by_what_holds_it_up(context: Context) -> None:

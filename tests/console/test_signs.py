@@ -12,7 +12,7 @@ from dicom_config.model import Verb
 from tests.support.cases import ready_case
 from tests.support.console import Site
 from uair_node.cases.answer import Answer
-from uair_node.cases.queue import Place, places
+from uair_node.cases.queue import QueuePosition, places
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, ResultKind, WorkItem, utc_now
 from uair_node.console.figures import Broker, Remembered
 from uair_node.console.signs import Sign, department_signs
@@ -69,9 +69,9 @@ def test_a_queue_that_nobody_serves_has_no_estimate(site: Site, viewer: TestClie
         case = ready_case(session, "1.9")
         case_id = case.id
         item = session.query(WorkItem).filter_by(case_id=case_id, open=True).one()
-        assert places(session)[case_id] == Place(1, None)
+        assert places(session)[case_id] == QueuePosition(1, None)
         item.not_before -= timedelta(minutes=5)
-        assert places(session)[case_id] == Place(1, None, unmanned=True)
+        assert places(session)[case_id] == QueuePosition(1, None, unmanned=True)
     sign = _signs(site)["GPU worker"]
     assert (sign.words, sign.tone) == ("none, 1 wait", "bad")
     assert "no worker" in viewer.get("/cases").text

@@ -20,7 +20,7 @@ _DONE_IN_THE_MEAN = 0.5
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """A case's place in the queue.
 
     Parameters
@@ -39,7 +39,7 @@ class Place:
     unmanned: bool = False
 
 
-def places(session: Session) -> dict[int, Place]:
+def places(session: Session) -> dict[int, QueuePosition]:
     """Return the place of each case whose computation is due, by case id.
 
     The order is that in which workers claim: refinements before first rounds, the older first. The estimate
@@ -57,7 +57,7 @@ def places(session: Session) -> dict[int, Place]:
     waits_s = max(((now - work.not_before).total_seconds() for work in waiting), default=0.0)
     if not held and waits_s > _CLAIMED_WITHIN_S:
         return {
-            item.case_id: Place(position, None, unmanned=True)
+            item.case_id: QueuePosition(position, None, unmanned=True)
             for position, item in enumerate(waiting, start=1)
             if item.case_id is not None
         }
@@ -70,7 +70,7 @@ def places(session: Session) -> dict[int, Place]:
             takes *= 1 - _DONE_IN_THE_MEAN
         ends = None if ahead is None or takes is None else ahead + takes
         if item.case_id is not None:
-            found[item.case_id] = Place(position, _shared(ends, takes, position, len(held)))
+            found[item.case_id] = QueuePosition(position, _shared(ends, takes, position, len(held)))
         ahead = ends
     return found
 
