@@ -1,7 +1,7 @@
 # UAIR node and its workers in one image; docker-compose.yml says which of them a container runs.
 #
-#   docker build --target cpu  -t uair-node:0.1.0 .          node, io worker, console, worker without a GPU
-#   docker build --target cuda -t uair-node:0.1.0-cuda .     worker with a GPU
+#   docker build --target cpu  -t uair-node:0.2.0 .          node, io worker, console, worker without a GPU
+#   docker build --target cuda -t uair-node:0.2.0-cuda .     worker with a GPU
 #
 # The default package index serves a CUDA build of torch; the CPU build comes from the index in TORCH_CPU_INDEX.
 

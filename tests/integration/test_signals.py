@@ -21,6 +21,7 @@ from tests.support.certificates import Authority
 from tests.support.peers import Dcmtk, Postgres, RabbitMQ, need
 from tests.support.ports import free_port, wait_until
 from tests.support.series import good_series
+from uair_node import __version__
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.tables import Delivery, DeliveryState, WorkKind
 from uair_node.context import Context, open_context
@@ -109,7 +110,7 @@ def _two_rounds_and_a_failure(context: Context) -> None:
 @pytest.mark.parametrize(
     ("name", "labels", "least", "most"),
     [
-        ("uair_build_info", {"version": "0.1.0"}, 1, 1),
+        ("uair_build_info", {"version": __version__}, 1, 1),
         ("uair_database_up", {}, 1, 1),
         ("uair_broker_up", {}, 1, 1),
         ("uair_cases", {"state": "RECEIVING", "code": ""}, 1, 1),
