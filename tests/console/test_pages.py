@@ -76,7 +76,7 @@ def test_a_case_shows_its_whole_story(site: Site, operator: TestClient) -> None:
         assert text in page
     for heading in ("Summary", "Pictures", "Rounds", "Timeline", "Deliveries", "Patient and series"):
         assert f">{heading}</h2>" in page
-    assert page.count("?small=1") == 5, "the overview and four candidates"
+    assert page.count("?small=1") == 7, "the overview, four candidates, two findings"
 
 
 def test_pictures_are_the_pages_that_went_to_the_archive(site: Site, viewer: TestClient) -> None:

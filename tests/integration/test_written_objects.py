@@ -42,6 +42,7 @@ OF_THE_STUDY = (
 IOD: Mapping[ResultKind, str] = {
     ResultKind.CANDIDATE: "Segmentation",
     ResultKind.PAGE: "SCImage",
+    ResultKind.FINDING: "SCImage",
     ResultKind.NOTICE: "SCImage",
     ResultKind.FINAL: "Segmentation",
     ResultKind.FINAL_PAGE: "SCImage",
@@ -76,6 +77,7 @@ def test_every_kind_is_here(offered: OfferedCase) -> None:
     assert set(IOD) == set(ResultKind)
     counts = {kind: len(_paths(offered, kind)) for kind in IOD}
     assert (counts[ResultKind.CANDIDATE], counts[ResultKind.PAGE], counts[ResultKind.NOTICE]) == (8, 10, 3)
+    assert counts[ResultKind.FINDING] == 4, "two lesions in two rounds"
     assert min(counts.values()) >= 1
 
 

@@ -59,7 +59,7 @@ def _supersede(offered: OfferedCase) -> None:
 
 CASES = {
     WorkKind.PUBLISH: (_publish_again, [ResultKind.CANDIDATE]),
-    WorkKind.PAGES: (_nothing, [ResultKind.PAGE]),
+    WorkKind.PAGES: (_nothing, [ResultKind.PAGE, ResultKind.FINDING]),
     WorkKind.NOTICES: (_tell, [ResultKind.NOTICE]),
     WorkKind.FINISH: (
         _accept,

@@ -133,7 +133,7 @@ def test_without_segmentations_pages_and_notices_are_all(tmp_path: Path) -> None
     both = [_destination("strict", withdraw=True), _destination("no-seg", withdraw=True)]
     with offered_case(tmp_path, destinations=both) as offered:
         offered.work(WorkKind.PAGES)
-        page = dcmread(offered.path(_got(offered, "at-no-seg")[-1]))
+        page = dcmread(offered.path(_got(offered, "at-no-seg", ResultKind.PAGE)[-1]))
         assert offered.send(key_object([page]), Verb.REJECT).outcome == SelectionOutcome.EFFECTIVE
         offered.work(WorkKind.NOTICES)
         offered.compute()
@@ -141,7 +141,8 @@ def test_without_segmentations_pages_and_notices_are_all(tmp_path: Path) -> None
         offered.send(offered.candidate(2, 2), Verb.ACCEPT)
         offered.work(WorkKind.FINISH)
         kinds = {one.kind for one in _got(offered, "at-no-seg")}
-        assert kinds == {ResultKind.PAGE, ResultKind.NOTICE, ResultKind.FINAL_PAGE, ResultKind.WITHDRAWAL}
+        pages = {ResultKind.PAGE, ResultKind.FINDING, ResultKind.FINAL_PAGE}
+        assert kinds == {*pages, ResultKind.NOTICE, ResultKind.WITHDRAWAL}
         for name in ("at-strict", "at-no-seg"):
             (note,) = _got(offered, name, ResultKind.WITHDRAWAL)
             withdrawn = set(read_selection(dcmread(offered.path(note))).references)

@@ -158,3 +158,16 @@ def test_candidate_one_keeps_what_was_selected_beside_the_marked_lesion() -> Non
     selected = np.array([1, 2, 2, 3, 0], np.uint8)
     made = np.array([1, 1, 2, 1, 4], np.uint8)
     assert take_marked(selected, made, [2, 4]).tolist() == [1, 1, 2, 3, 4]
+
+
+def test_a_lesion_kept_without_a_drawing_is_in_all_four(volume):
+    engine = Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
+    first = engine.first_round(volume[0], SPACING)
+    value = max(first.targets)
+    targets = [
+        replace(target, present=(True, False, False, False)) if target.value == value else target
+        for target in first.state.targets
+    ]
+    doubted = replace(first, state=replace(first.state, targets=tuple(targets)))
+    following = _after(engine, volume, doubted, [MarkedTarget(value, ())])
+    assert all((candidate.labels == value).any() for candidate in following.candidates)

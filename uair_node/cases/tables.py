@@ -214,6 +214,7 @@ class ResultKind(StrEnum):
 
     CANDIDATE = "candidate"
     PAGE = "page"  # a picture of a candidate, or (k = 0) of all four
+    FINDING = "finding"  # a picture of lesion k in all four; choosing it drops the lesion
     FINAL = "final"
     FINAL_PAGE = "final-page"  # its picture
     STRUCTURES = "structures"  # the same as RT Structure Set
@@ -275,6 +276,10 @@ class SelectionOutcome(StrEnum):
     JOINED = "joined"  # took effect together with the effective one
 
 
+MARKS = "marks"
+"""Mechanism of a selection by what a reader drew."""
+
+
 class Selection(Base):
     """What a reader said, with its evidence; refused ones keep their reason (invariant 6)."""
 
@@ -312,10 +317,11 @@ class Selection(Base):
 
     @property
     def words(self) -> str:
-        """Say what was answered: "candidate 3", "report of marks"."""
+        """Say what was answered: "candidate 3", "report of marks", "changed findings"."""
         if self.marks is None:
             return self.answer.words
-        return f"{self.answer.words}, report of marks" if self.marks["picked"] else "report of marks"
+        marked = "report of marks" if self.mechanism == MARKS else "changed findings"
+        return f"{self.answer.words}, {marked}" if self.marks["picked"] else marked
 
     @property
     def answer(self) -> Answer:

@@ -22,10 +22,19 @@ from uair_node.delivery.resend import resend
 from uair_node.findings.record import as_csv
 from uair_node.operations import reports
 from uair_node.operations.case_findings import findings_of
+from uair_node.selection.changed_findings import (
+    Changes,
+    Place,
+    offered_findings,
+    understand_changes,
+)
 from uair_node.selection.service import Evidence, select_by_number
 
 LesionOption = Annotated[
     list[str] | None, typer.Option("--lesion", help="Take a lesion from another candidate: 2=1, repeatable.")
+]
+DropOption = Annotated[
+    list[int] | None, typer.Option("--drop", help="This lesion is none: leave it out. Repeatable.")
 ]
 case_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Look at one case, or answer for its reader."
@@ -92,21 +101,68 @@ def send_again(
 
 
 @case_app.command()
-def pick(case_id: CaseArgument, k: int, lesion: LesionOption = None, config: ConfigOption = None) -> None:
+def pick(
+    case_id: CaseArgument,
+    k: int,
+    lesion: LesionOption = None,
+    drop: DropOption = None,
+    config: ConfigOption = None,
+) -> None:
     """Pick candidate K of the open round; the next round starts from it."""
-    _answer(config, case_id, Verb.PICK, Answer(k, _per_lesion(k, lesion)))
+    _answer(config, case_id, Verb.PICK, Answer(k, _per_lesion(k, lesion)), _without(drop))
 
 
 @case_app.command()
-def accept(case_id: CaseArgument, k: int, lesion: LesionOption = None, config: ConfigOption = None) -> None:
+def accept(
+    case_id: CaseArgument,
+    k: int,
+    lesion: LesionOption = None,
+    drop: DropOption = None,
+    config: ConfigOption = None,
+) -> None:
     """Accept candidate K of the open round; the case ends with it."""
-    _answer(config, case_id, Verb.ACCEPT, Answer(k, _per_lesion(k, lesion)))
+    _answer(config, case_id, Verb.ACCEPT, Answer(k, _per_lesion(k, lesion)), _without(drop))
 
 
 @case_app.command()
 def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Say that none of the four fits; the next round looks elsewhere."""
     _answer(config, case_id, Verb.REJECT, Answer(None))
+
+
+@case_app.command()
+def mark(
+    case_id: CaseArgument,
+    drop: DropOption = None,
+    keep: Annotated[
+        list[int] | None, typer.Option("--keep", help="This lesion is one: all four hold it. Repeatable.")
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", help="A lesion is missing: IMAGE,COLUMN,ROW or IMAGE,COLUMN,ROW,MM."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Drop, keep or add findings of the open round without a pick; all else stays as it was offered."""
+    changes = Changes(tuple(drop or ()), tuple(keep or ()), tuple(_place(text) for text in add or ()))
+    _answer(config, case_id, Verb.PICK, None, changes)
+
+
+def _without(drop: list[int] | None) -> Changes | None:
+    return Changes(dropped=tuple(drop)) if drop else None
+
+
+def _place(text: str) -> Place:
+    """Read ``57,210,180,23``: image number, column and row of a pixel from 0, diameter in mm."""
+    parts = text.split(",")
+    if len(parts) not in (3, 4) or not all(re.fullmatch(r"\d{1,5}(\.\d+)?", part.strip()) for part in parts):
+        raise InputError(
+            "place-syntax",
+            f"'{text}' does not say where a lesion is.",
+            "Write --add 57,210,180 for column 210, row 180 of image 57; a fourth number is its size in mm.",
+        )
+    image, column, row, *size_mm = map(float, parts)
+    return Place(int(image), column + 0.5, row + 0.5, *size_mm)
 
 
 def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
@@ -124,11 +180,19 @@ def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
     return {value: other for value, other in found.items() if other != k}
 
 
-def _answer(config: Path | None, case_id: int, verb: Verb, answer: Answer) -> None:
-    with context_of(config).database.transaction() as session:
+def _answer(
+    config: Path | None, case_id: int, verb: Verb, answer: Answer | None, changes: Changes | None = None
+) -> None:
+    context, evidence, marked = context_of(config), Evidence(verb, "command-line"), None
+    if changes is not None:
+        with context.database.reading() as session:
+            findings = offered_findings(reports.get_case(session, case_id))
+        marked = understand_changes(context, findings, changes, verb, answer)
+    with context.database.transaction() as session:
         case = lock_case(session, case_id)
-        row = select_by_number(session, Evidence(verb, "command-line"), case, answer)
-        console.print(f"Case {case_id}, round {row.round_number}: {verb}, {answer.words} — now {case.state}.")
+        row = select_by_number(session, evidence, case, answer, marked)
+        said = " ".join(filter(None, [f"{verb}, {row.words}.", row.sentence]))
+        console.print(f"Case {case_id}, round {row.round_number}: {said} Now {case.state}.")
 
 
 def _print_case(found: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from uair_node.console.timeline import deliveries, timeline
 from uair_node.delivery.outstanding import final_outstanding
 from uair_node.operations import reports
 
-PICTURED = (ResultKind.PAGE, ResultKind.FINAL_PAGE, ResultKind.NOTICE)
+PICTURED = (ResultKind.PAGE, ResultKind.FINDING, ResultKind.FINAL_PAGE, ResultKind.NOTICE)
 
 Values = Mapping[str, Any]
 

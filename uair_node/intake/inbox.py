@@ -36,6 +36,7 @@ from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.network.scp import ReceivedInstance
 from uair_node.network.store_status import StoreStatus
+from uair_node.selection.changed_findings import find_dropped_findings
 from uair_node.selection.edited_round import (
     EditedRound,
     evidence_name,
@@ -75,7 +76,7 @@ _TAGGED = ["SeriesDescription", "ContentLabel", "StructureSetLabel"]
 
 @dataclass(frozen=True)
 class _Usable:
-    """What a returned object says, and the open round that it answers if it is an edited SEG or has marks."""
+    """What a returned object says, and the open round that it answers if it edits, marks or drops."""
 
     reading: Reading
     edited: EditedRound | None
@@ -261,7 +262,9 @@ class Inbox:
             self._check_allowed(received)
             reading = read_selection(dataset)
             edited = self._edited_round(reading, drawn_anew)
-            marked = find_marked_round(self._context, received.verb, dataset, reading)
+            marked = find_dropped_findings(self._context, received.verb, reading) or find_marked_round(
+                self._context, received.verb, dataset, reading
+            )
             answered = edited or marked
             named = answered.candidates[:1] if answered else reading.references
             check_patient(self._context, reading, named)

@@ -13,8 +13,10 @@ from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
 from uair_node.context import Context, Form
 from uair_node.dicom.volume import read_series
-from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
-from uair_node.results.reader_words import how_to_answer
+from uair_node.findings.volumes import describe
+from uair_node.rendering.finding_images import pictured_findings
+from uair_node.results.pages import PageCandidate, PagesRequest, finding_words, write_pages
+from uair_node.results.reader_words import how_to_answer, how_to_drop
 from uair_node.results.source import CANDIDATES_FILE, Source, read_source
 from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates, taken
 from uair_node.storage.store import write_durably
@@ -25,24 +27,24 @@ OVERVIEW = 0
 
 
 def draw_page_set(context: Context, claim: Claim) -> Commit:
-    """Write the overview and a page for each candidate of a round."""
+    """Write the overview, a page for each candidate of a round and for its findings."""
     source = read_source(context, claim)
     candidates = source.candidates()
+    volume = read_series(source.series_paths, context.settings.intake.known)
+    findings = pictured_findings([describe(candidate.labels, volume.spacing_mm) for candidate in candidates])
     pages = write_pages(
-        read_series(source.series_paths, context.settings.intake.known),
+        volume,
         [_candidate(source, candidate, context.segmentation_forms[0]) for candidate in candidates],
-        _request(source, candidates, context.settings.node.ae_titles),
+        _request(source, candidates, findings, context.settings.node.ae_titles),
         reference=_reference(context, claim),
         uncertain=source.uncertain(),
     )
-    results = [
-        _save(context, source, page, k, trait)
-        for page, (k, trait) in zip(
-            pages,
-            [(OVERVIEW, "overview"), *((candidate.k, candidate.trait) for candidate in candidates)],
-            strict=True,
-        )
+    names = [
+        (ResultKind.PAGE, OVERVIEW, "overview"),
+        *((ResultKind.PAGE, candidate.k, candidate.trait) for candidate in candidates),
+        *((ResultKind.FINDING, number, finding_words(number)) for number in findings),
     ]
+    results = [_save(context, source, page, *name) for page, name in zip(pages, names, strict=True)]
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
@@ -56,11 +58,20 @@ def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCa
     return PageCandidate(candidate.k, candidate.trait, candidate.labels, uid)
 
 
-def _request(source: Source, candidates: list[StoredCandidate], titles: AeTitles) -> PagesRequest:
+def _request(
+    source: Source, candidates: list[StoredCandidate], findings: list[int], titles: AeTitles
+) -> PagesRequest:
     overview_uid, series_uid = source.uids(ResultKind.PAGE, OVERVIEW)
     page_uids = {candidate.k: source.uids(ResultKind.PAGE, candidate.k)[0] for candidate in candidates}
     return PagesRequest(
-        series_uid, overview_uid, page_uids, source.provenance, source.warnings, how_to_answer(titles)
+        series_instance_uid=series_uid,
+        overview_uid=overview_uid,
+        page_uids=page_uids,
+        provenance=source.provenance,
+        warnings=source.warnings,
+        how_to_answer=how_to_answer(titles),
+        finding_uids={number: source.uids(ResultKind.FINDING, number)[0] for number in findings},
+        how_to_drop={number: how_to_drop(titles, number) for number in findings},
     )
 
 
@@ -79,11 +90,11 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
     return taken(stored, selection.answer).labels
 
 
-def _save(context: Context, source: Source, page: Dataset, k: int, trait: str) -> NewResult:
-    path: Path = source.own_folder / f"UAIR-R{source.number}-PAGE{k}.dcm"
+def _save(context: Context, source: Source, page: Dataset, kind: ResultKind, k: int, trait: str) -> NewResult:
+    path: Path = source.own_folder / f"UAIR-R{source.number}-{kind.value.upper()}{k}.dcm"
     write_durably(path, lambda temporary: page.save_as(temporary, enforce_file_format=True))
     return NewResult(
-        kind=ResultKind.PAGE,
+        kind=kind,
         k=k,
         sop_instance_uid=str(page.SOPInstanceUID),
         series_instance_uid=str(page.SeriesInstanceUID),

@@ -7,7 +7,7 @@ the objects go, nor which state their case is in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import Volume
 from uair_node.findings.record import Findings
 from uair_node.rendering.change_images import ChangeScene, draw_change
+from uair_node.rendering.finding_images import draw_finding
 from uair_node.rendering.page_images import Scene, cropped, draw_candidate, draw_overview
 from uair_node.rendering.plane_names import plane_names
 from uair_node.rendering.result_images import draw_result
@@ -26,6 +27,8 @@ from uair_node.rendering.sheet import SheetCandidate
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
 from uair_node.results.source_headers import source_headers
+
+_FIRST_FINDING = 5  # Instance Number before the first finding's: overview, four candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,10 @@ class PagesRequest:
         What may be wrong with the series, in sentences.
     how_to_answer
         What the overview says of answering, a sentence.
+    finding_uids
+        SOP Instance UID of the page of each lesion that has one, by its number.
+    how_to_drop
+        What the page of each such lesion says of dropping it.
     """
 
     series_instance_uid: str
@@ -76,6 +83,8 @@ class PagesRequest:
     provenance: Provenance
     warnings: tuple[str, ...] = ()
     how_to_answer: str = ""
+    finding_uids: Mapping[int, str] = field(default_factory=dict)
+    how_to_drop: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def write_pages(
     reference: NDArray[np.uint8] | None = None,
     uncertain: NDArray[np.bool_] | None = None,
 ) -> list[Dataset]:
-    """Make the page set of a round: the overview, then a page for each candidate.
+    """Make the page set of a round: the overview, a page for each candidate, and one for each finding.
 
     Parameters
     ----------
@@ -123,7 +132,7 @@ def write_pages(
     Returns
     -------
     list of Dataset
-        Instance Number 1 is the overview, 1 + k the page of candidate k.
+        Instance Number 1 is the overview, 1 + k the page of candidate k, 5 + n the page of lesion n.
 
     Raises
     ------
@@ -144,7 +153,17 @@ def write_pages(
             request.page_uids[candidate.k], 1 + candidate.k, words, [candidate.segmentation_uid]
         )
         made.append(write_capture(draw_candidate(scene, candidate.k), page, headers, series))
+    for number, uid in request.finding_uids.items():
+        holders = [shown.segmentation_uid for shown in candidates if (shown.labels == number + 1).any()]
+        page = CapturedPage(uid, _FIRST_FINDING + number, finding_words(number), holders)
+        picture = draw_finding(scene, number, request.how_to_drop[number])
+        made.append(write_capture(picture, page, headers, series))
     return made
+
+
+def finding_words(number: int) -> str:
+    """Return what the page of a lesion is called."""
+    return f"lesion {number}: drop"
 
 
 def write_result_page(

@@ -18,6 +18,14 @@ def how_to_answer(titles: AeTitles) -> str:
     )
 
 
+def how_to_drop(titles: AeTitles, number: int) -> str:
+    """Say what a reader does with the page of a finding that is no lesion."""
+    return (
+        f"No lesion? Send this page, or a Key Object of it, to {titles.pick}: lesion {number} is dropped. "
+        f"With a candidate beside it, {titles.accept} ends the case without lesion {number}."
+    )
+
+
 def without_commands(text: str, case_id: int) -> str:
     """Replace the sentences that name a command of ours: a reader has no command line."""
     sentences = [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]

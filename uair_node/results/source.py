@@ -38,7 +38,7 @@ ACCEPTED_FILE = "accepted.npz"
 FINDINGS_FILE = "measurements.json"
 """What an accepted round leaves beside its final segmentation (`Round.final_folder`)."""
 
-_OF_OPEN_ROUND = (ResultKind.CANDIDATE, ResultKind.PAGE)
+_OF_OPEN_ROUND = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.FINDING)
 """Kinds whose objects are written before the reader answers."""
 
 

@@ -32,7 +32,8 @@ SUPERSEDED_BY_FINAL = "the final one replaces them"
 _REPLACED = "more or newer slices of the series arrived"
 _SOURCE_REJECTED = "the archive rejected the source images"
 _FINALS = (ResultKind.FINAL, ResultKind.FINAL_PAGE, ResultKind.REPORT, ResultKind.STRUCTURES)
-_WITHDRAWN = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.NOTICE)
+_OFFERED = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.FINDING)
+_WITHDRAWN = (*_OFFERED, ResultKind.NOTICE)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _kinds(context: Context, claim: Claim, reason: str) -> tuple[ResultKind, ...
         final = select(Result.id).join(Result.round)
         final = final.where(Round.case_id == claim.case_id, Result.kind == ResultKind.FINAL)
         accepted = session.scalar(final.limit(1)) is not None
-    return _FINALS if accepted else (ResultKind.CANDIDATE, ResultKind.PAGE)
+    return _FINALS if accepted else _OFFERED
 
 
 def _groups(context: Context, claim: Claim, kinds: Sequence[ResultKind]) -> list[_Group]:

@@ -303,10 +303,11 @@ def _require_agreement(lesions: Sequence[_Placed], drops: Sequence[_Placed]) -> 
     for value, drawn in lesions:
         for dropped, mark in drops:
             if value == dropped and (value is not None or drawn.lies_on(mark)):
-                raise _contradiction(in_one_report=drawn.document == mark.document)
+                raise contradiction(in_one_report=drawn.document == mark.document)
 
 
-def _contradiction(*, in_one_report: bool) -> InputError:
+def contradiction(*, in_one_report: bool) -> InputError:
+    """Return the refusal of marks that say both of one place, or of one number."""
     if in_one_report:
         sentence = "One place is marked as a lesion and as no lesion."
         remedy = "Delete one of the two marks and send the report again."

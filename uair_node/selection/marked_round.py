@@ -170,8 +170,7 @@ def _open_round(context: Context, reading: Reading, offered: Collection[str]) ->
 
 
 def _picked(context: Context, what: _Said, round_: EditedRound, named: Answer | None) -> MarkedRound:
-    before = _before(context, round_)
-    answer = named or before.answer or Answer(1)
+    before = find_before(context, round_.candidates)
     artifact = "" if named else before.artifact
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
     offered = load_candidates(context.store.fetch(artifact) if artifact else round_.folder / CANDIDATES_FILE)
@@ -180,15 +179,32 @@ def _picked(context: Context, what: _Said, round_: EditedRound, named: Answer | 
     nothing_new = marks.digest == replace(earlier, left_out=()).digest
     if refusals and nothing_new and named is None:
         raise refusals[0]
-    picked = named is not None or (
-        before.answer is not None and (before.marks is None or before.marks.picked)
-    )
+    return joined(round_.candidates, marks, before, named, volume.profile.organ.name)
+
+
+def joined(
+    candidates: tuple[str, ...], marks: Marks, before: Before, named: Answer | None, organ: str
+) -> MarkedRound:
+    """Return marks together with the pick that is named with them, or with the earlier answer that they join.
+
+    Parameters
+    ----------
+    candidates
+        SOP Instance UIDs of the round's candidates.
+    marks
+        Those before and the new ones.
+    """
+    answered = before.answer is not None
+    picked = named is not None or (answered and (before.marks is None or before.marks.picked))
     marks = replace(marks, picked=picked)
-    remark = words_of(marks, volume.profile.organ.name)
-    if before.answer is not None and not named:
+    remark = words_of(marks, organ)
+    if answered and not named:
         remark = f"{remark} Your earlier answer to this round stays."
-    joins = before.marks is not None or (before.answer is not None and named is None)
-    return MarkedRound(round_.candidates, marks, remark, answer, artifact, before, joins)
+    joins = before.marks is not None or (answered and named is None)
+    artifact = "" if named else before.artifact
+    return MarkedRound(
+        candidates, marks, remark, named or before.answer or Answer(1), artifact, before, joins
+    )
 
 
 def _accepted(context: Context, what: _Said, round_: EditedRound, named: Answer | None) -> MarkedRound:
@@ -220,28 +236,41 @@ def _understood(
     offered: Sequence[StoredCandidate],
     earlier: Marks,
 ) -> tuple[Marks, list[InputError]]:
-    canonical = volume.canonical()
-    candidates = [canonical.from_source(candidate.labels) for candidate in offered]
-    drawn = {int(value) - LIVER for labels in candidates for value in np.unique(labels) if value > LIVER}
-    offer = Offer(
-        candidates=candidates,
-        used=round_.lesions | drawn,
-        spacing_mm=canonical.spacing_mm,
-        organ=volume.profile.organ,
-        earlier=earlier,
-    )
+    offer = offer_of(volume, offered, round_.lesions, earlier)
     grid = Grid(volume, lambda uid: _header_of(context, uid))
     dropped = [what.flagged.dropped(volume, offered)] if what.flagged else []
     drop_words = context.settings.node.marks.drop
     return understand(what.graphics, grid, offer, drop_words, what.document, dropped)
 
 
-def _before(context: Context, round_: EditedRound) -> Before:
-    """Return what counts in the case, and what of it marks join."""
+def offer_of(
+    volume: Volume, offered: Sequence[StoredCandidate], used: Collection[int], earlier: Marks
+) -> Offer:
+    """Return what a round offers, to hold marks against.
+
+    Parameters
+    ----------
+    used
+        Numbers of the lesions that the case had in any round.
+    earlier
+        Marks of this round that stay.
+    """
+    canonical = volume.canonical()
+    candidates = [canonical.from_source(candidate.labels) for candidate in offered]
+    drawn = {int(value) - LIVER for labels in candidates for value in np.unique(labels) if value > LIVER}
+    return Offer(
+        candidates=candidates,
+        used={*used, *drawn},
+        spacing_mm=canonical.spacing_mm,
+        organ=volume.profile.organ,
+        earlier=earlier,
+    )
+
+
+def find_before(context: Context, candidates: Sequence[str]) -> Before:
+    """Return what counts in the case of these candidates, and what of it marks join."""
     with context.database.reading() as session:
-        (result, *_) = session.scalars(
-            select(Result).where(Result.sop_instance_uid.in_(round_.candidates)).limit(1)
-        )
+        (result, *_) = session.scalars(select(Result).where(Result.sop_instance_uid.in_(candidates)).limit(1))
         case = result.round.case
         counts = lifecycle.answer_that_counts(session, case)
         if counts is None:

@@ -24,6 +24,9 @@ from uair_node.cases.tables import (
 )
 from uair_node.dicom.readers import Reading
 
+CANDIDATE_KINDS = (ResultKind.CANDIDATE, ResultKind.PAGE)
+"""Results that name a candidate."""
+
 
 def check_document(session: Session, verb: Verb, reading: Reading) -> None:
     """Refuse documents that name candidates for another reason than to choose one.
@@ -37,7 +40,7 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
     own = session.scalar(
         select(Result.kind).where(
             Result.sop_instance_uid == reading.sop_instance_uid,
-            Result.kind.not_in([ResultKind.CANDIDATE, ResultKind.PAGE]),
+            Result.kind.not_in([*CANDIDATE_KINDS, ResultKind.FINDING]),
         )
     )
     if own is not None:
@@ -73,16 +76,12 @@ def find_candidates(session: Session, references: Sequence[str]) -> list[Result]
     return found
 
 
-def results_named(session: Session, references: Sequence[str]) -> list[Result]:
-    """Return our candidates, or their pages, among referenced SOP Instance UIDs; empty without any."""
-    return list(
-        session.scalars(
-            select(Result).where(
-                Result.sop_instance_uid.in_(references),
-                Result.kind.in_([ResultKind.CANDIDATE, ResultKind.PAGE]),
-            )
-        )
-    )
+def results_named(
+    session: Session, references: Sequence[str], kinds: Sequence[ResultKind] = CANDIDATE_KINDS
+) -> list[Result]:
+    """Return our results of some kinds among referenced SOP Instance UIDs; empty without any."""
+    named = Result.sop_instance_uid.in_(references), Result.kind.in_(kinds)
+    return list(session.scalars(select(Result).where(*named)))
 
 
 def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> Answer:
@@ -107,17 +106,15 @@ def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequ
         return Answer(None)
     whole = sorted({result.k for result in named if result.sop_instance_uid not in segments})
     if len(whole) > 1:
-        raise _ambiguous(f"candidates {', '.join(map(str, whole))} at once")
+        raise ambiguous(f"candidates {', '.join(map(str, whole))} at once")
     if whole == [0]:
-        raise _ambiguous("the overview, which shows all four")
+        raise ambiguous("the overview, which shows all four")
     parts: dict[int, int] = {}
     for result in sorted(named, key=lambda result: result.k):
         for number in segments.get(result.sop_instance_uid, ()):
             target = _target(result, number)
             if parts.setdefault(target, result.k) != result.k:
-                raise _ambiguous(
-                    f"{target_name(target)} of candidates {parts[target]} and {result.k} at once"
-                )
+                raise ambiguous(f"{target_name(target)} of candidates {parts[target]} and {result.k} at once")
     k = whole[0] if whole else main_candidate(parts)
     return Answer(k, {target: other for target, other in parts.items() if other != k})
 
@@ -157,7 +154,7 @@ def the_case_and_round(session: Session, named: Sequence[Result], study_uid: str
     case = lock_case(session, named[0].round.case_id)
     rounds = {result.round_id: result.round for result in named}
     if len(rounds) > 1:
-        raise _ambiguous("candidates of several rounds")
+        raise ambiguous("candidates of several rounds")
     check_study(case, study_uid)
     return case, named[0].round
 
@@ -172,10 +169,20 @@ def check_study(case: Case, study_uid: str) -> None:
         )
 
 
-def _ambiguous(what: str) -> InputError:
+def ambiguous(what: str) -> InputError:
+    """Return the refusal of an object that names several things where it must name a single one."""
     return InputError(
         "ambiguous-selection",
         f"The object names {what}.",
         "Send exactly one candidate or its page, or a Key Object that references exactly one; "
         "for a lesion of another candidate, reference its segment.",
+    )
+
+
+def no_such_lesion(value: int) -> InputError:
+    """Return the refusal of a label value that is not offered."""
+    return InputError(
+        "no-such-lesion",
+        f"No candidate has {target_name(value)}.",
+        "Lesions keep their numbers in all candidates; the overview page shows them.",
     )

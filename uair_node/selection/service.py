@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer, target_name
+from uair_node.cases.answer import Answer
 from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import Marks, marks_of
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Result, Round, Selection, SelectionOutcome
+from uair_node.cases.tables import MARKS, Case, Result, Round, Selection, SelectionOutcome
 from uair_node.dicom.readers import Reading
 from uair_node.selection.decision import TAKES_REPETITIONS, Effect, Said, Standing, decide, refusal_of
 from uair_node.selection.marked_round import MarkedRound
@@ -25,6 +25,7 @@ from uair_node.selection.match import (
     check_document,
     check_study,
     find_candidates,
+    no_such_lesion,
     read_answer,
     the_case_and_round,
 )
@@ -87,24 +88,40 @@ def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, r
     ------
     AnswerChangedError
     """
-    marks = marked.marks if marked.marks.says_something else None
-    mechanism = "marks" if marks else evidence.mechanism
-    evidence = replace(
-        evidence, mechanism=mechanism, marks=marks, remark=marked.remark, artifact=marked.artifact
-    )
+    if marked.marks.says_something:
+        evidence = replace(evidence, mechanism=MARKS)
+    try:
+        return select_marked(session, evidence, marked, reading.study_instance_uid)
+    except InputError as refusal:
+        named = find_candidates(session, marked.candidates)
+        evidence = _with_marks(evidence, marked)
+        return record_refusal(session, evidence, refusal, named[:1])
+
+
+def select_marked(
+    session: Session, evidence: Evidence, marked: MarkedRound, study_uid: str = ""
+) -> Selection:
+    """Apply marks, also those that came without an object; raises InputError where they are refused.
+
+    Raises
+    ------
+    AnswerChangedError
+    """
     named = find_candidates(session, marked.candidates)
     before = marked.before
     case = lock_case(session, named[0].round.case_id)
     counts = lifecycle.answer_that_counts(session, case)
     if before is not None and before.selection_id != (counts.id if counts else None):
         raise AnswerChangedError
-    try:
-        row = _apply(session, evidence, named, marked.answer, reading.study_instance_uid)
-    except InputError as refusal:
-        return record_refusal(session, evidence, refusal, named[:1])
+    row = _apply(session, _with_marks(evidence, marked), named, marked.answer, study_uid)
     if counts is not None and counts.outcome == SelectionOutcome.REPLACED and marked.joins:
         counts.outcome = SelectionOutcome.JOINED
     return row
+
+
+def _with_marks(evidence: Evidence, marked: MarkedRound) -> Evidence:
+    marks = marked.marks if marked.marks.says_something else None
+    return replace(evidence, marks=marks, remark=marked.remark, artifact=marked.artifact)
 
 
 def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:
@@ -181,14 +198,23 @@ def note_repetition(session: Session, evidence: Evidence) -> bool:
     return True
 
 
-def select_by_number(session: Session, evidence: Evidence, case: Case, answer: Answer) -> Selection:
+def select_by_number(
+    session: Session, evidence: Evidence, case: Case, answer: Answer | None, marked: MarkedRound | None = None
+) -> Selection:
     """Apply an answer to the round that a reader sees (command line, console).
+
+    Parameters
+    ----------
+    answer
+        The candidate that is named; None: `marked` alone is said.
+    marked
+        Findings that are dropped, kept or added with it.
 
     Raises
     ------
     InputError
         ``no-candidates``, ``no-such-candidate``, ``no-such-lesion``, or what
-        `uair_node.selection.decision.decide` refuses.
+        `uair_node.selection.decision.decide` refuses. ``case-changed``: since `marked` was read.
     """
     case = lock_case(session, case.id)
     round_ = case.offered_round
@@ -198,8 +224,19 @@ def select_by_number(session: Session, evidence: Evidence, case: Case, answer: A
             f"Case {case.id} is {case.state}; it has no candidates.",
             f"See `uair case show {case.id}`.",
         )
-    _check_numbers(round_.candidates, answer)
-    return _apply(session, evidence, round_.candidates, answer, "")
+    if answer is not None:
+        _check_numbers(round_.candidates, answer)
+    if marked is None:
+        return _apply(session, evidence, round_.candidates, answer or Answer(None), "")
+    changed = InputError(
+        "case-changed", f"Case {case.id} has changed since.", "Look at it, and answer again."
+    )
+    if {candidate.sop_instance_uid for candidate in round_.candidates} != set(marked.candidates):
+        raise changed
+    try:
+        return select_marked(session, evidence, marked)
+    except AnswerChangedError:
+        raise changed from None
 
 
 def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
@@ -210,11 +247,7 @@ def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
             )
     for value in answer.per_target:
         if all(value not in candidate.targets for candidate in candidates):
-            raise InputError(
-                "no-such-lesion",
-                f"No candidate has {target_name(value)}.",
-                "Lesions keep their numbers in all candidates; the overview page shows them.",
-            )
+            raise no_such_lesion(value)
 
 
 def record_refusal(

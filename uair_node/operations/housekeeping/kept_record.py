@@ -20,7 +20,7 @@ import numpy as np
 
 from dicom_config.model import Verb
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import DeliveryState, ResultKind, SelectionOutcome, WorkKind
+from uair_node.cases.tables import MARKS, DeliveryState, ResultKind, SelectionOutcome, WorkKind
 from uair_node.dicom.graphics import Shape
 from uair_node.dicom.readers import Mechanism
 from uair_node.operations.housekeeping.anonymous import Pseudonyms
@@ -29,7 +29,7 @@ from uair_node.storage.artifacts import save_arrays
 _CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{16,64}", re.ASCII)
 _ARRAY = re.compile(r"[a-z]+\d*(_[a-z]+)*", re.ASCII)
-_MECHANISMS = (*Mechanism, "edited-seg", "marks", "command-line", "console", "unknown")
+_MECHANISMS = (*Mechanism, "edited-seg", MARKS, "command-line", "console", "unknown")
 
 
 def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms) -> dict[str, Any]:

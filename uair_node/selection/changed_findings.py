@@ -1,0 +1,258 @@
+"""Findings that are dropped, kept or added without a report: by lesion number, or by a place.
+
+The command line, the console and the pages of findings end here. What they ask for becomes marks, as
+measurements do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dicom_config.errors import InputError
+from dicom_config.modalities.profile import LIVER as LIVER_ORGAN
+from dicom_config.model import Verb
+from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.marks import MarkedLesion, Marks
+from uair_node.cases.tables import Case, ResultKind
+from uair_node.context import Context
+from uair_node.dicom.graphics import Graphic, Points, Shape
+from uair_node.dicom.mark_places import Grid
+from uair_node.dicom.readers import Reading
+from uair_node.dicom.volume import Volume, read_geometry
+from uair_node.results.source import CANDIDATES_FILE
+from uair_node.selection.mark_meaning import Document, contradiction, understand
+from uair_node.selection.marked_round import Before, MarkedRound, find_before, joined, offer_of
+from uair_node.selection.match import ambiguous, no_such_lesion, read_answer, results_named
+from uair_node.storage.artifacts import load_candidates
+
+_NOTHING_BEFORE = Before(None)
+_CIRCLE_POINTS = 16
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a lesion is.
+
+    Attributes
+    ----------
+    image
+        Instance Number of its slice, or its frame number, as viewers and pages count.
+    column, row
+        Its middle, in pixels from the outer corner of the first pixel.
+    size_mm
+        Its diameter; 0 if it is not told.
+    """
+
+    image: int
+    column: float
+    row: float
+    size_mm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is asked for: lesions (by number) to drop and to keep, and places of lesions to add."""
+
+    dropped: Collection[int] = ()
+    kept: Collection[int] = ()
+    added: Sequence[Place] = ()
+
+
+@dataclass(frozen=True)
+class OfferedFindings:
+    """The round that a reader sees, and its lesions.
+
+    Attributes
+    ----------
+    candidates
+        SOP Instance UIDs.
+    offered
+        Label value of each lesion -> numbers of the candidates that hold it.
+    used
+        Label values of the lesions that the case had in any round.
+    artifacts, series
+        Where its files are, as the store names them.
+    """
+
+    round_id: int
+    candidates: tuple[str, ...]
+    offered: Mapping[int, tuple[int, ...]]
+    used: frozenset[int]
+    artifacts: str
+    series: tuple[str, ...]
+
+
+def offered_findings(case: Case) -> OfferedFindings:
+    """Return the lesions of the newest round that a reader sees.
+
+    Raises
+    ------
+    InputError
+        ``no-candidates``.
+    """
+    round_ = case.offered_round
+    if round_ is None:
+        raise InputError(
+            "no-candidates",
+            f"Case {case.id} is {case.state}; it has no candidates.",
+            f"See `uair case show {case.id}`.",
+        )
+    holders: dict[int, tuple[int, ...]] = {}
+    for candidate in round_.candidates:
+        for value in candidate.targets:
+            if value > LIVER:
+                holders[value] = (*holders.get(value, ()), candidate.k)
+    every = [candidate for turn in case.rounds for candidate in turn.candidates]
+    return OfferedFindings(
+        round_id=round_.id,
+        candidates=tuple(candidate.sop_instance_uid for candidate in round_.candidates),
+        offered=dict(sorted(holders.items())),
+        used=frozenset(value for candidate in every for value in candidate.targets if value > LIVER),
+        artifacts=round_.artifacts,
+        series=tuple(instance.path for instance in case.instances),
+    )
+
+
+def understand_changes(
+    context: Context, findings: OfferedFindings, changes: Changes, verb: Verb, named: Answer | None
+) -> MarkedRound:
+    """Return changes as marks. Files are read for places: call it outside of any transaction.
+
+    Parameters
+    ----------
+    verb
+        A pick: the changes join an earlier answer to the round. Or the end with the `named` candidate.
+    named
+        The candidate that is picked or accepted with them; None: all else stays as it was offered.
+
+    Raises
+    ------
+    InputError
+        ``no-such-lesion``, ``no-such-candidate``, ``marks-contradict``, ``mark-slice-unknown``, or why a
+        place cannot be a lesion, see `uair_node.selection.mark_meaning.understand`. ``nothing-changed``.
+    """
+    if not (changes.dropped or changes.kept or changes.added):
+        raise InputError(
+            "nothing-changed", "No finding is dropped, kept or added.", "Name a lesion, or a place."
+        )
+    before = find_before(context, findings.candidates) if verb == Verb.PICK else _NOTHING_BEFORE
+    marks = _with_numbers(findings, changes, before.marks or Marks())
+    if changes.added:
+        marks = _with_places(context, findings, changes.added, marks, "" if named else before.artifact)
+    made = joined(findings.candidates, marks, before, named, LIVER_ORGAN.name)
+    return made if verb == Verb.PICK else replace(made, before=None)
+
+
+def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> MarkedRound | None:
+    """Return what an object says that names pages of findings; None for one that names none.
+
+    A lesion keeps its number in all rounds: the page of an older round drops it from the newest.
+
+    Raises
+    ------
+    InputError
+        ``mark-needs-pick``: the verb is that of none fits. ``mark-needs-candidate``: it ends the case, and
+        names no candidate. ``ambiguous-selection``: findings of two cases, or what `read_answer` finds.
+        ``mark-older-round``: it also names a candidate of an older round. ``no-such-lesion``.
+    """
+    with context.database.reading() as session:
+        pages = results_named(session, reading.references, [ResultKind.FINDING])
+        if not pages:
+            return None
+        candidates = results_named(session, reading.references)
+        cases = {page.round.case_id: page.round.case for page in pages}
+        if len(cases) > 1:
+            raise ambiguous("findings of two cases")
+        (case,) = cases.values()
+        findings = offered_findings(case)
+        older = any(candidate.round.id != findings.round_id for candidate in candidates)
+        named = read_answer(verb, candidates, reading.segments) if candidates else None
+    if verb == Verb.REJECT:
+        raise InputError(
+            "mark-needs-pick",
+            "The object drops a finding and says that no candidate fits.",
+            "Send it to the AE title for picks (UAIR_PICK).",
+        )
+    if verb == Verb.ACCEPT and named is None:
+        raise InputError(
+            "mark-needs-candidate",
+            "The object drops a finding and accepts none of the candidates.",
+            "Name the candidate to accept, or send the object to UAIR_PICK and accept one of the next four.",
+        )
+    if older:
+        raise InputError(
+            "mark-older-round",
+            "The object drops a finding and names a candidate or page that the newest round does not have.",
+            "Name one of the newest four, or none.",
+        )
+    changes = Changes(dropped={page.k for page in pages})
+    return understand_changes(context, findings, changes, verb, named)
+
+
+def _with_numbers(findings: OfferedFindings, changes: Changes, earlier: Marks) -> Marks:
+    """Return earlier marks with lesions that are dropped and kept by their numbers."""
+    dropped = {LIVER + number for number in changes.dropped}
+    kept = {LIVER + number for number in changes.kept}
+    for value in (dropped | kept) - findings.offered.keys():
+        raise no_such_lesion(value)
+    if dropped & kept:
+        raise contradiction(in_one_report=True)
+    if dropped & {lesion.value for lesion in earlier.lesions} or kept & set(earlier.dropped):
+        raise contradiction(in_one_report=False)
+    return Marks(_joined(earlier.lesions, kept), _joined(earlier.drops, dropped))
+
+
+def _joined(earlier: Sequence[MarkedLesion], values: Collection[int]) -> tuple[MarkedLesion, ...]:
+    said = {value: MarkedLesion(value, False, 0.0, ()) for value in values}
+    said |= {lesion.value: lesion for lesion in earlier}
+    return tuple(lesion for _, lesion in sorted(said.items()))
+
+
+def _with_places(
+    context: Context, findings: OfferedFindings, places: Sequence[Place], marks: Marks, artifact: str
+) -> Marks:
+    """Return marks with lesions at places; `artifact` is the reader's edit beneath them, empty without one."""
+    store = context.store
+    volume = read_geometry(store.fetch_all(findings.series), context.settings.intake.known)
+    path = store.fetch(artifact or f"{findings.artifacts}/{CANDIDATES_FILE}")
+    offer = offer_of(volume, load_candidates(path), {value - LIVER for value in findings.used}, marks)
+    graphics = [_graphic(volume, group, place) for group, place in enumerate(places)]
+    grid = Grid(volume, lambda _uid: None)
+    found, refused = understand(graphics, grid, offer, (), Document("", frozenset()))
+    if refused:
+        raise refused[0]
+    return found
+
+
+def _graphic(volume: Volume, group: int, place: Place) -> Graphic:
+    """Return a point, or a circle in the slice's plane, in the series' frame of reference."""
+    found = [k for k, source in enumerate(volume.slices) if (source.frame or source.number) == place.image]
+    if len(found) != 1:
+        raise InputError(
+            "mark-slice-unknown",
+            f"The series has {'no image' if not found else 'several images of number'} {place.image}.",
+            "Count images as the viewer does; pages of a round name theirs.",
+        )
+    middle = (volume.affine @ (found[0], place.row - 0.5, place.column - 0.5, 1.0))[:3]
+    points: Points = middle[None]
+    if place.size_mm:
+        angles = np.linspace(0.0, 2.0 * np.pi, _CIRCLE_POINTS, endpoint=False)
+        along, down = (volume.affine[:3, axis] / np.linalg.norm(volume.affine[:3, axis]) for axis in (2, 1))
+        points = middle + place.size_mm / 2.0 * (
+            np.outer(np.cos(angles), along) + np.outer(np.sin(angles), down)
+        )
+    return Graphic(
+        shape=Shape.CONTOUR if place.size_mm else Shape.POINT,
+        points=points,
+        image_uid="",
+        frame=None,
+        frame_of_reference_uid=volume.frame_of_reference_uid,
+        group=group,
+        tracking="",
+        words="",
+        findings=(),
+        sites=(),
+    )
