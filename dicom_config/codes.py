@@ -159,6 +159,16 @@ def companion_description(kind: Companion, round_number: int, text: str) -> str:
     return long_string(f"UAIR {kind.name[:8]} R{round_number} {text}")
 
 
+def case_companion_number(kind: Companion) -> int:
+    """Return the Series Number of a series that holds the pages, or the rejection notes, of all rounds."""
+    return _SERIES_NUMBER_BASE + kind
+
+
+def case_companion_description(kind: Companion, text: str) -> str:
+    """Return the Series Description of such a series: ``UAIR PAGES of all rounds``."""
+    return long_string(f"UAIR {kind.name} {text}")
+
+
 def notices_number() -> int:
     """Return the Series Number of a case's notices: before those of its rounds."""
     return _SERIES_NUMBER_BASE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
@@ -18,8 +18,10 @@ class Recipient(Section):
 
     name: str
     profile: Profile = Field(Profile.STRICT, description="what its viewer needs, see docs/readers.md")
-    withdraw: bool = Field(
-        False, description="send an IHE IOCM rejection note for the candidates once one is accepted"
+    withdraw: Literal["each-round"] | bool = Field(
+        False,
+        description="send an IHE IOCM rejection note for the candidates once one is accepted; `each-round`: "
+        "for those of a closed round, too, once the next ones are delivered",
     )
     timeout_s: PositiveFloat = 30.0
     tls: TlsClientSection | None = Field(None, description="empty: no TLS, for https the system's CAs")

@@ -8,6 +8,7 @@ the reason and a mend. Settings are built once and passed down.
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -148,10 +149,20 @@ class DeliverySection(Section):
     )
 
 
+class PageSeries(StrEnum):
+    """Which pages share a series."""
+
+    ROUND = "round"
+    CASE = "case"
+
+
 class ResultsSection(Section):
     """What goes back besides the segmentations."""
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
+    page_series: PageSeries = Field(
+        PageSeries.ROUND, description="`round`: a series of pages for each round; `case`: one for all rounds"
+    )
     notices: bool = Field(True, description="tell in the study what became of each selection")
     follow_up: bool = Field(
         True,

@@ -88,6 +88,12 @@ class Context:
         """Names of the destinations that get rejection notes for results that were not accepted."""
         return tuple(destination.name for destination in self.settings.destinations if destination.withdraw)
 
+    @property
+    def withdrawing_each_round(self) -> tuple[str, ...]:
+        """Names of the destinations that are told to hide the candidates of closed rounds."""
+        wanted = (each for each in self.settings.destinations if each.withdraw == "each-round")
+        return tuple(destination.name for destination in wanted)
+
 
 def open_context(settings: Settings, *, migrate: bool = False) -> Context:
     """Open the data folder and the database.

@@ -12,7 +12,7 @@ from uair_node.delivery.outbox import deliver
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
-from uair_node.results.withdrawal import withdraw
+from uair_node.results.withdrawal import withdraw, withdraw_closed_rounds
 from uair_node.work.performer import Claim, Commit, Job
 
 
@@ -39,6 +39,7 @@ JOBS: Mapping[WorkKind, Callable[[Context], Job]] = {
     WorkKind.NOTICES: _plain(write_notices),
     WorkKind.FINISH: _finish,
     WorkKind.WITHDRAW: _plain(withdraw),
+    WorkKind.CLOSE_ROUNDS: _plain(withdraw_closed_rounds),
     WorkKind.DELIVER: _plain(deliver),
     WorkKind.COMMIT: _plain(commit),
 }

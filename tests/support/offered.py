@@ -22,6 +22,7 @@ from tests.support.series import SHAPE, good_series
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem, WorkKind
 from uair_node.context import Context
+from uair_node.delivery.outbox import deliver
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
@@ -29,7 +30,7 @@ from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
 from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
-from uair_node.results.withdrawal import withdraw
+from uair_node.results.withdrawal import withdraw, withdraw_closed_rounds
 from uair_node.storage.artifacts import StoredCandidate, save_candidates, save_region
 from uair_node.work.performer import Claim, Commit, perform
 from workers.measure.accepted import finish_measured
@@ -41,6 +42,8 @@ JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
     WorkKind.NOTICES: write_notices,
     WorkKind.FINISH: finish_measured,
     WorkKind.WITHDRAW: withdraw,
+    WorkKind.CLOSE_ROUNDS: withdraw_closed_rounds,
+    WorkKind.DELIVER: deliver,
 }
 
 

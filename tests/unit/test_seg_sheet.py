@@ -1,5 +1,6 @@
 """The contact sheet: which slices, which way round, how large, and that it can be drawn in odd cases."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,15 @@ import pytest
 from matplotlib.image import imread
 
 from dicom_config import codes
-from uair_node.rendering.sheet import SheetCandidate, choose_slices, draw_sheet
+from uair_node.rendering.sheet import SheetCandidate, draw_sheet
+from uair_node.rendering.telling_slices import telling_slices
 
 SHAPE = (40, 60, 80)
 SPACING = (2.0, 1.0, 1.0)
+
+
+def chosen_slices(labels: Sequence[np.ndarray], slice_distance_mm: float) -> list[int]:
+    return [shown.k for shown in telling_slices(labels, slice_distance_mm)]
 
 
 def liver(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
@@ -45,27 +51,27 @@ def test_slices_are_those_that_differ_most_uppermost_first() -> None:
     other = liver()
     other[30, 20:50, 50:60] = 1
     other[12, 20:50, 50:55] = 1
-    assert choose_slices([liver(), other, liver(), liver()], 2.0) == [30, 12]
+    assert chosen_slices([liver(), other, liver(), liver()], 2.0) == [30, 12]
 
 
 def test_small_lesions_count_as_much_as_the_outline() -> None:
     other = liver()
     other[20:35, 20:50, 50:60] = 1
     other[8, 30:32, 30:32] = 2
-    assert choose_slices([liver(), other], 2.0)[-1] == 8
+    assert chosen_slices([liver(), other], 2.0)[-1] == 8
 
 
 def test_another_number_for_the_same_lesion_is_a_difference() -> None:
     one, other = liver(), liver()
     one[10, 30:32, 30:32] = 2
     other[10, 30:32, 30:32] = 3
-    assert choose_slices([one, other], 2.0) == [10]
+    assert chosen_slices([one, other], 2.0) == [10]
 
 
 def test_neighbours_are_not_shown_twice() -> None:
     other = liver()
     other[5:35, 20:50, 50:60] = 1
-    chosen = choose_slices([liver(), other], 2.0)
+    chosen = chosen_slices([liver(), other], 2.0)
     assert len(chosen) == 4
     assert min(np.diff(chosen[::-1])) > 2.5
 
@@ -73,7 +79,7 @@ def test_neighbours_are_not_shown_twice() -> None:
 def test_equal_candidates_are_shown_where_they_are_largest() -> None:
     labels = liver()
     labels[20, 20:50, 50:70] = 1
-    assert 20 in choose_slices([labels, labels], 2.0)
+    assert 20 in chosen_slices([labels, labels], 2.0)
 
 
 def test_the_patient_s_right_is_on_the_left_and_anterior_is_up(tmp_path: Path) -> None:
@@ -135,3 +141,18 @@ def test_outlines_are_closed_at_the_edge_of_the_volume(tmp_path: Path) -> None:
     for axis in (rows, columns):
         assert np.count_nonzero(axis - axis.min() < 5) > 50
         assert np.count_nonzero(axis.max() - axis < 5) > 50
+
+
+def test_each_row_shows_another_difference_and_says_which() -> None:
+    first, second, third, fourth = liver(), liver(), liver(), liver()
+    second[25:35, 20:50, 50:60] = 1  # larger on one side, over many slices
+    third[14:16, 25:28, 25:28] = 2  # one lesion alone here
+    for n, volume in enumerate((first, second, third, fourth)):
+        volume[8:10, 40:44, 25 : 27 + n] = 3  # and one of four sizes
+    shown = telling_slices([first, second, third, fourth], 2.0)
+    words = {slice_.words: slice_.k for slice_ in shown}
+    assert words.keys() >= {"lesion 1: only in 3", "lesion 2: its size"}
+    assert words["lesion 1: only in 3"] in (14, 15)
+    assert words["lesion 2: its size"] in (8, 9)
+    assert any(said.startswith("2 larger") for said in words)
+    assert shown == sorted(shown, key=lambda slice_: -slice_.k)

@@ -1,17 +1,23 @@
 """The contact sheet: which slices it shows, what it says, and that it is a picture of the right things."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from dicom_config.codes import LIVER_COLOUR
-from uair_node.rendering.sheet import SheetCandidate, choose_slices, draw_sheet
+from uair_node.rendering.sheet import SheetCandidate, draw_sheet
+from uair_node.rendering.telling_slices import telling_slices
 
 SHAPE = (30, 64, 64)
 SPACING = (3.0, 1.5, 1.5)
 
 _NAMES = [f"image {k}" for k in range(SHAPE[0])]
+
+
+def chosen_slices(labels: Sequence[np.ndarray], slice_distance_mm: float) -> list[int]:
+    return [shown.k for shown in telling_slices(labels, slice_distance_mm)]
 
 
 def _candidates() -> list[SheetCandidate]:
@@ -25,7 +31,7 @@ def _candidates() -> list[SheetCandidate]:
 
 
 def test_slices_are_those_that_differ_the_uppermost_first() -> None:
-    chosen = choose_slices([one.labels for one in _candidates()], SPACING[0])
+    chosen = chosen_slices([one.labels for one in _candidates()], SPACING[0])
     assert chosen
     assert all(12 <= k < 16 for k in chosen)
     assert chosen == sorted(chosen, reverse=True)
@@ -35,7 +41,7 @@ def test_equal_candidates_show_where_the_liver_is_largest() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[5:25, 20:40, 10:40] = 1
     labels[10, 10:50, 5:60] = 1
-    assert 10 in choose_slices([labels, labels.copy()], SPACING[0])
+    assert 10 in chosen_slices([labels, labels.copy()], SPACING[0])
 
 
 def test_the_picture_shows_four_columns_with_the_livers_outline(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_candidate_one_keeps_what_was_selected_beside_the_marked_lesion() -> Non
     assert take_marked(selected, made, [2, 4]).tolist() == [1, 1, 2, 3, 4]
 
 
-def test_a_lesion_kept_without_a_drawing_is_in_all_four(volume):
+def test_a_lesion_kept_without_a_drawing_is_in_all_four(volume: tuple[NDArray[Any], NDArray[Any]]) -> None:
     engine = Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
     first = engine.first_round(volume[0], SPACING)
     value = max(first.targets)

@@ -38,6 +38,8 @@ from uair_node.cases.tables import (
 NODE = "node"
 _ENDED = (CaseState.ACCEPTED, CaseState.SUPERSEDED)
 COMPUTING = (CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
+OFFERED_KINDS = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.FINDING)
+"""What a round offers to a reader."""
 EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
 
 
@@ -255,6 +257,11 @@ def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
 def tell_reader(session: Session, case: Case) -> None:
     """Make it due to tell in the study what became of selections; the job finds out what is untold."""
     work_items.require_work(session, WorkKind.NOTICES, case=case, key="0")
+
+
+def close_rounds(session: Session, case: Case, number: int) -> None:
+    """Make the note due that withdraws what the rounds before `number` offered."""
+    work_items.require_work(session, WorkKind.CLOSE_ROUNDS, case=case, key=str(number))
 
 
 def effective_selection(session: Session, case: Case, round_number: int) -> Selection | None:

@@ -390,6 +390,7 @@ class WorkKind(StrEnum):
     NOTICES = "notices"  # what a reader is to be told in the study
     FINISH = "finish"  # the final object of an accepted case
     WITHDRAW = "withdraw"  # the note that rejects what a superseded case sent
+    CLOSE_ROUNDS = "close-rounds"  # the note that rejects the candidates of closed rounds
     DELIVER = "deliver"  # everything pending for one destination
     COMMIT = "commit"  # storage commitment of what one destination stored
 

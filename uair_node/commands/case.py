@@ -36,6 +36,9 @@ LesionOption = Annotated[
 DropOption = Annotated[
     list[int] | None, typer.Option("--drop", help="This lesion is none: leave it out. Repeatable.")
 ]
+RoundOption = Annotated[
+    int | None, typer.Option("--round", help="Candidate K of this round; without it, of the newest.")
+]
 case_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Look at one case, or answer for its reader."
 )
@@ -106,10 +109,11 @@ def pick(
     k: int,
     lesion: LesionOption = None,
     drop: DropOption = None,
+    of_round: RoundOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Pick candidate K of the open round; the next round starts from it."""
-    _answer(config, case_id, Verb.PICK, Answer(k, _per_lesion(k, lesion)), _without(drop))
+    _answer(config, case_id, Verb.PICK, Answer(k, _per_lesion(k, lesion)), _without(drop), of_round)
 
 
 @case_app.command()
@@ -118,10 +122,11 @@ def accept(
     k: int,
     lesion: LesionOption = None,
     drop: DropOption = None,
+    of_round: RoundOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Accept candidate K of the open round; the case ends with it."""
-    _answer(config, case_id, Verb.ACCEPT, Answer(k, _per_lesion(k, lesion)), _without(drop))
+    _answer(config, case_id, Verb.ACCEPT, Answer(k, _per_lesion(k, lesion)), _without(drop), of_round)
 
 
 @case_app.command()
@@ -181,16 +186,24 @@ def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
 
 
 def _answer(
-    config: Path | None, case_id: int, verb: Verb, answer: Answer | None, changes: Changes | None = None
+    config: Path | None,
+    case_id: int,
+    verb: Verb,
+    answer: Answer | None,
+    changes: Changes | None = None,
+    of_round: int | None = None,
 ) -> None:
     context, evidence, marked = context_of(config), Evidence(verb, "command-line"), None
+    if changes is not None and of_round is not None:
+        sentence = "Findings are dropped from candidates of the newest round only."
+        raise InputError("mark-older-round", sentence, "Leave out --round or --drop.")
     if changes is not None:
         with context.database.reading() as session:
             findings = offered_findings(reports.get_case(session, case_id))
         marked = understand_changes(context, findings, changes, verb, answer)
     with context.database.transaction() as session:
         case = lock_case(session, case_id)
-        row = select_by_number(session, evidence, case, answer, marked)
+        row = select_by_number(session, evidence, case, answer, marked, of_round=of_round)
         said = " ".join(filter(None, [f"{verb}, {row.words}.", row.sentence]))
         console.print(f"Case {case_id}, round {row.round_number}: {said} Now {case.state}.")
 

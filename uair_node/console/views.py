@@ -25,7 +25,7 @@ from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_slice
 from uair_node.operations import reports
 from uair_node.rendering.plane_names import plane_names
-from uair_node.rendering.sheet import choose_slices
+from uair_node.rendering.telling_slices import telling_slices
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.storage.artifacts import Box, Cropped, Labels, load_cropped
 
@@ -95,7 +95,7 @@ class RoundView:
     def key_slice(self) -> int:
         """The canonical slice that tells most: of those where candidates differ, the one with most lesion."""
         candidates = list(self.labels.values())
-        chosen = choose_slices(candidates, self.canonical.spacing_mm[0])
+        chosen = [shown.k for shown in telling_slices(candidates, self.canonical.spacing_mm[0])]
         lesion = {n: sum(int(np.count_nonzero(candidate[n] > 1)) for candidate in candidates) for n in chosen}
         return self.box[0].start + max(chosen, key=lesion.__getitem__)
 

@@ -16,6 +16,7 @@ from uair_node.cases import work_items
 from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
+from uair_node.delivery.closed_rounds import close_rounds_at
 from uair_node.delivery.rows import count_attempt, settle
 from uair_node.network.commitment_scu import Report, request_commitment
 from uair_node.network.statuses import Verdict, judge_commitment
@@ -43,6 +44,7 @@ def commit(context: Context, claim: Claim) -> Commit:
         failure = str(error)
         log.warning("storage commitment of %s: %s", destination.name, error)
         _note_failure(context, destination, failure)
+    close_rounds_at(context, destination.name)
     return _wait_or_close(context, claim, patience, failure)
 
 
@@ -61,6 +63,9 @@ def take_report(context: Context, calling_ae: str, report: Report) -> None:
         ).all()
         for row in rows:
             _apply(context, session, row, report)
+        destinations = {row.destination for row in rows}
+    for name in destinations:
+        close_rounds_at(context, name)
     words = "storage commitment reported by %r: %d committed, %d failed, %d of them ours"
     log.info(words, calling_ae, len(report.committed), len(report.failed), len(rows))
 

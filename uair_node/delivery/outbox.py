@@ -14,6 +14,7 @@ from dicom_config.model import AnyDestination, Destination, StowDestination
 from uair_node.cases import work_items
 from uair_node.cases.tables import Delivery, DeliveryState, Result, WorkItem
 from uair_node.context import Context
+from uair_node.delivery.closed_rounds import close_rounds_at
 from uair_node.delivery.commitment import require_commitment
 from uair_node.delivery.rows import count_attempt, mark_sent, settle
 from uair_node.network.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
@@ -42,6 +43,7 @@ def deliver(context: Context, claim: Claim) -> Commit:
         failure = str(error)
         log.warning("delivery to %s: %s", destination.name, error)
         _note_failure(context, destination, failure)
+    close_rounds_at(context, destination.name)
     return _close_or_retry(context, destination, 1 if progress else claim.attempt, failure)
 
 

@@ -35,7 +35,7 @@ def pictured_findings(volumes: Sequence[Volumes]) -> list[int]:
     Parameters
     ----------
     volumes
-        Of each candidate.
+        What each candidate measures.
     """
     found: dict[int, list[float]] = defaultdict(list)
     for measured in volumes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from uair_node.rendering.sheet import choose_slices
+from uair_node.rendering.telling_slices import telling_slices
 
 Labels = NDArray[np.uint8]
 
@@ -17,7 +17,7 @@ def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: fl
     chosen = [
         int(np.count_nonzero(labels == value, axis=(1, 2)).argmax()) for value in _lesion_values(labels)[:3]
     ]
-    chosen += choose_slices([labels, *compared], slice_distance_mm)
+    chosen += [shown.k for shown in telling_slices([labels, *compared], slice_distance_mm)]
     extent = np.flatnonzero(labels.any(axis=(1, 2)))
     apart = max(5.0 / slice_distance_mm, len(extent) / 15, 1.0)
     if extent.size:

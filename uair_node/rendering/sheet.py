@@ -32,8 +32,8 @@ from uair_node.rendering.drawing import (
     mark_sides,
     number_lesions,
 )
+from uair_node.rendering.telling_slices import telling_slices
 
-_MAX_ROWS = 4
 _LISTED_LESIONS = 3
 _HEADING_LENGTH, _HEADLINE_LENGTH, _HEADLINES = 30, 40, 2
 
@@ -81,7 +81,7 @@ def draw_sheet(
 ) -> None:
     """Write the contact sheet of a round as PNG.
 
-    Columns are candidates, rows are the up to four axial slices on which they differ most, the uppermost
+    Columns are candidates, rows are up to four axial slices, each for another difference, the uppermost
     slice first. Seen from the feet, as radiology does: the patient's right is on the left of the picture.
     Outlines are those of the whole liver and of each lesion; volumes stand below.
 
@@ -129,7 +129,7 @@ def sheet_figure(
     volumes = [describe(candidate.labels, spacing_mm) for candidate in candidates]
     rows, columns = crop([candidate.labels for candidate in candidates], spacing_mm)
     cropped = [candidate.labels[:, rows, columns] for candidate in candidates]
-    slices = choose_slices(cropped, spacing_mm[0])
+    slices = telling_slices(cropped, spacing_mm[0], [candidate.k for candidate in candidates])
     height = (rows.stop - rows.start) * spacing_mm[1]
     width = (columns.stop - columns.start) * spacing_mm[2]
     said = [textwrap.wrap(candidate.headline, _HEADLINE_LENGTH)[:_HEADLINES] for candidate in candidates]
@@ -145,61 +145,16 @@ def sheet_figure(
         _text(layout, x, y, _heading(candidate), size=11, weight="bold")
         for number, line in enumerate(said[column], start=1):
             _text(layout, x, y - number * _LINE, line, size=10)
-        for row, k in enumerate(slices):
-            axes = layout.panel(row, column)
-            draw_slice(axes, values[k, rows, columns], cropped[column][k], spacing_mm[1:], window)
+        for row, shown in enumerate(slices):
+            axes, labels = layout.panel(row, column), cropped[column][shown.k]
+            draw_slice(axes, values[shown.k, rows, columns], labels, spacing_mm[1:], window)
             if numbered:
-                number_lesions(axes, cropped[column][k])
+                number_lesions(axes, labels)
             if column == 0:
-                mark_sides(axes, planes[k])
+                mark_sides(axes, "\n".join(filter(None, [planes[shown.k], shown.words])))
         _text(layout, x, layout.bottom + _CAPTION - 0.2, _caption(measured, organ), size=9)
     _draw_footer(layout, volumes, organ)
     return figure
-
-
-def choose_slices(labels: Sequence[NDArray[np.uint8]], slice_distance_mm: float) -> list[int]:
-    """Return up to four slices on which label volumes differ most, the most superior first.
-
-    Differences of the liver's outline and of the lesions weigh the same, each as a share of its total, for
-    lesions are small and matter. Chosen slices keep a distance of a tenth of the liver's extent, so that the
-    rows are not four times the same place. Where nothing differs the largest slices are shown.
-    """
-    present = np.logical_or.reduce([volume > 0 for volume in labels])
-    extent = np.flatnonzero(present.any(axis=(1, 2)))
-    if extent.size == 0:
-        return [len(present) // 2]
-    score = _share(_differing(labels, above=0)) + _share(_differing(labels, above=1))
-    if not score.any():
-        score = present.sum(axis=(1, 2)).astype(float)
-    distance = max((extent[-1] - extent[0]) / 10, 5.0 / slice_distance_mm)
-    chosen: list[int] = []
-    for k in np.argsort(-score, kind="stable").tolist():
-        if score[k] <= 0 or len(chosen) == _MAX_ROWS:
-            break
-        if all(abs(k - other) > distance for other in chosen):
-            chosen.append(k)
-    return sorted(chosen, reverse=True)
-
-
-def _differing(labels: Sequence[NDArray[np.uint8]], above: int) -> NDArray[np.float64]:
-    """Count in each slice the voxels that some, not all, candidates label higher than `above`.
-
-    Above 0 it counts whether a voxel is labelled, above 1 also as what.
-    """
-    counts = np.zeros(len(labels[0]))
-    for k in range(len(counts)):
-        # Slice by slice, so that what is compared stays in the processor's cache.
-        first, *others = (np.maximum(volume[k], above) if above else volume[k] > 0 for volume in labels)
-        differs = np.zeros(first.shape, bool)
-        for other in others:
-            differs |= other != first
-        counts[k] = np.count_nonzero(differs)
-    return counts
-
-
-def _share(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = counts.sum()
-    return counts / total if total else counts
 
 
 class _Layout:

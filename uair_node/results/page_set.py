@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 from sqlalchemy.orm import Session
 
-from dicom_config.node import AeTitles
+from dicom_config.model import PageSeries
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
@@ -35,7 +35,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     pages = write_pages(
         volume,
         [_candidate(source, candidate, context.segmentation_forms[0]) for candidate in candidates],
-        _request(source, candidates, findings, context.settings.node.ae_titles),
+        _request(context, source, candidates, findings),
         reference=_reference(context, claim),
         uncertain=source.uncertain(),
     )
@@ -59,19 +59,22 @@ def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCa
 
 
 def _request(
-    source: Source, candidates: list[StoredCandidate], findings: list[int], titles: AeTitles
+    context: Context, source: Source, candidates: list[StoredCandidate], findings: list[int]
 ) -> PagesRequest:
+    titles = context.settings.node.ae_titles
+    in_one_series = context.settings.results.page_series == PageSeries.CASE
     overview_uid, series_uid = source.uids(ResultKind.PAGE, OVERVIEW)
     page_uids = {candidate.k: source.uids(ResultKind.PAGE, candidate.k)[0] for candidate in candidates}
     return PagesRequest(
-        series_instance_uid=series_uid,
+        series_instance_uid=source.case_series_uid(ResultKind.PAGE) if in_one_series else series_uid,
         overview_uid=overview_uid,
         page_uids=page_uids,
-        provenance=source.provenance,
+        provenance=source.case_provenance if in_one_series else source.provenance,
         warnings=source.warnings,
         how_to_answer=how_to_answer(titles),
         finding_uids={number: source.uids(ResultKind.FINDING, number)[0] for number in findings},
         how_to_drop={number: how_to_drop(titles, number) for number in findings},
+        in_series_of_case=in_one_series,
     )
 
 

@@ -28,6 +28,7 @@ from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
 from uair_node.results.source_headers import source_headers
 
+_NUMBERS_PER_ROUND = 1000  # Instance Numbers, where a series holds the pages of all rounds
 _FIRST_FINDING = 5  # Instance Number before the first finding's: overview, four candidates
 
 
@@ -75,6 +76,8 @@ class PagesRequest:
         SOP Instance UID of the page of each lesion that has one, by its number.
     how_to_drop
         What the page of each such lesion says of dropping it.
+    in_series_of_case
+        Whether the series holds the pages of all rounds.
     """
 
     series_instance_uid: str
@@ -85,6 +88,7 @@ class PagesRequest:
     how_to_answer: str = ""
     finding_uids: Mapping[int, str] = field(default_factory=dict)
     how_to_drop: Mapping[int, str] = field(default_factory=dict)
+    in_series_of_case: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def write_pages(
     Returns
     -------
     list of Dataset
-        Instance Number 1 is the overview, 1 + k the page of candidate k, 5 + n the page of lesion n.
+        Instance Number 1 is the overview, 1 + k the page of candidate k, 5 + n the page of lesion n. In a
+        series of all rounds, 1000 more for each round.
 
     Raises
     ------
@@ -141,24 +146,32 @@ def write_pages(
     """
     scene = _scene(volume, candidates, request, reference, uncertain)
     headers = source_headers(volume)
-    words = "overview and candidates"
-    series = _series(request.series_instance_uid, codes.Companion.PAGES, words, request.provenance)
+    series, first = _page_series(request)
     every = [candidate.segmentation_uid for candidate in candidates]
-    overview = CapturedPage(request.overview_uid, 1, "overview", every)
+    overview = CapturedPage(request.overview_uid, first + 1, "overview", every)
     shown = replace(scene, how_to_answer=request.how_to_answer)
     made = [write_capture(draw_overview(shown), overview, headers, series)]
     for candidate in candidates:
         words = f"candidate {candidate.k}: {candidate.trait}"
-        page = CapturedPage(
-            request.page_uids[candidate.k], 1 + candidate.k, words, [candidate.segmentation_uid]
-        )
+        uid = request.page_uids[candidate.k]
+        page = CapturedPage(uid, first + 1 + candidate.k, words, [candidate.segmentation_uid])
         made.append(write_capture(draw_candidate(scene, candidate.k), page, headers, series))
     for number, uid in request.finding_uids.items():
         holders = [shown.segmentation_uid for shown in candidates if (shown.labels == number + 1).any()]
-        page = CapturedPage(uid, _FIRST_FINDING + number, finding_words(number), holders)
+        page = CapturedPage(uid, first + _FIRST_FINDING + number, finding_words(number), holders)
         picture = draw_finding(scene, number, request.how_to_drop[number])
         made.append(write_capture(picture, page, headers, series))
     return made
+
+
+def _page_series(request: PagesRequest) -> tuple[CaptureSeries, int]:
+    """Return the series of a round's pages, and the Instance Number before the first."""
+    uid, provenance, words = request.series_instance_uid, request.provenance, "overview and candidates"
+    if not request.in_series_of_case:
+        return _series(uid, codes.Companion.PAGES, words, provenance), 0
+    number = codes.case_companion_number(codes.Companion.PAGES)
+    description = codes.case_companion_description(codes.Companion.PAGES, "of all rounds")
+    return CaptureSeries(uid, number, description, provenance), _NUMBERS_PER_ROUND * provenance.round
 
 
 def finding_words(number: int) -> str:

@@ -50,12 +50,15 @@ class RejectionRequest:
         For people, in words: "another candidate was accepted".
     provenance
         Where it comes from; the round is that in which the instances were withdrawn.
+    number_of_case
+        Its Instance Number in a series that holds the notes of all rounds; None: its series holds it alone.
     """
 
     sop_instance_uid: str
     series_instance_uid: str
     reason: str
     provenance: Provenance
+    number_of_case: int | None = None
 
 
 def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: RejectionRequest) -> Dataset:
@@ -77,6 +80,12 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
         raise ValueError("a rejection note rejects at least one instance")
     source = source_headers(volume)[0]
     provenance = request.provenance
+    kind = codes.Companion.WITHDRAWAL
+    number = codes.companion_number(kind, provenance.round)
+    words = codes.companion_description(kind, provenance.round, request.reason)
+    if request.number_of_case is not None:
+        number = codes.case_companion_number(kind)
+        words = codes.case_companion_description(kind, "what no longer holds")
     rejected = [_header(source, instance) for instance in withdrawn]
     device = ObserverContext(
         observer_type=standard.DCM.Device,
@@ -94,12 +103,10 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
             description=codes.long_string(request.reason),
         ),
         series_instance_uid=request.series_instance_uid,
-        series_number=codes.companion_number(codes.Companion.WITHDRAWAL, provenance.round),
-        series_description=codes.companion_description(
-            codes.Companion.WITHDRAWAL, provenance.round, request.reason
-        ),
+        series_number=number,
+        series_description=words,
         sop_instance_uid=request.sop_instance_uid,
-        instance_number=1,
+        instance_number=request.number_of_case or 1,
         **shared_arguments(provenance),
     )
     note.copy_patient_and_study_information(source)

@@ -6,7 +6,7 @@ Read in one short transaction, so that writing goes on outside of any.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,6 @@ ACCEPTED_FILE = "accepted.npz"
 FINDINGS_FILE = "measurements.json"
 """What an accepted round leaves beside its final segmentation (`Round.final_folder`)."""
 
-_OF_OPEN_ROUND = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.FINDING)
-"""Kinds whose objects are written before the reader answers."""
-
 
 @dataclass(frozen=True)
 class Source:
@@ -48,6 +45,8 @@ class Source:
 
     Attributes
     ----------
+    case_begun
+        When the case was opened.
     uid_root, content_digest
         What the UIDs of the round's objects derive from; the latter is empty for rounds of an older version.
     acquisition
@@ -73,6 +72,7 @@ class Source:
     """
 
     case_digest: str
+    case_begun: datetime
     uid_root: str
     content_digest: str
     acquisition: str
@@ -104,6 +104,15 @@ class Source:
             case_digest=self.case_digest,
             content_datetime=self.computed_at,
         )
+
+    @property
+    def case_provenance(self) -> Provenance:
+        """The same for an object in a series that holds those of all rounds."""
+        return replace(self.provenance, series_datetime=self.case_begun)
+
+    def case_series_uid(self, kind: ResultKind) -> str:
+        """Return the UID of the series that holds the objects of a kind of all rounds."""
+        return result_uid(self.uid_root, kind.value, "series of the case")
 
     def candidates(self) -> list[StoredCandidate]:
         """Load the four label volumes."""
@@ -138,7 +147,7 @@ class Source:
         more = [variant] if variant else []
         if self.content_digest:
             more += [self.content_digest, *names]
-            if kind not in _OF_OPEN_ROUND and self.answer is not None:
+            if kind not in lifecycle.OFFERED_KINDS and self.answer is not None:
                 more += [self.answer.words, self.edit.name if self.edit else ""]
                 more += [f"without {value}" for value in self.dropped]
                 if self.answered_folder != self.folder:
@@ -159,6 +168,7 @@ def read_source(context: Context, claim: Claim) -> Source:
     own_folder = context.store.round_folder(case.id, round_.number, claim.token)
     return Source(
         case_digest=case.digest,
+        case_begun=case.created_at,
         uid_root=case.uid_root,
         content_digest=round_.content_digest,
         acquisition=case.acquisition,

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_config.model import PageSeries
 from uair_node.cases import lifecycle, work_items
+from uair_node.cases.arrivals import round_that_closes_others
 from uair_node.cases.codes import CaseCode
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, Delivery, Result, ResultKind, Round, WorkItem
 from uair_node.context import Context
+from uair_node.dicom.readers import read_selection
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
 from uair_node.results.source import Source, read_source
@@ -31,9 +35,9 @@ log = logging.getLogger(__name__)
 SUPERSEDED_BY_FINAL = "the final one replaces them"
 _REPLACED = "more or newer slices of the series arrived"
 _SOURCE_REJECTED = "the archive rejected the source images"
+_ROUND_CLOSED = "closed rounds: the next candidates are there"
 _FINALS = (ResultKind.FINAL, ResultKind.FINAL_PAGE, ResultKind.REPORT, ResultKind.STRUCTURES)
-_OFFERED = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.FINDING)
-_WITHDRAWN = (*_OFFERED, ResultKind.NOTICE)
+_WITHDRAWN = (*lifecycle.OFFERED_KINDS, ResultKind.NOTICE)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def withdraw(context: Context, claim: Claim) -> Commit:
     with context.database.reading() as session:
         rejected = session.get_one(Case, claim.case_id).code == CaseCode.SOURCE_REJECTED
     reason = _SOURCE_REJECTED if rejected else _REPLACED
-    groups = _groups(context, claim, _kinds(context, claim, reason))
+    groups = _groups(context, claim, _kinds(context, claim, reason), context.withdrawing)
     if not groups:
         return _close
     source = read_source(context, claim)
@@ -62,6 +66,35 @@ def withdraw(context: Context, claim: Claim) -> Commit:
     if not paths:
         return _leave
     notes = _write_notes(context, source, groups, read_geometry(paths), 0, reason)
+
+    def commit(session: Session, item: WorkItem) -> None:
+        lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
+        work_items.close(item)
+
+    return commit
+
+
+def withdraw_closed_rounds(context: Context, claim: Claim) -> Commit:
+    """Write the notes that withdraw what the rounds before the claimed one offered, where that has arrived.
+
+    Pages stay if they share a series with those of the claimed round.
+    """
+    assert claim.case_id is not None, "the work belongs to a case"
+    assert claim.round_number is not None, "the work belongs to a round"
+    with context.database.reading() as session:
+        arrived = [
+            name
+            for name in context.withdrawing_each_round
+            if round_that_closes_others(session, claim.case_id, name) == claim.round_number
+        ]
+    in_one_series = context.settings.results.page_series == PageSeries.CASE
+    kinds = (ResultKind.CANDIDATE,) if in_one_series else lifecycle.OFFERED_KINDS
+    groups = _groups(context, claim, kinds, arrived, before=claim.round_number)
+    if not groups:
+        return _close
+    source = read_source(context, claim)
+    volume = read_geometry(source.series_paths, context.settings.intake.known)
+    notes = _write_notes(context, source, groups, volume, 0, _ROUND_CLOSED)
 
     def commit(session: Session, item: WorkItem) -> None:
         lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
@@ -108,18 +141,27 @@ def write_withdrawals(
     reason
         For people.
     """
-    groups = _groups(context, claim, _kinds(context, claim, reason))
+    groups = _groups(context, claim, _kinds(context, claim, reason), context.withdrawing)
     return _write_notes(context, source, groups, volume, k, reason)
 
 
 def _write_notes(
     context: Context, source: Source, groups: Sequence[_Group], volume: Volume, k: int, reason: str
 ) -> list[NewResult]:
+    """Write a note for each group; where notes come with each round, all are in one series of the case."""
     notes = []
     for group in groups:
         names = [instance.sop_instance_uid for instance in group.instances]
         instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant, names=names)
         request = RejectionRequest(instance_uid, series_uid, reason, source.provenance)
+        if set(group.destinations) <= set(context.withdrawing_each_round):
+            request = RejectionRequest(
+                instance_uid,
+                source.case_series_uid(ResultKind.WITHDRAWAL),
+                reason,
+                source.case_provenance,
+                number_of_case=source.number + (reason != _ROUND_CLOSED),
+            )
         note = write_rejection(volume, group.instances, request)
         path = source.own_folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"
         write_durably(path, partial(note.save_as, enforce_file_format=True))
@@ -128,7 +170,7 @@ def _write_notes(
                 kind=ResultKind.WITHDRAWAL,
                 k=k,
                 sop_instance_uid=instance_uid,
-                series_instance_uid=series_uid,
+                series_instance_uid=request.series_instance_uid,
                 sop_class_uid=str(note.SOPClassUID),
                 path=context.store.share(path),
                 trait="",
@@ -147,27 +189,52 @@ def _kinds(context: Context, claim: Claim, reason: str) -> tuple[ResultKind, ...
         final = select(Result.id).join(Result.round)
         final = final.where(Round.case_id == claim.case_id, Result.kind == ResultKind.FINAL)
         accepted = session.scalar(final.limit(1)) is not None
-    return _FINALS if accepted else _OFFERED
+    return _FINALS if accepted else lifecycle.OFFERED_KINDS
 
 
-def _groups(context: Context, claim: Claim, kinds: Sequence[ResultKind]) -> list[_Group]:
-    """Return all rounds' objects by destination: an archive refuses a note about objects that it lacks."""
+def _groups(
+    context: Context,
+    claim: Claim,
+    kinds: Sequence[ResultKind],
+    destinations: Sequence[str],
+    before: int | None = None,
+) -> list[_Group]:
+    """Return objects by destination that no note withdrew: an archive refuses a note about what it lacks.
+
+    Parameters
+    ----------
+    before
+        Only of rounds before this one; None: of all.
+    """
     groups: dict[tuple[Withdrawn, ...], list[str]] = {}
-    with context.database.reading() as session:
-        for name in context.withdrawing:
-            rows = session.scalars(
-                select(Result)
-                .join(Result.round)
-                .join(Delivery, Delivery.result_id == Result.id)
-                .where(Round.case_id == claim.case_id, Result.kind.in_(kinds), Delivery.destination == name)
-                .order_by(Result.id)
-            )
-            got = (
-                Withdrawn(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid) for row in rows
-            )
-            groups.setdefault(tuple(got), []).append(name)
+    for name in destinations:
+        sent = (
+            select(Result)
+            .join(Result.round)
+            .join(Delivery, Delivery.result_id == Result.id)
+            .where(Round.case_id == claim.case_id, Delivery.destination == name)
+            .order_by(Result.id)
+        )
+        of_rounds = sent if before is None else sent.where(Round.number < before)
+        with context.database.reading() as session:
+            rows = session.scalars(of_rounds.where(Result.kind.in_(kinds))).all()
+            notes = session.scalars(sent.where(Result.kind == ResultKind.WITHDRAWAL)).all()
+            paths = [note.path for note in notes if note.path]
+        gone = _named_in(context, paths)
+        got = (
+            Withdrawn(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid)
+            for row in rows
+            if row.sop_instance_uid not in gone
+        )
+        groups.setdefault(tuple(got), []).append(name)
     return [
         _Group(str(n) if n else "", tuple(names), instances)
         for n, (instances, names) in enumerate(groups.items())
         if instances
     ]
+
+
+def _named_in(context: Context, paths: Sequence[str]) -> set[str]:
+    """Return the SOP Instance UIDs that earlier notes withdrew."""
+    files = [context.store.fetch_if_kept(path) for path in paths]
+    return {uid for file in files if file is not None for uid in read_selection(dcmread(file)).references}

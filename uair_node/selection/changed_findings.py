@@ -214,7 +214,7 @@ def _joined(earlier: Sequence[MarkedLesion], values: Collection[int]) -> tuple[M
 def _with_places(
     context: Context, findings: OfferedFindings, places: Sequence[Place], marks: Marks, artifact: str
 ) -> Marks:
-    """Return marks with lesions at places; `artifact` is the reader's edit beneath them, empty without one."""
+    """Return marks with lesions at places; `artifact` is the reader's edit beneath them, if any."""
     store = context.store
     volume = read_geometry(store.fetch_all(findings.series), context.settings.intake.known)
     path = store.fetch(artifact or f"{findings.artifacts}/{CANDIDATES_FILE}")

@@ -199,9 +199,15 @@ def note_repetition(session: Session, evidence: Evidence) -> bool:
 
 
 def select_by_number(
-    session: Session, evidence: Evidence, case: Case, answer: Answer | None, marked: MarkedRound | None = None
+    session: Session,
+    evidence: Evidence,
+    case: Case,
+    answer: Answer | None,
+    marked: MarkedRound | None = None,
+    *,
+    of_round: int | None = None,
 ) -> Selection:
-    """Apply an answer to the round that a reader sees (command line, console).
+    """Apply an answer of the command line or the console.
 
     Parameters
     ----------
@@ -209,6 +215,8 @@ def select_by_number(
         The candidate that is named; None: `marked` alone is said.
     marked
         Findings that are dropped, kept or added with it.
+    of_round
+        The round whose candidate is named; None: the newest that a reader sees.
 
     Raises
     ------
@@ -217,26 +225,31 @@ def select_by_number(
         `uair_node.selection.decision.decide` refuses. ``case-changed``: since `marked` was read.
     """
     case = lock_case(session, case.id)
-    round_ = case.offered_round
-    if round_ is None:
-        raise InputError(
-            "no-candidates",
-            f"Case {case.id} is {case.state}; it has no candidates.",
-            f"See `uair case show {case.id}`.",
-        )
+    candidates = _candidates_of(case, of_round)
     if answer is not None:
-        _check_numbers(round_.candidates, answer)
+        _check_numbers(candidates, answer)
     if marked is None:
-        return _apply(session, evidence, round_.candidates, answer or Answer(None), "")
-    changed = InputError(
-        "case-changed", f"Case {case.id} has changed since.", "Look at it, and answer again."
-    )
-    if {candidate.sop_instance_uid for candidate in round_.candidates} != set(marked.candidates):
+        return _apply(session, evidence, candidates, answer or Answer(None), "")
+    remedy = "Look at it, and answer again."
+    changed = InputError("case-changed", f"Case {case.id} has changed since.", remedy)
+    if {candidate.sop_instance_uid for candidate in candidates} != set(marked.candidates):
         raise changed
     try:
         return select_marked(session, evidence, marked)
     except AnswerChangedError:
         raise changed from None
+
+
+def _candidates_of(case: Case, number: int | None) -> Sequence[Result]:
+    if number is None:
+        round_ = case.offered_round
+        missing = f"Case {case.id} is {case.state}; it has no candidates."
+    else:
+        round_ = next((turn for turn in case.rounds if turn.number == number and turn.candidates), None)
+        missing = f"Case {case.id} has no candidates of round {number}."
+    if round_ is None:
+        raise InputError("no-candidates", missing, f"See `uair case show {case.id}`.")
+    return round_.candidates
 
 
 def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:

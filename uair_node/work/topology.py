@@ -56,6 +56,7 @@ RULES: Mapping[WorkKind, WorkRule] = {
     WorkKind.NOTICES: WorkRule(QueueName.IO, dispensable=True),
     WorkKind.FINISH: WorkRule(QueueName.IO),
     WorkKind.WITHDRAW: WorkRule(QueueName.IO),
+    WorkKind.CLOSE_ROUNDS: WorkRule(QueueName.IO, dispensable=True),
     WorkKind.DELIVER: WorkRule(QueueName.IO),
     WorkKind.COMMIT: WorkRule(QueueName.IO),
 }

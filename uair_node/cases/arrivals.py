@@ -1,0 +1,30 @@
+"""Whether a destination has what the newest round of a case offers, so that older rounds can go there."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from uair_node.cases.lifecycle import OFFERED_KINDS
+from uair_node.cases.tables import Delivery, DeliveryState, Result, ResultKind, Round
+
+
+def round_that_closes_others(session: Session, case_id: int, destination: str) -> int:
+    """Return the newest round that a destination was sent, if older ones are to be withdrawn there now.
+
+    Returns
+    -------
+    int
+        0 before all that is written of it has arrived, for the first round, and once the note is written.
+    """
+    rows = session.execute(
+        select(Round.number, Result.kind, Delivery.state)
+        .join(Result, Result.round_id == Round.id)
+        .join(Delivery, Delivery.result_id == Result.id)
+        .where(Round.case_id == case_id, Delivery.destination == destination)
+    ).all()
+    newest = max((number for number, kind, _ in rows if kind in OFFERED_KINDS), default=0)
+    if newest < 2 or any(number == newest and kind == ResultKind.WITHDRAWAL for number, kind, _ in rows):
+        return 0
+    offered = [state for number, kind, state in rows if number == newest and kind in OFFERED_KINDS]
+    return newest if all(state == DeliveryState.CONFIRMED for state in offered) else 0
