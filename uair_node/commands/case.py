@@ -24,7 +24,7 @@ from uair_node.operations import reports
 from uair_node.operations.case_findings import findings_of
 from uair_node.selection.changed_findings import (
     Changes,
-    Place,
+    OnImage,
     offered_findings,
     understand_changes,
 )
@@ -157,7 +157,7 @@ def _without(drop: list[int] | None) -> Changes | None:
     return Changes(dropped=tuple(drop)) if drop else None
 
 
-def _place(text: str) -> Place:
+def _place(text: str) -> OnImage:
     """Read ``57,210,180,23``: image number, column and row of a pixel from 0, diameter in mm."""
     parts = text.split(",")
     if len(parts) not in (3, 4) or not all(re.fullmatch(r"\d{1,5}(\.\d+)?", part.strip()) for part in parts):
@@ -167,7 +167,7 @@ def _place(text: str) -> Place:
             "Write --add 57,210,180 for column 210, row 180 of image 57; a fourth number is its size in mm.",
         )
     image, column, row, *size_mm = map(float, parts)
-    return Place(int(image), column + 0.5, row + 0.5, *size_mm)
+    return OnImage(int(image), column + 0.5, row + 0.5, *size_mm)
 
 
 def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:

@@ -20,6 +20,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.console import audit
 from uair_node.console.desk import Ask, Desk
+from uair_node.console.findings import changes_in, listed_findings
 from uair_node.delivery.resend import resend
 from uair_node.operations import reports
 from uair_node.selection.service import Evidence, select_by_number
@@ -41,7 +42,8 @@ class Action:
     apply
         Does it and returns in words what was done; its errors are shown.
     asks
-        Fields of the confirmation: ``destination``, ``candidate``.
+        Fields of the confirmation: ``destination``, ``candidate``, its ``round``, ``drops`` beside it,
+        ``findings``.
     grave
         Whether it ends something.
     """
@@ -65,16 +67,21 @@ def confirm(desk: Desk, ask: Ask) -> Response:
     with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
         action = _action(desk, ask, case)
-        round_ = case.current_round
+        number = ask.query.get("round", "")
+        chosen = [turn for turn in case.rounds if str(turn.number) == number and turn.candidates]
+        round_ = chosen[0] if chosen and "round" in action.asks else case.current_round
         return desk.page(
             "confirm.html",
             ask,
             title=f"{action.title}: case {case.id}",
             case=case,
             action=action,
-            seen=_seen(case),
+            seen=seen(case),
             destinations=desk.context.destinations,
+            round=round_,
+            rounds=[turn.number for turn in case.rounds if turn.candidates],
             candidates=round_.candidates if round_ else [],
+            findings=listed_findings(round_) if round_ is case.current_round else [],
         )
 
 
@@ -87,7 +94,7 @@ def act(desk: Desk, ask: Ask) -> Response:
             # Two operators, or an operator and a reader, may decide at the same time.
             case = lock_case(session, ask.path["case_id"])
             action = _action(desk, ask, case)
-            if ask.form.get("seen") != _seen(case):
+            if ask.form.get("seen") != seen(case):
                 mend = "Look at it again, then decide."
                 raise InputError("case-changed", f"Case {case.id} has changed since.", mend)
             said = action.apply(session, case, ask.form, ask.actor)
@@ -115,7 +122,8 @@ def _action(desk: Desk, ask: Ask, case: Case) -> Action:
     return action
 
 
-def _seen(case: Case) -> str:
+def seen(case: Case) -> str:
+    """Return what changes when a case moves on."""
     round_ = case.current_round
     return f"{case.state}/{round_.number if round_ else 0}"
 
@@ -143,15 +151,26 @@ def _resend(session: Session, case: Case, form: Form, _actor: str) -> str:
 
 def _answer(verb: Verb) -> Apply:
     def apply(session: Session, case: Case, form: Form, actor: str) -> str:
-        text = form.get("candidate", "")
+        text, number = form.get("candidate", ""), form.get("round", "")
         if verb != Verb.REJECT and not (text.isdecimal() and len(text) == 1):
             raise InputError("no-such-candidate", "No candidate was chosen.", "Choose one of the four.")
         answer = Answer(None if verb == Verb.REJECT else int(text))
+        of_round = int(number) if number.isdecimal() and len(number) < 4 else None
+        newest = case.offered_round is None or of_round in (None, case.offered_round.number)
+        marked = changes_in(session, case, form, verb, answer) if newest and verb != Verb.REJECT else None
         evidence = Evidence(verb, "console", calling_ae="")
-        row = select_by_number(session, evidence, case, answer)
-        return f"Round {row.round_number} of case {case.id} is answered: {verb}, {answer.words}."
+        row = select_by_number(session, evidence, case, answer, marked, of_round=of_round)
+        older = "" if newest else f" of round {of_round}"
+        said = f"{verb}, {answer.words}{older}. {row.sentence}".strip()
+        return f"Round {row.round_number} of case {case.id} is answered: {said}"
 
     return apply
+
+
+def _change_findings(session: Session, case: Case, form: Form, actor: str) -> str:
+    marked = changes_in(session, case, form, Verb.PICK, None)
+    row = select_by_number(session, Evidence(Verb.PICK, "console"), case, None, marked)
+    return f"Round {row.round_number} of case {case.id} is answered: {row.sentence}"
 
 
 def _awaits(_settings: Settings, case: Case) -> bool:
@@ -186,7 +205,7 @@ ACTIONS = {
             "a pick cannot be sent.",
             _awaits,
             _answer(Verb.PICK),
-            asks=("candidate",),
+            asks=("candidate", "round", "drops"),
         ),
         Action(
             "accept",
@@ -195,8 +214,17 @@ ACTIONS = {
             "It cannot be taken back.",
             _awaits,
             _answer(Verb.ACCEPT),
-            asks=("candidate",),
+            asks=("candidate", "round", "drops"),
             grave=True,
+        ),
+        Action(
+            "findings",
+            "Drop or keep findings",
+            "A dropped lesion is in no candidate of the next rounds, a kept one in all of the next four. "
+            "All else stays as it was offered.",
+            _awaits,
+            _change_findings,
+            asks=("findings",),
         ),
         Action(
             "none-fits",

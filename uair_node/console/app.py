@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from dicom_config.errors import InputError
 from uair_node.console.accesses import show_accesses
 from uair_node.console.actions import act, confirm
+from uair_node.console.add_lesion import add_lesion, ask_place
 from uair_node.console.case import show_case
 from uair_node.console.cases import list_cases
 from uair_node.console.configuration import show_configuration
@@ -75,6 +76,7 @@ def _pages(desk: Desk) -> list[BaseRoute]:
         guarded(desk, "/checks", show_checks),
         guarded(desk, "/configuration", show_configuration),
         guarded(desk, "/access", show_accesses, role=operator),
+        guarded(desk, f"{_CASE}/add-lesion", ask_place, role=operator),
         guarded(desk, f"{_CASE}/{{action:str}}", confirm, role=operator),
     ]
 
@@ -84,6 +86,7 @@ def _deeds(desk: Desk) -> list[BaseRoute]:
     return [
         guarded(desk, "/checks", check_now, role=operator, method="POST"),
         guarded(desk, "/destinations/{name:path}/echo", ask_destination, role=operator, method="POST"),
+        guarded(desk, f"{_CASE}/add-lesion", add_lesion, role=operator, method="POST"),
         guarded(desk, f"{_CASE}/{{action:str}}", act, role=operator, method="POST"),
     ]
 

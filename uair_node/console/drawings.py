@@ -60,10 +60,7 @@ def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
     """Draw slice `n` of the canonical grid, cropped to what the round marks, `width` inches wide, as JPEG."""
     labels, values = view.plane(k, n), view.values(n)
     spacing = view.canonical.spacing_mm
-    marked = np.zeros(view.canonical.shape[1:], bool)
-    marked[view.box[1:]] = True
-    rows, columns = (bounds(marked, axis, spacing[axis + 1]) for axis in (0, 1))
-    height = width * (rows.stop - rows.start) * spacing[1] / ((columns.stop - columns.start) * spacing[2])
+    rows, columns, height = _shown(view, width)
     with _DRAWING:
         figure = Figure(figsize=(width, height), facecolor=PAPER)
         axes = figure.add_axes((0, 0, 1, 1))
@@ -72,6 +69,31 @@ def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
         number_lesions(axes, labels[rows, columns])
         mark_sides(axes, view.planes[n])
         return _jpeg(pixels(figure, _DPI))
+
+
+def place_on(view: RoundView, n: int, x: float, y: float) -> tuple[float, float, float]:
+    """Return where a pixel of the picture of slice `n` lies, LPS in mm, as `show_slice` draws it.
+
+    Parameters
+    ----------
+    x, y
+        From the picture's upper left corner.
+    """
+    rows, columns, height = _shown(view, _WIDTH)
+    row = rows.start + y / (height * _DPI) * (rows.stop - rows.start) - 0.5
+    column = columns.start + x / (_WIDTH * _DPI) * (columns.stop - columns.start) - 0.5
+    place = view.canonical.affine @ (n, row, column, 1.0)
+    return float(place[0]), float(place[1]), float(place[2])
+
+
+def _shown(view: RoundView, width: float) -> tuple[slice, slice, float]:
+    """Return the rows and columns that pictures of slices show, and their height at a width."""
+    spacing = view.canonical.spacing_mm
+    marked = np.zeros(view.canonical.shape[1:], bool)
+    marked[view.box[1:]] = True
+    rows, columns = (bounds(marked, axis, spacing[axis + 1]) for axis in (0, 1))
+    height = width * (rows.stop - rows.start) * spacing[1] / ((columns.stop - columns.start) * spacing[2])
+    return rows, columns, height
 
 
 def _still(view: RoundView, k: int) -> bytes:

@@ -78,7 +78,7 @@ class _Found:
     Attributes
     ----------
     names, weights
-        Of each.
+        What each is, and how much it counts.
     table
         ``(differences, slices)``: how much a slice shows, as a part of the slice that shows most.
     lacking

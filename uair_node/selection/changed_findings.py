@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import LIVER as LIVER_ORGAN
@@ -24,7 +26,7 @@ from uair_node.dicom.readers import Reading
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.mark_meaning import Document, contradiction, understand
-from uair_node.selection.marked_round import Before, MarkedRound, find_before, joined, offer_of
+from uair_node.selection.marked_round import Before, MarkedRound, before_in, joined, offer_of
 from uair_node.selection.match import ambiguous, no_such_lesion, read_answer, results_named
 from uair_node.storage.artifacts import load_candidates
 
@@ -32,9 +34,20 @@ _NOTHING_BEFORE = Before(None)
 _CIRCLE_POINTS = 16
 
 
+class Place(Protocol):
+    """Where a lesion is: its middle, and its diameter; 0 if that is not told."""
+
+    @property
+    def size_mm(self) -> float:
+        """Its diameter."""
+
+    def middle(self, volume: Volume) -> Points:
+        """Return its middle, LPS in mm; raises InputError ``mark-slice-unknown``."""
+
+
 @dataclass(frozen=True)
-class Place:
-    """Where a lesion is.
+class OnImage:
+    """A place on an image.
 
     Attributes
     ----------
@@ -42,14 +55,38 @@ class Place:
         Instance Number of its slice, or its frame number, as viewers and pages count.
     column, row
         Its middle, in pixels from the outer corner of the first pixel.
-    size_mm
-        Its diameter; 0 if it is not told.
     """
 
     image: int
     column: float
     row: float
     size_mm: float = 0.0
+
+    def middle(self, volume: Volume) -> Points:
+        """Return its middle on the only slice of that number."""
+        numbers = [source.frame or source.number for source in volume.slices]
+        if numbers.count(self.image) != 1:
+            several = "several images of number" if self.image in numbers else "no image"
+            raise InputError(
+                "mark-slice-unknown",
+                f"The series has {several} {self.image}.",
+                "Count images as the viewer does; pages of a round name theirs.",
+            )
+        k = numbers.index(self.image)
+        middle: Points = (volume.affine @ (k, self.row - 0.5, self.column - 0.5, 1.0))[:3]
+        return middle
+
+
+@dataclass(frozen=True)
+class InSpace:
+    """A place in the series' frame of reference, LPS in mm."""
+
+    position: tuple[float, float, float]
+    size_mm: float = 0.0
+
+    def middle(self, _volume: Volume) -> Points:
+        """Return its middle."""
+        return np.array(self.position)
 
 
 @dataclass(frozen=True)
@@ -134,14 +171,31 @@ def understand_changes(
         ``no-such-lesion``, ``no-such-candidate``, ``marks-contradict``, ``mark-slice-unknown``, or why a
         place cannot be a lesion, see `uair_node.selection.mark_meaning.understand`. ``nothing-changed``.
     """
+    with context.database.reading() as session:
+        made = changes_by_number(session, findings, changes, verb, named)
+    if not changes.added:
+        return made
+    before = made.before or _NOTHING_BEFORE
+    marks = _with_places(context, findings, changes.added, made.marks, "" if named else before.artifact)
+    return _made(findings, marks, before, verb, named)
+
+
+def changes_by_number(
+    session: Session, findings: OfferedFindings, changes: Changes, verb: Verb, named: Answer | None
+) -> MarkedRound:
+    """Return what of the changes is told by lesion numbers, within a transaction; as `understand_changes`."""
     if not (changes.dropped or changes.kept or changes.added):
         raise InputError(
             "nothing-changed", "No finding is dropped, kept or added.", "Name a lesion, or a place."
         )
-    before = find_before(context, findings.candidates) if verb == Verb.PICK else _NOTHING_BEFORE
+    before = before_in(session, findings.candidates) if verb == Verb.PICK else _NOTHING_BEFORE
     marks = _with_numbers(findings, changes, before.marks or Marks())
-    if changes.added:
-        marks = _with_places(context, findings, changes.added, marks, "" if named else before.artifact)
+    return _made(findings, marks, before, verb, named)
+
+
+def _made(
+    findings: OfferedFindings, marks: Marks, before: Before, verb: Verb, named: Answer | None
+) -> MarkedRound:
     made = joined(findings.candidates, marks, before, named, LIVER_ORGAN.name)
     return made if verb == Verb.PICK else replace(made, before=None)
 
@@ -229,14 +283,7 @@ def _with_places(
 
 def _graphic(volume: Volume, group: int, place: Place) -> Graphic:
     """Return a point, or a circle in the slice's plane, in the series' frame of reference."""
-    found = [k for k, source in enumerate(volume.slices) if (source.frame or source.number) == place.image]
-    if len(found) != 1:
-        raise InputError(
-            "mark-slice-unknown",
-            f"The series has {'no image' if not found else 'several images of number'} {place.image}.",
-            "Count images as the viewer does; pages of a round name theirs.",
-        )
-    middle = (volume.affine @ (found[0], place.row - 0.5, place.column - 0.5, 1.0))[:3]
+    middle = place.middle(volume)
     points: Points = middle[None]
     if place.size_mm:
         angles = np.linspace(0.0, 2.0 * np.pi, _CIRCLE_POINTS, endpoint=False)

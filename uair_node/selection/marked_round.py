@@ -9,6 +9,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
@@ -270,15 +271,20 @@ def offer_of(
 def find_before(context: Context, candidates: Sequence[str]) -> Before:
     """Return what counts in the case of these candidates, and what of it marks join."""
     with context.database.reading() as session:
-        (result, *_) = session.scalars(select(Result).where(Result.sop_instance_uid.in_(candidates)).limit(1))
-        case = result.round.case
-        counts = lifecycle.answer_that_counts(session, case)
-        if counts is None:
-            return Before(None)
-        joins = case.state == CaseState.REFINING and counts.candidates_round == result.round.number
-        if not joins or counts.verb != Verb.PICK:
-            return Before(counts.id)
-        return Before(counts.id, counts.answer, counts.artifact, marks_of(counts.marks))
+        return before_in(session, candidates)
+
+
+def before_in(session: Session, candidates: Sequence[str]) -> Before:
+    """Return the same, within a transaction."""
+    (result, *_) = session.scalars(select(Result).where(Result.sop_instance_uid.in_(candidates)).limit(1))
+    case = result.round.case
+    counts = lifecycle.answer_that_counts(session, case)
+    if counts is None:
+        return Before(None)
+    joins = case.state == CaseState.REFINING and counts.candidates_round == result.round.number
+    if not joins or counts.verb != Verb.PICK:
+        return Before(counts.id)
+    return Before(counts.id, counts.answer, counts.artifact, marks_of(counts.marks))
 
 
 def _needs_pick(verb: Verb) -> InputError:
