@@ -16,7 +16,8 @@ from uair_node.cases.tables import Case
 pytestmark = pytest.mark.viewer
 
 PAGES = (
-    "/cases", "/cases/1", "/cases/1/patient", "/cases/1/accept", "/queues", "/destinations",
+    "/cases", "/cases/1", "/cases/1/patient", "/cases/1/accept", "/cases/1/findings", "/cases/1/add-lesion",
+    "/queues", "/destinations",
     "/refused", "/checks", "/configuration", "/access",
 )  # fmt: skip
 
