@@ -61,7 +61,6 @@ After=multi-user.target
 [Service]
 WorkingDirectory=/root
 Environment=HOME=/root DEBIAN_FRONTEND=noninteractive
-StandardInput=file:/root/answers
 StandardOutput=journal+console
 StandardError=journal+console
 ExecStart=/bin/bash /root/trial
@@ -74,19 +73,20 @@ STEPS = (
     _PACS,
     "@software",
     _EDIT,
+    "exec </root/answers",
     "@start",
     "@send",
     _WAIT,
     "@look",
-    "@wheels",
-    "new=/tmp/offline; /usr/bin/python3 -m venv $new",
-    "@from-wheels",
-    "/tmp/offline/bin/uair --version",
     _NEWER,
     "@upgrade",
     "@upgrade-switch",
     "@rollback",
     "runuser -u uair -- uair check",
+    "@wheels",
+    "new=/tmp/offline; /usr/bin/python3 -m venv $new",
+    "@from-wheels",
+    "/tmp/offline/bin/uair --version",
     _LOG,
 )
 """The whole trial: ``@name`` is a block of the pages, all else is the administrator's part."""
