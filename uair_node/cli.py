@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from dicom_config.errors import UairError
 from uair_node import __version__
@@ -92,8 +93,15 @@ def main() -> None:
     try:
         app()
     except UairError as error:
-        Console(stderr=True).print(f"[red]{error.code}[/]: {error.sentence} {error.mend}", highlight=False)
+        _tell(error)
         sys.exit(2)
+
+
+def _tell(error: UairError) -> None:
+    """Print an error; in a log it is one line."""
+    console = Console(stderr=True)
+    line = f"[red]{escape(error.code)}[/]: {escape(f'{error.sentence} {error.mend}')}"
+    console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 
 if __name__ == "__main__":

@@ -81,4 +81,5 @@ def _announce(settings: Settings, port: int) -> None:
         f"accepted to [bold]{titles.accept}[/], none fits: [bold]{titles.reject}[/]. "
         f"Data in {settings.data_dir}. Not a medical device.",
         highlight=False,
+        soft_wrap=not console.is_terminal,
     )
