@@ -136,7 +136,7 @@ def make_root(root: Path) -> None:
     subprocess.run(debootstrap, check=True)
     home = root / "root"
     # The pages write an ellipsis for the repository's address: here it is a folder of that name.
-    subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, home / "…"], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, root / "usr/local/src" / "…"], check=True)
     page = (ROOT / "docs" / PAGES[0]).read_text("utf-8")
     (home / "site.yaml").write_text(site_configuration(page), "utf-8")
     (home / "answers").write_text(f"{_PASSWORD}\n{_PASSWORD}\n")
