@@ -36,8 +36,8 @@ class Needs:
         Empty frames between a segment's first and last: older OHIF draws what follows a gap on the
         wrong slices (OHIF #2833). Frames before and after are still left out.
     short_label
-        A Content Label without ``UAIR``: Weasis lists a SEG as ``[1]``, label and description and cuts the
-        line at 16 characters (Weasis #681), where ``[1] UAIR FINAL R`` has lost round and candidate.
+        A Content Label without ``UAIR``: Weasis lists a SEG as ``[1]``, label and description, and cuts the
+        line at 16 characters (Weasis #681). There, ``[1] UAIR FINAL R`` has lost round and candidate.
     """
 
     segmentations: bool = True

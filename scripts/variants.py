@@ -1,7 +1,7 @@
 """`make variants`: four broken variants of the product, each of which an audit must find.
 
-They are the faults that the chaos suite is there for. Each is put into a copy of the repository, and an
-audit runs in that copy: the chaos suite's own on a small scale, or the power-loss test's. The same audits
+They are the faults that the chaos suite is there for. Each is put into a copy of the repository, and an audit
+runs in that copy. It is the chaos suite's audit on a small scale, or the power-loss test's. The same audits
 pass on the unchanged copy first. Needs PostgreSQL and strace.
 """
 

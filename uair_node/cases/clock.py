@@ -1,7 +1,7 @@
 """The clock that leases, due times, quiet series, expiry and retention go by: the database's.
 
-It is the same for every machine. A machine whose own clock is wrong neither takes work that another holds
-nor keeps work that it has lost; it holds up no series and expires no case.
+It is the same for every machine. So a machine with a wrong clock takes no work that another holds, and keeps
+no work that it has lost. It delays no series and expires no case.
 """
 
 from __future__ import annotations

@@ -400,8 +400,8 @@ class WorkItem(Base):
 
     It is written in the transaction that makes it due, and closed in the transaction that stores its outcome.
 
-    A message in the broker carries only `id`. A worker claims the item with a lease that it renews; an
-    item whose lease ran out, or whose message was lost, is enqueued again by the sweeper.
+    A message in the broker carries only `id`. A worker claims the item with a lease that it renews. If the
+    lease ran out, or the message was lost, then the sweeper enqueues the item again.
     """
 
     __tablename__ = "work_items"

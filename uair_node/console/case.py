@@ -1,7 +1,7 @@
 """One case: a page of sections. A further section is one more line in `SECTIONS` and its template.
 
-The page refreshes itself by replacing all sections; what is costly to draw again carries an id that changes
-with its content, and ``hx-preserve``, as the pictures do.
+The page refreshes itself by replacing all sections. A part that is costly to draw again carries an id that
+changes with its content, and ``hx-preserve``, as the pictures do.
 """
 
 from __future__ import annotations

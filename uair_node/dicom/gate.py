@@ -70,8 +70,8 @@ def inspect_series(
 ) -> GateResult:
     """Judge what has arrived of a series; the order of `headers` does not matter.
 
-    What can never heal is found before what may still arrive; but a mixture is found before what follows
-    from it, such as several slices at one position.
+    Permanent faults are checked before faults that later slices may clear. But a mixture is checked before
+    its consequences, such as several slices at the same position.
 
     Parameters
     ----------

@@ -44,8 +44,8 @@ class Graphic:
     shape
         A point, a line of two ends, or a closed contour.
     points
-        ``(n, 2)`` column and row on the image, in pixels from the outer corner of the first pixel; or
-        ``(n, 3)`` x, y, z in mm in the frame of reference. A contour's last point is not its first again.
+        ``(n, 2)`` column and row on the image, in pixels from the outer corner of the first pixel. Or ``(n,
+        3)`` x, y, z in mm in the frame of reference. A contour's last point is not its first again.
     image_uid, frame
         SOP Instance UID of the image of two-dimensional points, and its frame number, None without one.
     frame_of_reference_uid

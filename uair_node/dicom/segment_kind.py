@@ -104,8 +104,9 @@ def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
     """Tell what an item of the Segment Sequence (PS3.3 C.8.20.2) shows, without its voxels.
 
     1. The anatomic region: another one than `organ`, or than what holds it, makes it something else.
-    2. The coded property type: the organ, a lesion, or something else. A side or a part as the modifier of
-       type or region makes the organ a part of it, hence something else; a lesion as modifier, a lesion.
+    2. The coded property type: the organ, a lesion, or something else. If the modifier of type or region is a
+    side or a part, then the segment is a part of the organ, and so another structure. If the modifier is a
+    lesion, then the segment is a lesion.
     3. Where the type is one of those that tell nothing ("Tissue"): the category, then the words of the label.
 
     Codes of a scheme that is not a standard one count as words, by their meaning.

@@ -1,8 +1,8 @@
 """A series as a volume: array of Hounsfield units or of MR signal, affine to LPS, frame of reference.
 
-The only place that decodes pixels. Owns the source grid (slices ascending along their normal, rows and
-columns as stored), the canonical grid (axes to superior, posterior, left) and the exact way between the two.
-It must not know cases, rules or thresholds.
+The only place that decodes pixels. Has the source grid (slices ascending along their normal, rows and columns
+as stored) and the canonical grid (axes to superior, posterior, left). Converts exactly between the two. It
+must not know cases, rules or thresholds.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def associate(
     entity = AE(destination.calling_ae)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = destination.timeout_s
     entity.network_timeout = destination.timeout_s
-    # Verification, which every SCP supports, keeps an association alive in which nothing else is accepted:
-    # the peer's refusal of a SOP class can then be told from its absence.
+    # Every SCP supports Verification. It keeps an association alive in which no other class is accepted. So a
+    # refused SOP class differs from an absent peer.
     for sop_class in {*sop_classes, Verification}:
         entity.add_requested_context(sop_class, list(SENT_TRANSFER_SYNTAXES))
     for sop_class in retrieved:

@@ -73,8 +73,8 @@ def client_context(section: TlsClientSection) -> ClientContext:
 def certificate_names(connection: object) -> frozenset[str]:
     """Return all names of the peer's verified certificate, none where it showed none.
 
-    The subject's CNs, the DNS, URI and IP entries of its alternative names, each with its type, and
-    ``sha256:`` with the fingerprint: what allow rules name certificates by.
+    Allow rules name certificates by these. They are the subject's CNs, the DNS, URI and IP entries of its
+    alternative names, each with its type, and ``sha256:`` with the fingerprint.
     """
     if not isinstance(connection, ssl.SSLSocket):
         return frozenset()

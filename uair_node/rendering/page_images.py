@@ -1,8 +1,8 @@
 """The pictures of a round for viewers that cannot draw segmentations: an overview, and a page a candidate.
 
 Owns their layout and what they say. Knows nothing of DICOM (that is `pages`) nor of how candidates are made.
-What a colour says is said a second time by a line style, a pattern or a number, for grey-scale monitors and
-for readers who tell fewer colours.
+A line style, a pattern or a number repeats the meaning of each colour. This is for grey-scale monitors and
+for readers who distinguish fewer colours.
 """
 
 from __future__ import annotations

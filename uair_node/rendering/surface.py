@@ -1,7 +1,7 @@
 """A view of the organ as a solid, its lesions shining through. Pure arrays, knows nothing of pages.
 
-An orthographic projection of the surface that faces the viewer, shaded by its slope; no mesh is made, so that
-it takes a second and no 3-D library.
+An orthographic projection of the surface that faces the viewer, shaded by its slope. No mesh is made, so it
+takes a second and needs no 3-D library.
 """
 
 from __future__ import annotations

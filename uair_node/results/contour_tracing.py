@@ -50,8 +50,8 @@ def _from_top_left(ring: Ring) -> Ring:
 def _join(outer: list[Ring], hole: Ring) -> None:
     """Put a hole into the contour that lies to the left of its first point, there and back along the row.
 
-    The pixels above and below that way are all of the mask: what meets it first is an outer contour, or a
-    hole that was joined to one before.
+    The pixels above and below that way are all in the mask. So it first meets an outer contour, or a hole
+    that was already joined to an outer contour.
     """
     row, column = hole[0]
     met = [_left_of(ring, row, column) for ring in outer]

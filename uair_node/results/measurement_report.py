@@ -11,8 +11,8 @@ Comprehensive 3D SR, the class that IHE AI Results names. Measurement groups:
 - the liver's segment (TID 1411): volume and mean density of what it holds, the liver without lesions;
 - each lesion's segment (TID 1411): volume, diameters with the slice on which they were taken, density,
   shape, under the lesion's own Tracking UID, and what it was before;
-- each lesion that an earlier study had and this one has not (TID 1411): refers to its segment in the final
-  segmentation of then, since there is none now. Where that object is not known, TID 1501.
+- each lesion that an earlier study had and this study lacks (TID 1411). It refers to its segment in the
+  earlier final segmentation. Where that object is not known, TID 1501.
 
 Warnings about the series stand as comments among the qualitative evaluations of the report.
 An interval stands as the upper and the lower range of uncertainty of its number, in its unit (TID 310).

@@ -37,8 +37,8 @@ class Remembered:
 def estimate(differences_mm: Sequence[float]) -> Remembered:
     """Return what differences of some cases, in mm of radius, tell about the next one.
 
-    Their mean, each cut to 4 mm, times ``max(0, 1 - (standard error / mean)^2)`` (James and Stein's
-    positive part): two cases of a reader who draws 2 mm wider give 1.3 mm, and a mixed crowd gives 0.
+    Their mean, each cut to 4 mm, times ``max(0, 1 - (standard error / mean)^2)`` (James and Stein's positive
+    part). Two cases of a reader who draws 2 mm wider give 1.3 mm, and a mixed department gives 0.
     """
     count = len(differences_mm)
     if count == 0:

@@ -1,8 +1,8 @@
 """The RT Structure Set of an accepted segmentation, for planning systems (PS3.3 A.19).
 
 Owns the form in which labels go to a system that draws contours. It must not know how labels are made, where
-the object goes, nor which state its case is in. No library writes what is wanted: rt-utils traces along the
-centres of the outer pixels, which takes half a pixel off each side, and writes holes as parts.
+the object goes, nor which state its case is in. No library writes this. rt-utils traces along the centres of
+the outer pixels, which removes half a pixel at each side, and writes holes as parts.
 
 Choices:
 

@@ -112,7 +112,7 @@ def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
     """Return the round that a reader sees and that a SEG answers, if there is one.
 
     It is the round on whose images the SEG was drawn. If the SEG names no such image, then it is compared
-    with a round of its series or study, so that the reader learns why it cannot be used.
+    with a round of its series or study. So the reader learns why it cannot be used.
 
     Raises
     ------

@@ -57,8 +57,8 @@ FACTORS: Mapping[str, float] = MappingProxyType(
         "irregularity": 3.23,
     }
 )
-"""By key, from `tests/bench/test_measurements.py`. Not here is what the ensemble knows nothing of: the volume
-of all lesions and the burden err by lesions that were missed, extremes of density by single voxels. Nor are
+"""By key, from `tests/bench/test_measurements.py`. Errors that the ensemble does not know are not included.
+The volume of all lesions and the burden err by missed lesions, extremes of density by single voxels. Nor are
 signals of MR, on which nothing was calibrated."""
 
 

@@ -1,7 +1,7 @@
 """The network behind the localizer `templates`: where a patch lies in the body, what its places look like.
 
 Self-supervised after MedLSAM (Lei et al. 2025): no organ is named in its training. A patch of 64 x 64 x 64
-voxels of 3 mm becomes a latent coordinate; the difference of two coordinates of one scan is the offset of the
+voxels of 3 mm becomes a latent coordinate. The difference of two coordinates of a scan is the offset of the
 patches in mm. A place becomes a feature of its 36 mm surroundings. Both read *cells* of two voxels a side and
 are small enough to be trained on one processor core in minutes.
 """

@@ -1,7 +1,7 @@
 """Densities of a phantom: from tissues and lesion distances to HU as a scanner would show them.
 
 This is the fast step. A `Scan` draws once what is constant over an examination (contrast phase, densities,
-lesion looks, noise); `densities` then renders any stack of slices of a geometry with it.
+lesion looks, noise). With it, `densities` renders any stack of slices of a geometry.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Triple = tuple[float, float, float]
 Window = tuple[slice, slice, slice]
 
 # Standard deviation of a uniform cubic B-spline over unit-variance coefficients, averaged over the cell
-# (measured, three dimensions); dividing by it gives fields the amplitude that was asked for.
+# (measured, three dimensions). Fields are divided by it to get the wanted amplitude.
 _SPLINE_STD = 0.33
 
 

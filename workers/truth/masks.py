@@ -1,7 +1,7 @@
 """Truth masks of a real series: DICOM mask series, DICOM SEG, or NIfTI, brought onto the source grid.
 
-Sources come from elsewhere, so every assumption is checked: a mask image is placed by its position, where
-that fits the series' grid, else by its instance number. What cannot be placed is an error, never a guess.
+Sources come from elsewhere, so every assumption is checked. A mask image is placed by its position if that
+fits the series' grid, else by its instance number. What cannot be placed is an error, never a guess.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def _variance(masks: Mask, uncertain: Mask, options: NDArray[np.intp]) -> NDArra
     """Return the summed variance of each quadruple, by the Gram matrix.
 
     For binary y the sum of squares about the mean of four is ``sum_i |y_i|^2 - |sum_i y_i|^2 / 4``, and both
-    terms are sums of entries of the Gram matrix; variance is that over 3.
+    terms are sums of entries of the Gram matrix. The variance is a third of it.
     """
     flat = masks.reshape(len(masks), -1)[:, uncertain.reshape(-1)].astype(np.float32)
     gram = (flat @ flat.T).astype(np.float64)

@@ -1,7 +1,7 @@
 """Lesion proposals: compact places in the liver whose density is unlike the rest (ENGINE §1, step 7).
 
 Works on an isotropic grid. The liver is closed and filled first, because a predicted liver tends to leave
-large lesions out; density is compared with the liver's own median, robustly, at several scales.
+large lesions out. Density is compared with the liver's own median, robustly, at several scales.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which DICOM elements an export keeps, and which of their values.
 
 Owns the allow-list: single elements, never groups or value representations. A value stays only if a check
-knows it: a number within bounds, a defined term, a code of the standard, the colour of one of our segments.
-No check takes free text, so no text of a scanner, a PACS or a person passes. UIDs and sequences are listed
-here, and replaced or entered elsewhere.
+knows it. It is a number within bounds, a defined term, a code of the standard, the colour of one of our
+segments. No check takes free text, so no text of a scanner, a PACS or a person passes. UIDs and sequences are
+listed here, and replaced or entered elsewhere.
 """
 
 from __future__ import annotations

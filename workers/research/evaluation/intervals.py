@@ -28,9 +28,8 @@ class Estimate:
 def estimate(values: Sequence[float], cases: Sequence[str]) -> Estimate:
     """Return the mean of values with its 95 % interval.
 
-    Percentile bootstrap: `RESAMPLES` times as many cases as there are are drawn with replacement, each with
-    all of its values; the interval holds the middle 95 % of the means. The same values give the same
-    interval.
+    Percentile bootstrap. All cases are drawn `RESAMPLES` times with replacement, each case with all its
+    values. The interval holds the middle 95 % of the means. The same values give the same interval.
 
     Parameters
     ----------

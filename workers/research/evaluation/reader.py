@@ -1,7 +1,7 @@
 """Simulated readers: they know what they want and take what is nearest to it, as in the paper's experiments.
 
-A reader is two things: what is wanted (the truth, or the truth drawn by somebody of another taste, see
-`workers.research.evaluation.taste`), and how reliably the nearest is chosen.
+A reader is two things: a wanted segmentation, and how reliably the nearest candidate is chosen. The wanted
+segmentation is the truth, or the truth in another taste (`workers.research.evaluation.taste`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lesions grown into a sample on its own grid: shapes, where they sit, what they look like.
 
-Looks are those of the phantoms (`workers.phantoms.looks`); large lesions get mosaics, necroses and
-a place at the liver's surface, now and then one that bulges out of it.
+Looks come from the phantoms (`workers.phantoms.looks`). Large lesions get mosaics, necroses and a place at
+the liver's surface. Some of them bulge out of it.
 """
 
 from __future__ import annotations

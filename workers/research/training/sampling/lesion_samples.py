@@ -1,7 +1,7 @@
 """One training sample of the lesion finder, as a pure function of a subject and a random generator.
 
-Anatomy comes from a training geometry; its lesions do not: every sample grows its own, so that no two
-samples share a lesion and few anatomies are enough.
+The anatomy comes from a training geometry; its lesions do not. Every sample grows its own lesions, so no two
+samples share a lesion, and few anatomies are enough.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from workers.research.training.sampling.targets import Target, TargetKind
 Matrix = NDArray[np.float64]
 
 # Above this sigma (pixels) noise is drawn from splines, whose basis function has sigma 0.577 of its knots'
-# distance; filtering would cost more than the rest of the sample.
+# distance. Filtering would cost more than the rest of the sample.
 _WIDE_NOISE = 3.0
 _SPLINE_SIGMA = 0.577
 
