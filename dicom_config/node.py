@@ -57,7 +57,7 @@ class Tags(Section):
     def _distinct(self) -> Tags:
         words = [word.casefold() for word, _ in self._by_word()]
         if len(set(words)) != len(words):
-            raise ValueError("the words must differ, they are how verbs are told apart")
+            raise ValueError("the words must differ, since they distinguish the verbs")
         return self
 
     def _by_word(self) -> list[tuple[str, Verb]]:

@@ -41,7 +41,7 @@ class Override:
 
 
 def find_overrides(path: Path | None, environment: Mapping[str, str] = os.environ) -> list[Override]:
-    """Return the variables that set keys, by key; raises as `load_settings`."""
+    """Return the environment variables that override keys, by key; raises as `load_settings`."""
     values = read_values(path)
     found = []
     for variable, text in environment.items():

@@ -1,4 +1,4 @@
-"""What does the work of each kind: one table. How a kind is treated is in `uair_node.work.topology.RULES`."""
+"""A table of the function for each kind of work. `uair_node.work.topology.RULES` has queues and retries."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class LazyCommand:
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are given by a table; subclasses set it."""
+    """A group of commands from a table, which subclasses set."""
 
     table: ClassVar[Mapping[str, LazyCommand]] = {}
 

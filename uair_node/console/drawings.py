@@ -57,7 +57,7 @@ def show_surfaces(desk: Desk, ask: Ask) -> Response:
 
 
 def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
-    """Draw slice `n` of the canonical grid, cropped to what the round marks, `width` inches wide, as JPEG."""
+    """Draw slice `n` of the canonical grid as JPEG, cropped to the round's targets, `width` inches wide."""
     labels, values = view.plane(k, n), view.values(n)
     spacing = view.canonical.spacing_mm
     rows, columns, height = _shown(view, width)

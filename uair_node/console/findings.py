@@ -50,7 +50,7 @@ def listed_findings(round_: Round | None) -> list[Finding]:
 def changes_in(
     session: Session, case: Case, form: Mapping[str, str], verb: Verb, named: Answer | None
 ) -> MarkedRound | None:
-    """Return what a form drops and keeps, None if nothing; raises InputError as `changes_by_number`."""
+    """Return what a form drops and keeps, None if neither; raises InputError as `changes_by_number`."""
     said: dict[str, set[int]] = {"drop": set(), "keep": set()}
     for name, value in form.items():
         match = _FIELD.fullmatch(name)

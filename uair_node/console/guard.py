@@ -90,7 +90,7 @@ def _bears_secret(request: Request, proxy: ConsoleProxy, secret: bytes) -> bool:
 
 
 def cookie_name(peer: Peer) -> str:
-    """Return the session cookie's name; over HTTPS one that no other host can set (RFC 6265bis 4.1.3.2)."""
+    """Return the session cookie's name. Over HTTPS, no other host can set it (RFC 6265bis 4.1.3.2)."""
     return "__Host-uair-console" if peer.secure else "uair-console"
 
 

@@ -42,7 +42,7 @@ _SUMMARY = ("volume", "long", "short", "largest", "mean", "sphericity", "irregul
 
 @dataclass(frozen=True)
 class Choice:
-    """A segmentation that can be looked at: a candidate, or what was accepted (k is `ACCEPTED`)."""
+    """A segmentation that the page can show: a candidate, or the accepted one (k is `ACCEPTED`)."""
 
     k: int
     title: str

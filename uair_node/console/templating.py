@@ -1,4 +1,4 @@
-"""The templates' environment: everything is escaped, an unknown name is an error."""
+"""The environment of the templates: all values are escaped, and an unknown name is an error."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def _points_of(contour: Dataset, name: str) -> Points:
         raise InputError(
             "contour-not-finite",
             f"A coordinate of {name} is not a finite number.",
-            "Save it again; if it happens again, the software that wrote it has to be looked at.",
+            "Save it again. If it happens again, report it to the maker of the software that wrote it.",
         )
     return numbers.reshape(-1, 3)
 

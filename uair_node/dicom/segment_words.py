@@ -19,8 +19,8 @@ class SegmentKind(StrEnum):
     Attributes
     ----------
     PERHAPS_ORGAN
-        The name holds the organ's and words that are not known. Only its place can make it the organ; it is
-        never a lesion.
+        The label has the organ's name and unknown words. Only its place can make it the organ; it is never a
+        lesion.
     """
 
     ORGAN = "organ"

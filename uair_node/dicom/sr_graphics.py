@@ -49,7 +49,7 @@ def read_graphics(dataset: Dataset) -> list[Graphic | InputError]:
 
 
 def has_graphics(dataset: Dataset) -> bool:
-    """Tell whether a report draws anything."""
+    """Tell whether a report contains graphics."""
     return next(_graphic_items(dataset), None) is not None
 
 

@@ -182,7 +182,7 @@ class Inbox:
         return Verb.STORE if unchanged else tagged
 
     def _take_rejection(self, received: ReceivedInstance, arrival: Arrival) -> bool:
-        """Take a rejection note about images; False if the object is none, or one of ours."""
+        """Take a rejection note about images. Return False if the object is no such note, or our own note."""
         identity = arrival.identity
         if identity.sop_class_uid != SelectionClass.KEY_OBJECT_SELECTION:
             return False

@@ -104,7 +104,7 @@ def _tell_nobody(_association: str, _aborted: bool) -> None:
 
 
 def _asked_nobody(_calling_ae: str, _report: Report) -> None:
-    """Take reports of storage commitment where none was asked for."""
+    """Ignore reports of storage commitment that were not requested."""
 
 
 class DicomListener:

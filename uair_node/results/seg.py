@@ -158,7 +158,7 @@ def write_seg(
     if not present:
         raise InputError(
             "empty-segmentation",
-            "There is nothing in this segmentation, and a SEG object without a voxel hangs viewers.",
+            "This segmentation is empty, and viewers hang on a SEG object without a voxel.",
             "Look at the series: is the organ inside the scanned range?",
         )
     untracked = [value - 1 for value in present if value > _LIVER_LABEL and value - 1 not in request.tracking]

@@ -1,6 +1,6 @@
-"""What a round's objects are made from, and the names and provenance that they share.
+"""The inputs of a round's objects, and the names and provenance that they share.
 
-Read in one short transaction, so that writing goes on outside of any.
+They are read in a short transaction; objects are written outside of it.
 """
 
 from __future__ import annotations

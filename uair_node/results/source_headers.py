@@ -76,8 +76,8 @@ def source_headers(volume: Volume) -> list[Dataset]:
     Returns
     -------
     list of Dataset
-        One for each slice, in axis-0 order. The first has what results take over from patient, study and
-        series, the others only what identifies and places them; frames of one image share its UID.
+        One for each slice, in axis-0 order. The first has the attributes of patient, study and series that
+        results take over. The others have only identity and position; frames of the same image share its UID.
         Attributes of patient and study that are missing or invalid are empty. A missing Frame of Reference
         UID, orientation, spacing or position is filled with the value that the volume assumed. All slices
         share orientation and spacing to the last digit: the gate has found them equal within its tolerance.

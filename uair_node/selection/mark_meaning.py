@@ -295,7 +295,7 @@ def _on_nothing() -> InputError:
     return InputError(
         "mark-on-nothing",
         "A mark says that a finding is no lesion, and no lesion is offered there.",
-        "Put the mark on the lesion that shall be dropped.",
+        "Put the mark on the lesion that you want to drop.",
     )
 
 

@@ -16,7 +16,7 @@ _EMPTY = sa.text("''")
 
 
 def upgrade() -> None:
-    """Apply. Cases of before keep the scheme of their UIDs, and so do their computed rounds."""
+    """Apply. Earlier cases and their computed rounds keep the scheme of their UIDs."""
     with op.batch_alter_table("cases") as table:
         table.add_column(sa.Column("uid_scheme", sa.Integer(), nullable=False, server_default=sa.text("1")))
     with op.batch_alter_table("rounds") as table:
