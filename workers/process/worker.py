@@ -22,6 +22,7 @@ from uair_node.work.service_start import open_service
 from uair_node.work.topology import QueueName
 from workers.app import make_app
 from workers.process import describe as _describe  # noqa: F401 - registers what a worker answers
+from workers.process.broker_log import name_outages
 from workers.process.memory import release_memory
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
     open_service(settings).database.close()
     # Logging is set up by the command line; without a receiver Celery would set up its own.
     setup_logging.connect(_keep_logging)
+    name_outages()
     task_postrun.connect(release_memory, weak=False)
     if parent_pid:
         threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()

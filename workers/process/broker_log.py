@@ -1,0 +1,24 @@
+"""What a worker logs while the broker is away: a code and a remedy beside Celery's words, in one line."""
+
+from __future__ import annotations
+
+import logging
+
+from celery.worker.consumer.consumer import CONNECTION_ERROR
+
+_SENTENCE = (
+    "broker-unreachable: no connection to RabbitMQ at %s (%s). Start it, or correct broker.url; "
+    "work goes on by itself then. %s"
+)
+"""The three values of Celery's own sentence: the address without its password, the error, the next attempt."""
+
+
+def name_outages() -> None:
+    """Let Celery's consumer say what to do about a broker that is away."""
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_name_outage)
+
+
+def _name_outage(record: logging.LogRecord) -> bool:
+    if record.msg == CONNECTION_ERROR:
+        record.msg = _SENTENCE
+    return True
