@@ -10,7 +10,7 @@ _SENTENCE = (
     "broker-unreachable: no connection to RabbitMQ at %s (%s). Start it, or correct broker.url; "
     "work goes on by itself then. %s"
 )
-"""The three values of Celery's own sentence: the address without its password, the error, the next attempt."""
+"""The three values of Celery's sentence: the address without its password, the error, the next attempt."""
 
 
 def name_outages() -> None:
