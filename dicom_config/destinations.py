@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PositiveFloat, Tag, model_validator
 
 from dicom_config.profiles import Profile
 from dicom_config.section import AeTitle, Section, is_loopback
 from dicom_config.tls import TlsClientSection
+
+
+class Withdrawal(StrEnum):
+    """When a destination is told to hide results."""
+
+    NEVER = "never"
+    END = "end"
+    EACH_ROUND = "each-round"
+
+
+def _as_withdrawal(value: object) -> object:
+    """Return the word for yes and no, also from an environment variable."""
+    words = {"true": Withdrawal.END, "false": Withdrawal.NEVER}
+    return words.get(str(value).lower(), value)
 
 
 class Recipient(Section):
@@ -18,10 +33,10 @@ class Recipient(Section):
 
     name: str
     profile: Profile = Field(Profile.STRICT, description="what its viewer needs, see docs/readers.md")
-    withdraw: Literal["each-round"] | bool = Field(
-        False,
-        description="send an IHE IOCM rejection note for the candidates once one is accepted; `each-round`: "
-        "for those of a closed round, too, once the next ones are delivered",
+    withdraw: Annotated[Withdrawal, BeforeValidator(_as_withdrawal)] = Field(
+        Withdrawal.NEVER,
+        description="IHE IOCM rejection notes. `end`, or `true`: for the candidates once one is accepted; "
+        "`each-round`: for those of a closed round, too, once the next ones are delivered",
     )
     timeout_s: PositiveFloat = 30.0
     tls: TlsClientSection | None = Field(None, description="empty: no TLS, for https the system's CAs")

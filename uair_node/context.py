@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from dicom_config.destinations import Withdrawal
 from dicom_config.model import Settings
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.cases.database import Database
@@ -86,12 +87,13 @@ class Context:
     @property
     def withdrawing(self) -> tuple[str, ...]:
         """Names of the destinations that get rejection notes for results that were not accepted."""
-        return tuple(destination.name for destination in self.settings.destinations if destination.withdraw)
+        never = Withdrawal.NEVER
+        return tuple(each.name for each in self.settings.destinations if each.withdraw != never)
 
     @property
     def withdrawing_each_round(self) -> tuple[str, ...]:
         """Names of the destinations that are told to hide the candidates of closed rounds."""
-        wanted = (each for each in self.settings.destinations if each.withdraw == "each-round")
+        wanted = (each for each in self.settings.destinations if each.withdraw == Withdrawal.EACH_ROUND)
         return tuple(destination.name for destination in wanted)
 
 

@@ -139,3 +139,20 @@ def test_a_password_from_a_file_may_have_any_characters(tmp_path: Path) -> None:
     settings = Settings(database={"url": "postgresql+psycopg://uair@db:5433/uair", "password_file": file})
     assert make_url(settings.database_url).password == "p@ss/w:rd#"
     assert make_url(settings.database_url).host == "db"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("true", "end"), ("false", "never"), ("each-round", "each-round"), ("end", "end")],
+)
+def test_withdrawal_is_a_word_or_yes_or_no(tmp_path: Path, written: str, meant: str) -> None:
+    path = tmp_path / "uair.yaml"
+    path.write_text(f"destinations: [{{name: p, ae_title: A, host: h, port: 104, withdraw: {written}}}]")
+    assert load_settings(path).destinations[0].withdraw == meant
+
+
+def test_an_unknown_withdrawal_names_the_words(tmp_path: Path) -> None:
+    path = tmp_path / "uair.yaml"
+    path.write_text("destinations: [{name: p, ae_title: A, host: h, port: 104, withdraw: each-rounds}]")
+    with pytest.raises(ConfigError, match="'never', 'end' or 'each-round'"):
+        load_settings(path)
