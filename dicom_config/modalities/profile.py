@@ -67,8 +67,8 @@ class BodyWindow:
 class BodyScaling:
     """How values come to the scale that the networks were trained on, Hounsfield units of an abdominal CT.
 
-    Piecewise linear between landmarks, as Nyul and Udupa (Magnetic Resonance in Medicine 42, 1999) bring MR
-    to one scale; 0 becomes air, what exceeds the last landmark becomes its value.
+    Piecewise linear between landmarks, as Nyul and Udupa (Magnetic Resonance in Medicine 42, 1999)
+    standardise MR. 0 becomes air; values above the last landmark become its value.
 
     Attributes
     ----------

@@ -125,8 +125,8 @@ def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfil
 def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) -> Stack:
     """Check what a grid cannot do without: that these are parallel slices of one kind, each in its place.
 
-    Whether they are of one patient and one acquisition is asked of arriving series only (`inspect_series`):
-    a case that was accepted stays readable in its later rounds.
+    Only arriving series are checked for a single patient and acquisition (`inspect_series`). So an accepted
+    case stays readable in its later rounds.
 
     Raises
     ------

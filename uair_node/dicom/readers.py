@@ -79,8 +79,8 @@ class Reading:
         SOP Instance UIDs of the images that a SEG or an RTSTRUCT was drawn on, or that a document names or
         lists, each once.
     segments
-        Numbers of the segments (PS3.3 C.17.2, Referenced Segment Number) of those references that name only
-        these; a reference that is not here means the whole object.
+        Segment numbers of the references that name single segments (PS3.3 C.17.2, Referenced Segment Number).
+        A reference that is not here means the whole object.
     series_references
         Series Instance UIDs that it names, each once.
     frame_of_reference_uid

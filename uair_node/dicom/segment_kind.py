@@ -105,8 +105,8 @@ def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
 
     1. The anatomic region: another one than `organ`, or than what holds it, makes it something else.
     2. The coded property type: the organ, a lesion, or something else. If the modifier of type or region is a
-    side or a part, then the segment is a part of the organ, and so another structure. If the modifier is a
-    lesion, then the segment is a lesion.
+    side or a part, then the segment is another structure: a part of the organ. If the modifier is a lesion,
+    then the segment is a lesion.
     3. Where the type is one of those that tell nothing ("Tissue"): the category, then the words of the label.
 
     Codes of a scheme that is not a standard one count as words, by their meaning.

@@ -19,8 +19,8 @@ FloatArray = npt.NDArray[np.float64]
 def plane_axes(orientation: Sequence[float]) -> FloatArray:
     """Return the orthonormal axes `(3, 3)` of Image Orientation (Patient), as columns.
 
-    Columns are, in LPS: the slice normal (row direction x column direction, PS3.3 C.7.6.2.1.1), the
-    direction of increasing row index, the direction of increasing column index.
+    Columns are in LPS. They are the slice normal (row direction x column direction, PS3.3 C.7.6.2.1.1), then
+    the directions of increasing row index and column index.
 
     Raises
     ------

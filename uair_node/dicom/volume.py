@@ -341,8 +341,8 @@ def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]
     Raises
     ------
     ValueError
-        If the bits are impossible, or a codec coded samples that end at another bit than Bits Stored - 1
-        (PS3.5 8.2 does not say then which bits it kept).
+        If the bits are impossible, or a codec coded samples that end at another bit than Bits Stored - 1.
+        PS3.5 8.2 does not say then which bits it kept.
     """
     width = 8 * cells.dtype.itemsize
     bits = int(header.BitsStored)

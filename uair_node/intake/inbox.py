@@ -165,8 +165,8 @@ class Inbox:
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
         """Return what the sender asks for: by the AE title called, on the store AE also by a tag.
 
-        Our own object counts as tagged only where somebody changed its words: however a site chooses the
-        tags, what a PACS forwards unchanged starts nothing (DESIGN invariant 4).
+        Our own object counts as tagged only if its words were changed. So an object that a PACS forwards
+        unchanged starts no work, whatever the site's tags are (DESIGN invariant 4).
         """
         if received.verb != Verb.STORE or identity.sop_class_uid not in SELECTION_SOP_CLASSES:
             return received.verb

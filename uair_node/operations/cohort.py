@@ -1,7 +1,7 @@
 """What a department's accepted cases of a period say together: sizes, effort, preferences, agreement.
 
-Owns the numbers and their table; the page is `cohort_page`'s. Nothing of a patient is in it: cases are named
-by their number, and what identifies them (series, accession number) is added only when asked for.
+Owns the numbers and their table; the page is `cohort_page`'s. The numbers identify no patient: cases are
+named by their number. Series and accession number are added only on request.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def _policy(node: NodeSection) -> str:
 def _security() -> str:
     suites = [(suite, "1.2") for suite in TLS_1_2_SUITES] + [(suite, "1.3") for suite in TLS_1_3_SUITES]
     return (
-        f"## Security profile\n\n{TLS_PROFILE}, as server and as client; certificates of peers are verified "
+        f"## Security profile\n\n{TLS_PROFILE}, as server and as client. Certificates of peers are verified "
         "and can be bound to AE titles.\n\n" + _table(("suite", "TLS"), suites)
     )
 

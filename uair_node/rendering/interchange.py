@@ -3,8 +3,8 @@
 Owns these formats and in which coordinates each states a position. No patient data is in any of them.
 
 - NIfTI states its affine in RAS, in mm; the voxels are those of the source grid.
-- STL has no place for units and coordinates: ours are LPS in mm, and the header says so in the words that 3D
-  Slicer looks for.
+- STL has no place for units and coordinates. Ours are LPS in mm; the header says so in the words that 3D
+  Slicer reads.
 - glTF 2.0 wants metres, +Y up and +Z forward: the root node's matrix makes them from LPS in mm, in which the
   vertices are.
 """

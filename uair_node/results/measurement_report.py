@@ -9,8 +9,8 @@ Comprehensive 3D SR, the class that IHE AI Results names. Measurement groups:
   since their union was measured. After an earlier study also the sums of target diameters and the response
   categories;
 - the liver's segment (TID 1411): volume and mean density of what it holds, the liver without lesions;
-- each lesion's segment (TID 1411): volume, diameters with the slice on which they were taken, density,
-  shape, under the lesion's own Tracking UID, and what it was before;
+- each lesion's segment (TID 1411), under the lesion's own Tracking UID. It has volume, diameters and their
+  slice, density, shape, and the earlier lesion;
 - each lesion that an earlier study had and this study lacks (TID 1411). It refers to its segment in the
   earlier final segmentation. Where that object is not known, TID 1501.
 

@@ -140,8 +140,8 @@ class Source:
     ) -> tuple[str, str]:
         """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2).
 
-        Other content has other UIDs. They cover the input and the result of the round, the reader's answer if
-        the object follows from it, and the instances that the object `names`.
+        Other content has other UIDs. They cover the input and the result of the round, and the instances that
+        the object `names`. If the object follows from the reader's answer, they cover the answer, too.
         """
         identity = (self.uid_root, self.model_digest, self.number, k, kind.value)
         more = [variant] if variant else []

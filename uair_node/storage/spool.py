@@ -1,7 +1,7 @@
 """Durable keeping of received bytes.
 
-Owns the spool folder and what "on disk" means here: a temporary file in the same folder, written and synced,
-renamed, and the folder synced (DESIGN invariant 1). It must not know DICOM nor the database.
+This module has the spool folder, and defines "on disk": a temporary file is written, synced and renamed, and
+the folder is synced (DESIGN invariant 1). It must not know DICOM nor the database.
 """
 
 from __future__ import annotations

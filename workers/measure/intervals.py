@@ -1,13 +1,13 @@
 """Intervals of measurements from what the method knows of its doubt: the ensemble and the four candidates.
 
-A round holds six segmentations beside the accepted one: the four candidates, each a plausible reading, and
-the ensemble moved one standard deviation outwards and inwards. Each is measured like the accepted one. How
-far their numbers scatter is the *spread*; the interval is the accepted number, plus and minus the spread
-times a factor.
+A round holds six segmentations beside the accepted one. They are the four candidates, each a plausible
+reading, and the ensemble moved a standard deviation outwards and inwards. Each is measured like the accepted
+one. How far their numbers scatter is the *spread*; the interval is the accepted number, plus and minus the
+spread times a factor.
 
 The factor makes it an interval of stated probability: it is the 90 % quantile of |accepted - true| / spread
 on phantoms (split conformal prediction: Lei et al., Journal of the American Statistical Association 113,
-2018), so it holds 90 % of the true values of cases like those. On others it holds what docs/measurements.md
+2018). So it holds 90 % of the true values of such cases. On others it holds what docs/measurements.md
 reports.
 """
 

@@ -3,9 +3,9 @@
 Three steps, each starting from the one before. The livers' signed distances are laid upon each other
 rigidly, which any contrast phase allows and a bad start does not hinder. Then they deform until the surfaces
 meet. Last, the densities inside follow, with matched histograms (demons with symmetric forces: Thirion,
-Medical Image Analysis 2, 1998; Vercauteren et al., NeuroImage 45, 2009). Tried and left out, as both failed
-on some pairs of `workers.phantoms.pairs`: an affine step (it collapsed), and B-splines with mutual
-information (they tore homogeneous liver apart).
+Medical Image Analysis 2, 1998; Vercauteren et al., NeuroImage 45, 2009). Two methods failed on some pairs of
+`workers.phantoms.pairs` and were left out. An affine step collapsed. B-splines with mutual information tore
+homogeneous liver apart.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Templates on disk: a safetensors file each, in the site's own folder or, if that has none, in the package.
 
-A file holds latent coordinates and features of six points, the liver's mask at 3 mm, the voxel size of the
-scan and the digest of the network. It holds no density, no date, no UID and no name.
+A file holds latent coordinates and features of six points, and the liver's mask at 3 mm. It has the scan's
+voxel size and the network's digest. It holds no density, no date, no UID and no name.
 """
 
 from __future__ import annotations

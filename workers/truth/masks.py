@@ -40,7 +40,7 @@ def load_truth(source: Path, volume: Volume) -> Labels:
     Parameters
     ----------
     source
-        A DICOM SEG; or a NIfTI label volume (1 liver, 2 and more lesions; needs `nibabel`); or a folder or
+        A DICOM SEG; or a NIfTI label volume (1 liver, 2 and more lesions; needs `nibabel`). Or a folder or
         zip with sub-folders named ``liver``, ``livertumor1``, … as in 3D-IRCADb. Each sub-folder holds a
         DICOM series of mask images (0 outside).
     volume

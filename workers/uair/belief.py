@@ -209,9 +209,9 @@ def prior_belief(
 ) -> Belief:
     """Return the belief before any answer.
 
-    ``a`` is normal with the members' own covariance, the evidence's coefficient with mean `DENSITY_MEAN`
-    and deviation 1, ``b`` with a spectrum ``exp(-(s |k|)^2)`` scaled to `AMPLITUDE_RADII`, ``o`` with
-    `OFFSET_RADII`. The members are particles, too.
+    ``a`` is normal with the members' own covariance. The evidence's coefficient is normal with mean
+    `DENSITY_MEAN` and deviation 1, ``b`` with a spectrum ``exp(-(s |k|)^2)`` scaled to `AMPLITUDE_RADII`,
+    ``o`` with `OFFSET_RADII`. The members are particles, too.
 
     Parameters
     ----------

@@ -207,8 +207,8 @@ def new_candidates(
 ) -> Float32:
     """Return new candidates ``(4, n, h, w)``, or three beside what is `kept`.
 
-    A cluster whose shapes have no cell in common is shown by the largest of them, or, if that shows nothing
-    either, by the probability `otherwise`.
+    A cluster whose shapes have no common cell is shown by its largest shape. If that is empty, too, then the
+    probability `otherwise` is shown.
     """
     found = []
     for members in clusters(belief, rng, *(logits > 0 for logits in kept)):
@@ -231,9 +231,9 @@ def answered(
 ) -> TargetState:
     """Return the target after the reader's answer, without asking a network (equation 4).
 
-    Candidate 1 is what was picked last, in this round or an earlier one, voxel for voxel; after a rejection
-    before any pick all four are new. The others are clusters of the belief that the answer leaves. If another
-    pick is expected to gain less than `SETTLED_GAIN`, the target is settled: all four are candidate 1.
+    Candidate 1 is the last pick, of this or an earlier round, voxel for voxel. After a rejection before any
+    pick, all four are new. The others are clusters of the belief that the answer leaves. If another pick is
+    expected to gain less than `SETTLED_GAIN`, the target is settled: all four are candidate 1.
 
     Parameters
     ----------

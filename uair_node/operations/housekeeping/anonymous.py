@@ -1,9 +1,9 @@
 """DICOM objects without what tells a person, a place or a time.
 
 The export keeps elements of an allow-list (`kept_elements`): geometry, pixels, coded concepts, our own words.
-Whatever a scanner or a PACS adds, private elements among it, is left out. Stricter than the Basic Profile of
-PS3.15 E.1 with Retain Device Identity switched off, and good for support, not for research: most of a
-header is gone.
+Whatever a scanner or a PACS adds, private elements among it, is left out. It is stricter than the Basic
+Profile of PS3.15 E.1 with Retain Device Identity switched off. It is good for support, not for research: most
+of a header is removed.
 """
 
 from __future__ import annotations

@@ -315,7 +315,7 @@ def _tidy_accesses(context: Context, session: Session, now: datetime, dry_run: b
 def _sweep(context: Context, now: datetime, released: set[str]) -> None:
     """Delete files that no row names.
 
-    A received file that was not `released` here may be newer than the database, which was restored: it stays
+    A received file that was not `released` here may be newer than the database, which was restored. It stays
     for `retention.loose_days`, and `uair recover` takes it in again.
     """
     with context.database.reading() as session:

@@ -181,8 +181,8 @@ def automatic(case: EvaluationCase, bench: Workbench, start: Opened) -> Iterator
 
     *Ensemble* is the mean of all members, thresholded (equation 1), with the lesions that most of the four
     candidates hold. *Ensemble_offered* has all that candidate 1 holds, as the reader of UAIR gets. *Finder*
-    is the 3-D network at 3 mm alone. *Auto* puts one 3-D box on all of its slices: the localizer's for the
-    liver, and for each lesion that the ensemble holds the box around it.
+    is the 3-D network at 3 mm alone. *Auto* puts the same 3-D box on all slices. It is the localizer's box
+    for the liver, and the box around each lesion of the ensemble.
     """
     nothing = np.zeros(case.hu.shape, np.uint8)
     seconds = start.seconds

@@ -44,7 +44,7 @@ def train_lesions(options: TrainOptions, progress: ProgressCallback | None = Non
     """Train the lesion finder and write its weights.
 
     The figures are means over held-out phantoms. They are Dice of the liver and of the union of lesions, the
-    found part of the lesions of 10 mm and more, and false findings a case.
+    recall of lesions of 10 mm and more, and false findings a case.
 
     Raises
     ------

@@ -1,8 +1,7 @@
 """The training loop that both networks share: schedule, averaging, checkpoints, progress.
 
 What is trained is a `Task`; the loop knows neither images nor losses. Every batch and every random choice
-of a step is a pure function of (seed, iteration), so a resumed run gives the numbers of an uninterrupted
-one.
+of a step is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
 """
 
 from __future__ import annotations

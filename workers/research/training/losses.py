@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Cross-entropy is divided by the object's share of the image, so that a lesion counts like a liver; below
-# a share of 1/30 the weight stops growing.
+# Cross-entropy is divided by the object's share of the image, so that a lesion counts like a liver. Below a
+# share of 1/30, the weight stops growing.
 _MAX_SIZE_WEIGHT = 30.0
 _SINGLE, _BEST, _ALL, _IOU = 0.3, 0.6, 0.1, 0.6
 

@@ -56,7 +56,7 @@ class _Fissure:
     opens: bool
 
 
-# The round ligament's leaves forward and down, that of the venous ligament to the left and back; the hilum
+# The round ligament's fissure leaves forward and down, the venous ligament's to the left and back. The hilum
 # itself goes on to the right and back.
 _FISSURES = (
     _Fissure(((-15, 15), (-25, -5), (10, 40)), (-0.4, -1.0, 0.1), opens=True),
