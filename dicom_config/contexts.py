@@ -36,6 +36,17 @@ from dicom_config.codes import SelectionClass
 SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
 """What a reader's selection can come as: an object that names or holds a candidate, or a candidate's page."""
 
+DOCUMENT_CLASSES: frozenset[str] = frozenset(
+    {
+        SelectionClass.KEY_OBJECT_SELECTION,
+        SelectionClass.ENHANCED_SR,
+        SelectionClass.COMPREHENSIVE_SR,
+        SelectionClass.COMPREHENSIVE_3D_SR,
+        SelectionClass.PRESENTATION_STATE,
+    }
+)
+"""Those that say something about images and hold none: reports, Key Objects, presentation states."""
+
 SENT_SOP_CLASSES: tuple[str, ...] = (
     SelectionClass.SEGMENTATION,
     SelectionClass.SECONDARY_CAPTURE,

@@ -52,7 +52,8 @@ class RetentionSection(Section):
     superseded: Retention = Retention(files_days=14)
     failed: Retention = Field(Retention(files_days=90), description="then a FAILED case is EXPIRED")
     loose_days: PositiveFloat | None = Field(
-        30, description="received objects that are part of no series: picks, own ones sent back, repetitions"
+        30,
+        description="what is part of no series or case: picks, own objects sent back, repetitions, refusals",
     )
     accesses_days: PositiveFloat | None = Field(
         None, description="the console's record of who looked at what; empty: for ever"

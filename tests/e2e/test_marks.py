@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from tests.e2e.conftest import running
+from tests.support.drawn_lesions import lesion_of, longest_line
 from tests.support.marked import Drawn, marked_report
 from tests.support.pacs import await_round
 from tests.support.peers import Dcmtk, Orthanc
@@ -29,26 +30,7 @@ def finding_nothing(tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
     yield from running(embedded(tmp_path, {**quick([pacs]), "engine": {"max_lesions": 0}}), orthanc)
 
 
-def _longest(mask: np.ndarray) -> tuple[int, np.ndarray]:
-    """The slice on which a lesion is largest, and the two pixels farthest apart there (row, column)."""
-    k = int(mask.sum(axis=(1, 2)).argmax())
-    pixels = np.argwhere(mask[k])
-    apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=2)
-    return k, pixels[list(np.unravel_index(apart.argmax(), apart.shape))]
-
-
-def _lesion(candidate: Dataset, order: list[str], shape: tuple[int, ...]) -> np.ndarray:
-    """The voxels of the candidate's only lesion on the series' grid."""
-    (number,) = [int(segment.SegmentNumber) for segment in candidate.SegmentSequence[1:]]
-    voxels = np.zeros(shape, bool)
-    for frame, group in zip(candidate.pixel_array, candidate.PerFrameFunctionalGroupsSequence, strict=True):
-        if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
-            source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
-            voxels[order.index(str(source))] = frame
-    return voxels
-
-
-def test_one_measurement_adds_a_missed_lesion(
+def test_one_measurement_adds_a_missedlesion_of(
     finding_nothing: Deployment, dcmtk: Dcmtk, orthanc: Orthanc, phantom_series: list[Path], tmp_path: Path
 ) -> None:
     node = finding_nothing
@@ -61,7 +43,7 @@ def test_one_measurement_adds_a_missed_lesion(
     truth = labels == 1 + int(np.bincount(labels[labels > 1]).argmax() - 1)
     headers = (dcmread(path) for path in phantom_series)
     images = sorted(headers, key=lambda image: image.ImagePositionPatient[2])
-    k, ends = _longest(truth)
+    k, ends = longest_line(truth)
     line = Drawn("POLYLINE", [(column + 0.5, row + 0.5) for row, column in ends], images[k])
     path = tmp_path / "measured.dcm"
     marked_report([line]).save_as(path, enforce_file_format=True)
@@ -73,7 +55,7 @@ def test_one_measurement_adds_a_missed_lesion(
     assert row["sentence"].startswith("Lesion 1 added from your measurement of ")
     second = [dcmread(BytesIO(orthanc.dicom(series.instances[0]))) for series in await_round(orthanc, 2)]
     order = [str(image.SOPInstanceUID) for image in images]
-    drawn = [_lesion(candidate, order, truth.shape) for candidate in second]
+    drawn = [lesion_of(candidate, order, truth.shape) for candidate in second]
     shares = [2 * (mask & truth).sum() / (mask.sum() + truth.sum()) for mask in drawn]
     assert len({mask.tobytes() for mask in drawn}) == 4, "four, and no two alike"
     assert min(shares) > 0.3

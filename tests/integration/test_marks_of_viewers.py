@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.foreign_readers import node_program
-from tests.support.missed import MissedCase, Place, in_space, understood
+from tests.support.foreign_marks import ohif_marks
+from tests.support.missed import MissedCase, Place, understood
 
 pytestmark = pytest.mark.integration
-
-
-def _stored(missed: MissedCase, marks: Sequence[tuple[str, int, Sequence[Place], str]]) -> Path:
-    """Let the adapters write a report with these marks: tool, slice, points (z, y, x), label."""
-    folder = missed.context.store.root.parent
-    images = [str(source.path) for source in missed.volume.slices]
-    job, report = folder / "job.json", folder / "report.dcm"
-    drawn = [
-        {"tool": tool, "image": images[k], "points": in_space(points), "label": label}
-        for tool, k, points, label in marks
-    ]
-    job.write_text(json.dumps({"images": images, "marks": drawn, "report": str(report)}))
-    command = [*node_program("write_marks.mjs", folder), str(job)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return report
 
 
 LINE = [(9.5, 13.0, 11.0), (9.5, 16.0, 15.0)]
@@ -56,7 +37,7 @@ def test_each_tool_of_the_viewer_marks_a_lesion(
     points: Sequence[Place],
     shapes: list[str],
 ) -> None:
-    marks = understood(missed.send_file(_stored(missed, [(tool, 9, points, "")])))
+    marks = understood(missed.send_file(ohif_marks(missed, [(tool, 9, points, "")])))
     (lesion,) = marks.lesions
     assert lesion.new
     assert [mark.shape for mark in lesion.marks] == shapes
@@ -68,7 +49,7 @@ def test_each_tool_of_the_viewer_marks_a_lesion(
 
 
 def test_labels_of_the_viewer_add_and_drop(missed: MissedCase) -> None:
-    report = _stored(missed, [("Length", 9, LINE, "HCC"), ("Probe", 7, [(7.5, 7.5, 7.0)], "no lesion")])
+    report = ohif_marks(missed, [("Length", 9, LINE, "HCC"), ("Probe", 7, [(7.5, 7.5, 7.0)], "no lesion")])
     row = missed.send_file(report)
     marks = understood(row)
     assert (len(marks.lesions), marks.dropped) == (1, (2,))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from uair_node.cases.marks import marks_of
 from uair_node.cases.tables import Selection, SelectionOutcome
 
 COLUMNS = ("pick", "accept", "edit", "per lesion", "refused")
@@ -135,3 +136,37 @@ def answers_as_markdown() -> str:
     rows += [(writer, sent, answer) for (writer, sent), answer in ANSWERS.items()]
     lines = ["| writer | sends | the node makes of it |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {writer} | {sent} | {answer} |" for writer, sent, answer in rows)])
+
+
+MARK_COLUMNS = (
+    "a length on a missed lesion",
+    'a point "no lesion" on lesion 1',
+    'a length "Spleen"',
+    "a length outside the liver",
+)
+_MARKS = ("new lesion", "lesion 1 dropped", "`mark-other-structure`", "`mark-outside-organ`")
+MARK_WRITERS: Mapping[str, Sequence[str]] = {
+    "OHIF 3 (cornerstone adapters)": _MARKS,
+    "dcmjs": _MARKS,
+    "highdicom SR, SCOORD": _MARKS,
+    "highdicom SR, SCOORD3D": _MARKS,
+    "highdicom SR, SCOORD on enhanced CT by frame": _MARKS,
+    "Weasis GSPS": _MARKS,
+    "highdicom GSPS, display units": _MARKS,
+}
+"""Writer -> what the node makes of its marks, in the order of `MARK_COLUMNS`."""
+
+
+def marked(selection: Selection) -> Sequence[str]:
+    """Say what marks were understood as, in the words of the table."""
+    marks = marks_of(selection.marks)
+    if selection.outcome == SelectionOutcome.REFUSED or marks is None:
+        return [f"`{selection.code}`"]
+    kept = ["new lesion" if lesion.new else f"lesion {lesion.value - 1} kept" for lesion in marks.lesions]
+    return [*kept, *(f"lesion {value - 1} dropped" for value in marks.dropped)]
+
+
+def marks_as_markdown() -> str:
+    """Return the table of marks as docs/readers.md has it."""
+    lines = ["| writer | " + " | ".join(MARK_COLUMNS) + " |", "|---|" + "---|" * len(MARK_COLUMNS)]
+    return "\n".join([*lines, *("| " + " | ".join([w, *cells]) + " |" for w, cells in MARK_WRITERS.items())])

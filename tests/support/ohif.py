@@ -24,6 +24,7 @@ from tests.support.ports import wait_until
 from tests.support.server import absent, peers_folder
 
 DICOMWEB = "/dicom-web"
+_START_S = 180.0  # the viewer is compiled by the browser, while others share the processors
 _POSITION = r"document.body?.innerText.match(/\((\d+)\/\d+\)/)"
 _ENTRY = "[data-cy=study-browser-thumbnail-no-image]"
 _CONFIGURATION = "/app-config.js"
@@ -95,6 +96,7 @@ class OhifPage:
         self.browser.wait_for(
             f"{_POSITION} && document.querySelector('canvas') !== null",
             "OHIF to show the study",
+            timeout_s=_START_S,
         )
         if mode == "viewer":
             self._end_tour()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Verb
@@ -287,9 +289,12 @@ def test_without_the_database_nothing_is_acknowledged(postgres: Postgres, tmp_pa
 def test_the_same_selection_over_two_associations_is_taken_twice(
     context: Context, inbox: Inbox, tmp_path: Path
 ) -> None:
-    path = tmp_path / "key.dcm"
+    path = tmp_path / "seg.dcm"
     for _ in range(10):
-        key_object([instance_header()]).save_as(path, enforce_file_format=True)
+        segmentation = instance_header()
+        segmentation.file_meta = FileMetaDataset()
+        segmentation.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        segmentation.save_as(path, enforce_file_format=True)
         sent = received(path, Verb.PICK, "VIEWER")
         with ThreadPoolExecutor(2) as pool:
             for answer in [pool.submit(inbox.receive, sent) for _ in range(2)]:

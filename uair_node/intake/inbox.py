@@ -7,31 +7,30 @@ C-STORE is answered 0000 only after this returned: the bytes are on disk and the
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from dicom_config.codes import REJECTION_TITLES, SelectionClass
-from dicom_config.contexts import SELECTION_SOP_CLASSES
+from dicom_config.contexts import DOCUMENT_CLASSES, SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Verb
 from uair_node.cases.answer import Answer
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Instance, InstanceStatus, Result
+from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.dicom.readers import DRAWN, MECHANISMS, Mechanism, Reading, read_selection
 from uair_node.dicom.seg_content import draws_the_same
-from uair_node.dicom.structure import plain_file, require_bounded
+from uair_node.dicom.structure import plain_file
 from uair_node.intake.other_objects import OtherObjects, is_other
+from uair_node.intake.received_data import identify, parse, tagged_words
 from uair_node.intake.register import Arrival, Identity, Together, register
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.network.scp import ReceivedInstance
@@ -62,7 +61,6 @@ from uair_node.storage.spool import Spool, SpooledFile
 
 log = logging.getLogger(__name__)
 
-_IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
 _TRIES = 5
 """How often marks are read again because another answer came meanwhile."""
 _REMEMBERED = 1000
@@ -71,7 +69,6 @@ _CUT_OFF = (
     "An association of the sender ended without a release while this series came: "
     "slices may be missing at an end."
 )
-_TAGGED = ["SeriesDescription", "ContentLabel", "StructureSetLabel"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,8 @@ class Inbox:
     def receive(self, received: ReceivedInstance) -> StoreStatus | None:
         """Keep an instance and do what its verb says.
 
-        Returns a status that is no success if the instance is not kept, as configured.
+        Returns a status that is no success if the instance is not kept: as configured, or a document that
+        asks nothing or is refused. Archives forward every measurement; the disk is not for them.
 
         Raises
         ------
@@ -126,16 +124,22 @@ class Inbox:
             ``database-unavailable``.
         """
         plain = replace(received, data=plain_file(received.data))
-        identity = _identify(plain)
+        identity = identify(plain)
         if is_other(identity.sop_class_uid) and not self._others.admit(len(received.data)):
             if received.verb != Verb.STORE:
                 self._select(plain, identity, sha256(received.data).hexdigest(), None)
             return StoreStatus.ELEMENTS_DISCARDED
-        file = self._spool.write(identity.series_instance_uid, identity.sop_instance_uid, received.data)
+        write = partial(
+            self._spool.write, identity.series_instance_uid, identity.sop_instance_uid, received.data
+        )
         verb = self._verb(plain, identity)
         if verb != Verb.STORE:
-            self._select(replace(plain, verb=verb), identity, file.sha256, file)
-            return None
+            digest = sha256(received.data).hexdigest()
+            return self._select(replace(plain, verb=verb), identity, digest, write)
+        if self._asks_nothing(plain, identity):
+            log.info("a document that asks nothing is not kept")
+            return StoreStatus.ELEMENTS_DISCARDED
+        file = write()
         arrival = Arrival(identity, file, received.calling_ae)
         if not self._take_rejection(plain, arrival):
             self._register.add(arrival)
@@ -170,7 +174,7 @@ class Inbox:
         """
         if received.verb != Verb.STORE or identity.sop_class_uid not in SELECTION_SOP_CLASSES:
             return received.verb
-        words = _words(BytesIO(received.data))
+        words = tagged_words(BytesIO(received.data))
         tagged = self._context.settings.node.tags.verb_in(words)
         if tagged is None:
             return Verb.STORE
@@ -178,19 +182,14 @@ class Inbox:
             path = session.scalar(
                 select(Result.path).where(Result.sop_instance_uid == identity.sop_instance_uid)
             )
-        unchanged = path is not None and words == _words(self._context.store.fetch(path))
+        unchanged = path is not None and words == tagged_words(self._context.store.fetch(path))
         return Verb.STORE if unchanged else tagged
 
     def _take_rejection(self, received: ReceivedInstance, arrival: Arrival) -> bool:
         """Take a rejection note about images. Return False if the object is no such note, or our own note."""
         identity = arrival.identity
-        if identity.sop_class_uid != SelectionClass.KEY_OBJECT_SELECTION:
-            return False
-        try:
-            reading = read_selection(_parse(received.data))
-        except InputError:
-            return False
-        if reading.title is None or reading.title.value not in REJECTION_TITLES:
+        reading = _rejection(received, identity)
+        if reading is None or reading.title is None:
             return False
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
         with self._context.database.transaction() as session:
@@ -201,10 +200,22 @@ class Inbox:
             reject_sources(session, identity.sop_instance_uid, reading.title.value, reading.references)
         return True
 
+    def _asks_nothing(self, received: ReceivedInstance, identity: Identity) -> bool:
+        """Tell whether an object on the store AE is a document that no case can use."""
+        if identity.sop_class_uid not in DOCUMENT_CLASSES or _rejection(received, identity) is not None:
+            return False
+        own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
+        with self._context.database.reading() as session:
+            return session.scalar(own) is None
+
     def _select(
-        self, received: ReceivedInstance, identity: Identity, digest: str, file: SpooledFile | None
-    ) -> None:
-        dataset = _parse(received.data)
+        self,
+        received: ReceivedInstance,
+        identity: Identity,
+        digest: str,
+        write: Callable[[], SpooledFile] | None,
+    ) -> StoreStatus | None:
+        dataset = parse(received.data)
         evidence = Evidence(
             verb=received.verb,
             mechanism=_mechanism(identity),
@@ -215,8 +226,7 @@ class Inbox:
         )
         for _ in range(_TRIES):
             try:
-                self._apply(received, identity, dataset, evidence, file)
-                return
+                return self._apply(received, identity, dataset, evidence, write)
             except AnswerChangedError:
                 continue
         raise TransientError(
@@ -231,28 +241,36 @@ class Inbox:
         identity: Identity,
         dataset: Dataset,
         evidence: Evidence,
-        file: SpooledFile | None,
-    ) -> None:
-        """Judge an object and let it take effect; raises AnswerChangedError of `select_by_marks`."""
+        write: Callable[[], SpooledFile] | None,
+    ) -> StoreStatus | None:
+        """Judge an object and let it take effect; raises AnswerChangedError of `select_by_marks`.
+
+        A document is kept if it takes effect. If it is refused, its reason is kept alone.
+        """
         # Files are read before: nobody else could write to the database meanwhile.
         judged = self._judge(received, identity, dataset)
+        is_document = identity.sop_class_uid in DOCUMENT_CLASSES
+        file = None if is_document or write is None else write()
         with self._context.database.transaction() as session:
-            if file is not None and not self._known(session, identity, file):
-                arrival = Arrival(identity, file, received.calling_ae)
-                self._add(session, arrival)
-            if self._is_told(received, identity):
-                return
-            if note_repetition(session, evidence):
-                return
-            if isinstance(judged, _Refused):
-                record_refusal(session, evidence, judged.refusal, results_named(session, judged.named))
-                return
-            if judged.marked is not None:
-                select_by_marks(session, evidence, judged.marked, judged.reading)
-            elif judged.edited is None:
-                select_by_object(session, evidence, judged.reading)
-        if judged.edited is not None:
+            if file is not None:
+                self._keep(session, received, identity, file)
+            if self._is_told(received, identity) or note_repetition(session, evidence):
+                return None
+            row = _answer(session, evidence, judged)
+            if is_document and write is not None:
+                if row is not None and row.outcome == SelectionOutcome.REFUSED:
+                    return StoreStatus.ELEMENTS_DISCARDED
+                self._keep(session, received, identity, write())
+        if isinstance(judged, _Usable) and judged.edited is not None:
             self._take_edit(dataset, evidence, judged.reading, judged.edited)
+        return None
+
+    def _keep(
+        self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
+    ) -> None:
+        """Add an answer's row, unless its very bytes are known."""
+        if not self._known(session, identity, file):
+            self._add(session, Arrival(identity, file, received.calling_ae))
 
     def _judge(self, received: ReceivedInstance, identity: Identity, dataset: Dataset) -> _Usable | _Refused:
         """Read an object outside of any writing transaction, with the files of the case that it speaks of."""
@@ -377,63 +395,24 @@ class Inbox:
         )
 
 
-def read_identity(data: bytes) -> Identity:
-    """Return what files an instance.
+def _answer(session: Session, evidence: Evidence, judged: _Usable | _Refused) -> Selection | None:
+    """Let what was judged take effect, or record its refusal; None for an edit, which is read first."""
+    if isinstance(judged, _Refused):
+        return record_refusal(session, evidence, judged.refusal, results_named(session, judged.named))
+    if judged.marked is not None:
+        return select_by_marks(session, evidence, judged.marked, judged.reading)
+    return select_by_object(session, evidence, judged.reading) if judged.edited is None else None
 
-    Raises
-    ------
-    InputError
-        ``unreadable-instance``, ``instance-too-complex``.
-    """
-    require_bounded(data)
+
+def _rejection(received: ReceivedInstance, identity: Identity) -> Reading | None:
+    """Return a rejection note, None for any other object."""
+    if identity.sop_class_uid != SelectionClass.KEY_OBJECT_SELECTION:
+        return None
     try:
-        dataset: Dataset = dcmread(BytesIO(data), specific_tags=_IDENTITY, stop_before_pixels=True)
-        uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
-    except Exception as error:
-        # Damaged data sets make pydicom raise nearly anything; its text may quote patient data.
-        raise _unreadable(f"its four UIDs cannot be read ({type(error).__name__})") from None
-    if not all(uids):
-        raise _unreadable("one of its four UIDs is empty")
-    return Identity(*uids)
-
-
-def _identify(received: ReceivedInstance) -> Identity:
-    identity = read_identity(received.data)
-    if (identity.sop_class_uid, identity.sop_instance_uid) != (
-        received.sop_class_uid,
-        received.sop_instance_uid,
-    ):
-        raise InputError(
-            "sop-class-mismatch",
-            "The data set's SOP class or instance UID is not the one that its C-STORE request states.",
-            "Check the sending system; it mixes objects up.",
-        )
-    return identity
-
-
-def _parse(data: bytes) -> Dataset:
-    try:
-        dataset: Dataset = dcmread(BytesIO(data))
-    except Exception as error:
-        raise _unreadable(f"its data set is damaged ({type(error).__name__})") from None
-    return dataset
-
-
-def _unreadable(why: str) -> InputError:
-    return InputError(
-        "unreadable-instance",
-        f"The instance cannot be filed: {why}.",
-        "Check the sending system; the object is not valid DICOM.",
-    )
-
-
-def _words(file: BytesIO | Path) -> str:
-    """Return the words of an object that may hold a tag; none where they cannot be read."""
-    try:
-        dataset = dcmread(file, specific_tags=_TAGGED, stop_before_pixels=True)
-        return " / ".join(str(dataset.get(keyword) or "").strip() for keyword in _TAGGED)
-    except Exception:  # whatever a peer sent fails with nearly any exception; what it is, the reading tells
-        return ""
+        reading = read_selection(parse(received.data))
+    except InputError:
+        return None
+    return reading if reading.title is not None and reading.title.value in REJECTION_TITLES else None
 
 
 def _mechanism(identity: Identity) -> str:

@@ -27,6 +27,7 @@ from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Result, ResultKind, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
+from uair_node.dicom.readers import Mechanism
 from uair_node.dicom.volume import read_geometry
 from uair_node.rendering.notice_image import draw_notice
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
@@ -157,7 +158,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
     )
     if selection.outcome == SelectionOutcome.REFUSED:
         return Notice(
-            uid=_uid(case, "refused", selection.verb, _evidence(selection), selection.code),
+            uid=_uid(case, "refused", *_refused(selection, round_.number), selection.code),
             moment=selection.received_at,
             heading=f"Round {round_.number}: not used",
             text=without_commands(f"{selection.sentence} {selection.mend}", case.id),
@@ -237,9 +238,14 @@ def _about_rejected_source(case: Case) -> Notice:
     )
 
 
-def _evidence(selection: Selection) -> str:
-    """Return what tells two refused objects apart: a viewer may save other content under one UID."""
-    return f"{selection.evidence_uid}{selection.evidence_sha256}"
+def _refused(selection: Selection, round_number: int) -> tuple[str | int, ...]:
+    """Return what tells two refused objects apart: a viewer may save other content under one UID.
+
+    An archive may forward every measurement: a round tells each reason once for all of them.
+    """
+    if selection.mechanism in (Mechanism.SR, Mechanism.PRESENTATION_STATE):
+        return "measurements", round_number
+    return selection.verb, f"{selection.evidence_uid}{selection.evidence_sha256}"
 
 
 def _uid(case: Case, *what: str | int) -> str:

@@ -19,7 +19,7 @@ from workers.uair.compose import LIVER, Labels, spread_apart, tidied
 from workers.uair.ensemble import Decoder, in_half, probability
 from workers.uair.finder import BEYOND_MM, PlanCrop
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing
-from workers.uair.outlines import OutlinePrompter, Outliner, cells_in, led_by_outlines
+from workers.uair.outlines import Outliner, led_in_box
 from workers.uair.prompts import Outline
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
@@ -198,8 +198,7 @@ class MarkAsker:
         domain = state.domain | ellipsoid.holds(liver.crop, spacing, times=DOMAIN_GROWTH)
         pool = first_pool(decode, crop, _outline(box, crop), LESION_PLAN, self.choice, rng)
         if self.outliner is not None:
-            drawn = OutlinePrompter(self.outliner, crop, cells).first(cells_in(box, crop), None, rng)
-            pool = led_by_outlines(pool, drawn)
+            pool = led_in_box(pool, self.outliner, box, crop, cells, rng)
         target = open_target(
             lesion.value,
             crop,

@@ -133,6 +133,14 @@ def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = No
     return joined_by_outlines(led(pool, (outlines[0] + seen) / 2, LESION_SHARES), outlines)
 
 
+def led_in_box(
+    pool: Ensemble, outliner: Outliner, box: Box, crop: Crop, cells: Float32, rng: np.random.Generator
+) -> Ensemble:
+    """Return an ensemble led by what the outliner draws in a 3-D box; `cells` are the crop's mean HU."""
+    drawn = OutlinePrompter(outliner, crop, cells).first(cells_in(box, crop), None, rng)
+    return led_by_outlines(pool, drawn)
+
+
 def joined_by_outlines(pool: Ensemble, outlines: Float32) -> Ensemble:
     """Return the pool with those outlines ``(K, n, h, w)`` as members that show anything."""
     for outline in outlines:

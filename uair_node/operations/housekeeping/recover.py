@@ -18,7 +18,7 @@ from dicom_config.errors import InputError
 from uair_node.cases.states import HOLDING, CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance, InstanceStatus
 from uair_node.context import Context
-from uair_node.intake.inbox import read_identity
+from uair_node.intake.received_data import read_identity
 from uair_node.intake.register import Arrival, register
 from uair_node.storage.spool import SpooledFile
 

@@ -296,7 +296,11 @@ def _tidy_loose(
     if rows:
         paths = [context.store.absolute(row.path) for row in rows]
         yield Removal("files", 0, "loose", len(paths), _size(paths))
+    of_none = Selection.case_id.is_(None) & (Selection.received_at < now - timedelta(days=days))
+    if count := session.scalar(select(func.count(Selection.id)).where(of_none)):
+        yield Removal(f"{count} refused answers", 0, "", 0, 0)
     if not dry_run:
+        session.execute(delete(Selection).where(of_none))
         session.execute(delete(Instance).where(Instance.id.in_([row.id for row in rows])))
         released |= {row.path for row in rows}
 

@@ -24,7 +24,7 @@ from workers.uair.candidates import Rule, dice_matrix
 from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder
 from workers.uair.grids import Box, Crop, bounding_box
-from workers.uair.outlines import OutlinePrompter, cells_in, led_by_outlines
+from workers.uair.outlines import led_in_box
 from workers.uair.preference import radius_mm
 from workers.uair.prompts import Outline, Prompts
 from workers.uair.state import TargetState
@@ -217,8 +217,7 @@ class GivenLesion:
             return predictor.decode(embeddings, asked)
 
         pool, hu = first_pool(decode, crop, outline, LESION_PLAN, choice, rng), crop.cell_means(images[0])
-        drawn = OutlinePrompter(self.bench.outliner, crop, hu).first(cells_in(self.box, crop), None, rng)
-        pool = led_by_outlines(pool, drawn)
+        pool = led_in_box(pool, self.bench.outliner, self.box, crop, hu, rng)
         return open_target(FIRST_LESION, crop, pool, choice, taste_mm=remembered_mm, hu=hu), decode
 
     def _choice(self, rule: Rule) -> Choice:

@@ -1,0 +1,84 @@
+"""A received data set: what files it, its words, its parsing; whatever a peer sent ends in an InputError."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_config.errors import InputError
+from uair_node.dicom.structure import require_bounded
+from uair_node.intake.register import Identity
+from uair_node.network.scp import ReceivedInstance
+
+_IDENTITY = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"]
+_TAGGED = ["SeriesDescription", "ContentLabel", "StructureSetLabel"]
+
+
+def read_identity(data: bytes) -> Identity:
+    """Return what files an instance.
+
+    Raises
+    ------
+    InputError
+        ``unreadable-instance``, ``instance-too-complex``.
+    """
+    require_bounded(data)
+    try:
+        dataset: Dataset = dcmread(BytesIO(data), specific_tags=_IDENTITY, stop_before_pixels=True)
+        uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
+    except Exception as error:
+        # Damaged data sets make pydicom raise nearly anything; its text may quote patient data.
+        raise _unreadable(f"its four UIDs cannot be read ({type(error).__name__})") from None
+    if not all(uids):
+        raise _unreadable("one of its four UIDs is empty")
+    return Identity(*uids)
+
+
+def identify(received: ReceivedInstance) -> Identity:
+    """Return what files a received instance, and hold it against its C-STORE request.
+
+    Raises
+    ------
+    InputError
+        ``sop-class-mismatch``, and what `read_identity` raises.
+    """
+    identity = read_identity(received.data)
+    if (identity.sop_class_uid, identity.sop_instance_uid) != (
+        received.sop_class_uid,
+        received.sop_instance_uid,
+    ):
+        raise InputError(
+            "sop-class-mismatch",
+            "The data set's SOP class or instance UID is not the one that its C-STORE request states.",
+            "Check the sending system; it mixes objects up.",
+        )
+    return identity
+
+
+def parse(data: bytes) -> Dataset:
+    """Return a received data set; raises InputError ``unreadable-instance``."""
+    try:
+        dataset: Dataset = dcmread(BytesIO(data))
+    except Exception as error:
+        raise _unreadable(f"its data set is damaged ({type(error).__name__})") from None
+    return dataset
+
+
+def _unreadable(why: str) -> InputError:
+    return InputError(
+        "unreadable-instance",
+        f"The instance cannot be filed: {why}.",
+        "Check the sending system; the object is not valid DICOM.",
+    )
+
+
+def tagged_words(file: BytesIO | Path) -> str:
+    """Return the words of an object that may hold a tag; none where they cannot be read."""
+    try:
+        dataset = dcmread(file, specific_tags=_TAGGED, stop_before_pixels=True)
+        return " / ".join(str(dataset.get(keyword) or "").strip() for keyword in _TAGGED)
+    except Exception:  # whatever a peer sent fails with nearly any exception; what it is, the reading tells
+        return ""
