@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from workers.truth.metrics import dice
-from workers.uair.belief import prior_belief
+from workers.uair.belief import prior_belief, with_direction
 from workers.uair.density import MOST_EVIDENCE, density_evidence
 
 CELL_MM = (2.0, 1.0, 1.0)
@@ -60,11 +60,11 @@ def test_what_lies_outside_the_organ_does_not_count_as_surroundings() -> None:
 def test_shapes_that_follow_the_density_come_nearer_to_the_lesion() -> None:
     """All members draw a ball, and the lesion is none: its density shows that."""
     evidence = density_evidence(_densities(60.0, 110.0), MEMBERS, EVERYWHERE, CELL_MM)
-    plain, following = (
-        prior_belief(MEMBERS, None, CELL_MM, np.random.default_rng(0), evidence=given)
-        for given in (None, evidence)
-    )
+    assert evidence is not None
+    plain = prior_belief(MEMBERS, None, CELL_MM, np.random.default_rng(0))
+    following = with_direction(plain, evidence, np.random.default_rng(1))
     assert len(following.factors) == len(plain.factors) + 1
+    np.testing.assert_array_equal(following.particles[:, -1], plain.particles[:, -1])
     reached = [float(belief.agreement(TRUTH[None]).max()) for belief in (plain, following)]
     assert reached[1] > reached[0] + 0.01
     assert dice(MEMBERS[0], TRUTH) < reached[0]

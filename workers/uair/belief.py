@@ -39,6 +39,8 @@ AMPLITUDE_RADII, LEAST_AMPLITUDE_MM, MOST_AMPLITUDE_MM = 0.10, 0.3, 2.5
 """Standard deviation of the prior's smooth fields, in radii and in mm."""
 DENSITY_MEAN = 0.5
 """Mean of the coefficient of the evidence of density, whose deviation is 1: networks follow it too little."""
+REACH = 2.0
+"""How far from the surface shapes follow the density, in the smooth fields' deviation."""
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
 """Standard deviation of how generously readers draw."""
 TASTE_SHARE = 0.2
@@ -205,13 +207,11 @@ def prior_belief(
     rng: np.random.Generator,
     *,
     taste_mm: float = 0.0,
-    evidence: Float32 | None = None,
 ) -> Belief:
     """Return the belief before any answer.
 
-    ``a`` is normal with the members' own covariance. The evidence's coefficient is normal with mean
-    `DENSITY_MEAN` and deviation 1, ``b`` with a spectrum ``exp(-(s |k|)^2)`` scaled to `AMPLITUDE_RADII`,
-    ``o`` with `OFFSET_RADII`. The members are particles, too.
+    ``a`` is normal with the members' own covariance, ``b`` normal with a spectrum ``exp(-(s |k|)^2)`` scaled
+    to `AMPLITUDE_RADII`, ``o`` normal with `OFFSET_RADII`. The members are particles, too.
 
     Parameters
     ----------
@@ -224,9 +224,6 @@ def prior_belief(
     taste_mm
         How much farther out the reader is remembered to draw. Half of the particles begin there: the belief
         holds both, whoever reads.
-    evidence
-        ``(n, h, w)`` of density, see `workers.uair.density`. Near the surface it moves as far as a smooth
-        field does.
     """
     shape = masks.shape[1:]
     allowed = np.ones(shape, bool) if allowed is None else allowed
@@ -264,12 +261,8 @@ def prior_belief(
         radius_mm=radius,
         particles=np.zeros((0, 0), np.float16),
     )
-    amplitude = min(MOST_AMPLITUDE_MM, AMPLITUDE_RADII * radius + LEAST_AMPLITUDE_MM)
-    if evidence is not None:
-        blank = _with_direction(blank, evidence, amplitude)
-    drawn = smooth_fields(blank, rng, PARTICLES, LENGTH_RADII * radius, amplitude)
-    drawn[:, : len(blank.factors)] = rng.standard_normal((PARTICLES, len(blank.factors)))
-    drawn[:, len(factors) : len(blank.factors)] += DENSITY_MEAN
+    drawn = smooth_fields(blank, rng, PARTICLES, LENGTH_RADII * radius, _amplitude_mm(radius))
+    drawn[:, : len(factors)] = rng.standard_normal((PARTICLES, len(factors)))
     drawn[:, -1] = rng.normal(0.0, min(MOST_OFFSET_MM, OFFSET_RADII * radius), PARTICLES)
     exact = min(count, PARTICLES // 4)
     drawn[:exact] = 0.0
@@ -279,15 +272,31 @@ def prior_belief(
     return replace(blank, particles=drawn.astype(np.float16))
 
 
-def _with_direction(belief: Belief, field: Float32, amplitude_mm: float) -> Belief:
-    """Return the belief with one more factor ``(n, h, w)``, scaled to a root mean square near the surface."""
-    samples = field[belief.part][belief.sampled]
-    near = np.abs(belief.mean[belief.sampled].astype(np.float32)) < max(2.0, belief.radius_mm / 4.0)
+def with_direction(belief: Belief, evidence: Float32, rng: np.random.Generator) -> Belief:
+    """Return the belief with shapes that follow an evidence ``(n, h, w)``, see `workers.uair.density`.
+
+    Near the surface the direction moves shapes as far as a smooth field does (root mean square). Far from it,
+    the evidence counts less: ``exp(-(mean / (2 A))^2 / 2)`` with the fields' deviation A. The coefficient is
+    normal with mean `DENSITY_MEAN` and deviation 1.
+    """
+    samples = evidence[belief.part][belief.sampled]
+    amplitude, depth = _amplitude_mm(belief.radius_mm), belief.mean[belief.sampled].astype(np.float32)
+    near = np.abs(depth) < max(2.0, belief.radius_mm / 4.0)
     size = float(np.sqrt((samples[near] ** 2).mean())) if near.any() else 0.0
     if size == 0.0:
         return belief
-    factor = (samples * (amplitude_mm / size)).astype(np.float16)
-    return replace(belief, factors=np.concatenate([belief.factors, factor[None]]))
+    nearness = np.exp(-0.5 * (depth / (REACH * amplitude)) ** 2)
+    factor = (samples * nearness * (amplitude / size)).astype(np.float16)
+    coefficients = rng.normal(DENSITY_MEAN, 1.0, len(belief.particles)).astype(np.float16)
+    return replace(
+        belief,
+        factors=np.concatenate([belief.factors, factor[None]]),
+        particles=np.insert(belief.particles, len(belief.factors), coefficients, axis=1),
+    )
+
+
+def _amplitude_mm(radius_mm: float) -> float:
+    return min(MOST_AMPLITUDE_MM, AMPLITUDE_RADII * radius_mm + LEAST_AMPLITUDE_MM)
 
 
 def smooth_fields(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.uair import ensemble, prompts, refine, uncertainty
-from workers.uair.belief import Belief, prior_belief
+from workers.uair.belief import Belief, prior_belief, with_direction
 from workers.uair.candidates import SHOWN, Rule, by_size, choose_four, dice_matrix, plausible
 from workers.uair.compose import LIVER, spread_apart, tidied
 from workers.uair.density import density_evidence
@@ -141,8 +141,8 @@ def open_target(
     organ
         ``(n, h, w)`` where it may be; None: anywhere.
     hu
-        ``(n, h, w)`` mean HU of the crop's cells. The belief follows a lesion's density; without a belief,
-        later rounds ask an outliner with it.
+        ``(n, h, w)`` mean HU of the crop's cells. In later rounds the belief follows a lesion's density, and
+        without a belief an outliner is asked with it.
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
@@ -152,12 +152,12 @@ def open_target(
     belief = None
     if choice.rule == "belief":
         rng = np.random.default_rng([choice.seed, value])
-        evidence = None if hu is None or value == LIVER else _evidence(hu, logits > 0, organ, crop)
-        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=taste_mm, evidence=evidence)
+        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=taste_mm)
     if belief is not None and value != LIVER:
         offered = by_size(spread_apart(new_candidates(belief, crop, rng, mean), None, LARGEST_DICE))
         deviation = belief.deviation_from(mean > 0.5)
         limit = _limit_of_shapes(limit)
+        belief = _following_density(belief, hu, logits > 0, organ, crop, rng)
     else:
         weights = None
         if taste_mm:
@@ -184,9 +184,18 @@ def open_target(
     )
 
 
-def _evidence(hu: Float32, masks: Mask, organ: Mask | None, crop: Crop) -> Float32 | None:
+def _following_density(
+    belief: Belief,
+    hu: Float32 | None,
+    masks: Mask,
+    organ: Mask | None,
+    crop: Crop,
+    rng: np.random.Generator,
+) -> Belief:
+    """Return a lesion's belief for the rounds after this: shapes may follow the density then."""
     allowed = np.ones(masks.shape[1:], bool) if organ is None else organ
-    return density_evidence(hu, masks, allowed, _cell_mm(crop))
+    evidence = None if hu is None else density_evidence(hu, masks, allowed, _cell_mm(crop))
+    return belief if evidence is None else with_direction(belief, evidence, rng)
 
 
 def _limit_of_shapes(limit: float) -> float:
