@@ -52,7 +52,7 @@ def test_each_page_says_how_the_department_is(site: Site, viewer: TestClient) ->
     [
         (DeliveryState.PENDING, 1, "objects on their way", "waits"),
         (DeliveryState.PENDING, 60, "objects wait 1 h", "bad"),
-        (DeliveryState.PARKED, 1, "9 refused", "bad"),
+        (DeliveryState.PARKED, 1, "11 refused", "bad"),
         (DeliveryState.CONFIRMED, 60, "nothing waits", "good"),
     ],
 )

@@ -29,8 +29,8 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
 def test_each_code_is_shown_with_its_mend(deployment: Deployment, dcmtk: Dcmtk, tmp_path: Path) -> None:
     expected: dict[str, str] = {}
     for fault in (*HEADER_FAULTS, *PIXEL_FAULTS):
-        if fault.name == "broken-stream":
-            continue  # storescu itself refuses to send it; the reading of such files has its own test
+        if fault.name in ("broken-stream", "report"):
+            continue  # storescu refuses to send the first; a report that asks nothing is not kept
         paths = fault.make(tmp_path / fault.name)
         sent = dcmtk.storescu(HOST, deployment.port, "UAIR", "ROUTER", paths)
         assert sent.returncode == 0, f"{fault.name}: {sent.stderr}"
