@@ -21,6 +21,7 @@ class Verb(StrEnum):
     PICK = "pick"
     ACCEPT = "accept"
     REJECT = "reject"
+    START = "start"
 
 
 class AeTitles(Section):
@@ -30,11 +31,12 @@ class AeTitles(Section):
     pick: AeTitle = "UAIR_PICK"
     accept: AeTitle = "UAIR_ACCEPT"
     reject: AeTitle = "UAIR_REJECT"
+    start: AeTitle = "UAIR_START"
 
     @model_validator(mode="after")
     def _distinct(self) -> AeTitles:
         if len(set(self.by_title())) != len(Verb):
-            raise ValueError("the four AE titles must differ, they are how verbs are told apart")
+            raise ValueError("the AE titles must differ, they are how verbs are told apart")
         return self
 
     def by_title(self) -> dict[str, Verb]:

@@ -34,7 +34,8 @@ _ORTHANC = """\
 {"DicomAet": "PACS", "DicomPort": 4242, "DicomAlwaysAllowStore": true,
  "StorageDirectory": "/var/lib/orthanc/db", "LuaScripts": ["/etc/orthanc/uair.lua"], "DicomModalities": {
  "UAIR": ["UAIR", "127.0.0.1", 11112], "UAIR_PICK": ["UAIR_PICK", "127.0.0.1", 11112],
- "UAIR_ACCEPT": ["UAIR_ACCEPT", "127.0.0.1", 11112], "UAIR_REJECT": ["UAIR_REJECT", "127.0.0.1", 11112]}}
+ "UAIR_ACCEPT": ["UAIR_ACCEPT", "127.0.0.1", 11112], "UAIR_REJECT": ["UAIR_REJECT", "127.0.0.1", 11112],
+ "UAIR_START": ["UAIR_START", "127.0.0.1", 11112]}}
 """
 _PACS = f"""\
 apt-get install orthanc

@@ -30,6 +30,7 @@ from uair_node.operations.signals.readiness import Readiness
 from uair_node.operations.signals.refusals import keep_refusals
 from uair_node.operations.signals.server import Parts, SignalServer
 from uair_node.selection.partial_edits import answer_with_parts
+from uair_node.selection.start import answer_with_starts
 from uair_node.work.dispatch import Dispatcher
 from uair_node.work.outages import Outages
 from uair_node.work.performer import describe_error
@@ -97,6 +98,7 @@ class Node:
         steps: tuple[Callable[[], object], ...] = (
             partial(assemble, self._context),
             partial(answer_with_parts, self._context),
+            partial(answer_with_starts, self._context),
             self._expire,
             self._dispatcher.enqueue_due,
             partial(keep_refusals, self._context.database, self._tally),

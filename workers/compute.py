@@ -12,21 +12,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom import dcmread
 from sqlalchemy.orm import Session
 
+from dicom_config.errors import InputError
 from dicom_config.modalities import ModalityProfile
 from uair_node import __version__
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.answer import Answer
+from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import MarkedLesion, Marks, marks_of
-from uair_node.cases.tables import Case, Round, Selection, WorkItem
+from uair_node.cases.tables import Case, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.intensity import on_training_scale
-from uair_node.dicom.volume import CanonicalVolume, read_geometry, read_series
+from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_series
 from uair_node.results.priors import find_priors
 from uair_node.results.reader_preference import prior_of
-from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, STATE_FILE, UNCERTAIN_FILE
+from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, START_FILE, STATE_FILE, UNCERTAIN_FILE
+from uair_node.selection.start import held_start
+from uair_node.selection.start_reference import TRAIT, Reference, read_reference
 from uair_node.storage.artifacts import (
     StoredCandidate,
     labels_digest,
@@ -53,6 +57,30 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Start:
+    """Another system's segmentation that round 1 starts from: the row that keeps it, and its file."""
+
+    selection_id: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Started:
+    """What became of a `Start`: its reference, or why it cannot be used.
+
+    Attributes
+    ----------
+    own_mm
+        Label value -> radius of the model's own mean, before the start.
+    """
+
+    selection_id: int
+    own_mm: Mapping[int, float]
+    reference: Reference | None = None
+    refusal: InputError | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """What a round is computed from, read in one transaction; `parent` says what selection led to it."""
 
@@ -68,6 +96,7 @@ class Task:
     marks: Marks | None
     prior: Taste
     parent: str
+    start: Start | None = None
 
     def selected(self) -> StoredCandidate | None:
         """Load what the reader selected in the round before; None in round 1, and if none fitted."""
@@ -75,6 +104,17 @@ class Task:
             return None
         selected = taken(load_candidates(self.offered), self.answer)
         return without_lesions(selected, self.marks.dropped if self.marks else ())
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A computed round: what was made, in how many seconds, its digest; and its start, see `Started`."""
+
+    made: engines.Round
+    seconds: float
+    content: str
+    started: Started | None
+    artifact: str
 
 
 class SeriesVoxels:
@@ -132,7 +172,7 @@ class Computer:
 
         task = self._begin(claim)
         watch = Stopwatch()
-        made, view = self._round(task, watch, going_on)
+        made, view, started = self._round(task, watch, going_on)
         watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number, claim.token)
         candidates = [
@@ -145,14 +185,20 @@ class Computer:
         self._context.store.share(*(folder / name for name in ROUND_FILES))
         watch.lap("keep")
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
-        return self._commit(task, folder, made, watch.seconds, self._content_digest(task, candidates))
+        artifact = ""
+        if started is not None and started.reference is not None:
+            save_candidates(folder / START_FILE, [StoredCandidate(1, started.reference.labels, TRAIT)])
+            artifact = self._context.store.share(folder / START_FILE)
+        done = _Done(made, watch.seconds, self._content_digest(task, candidates), started, artifact)
+        return self._commit(task, folder, done)
 
     def _round(
         self, task: Task, watch: Stopwatch, progress: engines.Progress
-    ) -> tuple[engines.Round, CanonicalVolume]:
-        """Return the round and the grid that its labels are on."""
+    ) -> tuple[engines.Round, CanonicalVolume, Started | None]:
+        """Return the round, the grid that its labels are on, and what became of its start."""
         if task.previous_state is None or task.answer is None:
-            view = read_series(task.series_paths, self._known).canonical()
+            volume = read_series(task.series_paths, self._known)
+            view = volume.canonical()
             watch.lap("decode")
             made = self.engine.first_round(
                 _as_trained(view),
@@ -162,7 +208,7 @@ class Computer:
                 progress=progress,
                 wanted=view.profile.organ,
             )
-            return made, view
+            return self._from_start(task, made, volume, view)
         view = read_geometry(task.series_paths, self._known).canonical()
         with reading_artifact():
             previous = RoundState.load(task.previous_state)
@@ -198,7 +244,29 @@ class Computer:
                 values = [lesion.value for lesion in task.marks.lesions]
                 kept = take_marked(kept, made.candidates[0].labels, values)
             made = _with_selected(made, kept)
-        return made, view
+        return made, view, None
+
+    def _from_start(
+        self, task: Task, made: engines.Round, volume: Volume, view: CanonicalVolume
+    ) -> tuple[engines.Round, CanonicalVolume, Started | None]:
+        """Return round 1 with another system's segmentation as its candidate 1, and doubt around that."""
+        if task.start is None:
+            return made, view, None
+        offered = [view.to_source(candidate.labels) for candidate in made.candidates]
+        numbers = {value - LIVER for value in made.targets if value > LIVER}
+        own_mm = own_radii_mm(made.state)
+        try:
+            reference = read_reference(dcmread(task.start.path), volume, offered, numbers)
+        except InputError as refusal:
+            return made, view, Started(task.start.selection_id, own_mm, refusal=refusal)
+        drawn, voxels = view.from_source(reference.labels), _as_trained(view)
+        state = self.engine.with_added_lesions(
+            voxels, view.spacing_mm, take_up(made.state, drawn), drawn, content=task.content
+        )
+        again = self.engine.next_round(
+            voxels, view.spacing_mm, state, engines.Feedback(1), content=task.content, number=1
+        )
+        return _with_selected(again, drawn), view, Started(task.start.selection_id, own_mm, reference)
 
     def _begin(self, claim: Claim) -> Task:
         store, preference = self._context.store, self._context.settings.engine.preference
@@ -213,9 +281,10 @@ class Computer:
                 raise no_longer_due()
             started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
             # The reader may have gone back to the candidates of an older round.
-            previous = rounds[started_by.candidates_round] if started_by else None
+            previous = rounds.get(started_by.candidates_round) if started_by else None
             series = [instance.path for instance in case.instances]
             prior = _taste(prior_of(session, preference, case, round_, earlier=earlier))
+            kept = held_start(session, case) if round_.number == 1 else None
         # Files are fetched outside of the transaction: it locks the case, on SQLite the database.
         offered = None
         if previous and started_by:
@@ -231,8 +300,9 @@ class Computer:
             answer=started_by.answer if started_by else None,
             edited=bool(started_by and started_by.artifact),
             marks=marks_of(started_by.marks) if started_by else None,
-            parent=_parent(started_by),
+            parent=_parent(started_by or kept),
             prior=prior,
+            start=Start(kept.id, store.fetch(kept.artifact)) if kept else None,
         )
 
     def _earlier(self, claim: Claim) -> int | None:
@@ -258,20 +328,45 @@ class Computer:
         )
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
-    def _commit(self, task: Task, folder: Path, made: engines.Round, seconds: float, content: str) -> Commit:
-        radii = own_radii_mm(made.state) if task.number == 1 else {}
+    def _commit(self, task: Task, folder: Path, done: _Done) -> Commit:
+        radii = done.started.own_mm if done.started else own_radii_mm(done.made.state)
 
         def commit(session: Session, item: WorkItem) -> None:
             case, round_ = session.get_one(Case, task.case_id), session.get_one(Round, task.round_id)
+            if task.number == 1:
+                newest = held_start(session, case)
+                if (newest.id if newest else None) != (task.start.selection_id if task.start else None):
+                    work_items.postpone(session, item, 0.0, "")  # a start came meanwhile
+                    return
+                _settle_start(session, case, round_, newest, done)
             round_.artifacts = self._context.store.relative(folder)
-            round_.content_digest = content
+            round_.content_digest = done.content
             round_.model_name, round_.model_digest = self.engine.model_name, self.engine.model_digest
-            round_.compute_seconds = seconds
-            round_.base_mm = {str(value): mm for value, mm in radii.items()}
+            round_.compute_seconds = done.seconds
+            round_.base_mm = {str(value): mm for value, mm in radii.items()} if task.number == 1 else {}
             lifecycle.finish_computing(session, case, round_)
             work_items.close(item)
 
         return commit
+
+
+def _settle_start(session: Session, case: Case, round_: Round, held: Selection | None, done: _Done) -> None:
+    """Say at the object that round 1 was to start from what became of it: it answers round 0."""
+    if held is None or done.started is None:
+        return
+    refusal, reference = done.started.refusal, done.started.reference
+    if refusal is not None:
+        held.outcome = SelectionOutcome.REFUSED
+        held.code, held.sentence, held.mend = refusal.code, refusal.sentence, refusal.mend
+    elif reference is not None:
+        held.outcome, held.sentence, held.artifact = (
+            SelectionOutcome.EFFECTIVE,
+            reference.remark,
+            done.artifact,
+        )
+        held.answer, held.candidates_round = Answer(1), 0
+        round_.selection_id = held.id
+    lifecycle.tell_reader(session, case)
 
 
 def _as_trained(view: CanonicalVolume) -> npt.NDArray[Any]:

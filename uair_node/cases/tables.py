@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from dicom_config.model import Verb
 from uair_node.cases.answer import Answer
 from uair_node.cases.clock import present
 from uair_node.cases.states import CaseState
@@ -318,6 +319,8 @@ class Selection(Base):
     @property
     def words(self) -> str:
         """Say what was answered: "candidate 3", "report of marks", "changed findings"."""
+        if self.verb == Verb.START.value:
+            return "another system's segmentation"
         if self.marks is None:
             return self.answer.words
         marked = "report of marks" if self.mechanism == MARKS else "changed findings"

@@ -57,6 +57,7 @@ from uair_node.selection.service import (
     select_by_marks,
     select_by_object,
 )
+from uair_node.selection.start import take_start
 from uair_node.storage.spool import Spool, SpooledFile
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,9 @@ class Inbox:
 
         A document is kept if it takes effect. If it is refused, its reason is kept alone.
         """
+        if evidence.verb == Verb.START:
+            self._start(received, identity, dataset, evidence, None if write is None else write())
+            return None
         # Files are read before: nobody else could write to the database meanwhile.
         judged = self._judge(received, identity, dataset)
         is_document = identity.sop_class_uid in DOCUMENT_CLASSES
@@ -271,6 +275,21 @@ class Inbox:
         """Add an answer's row, unless its very bytes are known."""
         if not self._known(session, identity, file):
             self._add(session, Arrival(identity, file, received.calling_ae))
+
+    def _start(
+        self,
+        received: ReceivedInstance,
+        identity: Identity,
+        dataset: Dataset,
+        evidence: Evidence,
+        file: SpooledFile | None,
+    ) -> None:
+        with self._context.database.transaction() as session:
+            if file is not None:
+                self._keep(session, received, identity, file)
+            if self._is_told(received, identity) or note_repetition(session, evidence):
+                return
+        take_start(self._context, dataset, evidence, file.path if file else None)
 
     def _judge(self, received: ReceivedInstance, identity: Identity, dataset: Dataset) -> _Usable | _Refused:
         """Read an object outside of any writing transaction, with the files of the case that it speaks of."""

@@ -34,6 +34,7 @@ _ASKS_FOR = {
     Verb.PICK: "the next round, from what is sent",
     Verb.ACCEPT: "the end, with what is sent",
     Verb.REJECT: "four other candidates",
+    Verb.START: "a round from another system's segmentation",
 }
 
 _STATUS_MEANING = {

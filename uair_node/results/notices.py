@@ -177,6 +177,8 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
             round_number=round_.number,
             segmentation_uids=named,
         )
+    if selection.verb == Verb.START:
+        return _about_start(case, selection, round_)
     what = selection.words
     if selection.artifact:
         what = f"your edit of candidate {selection.picked}{', with marks' if selection.marks else ''}"
@@ -190,6 +192,19 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
         round_id=round_.id,
         round_number=round_.number,
         segmentation_uids=named,
+    )
+
+
+def _about_start(case: Case, selection: Selection, round_: Round) -> Notice:
+    """Tell what another system's segmentation was taken for; round 0 stands for the first round's start."""
+    started = (selection.round_number or 0) + 1
+    return Notice(
+        uid=_uid(case, "started", selection.id),
+        moment=selection.received_at,
+        heading=f"Round {started}: another system's segmentation received",
+        text=selection.sentence,
+        round_id=round_.id,
+        round_number=round_.number,
     )
 
 

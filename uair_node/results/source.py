@@ -34,6 +34,8 @@ UNCERTAIN_FILE = "uncertain.npz"
 STATE_FILE = "state.npz"
 ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
 """What a computed round leaves in the folder of its artifacts; the last is the method's own."""
+START_FILE = "start.npz"
+"""The reference of another system that round 1 started from."""
 ACCEPTED_FILE = "accepted.npz"
 FINDINGS_FILE = "measurements.json"
 """What an accepted round leaves beside its final segmentation (`Round.final_folder`)."""

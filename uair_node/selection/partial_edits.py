@@ -10,10 +10,11 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError, TransientError
+from dicom_config.model import Verb
 from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.context import Context
@@ -64,7 +65,7 @@ def _refuse(context: Context, ids: Sequence[int], patience_s: float) -> None:
 
 
 def _quiet_groups(context: Context) -> list[list[int]]:
-    held = Selection.outcome == SelectionOutcome.HELD
+    held = and_(Selection.outcome == SelectionOutcome.HELD, Selection.verb != Verb.START.value)
     with context.database.reading() as session:
         quiet_since = database_now(session) - timedelta(seconds=context.settings.intake.together_s)
         quiet = session.execute(

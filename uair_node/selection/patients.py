@@ -36,6 +36,13 @@ def check_patient(context: Context, reading: Reading, named: Sequence[str]) -> N
         results = results_named(session, named)
         slices = results[0].round.case.instances if results else []
         name = slices[0].path if slices else ""
+    check_patient_of(context, reading, name)
+
+
+def check_patient_of(context: Context, reading: Reading, name: str) -> None:
+    """Refuse an object of another patient than that of a slice (`name` in the store), as `check_patient`."""
+    if not reading.patient_id_hash:
+        return
     path = context.store.fetch_if_kept(name) if name else None
     if path is None:  # retention deleted the series: the case ended, and a selection of it is refused
         return

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
@@ -136,6 +136,23 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
     row = _row(evidence, SelectionOutcome.HELD)
     row.case_id, row.round_number = case.id, named[0].round.number
     row.received_at = database_now(session)
+    session.add(row)
+    return row
+
+
+def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
+    """Keep another system's segmentation for the first round of a case; it replaces one that is kept."""
+    session.execute(
+        update(Selection)
+        .where(
+            Selection.case_id == case.id,
+            Selection.verb == Verb.START.value,
+            Selection.outcome == SelectionOutcome.HELD,
+        )
+        .values(outcome=SelectionOutcome.REPLACED)
+    )
+    row = _row(evidence, SelectionOutcome.HELD)
+    row.case_id, row.round_number, row.received_at = case.id, 0, database_now(session)
     session.add(row)
     return row
 
