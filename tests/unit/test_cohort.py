@@ -27,6 +27,7 @@ from uair_node.findings.record import Findings, Value, save_findings
 from uair_node.operations.case_findings import findings_of
 from uair_node.operations.cohort import as_csv, collect
 from uair_node.operations.cohort_page import cohort_page
+from uair_node.operations.lesion_recall import LesionTally
 from uair_node.results.priors import keep_accepted
 from uair_node.results.source import FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
@@ -165,3 +166,15 @@ def test_one_case_s_measurements_are_printed(context: Context, tmp_path: Path) -
         other = ready_case(session, "1.2.3.9").id
     with pytest.raises(InputError, match="no measurements"):
         findings_of(context, other)
+
+
+def test_the_page_and_the_table_say_which_lesions_were_found(context: Context) -> None:
+    cohort = collect(context, TODAY, TODAY)
+    seen = LesionTally(found=3, marked=1, drawn=0, dropped=2)
+    told = replace(cohort, cases=(replace(cohort.cases[0], seen=seen), *cohort.cases[1:]))
+    page = cohort_page(told)
+    assert "<td>offered in round 1 (recall)</td><td>3 (75 %)</td>" in page
+    assert "<td>added by a mark</td><td>1</td>" in page
+    (row, *_) = csv.DictReader(io.StringIO(as_csv(told)))
+    names = ("lesions_found", "lesions_marked", "lesions_drawn", "lesions_dropped")
+    assert [row[name] for name in names] == ["3", "1", "0", "2"]

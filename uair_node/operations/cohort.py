@@ -27,10 +27,18 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.findings.record import Findings, load_findings
+from uair_node.operations.lesion_recall import LesionTally, tally_lesions
 from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 
 _ANSWERED = (SelectionOutcome.EFFECTIVE, SelectionOutcome.REPEATED, SelectionOutcome.REFUSED)
+_SEEN = {
+    "lesions_found": "found",
+    "lesions_marked": "marked",
+    "lesions_drawn": "drawn",
+    "lesions_dropped": "dropped",
+}
+"""Column -> attribute of `LesionTally`."""
 IDENTIFYING = ("accession_number", "series_instance_uid")
 
 
@@ -57,6 +65,8 @@ class CohortCase:
         As measured; None where the case has no measurements.
     response
         Category against the study before; empty without one.
+    seen
+        Which lesions were found, added or dropped; None where that cannot be told.
     identity
         What identifies the case: only where it was asked for.
     """
@@ -72,6 +82,7 @@ class CohortCase:
     lesions: int | None
     lesions_ml: float | None
     response: str
+    seen: LesionTally | None = None
     identity: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -101,6 +112,11 @@ class Cohort:
     last: date
     cases: tuple[CohortCase, ...]
     agreement: Agreement
+
+    @property
+    def seen(self) -> LesionTally:
+        """Which lesions of all cases were found, added or dropped."""
+        return sum((case.seen for case in self.cases if case.seen is not None), LesionTally())
 
     @property
     def kinds(self) -> list[tuple[str, int]]:
@@ -143,11 +159,12 @@ def as_csv(cohort: Cohort) -> str:
     table = csv.writer(text, lineterminator="\n")
     identity = [name for name in IDENTIFYING if any(name in case.identity for case in cohort.cases)]
     columns = ["case", "reader", "accepted_at", "hours_to_accept", "rounds", "picks", "kinds"]
-    columns += ["liver_ml", "lesions", "lesions_ml", "response"]
+    columns += ["liver_ml", "lesions", "lesions_ml", "response", *_SEEN]
     table.writerow([*columns, *identity])
     for case in cohort.cases:
         values = {**vars(case), "accepted_at": f"{case.accepted_at:%Y-%m-%dT%H:%M:%SZ}"}
         values["kinds"] = "; ".join(case.kinds)
+        values |= {name: getattr(case.seen, part) if case.seen else None for name, part in _SEEN.items()}
         values["hours_to_accept"] = round(case.hours_to_accept, 3)
         row = ["" if values[name] is None else values[name] for name in columns]
         table.writerow([*row, *(case.identity.get(name, "") for name in identity)])
@@ -182,6 +199,7 @@ def _row(context: Context, session: Session, case: Case, at: datetime, identifyi
         lesions=liver.get("lesions"),
         lesions_ml=liver.get("lesions_ml"),
         response=findings.follow_up.response if findings and findings.follow_up else "",
+        seen=tally_lesions(case, answers),
         identity={name: getattr(case, name) for name in IDENTIFYING} if identifying else {},
     )
 

@@ -36,6 +36,7 @@ def cohort_page(cohort: Cohort) -> str:
     ]
     if cohort.cases:
         parts += ["<h2>Sizes and effort</h2>", _pictures(cohort)]
+        parts += ["<h2>Lesions</h2>", _lesions(cohort)]
         parts += ["<h2>What readers took</h2>", _table(["kind", "answers"], cohort.kinds)]
         parts += ["<h2>Readers</h2>", _readers(cohort), _agreement(cohort)]
         parts += ["<h2>Cases</h2>", _cases(cohort)]
@@ -67,6 +68,25 @@ def _summary(cohort: Cohort) -> str:
 def _number(values: Sequence[float | None], unit: str, decimals: int) -> str:
     known = [value for value in values if value is not None]
     return f"{median(known):.{decimals}f} {unit}".strip() if known else "not measured"
+
+
+def _lesions(cohort: Cohort) -> str:
+    """Return how often round 1 found what was accepted, as this department sees it."""
+    counted = [case for case in cohort.cases if case.seen is not None]
+    if not counted:
+        return "<p>No case tells.</p>"
+    seen = cohort.seen
+    recall = "no lesion was accepted" if seen.recall is None else f"{100 * seen.recall:.0f} %"
+    rows = [
+        ("cases that tell", str(len(counted))),
+        ("accepted lesions", str(seen.accepted)),
+        ("offered in round 1 (recall)", f"{seen.found} ({recall})"),
+        ("added by a mark", str(seen.marked)),
+        ("added by an edit", str(seen.drawn)),
+        ("shown by candidate 1 of round 1 and not accepted (false findings)", str(seen.dropped)),
+        ("false findings a case", f"{seen.dropped / len(counted):.1f}"),
+    ]
+    return _table(["", ""], rows)
 
 
 def _pictures(cohort: Cohort) -> str:

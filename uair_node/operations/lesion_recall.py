@@ -1,0 +1,81 @@
+"""Which lesions of an accepted case round 1 found, the reader added, or the reader dropped.
+
+Read from the case's rows: a lesion keeps its number in all rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from uair_node.cases.answer import LIVER
+from uair_node.cases.marks import marks_of
+from uair_node.cases.tables import Case, ResultKind, Selection
+
+
+@dataclass(frozen=True)
+class LesionTally:
+    """Numbers of lesions of a case, or of several.
+
+    Attributes
+    ----------
+    found
+        Accepted, and offered by a candidate of round 1.
+    marked, drawn
+        Accepted, and added: by a mark, by an edit.
+    dropped
+        Shown by candidate 1 of round 1, and not accepted.
+    """
+
+    found: int = 0
+    marked: int = 0
+    drawn: int = 0
+    dropped: int = 0
+
+    def __add__(self, other: LesionTally) -> LesionTally:
+        return LesionTally(
+            self.found + other.found,
+            self.marked + other.marked,
+            self.drawn + other.drawn,
+            self.dropped + other.dropped,
+        )
+
+    @property
+    def accepted(self) -> int:
+        """How many lesions were accepted."""
+        return self.found + self.marked + self.drawn
+
+    @property
+    def recall(self) -> float | None:
+        """Which part of the accepted lesions round 1 offered; None without any."""
+        return self.found / self.accepted if self.accepted else None
+
+
+def tally_lesions(case: Case, answers: Sequence[Selection]) -> LesionTally | None:
+    """Count the lesions of an accepted case; None if it has no final yet, or started from another system.
+
+    Parameters
+    ----------
+    answers
+        Those that took effect.
+    """
+    first, newest = case.rounds[0], case.rounds[-1]
+    finals = [result for result in newest.results if result.kind == ResultKind.FINAL]
+    if not finals or not first.candidates or first.selection_id is not None:
+        return None
+    accepted = _lesions(finals[0].targets)
+    offered = {lesion for candidate in first.candidates for lesion in _lesions(candidate.targets)}
+    shown = _lesions(first.candidates[0].targets)
+    marks = [said for said in (marks_of(answer.marks) for answer in answers) if said is not None]
+    marked = {lesion.value for said in marks for lesion in said.lesions if lesion.new}
+    added = accepted - offered
+    return LesionTally(
+        found=len(accepted & offered),
+        marked=len(added & marked),
+        drawn=len(added - marked),
+        dropped=len(shown - accepted),
+    )
+
+
+def _lesions(targets: Sequence[int]) -> set[int]:
+    return {value for value in targets if value > LIVER}
