@@ -227,3 +227,20 @@ def test_a_kept_segmentation_that_cannot_be_used_is_refused_and_the_round_is_our
         assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "contour-open")
         assert round_.selection_id is None
         assert round_.computed_at is not None
+
+
+def test_a_segmentation_that_came_while_the_first_round_was_published_starts_the_next(
+    offered: OfferedCase,
+) -> None:
+    with offered.context.database.transaction() as session:
+        session.query(Case).one().state = CaseState.SEGMENTING
+    row = offered.send(_with_a_tumour(offered), Verb.START)
+    assert row is not None
+    assert row.outcome == SelectionOutcome.HELD
+    assert answer_with_starts(offered.context) == 0
+    with offered.context.database.transaction() as session:
+        session.query(Case).one().state = CaseState.AWAITING_SELECTION
+    assert answer_with_starts(offered.context) == 1
+    (row,) = offered.selections()
+    assert (row.outcome, row.round_number) == (SelectionOutcome.EFFECTIVE, 1)
+    assert ((_kept(offered, row) > 1) == _tumour()).all()

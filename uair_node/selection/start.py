@@ -184,12 +184,18 @@ def _settle(context: Context, selection_id: int) -> bool:
             held.mechanism,
             held.calling_ae,
             held.evidence_uid,
+            study_uid=session.get_one(Case, held.case_id).study_instance_uid,
             evidence_sha256=held.evidence_sha256,
         )
         path = context.store.fetch_if_kept(held.artifact)
     if path is not None:
         take_start(context, dcmread(path), evidence, path)
     with context.database.transaction() as session:
+        if path is None:
+            gone = InputError(
+                "part-unreadable", "The segmentation is no longer kept.", "Send it to UAIR_START again."
+            )
+            record_refusal(session, evidence, gone, [])
         # What became of the object has a row of its own now.
         session.execute(delete(Selection).where(Selection.id == selection_id))
     return path is not None
