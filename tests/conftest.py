@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,9 @@ _ROOT = Path(__file__).parents[1]
 # Test processes share the cores. Child processes inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Results state the machine's zone where the series states none.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 # Folders whose files run longest start first, so that all processes end at about the same time.
 _LONGEST_FIRST = ("chaos", "e2e", "viewer", "integration", "console", "fuzz")

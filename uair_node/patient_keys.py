@@ -87,15 +87,17 @@ def open_patient_keys(database: Database, folder: Path, configured: Path | None)
     return keys
 
 
-def check_patient_keys(database: Database, folder: Path, configured: Path | None) -> None:
-    """Raise as `open_patient_keys` would, and change nothing."""
+def find_patient_keys(database: Database, folder: Path, configured: Path | None) -> PatientKeys | None:
+    """Return the keys, None before the first one; raise as `open_patient_keys`, and change nothing."""
     with database.reading() as session:
         known = session.scalar(select(PatientSecret.fingerprint))
     file = configured or folder / SECRET_FILE
+    if known is None and configured is None and not file.exists():
+        return None
+    keys = _load(file)
     if known is not None:
-        _require_same(_load(file), known, file)
-    elif configured is not None or file.exists():
-        _load(file)
+        _require_same(keys, known, file)
+    return keys
 
 
 def replace_patient_keys(

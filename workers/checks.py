@@ -48,7 +48,8 @@ def check_model(settings: Settings) -> Iterable[Finding]:
         taken = "" if wrong else _normalisation(section)
     except UairError as error:
         return [of_error("model", error)]
-    return [wrong or good("model", f"{section.model}, weights as they should be{taken}")]
+    how = "have the expected SHA-256" if _is_compared(section) else "can be read, no SHA-256 is known"
+    return [wrong or good("model", f"{section.model}, weights {how}{taken}")]
 
 
 def check_device(settings: Settings) -> Iterable[Finding]:
@@ -115,6 +116,17 @@ def _packaged() -> Finding | None:
     except PackageNotFoundError:
         return None
     return _altered(altered, "Install the package again.") if altered else None
+
+
+def _is_compared(section: EngineSection) -> bool:
+    """Tell whether there is a SHA-256 that the weights were compared with."""
+    if section.checkpoint:
+        return bool(section.checkpoint_sha256)
+    try:
+        files = distribution(_DISTRIBUTION).files or ()
+    except PackageNotFoundError:
+        return False
+    return any(file.suffix == _WEIGHTS and file.hash is not None for file in files)
 
 
 def _altered(path: Path, mend: str) -> Finding:

@@ -21,6 +21,7 @@ from tests.support.scripted import ScriptedPeer, scripted_peer
 from uair_node.cases.database import Database
 from uair_node.context import Context
 from uair_node.operations import reports
+from uair_node.operations.case_list import find_cases
 from uair_node.storage.store import Store
 
 VERBS = ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT")
@@ -64,7 +65,7 @@ class Site:
     def cases(self) -> list[dict[str, Any]]:
         """All cases with all details, read past the proxy."""
         with self.truth.transaction() as session:
-            found = reports.find_cases(session, limit=10_000)
+            found = find_cases(session, limit=10_000)
             return [reports.detail(session, case) for case in reversed(found)]
 
     def heal(self) -> None:

@@ -25,6 +25,7 @@ from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Case, utc_now
 from uair_node.operations import reports
+from uair_node.operations.case_list import find_cases
 from uair_node.selection.service import Evidence, select_by_number
 
 pytestmark = pytest.mark.chaos
@@ -110,7 +111,7 @@ def test_what_is_published_reaches_the_pacs(tmp_path: Path, database_url: str) -
         run_delivery(context, peer.destination())
         found = Audit()
         with context.database.transaction() as session:
-            for case in reports.find_cases(session):
+            for case in find_cases(session):
                 found_deliveries(reports.detail(session, case), found)
     assert found.clean, found.findings()
     assert len(set(peer.received)) == 4

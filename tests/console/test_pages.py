@@ -24,6 +24,7 @@ from uair_node.delivery.resend import resend
 from uair_node.dicom.gate_codes import gate_error
 from uair_node.network.scp import DicomListener
 from uair_node.network.tally import Tally
+from uair_node.operations.checks.refused import check_refused_peers
 from uair_node.operations.signals.refusals import keep_refusals
 
 
@@ -186,15 +187,19 @@ def test_what_the_listener_refused_is_counted_with_what_to_do(site: Site, viewer
     listener = DicomListener(NodeSection(port=0, allow=(rule,)), lambda _: None, tally=tally)
     listener.start()
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", listener.port), timeout=60) as stranger:
+        with socket.create_connection(("127.0.0.1", listener.port), 60, ("127.0.0.2", 0)) as stranger:
             assert stranger.recv(1) == b""
     listener.stop()
     keep_refusals(site.context.database, tally)
     page = viewer.get("/refused").text
-    row = re.search(r"<tr[^>]*>(?:(?!</tr>).)*address not admitted.*?</tr>", page, re.DOTALL)
-    assert row is not None
-    assert ">3<" in row[0]
-    assert "Add its address to node.allow" in row[0]
+    rows = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*address not admitted.*?</tr>", page, re.DOTALL)
+    assert len(rows) == 2, "the peer, and the sum of all"
+    assert all(">3<" in row for row in rows)
+    assert "127.0.0.2" in rows[0]
+    assert "Add its address to node.allow" in rows[0]
+    for finding in check_refused_peers(site.context.database):
+        assert finding.code == "peer-refused"
+        assert finding.sentence.startswith("a sender at 127.0.0.2 was refused 3 times, last 0 min ago.")
 
 
 @pytest.mark.parametrize(

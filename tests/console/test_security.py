@@ -56,7 +56,12 @@ def test_nothing_but_the_login_opens_without_a_session(site: Site, visitor: Test
 
 def test_a_viewer_reaches_no_deed_and_no_audit(site: Site, viewer: TestClient) -> None:
     token = hidden_fields(viewer.get("/cases").text)["csrf"]
-    deeds = [path for method, path in _routes(site) if method == "POST" and path not in {"/login", "/logout"}]
+    reading = {
+        "/login",
+        "/logout",
+        "/cases/patient",
+    }  # a look-up is a form, so that no address holds its words
+    deeds = [path for method, path in _routes(site) if method == "POST" and path not in reading]
     assert deeds
     for path in deeds:
         assert viewer.post(path, data={"csrf": token}).status_code == 403, path

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from dicom_config.model import Verb
+from dicom_config.model import Settings, Verb
 from tests.support.cases import ready_case
 from tests.support.console import Site
 from uair_node.cases.answer import Answer
 from uair_node.cases.queue import QueuePosition, places
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, ResultKind, WorkItem, utc_now
+from uair_node.console import check_schedule
+from uair_node.console.check_schedule import CheckSchedule
 from uair_node.console.figures import Broker, Remembered
+from uair_node.console.serve import Pulse, make_server
 from uair_node.console.signs import Sign, department_signs
 from uair_node.console.templating import volumes
 from uair_node.delivery.outstanding import final_outstanding
+from uair_node.operations.checks.finding import Finding, fault, good, warning
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.work.queues import QueueView
 
@@ -150,3 +155,46 @@ def test_a_pick_shows_pictures_and_volumes(site: Site, operator: TestClient) -> 
 )
 def test_volumes_are_said_in_words(found: dict[str, Any], words: str) -> None:
     assert volumes(found) == words
+
+
+def test_checks_run_by_themselves_and_a_warning_is_not_green(
+    site: Site, viewer: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Checks" not in _signs(site), "the first check is under way"
+    assert "is under way" in viewer.get("/checks").text
+    found = [good("disk", "9 GiB free")]
+    monkeypatch.setattr(check_schedule, "run_checks", lambda _settings, with_workers: [*found])
+    schedule = CheckSchedule(site.context.settings, site.desk.kept)
+    seen = []
+    for more in (
+        None,
+        warning("tls", "certificate-expires", "soon", "Renew it"),
+        fault("disk", "a", "b", "c"),
+    ):
+        found += [more] if more else []
+        schedule.check()
+        sign = _signs(site, **site.desk.kept)["Checks"]
+        seen.append((sign.words, sign.tone))
+    del found[1:]
+    with caplog.at_level("INFO"):
+        schedule.check()
+    assert seen == [("all well", "good"), ("1 warning", "waits"), ("1 fault, 1 warning", "bad")]
+    logged = [record.getMessage() for record in caplog.records if record.name == check_schedule.__name__]
+    assert logged[:2] == [
+        "check: certificate-expires: tls: soon. Renew it", "check: a: disk: b. c"
+    ]  # fmt: skip
+    assert sorted(logged[2:]) == ["check: a: disk is over", "check: certificate-expires: tls is over"]
+    assert "all well" in viewer.get("/cases").text
+
+
+def test_a_console_that_serves_checks_at_its_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def run_checks(_settings: Settings, *, with_workers: bool) -> list[Finding]:
+        assert not with_workers, "torch stays out of the console"
+        asked.set()
+        return []
+
+    monkeypatch.setattr(check_schedule, "run_checks", run_checks)
+    make_server(site.context, Pulse())
+    assert asked.wait(30)

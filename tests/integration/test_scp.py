@@ -154,13 +154,15 @@ def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(
     with counting(allow=(AllowRule(networks=("192.0.2.0/24",)),)) as (listener, closed):
         before = threading.active_count()
         for _ in range(30):
-            with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as idle:
+            stranger = ("127.0.0.2", 0)  # to the listener at 127.0.0.1 another machine
+            with socket.create_connection(("127.0.0.1", listener.port), 10, stranger) as idle:
                 assert idle.recv(1) == b""
         assert threading.active_count() <= before
+        assert closed("address_not_admitted") == 30
         assert echo(dcmtk, listener).returncode != 0
-        assert closed("address_not_admitted") == 31
+        assert closed("calling_ae_not_recognised") == 1, "this machine is heard, and refused"
     lines = [record.getMessage() for record in caplog.records if "closed" in record.getMessage()]
-    assert lines[:1] == ["connection from 127.0.0.1 closed: address not admitted"]
+    assert lines[:1] == ["connection from 127.0.0.2 closed: address not admitted"]
     assert len(lines) <= 3, "one a minute, not one a connection"
 
 

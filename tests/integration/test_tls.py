@@ -122,9 +122,9 @@ def test_series_arrives_over_tls(dcmtk: Dcmtk, site: Site, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("shown", "reason"),
     [
-        (None, "peer did not return a certificate"),
-        ("stranger", "unable to get local issuer certificate"),
-        ("expired", "certificate has expired"),
+        (None, "it shows no certificate (node.tls wants one)"),
+        ("stranger", "its certificate is not valid here (unable to get local issuer certificate)"),
+        ("expired", "its certificate is not valid here (certificate has expired)"),
     ],
 )
 def test_without_a_trusted_certificate_there_is_no_association(
@@ -139,18 +139,26 @@ def test_without_a_trusted_certificate_there_is_no_association(
     assert "association" not in caplog.text
 
 
-def test_a_peer_does_not_trust_a_node_of_another_authority(dcmtk: Dcmtk, site: Site) -> None:
+def test_a_peer_does_not_trust_a_node_of_another_authority(
+    dcmtk: Dcmtk, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     node = site.stranger
-    with listening(site, certificate=node.certificate, key=node.key) as listener:
+    with (
+        caplog.at_level(logging.INFO),
+        listening(site, certificate=node.certificate, key=node.key) as listener,
+    ):
         result = call(dcmtk, listener, options(site.router, site.authority.ca))
+        wait_until(lambda: "TLS refused" in caplog.text, "the refusal in the log")
     assert result.returncode != 0
     assert "certificate verify failed" in result.stderr
+    assert "127.0.0.1, it does not accept the node's certificate (" in caplog.text
 
 
 def test_a_peer_without_tls_gets_nothing(dcmtk: Dcmtk, site: Site, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), listening(site) as listener:
         assert call(dcmtk, listener, []).returncode != 0
         wait_until(lambda: "TLS refused" in caplog.text, "the refusal in the log")
+    assert "TLS refused: peer at 127.0.0.1, a plain sender" in caplog.text
     assert "association accepted" not in caplog.text
 
 
@@ -234,7 +242,10 @@ def test_a_revoked_certificate_stays_out_and_a_new_list_counts_without_a_restart
         assert call(dcmtk, listener, router).returncode == 0
         assert call(dcmtk, listener, viewer).returncode != 0
         wait_until(
-            lambda: "TLS refused: peer at 127.0.0.1, certificate revoked" in caplog.text, "the refusal"
+            lambda: (
+                "peer at 127.0.0.1, its certificate is not valid here (certificate revoked)" in caplog.text
+            ),
+            "the refusal",
         )
 
         site.authority.revoke(crl, site.viewer, site.router)
@@ -376,12 +387,24 @@ def test_results_go_out_over_tls(dcmtk: Dcmtk, site: Site, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("shown", "asks_for", "presents", "server_name", "reason"),
     [
-        ("stranger", "authority", "router", "", "unable to get local issuer certificate"),
-        ("expired", "authority", "router", "expired", "certificate has expired"),
+        (
+            "stranger",
+            "authority",
+            "router",
+            "",
+            "its certificate is not valid here (unable to get local issuer",
+        ),
+        (
+            "expired",
+            "authority",
+            "router",
+            "expired",
+            "its certificate is not valid here (certificate has exp",
+        ),
         ("viewer", "authority", "router", "", "IP address mismatch"),
         ("node", "authority", "router", "other.example", "Hostname mismatch"),
-        ("node", "foreign", "router", "", "alert unknown ca"),
-        ("node", "authority", None, "", "certificate required"),
+        ("node", "foreign", "router", "", "it does not accept our certificate (tlsv1 alert unknown ca)"),
+        ("node", "authority", None, "", "it wants a certificate of ours, and gets none"),
     ],
     ids=["foreign-ca", "expired", "no-address", "other-name", "we-are-not-trusted", "we-show-none"],
 )

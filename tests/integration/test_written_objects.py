@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from tests.support.iods import ACCESSION_NUMBER_ELSEWHERE, iod_errors, study_dis
 from tests.support.offered import OfferedCase, offered_case
 from tests.support.pixelmed import validate_reports
 from tests.support.selections import key_object
+from tests.support.series import edit_all, good_series
 from tests.support.writers import dcmtk_key_object
 from uair_node.cases import lifecycle
-from uair_node.cases.tables import Case, ResultKind, WorkKind
+from uair_node.cases.tables import Case, ResultKind, WorkKind, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +58,9 @@ PLANNING = {**PACS, "name": "planning", "profile": Profile.RTSTRUCT.value}
 @pytest.fixture(scope="module")
 def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfferedCase]:
     """A case that went through a refusal, two rounds and its end: every kind of object is there."""
-    with offered_case(tmp_path_factory.mktemp("case"), destinations=[PACS, PLANNING]) as made:
+    folder = tmp_path_factory.mktemp("case")
+    paths = edit_all(good_series(folder / "ct"), TimezoneOffsetFromUTC="-0330")
+    with offered_case(folder, paths, destinations=[PACS, PLANNING]) as made:
         with made.context.database.transaction() as session:
             lifecycle.warn(session.query(Case).one(), WARNING)
         made.work(WorkKind.PAGES)
@@ -135,6 +139,23 @@ def test_report_and_notice_say_what_may_be_wrong_with_the_series(offered: Offere
     assert comment.TextValue == WARNING
     told = [str(dcmread(path).ImageComments) for path in _paths(offered, ResultKind.NOTICE)]
     assert [text.endswith(f" Warning: {WARNING}") for text in told] == [False, False, True]
+
+
+@pytest.mark.parametrize("kind", IOD)
+def test_dates_and_times_are_in_the_zone_that_the_object_states(
+    offered: OfferedCase, kind: ResultKind
+) -> None:
+    with offered.context.database.reading() as session:
+        begun = session.query(Case).one().created_at.replace(microsecond=0)
+    for path in _paths(offered, kind):
+        written = dcmread(path, stop_before_pixels=True)
+        assert written.TimezoneOffsetFromUTC == "-0330"
+        for event in ("InstanceCreation", "Content", "Series"):
+            if f"{event}Date" not in written and event == "Content":
+                continue  # a page has none
+            shown = written[f"{event}Date"].value + written[f"{event}Time"].value
+            moment = datetime.strptime(shown[:14], "%Y%m%d%H%M%S") + timedelta(hours=3, minutes=30)
+            assert begun <= moment <= utc_now(), event
 
 
 @pytest.mark.parametrize("kind", [kind for kind, iod in IOD.items() if iod in _READ])

@@ -17,6 +17,7 @@ ENVIRONMENT = (
     "UAIR_DATA_DIR",
     "UAIR_SIGNALS__HOST",
     "UAIR_LOGS__FORMAT",
+    "TZ",
 )
 
 

@@ -20,6 +20,7 @@ from tests.support.deployment import GPU_COMMAND, IO_COMMAND, NODE_COMMAND, on_t
 from tests.support.ports import answers, free_port, wait_until
 from uair_node.cases.database import Database
 from uair_node.operations import reports
+from uair_node.operations.case_list import find_cases
 
 _ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
@@ -177,7 +178,7 @@ class Deployment:
     def cases(self) -> list[dict[str, Any]]:
         """All cases with all details, oldest first."""
         with self._open().transaction() as session:
-            return [reports.detail(session, case) for case in reversed(reports.find_cases(session))]
+            return [reports.detail(session, case) for case in reversed(find_cases(session))]
 
     def case(self) -> dict[str, Any]:
         """The only case."""

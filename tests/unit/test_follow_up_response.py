@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from uair_node.findings.follow_up import (
+    EqualTaste,
     Fate,
     FollowUp,
     Link,
@@ -19,7 +20,9 @@ from uair_node.findings.follow_up import (
     respond_by_volume,
 )
 from uair_node.findings.record import Findings, LesionFindings, Value, as_csv, load_findings, save_findings
+from uair_node.rendering.change_images import accepted_words
 from uair_node.results.priors import Prior
+from uair_node.results.tastes import Tastes
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.matching import Group
 
@@ -131,14 +134,46 @@ def test_sums_of_lesions_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "other"),
-    [(("tightest", "most inclusive"), True), (("tightest", "tightest"), False), (("", "tightest"), False)],
+    ("kinds", "beyond_mm", "other"),
+    [
+        (("tightest", "most inclusive"), (None, None), True),
+        (("tightest", "tightest"), (None, None), False),
+        (("tight, sure lesions only", "tight"), (None, None), False),
+        (("", "tightest"), (None, None), False),
+        (("lesion 2 smaller, 1 larger", "tightest"), (None, None), False),
+        (("lesion 2 smaller, 1 larger", "as selected"), (-0.8, 0.4), True),
+        (("as selected", "as selected"), (-0.8, 0.4), True),
+        (("tightest", "most inclusive"), (0.1, 0.3), False),
+    ],
 )
-def test_another_kind_of_candidate_is_known_as_such(kinds: tuple[str, ...], other: bool) -> None:
+def test_another_taste_is_known_by_millimetres_or_by_names_of_sizes(
+    kinds: tuple[str, str], beyond_mm: tuple[float | None, float | None], other: bool
+) -> None:
     found = findings((1, "A", 20.0, 40.0))
     groups = (Group(Fate.MATCHED, (1,), (1,)),)
-    change = follow_up_of(found, groups, [prior(found, date(2026, 1, 1))], date(2026, 2, 1), kinds)
-    assert change.other_kind == other
+    earlier = [prior(found, date(2026, 1, 1))]
+    change = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds, Tastes(beyond_mm))
+    assert change.other_taste == other
+    assert FollowUp.from_json(json.loads(json.dumps(asdict(change)))) == change
+
+
+def test_words_name_both_kinds_and_what_compares_equally() -> None:
+    found = findings((1, "A", 26.0, 44.0))
+    groups = (Group(Fate.MATCHED, (1,), (1,)),)
+    earlier = [prior(findings((1, "A", 20.0, 40.0)), date(2026, 1, 1))]
+    equal = EqualTaste(1, 4, "tightest", {"A": 20.6})
+    kinds = ("tightest", "lesion 1 larger")
+    change = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds, Tastes((-0.8, 0.7), equal))
+    assert accepted_words(change) == [
+        "Accepted then: tightest, 0.8 mm tighter than the model. "
+        "Accepted now: lesion 1 larger, 0.7 mm wider than the model.",
+        "Drawn 1.5 mm wider than then, which alone changes sizes. "
+        'At equal taste (candidate 4 of round 1, tightest): "drawn as then".',
+    ]
+    assert change.change_at_equal_taste(change.links[0]) == pytest.approx(0.03)
+    assert FollowUp.from_json(json.loads(json.dumps(asdict(change)))) == change
+    unknown = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds)
+    assert accepted_words(unknown) == ["Accepted then: tightest. Accepted now: lesion 1 larger."]
 
 
 def test_parts_count_together() -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
-import re
+from datetime import timedelta
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from dicom_config.errors import TransientError
 from uair_node.cases.database import Database
-from uair_node.cases.installation_tables import ListenerRefusal
-from uair_node.console.refused import _LISTENER
+from uair_node.cases.installation_tables import ListenerRefusal, RefusedPeer
+from uair_node.cases.tables import utc_now
 from uair_node.network.scp import Rejection
-from uair_node.network.tally import ACCEPTED, Tally
-from uair_node.network.transport import Server
+from uair_node.network.tally import Refusal, RefusalReason, Tally
+from uair_node.operations.checks.refused import check_refused_peers
+from uair_node.operations.refused_peers import EXPLANATIONS, newest_refused
 from uair_node.operations.signals.refusals import keep_refusals
+
+TLS = Refusal.of(RefusalReason.TLS_FAILED, "127.0.0.3", why="a plain sender")
+
+
+def _refusal(calling_ae: str, address: str = "127.0.0.1") -> Refusal:
+    return Refusal.of(RefusalReason.CALLED_AE_NOT_RECOGNISED, address, calling_ae, "UAIRR")
 
 
 def _counts(database: Database) -> dict[str, int]:
@@ -24,30 +30,77 @@ def _counts(database: Database) -> dict[str, int]:
 
 
 def test_refusals_add_up_over_starts(database: Database) -> None:
-    for reasons in (["a", "b", ACCEPTED, "a"], ["a"], []):
+    router, scanner = _refusal("ROUTER"), _refusal("CT1", "127.0.0.2")
+    for refusals in ([router, scanner, TLS, router], [router], []):
         tally = Tally()  # of one start
-        for reason in reasons:
-            tally.association(reason)
+        tally.accepted()
+        for refusal in refusals:
+            tally.refused(refusal)
         keep_refusals(database, tally)
         keep_refusals(database, tally)
-    assert _counts(database) == {"a": 3, "b": 1}
+    assert _counts(database) == {"called_ae_not_recognised": 4, "tls_failed": 1}
+    with database.reading() as session:
+        peers = {(row.calling_ae, row.count) for row in newest_refused(session, limit=9)}
+    assert peers == {("ROUTER", 3), ("CT1", 1), ("", 1)}
+
+
+def test_the_check_names_who_was_refused_and_why(database: Database) -> None:
+    assert [finding.level for finding in check_refused_peers(database)] == ["ok"]
+    tally = Tally()
+    tally.refused(_refusal("ROUTER"))
+    keep_refusals(database, tally)
+    tally.refused(TLS)
+    keep_refusals(database, tally)
+    assert [(finding.code, finding.sentence) for finding in check_refused_peers(database)] == [
+        (
+            "peer-refused",
+            "a sender at 127.0.0.3 was refused once, last 0 min ago. TLS fails: a plain sender",
+        ),
+        (
+            "peer-refused",
+            "ROUTER at 127.0.0.1, which calls UAIRR, was refused once, last 0 min ago. "
+            "It calls an AE title that is none of ours",
+        ),
+    ]
+    with database.transaction() as session:
+        session.query(RefusedPeer).update({"last_at": utc_now() - timedelta(hours=25)})
+    assert [finding.level for finding in check_refused_peers(database)] == ["ok"]
+
+
+def test_a_scanner_fills_neither_memory_nor_table(database: Database) -> None:
+    for turn in range(4):
+        tally = Tally()
+        for n in range(150):
+            tally.refused(_refusal(f"S{turn}-{n}"))
+        assert len(tally.take_refusals()) == 101
+        for n in range(150):
+            tally.refused(_refusal(f"S{turn}-{n}"))
+        keep_refusals(database, tally)
+    assert _counts(database) == {"called_ae_not_recognised": 600}
+    with database.reading() as session:
+        assert session.query(RefusedPeer).count() == 200
+
+
+def test_a_hostile_title_is_printable(database: Database) -> None:
+    tally = Tally()
+    tally.refused(_refusal("A\0B\n" + "C" * 40))
+    keep_refusals(database, tally)
+    with database.reading() as session:
+        assert session.query(RefusedPeer).one().calling_ae == "A?B?CCCCCCCCCCCC"
 
 
 def test_counts_wait_for_a_database_that_is_away(empty_database_url: str) -> None:
     database, tally = Database(empty_database_url), Tally()
-    tally.association("a")
+    tally.refused(TLS)
     with pytest.raises((TransientError, DBAPIError)):  # no tables yet
         keep_refusals(database, tally)
     database.migrate()
-    tally.association("a")
+    tally.refused(TLS)
     keep_refusals(database, tally)
-    assert _counts(database) == {"a": 2}
+    assert _counts(database) == {"tls_failed": 2}
     database.close()
 
 
 def test_the_console_explains_every_reason() -> None:
-    of_associations = {rejection.name.lower() for rejection in Rejection}
-    source = inspect.getsource(Server._why_not)
-    of_connections = set(re.findall(r'"([a-z_]{8,})"', source))
-    assert len(of_connections) == 3
-    assert set(_LISTENER) == of_associations | of_connections
+    assert set(EXPLANATIONS) == set(RefusalReason)
+    assert {rejection.name.lower() for rejection in Rejection} < set(RefusalReason)

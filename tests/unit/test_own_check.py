@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import pytest
 
 from dicom_config.model import AllowRule, Destination, NodeSection, Settings
 from tests.support.certificates import Authority
-from tests.support.ports import free_port
+from tests.support.ports import free_port, wait_until
 from uair_node.commands.start import _warn_of_certificates
 from uair_node.network.scp import DicomListener
 from uair_node.network.scu import echo
@@ -37,9 +38,41 @@ def test_the_check_is_neither_logged_nor_counted(caplog: pytest.LogCaptureFixtur
         )
         with pytest.raises(Exception, match="rejects"):
             echo(stranger)
-        assert tally.take_refusals() == {"calling_ae_not_recognised": 1}
+        assert [(refusal.calling_ae, refusal.reason) for refusal in tally.take_refusals()] == [
+            ("STRANGER", "calling_ae_not_recognised")
+        ]
     finally:
         listener.stop()
+
+
+def _serving() -> list[str]:
+    """Return the threads in which the listener serves a connection."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if "process_request_thread" in name or name.startswith("AcceptorThread")]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_nor_where_only_other_machines_or_certificates_are_admitted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tls: bool
+) -> None:
+    authority = Authority(tmp_path, "ca", days=9000)
+    issued = authority.issue("node", days=400)
+    section = {"certificate": issued.certificate, "key": issued.key, "ca": authority.ca}
+    node = NodeSection(
+        port=free_port(), allow=(AllowRule(networks=("192.0.2.0/24",)),), tls=section if tls else None
+    )
+    tally = Tally()
+    listener = DicomListener(node, lambda _: None, tally=tally)
+    listener.start()
+    try:
+        (found,) = check_listener(Settings(node=node))
+        wait_until(lambda: not _serving(), "the end of its connections", 60.0)
+    finally:
+        listener.stop()
+    assert (found.ok, found.code) == (True, "")
+    assert tally.take_refusals() == {}
+    ours = [record for record in caplog.records if record.name.startswith("uair_node")]
+    assert [record.getMessage() for record in ours if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize(

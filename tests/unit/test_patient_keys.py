@@ -28,7 +28,7 @@ from uair_node.dicom.readers import hash_patient_id
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.operations.checks.servers import check_database
-from uair_node.patient_keys import SECRET_FILE, PatientKeys, check_patient_keys, open_patient_keys
+from uair_node.patient_keys import SECRET_FILE, PatientKeys, find_patient_keys, open_patient_keys
 
 _ID = "12345678"
 
@@ -227,7 +227,7 @@ def test_a_database_from_before_takes_the_secret_that_is_there(database: Databas
     data.mkdir()
     (data / SECRET_FILE).write_text("cd" * 32)
     _add_cases(database, [hash_patient_id(_ID)])
-    check_patient_keys(database, data, None)
+    find_patient_keys(database, data, None)
     assert _stored(database) == [hash_patient_id(_ID)], "a check changes nothing"
     keys = open_patient_keys(database, data, None)
     assert keys.fingerprint == PatientKeys(b"cd" * 32).fingerprint

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.viewer
 
 PAGES = (
     "/cases", "/cases/1", "/cases/1/patient", "/cases/1/accept", "/cases/1/findings", "/cases/1/add-lesion",
-    "/queues", "/destinations",
+    "/cases/several/expire?case-1=on", "/queues", "/destinations",
     "/refused", "/checks", "/configuration", "/access",
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import String, Text
+from sqlalchemy import String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from uair_node.cases.clock import present
@@ -40,6 +40,23 @@ class ListenerRefusal(Base):
     outcome: Mapped[str] = mapped_column(String(64), primary_key=True)  # as in the metric uair_associations
     count: Mapped[int]
     last_at: Mapped[datetime] = mapped_column(default=present())
+
+
+class RefusedPeer(Base):
+    """A peer that the listeners refused; the newest ones are kept, see `keep_refusals`."""
+
+    __tablename__ = "refused_peers"
+    __table_args__ = (UniqueConstraint("outcome", "address", "calling_ae", "called_ae", "why"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str] = mapped_column(String(64))
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    called_ae: Mapped[str] = mapped_column(String(16))
+    why: Mapped[str] = mapped_column(String(128))
+    count: Mapped[int]
+    first_at: Mapped[datetime] = mapped_column(default=present())
+    last_at: Mapped[datetime] = mapped_column(default=present(), index=True)
 
 
 class AccessRecord(Base):

@@ -66,7 +66,7 @@ def confirm(desk: Desk, ask: Ask) -> Response:
     """Answer with the confirmation of an action."""
     with desk.context.database.reading() as session:
         case = reports.get_case(session, ask.path["case_id"])
-        action = _action(desk, ask, case)
+        action = _action(desk, ask.path["action"], case)
         number = ask.query.get("round", "")
         chosen = [turn for turn in case.rounds if str(turn.number) == number and turn.candidates]
         round_ = chosen[0] if chosen and "round" in action.asks else case.current_round
@@ -86,31 +86,50 @@ def confirm(desk: Desk, ask: Ask) -> Response:
 
 
 def act(desk: Desk, ask: Ask) -> Response:
-    """Do what was confirmed, and go back to the case; the deed and its audit are one transaction."""
-    where = f"/cases/{ask.path['case_id']}"
-    name = ask.path["action"]
+    """Do what was confirmed, and go back to the case."""
+    case_id, name = ask.path["case_id"], ask.path["action"]
+    where = f"/cases/{case_id}"
     try:
-        with desk.context.database.transaction() as session:
-            # Two operators, or an operator and a reader, may decide at the same time.
-            case = lock_case(session, ask.path["case_id"])
-            action = _action(desk, ask, case)
-            if ask.form.get("seen") != seen(case):
-                mend = "Look at it again, then decide."
-                raise InputError("case-changed", f"Case {case.id} has changed since.", mend)
-            said = action.apply(session, case, ask.form, ask.actor)
-            audit.record(session, ask.session.name, ask.address, name, f"case {case.id}")
+        said = act_on(desk, ask, case_id, name, ask.form.get("seen", ""))
     except InputError as error:
-        with desk.context.database.transaction() as session:
-            subject = f"case {ask.path['case_id']}"
-            audit.record(session, ask.session.name, ask.address, name, subject, error.code)
         if error.code == "no-such-case":
             raise
         return desk.done(ask, where, f"Not done. {error.sentence} {error.mend}", well=False)
     return desk.done(ask, where, said)
 
 
-def _action(desk: Desk, ask: Ask, case: Case) -> Action:
-    action = ACTIONS.get(ask.path["action"])
+def act_on(desk: Desk, ask: Ask, case_id: int, name: str, seen_before: str) -> str:
+    """Do an action to a case and say what was done; the action and its record are one transaction.
+
+    Parameters
+    ----------
+    seen_before
+        What `seen` returned when the action was confirmed.
+
+    Raises
+    ------
+    InputError
+        It is not possible; that is recorded.
+    """
+    try:
+        with desk.context.database.transaction() as session:
+            # Two operators, or an operator and a reader, may decide at the same time.
+            case = lock_case(session, case_id)
+            action = _action(desk, name, case)
+            if seen_before != seen(case):
+                mend = "Look at it again, then decide."
+                raise InputError("case-changed", f"Case {case.id} has changed since.", mend)
+            said = action.apply(session, case, ask.form, ask.actor)
+            audit.record(session, ask.session.name, ask.address, name, f"case {case.id}")
+            return said
+    except InputError as error:
+        with desk.context.database.transaction() as session:
+            audit.record(session, ask.session.name, ask.address, name, f"case {case_id}", error.code)
+        raise
+
+
+def _action(desk: Desk, name: str, case: Case) -> Action:
+    action = ACTIONS.get(name)
     if action is None:
         raise InputError("no-such-page", "There is no such action.", "Open it from the case's page.")
     if not action.fits(desk.context.settings, case):

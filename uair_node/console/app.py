@@ -28,14 +28,16 @@ from uair_node.console.guard import guarded
 from uair_node.console.headers import NothingEscapes, SecurityHeaders
 from uair_node.console.health import check_now, show_checks
 from uair_node.console.login import login_routes
-from uair_node.console.patient import show_patient
+from uair_node.console.patient import look_up_patient, show_patient
 from uair_node.console.pictures import show_picture
 from uair_node.console.queues import show_queues
 from uair_node.console.refused import show_refused
 from uair_node.console.segmentation import show_segmentation
+from uair_node.console.several import act_on_several, confirm_several
 from uair_node.console.users import Role
 
 _CASE = "/cases/{case_id:int}"
+_SEVERAL = "/cases/several"
 _SEGMENTATION = f"{_CASE}/rounds/{{round:int}}/{{k:int}}"
 
 
@@ -77,6 +79,7 @@ def _pages(desk: Desk) -> list[BaseRoute]:
         guarded(desk, "/configuration", show_configuration),
         guarded(desk, "/access", show_accesses, role=operator),
         guarded(desk, f"{_CASE}/add-lesion", ask_place, role=operator),
+        guarded(desk, f"{_SEVERAL}/{{action:str}}", confirm_several, role=operator),
         guarded(desk, f"{_CASE}/{{action:str}}", confirm, role=operator),
     ]
 
@@ -87,6 +90,8 @@ def _deeds(desk: Desk) -> list[BaseRoute]:
         guarded(desk, "/checks", check_now, role=operator, method="POST"),
         guarded(desk, "/destinations/{name:path}/echo", ask_destination, role=operator, method="POST"),
         guarded(desk, f"{_CASE}/add-lesion", add_lesion, role=operator, method="POST"),
+        guarded(desk, "/cases/patient", look_up_patient, method="POST"),
+        guarded(desk, f"{_SEVERAL}/{{action:str}}", act_on_several, role=operator, method="POST"),
         guarded(desk, f"{_CASE}/{{action:str}}", act, role=operator, method="POST"),
     ]
 

@@ -1,8 +1,9 @@
-"""The list of cases: state, age, place in the queue; searched, filtered, paged."""
+"""The list of cases: state, age, place in the queue; searched, filtered, sorted, paged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -11,39 +12,47 @@ from starlette.responses import Response
 from uair_node.cases.queue import places
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Round
+from uair_node.console.case_query import case_query
 from uair_node.console.desk import Ask, Desk
 from uair_node.console.paging import page_of
+from uair_node.console.patient_lookup import facts_of_cases
+from uair_node.console.several import SEVERAL
 from uair_node.delivery.outstanding import final_outstanding
-from uair_node.operations import reports
+from uair_node.operations.case_list import count_cases, find_cases, first_slices
 
 _A_PAGE = 25
 
 
 def list_cases(desk: Desk, ask: Ask) -> Response:
     """Answer with one page of the cases that match."""
-    search = ask.query.get("search", "").strip()[:64]
-    state = ask.query.get("state", "").upper()
-    state = state if state in CaseState.__members__ else ""
+    query = case_query(ask.session, ask.query)
     with desk.context.database.reading() as session:
-        paging = page_of(ask, reports.count_cases(session, state=state, search=search), _A_PAGE)
-        found = reports.find_cases(session, state=state, search=search, limit=_A_PAGE, offset=paging.offset)
+        paging = page_of(ask, count_cases(session, query.wanted), _A_PAGE)
+        found = find_cases(session, query.wanted, sort=query.sort, limit=_A_PAGE, offset=paging.offset)
         newest_rounds = _newest_rounds(session, [case.id for case in found])
         rows = [(case, newest_rounds.get(case.id)) for case in found]
         shown = ", ".join(str(case.id) for case in found)
-        page = desk.page(
-            "cases.html",
-            ask,
-            title="Cases",
-            rows=rows,
-            places=places(session),
-            missing=final_outstanding(session, found),
-            paging=paging,
-            search=search,
-            state=state,
-            counts=_counts(session),
-        )
-    desk.note(ask, "search" if search else "list", f"cases {shown}" if shown else "")
-    return page
+        slices = first_slices(session, [case.id for case in found]) if query.lookup else {}
+        values: dict[str, Any] = {
+            "rows": rows,
+            "places": places(session),
+            "missing": final_outstanding(session, found),
+            "counts": _counts(session),
+        }
+    if query.lookup:
+        desk.note(ask, "view patient data", f"cases {shown}" if shown else "")
+    else:
+        desk.note(ask, "search" if query.wanted.search else "list", f"cases {shown}" if shown else "")
+    return desk.page(
+        "cases.html",
+        ask,
+        title="Cases",
+        paging=paging,
+        query=query,
+        patients=facts_of_cases(desk.context, slices),
+        several=SEVERAL if ask.operates and rows else (),
+        **values,
+    )
 
 
 def _newest_rounds(session: Session, case_ids: Sequence[int]) -> dict[int, int]:

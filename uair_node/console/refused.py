@@ -1,4 +1,4 @@
-"""What was not segmented, by code, answers that belong to no case, and what the listener refused."""
+"""What was refused: series by code, peers and connections by reason, answers that belong to no case."""
 
 from __future__ import annotations
 
@@ -12,39 +12,11 @@ from uair_node.cases.installation_tables import ListenerRefusal
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.console.desk import Ask, Desk
+from uair_node.operations.refused_peers import explain, newest_refused
 
 _MOST_CASES = 20
 _MOST_ANSWERS = 50
-
-
-_IN_LOG = "The node's log names the sender."
-_LISTENER = {
-    "address_not_admitted": (
-        "Connections from addresses that no allow rule names.",
-        f"{_IN_LOG} Add its address to node.allow if it is wanted.",
-    ),
-    "too_many_connections": ("Connections beyond 400 open ones.", f"{_IN_LOG} Find who opens them."),
-    "too_many_of_an_address": (
-        "Connections beyond 100 open ones of one address.",
-        f"{_IN_LOG} Let it close its associations.",
-    ),
-    "calling_ae_not_recognised": (
-        "Associations whose AE title, address or certificate no allow rule admits for this verb.",
-        f"{_IN_LOG} Correct node.allow if it is wanted.",
-    ),
-    "called_ae_not_recognised": (
-        "Associations to an AE title that is none of ours.",
-        f"{_IN_LOG} Correct the title there, or node.ae_titles here.",
-    ),
-    "application_context_not_supported": (
-        "Associations with another application context.",
-        f"{_IN_LOG} It does not speak DICOM's.",
-    ),
-    "local_limit_exceeded": (
-        "Associations beyond node.max_associations, after waiting.",
-        "Raise node.max_associations, or let senders use fewer associations.",
-    ),
-}
+_MOST_PEERS = 50
 
 
 @dataclass(frozen=True)
@@ -69,9 +41,15 @@ def show_refused(desk: Desk, ask: Ask) -> Response:
             .limit(_MOST_ANSWERS)
         ).all()
         refusals = session.scalars(select(ListenerRefusal).order_by(ListenerRefusal.count.desc())).all()
-        connections = [(row, *_LISTENER.get(row.outcome, (row.outcome, _IN_LOG))) for row in refusals]
+        peers = newest_refused(session, limit=_MOST_PEERS)
         return desk.page(
-            "refused.html", ask, title="Refused", groups=groups, answers=answers, connections=connections
+            "refused.html",
+            ask,
+            title="Refused",
+            groups=groups,
+            answers=answers,
+            refusals=[(row, explain(row.outcome)) for row in refusals],
+            peers=[(row, explain(row.outcome)) for row in peers],
         )
 
 

@@ -9,6 +9,7 @@ import uvicorn
 from dicom_config.errors import ConfigError
 from dicom_config.tls import TlsServerSection
 from uair_node.console.app import make_app
+from uair_node.console.check_schedule import CheckSchedule
 from uair_node.console.desk import Desk, make_desk
 from uair_node.context import Context
 from uair_node.network.tls import server_context
@@ -43,6 +44,7 @@ def make_server(context: Context, pulse: Pulse) -> uvicorn.Server:
     """
     desk = make_desk(context)
     _require_users(desk)
+    CheckSchedule(context.settings, desk.kept).start()
     return uvicorn.Server(_server_options(desk, pulse))
 
 

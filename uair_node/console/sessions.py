@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from uair_node.console.patient_lookup import PatientLookup
 from uair_node.console.users import Role
 
 _MOST_SESSIONS = 1000
@@ -33,6 +34,8 @@ class Session:
         What the next page says once: (went well, text).
     seen
         When which view was last noted in the audit.
+    lookup
+        The last look-up by patient data; its words stand in no address.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Session:
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     notice: tuple[bool, str] | None = None
     seen: dict[tuple[str, str], float] = field(default_factory=dict)
+    lookup: PatientLookup | None = None
 
 
 class Sessions:

@@ -20,6 +20,7 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.queue import places
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState
+from uair_node.console.check_schedule import in_words, last_findings
 from uair_node.console.figures import Broker, Remembered
 from uair_node.console.templating import span
 from uair_node.context import Context
@@ -60,7 +61,7 @@ def department_signs(context: Context, kept: dict[str, Any]) -> list[Sign]:
     except TransientError:
         from_database = [Sign("Database", "does not answer", "bad", "/checks")]
     broker = kept.setdefault("broker", Remembered()).latest(context.settings)
-    return [*_of_broker(broker), *from_database, _disk(context)]
+    return [*_of_broker(broker), *from_database, _disk(context), *_checks(kept)]
 
 
 def _from_database(session: Session) -> Iterator[Sign]:
@@ -111,6 +112,14 @@ def _of_broker(broker: Broker | None) -> list[Sign]:
     if not all(consumed.get(name.value) for name in QueueName):
         return [Sign("Broker", "a queue without worker", "bad", "/queues")]
     return [Sign("Broker", "answers", "good", "/queues")]
+
+
+def _checks(kept: dict[str, Any]) -> list[Sign]:
+    at, findings = last_findings(kept)
+    if at is None:
+        return []  # the first one is under way
+    words, tone = in_words(findings)
+    return [Sign("Checks", words, tone, "/checks")]
 
 
 def _disk(context: Context) -> Sign:

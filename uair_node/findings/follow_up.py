@@ -30,6 +30,13 @@ PROGRESSION_VOLUME = (1 + PROGRESSION) ** 3 - 1
 """+72.8 %."""
 
 
+OTHER_TASTE_MM = 0.5
+"""Lesions that are drawn so much wider or tighter differ by that alone: a ball of 20 mm by 16 % of volume."""
+_SIZES = ("most inclusive", "inclusive", "in between", "tight", "tightest")
+"""Kinds of candidates that mean the same in each case; the others are relative to what was picked before."""
+_SURE_ONLY = ", sure lesions only"
+
+
 class Response(StrEnum):
     """Categories of RECIST 1.1; NE where there was nothing to measure at baseline."""
 
@@ -156,6 +163,24 @@ class EarlierSegmentation:
 
 
 @dataclass(frozen=True)
+class EqualTaste:
+    """The candidate of this study that is drawn most like what was accepted of the study before.
+
+    Parameters
+    ----------
+    round, k, kind
+        Which candidate it is, and its name.
+    lesion_ml
+        Tracking UID -> volume of each lesion in it.
+    """
+
+    round: int
+    k: int
+    kind: str
+    lesion_ml: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class FollowUp:
     """A study beside earlier ones.
 
@@ -177,6 +202,11 @@ class FollowUp:
         The final segmentation of the study compared with; None where it is not known.
     kinds
         The kinds of candidates that were accepted, then and now ("most inclusive"); empty where not known.
+    beyond_mm
+        How much wider than the model's own mean the accepted lesions were drawn, then and now, in mm of
+        radius. None where that is not known.
+    equal_taste
+        What this study would be with lesions drawn as then; None unless they are drawn otherwise.
     """
 
     days: int
@@ -189,11 +219,32 @@ class FollowUp:
     volume_response: Response
     earlier: EarlierSegmentation | None = None
     kinds: tuple[str, str] = ("", "")
+    beyond_mm: tuple[float | None, float | None] = (None, None)
+    equal_taste: EqualTaste | None = None
 
     @property
-    def other_kind(self) -> bool:
-        """Whether another kind of candidate was accepted than before, which alone changes sizes."""
-        return all(self.kinds) and self.kinds[0] != self.kinds[1]
+    def wider_mm(self) -> float | None:
+        """By how much wider lesions were drawn than before; None where that is not known."""
+        then, now = self.beyond_mm
+        return None if then is None or now is None else now - then
+
+    @property
+    def other_taste(self) -> bool:
+        """Whether lesions were drawn wider or tighter than before, which alone changes sizes.
+
+        Where the millimetres are not known, names of sizes tell, if both are such.
+        """
+        if self.wider_mm is not None:
+            return abs(self.wider_mm) >= OTHER_TASTE_MM
+        then, now = (kind.removesuffix(_SURE_ONLY) for kind in self.kinds)
+        return then != now and then in _SIZES and now in _SIZES
+
+    def change_at_equal_taste(self, link: Link) -> float | None:
+        """Return the change of a lesion's volume if it were drawn as then; None where nothing tells."""
+        ml = self.equal_taste.lesion_ml.get(link.tracking_uid) if self.equal_taste else None
+        if ml is None or not link.earlier_ml or link.fate != Fate.MATCHED:
+            return None
+        return ml / link.earlier_ml - 1.0
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> FollowUp:
@@ -208,6 +259,8 @@ class FollowUp:
                 "response": Response(record["response"]),
                 "volume_response": Response(record["volume_response"]),
                 "earlier": EarlierSegmentation(**record["earlier"]) if record.get("earlier") else None,
+                "beyond_mm": tuple(record.get("beyond_mm", (None, None))),
+                "equal_taste": EqualTaste(**record["equal_taste"]) if record.get("equal_taste") else None,
             }
         )
 

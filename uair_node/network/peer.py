@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pynetdicom.association import Association
 
 from dicom_config.model import AllowRule, Verb
-from dicom_config.section import is_loopback
 from uair_node.network.tls import certificate_names
-from uair_node.network.transport import guarded, plain_address
+from uair_node.network.transport import guarded, is_from_here, plain_address
 
 CHECK_TITLE = "UAIR_CHECK"
 """Calling AE title of `uair check` at the node's own port."""
@@ -31,27 +30,35 @@ def association_name(association: Association) -> str:
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is at the other end of an association, whom it called, what its certificate names."""
+    """Who is at the other end of an association, whom it called, what its certificate names.
+
+    `local`: it is on this machine.
+    """
 
     calling_ae: str
     called_ae: str
     address: str
     certificate: frozenset[str]
+    local: bool = False
 
     @classmethod
     def of(cls, association: Association) -> Peer:
         """Return the peer that requested an association."""
         request = association.requestor.primitive
         address = plain_address(association.requestor.address)
-        certificate = certificate_names(guarded(association).socket)
+        connection = guarded(association).socket
         return cls(
-            request.calling_ae_title.strip(), request.called_ae_title.strip(), str(address), certificate
+            request.calling_ae_title.strip(),
+            request.called_ae_title.strip(),
+            str(address),
+            certificate_names(connection),
+            is_from_here(connection, association.requestor.address),
         )
 
     @property
     def is_check(self) -> bool:
         """Whether this is `uair check` on this machine, which only asks whether a node answers."""
-        return self.calling_ae == CHECK_TITLE and is_loopback(self.address)
+        return self.calling_ae == CHECK_TITLE and self.local
 
     def __str__(self) -> str:
         # repr: a hostile title cannot forge a log line

@@ -32,7 +32,7 @@ from uair_node.network.peer import Peer, association_name, nearest_miss
 from uair_node.network.presentation import reporting_context, serve_as_storage, supported_contexts
 from uair_node.network.receive_budget import IncomingDataSet
 from uair_node.network.store_status import StoreStatus, refusal, response_of
-from uair_node.network.tally import ACCEPTED, Tally
+from uair_node.network.tally import Refusal, RefusalReason, Tally
 from uair_node.network.transport import Server, guarded
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class DicomListener:
                 (self._settings.host, self._settings.port),
                 server_class=Server,
                 settings=self._settings,
-                count=self._tally.association,
+                refused=self._tally.refused,
                 # Replaced for each association by what its verb takes: should that fail, nothing is stored.
                 contexts=[build_context(Verification)],
                 evt_handlers=[
@@ -234,7 +234,8 @@ class DicomListener:
         association.kill()  # waits until the rejection is sent
 
     def _note(self, peer: Peer, rejection: Rejection, why: str) -> None:
-        self._tally.association(rejection.name.lower())
+        reason = RefusalReason(rejection.name.lower())
+        self._tally.refused(Refusal.of(reason, peer.address, peer.calling_ae, peer.called_ae, why))
         words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
         log.warning("association rejected: %s, %s", peer, words)
 
@@ -243,7 +244,7 @@ class DicomListener:
         return self._places.take(association)
 
     def _on_accepted(self, event: Event) -> None:
-        self._tally.association(ACCEPTED)
+        self._tally.accepted()
         serve_as_storage(event.assoc)
         refused = len(event.assoc.rejected_contexts)
         more = f", {refused} presentation contexts refused" if refused else ""

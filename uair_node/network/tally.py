@@ -1,14 +1,63 @@
-"""What the listener counts: associations and instances, by what became of them."""
+"""What the listener counts: associations and instances, by what became of them, and refused peers."""
 
 from __future__ import annotations
 
 import collections
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter
 
 ACCEPTED = "accepted"
+
+_MOST_PEERS = 100
+"""Different peers that are kept apart between two sweeps; a scanner of ports must not fill the memory."""
+_LONGEST_WHY = 120
+_LONGEST_TITLE = 16
+
+
+class RefusalReason(StrEnum):
+    """Why a connection or an association was refused, as in the metric ``uair_associations``."""
+
+    ADDRESS_NOT_ADMITTED = "address_not_admitted"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_OF_AN_ADDRESS = "too_many_of_an_address"
+    TLS_FAILED = "tls_failed"
+    APPLICATION_CONTEXT_NOT_SUPPORTED = "application_context_not_supported"
+    CALLING_AE_NOT_RECOGNISED = "calling_ae_not_recognised"
+    CALLED_AE_NOT_RECOGNISED = "called_ae_not_recognised"
+    LOCAL_LIMIT_EXCEEDED = "local_limit_exceeded"
+
+
+@dataclass(frozen=True, order=True)
+class Refusal:
+    """One refused peer.
+
+    Attributes
+    ----------
+    address
+        Empty where more peers were refused than are kept apart.
+    calling_ae, called_ae
+        Empty where the connection was closed before it asked for an association.
+    why
+        More than the reason says.
+    """
+
+    reason: RefusalReason
+    address: str = ""
+    calling_ae: str = ""
+    called_ae: str = ""
+    why: str = ""
+
+    @classmethod
+    def of(
+        cls, reason: RefusalReason, address: str, calling_ae: str = "", called_ae: str = "", why: str = ""
+    ) -> Refusal:
+        """Return the refusal of a peer, whose AE titles may hold anything."""
+        calling, called = (_printable(title)[:_LONGEST_TITLE] for title in (calling_ae, called_ae))
+        return cls(reason, address, calling, called, _printable(why)[:_LONGEST_WHY])
 
 
 class Tally:
@@ -25,30 +74,43 @@ class Tally:
         self._associations = Counter(
             "uair_associations", "Associations that were asked for.", ["outcome"], registry=self.registry
         )
-        self._refusals: collections.Counter[str] = collections.Counter()
+        for outcome in (ACCEPTED, *RefusalReason):
+            self._associations.labels(outcome)  # from 0 on: an alert needs the first one, too
+        self._refusals: collections.Counter[Refusal] = collections.Counter()
         self._lock = threading.Lock()
         self._instances = Counter(
             "uair_instances", "C-STORE requests, by status.", ["verb", "status"], registry=self.registry
         )
 
-    def association(self, outcome: str) -> None:
-        """Count an association: `ACCEPTED`, or why it, or its connection, was refused."""
-        self._associations.labels(outcome).inc()
-        if outcome != ACCEPTED:
-            with self._lock:
-                self._refusals[outcome] += 1
+    def accepted(self) -> None:
+        """Count an association that was accepted."""
+        self._associations.labels(ACCEPTED).inc()
 
-    def take_refusals(self) -> Mapping[str, int]:
-        """Return how many associations were rejected since the last call, by reason."""
+    def refused(self, refusal: Refusal) -> None:
+        """Count a connection or an association that was refused."""
+        self._associations.labels(refusal.reason).inc()
+        self._add({refusal: 1})
+
+    def take_refusals(self) -> Mapping[Refusal, int]:
+        """Return how often peers were refused since the last call."""
         with self._lock:
             taken, self._refusals = self._refusals, collections.Counter()
         return taken
 
-    def give_back(self, counts: Mapping[str, int]) -> None:
+    def give_back(self, counts: Mapping[Refusal, int]) -> None:
         """Count again what `take_refusals` returned and nobody kept."""
-        with self._lock:
-            self._refusals.update(counts)
+        self._add(counts)
 
     def instance(self, verb: str, status: int) -> None:
         """Count an answered C-STORE."""
         self._instances.labels(verb, f"{status:04X}").inc()
+
+    def _add(self, counts: Mapping[Refusal, int]) -> None:
+        with self._lock:
+            for refusal, count in counts.items():
+                known = refusal in self._refusals or len(self._refusals) < _MOST_PEERS
+                self._refusals[refusal if known else Refusal(refusal.reason)] += count
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,6 +32,22 @@ log = logging.getLogger(__name__)
 
 _NAMING_TYPES = {"DNS": NameType.DNS, "URI": NameType.URI, "IP Address": NameType.IP}
 """As `ssl` calls the entries of the subject's alternative names."""
+
+_HANDSHAKE = b"\x16"
+"""The first byte of a connection with TLS (RFC 8446 5.1: the content type handshake)."""
+_CUT_OFF = "UNEXPECTED_EOF"
+_NO_CERTIFICATE = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+_PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+"""OpenSSL's reasons for an answer that is no TLS."""
+_CERTIFICATE_ALERTS = (
+    "ALERT_UNKNOWN_CA",
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_CERTIFICATE_EXPIRED",
+    "ALERT_CERTIFICATE_REVOKED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+)
+"""Alerts with which a peer refuses our certificate (RFC 8446 6.2)."""
 
 _PEM_CRL = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
@@ -92,15 +109,80 @@ def certificate_end(path: Path) -> datetime:
     )
 
 
+class ClosedError(OSError):
+    """A connection was closed before it said a word."""
+
+
+class PlainSenderError(OSError):
+    """A connection began without TLS."""
+
+
+def require_tls(connection: socket.socket) -> None:
+    """Look at a connection's first byte, and leave it there.
+
+    Raises
+    ------
+    ClosedError, PlainSenderError
+        Nothing comes, or something else than a TLS handshake.
+    """
+    first = connection.recv(1, socket.MSG_PEEK)
+    if not first:
+        raise ClosedError
+    if first != _HANDSHAKE:
+        raise PlainSenderError
+
+
+def hung_up(error: OSError) -> bool:
+    """Tell whether a peer closed the connection without saying what it does not like."""
+    cut = isinstance(error, ClosedError | ConnectionError | ssl.SSLEOFError)
+    return cut or (isinstance(error, ssl.SSLError) and (error.reason or "").startswith(_CUT_OFF))
+
+
+def why_sender_failed(error: Exception) -> str:
+    """Say why TLS with a sender failed, and whose certificate it is about; no data of the peer's."""
+    if isinstance(error, PlainSenderError):
+        return "a plain sender, which does not speak TLS"
+    if isinstance(error, ClosedError):
+        return "it closed the connection without a word"
+    if isinstance(error, ssl.SSLError) and error.reason == _NO_CERTIFICATE:
+        return "it shows no certificate (node.tls wants one)"
+    return _why(error, "its certificate is not valid here", "it does not accept the node's certificate")
+
+
+def why_peer_failed(error: Exception) -> str:
+    """Say why TLS with a destination failed, and whose certificate it is about."""
+    reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
+    if reason in _PLAIN:
+        return f"it does not speak TLS at this port ({_plain_words(reason)})"
+    if reason.endswith("ALERT_CERTIFICATE_REQUIRED"):
+        return f"it wants a certificate of ours, and gets none ({_plain_words(reason)})"
+    if isinstance(error, ConnectionError) or reason.startswith(_CUT_OFF):
+        return "it closes the connection in the handshake; perhaps it does not speak TLS at this port"
+    return _why(error, "its certificate is not valid here", "it does not accept our certificate")
+
+
+def _why(error: Exception, theirs: str, ours: str) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{theirs} ({error.verify_message.rstrip('.')})"
+    words = tls_reason(error)
+    if isinstance(error, ssl.SSLError) and any(
+        cause in (error.reason or "") for cause in _CERTIFICATE_ALERTS
+    ):
+        return f"{ours} ({words})"
+    return words
+
+
 def tls_reason(error: Exception) -> str:
     """Say why TLS failed, in OpenSSL's words; they hold no data of the peer's."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message.rstrip(".")
     if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
+        return _plain_words(error.reason)
     if isinstance(error, TimeoutError):
         return "timed out"
     return "connection lost"
+
+
+def _plain_words(reason: str) -> str:
+    return reason.lower().replace("_", " ")
 
 
 class ListenerTls:
@@ -153,14 +235,14 @@ class _ExplainingSocket(ssl.SSLSocket):
         try:
             super().do_handshake(block)
         except OSError as error:
-            self.context.failure = tls_reason(error)
+            self.context.failure = why_peer_failed(error)
             raise
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:
             return super().recv(buflen, flags)
         except ssl.SSLError as error:
-            self.context.failure = tls_reason(error)
+            self.context.failure = why_peer_failed(error)
             raise
 
 

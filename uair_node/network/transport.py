@@ -20,10 +20,13 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 from dicom_config.model import NodeSection
 from uair_node.network.receive_budget import ReceiveBudget
 from uair_node.network.repeated_warnings import RepeatedWarnings
-from uair_node.network.tls import ListenerTls, tls_reason
+from uair_node.network.tally import Refusal, RefusalReason
+from uair_node.network.tls import ListenerTls, hung_up, require_tls, why_sender_failed
 from uair_node.network.wakeups import Wake, wait_instead_of_polling
 
 log = logging.getLogger(__name__)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _LONGEST_PDU = 1 << 20
 """Bytes of one PDU; `NodeSection.max_pdu_bytes` is at most this, an A-ASSOCIATE-RQ far shorter."""
@@ -119,6 +122,10 @@ class GuardedSocket(AssociationSocket):
             raise OSError("instance too large by far")
 
 
+class _TlsRefusedError(Exception):
+    """There is no TLS with a peer; that is told already."""
+
+
 class _Handler(RequestHandler):
     """Gives each association its guarded socket."""
 
@@ -140,8 +147,8 @@ class Server(ThreadedAssociationServer):
     ----------
     settings
         Limits, allow rules and TLS.
-    count
-        Gets the reason of each connection that is closed at once.
+    refused
+        Gets each connection that is closed before an association.
 
     Raises
     ------
@@ -153,11 +160,11 @@ class Server(ThreadedAssociationServer):
     daemon_threads = True
 
     def __init__(
-        self, *arguments: Any, settings: NodeSection, count: Callable[[str], None], **options: Any
+        self, *arguments: Any, settings: NodeSection, refused: Callable[[Refusal], None], **options: Any
     ) -> None:
         self.settings = settings
         self.budget = ReceiveBudget(settings.in_flight_bytes)
-        self._count = count
+        self._refused = refused
         self._warnings = RepeatedWarnings(log)
         self._networks = [ipaddress.ip_network(net) for rule in settings.allow for net in rule.networks]
         self._tls = ListenerTls(settings.tls) if settings.tls else None
@@ -166,24 +173,26 @@ class Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Tell whether a connection is worth a thread; it is closed otherwise."""
-        why = self._why_not(plain_address(client_address[0]))
-        if not why:
+        address = plain_address(client_address[0])
+        why = self._why_not(address, local=is_from_here(request, client_address[0]))
+        if why is None:
             self._starting[id(request)] = client_address[:2]
             return True
-        self._count(why)
+        self._refused(Refusal.of(why, str(address)))
         self._warnings.tell(f"connection from {client_address[0]} closed: {why.replace('_', ' ')}")
         return False
 
-    def _why_not(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-        if not any(address in network for network in self._networks):
-            return "address_not_admitted"
+    def _why_not(self, address: Address, *, local: bool) -> RefusalReason | None:
+        # A connection of this machine is read: `uair check` asks so, and other programs are refused later.
+        if not local and not any(address in network for network in self._networks):
+            return RefusalReason.ADDRESS_NOT_ADMITTED
         # A set: a connection is in both for a moment.
         opened = {(peer.address, peer.port) for peer in (each.requestor for each in self.active_associations)}
         opened |= set(self._starting.values())
         if len(opened) >= _MOST_CONNECTIONS:
-            return "too_many_connections"
+            return RefusalReason.TOO_MANY_CONNECTIONS
         same = sum(plain_address(host) == address for host, _ in opened)
-        return "too_many_of_an_address" if same >= _MOST_OF_AN_ADDRESS else ""
+        return RefusalReason.TOO_MANY_OF_AN_ADDRESS if same >= _MOST_OF_AN_ADDRESS else None
 
     def service_actions(self) -> None:
         """Do what is due between connections; the accepting thread calls it twice a second."""
@@ -196,18 +205,29 @@ class Server(ThreadedAssociationServer):
         request.settimeout(request_time_s(self.settings))
         try:
             if self._tls is not None:
-                request = self._tls.current().wrap_socket(request, server_side=True)
+                request = self._handshake(self._tls, request, client_address)
             super().finish_request(request, client_address)
         finally:
             self._starting.pop(number, None)
+
+    def _handshake(self, tls: ListenerTls, request: Any, client_address: Any) -> Any:
+        """Return the connection with TLS; tell why there is none, unless this machine only looked."""
+        local = is_from_here(request, client_address[0])
+        try:
+            require_tls(request)
+            return tls.current().wrap_socket(request, server_side=True)
+        except OSError as error:
+            if not (local and hung_up(error)):
+                why = why_sender_failed(error)
+                self._refused(Refusal.of(RefusalReason.TLS_FAILED, client_address[0], why=why))
+                self._warnings.tell(f"TLS refused: peer at {client_address[0]}, {why}")
+            raise _TlsRefusedError from None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log why a connection was not served."""
         self._starting.pop(id(request), None)
         error = sys.exception()
-        if isinstance(error, OSError):
-            self._warnings.tell(f"TLS refused: peer at {client_address[0]}, {tls_reason(error)}")
-        else:
+        if not isinstance(error, _TlsRefusedError):
             log.error("connection from %s not served: %s", client_address[0], type(error).__name__)
 
 
@@ -216,7 +236,15 @@ def request_time_s(settings: NodeSection) -> float:
     return min(_REQUEST_S, settings.idle_timeout_s)
 
 
-def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def is_from_here(connection: Any, address: str) -> bool:
+    """Tell whether a connection from `address` comes from this machine: it has one address at both ends."""
+    try:
+        return plain_address(connection.getsockname()[0]) == plain_address(address)
+    except (OSError, AttributeError):  # it is closed
+        return False
+
+
+def plain_address(text: str) -> Address:
     """Return an address; a dual-stack socket shows IPv4 peers mapped, allow rules name the IPv4 network."""
     address = ipaddress.ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address

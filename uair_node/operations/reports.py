@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, union
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from dicom_config.errors import InputError
@@ -22,31 +22,6 @@ from uair_node.cases.tables import (
     WorkItem,
 )
 from uair_node.results.reader_preference import in_words
-
-
-def find_cases(
-    session: Session, *, state: str = "", search: str = "", limit: int = 100, offset: int = 0
-) -> Sequence[Case]:
-    """Return cases, newest first; `search` is an accession number, a UID, or the end of a UID."""
-    query = select(Case).where(*_matching(state, search)).order_by(Case.id.desc())
-    return session.scalars(query.limit(limit).offset(offset)).all()
-
-
-def count_cases(session: Session, *, state: str = "", search: str = "") -> int:
-    """Return how many cases `find_cases` finds without a limit."""
-    return session.scalar(select(func.count(Case.id)).where(*_matching(state, search))) or 0
-
-
-def _matching(state: str, search: str) -> list[Any]:
-    conditions: list[Any] = []
-    if state:
-        conditions.append(Case.state == state.upper())
-    if search:
-        # Each part reads one index; together they would read all rows.
-        columns = Case.series_instance_uid, Case.study_instance_uid
-        parts = [select(Case.id).where(column.endswith(search, autoescape=True)) for column in columns]
-        conditions.append(Case.id.in_(union(select(Case.id).where(Case.accession_number == search), *parts)))
-    return conditions
 
 
 def get_case(session: Session, case_id: int) -> Case:

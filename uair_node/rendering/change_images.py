@@ -32,8 +32,9 @@ from uair_node.rendering.drawing import FAINT, INK, PAPER, as_hex, draw_slice, n
 _DPI = 100
 _MOST_LESIONS = 5
 _HALF_MM = 38.0
+_ON_OUTLINE_MM = 0.05
 _GONE, _ATTENTION = "#b0b0b0", "#ffb347"
-_WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 1.2, 1.0, 3.1
+_WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 1.4, 1.2, 3.1
 _WORDS = {
     "CR": "complete response",
     "PR": "partial response",
@@ -118,14 +119,9 @@ class _Page:
             f"Liver lesions by RECIST 1.1: {change.response}, {words}; by volume: {change.volume_response}."
         )
         self._text(0.15, 0.62, f"{line} {codes.DISCLAIMER}.", size=12, color=FAINT)
-        self._text(0.15, 0.86, self._kinds(), size=12, color=_ATTENTION if change.other_kind else FAINT)
-
-    def _kinds(self) -> str:
-        """Say which kinds of candidates were accepted: another kind alone changes sizes."""
-        then, now = self._scene.follow_up.kinds
-        if self._scene.follow_up.other_kind:
-            return f"Accepted then: {then}. Accepted now: {now}. This alone can change sizes."
-        return f"Accepted then and now: {now}." if then and now else ""
+        colour = _ATTENTION if change.other_taste else FAINT
+        for row, words in enumerate(accepted_words(change)):
+            self._text(0.15, 0.86 + 0.22 * row, words, size=12, color=colour)
 
     def lesions(self) -> None:
         """Draw the most telling lesions, each before (above) and now (below)."""
@@ -140,7 +136,7 @@ class _Page:
             left = _SIDE + column * (_PANEL + _GAP)
             self._draw(left, 0, self._scene.earlier_hu, self._earlier_drawn(), centre, "the same place")
             self._draw(left, 1, self._scene.hu, self._now_drawn(), centre, self._scene.planes[centre[0]])
-            for line, text in enumerate(self._caption(link)):
+            for line, text in enumerate([*self._caption(link), *self._drawn_as_then(link)]):
                 y = self._top(2) + 0.14 + line * 0.2
                 self._text(left + _PANEL / 2, y, text, size=10.5, ha="center", va="center")
 
@@ -217,6 +213,10 @@ class _Page:
         said = ["within measurement error"] if link.within_error else []
         return [*lines, f"{NOMINAL:.0%} interval: {interval}", *said]
 
+    def _drawn_as_then(self, link: Link) -> list[str]:
+        change = self._scene.follow_up.change_at_equal_taste(link)
+        return [] if change is None else [f"drawn as then: {100 * change:+.0f} %"]
+
     def _centre(self, link: Link) -> tuple[int, int, int] | None:
         """Return where a lesion is largest, in voxels: now, or before if it has vanished."""
         number = self._scene.numbers.get(link.tracking_uid)
@@ -292,6 +292,40 @@ class _Page:
         """Write at `y` inches from the top."""
         style = {"color": INK} | style
         self._figure.text(x / _WIDTH, 1 - y / self._height, text, fontsize=size, **style)
+
+
+def accepted_words(change: FollowUp) -> list[str]:
+    """Say which kinds of candidates were accepted, how wide lesions were drawn, and what compares equally."""
+    then, now = (
+        ", ".join(filter(None, (kind, _drawn(mm))))
+        for kind, mm in zip(change.kinds, change.beyond_mm, strict=True)
+    )
+    if not then or not now:
+        return []
+    lines = [f"Accepted then: {then}. Accepted now: {now}."]
+    if change.other_taste:
+        wider = change.wider_mm
+        said = f"Drawn {abs(wider):.1f} mm {_side(wider)} than then" if wider else "Another kind than then"
+        lines.append(f"{said}, which alone changes sizes.")
+    equal = change.equal_taste
+    if equal is not None:
+        lines[-1] += (
+            f' At equal taste (candidate {equal.k} of round {equal.round}, {equal.kind}): "drawn as then".'
+        )
+    return lines
+
+
+def _drawn(mm: float | None) -> str:
+    """Say how far accepted outlines lie from the model's own."""
+    if mm is None:
+        return ""
+    return (
+        f"{abs(mm):.1f} mm {_side(mm)} than the model" if abs(mm) >= _ON_OUTLINE_MM else "as the model draws"
+    )
+
+
+def _side(mm: float) -> str:
+    return "wider" if mm > 0 else "tighter"
 
 
 def _most_telling(change: FollowUp) -> Sequence[Link]:

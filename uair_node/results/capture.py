@@ -25,6 +25,7 @@ from pydicom.uid import UID
 
 from dicom_config import codes
 from uair_node.results.provenance import Provenance, settle, shared_arguments
+from uair_node.results.zone import in_zone
 
 _LONG_TEXT = 1024  # ST, PS3.5 table 6.2-1
 Picture = NDArray[np.uint8]
@@ -75,7 +76,7 @@ def write_capture(
         series_description=series.description,
         sop_instance_uid=page.uid,
         instance_number=page.number,
-        **shared_arguments(provenance),
+        **shared_arguments(provenance, source),
     )
     # As they are: the library refuses names that real patients have.
     for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"):
@@ -93,8 +94,9 @@ def _describe(image: Dataset, page: CapturedPage, headers: Sequence[Dataset], pr
     image.PatientOrientation = None  # several views: each says its own sides
     image.BurnedInAnnotation = "NO"
     image.RecognizableVisualFeatures = "NO"
-    image.DateOfSecondaryCapture = provenance.content_datetime.strftime("%Y%m%d")
-    image.TimeOfSecondaryCapture = provenance.content_datetime.strftime("%H%M%S")
+    captured = in_zone(provenance.content_datetime, headers[0])
+    image.DateOfSecondaryCapture = captured.strftime("%Y%m%d")
+    image.TimeOfSecondaryCapture = captured.strftime("%H%M%S")
     image.ImageComments = codes.long_string(page.words)
     image.DerivationDescription = (
         f"UAIR round {provenance.round}, {page.words}; model {provenance.model_name} "

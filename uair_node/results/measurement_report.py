@@ -126,7 +126,7 @@ def write_report(
         instance_number=1,
         # Nobody has verified it, and a research result stays preliminary.
         is_complete=True,
-        **shared_arguments(provenance),
+        **shared_arguments(provenance, headers[0]),
     )
     return settle(report, provenance, headers[0])
 

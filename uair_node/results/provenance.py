@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_config import codes
+from uair_node.results.zone import KEYWORD, in_zone
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Provenance:
     case_digest
         Digest of the source series.
     content_datetime
-        When its content was computed, without time zone.
+        When its content was computed, UTC without zone.
     series_datetime
         The same for its series, where that holds objects of several moments.
     """
@@ -43,10 +44,10 @@ class Provenance:
     series_datetime: datetime | None = None
 
 
-def shared_arguments(provenance: Provenance) -> dict[str, Any]:
-    """Return what all constructors of the library take: equipment and dates."""
-    seconds = provenance.content_datetime.replace(microsecond=0)
-    begun = (provenance.series_datetime or seconds).replace(microsecond=0)
+def shared_arguments(provenance: Provenance, source: Dataset) -> dict[str, Any]:
+    """Return what all constructors of the library take: equipment, and dates in the zone of `source`."""
+    seconds = in_zone(provenance.content_datetime, source)
+    begun = in_zone(provenance.series_datetime or provenance.content_datetime, source)
     return {
         "manufacturer": codes.MANUFACTURER,
         "manufacturer_model_name": codes.long_string(provenance.model_name),
@@ -67,16 +68,17 @@ def settle(made: Dataset, provenance: Provenance, source: Dataset) -> Dataset:
     Parameters
     ----------
     source
-        Header of the study; its character set is taken over as it is, the library refuses common ones.
+        Header of the study: its time zone, and its character set as it is, the library refuses common ones.
     """
     plain = Dataset(made)
     plain.file_meta = made.file_meta
-    moment = provenance.content_datetime
+    moment = in_zone(provenance.content_datetime, source)
     plain.InstanceCreationDate = moment.strftime("%Y%m%d")
     plain.InstanceCreationTime = moment.strftime("%H%M%S")
     for equipment in plain.get("ContributingEquipmentSequence", ()):
         if "ContributionDateTime" in equipment:
             equipment.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S")
-    if "SpecificCharacterSet" in source:
-        plain["SpecificCharacterSet"] = source["SpecificCharacterSet"]
+    for keyword in ("SpecificCharacterSet", KEYWORD):
+        if keyword in source:
+            plain[keyword] = source[keyword]
     return plain

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.model import Preference
 from uair_node.cases.answer import LIVER
-from uair_node.cases.tables import Case, Observation, ResultKind, Round, Selection, TargetKind
+from uair_node.cases.tables import Case, Observation, Result, ResultKind, Round, Selection, TargetKind
 from uair_node.findings.volumes import Volumes
 
 MOST_MM = 4.0
@@ -144,19 +144,33 @@ def prior_of(
     return round_.prior
 
 
+def accepted_differences(case: Case) -> dict[TargetKind, float]:
+    """Return `differences` of what was accepted of a case; empty where it is not known."""
+    finals = [result for result in case.rounds[-1].results if result.kind == ResultKind.FINAL]
+    return differences(volumes_of(finals[0]), model_radii(case)) if finals and model_radii(case) else {}
+
+
+def volumes_of(segmentation: Result) -> Volumes:
+    """Return what a segmentation of ours measures."""
+    numbers = [value - LIVER for value in segmentation.targets if value > LIVER]
+    volumes = segmentation.volumes_ml
+    return Volumes(volumes["liver"], tuple(zip(numbers, volumes["lesions"], strict=True)))
+
+
+def model_radii(case: Case) -> dict[int, float]:
+    """Return the radii of the model's own mean in round 1; empty for a case from before they were kept."""
+    return {int(value): mm for value, mm in case.rounds[0].base_mm.items()} if case.rounds else {}
+
+
 def patient_taste(earlier: Case) -> dict[str, Any]:
     """Return by how much what was accepted of an earlier study exceeded the model's own mean.
 
     Kept from one study of a patient to the next, so that what changes between them is the lesion and not the
     habit. Not shrunk: what the model misses of this patient's lesions it misses again.
     """
-    finals = [result for result in earlier.rounds[-1].results if result.kind == ResultKind.FINAL]
-    if not finals or not earlier.rounds[0].base_mm:
+    found = accepted_differences(earlier)
+    if not found:
         return {}
-    numbers = [value - LIVER for value in finals[0].targets if value > LIVER]
-    volumes = finals[0].volumes_ml
-    accepted = Volumes(volumes["liver"], tuple(zip(numbers, volumes["lesions"], strict=True)))
-    found = differences(accepted, {int(value): mm for value, mm in earlier.rounds[0].base_mm.items()})
     sizes = {kind: float(np.clip(found.get(kind, 0.0), -MOST_MM, MOST_MM)) for kind in TargetKind}
     return {
         "scope": "patient",

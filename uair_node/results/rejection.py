@@ -107,7 +107,7 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
         series_description=words,
         sop_instance_uid=request.sop_instance_uid,
         instance_number=request.number_of_case or 1,
-        **shared_arguments(provenance),
+        **shared_arguments(provenance, source),
     )
     note.copy_patient_and_study_information(source)
     for item in note.ContentSequence:

@@ -39,6 +39,7 @@ from uair_node.dicom.volume import Volume
 from uair_node.results.references import one_image_a_slice, refer, refer_to_frames
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
+from uair_node.results.zone import KEYWORD, in_zone
 from uair_node.storage.artifacts import label_values
 from uair_node.storage.store import write_durably
 
@@ -72,7 +73,7 @@ class SegRequest:
     case_digest
         Digest of the source series.
     content_datetime
-        When the candidate was computed, without time zone.
+        When the candidate was computed, UTC without zone.
     tracking
         Tracking of each lesion number that occurs in the labels.
     derived_from
@@ -170,9 +171,9 @@ def write_seg(
         segment_of_label = np.zeros(256, np.uint8)
         segment_of_label[present] = numbers
         labels = segment_of_label[labels]
-    seconds = request.content_datetime.replace(microsecond=0)
-    date, time = seconds.date(), seconds.time()
     sources = source_headers(volume) if sources is None else sources
+    seconds = in_zone(request.content_datetime, sources[0])
+    date, time = seconds.date(), seconds.time()
     seg = Segmentation(
         source_images=one_image_a_slice(sources, volume),
         pixel_array=labels,
@@ -199,9 +200,10 @@ def write_seg(
         series_time=time,
         specific_character_set=None,
     )
-    if "SpecificCharacterSet" in sources[0]:
-        # Not through the library, which refuses sets that are common (``\ISO 2022 IR 87``).
-        seg["SpecificCharacterSet"] = sources[0]["SpecificCharacterSet"]
+    for keyword in ("SpecificCharacterSet", KEYWORD):
+        # Not through the library, which refuses character sets that are common (``\ISO 2022 IR 87``).
+        if keyword in sources[0]:
+            seg[keyword] = sources[0][keyword]
     refer_to_frames(seg, volume)
     _take_out_clock_and_chance(seg, request, seconds)
     if request.needs.gap_frames:

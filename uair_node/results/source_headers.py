@@ -15,6 +15,7 @@ from pydicom.valuerep import DA, TM, format_number_as_ds
 
 from uair_node.dicom.frames import read_frames
 from uair_node.dicom.volume import Volume
+from uair_node.results.zone import KEYWORD, utc_offset
 
 # Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
 _STUDY_TYPE_2 = (
@@ -34,6 +35,7 @@ _STUDY_TYPE_2 = (
 _TAKEN_OVER = (
     *_STUDY_TYPE_2,
     "SpecificCharacterSet",
+    KEYWORD,
     "StudyInstanceUID",
     "StudyDescription",
     "IssuerOfPatientID",
@@ -79,8 +81,9 @@ def source_headers(volume: Volume) -> list[Dataset]:
         One for each slice, in axis-0 order. The first has the attributes of patient, study and series that
         results take over. The others have only identity and position; frames of the same image share its UID.
         Attributes of patient and study that are missing or invalid are empty. A missing Frame of Reference
-        UID, orientation, spacing or position is filled with the value that the volume assumed. All slices
-        share orientation and spacing to the last digit: the gate has found them equal within its tolerance.
+        UID, orientation, spacing or position is filled with the value that the volume assumed. A
+        missing time zone is this machine's. All slices share orientation and spacing to the last digit: the
+        gate has found them equal within its tolerance.
     """
     frames = {
         (path, frame.number): frame.header
@@ -118,6 +121,7 @@ def _study(source: Dataset) -> Dataset:
             check(header[keyword].value)
         except (ValueError, TypeError):
             setattr(header, keyword, "")
+    setattr(header, KEYWORD, utc_offset(header))
     return header
 
 

@@ -30,6 +30,7 @@ from uair_node.results.contour_tracing import trace
 from uair_node.results.provenance import Provenance
 from uair_node.results.references import refer, refer_to_instances
 from uair_node.results.source_headers import source_headers
+from uair_node.results.zone import KEYWORD, in_zone
 from uair_node.storage.artifacts import label_values
 
 _LIVER_LABEL = 1
@@ -49,6 +50,7 @@ _OF_STUDY = (
     "ReferringPhysicianName",
     "AccessionNumber",
     "SpecificCharacterSet",
+    KEYWORD,
 )
 
 
@@ -118,7 +120,7 @@ def _rois(labels: NDArray[np.uint8], organ: Organ) -> Iterator[_Roi]:
 
 def _described(volume: Volume, header: Dataset, request: StructuresRequest) -> Dataset:
     provenance = request.provenance
-    made, moment = Dataset(), provenance.content_datetime
+    made, moment = Dataset(), in_zone(provenance.content_datetime, header)
     for keyword in _OF_STUDY:
         if keyword in header:
             made[keyword] = header[keyword]

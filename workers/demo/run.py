@@ -25,6 +25,7 @@ from uair_node.network.parcels import Parcel
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.operations import reports
+from uair_node.operations.case_list import find_cases
 from uair_node.rendering.plane_names import plane_names
 from uair_node.rendering.sheet import SheetCandidate, draw_sheet
 from uair_node.storage.artifacts import Labels
@@ -147,7 +148,7 @@ class _Demo:
 
     def _look(self) -> dict[str, Any]:
         with self._context.database.transaction() as session:
-            (case,) = reports.find_cases(session)
+            (case,) = find_cases(session)
             return reports.detail(session, case)
 
     def _offer(self, result: dict[str, Any]) -> Offer:

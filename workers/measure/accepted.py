@@ -23,6 +23,7 @@ from uair_node.results.finish import Compared, Measured, finish
 from uair_node.results.priors import Prior, acquired, find_priors
 from uair_node.results.seg import Tracking
 from uair_node.results.source import STATE_FILE, Source
+from uair_node.results.tastes import compare_tastes
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import StoredCandidate, label_values, reading_artifact
 from uair_node.work.performer import Claim, Commit
@@ -78,7 +79,10 @@ def measure_accepted(
     names = identities(own, groups, priors[-1].findings)
     findings = tabulated(_named(names))
     kinds = (priors[-1].accepted().trait if priors[-1].case_id else "", accepted.trait)
-    follow_up = follow_up_of(findings, groups, priors, day, kinds)
+    with context.database.reading() as session:
+        tracking = {number: name.uid for number, name in names.items()}
+        tastes = compare_tastes(session, claim.case_id, priors[-1].case_id, findings, tracking)
+    follow_up = follow_up_of(findings, groups, priors, day, kinds, tastes)
     return Measured(replace(findings, follow_up=follow_up), _tracking(names), picture)
 
 

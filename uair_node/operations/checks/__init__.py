@@ -56,9 +56,16 @@ def checked(config: Path | None) -> tuple[list[Finding], int]:
     return findings, 0 if all(finding.ok for finding in findings) else 1
 
 
-def run_checks(settings: Settings) -> list[Finding]:
-    """Look at everything; never raises."""
-    checks = [*_CHECKS, *(entry.load() for entry in entry_points(group="uair.checks"))]
+def run_checks(settings: Settings, *, with_workers: bool = True) -> list[Finding]:
+    """Look at everything; never raises.
+
+    Parameters
+    ----------
+    with_workers
+        Also at what only the workers' code can tell, which loads torch.
+    """
+    of_workers = [entry.load() for entry in entry_points(group="uair.checks")] if with_workers else []
+    checks = [*_CHECKS, *of_workers]
     with ThreadPoolExecutor(len(checks)) as pool:
         found = list(pool.map(lambda check: _guarded(check, settings), checks))
     return [*_configuration(settings), *(finding for part in found for finding in part)]

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from dicom_config.contexts import SENT_SOP_CLASSES
@@ -21,6 +22,8 @@ from uair_node.operations.checks.finding import Finding, fault, good, of_error, 
 
 _RENEW_BEFORE = timedelta(days=30)
 _ANSWER_S = 5.0
+_TLS_RECORDS = (b"\x15", b"\x16")
+"""How a TLS server begins its answer: an alert or a handshake (RFC 8446 5.1)."""
 _NARROW = {4: 24, 6: 64}
 """Shortest prefix, by IP version, of a network that `uair check` does not name."""
 
@@ -33,7 +36,7 @@ def check_listener(settings: Settings) -> Iterable[Finding]:
     host = "127.0.0.1" if node.host in ("0.0.0.0", "::") else node.host
     at = f"{node.host}:{node.port}"
     if _connects(host, node.port):
-        if _speaks_tls(host, node.port) if node.tls else _speaks_dicom(settings, host):
+        if speaks_tls(host, node.port) if node.tls else _speaks_dicom(settings, host):
             yield good("listener", f"the node answers at {at}")
             return
         mend = "Set node.port to a free port, or end the other program (`ss -ltnp` names it)."
@@ -73,17 +76,18 @@ def _speaks_dicom(settings: Settings, host: str) -> bool:
     return True
 
 
-def _speaks_tls(host: str, port: int) -> bool:
+def speaks_tls(host: str, port: int) -> bool:
+    """Tell whether a peer answers the first word of a TLS handshake with TLS, and hang up."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    incoming, hello = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, hello).do_handshake()
     try:
-        with (
-            socket.create_connection((host, port), _ANSWER_S) as plain,
-            context.wrap_socket(plain, server_hostname=host),
-        ):
-            return True
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")  # a server that wants our certificate
+        with socket.create_connection((host, port), _ANSWER_S) as plain:
+            plain.settimeout(_ANSWER_S)
+            plain.sendall(hello.read())
+            return plain.recv(1) in _TLS_RECORDS
     except OSError:
         return False
 
@@ -153,6 +157,12 @@ def check_destinations(settings: Settings) -> Iterable[Finding]:
         return list(pool.map(_destination, settings.destinations))
 
 
+def _wants_tls(destination: Destination, error: UairError) -> bool:
+    """Tell whether a peer that closes or ignores a plain association speaks TLS."""
+    plain = destination.tls is None and error.code in ("peer-unreachable", "peer-aborted")
+    return plain and speaks_tls(destination.host, destination.port)
+
+
 def _destination(destination: AnyDestination) -> Finding:
     what = f"destination {destination.name}"
     try:
@@ -161,6 +171,9 @@ def _destination(destination: AnyDestination) -> Finding:
             return good(what, f"{destination.url} answers DICOMweb")
         refused = refused_classes(destination, SENT_SOP_CLASSES)
     except UairError as error:
+        if isinstance(destination, Destination) and _wants_tls(destination, error):
+            sentence = f"{destination.host}:{destination.port} speaks TLS, and we call it without"
+            return fault(what, "peer-wants-tls", sentence, f"Give {destination.name} a `tls` section.")
         return of_error(what, error)
     if refused:
         names = ", ".join(refused)

@@ -22,8 +22,9 @@ _FOR_OTHERS = 0o077
 
 def check_disk(settings: Settings) -> Iterable[Finding]:
     """See whether the spool's disk has the room that C-STORE asks for."""
-    free, least = shutil.disk_usage(_existing(settings.data_dir)).free, settings.intake.min_free_bytes
-    sentence = f"{free / 2**30:.1f} GiB free in {settings.data_dir}"
+    folder = _existing(settings.data_dir)
+    free, least = shutil.disk_usage(folder).free, settings.intake.min_free_bytes
+    sentence = f"{free / 2**30:.1f} GiB free in {folder}"
     mend = "Free space (`uair tidy`), move data_dir, or lower intake.min_free_bytes."
     if free < least:
         refused = f"{sentence}, less than intake.min_free_bytes: C-STORE is answered A700"
@@ -55,8 +56,10 @@ def check_data_folder(settings: Settings) -> Iterable[Finding]:
         sentence = f"{settings.data_dir} is open to other users of this machine."
         mend = f"Run `chmod -R go= {settings.data_dir}` as its owner."
         yield warning("data folder", "data-folder-open", sentence, mend)
+    elif not settings.data_dir.exists():
+        yield good("data folder", f"{settings.data_dir} is not there yet, {folder} can be written")
     else:
-        yield good("data folder", "can be written")
+        yield good("data folder", f"{folder} can be written")
 
 
 def check_store(settings: Settings) -> Iterable[Finding]:

@@ -18,7 +18,8 @@ from uair_node.cases.database import Database
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState
 from uair_node.operations.checks.finding import Finding, Level, fault, good, of_error, warning
-from uair_node.patient_keys import check_patient_keys
+from uair_node.operations.checks.refused import check_refused_peers
+from uair_node.patient_keys import find_patient_keys
 from uair_node.storage.folder_identity import require_same_folder
 from uair_node.storage.object_store import open_store
 from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
@@ -44,6 +45,7 @@ def check_database(settings: Settings) -> Iterable[Finding]:
             yield from _standing_still(connection)
         yield from _data_folder(database, settings)
         yield from _patient_keys(database, settings)
+        yield from check_refused_peers(database)
     except UairError as error:
         yield of_error("database", error)
     finally:
@@ -61,7 +63,7 @@ def _data_folder(database: Database, settings: Settings) -> Iterable[Finding]:
 def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:
     """Check that the database's patient keys were made with this secret."""
     try:
-        check_patient_keys(database, settings.data_dir, settings.intake.patient_secret_file)
+        find_patient_keys(database, settings.data_dir, settings.intake.patient_secret_file)
     except ConfigError as error:
         # With a store, a machine of workers alone has a data folder without the secret, and needs none.
         needless = bool(settings.store.url) and error.code == "patient-secret-missing"

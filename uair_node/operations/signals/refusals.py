@@ -1,19 +1,23 @@
-"""Connections and associations that the listener refused, kept for the console, which is another process."""
+"""Connections and associations that the listener refused, kept for console and check: other processes."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
-from uair_node.cases.installation_tables import ListenerRefusal
-from uair_node.network.tally import Tally
+from uair_node.cases.installation_tables import ListenerRefusal, RefusedPeer
+from uair_node.network.tally import Refusal, Tally
+
+_MOST_KEPT = 200
 
 
 def keep_refusals(database: Database, tally: Tally) -> None:
-    """Add the refusals since the last call to the table. Keep them for the next call if this fails.
+    """Add the refusals since the last call to the tables. Keep them for the next call if this fails.
 
     Raises
     ------
@@ -25,17 +29,46 @@ def keep_refusals(database: Database, tally: Tally) -> None:
         return
     try:
         with database.transaction() as session:
-            _add(session, counts)
+            _add_reasons(session, counts)
+            _add_peers(session, counts)
     except BaseException:
         tally.give_back(counts)
         raise
 
 
-def _add(session: Session, counts: Mapping[str, int]) -> None:
-    for outcome, count in sorted(counts.items()):
-        row = session.get(ListenerRefusal, outcome, with_for_update=True)
+def _add_reasons(session: Session, counts: Mapping[Refusal, int]) -> None:
+    reasons: collections.Counter[str] = collections.Counter()
+    for refusal, count in counts.items():
+        reasons[refusal.reason] += count
+    for reason, count in sorted(reasons.items()):
+        row = session.get(ListenerRefusal, reason, with_for_update=True)
         if row is None:
-            row = ListenerRefusal(outcome=outcome, count=0)
+            row = ListenerRefusal(outcome=reason, count=0)
             session.add(row)
         row.count += count
         row.last_at = database_now(session)
+
+
+def _add_peers(session: Session, counts: Mapping[Refusal, int]) -> None:
+    """Add to the rows of peers, which the rows of reasons lock; the oldest rows beyond a bound go."""
+    for refusal, count in sorted(counts.items()):
+        if not refusal.address:
+            continue
+        values = {
+            "outcome": str(refusal.reason),
+            "address": refusal.address,
+            "calling_ae": refusal.calling_ae,
+            "called_ae": refusal.called_ae,
+            "why": refusal.why,
+        }
+        row = session.scalar(select(RefusedPeer).filter_by(**values))
+        if row is None:
+            row = RefusedPeer(**values, count=0)
+            session.add(row)
+        row.count += count
+        row.last_at = database_now(session)
+    session.flush()
+    newest = select(RefusedPeer.id).order_by(RefusedPeer.last_at.desc(), RefusedPeer.id.desc())
+    session.execute(
+        delete(RefusedPeer).where(RefusedPeer.id.in_(newest.offset(_MOST_KEPT).limit(_MOST_KEPT)))
+    )

@@ -1,0 +1,70 @@
+"""What the address of a list of cases asks for: a filter, an order, what was looked up before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+from dicom_config.errors import InputError
+from uair_node.cases.states import CaseState
+from uair_node.console.patient_lookup import PatientLookup
+from uair_node.console.sessions import Session
+from uair_node.operations.case_list import NEWEST_FIRST, CaseFilter, is_order
+
+
+@dataclass(frozen=True)
+class CaseQuery:
+    """What a list's address asks for."""
+
+    wanted: CaseFilter
+    sort: str
+    lookup: PatientLookup | None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Return what asks for the same list again."""
+        given = {
+            "search": self.wanted.search,
+            "state": self.wanted.state,
+            "found": str(self.lookup.number) if self.lookup else "",
+            "sort": "" if self.sort == NEWEST_FIRST else self.sort,
+        }
+        return {name: value for name, value in given.items() if value}
+
+    @property
+    def address(self) -> str:
+        """Return where the list is."""
+        return f"/cases?{urlencode(self.fields)}" if self.fields else "/cases"
+
+    def sorted_by(self, column: str) -> str:
+        """Return where the list is sorted by a column; where it is already, the other way round."""
+        down = self.sort == column
+        return replace(self, sort=f"-{column}" if down else column).address
+
+    def direction(self, column: str) -> str:
+        """Return how the list is sorted by a column, in the words of ``aria-sort``; empty if it is not."""
+        return {column: "ascending", f"-{column}": "descending"}.get(self.sort, "")
+
+
+def case_query(session: Session, given: Mapping[str, str]) -> CaseQuery:
+    """Return what is asked for by `given`: the query of an address, or the fields of a form.
+
+    Raises
+    ------
+    InputError
+        ``lookup-over``: the look-up that it names is not the session's last one.
+    """
+    state, sort = given.get("state", "").upper(), given.get("sort", NEWEST_FIRST)
+    number, lookup = given.get("found", ""), session.lookup
+    if number and (lookup is None or number != str(lookup.number)):
+        raise InputError("lookup-over", "This look-up is not kept any more.", "Look the patient up again.")
+    return CaseQuery(
+        CaseFilter(
+            state=state if state in CaseState.__members__ else "",
+            search=given.get("search", "").strip()[:64],
+            among=lookup.found if number and lookup else None,
+        ),
+        sort if is_order(sort) else NEWEST_FIRST,
+        lookup if number else None,
+    )

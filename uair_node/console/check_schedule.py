@@ -1,0 +1,87 @@
+"""`uair check` by itself: at the console's start and every quarter of an hour, in a thread beside the pages.
+
+The model and the device are left out: their checks load torch, which the console does not need.
+A worker looks at both when it starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from dicom_config.model import Settings
+from uair_node.cases.tables import utc_now
+from uair_node.operations.checks import run_checks
+from uair_node.operations.checks.finding import Finding, Level
+from uair_node.work.performer import describe_error
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 900.0
+_CHECKS = "checks"
+
+
+class CheckSchedule:
+    """Checks, keeps the findings for the pages, and logs what is new and what is over.
+
+    Parameters
+    ----------
+    kept
+        Where the pages look, see `last_findings`.
+    """
+
+    def __init__(self, settings: Settings, kept: dict[str, Any]) -> None:
+        self._settings, self._kept = settings, kept
+        self._logged: dict[tuple[str, str], Finding] = {}
+
+    def start(self) -> None:
+        """Check now and from now on, until the process ends."""
+        threading.Thread(target=self._run, name="checks", daemon=True).start()
+
+    def check(self) -> None:
+        """Check once."""
+        findings = run_checks(self._settings, with_workers=False)
+        keep_findings(self._kept, findings)
+        wrong = {(found.what, found.code): found for found in findings if found.level != Level.OK}
+        for key, found in wrong.items():
+            if key not in self._logged:
+                log.warning("check: %s: %s: %s. %s", found.code, found.what, found.sentence, found.mend)
+        for what, code in self._logged.keys() - wrong.keys():
+            log.info("check: %s: %s is over", code, what)
+        self._logged = wrong
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                self.check()
+            except Exception as error:  # the next one may succeed
+                log.error("check failed: %s", describe_error(error))
+            pause.wait(EVERY_S)
+
+
+def keep_findings(kept: dict[str, Any], findings: Sequence[Finding]) -> None:
+    """Keep findings for the pages."""
+    kept[_CHECKS] = (utc_now(), findings)
+
+
+def last_findings(kept: dict[str, Any]) -> tuple[datetime | None, Sequence[Finding]]:
+    """Return when was checked last, and what was found; None before the first check."""
+    at, findings = kept.get(_CHECKS, (None, ()))
+    return at, findings
+
+
+def in_words(findings: Sequence[Finding]) -> tuple[str, str]:
+    """Say how many findings are wrong, and the tone of it: ``good``, ``waits`` or ``bad``."""
+    number = Counter(finding.level for finding in findings)
+    faults, warnings = number[Level.FAULT], number[Level.WARNING]
+    told = [
+        f"{count} {noun}{'' if count == 1 else 's'}"
+        for count, noun in ((faults, "fault"), (warnings, "warning"))
+        if count
+    ]
+    return ", ".join(told) or "all well", "bad" if faults else "waits" if warnings else "good"

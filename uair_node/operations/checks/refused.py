@@ -1,0 +1,26 @@
+"""Peers that the listener refused lately: a wrong AE title, address or certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from uair_node.cases.clock import database_now
+from uair_node.cases.database import Database
+from uair_node.operations.checks.finding import Finding, good, warning
+from uair_node.operations.refused_peers import explain, newest_refused, told
+
+_LATELY = timedelta(hours=24)
+_MOST = 5
+
+
+def check_refused_peers(database: Database) -> Iterable[Finding]:
+    """Name the peers that were refused in the last 24 hours, the newest ones."""
+    with database.reading() as session:
+        peers = newest_refused(session, limit=_MOST, within=_LATELY)
+        now = database_now(session)
+    if not peers:
+        yield good("refused peers", "none in the last 24 hours")
+    for peer in peers:
+        sentence = told(peer, now).rstrip(".")
+        yield warning("refused peers", "peer-refused", sentence, explain(peer.outcome).mend)

@@ -1,0 +1,84 @@
+"""What the listener's refusals mean and what to do, and which peers it refused lately."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from uair_node.cases.clock import database_now
+from uair_node.cases.installation_tables import RefusedPeer
+from uair_node.network.tally import RefusalReason
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a reason means, and what to do."""
+
+    sentence: str
+    mend: str
+
+    def of(self, peer: RefusedPeer) -> str:
+        """Say what it means for a peer."""
+        return f"{self.sentence.rstrip('.')}: {peer.why}." if peer.why else self.sentence
+
+
+_REASON = RefusalReason
+EXPLANATIONS: Mapping[str, Explanation] = {
+    _REASON.CALLED_AE_NOT_RECOGNISED: Explanation(
+        "It calls an AE title that is none of ours.",
+        "Correct the title there, or node.ae_titles here.",
+    ),
+    _REASON.CALLING_AE_NOT_RECOGNISED: Explanation(
+        "No allow rule admits its AE title, address or certificate for this verb.",
+        "Correct node.allow if it is wanted.",
+    ),
+    _REASON.ADDRESS_NOT_ADMITTED: Explanation(
+        "No allow rule names its address.",
+        "Add its address to node.allow if it is wanted.",
+    ),
+    _REASON.TLS_FAILED: Explanation(
+        "TLS fails.",
+        "A plain sender: let it use TLS. A certificate: renew it, or let each side trust the other's CA.",
+    ),
+    _REASON.TOO_MANY_CONNECTIONS: Explanation(
+        "400 connections are open, and no more are taken.", "Find who opens them."
+    ),
+    _REASON.TOO_MANY_OF_AN_ADDRESS: Explanation(
+        "It has 100 connections open, and no more are taken.", "Let it close its associations."
+    ),
+    _REASON.APPLICATION_CONTEXT_NOT_SUPPORTED: Explanation(
+        "It asks for another application context.", "It does not speak DICOM's; find out what it is."
+    ),
+    _REASON.LOCAL_LIMIT_EXCEEDED: Explanation(
+        "node.max_associations are open, and it waited in vain for a place.",
+        "Raise node.max_associations, or let senders use fewer associations.",
+    ),
+}
+_UNKNOWN = Explanation("It was refused.", "The node's log says why.")
+
+
+def explain(outcome: str) -> Explanation:
+    """Return what a reason means; one of an older version has no words of its own."""
+    return EXPLANATIONS.get(outcome, _UNKNOWN)
+
+
+def newest_refused(session: Session, *, limit: int, within: timedelta | None = None) -> Sequence[RefusedPeer]:
+    """Return the peers that were refused last, the newest first."""
+    query = select(RefusedPeer).order_by(RefusedPeer.last_at.desc(), RefusedPeer.id.desc()).limit(limit)
+    if within is not None:
+        query = query.where(RefusedPeer.last_at > database_now(session) - within)
+    return session.scalars(query).all()
+
+
+def told(peer: RefusedPeer, now: datetime) -> str:
+    """Say which peer was refused, why, how often and when last."""
+    who = f"{peer.calling_ae or 'a sender'} at {peer.address}"
+    whom = f", which calls {peer.called_ae}," if peer.called_ae else ""
+    times = "once" if peer.count == 1 else f"{peer.count} times"
+    minutes = max(0, round((now - peer.last_at).total_seconds() / 60))
+    last = f"last {minutes // 60} h ago" if minutes >= 60 else f"last {minutes} min ago"
+    return f"{who}{whom} was refused {times}, {last}. {explain(peer.outcome).of(peer)}"
