@@ -94,6 +94,8 @@ class Postgres(Server):
         """
         name = f"test_{uuid.uuid4().hex[:12]}"
         self._administer("CREATE DATABASE {} TEMPLATE {}", name, template)
+        # The first connection to a new database builds its caches; the product waits 10 s for one.
+        psycopg.connect(self._conninfo(name)).close()
         return self.url(name)
 
     @contextmanager
