@@ -140,7 +140,7 @@ def test_without_segmentations_pages_and_notices_are_all(tmp_path: Path) -> None
         offered.work(WorkKind.PUBLISH)
         offered.send(offered.candidate(2, 2), Verb.ACCEPT)
         offered.work(WorkKind.FINISH)
-        kinds = {one.kind for one in _got(offered, "at-no-seg")}
+        kinds = {result.kind for result in _got(offered, "at-no-seg")}
         pages = {ResultKind.PAGE, ResultKind.FINDING, ResultKind.FINAL_PAGE}
         assert kinds == {*pages, ResultKind.NOTICE, ResultKind.WITHDRAWAL}
         for name in ("at-strict", "at-no-seg"):
@@ -163,7 +163,7 @@ def test_a_planning_system_gets_the_accepted_contours_and_nothing_else(
         offered.work(WorkKind.FINISH)
         (sent,) = _got(offered, "at-rtstruct")
         assert sent.kind == ResultKind.STRUCTURES
-        assert ResultKind.STRUCTURES not in {one.kind for one in _got(offered, "at-strict")}
+        assert ResultKind.STRUCTURES not in {result.kind for result in _got(offered, "at-strict")}
         made = dcmread(offered.path(sent))
         known = KnownTargets(offered=[candidate_labels(3)], used=[1, 2])
         assert (read_structures(made, offered.volume, known).labels == candidate_labels(3)).all()

@@ -31,7 +31,7 @@ def _candidates() -> list[SheetCandidate]:
 
 
 def test_slices_are_those_that_differ_the_uppermost_first() -> None:
-    chosen = chosen_slices([one.labels for one in _candidates()], SPACING[0])
+    chosen = chosen_slices([candidate.labels for candidate in _candidates()], SPACING[0])
     assert chosen
     assert all(12 <= k < 16 for k in chosen)
     assert chosen == sorted(chosen, reverse=True)

@@ -114,8 +114,9 @@ class Database:
             try:
                 with connection.begin():
                     _wait_for_others(connection)
-                    self._require_known(MigrationContext.configure(connection).get_current_revision())
                     config = _alembic_config()
+                    found = MigrationContext.configure(connection).get_current_revision()
+                    self._require_known(found, ScriptDirectory.from_config(config))
                     config.attributes["connection"] = connection
                     command.upgrade(config, "head")
             finally:
@@ -146,9 +147,9 @@ class Database:
         TransientError
             As `transaction`.
         """
-        head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-        found = self._revision()
-        self._require_known(found)
+        scripts = ScriptDirectory.from_config(_alembic_config())
+        head, found = scripts.get_current_head(), self._revision()
+        self._require_known(found, scripts)
         if found != head:
             raise ConfigError(
                 "migration-due",
@@ -157,10 +158,10 @@ class Database:
                 "meant, name its configuration with --config or UAIR_CONFIG.",
             )
 
-    def _require_known(self, revision: str | None) -> None:
+    def _require_known(self, revision: str | None, scripts: ScriptDirectory) -> None:
         """Raise ConfigError ``schema-newer`` if this version has no such revision."""
         try:
-            ScriptDirectory.from_config(_alembic_config()).get_revision(revision or "base")
+            scripts.get_revision(revision or "base")
         except CommandError as error:
             raise ConfigError(
                 "schema-newer",

@@ -6,14 +6,16 @@ drawn voxels become labels. `uair_node.dicom.segment_targets` decides which targ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_config.errors import InputError
+from dicom_config.errors import InputError, UairError
 from uair_node.dicom.segment_kind import speak_of
 from uair_node.dicom.segment_targets import KnownTargets, Targets, Voxels, tell_targets
 from uair_node.dicom.volume import Volume
@@ -23,6 +25,9 @@ Labels = npt.NDArray[np.uint8]
 MOST_VOXELS = 1 << 26
 """The most voxels of all segments together: 256 MiB of indices. A liver has about 2 million, a body 40
 million."""
+
+_one_at_a_time = threading.Lock()
+"""Held while an object is read: associations that send at once need the memory of one object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,19 @@ class EditedSegmentation:
     def speak_of(self, numbers: Sequence[int]) -> str:
         """Name segments in a sentence."""
         return ", ".join(self.names[number] for number in numbers)
+
+
+@contextmanager
+def reading_alone(unreadable: Callable[[str], InputError]) -> Iterator[None]:
+    """Let no other returned segmentation be read meanwhile; any foreign exception becomes `unreadable`."""
+    try:
+        with _one_at_a_time:
+            yield
+    except UairError:
+        raise
+    except Exception as error:
+        # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
+        raise unreadable(f"Reading it failed with {type(error).__name__}.") from None
 
 
 def label_drawn(

@@ -7,7 +7,6 @@ shape. It must not know cases, rounds or what the labels are used for.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_config.errors import InputError, UairError
+from dicom_config.errors import InputError
 from uair_node.dicom.contours import Mask, Points, between, fill_plane
 from uair_node.dicom.edited_segmentation import (
     MOST_VOXELS,
@@ -25,6 +24,7 @@ from uair_node.dicom.edited_segmentation import (
     check_source,
     label_drawn,
     nothing_drawn,
+    reading_alone,
     too_large,
 )
 from uair_node.dicom.rtstruct_regions import XOR, Region, is_closed, read_regions, shows_other
@@ -44,9 +44,6 @@ _MOST_CONTOURS_A_SLICE = 200
 _MOST_POINTS = 2_000_000
 _FILLED_GAP_MM = 5.0
 """Longest gap between two slices with contours that is filled, or twice a region's usual step if longer."""
-
-_one_at_a_time = threading.Lock()
-"""Held while an object is read: associations that send at once need the memory of one object."""
 
 
 def read_structures(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
@@ -69,14 +66,8 @@ def read_structures(dataset: Dataset, volume: Volume, known: KnownTargets) -> Ed
         ``edited-unreadable``, ``edited-empty``, ``edited-too-large``, ``edited-other-frame-of-reference``,
         ``edited-other-series``; ``edited-unrecognised``, ``edited-outside-organ`` of `label_drawn`.
     """
-    try:
-        with _one_at_a_time:
-            return _read(dataset, volume, known)
-    except UairError:
-        raise
-    except Exception as error:
-        # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
-        raise _unreadable(f"Reading it failed with {type(error).__name__}.") from None
+    with reading_alone(_unreadable):
+        return _read(dataset, volume, known)
 
 
 def _read(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:

@@ -10,7 +10,6 @@ for.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from dicom_config.errors import InputError, UairError
+from dicom_config.errors import InputError
 from uair_node.dicom.codestreams import require_matching_codestreams
 from uair_node.dicom.decoding_apart import decode_apart
 from uair_node.dicom.edited_segmentation import (
@@ -28,6 +27,7 @@ from uair_node.dicom.edited_segmentation import (
     check_source,
     label_drawn,
     nothing_drawn,
+    reading_alone,
     too_large,
 )
 from uair_node.dicom.segment_kind import property_types
@@ -48,9 +48,6 @@ _OFF_SLICE = 0.5
 
 _MOST_SEGMENTS = 512
 """The most segments of one object. A segmentation of the whole body has about 120; our labels end at 255."""
-
-_one_at_a_time = threading.Lock()
-"""Held while an object is read: associations that send at once need the memory of one object."""
 
 
 def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
@@ -80,14 +77,8 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
     """
     if any(labels.shape != volume.shape for labels in known.offered):
         raise ValueError(f"a candidate is not on the source grid {volume.shape}")
-    try:
-        with _one_at_a_time:
-            return _read(dataset, volume, known)
-    except UairError:
-        raise
-    except Exception as error:
-        # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
-        raise _unreadable(f"Reading it failed with {type(error).__name__}.") from None
+    with reading_alone(_unreadable):
+        return _read(dataset, volume, known)
 
 
 def _read(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:

@@ -82,6 +82,14 @@ class _Usable:
 
 
 @dataclass(frozen=True)
+class _Rejection:
+    """The code of a rejection note's title, and the SOP Instance UIDs that it names."""
+
+    title: str
+    references: Sequence[str]
+
+
+@dataclass(frozen=True)
 class _Refused:
     """Why a returned object cannot be used, and the SOP Instance UIDs that it names."""
 
@@ -137,12 +145,12 @@ class Inbox:
         if verb != Verb.STORE:
             digest = sha256(received.data).hexdigest()
             return self._select(replace(plain, verb=verb), identity, digest, write)
-        if self._asks_nothing(plain, identity):
+        rejection = _rejection(plain, identity)
+        if rejection is None and self._asks_nothing(identity):
             log.info("a document that asks nothing is not kept")
             return StoreStatus.ELEMENTS_DISCARDED
-        file = write()
-        arrival = Arrival(identity, file, received.calling_ae)
-        if not self._take_rejection(plain, arrival):
+        arrival = Arrival(identity, write(), received.calling_ae)
+        if rejection is None or not self._take_rejection(rejection, arrival):
             self._register.add(arrival)
             self._coming[received.association] = identity.series_instance_uid
         return None
@@ -186,24 +194,21 @@ class Inbox:
         unchanged = path is not None and words == tagged_words(self._context.store.fetch(path))
         return Verb.STORE if unchanged else tagged
 
-    def _take_rejection(self, received: ReceivedInstance, arrival: Arrival) -> bool:
-        """Take a rejection note about images. Return False if the object is no such note, or our own note."""
+    def _take_rejection(self, rejection: _Rejection, arrival: Arrival) -> bool:
+        """Take a rejection note about images. Return False if it is our own note."""
         identity = arrival.identity
-        reading = _rejection(received, identity)
-        if reading is None or reading.title is None:
-            return False
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
         with self._context.database.transaction() as session:
             if session.scalar(own) is not None:
                 return False
             if not self._known(session, identity, arrival.file):
                 session.add(Instance(**arrival.row(self._context, InstanceStatus.NOTE)))
-            reject_sources(session, identity.sop_instance_uid, reading.title.value, reading.references)
+            reject_sources(session, identity.sop_instance_uid, rejection.title, rejection.references)
         return True
 
-    def _asks_nothing(self, received: ReceivedInstance, identity: Identity) -> bool:
-        """Tell whether an object on the store AE is a document that no case can use."""
-        if identity.sop_class_uid not in DOCUMENT_CLASSES or _rejection(received, identity) is not None:
+    def _asks_nothing(self, identity: Identity) -> bool:
+        """Tell whether an object on the store AE, no rejection note, is a document that no case can use."""
+        if identity.sop_class_uid not in DOCUMENT_CLASSES:
             return False
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
         with self._context.database.reading() as session:
@@ -423,15 +428,17 @@ def _answer(session: Session, evidence: Evidence, judged: _Usable | _Refused) ->
     return select_by_object(session, evidence, judged.reading) if judged.edited is None else None
 
 
-def _rejection(received: ReceivedInstance, identity: Identity) -> Reading | None:
-    """Return a rejection note, None for any other object."""
+def _rejection(received: ReceivedInstance, identity: Identity) -> _Rejection | None:
+    """Return what a rejection note says, None for any other object."""
     if identity.sop_class_uid != SelectionClass.KEY_OBJECT_SELECTION:
         return None
     try:
         reading = read_selection(parse(received.data))
     except InputError:
         return None
-    return reading if reading.title is not None and reading.title.value in REJECTION_TITLES else None
+    if reading.title is None or reading.title.value not in REJECTION_TITLES:
+        return None
+    return _Rejection(reading.title.value, reading.references)
 
 
 def _mechanism(identity: Identity) -> str:
