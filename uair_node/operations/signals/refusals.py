@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -29,14 +30,15 @@ def keep_refusals(database: Database, tally: Tally) -> None:
         return
     try:
         with database.transaction() as session:
-            _add_reasons(session, counts)
-            _add_peers(session, counts)
+            now = database_now(session)
+            _add_reasons(session, counts, now)
+            _add_peers(session, counts, now)
     except BaseException:
         tally.give_back(counts)
         raise
 
 
-def _add_reasons(session: Session, counts: Mapping[Refusal, int]) -> None:
+def _add_reasons(session: Session, counts: Mapping[Refusal, int], now: datetime) -> None:
     reasons: collections.Counter[str] = collections.Counter()
     for refusal, count in counts.items():
         reasons[refusal.reason] += count
@@ -46,10 +48,10 @@ def _add_reasons(session: Session, counts: Mapping[Refusal, int]) -> None:
             row = ListenerRefusal(outcome=reason, count=0)
             session.add(row)
         row.count += count
-        row.last_at = database_now(session)
+        row.last_at = now
 
 
-def _add_peers(session: Session, counts: Mapping[Refusal, int]) -> None:
+def _add_peers(session: Session, counts: Mapping[Refusal, int], now: datetime) -> None:
     """Add to the rows of peers, which the rows of reasons lock; the oldest rows beyond a bound go."""
     for refusal, count in sorted(counts.items()):
         if not refusal.address:
@@ -66,7 +68,7 @@ def _add_peers(session: Session, counts: Mapping[Refusal, int]) -> None:
             row = RefusedPeer(**values, count=0)
             session.add(row)
         row.count += count
-        row.last_at = database_now(session)
+        row.last_at = now
     session.flush()
     newest = select(RefusedPeer.id).order_by(RefusedPeer.last_at.desc(), RefusedPeer.id.desc())
     session.execute(
