@@ -143,7 +143,7 @@ def _questions(context: Context) -> Mapping[str, tuple[int, Callable[[], object]
 def _pages(context: Context) -> Callable[[str], None]:
     """Return what opens a console page as an operator does."""
     site = console_site(context)
-    client = site.enter(TestClient(make_app(site.desk), base_url=BASE, follow_redirects=False), OPERATOR)
+    client = site.enter(TestClient(make_app(site.console), base_url=BASE, follow_redirects=False), OPERATOR)
 
     def page(path: str) -> None:
         assert client.get(path).status_code == 200, path

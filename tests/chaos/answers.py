@@ -85,9 +85,9 @@ class Operator:
 
     def __init__(self, site: Site, ledger: Ledger) -> None:
         self._site, self._ledger = site, ledger
-        desk = console_site(site.context)
-        self._client = desk.enter(
-            TestClient(make_app(desk.desk), base_url=BASE, follow_redirects=True), OPERATOR
+        console = console_site(site.context)
+        self._client = console.enter(
+            TestClient(make_app(console.console), base_url=BASE, follow_redirects=True), OPERATOR
         )
 
     def act(self, case_id: int, action: str, **fields: str) -> bool:

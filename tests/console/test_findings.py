@@ -65,7 +65,7 @@ def test_a_candidate_of_an_older_round_is_picked(site: Site, operator: TestClien
 
 
 def test_a_lesion_is_added_where_an_operator_clicks(site: Site, operator: TestClient) -> None:
-    view = site.desk.views.view(1, 1)
+    view = site.console.views.view(1, 1)
     affine = view.canonical.affine
     wanted = affine @ (6, 11, 12, 1)
     # The pixel whose place is nearest to the wanted one.

@@ -42,7 +42,7 @@ def rows(tmp_path: Path, database_url: str) -> Iterator[Site]:
 def _addresses(site: Site) -> list[str]:
     """Return an address of every page that the console has."""
     found = []
-    for route in make_app(site.desk).routes:
+    for route in make_app(site.console).routes:
         if not isinstance(route, Route) or "GET" not in (route.methods or ()) or route.path == "/login":
             continue
         forms = _FORMS if "{form" in route.path else _ACTIONS if "{action" in route.path else ("",)

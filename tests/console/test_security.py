@@ -33,7 +33,7 @@ PUBLIC = {"/login", "/static"}
 
 def _routes(site: Site) -> list[tuple[str, str]]:
     found = []
-    for route in make_app(site.desk).routes:
+    for route in make_app(site.console).routes:
         if isinstance(route, Route):
             path = re.sub(r"\{\w+:int\}", "1", route.path).replace("{form:str}", "json")
             path = path.replace("{action:str}", "retry").replace("{name:path}", "pacs")
@@ -313,7 +313,7 @@ def test_secrets_of_the_configuration_are_hidden(tmp_path: Path) -> None:
         with site.visitor() as client:
             site.enter(client, OPERATOR)
             kept = fault("destination cloud", "x", "nobody at https://u:ch3ck-secret@h/", "")
-            site.desk.kept["checks"] = (utc_now(), [kept])
+            site.console.kept["checks"] = (utc_now(), [kept])
             pages = [client.get(where).text for where in ("/configuration", "/destinations", "/checks")]
     assert "amqp://uair:" in pages[0]
     assert "/run/p" in pages[0], "the path of a secret is none"
@@ -347,7 +347,7 @@ def test_no_patient_name_in_the_log(
 
 
 def test_who_is_removed_or_gets_another_password_is_out(site: Site, viewer: TestClient) -> None:
-    other = UsersFile(site.desk.users.path)
+    other = UsersFile(site.console.users.path)
     other.change_password(VIEWER, "quite another password")
     assert viewer.get("/cases").status_code == 303
     assert site.log_in(viewer, VIEWER, "quite another password") == 303
@@ -405,7 +405,7 @@ def test_users_are_checked(tmp_path: Path, name: str, password: str, code: str) 
 
 
 def test_a_damaged_users_file_lets_nobody_in(site: Site, viewer: TestClient) -> None:
-    site.desk.users.path.write_text("{")
+    site.console.users.path.write_text("{")
     answer = viewer.get("/cases")
     assert answer.status_code == 409
     assert "users-file" in answer.text

@@ -82,7 +82,7 @@ def test_what_there_is_not_is_said(reader: TestClient) -> None:
 
 def test_a_slice_has_the_outlines_of_its_candidate(studies: Site, reader: TestClient) -> None:
     """Lesion 1's lowest slice: candidate 1 has it, candidate 4 has not; the rest of the slice is the same."""
-    view = studies.desk.views.view(2, 2)
+    view = studies.console.views.view(2, 2)
     number = int(np.flatnonzero((view.of(1) == 2).any(axis=(1, 2)))[0]) + view.box[0].start + 1
 
     def picture(k: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def test_a_slice_has_the_outlines_of_its_candidate(studies: Site, reader: TestCl
 
 def test_slices_and_labels_are_those_of_the_whole_volume(studies: Site) -> None:
     """Against the series decoded at once and turned by the code that the engine uses."""
-    view = studies.desk.views.view(2, 2)
+    view = studies.console.views.view(2, 2)
     whole = read_series([one.path for one in view.grid.slices]).canonical()
     accepted = load_candidates(final_path(studies.context, 2, ACCEPTED_FILE))[0].labels
     for n in (0, 9, 17, SHAPE[0] - 1):

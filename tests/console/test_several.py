@@ -82,7 +82,7 @@ def test_objects_of_several_cases_are_sent_again(site: Site, operator: TestClien
         for result in session.get_one(Case, 1).rounds[0].results:
             session.add(Delivery(result_id=result.id, destination="pacs", state=DeliveryState.PARKED))
     pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
-    site.desk.context = with_destinations(site.context, pacs)
+    site.console.context = with_destinations(site.context, pacs)
     assert "Re-send: done for 1 case." in _confirm(
         operator, "resend", "case-1=on&case-2=on", destination="pacs", what="unconfirmed"
     )

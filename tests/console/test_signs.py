@@ -164,7 +164,7 @@ def test_checks_run_by_themselves_and_a_warning_is_not_green(
     assert "is under way" in viewer.get("/checks").text
     found = [good("disk", "9 GiB free")]
     monkeypatch.setattr(check_schedule, "run_checks", lambda _settings, with_workers: [*found])
-    schedule = CheckSchedule(site.context.settings, site.desk.kept)
+    schedule = CheckSchedule(site.context.settings, site.console.kept)
     seen = []
     for more in (
         None,
@@ -173,7 +173,7 @@ def test_checks_run_by_themselves_and_a_warning_is_not_green(
     ):
         found += [more] if more else []
         schedule.check()
-        sign = _signs(site, **site.desk.kept)["Checks"]
+        sign = _signs(site, **site.console.kept)["Checks"]
         seen.append((sign.words, sign.tone))
     del found[1:]
     with caplog.at_level("INFO"):

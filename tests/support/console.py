@@ -15,7 +15,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from uair_node.console.app import make_app
-from uair_node.console.desk import Desk, make_desk
+from uair_node.console.console_app import ConsoleApp, make_console
 from uair_node.console.users import Role, UsersFile
 from uair_node.context import Context
 
@@ -26,20 +26,20 @@ OPERATOR, VIEWER = "olga", "viktor"
 
 @dataclass
 class Site:
-    """A console and its desk."""
+    """A console under test, and its test clients."""
 
-    desk: Desk
+    console: ConsoleApp
 
     @property
     def context(self) -> Context:
         """The node's."""
-        return self.desk.context
+        return self.console.context
 
     @contextmanager
     def visitor(self, address: str = "127.0.0.1", base: str = BASE) -> Iterator[TestClient]:
         """Somebody who is not logged in."""
         client = TestClient(
-            make_app(self.desk), base_url=base, follow_redirects=False, client=(address, 40000),
+            make_app(self.console), base_url=base, follow_redirects=False, client=(address, 40000),
             raise_server_exceptions=False,
         )  # fmt: skip
         yield client
@@ -47,9 +47,9 @@ class Site:
 
     def enter(self, client: TestClient, name: str) -> TestClient:
         """Give somebody a session without the cost of a password."""
-        user = self.desk.users.get(name)
+        user = self.console.users.get(name)
         assert user is not None
-        cookie, _ = self.desk.sessions.begin(user.name, user.role, user.password_hash)
+        cookie, _ = self.console.sessions.begin(user.name, user.role, user.password_hash)
         client.cookies.set("uair-console", cookie, domain="127.0.0.1", path="/")
         return client
 
@@ -61,10 +61,10 @@ class Site:
 
 def console_site(context: Context) -> Site:
     """The console of a node, with an operator and a viewer."""
-    desk = make_desk(context)
-    desk.users.path.parent.mkdir(exist_ok=True)
-    desk.users.path.write_text(_users())
-    return Site(desk)
+    console = make_console(context)
+    console.users.path.parent.mkdir(exist_ok=True)
+    console.users.path.write_text(_users())
+    return Site(console)
 
 
 @cache

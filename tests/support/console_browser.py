@@ -53,7 +53,9 @@ def console_browser(context: Context, folder: Path) -> Iterator[Browser]:
     """Serve a node's console and log an operator in by the form; `folder` is the browser's own."""
     site = console_site(context)
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(make_app(site.desk), port=port, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(make_app(site.console), port=port, log_config=None, access_log=False)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started, "the console", 30.0)

@@ -1,5 +1,5 @@
 """The administrator's console: pages rendered on the server, read without JavaScript, behind a login.
 
-`app` lists what there is; `desk` holds what requests share; `guard` decides who may ask. The other modules
-are a page each, or one part of the login.
+`app` lists all pages. `console_app` has the parts that requests share. `guard` checks each request. Each
+other module is a page or one part of the login.
 """

@@ -19,7 +19,7 @@ from uair_node.cases.lock import lock_case
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.console import audit
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.findings import changes_in, listed_findings
 from uair_node.delivery.resend import resend
 from uair_node.operations import reports
@@ -62,22 +62,22 @@ def actions_for(settings: Settings, case: Case) -> Sequence[Action]:
     return [action for action in ACTIONS.values() if action.fits(settings, case)]
 
 
-def confirm(desk: Desk, ask: Ask) -> Response:
+def confirm(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with the confirmation of an action."""
-    with desk.context.database.reading() as session:
-        case = reports.get_case(session, ask.path["case_id"])
-        action = _action(desk, ask.path["action"], case)
-        number = ask.query.get("round", "")
+    with console.context.database.reading() as session:
+        case = reports.get_case(session, request.path["case_id"])
+        action = _action(console, request.path["action"], case)
+        number = request.query.get("round", "")
         chosen = [turn for turn in case.rounds if str(turn.number) == number and turn.candidates]
         round_ = chosen[0] if chosen and "round" in action.asks else case.current_round
-        return desk.page(
+        return console.page(
             "confirm.html",
-            ask,
+            request,
             title=f"{action.title}: case {case.id}",
             case=case,
             action=action,
             seen=seen(case),
-            destinations=desk.context.destinations,
+            destinations=console.context.destinations,
             round=round_,
             rounds=[turn.number for turn in case.rounds if turn.candidates],
             candidates=round_.candidates if round_ else [],
@@ -85,20 +85,22 @@ def confirm(desk: Desk, ask: Ask) -> Response:
         )
 
 
-def act(desk: Desk, ask: Ask) -> Response:
+def act(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Do what was confirmed, and go back to the case."""
-    case_id, name = ask.path["case_id"], ask.path["action"]
+    case_id, name = request.path["case_id"], request.path["action"]
     where = f"/cases/{case_id}"
     try:
-        said = act_on(desk, ask, case_id, name, ask.form.get("seen", ""))
+        said = act_on(console, request, case_id, name, request.form.get("seen", ""))
     except InputError as error:
         if error.code == "no-such-case":
             raise
-        return desk.done(ask, where, f"Not done. {error.sentence} {error.mend}", well=False)
-    return desk.done(ask, where, said)
+        return console.redirect_with_notice(
+            request, where, f"Not done. {error.sentence} {error.mend}", well=False
+        )
+    return console.redirect_with_notice(request, where, said)
 
 
-def act_on(desk: Desk, ask: Ask, case_id: int, name: str, seen_before: str) -> str:
+def act_on(console: ConsoleApp, request: ConsoleRequest, case_id: int, name: str, seen_before: str) -> str:
     """Do an action to a case and say what was done; the action and its record are one transaction.
 
     Parameters
@@ -112,27 +114,27 @@ def act_on(desk: Desk, ask: Ask, case_id: int, name: str, seen_before: str) -> s
         It is not possible; that is recorded.
     """
     try:
-        with desk.context.database.transaction() as session:
+        with console.context.database.transaction() as session:
             # Two operators, or an operator and a reader, may decide at the same time.
             case = lock_case(session, case_id)
-            action = _action(desk, name, case)
+            action = _action(console, name, case)
             if seen_before != seen(case):
                 mend = "Look at it again, then decide."
                 raise InputError("case-changed", f"Case {case.id} has changed since.", mend)
-            said = action.apply(session, case, ask.form, ask.actor)
-            audit.record(session, ask.session.name, ask.address, name, f"case {case.id}")
+            said = action.apply(session, case, request.form, request.actor)
+            audit.record(session, request.session.name, request.address, name, f"case {case.id}")
             return said
     except InputError as error:
-        with desk.context.database.transaction() as session:
-            audit.record(session, ask.session.name, ask.address, name, f"case {case_id}", error.code)
+        with console.context.database.transaction() as session:
+            audit.record(session, request.session.name, request.address, name, f"case {case_id}", error.code)
         raise
 
 
-def _action(desk: Desk, name: str, case: Case) -> Action:
+def _action(console: ConsoleApp, name: str, case: Case) -> Action:
     action = ACTIONS.get(name)
     if action is None:
         raise InputError("no-such-page", "There is no such action.", "Open it from the case's page.")
-    if not action.fits(desk.context.settings, case):
+    if not action.fits(console.context.settings, case):
         raise InputError(
             "not-now",
             f"Case {case.id} is {case.state}; '{action.title}' is not possible now.",

@@ -20,7 +20,7 @@ from uair_node.console.add_lesion import add_lesion, ask_place
 from uair_node.console.case import show_case
 from uair_node.console.cases import list_cases
 from uair_node.console.configuration import show_configuration
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.destinations import ask_destination, show_destinations
 from uair_node.console.drawings import show_slice, show_solid, show_surfaces, show_thumbnail
 from uair_node.console.exports import export_numbers, export_segmentation
@@ -41,12 +41,12 @@ _SEVERAL = "/cases/several"
 _SEGMENTATION = f"{_CASE}/rounds/{{round:int}}/{{k:int}}"
 
 
-def make_app(desk: Desk) -> Starlette:
-    """Return the ASGI application of a desk."""
-    problem = _Problem(desk)
-    strict = desk.context.settings.console.tls is not None
+def make_app(console: ConsoleApp) -> Starlette:
+    """Return the ASGI application of a console."""
+    problem = _Problem(console)
+    strict = console.context.settings.console.tls is not None
     app = Starlette(
-        routes=[*login_routes(desk), *_pages(desk), *_deeds(desk), _files()],
+        routes=[*login_routes(console), *_pages(console), *_actions(console), _files()],
         middleware=[
             Middleware(SecurityHeaders, strict_transport=strict),
             Middleware(NothingEscapes, problem=problem.unexpected),
@@ -57,42 +57,42 @@ def make_app(desk: Desk) -> Starlette:
     return app
 
 
-def _pages(desk: Desk) -> list[BaseRoute]:
+def _pages(console: ConsoleApp) -> list[BaseRoute]:
     operator = Role.OPERATOR
     return [
-        guarded(desk, "/", _home),
-        guarded(desk, "/cases", list_cases),
-        guarded(desk, _CASE, show_case),
-        guarded(desk, f"{_CASE}/patient", show_patient),
-        guarded(desk, f"{_CASE}/pictures/{{result_id:int}}.png", show_picture),
-        guarded(desk, f"{_CASE}/segmentation", show_segmentation),
-        guarded(desk, f"{_SEGMENTATION}/slices/{{slice:int}}.jpg", show_slice),
-        guarded(desk, f"{_SEGMENTATION}/thumbnail.jpg", show_thumbnail),
-        guarded(desk, f"{_SEGMENTATION}/solid.jpg", show_solid),
-        guarded(desk, f"{_SEGMENTATION}/surfaces.glb", show_surfaces),
-        guarded(desk, f"{_SEGMENTATION}/export/{{form:str}}", export_segmentation),
-        guarded(desk, f"{_CASE}/export/{{form:str}}", export_numbers),
-        guarded(desk, "/queues", show_queues),
-        guarded(desk, "/destinations", show_destinations),
-        guarded(desk, "/refused", show_refused),
-        guarded(desk, "/checks", show_checks),
-        guarded(desk, "/configuration", show_configuration),
-        guarded(desk, "/access", show_accesses, role=operator),
-        guarded(desk, f"{_CASE}/add-lesion", ask_place, role=operator),
-        guarded(desk, f"{_SEVERAL}/{{action:str}}", confirm_several, role=operator),
-        guarded(desk, f"{_CASE}/{{action:str}}", confirm, role=operator),
+        guarded(console, "/", _home),
+        guarded(console, "/cases", list_cases),
+        guarded(console, _CASE, show_case),
+        guarded(console, f"{_CASE}/patient", show_patient),
+        guarded(console, f"{_CASE}/pictures/{{result_id:int}}.png", show_picture),
+        guarded(console, f"{_CASE}/segmentation", show_segmentation),
+        guarded(console, f"{_SEGMENTATION}/slices/{{slice:int}}.jpg", show_slice),
+        guarded(console, f"{_SEGMENTATION}/thumbnail.jpg", show_thumbnail),
+        guarded(console, f"{_SEGMENTATION}/solid.jpg", show_solid),
+        guarded(console, f"{_SEGMENTATION}/surfaces.glb", show_surfaces),
+        guarded(console, f"{_SEGMENTATION}/export/{{form:str}}", export_segmentation),
+        guarded(console, f"{_CASE}/export/{{form:str}}", export_numbers),
+        guarded(console, "/queues", show_queues),
+        guarded(console, "/destinations", show_destinations),
+        guarded(console, "/refused", show_refused),
+        guarded(console, "/checks", show_checks),
+        guarded(console, "/configuration", show_configuration),
+        guarded(console, "/access", show_accesses, role=operator),
+        guarded(console, f"{_CASE}/add-lesion", ask_place, role=operator),
+        guarded(console, f"{_SEVERAL}/{{action:str}}", confirm_several, role=operator),
+        guarded(console, f"{_CASE}/{{action:str}}", confirm, role=operator),
     ]
 
 
-def _deeds(desk: Desk) -> list[BaseRoute]:
+def _actions(console: ConsoleApp) -> list[BaseRoute]:
     operator = Role.OPERATOR
     return [
-        guarded(desk, "/checks", check_now, role=operator, method="POST"),
-        guarded(desk, "/destinations/{name:path}/echo", ask_destination, role=operator, method="POST"),
-        guarded(desk, f"{_CASE}/add-lesion", add_lesion, role=operator, method="POST"),
-        guarded(desk, "/cases/patient", look_up_patient, method="POST"),
-        guarded(desk, f"{_SEVERAL}/{{action:str}}", act_on_several, role=operator, method="POST"),
-        guarded(desk, f"{_CASE}/{{action:str}}", act, role=operator, method="POST"),
+        guarded(console, "/checks", check_now, role=operator, method="POST"),
+        guarded(console, "/destinations/{name:path}/echo", ask_destination, role=operator, method="POST"),
+        guarded(console, f"{_CASE}/add-lesion", add_lesion, role=operator, method="POST"),
+        guarded(console, "/cases/patient", look_up_patient, method="POST"),
+        guarded(console, f"{_SEVERAL}/{{action:str}}", act_on_several, role=operator, method="POST"),
+        guarded(console, f"{_CASE}/{{action:str}}", act, role=operator, method="POST"),
     ]
 
 
@@ -101,15 +101,15 @@ def _files() -> BaseRoute:
     return Mount("/static", StaticFiles(directory=str(folder)), name="static")
 
 
-def _home(_desk: Desk, _ask: Ask) -> Response:
+def _home(_console: ConsoleApp, _request: ConsoleRequest) -> Response:
     return RedirectResponse("/cases", 303)
 
 
 class _Problem:
     """Answers to what no page is there for, and to what nobody thought of."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, console: ConsoleApp) -> None:
+        self._console = console
 
     async def http(self, _request: Request, error: Exception) -> Response:
         """Answer with the status that the framework found (no such page, no such method)."""
@@ -127,5 +127,5 @@ class _Problem:
 
     async def _page(self, problem: InputError, status: int) -> Response:
         return await run_in_threadpool(
-            self._desk.page, "problem.html", None, status=status, error=problem, title="Not done"
+            self._console.page, "problem.html", None, status=status, error=problem, title="Not done"
         )

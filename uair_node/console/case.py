@@ -17,7 +17,7 @@ from starlette.responses import Response
 from uair_node.cases.queue import places
 from uair_node.cases.tables import Case, Result, ResultKind, Round, WorkItem
 from uair_node.console.actions import actions_for
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.timeline import deliveries, timeline
 from uair_node.delivery.outstanding import final_outstanding
 from uair_node.operations import reports
@@ -34,37 +34,37 @@ class Section:
     anchor: str
     title: str
     template: str
-    collect: Callable[[Desk, Session, Case], Values]
+    collect: Callable[[ConsoleApp, Session, Case], Values]
 
 
-def show_case(desk: Desk, ask: Ask) -> Response:
+def show_case(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with the page of a case."""
-    with desk.context.database.reading() as session:
-        case = reports.get_case(session, ask.path["case_id"])
-        sections = [(section, section.collect(desk, session, case)) for section in SECTIONS]
-        page = desk.page(
+    with console.context.database.reading() as session:
+        case = reports.get_case(session, request.path["case_id"])
+        sections = [(section, section.collect(console, session, case)) for section in SECTIONS]
+        page = console.page(
             "case.html",
-            ask,
+            request,
             title=f"Case {case.id}",
             case=case,
             sections=sections,
             missing=final_outstanding(session, [case]).get(case.id, ""),
-            actions=actions_for(desk.context.settings, case) if ask.operates else (),
+            actions=actions_for(console.context.settings, case) if request.operates else (),
         )
-    desk.note(ask, "view case", f"case {case.id}")
+    console.note(request, "view case", f"case {case.id}")
     return page
 
 
-def _summary(_desk: Desk, session: Session, case: Case) -> Values:
+def _summary(_console: ConsoleApp, session: Session, case: Case) -> Values:
     due = session.scalars(select(WorkItem).where(WorkItem.case_id == case.id, WorkItem.open)).all()
     return {"place": places(session).get(case.id), "due": due}
 
 
-def _segmentation(_desk: Desk, _session: Session, case: Case) -> Values:
+def _segmentation(_console: ConsoleApp, _session: Session, case: Case) -> Values:
     return {"rounds": [round_.number for round_ in case.rounds if round_.computed_at and round_.artifacts]}
 
 
-def _pictures(_desk: Desk, session: Session, case: Case) -> Values:
+def _pictures(_console: ConsoleApp, session: Session, case: Case) -> Values:
     query = (
         select(Result)
         .join(Result.round)
@@ -74,19 +74,19 @@ def _pictures(_desk: Desk, session: Session, case: Case) -> Values:
     return {"pictures": [(result, result.round.number) for result in session.scalars(query)]}
 
 
-def _rounds(_desk: Desk, session: Session, case: Case) -> Values:
+def _rounds(_console: ConsoleApp, session: Session, case: Case) -> Values:
     return {"rounds": reports.detail(session, case)["rounds"]}
 
 
-def _timeline(_desk: Desk, session: Session, case: Case) -> Values:
+def _timeline(_console: ConsoleApp, session: Session, case: Case) -> Values:
     return {"events": timeline(session, case)}
 
 
-def _deliveries(_desk: Desk, session: Session, case: Case) -> Values:
+def _deliveries(_console: ConsoleApp, session: Session, case: Case) -> Values:
     return {"rows": [(row, row.result, row.result.round) for row in deliveries(session, case)]}
 
 
-def _nothing(_desk: Desk, _session: Session, _case: Case) -> Values:
+def _nothing(_console: ConsoleApp, _session: Session, _case: Case) -> Values:
     return {}
 
 

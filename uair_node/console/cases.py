@@ -13,7 +13,7 @@ from uair_node.cases.queue import places
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Round
 from uair_node.console.case_query import case_query
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.paging import page_of
 from uair_node.console.patient_lookup import facts_of_cases
 from uair_node.console.several import SEVERAL
@@ -23,11 +23,11 @@ from uair_node.operations.case_list import count_cases, find_cases, first_slices
 _A_PAGE = 25
 
 
-def list_cases(desk: Desk, ask: Ask) -> Response:
+def list_cases(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with one page of the cases that match."""
-    query = case_query(ask.session, ask.query)
-    with desk.context.database.reading() as session:
-        paging = page_of(ask, count_cases(session, query.wanted), _A_PAGE)
+    query = case_query(request.session, request.query)
+    with console.context.database.reading() as session:
+        paging = page_of(request, count_cases(session, query.wanted), _A_PAGE)
         found = find_cases(session, query.wanted, sort=query.sort, limit=_A_PAGE, offset=paging.offset)
         newest_rounds = _newest_rounds(session, [case.id for case in found])
         rows = [(case, newest_rounds.get(case.id)) for case in found]
@@ -40,17 +40,17 @@ def list_cases(desk: Desk, ask: Ask) -> Response:
             "counts": _counts(session),
         }
     if query.lookup:
-        desk.note(ask, "view patient data", f"cases {shown}" if shown else "")
+        console.note(request, "view patient data", f"cases {shown}" if shown else "")
     else:
-        desk.note(ask, "search" if query.wanted.search else "list", f"cases {shown}" if shown else "")
-    return desk.page(
+        console.note(request, "search" if query.wanted.search else "list", f"cases {shown}" if shown else "")
+    return console.page(
         "cases.html",
-        ask,
+        request,
         title="Cases",
         paging=paging,
         query=query,
-        patients=facts_of_cases(desk.context, slices),
-        several=SEVERAL if ask.operates and rows else (),
+        patients=facts_of_cases(console.context, slices),
+        several=SEVERAL if request.operates and rows else (),
         **values,
     )
 

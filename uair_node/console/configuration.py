@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from dicom_config.model import Settings
 from dicom_config.overrides import find_overrides
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.secrecy import HIDDEN, without_url_secrets
 
 _SECRET_KEY = re.compile("password|secret|token|credential|passphrase", re.IGNORECASE)
@@ -36,13 +36,13 @@ class Line:
     variable: str = ""
 
 
-def show_configuration(desk: Desk, ask: Ask) -> Response:
+def show_configuration(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with every key by section."""
     sections: dict[str, list[Line]] = {}
-    for line in lines(desk.context.settings):
+    for line in lines(console.context.settings):
         sections.setdefault(line.key.split(".")[0].split("[")[0], []).append(line)
-    file = desk.context.settings.source
-    return desk.page("configuration.html", ask, title="Configuration", sections=sections, file=file)
+    file = console.context.settings.source
+    return console.page("configuration.html", request, title="Configuration", sections=sections, file=file)
 
 
 def lines(settings: Settings) -> list[Line]:

@@ -15,7 +15,7 @@ from dicom_config.model import AnyDestination, StowDestination
 from uair_node.cases.tables import Delivery, DeliveryState, Result, Round, utc_now
 from uair_node.console import audit
 from uair_node.console.configuration import without_secrets
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.delivery.counts import count_deliveries
 from uair_node.network.scu import echo
 from uair_node.network.stow import probe_stow
@@ -54,41 +54,44 @@ class Answered:
     sentence: str
 
 
-def show_destinations(desk: Desk, ask: Ask) -> Response:
+def show_destinations(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with all destinations, also those that rows name and the configuration does not any more."""
-    configured = desk.context.settings.destinations
-    with desk.context.database.reading() as session:
+    configured = console.context.settings.destinations
+    with console.context.database.reading() as session:
         counts = _counts(session)
         gone = sorted(set(counts) - {destination.name for destination in configured})
         rows = [_row(session, destination, counts) for destination in configured]
         lost = [Row(name, "not configured any more", "", "", counts[name], None, []) for name in gone]
-        return desk.page(
+        return console.page(
             "destinations.html",
-            ask,
+            request,
             title="Destinations",
             rows=rows + lost,
-            answers=desk.kept.setdefault("answers", {}),
+            answers=console.kept.setdefault("answers", {}),
             states=list(DeliveryState),
         )
 
 
-def ask_destination(desk: Desk, ask: Ask) -> Response:
+def ask_destination(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Ask a destination whether it is there: C-ECHO, or a DICOMweb search that finds nothing."""
-    name = ask.path["name"]
+    name = request.path["name"]
     found = next(
-        (destination for destination in desk.context.settings.destinations if destination.name == name), None
+        (destination for destination in console.context.settings.destinations if destination.name == name),
+        None,
     )
     if found is None:
         raise InputError("no-such-page", "There is no such destination.", "See the list of destinations.")
-    answered = _ask(found)
-    desk.kept.setdefault("answers", {})[name] = answered
-    with desk.context.database.transaction() as session:
+    answered = _request(found)
+    console.kept.setdefault("answers", {})[name] = answered
+    with console.context.database.transaction() as session:
         outcome = audit.ALLOWED if answered.well else "no answer"
-        audit.record(session, ask.session.name, ask.address, "echo", f"destination {name}", outcome)
-    return desk.done(ask, "/destinations", f"{name}: {answered.sentence}", well=answered.well)
+        audit.record(session, request.session.name, request.address, "echo", f"destination {name}", outcome)
+    return console.redirect_with_notice(
+        request, "/destinations", f"{name}: {answered.sentence}", well=answered.well
+    )
 
 
-def _ask(destination: AnyDestination) -> Answered:
+def _request(destination: AnyDestination) -> Answered:
     try:
         if isinstance(destination, StowDestination):
             probe_stow(destination)

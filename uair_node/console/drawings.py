@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.responses import Response
 
 from dicom_config.errors import InputError
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.views import RoundView
 from uair_node.rendering.drawing import PAPER, bounds, draw_slice, mark_sides, number_lesions, pixels
 from uair_node.rendering.interchange import as_glb
@@ -26,32 +26,32 @@ _DRAWING = threading.Lock()
 """matplotlib's text layout is not made for threads."""
 
 
-def show_slice(desk: Desk, ask: Ask) -> Response:
+def show_slice(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with an axial slice and a segmentation's outlines, as JPEG; slices count from 1, upwards."""
-    view = _looked_at(desk, ask)
-    k, number = ask.path["k"], ask.path["slice"]
+    view = _looked_at(console, request)
+    k, number = request.path["k"], request.path["slice"]
     if not 1 <= number <= view.canonical.shape[0]:
         raise InputError("no-such-page", "The series lacks this slice.", "Start from the case's page.")
     return Response(draw(view, k, number - 1, _WIDTH), media_type="image/jpeg")
 
 
-def show_thumbnail(desk: Desk, ask: Ask) -> Response:
+def show_thumbnail(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with a small picture of the slice that tells most of a round's segmentations."""
-    view, k = _looked_at(desk, ask), ask.path["k"]
+    view, k = _looked_at(console, request), request.path["k"]
     data = view.once("thumbnail", k, lambda: draw(view, k, view.key_slice, _THUMBNAIL_WIDTH))
     return Response(data, media_type="image/jpeg")
 
 
-def show_solid(desk: Desk, ask: Ask) -> Response:
+def show_solid(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with a still picture of a segmentation as a solid, from the front."""
-    view, k = _looked_at(desk, ask), ask.path["k"]
+    view, k = _looked_at(console, request), request.path["k"]
     data = view.once("solid", k, lambda: _still(view, k))
     return Response(data, media_type="image/jpeg")
 
 
-def show_surfaces(desk: Desk, ask: Ask) -> Response:
+def show_surfaces(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with the surfaces of a segmentation as binary glTF, for the 3-D view."""
-    view, k = _looked_at(desk, ask), ask.path["k"]
+    view, k = _looked_at(console, request), request.path["k"]
     data = view.once("surfaces", k, lambda: as_glb(solids_of(view.of(k), view.affine)))
     return Response(data, media_type="model/gltf-binary")
 
@@ -107,9 +107,9 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _looked_at(desk: Desk, ask: Ask) -> RoundView:
-    case_id = ask.path["case_id"]
-    view = desk.views.view(case_id, ask.path["round"])
-    view.of(ask.path["k"])
-    desk.note(ask, "view segmentation", f"case {case_id}")
+def _looked_at(console: ConsoleApp, request: ConsoleRequest) -> RoundView:
+    case_id = request.path["case_id"]
+    view = console.views.view(case_id, request.path["round"])
+    view.of(request.path["k"])
+    console.note(request, "view segmentation", f"case {case_id}")
     return view

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from dicom_config.errors import InputError
 from uair_node.cases.tables import Result, ResultKind, Round
 from uair_node.console import audit
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.views import ACCEPTED
 from uair_node.findings.record import as_csv
 from uair_node.operations import reports
@@ -43,64 +43,68 @@ class Export:
     explanation: str
     ending: str
     media_type: str
-    make: Callable[[Desk, Ask], bytes]
+    make: Callable[[ConsoleApp, ConsoleRequest], bytes]
 
 
-def export_numbers(desk: Desk, ask: Ask) -> Response:
+def export_numbers(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with the measurements of an accepted case as a file."""
-    return _answer(desk, ask, NUMBERS, f"case {ask.path['case_id']}", f"case{ask.path['case_id']}")
+    return _answer(
+        console, request, NUMBERS, f"case {request.path['case_id']}", f"case{request.path['case_id']}"
+    )
 
 
-def export_segmentation(desk: Desk, ask: Ask) -> Response:
+def export_segmentation(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with a segmentation as a file."""
-    case_id, number, k = (ask.path[name] for name in ("case_id", "round", "k"))
+    case_id, number, k = (request.path[name] for name in ("case_id", "round", "k"))
     which = f"candidate {k}" if k else "accepted"
     stem = f"case{case_id}-R{number}{f'C{k}' if k else '-accepted'}"
-    return _answer(desk, ask, SEGMENTATIONS, f"case {case_id}, round {number}, {which}", stem)
+    return _answer(console, request, SEGMENTATIONS, f"case {case_id}, round {number}, {which}", stem)
 
 
-def _answer(desk: Desk, ask: Ask, forms: tuple[Export, ...], subject: str, stem: str) -> Response:
-    form = next((offered for offered in forms if offered.name == ask.path["form"]), None)
+def _answer(
+    console: ConsoleApp, request: ConsoleRequest, forms: tuple[Export, ...], subject: str, stem: str
+) -> Response:
+    form = next((offered for offered in forms if offered.name == request.path["form"]), None)
     if form is None:
         raise InputError("no-such-page", "There is no such export.", "Start from the case's page.")
-    content = form.make(desk, ask)
-    with desk.context.database.transaction() as session:
-        audit.record(session, ask.session.name, ask.address, f"export {form.name}", subject)
+    content = form.make(console, request)
+    with console.context.database.transaction() as session:
+        audit.record(session, request.session.name, request.address, f"export {form.name}", subject)
     named = {"Content-Disposition": f'attachment; filename="uair-{stem}{form.ending}"'}
     return Response(content, media_type=form.media_type, headers=named)
 
 
-def _csv(desk: Desk, ask: Ask) -> bytes:
-    return as_csv(findings_of(desk.context, ask.path["case_id"])).encode()
+def _csv(console: ConsoleApp, request: ConsoleRequest) -> bytes:
+    return as_csv(findings_of(console.context, request.path["case_id"])).encode()
 
 
-def _json(desk: Desk, ask: Ask) -> bytes:
-    return json.dumps(findings_of(desk.context, ask.path["case_id"]).as_json(), indent=2).encode()
+def _json(console: ConsoleApp, request: ConsoleRequest) -> bytes:
+    return json.dumps(findings_of(console.context, request.path["case_id"]).as_json(), indent=2).encode()
 
 
-def _nifti(desk: Desk, ask: Ask) -> bytes:
-    view = desk.views.view(ask.path["case_id"], ask.path["round"])
-    return as_nifti(view.on_source_grid(ask.path["k"]), view.grid.affine)
+def _nifti(console: ConsoleApp, request: ConsoleRequest) -> bytes:
+    view = console.views.view(request.path["case_id"], request.path["round"])
+    return as_nifti(view.on_source_grid(request.path["k"]), view.grid.affine)
 
 
-def _stl(desk: Desk, ask: Ask) -> bytes:
-    view = desk.views.view(ask.path["case_id"], ask.path["round"])
-    return as_stl(solids_of(view.of(ask.path["k"]), view.affine))
+def _stl(console: ConsoleApp, request: ConsoleRequest) -> bytes:
+    view = console.views.view(request.path["case_id"], request.path["round"])
+    return as_stl(solids_of(view.of(request.path["k"]), view.affine))
 
 
-def _glb(desk: Desk, ask: Ask) -> bytes:
-    view = desk.views.view(ask.path["case_id"], ask.path["round"])
-    return as_glb(solids_of(view.of(ask.path["k"]), view.affine))
+def _glb(console: ConsoleApp, request: ConsoleRequest) -> bytes:
+    view = console.views.view(request.path["case_id"], request.path["round"])
+    return as_glb(solids_of(view.of(request.path["k"]), view.affine))
 
 
-def _dicom(desk: Desk, ask: Ask) -> bytes:
+def _dicom(console: ConsoleApp, request: ConsoleRequest) -> bytes:
     """Return the objects as they went to the archive: the SEG, of what was accepted with its report."""
-    number, k = ask.path["round"], ask.path["k"]
-    with desk.context.database.reading() as session:
-        case = reports.get_case(session, ask.path["case_id"])
+    number, k = request.path["round"], request.path["k"]
+    with console.context.database.reading() as session:
+        case = reports.get_case(session, request.path["case_id"])
         round_ = next((round_ for round_ in case.rounds if round_.number == number), None)
         paths = [result.path for result in _objects(round_, k)] if round_ else []
-    files = [desk.context.store.fetch_if_kept(path) for path in paths if path]
+    files = [console.context.store.fetch_if_kept(path) for path in paths if path]
     found = {path.name: path.read_bytes() for path in files if path is not None}
     if not found:
         sentence = f"Round {number} has no such objects here."

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from dicom_config.console import ANYBODY, ConsoleProxy
 from dicom_config.errors import InputError, TransientError, UairError
 from uair_node.console import audit
-from uair_node.console.desk import Ask, Desk, Handler
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest, Handler
 from uair_node.console.sessions import Session
 from uair_node.console.users import Role, check_name
 
@@ -42,13 +42,13 @@ class Peer:
 
 
 def guarded(
-    desk: Desk, path: str, handler: Handler, *, role: Role = Role.VIEWER, method: str = "GET"
+    console: ConsoleApp, path: str, handler: Handler, *, role: Role = Role.VIEWER, method: str = "GET"
 ) -> Route:
     """Return a route that only those with `role` reach; a POST also needs this session's token."""
 
     async def endpoint(request: Request) -> Response:
         form = await read_form(request) if method == "POST" else {}
-        return await run_in_threadpool(_answer, desk, request, form, handler, role)
+        return await run_in_threadpool(_answer, console, request, form, handler, role)
 
     return Route(path, endpoint, methods=[method])
 
@@ -69,14 +69,14 @@ async def read_form(request: Request) -> dict[str, str] | None:
     return _storable(form)
 
 
-def peer_of(request: Request, desk: Desk) -> Peer:
+def peer_of(request: Request, console: ConsoleApp) -> Peer:
     """Tell where a request comes from; forwarding headers count from the proxy only."""
     address = request.client.host if request.client else ""
-    section = desk.context.settings.console
+    section = console.context.settings.console
     proxy = section.proxy
     if proxy is None or not proxy.trusts(address):
         return Peer(address, section.tls is not None, False)
-    if not _bears_secret(request, proxy, desk.proxy_secret):
+    if not _bears_secret(request, proxy, console.proxy_secret):
         return Peer(address, section.tls is not None, False)
     forwarded = request.headers.get("x-forwarded-for", "").rsplit(",", 1)[-1].strip()
     return Peer(forwarded[:64] or address, request.headers.get("x-forwarded-proto") == "https", True)
@@ -115,41 +115,43 @@ def _storable(values: dict[str, str]) -> dict[str, str]:
     return {key: value.replace("\0", "") for key, value in values.items()}
 
 
-def _check_numbers(ask: Ask) -> None:
-    if any(isinstance(value, int) and value > _LARGEST_ID for value in ask.path.values()):
+def _check_numbers(admitted: ConsoleRequest) -> None:
+    if any(isinstance(value, int) and value > _LARGEST_ID for value in admitted.path.values()):
         raise InputError("no-such-page", "There is no such page.", "Start from the list of cases.")
 
 
 def _answer(
-    desk: Desk, request: Request, form: dict[str, str] | None, handler: Handler, role: Role
+    console: ConsoleApp, request: Request, form: dict[str, str] | None, handler: Handler, role: Role
 ) -> Response:
-    peer = peer_of(request, desk)
-    ask: Ask | None = None
+    peer = peer_of(request, console)
+    admitted: ConsoleRequest | None = None
     try:
-        cookie, session = _session(desk, request, peer)
+        cookie, session = _session(console, request, peer)
         if session is None:
             return _to_login(request)
         query = _storable(dict(request.query_params))
-        ask = Ask(session, peer.address, request.path_params, query, form or {}, request.url.path)
-        _check_numbers(ask)
+        admitted = ConsoleRequest(
+            session, peer.address, request.path_params, query, form or {}, request.url.path
+        )
+        _check_numbers(admitted)
         if not session.role.covers(role):
-            _note_refusal(desk, ask, request)
+            _note_refusal(console, admitted, request)
             raise InputError("forbidden", "Your role is viewer.", "Ask an operator.")
         if request.method == "POST":
             _check_form(request, session, form)
-        response = handler(desk, ask)
+        response = handler(console, admitted)
     except UairError as error:
-        return _problem(desk, ask, error)
+        return _problem(console, admitted, error)
     if cookie:
         set_cookie(response, peer, cookie)
     return response
 
 
-def _session(desk: Desk, request: Request, peer: Peer) -> tuple[str, Session | None]:
+def _session(console: ConsoleApp, request: Request, peer: Peer) -> tuple[str, Session | None]:
     """Return the session of a request, and the cookie to be set where it is a new one."""
     touch = REFRESH not in request.query_params
-    found = desk.sessions.find(request.cookies.get(cookie_name(peer), ""), touch=touch)
-    proxy = desk.context.settings.console.proxy
+    found = console.sessions.find(request.cookies.get(cookie_name(peer), ""), touch=touch)
+    proxy = console.context.settings.console.proxy
     named = proxy is not None and proxy.user_header in request.headers
     if proxy is not None and named and not peer.proxied and proxy.trusts(peer.address):
         raise _without_secret()
@@ -158,10 +160,10 @@ def _session(desk: Desk, request: Request, peer: Peer) -> tuple[str, Session | N
         role = _proxied_role(proxy, name)
         if found is not None and (found.name, found.role, found.credential) == (name, role, "proxy"):
             return "", found
-        return desk.sessions.begin(name, role, "proxy")
+        return console.sessions.begin(name, role, "proxy")
     if found is None or found.credential == "proxy":
         return "", None
-    user = desk.users.get(found.name)
+    user = console.users.get(found.name)
     current = user is not None and (user.password_hash, user.role) == (found.credential, found.role)
     return "", found if current else None
 
@@ -222,14 +224,14 @@ def _to_login(request: Request) -> Response:
     return RedirectResponse(where, 303)
 
 
-def _note_refusal(desk: Desk, ask: Ask, request: Request) -> None:
-    with desk.context.database.transaction() as session:
+def _note_refusal(console: ConsoleApp, admitted: ConsoleRequest, request: Request) -> None:
+    with console.context.database.transaction() as session:
         subject = f"{request.method} {request.url.path}"
-        audit.record(session, ask.session.name, ask.address, "forbidden", subject, audit.REFUSED)
+        audit.record(session, admitted.session.name, admitted.address, "forbidden", subject, audit.REFUSED)
 
 
-def _problem(desk: Desk, ask: Ask | None, error: UairError) -> Response:
+def _problem(console: ConsoleApp, admitted: ConsoleRequest | None, error: UairError) -> Response:
     status = 503 if isinstance(error, TransientError) else _STATUS.get(error.code, 409)
     if error.code == "user-name":
         status = 403
-    return desk.page("problem.html", ask, status=status, error=error, title="Not done")
+    return console.page("problem.html", admitted, status=status, error=error, title="Not done")

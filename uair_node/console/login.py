@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from dicom_config.errors import UairError
 from uair_node.console import audit
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.guard import (
     Peer,
     cookie_name,
@@ -36,13 +36,13 @@ _CANNOT = "Nobody can log in now. The console's log says why."
 _STALE = "This form is too old. Try again."
 
 
-def login_routes(desk: Desk) -> Sequence[Route]:
+def login_routes(console: ConsoleApp) -> Sequence[Route]:
     """Return the routes of login, which need no session, and the route of logout."""
-    login = _Login(desk)
+    login = _Login(console)
     return [
         Route("/login", login.show, methods=["GET"]),
         Route("/login", login.submit, methods=["POST"]),
-        guarded(desk, "/logout", _logout, method="POST"),
+        guarded(console, "/logout", _logout, method="POST"),
     ]
 
 
@@ -60,8 +60,8 @@ class _Login:
     The token in the form is a keyed digest of a random cookie, so nothing is kept for those who never log in.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, console: ConsoleApp) -> None:
+        self._console = console
         self._key = secrets.token_bytes(32)
 
     async def show(self, request: Request) -> Response:
@@ -79,10 +79,10 @@ class _Login:
         fresh = nonce and hmac.compare_digest(form.get("token", "").encode(), self._token(nonce).encode())
         if not fresh or not is_from_us(request):
             return self._form(request, target, _STALE, status=403)
-        peer = peer_of(request, self._desk)
-        wait_s = self._desk.throttle.wait_s(name, peer.address)
+        peer = peer_of(request, self._console)
+        wait_s = self._console.throttle.wait_s(name, peer.address)
         if wait_s:
-            if self._desk.throttle.is_news(name, peer.address):
+            if self._console.throttle.is_news(name, peer.address):
                 self._note(name, peer, "throttled")
             words = f"Too many wrong passwords. Try again in {span(wait_s)}."
             return self._form(request, target, words, status=429, headers={"Retry-After": f"{wait_s:.0f}"})
@@ -97,17 +97,17 @@ class _Login:
         return self._begin(request, peer, user, target)
 
     def _verified(self, name: str, password: str, peer: Peer) -> User | None:
-        self._desk.throttle.failed(name, peer.address)
+        self._console.throttle.failed(name, peer.address)
         if len(password) > LONGEST_PASSWORD:
             return None
-        user = self._desk.users.verify(name, password)
+        user = self._console.users.verify(name, password)
         if user is not None:
-            self._desk.throttle.succeeded(name, peer.address)
+            self._console.throttle.succeeded(name, peer.address)
         return user
 
     def _begin(self, request: Request, peer: Peer, user: User, target: str) -> Response:
-        self._desk.sessions.end(request.cookies.get(cookie_name(peer), ""))
-        cookie, _ = self._desk.sessions.begin(user.name, user.role, user.password_hash)
+        self._console.sessions.end(request.cookies.get(cookie_name(peer), ""))
+        cookie, _ = self._console.sessions.begin(user.name, user.role, user.password_hash)
         response = RedirectResponse(safe_target(target), 303)
         set_cookie(response, peer, cookie)
         response.delete_cookie(self._cookie(request), path="/", secure=peer.secure, httponly=True)
@@ -115,10 +115,10 @@ class _Login:
 
     def _note(self, name: str, peer: Peer, outcome: str) -> None:
         # A name that nobody has may be a password in the wrong field.
-        known = name if self._desk.users.get(name) else "(unknown name)"
+        known = name if self._console.users.get(name) else "(unknown name)"
         if outcome != audit.ALLOWED:
             log.warning("console: login refused (%s)", outcome)
-        with self._desk.context.database.transaction() as session:
+        with self._console.context.database.transaction() as session:
             audit.record(session, known, peer.address, "login", outcome=outcome)
 
     def _form(
@@ -130,9 +130,9 @@ class _Login:
         status: int = 200,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        name, peer = self._cookie(request), peer_of(request, self._desk)
+        name, peer = self._cookie(request), peer_of(request, self._console)
         nonce = request.cookies.get(name, "") or secrets.token_urlsafe(16)
-        response = self._desk.page(
+        response = self._console.page(
             "login.html",
             None,
             status=status,
@@ -146,14 +146,14 @@ class _Login:
         return response
 
     def _cookie(self, request: Request) -> str:
-        return cookie_name(peer_of(request, self._desk)) + "-login"
+        return cookie_name(peer_of(request, self._console)) + "-login"
 
     def _token(self, nonce: str) -> str:
         return hmac.new(self._key, nonce.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
-def _logout(desk: Desk, ask: Ask) -> Response:
-    desk.sessions.end_session(ask.session)
-    with desk.context.database.transaction() as session:
-        audit.record(session, ask.session.name, ask.address, "logout")
+def _logout(console: ConsoleApp, request: ConsoleRequest) -> Response:
+    console.sessions.end_session(request.session)
+    with console.context.database.transaction() as session:
+        audit.record(session, request.session.name, request.address, "logout")
     return RedirectResponse("/login", 303, {"Clear-Site-Data": '"cache", "storage"'})

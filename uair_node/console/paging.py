@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from uair_node.console.desk import Ask
+from uair_node.console.console_app import ConsoleRequest
 from uair_node.console.guard import REFRESH
 
 _PAGE = "page"
@@ -31,10 +31,10 @@ class Paging:
         return f"{self.link(self.number)}&{REFRESH}=1"
 
 
-def page_of(ask: Ask, total: int, size: int) -> Paging:
+def page_of(request: ConsoleRequest, total: int, size: int) -> Paging:
     """Return the page that is asked for, the nearest one where there is no such page."""
     pages = max(1, -(-total // size))
-    text = ask.query.get(_PAGE, "1")
+    text = request.query.get(_PAGE, "1")
     number = min(max(1, int(text)), pages) if text.isdecimal() and len(text) < 10 else 1
-    rest = urlencode({key: value for key, value in ask.query.items() if key not in (_PAGE, REFRESH)})
+    rest = urlencode({key: value for key, value in request.query.items() if key not in (_PAGE, REFRESH)})
     return Paging(number, pages, total, (number - 1) * size, f"{rest}&" if rest else "")

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from dicom_config.errors import InputError, TransientError
 from uair_node.console import audit
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.patient_lookup import PatientLookup, look_through
 from uair_node.operations import reports
 from uair_node.operations.case_list import first_slices
@@ -41,49 +41,49 @@ _LONGEST_VALUE = 256
 _LONGEST_WORDS = 64
 
 
-def show_patient(desk: Desk, ask: Ask) -> Response:
+def show_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with what the first slice's header says."""
-    with desk.context.database.reading() as session:
-        case = reports.get_case(session, ask.path["case_id"])
+    with console.context.database.reading() as session:
+        case = reports.get_case(session, request.path["case_id"])
         path = first_slices(session, [case.id]).get(case.id, "")
-    desk.note(ask, "view patient data", f"case {case.id}")
-    return desk.page(
+    console.note(request, "view patient data", f"case {case.id}")
+    return console.page(
         "patient.html",
-        ask,
+        request,
         title=f"Case {case.id}: patient and series",
         case=case,
-        rows=_rows(_header(desk, path)),
+        rows=_rows(_header(console, path)),
     )
 
 
-def look_up_patient(desk: Desk, ask: Ask) -> Response:
+def look_up_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Look for cases by patient data, or go on with older ones, and show the list of what was found.
 
     A form, since an address would keep the words in the browser's history and in a proxy's log.
     """
-    last = ask.session.lookup
-    if last is not None and ask.form.get("older") == str(last.number):
+    last = request.session.lookup
+    if last is not None and request.form.get("older") == str(last.number):
         lookup = last
     else:
-        words = ask.form.get("patient", "").strip()[:_LONGEST_WORDS]
+        words = request.form.get("patient", "").strip()[:_LONGEST_WORDS]
         if not words:
             nothing = "Nothing was looked up: type a Patient ID, a name, a date."
-            return desk.done(ask, "/cases", nothing, well=False)
+            return console.redirect_with_notice(request, "/cases", nothing, well=False)
         lookup = PatientLookup(last.number + 1 if last else 1, words)
-    lookup = look_through(desk.context, lookup)
-    with desk.context.database.transaction() as session:
+    lookup = look_through(console.context, lookup)
+    with console.context.database.transaction() as session:
         subject = f"{len(lookup.found)} cases found in {lookup.read} headers"
-        audit.record(session, ask.session.name, ask.address, "search patient data", subject)
-    ask.session.lookup = lookup
+        audit.record(session, request.session.name, request.address, "search patient data", subject)
+    request.session.lookup = lookup
     return RedirectResponse(f"/cases?found={lookup.number}", 303)
 
 
-def _header(desk: Desk, path: str) -> Dataset:
+def _header(console: ConsoleApp, path: str) -> Dataset:
     if not path:
         mend = "Housekeeping may have removed them; the archive still has the series."
         raise InputError("no-slices", "No slice of this case is kept here.", mend)
     try:
-        return dcmread(desk.context.store.fetch(path), stop_before_pixels=True, specific_tags=list(_SHOWN))
+        return dcmread(console.context.store.fetch(path), stop_before_pixels=True, specific_tags=list(_SHOWN))
     except TransientError:
         raise
     except Exception:  # a foreign exception's text may quote the header

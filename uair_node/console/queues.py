@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.figures import Remembered, due_work, holders
 from uair_node.operations.gpu import read_gpus
 
 
-def show_queues(desk: Desk, ask: Ask) -> Response:
+def show_queues(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with all figures; what does not answer is said in a sentence."""
-    with desk.context.database.reading() as session:
+    with console.context.database.reading() as session:
         due, held = due_work(session), holders(session)
-    broker = desk.kept.setdefault("broker", Remembered()).ask(desk.context.settings)
-    return desk.page(
-        "queues.html", ask, title="Queues and workers", due=due, held=held, broker=broker, gpus=read_gpus()
+    broker = console.kept.setdefault("broker", Remembered()).request(console.context.settings)
+    return console.page(
+        "queues.html",
+        request,
+        title="Queues and workers",
+        due=due,
+        held=held,
+        broker=broker,
+        gpus=read_gpus(),
     )

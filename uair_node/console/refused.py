@@ -11,7 +11,7 @@ from starlette.responses import Response
 from uair_node.cases.installation_tables import ListenerRefusal
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.operations.refused_peers import explain, newest_refused
 
 _MOST_CASES = 20
@@ -30,9 +30,9 @@ class Group:
     cases: list[Case]
 
 
-def show_refused(desk: Desk, ask: Ask) -> Response:
+def show_refused(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Show the refused series, grouped by code, the largest group first."""
-    with desk.context.database.reading() as session:
+    with console.context.database.reading() as session:
         groups = _groups(session)
         answers = session.scalars(
             select(Selection)
@@ -42,9 +42,9 @@ def show_refused(desk: Desk, ask: Ask) -> Response:
         ).all()
         refusals = session.scalars(select(ListenerRefusal).order_by(ListenerRefusal.count.desc())).all()
         peers = newest_refused(session, limit=_MOST_PEERS)
-        return desk.page(
+        return console.page(
             "refused.html",
-            ask,
+            request,
             title="Refused",
             groups=groups,
             answers=answers,

@@ -22,7 +22,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.answer import LIVER as LIVER_LABEL
 from uair_node.cases.answer import target_name
 from uair_node.cases.tables import Case, ResultKind, Round, Selection
-from uair_node.console.desk import Ask, Desk
+from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.exports import NUMBERS, SEGMENTATIONS
 from uair_node.console.studies import Study, findings_at, plot, studies_of
 from uair_node.console.views import ACCEPTED, RoundView, is_finished
@@ -115,21 +115,21 @@ class Story:
     studies: Sequence[Study]
 
 
-def show_segmentation(desk: Desk, ask: Ask) -> Response:
+def show_segmentation(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Show the page. `?round=2&candidate=3&slice=57` choose what is shown; the default is the newest."""
-    story = _story(desk, ask.path["case_id"])
-    case, turn = story.case, _asked_for(ask, story.turns)
-    view = desk.views.view(case.id, turn.round.number)
+    story = _story(console, request.path["case_id"])
+    case, turn = story.case, _asked_for(request, story.turns)
+    view = console.views.view(case.id, turn.round.number)
     turn = replace(turn, choices=[option for option in turn.choices if option.k in view.labels])
-    wanted = ask.query.get("candidate")
+    wanted = request.query.get("candidate")
     choice = next((option for option in turn.choices if str(option.k) == wanted), turn.choices[0])
-    desk.note(ask, "view segmentation", f"case {case.id}")
+    console.note(request, "view segmentation", f"case {case.id}")
     others = [str(study.case_id) for study in story.studies if study.case_id not in (case.id, None)]
     if others:
-        desk.note(ask, "view time line", f"cases {' '.join(others)}")
-    return desk.page(
+        console.note(request, "view time line", f"cases {' '.join(others)}")
+    return console.page(
         "segmentation.html",
-        ask,
+        request,
         title=f"Segmentation of case {case.id}",
         case=case,
         turns=story.turns,
@@ -137,7 +137,7 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
         choice=choice,
         slices=view.canonical.shape[0],
         planes=view.planes,
-        slice=_slice(ask, view),
+        slice=_slice(request, view),
         structures=_structures(view),
         plane=_plane(view),
         liver=_liver(story.findings),
@@ -152,8 +152,8 @@ def show_segmentation(desk: Desk, ask: Ask) -> Response:
     )
 
 
-def _story(desk: Desk, case_id: int) -> Story:
-    with desk.context.database.reading() as session:
+def _story(console: ConsoleApp, case_id: int) -> Story:
+    with console.context.database.reading() as session:
         case = reports.get_case(session, case_id)
         turns = [
             _turn(session, case, round_) for round_ in case.rounds if round_.computed_at and round_.artifacts
@@ -165,8 +165,8 @@ def _story(desk: Desk, case_id: int) -> Story:
                 "Wait for its first round. If retention deleted it, its results are in the archive.",
             )
         finished = is_finished(turns[-1].round)
-        findings = findings_at(desk.context, case) if finished else None
-        return Story(case, turns, findings, studies_of(desk.context, session, case))
+        findings = findings_at(console.context, case) if finished else None
+        return Story(case, turns, findings, studies_of(console.context, session, case))
 
 
 def _turn(session: Session, case: Case, round_: Round) -> Turn:
@@ -193,14 +193,14 @@ def _mark(k: int, said: Selection | None) -> str:
     return f"{', '.join(parts)} taken" if parts else ""
 
 
-def _asked_for(ask: Ask, turns: Sequence[Turn]) -> Turn:
-    wanted = ask.query.get("round")
+def _asked_for(request: ConsoleRequest, turns: Sequence[Turn]) -> Turn:
+    wanted = request.query.get("round")
     return next((turn for turn in turns if str(turn.round.number) == wanted), turns[-1])
 
 
-def _slice(ask: Ask, view: RoundView) -> int:
+def _slice(request: ConsoleRequest, view: RoundView) -> int:
     """Return the slice that is shown, from 1."""
-    text = ask.query.get("slice", "")
+    text = request.query.get("slice", "")
     number = int(text) if text.isdecimal() and len(text) < 6 else view.key_slice + 1
     return min(max(1, number), view.canonical.shape[0])
 

@@ -10,7 +10,7 @@ from dicom_config.errors import ConfigError
 from dicom_config.tls import TlsServerSection
 from uair_node.console.app import make_app
 from uair_node.console.check_schedule import CheckSchedule
-from uair_node.console.desk import Desk, make_desk
+from uair_node.console.console_app import ConsoleApp, make_console
 from uair_node.context import Context
 from uair_node.network.tls import server_context
 
@@ -42,14 +42,14 @@ def make_server(context: Context, pulse: Pulse) -> uvicorn.Server:
         ``console-no-users``: nobody could log in. ``tls-files``, see `uair_node.network.tls.server_context`.
         ``proxy-secret``, see `ConsoleProxy.read_secret`.
     """
-    desk = make_desk(context)
-    _require_users(desk)
-    CheckSchedule(context.settings, desk.kept).start()
-    return uvicorn.Server(_server_options(desk, pulse))
+    console = make_console(context)
+    _require_users(console)
+    CheckSchedule(context.settings, console.kept).start()
+    return uvicorn.Server(_server_options(console, pulse))
 
 
-def _require_users(desk: Desk) -> None:
-    if not desk.users.all() and desk.context.settings.console.proxy is None:
+def _require_users(console: ConsoleApp) -> None:
+    if not console.users.all() and console.context.settings.console.proxy is None:
         raise ConfigError(
             "console-no-users",
             "The console has no users, and there is no default password.",
@@ -57,15 +57,15 @@ def _require_users(desk: Desk) -> None:
         )
 
 
-def _server_options(desk: Desk, pulse: Pulse) -> uvicorn.Config:
-    section = desk.context.settings.console
+def _server_options(console: ConsoleApp, pulse: Pulse) -> uvicorn.Config:
+    section = console.context.settings.console
     tls = section.tls
     context = None
     if tls is not None:
         files = TlsServerSection(certificate=tls.certificate, key=tls.key, require_client_certificate=False)
         context = server_context(files)
     return uvicorn.Config(
-        make_app(desk),
+        make_app(console),
         host=section.host,
         port=section.port,
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,

@@ -46,7 +46,7 @@ def timeline(session: Session, case: Case) -> list[Event]:
         *(event for round_ in case.rounds for event in _round(round_)),
         *map(_selection, session.scalars(select(Selection).where(Selection.case_id == case.id))),
         *_deliveries(deliveries(session, case)),
-        *map(_deed, _deeds(session, case)),
+        *map(_deed, _actions(session, case)),
     ]
     return sorted(events, key=lambda event: event.at)
 
@@ -64,7 +64,7 @@ def deliveries(session: Session, case: Case) -> list[Delivery]:
     return list(session.scalars(query))
 
 
-def _deeds(session: Session, case: Case) -> Iterable[AccessRecord]:
+def _actions(session: Session, case: Case) -> Iterable[AccessRecord]:
     return session.scalars(
         select(AccessRecord).where(
             AccessRecord.at >= case.created_at,
