@@ -135,16 +135,16 @@ def content_label(round_number: int, k: int, *, final: bool = False) -> str:
     return label[:_CONTENT_LABEL_LENGTH]
 
 
-def series_description(round_number: int, k: int, trait: str, *, final: bool = False) -> str:
+def series_description(round_number: int, k: int, character: str, *, final: bool = False) -> str:
     """Return the Series Description, whose first 16 characters already name the candidate.
 
-    Some viewers cut it there. `trait` is the candidate's character in short words ("most inclusive"). A case
+    Some viewers cut it there. `character` is a few words such as "most inclusive". A case
     has one final result; its name is ``UAIR FINAL, most inclusive, round 3``.
     """
     if final:
         _check_position(round_number, k)
-        return long_string(f"{LABEL_PREFIX}FINAL, {trait}, round {round_number}")
-    return long_string(f"{content_label(round_number, k)} {trait}")
+        return long_string(f"{LABEL_PREFIX}FINAL, {character}, round {round_number}")
+    return long_string(f"{content_label(round_number, k)} {character}")
 
 
 def companion_number(kind: Companion, round_number: int) -> int:

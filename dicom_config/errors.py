@@ -1,6 +1,6 @@
 """The one root of our exceptions.
 
-Every error carries a stable `code`, a `sentence` that says what is wrong, and a `mend` that says what to
+Every error carries a stable `code`, a `sentence` that says what is wrong, and a `remedy` that says what to
 do about it. None of the three ever holds patient data (DESIGN invariant 7).
 """
 
@@ -16,19 +16,19 @@ class UairError(Exception):
         Stable, lower case, words joined by hyphens; what tables, metrics and tests refer to.
     sentence
         What is wrong, for a person.
-    mend
+    remedy
         What that person can do about it.
     """
 
-    def __init__(self, code: str, sentence: str, mend: str = "") -> None:
-        super().__init__(f"{sentence} {mend}".strip())
+    def __init__(self, code: str, sentence: str, remedy: str = "") -> None:
+        super().__init__(f"{sentence} {remedy}".strip())
         self.code = code
         self.sentence = sentence
-        self.mend = mend
+        self.remedy = remedy
 
     def __reduce__(self) -> tuple[type[UairError], tuple[str, str, str]]:
         """Let the error pass from a worker's child to its parent."""
-        return type(self), (self.code, self.sentence, self.mend)
+        return type(self), (self.code, self.sentence, self.remedy)
 
 
 class InputError(UairError):

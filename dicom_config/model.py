@@ -2,7 +2,7 @@
 
 A configuration is a YAML file. An environment variable can override any key. Its name is ``UAIR_`` and the
 path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). A wrong file is answered with the key,
-the reason and a mend. Settings are built once and passed down.
+the reason and a remedy. Settings are built once and passed down.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ def load_settings(path: Path | None = None) -> Settings:
     ------
     ConfigError
         ``config-missing``, ``config-syntax`` or ``config-value``; the sentence names the file and the
-        line or the key, the mend says what would be right.
+        line or the key, the remedy says what would be right.
     """
     values = read_values(path)
     source = str(path) if path else "embedded.yaml"
@@ -328,15 +328,15 @@ def read_values(path: Path | None) -> dict[str, Any]:
 
 
 def _as_config_error(source: str, error: ValidationError) -> ConfigError:
-    """Turn validation errors into keys, reasons and mends, all at once."""
+    """Turn validation errors into keys, reasons and remedies, all at once."""
     told = list(dict.fromkeys(_told(found) for found in error.errors()))
     reasons = " ".join(f"`{key}`: {reason}." for key, reason, _ in told)
-    mends = " ".join(dict.fromkeys(mend for _, _, mend in told))
-    return ConfigError("config-value", f"{source}: {reasons}", mends)
+    remedies = " ".join(dict.fromkeys(remedy for _, _, remedy in told))
+    return ConfigError("config-value", f"{source}: {reasons}", remedies)
 
 
 def _told(found: ErrorDetails) -> tuple[str, str, str]:
-    """Return key, reason and mend of one validation error."""
+    """Return key, reason and remedy of one validation error."""
     path = [str(part) for part in found["loc"] if part not in DESTINATION_TAGS]
     key = ".".join(path) or "(whole file)"
     if found["type"] == "extra_forbidden":

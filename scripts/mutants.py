@@ -310,7 +310,7 @@ def try_all(mutants: Sequence[Mutant]) -> int | None:
         done = _pytest(folder, tests)
     if done.returncode:
         console.print(done.stdout)
-        console.print("The tests fail without any mutant; mend that first.")
+        console.print("The tests fail without any mutant; correct that first.")
         return None
     with ThreadPoolExecutor(_PROCESSES) as pool:
         results = pool.map(_is_killed, mutants)

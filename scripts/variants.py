@@ -37,10 +37,10 @@ VARIANTS = (
         ("tests/unit/test_power_loss.py",),
     ),
     Mutant(
-        "every parcel is readable, or the audit says which is not",
-        "uair_node/network/parcels.py",
-        "        file = parcel.path.read_bytes()\n",
-        "        file = parcel.path.read_bytes()[: -9 if parcel.key == 2 else None]\n",
+        "every outgoing instance is readable, or the audit says which is not",
+        "uair_node/network/outgoing.py",
+        "        file = instance.path.read_bytes()\n",
+        "        file = instance.path.read_bytes()[: -9 if instance.key == 2 else None]\n",
         (f"{_AUDIT}::test_what_is_published_reaches_the_pacs",),
     ),
     Mutant(

@@ -43,7 +43,7 @@ _OWN = {
         "uair_node.commands.preference:preference_app", "What readers are remembered to prefer.", _CASES
     ),
     "check": LazyCommand(
-        "uair_node.commands.check:check", "Check everything; each finding has a mend.", _SITE
+        "uair_node.commands.check:check", "Check everything; each finding has a remedy.", _SITE
     ),
     "rules": LazyCommand(
         "uair_node.commands.rules:rules_app", "Which series of a study are segmented.", _SITE
@@ -88,7 +88,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> None:
-    """Run the command line; our own errors end with their sentence and mend, not with a traceback."""
+    """Run the command line; our own errors end with their sentence and remedy, not with a traceback."""
     os.umask(_PRIVATE)
     try:
         app()
@@ -100,7 +100,7 @@ def main() -> None:
 def _tell(error: UairError) -> None:
     """Print an error; in a log it is one line."""
     console = Console(stderr=True)
-    line = f"[red]{escape(error.code)}[/]: {escape(f'{error.sentence} {error.mend}')}"
+    line = f"[red]{escape(error.code)}[/]: {escape(f'{error.sentence} {error.remedy}')}"
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 

@@ -23,8 +23,8 @@ from uair_node.context import Context
 from uair_node.delivery.commitment import take_report
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.network.listener_metrics import ListenerMetrics
 from uair_node.network.scp import DicomListener, ReceivedInstance
-from uair_node.network.tally import Tally
 from uair_node.operations.signals.department import DepartmentCollector
 from uair_node.operations.signals.readiness import Readiness
 from uair_node.operations.signals.refusals import keep_refusals
@@ -55,15 +55,15 @@ class Node:
         self._context = context
         self._inbox = Inbox(context)
         self._dispatcher = Dispatcher(context.settings, context.database)
-        self._tally = tally = Tally()
+        self._metrics = metrics = ListenerMetrics()
         self._listener = DicomListener(
             context.settings.node,
             self._receive,
             partial(take_report, context),
-            tally,
+            metrics,
             self._inbox.association_ended,
         )
-        self._signals = _signals(context, self.alive, tally)
+        self._signals = _signals(context, self.alive, metrics)
         self._swept_at = time.monotonic()
         self._outages = Outages()
         self._stopping = threading.Event()
@@ -101,7 +101,7 @@ class Node:
             partial(answer_with_starts, self._context),
             self._expire,
             self._dispatcher.enqueue_due,
-            partial(keep_refusals, self._context.database, self._tally),
+            partial(keep_refusals, self._context.database, self._metrics),
         )
         failed, away = 0, list[TransientError]()
         for step in steps:
@@ -148,7 +148,7 @@ class Node:
                 lifecycle.expire_unanswered(session, case_id, before=limit)
 
 
-def _signals(context: Context, live: Parts, tally: Tally) -> SignalServer | None:
+def _signals(context: Context, live: Parts, metrics: ListenerMetrics) -> SignalServer | None:
     section = context.settings.signals
     if not section.port:
         return None
@@ -159,5 +159,5 @@ def _signals(context: Context, live: Parts, tally: Tally) -> SignalServer | None
         section.port,
         live=live,
         ready=Readiness(context).parts,
-        registries=[department, tally.registry],
+        registries=[department, metrics.registry],
     )

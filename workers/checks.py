@@ -85,8 +85,8 @@ def _checkpoint(section: EngineSection) -> Finding | None:
     path = section.checkpoint
     assert path is not None
     if not path.is_file():
-        mend = "Put the .pth file there, or set engine.model: embedded."
-        return fault("model", "weights-missing", f"no checkpoint at {path}", mend)
+        remedy = "Put the .pth file there, or set engine.model: embedded."
+        return fault("model", "weights-missing", f"no checkpoint at {path}", remedy)
     if section.checkpoint_sha256 and file_digest(path) != section.checkpoint_sha256:
         return _altered(path, "Copy the checkpoint again, or correct engine.checkpoint_sha256.")
     return None
@@ -129,6 +129,6 @@ def _is_compared(section: EngineSection) -> bool:
     return any(file.suffix == _WEIGHTS and file.hash is not None for file in files)
 
 
-def _altered(path: Path, mend: str) -> Finding:
+def _altered(path: Path, remedy: str) -> Finding:
     sentence = f"{path} is not the file that it should be (its SHA-256 differs)"
-    return fault("model", "weights-altered", sentence, mend)
+    return fault("model", "weights-altered", sentence, remedy)

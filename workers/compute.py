@@ -30,7 +30,7 @@ from uair_node.results.priors import find_priors
 from uair_node.results.reader_preference import prior_of
 from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, START_FILE, STATE_FILE, UNCERTAIN_FILE
 from uair_node.selection.start import held_start
-from uair_node.selection.start_reference import TRAIT, Reference, read_reference
+from uair_node.selection.start_reference import CHARACTER, Reference, read_reference
 from uair_node.storage.artifacts import (
     StoredCandidate,
     labels_digest,
@@ -176,7 +176,7 @@ class Computer:
         watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number, claim.token)
         candidates = [
-            StoredCandidate(candidate.k, view.to_source(candidate.labels), candidate.trait)
+            StoredCandidate(candidate.k, view.to_source(candidate.labels), candidate.character)
             for candidate in made.candidates
         ]
         save_candidates(folder / CANDIDATES_FILE, candidates)
@@ -187,7 +187,7 @@ class Computer:
         log.info("case %d round %d computed: %s", task.case_id, task.number, watch)
         artifact = ""
         if started is not None and started.reference is not None:
-            save_candidates(folder / START_FILE, [StoredCandidate(1, started.reference.labels, TRAIT)])
+            save_candidates(folder / START_FILE, [StoredCandidate(1, started.reference.labels, CHARACTER)])
             artifact = self._context.store.share(folder / START_FILE)
         done = _Done(made, watch.seconds, self._content_digest(task, candidates), started, artifact)
         return self._commit(task, folder, done)
@@ -357,7 +357,7 @@ def _settle_start(session: Session, case: Case, round_: Round, held: Selection |
     refusal, reference = done.started.refusal, done.started.reference
     if refusal is not None:
         held.outcome = SelectionOutcome.REFUSED
-        held.code, held.sentence, held.mend = refusal.code, refusal.sentence, refusal.mend
+        held.code, held.sentence, held.remedy = refusal.code, refusal.sentence, refusal.remedy
     elif reference is not None:
         held.outcome, held.sentence, held.artifact = (
             SelectionOutcome.EFFECTIVE,

@@ -107,8 +107,8 @@ def _case(case: dict[str, Any], found: Audit) -> None:
     name = f"case {case['case']}"
     if case["state"] in WORKING:
         found.stuck.append(f"{name} is still {case['state']}; due: {case['due']}")
-    if case["state"] in ASIDE and not (case["code"] and case["sentence"] and case["mend"]):
-        found.unexplained.append(f"{name} is {case['state']} without code, sentence or mend")
+    if case["state"] in ASIDE and not (case["code"] and case["sentence"] and case["remedy"]):
+        found.unexplained.append(f"{name} is {case['state']} without code, sentence or remedy")
     for turn in case["rounds"]:
         _round(case, turn, name, found)
     for selection in case["selections"]:

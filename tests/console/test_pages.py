@@ -22,8 +22,8 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Transition
 from uair_node.delivery.resend import resend
 from uair_node.dicom.gate_codes import gate_error
+from uair_node.network.listener_metrics import ListenerMetrics
 from uair_node.network.scp import DicomListener
-from uair_node.network.tally import Tally
 from uair_node.operations.checks.refused import check_refused_peers
 from uair_node.operations.signals.refusals import keep_refusals
 
@@ -177,20 +177,20 @@ def test_refused_series_are_grouped_by_code(site: Site, viewer: TestClient) -> N
         assert case.code == "no-rescale"
     page = viewer.get("/refused").text
     assert "no-rescale" in page
-    assert case.mend in page.replace("&#39;", "'")
+    assert case.remedy in page.replace("&#39;", "'")
 
 
 def test_what_the_listener_refused_is_counted_with_what_to_do(site: Site, viewer: TestClient) -> None:
     assert "address not admitted" not in viewer.get("/refused").text
-    tally = Tally()
+    metrics = ListenerMetrics()
     rule = AllowRule(networks=("192.0.2.0/24",))
-    listener = DicomListener(NodeSection(port=0, allow=(rule,)), lambda _: None, tally=tally)
+    listener = DicomListener(NodeSection(port=0, allow=(rule,)), lambda _: None, metrics=metrics)
     listener.start()
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", listener.port), 60, ("127.0.0.2", 0)) as stranger:
             assert stranger.recv(1) == b""
     listener.stop()
-    keep_refusals(site.context.database, tally)
+    keep_refusals(site.context.database, metrics)
     page = viewer.get("/refused").text
     rows = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*address not admitted.*?</tr>", page, re.DOTALL)
     assert len(rows) == 2, "the peer, and the sum of all"

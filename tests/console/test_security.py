@@ -279,17 +279,17 @@ def test_markup_from_anywhere_is_shown_as_text(site: Site, operator: TestClient)
     """A hostile sender writes AE titles, accession numbers, reasons; a peer writes its refusals."""
     with site.context.database.transaction() as session:
         case = session.get_one(Case, 1)
-        case.accession_number = case.assumed = case.warnings = case.sentence = case.mend = MARKUP
+        case.accession_number = case.assumed = case.warnings = case.sentence = case.remedy = MARKUP
         case.code, case.calling_ae = "<i>", "<b>AE</b>"
         session.add(Transition(case_id=1, origin=None, state=CaseState.READY, actor="<u>", reason=MARKUP))
         session.add(
             Selection(
                 case_id=1, round_number=1, verb="pick", mechanism="<s>", calling_ae="<q>", code="x",
-                outcome=SelectionOutcome.REFUSED, sentence=MARKUP, mend=MARKUP,
+                outcome=SelectionOutcome.REFUSED, sentence=MARKUP, remedy=MARKUP,
             )
         )  # fmt: skip
         for result in case.rounds[0].results:
-            result.trait = MARKUP
+            result.character = MARKUP
     for address in ("/cases", "/cases/1", "/refused", "/cases/1/pick", f"/cases?search={MARKUP}"):
         page = operator.get(address).text
         assert not re.search(r"<(img src=x|i>|b>|u>|s>|q>)", page), address

@@ -40,7 +40,7 @@ def test_each_code_is_shown_with_its_mend(deployment: Deployment, dcmtk: Dcmtk, 
     wait_until(lambda: _states(deployment) == {"REJECTED"}, "all series decided", 120.0)
     shown = json.loads(deployment.command_line("cases", "--json").stdout)
     assert {one["series_instance_uid"]: one["code"] for one in shown} == expected
-    assert all(one["sentence"] and one["mend"] for one in shown)
+    assert all(one["sentence"] and one["remedy"] for one in shown)
     table = deployment.command_line("cases").stdout
     assert all(code in table for code in GATE_CODES)
 

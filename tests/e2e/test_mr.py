@@ -67,7 +67,7 @@ def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
     states = {one["code"]: one for one in mr_node.cases()}
     assert states["other-modality"]["state"] == "REJECTED"
     assert "no MR slices" in states["other-modality"]["sentence"]
-    assert "intake.profiles" in states["other-modality"]["mend"]
+    assert "intake.profiles" in states["other-modality"]["remedy"]
     assert states[""]["state"] == "ACCEPTED"
 
     slices = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in mr_series}

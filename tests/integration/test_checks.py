@@ -1,4 +1,4 @@
-"""`uair check` against real peers: every fault of the administrators' table is named, with code and mend."""
+"""`uair check` against real peers: each fault in docs/administrators.md gets its code and remedy."""
 
 from __future__ import annotations
 
@@ -384,7 +384,7 @@ def _work_given_up(site: Site) -> None:
     with site.own_database().transaction() as session:
         case = ready_case(session)
         lifecycle.start_computing(session, case, actor="worker")
-        lifecycle.fail(session, case, code="work-failed", cause="No.", mend="Mend it.")
+        lifecycle.fail(session, case, code="work-failed", cause="No.", remedy="Correct it.")
 
 
 @pytest.mark.parametrize("code", _FAULTS)
@@ -393,7 +393,7 @@ def test_each_fault_is_named_with_its_mend(site: Site, code: str) -> None:
     status, found = site.check()
     assert code in found
     assert found[code].sentence
-    assert found[code].mend
+    assert found[code].remedy
     unexpected = [finding for other, finding in found.items() if other not in (code, "node-not-running")]
     assert not unexpected, f"a fault must not be taken for another: {unexpected}"
     expected = 2 if code.startswith("config") else 0 if found[code].ok else 1

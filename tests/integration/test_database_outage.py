@@ -65,7 +65,7 @@ def test_what_keeps_us_from_the_database_is_told_apart(
         database.migrate()
     database.close()
     assert caught.value.code == _CODES[address]
-    assert caught.value.mend
+    assert caught.value.remedy
     assert "wrong" not in str(caught.value), "no password is shown"
     (found,) = check_database(Settings(data_dir=tmp_path, database={"url": url}))
     assert (found.code, found.sentence) == (caught.value.code, caught.value.sentence)

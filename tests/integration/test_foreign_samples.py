@@ -84,7 +84,7 @@ def test_on_the_store_title_none_becomes_a_case_by_mistake(
             assert case.state == CaseState.REJECTED, case.code
             assert case.code
             assert case.sentence
-            assert case.mend
+            assert case.remedy
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
@@ -103,7 +103,7 @@ def test_on_a_verb_each_is_refused_with_its_reason(
         assert (row.outcome, row.verb) == (SelectionOutcome.REFUSED, VERBS[called])
         assert row.code
         assert row.sentence
-        assert row.mend
+        assert row.remedy
     assert {row.code for row in rows} >= {"selection-not-supported", "unknown-reference"}
     assert offered.case().state == CaseState.AWAITING_SELECTION
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
@@ -122,4 +122,4 @@ def test_a_refusal_is_told_in_the_study_whatever_the_verb(offered: OfferedCase, 
     assert row.code == "ambiguous-selection"
     offered.work(WorkKind.NOTICES)
     (notice,) = offered.results(ResultKind.NOTICE)
-    assert notice.trait == "Round 1: not used"
+    assert notice.character == "Round 1: not used"

@@ -79,7 +79,7 @@ def test_retention_deletes_what_replaced_workers_shared(tmp_path: Path, server: 
         context = replace(local, store=store)
         with context.database.transaction() as session:
             case = ready_case(session, "1.1")
-            lifecycle.fail(session, case, code="work-failed", cause="A cause.", mend="A mend.")
+            lifecycle.fail(session, case, code="work-failed", cause="A cause.", remedy="A remedy.")
             case.updated_at = utc_now() - timedelta(days=2)
             folders = [store.round_folder(case.id, 1, claim) for claim in ("counts", "lost")]
             case.rounds[0].artifacts = store.relative(folders[0])

@@ -119,7 +119,7 @@ def test_a_structure_set(offered: OfferedCase, writer: str, sent: str) -> None:
     row = offered.send(document, Verb.ACCEPT if "UAIR_ACCEPT" in sent else Verb.PICK)
     assert row is not None
     assert row.mechanism == "rtstruct"
-    assert outcome(row) == ANSWERS[writer, sent], f"{row.sentence} {row.mend}"
+    assert outcome(row) == ANSWERS[writer, sent], f"{row.sentence} {row.remedy}"
 
 
 def _changed(candidate: Dataset, slices: int) -> Dataset:
@@ -184,7 +184,7 @@ def test_a_segment_that_is_added(offered: OfferedCase, writer: str, sent: str) -
     sources = [dcmread(path) for path in offered.paths]
     row = offered.send(returned(sources, np.stack(masks, -1).astype(np.uint8), described), Verb.PICK)
     assert row is not None
-    assert outcome(row) == ANSWERS[writer, sent], f"{row.sentence} {row.mend}"
+    assert outcome(row) == ANSWERS[writer, sent], f"{row.sentence} {row.remedy}"
 
 
 def test_the_page_of_readers_has_this_table() -> None:

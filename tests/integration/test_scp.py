@@ -28,9 +28,9 @@ from tests.support.selections import instance_header
 from tests.support.series import affine_of, compress, edit_all, good_series, noise_hu
 from tests.support.server import need
 from uair_node.dicom.volume import read_series
+from uair_node.network.listener_metrics import ListenerMetrics
 from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.store_status import StoreStatus, store_status
-from uair_node.network.tally import Tally
 from uair_node.storage.spool import Spool
 from workers.phantoms.ct_series import write_ct_series
 
@@ -136,13 +136,13 @@ def test_the_end_of_an_association_is_told_with_how_it_ended(
 
 @contextmanager
 def counting(**settings: Any) -> Iterator[tuple[DicomListener, Callable[[str], float | None]]]:
-    tally = Tally()
-    listener = DicomListener(NodeSection(port=0, **settings), nothing, tally=tally)
+    metrics = ListenerMetrics()
+    listener = DicomListener(NodeSection(port=0, **settings), nothing, metrics=metrics)
     listener.start()
     try:
         yield (
             listener,
-            lambda why: tally.registry.get_sample_value("uair_associations_total", {"outcome": why}),
+            lambda why: metrics.registry.get_sample_value("uair_associations_total", {"outcome": why}),
         )
     finally:
         listener.stop()

@@ -229,7 +229,7 @@ def test_what_a_writer_s_object_is_recognised_as(
     document = _make(writer, column)(offered, tmp_path)
     verb = Verb.ACCEPT if column == "accept" else Verb.PICK
     row = offered.send(document, verb)
-    assert recognised(row) == MATRIX[writer][column], f"{row.sentence} {row.mend}"
+    assert recognised(row) == MATRIX[writer][column], f"{row.sentence} {row.remedy}"
     if column == "edit":
         (kept,) = load_candidates(offered.context.store.absolute(row.artifact))
         assert (kept.labels == _drawn()).all(), "voxel for voxel what was drawn"

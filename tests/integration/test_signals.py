@@ -103,7 +103,7 @@ def _two_rounds_and_a_failure(context: Context) -> None:
         failed = ready_case(session, "1.2.4")
         lifecycle.start_computing(session, failed, actor="worker")
         work_items.close(open_item(session, failed, WorkKind.COMPUTE))
-        lifecycle.fail(session, failed, code="work-failed", cause="No.", mend="Mend it.")
+        lifecycle.fail(session, failed, code="work-failed", cause="No.", remedy="Correct it.")
         ready_case(session, "1.2.5")
 
 
@@ -155,7 +155,7 @@ def test_ready_while_database_and_disk_are(tmp_path: Path, postgres: Postgres) -
             assert _get(port, "/ready") == (200, '{"database": true, "disk": true}\n')
             with postgres.stopped():
                 assert _get(port, "/ready") == (503, '{"database": false, "disk": true}\n')
-                assert _get(port, "/live")[0] == 200, "a restart of the node would mend nothing"
+                assert _get(port, "/live")[0] == 200, "a restart of the node would help nothing"
                 assert "uair_database_up 0.0" in _get(port, "/metrics")[1]
             wait_until(lambda: _get(port, "/ready")[0] == 200, "readiness to come back")
             assert _get(port, "/cases")[0] == 404

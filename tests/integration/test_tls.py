@@ -22,7 +22,7 @@ from tests.support.peers import Dcmtk
 from tests.support.ports import answers, free_port, wait_until
 from tests.support.series import good_series
 from tests.support.server import need
-from uair_node.network.parcels import Parcel
+from uair_node.network.outgoing import OutgoingInstance
 from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.scu import echo, send
 from uair_node.network.statuses import Verdict
@@ -379,7 +379,7 @@ def _destination(port: int, tls: TlsClientSection | None) -> Destination:
 def test_results_go_out_over_tls(dcmtk: Dcmtk, site: Site, tmp_path: Path) -> None:
     path = good_series(tmp_path)[0]
     with storescp(dcmtk, site.node, site.authority.ca) as (port, received):
-        (answer,) = send(_destination(port, site.client()), [Parcel(1, CT, path)])
+        (answer,) = send(_destination(port, site.client()), [OutgoingInstance(1, CT, path)])
         assert answer.verdict == Verdict.CONFIRMED
         assert len(list(received.iterdir())) == 1
 

@@ -73,7 +73,7 @@ def new_result(case: Case, round_number: int, k: int, destinations: tuple[str, .
         series_instance_uid=f"2.25.{case.id}.{round_number}.{k}.1",
         sop_class_uid=SEG,
         path=f"artifacts/{case.id}-{round_number}-{k}.dcm",
-        trait="",
+        character="",
         volumes_ml={"liver": 1000.0, "lesions": []},
         destinations=destinations,
         targets=(1, 2, 3),

@@ -91,7 +91,7 @@ def _statements(dialect: str, count: int) -> list[str]:
     two, three = _rows(2), _rows(3)
     return [
         f"""INSERT INTO cases (id, series_instance_uid, study_instance_uid, uid_scheme, accession_number,
-            digest, patient_key, state, instance_count, calling_ae, code, sentence, mend, assumed, warnings,
+            digest, patient_key, state, instance_count, calling_ae, code, sentence, remedy, assumed, warnings,
             created_at, last_instance_at, updated_at)
         {numbers} SELECT i, {uid} || i, {uid} || (i / 2) || '.1', 2, 'ACC' || i, 'digest-' || i,
             'patient-' || (i / 3), {state}, {SLICES}, 'ROUTER' || (i % 4),
@@ -118,7 +118,7 @@ def _statements(dialect: str, count: int) -> list[str]:
         FROM cases c CROSS JOIN ({three}) r WHERE c.state NOT IN ('RECEIVING', 'REJECTED')
             AND (r.k = 1 OR ({computed} AND ((r.k = 2 AND c.id % 3 = 0) OR (r.k = 3 AND c.id % 15 = 0))))""",
         f"""INSERT INTO results (id, round_id, kind, k, sop_instance_uid, series_instance_uid, sop_class_uid,
-            path, trait, volumes_ml, targets)
+            path, character, volumes_ml, targets)
         SELECT r.id * 16 + s.k, r.id, CASE WHEN s.k < 5 THEN 'candidate' ELSE 'page' END,
             CASE WHEN s.k < 5 THEN s.k ELSE s.k - 5 END, {ours} || (r.id * 16 + s.k),
             {ours} || (r.id * 16 + s.k) || '.1', '1.2.840.10008.5.1.4.1.1.66.4',
@@ -126,7 +126,7 @@ def _statements(dialect: str, count: int) -> list[str]:
             'larger lesions', '{{"liver": 1510.5, "lesions": [12.5, 1.25]}}', '[1, 2, 3]'
         FROM rounds r CROSS JOIN ({_rows(9)}) s WHERE r.published_at IS NOT NULL""",
         f"""INSERT INTO results (id, round_id, kind, k, sop_instance_uid, series_instance_uid, sop_class_uid,
-            path, trait, volumes_ml, targets)
+            path, character, volumes_ml, targets)
         SELECT r.id * 16 + 9 + s.k, r.id, CASE s.k WHEN 1 THEN 'final' WHEN 2 THEN 'report'
             WHEN 3 THEN 'final-page' ELSE 'withdrawal' END, 0, {ours} || (r.id * 16 + 9 + s.k),
             {ours} || (r.id * 16 + 9 + s.k) || '.1', '1.2.840.10008.5.1.4.1.1.66.4',
@@ -144,7 +144,7 @@ def _statements(dialect: str, count: int) -> list[str]:
             CASE WHEN r.case_id > {living} AND s.id % 2 = 0 THEN NULL ELSE r.published_at END, ''
         FROM results s JOIN rounds r ON r.id = s.round_id JOIN cases c ON c.id = r.case_id""",
         f"""INSERT INTO selections (id, case_id, round_number, candidates_round, verb, picked, per_target,
-            mechanism, evidence_uid, evidence_sha256, artifact, calling_ae, outcome, code, sentence, mend,
+            mechanism, evidence_uid, evidence_sha256, artifact, calling_ae, outcome, code, sentence, remedy,
             received_at)
         SELECT r.id * 2 + a.k, r.case_id, r.number, r.number,
             CASE WHEN c.state = 'ACCEPTED' AND r.number = (SELECT max(x.number) FROM rounds x

@@ -35,7 +35,7 @@ from uair_node.storage.artifacts import StoredCandidate, save_candidates, save_r
 from uair_node.work.performer import Claim, Commit, perform
 from workers.measure.accepted import finish_measured
 
-TRAITS = ("most likely", "most inclusive", "tightest", "alternative")
+CHARACTERS = ("most likely", "most inclusive", "tightest", "alternative")
 JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
     WorkKind.PUBLISH: publish,
     WorkKind.PAGES: draw_page_set,
@@ -93,7 +93,7 @@ class OfferedCase:
             round_ = case.current_round
             lifecycle.start_computing(session, case, actor="worker")
             folder = self.context.store.round_folder(case.id, round_.number, "made")
-            candidates = [StoredCandidate(k, candidate_labels(k), TRAITS[k - 1]) for k in ks]
+            candidates = [StoredCandidate(k, candidate_labels(k), CHARACTERS[k - 1]) for k in ks]
             save_candidates(folder / CANDIDATES_FILE, candidates)
             save_region(folder / UNCERTAIN_FILE, candidate_labels(1) != candidate_labels(4))
             round_.artifacts = self.context.store.relative(folder)

@@ -77,7 +77,7 @@ def request_for(labels: np.ndarray, **changes: object) -> SegRequest:
         "series_instance_uid": result_uid("series"),
         "round": 1,
         "k": 3,
-        "trait": "most inclusive",
+        "character": "most inclusive",
         "model_name": "embedded",
         "model_digest": "0123456789abcdef" * 4,
         "software_version": "0.1.0",

@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from dicom_config.model import Verb
 from tests.support.intake import context_in, received
-from tests.support.offered import TRAITS, do_work
+from tests.support.offered import CHARACTERS, do_work
 from tests.support.synthetic import Lesion, abdomen
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.answer import Answer
@@ -94,7 +94,7 @@ def compute(context: Context, case_id: int, labels: Labels) -> None:
         assert round_ is not None
         lifecycle.start_computing(session, case, actor="worker")
         folder = context.store.round_folder(case.id, round_.number, "made")
-        candidates = [StoredCandidate(k, resized(labels, k), TRAITS[k - 1]) for k in (1, 2, 3, 4)]
+        candidates = [StoredCandidate(k, resized(labels, k), CHARACTERS[k - 1]) for k in (1, 2, 3, 4)]
         save_candidates(folder / CANDIDATES_FILE, candidates)
         round_.artifacts = context.store.relative(folder)
         round_.base_mm = {"1": 60.0, "2": 10.0, "3": 10.0}

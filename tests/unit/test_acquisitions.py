@@ -409,7 +409,7 @@ def test_the_series_description_names_the_acquisition() -> None:
         series_instance_uid="1.3",
         round=1,
         k=3,
-        trait="most inclusive",
+        character="most inclusive",
         model_name="m",
         model_digest="0",
         software_version="0",

@@ -27,7 +27,7 @@ def _outcome(state: CaseState, said: Said, *, sent: bool, taken: Said | None = E
     try:
         return decide(Standing(7, state, 3, sent, taken), said)
     except InputError as refusal:
-        return refusal.code if refusal.sentence and refusal.mend else "no remedy"
+        return refusal.code if refusal.sentence and refusal.remedy else "no remedy"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     stored = [StoredCandidate(1, volume(), "most inclusive"), StoredCandidate(4, other, "tightest")]
     save_candidates(tmp_path / "candidates.npz", stored)
     for before, after in zip(stored, load_candidates(tmp_path / "candidates.npz"), strict=True):
-        assert (after.k, after.trait) == (before.k, before.trait)
+        assert (after.k, after.character) == (before.k, before.character)
         np.testing.assert_array_equal(after.labels, before.labels)
 
 

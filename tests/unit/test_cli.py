@@ -62,7 +62,7 @@ def test_a_database_without_tables_is_named(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(error, ConfigError)
     assert error.code == "migration-due"
     assert str(tmp_path) in error.sentence
-    assert "--config" in error.mend
+    assert "--config" in error.remedy
 
 
 def test_a_command_that_reads_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_console_that_does_not_start_claims_no_address(config: Path) -> None:
 
 def test_errors_pass_from_process_to_process() -> None:
     error = pickle.loads(pickle.dumps(InputError("no-such-case", "There is none.", "See `uair cases`.")))
-    assert (type(error), error.code, error.mend) == (InputError, "no-such-case", "See `uair cases`.")
+    assert (type(error), error.code, error.remedy) == (InputError, "no-such-case", "See `uair cases`.")
 
 
 def test_a_state_that_does_not_exist_finds_no_silence(config: Path) -> None:

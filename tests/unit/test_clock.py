@@ -131,7 +131,7 @@ def test_what_a_machine_with_a_wrong_clock_puts_off_comes_when_it_is_due(
     with database.transaction() as session:
         item = session.get_one(WorkItem, item_id)
         assert item.not_before <= database_now(session) + timedelta(seconds=120), "and not an hour late"
-        work_items.hasten(session, item)
+        work_items.make_due_now(session, item)
     assert _due(database) == [item_id]
 
 

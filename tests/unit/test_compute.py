@@ -85,7 +85,7 @@ def test_a_round_whose_state_finds_no_space_is_computed_again(context: Context) 
         assert item.open
         assert "The disk is full." in item.cause
         assert session.query(Case).one().rounds[0].computed_at is None
-        work_items.hasten(session, item)
+        work_items.make_due_now(session, item)
     assert perform(context, item_id, computer.compute)
     with context.database.transaction() as session:
         (round_,) = session.query(Case).one().rounds

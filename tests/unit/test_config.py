@@ -77,7 +77,7 @@ def test_a_wrong_file_is_answered_with_key_reason_and_mend(
     with pytest.raises(ConfigError) as caught:
         load_settings(_write(tmp_path, text))
     assert caught.value.code == code
-    assert caught.value.mend
+    assert caught.value.remedy
     for word in words:
         assert word in caught.value.sentence
 

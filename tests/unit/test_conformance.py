@@ -20,7 +20,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def test_the_printed_statement_is_the_present_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mend: uair conformance > docs/conformance.md."""
+    """Remedy: `uair conformance > docs/conformance.md`."""
     printed = (_ROOT / "docs" / "conformance.md").read_text("utf-8")
     assert printed == conformance_statement(load_settings())
 

@@ -84,7 +84,7 @@ def test_a_result_that_cannot_be_written_is_written_later(
         assert case.state not in (CaseState.FAILED, CaseState.REJECTED)
         item = open_item(session, case, kind)
         assert _CODES[number] in item.cause
-        work_items.hasten(session, item)
+        work_items.make_due_now(session, item)
     offered.work(kind)
     assert len(offered.results(results)) == count
     assert all(offered.path(result).is_file() for result in offered.results(results))

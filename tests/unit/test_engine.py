@@ -95,7 +95,7 @@ def test_same_seed_same_candidates_other_seed_others(
     again = engine().first_round(volume[0], SPACING)
     for a, b in zip(first.candidates, again.candidates, strict=True):
         np.testing.assert_array_equal(a.labels, b.labels)
-        assert a.trait == b.trait
+        assert a.character == b.character
     other = engine(seed=5).first_round(volume[0], SPACING)
     pairs = zip(first.candidates, other.candidates, strict=True)
     assert any((a.labels != b.labels).any() for a, b in pairs)
@@ -120,7 +120,12 @@ def test_next_round_keeps_what_was_picked_and_offers_three_others(
 ) -> None:
     second = engine().next_round(volume[0], SPACING, first.state, Feedback(picked=3))
     np.testing.assert_array_equal(second.candidates[0].labels, first.candidates[2].labels)
-    assert [c.trait.split(",")[0] == "as selected" for c in second.candidates] == [True, False, False, False]
+    assert [c.character.split(",")[0] == "as selected" for c in second.candidates] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     assert all_pairs_differ(second)
     assert second.targets == first.targets
 
@@ -220,7 +225,7 @@ def test_no_liver_is_an_input_error_with_a_mend() -> None:
     with pytest.raises(InputError) as caught:
         engine().first_round(hu, SPACING)
     assert caught.value.code == "liver-not-found"
-    assert caught.value.mend
+    assert caught.value.remedy
 
 
 def test_state_of_another_model_or_volume_is_refused(

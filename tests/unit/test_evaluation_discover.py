@@ -60,7 +60,7 @@ def write_with_seg(folder: Path, name: str = "seg.dcm", write: Callable[..., Any
         series_instance_uid=result_uid("series", name),
         round=1,
         k=1,
-        trait="truth",
+        character="truth",
         model_name="embedded",
         model_digest="0" * 64,
         software_version="0",
@@ -285,7 +285,7 @@ def test_a_folder_without_truth_says_what_is_expected(
     with pytest.raises(InputError) as refused:
         find_cases([tmp_path])
     assert refused.value.code == code
-    assert "--masks" in refused.value.mend
+    assert "--masks" in refused.value.remedy
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:

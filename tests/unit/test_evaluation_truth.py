@@ -108,7 +108,7 @@ def test_our_own_seg_is_read_back(volume: Volume, tmp_path: Path) -> None:
         series_instance_uid=result_uid("series"),
         round=1,
         k=1,
-        trait="truth",
+        character="truth",
         model_name="embedded",
         model_digest="0" * 64,
         software_version="0",

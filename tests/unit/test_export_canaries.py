@@ -239,9 +239,9 @@ _DESTINATION = {"name": "canary", "ae_title": "CANARY", "host": "canary", "port"
 def _pollute_rows(context: Context) -> None:
     """Write canaries into the columns that take text from people, peers and exceptions."""
     columns = {
-        Case: ("calling_ae", "accession_number", "sentence", "mend", "assumed", "code"),
+        Case: ("calling_ae", "accession_number", "sentence", "remedy", "assumed", "code"),
         Round: ("model_name",),
-        Result: ("trait",),
+        Result: ("character",),
         Delivery: ("reason", "destination"),
         Transition: ("actor", "reason"),
         WorkItem: ("cause",),
@@ -249,7 +249,7 @@ def _pollute_rows(context: Context) -> None:
     with context.database.transaction() as session:
         said = Selection(case_id=1, round_number=1, verb="pick", picked=2, mechanism="CANARY", code="CANARY")
         said.outcome, said.per_target = SelectionOutcome.REFUSED, {"CANARY": 1}
-        said.calling_ae = said.sentence = said.mend = "CANARY"
+        said.calling_ae = said.sentence = said.remedy = "CANARY"
         session.add(said)
         for table, names in columns.items():
             for row in session.query(table):

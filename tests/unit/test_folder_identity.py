@@ -47,7 +47,7 @@ def test_the_remedy_for_a_lost_folder_works(database: Database, tmp_path: Path) 
     empty = _made(tmp_path / "empty")
     with pytest.raises(ConfigError) as caught:
         require_same_folder(database, empty)
-    identity = caught.value.mend.partition("`echo ")[2].partition(" > ")[0]
+    identity = caught.value.remedy.partition("`echo ")[2].partition(" > ")[0]
     (empty.root / MARKER_FILE).write_text(f"{identity}\n")
     require_same_folder(database, empty)
 

@@ -71,7 +71,7 @@ def test_faulty_series_gets_its_code_a_sentence_and_a_mend(tmp_path: Path, fault
     assert verdict.refusal is not None
     assert verdict.refusal.code == fault.code
     assert re.fullmatch(r"[A-Z][^{}]*\.", verdict.refusal.sentence)
-    assert re.fullmatch(r"[A-Z][^{}]*\.", verdict.refusal.mend)
+    assert re.fullmatch(r"[A-Z][^{}]*\.", verdict.refusal.remedy)
     assert verdict.may_complete == (fault.code in MAY_ARRIVE)
 
 

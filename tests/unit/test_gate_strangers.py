@@ -246,7 +246,7 @@ def test_two_patients_or_studies_under_one_series_are_refused_without_their_name
     found = refusal(paths)
     assert found.code == "mixed-patient"
     assert "11 and 5 slices" in found.sentence
-    assert "SECRET" not in found.sentence + found.mend
+    assert "SECRET" not in found.sentence + found.remedy
 
 
 @pytest.mark.parametrize(

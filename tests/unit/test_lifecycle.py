@@ -138,7 +138,7 @@ def test_an_unusable_selection_is_recorded_with_its_reason(
         )
         assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, code)
         assert row.sentence
-        assert row.mend
+        assert row.remedy
         assert row.case_id == case.id
         assert case.state == CaseState.AWAITING_SELECTION, "a refusal changes nothing"
 
@@ -297,7 +297,7 @@ def test_a_withdrawal_that_failed_leaves_the_case_superseded_and_can_be_retried(
         ready_case(session, slices=1)
         with pytest.raises(InputError):
             lifecycle.retry(session, older, actor="test")
-        lifecycle.fail(session, older, code="work-failed", cause="x", mend="y")
+        lifecycle.fail(session, older, code="work-failed", cause="x", remedy="y")
         assert older.state == CaseState.SUPERSEDED
         lifecycle.retry(session, older, actor="test")
         assert open_item(session, older, WorkKind.WITHDRAW).round_number == 1
@@ -316,7 +316,7 @@ def test_a_rejected_series_says_why(database: Database) -> None:
     with database.transaction() as session:
         case = receiving_case(session)
         lifecycle.reject_input(session, case, InputError("too-few-slices", "Two slices.", "Send all."))
-        assert (case.state, case.code, case.sentence, case.mend) == (
+        assert (case.state, case.code, case.sentence, case.remedy) == (
             CaseState.REJECTED,
             "too-few-slices",
             "Two slices.",
@@ -329,7 +329,7 @@ def test_a_failed_case_is_retried_where_it_stood(database: Database) -> None:
         case = ready_case(session)
         publish_round(session, case)
         select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
-        lifecycle.fail(session, case, code="work-failed", cause="x", mend="y")
+        lifecycle.fail(session, case, code="work-failed", cause="x", remedy="y")
         assert case.state == CaseState.FAILED
         # The reader is told that the next round failed; nothing else is due.
         assert [item.kind for item in session.query(WorkItem).filter_by(open=True)] == [WorkKind.NOTICES]

@@ -11,8 +11,8 @@ from dicom_config.errors import TransientError
 from uair_node.cases.database import Database
 from uair_node.cases.installation_tables import ListenerRefusal, RefusedPeer
 from uair_node.cases.tables import utc_now
+from uair_node.network.listener_metrics import ListenerMetrics, Refusal, RefusalReason
 from uair_node.network.scp import Rejection
-from uair_node.network.tally import Refusal, RefusalReason, Tally
 from uair_node.operations.checks.refused import check_refused_peers
 from uair_node.operations.refused_peers import EXPLANATIONS, newest_refused
 from uair_node.operations.signals.refusals import keep_refusals
@@ -32,12 +32,12 @@ def _counts(database: Database) -> dict[str, int]:
 def test_refusals_add_up_over_starts(database: Database) -> None:
     router, scanner = _refusal("ROUTER"), _refusal("CT1", "127.0.0.2")
     for refusals in ([router, scanner, TLS, router], [router], []):
-        tally = Tally()  # of one start
-        tally.accepted()
+        metrics = ListenerMetrics()  # of one start
+        metrics.accepted()
         for refusal in refusals:
-            tally.refused(refusal)
-        keep_refusals(database, tally)
-        keep_refusals(database, tally)
+            metrics.refused(refusal)
+        keep_refusals(database, metrics)
+        keep_refusals(database, metrics)
     assert _counts(database) == {"called_ae_not_recognised": 4, "tls_failed": 1}
     with database.reading() as session:
         peers = {(row.calling_ae, row.count) for row in newest_refused(session, limit=9)}
@@ -46,11 +46,11 @@ def test_refusals_add_up_over_starts(database: Database) -> None:
 
 def test_the_check_names_who_was_refused_and_why(database: Database) -> None:
     assert [finding.level for finding in check_refused_peers(database)] == ["ok"]
-    tally = Tally()
-    tally.refused(_refusal("ROUTER"))
-    keep_refusals(database, tally)
-    tally.refused(TLS)
-    keep_refusals(database, tally)
+    metrics = ListenerMetrics()
+    metrics.refused(_refusal("ROUTER"))
+    keep_refusals(database, metrics)
+    metrics.refused(TLS)
+    keep_refusals(database, metrics)
     assert [(finding.code, finding.sentence) for finding in check_refused_peers(database)] == [
         (
             "peer-refused",
@@ -69,34 +69,34 @@ def test_the_check_names_who_was_refused_and_why(database: Database) -> None:
 
 def test_a_scanner_fills_neither_memory_nor_table(database: Database) -> None:
     for turn in range(4):
-        tally = Tally()
+        metrics = ListenerMetrics()
         for n in range(150):
-            tally.refused(_refusal(f"S{turn}-{n}"))
-        assert len(tally.take_refusals()) == 101
+            metrics.refused(_refusal(f"S{turn}-{n}"))
+        assert len(metrics.take_refusals()) == 101
         for n in range(150):
-            tally.refused(_refusal(f"S{turn}-{n}"))
-        keep_refusals(database, tally)
+            metrics.refused(_refusal(f"S{turn}-{n}"))
+        keep_refusals(database, metrics)
     assert _counts(database) == {"called_ae_not_recognised": 600}
     with database.reading() as session:
         assert session.query(RefusedPeer).count() == 200
 
 
 def test_a_hostile_title_is_printable(database: Database) -> None:
-    tally = Tally()
-    tally.refused(_refusal("A\0B\n" + "C" * 40))
-    keep_refusals(database, tally)
+    metrics = ListenerMetrics()
+    metrics.refused(_refusal("A\0B\n" + "C" * 40))
+    keep_refusals(database, metrics)
     with database.reading() as session:
         assert session.query(RefusedPeer).one().calling_ae == "A?B?CCCCCCCCCCCC"
 
 
 def test_counts_wait_for_a_database_that_is_away(empty_database_url: str) -> None:
-    database, tally = Database(empty_database_url), Tally()
-    tally.refused(TLS)
+    database, metrics = Database(empty_database_url), ListenerMetrics()
+    metrics.refused(TLS)
     with pytest.raises((TransientError, DBAPIError)):  # no tables yet
-        keep_refusals(database, tally)
+        keep_refusals(database, metrics)
     database.migrate()
-    tally.refused(TLS)
-    keep_refusals(database, tally)
+    metrics.refused(TLS)
+    keep_refusals(database, metrics)
     assert _counts(database) == {"tls_failed": 2}
     database.close()
 

@@ -135,7 +135,7 @@ def _refused(missed: MissedCase, report: Dataset, verb: Verb = Verb.PICK) -> str
     assert row is not None
     assert row.outcome == SelectionOutcome.REFUSED, row.sentence
     assert row.sentence
-    assert row.mend
+    assert row.remedy
     with missed.context.database.transaction() as session:
         assert session.query(Case).one().state == CaseState.AWAITING_SELECTION
     return row.code

@@ -170,7 +170,7 @@ def test_what_a_presentation_state_cannot_mean(
     assert row is not None
     assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, code)
     assert row.sentence
-    assert row.mend
+    assert row.remedy
     assert missed.case().state == CaseState.AWAITING_SELECTION
 
 

@@ -59,7 +59,7 @@ def test_a_node_takes_what_its_profiles_name_and_says_what_it_takes(
     refused = inspect(paths, others)
     assert refused.refusal.code == "other-modality"
     assert f"no {others.modality} slices" in refused.refusal.sentence
-    assert "intake.profiles" in refused.refusal.mend
+    assert "intake.profiles" in refused.refusal.remedy
     assert not refused.may_complete
 
 
@@ -150,7 +150,7 @@ def test_a_node_decides_by_its_configuration(
         with context.database.transaction() as session:
             (case,) = session.query(Case)
             assert (case.state, case.code) == (state, code)
-            assert bool(case.mend) == bool(code)
+            assert bool(case.remedy) == bool(code)
 
 
 def test_the_same_seed_gives_the_same_mr_phantom_of_the_ct_phantom_s_anatomy() -> None:
@@ -281,4 +281,4 @@ def test_uair_check_warns_of_weights_that_know_no_mr() -> None:
         Level.WARNING,
         "profile-untrained",
     )
-    assert unknown.mend
+    assert unknown.remedy

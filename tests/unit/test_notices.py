@@ -83,7 +83,7 @@ def test_a_reader_is_told_that_the_next_round_failed_and_no_command(offered: Off
     with offered.context.database.transaction() as session:
         case = session.query(Case).one()
         lifecycle.fail(
-            session, case, code="work-failed", cause="No.", mend=f"See `uair case show {case.id}`."
+            session, case, code="work-failed", cause="No.", remedy=f"See `uair case show {case.id}`."
         )
     failed = (
         "Its computation was given up. Ask your administrator, and name UAIR case 1; your answer is kept."
@@ -124,7 +124,7 @@ def test_a_refusal_is_told_with_its_reason_and_its_mend_once(offered: OfferedCas
         offered.send(two, Verb.PICK)
     (text,) = _texts(offered)
     row = offered.selections()[0]
-    assert text == f"Round 1: not used. {row.sentence} {row.mend}"
+    assert text == f"Round 1: not used. {row.sentence} {row.remedy}"
     offered.send(two, Verb.ACCEPT)
     assert len(_texts(offered)) == 2, "another verb is another thing to say"
 

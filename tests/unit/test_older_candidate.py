@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dicom_config.model import Verb
-from tests.support.offered import TRAITS, candidate_labels, final_path, offered_case
+from tests.support.offered import CHARACTERS, candidate_labels, final_path, offered_case
 from uair_node.cases.tables import ResultKind, Selection, WorkKind
 from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
@@ -20,7 +20,7 @@ def test_a_case_accepted_with_a_candidate_of_an_older_round_ends_with_its_voxels
         smaller = candidate_labels(3)
         smaller[:8] = 0
         save_candidates(
-            newest / CANDIDATES_FILE, [StoredCandidate(k, smaller, TRAITS[k - 1]) for k in (1, 2, 3, 4)]
+            newest / CANDIDATES_FILE, [StoredCandidate(k, smaller, CHARACTERS[k - 1]) for k in (1, 2, 3, 4)]
         )
         offered.work(WorkKind.PUBLISH)
         said = offered.send(older, Verb.ACCEPT)

@@ -61,7 +61,7 @@ def segmentation(volume: Volume) -> Dataset:
         series_instance_uid=result_uid("seg series"),
         round=1,
         k=1,
-        trait="tight",
+        character="tight",
         model_name="embedded",
         model_digest="0" * 64,
         software_version="0",

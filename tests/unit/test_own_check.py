@@ -12,22 +12,22 @@ from dicom_config.model import AllowRule, Destination, NodeSection, Settings
 from tests.support.certificates import Authority
 from tests.support.ports import free_port, wait_until
 from uair_node.commands.start import _warn_of_certificates
+from uair_node.network.listener_metrics import ListenerMetrics
 from uair_node.network.scp import DicomListener
 from uair_node.network.scu import echo
-from uair_node.network.tally import Tally
 from uair_node.operations.checks.connections import check_listener
 
 
 def test_the_check_is_neither_logged_nor_counted(caplog: pytest.LogCaptureFixture) -> None:
     node = NodeSection(port=free_port(), allow=(AllowRule(calling_ae=("ROUTER",)),))
-    tally = Tally()
-    listener = DicomListener(node, lambda _: None, tally=tally)
+    metrics = ListenerMetrics()
+    listener = DicomListener(node, lambda _: None, metrics=metrics)
     listener.start()
     try:
         (found,) = check_listener(Settings(node=node))
         assert (found.ok, found.code) == (True, "")
         assert [record for record in caplog.records if "rejected" in record.getMessage()] == []
-        assert tally.take_refusals() == {}
+        assert metrics.take_refusals() == {}
         stranger = Destination(
             name="ours",
             ae_title="UAIR",
@@ -38,7 +38,7 @@ def test_the_check_is_neither_logged_nor_counted(caplog: pytest.LogCaptureFixtur
         )
         with pytest.raises(Exception, match="rejects"):
             echo(stranger)
-        assert [(refusal.calling_ae, refusal.reason) for refusal in tally.take_refusals()] == [
+        assert [(refusal.calling_ae, refusal.reason) for refusal in metrics.take_refusals()] == [
             ("STRANGER", "calling_ae_not_recognised")
         ]
     finally:
@@ -61,8 +61,8 @@ def test_nor_where_only_other_machines_or_certificates_are_admitted(
     node = NodeSection(
         port=free_port(), allow=(AllowRule(networks=("192.0.2.0/24",)),), tls=section if tls else None
     )
-    tally = Tally()
-    listener = DicomListener(node, lambda _: None, tally=tally)
+    metrics = ListenerMetrics()
+    listener = DicomListener(node, lambda _: None, metrics=metrics)
     listener.start()
     try:
         (found,) = check_listener(Settings(node=node))
@@ -70,7 +70,7 @@ def test_nor_where_only_other_machines_or_certificates_are_admitted(
     finally:
         listener.stop()
     assert (found.ok, found.code) == (True, "")
-    assert tally.take_refusals() == {}
+    assert metrics.take_refusals() == {}
     ours = [record for record in caplog.records if record.name.startswith("uair_node")]
     assert [record.getMessage() for record in ours if record.levelno >= logging.WARNING] == []
 

@@ -47,7 +47,7 @@ REQUEST = PagesRequest(
         2, "embedded", "0123456789abcdef" * 4, "0.1.0", "c" * 64, datetime(2026, 1, 5, 10, 0, 1, 250)
     ),
 )
-TRAITS = ("most likely", "most inclusive", "tightest", "other lesions")
+CHARACTERS = ("most likely", "most inclusive", "tightest", "other lesions")
 
 
 def make_labels(k: int) -> np.ndarray:
@@ -66,8 +66,8 @@ DENSITIES = np.where(LABELS[1] > 0, 100, -50).astype(np.int16)
 
 def candidates(flipped: bool = False) -> list[PageCandidate]:
     return [
-        PageCandidate(k, trait, labels[::-1] if flipped else labels, result_uid("seg", k))
-        for (k, labels), trait in zip(LABELS.items(), TRAITS, strict=True)
+        PageCandidate(k, character, labels[::-1] if flipped else labels, result_uid("seg", k))
+        for (k, labels), character in zip(LABELS.items(), CHARACTERS, strict=True)
     ]
 
 
@@ -90,7 +90,7 @@ def pages(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> list[pydi
 
 
 def scene(**changes: Any) -> Scene:
-    shown = tuple(SheetCandidate(k, TRAITS[k - 1], labels) for k, labels in LABELS.items())
+    shown = tuple(SheetCandidate(k, CHARACTERS[k - 1], labels) for k, labels in LABELS.items())
     usual = {"values": DENSITIES, "spacing_mm": SPACING, "round": 1, "candidates": shown}
     names = tuple(f"image {k}" for k in range(len(DENSITIES)))
     return Scene(**({"planes": names} | usual | changes))
@@ -113,7 +113,7 @@ def test_an_overview_and_a_page_for_each_candidate(pages: list[pydicom.FileDatas
     assert {page.SeriesNumber for page in pages} == {9025}
     assert [page.ImageComments for page in pages] == [
         "overview",
-        *(f"candidate {k}: {trait}" for k, trait in enumerate(TRAITS, 1)),
+        *(f"candidate {k}: {character}" for k, character in enumerate(CHARACTERS, 1)),
     ]
 
 
@@ -282,7 +282,7 @@ def test_odd_candidates_are_drawn(kind: str) -> None:
     if kind == "many":
         for n in range(20):
             labels[n, 12:20, 6 + 3 * n : 8 + 3 * n] = 2 + n
-    shown = (SheetCandidate(1, "a trait that is much longer than the page is wide " * 3, labels),)
+    shown = (SheetCandidate(1, "a character that is much longer than the page is wide " * 3, labels),)
     assert draw_candidate(scene(candidates=shown, reference=LABELS[1]), 1).max() == 255
 
 
@@ -301,7 +301,7 @@ def test_the_overview_warns_where_the_liver_touches_an_end_of_the_stack() -> Non
     touching = LABELS[2].copy()
     touching[-1] = touching[len(touching) // 2]
     shown = tuple(
-        SheetCandidate(k, TRAITS[k - 1], labels) for k, labels in {1: LABELS[1], 2: touching}.items()
+        SheetCandidate(k, CHARACTERS[k - 1], labels) for k, labels in {1: LABELS[1], 2: touching}.items()
     )
     amber = [
         int((np.abs(draw_overview(one)[:70].astype(int) - (255, 179, 71)) < 20).all(axis=2).sum())
@@ -345,7 +345,7 @@ def test_every_page_says_what_may_be_wrong_with_the_series(draw: Callable[..., A
 def test_only_the_candidate_that_touches_an_end_says_so() -> None:
     touching = {k: labels.copy() for k, labels in LABELS.items()}
     touching[3][21:, 20:30, 20:30] = 1
-    shown = scene(candidates=tuple(SheetCandidate(k, TRAITS[k - 1], one) for k, one in touching.items()))
+    shown = scene(candidates=tuple(SheetCandidate(k, CHARACTERS[k - 1], one) for k, one in touching.items()))
     said = "liver touches slice 24 of 24: it may be cut off there"
     assert said in words_of(overview_figure(shown))
     for draw in (candidate_figure, result):

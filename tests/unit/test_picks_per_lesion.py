@@ -105,7 +105,7 @@ def _offered() -> list[StoredCandidate]:
         labels[..., 1 : 1 + k] = 2
         if k < 3:
             labels[..., 5 : 5 + k] = 3
-        found.append(StoredCandidate(k, labels, "trait"))
+        found.append(StoredCandidate(k, labels, "character"))
     return found
 
 
@@ -129,5 +129,5 @@ def test_what_an_answer_takes(answer: Answer, row: str) -> None:
 
 
 def test_the_combination_says_what_it_is() -> None:
-    assert taken(_offered(), Answer(4, {3: 1})).trait == "candidate 4, lesion 2 of candidate 1"
-    assert taken(_offered(), Answer(4)).trait == "trait"
+    assert taken(_offered(), Answer(4, {3: 1})).character == "candidate 4, lesion 2 of candidate 1"
+    assert taken(_offered(), Answer(4)).character == "character"

@@ -159,7 +159,7 @@ def test_auto_knows_a_published_sam_by_its_digest_and_refuses_others(
     with pytest.raises(ConfigError) as refused:
         build_predictor("vit_b", path, CPU)
     assert refused.value.code == "checkpoint-window"
-    assert "engine.window" in refused.value.mend
+    assert "engine.window" in refused.value.remedy
     monkeypatch.setattr(sam_checkpoint, "PUBLISHED_SAM", frozenset({file_digest(path)}))
     assert build_predictor("vit_b", path, CPU).name == "vit_b"
 
@@ -284,7 +284,7 @@ def test_a_slice_that_does_not_fit_is_a_resource_error(
     with pytest.raises(ResourceError) as caught:
         hungry(sam, monkeypatch, limit=0).encode(hu, hu)
     assert caught.value.code == "out-of-memory"
-    assert "engine.model" in caught.value.mend
+    assert "engine.model" in caught.value.remedy
 
 
 @pytest.mark.gpu

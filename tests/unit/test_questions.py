@@ -107,8 +107,8 @@ def test_a_reader_who_answers_for_each_target_is_offered_four_of_each(
     engine: Engine, volume: np.ndarray, first: Round
 ) -> None:
     for_all = engine.next_round(volume, SPACING, first.state, Feedback(picked=3))
-    assert [candidate.trait.split(",")[0] for candidate in for_all.candidates] != list(SIZES_AFTER_PICK)
+    assert [candidate.character.split(",")[0] for candidate in for_all.candidates] != list(SIZES_AFTER_PICK)
     each = engine.next_round(volume, SPACING, first.state, Feedback(picked=3, per_target={2: 2}))
-    assert [candidate.trait.split(",")[0] for candidate in each.candidates] == list(SIZES_AFTER_PICK)
+    assert [candidate.character.split(",")[0] for candidate in each.candidates] == list(SIZES_AFTER_PICK)
     open_lesions = [target for target in each.state.targets[1:] if any(target.present) and not target.settled]
     assert all(versions(target) == [0, 1, 2, 3] for target in open_lesions)

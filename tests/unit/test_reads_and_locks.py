@@ -109,7 +109,7 @@ def test_retention_deletes_shared_files_outside_of_the_lock(tmp_path: Path, data
     with context_in(tmp_path / "data", database_url, retention=retention) as local:
         with local.database.transaction() as session:
             case = ready_case(session)
-            lifecycle.fail(session, case, code="work-failed", cause="A cause.", mend="A mend.")
+            lifecycle.fail(session, case, code="work-failed", cause="A cause.", remedy="A remedy.")
             case.updated_at = utc_now() - timedelta(days=2)
             names = {one.path for one in case.instances}
         with watched_reads(database_url, local.store.root) as watch:

@@ -16,7 +16,7 @@ from tests.support.series import edit, good_series
 from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.intake.inbox import Inbox
-from uair_node.intake.register import Together
+from uair_node.intake.register import GroupCommit
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ class _Taker:
 
 def _add(taker: _Taker, items: Sequence[str]) -> dict[str, BaseException | None]:
     """Add the first item, the others while it is being taken; return what each thread was told."""
-    together: Together[str] = Together(taker)
+    commits: GroupCommit[str] = GroupCommit(taker)
     with ThreadPoolExecutor(len(items)) as pool:
-        told = {items[0]: pool.submit(together.add, items[0])}
+        told = {items[0]: pool.submit(commits.add, items[0])}
         wait_until(lambda: bool(taker.groups), "the first group", 5)
-        told |= {item: pool.submit(together.add, item) for item in items[1:]}
-        wait_until(lambda: len(together._gathered) == len(items) - 1, "the others", 5)
+        told |= {item: pool.submit(commits.add, item) for item in items[1:]}
+        wait_until(lambda: len(commits._gathered) == len(items) - 1, "the others", 5)
         taker.go_on.set()
         return {item: future.exception(10) for item, future in told.items()}
 

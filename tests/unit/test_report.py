@@ -81,7 +81,7 @@ def segmentation(volume: Volume) -> Dataset:
         series_instance_uid=result_uid("seg series"),
         round=2,
         k=3,
-        trait="tightest",
+        character="tightest",
         model_name="embedded",
         model_digest=PROVENANCE.model_digest,
         software_version="0.1.0",

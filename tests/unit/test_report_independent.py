@@ -72,7 +72,7 @@ def _check(volume: Volume, labels: NDArray[np.uint8], folder: Path) -> int:
         series_instance_uid=result_uid("seg series"),
         round=1,
         k=1,
-        trait="",
+        character="",
         model_name="embedded",
         model_digest=PROVENANCE.model_digest,
         software_version="0.1.0",

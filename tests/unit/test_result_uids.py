@@ -87,8 +87,8 @@ def test_the_digest_of_labels_covers_every_voxel_and_the_trait() -> None:
     other = labels.copy()
     other[1, 2, 3] = 1
     digests = {
-        labels_digest([StoredCandidate(k, voxels, trait)])
-        for k, voxels, trait in [
+        labels_digest([StoredCandidate(k, voxels, character)])
+        for k, voxels, character in [
             (1, labels, ""),
             (2, labels, ""),
             (1, other, ""),

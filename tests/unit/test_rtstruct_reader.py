@@ -192,7 +192,7 @@ def test_what_cannot_be_used_is_refused_with_its_code(volume: Volume, header: Da
     code, roi = REFUSED[what]
     refusal = _refusal(structure_set(volume, header, [roi], PINNACLE), volume)
     assert refusal.code == code
-    assert refusal.mend
+    assert refusal.remedy
 
 
 def test_one_open_contour_refuses_the_set_and_one_of_another_structure_does_not(

@@ -28,7 +28,7 @@ REQUEST = SegRequest(
     series_instance_uid=result_uid("series"),
     round=2,
     k=3,
-    trait="most inclusive",
+    character="most inclusive",
     model_name="embedded",
     model_digest="0123456789abcdef" * 4,
     software_version="0.1.0",
@@ -385,7 +385,7 @@ def test_nothing_segmented_is_an_input_error(volume: Volume) -> None:
     with pytest.raises(InputError) as caught:
         write_seg(volume, np.zeros(SHAPE, np.uint8), REQUEST)
     assert caught.value.code == "empty-segmentation"
-    assert caught.value.mend
+    assert caught.value.remedy
 
 
 def test_labels_of_another_grid_are_refused(volume: Volume) -> None:

@@ -29,13 +29,13 @@ def sheet(
     folder: Path,
     labels: list[np.ndarray],
     spacing: tuple[float, float, float] = SPACING,
-    trait: str = "trait",
+    character: str = "character",
     title: str = "Round 1",
 ) -> np.ndarray:
     path = folder / "sheet.png"
     hu = np.full(labels[0].shape, -1000, np.int16)
     names = [f"image {k}" for k in range(len(hu))]
-    shown = [SheetCandidate(k, trait, volume) for k, volume in enumerate(labels, 1)]
+    shown = [SheetCandidate(k, character, volume) for k, volume in enumerate(labels, 1)]
     draw_sheet(hu, spacing, names, shown, title, path)
     return imread(path)[..., :3]
 
@@ -128,7 +128,9 @@ def test_odd_candidates_are_drawn(tmp_path: Path) -> None:
     edge = np.zeros(SHAPE, np.uint8)
     edge[:, :5, :] = 1
     empty = np.zeros(SHAPE, np.uint8)
-    picture = sheet(tmp_path, [many, edge, empty, liver()], trait="a trait that is much longer than a column")
+    picture = sheet(
+        tmp_path, [many, edge, empty, liver()], character="a character that is much longer than a column"
+    )
     assert picture.max() > 0.9
     assert sheet(tmp_path, [empty, empty]).max() > 0.9
 

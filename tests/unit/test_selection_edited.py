@@ -70,7 +70,7 @@ def code_of(dataset: Dataset, volume: Volume) -> str:
     with pytest.raises(InputError) as caught:
         read(dataset, volume, LABELS)
     assert caught.value.sentence
-    assert caught.value.mend
+    assert caught.value.remedy
     return caught.value.code
 
 
@@ -80,7 +80,7 @@ def test_our_own_object_is_read_as_it_was_written(volume: Volume) -> None:
         series_instance_uid=result_uid("series"),
         round=1,
         k=1,
-        trait="most likely",
+        character="most likely",
         model_name="embedded",
         model_digest="0" * 64,
         software_version="0.1.0",

@@ -42,7 +42,7 @@ def code_of(dataset: Dataset) -> str:
     with pytest.raises(InputError) as caught:
         read_selection(dataset)
     assert caught.value.sentence
-    assert caught.value.mend
+    assert caught.value.remedy
     return caught.value.code
 
 

@@ -115,8 +115,8 @@ def test_it_is_refused_at_its_case_with_the_reason_shown(offered: OfferedCase, w
         shown = reports.detail(session, reports.get_case(session, before.id))["selections"][-1]
     assert (shown["code"], shown["sentence"]) == (code, row.sentence)
     assert row.sentence
-    assert row.mend
-    assert "PHANTOM" not in row.sentence + row.mend
+    assert row.remedy
+    assert "PHANTOM" not in row.sentence + row.remedy
 
 
 def test_our_own_set_forwarded_back_starts_nothing_and_says_so(offered: OfferedCase) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from dicom_config.model import Tags, Verb
-from tests.support.offered import TRAITS, OfferedCase, candidate_labels, offered_case
+from tests.support.offered import CHARACTERS, OfferedCase, candidate_labels, offered_case
 from tests.support.selections import key_object, new_uid
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Instance, InstanceStatus, ResultKind, SelectionOutcome, WorkKind
@@ -125,4 +125,4 @@ def test_a_tag_gives_a_sender_no_more_than_the_allow_rules(tmp_path: Path) -> No
 
 
 def test_the_fixture_s_candidates_differ() -> None:
-    assert len({candidate_labels(k).tobytes() for k in range(1, 5)}) == len(TRAITS)
+    assert len({candidate_labels(k).tobytes() for k in range(1, 5)}) == len(CHARACTERS)

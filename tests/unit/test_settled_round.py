@@ -64,7 +64,7 @@ def test_where_nothing_is_in_doubt_one_candidate_is_offered_instead_of_four_equa
     liver = replace(liver, belief=replace(belief, particles=certain))
     state = replace(state, targets=(liver, *state.targets[1:]))
     third = engine.next_round(volume, SPACING, state, Feedback(picked=1))
-    assert [candidate.trait for candidate in third.candidates] == list(SETTLED)
+    assert [candidate.character for candidate in third.candidates] == list(SETTLED)
     np.testing.assert_array_equal(third.candidates[0].labels > 0, second.candidates[0].labels > 0)
     fourth = engine.next_round(volume, SPACING, third.state, Feedback(rejected_all=True))
     assert len(fourth.candidates) == 4
@@ -76,7 +76,7 @@ def test_a_settled_target_is_the_same_voxel_for_voxel_while_others_are_in_doubt(
 ) -> None:
     doubtful = next(target.value for target in second.state.targets[1:] if any(target.present))
     third = engine.next_round(volume, SPACING, without_doubt(second.state, but=doubtful), Feedback(picked=1))
-    assert [candidate.trait.split(",")[0] for candidate in third.candidates] == list(SIZES_AFTER_PICK)
+    assert [candidate.character.split(",")[0] for candidate in third.candidates] == list(SIZES_AFTER_PICK)
     first, *others = (candidate.labels for candidate in third.candidates)
     taken = np.logical_or.reduce([labels == doubtful for labels in (first, *others)])
     for labels in others:

@@ -26,7 +26,7 @@ def _candidates() -> list[SheetCandidate]:
         labels = np.zeros(SHAPE, np.uint8)
         labels[5:25, 20:40, 10:40] = 1
         labels[12:16, 25 : 26 + k, 20:25] = 2
-        made.append(SheetCandidate(k, f"trait {k}", labels))
+        made.append(SheetCandidate(k, f"character {k}", labels))
     return made
 
 

@@ -26,12 +26,12 @@ def _case(session: Session, uid: str, accepted_mm: float) -> Case:
     (round_,) = case.rounds
     round_.base_mm = _BASE
     for result, kind, radius in zip(round_.candidates, _KINDS, (12.0, 11.0, 9.0, 8.0), strict=True):
-        result.trait, result.targets = kind, [1, 2]
+        result.character, result.targets = kind, [1, 2]
         result.volumes_ml = {"liver": 900.0, "lesions": [_ml(radius)]}
     final = round_.candidates[0]
     session.add(
         type(final)(
-            round_id=round_.id, kind=ResultKind.FINAL, k=1, path="f", trait="", targets=[1, 2],
+            round_id=round_.id, kind=ResultKind.FINAL, k=1, path="f", character="", targets=[1, 2],
             sop_instance_uid=f"{uid}.9", series_instance_uid=uid, sop_class_uid="1",
             volumes_ml={"liver": 900.0, "lesions": [_ml(accepted_mm)]},
         )

@@ -184,7 +184,7 @@ def test_slices_that_a_later_case_has_too_stay(context: Context) -> None:
         for case in (first, second):
             work_items.close_case_items(session, case)
         lifecycle.start_computing(session, second, actor="worker")
-        lifecycle.fail(session, second, code="work-failed", cause="No.", mend="Mend it.")
+        lifecycle.fail(session, second, code="work-failed", cause="No.", remedy="Correct it.")
         for one in second.instances:
             one.path = f"spool/1.1/{one.id}.dcm"
             _write(context, one.path)
@@ -199,7 +199,7 @@ def test_a_failed_case_expires_when_its_files_go(context: Context) -> None:
     with context.database.transaction() as session:
         case = ready_case(session, "1.1")
         lifecycle.start_computing(session, case, actor="worker")
-        lifecycle.fail(session, case, code="work-failed", cause="No.", mend="Mend it.")
+        lifecycle.fail(session, case, code="work-failed", cause="No.", remedy="Correct it.")
         _age(session, case, 91)
         number = case.id
     assert _tidy(context) == [("files", number)]

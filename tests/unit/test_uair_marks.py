@@ -87,7 +87,7 @@ def test_what_was_not_marked_stays_voxel_for_voxel(
         outside = (after.labels != 2) & (before.labels == 1)
         assert (after.labels[outside] == 1).all()
         assert (after.labels[before.labels == 0] != 1).all()
-        assert after.trait == before.trait
+        assert after.character == before.character
 
 
 def test_a_point_says_that_a_lesion_is_there(

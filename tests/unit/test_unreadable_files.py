@@ -85,7 +85,7 @@ def test_an_artifact_that_cannot_be_read_has_a_code(tmp_path: Path, name: str, h
     with pytest.raises(TransientError) as caught:
         read(path)
     assert caught.value.code == "artifact-unreadable"
-    assert "Restore" in caught.value.mend
+    assert "Restore" in caught.value.remedy
 
 
 def test_a_case_whose_artifact_is_damaged_fails_with_its_code_and_the_next_goes_on(
@@ -110,7 +110,7 @@ def test_a_case_whose_artifact_is_damaged_fails_with_its_code_and_the_next_goes_
         with context.database.transaction() as session:
             first, second = (session.get_one(Case, case_id) for case_id in ids)
             assert (first.state, first.code) == (CaseState.FAILED, "artifact-unreadable")
-            assert first.mend
+            assert first.remedy
             assert second.state == CaseState.READY
 
 

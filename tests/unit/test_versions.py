@@ -78,7 +78,7 @@ def _bring_to(context: Context, state: CaseState) -> None:
             return
         lifecycle.start_computing(session, case, actor="worker")
         if state == S.FAILED:
-            lifecycle.fail(session, case, code="engine", cause="It broke.", mend="Retry.")
+            lifecycle.fail(session, case, code="engine", cause="It broke.", remedy="Retry.")
         elif state == S.REJECTED:
             lifecycle.reject_input(
                 session, case, InputError("undecodable", "It cannot be decoded.", "Repair.")
@@ -164,7 +164,7 @@ def test_a_correction_sent_with_pauses_is_not_refused_in_between(
         assert _send(context, inbox, part) == [S.READY, S.RECEIVING]
         with context.database.transaction() as session:
             waiting = session.query(Case).order_by(Case.id.desc()).first()
-            assert (waiting.code, waiting.mend) == (code, "Waiting for more slices.")
+            assert (waiting.code, waiting.remedy) == (code, "Waiting for more slices.")
     assert _send(context, inbox, paths[15:]) == [S.SUPERSEDED, S.READY]
     with context.database.transaction() as session:
         case = session.query(Case).order_by(Case.id.desc()).first()

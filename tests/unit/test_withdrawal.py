@@ -113,7 +113,7 @@ def test_after_retention_another_patient_or_study_makes_no_note_and_the_case_say
     assert notes == []
     assert case.code == "not-withdrawn"
     assert case.sentence.startswith("More or newer slices of this series arrived; case 2 replaces this one.")
-    assert "uair case show 1 --json" in case.mend
+    assert "uair case show 1 --json" in case.remedy
     with context.database.transaction() as session, pytest.raises(InputError) as refused:
         lifecycle.retry(session, session.get_one(Case, case.id), actor="admin")
     assert refused.value.code == "nothing-to-retry"

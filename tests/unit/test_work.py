@@ -114,7 +114,7 @@ def test_a_transient_error_postpones_and_the_last_one_fails_the_case(context: Co
         case = session.get_one(Case, case_id)
         assert (case.state, case.code) == (CaseState.FAILED, "away")
         assert "failed 3 times" in case.sentence
-        assert f"uair case retry {case_id}" in case.mend
+        assert f"uair case retry {case_id}" in case.remedy
 
 
 def test_a_worker_that_dies_each_time_fails_the_case(context: Context) -> None:
@@ -145,7 +145,7 @@ def test_unusable_input_is_not_retried(context: Context) -> None:
         assert session.query(WorkItem).filter_by(open=True).count() == 0
 
 
-@pytest.mark.parametrize("error", [InputError("x", "Bad.", "Mend."), ValueError("bad")])
+@pytest.mark.parametrize("error", [InputError("x", "Bad.", "Correct it."), ValueError("bad")])
 @pytest.mark.parametrize("kind", [WorkKind.PAGES, WorkKind.NOTICES])
 def test_a_case_goes_on_without_pictures_that_cannot_be_drawn(
     context: Context, error: Exception, kind: WorkKind
@@ -256,14 +256,14 @@ def test_a_delivery_that_is_refused_is_tried_again(context: Context) -> None:
         item_id = work_items.require_work(session, WorkKind.DELIVER, case=None, key="pacs").id
 
     def refused(claim: Claim) -> Commit:
-        raise InputError("bad", "It is bad.", "Mend it.")
+        raise InputError("bad", "It is bad.", "Correct it.")
 
     assert perform(context, item_id, refused)
     with context.database.transaction() as session:
         item = session.get_one(WorkItem, item_id)
         assert (item.open, item.lease_owner) == (True, "")
         assert "It is bad." in item.cause
-        work_items.hasten(session, item)
+        work_items.make_due_now(session, item)
     assert perform(context, item_id, lambda claim: lambda session, item: work_items.close(item))
     with context.database.transaction() as session:
         assert session.get_one(WorkItem, item_id).cause == "", "it was not given up"

@@ -46,8 +46,8 @@ def put_round(orthanc: Orthanc, folder: Path) -> RoundInArchive:
     truth = np.minimum(phantom.labels, LESION)
     labels = tuple(varied(truth, growth) for growth in GROWTH_VOXELS.values())
     names = []
-    for k, (trait, one) in enumerate(zip(GROWTH_VOXELS, labels, strict=True), 1):
-        seg = write_seg(volume, one, request_for(k, trait))
+    for k, (character, one) in enumerate(zip(GROWTH_VOXELS, labels, strict=True), 1):
+        seg = write_seg(volume, one, request_for(k, character))
         save_seg(seg, folder / f"candidate_{k}.dcm")
         names.append(str(seg.SeriesDescription))
     for path in sorted(folder.rglob("*.dcm")):
@@ -68,13 +68,13 @@ def varied(truth: np.ndarray[Any, Any], growth: int) -> np.ndarray[Any, Any]:
     return np.where(lesion, LESION, liver).astype(np.uint8)
 
 
-def request_for(k: int, trait: str) -> SegRequest:
+def request_for(k: int, character: str) -> SegRequest:
     return SegRequest(
         sop_instance_uid=result_uid("viewer test", "instance", k),
         series_instance_uid=result_uid("viewer test", "series", k),
         round=1,
         k=k,
-        trait=trait,
+        character=character,
         model_name="embedded",
         model_digest="0123456789abcdef" * 4,
         software_version="0.1.0",

@@ -56,7 +56,7 @@ class NewResult:
     series_instance_uid: str
     sop_class_uid: str
     path: str
-    trait: str
+    character: str
     volumes_ml: dict[str, Any]
     destinations: tuple[str, ...]
     targets: tuple[int, ...] = ()
@@ -137,7 +137,7 @@ def make_ready(
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
     for warning in warnings:
         warn(case, warning)
-    case.code = case.sentence = case.mend = ""
+    case.code = case.sentence = case.remedy = ""
     case.instances = list(instances)
     case.instance_count = slices
     for older in replaced_by(session, case):
@@ -157,9 +157,9 @@ def warn(case: Case, warning: str) -> None:
 
 
 def reject_input(session: Session, case: Case, error: UairError, *, actor: str = NODE) -> None:
-    """Refuse a series for good; code, sentence and mend stay visible (invariant 5)."""
+    """Refuse a series for good; code, sentence and remedy stay visible (invariant 5)."""
     work_items.close_case_items(session, case)
-    case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
+    case.code, case.sentence, case.remedy = error.code, error.sentence, error.remedy
     advance(session, case, CaseState.REJECTED, actor=actor, reason=error.code)
     for older in replaced_by(session, case):
         if older.state == CaseState.REJECTED:
@@ -172,7 +172,7 @@ def reject_source(session: Session, case: Case, error: UairError) -> None:
     An accepted case stays accepted; what was sent for it is withdrawn, too.
     """
     work_items.close_case_items(session, case)
-    case.code, case.sentence, case.mend = error.code, error.sentence, error.mend
+    case.code, case.sentence, case.remedy = error.code, error.sentence, error.remedy
     if case.state == CaseState.ACCEPTED:
         case.updated_at = database_now(session)
     else:
@@ -288,10 +288,10 @@ def answer_that_counts(session: Session, case: Case) -> Selection | None:
     )
 
 
-def fail(session: Session, case: Case, *, code: str, cause: str, mend: str, actor: str = NODE) -> None:
+def fail(session: Session, case: Case, *, code: str, cause: str, remedy: str, actor: str = NODE) -> None:
     """Give up for now; the case can be retried."""
     work_items.close_case_items(session, case)
-    case.code, case.sentence, case.mend = code, cause, mend
+    case.code, case.sentence, case.remedy = code, cause, remedy
     if case.state not in _ENDED:  # these stay what they are; what they leave in archives can be retried
         advance(session, case, CaseState.FAILED, actor=actor, reason=f"{code}: {cause}")
         if len(case.rounds) > 1:  # a reader saw the case
@@ -312,8 +312,8 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
             f"Case {case.id} is {case.state}; no computation is running for it.",
             "A case that awaits a selection can be expired.",
         )
-    mend = f"`uair case retry {case.id}` takes it up again."
-    fail(session, case, code=CaseCode.CANCELLED, cause=f"Cancelled by {actor}.", mend=mend, actor=actor)
+    remedy = f"`uair case retry {case.id}` takes it up again."
+    fail(session, case, code=CaseCode.CANCELLED, cause=f"Cancelled by {actor}.", remedy=remedy, actor=actor)
 
 
 def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
@@ -362,7 +362,7 @@ def retry(session: Session, case: Case, *, actor: str) -> None:
             f"Case {case.id} is {case.state}; only a FAILED case is retried.",
             "A rejected series must be corrected at its source and sent again.",
         )
-    case.code = case.sentence = case.mend = ""
+    case.code = case.sentence = case.remedy = ""
     if case.state == CaseState.ACCEPTED:
         work_items.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
         return
@@ -386,7 +386,7 @@ def _supersede(session: Session, case: Case, *, by: Case) -> None:
     work_items.close_case_items(session, case)
     case.code = CaseCode.SUPERSEDED
     case.sentence = f"More or newer slices of this series arrived; case {by.id} replaces this one."
-    case.mend = f"See `uair case show {by.id}`."
+    case.remedy = f"See `uair case show {by.id}`."
     withdrawn = case.state == CaseState.REJECTED
     advance(session, case, CaseState.SUPERSEDED, actor=NODE, reason=f"by case {by.id}")
     if not withdrawn:

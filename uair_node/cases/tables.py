@@ -128,7 +128,7 @@ class Case(Base):
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")
-    mend: Mapped[str] = mapped_column(Text, default="")
+    remedy: Mapped[str] = mapped_column(Text, default="")
     assumed: Mapped[str] = mapped_column(Text, default="")
     warnings: Mapped[str] = mapped_column(Text, default="", server_default="")  # a sentence a line
     created_at: Mapped[datetime] = mapped_column(default=present())
@@ -237,7 +237,7 @@ class Result(Base):
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     sop_class_uid: Mapped[str] = mapped_column(Uid)
     path: Mapped[str] = mapped_column(Text)
-    trait: Mapped[str] = mapped_column(Text, default="")
+    character: Mapped[str] = mapped_column(Text, default="")
     volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
     targets: Mapped[list[int]] = mapped_column(default=list)  # of a SEG: label value of segments 1, 2, …
 
@@ -313,7 +313,7 @@ class Selection(Base):
     outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")
-    mend: Mapped[str] = mapped_column(Text, default="")
+    remedy: Mapped[str] = mapped_column(Text, default="")
     received_at: Mapped[datetime] = mapped_column(default=present())
 
     @property

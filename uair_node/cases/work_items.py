@@ -55,8 +55,8 @@ def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: st
     return found
 
 
-def hasten(session: Session, item: WorkItem) -> None:
-    """Make an item due now that was postponed; who holds it decides anew when it writes its outcome."""
+def make_due_now(session: Session, item: WorkItem) -> None:
+    """Make a postponed item due now. A worker that holds it decides anew when it writes its outcome."""
     item.not_before = database_now(session)
     item.enqueued_at = None
 

@@ -212,7 +212,7 @@ def _print_case(found: dict[str, Any]) -> None:
     held = ", ".join(filter(None, [f"{found['slices']} slices", found["acquisition"]]))
     console.print(f"[bold]Case {found['case']}[/] {found['state']}, {held}", highlight=False)
     if found["code"]:
-        console.print(f"[yellow]{found['code']}[/]: {found['sentence']} {found['mend']}", highlight=False)
+        console.print(f"[yellow]{found['code']}[/]: {found['sentence']} {found['remedy']}", highlight=False)
     for warning in found["warnings"]:
         console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False)
     for round_ in found["rounds"]:
@@ -221,7 +221,7 @@ def _print_case(found: dict[str, Any]) -> None:
             volumes = result["volumes_ml"]
             table.add_row(
                 str(result["k"]),
-                result["trait"] if result["kind"] == "candidate" else result["kind"],
+                result["character"] if result["kind"] == "candidate" else result["kind"],
                 f"{volumes['liver']:.0f}" if volumes else "",
                 ", ".join(f"{ml:.1f}" for ml in volumes.get("lesions", [])),
                 ", ".join(f"{d['destination']}: {d['state']} {d['reason']}" for d in result["deliveries"]),

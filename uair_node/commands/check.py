@@ -17,7 +17,7 @@ from uair_node.operations.conformance import conformance_statement
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, database, broker, disk, model, TLS and peers; each finding has a mend.
+    """Check configuration, database, broker, disk, model, TLS and peers; each finding has a remedy.
 
     Ends with 0 when all is well, 1 when there is a fault, 2 when the configuration cannot be used.
     """
@@ -41,8 +41,10 @@ _MARKS = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]note[/]", Level.FAUL
 def _print_findings(findings: list[Finding]) -> None:
     # The code is what documents and searches go by: a narrow terminal must not cut it off.
     code = Column("code", no_wrap=True)
-    what, finding, mend = (Column(name, overflow="fold") for name in ("what", "finding", "mend"))
-    table = Table("", what, finding, code, mend, title="uair check")
+    what, finding, remedy = (Column(name, overflow="fold") for name in ("what", "finding", "remedy"))
+    table = Table("", what, finding, code, remedy, title="uair check")
     for found in findings:
-        table.add_row(_MARKS[found.level], found.what, escape(found.sentence), found.code, escape(found.mend))
+        table.add_row(
+            _MARKS[found.level], found.what, escape(found.sentence), found.code, escape(found.remedy)
+        )
     console.print(table)

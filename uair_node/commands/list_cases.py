@@ -32,7 +32,7 @@ def cases(
         return
     table = Table("case", "state", "round", "slices", "accession", "series", "why")
     for row in rows:
-        why = f"{row['code']}: {row['sentence']} {row['mend']}" if row["code"] else ""
+        why = f"{row['code']}: {row['sentence']} {row['remedy']}" if row["code"] else ""
         table.add_row(
             str(row["case"]),
             row["state"],

@@ -95,7 +95,7 @@ def act(console: ConsoleApp, request: ConsoleRequest) -> Response:
         if error.code == "no-such-case":
             raise
         return console.redirect_with_notice(
-            request, where, f"Not done. {error.sentence} {error.mend}", well=False
+            request, where, f"Not done. {error.sentence} {error.remedy}", well=False
         )
     return console.redirect_with_notice(request, where, said)
 
@@ -119,8 +119,8 @@ def act_on(console: ConsoleApp, request: ConsoleRequest, case_id: int, name: str
             case = lock_case(session, case_id)
             action = _action(console, name, case)
             if seen_before != seen(case):
-                mend = "Look at it again, then decide."
-                raise InputError("case-changed", f"Case {case.id} has changed since.", mend)
+                remedy = "Look at it again, then decide."
+                raise InputError("case-changed", f"Case {case.id} has changed since.", remedy)
             said = action.apply(session, case, request.form, request.actor)
             audit.record(session, request.session.name, request.address, name, f"case {case.id}")
             return said
@@ -204,7 +204,7 @@ ACTIONS = {
         Action(
             "retry",
             "Retry",
-            "The case is taken up again where it stood. Mend the cause first, or it fails again.",
+            "The case is taken up again where it stood. Correct the cause first, or it fails again.",
             lambda _settings, case: lifecycle.can_be_retried(case),
             _retry,
         ),

@@ -61,7 +61,7 @@ def add_lesion(console: ConsoleApp, request: ConsoleRequest) -> Response:
             audit.record(session, request.session.name, request.address, "add-lesion", subject, error.code)
         where = f"/cases/{case_id}/add-lesion?slice={_whole(request.form.get('slice', ''), 1)}"
         return console.redirect_with_notice(
-            request, where, f"Not done. {error.sentence} {error.mend}", well=False
+            request, where, f"Not done. {error.sentence} {error.remedy}", well=False
         )
     return console.redirect_with_notice(request, f"/cases/{case_id}", marked.remark)
 

@@ -49,7 +49,7 @@ class CheckSchedule:
         wrong = {(found.what, found.code): found for found in findings if found.level != Level.OK}
         for key, found in wrong.items():
             if key not in self._logged:
-                log.warning("check: %s: %s: %s. %s", found.code, found.what, found.sentence, found.mend)
+                log.warning("check: %s: %s: %s. %s", found.code, found.what, found.sentence, found.remedy)
         for what, code in self._logged.keys() - wrong.keys():
             log.info("check: %s: %s is over", code, what)
         self._logged = wrong

@@ -99,7 +99,7 @@ def _request(destination: AnyDestination) -> Answered:
         echo(destination)
         return Answered(utc_now(), True, "answers C-ECHO.")
     except UairError as error:
-        return Answered(utc_now(), False, f"{error.sentence} {error.mend}")
+        return Answered(utc_now(), False, f"{error.sentence} {error.remedy}")
 
 
 def _row(session: Session, destination: AnyDestination, counts: dict[str, Counter[str]]) -> Row:

@@ -33,8 +33,8 @@ def show_picture(console: ConsoleApp, request: ConsoleRequest) -> Response:
     except TransientError:
         raise
     except Exception:  # whatever the decoder says
-        mend = "Housekeeping may have removed it; the archive still has it."
-        raise InputError("no-such-page", "The picture cannot be read here.", mend) from None
+        remedy = "Housekeeping may have removed it; the archive still has it."
+        raise InputError("no-such-page", "The picture cannot be read here.", remedy) from None
     if request.query.get("small"):
         picture = picture.reduce(max(1, picture.width // _THUMBNAIL_WIDTH))
     file = io.BytesIO()

@@ -25,7 +25,7 @@ class Group:
 
     code: str
     sentence: str
-    mend: str
+    remedy: str
     count: int
     cases: list[Case]
 
@@ -61,5 +61,5 @@ def _groups(session: Session) -> list[Group]:
     for code, count in session.execute(query):
         newest = select(Case).where(rejected, Case.code == code).order_by(Case.id.desc()).limit(_MOST_CASES)
         cases = list(session.scalars(newest))
-        groups.append(Group(code, cases[0].sentence, cases[0].mend, count, cases))
+        groups.append(Group(code, cases[0].sentence, cases[0].remedy, count, cases))
     return groups

@@ -173,7 +173,7 @@ def _turn(session: Session, case: Case, round_: Round) -> Turn:
     said = lifecycle.effective_selection(session, case, round_.number)
     here = said if said is not None and said.candidates_round == round_.number else None
     choices = [
-        Choice(candidate.k, candidate.trait, candidate.volumes_ml, _mark(candidate.k, here))
+        Choice(candidate.k, candidate.character, candidate.volumes_ml, _mark(candidate.k, here))
         for candidate in round_.candidates
     ] or [Choice(k, "", {}) for k in (1, 2, 3, 4)]  # computed, not yet published
     if is_finished(round_):

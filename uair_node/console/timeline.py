@@ -103,7 +103,7 @@ def _selection(selection: Selection) -> Event:
     actor = selection.calling_ae or selection.mechanism
     outcome = ": ".join(
         filter(
-            None, (str(selection.outcome), selection.code, f"{selection.sentence} {selection.mend}".strip())
+            None, (str(selection.outcome), selection.code, f"{selection.sentence} {selection.remedy}".strip())
         )
     )
     tone = {"refused": "bad", "effective": "good"}.get(selection.outcome, "plain")

@@ -100,8 +100,10 @@ class UsersFile:
         """
         check_name(name)
         if self.get(name) is not None:
-            mend = f"Change the password with `uair console user password {name}`, or remove the user first."
-            raise InputError("user-exists", f"There is a user {name} already.", mend)
+            remedy = (
+                f"Change the password with `uair console user password {name}`, or remove the user first."
+            )
+            raise InputError("user-exists", f"There is a user {name} already.", remedy)
         self._write({**self._read(), name: User(name, role, _checked_hash(password))})
 
     def change_password(self, name: str, password: str) -> None:
@@ -164,8 +166,8 @@ def users_file(settings: Settings) -> UsersFile:
 def check_name(name: str) -> None:
     """Raise InputError ``user-name`` unless a name can stand in audit rows and logs."""
     if not _NAME.fullmatch(name):
-        mend = "Use 1 to 40 letters, digits, dots, hyphens, underscores or @, a letter or digit first."
-        raise InputError("user-name", "This user name is not allowed.", mend)
+        remedy = "Use 1 to 40 letters, digits, dots, hyphens, underscores or @, a letter or digit first."
+        raise InputError("user-name", "This user name is not allowed.", remedy)
 
 
 def hash_password(password: str) -> str:

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 def require_commitment(session: Session, destination: str) -> None:
     """Make asking for commitment due for what a destination stored."""
-    work_items.hasten(session, work_items.require_work(session, WorkKind.COMMIT, case=None, key=destination))
+    work_items.make_due_now(
+        session, work_items.require_work(session, WorkKind.COMMIT, case=None, key=destination)
+    )
 
 
 def commit(context: Context, claim: Claim) -> Commit:

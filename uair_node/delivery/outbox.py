@@ -17,7 +17,13 @@ from uair_node.context import Context
 from uair_node.delivery.closed_rounds import close_rounds_at
 from uair_node.delivery.commitment import require_commitment
 from uair_node.delivery.rows import count_attempt, mark_sent, settle
-from uair_node.network.parcels import Answer, Parcel, reason_of, result_deleted, result_unreadable
+from uair_node.network.outgoing import (
+    OutgoingInstance,
+    SendResult,
+    reason_of,
+    result_deleted,
+    result_unreadable,
+)
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.network.stow import send_stow
@@ -29,16 +35,16 @@ _TAKEN = (DeliveryState.STORED, DeliveryState.CONFIRMED)
 
 
 def deliver(context: Context, claim: Claim) -> Commit:
-    """Send all that is pending for one destination; what it does not take stays, with the reason."""
+    """Send all pending objects of one destination. An object that it refuses stays, with the reason."""
     destination = next((d for d in context.settings.destinations if d.name == claim.subject), None)
     if destination is None:
         return _park_all(f"The configuration has no destination {claim.subject}.")
     failure, progress = "", False
     try:
-        parcels = list(_readable(context, destination))
-        for answer in _send(context, destination, parcels) if parcels else ():
-            _record(context, destination, answer)
-            progress |= answer.verdict == Verdict.CONFIRMED
+        instances = list(_readable(context, destination))
+        for result in _send(context, destination, instances) if instances else ():
+            _record(context, destination, result)
+            progress |= result.verdict == Verdict.CONFIRMED
     except (TransientError, ConfigError) as error:
         failure = str(error)
         log.warning("delivery to %s: %s", destination.name, error)
@@ -47,33 +53,38 @@ def deliver(context: Context, claim: Claim) -> Commit:
     return _close_or_retry(context, destination, 1 if progress else claim.attempt, failure)
 
 
-def _send(context: Context, destination: AnyDestination, parcels: Sequence[Parcel]) -> Iterator[Answer]:
+def _send(
+    context: Context, destination: AnyDestination, instances: Sequence[OutgoingInstance]
+) -> Iterator[SendResult]:
     announce = partial(_announce, context)
     if isinstance(destination, StowDestination):
-        return send_stow(destination, parcels, announce)
-    return send(destination, parcels, announce)
+        return send_stow(destination, instances, announce)
+    return send(destination, instances, announce)
 
 
-def _announce(context: Context, parcel: Parcel) -> bool:
-    """Commit that a parcel is about to be sent: after a crash, its duplicate at the peer is known as ours."""
+def _announce(context: Context, instance: OutgoingInstance) -> bool:
+    """Record in the database that an object is about to be sent.
+
+    After a crash, its duplicate at the peer is then known as ours.
+    """
     with context.database.transaction() as session:
-        return mark_sent(session.get_one(Delivery, parcel.key, with_for_update=True))
+        return mark_sent(session.get_one(Delivery, instance.key, with_for_update=True))
 
 
 def _wants_commitment(destination: AnyDestination) -> bool:
     return isinstance(destination, Destination) and destination.commitment_timeout_s is not None
 
 
-def _readable(context: Context, destination: AnyDestination) -> Iterator[Parcel]:
+def _readable(context: Context, destination: AnyDestination) -> Iterator[OutgoingInstance]:
     """Yield what is due and has a file; what has none is parked by itself, so that the rest goes."""
     for key, sop_class_uid, kept in choose_pending(context, destination.name):
         path = context.store.fetch_if_kept(kept) if kept else None
         if path is not None:
-            yield Parcel(key, sop_class_uid, path)
+            yield OutgoingInstance(key, sop_class_uid, path)
             continue
         context.store.require_available()  # else all would be parked
         error = result_unreadable("it is not there") if kept else result_deleted()
-        _record(context, destination, Answer(key, Verdict.PARK, reason_of(error)))
+        _record(context, destination, SendResult(key, Verdict.PARK, reason_of(error)))
 
 
 def choose_pending(context: Context, destination: str) -> Sequence[tuple[int, str, str]]:
@@ -92,8 +103,8 @@ def _pending_at(destination: str) -> tuple[ColumnElement[bool], ...]:
     return Delivery.destination == destination, Delivery.state == DeliveryState.PENDING
 
 
-def _record(context: Context, destination: AnyDestination, answer: Answer) -> None:
-    """Keep each answer at once: a process that dies in the middle of a batch repeats little."""
+def _record(context: Context, destination: AnyDestination, answer: SendResult) -> None:
+    """Record each result at once, so that a process that dies within a batch repeats little."""
     with context.database.transaction() as session:
         row = session.get_one(Delivery, answer.key, with_for_update=True)
         if answer.verdict == Verdict.DUPLICATE and row.state in _TAKEN:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from uair_node.cases import work_items
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, Round, WorkKind
-from uair_node.network.parcels import result_deleted
+from uair_node.network.outgoing import result_deleted
 
 
 def resend(session: Session, case: Case, destination: str, *, everything: bool) -> int:
@@ -48,5 +48,7 @@ def resend(session: Session, case: Case, destination: str, *, everything: bool) 
     for row in kept:
         row.state, row.attempts, row.reason, row.confirmed_at = DeliveryState.PENDING, 0, "", None
         row.transaction_uid, row.commitment_asked_at = "", None
-    work_items.hasten(session, work_items.require_work(session, WorkKind.DELIVER, case=None, key=destination))
+    work_items.make_due_now(
+        session, work_items.require_work(session, WorkKind.DELIVER, case=None, key=destination)
+    )
     return len(kept)

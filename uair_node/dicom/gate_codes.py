@@ -17,7 +17,7 @@ class GateCode:
     ----------
     sentence
         What is wrong; fields in braces are filled with figures.
-    mend
+    remedy
         What a person can do about it; fields likewise.
     may_arrive
         Whether instances that have not arrived yet may clear it. They may be missing slices, or corrected
@@ -25,7 +25,7 @@ class GateCode:
     """
 
     sentence: str
-    mend: str
+    remedy: str
     may_arrive: bool = False
 
 
@@ -130,9 +130,9 @@ GATE_CODES: dict[str, GateCode] = {
 
 
 def gate_error(code: str, **figures: float | str) -> InputError:
-    """Return the error of a gate code, sentence and mend filled with `figures`."""
+    """Return the error of a gate code, sentence and remedy filled with `figures`."""
     entry = GATE_CODES[code]
-    return InputError(code, entry.sentence.format(**figures), entry.mend.format(**figures))
+    return InputError(code, entry.sentence.format(**figures), entry.remedy.format(**figures))
 
 
 def undecodable(slice_number: int, transfer_syntax_uid: str) -> InputError:

@@ -101,7 +101,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
             _show_waiting(case, lacking)
             return False
         if any(choice.waits for choice in choices):
-            case.code, case.sentence, case.mend = "", "Waiting for the other series of the study.", ""
+            case.code, case.sentence, case.remedy = "", "Waiting for the other series of the study.", ""
             return False
         others = [_another_case(session, case) for _ in parts[1:]]
         for own, part, choice in zip([case, *others], parts, choices, strict=True):
@@ -214,7 +214,7 @@ def _settle(session: Session, case: Case, part: _Part, choice: SeriesDecision) -
 
 def _show_waiting(case: Case, refusal: InputError) -> None:
     """Let a person see what the series still lacks."""
-    case.code, case.sentence, case.mend = refusal.code, refusal.sentence, "Waiting for more slices."
+    case.code, case.sentence, case.remedy = refusal.code, refusal.sentence, "Waiting for more slices."
 
 
 def _stored_instances(case: Case) -> Select[Instance]:

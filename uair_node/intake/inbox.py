@@ -31,7 +31,7 @@ from uair_node.dicom.seg_content import draws_the_same
 from uair_node.dicom.structure import plain_file
 from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.received_data import identify, parse, tagged_words
-from uair_node.intake.register import Arrival, Identity, Together, register
+from uair_node.intake.register import Arrival, GroupCommit, Identity, register
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.network.scp import ReceivedInstance
 from uair_node.network.store_status import StoreStatus
@@ -114,7 +114,7 @@ class Inbox:
         self._refused_classes: dict[tuple[str, str], None] = {}
         self._coming: dict[str, str] = {}
         self._cut_off: set[str] = set()
-        self._register: Together[Arrival] = Together(partial(register, context))
+        self._register: GroupCommit[Arrival] = GroupCommit(partial(register, context))
 
     def receive(self, received: ReceivedInstance) -> StoreStatus | None:
         """Keep an instance and do what its verb says.

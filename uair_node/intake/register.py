@@ -68,8 +68,10 @@ class _Waiting(Generic[_Item]):
     error: Exception | None = field(default_factory=lambda: RuntimeError("it was not taken"))
 
 
-class Together(Generic[_Item]):
-    """Hands items of several threads to `take` in groups; a thread that finds nobody at it takes the group.
+class GroupCommit(Generic[_Item]):
+    """Passes items of several threads to `take` in groups, so that a group shares one commit.
+
+    The first thread that finds `take` idle passes all items that wait.
 
     Parameters
     ----------

@@ -28,11 +28,11 @@ from dicom_config.errors import ConfigError, InputError, ResourceError
 from dicom_config.model import NodeSection, Verb
 from uair_node.dicom.structure import MOST_INFLATED_BYTES, inflated_size
 from uair_node.network.commitment_scu import Report, ReportHandler, answer_report
+from uair_node.network.listener_metrics import ListenerMetrics, Refusal, RefusalReason
 from uair_node.network.peer import Peer, association_name, nearest_miss
 from uair_node.network.presentation import reporting_context, serve_as_storage, supported_contexts
 from uair_node.network.receive_budget import IncomingDataSet
 from uair_node.network.store_status import StoreStatus, refusal, response_of
-from uair_node.network.tally import Refusal, RefusalReason, Tally
 from uair_node.network.transport import Server, guarded
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class DicomListener:
         Gets every instance, in the association's thread.
     report_handler
         Gets storage commitment reports about what we sent.
-    tally
+    metrics
         Counts associations and instances; one of its own if not given.
     end_handler
         Is told of every association that ends.
@@ -134,14 +134,14 @@ class DicomListener:
         settings: NodeSection,
         handler: Handler,
         report_handler: ReportHandler = _asked_nobody,
-        tally: Tally | None = None,
+        metrics: ListenerMetrics | None = None,
         end_handler: EndHandler = _tell_nobody,
     ) -> None:
         self._settings = settings
         self._handler = handler
         self._report_handler = report_handler
         self._end_handler = end_handler
-        self._tally = tally or Tally()
+        self._metrics = metrics or ListenerMetrics()
         self._verbs = settings.ae_titles.by_title()
         self._places = _Places(settings.max_associations, settings.wait_s)
         self._server: Server | None = None
@@ -174,7 +174,7 @@ class DicomListener:
                 (self._settings.host, self._settings.port),
                 server_class=Server,
                 settings=self._settings,
-                refused=self._tally.refused,
+                refused=self._metrics.refused,
                 # Replaced for each association by what its verb takes: should that fail, nothing is stored.
                 contexts=[build_context(Verification)],
                 evt_handlers=[
@@ -235,7 +235,7 @@ class DicomListener:
 
     def _note(self, peer: Peer, rejection: Rejection, why: str) -> None:
         reason = RefusalReason(rejection.name.lower())
-        self._tally.refused(Refusal.of(reason, peer.address, peer.calling_ae, peer.called_ae, why))
+        self._metrics.refused(Refusal.of(reason, peer.address, peer.calling_ae, peer.called_ae, why))
         words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
         log.warning("association rejected: %s, %s", peer, words)
 
@@ -244,7 +244,7 @@ class DicomListener:
         return self._places.take(association)
 
     def _on_accepted(self, event: Event) -> None:
-        self._tally.accepted()
+        self._metrics.accepted()
         serve_as_storage(event.assoc)
         refused = len(event.assoc.rejected_contexts)
         more = f", {refused} presentation contexts refused" if refused else ""
@@ -258,7 +258,7 @@ class DicomListener:
         except Exception as error:
             answer = refusal(event, error)
         verb = self._verbs[Peer.of(event.assoc).called_ae]
-        self._tally.instance(verb, answer.Status)
+        self._metrics.instance(verb, answer.Status)
         return answer
 
     def _on_ended(self, event: Event) -> None:

@@ -15,15 +15,22 @@ from pynetdicom.sop_class import Verification
 from dicom_config.contexts import SENT_TRANSFER_SYNTAXES
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
-from uair_node.network.parcels import Announce, Answer, Parcel, answer_of, first_time, read_parcel
+from uair_node.network.outgoing import (
+    Announce,
+    OutgoingInstance,
+    SendResult,
+    first_time,
+    read_instance,
+    result_of,
+)
 from uair_node.network.statuses import Verdict, judge
 from uair_node.network.tls import client_context
 
 
 def send(
-    destination: Destination, parcels: Sequence[Parcel], announce: Announce = first_time
-) -> Iterator[Answer]:
-    """Send parcels over one association, yielding each answer as it comes; each is announced before.
+    destination: Destination, instances: Sequence[OutgoingInstance], announce: Announce = first_time
+) -> Iterator[SendResult]:
+    """Send objects over one association. Each is announced before; each result is yielded as it comes.
 
     Raises
     ------
@@ -33,15 +40,15 @@ def send(
     ConfigError
         ``tls-files``, ``crl-expired``, ``crl-unreadable``, see `uair_node.network.tls.client_context`.
     """
-    association = associate(destination, sorted({parcel.sop_class_uid for parcel in parcels}))
+    association = associate(destination, sorted({instance.sop_class_uid for instance in instances}))
     try:
         accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
-        for parcel in parcels:
-            if parcel.sop_class_uid in accepted:
-                yield _store(association, destination, parcel, announce)
+        for instance in instances:
+            if instance.sop_class_uid in accepted:
+                yield _store(association, destination, instance, announce)
             else:
                 reason = "the peer accepts no presentation context for this SOP class"
-                yield Answer(parcel.key, Verdict.PARK, reason)
+                yield SendResult(instance.key, Verdict.PARK, reason)
     finally:
         if association.is_established:
             association.release()
@@ -152,17 +159,19 @@ def _limit_reads(event: Event, timeout_s: float) -> None:
     event.assoc.dul.socket.socket.settimeout(timeout_s)
 
 
-def _store(association: Association, destination: Destination, parcel: Parcel, announce: Announce) -> Answer:
+def _store(
+    association: Association, destination: Destination, instance: OutgoingInstance, announce: Announce
+) -> SendResult:
     if not association.is_established:
         raise aborted(destination)
-    dataset = read_parcel(parcel)
-    if isinstance(dataset, Answer):
+    dataset = read_instance(instance)
+    if isinstance(dataset, SendResult):
         return dataset
-    sent_before = announce(parcel)
+    sent_before = announce(instance)
     response = association.send_c_store(dataset)
     if "Status" not in response:
         raise aborted(destination)
-    return answer_of(parcel, *judge(response.Status), sent_before=sent_before)
+    return result_of(instance, *judge(response.Status), sent_before=sent_before)
 
 
 def aborted(destination: Destination) -> TransientError:

@@ -11,7 +11,7 @@ class Verdict(StrEnum):
     CONFIRMED = "confirmed"
     RETRY = "retry"
     PARK = "park"
-    # The peer has an object of this UID; `parcels.answer_of` tells whether it is ours.
+    # The peer has an object of this UID; `outgoing.result_of` tells whether it is ours.
     DUPLICATE = "duplicate"
 
 

@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import StowDestination
 from dicom_config.tls import TlsClientSection
-from uair_node.network.parcels import Announce, Answer, Parcel, answer_of, read_parcel
+from uair_node.network.outgoing import Announce, OutgoingInstance, SendResult, read_instance, result_of
 from uair_node.network.statuses import Verdict, judge
 from uair_node.network.tls import client_context
 
@@ -23,9 +23,9 @@ _FOR_GOOD = frozenset({400, 406, 413, 415})
 
 
 def send_stow(
-    destination: StowDestination, parcels: Sequence[Parcel], announce: Announce
-) -> Iterator[Answer]:
-    """Send parcels, yielding each answer as it comes; each is announced before.
+    destination: StowDestination, instances: Sequence[OutgoingInstance], announce: Announce
+) -> Iterator[SendResult]:
+    """Send objects. Each is announced before; each result is yielded as it comes.
 
     Raises
     ------
@@ -35,8 +35,8 @@ def send_stow(
         ``password-file``, ``tls-files``.
     """
     with open_client(destination) as client:
-        for parcel in parcels:
-            yield _store(client, destination, parcel, announce)
+        for instance in instances:
+            yield _store(client, destination, instance, announce)
 
 
 def probe_stow(destination: StowDestination) -> None:
@@ -85,18 +85,18 @@ class _TlsAdapter(HTTPAdapter):
 
 
 def _store(
-    client: DICOMwebClient, destination: StowDestination, parcel: Parcel, announce: Announce
-) -> Answer:
-    dataset = read_parcel(parcel)
-    if isinstance(dataset, Answer):
+    client: DICOMwebClient, destination: StowDestination, instance: OutgoingInstance, announce: Announce
+) -> SendResult:
+    dataset = read_instance(instance)
+    if isinstance(dataset, SendResult):
         return dataset
-    sent_before = announce(parcel)
+    sent_before = announce(instance)
     try:
         with translated(destination):
             response = client.store_instances([dataset])
     except _RefusalError as refusal:
-        return answer_of(parcel, refusal.verdict, refusal.reason, sent_before=sent_before)
-    return answer_of(parcel, *_judge(response), sent_before=sent_before)
+        return result_of(instance, refusal.verdict, refusal.reason, sent_before=sent_before)
+    return result_of(instance, *_judge(response), sent_before=sent_before)
 
 
 def _judge(response: Dataset) -> tuple[Verdict, str]:

@@ -18,9 +18,9 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_config.model import NodeSection
+from uair_node.network.listener_metrics import Refusal, RefusalReason
 from uair_node.network.receive_budget import ReceiveBudget
 from uair_node.network.repeated_warnings import RepeatedWarnings
-from uair_node.network.tally import Refusal, RefusalReason
 from uair_node.network.tls import ListenerTls, hung_up, require_tls, why_sender_failed
 from uair_node.network.wakeups import Wake, wait_instead_of_polling
 

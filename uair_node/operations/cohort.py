@@ -59,8 +59,7 @@ class CohortCase:
     rounds, picks
         How many rounds there were, and how many answers took effect (the acceptance is one).
     kinds
-        What each answer took: the candidate's trait, "edited" for a segmentation of the reader's own, "none"
-        for a rejection of all.
+        The choice of each answer: the candidate's character, "edited" for an edit, "none" if all were rejected.
     liver_ml, lesions, lesions_ml
         As measured; None where the case has no measurements.
     response
@@ -223,7 +222,7 @@ def _kind(case: Case, answer: Selection) -> str:
         for result in round_.results:
             at = (round_.number, result.k, result.kind)
             if at == (answer.round_number, answer.picked, ResultKind.CANDIDATE):
-                return result.trait.removesuffix(", sure lesions only") or f"candidate {result.k}"
+                return result.character.removesuffix(", sure lesions only") or f"candidate {result.k}"
     return f"candidate {answer.picked}"
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from uair_node.cases.clock import database_now
 from uair_node.cases.installation_tables import RefusedPeer
-from uair_node.network.tally import RefusalReason
+from uair_node.network.listener_metrics import RefusalReason
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Explanation:
     """What a reason means, and what to do."""
 
     sentence: str
-    mend: str
+    remedy: str
 
     def of(self, peer: RefusedPeer) -> str:
         """Say what it means for a peer."""

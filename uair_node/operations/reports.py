@@ -53,7 +53,7 @@ def summarize(case: Case) -> dict[str, Any]:
         "updated_at": _time(case.updated_at),
         "code": case.code,
         "sentence": case.sentence,
-        "mend": case.mend,
+        "remedy": case.remedy,
     }
 
 
@@ -127,7 +127,7 @@ def _result(result: Result, deliveries: Sequence[Delivery]) -> dict[str, Any]:
     return {
         "kind": str(result.kind),
         "k": result.k,
-        "trait": result.trait,
+        "character": result.character,
         "sop_instance_uid": result.sop_instance_uid,
         "series_instance_uid": result.series_instance_uid,
         "volumes_ml": result.volumes_ml,

@@ -252,7 +252,7 @@ class CandidatePage:
         self._legend()
 
     def _title(self) -> str:
-        return f"UAIR round {self._scene.round}, candidate {self._candidate.k}: {self._candidate.trait}"
+        return f"UAIR round {self._scene.round}, candidate {self._candidate.k}: {self._candidate.character}"
 
     def _subtitle(self) -> str:
         return _shorten(_headline(self._scene, self._candidate), 90)

@@ -48,7 +48,7 @@ class _ResultPage(CandidatePage):
         self._draw_solid(COLUMNS + 2, 90.0, "from the right", ("P", "A"))
 
     def _title(self) -> str:
-        return f"UAIR result: {self._candidate.trait}, round {self._scene.round}"
+        return f"UAIR result: {self._candidate.character}, round {self._scene.round}"
 
     def _subtitle(self) -> str:
         return f"Candidate {self._candidate.k} was accepted."

@@ -53,18 +53,18 @@ class SheetCandidate:
     ----------
     k
         Number of the candidate, 1..4.
-    trait
+    character
         Its character in short words.
     labels
         ``(Z, Y, X)`` uint8 on the grid of the sheet's volume: 0 background, 1 liver, 1 + n lesion n.
     note
-        What else there is to say about it ("picked"), put behind the trait.
+        What else there is to say about it ("picked"), put behind the character.
     headline
         What makes it different, in a few words below the heading.
     """
 
     k: int
-    trait: str
+    character: str
     labels: NDArray[np.uint8]
     note: str = ""
     headline: str = ""
@@ -200,8 +200,10 @@ class _Layout:
 def _heading(candidate: SheetCandidate) -> str:
     note = f"  ({candidate.note})" if candidate.note else ""
     room = _HEADING_LENGTH - len(note)
-    trait = candidate.trait if len(candidate.trait) <= room else f"{candidate.trait[: room - 1]}…"
-    return f"{candidate.k}  {trait}{note}"
+    character = (
+        candidate.character if len(candidate.character) <= room else f"{candidate.character[: room - 1]}…"
+    )
+    return f"{candidate.k}  {character}{note}"
 
 
 def _caption(volumes: Volumes, organ: str) -> str:

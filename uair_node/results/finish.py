@@ -148,7 +148,7 @@ def _write_structures(
 ) -> NewResult:
     """Write the accepted segmentation as contours, for planning systems."""
     instance_uid, series_uid = source.uids(ResultKind.STRUCTURES, accepted.k)
-    request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.trait, source.provenance)
+    request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.character, source.provenance)
     made = write_structure_set(volume, accepted.labels, request)
     path = source.own_folder / "UAIR-RTSTRUCT.dcm"
     return _saved(context, made, path, ResultKind.STRUCTURES, final, context.planning_destinations)
@@ -163,7 +163,7 @@ def _write_page(
     final: NewResult,
 ) -> NewResult:
     instance_uid, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
-    candidate = PageCandidate(accepted.k, accepted.trait, accepted.labels, final.sop_instance_uid)
+    candidate = PageCandidate(accepted.k, accepted.character, accepted.labels, final.sop_instance_uid)
     request = ResultPageRequest(instance_uid, series_uid, source.provenance, source.warnings)
     page = write_result_page(volume, candidate, findings, request)
     path = source.own_folder / "UAIR-FINAL-PAGE.dcm"
@@ -224,7 +224,7 @@ def _saved(
         series_instance_uid=str(document.SeriesInstanceUID),
         sop_class_uid=str(document.SOPClassUID),
         path=context.store.share(path),
-        trait=final.trait,
+        character=final.character,
         volumes_ml={},
         destinations=destinations,
     )

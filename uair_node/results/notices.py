@@ -161,7 +161,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
             uid=_uid(case, "refused", *_refused(selection, round_.number), selection.code),
             moment=selection.received_at,
             heading=f"Round {round_.number}: not used",
-            text=without_commands(f"{selection.sentence} {selection.mend}", case.id),
+            text=without_commands(f"{selection.sentence} {selection.remedy}", case.id),
             round_id=round_.id,
             round_number=round_.number,
             segmentation_uids=named,
@@ -247,7 +247,7 @@ def _about_rejected_source(case: Case) -> Notice:
         uid=_uid(case, CaseCode.SOURCE_REJECTED),
         moment=case.updated_at,
         heading="Segmentation withdrawn",
-        text=without_commands(f"{case.sentence} {case.mend}", case.id),
+        text=without_commands(f"{case.sentence} {case.remedy}", case.id),
         round_id=round_.id,
         round_number=round_.number,
     )
@@ -314,7 +314,7 @@ def _write(context: Context, untold: _Untold) -> Sequence[NewResult]:
                 series_instance_uid=untold.series_uid,
                 sop_class_uid=str(image.SOPClassUID),
                 path=context.store.share(path),
-                trait=notice.heading,
+                character=notice.heading,
                 volumes_ml={},
                 destinations=context.picture_destinations,
             )

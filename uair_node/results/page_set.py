@@ -41,7 +41,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     )
     names = [
         (ResultKind.PAGE, OVERVIEW, "overview"),
-        *((ResultKind.PAGE, candidate.k, candidate.trait) for candidate in candidates),
+        *((ResultKind.PAGE, candidate.k, candidate.character) for candidate in candidates),
         *((ResultKind.FINDING, number, finding_words(number)) for number in findings),
     ]
     results = [_save(context, source, page, *name) for page, name in zip(pages, names, strict=True)]
@@ -55,7 +55,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
 
 def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCandidate:
     uid, _ = source.uids(ResultKind.CANDIDATE, candidate.k, form.variant)
-    return PageCandidate(candidate.k, candidate.trait, candidate.labels, uid)
+    return PageCandidate(candidate.k, candidate.character, candidate.labels, uid)
 
 
 def _request(
@@ -93,7 +93,9 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
     return taken(stored, selection.answer).labels
 
 
-def _save(context: Context, source: Source, page: Dataset, kind: ResultKind, k: int, trait: str) -> NewResult:
+def _save(
+    context: Context, source: Source, page: Dataset, kind: ResultKind, k: int, character: str
+) -> NewResult:
     path: Path = source.own_folder / f"UAIR-R{source.number}-{kind.value.upper()}{k}.dcm"
     write_durably(path, lambda temporary: page.save_as(temporary, enforce_file_format=True))
     return NewResult(
@@ -103,7 +105,7 @@ def _save(context: Context, source: Source, page: Dataset, kind: ResultKind, k: 
         series_instance_uid=str(page.SeriesInstanceUID),
         sop_class_uid=str(page.SOPClassUID),
         path=context.store.share(path),
-        trait=trait,
+        character=character,
         volumes_ml={},
         destinations=context.picture_destinations,
     )

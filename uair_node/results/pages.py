@@ -40,7 +40,7 @@ class PageCandidate:
     ----------
     k
         Number of the candidate, 1..4.
-    trait
+    character
         Its character in short words.
     labels
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n.
@@ -49,7 +49,7 @@ class PageCandidate:
     """
 
     k: int
-    trait: str
+    character: str
     labels: NDArray[np.uint8]
     segmentation_uid: str
 
@@ -152,7 +152,7 @@ def write_pages(
     shown = replace(scene, how_to_answer=request.how_to_answer)
     made = [write_capture(draw_overview(shown), overview, headers, series)]
     for candidate in candidates:
-        words = f"candidate {candidate.k}: {candidate.trait}"
+        words = f"candidate {candidate.k}: {candidate.character}"
         uid = request.page_uids[candidate.k]
         page = CapturedPage(uid, first + 1 + candidate.k, words, [candidate.segmentation_uid])
         made.append(write_capture(draw_candidate(scene, candidate.k), page, headers, series))
@@ -243,7 +243,8 @@ def _scene(
         planes=plane_names(volume),
         round=request.provenance.round,
         candidates=tuple(
-            SheetCandidate(candidate.k, candidate.trait, turned(candidate.labels)) for candidate in candidates
+            SheetCandidate(candidate.k, candidate.character, turned(candidate.labels))
+            for candidate in candidates
         ),
         reference=None if reference is None else turned(reference),
         uncertain=None if uncertain is None else turned(uncertain),

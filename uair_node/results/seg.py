@@ -66,7 +66,7 @@ class SegRequest:
         Deterministic ones (`uids.result_uid`).
     round, k
         1-based round and candidate (1..4).
-    trait
+    character
         The candidate's character in short words ("most inclusive").
     model_name, model_digest, software_version
         What made it; the digest in hexadecimal, at most 64 characters.
@@ -92,7 +92,7 @@ class SegRequest:
     series_instance_uid: str
     round: int
     k: int
-    trait: str
+    character: str
     model_name: str
     model_digest: str
     software_version: str
@@ -119,7 +119,7 @@ class SegRequest:
     @property
     def description(self) -> str:
         """Series Description of the object; its first 16 characters name the candidate."""
-        words = ", ".join(filter(None, [self.trait, self.acquisition]))
+        words = ", ".join(filter(None, [self.character, self.acquisition]))
         return codes.series_description(self.round, self.k, words, final=self.final)
 
 
@@ -189,7 +189,7 @@ def write_seg(
         # The "device" is a set of weights: this tells which.
         device_serial_number=request.model_digest[:16],
         content_label=request.label,
-        content_description=codes.long_string(f"{request.trait}; {codes.DISCLAIMER.lower()}"),
+        content_description=codes.long_string(f"{request.character}; {codes.DISCLAIMER.lower()}"),
         content_creator_name="UAIR^Node",
         series_description=request.description,
         transfer_syntax_uid=ExplicitVRLittleEndian,

@@ -41,7 +41,7 @@ def write_segmentation(
         series_instance_uid=series_uid,
         round=source.number,
         k=candidate.k,
-        trait=candidate.trait,
+        character=candidate.character,
         model_name=source.model_name,
         model_digest=source.model_digest,
         software_version=__version__,
@@ -66,7 +66,7 @@ def write_segmentation(
         series_instance_uid=series_uid,
         sop_class_uid=str(seg.SOPClassUID),
         path=context.store.share(path),
-        trait=candidate.trait,
+        character=candidate.character,
         volumes_ml={
             "liver": round(volumes.liver_ml, 3),
             "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],

@@ -62,7 +62,7 @@ class StructuresRequest:
     ----------
     sop_instance_uid, series_instance_uid
         Deterministic ones.
-    k, trait
+    k, character
         The accepted candidate and its character.
     provenance
         Where it comes from.
@@ -71,7 +71,7 @@ class StructuresRequest:
     sop_instance_uid: str
     series_instance_uid: str
     k: int
-    trait: str
+    character: str
     provenance: Provenance
 
 
@@ -128,7 +128,7 @@ def _described(volume: Volume, header: Dataset, request: StructuresRequest) -> D
     made.SeriesInstanceUID, made.Modality = request.series_instance_uid, "RTSTRUCT"
     made.SeriesNumber = codes.companion_number(codes.Companion.RTSTRUCT, provenance.round)
     made.SeriesDescription = codes.companion_description(
-        codes.Companion.RTSTRUCT, provenance.round, f"final, {request.trait}"
+        codes.Companion.RTSTRUCT, provenance.round, f"final, {request.character}"
     )
     made.InstanceNumber, made.OperatorsName = 1, ""
     made.Manufacturer, made.ManufacturerModelName = (
@@ -143,8 +143,8 @@ def _described(volume: Volume, header: Dataset, request: StructuresRequest) -> D
     made.StructureSetDate, made.StructureSetTime = day, time
     made.StructureSetLabel = codes.content_label(provenance.round, request.k, final=True)
     made.StructureSetDescription = (
-        f"{codes.long_string(request.trait)}; {codes.DISCLAIMER.lower()}; model {provenance.model_digest}; "
-        f"round {provenance.round}, candidate {request.k}; case {provenance.case_digest}"
+        f"{codes.long_string(request.character)}; {codes.DISCLAIMER.lower()}; "
+        f"model {provenance.model_digest}; round {provenance.round}, candidate {request.k}; case {provenance.case_digest}"
     )
     made.FrameOfReferenceUID = volume.frame_of_reference_uid
     made.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")

@@ -82,7 +82,7 @@ def _offers(
             volumes = volumes_of(candidate)
             found = differences(volumes, radii).get(TargetKind.LESION)
             if found is not None and {number for number, _ in volumes.lesions_ml} == numbers:
-                yield abs(found - wanted_mm), round_.number, candidate.k, candidate.trait, volumes
+                yield abs(found - wanted_mm), round_.number, candidate.k, candidate.character, volumes
 
 
 def _rounded(mm: float | None) -> float | None:

@@ -112,7 +112,7 @@ def _leave(session: Session, item: WorkItem) -> None:
     case = session.get_one(Case, item.case_id)
     case.code = CaseCode.NOT_WITHDRAWN
     case.sentence = f"{case.sentence} Its results stay in archives: retention has deleted its images.".strip()
-    case.mend = f"Reject its results in the archive by hand; `uair case show {case.id} --json` names them."
+    case.remedy = f"Reject its results in the archive by hand; `uair case show {case.id} --json` names them."
     log.warning("case %d: %s", case.id, case.code)
     work_items.close(item)
 
@@ -173,7 +173,7 @@ def _write_notes(
                 series_instance_uid=request.series_instance_uid,
                 sop_class_uid=str(note.SOPClassUID),
                 path=context.store.share(path),
-                trait="",
+                character="",
                 volumes_ml={},
                 destinations=group.destinations,
             )

@@ -44,8 +44,8 @@ from uair_node.storage.artifacts import (
     taken,
 )
 
-TRAIT = "edited by the reader"
-_FOREIGN_TRAIT = "drawn by another writer"
+CHARACTER = "edited by the reader"
+_FOREIGN_CHARACTER = "drawn by another writer"
 _WAITING = (CaseState.AWAITING_SELECTION, CaseState.REFINING)
 _CLOSED = (CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.FAILED)
 Voxels = NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each target would fill the memory
@@ -80,7 +80,7 @@ class Drawn:
     Parameters
     ----------
     part
-        Its labels on the source grid; the trait tells whether it is an edit of a candidate.
+        Its labels on the source grid; the character tells whether it is an edit of a candidate.
     offered
         The round's candidates.
     remark
@@ -191,9 +191,9 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
     refused = found.targets.outside if structures else found.targets.unrecognised
     if refused:
         raise unrecognised(found, volume.profile.organ.name)
-    trait = TRAIT if found.targets.is_edit else _FOREIGN_TRAIT
+    character = CHARACTER if found.targets.is_edit else _FOREIGN_CHARACTER
     remark = _remark(found, offered, volume.profile.organ.name)
-    return Drawn(StoredCandidate(0, found.labels, trait), offered, remark)
+    return Drawn(StoredCandidate(0, found.labels, character), offered, remark)
 
 
 def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ: str) -> str:
@@ -260,12 +260,12 @@ def keep_whole(
     InputError
         ``ambiguous-selection``: two of the parts draw one target differently.
     """
-    complete = all(part.trait == TRAIT for part in parts)
+    complete = all(part.character == CHARACTER for part in parts)
     answer, labels = put_together(offered, [part.labels for part in parts], complete=complete)
     if (taken(offered, answer).labels == labels).all():
         return Edit(answer, "")
     assert answer.k is not None
-    edit = StoredCandidate(answer.k, labels, TRAIT)
+    edit = StoredCandidate(answer.k, labels, CHARACTER)
     artifact = _save(context, folder / f"edit-{name}.npz", edit)
     return Edit(Answer(answer.k), artifact)
 

@@ -183,7 +183,7 @@ def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputErr
     """Refuse what was held."""
     for part in parts:
         part.outcome = SelectionOutcome.REFUSED
-        part.code, part.sentence, part.mend = refusal.code, refusal.sentence, refusal.mend
+        part.code, part.sentence, part.remedy = refusal.code, refusal.sentence, refusal.remedy
     lifecycle.tell_reader(session, session.get_one(Case, parts[-1].case_id))
     log.warning("selection refused: %s", refusal.code)
 
@@ -289,7 +289,7 @@ def record_refusal(
     row.case_id = round_.case_id if round_ else None
     row.round_number = round_.number if round_ else None
     row.picked = named[0].k if len(named) == 1 else None
-    row.code, row.sentence, row.mend = refusal.code, refusal.sentence, refusal.mend
+    row.code, row.sentence, row.remedy = refusal.code, refusal.sentence, refusal.remedy
     session.add(row)
     session.flush()
     if round_ is not None:

@@ -27,7 +27,7 @@ from uair_node.selection.decision import refusal_of
 from uair_node.selection.edited_round import evidence_name, find_edited_round
 from uair_node.selection.patients import check_patient_of
 from uair_node.selection.service import Evidence, hold_start, record_refusal, select_by_edit
-from uair_node.selection.start_reference import TRAIT, read_reference
+from uair_node.selection.start_reference import CHARACTER, read_reference
 from uair_node.storage.artifacts import StoredCandidate, labels_digest, load_candidates, save_candidates
 
 _PENDING = (CaseState.RECEIVING, CaseState.READY, CaseState.SEGMENTING)
@@ -167,7 +167,7 @@ def _answer(context: Context, dataset: Dataset, evidence: Evidence, reading: Rea
     volume = read_geometry(edited.series_paths, context.settings.intake.known)
     offered = [candidate.labels for candidate in load_candidates(edited.folder / CANDIDATES_FILE)]
     reference = read_reference(dataset, volume, offered, edited.lesions)
-    kept = StoredCandidate(1, reference.labels, TRAIT)
+    kept = StoredCandidate(1, reference.labels, CHARACTER)
     name = evidence_name(evidence.evidence_uid, evidence.evidence_sha256)
     path = edited.folder / f"start-{name}-{labels_digest([kept])}.npz"
     save_candidates(path, [kept])

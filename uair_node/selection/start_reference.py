@@ -19,7 +19,7 @@ from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume
 from uair_node.storage.artifacts import Labels
 
-TRAIT = "from another system"
+CHARACTER = "from another system"
 _NAMED = 8
 """The most segments that a remark names; a segmentation of the body has a hundred."""
 

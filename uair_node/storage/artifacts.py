@@ -24,18 +24,18 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class StoredCandidate:
-    """One candidate: `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n), and its trait."""
+    """One candidate: its character, and `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n)."""
 
     k: int
     labels: Labels
-    trait: str
+    character: str
 
 
 def labels_digest(candidates: Sequence[StoredCandidate]) -> str:
     """Return a SHA-256 over candidates: numbers, shapes, voxels, and what is said of them."""
     digest = hashlib.sha256()
     for candidate in candidates:
-        digest.update(f"{candidate.k} {candidate.labels.shape} {candidate.trait}\n".encode())
+        digest.update(f"{candidate.k} {candidate.labels.shape} {candidate.character}\n".encode())
         digest.update(np.ascontiguousarray(candidate.labels).data)
     return digest.hexdigest()
 
@@ -53,7 +53,7 @@ def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
                 file,
                 labels=np.stack([candidate.labels[box] for candidate in candidates]),
                 ks=np.array([candidate.k for candidate in candidates]),
-                traits=np.array([candidate.trait for candidate in candidates]),
+                characters=np.array([candidate.character for candidate in candidates]),
                 start=start,
                 shape=np.array(shape),
             )
@@ -116,8 +116,8 @@ def load_cropped(path: Path) -> Cropped:
             slice(a, a + n) for a, n in zip(data["start"].tolist(), cropped.shape[1:], strict=True)
         )
         candidates = tuple(
-            StoredCandidate(int(k), part, str(trait))
-            for k, trait, part in zip(data["ks"], data["traits"], cropped, strict=True)
+            StoredCandidate(int(k), part, str(character))
+            for k, character, part in zip(data["ks"], data["traits"], cropped, strict=True)
         )
     return Cropped(candidates, (first, second, third), (z, y, x))
 

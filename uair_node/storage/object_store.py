@@ -45,8 +45,8 @@ class ObjectStore:
 
     def __init__(self, section: StoreSection) -> None:
         if find_spec("s3fs") is None:
-            mend = "Install it with the extra `s3`: pip install 'uair-node[s3]'."
-            raise ConfigError("store-extra", "`store.url` needs s3fs, which is not installed.", mend)
+            remedy = "Install it with the extra `s3`: pip install 'uair-node[s3]'."
+            raise ConfigError("store-extra", "`store.url` needs s3fs, which is not installed.", remedy)
         self._options = _options(section)
         self._base = section.url.removeprefix("s3://").rstrip("/")
 

@@ -167,7 +167,7 @@ def _refusal(context: Context, claim: Claim, error: InputError) -> Commit:
         if case.state == CaseState.SEGMENTING:
             lifecycle.reject_input(session, case, error, actor="worker")
         else:
-            lifecycle.fail(session, case, code=error.code, cause=error.sentence, mend=error.mend)
+            lifecycle.fail(session, case, code=error.code, cause=error.sentence, remedy=error.remedy)
         work_items.close(item)
 
     return commit
@@ -196,7 +196,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: 
         case,
         code=code,
         cause=f"{item.kind} failed {times} times. {cause}",
-        mend=f"Mend the cause, then `uair case retry {case.id}`.",
+        remedy=f"Correct the cause, then `uair case retry {case.id}`.",
     )
     work_items.close(item)
 

@@ -69,7 +69,7 @@ def _ask(number: int, offers: Sequence[Offer]) -> int:
     sheet = offers[0].path.parents[1] / f"round-{number}.png"
     console.print(f"Look at [bold]{sheet}[/], or open the candidates in a viewer:")
     for offer in offers:
-        console.print(f"  {offer.k}: {offer.trait}  {offer.path}", highlight=False)
+        console.print(f"  {offer.k}: {offer.character}  {offer.path}", highlight=False)
     choices = [str(offer.k) for offer in offers]
     return IntPrompt.ask(f"Round {number}: which candidate", choices=choices, console=console)
 
@@ -99,7 +99,7 @@ def _dice_of(round_: dict[str, Any], target: str) -> float:
 
 
 def _print_rounds(rounds: Sequence[dict[str, Any]]) -> None:
-    table = Table("round", "k", "picked", "trait", "liver ml", "lesions ml", "Dice liver", "Dice lesions")
+    table = Table("round", "k", "picked", "character", "liver ml", "lesions ml", "Dice liver", "Dice lesions")
     for round_ in rounds:
         for candidate in round_["candidates"]:
             dice, volumes = candidate.get("dice", {}), candidate["volumes_ml"]
@@ -107,7 +107,7 @@ def _print_rounds(rounds: Sequence[dict[str, Any]]) -> None:
                 str(round_["round"]),
                 str(candidate["k"]),
                 "*" if candidate["k"] == round_["selected"] else "",
-                candidate["trait"],
+                candidate["character"],
                 f"{volumes['liver']:.0f}",
                 ", ".join(f"{ml:.1f}" for ml in volumes["lesions"]),
                 f"{dice['liver']:.3f}" if "liver" in dice else "",

@@ -13,7 +13,7 @@ from dicom_config.codes import LESION
 from dicom_config.errors import TransientError
 from dicom_config.model import Destination
 from uair_node.dicom.volume import Volume
-from uair_node.network.parcels import Parcel
+from uair_node.network.outgoing import OutgoingInstance
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.storage.artifacts import Labels
@@ -40,7 +40,7 @@ class Offer:
     k: int
     sop_instance_uid: str
     path: Path
-    trait: str
+    character: str
     labels: Labels
     score: Score | None
 
@@ -89,6 +89,6 @@ def answer(offer: Offer, to: Destination, sop_class_uid: str) -> None:
     TransientError
         ``pick-refused``: the node did not take it.
     """
-    for reply in send(to, [Parcel(offer.k, sop_class_uid, offer.path)]):
+    for reply in send(to, [OutgoingInstance(offer.k, sop_class_uid, offer.path)]):
         if reply.verdict != Verdict.CONFIRMED:
             raise TransientError("pick-refused", f"{to.name} answered: {reply.reason}.")

@@ -21,7 +21,7 @@ from dicom_config.errors import InputError, TransientError
 from uair_node.cases.states import CaseState
 from uair_node.context import Context, open_context
 from uair_node.dicom.intensity import display_window
-from uair_node.network.parcels import Parcel
+from uair_node.network.outgoing import OutgoingInstance
 from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
 from uair_node.operations import reports
@@ -54,7 +54,7 @@ def run_demo(source: Input, output: Path, choose: Choose, rounds: int, console: 
     Raises
     ------
     InputError
-        The node refused the series; its code, sentence and mend.
+        The node refused the series; its code, sentence and remedy.
     TransientError
         ``demo-timeout``, ``demo-start``, ``push-refused``.
     """
@@ -115,8 +115,8 @@ class _Demo:
     def _push(self) -> None:
         paths = self._source.paths
         bar = self._bars.add_task("sending the series", total=len(paths))
-        parcels = [Parcel(n, CTImageStorage, path) for n, path in enumerate(paths)]
-        for reply in send(self._site.node_as(self._titles.store), parcels):
+        instances = [OutgoingInstance(n, CTImageStorage, path) for n, path in enumerate(paths)]
+        for reply in send(self._site.node_as(self._titles.store), instances):
             if reply.verdict != Verdict.CONFIRMED:
                 raise TransientError("push-refused", f"The node answered: {reply.reason}.", "See demo.log.")
             self._bars.advance(bar)
@@ -142,7 +142,7 @@ class _Demo:
             if results and len(delivered) == len(results):
                 return list(delivered)
             if case["state"] in (CaseState.REJECTED, CaseState.FAILED):
-                raise InputError(case["code"], case["sentence"], case["mend"])
+                raise InputError(case["code"], case["sentence"], case["remedy"])
             time.sleep(0.2)
         raise TransientError("demo-timeout", "The node did not answer in time.", "See demo.log.")
 
@@ -156,7 +156,7 @@ class _Demo:
         labels = read_offer(path, self._source.volume)
         truth = self._source.truth
         found = score(labels, truth) if truth is not None else None
-        return Offer(result["k"], result["sop_instance_uid"], path, result["trait"], labels, found)
+        return Offer(result["k"], result["sop_instance_uid"], path, result["character"], labels, found)
 
     def _describe_case(self) -> dict[str, Any]:
         case, volume = self._look(), self._source.volume
@@ -223,7 +223,7 @@ def gain_of(offers: Sequence[Offer], picks: Sequence[Offer]) -> dict[str, float]
 
 
 def _column(offer: Offer, labels: Labels, picked: int) -> SheetCandidate:
-    return SheetCandidate(offer.k, offer.trait, labels, note="picked" if offer.k == picked else "")
+    return SheetCandidate(offer.k, offer.character, labels, note="picked" if offer.k == picked else "")
 
 
 def _delivered(
@@ -244,7 +244,7 @@ def _describe_object(offer: Offer, result: dict[str, Any], output: Path) -> dict
     described: dict[str, Any] = {
         "sop_instance_uid": offer.sop_instance_uid,
         "file": offer.path.relative_to(output).as_posix(),
-        "trait": offer.trait,
+        "character": offer.character,
         "volumes_ml": result["volumes_ml"],
     }
     if offer.score is not None:

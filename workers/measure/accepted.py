@@ -78,7 +78,7 @@ def measure_accepted(
     log.info("case %s compared with the study before: %s", claim.case_id, watch)
     names = identities(own, groups, priors[-1].findings)
     findings = tabulated(_named(names))
-    kinds = (priors[-1].accepted().trait if priors[-1].case_id else "", accepted.trait)
+    kinds = (priors[-1].accepted().character if priors[-1].case_id else "", accepted.character)
     with context.database.reading() as session:
         tracking = {number: name.uid for number, name in names.items()}
         tastes = compare_tastes(session, claim.case_id, priors[-1].case_id, findings, tracking)

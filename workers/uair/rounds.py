@@ -29,13 +29,13 @@ class Candidate:
         1 … 4.
     labels
         ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n.
-    trait
+    character
         What sets it apart from its siblings, in a few words.
     """
 
     k: int
     labels: Labels
-    trait: str
+    character: str
 
 
 @dataclass(frozen=True)

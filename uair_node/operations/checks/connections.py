@@ -39,16 +39,18 @@ def check_listener(settings: Settings) -> Iterable[Finding]:
         if speaks_tls(host, node.port) if node.tls else _speaks_dicom(settings, host):
             yield good("listener", f"the node answers at {at}")
             return
-        mend = "Set node.port to a free port, or end the other program (`ss -ltnp` names it)."
-        yield fault("listener", "port-taken", f"another program answers at {at}", mend)
+        remedy = "Set node.port to a free port, or end the other program (`ss -ltnp` names it)."
+        yield fault("listener", "port-taken", f"another program answers at {at}", remedy)
         return
     reason = _bind_error(node.host, node.port)
     if reason:
-        mend = "Set node.host to an address of this machine and node.port to a free port."
-        yield fault("listener", "port-unavailable", f"{at} cannot be listened on ({reason}).", mend)
+        remedy = "Set node.host to an address of this machine and node.port to a free port."
+        yield fault("listener", "port-unavailable", f"{at} cannot be listened on ({reason}).", remedy)
     else:
-        mend = "Start `uair node` (or `uair up`); on a machine that runs workers only, this is as it should."
-        yield warning("listener", "node-not-running", f"nobody answers at {at}", mend)
+        remedy = (
+            "Start `uair node` (or `uair up`); on a machine that runs workers only, this is as it should."
+        )
+        yield warning("listener", "node-not-running", f"nobody answers at {at}", remedy)
 
 
 def _connects(host: str, port: int) -> bool:
@@ -114,11 +116,11 @@ def check_admitted(settings: Settings) -> Iterable[Finding]:
     ]
     if wide:
         named = ", ".join(sorted({str(network) for network in wide}))
-        mend = (
+        remedy = (
             "Name the router and the PACS alone in node.allow (for example 10.20.1.5/32), or bind the rule "
             "to `certificates`. Behind NAT every sender has the gateway's address."
         )
-        yield warning("admitted networks", "wide-network", f"node.allow admits all of {named}", mend)
+        yield warning("admitted networks", "wide-network", f"node.allow admits all of {named}", remedy)
     else:
         yield good("admitted networks", "node.allow names few addresses, or certificates")
 
@@ -140,19 +142,19 @@ def _tls(what: str, section: TlsServerSection | TlsClientSection) -> Finding:
     files = (section.certificate, section.ca)
     end, path = min((certificate_end(path), path) for path in files if path is not None)
     now = datetime.now(UTC)
-    mend = f"Renew {path}, then restart the node and the workers: it is read at the start."
+    remedy = f"Renew {path}, then restart the node and the workers: it is read at the start."
     if end < now:
-        return fault(what, "certificate-expired", f"{path} expired on {end:%Y-%m-%d}", mend)
+        return fault(what, "certificate-expired", f"{path} expired on {end:%Y-%m-%d}", remedy)
     if end < now + _RENEW_BEFORE:
-        return warning(what, "certificate-expires", f"{path} expires on {end:%Y-%m-%d}", mend)
+        return warning(what, "certificate-expires", f"{path} expires on {end:%Y-%m-%d}", remedy)
     return good(what, f"certificate, key and CA can be used until {end:%Y-%m-%d}")
 
 
 def check_destinations(settings: Settings) -> Iterable[Finding]:
     """See whether every destination answers, knows our AE title and takes what we send."""
     if not settings.destinations:
-        mend = "Name your PACS under `destinations`, or results stay here."
-        return [fault("destinations", "no-destination", "none configured", mend)]
+        remedy = "Name your PACS under `destinations`, or results stay here."
+        return [fault("destinations", "no-destination", "none configured", remedy)]
     with ThreadPoolExecutor(len(settings.destinations)) as pool:
         return list(pool.map(_destination, settings.destinations))
 
@@ -177,6 +179,6 @@ def _destination(destination: AnyDestination) -> Finding:
         return of_error(what, error)
     if refused:
         names = ", ".join(refused)
-        mend = "Let the peer accept these SOP classes (explicit or implicit VR little endian) from us."
-        return fault(what, "peer-refuses-class", f"{destination.ae_title} takes no {names}", mend)
+        remedy = "Let the peer accept these SOP classes (explicit or implicit VR little endian) from us."
+        return fault(what, "peer-refuses-class", f"{destination.ae_title} takes no {names}", remedy)
     return good(what, f"{destination.ae_title} answers C-ECHO and takes all that we send")

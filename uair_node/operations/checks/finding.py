@@ -34,7 +34,7 @@ class Finding:
     what: str
     level: Level
     sentence: str
-    mend: str = ""
+    remedy: str = ""
     code: str = ""
 
     @property
@@ -56,16 +56,16 @@ def good(what: str, sentence: str) -> Finding:
     return Finding(what, Level.OK, sentence)
 
 
-def warning(what: str, code: str, sentence: str, mend: str) -> Finding:
+def warning(what: str, code: str, sentence: str, remedy: str) -> Finding:
     """Return what does not stop the node, or not yet."""
-    return Finding(what, Level.WARNING, sentence, mend, code)
+    return Finding(what, Level.WARNING, sentence, remedy, code)
 
 
-def fault(what: str, code: str, sentence: str, mend: str) -> Finding:
+def fault(what: str, code: str, sentence: str, remedy: str) -> Finding:
     """Return what stops the node or a part of it."""
-    return Finding(what, Level.FAULT, sentence, mend, code)
+    return Finding(what, Level.FAULT, sentence, remedy, code)
 
 
 def of_error(what: str, error: UairError) -> Finding:
     """Return one of our own errors as a fault."""
-    return fault(what, error.code, error.sentence, error.mend)
+    return fault(what, error.code, error.sentence, error.remedy)

@@ -25,12 +25,12 @@ def check_disk(settings: Settings) -> Iterable[Finding]:
     folder = _existing(settings.data_dir)
     free, least = shutil.disk_usage(folder).free, settings.intake.min_free_bytes
     sentence = f"{free / 2**30:.1f} GiB free in {folder}"
-    mend = "Free space (`uair tidy`), move data_dir, or lower intake.min_free_bytes."
+    remedy = "Free space (`uair tidy`), move data_dir, or lower intake.min_free_bytes."
     if free < least:
         refused = f"{sentence}, less than intake.min_free_bytes: C-STORE is answered A700"
-        yield fault("disk", "disk-low", refused, mend)
+        yield fault("disk", "disk-low", refused, remedy)
     elif free < _AMPLE * least:
-        yield warning("disk", "disk-filling", f"{sentence}; C-STORE stops at {least / 2**30:.1f} GiB", mend)
+        yield warning("disk", "disk-filling", f"{sentence}; C-STORE stops at {least / 2**30:.1f} GiB", remedy)
     else:
         yield good("disk", sentence)
 
@@ -54,8 +54,8 @@ def check_data_folder(settings: Settings) -> Iterable[Finding]:
         return
     if settings.data_dir.exists() and settings.data_dir.stat().st_mode & _FOR_OTHERS:
         sentence = f"{settings.data_dir} is open to other users of this machine."
-        mend = f"Run `chmod -R go= {settings.data_dir}` as its owner."
-        yield warning("data folder", "data-folder-open", sentence, mend)
+        remedy = f"Run `chmod -R go= {settings.data_dir}` as its owner."
+        yield warning("data folder", "data-folder-open", sentence, remedy)
     elif not settings.data_dir.exists():
         yield good("data folder", f"{settings.data_dir} is not there yet, {folder} can be written")
     else:

@@ -23,4 +23,4 @@ def check_refused_peers(database: Database) -> Iterable[Finding]:
         yield good("refused peers", "none in the last 24 hours")
     for peer in peers:
         sentence = told(peer, now).rstrip(".")
-        yield warning("refused peers", "peer-refused", sentence, explain(peer.outcome).mend)
+        yield warning("refused peers", "peer-refused", sentence, explain(peer.outcome).remedy)

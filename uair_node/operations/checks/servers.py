@@ -68,7 +68,7 @@ def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:
         # With a store, a machine of workers alone has a data folder without the secret, and needs none.
         needless = bool(settings.store.url) and error.code == "patient-secret-missing"
         level = Level.WARNING if needless else Level.FAULT
-        yield Finding("patient keys", level, error.sentence, error.mend, error.code)
+        yield Finding("patient keys", level, error.sentence, error.remedy, error.code)
 
 
 def _clock(connection: Connection) -> Iterable[Finding]:
@@ -79,8 +79,10 @@ def _clock(connection: Connection) -> Iterable[Finding]:
     apart = abs(theirs - time.time())
     if apart > _CLOCKS_APART_S:
         sentence = f"this machine's clock and the database's are {apart:.0f} s apart"
-        mend = "Synchronise both (chrony, systemd-timesyncd); until then times in cases and audit are wrong."
-        yield fault("clock", "clock-skew", sentence, mend)
+        remedy = (
+            "Synchronise both (chrony, systemd-timesyncd); until then times in cases and audit are wrong."
+        )
+        yield fault("clock", "clock-skew", sentence, remedy)
     else:
         yield good("clock", f"within {max(1.0, apart):.0f} s of the database's")
 
@@ -96,13 +98,13 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
             f"deliveries to {destination}",
             "delivery-parked",
             f"{number} objects were refused for good",
-            "`uair case show` names the reason; mend it at the peer, then `uair case resend`.",
+            "`uair case show` names the reason; correct it at the peer, then `uair case resend`.",
         )
     failed = connection.scalar(select(func.count(Case.id)).where(Case.state == CaseState.FAILED))
     if failed:
         sentence = f"{failed} cases gave up after several attempts"
-        mend = "`uair cases --state failed` names the cause; mend it, then `uair case retry`."
-        yield warning("cases", "cases-failed", sentence, mend)
+        remedy = "`uair cases --state failed` names the cause; correct it, then `uair case retry`."
+        yield warning("cases", "cases-failed", sentence, remedy)
 
 
 def check_broker(settings: Settings) -> Iterable[Finding]:
@@ -123,13 +125,13 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
             for view in look_at_queues(connection, settings, compare=True):
                 yield from _queue(view)
     except (AccessRefused, NotAllowed):
-        mend = "Check user, password and virtual host in broker.url, and the user's permissions."
-        yield fault("broker", "broker-refuses", "refuses our user, password or virtual host", mend)
+        remedy = "Check user, password and virtual host in broker.url, and the user's permissions."
+        yield fault("broker", "broker-refuses", "refuses our user, password or virtual host", remedy)
         return
     except Exception as error:  # every transport has its own exceptions
         sentence = f"cannot be reached ({type(error).__name__})"
-        mend = "Start RabbitMQ; check host and port of broker.url, and the firewall."
-        yield fault("broker", "broker-unreachable", sentence, mend)
+        remedy = "Start RabbitMQ; check host and port of broker.url, and the firewall."
+        yield fault("broker", "broker-unreachable", sentence, remedy)
         return
     yield from _consumer_timeout(settings)
 
@@ -137,19 +139,19 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
 def _queue(view: QueueView) -> Iterable[Finding]:
     what = f"queue {view.name}"
     if view.mismatch:
-        mend = f"Stop the workers, `rabbitmqctl delete_queue {view.name}`, start them: nothing is lost."
-        yield fault(what, "queue-arguments", f"is declared otherwise: {view.mismatch}", mend)
+        remedy = f"Stop the workers, `rabbitmqctl delete_queue {view.name}`, start them: nothing is lost."
+        yield fault(what, "queue-arguments", f"is declared otherwise: {view.mismatch}", remedy)
     elif view.name not in list(QueueName):
         if view.messages:
-            mend = (
+            remedy = (
                 "See the worker's log for why it died; then `rabbitmqctl purge_queue "
                 f"{view.name}`: what is due stands in the database."
             )
-            yield warning(what, "dead-letters", f"{view.messages} messages were given up on", mend)
+            yield warning(what, "dead-letters", f"{view.messages} messages were given up on", remedy)
     elif not view.consumers:
         short = view.name.rpartition(".")[2]
-        mend = f"Start `uair worker --queue {short}`; its log says why it ended."
-        yield fault(what, "no-worker", f"no worker consumes it, {view.messages} messages wait", mend)
+        remedy = f"Start `uair worker --queue {short}`; its log says why it ended."
+        yield fault(what, "no-worker", f"no worker consumes it, {view.messages} messages wait", remedy)
     else:
         yield good(what, f"workers: {view.consumers}, messages that wait: {view.messages}")
 
@@ -162,9 +164,9 @@ def _consumer_timeout(settings: Settings) -> Iterable[Finding]:
         sentence = "consumer_timeout is visible on the broker's machine only; "
         yield good(what, f"{sentence}it must be above {limit_s:.0f} s (work.time_limit_s)")
     elif found_ms / 1000 <= limit_s:
-        mend = "Set consumer_timeout in rabbitmq.conf as deploy/rabbitmq.conf does, and restart the broker."
+        remedy = "Set consumer_timeout in rabbitmq.conf as deploy/rabbitmq.conf does, and restart the broker."
         sentence = f"consumer_timeout is {found_ms / 1000:.0f} s, a task may take {limit_s:.0f} s"
-        yield fault(what, "consumer-timeout", sentence, mend)
+        yield fault(what, "consumer-timeout", sentence, remedy)
     else:
         yield good(what, f"consumer_timeout {found_ms / 1000:.0f} s, above {limit_s:.0f} s of a task")
 

@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
 from uair_node.cases.installation_tables import ListenerRefusal, RefusedPeer
-from uair_node.network.tally import Refusal, Tally
+from uair_node.network.listener_metrics import ListenerMetrics, Refusal
 
 _MOST_KEPT = 200
 
 
-def keep_refusals(database: Database, tally: Tally) -> None:
+def keep_refusals(database: Database, metrics: ListenerMetrics) -> None:
     """Add the refusals since the last call to the tables. Keep them for the next call if this fails.
 
     Raises
@@ -25,7 +25,7 @@ def keep_refusals(database: Database, tally: Tally) -> None:
     TransientError
         ``database-unavailable``.
     """
-    counts = tally.take_refusals()
+    counts = metrics.take_refusals()
     if not counts:
         return
     try:
@@ -34,7 +34,7 @@ def keep_refusals(database: Database, tally: Tally) -> None:
             _add_reasons(session, counts, now)
             _add_peers(session, counts, now)
     except BaseException:
-        tally.give_back(counts)
+        metrics.give_back(counts)
         raise
 
 

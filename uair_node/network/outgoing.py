@@ -1,4 +1,4 @@
-"""What is sent and what comes of it, whatever the way out."""
+"""An object that is sent to a destination, and the result of sending it: for C-STORE and STOW-RS alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uair_node.network.statuses import Verdict
 
 
 @dataclass(frozen=True)
-class Parcel:
+class OutgoingInstance:
     """One object to be sent."""
 
     key: int
@@ -26,51 +26,51 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the peer said about one parcel."""
+class SendResult:
+    """The peer's answer to one object, and what it means for the delivery."""
 
     key: int
     verdict: Verdict
     reason: str
 
 
-Announce = Callable[[Parcel], bool]
-"""Marks durably that a parcel is about to be sent, and tells whether it was sent before."""
+Announce = Callable[[OutgoingInstance], bool]
+"""Records durably that an object is about to be sent. Returns whether it was sent before."""
 
 
-def first_time(_parcel: Parcel) -> bool:
-    """Announce what no delivery's row stands for: it counts as never sent before."""
+def first_time(_instance: OutgoingInstance) -> bool:
+    """Stand in for `Announce` where no row of the outbox exists: the object counts as never sent before."""
     return False
 
 
-def answer_of(parcel: Parcel, verdict: Verdict, reason: str, *, sent_before: bool) -> Answer:
-    """Return what an answer means for a parcel: a duplicate is ours only if the parcel was sent before."""
+def result_of(instance: OutgoingInstance, verdict: Verdict, reason: str, *, sent_before: bool) -> SendResult:
+    """Return the result for an answer. A duplicate counts as confirmed if the object was sent before."""
     if verdict != Verdict.DUPLICATE:
-        return Answer(parcel.key, verdict, reason)
+        return SendResult(instance.key, verdict, reason)
     if sent_before:
-        return Answer(parcel.key, Verdict.CONFIRMED, reason)
-    return Answer(parcel.key, Verdict.DUPLICATE, reason_of(duplicate_uid()))
+        return SendResult(instance.key, Verdict.CONFIRMED, reason)
+    return SendResult(instance.key, Verdict.DUPLICATE, reason_of(duplicate_uid()))
 
 
-def read_parcel(parcel: Parcel) -> Dataset | Answer:
-    """Read the object to be sent; return what becomes of its delivery where that fails.
+def read_instance(instance: OutgoingInstance) -> Dataset | SendResult:
+    """Read the object to be sent. If that fails, return the result for its delivery.
 
-    A file that is cut off or damaged parks its delivery. A disk that fails is tried again.
+    A file that is cut off or damaged parks its delivery. An error of the disk makes it due again.
     """
     try:
-        file = parcel.path.read_bytes()
+        file = instance.path.read_bytes()
         dataset: Dataset = dcmread(BytesIO(file))
         if is_whole(file):
             return dataset
-        return _parked(parcel, result_unreadable("its end is missing"))
+        return _parked(instance, result_unreadable("its end is missing"))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return _parked(parcel, result_unreadable("it is not there"))
+        return _parked(instance, result_unreadable("it is not there"))
     except OSError as error:
         reason = result_unreadable(os.strerror(error.errno) if error.errno else "damaged")
-        return Answer(parcel.key, Verdict.RETRY if error.errno else Verdict.PARK, reason_of(reason))
+        return SendResult(instance.key, Verdict.RETRY if error.errno else Verdict.PARK, reason_of(reason))
     except Exception as error:
         # Damaged files make pydicom raise nearly anything.
-        return _parked(parcel, result_unreadable(type(error).__name__))
+        return _parked(instance, result_unreadable(type(error).__name__))
 
 
 def result_unreadable(why: str) -> InputError:
@@ -102,8 +102,8 @@ def duplicate_uid() -> InputError:
 
 def reason_of(error: InputError) -> str:
     """Return what a parked delivery shows: code, sentence, remedy."""
-    return f"{error.code}: {error.sentence} {error.mend}"
+    return f"{error.code}: {error.sentence} {error.remedy}"
 
 
-def _parked(parcel: Parcel, error: InputError) -> Answer:
-    return Answer(parcel.key, Verdict.PARK, reason_of(error))
+def _parked(instance: OutgoingInstance, error: InputError) -> SendResult:
+    return SendResult(instance.key, Verdict.PARK, reason_of(error))

@@ -60,7 +60,7 @@ class Refusal:
         return cls(reason, address, calling, called, _printable(why)[:_LONGEST_WHY])
 
 
-class Tally:
+class ListenerMetrics:
     """Counters of one listener, in a registry of their own.
 
     Attributes
