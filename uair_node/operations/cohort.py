@@ -59,7 +59,7 @@ class CohortCase:
     rounds, picks
         How many rounds there were, and how many answers took effect (the acceptance is one).
     kinds
-        The choice of each answer: the candidate's character, "edited" for an edit, "none" if all were rejected.
+        Each answer's choice: the candidate's character, "edited" for an edit, "none" for a rejection of all.
     liver_ml, lesions, lesions_ml
         As measured; None where the case has no measurements.
     response

@@ -144,7 +144,8 @@ def _described(volume: Volume, header: Dataset, request: StructuresRequest) -> D
     made.StructureSetLabel = codes.content_label(provenance.round, request.k, final=True)
     made.StructureSetDescription = (
         f"{codes.long_string(request.character)}; {codes.DISCLAIMER.lower()}; "
-        f"model {provenance.model_digest}; round {provenance.round}, candidate {request.k}; case {provenance.case_digest}"
+        f"model {provenance.model_digest}; "
+        f"round {provenance.round}, candidate {request.k}; case {provenance.case_digest}"
     )
     made.FrameOfReferenceUID = volume.frame_of_reference_uid
     made.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")

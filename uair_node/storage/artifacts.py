@@ -24,7 +24,7 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class StoredCandidate:
-    """One candidate: its character, and `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n)."""
+    """One candidate: character, and `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n)."""
 
     k: int
     labels: Labels
@@ -53,7 +53,7 @@ def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
                 file,
                 labels=np.stack([candidate.labels[box] for candidate in candidates]),
                 ks=np.array([candidate.k for candidate in candidates]),
-                characters=np.array([candidate.character for candidate in candidates]),
+                traits=np.array([candidate.character for candidate in candidates]),
                 start=start,
                 shape=np.array(shape),
             )
