@@ -222,7 +222,7 @@ class Computer:
             )
         feedback = _feedback(task)
         if task.marks is not None:
-            marked = [_marked_target(lesion) for lesion in task.marks.lesions]
+            marked = [marked_target(lesion) for lesion in task.marks.lesions]
             previous = self.engine.with_marked_lesions(
                 voxels, view.spacing_mm, without(previous, task.marks.dropped), marked, content=task.content
             )
@@ -393,7 +393,8 @@ def _feedback(task: Task) -> engines.Feedback:
     return engines.Feedback(1) if task.edited else engines.Feedback(task.answer.k, task.answer.per_target)
 
 
-def _marked_target(lesion: MarkedLesion) -> MarkedTarget:
+def marked_target(lesion: MarkedLesion) -> MarkedTarget:
+    """Return a marked lesion as the engine takes it."""
     marks = tuple(DrawnMark(mark.shape, np.array(mark.points, np.float64)) for mark in lesion.marks)
     return MarkedTarget(lesion.value, marks)
 

@@ -26,9 +26,10 @@ from workers.research.evaluation.discover import find_cases
 from workers.research.evaluation.evaluate import EvaluationOptions
 from workers.research.evaluation.evaluated_cases import EvaluationCase, NiftiSource, PhantomSource
 from workers.research.evaluation.intervals import estimate
+from workers.research.evaluation.json_report import as_json
 from workers.research.evaluation.reader import one_for_all
 from workers.research.evaluation.remember import RememberingPredictor, Stopwatch
-from workers.research.evaluation.report import Header, as_json, as_markdown
+from workers.research.evaluation.report import Header, as_markdown
 from workers.research.evaluation.results import CaseResult, Method, TasteRun, compared
 from workers.research.evaluation.run_cases import FIRST_PASS, Skipped, evaluate, learned
 from workers.research.evaluation.single import GivenLesion, given_box

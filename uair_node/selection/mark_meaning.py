@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,6 @@ from dicom_config.modalities.profile import Organ
 from uair_node.cases.answer import LIVER
 from uair_node.cases.marks import Mark, MarkedLesion, Marks, Point
 from uair_node.dicom.graphics import Graphic, Points, Shape
-from uair_node.dicom.mark_places import Grid
 from uair_node.dicom.segment_kind import kind_of
 from uair_node.dicom.segment_words import SegmentKind
 
@@ -36,6 +36,14 @@ _ON_LESION = 0.3
 _POINT_REACH_MM = 5.0
 _SAMPLES = np.linspace(0.0, 1.0, 6)[1:]
 _KEPT_POINTS = 64
+
+
+class Places(Protocol):
+    """Places graphics on a case's canonical grid, as `uair_node.dicom.mark_places.Grid` does."""
+
+    def place(self, graphic: Graphic) -> Points:
+        """Return the points of a graphic, ``(n, 3)`` z, y, x, by voxel edges; refuse what has no place."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ class Document:
 
 def understand(
     graphics: Sequence[Graphic | InputError],
-    grid: Grid,
+    grid: Places,
     offer: Offer,
     drop_words: Sequence[str],
     document: Document,
@@ -195,7 +203,7 @@ class _Group:
 
 
 def _groups(
-    graphics: Sequence[Graphic | InputError], grid: Grid, refused: list[InputError]
+    graphics: Sequence[Graphic | InputError], grid: Places, refused: list[InputError]
 ) -> Iterable[_Group]:
     placed: dict[int, list[tuple[Graphic, Points]]] = defaultdict(list)
     for graphic in graphics:

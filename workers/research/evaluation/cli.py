@@ -141,7 +141,8 @@ def _publish(
     pictures: Path | None,
     json_file: Path | None,
 ) -> None:
-    from workers.research.evaluation.report import NOTES, as_json, as_markdown, grids
+    from workers.research.evaluation.json_report import as_json
+    from workers.research.evaluation.report import NOTES, as_markdown, grids
     from workers.research.evaluation.views import write_pictures
 
     for line in header.lines():

@@ -28,23 +28,27 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
     confidence
         Label value -> how sure the engine is; 1 for those that are not in it.
     """
-    voxel_mm3 = float(np.prod(case.spacing_mm))
     hits: dict[int, list[float]] = {value: [] for value in case.lesions}
     false = []
-    truth_sizes = np.bincount(case.truth.ravel(), minlength=256)
     for value, found in _hits(case, labels):
         sure = confidence.get(value, 1.0)
         for true in found:
             hits[true].append(sure)
         if not found:
             false.append(sure)
-    diameters = (2 * (truth_sizes[true] * voxel_mm3 * 0.75 / np.pi) ** (1 / 3) for true in case.lesions)
     return Detected(
         case=case.name,
-        diameters_mm=tuple(float(diameter) for diameter in diameters),
+        diameters_mm=tuple(diameters_mm(case).values()),
         confidence=tuple(max(hits[true], default=None) for true in case.lesions),
         false_confidence=tuple(false),
     )
+
+
+def diameters_mm(case: EvaluationCase) -> dict[int, float]:
+    """Return true lesion -> its diameter as a sphere of its volume, in their order."""
+    voxel_mm3 = float(np.prod(case.spacing_mm))
+    sizes = np.bincount(case.truth.ravel(), minlength=256)
+    return {value: float(2 * (sizes[value] * voxel_mm3 * 0.75 / np.pi) ** (1 / 3)) for value in case.lesions}
 
 
 def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:

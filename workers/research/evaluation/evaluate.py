@@ -12,6 +12,7 @@ import numpy as np
 from workers.research.evaluation.baselines import segment_by_tight_boxes
 from workers.research.evaluation.detection import detect
 from workers.research.evaluation.evaluated_cases import EvaluationCase
+from workers.research.evaluation.marking import measure_missed
 from workers.research.evaluation.reader import each_by, noisy, one_for_all
 from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, TasteRun
 from workers.research.evaluation.single import GivenLesion, given_box
@@ -104,14 +105,17 @@ def evaluate_case(
     manual = [single for single in singles if single.method.name == "manual"]
     alike = [result for result in drawn if result.method.name in AUTOMATIC]
     found = measures_of_found(case, (*alike, *played), offered, manual)
+    report(0.95, "measuring reader")
+    marked, strokes = measure_missed(case, bench, start, options.seed)
     return CaseResult(
         case=case.name,
-        measures=(*whole, *singles, *found),
+        measures=(*whole, *singles, *found, *marked),
         tastes=tastes,
         first=detect(case, offered, start.confidence),
         last=detect(case, played[-1].labels, start.confidence),
         views=tuple(slices_of(case, drawn)) if options.views else (),
         offered=tuple(offers),
+        strokes=strokes,
     )
 
 

@@ -1,10 +1,9 @@
-"""The table's forms: Markdown, JSON, and rich tables for a terminal."""
+"""The table's forms for people: Markdown, and rich tables for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 
@@ -16,17 +15,6 @@ from workers.research.evaluation.taste import REACHED_DICE
 from workers.research.evaluation.workbench import RULES
 
 DISCLAIMER = "Research software, not a medical device."
-_JSON_METHODS = (
-    "manual",
-    "auto",
-    "ensemble",
-    "ensemble_offered",
-    "finder",
-    "uair1",
-    "uair3",
-    "unet",
-    "transunet",
-)
 
 
 @dataclass(frozen=True)
@@ -111,6 +99,7 @@ def grids(results: Sequence[CaseResult]) -> list[Grid]:
         _rule_differences(results),
         _offers(results),
         _tastes(results),
+        _strokes(results),
         _detection(results),
     ]
     return [grid for grid in found if grid.rows]
@@ -154,6 +143,7 @@ def _methods(results: Sequence[CaseResult], reader: str) -> Grid:
         "best": "Methods; the reader picks the best by Dice",
         "noisy": "The same, a reader who takes the second best in 3 of 10 picks",
         "whole": "The same, a reader who picks one candidate for all targets",
+        "measuring": "A reader who measures each lesion that round 1 missed, and then picks",
     }
     return Grid(titles[reader], columns, rows)
 
@@ -234,17 +224,36 @@ def _tastes(results: Sequence[CaseResult]) -> Grid:
     )
 
 
+def _strokes(results: Sequence[CaseResult]) -> Grid:
+    row = table.strokes(results)
+    rows = []
+    if row is not None:
+        counts = map(str, (row.cases, row.lesions, row.missed, row.refused))
+        rows.append((*counts, f"{row.lines:.1f}", f"{row.boxes:.1f}", f"{row.lines / row.boxes:.3f}"))
+    columns = (
+        "cases",
+        "lesions",
+        "missed",
+        "lines refused",
+        "lines, median",
+        "tight boxes, median",
+        "lines / boxes",
+    )
+    return Grid("What the measuring reader draws a case", columns, tuple(rows))
+
+
 def _detection(results: Sequence[CaseResult]) -> Grid:
     rows = []
-    for name, found in _detections(results):
+    for name, found in detections(results):
         recall = [f"{hit}/{of}" for hit, of in found.recall.values()]
         rows.append((name, *recall, f"{found.false_positives:.1f}", _number(found.large_recall_at_two, 2)))
-    classes = [f"{name} mm" for name in _detections(results)[0][1].recall]
+    classes = [f"{name} mm" for name in detections(results)[0][1].recall]
     columns = ("lesions found", *classes, "false a case", f">= {LARGE_MM:.0f} mm at 2 false a case")
     return Grid(f"Detection, a hit is IoU >= {HIT_IOU}", columns, tuple(rows))
 
 
-def _detections(results: Sequence[CaseResult]) -> list[tuple[str, Detection]]:
+def detections(results: Sequence[CaseResult]) -> list[tuple[str, Detection]]:
+    """Return the detection of round 1 and of the last round, each with its title."""
     return [
         ("round 1, all offered", summed([result.first for result in results])),
         ("last round, as read", summed([result.last for result in results])),
@@ -261,123 +270,11 @@ NOTES = (
     "Intervals: percentile bootstrap over cases, 2000 resamples. *liver* and *tumour* (union of a case's "
     "lesions) are fully automatic but for *manual*; *lesion*: single lesions, where *auto* and all that "
     "follows start from a jittered true 3-D box, without the finder; *found*: those of them "
-    "that the engine offered by itself, tight boxes on the same. Seconds are computing time up to the "
-    "result; picks count candidates picked, for *manual* boxes drawn. Reader s: 14 s a pick (from the "
-    "paper's Table 1), 4 s a box (assumed). ASSD and HD95: where something was drawn."
+    "that the engine offered by itself, tight boxes on the same; *missed*: the others of 10 mm and more. "
+    "Seconds are computing time up to the result; picks count candidates picked and lines drawn, for "
+    "*manual* boxes drawn. Reader s: 14 s a pick (from the paper's Table 1), 4 s a box (assumed). "
+    "ASSD and HD95: where something was drawn."
 )
-
-
-def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
-    """Return everything as JSON values.
-
-    `rows` holds the paper's methods on the paper's targets, other rounds are in `rounds`, and lesions that
-    the engine found by itself in `found`.
-    """
-    every = [_json_row(row) for row in table.rows(results)]
-    rows = [row for row in every if row["target"] != "found"]
-    return {
-        **asdict(header),
-        "disclaimer": DISCLAIMER,
-        "rows": [row for row in rows if row["method"] in _JSON_METHODS],
-        "rounds": [row for row in rows if row["method"].startswith("uair")],
-        "found": [row for row in every if row["target"] == "found"],
-        "noisy_reader": [_json_row(row) for row in table.rows(results, "noisy")],
-        "whole_case_reader": [_json_row(row) for row in table.rows(results, "whole")],
-        "rule_differences": [
-            {
-                "target": difference.target,
-                "method": difference.method.name,
-                "reader": difference.method.reader,
-                "minus": difference.other,
-                "n": difference.n,
-                **_json("dsc", difference.dsc),
-            }
-            for difference in table.rule_differences(results)
-        ],
-        "offers": [
-            {**asdict(row), "method": row.method.name, "rule": row.method.rule}
-            for row in table.offers(results)
-        ],
-        "differences": [
-            {
-                "target": difference.target,
-                "rule": difference.rule,
-                "minus": difference.other,
-                "n": difference.n,
-                **_json("dsc", difference.dsc),
-            }
-            for difference in table.differences(results)
-        ],
-        "tastes": [
-            {
-                "taste": taste.taste,
-                "prior": taste.prior,
-                "n": taste.n,
-                **_json("rounds", taste.rounds),
-                "reached": taste.reached,
-                "dsc_round_1": taste.first,
-                "dsc_end": taste.last,
-            }
-            for taste in table.tastes(results)
-        ],
-        "detection": {
-            name: _json_detection(found)
-            for name, (_, found) in zip(("round1", "last_round"), _detections(results), strict=True)
-        },
-        "cases_dsc": list(_cases(results)),
-    }
-
-
-def _json_row(row: table.Row) -> dict[str, Any]:
-    return {
-        "method": row.method.name,
-        "rule": row.method.rule,
-        "target": row.target,
-        "automatic": row.automatic,
-        "n": row.n,
-        "cases": row.cases,
-        **_json("dsc", row.dsc),
-        **_json("jaccard", row.jaccard),
-        "assd_mm": row.average_surface_mm,
-        "hd95_mm": row.hd95_mm,
-        "seconds": row.seconds,
-        "picks": row.picks,
-        "interactable": row.interactable,
-        "interactive_s": row.interactive_s,
-    }
-
-
-def _json(name: str, value: Estimate) -> dict[str, Any]:
-    return {name: value.mean, f"{name}_ci": None if value.low is None else [value.low, value.high]}
-
-
-def _json_detection(found: Detection) -> dict[str, Any]:
-    return {
-        "hit_iou": HIT_IOU,
-        "recall": {
-            name: {"found": hit, "of": of, "recall": hit / of if of else None}
-            for name, (hit, of) in found.recall.items()
-        },
-        "false_positives_per_case": found.false_positives,
-        "recall_10mm_at_2_false_positives": found.large_recall_at_two,
-        "cases": found.cases,
-        "cases_without_lesions": found.without_lesions,
-        "false_positives_per_case_without_lesions": found.false_positives_without_lesions,
-    }
-
-
-def _cases(results: Sequence[CaseResult]) -> Iterator[dict[str, Any]]:
-    for result in results:
-        for measure in result.measures:
-            yield {
-                "case": measure.case,
-                "method": measure.method.name,
-                "rule": measure.method.rule,
-                "reader": measure.method.reader,
-                "target": measure.target,
-                "lesion": measure.lesion - 1 if measure.lesion else None,
-                "dsc": measure.overlap.dice,
-            }
 
 
 def _interval(value: Estimate, *, digits: int = 3, sign: bool = False) -> str:

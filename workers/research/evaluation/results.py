@@ -14,7 +14,7 @@ from workers.truth.metrics import Labels, Mask, Overlap, overlap
 from workers.uair.candidates import Rule
 from workers.uair.grids import Spacing
 
-Target = Literal["liver", "lesion", "tumour", "found"]
+Target = Literal["liver", "lesion", "tumour", "found", "missed"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Measure:
         Which.
     target
         ``liver``: the whole organ. ``lesion``: a single lesion whose box was given. ``tumour``: the union of
-        all lesions of the case. ``found``: a single lesion that round 1 found by itself.
+        all lesions of the case. ``found``: a single lesion that round 1 found by itself. ``missed``: a single
+        lesion of 10 mm or more that it did not find.
     lesion
         Label value of a single lesion, else 0.
     overlap, surface
@@ -44,7 +45,7 @@ class Measure:
     seconds
         Computing time up to this result, the reader's excluded.
     picks
-        What a person did for it: candidates picked, or boxes drawn.
+        What a person did for it: candidates picked, lines drawn, or boxes drawn.
     """
 
     case: str
@@ -110,6 +111,29 @@ class Detected:
 
 
 @dataclass(frozen=True)
+class Strokes:
+    """What a reader draws who measures the lesions of a case that round 1 missed.
+
+    Attributes
+    ----------
+    lesions, missed
+        How many lesions the case has, and how many of them round 1 missed.
+    lines
+        Lines drawn, one for each missed lesion.
+    refused
+        Lines that the node refuses.
+    boxes
+        Tight boxes of all lesions on all their slices: what *manual* draws.
+    """
+
+    lesions: int
+    missed: int
+    lines: int
+    refused: int
+    boxes: int
+
+
+@dataclass(frozen=True)
 class TasteRun:
     """A reader of a fixed taste on one lesion.
 
@@ -159,6 +183,8 @@ class CaseResult:
         Detection in round 1 (all lesions offered) and in what the reader had after the last round.
     offered
         What was offered of single lesions from given boxes, in every round, by every rule, to every reader.
+    strokes
+        What the measuring reader drew; None in a case without lesions.
     views
         For pictures; none unless asked for.
     """
@@ -170,6 +196,7 @@ class CaseResult:
     last: Detected
     views: tuple[View, ...] = ()
     offered: tuple[Offered, ...] = ()
+    strokes: Strokes | None = None
 
 
 def compared(

@@ -13,7 +13,7 @@ from workers.research.evaluation.taste import REACHED_DICE, rounds_needed
 from workers.research.evaluation.workbench import RULES
 from workers.uair.candidates import Rule
 
-TARGETS: tuple[Target, ...] = ("liver", "lesion", "tumour", "found")
+TARGETS: tuple[Target, ...] = ("liver", "lesion", "tumour", "found", "missed")
 TITLES = {
     "unet": "U-Net",
     "transunet": "TransUNet",
@@ -25,8 +25,12 @@ TITLES = {
     "uair1": "UAIR, 1 round",
     "uair2": "UAIR, 2 rounds",
     "uair3": "UAIR, 3 rounds",
+    "marked0": "a line on each missed lesion, candidate 1",
+    "marked1": "the same, one pick",
+    "marked2": "the same, two picks",
 }
 """Methods in the order of the paper's table."""
+_DRAWN = ("manual", "marked0", "marked1", "marked2")
 
 
 PICK_S, BOX_S = 14.0, 4.0
@@ -42,7 +46,7 @@ class Row:
     method, target
         Which.
     automatic
-        Whether nobody drew a box; picks of candidates do not count as drawing.
+        Whether nobody drew a box or a line; picks of candidates do not count as drawing.
     n, cases
         How many measures (lesions, or cases), and from how many cases.
     dsc, jaccard
@@ -153,7 +157,7 @@ def _row(method: Method, target: Target, measures: Sequence[Measure]) -> Row:
     return Row(
         method=method,
         target=target,
-        automatic=target != "lesion" and method.name != "manual",
+        automatic=target != "lesion" and method.name not in _DRAWN,
         n=len(measures),
         cases=len(set(cases)),
         dsc=estimate([measure.overlap.dice for measure in measures], cases),
@@ -265,6 +269,41 @@ def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
                     if pairs:
                         gains, cases = zip(*pairs, strict=True)
                         yield RuleDifference(method, target, rule, len(pairs), estimate(gains, cases))
+
+
+@dataclass(frozen=True)
+class StrokesRow:
+    """What a reader draws who measures what round 1 missed, over the cases with lesions.
+
+    Attributes
+    ----------
+    cases, lesions, missed, refused
+        How many, see `Strokes`.
+    lines, boxes
+        Medians over cases.
+    """
+
+    cases: int
+    lesions: int
+    missed: int
+    refused: int
+    lines: float
+    boxes: float
+
+
+def strokes(results: Sequence[CaseResult]) -> StrokesRow | None:
+    """Return what the measuring reader draws; None without cases with lesions."""
+    found = [result.strokes for result in results if result.strokes is not None]
+    if not found:
+        return None
+    return StrokesRow(
+        cases=len(found),
+        lesions=sum(case.lesions for case in found),
+        missed=sum(case.missed for case in found),
+        refused=sum(case.refused for case in found),
+        lines=float(np.median([case.lines for case in found])),
+        boxes=float(np.median([case.boxes for case in found])),
+    )
 
 
 def tastes(results: Sequence[CaseResult]) -> list[TasteRow]:
