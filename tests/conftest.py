@@ -54,10 +54,10 @@ def _log_levels() -> Iterator[None]:
     def loggers() -> list[logging.Logger]:
         return [logging.getLogger(name) for name in ("", *logging.root.manager.loggerDict)]
 
-    levels = {one.name: one.level for one in loggers()}
+    levels = {logger.name: logger.level for logger in loggers()}
     yield
-    for one in loggers():
-        one.setLevel(levels.get(one.name, logging.NOTSET))
+    for logger in loggers():
+        logger.setLevel(levels.get(logger.name, logging.NOTSET))
 
 
 @pytest.fixture(scope="session")

@@ -56,8 +56,8 @@ def _waiting(
     made.add("gpu-2", on_this_machine(GPU_COMMAND, made.config))
     try:
         made.start("node", "io")
-        for one in series:
-            assert dcmtk.storescu(HOST, made.port, "UAIR", "ROUTER", [one]).returncode == 0
+        for found_series in series:
+            assert dcmtk.storescu(HOST, made.port, "UAIR", "ROUTER", [found_series]).returncode == 0
         wait_until(lambda: _count(made, "READY") == len(series), "all series to wait", 120.0)
         yield made
     finally:
@@ -116,6 +116,6 @@ def test_a_killed_workers_case_is_finished_by_the_other(
         assert _count(made, "AWAITING_SELECTION") == 0
         made.start("gpu-2")
         wait_until(lambda: _count(made, "AWAITING_SELECTION") == 4, f"all cases; {made.log}", _LIMIT_S)
-        (case,) = (one for one in made.cases() if one["case"] == held)
-        assert [one["round"] for one in case["rounds"]] == [1]
-        assert sum(one["kind"] == "candidate" for one in case["rounds"][0]["results"]) == 4
+        (case,) = (case for case in made.cases() if case["case"] == held)
+        assert [round_["round"] for round_ in case["rounds"]] == [1]
+        assert sum(result["kind"] == "candidate" for result in case["rounds"][0]["results"]) == 4

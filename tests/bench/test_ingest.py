@@ -78,9 +78,9 @@ def _print(rates: Mapping[tuple[str, int], list[float]], megabytes: float) -> No
     middle = {key: statistics.median(values) for key, values in rates.items()}
     heads = f"{'instances/s':>12} {'MB/s':>7} {'of storescp':>12} {'of Orthanc':>11} {'each turn':>28}"
     print(f"\n{'receiver':<20} {'senders':>7} {heads}")  # noqa: T201
-    for (name, senders), rate in sorted(middle.items(), key=lambda one: one[0][1]):
+    for (name, senders), rate in sorted(middle.items(), key=lambda entry: entry[0][1]):
         ratios = f"{rate / middle[STORESCP, senders]:>12.2f} {rate / middle[ORTHANC, senders]:>11.2f}"
-        turns = " ".join(f"{one:.0f}" for one in rates[name, senders])
+        turns = " ".join(f"{rate:.0f}" for rate in rates[name, senders])
         figures = f"{rate:>12.1f} {rate * megabytes:>7.1f} {ratios} {turns:>28}"
         print(f"{name:<20} {senders:>7} {figures}")  # noqa: T201
 

@@ -44,7 +44,7 @@ def test_matching_over_time() -> None:
     right, asked, categories = 0, 0, 0
     for seed in PAIRS:
         pair = make_pair(seed)
-        then, now = (_scan(one) for one in (pair.before, pair.now))
+        then, now = (_scan(entry) for entry in (pair.before, pair.now))
         box = (slice(0, now.labels.shape[0]), slice(0, now.labels.shape[1]), slice(0, now.labels.shape[2]))
         brought = align(now, then).brought(then.labels, then.spacing_mm, now, box)
         groups = match(now.labels, brought, now.spacing_mm)
@@ -53,11 +53,12 @@ def test_matching_over_time() -> None:
         truth = _true_groups(then, now)
         before, present = _findings(pair.before, "A"), _findings(pair.now, "B")
         lengths = [
-            {one.number: one.values["long_mm"].value for one in found.lesions} for found in (before, present)
+            {lesion.number: lesion.values["long_mm"].value for lesion in found.lesions}
+            for found in (before, present)
         ]
         for group in truth:
             number = (group.now or group.before)[0]
-            if max(one.get(number, 0.0) for one in lengths) >= LEAST_MM:
+            if max(length_mm.get(number, 0.0) for length_mm in lengths) >= LEAST_MM:
                 asked += 1
                 right += group in groups
         categories += _response(present, groups, before) == _response(present, truth, before)
@@ -82,9 +83,9 @@ def test_coverage_of_intervals() -> None:
     title = f"{'quantity':<16} {'n':>4} {'factor':>7} {'held':>6}  median interval"
     print(f"\n{title} (nominal {NOMINAL:.0%})")  # noqa: T201
     kind = QUANTITIES["ct"]
-    for key in (one.key for one in (*kind.liver, *kind.parenchyma, *kind.lesion)):
+    for key in (entry.key for entry in (*kind.liver, *kind.parenchyma, *kind.lesion)):
         if key in scores:
-            factor, held = _factor([one for _, one in scores[key]]), _held_out(scores[key])
+            factor, held = _factor([score for _, score in scores[key]]), _held_out(scores[key])
             width = _width(key, factor * float(np.median(spreads[key])))
             print(f"{key:<16} {len(scores[key]):>4} {factor:>7.2f} {held:>6.0%}  {width}")  # noqa: T201
 
@@ -95,7 +96,7 @@ def _scan(phantom: Phantom) -> Scan:
 
 def _true_groups(then: Scan, now: Scan) -> tuple[Group, ...]:
     """What became of the lesions: numbers are the same in both."""
-    old, new = ({int(v) - 1 for v in np.unique(one.labels) if v > 1} for one in (then, now))
+    old, new = ({int(v) - 1 for v in np.unique(entry.labels) if v > 1} for entry in (then, now))
     return (
         *(Group(Fate.MATCHED, (n,), (n,)) for n in sorted(old & new)),
         *(Group(Fate.NEW, (n,), ()) for n in sorted(new - old)),
@@ -105,13 +106,13 @@ def _true_groups(then: Scan, now: Scan) -> tuple[Group, ...]:
 
 def _findings(phantom: Phantom, name: str) -> Findings:
     measured = measure(phantom.hu, phantom.labels, phantom.spacing_mm)
-    return tabulate(measured, {one.number: (f"{name}{one.number}", "") for one in measured.lesions})
+    return tabulate(measured, {lesion.number: (f"{name}{lesion.number}", "") for lesion in measured.lesions})
 
 
 def _response(present: Findings, groups: tuple[Group, ...], before: Findings) -> tuple[str, str]:
-    own = {one.number: Identity(one.tracking_uid, "") for one in present.lesions}
+    own = {lesion.number: Identity(lesion.tracking_uid, "") for lesion in present.lesions}
     named = identities(own, groups, before)
-    lesions = tuple(replace(one, tracking_uid=named[one.number].uid) for one in present.lesions)
+    lesions = tuple(replace(lesion, tracking_uid=named[lesion.number].uid) for lesion in present.lesions)
     prior = Prior(1, date(2026, 1, 1), "1", "", before)
     found: FollowUp = follow_up_of(replace(present, lesions=lesions), groups, [prior], date(2026, 3, 1))
     return found.response, found.volume_response
@@ -126,7 +127,7 @@ def _scores(engine: Engine, phantom: Phantom) -> Iterator[tuple[str, float, floa
     """Yield |accepted - true| and the spread of each number, after three rounds with the best picks."""
     made = engine.first_round(phantom.hu, phantom.spacing_mm)
     for number in range(1, ROUNDS + 1):
-        candidates = [one.labels for one in made.candidates]
+        candidates = [candidate.labels for candidate in made.candidates]
         picks = pick_targets(candidates, phantom.labels, made.targets)
         accepted = combined(candidates, picks)
         if number < ROUNDS:
@@ -139,7 +140,7 @@ def _scores(engine: Engine, phantom: Phantom) -> Iterator[tuple[str, float, floa
     same = _same_lesions(accepted, phantom.labels)
     for (lesion, key), value in ours.items():
         wanted = true.get((same.get(lesion, -1), key))
-        known = [one[lesion, key] for one in others if (lesion, key) in one]
+        known = [other[lesion, key] for other in others if (lesion, key) in other]
         if wanted is None or key == "lesions" or len(known) < 2:
             continue
         if key in LOGARITHMIC and min(value, wanted) <= 0:
@@ -171,6 +172,6 @@ def _held_out(scores: list[tuple[int, float]]) -> float:
     """Share of scores below the factor that all other phantoms give."""
     held = []
     for seed, score in scores:
-        others = [one for other, one in scores if other != seed]
+        others = [score for other, score in scores if other != seed]
         held.append(bool(others) and score <= _factor(others))
     return float(np.mean(held))

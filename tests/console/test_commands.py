@@ -42,7 +42,10 @@ def test_users_are_added_changed_listed_and_removed(tmp_path: Path) -> None:
     script = ("console", "user", "add", "viktor", "--role", "viewer", "--password-stdin")
     assert _run(config, *script, typed="too short\n")[2] == "password-length"
     assert _run(config, *script, typed=f"{PASSWORD}\n")[0] == 0
-    assert [(one.name, one.role) for one in users.all()] == [("olga", Role.OPERATOR), ("viktor", Role.VIEWER)]
+    assert [(user.name, user.role) for user in users.all()] == [
+        ("olga", Role.OPERATOR),
+        ("viktor", Role.VIEWER),
+    ]
     assert "viktor" in _run(config, "console", "user", "list")[1]
     other = PASSWORD[::-1]
     assert _run(config, "console", "user", "password", "olga", "--password-stdin", typed=f"{other}\n")[0] == 0
@@ -55,7 +58,9 @@ def test_users_are_added_changed_listed_and_removed(tmp_path: Path) -> None:
 def test_its_files_are_installed_with_it() -> None:
     setup = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folder = _ROOT / "uair_node" / "console"
-    files = [one for kind in ("static", "templates") for one in (folder / kind).rglob("*") if one.is_file()]
+    files = [
+        path for kind in ("static", "templates") for path in (folder / kind).rglob("*") if path.is_file()
+    ]
     assert len(files) > 20
     for file in files:
         assert any(file.match(pattern) for pattern in setup["package-data"]["*"]), file.name

@@ -79,8 +79,11 @@ def test_stl_encloses_what_was_measured_where_it_lies(
     reader: TestClient, labels: np.ndarray, findings: Findings
 ) -> None:
     measured = {"liver.stl": (labels > 0, findings.liver["liver_ml"].value)}
-    for one in findings.lesions:
-        measured[f"lesion-{one.number}.stl"] = (labels == one.number + 1, one.values["volume_ml"].value)
+    for lesion in findings.lesions:
+        measured[f"lesion-{lesion.number}.stl"] = (
+            labels == lesion.number + 1,
+            lesion.values["volume_ml"].value,
+        )
     meshes = _meshes(reader)
     assert set(meshes) == set(measured)
     for name, mesh in meshes.items():
@@ -135,7 +138,7 @@ def test_each_download_is_recorded_and_views_once(studies: Site, reader: TestCli
         reader.get("/cases/2/rounds/2/0/solid.jpg")
     reader.get("/cases/2/export/json")
     with studies.context.database.transaction() as session:
-        rows = [(one.actor, one.action, one.subject) for one in session.query(AccessRecord)]
+        rows = [(record.actor, record.action, record.subject) for record in session.query(AccessRecord)]
     assert rows == [
         ("viktor", "export nifti", "case 2, round 1, candidate 4"),
         ("viktor", "view segmentation", "case 2"),

@@ -53,8 +53,8 @@ def test_places_follow_the_order_of_claiming_and_times_that_of_the_past(context:
         select_by_number(session, Evidence(Verb.PICK, "test"), done, Answer(1))
         found = places(session)
         assert list(found) == [done.id, first.id, second.id], "a reader waits for a refinement"
-        assert [one.position for one in found.values()] == [1, 2, 3]
-        assert [one.seconds for one in found.values()] == [40.0, 80.0, 120.0], "the median, one worker"
+        assert [entry.position for entry in found.values()] == [1, 2, 3]
+        assert [entry.seconds for entry in found.values()] == [40.0, 80.0, 120.0], "the median, one worker"
         _hold(session, [done.id, first.id])
         assert places(session) == {
             done.id: QueuePosition(0, 20.0),
@@ -82,7 +82,7 @@ def test_due_work_is_counted_by_what_holds_it_up(context: Context) -> None:
         _hold(session, [cases[0].id])
         late = session.query(WorkItem).filter_by(case_id=cases[1].id).one()
         late.not_before, late.cause = utc_now() + timedelta(seconds=60), "Out of memory."
-        (row,) = [one for one in due_work(session) if not one.idle]
+        (row,) = [item for item in due_work(session) if not item.idle]
     assert (row.kind, row.held, row.waiting, row.postponed) == (WorkKind.COMPUTE, 1, 1, 1)
     assert row.causes == ["Out of memory."]
     assert row.oldest_s is not None
@@ -111,7 +111,7 @@ def test_queues_and_workers_are_what_broker_and_workers_say(rabbitmq: RabbitMQ, 
         site.enter(client, VIEWER)
         told = ask_broker(context.settings)
         assert told.up
-        named = sorted([*(one.name for one in told.queues), *told.absent])
+        named = sorted([*(queue.name for queue in told.queues), *told.absent])
         assert named == ["uair.gpu", "uair.gpu.XQ", "uair.io", "uair.io.XQ"]
         assert "No worker answered." in client.get("/queues").text
         log = tmp_path / "worker.log"
@@ -128,8 +128,10 @@ def test_queues_and_workers_are_what_broker_and_workers_say(rabbitmq: RabbitMQ, 
             assert worker.stdin
             worker.stdin.close()
             _delete_queues(context)
-    assert [(one["name"][:8], one["done"], one["active"]) for one in told.workers] == [("uair.io.", 0, 0)]
-    assert {one.name: one.consumers for one in told.queues}["uair.io"] == 1
+    assert [(worker["name"][:8], worker["done"], worker["active"]) for worker in told.workers] == [
+        ("uair.io.", 0, 0)
+    ]
+    assert {queue.name: queue.consumers for queue in told.queues}["uair.io"] == 1
     context.database.close()
 
 
@@ -171,7 +173,10 @@ def test_a_destination_is_asked_and_its_answer_shown(tmp_path: Path) -> None:
 
 def _echoes(site: Site) -> list[tuple[str, str]]:
     with site.context.database.transaction() as session:
-        return [(one.subject, one.outcome) for one in session.query(AccessRecord).filter_by(action="echo")]
+        return [
+            (record.subject, record.outcome)
+            for record in session.query(AccessRecord).filter_by(action="echo")
+        ]
 
 
 def test_checks_are_made_on_request_and_kept(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def _state(site: Site, case_id: int = 1) -> CaseState:
 def _records(site: Site) -> list[tuple[str, str, str, str]]:
     with site.context.database.transaction() as session:
         rows = session.query(AccessRecord).order_by(AccessRecord.id)
-        return [(one.actor, one.action, one.subject, one.outcome) for one in rows]
+        return [(row.actor, row.action, row.subject, row.outcome) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_an_operator_retries_cancels_and_expires(site: Site, operator: TestClien
         assert (answer.status_code, answer.headers["location"]) == (303, "/cases/3")
         assert _state(site, 3) == state
     with site.context.database.transaction() as session:
-        actors = [one.actor for one in session.query(Transition).filter_by(case_id=3)]
+        actors = [transition.actor for transition in session.query(Transition).filter_by(case_id=3)]
     assert actors[-4:] == ["console olga"] * 4
     assert [row[1:] for row in _records(site) if row[2] == "case 3" and row[0] == "olga"] == [
         (name, "case 3", "done") for name in ("cancel", "retry", "cancel", "expire")
@@ -158,7 +158,7 @@ def test_what_was_confirmed_is_sent_again_only_if_everything_is_asked_for(site: 
         assert resend(session, case, "pacs", everything=False) == 1
         assert resend(session, case, "pacs", everything=True) == 3
         rows = session.query(Delivery).all()
-        assert {(one.state, one.reason, one.attempts) for one in rows} == {("pending", "", 0)}
+        assert {(row.state, row.reason, row.attempts) for row in rows} == {("pending", "", 0)}
 
 
 def test_views_and_searches_are_noted_without_what_was_typed(site: Site, viewer: TestClient) -> None:

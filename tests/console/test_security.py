@@ -84,7 +84,7 @@ def test_every_answer_carries_the_headers(site: Site, operator: TestClient, visi
         operator.get("/cases/99"),
         operator.post("/checks"),
     ]
-    assert [one.status_code for one in answers] == [200, 303, 404, 200, 200, 404, 400]
+    assert [answer.status_code for answer in answers] == [200, 303, 404, 200, 200, 404, 400]
     for answer in answers:
         assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
         assert answer.headers["x-frame-options"] == "DENY"
@@ -190,7 +190,7 @@ def test_wrong_passwords_are_slowed_down_and_noted_without_what_was_typed(
     with site.visitor(address="127.0.0.2") as elsewhere:
         assert site.log_in(elsewhere, VIEWER) == 303, "nobody locks another one out"
     with site.context.database.transaction() as session:
-        kept = [(one.actor, one.outcome) for one in session.query(AccessRecord)]
+        kept = [(record.actor, record.outcome) for record in session.query(AccessRecord)]
     assert kept == [
         *[(VIEWER, "wrong password")] * 5,
         (VIEWER, "throttled"),
@@ -341,7 +341,7 @@ def test_no_patient_name_in_the_log(
         for address in ("/cases?search=ACC-1", "/cases/1", "/cases/1/patient"):
             assert operator.get(address).status_code == 200
         submit(operator, "/cases/1/pick", candidate="2")
-    ours = "\n".join(one.getMessage() for one in caplog.records if not one.name.startswith("httpx"))
+    ours = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("httpx"))
     assert "Probe" not in ours
     assert "ACC-1" not in ours
 
@@ -376,7 +376,7 @@ def test_the_users_file_holds_no_password_and_is_its_owners_alone(tmp_path: Path
     users.add("viktor", Role.VIEWER, PASSWORD)
     assert PASSWORD not in users.path.read_text()
     assert users.path.stat().st_mode & 0o077 == 0
-    hashes = [one["password"] for one in json.loads(users.path.read_text()).values()]
+    hashes = [load["password"] for load in json.loads(users.path.read_text()).values()]
     assert len(set(hashes)) == 2, "salted"
     assert users.verify("olga", PASSWORD)
     assert not users.verify("olga", PASSWORD + "x")

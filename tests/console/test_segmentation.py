@@ -102,7 +102,7 @@ def test_a_slice_has_the_outlines_of_its_candidate(studies: Site, reader: TestCl
 def test_slices_and_labels_are_those_of_the_whole_volume(studies: Site) -> None:
     """Against the series decoded at once and turned by the code that the engine uses."""
     view = studies.console.views.view(2, 2)
-    whole = read_series([one.path for one in view.grid.slices]).canonical()
+    whole = read_series([slice_.path for slice_ in view.grid.slices]).canonical()
     accepted = load_candidates(final_path(studies.context, 2, ACCEPTED_FILE))[0].labels
     for n in (0, 9, 17, SHAPE[0] - 1):
         assert np.array_equal(view.values(n), whole.array[n])
@@ -115,7 +115,7 @@ def test_the_table_has_the_numbers_of_csv_and_report(studies: Site, reader: Test
     rows = []
     for key, row in re.findall(r'<tr role="row" data-key="(\w+)">(.*?)</tr>', table, re.DOTALL):
         target, _, value, interval, _ = map(_text, re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL))
-        bounds = [] if interval == "–" else [float(one) for one in interval.split(" to ")]
+        bounds = [] if interval == "–" else [float(bound) for bound in interval.split(" to ")]
         rows.append((target, key, float(value), bounds))
     findings = load_findings(final_path(studies.context, 2, FINDINGS_FILE))
     assert findings is not None
@@ -135,9 +135,9 @@ def test_the_table_has_the_numbers_of_csv_and_report(studies: Site, reader: Test
         shown = [(value, bounds) for target, _, value, bounds in rows if target == f"lesion {lesion.number}"]
         assert len(shown) > 10
         stated = group.get_measurements()[: len(shown)]
-        assert [float(one.value) for one in stated] == [value for value, _ in shown]
-        for one, (value, bounds) in zip(stated, shown, strict=True):
-            assert _interval(one, value) == pytest.approx(bounds, abs=1e-6)
+        assert [float(value.value) for value in stated] == [value for value, _ in shown]
+        for number, (value, bounds) in zip(stated, shown, strict=True):
+            assert _interval(number, value) == pytest.approx(bounds, abs=1e-6)
 
 
 def _interval(measurement: Measurement, value: float) -> list[float]:
@@ -166,7 +166,7 @@ def test_the_time_line_shows_this_patient_only_and_is_recorded(studies: Site, re
     assert (grown[5], kept[5]) == ("yes", "yes")
     with studies.context.database.transaction() as session:
         rows = session.query(AccessRecord).filter_by(action="view time line").all()
-        assert [one.subject for one in rows] == ["cases 1"]
+        assert [row.subject for row in rows] == ["cases 1"]
     assert "No other accepted study" in _studies(reader, 3)
     assert "/cases/" not in _studies(reader, 3)
     assert re.findall(r"/cases/(\d)/segmentation", _studies(reader, 1)) == ["2"], "the later one, too"

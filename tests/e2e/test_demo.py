@@ -44,28 +44,28 @@ def test_a_real_series_with_imperfect_headers_goes_through_the_loop(ct_dir: Path
 
 
 def _check(summary: dict[str, Any], output: Path, rounds: int) -> None:
-    assert [one["round"] for one in summary["rounds"]] == list(range(1, rounds + 1))
+    assert [round_["round"] for round_ in summary["rounds"]] == list(range(1, rounds + 1))
     uids = {summary["final"]["sop_instance_uid"]}
-    for one in summary["rounds"]:
-        assert [candidate["k"] for candidate in one["candidates"]] == [1, 2, 3, 4]
-        assert one["selected"] in (1, 2, 3, 4)
-        assert (output / f"round-{one['round']}.png").stat().st_size > 10_000
-        uids |= {candidate["sop_instance_uid"] for candidate in one["candidates"]}
-        _check_different([output / candidate["file"] for candidate in one["candidates"]])
-        assert set(one["gain"]) == {"liver", "lesions"}
+    for round_ in summary["rounds"]:
+        assert [candidate["k"] for candidate in round_["candidates"]] == [1, 2, 3, 4]
+        assert round_["selected"] in (1, 2, 3, 4)
+        assert (output / f"round-{round_['round']}.png").stat().st_size > 10_000
+        uids |= {candidate["sop_instance_uid"] for candidate in round_["candidates"]}
+        _check_different([output / candidate["file"] for candidate in round_["candidates"]])
+        assert set(round_["gain"]) == {"liver", "lesions"}
     assert (output / "improvement.png").stat().st_size > 10_000
     assert len(uids) == 4 * rounds + 1
     assert (output / summary["final"]["file"]).is_file()
     archived = [dcmread(path, stop_before_pixels=True) for path in (output / "archive").glob("*.dcm")]
-    assert Counter(one.Modality for one in archived) == {"SEG": 4 * rounds + 1, "SR": 1}
+    assert Counter(dataset.Modality for dataset in archived) == {"SEG": 4 * rounds + 1, "SR": 1}
 
 
 def _check_different(paths: list[Path]) -> None:
     """No candidate is empty; the Dice of each pair is below 0.995 for at least one target."""
     masks = [_masks(path) for path in paths]
     assert all(liver.any() for liver, _ in masks)
-    for one, other in combinations(masks, 2):
-        assert min(dice(a, b) for a, b in zip(one, other, strict=True)) < 0.995
+    for combination, other in combinations(masks, 2):
+        assert min(dice(a, b) for a, b in zip(combination, other, strict=True)) < 0.995
 
 
 def _masks(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,9 @@ def test_enhanced_ct_goes_through_the_whole_loop(
     case = small_engine.await_state("ACCEPTED")
     assert case["selections"][1]["mechanism"] == "edited-seg"
     wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
-    wait_until(lambda: "SR" in {one.modality for one in orthanc.series()}, "the report in the PACS")
+    wait_until(
+        lambda: "SR" in {found_series.modality for found_series in orthanc.series()}, "the report in the PACS"
+    )
 
     frames = {
         (image.SOPInstanceUID, number)

@@ -39,8 +39,8 @@ def test_each_code_is_shown_with_its_mend(deployment: Deployment, dcmtk: Dcmtk, 
 
     wait_until(lambda: _states(deployment) == {"REJECTED"}, "all series decided", 120.0)
     shown = json.loads(deployment.command_line("cases", "--json").stdout)
-    assert {one["series_instance_uid"]: one["code"] for one in shown} == expected
-    assert all(one["sentence"] and one["remedy"] for one in shown)
+    assert {entry["series_instance_uid"]: entry["code"] for entry in shown} == expected
+    assert all(entry["sentence"] and entry["remedy"] for entry in shown)
     table = deployment.command_line("cases").stdout
     assert all(code in table for code in GATE_CODES)
 
@@ -59,4 +59,4 @@ def test_a_missing_slice_that_arrives_in_time_completes_the_series(
 
 
 def _states(deployment: Deployment) -> set[str]:
-    return {one["state"] for one in deployment.cases()}
+    return {case["state"] for case in deployment.cases()}

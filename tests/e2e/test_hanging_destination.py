@@ -47,8 +47,8 @@ def _states(made: Deployment, destination: str) -> set[str]:
     """Return the states of the first round's deliveries to a destination."""
     results = made.case()["rounds"][0]["results"]
     return {
-        one["state"]
+        delivery["state"]
         for result in results
-        for one in result["deliveries"]
-        if one["destination"] == destination
+        for delivery in result["deliveries"]
+        if delivery["destination"] == destination
     }

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
 def _candidates(round_: Mapping[str, Any]) -> int:
     """Count the candidates among a round's results; acknowledgements are results too."""
-    return sum(one["kind"] == "candidate" for one in round_["results"])
+    return sum(result["kind"] == "candidate" for result in round_["results"])
 
 
 def _kill_while(deployment: Deployment, state: str) -> None:
@@ -28,7 +28,7 @@ def _kill_while(deployment: Deployment, state: str) -> None:
     def computing() -> bool:
         cases = deployment.cases()
         return (
-            bool(cases) and cases[0]["state"] == state and any(one["held_until"] for one in cases[0]["due"])
+            bool(cases) and cases[0]["state"] == state and any(item["held_until"] for item in cases[0]["due"])
         )
 
     wait_until(computing, f"a worker that holds the case in {state}", 60.0)
@@ -51,9 +51,9 @@ def test_a_killed_worker_costs_nothing_but_time(
     await_round(orthanc, 2)
     case = deployment.await_state("AWAITING_SELECTION")
 
-    assert [_candidates(one) for one in case["rounds"]] == [4, 4]
+    assert [_candidates(round_) for round_ in case["rounds"]] == [4, 4]
     assert len(seg_series(orthanc)) == 8
-    assert all(len(one.instances) == 1 for one in seg_series(orthanc))
+    assert all(len(seg.instances) == 1 for seg in seg_series(orthanc))
 
 
 @pytest.mark.parametrize("deployment", ["hospital"], indirect=True)

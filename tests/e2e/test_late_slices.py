@@ -24,11 +24,11 @@ def _push(dcmtk: Dcmtk, deployment: Deployment, paths: list[Path]) -> None:
 
 
 def _notes(orthanc: Orthanc) -> list[OrthancSeries]:
-    return [one for one in orthanc.series() if one.modality == "KO"]
+    return [found_series for found_series in orthanc.series() if found_series.modality == "KO"]
 
 
 def _uids(orthanc: Orthanc, instances: list[str]) -> set[str]:
-    return {str(orthanc.tags(one)["SOPInstanceUID"]) for one in instances}
+    return {str(orthanc.tags(instance)["SOPInstanceUID"]) for instance in instances}
 
 
 @pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
@@ -38,7 +38,7 @@ def test_late_slices_withdraw_what_was_sent_and_run_a_new_case(
     _push(dcmtk, deployment, phantom_series[:-2])
     first = await_round(orthanc, 1, 300.0)
     pages = await_pages(orthanc, 1, 120.0)
-    sent = _uids(orthanc, [*pages, *(one.instances[0] for one in first)])
+    sent = _uids(orthanc, [*pages, *(series.instances[0] for series in first)])
 
     _push(dcmtk, deployment, phantom_series[-2:])
     wait_until(lambda: len(_notes(orthanc)) == 1, "the rejection note in the PACS", 120.0)

@@ -34,7 +34,9 @@ def test_three_rounds_from_router_to_accepted(
 ) -> None:
     _push(dcmtk, deployment, "UAIR", phantom_series)
     first = await_round(orthanc, 1)
-    assert [str(one.tags["SeriesDescription"])[:9] for one in first] == [f"UAIR R1C{k}" for k in (1, 2, 3, 4)]
+    assert [str(series.tags["SeriesDescription"])[:9] for series in first] == [
+        f"UAIR R1C{k}" for k in (1, 2, 3, 4)
+    ]
     _check_objects(orthanc, first, tmp_path)
 
     # A PACS that forwards everything sends our own objects back to us: that starts nothing.
@@ -53,7 +55,9 @@ def test_three_rounds_from_router_to_accepted(
     _check_report(orthanc, tmp_path)
     _check_withdrawal(orthanc, tmp_path)
 
-    assert [(one["verb"], one["picked"], one["outcome"]) for one in case["selections"]] == [
+    assert [
+        (selection["verb"], selection["picked"], selection["outcome"]) for selection in case["selections"]
+    ] == [
         ("pick", 3, "effective"),
         ("accept", 1, "effective"),
     ]
@@ -77,31 +81,33 @@ def _check_export(deployment: Deployment, tmp_path: Path) -> None:
     done = deployment.command_line("export", "case", "1", "--output", str(target))
     assert done.returncode == 0, done.stderr
     case = deployment.case()
-    of_results = [result["sop_instance_uid"] for one in case["rounds"] for result in one["results"]]
+    of_results = [result["sop_instance_uid"] for round_ in case["rounds"] for result in round_["results"]]
     uids = [case["series_instance_uid"], case["study_instance_uid"], *of_results]
     secrets = [b"PHANTOM", b"LIVER^", b"20260105", b"093000", *(uid.encode() for uid in uids)]
     with ZipFile(target) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    arrays = [ZipFile(BytesIO(one)) for name, one in contents.items() if name.endswith(".npz")]
+    arrays = [ZipFile(BytesIO(content)) for name, content in contents.items() if name.endswith(".npz")]
     inside = [file.read(name) for file in arrays for name in file.namelist()]
     assert len(arrays) == 6
-    found = {name for name, one in contents.items() if any(secret in one for secret in secrets)}
+    found = {name for name, content in contents.items() if any(secret in content for secret in secrets)}
     assert not found
-    assert not any(secret in one for one in inside for secret in secrets)
+    assert not any(secret in text for text in inside for secret in secrets)
     segs = [name for name in contents if "candidate-" in name or "final-" in name]
     assert len(segs) == 9
     (series,) = dcmread(BytesIO(contents[segs[0]])).ReferencedSeriesSequence
-    named = {one.ReferencedSOPInstanceUID for one in series.ReferencedInstanceSequence}
-    slices = {dcmread(BytesIO(one)).SOPInstanceUID for name, one in contents.items() if "series/" in name}
+    named = {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence}
+    slices = {
+        dcmread(BytesIO(content)).SOPInstanceUID for name, content in contents.items() if "series/" in name
+    }
     assert named == slices, "segmentations still name the slices that are beside them"
     assert json.loads(contents["case.json"])["state"] == "ACCEPTED"
 
 
 def _check_objects(orthanc: Orthanc, series: list[OrthancSeries], tmp_path: Path) -> None:
     masks = []
-    for one in series:
-        (instance,) = one.instances
-        path = tmp_path / f"{one.id}.dcm"
+    for found_series in series:
+        (instance,) = found_series.instances
+        path = tmp_path / f"{found_series.id}.dcm"
         path.write_bytes(orthanc.dicom(instance))
         assert iod_errors(path, "Segmentation") == []
         seg = segread(path)
@@ -114,17 +120,17 @@ def _check_withdrawal(orthanc: Orthanc, tmp_path: Path) -> None:
     """The archive gets a rejection note that names all eight candidates, and not the final object."""
 
     def notes() -> list[OrthancSeries]:
-        return [one for one in orthanc.series() if one.modality == "KO"]
+        return [found_series for found_series in orthanc.series() if found_series.modality == "KO"]
 
     wait_until(lambda: len(notes()) == 1, "the rejection note in the PACS")
     path = tmp_path / "note.dcm"
     path.write_bytes(orthanc.dicom(notes()[0].instances[0]))
-    candidates = [one for n in (1, 2) for one in seg_series(orthanc, f"UAIR R{n}C")]
-    uids = {orthanc.tags(one.instances[0])["SOPInstanceUID"] for one in candidates}
+    candidates = [seg for n in (1, 2) for seg in seg_series(orthanc, f"UAIR R{n}C")]
+    uids = {orthanc.tags(candidate.instances[0])["SOPInstanceUID"] for candidate in candidates}
     named = set(read_selection(dcmread(path)).references)
     assert len(uids) == 8
     assert uids <= named
-    final = {orthanc.tags(one.instances[0])["SOPInstanceUID"] for one in seg_series(orthanc, "UAIR FINAL")}
+    final = {orthanc.tags(seg.instances[0])["SOPInstanceUID"] for seg in seg_series(orthanc, "UAIR FINAL")}
     assert not final & named
 
 
@@ -132,7 +138,7 @@ def _check_report(orthanc: Orthanc, tmp_path: Path) -> None:
     """The report of the accepted case arrives, is valid, and names the final segmentation."""
 
     def reports() -> list[OrthancSeries]:
-        return [one for one in orthanc.series() if one.modality == "SR"]
+        return [found_series for found_series in orthanc.series() if found_series.modality == "SR"]
 
     wait_until(lambda: len(reports()) == 1, "the report in the PACS")
     path = tmp_path / "report.dcm"
@@ -152,10 +158,10 @@ def _check_no_patient_data(deployment: Deployment) -> None:
     ports = [deployment.signals_port + offset for offset in (0, 1, 2)]
     metrics = [urlopen(f"http://{HOST}:{port}/metrics", timeout=20).read().decode() for port in ports]
     assert 'uair_cases{code="",state="ACCEPTED"} 1.0' in metrics[0]
-    assert all("uair_worker_process" in one for one in metrics[1:])
+    assert all("uair_worker_process" in metric for metric in metrics[1:])
     uid = deployment.case()["series_instance_uid"]
     for secret in ("PHANTOM", "LIVER^", "PHANTOM-1", uid):
-        assert not any(secret in one for one in (text, *metrics))
+        assert not any(secret in entry for entry in (text, *metrics))
 
 
 def test_none_fits_brings_four_others(
@@ -166,7 +172,9 @@ def test_none_fits_brings_four_others(
     deployment.await_state("AWAITING_SELECTION")
     orthanc.store(first[0].instances[0], "UAIR_REJECT")
     second = await_round(orthanc, 2)
-    assert not {_pixels(orthanc, one) for one in first} & {_pixels(orthanc, one) for one in second}
+    assert not {_pixels(orthanc, series) for series in first} & {
+        _pixels(orthanc, series) for series in second
+    }
 
 
 def _pixels(orthanc: Orthanc, series: OrthancSeries) -> bytes:

@@ -62,9 +62,11 @@ def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
     second = await_round(orthanc, 2)
     orthanc.store(second[0].id, "UAIR_ACCEPT")
     wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
-    wait_until(lambda: "SR" in {one.modality for one in orthanc.series()}, "the report in the PACS")
+    wait_until(
+        lambda: "SR" in {found_series.modality for found_series in orthanc.series()}, "the report in the PACS"
+    )
 
-    states = {one["code"]: one for one in mr_node.cases()}
+    states = {case["code"]: case for case in mr_node.cases()}
     assert states["other-modality"]["state"] == "REJECTED"
     assert "no MR slices" in states["other-modality"]["sentence"]
     assert "intake.profiles" in states["other-modality"]["remedy"]
@@ -82,7 +84,7 @@ def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
             _check_report(made, phantom)
             checked["SR"] += 1
     assert checked == {"SEG": 9, "SR": 1}
-    final = dcmread(next(path for path, one in objects_in(orthanc, tmp_path) if _is_final(one)))
+    final = dcmread(next(path for path, dataset in objects_in(orthanc, tmp_path) if _is_final(dataset)))
     assert _dice(final, mr_series, phantom) > 0.85
 
     told = mr_node.command_line("case", "measurements", str(states[""]["case"])).stdout
@@ -96,7 +98,7 @@ def _is_final(made: Dataset) -> bool:
 
 def _check_sources(seg: Dataset, slices: set[str]) -> None:
     (series,) = seg.ReferencedSeriesSequence
-    assert {one.ReferencedSOPInstanceUID for one in series.ReferencedInstanceSequence} == slices
+    assert {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence} == slices
     for frame in seg.PerFrameFunctionalGroupsSequence:
         (source,) = frame.DerivationImageSequence[0].SourceImageSequence
         assert source.ReferencedSOPClassUID == MRImageStorage
@@ -127,7 +129,7 @@ def _numbers(item: Dataset) -> Iterator[Dataset]:
 def _dice(seg: Dataset, paths: list[Path], phantom: MrPhantom) -> float:
     """Return the Dice of the union of all segments with the phantom's liver, slice by slice."""
     truth = read_series(paths).canonical().to_source(phantom.labels) > 0
-    order = {one.sop_instance_uid: k for k, one in enumerate(read_series(paths).slices)}
+    order = {slice_.sop_instance_uid: k for k, slice_ in enumerate(read_series(paths).slices)}
     drawn = np.zeros(truth.shape, bool)
     for frame, functional in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
         (source,) = functional.DerivationImageSequence[0].SourceImageSequence

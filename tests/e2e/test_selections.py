@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 
 def _candidates(orthanc: Orthanc, number: int) -> list[Dataset]:
-    return [dcmread(BytesIO(orthanc.dicom(one.instances[0]))) for one in await_round(orthanc, number)]
+    return [dcmread(BytesIO(orthanc.dicom(series.instances[0]))) for series in await_round(orthanc, number)]
 
 
 def _say(dcmtk: Dcmtk, deployment: Deployment, called: str, document: Dataset, folder: Path) -> None:
@@ -62,7 +62,7 @@ def test_key_objects_edits_and_reports_choose_and_what_is_unusable_says_why(
     assert deployment.case()["state"] == "AWAITING_SELECTION"
 
     # A reader whose viewer draws no SEG marks the page of candidate 4 as a key image.
-    pages = [dcmread(BytesIO(orthanc.dicom(one))) for one in await_pages(orthanc, 1)]
+    pages = [dcmread(BytesIO(orthanc.dicom(page))) for page in await_pages(orthanc, 1)]
     picked = key_object([pages[4]])
     _say(dcmtk, deployment, "UAIR_PICK", picked, tmp_path)
     assert _await_selections(deployment, 2)[-1]["picked"] == 4
@@ -91,7 +91,7 @@ def test_key_objects_edits_and_reports_choose_and_what_is_unusable_says_why(
 
 def _lesions(candidate: Dataset) -> dict[str, int]:
     """Segment number of each lesion, by its Tracking UID."""
-    return {str(one.TrackingUID): int(one.SegmentNumber) for one in candidate.SegmentSequence[1:]}
+    return {str(segment.TrackingUID): int(segment.SegmentNumber) for segment in candidate.SegmentSequence[1:]}
 
 
 def _voxels(candidate: Dataset, tracking_uid: str) -> dict[str, np.ndarray]:
@@ -124,9 +124,9 @@ def _same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 def _two_lesions(candidates: Sequence[Dataset]) -> list[tuple[Dataset, str]]:
     """Two lesions from two candidates that draw the second one differently."""
-    one, other = sorted(set.intersection(*(set(_lesions(candidate)) for candidate in candidates[:3])))[:2]
+    first, other = sorted(set.intersection(*(set(_lesions(candidate)) for candidate in candidates[:3])))[:2]
     assert not _same(_voxels(candidates[1], other), _voxels(candidates[2], other))
-    return [(candidates[1], one), (candidates[2], other)]
+    return [(candidates[1], first), (candidates[2], other)]
 
 
 @pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
@@ -153,7 +153,7 @@ def test_each_lesion_from_the_candidate_that_draws_it_best(
         part = selected_segments(candidate, [_lesions(candidate)[uid]])
         _say(dcmtk, deployment, "UAIR_ACCEPT", part, tmp_path)
     case = deployment.await_state("ACCEPTED")
-    assert [one["outcome"] for one in case["selections"]] == ["effective", "joined", "effective"]
+    assert [selection["outcome"] for selection in case["selections"]] == ["effective", "joined", "effective"]
     wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
     (series,) = seg_series(orthanc, "UAIR FINAL")
     final = dcmread(BytesIO(orthanc.dicom(series.instances[0])))

@@ -102,7 +102,7 @@ class Site:
     def check(self) -> tuple[int, dict[str, Finding]]:
         """Run the check; return a script's exit status, and what it found that is not well, by code."""
         findings, status = checked(self.write())
-        return status, {one.code: one for one in findings if one.level != Level.OK}
+        return status, {finding.code: finding for finding in findings if finding.level != Level.OK}
 
 
 @contextmanager
@@ -110,8 +110,8 @@ def _pacs(*sop_classes: str) -> Iterator[int]:
     """DCMTK's archive, which knows our AE title and its own; or a listener for some SOP classes only."""
     if sop_classes:
         entity = AE("PACS")
-        for one in sop_classes:
-            entity.add_supported_context(one)
+        for sop_class in sop_classes:
+            entity.add_supported_context(sop_class)
         server = entity.start_server(("127.0.0.1", 0), block=False)
         yield server.server_address[1]
         server.shutdown()
@@ -375,8 +375,8 @@ def _address_of_another_machine(site: Site) -> None:
 def _pacs_refused_for_good(site: Site) -> None:
     with site.own_database().transaction() as session:
         publish_round(session, ready_case(session), ["pacs"])
-        for one in session.query(Delivery):
-            one.state, one.reason = DeliveryState.PARKED, "A900"
+        for delivery in session.query(Delivery):
+            delivery.state, delivery.reason = DeliveryState.PARKED, "A900"
 
 
 @_fault("cases-failed")
@@ -424,7 +424,7 @@ def test_scripts_get_records_and_a_status(site: Site) -> None:
         text=True,
         check=False,
     )
-    found = {one["what"]: one for one in json.loads(done.stdout)}
+    found = {load["what"]: load for load in json.loads(done.stdout)}
     assert done.returncode == 1
     assert found["destination pacs"]["ok"]
     assert (found["tls"]["ok"], found["tls"]["code"]) == (False, "certificate-expired")

@@ -55,7 +55,7 @@ def _uids(context: Context) -> set[str]:
 
 
 def _kept(archive: Orthanc) -> set[str]:
-    return {str(archive.tags(one)["SOPInstanceUID"]) for one in archive.instances()}
+    return {str(archive.tags(instance)["SOPInstanceUID"]) for instance in archive.instances()}
 
 
 def _stow(url: str, **more: object) -> StowDestination:

@@ -105,7 +105,7 @@ def _study(
     do_work(context, WorkKind.FINISH)
     with context.database.transaction() as session:
         rows = session.query(Result).filter(Result.round.has(case_id=case_id))
-        found = {one.kind: context.store.absolute(one.path) for one in rows}
+        found = {row.kind: context.store.absolute(row.path) for row in rows}
     findings = load_findings(found[ResultKind.FINAL].parent / FINDINGS_FILE)
     assert findings is not None
     final, volume = found[ResultKind.FINAL], read_series(paths)
@@ -148,18 +148,21 @@ def test_an_mr_is_not_compared_with_a_ct(studies: list[Done]) -> None:
     mr = studies[3]
     assert mr.findings.profile == "mr-t1"
     assert mr.findings.follow_up is None
-    before = {one.tracking_uid for done in studies[:2] for one in done.findings.lesions}
-    assert not before & {one.tracking_uid for one in mr.findings.lesions}
+    before = {lesion.tracking_uid for done in studies[:2] for lesion in done.findings.lesions}
+    assert not before & {lesion.tracking_uid for lesion in mr.findings.lesions}
 
 
 def _group(report: Path, uid: str) -> Any:
     content = srread(report).content
     groups = [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
-    return next(one for one in groups if one.tracking_uid == uid)
+    return next(group for group in groups if group.tracking_uid == uid)
 
 
 def _said(group: Any) -> dict:
-    return {one.name.meaning: one.value.meaning for one in group.get_qualitative_evaluations()}
+    return {
+        evaluation.name.meaning: evaluation.value.meaning
+        for evaluation in group.get_qualitative_evaluations()
+    }
 
 
 def _numbers(group: Any, code: Any) -> float:
@@ -173,12 +176,12 @@ def test_a_first_study_has_nothing_to_compare_with(studies: list[Done]) -> None:
 
 def test_the_lesion_that_stayed_keeps_its_tracking_uid_in_seg_and_report(studies: list[Done]) -> None:
     first, second = studies[:2]
-    (before,) = (one for one in first.findings.lesions if one.number == 2)
-    (now,) = (one for one in second.findings.lesions if one.number == 1)
+    (before,) = (lesion for lesion in first.findings.lesions if lesion.number == 2)
+    (now,) = (lesion for lesion in second.findings.lesions if lesion.number == 1)
     assert now.tracking_uid == before.tracking_uid
-    segments = {one.SegmentLabel: one for one in dcmread(second.final).SegmentSequence}
+    segments = {segment.SegmentLabel: segment for segment in dcmread(second.final).SegmentSequence}
     assert segments["Lesion 1"].TrackingUID == before.tracking_uid
-    assert segments["Lesion 2"].TrackingUID not in {one.tracking_uid for one in first.findings.lesions}
+    assert segments["Lesion 2"].TrackingUID not in {lesion.tracking_uid for lesion in first.findings.lesions}
     group = _group(second.report, before.tracking_uid)
     assert _said(group)["Change since the prior study"] == "Seen before"
     volume = before.values["volume_ml"].value
@@ -220,7 +223,7 @@ def test_the_organ_s_group_names_sums_and_response(studies: list[Done]) -> None:
 
 def test_the_picture_of_the_change_joins_the_result_s_page(studies: list[Done]) -> None:
     first, second, third = (dcmread(done.page, stop_before_pixels=True) for done in studies[:3])
-    assert [one.InstanceNumber for one in (first, second, third)] == [1, 2, 1]
+    assert [entry.InstanceNumber for entry in (first, second, third)] == [1, 2, 1]
     assert second.ImageComments == "change since the prior study"
     assert (
         second.SeriesInstanceUID == dcmread(studies[1].page.parent / "UAIR-FINAL-PAGE.dcm").SeriesInstanceUID
@@ -230,7 +233,7 @@ def test_the_picture_of_the_change_joins_the_result_s_page(studies: list[Done]) 
 def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies: list[Done]) -> None:
     first, second, third, _ = studies
     assert (first.taste, third.taste) == ({}, {})
-    radii = [radius_mm(one.values["volume_ml"].value) for one in first.findings.lesions]
+    radii = [radius_mm(lesion.values["volume_ml"].value) for lesion in first.findings.lesions]
     assert second.taste["lesion_mm"] == pytest.approx(np.mean(radii) - 10.0, abs=2e-3)
     liver = radius_mm(first.findings.liver["liver_ml"].value) - 60.0
     assert second.taste["liver_mm"] == pytest.approx(np.clip(liver, -4, 4), abs=2e-3)
@@ -240,7 +243,7 @@ def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies: l
 
 def test_another_patient_has_no_prior(studies: list[Done]) -> None:
     assert studies[2].findings.follow_up is None
-    texts = {_said(one).get("Change since the prior study") for one in _all_groups(studies[2].report)}
+    texts = {_said(group).get("Change since the prior study") for group in _all_groups(studies[2].report)}
     assert texts == {None}
 
 
@@ -257,9 +260,9 @@ def test_report_and_table_state_the_same_numbers(studies: list[Done]) -> None:
         table = {row[2]: float(row[3]) for row in rows if row[1] == lesion.tracking_uid}
         assert _numbers(group, codes.VOLUME) == table["volume_ml"]
         assert _numbers(group, codes.LONG_AXIS) == table["long_mm"]
-        assert [float(one.value) for one in group.get_measurements(name=codes.ATTENUATION)] == [
-            table[key] for key in ("mean_hu", "sd_hu", "min_hu", "max_hu")
-        ]
+        assert [
+            float(measurement.value) for measurement in group.get_measurements(name=codes.ATTENUATION)
+        ] == [table[key] for key in ("mean_hu", "sd_hu", "min_hu", "max_hu")]
         assert float(group.get_measurements()[9].value) == table["sphericity"]
 
 
@@ -268,9 +271,9 @@ def test_intervals_stand_as_ranges_of_uncertainty(studies: list[Done]) -> None:
     lesion = studies[1].findings.lesions[0]
     ((number,),) = _group(studies[1].report, lesion.tracking_uid).get_measurements(name=codes.VOLUME)
     ranges = {
-        one.ConceptNameCodeSequence[0].CodeValue: float(one.MeasuredValueSequence[0].NumericValue)
-        for one in number.ContentSequence
-        if one.ValueType == "NUM"
+        item.ConceptNameCodeSequence[0].CodeValue: float(item.MeasuredValueSequence[0].NumericValue)
+        for item in number.ContentSequence
+        if item.ValueType == "NUM"
     }
     volume = lesion.values["volume_ml"]
     assert volume.low < volume.value < volume.high
@@ -335,11 +338,11 @@ def test_an_earlier_result_is_found_in_the_archive(
     follow_up = done.findings.follow_up
     assert follow_up is not None
     assert (follow_up.days, follow_up.response) == (31, "PD")
-    before = next(one for one in studies[0].findings.lesions if one.number == 2)
-    link = next(one for one in follow_up.links if one.earlier_uids == (before.tracking_uid,))
+    before = next(lesion for lesion in studies[0].findings.lesions if lesion.number == 2)
+    link = next(link for link in follow_up.links if link.earlier_uids == (before.tracking_uid,))
     assert link.tracking_uid == before.tracking_uid
     assert link.earlier_ml == before.values["volume_ml"].value
-    assert {one.fate for one in follow_up.links} == {"matched", "new", "vanished"}
+    assert {link.fate for link in follow_up.links} == {"matched", "new", "vanished"}
     assert iod_errors(done.page, "SCImage") == []
 
 

@@ -152,7 +152,7 @@ def read(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, list[ReadSegment]]:
     """What one program reads, from one start of it for all objects."""
-    objects = [one.on_series for one in expected.values()]
+    objects = [expectation.on_series for expectation in expected.values()]
     found = read_segs(request.param, objects, tmp_path_factory.mktemp("read"))
     return dict(zip(expected, found, strict=True))
 
@@ -164,11 +164,11 @@ def test_a_foreign_program_reads_each_voxel(
     on_series, labels = expected[name].on_series, expected[name].labels
     present = [int(value) for value in np.unique(labels) if value]
     segments = read[name]
-    assert [one.label for one in segments] == ["Liver" if v == 1 else f"Lesion {v - 1}" for v in present]
+    assert [found.label for found in segments] == ["Liver" if v == 1 else f"Lesion {v - 1}" for v in present]
     described = dcmread(on_series.segmentation, stop_before_pixels=True).SegmentSequence
-    assert [one.tracking_uid for one in segments] == [one.get("TrackingUID", "") for one in described]
-    for one, value in zip(segments, present, strict=True):
-        assert one.covers_exactly(centres_mm(labels == value, on_series.affine))
+    assert [found.tracking_uid for found in segments] == [item.get("TrackingUID", "") for item in described]
+    for found, value in zip(segments, present, strict=True):
+        assert found.covers_exactly(centres_mm(labels == value, on_series.affine))
 
 
 def test_every_kind_is_read(expected: Mapping[str, Expected]) -> None:

@@ -64,7 +64,7 @@ def test_what_one_machine_shares_another_fetches(tmp_path: Path, server: ObjectS
     assert found == tmp_path / "worker" / first
     assert found.read_bytes() == b"candidates.npz"
     folder = there.fetch_folder("artifacts/case-000001/round-01.made", ["state.npz"])
-    assert sorted(one.name for one in folder.iterdir()) == ["candidates.npz", "state.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == ["candidates.npz", "state.npz"]
     assert here.remote is not None
     here.remote.remove([first, "artifacts/none"])
     assert first not in server.names()
@@ -204,11 +204,11 @@ def _series(folder: Path) -> list[Path]:
 
 def _check_places(folders: Mapping[str, Path], server: ObjectServer) -> None:
     """Each machine holds what it wrote and what it needed, no more."""
-    held = {name: {one.suffix for one in folder.rglob("*")} for name, folder in folders.items()}
+    held = {name: {path.suffix for path in folder.rglob("*")} for name, folder in folders.items()}
     assert ".safetensors" in held["gpu"], "embeddings stay on the machine that computes"
     assert not {".safetensors"} & (held["node"] | held["io"])
-    states = [one.parent.name.partition(".")[0] for one in folders["io"].rglob("state.npz")]
+    states = [path.parent.name.partition(".")[0] for path in folders["io"].rglob("state.npz")]
     assert states == ["round-02"], "the io worker needs the accepted round's state alone, for its intervals"
     names = server.names()
     assert {os.path.splitext(name)[1] for name in names} == {".dcm", ".npz", ".json"}, names
-    assert sum(one.endswith("state.npz") for one in names) == 2
+    assert sum(name.endswith("state.npz") for name in names) == 2

@@ -76,7 +76,9 @@ def test_what_readers_store_is_forwarded_by_its_verb_and_nothing_else(
     too_early = _edited(offered.paths)
     _put(orthanc, too_early)
     own = [*offered.results(ResultKind.CANDIDATE), *offered.results(ResultKind.PAGE)]
-    sent = dcmtk.storescu(HOST, orthanc.dicom_port, orthanc.aet, "UAIR", [offered.path(one) for one in own])
+    sent = dcmtk.storescu(
+        HOST, orthanc.dicom_port, orthanc.aet, "UAIR", [offered.path(entry) for entry in own]
+    )
     assert sent.returncode == 0, sent.stderr
     candidate, page = offered.candidate(3), dcmread(offered.path(own[-1]))
 

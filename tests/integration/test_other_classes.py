@@ -65,13 +65,13 @@ def other_object(sop_class: str, study: str, syntax: str = ExplicitVRLittleEndia
 def push(port: int, called: str, datasets: Sequence[Dataset]) -> list[int]:
     """Send objects over one association that proposes each pair of class and syntax; return the statuses."""
     entity = AE("SENDER")
-    pairs = {(str(one.SOPClassUID), str(one.file_meta.TransferSyntaxUID)) for one in datasets}
+    pairs = {(str(dataset.SOPClassUID), str(dataset.file_meta.TransferSyntaxUID)) for dataset in datasets}
     for sop_class, syntax in sorted(pairs):
         entity.add_requested_context(sop_class, syntax)
     association = entity.associate("127.0.0.1", port, ae_title=called)
     assert association.is_established
     assert not association.rejected_contexts
-    statuses = [association.send_c_store(one).Status for one in datasets]
+    statuses = [association.send_c_store(dataset).Status for dataset in datasets]
     association.release()
     return statuses
 
@@ -79,7 +79,7 @@ def push(port: int, called: str, datasets: Sequence[Dataset]) -> list[int]:
 def cases(context: Context) -> list[tuple[CaseState, int, str]]:
     with context.database.transaction() as session:
         every = session.query(Case).order_by(Case.instance_count.desc()).all()
-        return [(one.state, one.instance_count, one.code) for one in every]
+        return [(case.state, case.instance_count, case.code) for case in every]
 
 
 @pytest.mark.parametrize("sop_class", [PRIVATE, "1.2.840.10008.5.1.4.1.1.99999", EncapsulatedPDFStorage])
@@ -185,5 +185,5 @@ def test_a_whole_study_sent_to_a_verb_is_refused_once_and_its_pick_counts(offere
         assert (refused.outcome, refused.code) == (SelectionOutcome.REFUSED, "selection-not-supported")
         assert (picked.outcome, picked.answer.words) == (SelectionOutcome.EFFECTIVE, "candidate 3")
         push(listener.port, "UAIR_PICK", [document])
-    codes = [one.code for one in offered.selections()]
+    codes = [selection.code for selection in offered.selections()]
     assert codes == ["selection-not-supported", "", "selection-not-supported"]

@@ -119,9 +119,9 @@ def test_200_associations_of_one_instance_in_a_burst(
     datasets = [dcmread(path) for path in paths]
     random.Random(0).shuffle(datasets)
     with receiving(context, wait_s=180, idle_timeout_s=180) as listener, ThreadPoolExecutor(80) as pool:
-        answered = list(pool.map(lambda one: push(listener.port, [one]), datasets))
+        answered = list(pool.map(lambda dataset: push(listener.port, [dataset]), datasets))
     assert answered == [[0x0000]] * 200
-    assert set(kept(context)) == {str(one.SOPInstanceUID) for one in datasets}
+    assert set(kept(context)) == {str(dataset.SOPInstanceUID) for dataset in datasets}
     (case,) = assembled(context)
     assert (case.state, case.instance_count) == (CaseState.READY, 200)
 
@@ -145,7 +145,7 @@ def test_interleaved_series_and_studies_become_a_case_each(context: Context, tmp
     mixed = [dcmread(path) for together in zip(*series, strict=True) for path in together]
     with receiving(context) as listener, ThreadPoolExecutor(2) as pool:
         halves = [pool.submit(push, listener.port, half) for half in (mixed[::2], mixed[1::2])]
-        assert {status for one in halves for status in one.result()} == {0x0000}
+        assert {status for halve in halves for status in halve.result()} == {0x0000}
     found = assembled(context)
     assert [(case.state, case.instance_count) for case in found] == [(CaseState.READY, 12)] * 3
     assert len({case.series_instance_uid for case in found}) == 3
@@ -200,8 +200,8 @@ def test_many_silent_connections_keep_nobody_out(context: Context, tmp_path: Pat
         silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(30)]
         silent[0].sendall(b"\x01\x00\x00")
         assert push(listener.port, [dataset]) == [0x0000]
-        for one in silent:
-            one.close()
+        for peer in silent:
+            peer.close()
 
 
 def test_an_endless_pdu_is_not_read(context: Context) -> None:

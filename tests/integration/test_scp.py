@@ -227,7 +227,7 @@ def test_selection_arrives_with_its_verb(dcmtk: Dcmtk, tmp_path: Path, verb: Ver
     with listening(received.append) as listener:
         result = store(dcmtk, listener, [path], CALLED_AE[verb], "VIEWER")
     assert result.returncode == 0, said(result)
-    assert [(one.verb, one.calling_ae) for one in received] == [(verb, "VIEWER")]
+    assert [(arrival.verb, arrival.calling_ae) for arrival in received] == [(verb, "VIEWER")]
 
 
 def test_selection_titles_take_slices_too_so_that_they_are_refused_with_a_reason(
@@ -237,7 +237,7 @@ def test_selection_titles_take_slices_too_so_that_they_are_refused_with_a_reason
     with listening(received.append) as listener:
         result = store(dcmtk, listener, good_series(tmp_path)[:1], "UAIR_PICK")
     assert result.returncode == 0, said(result)
-    assert [one.verb for one in received] == [Verb.PICK]
+    assert [arrival.verb for arrival in received] == [Verb.PICK]
 
 
 def test_what_is_no_ct_is_taken_so_that_it_can_be_explained(dcmtk: Dcmtk, tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_jpeg_lossless_of_dcmtk_is_kept_and_decoded_exactly(dcmtk: Dcmtk, tmp_pa
     with listening(received.append) as listener:
         result = store(dcmtk, listener, paths, extra=("--propose-lossless",))
     assert result.returncode == 0, said(result)
-    assert {one.transfer_syntax_uid for one in received} == {JPEGLosslessSV1}
-    kept = [spool.write("2.25.1", one.sop_instance_uid, one.data).path for one in received]
+    assert {arrival.transfer_syntax_uid for arrival in received} == {JPEGLosslessSV1}
+    kept = [spool.write("2.25.1", arrival.sop_instance_uid, arrival.data).path for arrival in received]
     np.testing.assert_array_equal(read_series(kept).array, hu)
 
 
@@ -352,7 +352,7 @@ def test_four_senders_at_once_lose_nothing(dcmtk: Dcmtk, tmp_path: Path) -> None
 
     with listening(keep) as listener, ThreadPoolExecutor(4) as pool:
         sending = [pool.submit(store, dcmtk, listener, s, "UAIR", f"S{n}") for n, s in enumerate(series)]
-        assert [one.result().returncode for one in sending] == [0] * 4
+        assert [sender.result().returncode for sender in sending] == [0] * 4
     assert len(threads) == 4
     kept = [pydicom.dcmread(path) for path in (tmp_path / "spool").rglob("*.dcm")]
     sent = [pydicom.dcmread(path) for paths in series for path in paths]

@@ -96,7 +96,7 @@ def _highdicom(kind: str, labels: Callable[[], np.ndarray]) -> Callable[[Offered
         sources = [dcmread(path) for path in offered.paths]
         pixels = numbers[drawn]
         if kind == "FRACTIONAL":
-            channels = [pixels == one.SegmentNumber for one in described]
+            channels = [pixels == segment.SegmentNumber for segment in described]
             return returned(sources, np.stack(channels, -1).astype(np.float32), described, kind)
         return returned(sources, pixels, described, kind)
 

@@ -46,7 +46,11 @@ def _get(port: int, path: str) -> tuple[int, str]:
 def _samples(port: int) -> Samples:
     _, text = _get(port, "/metrics")
     families = text_string_to_metric_families(text)
-    return {(one.name, tuple(sorted(one.labels.items()))): one.value for f in families for one in f.samples}
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for f in families
+        for sample in f.samples
+    }
 
 
 def _settings(folder: Path, database_url: str, broker_url: str, **sections: object) -> Settings:
@@ -227,9 +231,9 @@ def test_every_alert_is_tested_and_explained() -> None:
     (group,) = yaml.safe_load(_RULES.read_text("utf-8"))["groups"]
     alerts = {rule["alert"] for rule in group["rules"]}
     tests = (Path(__file__).parents[1] / "support" / "alerts.test.yml").read_text("utf-8")
-    assert {one for one in alerts if f"alertname: {one}," in tests} == alerts
+    assert {alert for alert in alerts if f"alertname: {alert}," in tests} == alerts
     page = (_DEPLOY.parent / "docs" / "administrators.md").read_text("utf-8")
-    assert {one for one in alerts if f"| `{one}` |" in page} == alerts
+    assert {alert for alert in alerts if f"| `{alert}` |" in page} == alerts
 
 
 def test_rules_and_dashboard_use_metrics_that_exist(department: tuple[Context, Samples]) -> None:

@@ -21,8 +21,8 @@ class Holdings:
 def holdings(pid: int) -> Holdings:
     """Look at a process and all its descendants; one that ends meanwhile counts as nothing."""
     memory, handles, threads = 0.0, 0, 0
-    for one in (pid, *descendants(pid)):
-        folder = Path("/proc") / str(one)
+    for entry in (pid, *descendants(pid)):
+        folder = Path("/proc") / str(entry)
         with suppress(OSError):
             memory += int((folder / "statm").read_text().split()[1]) * _PAGE / (1 << 20)
             handles += len(list((folder / "fd").iterdir()))

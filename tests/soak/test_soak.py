@@ -59,12 +59,12 @@ def test_nothing_grows(
 
 def growth(looks: Sequence[Holdings]) -> str:
     """Say what grew from the middle of a run to its end, by medians of five looks; empty if nothing did."""
-    middle, end = (sorted(part, key=lambda one: one.memory_mib) for part in (looks[-12:-7], looks[-5:]))
+    middle, end = (sorted(part, key=lambda look: look.memory_mib) for part in (looks[-12:-7], looks[-5:]))
     found = []
     if end[2].memory_mib > MORE_MEMORY * middle[2].memory_mib:
         found.append(f"memory {middle[2].memory_mib:.0f} -> {end[2].memory_mib:.0f} MiB")
     for what in ("handles", "threads"):
-        before, after = (sorted(getattr(one, what) for one in part)[2] for part in (middle, end))
+        before, after = (sorted(getattr(look, what) for look in part)[2] for part in (middle, end))
         if after > before + MORE_HANDLES:
             found.append(f"{what} {before} -> {after}")
     return ", ".join(found)

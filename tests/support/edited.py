@@ -107,10 +107,10 @@ def selected_segments(segmentation: Dataset, numbers: Sequence[int]) -> Dataset:
     saved = deepcopy(segmentation)
     saved.SOPInstanceUID = saved.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     saved.SeriesInstanceUID, saved.SeriesDescription = generate_uid(), "Selected segments"
-    saved.SegmentSequence = [one for one in saved.SegmentSequence if one.SegmentNumber in numbers]
-    renumbered = {int(one.SegmentNumber): n for n, one in enumerate(saved.SegmentSequence, 1)}
-    for one in saved.SegmentSequence:
-        one.SegmentNumber = renumbered[one.SegmentNumber]
+    saved.SegmentSequence = [segment for segment in saved.SegmentSequence if segment.SegmentNumber in numbers]
+    renumbered = {int(segment.SegmentNumber): n for n, segment in enumerate(saved.SegmentSequence, 1)}
+    for segment in saved.SegmentSequence:
+        segment.SegmentNumber = renumbered[segment.SegmentNumber]
     groups, frames = [], []
     for index, group in enumerate(saved.PerFrameFunctionalGroupsSequence):
         (identification,) = group.SegmentIdentificationSequence

@@ -121,7 +121,7 @@ class OhifPage:
             f"[...document.querySelectorAll('{_ENTRY} [data-cy=series-description-label]')]"
             f".find(one => one.innerText.trim() === {json.dumps(name)}).scrollIntoView({{block: 'center'}})"
         )
-        (candidate,) = [one for one in self.candidates() if one.name == name]
+        (candidate,) = [candidate for candidate in self.candidates() if candidate.name == name]
         self.browser.click(candidate.x, candidate.y, count=2)
         self._press("Yes")
         self.browser.wait_for(

@@ -97,8 +97,8 @@ class Orthanc(Server):
 
         Orthanc reports storage commitment to the first modality that has the title.
         """
-        for known, one in self._json("GET", "/modalities?expand").items():
-            if one["AET"] == aet and known != name:
+        for known, modality in self._json("GET", "/modalities?expand").items():
+            if modality["AET"] == aet and known != name:
                 self._call("DELETE", f"/modalities/{quote(known)}")
         self._call("PUT", f"/modalities/{quote(name)}", {"AET": aet, "Host": host, "Port": port})
 

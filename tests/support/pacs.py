@@ -13,9 +13,9 @@ from tests.support.ports import wait_until
 
 def seg_series(orthanc: Orthanc, prefix: str = "UAIR") -> list[OrthancSeries]:
     """SEG series whose description begins with `prefix`, by description."""
-    found = [one for one in orthanc.series() if one.modality == "SEG"]
-    named = [one for one in found if str(one.tags.get("SeriesDescription", "")).startswith(prefix)]
-    return sorted(named, key=lambda one: str(one.tags["SeriesDescription"]))
+    found = [found_series for found_series in orthanc.series() if found_series.modality == "SEG"]
+    named = [entry for entry in found if str(entry.tags.get("SeriesDescription", "")).startswith(prefix)]
+    return sorted(named, key=lambda series: str(series.tags["SeriesDescription"]))
 
 
 def await_round(orthanc: Orthanc, number: int, timeout_s: float = 120.0) -> list[OrthancSeries]:
@@ -31,17 +31,19 @@ def await_pages(orthanc: Orthanc, number: int, timeout_s: float = 60.0) -> list[
     def pages() -> list[str]:
         prefix = f"UAIR PAGES R{number}"
         found = [
-            one for one in orthanc.series() if str(one.tags.get("SeriesDescription", "")).startswith(prefix)
+            found_series
+            for found_series in orthanc.series()
+            if str(found_series.tags.get("SeriesDescription", "")).startswith(prefix)
         ]
-        return [instance for one in found for instance in one.instances]
+        return [instance for entry in found for instance in entry.instances]
 
     wait_until(lambda: len(pages()) >= 5, f"five pages of round {number}", timeout_s)
-    return sorted(pages(), key=lambda one: int(orthanc.tags(one)["InstanceNumber"]))
+    return sorted(pages(), key=lambda instance: int(orthanc.tags(instance)["InstanceNumber"]))
 
 
 def instance_ids(series: Sequence[OrthancSeries]) -> list[str]:
     """Orthanc's identifiers of all instances of these series."""
-    return [instance for one in series for instance in one.instances]
+    return [instance for found_series in series for instance in found_series.instances]
 
 
 def objects_in(orthanc: Orthanc, folder: Path) -> Iterator[tuple[Path, Dataset]]:

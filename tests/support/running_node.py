@@ -224,7 +224,7 @@ class Deployment:
 def quick(destinations: Sequence[Mapping[str, Any]], **sections: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that are the default's, but for shorter waits."""
     return {
-        "destinations": [dict(one) for one in destinations],
+        "destinations": [dict(destination) for destination in destinations],
         "intake": {"quiet_s": 1.5, "max_wait_s": 3, "min_free_bytes": 1 << 20, **sections.get("intake", {})},
         "work": {"sweep_s": 0.3, "lease_s": 3, **sections.get("work", {})},
         "delivery": {"retry_first_s": 0.5, **sections.get("delivery", {})},

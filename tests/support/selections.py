@@ -124,7 +124,7 @@ def segments_report(
         imaging_measurements=[_group(segmentation, number, source) for segmentation, number in parts],
     )
     return REPORT_CLASSES[sop_class](
-        evidence=[*{str(one.SOPInstanceUID): one for one, _ in parts}.values(), source],
+        evidence=[*{str(part.SOPInstanceUID): part for part, _ in parts}.values(), source],
         content=report[0],
         series_instance_uid=new_uid(),
         series_number=1,

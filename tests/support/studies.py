@@ -43,9 +43,9 @@ def node_in(folder: Path, **sections: object) -> Iterator[Context]:
 def receive_study(context: Context, paths: Sequence[Path], day: str) -> int:
     """Date a series, send it to the node; return the number of its case."""
     for path in paths:
-        one = dcmread(path)
-        one.StudyDate = one.SeriesDate = one.AcquisitionDate = day
-        one.save_as(path)
+        dataset = dcmread(path)
+        dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = day
+        dataset.save_as(path)
     inbox = Inbox(context)
     for path in paths:
         inbox.receive(received(path))

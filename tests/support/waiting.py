@@ -43,8 +43,8 @@ def waiting_case(
     """
     with context_in(folder / "data", database_url or f"sqlite:///{folder / 'uair.sqlite'}") as made:
         inbox = Inbox(made)
-        for one in volume.slices:
-            inbox.receive(received(one.path))
+        for slice_ in volume.slices:
+            inbox.receive(received(slice_.path))
         time.sleep(0.02)
         assemble(made)
         with made.database.transaction() as session:

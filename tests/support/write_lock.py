@@ -43,8 +43,10 @@ class Watch:
         try:
             self.opened += 1
             if not self._can_write():
-                frames = [one for one in traceback.extract_stack() if "/uair_node/" in one.filename]
-                self.locked.append(" > ".join(f"{Path(one.filename).name}:{one.lineno}" for one in frames))
+                frames = [frame for frame in traceback.extract_stack() if "/uair_node/" in frame.filename]
+                self.locked.append(
+                    " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+                )
         finally:
             self._busy.now = False
 

@@ -142,17 +142,17 @@ def dcmtk_key_object(named: Sequence[tuple[Dataset, int | None]], folder: Path) 
 def _key_object_xml(named: Sequence[tuple[Dataset, int | None]]) -> str:
     first = named[0][0]
     evidence = "".join(
-        f'<series uid="{one.SeriesInstanceUID}"><value><sopclass uid="{one.SOPClassUID}"/>'
-        f'<instance uid="{one.SOPInstanceUID}"/></value></series>'
-        for one in {str(one.SeriesInstanceUID): one for one, _ in named}.values()
+        f'<series uid="{dataset.SeriesInstanceUID}"><value><sopclass uid="{dataset.SOPClassUID}"/>'
+        f'<instance uid="{dataset.SOPInstanceUID}"/></value></series>'
+        for dataset in {str(dataset.SeriesInstanceUID): dataset for dataset, _ in named}.values()
     )
     items = "".join(
         "<image><relationship>CONTAINS</relationship>"
         "<concept><value>260753009</value><scheme><designator>SCT</designator></scheme>"
         "<meaning>Source</meaning></concept>"
-        f'<value><sopclass uid="{one.SOPClassUID}"/><instance uid="{one.SOPInstanceUID}"/>'
+        f'<value><sopclass uid="{dataset.SOPClassUID}"/><instance uid="{dataset.SOPInstanceUID}"/>'
         f"{f'<segments>{segment}</segments>' if segment else ''}</value></image>"
-        for one, segment in named
+        for dataset, segment in named
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'

@@ -254,15 +254,15 @@ def test_interleaved_phases_are_two_cases_of_their_own_slices(database_url: str,
         mixed = [path for pair in zip(first, second, strict=True) for path in pair]
         assert _send(context, mixed) == [ONE, TWO]
         with context.database.transaction() as session:
-            one, two = session.query(Case).order_by(Case.id)
-            assert [{i.sop_instance_uid for i in case.instances} for case in (one, two)] == [
+            case_1, case_2 = session.query(Case).order_by(Case.id)
+            assert [{i.sop_instance_uid for i in case.instances} for case in (case_1, case_2)] == [
                 _uids(first),
                 _uids(second),
             ]
-            assert one.digest != two.digest
-            assert (one.instance_count, two.instance_count) == (16, 16)
+            assert case_1.digest != case_2.digest
+            assert (case_1.instance_count, case_2.instance_count) == (16, 16)
             due = {(item.kind, item.case_id) for item in session.query(WorkItem).filter_by(open=True)}
-            assert due == {("compute", one.id), ("compute", two.id)}
+            assert due == {("compute", case_1.id), ("compute", case_2.id)}
         assert _send(context, mixed) == [ONE, TWO]
     site = tmp_path / "site.yaml"
     site.write_text(json.dumps({"data_dir": str(tmp_path / "data"), "database": {"url": database_url}}))
@@ -371,7 +371,7 @@ def test_a_rule_chooses_the_phase_by_its_delay(
         states = dict(_send(context, [path for n in order for path in phases[n]]))
     assert states == {f"Acquisition Number {n}": S.READY if n == 2 else S.REJECTED for n in minutes}
     tried = try_folder(tmp_path / "ct", Settings(rules=RULES))
-    assert {(one.acquisition, one.runs, one.code) for one in tried} == {
+    assert {(series.acquisition, series.runs, series.code) for series in tried} == {
         ("Acquisition Number 1", False, "other-series-chosen"),
         ("Acquisition Number 2", True, ""),
         ("Acquisition Number 3", False, "other-series-chosen"),

@@ -133,7 +133,7 @@ def test_a_wrong_rule_is_answered_with_its_key(tmp_path: Path, rule: dict[str, o
 
 def _receive(context: Context, *paths: list[Path]) -> None:
     inbox = Inbox(context)
-    for path in (path for one in paths for path in one):
+    for path in (path for copy in paths for path in copy):
         inbox.receive(received(path))
 
 
@@ -146,7 +146,7 @@ def _quiet(context: Context, *series_uids: str) -> None:
 
 def _states(context: Context) -> dict[str, tuple[str, str]]:
     with context.database.transaction() as session:
-        return {one.series_instance_uid[-1]: (one.state.value, one.code) for one in session.query(Case)}
+        return {case.series_instance_uid[-1]: (case.state.value, case.code) for case in session.query(Case)}
 
 
 def _context(folder: Path, rules: dict[str, object]) -> AbstractContextManager[Context]:
@@ -228,7 +228,7 @@ def test_the_dry_run_shows_what_would_run_and_why(tmp_path: Path) -> None:
     run = ["rules", "try", str(study), "--config", str(site)]
     result = CliRunner().invoke(app, [*run, "--json"])
     assert result.exit_code == 0, result.output
-    told = {one["series_number"]: (one["runs"], one["code"]) for one in json.loads(result.stdout)}
+    told = {load["series_number"]: (load["runs"], load["code"]) for load in json.loads(result.stdout)}
     assert told == {1: (False, "other-series-chosen"), 2: (True, ""), 3: (False, "too-few-slices")}
     table = CliRunner().invoke(app, run, env={"COLUMNS": "200"})
     assert "portal [x]" in table.stdout

@@ -51,7 +51,7 @@ def _run(config: Path, *arguments: str, code: int = 0) -> str:
 def test_the_environment_names_the_configuration(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UAIR_CONFIG", str(config))
     ended = CliRunner().invoke(app, ["cases", "--json"])
-    assert [one["case"] for one in json.loads(ended.output)] == [2, 1]
+    assert [load["case"] for load in json.loads(ended.output)] == [2, 1]
 
 
 def test_a_database_without_tables_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,9 @@ def test_errors_pass_from_process_to_process() -> None:
 
 
 def test_a_state_that_does_not_exist_finds_no_silence(config: Path) -> None:
-    assert [one["case"] for one in json.loads(_run(config, "cases", "--json", "--state", "rejected"))] == [2]
+    assert [load["case"] for load in json.loads(_run(config, "cases", "--json", "--state", "rejected"))] == [
+        2
+    ]
     assert "'rejctd'" in _run(config, "cases", "--state", "rejctd", code=2)
 
 
@@ -135,7 +137,9 @@ def test_a_lesion_is_taken_from_another_candidate(config: Path) -> None:
         assert getattr(CliRunner().invoke(app, _pick(config, lesion)).exception, "code", "") == code
     assert "candidate 3, lesion 2 of candidate 1" in _run(config, "case", "pick", "1", "3", "--lesion", "2=1")
     shown = json.loads(_run(config, "case", "show", "1", "--json"))
-    assert [(one["picked"], one["per_target"]) for one in shown["selections"]] == [(3, {"3": 1})]
+    assert [(selection["picked"], selection["per_target"]) for selection in shown["selections"]] == [
+        (3, {"3": 1})
+    ]
 
 
 def _pick(config: Path, lesion: str) -> list[str]:
@@ -165,7 +169,7 @@ def test_cases_are_found(config: Path, options: list[str], found: list[int]) -> 
 
 def test_a_case_is_shown_with_history_and_volumes(config: Path) -> None:
     shown: dict[str, Any] = json.loads(_run(config, "case", "show", "1", "--json"))
-    assert [len(one["results"]) for one in shown["rounds"]] == [4]
+    assert [len(round_["results"]) for round_ in shown["rounds"]] == [4]
     assert shown["history"][0]["to"] == "RECEIVING"
     assert "1000" in _run(config, "case", "show", "1")
 

@@ -67,7 +67,7 @@ def test_what_is_stored_counts_only_once_it_is_committed(outbox: Context) -> Non
         run_commitment(outbox, destination)
         assert states(outbox) == [DeliveryState.STORED] * 4
         (request,) = peer.requests
-        asked = [str(one.ReferencedSOPInstanceUID) for one in request.ReferencedSOPSequence]
+        asked = [str(item.ReferencedSOPInstanceUID) for item in request.ReferencedSOPSequence]
         assert asked == uids(outbox)
         with listening(outbox, destination) as port:
             assert peer.report(request, {}, port) == 0x0000
@@ -165,7 +165,7 @@ def test_later_results_need_not_wait_for_earlier_commitments(outbox: Context) ->
         run_delivery(outbox, destination)
         assert work_item(outbox, WorkKind.COMMIT).not_before <= utc_now()
         run_commitment(outbox, destination)
-        assert [len(one.ReferencedSOPSequence) for one in peer.requests] == [3, 1]
+        assert [len(request.ReferencedSOPSequence) for request in peer.requests] == [3, 1]
 
 
 def test_only_the_destination_itself_can_report(outbox: Context) -> None:
@@ -181,7 +181,7 @@ def test_only_the_destination_itself_can_report(outbox: Context) -> None:
 
 def test_reports_must_be_able_to_come_back(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
-    one = "{name: pacs, ae_title: PACS, host: h, port: 104, calling_ae: SENDER, commitment_timeout_s: 60}"
-    site.write_text(f"destinations:\n  - {one}\n", "utf-8")
+    written = "{name: pacs, ae_title: PACS, host: h, port: 104, calling_ae: SENDER, commitment_timeout_s: 60}"
+    site.write_text(f"destinations:\n  - {written}\n", "utf-8")
     with pytest.raises(ConfigError, match="must be one of"):
         load_settings(site)

@@ -82,7 +82,7 @@ _OTHERS = ["rabbitmq", "postgres", "orthanc", "ohif", "alertmanager", *sorted(_W
 )
 def test_each_profile_has_its_parts(compose: Mapping[str, Any], profile: str, more: set[str]) -> None:
     services = compose["services"].items()
-    started = {name for name, one in services if profile in one.get("profiles", [profile])}
+    started = {name for name, service in services if profile in service.get("profiles", [profile])}
     assert started == _ALWAYS | _WATCHING | more
 
 
@@ -151,7 +151,7 @@ def test_passwords_come_by_file_and_reach_the_servers(
     copy.write_text((_ROOT / "deploy" / "make-secrets.sh").read_text("utf-8"))
     for _ in range(2):  # a second call keeps what the first made
         made = subprocess.run(["sh", str(copy)], capture_output=True, text=True, check=True)
-        secrets = {one.name: one.read_text() for one in (tmp_path / "secrets").iterdir()}
+        secrets = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     assert not any(secrets["postgres_password"] in text for text in (made.stdout, made.stderr))
     assert len({secrets[f"{name}_password"] for name in ("postgres", "rabbitmq", "grafana", "orthanc")}) == 4
     assert f"default_pass = {secrets['rabbitmq_password']}\n" in secrets["rabbitmq.conf"]
@@ -175,7 +175,7 @@ def test_our_containers_may_write_only_their_data(compose: Mapping[str, Any], se
     assert found["read_only"]
     assert found["cap_drop"] == ["ALL"]
     assert found["mem_limit"]
-    writable = {_mount(one)[0] for one in found["volumes"] if not _read_only(one)}
+    writable = {_mount(volume)[0] for volume in found["volumes"] if not _read_only(volume)}
     assert writable <= {"/var/lib/uair", "/var/cache/uair"}
 
 
@@ -199,8 +199,8 @@ def test_embeddings_stay_on_the_workers_own_disk(compose: Mapping[str, Any], hos
     assert hospital.engine.embeddings_bytes
     mounted = {
         name
-        for name, one in compose["services"].items()
-        if folder in dict(map(_mount, one.get("volumes", ())))
+        for name, service in compose["services"].items()
+        if folder in dict(map(_mount, service.get("volumes", ())))
     }
     assert mounted == set(_WORKERS)
 

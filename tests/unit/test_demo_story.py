@@ -46,8 +46,8 @@ def test_the_last_lines_say_what_the_picks_brought() -> None:
         f"2 picks brought the Dice of the lesions from 0.750 {start} to 0.840: +0.050, +0.040.",
         f"2 picks brought the Dice of the liver from 0.950 {start} to 0.960: +0.000, +0.010.",
     ]
-    for one in rounds:
-        del one["gain"]
+    for round_ in rounds:
+        del round_["gain"]
     assert told(rounds[:1], final) == ["After 1 pick the liver has 1500 ml, with 2 lesions of 12.5 ml."]
 
 

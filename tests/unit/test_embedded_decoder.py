@@ -97,7 +97,7 @@ def test_members_asked_together_answer_as_alone(monkeypatch: pytest.MonkeyPatch,
     alone = [predict(decode, [member], (4, 64, 64), 0.0) for member in members]
     monkeypatch.setattr(ensemble, "CELLS_AT_ONCE", at_once * 64 * 64)
     together = predict(decode, members, (4, 64, 64), 0.0)
-    np.testing.assert_array_equal(together.logits, np.concatenate([one.logits for one in alone]))
-    expected = np.concatenate([one.quality for one in alone])
+    np.testing.assert_array_equal(together.logits, np.concatenate([answer.logits for answer in alone]))
+    expected = np.concatenate([answer.quality for answer in alone])
     expected[2] = np.median(np.delete(expected, 2))  # who asks nothing is neither praised nor blamed
     np.testing.assert_array_equal(together.quality, expected)

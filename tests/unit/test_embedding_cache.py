@@ -128,10 +128,10 @@ def test_later_rounds_in_a_new_process_neither_read_voxels_nor_encode(tmp_path: 
     def engine() -> Engine:
         return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions(), folder)
 
-    one = engine()
-    first = one.first_round(hu, SPACING, content="case")
+    shared = engine()
+    first = shared.first_round(hu, SPACING, content="case")
     first.state.save(tmp_path / "state.npz")
-    expected = one.next_round(hu, SPACING, first.state, Feedback(picked=2), content="case")
+    expected = shared.next_round(hu, SPACING, first.state, Feedback(picked=2), content="case")
     other = engine()
     state = RoundState.load(tmp_path / "state.npz")
     found = other.next_round(Unread(hu.shape), SPACING, state, Feedback(picked=2), content="case")

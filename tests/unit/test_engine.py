@@ -247,10 +247,10 @@ def test_a_pick_outside_one_to_four_is_refused(feedback: dict[str, Any] | dict[s
 
 def test_embeddings_are_reused_in_later_rounds(volume: tuple[NDArray[Any], NDArray[Any]]) -> None:
     predictor = DensityPredictor()
-    one = Engine(predictor, DensityLocalizer(), EngineOptions())
-    found = one.first_round(volume[0], SPACING)
+    shared = Engine(predictor, DensityLocalizer(), EngineOptions())
+    found = shared.first_round(volume[0], SPACING)
     before = predictor.encoded
-    one.next_round(volume[0], SPACING, found.state, Feedback(picked=1))
+    shared.next_round(volume[0], SPACING, found.state, Feedback(picked=1))
     assert predictor.encoded == before
 
 
@@ -296,8 +296,8 @@ def test_a_remembered_taste_reaches_candidates_state_and_later_rounds(
     told.state.save(tmp_path / "state.npz")
     assert RoundState.load(tmp_path / "state.npz").taste == told.state.taste
     value, neutral = (lesion_at(made.candidates[0].labels, truth, 1) for made in (told, first))
-    smallest = min((one.labels == value).sum() for one in told.candidates)
-    assert smallest < 0.9 * min((one.labels == neutral).sum() for one in first.candidates)
+    smallest = min((candidate.labels == value).sum() for candidate in told.candidates)
+    assert smallest < 0.9 * min((candidate.labels == neutral).sum() for candidate in first.candidates)
     radii, own = own_radii_mm(told.state), own_radii_mm(first.state)
     assert radii[value] == pytest.approx(own[neutral], rel=0.1), "the model's own mean stays"
     again = engine().next_round(hu, SPACING, told.state, Feedback(picked=2), prior=Taste())

@@ -111,8 +111,8 @@ def test_frames_are_the_slices_of_the_single_frame_series(
     np.testing.assert_allclose(multi.array, single.array, rtol=0, atol=exact)
     np.testing.assert_allclose(multi.affine, single.affine)
     assert multi.frame_of_reference_uid == single.frame_of_reference_uid
-    assert len({(one.sop_instance_uid, one.frame) for one in multi.slices}) == len(slices)
-    assert {one.sop_class_uid for one in multi.slices} == {EnhancedCTImageStorage}
+    assert len({(slice_.sop_instance_uid, slice_.frame) for slice_ in multi.slices}) == len(slices)
+    assert {slice_.sop_class_uid for slice_ in multi.slices} == {EnhancedCTImageStorage}
 
 
 def _in_groups(change: Callable[[Dataset], None], *frames: int) -> Callable[[Dataset], None]:
@@ -215,7 +215,7 @@ def test_segmentations_name_frames(
     path = tmp_path / "seg.dcm"
     save_seg(write_seg(volume, LABELS, request), path)
     assert iod_errors(path, "Segmentation") == []
-    seg, images = pydicom.dcmread(path), [pydicom.dcmread(one) for one in two_images]
+    seg, images = pydicom.dcmread(path), [pydicom.dcmread(image) for image in two_images]
     positions = {
         (image.SOPInstanceUID, number): frame.PlanePositionSequence[0].ImagePositionPatient
         for image in images
@@ -229,9 +229,11 @@ def test_segmentations_name_frames(
     (series,) = seg.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == images[0].SeriesInstanceUID
     for references in (series.ReferencedInstanceSequence, seg.SourceImageSequence):
-        assert {one.ReferencedSOPInstanceUID for one in references} == {one.SOPInstanceUID for one in images}
+        assert {reference.ReferencedSOPInstanceUID for reference in references} == {
+            image.SOPInstanceUID for image in images
+        }
         assert len(references) == 2
-        assert not any("ReferencedFrameNumber" in one for one in references), "all frames"
+        assert not any("ReferencedFrameNumber" in reference for reference in references), "all frames"
     np.testing.assert_array_equal(read_edited(seg, volume, KnownTargets(TRACKING)).labels, LABELS)
     np.testing.assert_array_equal(read_offer(path, volume), segment_numbers())
 
@@ -263,12 +265,14 @@ def test_reports_name_frames(volume: Volume, tmp_path: Path) -> None:
         if reference.ReferencedSOPClassUID == EnhancedCTImageStorage
     }
     assert frames
-    assert frames <= {(one.sop_instance_uid, one.frame) for one in volume.slices}
+    assert frames <= {(slice_.sop_instance_uid, slice_.frame) for slice_ in volume.slices}
 
 
 def _image_references(item: Dataset) -> list[Dataset]:
     own = list(item.get("ReferencedSOPSequence", ()))
-    return own + [one for part in item.get("ContentSequence", ()) for one in _image_references(part)]
+    return own + [
+        reference for part in item.get("ContentSequence", ()) for reference in _image_references(part)
+    ]
 
 
 def test_a_segmentation_that_another_program_drew_on_it_is_read(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def test_the_liver_includes_its_lesions() -> None:
 def test_lesions_are_matched_by_overlap_not_by_number() -> None:
     swapped = labels_of(v1=WHOLE, v3=LESION_A, v2=LESION_B)
     found = agreement(swapped, TRUTH)
-    assert {n: one.dice for n, one in found.each_lesion.items()} == {1: 1.0, 2: 1.0}
+    assert {n: lesion.dice for n, lesion in found.each_lesion.items()} == {1: 1.0, 2: 1.0}
     missed = agreement(labels_of(v1=WHOLE, v2=LESION_B), TRUTH)
-    assert {n: one.dice for n, one in missed.each_lesion.items()} == {1: 0.0, 2: 1.0}
+    assert {n: lesion.dice for n, lesion in missed.each_lesion.items()} == {1: 0.0, 2: 1.0}
 
 
 def test_without_any_lesion_there_is_no_lesion_figure() -> None:

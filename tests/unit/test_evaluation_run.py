@@ -85,8 +85,13 @@ def test_other_readers_meet_both_the_default_rule_and_medoids(results: list[Case
 
 def test_rules_are_compared_pair_by_pair(results: list[CaseResult]) -> None:
     found = {
-        (one.method.name, one.method.reader, one.target, one.other): one.dsc.mean
-        for one in rule_differences(results)
+        (
+            difference.method.name,
+            difference.method.reader,
+            difference.target,
+            difference.other,
+        ): difference.dsc.mean
+        for difference in rule_differences(results)
     }
     expected = dsc(results, "uair2", "lesion", "belief") - dsc(results, "uair2", "lesion", "medoids")
     assert found["uair2", "best", "lesion", "medoids"] == pytest.approx(expected)
@@ -149,8 +154,8 @@ def test_what_is_evaluated_is_the_engine_that_a_site_runs() -> None:
     assert {engine.model_digest for engine in bench.engines.values()} == {bench.digest} == {site.model_digest}
     case = PhantomSource(4, "small", PLAIN).load()
     made, ours = site.first_round(case.hu, case.spacing_mm), bench.engines[section.rule].first_round
-    for one, other in zip(made.candidates, ours(case.hu, case.spacing_mm).candidates, strict=True):
-        np.testing.assert_array_equal(one.labels, other.labels)
+    for candidate, other in zip(made.candidates, ours(case.hu, case.spacing_mm).candidates, strict=True):
+        np.testing.assert_array_equal(candidate.labels, other.labels)
 
 
 def test_a_reader_is_remembered_by_all_cases_but_the_one_at_hand(results: list[CaseResult]) -> None:
@@ -200,14 +205,17 @@ def test_a_lesion_of_two_voxels_goes_all_ways() -> None:
         lesion.ensemble(),
         *(measure for measure, _ in lesion.play("max_variance", 2)),
     ]
-    assert [one.method.name for one in found] == ["manual", "auto", "ensemble", "uair1", "uair2"]
+    assert [entry.method.name for entry in found] == ["manual", "auto", "ensemble", "uair1", "uair2"]
     for wish in wishes(lesion.truth, tiny.spacing_mm, None):
         for remembered in (None, -2.0, 2.0):
             assert lesion.seek(wish, "medoids", remembered).dices
 
 
 def test_differences_are_paired_with_the_last_round(results: list[CaseResult]) -> None:
-    found = {(one.target, one.rule, one.other): one.dsc.mean for one in differences(results)}
+    found = {
+        (difference.target, difference.rule, difference.other): difference.dsc.mean
+        for difference in differences(results)
+    }
     expected = dsc(results, "uair2", "lesion", "medoids") - dsc(results, "manual", "lesion")
     assert found["lesion", "medoids", "manual"] == pytest.approx(expected)
 
@@ -268,8 +276,8 @@ def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path: P
         progress=lambda part, _: done.append(part),
     )
     assert found == []
-    assert [one.case for one in skipped] == ["a", "b", "c"]
-    assert all("nifti-unreadable" in one.reason for one in skipped)
+    assert [entry.case for entry in skipped] == ["a", "b", "c"]
+    assert all("nifti-unreadable" in entry.reason for entry in skipped)
     assert done == pytest.approx([FIRST_PASS / 3, FIRST_PASS * 2 / 3, FIRST_PASS, 1.0])
 
 
@@ -352,8 +360,8 @@ def test_lesions_found_are_measured_one_by_one_and_tight_boxes_on_the_same() -> 
         for value in (2, 3)
     ]
     found = list(measures_of_found(case, drawn, offered, boxes))
-    assert {(one.target, one.lesion) for one in found} == {("found", 2)}
-    assert {one.method.name: one.overlap.dice for one in found} == pytest.approx(
+    assert {(entry.target, entry.lesion) for entry in found} == {("found", 2)}
+    assert {entry.method.name: entry.overlap.dice for entry in found} == pytest.approx(
         {"uair1": 1.0, "uair2": 2 / 3, "manual": 1.0}
     )
     assert not list(measures_of_found(case, drawn, np.zeros_like(offered), boxes))

@@ -47,11 +47,15 @@ def _bytes(dataset: Dataset) -> bytes:
 
 def test_nothing_that_names_anybody_is_kept(tmp_path: Path) -> None:
     source = _named(good_series(tmp_path)[0])
-    uids = [str(one.value) for one in source if one.VR == "UI" and not one.value.startswith("1.2.840.10008.")]
+    uids = [
+        str(element.value)
+        for element in source
+        if element.VR == "UI" and not element.value.startswith("1.2.840.10008.")
+    ]
     content = _bytes(source)
     hidden = [_SECRET, "VENDOR", "19501231", "075Y", "71.5", str(source.StudyDate), *uids]
     assert len(uids) >= 4
-    assert [one for one in hidden if one.encode() in content] == []
+    assert [text for text in hidden if text.encode() in content] == []
 
 
 def test_pixels_and_geometry_are_kept(tmp_path: Path) -> None:

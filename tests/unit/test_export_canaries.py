@@ -292,7 +292,7 @@ def test_exported_segmentations_are_still_read_with_codes_labels_and_voxels(
     (content,) = (found for name, found in _members(exported).items() if "candidate-2-" in name)
     (tmp_path / "seg.dcm").write_bytes(content)
     seg = segread(tmp_path / "seg.dcm")
-    assert [one.segment_label for one in map(seg.get_segment_description, (1, 2, 3))] == [
+    assert [segment.segment_label for segment in map(seg.get_segment_description, (1, 2, 3))] == [
         "Liver",
         "Lesion 1",
         "Lesion 2",
@@ -309,7 +309,7 @@ def test_exported_arrays_keep_their_numbers(exported: Path, tmp_path: Path) -> N
     for name in ("candidates", "uncertain"):
         (tmp_path / f"{name}.npz").write_bytes(members[f"round-1/{name}.npz"])
     found = load_candidates(tmp_path / "candidates.npz")
-    assert [np.array_equal(one.labels, candidate_labels(one.k)) for one in found] == [True] * 4
+    assert [np.array_equal(entry.labels, candidate_labels(entry.k)) for entry in found] == [True] * 4
     changed = candidate_labels(1) != candidate_labels(4)
     assert np.array_equal(load_region(tmp_path / "uncertain.npz"), changed)
 
@@ -347,7 +347,10 @@ def test_an_export_is_private_and_recorded(tmp_path: Path, database_url: str) ->
             export_case(context, 9, tmp_path / "none.zip", actor="command line")
         assert refused.value.code == "no-such-case"
         with context.database.reading() as session:
-            rows = [(one.actor, one.action, one.subject, one.outcome) for one in session.query(AccessRecord)]
+            rows = [
+                (record.actor, record.action, record.subject, record.outcome)
+                for record in session.query(AccessRecord)
+            ]
     done = ("command line", "export case", "case 1", "done")
     assert rows == [done, done, ("command line", "export case", "case 9", "no-such-case")]
 

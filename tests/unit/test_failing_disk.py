@@ -170,7 +170,9 @@ def test_every_place_that_writes_a_file_is_known() -> None:
 def _writes(node: ast.AST) -> bool:
     if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in _OPENING:
         texts = [
-            one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            argument.value
+            for argument in node.args
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
         ]
         return any(set(text) <= set("rwaxbt+") and set(text) & set("wax+") for text in texts)
     if isinstance(node, ast.Attribute):

@@ -65,7 +65,7 @@ def findings(*lesions: tuple[int, str, float, float], follow_up: FollowUp | None
     liver = {
         "liver_ml": Value(1500.0, 1450.0, 1550.0),
         "lesions": Value(len(lesions)),
-        "lesions_ml": Value(sum(one[2] for one in lesions)),
+        "lesions_ml": Value(sum(lesion[2] for lesion in lesions)),
         "burden_percent": Value(1.0),
     }
     rows = tuple(
@@ -87,7 +87,7 @@ def test_lesions_keep_their_identity_and_their_sums_over_three_studies() -> None
         Group(Fate.VANISHED, (), (3,)),
     )
     own = {1: Identity("x", "X"), 2: Identity("y", "Y")}
-    assert {n: one.uid for n, one in identities(own, groups, first).items()} == {1: "B", 2: "A"}
+    assert {n: identity.uid for n, identity in identities(own, groups, first).items()} == {1: "B", 2: "A"}
     second = findings((1, "B", 3.0, 14.0), (2, "A", 8.0, 27.0))
     change = follow_up_of(second, groups, [prior(first, date(2026, 1, 1))], date(2026, 3, 1))
     assert (change.days, change.targets, change.response) == (59, ("A", "B"), Response.PARTIAL)
@@ -125,10 +125,10 @@ def test_a_change_has_an_interval_and_may_be_within_measurement_error() -> None:
 
 def test_sums_of_lesions_have_no_interval() -> None:
     first = findings((1, "A", 20.0, 40.0), (2, "B", 5.0, 20.0))
-    one = (Group(Fate.MATCHED, (1,), (1,)),)
+    matched = (Group(Fate.MATCHED, (1,), (1,)),)
     both = (Group(Fate.MERGED, (1,), (1, 2)),)
     now = findings((1, "A", 26.0, 44.0))
-    for groups, known in ((one, True), (both, False)):
+    for groups, known in ((matched, True), (both, False)):
         change = follow_up_of(now, groups, [prior(first, date(2026, 1, 1))], date(2026, 2, 1))
         assert (change.links[0].volume_change_range is not None) == known
 

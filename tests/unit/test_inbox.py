@@ -58,7 +58,7 @@ def _states(context: Context) -> list[CaseState]:
 
 def _statuses(context: Context) -> list[InstanceStatus]:
     with context.database.transaction() as session:
-        return [one.status for one in session.query(Instance).order_by(Instance.id)]
+        return [instance.status for instance in session.query(Instance).order_by(Instance.id)]
 
 
 def test_a_whole_series_becomes_one_ready_case(context: Context, inbox: Inbox, tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_whole_series_becomes_one_ready_case(context: Context, inbox: Inbox, t
         (case,) = session.query(Case)
         assert (case.state, case.instance_count, case.accession_number) == (CaseState.READY, 16, "ACC7")
         assert len(case.digest) == 64
-        for one in case.instances:
-            assert context.store.absolute(one.path).is_file()
+        for instance in case.instances:
+            assert context.store.absolute(instance.path).is_file()
     assert _assemble(context) == 0, "decided once"
 
 
@@ -117,18 +117,18 @@ def test_other_bytes_under_a_known_uid_are_a_new_version_and_both_are_kept(
 ) -> None:
     paths = good_series(tmp_path / "ct")
     _receive(inbox, paths)
-    kept = {one.read_bytes() for one in (tmp_path / "data" / "spool").rglob("*.dcm")}
+    kept = {path.read_bytes() for path in (tmp_path / "data" / "spool").rglob("*.dcm")}
     edit(paths[3], ImageComments="changed")
     _receive(inbox, [paths[3]])
     assert _statuses(context).count(InstanceStatus.REPLACED) == 1
-    files = {one.read_bytes() for one in (tmp_path / "data" / "spool").rglob("*.dcm")}
+    files = {path.read_bytes() for path in (tmp_path / "data" / "spool").rglob("*.dcm")}
     assert kept < files, "nothing that was acknowledged is overwritten"
     _assemble(context)
     with context.database.transaction() as session:
         case = session.query(Case).one()
         assert case.instance_count == len(paths)
         assert paths[3].read_bytes() in {
-            context.store.absolute(one.path).read_bytes() for one in case.instances
+            context.store.absolute(instance.path).read_bytes() for instance in case.instances
         }
 
 

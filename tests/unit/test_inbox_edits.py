@@ -142,7 +142,10 @@ def test_the_final_object_holds_the_accepted_edit(context: Context, volume: Volu
         item_id = session.query(WorkItem).filter_by(kind=WorkKind.FINISH).one().id
     assert perform(context, item_id, lambda claim: finish_measured(context, claim))
     with context.database.transaction() as session:
-        results = {one.kind: one for one in session.query(Result).filter(Result.kind != ResultKind.CANDIDATE)}
+        results = {
+            result.kind: result
+            for result in session.query(Result).filter(Result.kind != ResultKind.CANDIDATE)
+        }
         assert set(results) == {ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE}
         path = context.store.absolute(results[ResultKind.FINAL].path)
     assert (read_offer(path, volume) == drawn).all()

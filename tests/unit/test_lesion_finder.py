@@ -67,14 +67,14 @@ def test_the_network_keeps_the_grid() -> None:
 
 def test_channels_do_not_depend_on_the_livers_density_but_for_the_first() -> None:
     hu = np.random.default_rng(0).normal(60, 20, (8, 8, 8)).astype(np.float32)
-    one, other = to_lesion_channels(hu, 60.0), to_lesion_channels(hu + 40, 100.0)
-    np.testing.assert_allclose(one[1:], other[1:], atol=1e-5)
-    assert np.abs(one[0] - other[0]).max() > 0.05
+    first, other = to_lesion_channels(hu, 60.0), to_lesion_channels(hu + 40, 100.0)
+    np.testing.assert_allclose(first[1:], other[1:], atol=1e-5)
+    assert np.abs(first[0] - other[0]).max() > 0.05
 
 
 def test_each_piece_of_the_map_is_a_proposal_surest_first() -> None:
     found = pieces_of(a_map(blob((15, 15, 15), 8, 0.7) + blob((45, 45, 40), 6, 0.9)))
-    assert [round(one.score, 1) for one in found] == [0.9, 0.7]
+    assert [round(entry.score, 1) for entry in found] == [0.9, 0.7]
     assert found[0].volume_ml == pytest.approx(0.9, abs=0.2)
     centre = [(a + b) / 2 for a, b in zip(found[0].box.start, found[0].box.stop, strict=True)]
     np.testing.assert_allclose(centre, (10 + 15, 20 + 30, 40 + 40 / 1.5), atol=1.0)
@@ -98,7 +98,7 @@ def test_members_follow_the_map_in_turn_and_the_map_joins_them() -> None:
     answers = np.full((5, 1, 2, 2), 4.0, np.float32)
     learned = np.full((1, 2, 2), -2.0, np.float32)
     pool = led(Ensemble(answers, np.linspace(0.5, 0.9, 5, dtype=np.float32)), learned, (0.0, 0.5, 0.75))
-    parts = [float(one[0, 0, 0]) for one in pool.logits]
+    parts = [float(logits[0, 0, 0]) for logits in pool.logits]
     assert parts == pytest.approx([4.0, 1.0, -0.5, 4.0, 1.0, *(-2.0 + level for level in LEVELS)])
     np.testing.assert_allclose(pool.quality, [0.5, 0.6, 0.7, 0.8, 0.9, 0.7, 0.7, 0.7])
 
@@ -116,11 +116,11 @@ def test_the_finder_answers_on_the_volumes_grid(tmp_path: Path) -> None:
     finder = LearnedLesions(torch.device("cpu"), tmp_path / "w.safetensors")
     around = Box((5.0, 20.0, 10.0), (35.0, 120.0, 130.0))
     maps = finder.search(hu, SPACING, around, 105.0)
-    for one in (maps.liver, maps.lesions):
-        assert one.origin == around.start
-        reach = np.array(one.probability.shape) * STEP - (30 * 4.0, 100 * 1.6, 120 * 1.6)
+    for entry in (maps.liver, maps.lesions):
+        assert entry.origin == around.start
+        reach = np.array(entry.probability.shape) * STEP - (30 * 4.0, 100 * 1.6, 120 * 1.6)
         assert (np.abs(reach) <= STEP).all()
-        assert 0 <= one.probability.min() <= one.probability.max() <= 1
+        assert 0 <= entry.probability.min() <= entry.probability.max() <= 1
 
 
 def test_the_digest_names_the_finder_too() -> None:

@@ -72,7 +72,7 @@ def test_most_lesions_differ_from_the_liver_around(samples: list[LesionSample]) 
 
 
 def test_samples_depend_on_the_generator_alone(subject: Subject) -> None:
-    one, same, other = (draw_lesion_sample(subject, np.random.default_rng(seed)) for seed in (5, 5, 6))
-    assert np.array_equal(one.channels, same.channels)
-    assert np.array_equal(one.masks, same.masks)
-    assert not np.array_equal(one.masks, other.masks)
+    first, same, other = (draw_lesion_sample(subject, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert np.array_equal(first.channels, same.channels)
+    assert np.array_equal(first.masks, same.masks)
+    assert not np.array_equal(first.masks, other.masks)

@@ -81,9 +81,9 @@ def test_a_ready_case_makes_its_first_round_due_and_writes_the_audit(database: D
     with database.transaction() as session:
         case = session.get_one(Case, case_id)
         assert case.state == CaseState.READY
-        assert [one.number for one in case.rounds] == [1]
+        assert [round_.number for round_ in case.rounds] == [1]
         assert open_item(session, case, WorkKind.COMPUTE).round_number == 1
-        states = [one.state for one in case.transitions]
+        states = [transition.state for transition in case.transitions]
         assert states == [CaseState.RECEIVING, CaseState.READY]
 
 
@@ -203,7 +203,7 @@ def test_the_same_pick_again_is_no_second_round(database: Database) -> None:
         reading = _reading(candidate_uid(case, 1, 3))
         outcomes = [select_by_object(session, Evidence(Verb.PICK, "seg"), reading).outcome for _ in range(2)]
         assert outcomes == [SelectionOutcome.EFFECTIVE, SelectionOutcome.REPEATED]
-        assert [one.number for one in case.rounds] == [1, 2]
+        assert [round_.number for round_ in case.rounds] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def test_the_ensemble_s_bounds_hold_what_it_offers_and_differ_where_it_is_unsure
     assert (wide > 0).sum() > (narrow > 0).sum() > 0
     accepted = made.candidates[0].labels
     numbers = numbers_of(hu, accepted, SPACING)
-    samples = sample_numbers(hu, [*(one.labels for one in made.candidates), wide, narrow], accepted, SPACING)
+    samples = sample_numbers(
+        hu, [*(candidate.labels for candidate in made.candidates), wide, narrow], accepted, SPACING
+    )
     found = intervals_of(numbers, samples)
     assert found[LIVER, "liver_ml"][0] < numbers[LIVER, "liver_ml"] < found[LIVER, "liver_ml"][1]
     assert any(number > 0 and key == "volume_ml" for number, key in found)

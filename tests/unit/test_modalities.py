@@ -107,7 +107,7 @@ def test_padding_of_mr_is_no_signal(tmp_path: Path) -> None:
     dataset.add_new("PixelPaddingValue", "US", 4095)
     dataset.save_as(paths[0], enforce_file_format=True)
     volume = read_series(paths)
-    assert volume.array[[one.path for one in volume.slices].index(paths[0])][2, 3] == 0
+    assert volume.array[[slice_.path for slice_ in volume.slices].index(paths[0])][2, 3] == 0
 
 
 def test_an_mr_rescale_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
@@ -209,13 +209,13 @@ def test_a_volume_without_contrast_is_scaled_without_an_error(value: int) -> Non
 def test_each_profile_is_whole() -> None:
     assert set(PROFILES) == {"ct", "mr-t1"}
     assert set(QUANTITIES) == set(PROFILES)
-    classes = [uid for one in PROFILES.values() for uid in one.sop_classes]
+    classes = [uid for profile in PROFILES.values() for uid in profile.sop_classes]
     assert len(set(classes)) == len(classes), "a slice belongs to one modality"
-    for name, one in PROFILES.items():
-        assert one.name == name
-        assert one.hounsfield == (one.unit.name == "HU")
-        if isinstance(one.scaling, BodyScaling):
-            percents, levels = zip(*one.scaling.landmarks, strict=True)
+    for name, profile in PROFILES.items():
+        assert profile.name == name
+        assert profile.hounsfield == (profile.unit.name == "HU")
+        if isinstance(profile.scaling, BodyScaling):
+            percents, levels = zip(*profile.scaling.landmarks, strict=True)
             assert list(percents) == sorted(set(percents))
             assert list(levels) == sorted(set(levels))
 
@@ -251,12 +251,12 @@ def test_rules_try_tells_what_the_profiles_refuse(tmp_path: Path) -> None:
     good_mr_series(tmp_path / "mr")
     good_series(tmp_path / "ct")
     settings = load_settings()
-    told = {one.modality: one for one in try_folder(tmp_path, settings)}
+    told = {series.modality: series for series in try_folder(tmp_path, settings)}
     assert (told["CT"].runs, told["MR"].runs, told["MR"].code) == (True, False, "other-modality")
     both = settings.model_copy(
         update={"intake": settings.intake.model_copy(update={"profiles": ("ct", "mr-t1")})}
     )
-    assert all(one.runs for one in try_folder(tmp_path, both))
+    assert all(series.runs for series in try_folder(tmp_path, both))
 
 
 def test_a_phantom_of_either_kind_is_written_and_evaluated(tmp_path: Path) -> None:

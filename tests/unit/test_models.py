@@ -86,9 +86,9 @@ def test_prompts_are_answered_alike_alone_and_together(predictor: EmbeddedPredic
     where = np.array([0, 1, 1])
     together, _ = predictor.decode(embeddings, Prompts(where, boxes, points, labels, masks))
     for row in range(3):
-        one = slice(row, row + 1)
-        alone = Prompts(where[one], boxes[one], points[one], labels[one], masks[one])
-        np.testing.assert_allclose(predictor.decode(embeddings, alone)[0], together[one], atol=2e-4)
+        only = slice(row, row + 1)
+        alone = Prompts(where[only], boxes[only], points[only], labels[only], masks[only])
+        np.testing.assert_allclose(predictor.decode(embeddings, alone)[0], together[only], atol=2e-4)
 
 
 def test_points_and_masks_change_the_answer(predictor: EmbeddedPredictor) -> None:

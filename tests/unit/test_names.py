@@ -1,4 +1,4 @@
-"""A variable says what it holds: none in the product is called `one`. Docstrings and documents are plain."""
+"""Names and prose that `make lint` refuses: a variable called `one`, a sentence that is hard to read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.prose import check
 
 _ROOT = Path(__file__).parents[2]
-_PRODUCT = ("dicom_config", "uair_node", "workers", "scripts")
+_PACKAGES = ("dicom_config", "uair_node", "workers", "scripts", "tests")
 _BANNED = frozenset({"one"})
 
 
@@ -24,7 +24,7 @@ def banned_names(source: str) -> Iterator[int]:
 def test_no_variable_is_called_one() -> None:
     found = [
         f"{path.relative_to(_ROOT)}:{line}"
-        for package in _PRODUCT
+        for package in _PACKAGES
         for path in sorted((_ROOT / package).rglob("*.py"))
         for line in banned_names(path.read_text("utf-8"))
     ]

@@ -42,7 +42,7 @@ def _notices(offered: OfferedCase) -> list[Dataset]:
 
 
 def _texts(offered: OfferedCase) -> list[str]:
-    return [str(one.ImageComments) for one in _notices(offered)]
+    return [str(notice.ImageComments) for notice in _notices(offered)]
 
 
 def test_a_pick_is_told_when_it_came_and_when_its_round_is_ready(offered: OfferedCase) -> None:
@@ -133,16 +133,20 @@ def test_they_are_one_series_that_is_due_at_every_destination(offered: OfferedCa
     offered.send(key_object([offered.candidate(1), offered.candidate(2)]), Verb.PICK)
     offered.send(offered.candidate(3), Verb.PICK)
     notices = _notices(offered)
-    assert [one.InstanceNumber for one in notices] == [1, 2]
-    assert len({one.SeriesInstanceUID for one in notices}) == 1
-    assert {(one.SeriesNumber, one.SeriesDescription[:12]) for one in notices} == {(9000, "UAIR NOTICES")}
+    assert [notice.InstanceNumber for notice in notices] == [1, 2]
+    assert len({notice.SeriesInstanceUID for notice in notices}) == 1
+    assert {(notice.SeriesNumber, notice.SeriesDescription[:12]) for notice in notices} == {
+        (9000, "UAIR NOTICES")
+    }
     assert (
         notices[1].ReferencedImageSequence[0].ReferencedSOPInstanceUID == offered.candidate(3).SOPInstanceUID
     )
     with offered.context.database.transaction() as session:
         due = session.query(Delivery).join(Delivery.result).all()
-        told = [one.result.sop_instance_uid for one in due if one.result.kind == ResultKind.NOTICE]
-    assert told == [one.SOPInstanceUID for one in notices]
+        told = [
+            delivery.result.sop_instance_uid for delivery in due if delivery.result.kind == ResultKind.NOTICE
+        ]
+    assert told == [notice.SOPInstanceUID for notice in notices]
 
 
 def test_a_second_run_writes_the_same_bytes(offered: OfferedCase) -> None:
@@ -173,10 +177,10 @@ def test_a_notice_sent_back_is_no_selection_and_gets_no_notice(offered: OfferedC
 
 def test_they_are_withdrawn_with_the_candidates_and_acceptance_needs_none(offered: OfferedCase) -> None:
     offered.send(key_object([offered.candidate(1), offered.candidate(2)]), Verb.PICK)
-    told = {one.SOPInstanceUID for one in _notices(offered)}
+    told = {notice.SOPInstanceUID for notice in _notices(offered)}
     offered.send(offered.candidate(3), Verb.ACCEPT)
     offered.work(WorkKind.FINISH)
-    assert {one.SOPInstanceUID for one in _notices(offered)} == told
+    assert {notice.SOPInstanceUID for notice in _notices(offered)} == told
     (note,) = offered.results(ResultKind.WITHDRAWAL)
     named = set(read_selection(dcmread(offered.path(note))).references)
     assert told < named

@@ -113,7 +113,7 @@ def test_of_profiles_that_fit_the_first_configured_one_is_taken(
     known = model.IntakeSection(profiles=("spleen",)).known
     assert known[0] == spleen
     assert set(known[1:]) == set(PROFILES.values()), "other cases stay readable"
-    paths = [one.path for one in volume.slices]
+    paths = [slice_.path for slice_ in volume.slices]
     assert read_series(paths, known).profile == spleen
     assert read_series(paths).profile == CT
 

@@ -45,8 +45,8 @@ class DensityOutlines:
     def outline(
         self, hu: NDArray[Any], questions: Sequence[Question], cell_mm: float, step_mm: float
     ) -> NDArray[Any]:
-        self.asked += [(hu.shape, one.known is not None) for one in questions]
-        return np.stack([self._drawn(hu, one.box) for one in questions])
+        self.asked += [(hu.shape, question.known is not None) for question in questions]
+        return np.stack([self._drawn(hu, question.box) for question in questions])
 
     def _drawn(self, hu: NDArray[Any], box: NDArray[Any]) -> NDArray[Any]:
         drawn = np.where(box & (hu < DARK_HU) & (hu > 0), 6.0, -6.0).astype(np.float32)
@@ -191,7 +191,7 @@ def test_the_engine_asks_it_in_every_round_for_lesions_alone(
     assert len(outliner.asked) >= 2 * lesions
     liver, *others = first.state.targets
     assert len(liver.hu) == 0
-    assert all(one.hu.shape == one.crop.stack_shape for one in others)
+    assert all(other.hu.shape == other.crop.stack_shape for other in others)
     outliner.asked.clear()
     asked.next_round(volume[0], SPACING, first.state, Feedback(picked=2))
     assert outliner.asked
@@ -212,15 +212,15 @@ def test_what_it_draws_changes_candidates_and_the_models_digest(
 ) -> None:
     with_it, without = engine(DensityOutlines()), engine(None)
     assert with_it.model_digest != without.model_digest
-    one, other = (made.first_round(volume[0], SPACING) for made in (with_it, without))
-    assert any((a.labels != b.labels).any() for a, b in zip(one.candidates, other.candidates, strict=True))
+    first, other = (made.first_round(volume[0], SPACING) for made in (with_it, without))
+    assert any((a.labels != b.labels).any() for a, b in zip(first.candidates, other.candidates, strict=True))
 
 
 def test_a_lesion_without_densities_goes_on_without_it(volume: tuple[NDArray[Any], NDArray[Any]]) -> None:
     outliner = DensityOutlines()
     asked = engine(outliner)
     state = asked.first_round(volume[0], SPACING).state
-    bare = tuple(replace(one, hu=one.hu[:0]) for one in state.targets)
+    bare = tuple(replace(target, hu=target.hu[:0]) for target in state.targets)
     outliner.asked.clear()
     asked.next_round(volume[0], SPACING, replace(state, targets=bare), Feedback(picked=1))
     assert not outliner.asked

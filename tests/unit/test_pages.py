@@ -135,7 +135,7 @@ def test_pages_refer_to_their_segmentation_and_to_every_source_slice(
         assert item.ReferencedSOPInstanceUID == expected
     for page in pages:
         listed = [item.ReferencedSOPInstanceUID for item in page.SourceImageSequence]
-        assert listed == [one.sop_instance_uid for one in volume.slices]
+        assert listed == [slice_.sop_instance_uid for slice_ in volume.slices]
         assert "0123456789abcdef" * 4 in page.DerivationDescription
         assert codes.DISCLAIMER in page.DerivationDescription
 
@@ -245,8 +245,8 @@ def test_the_unsure_region_is_seen_without_colour() -> None:
     uncertain = np.zeros(SHAPE, bool)
     uncertain[8:16, 25:35, 25:35] = True
     plain, unsure = (
-        draw_candidate(scene(values=hu, uncertain=one), 1)[90:300, :940] @ (0.299, 0.587, 0.114)
-        for one in (None, uncertain)
+        draw_candidate(scene(values=hu, uncertain=entry), 1)[90:300, :940] @ (0.299, 0.587, 0.114)
+        for entry in (None, uncertain)
     )
     tissue = np.median(plain[plain > 50])
     darker = (unsure < tissue - 40) & (plain > tissue - 10)
@@ -304,8 +304,8 @@ def test_the_overview_warns_where_the_liver_touches_an_end_of_the_stack() -> Non
         SheetCandidate(k, CHARACTERS[k - 1], labels) for k, labels in {1: LABELS[1], 2: touching}.items()
     )
     amber = [
-        int((np.abs(draw_overview(one)[:70].astype(int) - (255, 179, 71)) < 20).all(axis=2).sum())
-        for one in (scene(), scene(candidates=shown))
+        int((np.abs(draw_overview(entry)[:70].astype(int) - (255, 179, 71)) < 20).all(axis=2).sum())
+        for entry in (scene(), scene(candidates=shown))
     ]
     assert amber[0] == 0
     assert amber[1] > 50
@@ -345,7 +345,9 @@ def test_every_page_says_what_may_be_wrong_with_the_series(draw: Callable[..., A
 def test_only_the_candidate_that_touches_an_end_says_so() -> None:
     touching = {k: labels.copy() for k, labels in LABELS.items()}
     touching[3][21:, 20:30, 20:30] = 1
-    shown = scene(candidates=tuple(SheetCandidate(k, CHARACTERS[k - 1], one) for k, one in touching.items()))
+    shown = scene(
+        candidates=tuple(SheetCandidate(k, CHARACTERS[k - 1], labels) for k, labels in touching.items())
+    )
     said = "liver touches slice 24 of 24: it may be cut off there"
     assert said in words_of(overview_figure(shown))
     for draw in (candidate_figure, result):

@@ -21,12 +21,12 @@ def liver() -> np.ndarray:
 
 
 def test_change_counts_both_ways() -> None:
-    one, other = np.zeros((2, 10, 10), bool), np.zeros((2, 10, 10), bool)
-    one[0, :5], other[0, 3:8] = True, True
-    found = change(one, other, SPACING)
+    first, other = np.zeros((2, 10, 10), bool), np.zeros((2, 10, 10), bool)
+    first[0, :5], other[0, 3:8] = True, True
+    found = change(first, other, SPACING)
     assert (found.added_ml, found.removed_ml) == pytest.approx((0.6, 0.6))
     assert found.dice == pytest.approx(2 * 20 / 100)
-    empty = np.zeros_like(one)
+    empty = np.zeros_like(first)
     assert change(empty, empty, SPACING).dice == 1.0
 
 
@@ -79,7 +79,9 @@ def test_a_lesion_that_only_one_has_or_lacks_is_named() -> None:
     neither = liver()
     assert "without lesions 1, 3, unlike most others" in against_siblings(neither, [with_two] * 3, SPACING)
     assert not [
-        one for one in against_siblings(neither, [liver(), liver(), with_two], SPACING) if "without" in one
+        sibling
+        for sibling in against_siblings(neither, [liver(), liver(), with_two], SPACING)
+        if "without" in sibling
     ]
 
 

@@ -99,8 +99,8 @@ def test_a_second_run_writes_the_same_bytes(
 @pytest.mark.parametrize(("azimuth", "first_is_left"), [(0.0, True), (90.0, False), (180.0, False)])
 def test_the_solid_stands_as_the_patient_is_seen(azimuth: float, first_is_left: bool) -> None:
     """From the front the patient's right is on the left; from the right, anterior is on the right."""
-    (one, (row_1, column_1)), (three, (row_3, column_3)) = solid_view(LABELS, SPACING, azimuth).lesions
-    assert (one, three) == (1, 3)
+    (first, (row_1, column_1)), (three, (row_3, column_3)) = solid_view(LABELS, SPACING, azimuth).lesions
+    assert (first, three) == (1, 3)
     assert row_1 < row_3, "superior is up"
     assert (column_1 < column_3) == first_is_left
 

@@ -161,8 +161,8 @@ def test_window_covers_the_ball_and_is_never_empty() -> None:
 def varied() -> dict[str, list[Phantom]]:
     settings = (TRAINING, TEST)
     return {
-        one.name: [make_phantom(seed, size="small", setting=one) for seed in range(40, 46)]
-        for one in settings
+        setting.name: [make_phantom(seed, size="small", setting=setting) for seed in range(40, 46)]
+        for setting in settings
     }
 
 

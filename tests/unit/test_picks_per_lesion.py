@@ -85,7 +85,7 @@ def test_a_whole_candidate_with_a_lesion_of_another(database: Database) -> None:
         case = ready_case(session)
         publish_round(session, case)
         document = key_object([_candidate(case, 3), _candidate(case, 1)])
-        items = [one for one in document.ContentSequence if "ReferencedSOPSequence" in one]
+        items = [item for item in document.ContentSequence if "ReferencedSOPSequence" in item]
         items[1].ReferencedSOPSequence[0].ReferencedSegmentNumber = 3
         row = select_by_object(session, Evidence(Verb.ACCEPT, "key-object"), read_selection(document))
         assert row.answer == Answer(3, {3: 1})

@@ -163,7 +163,7 @@ def test_after_none_fits_what_was_picked_last_is_candidate_1(opened: TargetState
     np.testing.assert_array_equal(third.offered[0], opened.offered[3])
     rejected_at_once = after(opened, None)
     assert not rejected_at_once.held
-    assert max(dice(rejected_at_once.offered[0] > 0, one > 0) for one in opened.offered) < 1.0
+    assert max(dice(rejected_at_once.offered[0] > 0, candidate > 0) for candidate in opened.offered) < 1.0
 
 
 @pytest.mark.parametrize("value", [1, 2])
@@ -184,7 +184,7 @@ def test_a_drawing_is_believed_more_than_a_pick(opened: TargetState) -> None:
     as_pick = after(edited, 0)
     as_drawing = after(replace(edited, drawn=True), 0)
     mask = (drawn > 0)[None]
-    picked, told = (believed(one).agreement(mask).mean() for one in (as_pick, as_drawing))
+    picked, told = (believed(entry).agreement(mask).mean() for entry in (as_pick, as_drawing))
     assert told > 0.87
     assert told > picked + 0.02
     assert not as_drawing.drawn
@@ -201,7 +201,7 @@ def test_three_picks_pay() -> None:
     target = open_target(2, CROP, pool(seed=2), CHOICE)
     reached = []
     for number in (2, 3, 4):
-        agreement = [dice(one > 0, truth) for one in target.offered]
+        agreement = [dice(candidate > 0, truth) for candidate in target.offered]
         reached.append(max(agreement))
         target = after(target, int(np.argmax(agreement)), number)
     assert reached[0] <= reached[1] <= reached[2]

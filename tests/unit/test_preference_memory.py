@@ -127,8 +127,8 @@ def test_the_memory_is_shown_and_can_be_reset(tmp_path: Path) -> None:
         assert ended.exit_code == 0, ended.output
         return ended.output
 
-    (one,) = json.loads(run("show", "--json"))
-    assert (one["scope"], one["key"], one["cases"]) == ("department", "ROUTER", 3)
+    (entry,) = json.loads(run("show", "--json"))
+    assert (entry["scope"], entry["key"], entry["cases"]) == ("department", "ROUTER", 3)
     assert "ROUTER" in run("show")
     assert "what 0 cases told" in run("reset", "NOBODY")
     assert "what 3 cases told" in run("reset")

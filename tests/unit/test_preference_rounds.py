@@ -33,7 +33,7 @@ def _play(taste_mm: float, remembered_mm: float, seed: int) -> tuple[list[float]
     target = open_target(2, CROP, _pool(radius, seed), CHOICE, taste_mm=remembered_mm)
     reached: list[float] = []
     for number in range(1, ROUNDS + 1):
-        agreement = [dice(one > 0, wanted) for one in target.offered]
+        agreement = [dice(candidate > 0, wanted) for candidate in target.offered]
         picked = int(np.argmax(agreement))
         reached.append(agreement[picked])
         accepted = radius_mm(float((target.offered[picked] > 0).sum() * CROP.cell_volume_ml))
@@ -80,7 +80,7 @@ def test_somebody_elses_taste_costs_at_most_a_little(remembered_mm: float) -> No
 
 def test_candidates_still_contrast_with_a_remembered_taste() -> None:
     target = open_target(2, CROP, _pool(12.0, 3), CHOICE, taste_mm=2.0)
-    radii = [radius_mm(float((one > 0).sum() * CROP.cell_volume_ml)) for one in target.offered]
+    radii = [radius_mm(float((candidate > 0).sum() * CROP.cell_volume_ml)) for candidate in target.offered]
     assert radii[0] > target.size.base_mm + 1.0, "what is remembered"
     assert radii[-1] < target.size.base_mm + 0.3, "and what the model says itself"
 

@@ -47,12 +47,12 @@ def _got(offered: OfferedCase, destination: str, kind: ResultKind | None = None)
 
 
 def _segs(offered: OfferedCase, destination: str, kind: ResultKind = ResultKind.CANDIDATE) -> list[Dataset]:
-    return [dcmread(offered.path(one)) for one in _got(offered, destination, kind)]
+    return [dcmread(offered.path(dataset)) for dataset in _got(offered, destination, kind)]
 
 
-def _differing(one: Dataset, other: Dataset) -> set[str]:
-    keywords = {element.keyword for element in [*one, *other]}
-    return {key for key in keywords if one.get(key) != other.get(key)} - COSMETIC
+def _differing(first: Dataset, other: Dataset) -> set[str]:
+    keywords = {element.keyword for element in [*first, *other]}
+    return {key for key in keywords if first.get(key) != other.get(key)} - COSMETIC
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_ohif_gets_frames_in_the_gaps_of_a_segment_and_nothing_else_changes(
         strict, ohif = _segs(offered, "at-strict")[1], _segs(offered, "at-ohif")[1]
         assert _differing(strict, ohif) == {"NumberOfFrames", "PerFrameFunctionalGroupsSequence", "PixelData"}
         assert (strict.NumberOfFrames, ohif.NumberOfFrames) == (len(gappy) + 2, 10 + 6)
-        sources = [one.sop_instance_uid for one in offered.volume.slices]
+        sources = [slice_.sop_instance_uid for slice_ in offered.volume.slices]
         shown = [
             (
                 int(frame.FrameContentSequence[0].DimensionIndexValues[0]),
@@ -108,7 +108,7 @@ def test_ohif_gets_frames_in_the_gaps_of_a_segment_and_nothing_else_changes(
             float(offered.volume.affine[2, 3] + k * offered.volume.affine[2, 0]) for _, k in shown
         ]
         tracking = {lesion_uid(offered.case().digest, 1): 1}
-        read = [read_edited(one, offered.volume, KnownTargets(tracking)).labels for one in (strict, ohif)]
+        read = [read_edited(entry, offered.volume, KnownTargets(tracking)).labels for entry in (strict, ohif)]
         assert (read[0] == read[1]).all()
         assert read[0].any()
 
@@ -148,7 +148,7 @@ def test_without_segmentations_pages_and_notices_are_all(tmp_path: Path) -> None
             withdrawn = set(read_selection(dcmread(offered.path(note))).references)
             ended = (ResultKind.FINAL, ResultKind.FINAL_PAGE, ResultKind.REPORT, ResultKind.WITHDRAWAL)
             assert withdrawn == {
-                one.sop_instance_uid for one in _got(offered, name) if one.kind not in ended
+                result.sop_instance_uid for result in _got(offered, name) if result.kind not in ended
             }, "what the archive got, and nothing that it has not"
 
 
@@ -174,7 +174,7 @@ def test_a_planning_system_gets_the_accepted_contours_and_nothing_else(
 def test_a_candidate_is_picked_in_any_of_its_forms(tmp_path: Path) -> None:
     three = [_destination(name) for name in ("strict", "ohif", "weasis")]
     with offered_case(tmp_path, destinations=three) as offered:
-        assert [one.k for one in _got(offered, "at-weasis")] == [1, 2, 3, 4]
+        assert [result.k for result in _got(offered, "at-weasis")] == [1, 2, 3, 4]
         row = offered.send(_segs(offered, "at-weasis")[2], Verb.PICK)
         assert (row.outcome, row.picked) == (SelectionOutcome.EFFECTIVE, 3)
         again = offered.send(_segs(offered, "at-ohif")[2], Verb.PICK)
@@ -216,9 +216,9 @@ def test_every_form_conforms_and_is_read_by_highdicom(
         offered.send(offered.candidate(4), Verb.ACCEPT)
         offered.work(WorkKind.FINISH)
         for kind in (ResultKind.CANDIDATE, ResultKind.FINAL):
-            for one in _got(offered, f"at-{profile}", kind):
-                assert iod_errors(offered.path(one), "Segmentation") == []
-                seg = segread(offered.path(one))
+            for dataset in _got(offered, f"at-{profile}", kind):
+                assert iod_errors(offered.path(dataset), "Segmentation") == []
+                seg = segread(offered.path(dataset))
                 found = seg.get_pixels_by_source_instance(
                     [source.sop_instance_uid for source in offered.volume.slices],
                     combine_segments=True,

@@ -111,7 +111,7 @@ def test_retention_deletes_shared_files_outside_of_the_lock(tmp_path: Path, data
             case = ready_case(session)
             lifecycle.fail(session, case, code="work-failed", cause="A cause.", remedy="A remedy.")
             case.updated_at = utc_now() - timedelta(days=2)
-            names = {one.path for one in case.instances}
+            names = {instance.path for instance in case.instances}
         with watched_reads(database_url, local.store.root) as watch:
             remote = _Remote(watch)
             tidy(replace(local, store=replace(local.store, remote=remote)), dry_run=False, now=utc_now())

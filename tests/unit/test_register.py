@@ -87,11 +87,11 @@ def test_each_association_is_answered_once_its_own_row_is_there(context: Context
     inbox, paths = Inbox(context), good_series(tmp_path / "ct")
 
     def receive(path: Path) -> bool:
-        one = received(path)
-        inbox.receive(one)
+        instance = received(path)
+        inbox.receive(instance)
         with context.database.transaction() as session:
-            rows = session.query(Instance).filter_by(sop_instance_uid=one.sop_instance_uid)
-            return context.store.absolute(rows.one().path).read_bytes() == one.data
+            rows = session.query(Instance).filter_by(sop_instance_uid=instance.sop_instance_uid)
+            return context.store.absolute(rows.one().path).read_bytes() == instance.data
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(receive, paths))
@@ -107,5 +107,5 @@ def test_one_instance_over_many_associations_is_filed_once(context: Context, tmp
         list(pool.map(inbox.receive, [first] * 8))
         list(pool.map(inbox.receive, [received(path)] * 8))
     with context.database.transaction() as session:
-        statuses = sorted(one.status for one in session.query(Instance))
+        statuses = sorted(instance.status for instance in session.query(Instance))
     assert statuses == [InstanceStatus.REPLACED, InstanceStatus.STORED]

@@ -45,7 +45,7 @@ def path(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_content_and_evidence_name_every_withdrawn_instance(path: Path) -> None:
     note = pydicom.dcmread(path)
-    assert read_selection(note).references == tuple(one.sop_instance_uid for one in WITHDRAWN)
+    assert read_selection(note).references == tuple(result.sop_instance_uid for result in WITHDRAWN)
     (study,) = note.CurrentRequestedProcedureEvidenceSequence
     listed = {
         (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID, series.SeriesInstanceUID)
@@ -53,7 +53,8 @@ def test_content_and_evidence_name_every_withdrawn_instance(path: Path) -> None:
         for item in series.ReferencedSOPSequence
     }
     assert listed == {
-        (str(one.sop_class_uid), one.sop_instance_uid, one.series_instance_uid) for one in WITHDRAWN
+        (str(result.sop_class_uid), result.sop_instance_uid, result.series_instance_uid)
+        for result in WITHDRAWN
     }
 
 

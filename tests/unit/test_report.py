@@ -58,7 +58,8 @@ DENSITIES = np.select([LABELS == 1, LABELS == 2, LABELS == 4], [105, HU[1], HU[3
 def findings_of(volume: Volume, labels: np.ndarray) -> Findings:
     measured = measure(volume.array, labels, volume.spacing_mm)
     named = {
-        one.number: (result_uid("lesion", one.number), f"lesion {one.number}") for one in measured.lesions
+        lesion.number: (result_uid("lesion", lesion.number), f"lesion {lesion.number}")
+        for lesion in measured.lesions
     }
     return tabulate(measured, named)
 
@@ -191,11 +192,11 @@ def test_identity_state_and_evidence(path: Path, volume: Volume, segmentation: D
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     (study,) = report.CurrentRequestedProcedureEvidenceSequence
     listed = {
-        one.ReferencedSOPInstanceUID
+        item.ReferencedSOPInstanceUID
         for series in study.ReferencedSeriesSequence
-        for one in series.ReferencedSOPSequence
+        for item in series.ReferencedSOPSequence
     }
-    assert listed == {one.sop_instance_uid for one in volume.slices} | {segmentation.SOPInstanceUID}
+    assert listed == {slice_.sop_instance_uid for slice_ in volume.slices} | {segmentation.SOPInstanceUID}
     assert codes.DISCLAIMER.encode() in path.read_bytes()
 
 

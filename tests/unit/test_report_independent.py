@@ -126,4 +126,4 @@ def test_real_masks_measure_as_simpleitk_does(ct_dir: Path, tmp_path: Path) -> N
     assert _check(volume, labels, tmp_path) >= 1
     found = measure(volume.array, labels, volume.spacing_mm)
     assert found.liver_ml == pytest.approx(1860.6, abs=0.05)
-    assert [one.volume_ml for one in found.lesions] == pytest.approx([85.6, 78.6], abs=0.05)
+    assert [lesion.volume_ml for lesion in found.lesions] == pytest.approx([85.6, 78.6], abs=0.05)

@@ -101,5 +101,5 @@ def test_the_digest_of_labels_covers_every_voxel_and_the_trait() -> None:
 
 def test_the_uids_of_an_answer_to_an_older_round_do_not_depend_on_the_claim_that_computed_it() -> None:
     older = [replace(SOURCE, answered_folder=Path(name)) for name in ("round-01", "round-01.a", "round-01.b")]
-    assert len({one.uids(ResultKind.FINAL, 2) for one in older}) == 1
+    assert len({entry.uids(ResultKind.FINAL, 2) for entry in older}) == 1
     assert older[0].uids(ResultKind.FINAL, 2) != SOURCE.uids(ResultKind.FINAL, 2)

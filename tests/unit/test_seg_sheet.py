@@ -62,10 +62,10 @@ def test_small_lesions_count_as_much_as_the_outline() -> None:
 
 
 def test_another_number_for_the_same_lesion_is_a_difference() -> None:
-    one, other = liver(), liver()
-    one[10, 30:32, 30:32] = 2
+    first, other = liver(), liver()
+    first[10, 30:32, 30:32] = 2
     other[10, 30:32, 30:32] = 3
-    assert chosen_slices([one, other], 2.0) == [10]
+    assert chosen_slices([first, other], 2.0) == [10]
 
 
 def test_neighbours_are_not_shown_twice() -> None:

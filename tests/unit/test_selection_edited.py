@@ -406,7 +406,7 @@ def test_voxels_of_a_segment_that_is_not_described_are_unreadable(
     sources: list[Dataset], volume: Volume
 ) -> None:
     seg = returned(sources, segment_numbers(), kind="LABELMAP")
-    seg.SegmentSequence = [one for one in seg.SegmentSequence if one.SegmentNumber != 3]
+    seg.SegmentSequence = [segment for segment in seg.SegmentSequence if segment.SegmentNumber != 3]
     assert code_of(seg, volume) == "edited-unreadable"
 
 

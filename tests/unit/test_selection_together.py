@@ -137,10 +137,10 @@ def test_parts_are_held_and_take_effect_together(context: Context, volume: Volum
     _send(context, volume, tmp_path, _only(_labels(3), 3), Verb.ACCEPT)
     with context.database.transaction() as session:
         assert session.query(Case).one().state == CaseState.AWAITING_SELECTION
-        assert {one.outcome for one in session.query(Selection)} == {SelectionOutcome.HELD}
+        assert {selection.outcome for selection in session.query(Selection)} == {SelectionOutcome.HELD}
     state, rows = _settled(context)
     assert state == CaseState.ACCEPTED
-    assert [one.outcome for one in rows] == [SelectionOutcome.JOINED, SelectionOutcome.EFFECTIVE]
+    assert [row.outcome for row in rows] == [SelectionOutcome.JOINED, SelectionOutcome.EFFECTIVE]
     assert rows[1].answer == Answer(2, {3: 3})
     assert rows[1].artifact == "", "nothing was drawn anew"
     assert answer_with_parts(context) == 0, "once"
@@ -165,7 +165,7 @@ def test_contradicting_parts_are_refused_with_their_reason(
     _send(context, volume, tmp_path, _only(_labels(3), 2), Verb.PICK)
     state, rows = _settled(context)
     assert state == CaseState.AWAITING_SELECTION
-    assert [one.code for one in rows] == ["ambiguous-selection"] * 2
+    assert [row.code for row in rows] == ["ambiguous-selection"] * 2
     with context.database.transaction() as session:
         assert session.query(WorkItem).filter_by(kind=WorkKind.NOTICES).one().open, "told in the study"
 
@@ -175,7 +175,7 @@ def test_a_part_that_comes_too_late_is_refused(context: Context, volume: Volume,
     _send(context, volume, tmp_path, _labels(4), Verb.PICK)
     state, rows = _settled(context)
     assert state == CaseState.REFINING
-    assert [(one.outcome, one.code) for one in rows] == [
+    assert [(row.outcome, row.code) for row in rows] == [
         (SelectionOutcome.REFUSED, "round-closed"),
         (SelectionOutcome.EFFECTIVE, ""),
     ]

@@ -103,7 +103,7 @@ def test_figures_are_those_of_whole_phantoms(cache: GeometryCache) -> None:
 def test_a_sample_shows_liver_and_lesions_where_the_image_has_them(cache: GeometryCache) -> None:
     subject: Subject = cache.subject(0)
     samples = [draw_slice_sample(subject, np.random.default_rng(seed)) for seed in range(6)]
-    assert {int(value) for one in samples for value in np.unique(one.classes)} == {0, 1, 2}
+    assert {int(value) for sample in samples for value in np.unique(sample.classes)} == {0, 1, 2}
     again = draw_slice_sample(subject, np.random.default_rng(0))
     assert np.array_equal(again.image, samples[0].image)
     assert np.array_equal(again.classes, samples[0].classes)

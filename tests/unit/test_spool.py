@@ -168,7 +168,7 @@ def test_parallel_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         spooled = list(pool.map(write, range(80)))
-    for one in spooled:
-        assert hashlib.sha256(one.path.read_bytes()).hexdigest() == one.sha256
-    assert set(files(tmp_path)) == {one.path for one in spooled}
-    assert len({one.path for one in spooled}) == 20
+    for path in spooled:
+        assert hashlib.sha256(path.path.read_bytes()).hexdigest() == path.sha256
+    assert set(files(tmp_path)) == {path.path for path in spooled}
+    assert len({path.path for path in spooled}) == 20

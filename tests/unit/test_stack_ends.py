@@ -119,7 +119,7 @@ def test_an_organ_that_touches_an_end_is_a_warning_of_the_case_and_of_the_next_n
         made.compute()
         made.work(WorkKind.PUBLISH, WorkKind.NOTICES)
         assert made.case().warnings == said
-        told = [str(dcmread(made.path(one)).ImageComments) for one in made.results(ResultKind.NOTICE)]
+        told = [str(dcmread(made.path(result)).ImageComments) for result in made.results(ResultKind.NOTICE)]
         assert [text.endswith(f" Warning: {said}") for text in told] == [False, True]
 
 

@@ -147,20 +147,20 @@ def test_an_unfit_template_is_refused(phantom: Phantom, change: Callable[..., An
 
 def test_templates_are_read_as_they_were_written(tmp_path: Path) -> None:
     folder = TemplateFolder(tmp_path / "new")
-    one, two = a_template(1), a_template(2)
-    folder.add(one)
+    first, two = a_template(1), a_template(2)
+    folder.add(first)
     folder.add(two)
-    folder.add(one)
+    folder.add(first)
     found = {stored.name: stored for stored in folder.stored()}
-    assert set(found) == {one.name, two.name}
-    np.testing.assert_array_equal(found[one.name].template.mask, one.template.mask)
-    np.testing.assert_array_equal(found[one.name].template.features, one.template.features)
-    assert found[one.name].digest == one.digest
-    assert found[one.name].spacing_mm == (5.0, 0.8, 0.8)
-    folder.remove(one.name)
+    assert set(found) == {first.name, two.name}
+    np.testing.assert_array_equal(found[first.name].template.mask, first.template.mask)
+    np.testing.assert_array_equal(found[first.name].template.features, first.template.features)
+    assert found[first.name].digest == first.digest
+    assert found[first.name].spacing_mm == (5.0, 0.8, 0.8)
+    folder.remove(first.name)
     assert [stored.name for stored in folder.stored()] == [two.name]
     with pytest.raises(ConfigError) as refused:
-        folder.remove(one.name)
+        folder.remove(first.name)
     assert refused.value.code == "template-unknown"
 
 
@@ -183,7 +183,7 @@ def test_five_templates_are_packaged_and_a_sites_own_take_their_place(tmp_path: 
     assert len(templates_in_use(tmp_path, network)) == 5
     own = a_template(network=network)
     TemplateFolder(tmp_path).add(own)
-    assert [one.name for one in templates_in_use(tmp_path, network)] == [own.name]
+    assert [template.name for template in templates_in_use(tmp_path, network)] == [own.name]
 
 
 def test_the_digest_changes_with_the_templates(tmp_path: Path, localizer: Localizer) -> None:
@@ -284,7 +284,7 @@ def test_templates_are_added_listed_and_removed_from_dicom(phantom: Phantom, tmp
     config = tmp_path / "site.yaml"
     config.write_text("data_dir: data\n", "utf-8")
     before = json.loads(run(config, "list", "--json"))
-    assert [one["from"] for one in before] == ["package"] * 5
+    assert [template["from"] for template in before] == ["package"] * 5
     run(config, "add", *(str(path) for path in write_case(tmp_path / "a", phantom, flipped=False)))
     (own,) = json.loads(run(config, "list", "--json"))
     assert own["from"] == "site"
@@ -298,7 +298,7 @@ def test_templates_are_added_listed_and_removed_from_dicom(phantom: Phantom, tmp
     assert not any(word in content for word in (b"Doe", b"4711", b"2.25.", b"2026"))
     assert build_localizer("templates", file.parent, CPU).digest
     run(config, "remove", own["template"])
-    assert [one["from"] for one in json.loads(run(config, "list", "--json"))] == ["package"] * 5
+    assert [load["from"] for load in json.loads(run(config, "list", "--json"))] == ["package"] * 5
     run(config, "remove", own["template"], code=1)
 
 

@@ -50,11 +50,11 @@ def _published(context: Context, session: Session, series_uid: str) -> Case:
     """A case that waits for its reader, with its files."""
     case = ready_case(session, series_uid)
     publish_round(session, case, ["pacs"])
-    for one in session.scalars(select(Delivery)):
-        one.state = DeliveryState.CONFIRMED
-    for one in case.instances:
-        one.path = f"spool/{series_uid}/{one.id}.dcm"
-        _write(context, one.path)
+    for delivery in session.scalars(select(Delivery)):
+        delivery.state = DeliveryState.CONFIRMED
+    for instance in case.instances:
+        instance.path = f"spool/{series_uid}/{instance.id}.dcm"
+        _write(context, instance.path)
     round_ = case.current_round
     assert round_ is not None
     round_.artifacts = context.store.relative(context.store.round_folder(case.id, 1, "made"))
@@ -73,20 +73,20 @@ def _accept(session: Session, case: Case) -> None:
 
 def _age(session: Session, case: Case, days: float) -> None:
     case.updated_at = utc_now() - timedelta(days=days)
-    for one in case.instances:
-        one.received_at = case.updated_at
+    for instance in case.instances:
+        instance.received_at = case.updated_at
     session.flush()
 
 
 def _files(context: Context) -> set[str]:
     """Files as if they had been there for long."""
-    return {context.store.relative(one) for one in context.store.root.rglob("*") if one.is_file()}
+    return {context.store.relative(path) for path in context.store.root.rglob("*") if path.is_file()}
 
 
 def _tidy(context: Context, *, dry_run: bool = False) -> list[tuple[str, int]]:
     # Two hours later: a file that is younger than an hour is left alone.
     now = utc_now() + timedelta(hours=2)
-    return [(one.what, one.case) for one in tidy(context, dry_run=dry_run, now=now)]
+    return [(removal.what, removal.case) for removal in tidy(context, dry_run=dry_run, now=now)]
 
 
 def test_what_is_over_its_time_goes_and_the_rows_stay(context: Context) -> None:
@@ -95,13 +95,15 @@ def test_what_is_over_its_time_goes_and_the_rows_stay(context: Context) -> None:
         for case, days in ((old, 91), (young, 89)):
             _accept(session, case)
             _age(session, case, days)
-        kept = {one.path for one in young.instances} | {f"{young.rounds[0].artifacts}/candidates.npz"}
+        kept = {instance.path for instance in young.instances} | {
+            f"{young.rounds[0].artifacts}/candidates.npz"
+        }
         number = old.id
     before = _files(context)
     assert _tidy(context, dry_run=True) == [("files", number)]
     assert _files(context) == before, "a dry run deletes nothing"
     assert _tidy(context) == [("files", number)]
-    assert {one for one in _files(context) if not one.endswith(".sqlite")} == kept
+    assert {file for file in _files(context) if not file.endswith(".sqlite")} == kept
     assert _tidy(context) == [], "and there is nothing left to do"
     with context.database.transaction() as session:
         case = session.get_one(Case, number)
@@ -185,11 +187,11 @@ def test_slices_that_a_later_case_has_too_stay(context: Context) -> None:
             work_items.close_case_items(session, case)
         lifecycle.start_computing(session, second, actor="worker")
         lifecycle.fail(session, second, code="work-failed", cause="No.", remedy="Correct it.")
-        for one in second.instances:
-            one.path = f"spool/1.1/{one.id}.dcm"
-            _write(context, one.path)
+        for instance in second.instances:
+            instance.path = f"spool/1.1/{instance.id}.dcm"
+            _write(context, instance.path)
         _age(session, first, 50)
-        paths = {one.path for one in second.instances}
+        paths = {instance.path for instance in second.instances}
         number = first.id
     assert _tidy(context) == [("files", number)], "its artifacts"
     assert paths <= _files(context)
@@ -218,7 +220,7 @@ def test_what_belongs_to_no_series_goes_after_its_own_time(context: Context) -> 
             row.received_at = utc_now() - timedelta(days=days)
             session.add(row)
     assert _tidy(context) == [("files", 0)]
-    assert {one for one in _files(context) if one.startswith("spool")} == {"spool/own/0.dcm"}
+    assert {file for file in _files(context) if file.startswith("spool")} == {"spool/own/0.dcm"}
 
 
 def test_a_file_that_is_just_arriving_is_left_alone(context: Context) -> None:

@@ -47,10 +47,10 @@ def test_a_sample_holds_channels_masks_and_prompts(subject: Subject) -> None:
 
 
 def test_samples_depend_on_the_generator_alone(subject: Subject) -> None:
-    one, same, other = (draw_sam_sample(subject, np.random.default_rng(seed), 2) for seed in (5, 5, 6))
-    assert np.array_equal(one.image, same.image)
-    assert np.array_equal(one.boxes, same.boxes)
-    assert not np.array_equal(one.image, other.image)
+    first, same, other = (draw_sam_sample(subject, np.random.default_rng(seed), 2) for seed in (5, 5, 6))
+    assert np.array_equal(first.image, same.image)
+    assert np.array_equal(first.boxes, same.boxes)
+    assert not np.array_equal(first.image, other.image)
 
 
 def test_most_boxes_meet_their_targets(subject: Subject) -> None:
@@ -76,8 +76,8 @@ def test_liver_and_lesions_are_asked_for_most(subject: Subject) -> None:
 def test_targets_contain_the_liver_with_its_lesions(subject: Subject) -> None:
     z = int(subject.lesion_slices[0][len(subject.lesion_slices[0]) // 2])
     targets = targets_of(subject, z, np.random.default_rng(0))
-    liver = next(one.mask for one in targets if one.kind is TargetKind.LIVER)
-    lesions = [one.mask for one in targets if one.kind is TargetKind.LESION]
+    liver = next(target.mask for target in targets if target.kind is TargetKind.LIVER)
+    lesions = [target.mask for target in targets if target.kind is TargetKind.LESION]
     assert lesions
     assert all((mask <= liver).all() for mask in lesions)
 
@@ -212,12 +212,12 @@ def test_an_outline_sample_shows_one_lesion_in_or_near_its_box(subject: Subject,
 
 
 def test_outline_samples_are_a_function_of_the_generator(subject: Subject) -> None:
-    one, same = (draw_outline_sample(subject, np.random.default_rng(4)) for _ in range(2))
-    np.testing.assert_array_equal(one.channels, same.channels)
-    np.testing.assert_array_equal(one.truth, same.truth)
+    first, same = (draw_outline_sample(subject, np.random.default_rng(4)) for _ in range(2))
+    np.testing.assert_array_equal(first.channels, same.channels)
+    np.testing.assert_array_equal(first.truth, same.truth)
 
 
 def test_some_outline_samples_start_from_an_earlier_outline_and_some_from_a_box(subject: Subject) -> None:
     drawn = [draw_outline_sample(subject, np.random.default_rng(seed)) for seed in range(12)]
-    told = {bool(one.channels[5].any()) for one in drawn}
+    told = {bool(sample.channels[5].any()) for sample in drawn}
     assert told == {True, False}

@@ -54,7 +54,7 @@ def test_a_deleted_lesion_is_gone(
     assert number > 1, "the first round found a lesion"
     edit = np.where(labels == number, 1, labels).astype(np.uint8)
     following = engine.next_round(volume[0], SPACING, take_up(first.state, edit), Feedback(picked=1))
-    assert all((one.labels != number).all() for one in following.candidates)
+    assert all((candidate.labels != number).all() for candidate in following.candidates)
 
 
 def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(
@@ -69,17 +69,17 @@ def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(
     previous = engine.with_added_lesions(volume[0], SPACING, take_up(first.state, edit), edit)
     following = engine.next_round(volume[0], SPACING, previous, Feedback(picked=1))
     assert value in following.targets
-    kept = keep_selected([one.labels for one in following.candidates], edit, following.targets)
+    kept = keep_selected([candidate.labels for candidate in following.candidates], edit, following.targets)
     assert (kept[0] == edit).all()
-    drawn = [kept[0] == value, *(one == value for one in kept[1:])]
+    drawn = [kept[0] == value, *(entry == value for entry in kept[1:])]
     assert len({mask.tobytes() for mask in drawn}) == 4, "four, and no two alike"
     assert all(_dice(mask, drawn[0]) > 0.2 for mask in drawn if mask.any())
 
 
 def test_a_lesion_that_the_state_does_not_know_is_left_out(first: Round) -> None:
     edit = np.where(first.candidates[0].labels == 1, 99, 0).astype(np.uint8)
-    assert [one.value for one in take_up(first.state, edit).targets] == [
-        one.value for one in first.state.targets
+    assert [target.value for target in take_up(first.state, edit).targets] == [
+        target.value for target in first.state.targets
     ]
 
 
@@ -88,7 +88,7 @@ def test_what_was_selected_stays_voxel_for_voxel(first: Round) -> None:
     edit = first.candidates[1].labels.copy()
     edit[0, 0, :3] = 1
     edit[-1, -1, -3:] = 9
-    four = [one.labels for one in first.candidates]
+    four = [candidate.labels for candidate in first.candidates]
     kept = keep_selected(four, edit, first.targets)
     assert (kept[0] == edit).all()
     assert all((labels == 9).sum() == 3 for labels in kept)

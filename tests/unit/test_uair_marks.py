@@ -131,7 +131,7 @@ def test_the_size_of_an_offered_lesion_follows_the_line_across_it(
     for factor in (0.75, 1.25):
         line = _line(replace(LESIONS[0], radius_mm=factor * LESIONS[0].radius_mm))
         following = _after(engine, volume, first, [MarkedTarget(value, (line,))])
-        volumes[factor] = np.mean([(one.labels == value).sum() for one in following.candidates])
+        volumes[factor] = np.mean([(candidate.labels == value).sum() for candidate in following.candidates])
     assert volumes[1.25] > 1.5 * volumes[0.75]
 
 

@@ -79,7 +79,7 @@ def test_a_pick_is_kept_and_the_new_ones_are_near_it(opened: TargetState) -> Non
     after = refine_target(opened, answer_box, 3, 2, LESION_PLAN, CHOICE, np.random.default_rng(0))
     np.testing.assert_array_equal(after.offered[0], opened.offered[3])
     reference = opened.offered[3] > 0
-    near = [dice(one > 0, reference) for one in after.offered[1:]]
+    near = [dice(candidate > 0, reference) for candidate in after.offered[1:]]
     assert min(near) > 0.6
     assert max(near) < 0.99
     assert len(after.earlier) == 3
@@ -152,7 +152,7 @@ def test_level_members_take_the_sizes_that_the_reader_may_want() -> None:
     kinds = (refine.Kind.LEVEL,) * 3
     answers = np.repeat(reference[None], 3, axis=0)
     shaped = refine.reshape(answers, reference, kinds, shaping, np.random.default_rng(0))
-    found = [radius_mm((one > 0).sum() * CROP.cell_volume_ml) for one in shaped]
+    found = [radius_mm((shape > 0).sum() * CROP.cell_volume_ml) for shape in shaped]
     assert found[0] < found[1] < found[2]
     assert found[1] == pytest.approx(14.0, abs=1.0)
     assert found[2] - found[0] > 4.0

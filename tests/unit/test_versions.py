@@ -137,9 +137,9 @@ def test_a_corrected_patient_is_a_new_version_in_every_state(
         first, second = session.query(Case).order_by(Case.id)
         assert first.patient_key != second.patient_key
         assert second.digest not in ("", first.digest)
-        assert {dcmread(context.store.absolute(one.path)).PatientID for one in second.instances} == {
-            "RIGHT-1"
-        }
+        assert {
+            dcmread(context.store.absolute(instance.path)).PatientID for instance in second.instances
+        } == {"RIGHT-1"}
         withdrawn = session.query(WorkItem).filter_by(case_id=first.id, kind="withdraw").count()
         assert withdrawn == (state in (S.AWAITING_SELECTION, S.REFINING, S.EXPIRED))
 
@@ -196,7 +196,7 @@ def test_a_repaired_slice_opens_a_case_of_the_newest_versions(
     with context.database.transaction() as session:
         case = session.query(Case).order_by(Case.id.desc()).first()
         assert case.instance_count == 16
-        assert whole in {context.store.absolute(one.path).read_bytes() for one in case.instances}
+        assert whole in {context.store.absolute(instance.path).read_bytes() for instance in case.instances}
 
 
 def test_a_series_encoded_anew_supersedes(context: Context, inbox: Inbox, paths: list[Path]) -> None:
@@ -269,8 +269,8 @@ def test_the_first_version_again_is_the_newest_one(context: Context, inbox: Inbo
         path.write_bytes(content)
     assert _send(context, inbox, paths) == [S.SUPERSEDED, S.SUPERSEDED, S.READY]
     with context.database.transaction() as session:
-        one, two, three = session.query(Case).order_by(Case.id)
-        assert (one.digest == three.digest, two.digest == three.digest) == (True, False)
+        case_1, case_2, case_3 = session.query(Case).order_by(Case.id)
+        assert (case_1.digest == case_3.digest, case_2.digest == case_3.digest) == (True, False)
 
 
 def test_slices_sent_to_a_verb_by_mistake_open_a_case_when_they_are_stored(
@@ -301,7 +301,7 @@ def test_retention_keeps_an_earlier_version_that_a_case_is_made_of(
     tidy(context, dry_run=False, now=utc_now() + timedelta(days=9))
     with context.database.transaction() as session:
         assert session.query(Instance).filter_by(status=InstanceStatus.REPLACED).count() == 16
-        assert all(context.store.absolute(one.path).is_file() for one in session.query(Instance))
+        assert all(context.store.absolute(instance.path).is_file() for instance in session.query(Instance))
 
 
 def test_retention_deletes_nothing_that_was_answered_meanwhile(
@@ -322,7 +322,7 @@ def test_retention_deletes_nothing_that_was_answered_meanwhile(
         tidied.result(30)
     with context.database.transaction() as session:
         assert session.query(Instance).count() == 16
-    assert all(context.store.absolute(one.path).is_file() for one in _instances(context))
+    assert all(context.store.absolute(instance.path).is_file() for instance in _instances(context))
 
 
 def _instances(context: Context) -> list[Instance]:

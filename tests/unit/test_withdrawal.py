@@ -142,4 +142,4 @@ def test_retention_deletes_the_note_of_a_case_without_other_files(
         lifecycle.cancel(session, session.get_one(Case, 2), actor="admin")
     _tidy(later)
     with context.database.transaction() as session:
-        assert {one.path for one in session.query(Result)} == {""}
+        assert {result.path for result in session.query(Result)} == {""}

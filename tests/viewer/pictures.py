@@ -48,5 +48,5 @@ def centres(pixels: slice, voxels: slice, count: int) -> np.ndarray[Any, Any]:
     return np.rint(pixels.start + (np.arange(count) + 0.5 - voxels.start) * size - 0.5).astype(int)
 
 
-def dice(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
-    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+def dice(first: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    return float(2 * (first & other).sum() / (first.sum() + other.sum()))

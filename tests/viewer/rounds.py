@@ -46,8 +46,8 @@ def put_round(orthanc: Orthanc, folder: Path) -> RoundInArchive:
     truth = np.minimum(phantom.labels, LESION)
     labels = tuple(varied(truth, growth) for growth in GROWTH_VOXELS.values())
     names = []
-    for k, (character, one) in enumerate(zip(GROWTH_VOXELS, labels, strict=True), 1):
-        seg = write_seg(volume, one, request_for(k, character))
+    for k, (character, volume_labels) in enumerate(zip(GROWTH_VOXELS, labels, strict=True), 1):
+        seg = write_seg(volume, volume_labels, request_for(k, character))
         save_seg(seg, folder / f"candidate_{k}.dcm")
         names.append(str(seg.SeriesDescription))
     for path in sorted(folder.rglob("*.dcm")):

@@ -54,7 +54,7 @@ def test_nothing_runs_that_a_sender_wrote(browser: Browser) -> None:
         " document.body.append(s) }"
     )
     assert browser.chromium.evaluate("window.ran === undefined")
-    assert any("Content Security Policy" in one for one in browser.chromium.complaints)
+    assert any("Content Security Policy" in complaint for complaint in browser.chromium.complaints)
 
 
 def test_deeds_are_confirmed_and_told(browser: Browser) -> None:

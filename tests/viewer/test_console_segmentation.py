@@ -54,8 +54,8 @@ def _stage(browser: Browser) -> np.ndarray:
     return picture[_EDGE:-_EDGE, _EDGE:-_EDGE]
 
 
-def _changed(one: np.ndarray, other: np.ndarray) -> float:
-    return float((abs(one - other) > 30).any(axis=-1).mean())
+def _changed(first: np.ndarray, other: np.ndarray) -> float:
+    return float((abs(first - other) > 30).any(axis=-1).mean())
 
 
 def _of_hue(picture: np.ndarray, colour: codes.Colour) -> int:

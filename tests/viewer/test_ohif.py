@@ -61,14 +61,14 @@ def test_the_candidates_are_listed_by_name_under_their_series(
 def test_a_candidate_is_drawn_on_the_voxels_that_it_labels(
     k: int, shown: list[Shown], round_in_archive: RoundInArchive
 ) -> None:
-    one = shown[k - 1]
-    expected = round_in_archive.labels[k - 1][one.slice_index]
+    view = shown[k - 1]
+    expected = round_in_archive.labels[k - 1][view.slice_index]
     for value in (LIVER, LESION):
         # 1 when measured; one voxel to the side gives 0.92 and less, the next slice 0.96.
-        assert dice(one.labels == value, expected == value) > 0.98, f"label {value}"
+        assert dice(view.labels == value, expected == value) > 0.98, f"label {value}"
     for axes in ((0,), (1,), (0, 1)):
         # The liver is unlike its mirror images in every direction, so that no flip could pass above.
-        assert dice(one.labels > 0, np.flip(expected, axes) > 0) < 0.85, f"flipped along {axes}"
+        assert dice(view.labels > 0, np.flip(expected, axes) > 0) < 0.85, f"flipped along {axes}"
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
@@ -81,8 +81,8 @@ def test_the_lesion_lies_on_the_patient_s_right(k: int, shown: list[Shown], page
 
 
 def test_the_four_pictures_differ(shown: list[Shown]) -> None:
-    drawn = [one.labels for one in shown]
-    for n, one in enumerate(drawn):
+    drawn = [entry.labels for entry in shown]
+    for n, view in enumerate(drawn):
         for other in drawn[n + 1 :]:
-            assert (one != other).sum() > 50
-    assert len({one.picture for one in shown}) == 4
+            assert (view != other).sum() > 50
+    assert len({entry.picture for entry in shown}) == 4

@@ -96,13 +96,17 @@ def _stored(page: OhifPage, orthanc: Orthanc, name: str | None = None) -> str:
 
 
 def _viewer_s(orthanc: Orthanc) -> list[str]:
-    ours = {one.id for one in seg_series(orthanc)}
-    segs = [one for one in orthanc.series() if one.modality == "SEG" and one.id not in ours]
-    return [instance for one in segs for instance in one.instances]
+    ours = {seg.id for seg in seg_series(orthanc)}
+    segs = [
+        found_series
+        for found_series in orthanc.series()
+        if found_series.modality == "SEG" and found_series.id not in ours
+    ]
+    return [instance for seg in segs for instance in seg.instances]
 
 
 def _names(orthanc: Orthanc, number: int) -> list[str]:
-    return [str(one.tags["SeriesDescription"]) for one in await_round(orthanc, number, _PATIENCE_S)]
+    return [str(series.tags["SeriesDescription"]) for series in await_round(orthanc, number, _PATIENCE_S)]
 
 
 def test_an_edit_stored_by_the_viewer_starts_the_next_round(
@@ -145,7 +149,10 @@ def test_an_edit_stored_by_the_viewer_starts_the_next_round(
     wait_until(lambda: any(received in text for text in _notice_texts(orthanc)), "the notice", _PATIENCE_S)
     _store_as(page, orthanc, study_uid, third[2], "ACCEPT this one")
     case = deployment.await_state("ACCEPTED")
-    assert [(one["verb"], one["round"], f"candidate {one['picked']}") for one in case["selections"][1:]] == [
+    assert [
+        (selection["verb"], selection["round"], f"candidate {selection['picked']}")
+        for selection in case["selections"][1:]
+    ] == [
         ("pick", 2, MATRIX["OHIF 3 (label map, RLE)"]["pick"]),
         ("accept", 3, MATRIX["OHIF 3 (label map, RLE)"]["accept"]),
     ]
@@ -173,7 +180,12 @@ def _derived_from(orthanc: Orthanc, name: str) -> str:
 
 def _notice_texts(orthanc: Orthanc) -> list[str]:
     series = [
-        one for one in orthanc.series() if one.tags.get("SeriesDescription", "").startswith("UAIR NOTICES")
+        found_series
+        for found_series in orthanc.series()
+        if found_series.tags.get("SeriesDescription", "").startswith("UAIR NOTICES")
     ]
-    instances = [orthanc.tags(instance) for one in series for instance in one.instances]
-    return [one["ImageComments"] for one in sorted(instances, key=lambda one: int(one["InstanceNumber"]))]
+    instances = [orthanc.tags(instance) for found_series in series for instance in found_series.instances]
+    return [
+        instance["ImageComments"]
+        for instance in sorted(instances, key=lambda instance: int(instance["InstanceNumber"]))
+    ]
