@@ -26,6 +26,11 @@ class UairError(Exception):
         self.sentence = sentence
         self.remedy = remedy
 
+    @property
+    def log_line(self) -> str:
+        """The code, what is wrong, and what to do: what a log says."""
+        return f"{self.code}: {self}"
+
     def __reduce__(self) -> tuple[type[UairError], tuple[str, str, str]]:
         """Let the error pass from a worker's child to its parent."""
         return type(self), (self.code, self.sentence, self.remedy)

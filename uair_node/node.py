@@ -33,7 +33,7 @@ from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.selection.start import answer_with_starts
 from uair_node.work.dispatch import Dispatcher
 from uair_node.work.outages import Outages
-from uair_node.work.performer import describe_error
+from uair_node.work.performer import error_line
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Node:
                     break  # every step needs the database
             except Exception as error:
                 failed += 1
-                log.error("sweep failed: %s", describe_error(error))
+                log.error("sweep failed: %s", error_line(error))
         if away:
             self._outages.failed(away)
         else:

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from alembic import command
 from kombu import Connection, Queue
+from sqlalchemy import create_engine, inspect
 
 from dicom_config.model import Settings, Verb
+from scripts.try_install import named_blocks
 from tests.support.cases import candidate_uid, publish_round, ready_case
 from tests.support.intake import received
 from tests.support.peers import Postgres, RabbitMQ, need
@@ -49,6 +51,12 @@ pytestmark = pytest.mark.integration
 _PAGE = Path(__file__).parents[2] / "docs" / "administrators.md"
 
 
+def documented(what: str, *, sqlite: bool = False) -> str:
+    """Return a block of commands of the page, the variant for this database if there is one."""
+    blocks = named_blocks(_PAGE.read_text("utf-8"))
+    return blocks.get(f"{what}-sqlite", blocks[what]) if sqlite else blocks[what]
+
+
 @dataclass
 class Site:
     """An installation and the folder of its backup."""
@@ -67,10 +75,7 @@ class Site:
 
     def run(self, what: str) -> str:
         """Run a documented block of commands, the variant for this database; return what it printed."""
-        name = what if self.rabbitmq is not None else f"{what}-sqlite"
-        text = _PAGE.read_text("utf-8")
-        blocks = dict(re.findall(r"^ *```sh ([\w-]+)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL))
-        block = blocks.get(name) or blocks[what]
+        block = documented(what, sqlite=self.rabbitmq is None)
         places = {"DATABASE": self.settings.database_url.replace("+psycopg", "")}
         places |= {"DATA": str(self.data), "BACKUP": str(self.backup)}
         done = subprocess.run(
@@ -181,6 +186,43 @@ def _receive(context: Context, paths: list[Path], verb: Verb = Verb.STORE) -> No
     inbox = Inbox(context)
     for path in paths:
         inbox.receive(received(path, verb))
+
+
+def _tables(url: str) -> set[str]:
+    engine = create_engine(url)
+    names = set(inspect(engine).get_table_names())
+    engine.dispose()
+    return names
+
+
+def test_a_restore_that_skips_the_deletion_changes_nothing(postgres: Postgres, tmp_path: Path) -> None:
+    """The newer version renamed a table: a restore that went on would make the old one beside it."""
+    need("pg_dump", "pg_restore", "psql")
+    with postgres.database() as url:
+        site = Site(Settings(data_dir=tmp_path / "data", database={"url": url}), tmp_path, rabbitmq=None)
+        site.open(migrate=True).database.close()
+        before = _tables(url)
+        dump = tmp_path / "uair.dump"
+        plain = url.replace("+psycopg", "")
+        subprocess.run(["pg_dump", "--format=custom", f"--file={dump}", plain], check=True)
+        rename = [
+            "psql",
+            "--quiet",
+            f"--dbname={plain}",
+            "--command=ALTER TABLE alembic_version RENAME TO newer",
+        ]
+        subprocess.run(rename, check=True)
+        (restore,) = [line for line in documented("restore-database").splitlines() if "pg_restore" in line]
+        done = subprocess.run(
+            ["sh", "-euc", restore],
+            env=os.environ | {"DATABASE": plain, "BACKUP": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "already exists" in done.stderr
+        assert _tables(url) == before - {"alembic_version"} | {"newer"}
 
 
 def test_an_older_database_beside_newer_files_and_messages_loses_nothing(site: Site, tmp_path: Path) -> None:

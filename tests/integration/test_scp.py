@@ -21,7 +21,7 @@ import pytest
 from pydicom.uid import JPEGLosslessSV1, MRImageStorage, RLELossless
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError
+from dicom_config.errors import ConfigError, InputError, ResourceError, TransientError, UairError
 from dicom_config.model import AllowRule, NodeSection, Verb
 from tests.support.peers import Dcmtk
 from tests.support.selections import instance_header
@@ -162,7 +162,7 @@ def test_an_address_that_no_rule_admits_costs_no_thread_and_is_counted(
         assert echo(dcmtk, listener).returncode != 0
         assert closed("calling_ae_not_recognised") == 1, "this machine is heard, and refused"
     lines = [record.getMessage() for record in caplog.records if "closed" in record.getMessage()]
-    assert lines[:1] == ["connection from 127.0.0.2 closed: address not admitted"]
+    assert lines[:1] == ["connection from 127.0.0.2 closed: address_not_admitted"]
     assert len(lines) <= 3, "one a minute, not one a connection"
 
 
@@ -309,7 +309,8 @@ def test_no_failing_handler_is_answered_with_success(
         result = store(dcmtk, listener, good_series(tmp_path)[:1], extra=("--debug",))
     assert store_status(error) == status
     assert f"0x{status:04x}" in said(result).lower()
-    assert f"answered {status:04X}" in caplog.text
+    code = error.code if isinstance(error, UairError) else "internal-error"
+    assert f"answered {status:04X}: {code}: " in caplog.text
     assert "Doe" not in caplog.text
     assert "Doe" not in said(result)
 
@@ -397,7 +398,7 @@ def test_log_names_peers_but_no_patient_and_no_whole_uid(
     with caplog.at_level(logging.DEBUG), listening(failing) as listener:
         echo(dcmtk, listener, "NOBODY", "STRANGER")
         store(dcmtk, listener, paths[:1])
-    assert "'STRANGER' at 127.0.0.1 to 'NOBODY'" in caplog.text
+    assert "'STRANGER' at 127.0.0.1 to 'NOBODY', called_ae_not_recognised" in caplog.text
     assert "association accepted: 'MODALITY' at 127.0.0.1 to 'UAIR'" in caplog.text
     assert "SECRET" not in caplog.text
     uid = str(pydicom.dcmread(paths[0]).SOPInstanceUID)

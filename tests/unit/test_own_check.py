@@ -16,6 +16,7 @@ from uair_node.network.listener_metrics import ListenerMetrics
 from uair_node.network.scp import DicomListener
 from uair_node.network.scu import echo
 from uair_node.operations.checks.connections import check_listener
+from uair_node.operations.checks.finding import fault
 
 
 def test_the_check_is_neither_logged_nor_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -86,4 +87,11 @@ def test_a_node_warns_of_its_certificate_at_the_start(
     tls = {"certificate": issued.certificate, "key": issued.key, "ca": authority.ca}
     with caplog.at_level(logging.WARNING):
         _warn_of_certificates(Settings(node={"tls": tls}))
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ([code] if code else [])
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in lines] == ([code] if code else [])
+    assert not any(".." in line for line in lines)
+
+
+def test_a_log_line_ends_each_sentence_once() -> None:
+    with_period, without = (fault("tls", "tls-files", f"it is damaged{end}", "Renew it.") for end in (".", ""))
+    assert with_period.log_line == without.log_line == "tls-files: tls: it is damaged. Renew it."

@@ -70,7 +70,7 @@ def _warn_of_certificates(settings: Settings) -> None:
     """Log certificates that have expired, or expire soon: peers say only that TLS fails."""
     for finding in check_tls(settings):
         if finding.level != Level.OK:
-            log.warning("%s: %s: %s. %s", finding.code, finding.what, finding.sentence, finding.remedy)
+            log.warning("%s", finding.log_line)
 
 
 def _announce(settings: Settings, port: int) -> None:

@@ -17,7 +17,7 @@ from dicom_config.model import Settings
 from uair_node.cases.tables import utc_now
 from uair_node.operations.checks import run_checks
 from uair_node.operations.checks.finding import Finding, Level
-from uair_node.work.performer import describe_error
+from uair_node.work.performer import error_line
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class CheckSchedule:
         wrong = {(found.what, found.code): found for found in findings if found.level != Level.OK}
         for key, found in wrong.items():
             if key not in self._logged:
-                log.warning("check: %s: %s: %s. %s", found.code, found.what, found.sentence, found.remedy)
+                log.warning("check: %s", found.log_line)
         for what, code in self._logged.keys() - wrong.keys():
             log.info("check: %s: %s is over", code, what)
         self._logged = wrong
@@ -60,7 +60,7 @@ class CheckSchedule:
             try:
                 self.check()
             except Exception as error:  # the next one may succeed
-                log.error("check failed: %s", describe_error(error))
+                log.error("check failed: %s", error_line(error))
             pause.wait(EVERY_S)
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from uair_node.work.performer import describe_error
+from uair_node.work.performer import error_line
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,6 @@ class NothingEscapes:
         try:
             await self._app(scope, receive, send_and_note)
         except Exception as error:
-            log.error("console: %s", describe_error(error))
+            log.error("console: %s", error_line(error))
             if not started:
                 await (await self._problem())(scope, receive, send)

@@ -90,7 +90,7 @@ class _Login:
             user = self._verified(name, password, peer)
             self._note(name, peer, "wrong password" if user is None else audit.ALLOWED)
         except UairError as error:
-            log.error("console: nobody can log in: %s", error)  # a stranger is not told of our files
+            log.error("console: nobody can log in: %s", error.log_line)  # a stranger is not told of our files
             return self._form(request, target, _CANNOT, status=503)
         if user is None:
             return self._form(request, target, _WRONG, status=401)

@@ -44,7 +44,7 @@ def commit(context: Context, claim: Claim) -> Commit:
         _ask(context, destination)
     except (TransientError, ConfigError) as error:
         failure = str(error)
-        log.warning("storage commitment of %s: %s", destination.name, error)
+        log.warning("storage commitment of %s: %s", destination.name, error.log_line)
         _note_failure(context, destination, failure)
     close_rounds_at(context, destination.name)
     return _wait_or_close(context, claim, patience, failure)

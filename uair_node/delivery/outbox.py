@@ -47,7 +47,7 @@ def deliver(context: Context, claim: Claim) -> Commit:
             progress |= result.verdict == Verdict.CONFIRMED
     except (TransientError, ConfigError) as error:
         failure = str(error)
-        log.warning("delivery to %s: %s", destination.name, error)
+        log.warning("delivery to %s: %s", destination.name, error.log_line)
         _note_failure(context, destination, failure)
     close_rounds_at(context, destination.name)
     return _close_or_retry(context, destination, 1 if progress else claim.attempt, failure)

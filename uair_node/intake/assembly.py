@@ -30,7 +30,7 @@ from uair_node.intake.series_parts import SeriesPart, inspect_parts
 from uair_node.intake.source_rejection import not_rejected, source_rejected
 from uair_node.intake.study import SeriesDecision, choose
 from uair_node.logs import bound
-from uair_node.work.performer import describe_error
+from uair_node.work.performer import error_line
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def assemble(context: Context) -> int:
             except TransientError:
                 raise
             except Exception as error:
-                log.error("case %d is not decided: %s", case_id, describe_error(error))
+                log.error("case %d is not decided: %s", case_id, error_line(error))
     return decided
 
 

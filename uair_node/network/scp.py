@@ -236,7 +236,7 @@ class DicomListener:
     def _note(self, peer: Peer, rejection: Rejection, why: str) -> None:
         reason = RefusalReason(rejection.name.lower())
         self._metrics.refused(Refusal.of(reason, peer.address, peer.calling_ae, peer.called_ae, why))
-        words = rejection.name.lower().replace("_", " ") + (f", {why}" if why else "")
+        words = f"{reason}, {why}" if why else reason
         log.warning("association rejected: %s, %s", peer, words)
 
     def _find_place(self, association: Association) -> bool:

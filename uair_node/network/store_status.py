@@ -51,12 +51,12 @@ def refusal(event: Event, error: Exception) -> Dataset:
     uid = str(event.request.AffectedSOPInstanceUID)[-8:]
     if isinstance(error, UairError):
         code = error.code
-        log.warning("instance …%s answered %04X: %s", uid, status, error)
+        log.warning("instance …%s answered %04X: %s", uid, status, error.log_line)
     else:
         code = "internal-error"
         at = traceback.extract_tb(error.__traceback__)[-1]
-        what = type(error).__name__
-        log.error("instance …%s answered %04X: %s at %s:%s", uid, status, what, at.filename, at.lineno)
+        where = f"{type(error).__name__} at {at.filename}:{at.lineno}"
+        log.error("instance …%s answered %04X: %s: %s", uid, status, code, where)
     return response_of(status, code)
 
 

@@ -210,7 +210,7 @@ class ListenerTls:
                 self._context = server_context(self._section)
                 log.info("read the list of revoked certificates again")
             except ConfigError as error:
-                log.error("%s: %s", error.code, error)
+                log.error("%s", error.log_line)
         return self._context
 
     def _stamp(self) -> tuple[int, ...]:

@@ -179,7 +179,7 @@ class Server(ThreadedAssociationServer):
             self._starting[id(request)] = client_address[:2]
             return True
         self._refused(Refusal.of(why, str(address)))
-        self._warnings.tell(f"connection from {client_address[0]} closed: {why.replace('_', ' ')}")
+        self._warnings.tell(f"connection from {client_address[0]} closed: {why}")
         return False
 
     def _why_not(self, address: Address, *, local: bool) -> RefusalReason | None:
@@ -219,8 +219,9 @@ class Server(ThreadedAssociationServer):
         except OSError as error:
             if not (local and hung_up(error)):
                 why = why_sender_failed(error)
-                self._refused(Refusal.of(RefusalReason.TLS_FAILED, client_address[0], why=why))
-                self._warnings.tell(f"TLS refused: peer at {client_address[0]}, {why}")
+                reason = RefusalReason.TLS_FAILED
+                self._refused(Refusal.of(reason, client_address[0], why=why))
+                self._warnings.tell(f"connection from {client_address[0]} closed: {reason}, {why}")
             raise _TlsRefusedError from None
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -22,7 +22,7 @@ from uair_node.results.source import CANDIDATES_FILE
 from uair_node.selection.edited_round import evidence_name, keep_whole
 from uair_node.selection.service import refuse_parts, settle_parts
 from uair_node.storage.artifacts import load_candidates
-from uair_node.work.performer import describe_error
+from uair_node.work.performer import error_line
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ def _is_answered(context: Context, ids: Sequence[int]) -> bool:
     try:
         _answer(context, ids)
     except TransientError as error:
-        log.warning("held parts wait: %s", error)
+        log.warning("held parts wait: %s", error.log_line)
         patience_s = 0 if error.code == "artifact-unreadable" else context.settings.intake.max_wait_s
         _refuse(context, ids, patience_s)
         return False
     except Exception as error:
-        log.error("held parts are refused: %s", describe_error(error))
+        log.error("held parts are refused: %s", error_line(error))
         _refuse(context, ids, 0)
         return False
     return True

@@ -41,7 +41,7 @@ class Outages:
         now = self._clock()
         for error in errors:
             if error.code not in self._since:
-                log.warning("%s: %s", error.code, error)
+                log.warning("%s", error.log_line)
         since = {error.code: self._since.get(error.code, now) for error in errors}
         self._tell_over(now, set(self._since) - set(since))
         self._since = since

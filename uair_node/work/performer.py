@@ -104,7 +104,7 @@ def _perform(context: Context, claim: Claim, job: Job) -> None:
         commit = _refusal(context, claim, error)
     except Exception as error:
         cause = describe_error(error)
-        log.error("%s %s failed: %s", claim.kind, claim.subject, cause)
+        log.error("%s %s failed: %s", claim.kind, claim.subject, error_line(error))
         commit = _setback(context, claim, cause, error.code if isinstance(error, UairError) else _FAILED)
     _write(context, claim, commit)
 
@@ -115,6 +115,11 @@ def describe_error(error: Exception) -> str:
         return str(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}."
+
+
+def error_line(error: Exception) -> str:
+    """Say the same for a log: an error of our own has its code first."""
+    return error.log_line if isinstance(error, UairError) else describe_error(error)
 
 
 def _claim(context: Context, item_id: int, kind: WorkKind | None) -> Claim | None:

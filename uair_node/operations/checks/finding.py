@@ -42,6 +42,11 @@ class Finding:
         """Whether nothing keeps the node from its work."""
         return self.level != Level.FAULT
 
+    @property
+    def log_line(self) -> str:
+        """The code, the part, what is wrong, and what to do: what a log says."""
+        return f"{self.code}: {self.what}: {self.sentence.rstrip('.')}. {self.mend}"
+
     def record(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {**asdict(self), "level": str(self.level), "ok": self.ok}
