@@ -88,10 +88,12 @@ def test_a_node_warns_of_its_certificate_at_the_start(
     with caplog.at_level(logging.WARNING):
         _warn_of_certificates(Settings(node={"tls": tls}))
     lines = [record.getMessage() for record in caplog.records]
-    assert [line.partition(":")[0] for line in lines] == ([code] if code else [])
+    assert [line.split(": ")[:2] for line in lines] == ([[code, "tls"]] if code else [])
     assert not any(".." in line for line in lines)
 
 
 def test_a_log_line_ends_each_sentence_once() -> None:
-    with_period, without = (fault("tls", "tls-files", f"it is damaged{end}", "Renew it.") for end in (".", ""))
+    with_period, without = (
+        fault("tls", "tls-files", f"it is damaged{end}", "Renew it.") for end in (".", "")
+    )
     assert with_period.log_line == without.log_line == "tls-files: tls: it is damaged. Renew it."

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
@@ -18,6 +17,7 @@ from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.lock import lock_case
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
+from uair_node.commands.tables import Row, print_rows
 from uair_node.delivery.resend import resend
 from uair_node.findings.record import as_csv
 from uair_node.operations import reports
@@ -208,6 +208,15 @@ def _answer(
         console.print(f"Case {case_id}, round {row.round_number}: {said} Now {case.state}.")
 
 
+def _result_row(result: dict[str, Any]) -> Row:
+    volumes = result["volumes_ml"]
+    what = result["character"] if result["kind"] == "candidate" else result["kind"]
+    lesions = ", ".join(f"{ml:.1f}" for ml in volumes.get("lesions", []))
+    notes = [f"lesions {lesions} ml"] if lesions else []
+    notes += [f"{d['destination']}: {d['state']} {d['reason']}".rstrip() for d in result["deliveries"]]
+    return Row((str(result["k"]), what, f"{volumes['liver']:.0f}" if volumes else ""), "; ".join(notes))
+
+
 def _print_case(found: dict[str, Any]) -> None:
     held = ", ".join(filter(None, [f"{found['slices']} slices", found["acquisition"]]))
     console.print(f"[bold]Case {found['case']}[/] {found['state']}, {held}", highlight=False)
@@ -216,21 +225,10 @@ def _print_case(found: dict[str, Any]) -> None:
     for warning in found["warnings"]:
         console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False)
     for round_ in found["rounds"]:
-        table = Table("k", "what", "liver ml", "lesions ml", "delivered", title=f"round {round_['round']}")
-        for result in round_["results"]:
-            volumes = result["volumes_ml"]
-            table.add_row(
-                str(result["k"]),
-                result["character"] if result["kind"] == "candidate" else result["kind"],
-                f"{volumes['liver']:.0f}" if volumes else "",
-                ", ".join(f"{ml:.1f}" for ml in volumes.get("lesions", [])),
-                ", ".join(f"{d['destination']}: {d['state']} {d['reason']}" for d in result["deliveries"]),
-            )
-        console.print(table)
-    history = Table("at", "state", "by", "why", title="history")
-    for step in found["history"]:
-        history.add_row(step["at"], step["to"], step["actor"], step["reason"])
-    console.print(history)
+        results = map(_result_row, round_["results"])
+        print_rows(console, ("k", "what", "liver ml"), results, title=f"round {round_['round']}")
+    steps = [Row((step["at"], step["to"], step["actor"]), step["reason"]) for step in found["history"]]
+    print_rows(console, ("at", "state", "by"), steps, title="history")
     if found["own_objects_returned"]:
         console.print(
             f"{found['own_objects_returned']} of our own objects were sent back: they start nothing"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
 from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, print_json
+from uair_node.commands.tables import Row, print_rows
 from uair_node.logs import set_up_logging
 from uair_node.operations.checks import Finding, Level, checked
 from uair_node.operations.conformance import conformance_statement
@@ -35,16 +34,12 @@ def conformance(config: ConfigOption = None) -> None:
     sys.stdout.write(conformance_statement(load_settings(config)))
 
 
-_MARKS = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]note[/]", Level.FAULT: "[red]no[/]"}
+_MARKS = {Level.OK: ("ok", "green"), Level.WARNING: ("note", "yellow"), Level.FAULT: ("no", "red")}
 
 
 def _print_findings(findings: list[Finding]) -> None:
-    # The code is what documents and searches go by: a narrow terminal must not cut it off.
-    code = Column("code", no_wrap=True)
-    what, finding, remedy = (Column(name, overflow="fold") for name in ("what", "finding", "remedy"))
-    table = Table("", what, finding, code, remedy, title="uair check")
+    rows = []
     for found in findings:
-        table.add_row(
-            _MARKS[found.level], found.what, escape(found.sentence), found.code, escape(found.remedy)
-        )
-    console.print(table)
+        mark, style = _MARKS[found.level]
+        rows.append(Row((mark, found.what), found.told, style))
+    print_rows(console, ("", "what"), rows, title="uair check")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from uair_node.cases.states import CaseState
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, context_of, print_json
+from uair_node.commands.tables import Row, print_rows
 from uair_node.operations import reports
 from uair_node.operations.case_list import CaseFilter, find_cases
+
+HEADS = ("case", "state", "round", "slices", "accession", "series")
 
 
 def cases(
@@ -30,16 +32,18 @@ def cases(
     if as_json:
         print_json(rows)
         return
-    table = Table("case", "state", "round", "slices", "accession", "series", "why")
-    for row in rows:
-        why = f"{row['code']}: {row['sentence']} {row['remedy']}" if row["code"] else ""
-        table.add_row(
-            str(row["case"]),
-            row["state"],
-            str(row["round"] or ""),
-            str(row["slices"]),
-            row["accession_number"],
-            f"…{row['series_instance_uid'][-12:]} {row['acquisition']}".strip(),
-            why,
-        )
-    console.print(table)
+    print_rows(console, HEADS, map(_row, rows))
+
+
+def _row(found: dict[str, Any]) -> Row:
+    cells = (
+        str(found["case"]),
+        found["state"],
+        str(found["round"] or ""),
+        str(found["slices"]),
+        found["accession_number"],
+        f"…{found['series_instance_uid'][-12:]}",
+    )
+    why = f"{found['code']}: {found['sentence']} {found['remedy']}" if found["code"] else ""
+    part = f"{found['acquisition']}." if found["acquisition"] else ""
+    return Row(cells, f"{part} {why}".strip())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, context_of, print_json
+from uair_node.commands.tables import Row, print_rows
 from uair_node.results import reader_preference
 
 preference_app = typer.Typer(
@@ -24,11 +24,11 @@ def show_preference(config: ConfigOption = None, as_json: JsonOption = False) ->
     if as_json:
         print_json(found)
         return
-    table = Table("of", "AE title", "cases", "liver mm", "lesions mm")
+    rows = []
     for entry in found:
         sizes = (f"{entry['liver_mm']:+.1f}", f"{entry['lesion_mm']:+.1f}")
-        table.add_row(entry["scope"], entry["key"], str(entry["cases"]), *sizes)
-    console.print(table)
+        rows.append(Row((entry["scope"], entry["key"], str(entry["cases"]), *sizes)))
+    print_rows(console, ("of", "AE title", "cases", "liver mm", "lesions mm"), rows)
 
 
 @preference_app.command()

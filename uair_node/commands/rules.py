@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, print_json
+from uair_node.commands.tables import Row, print_rows
 from uair_node.intake.rules_dry_run import try_folder
 
 rules_app = typer.Typer(
@@ -30,18 +29,13 @@ def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = F
     if as_json:
         print_json([vars(trial) for trial in trials])
         return
-    table = Table("", "series", "description", "slices", "score", "why", title="uair rules try")
+    rows = []
     for series in trials:
-        run = "[green]run[/]" if series.runs else "[red]no[/]"
+        run, style = ("run", "green") if series.runs else ("no", "red")
         code = f"{series.code}: " if series.code else ""
         number = "" if series.series_number is None else str(series.series_number)
         number = f"{number} {series.acquisition}".strip()
-        table.add_row(
-            run,
-            number,
-            escape(series.description),
-            str(series.slices),
-            f"{series.score:g}",
-            code + series.why,
-        )
-    console.print(table)
+        note = f"{series.description}: {code}{series.why}".removeprefix(": ")
+        rows.append(Row((run, number, str(series.slices), f"{series.score:g}"), note, style))
+    heads = ("", "series", "slices", "score")
+    print_rows(console, heads, rows, title="uair rules try")

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
+from uair_node.commands.tables import Row, print_rows
 from uair_node.console.users import Role, UsersFile, users_file
 from uair_node.logs import set_up_logging
 from uair_node.operations.signals.service_watch import ServiceWatch
@@ -81,10 +81,8 @@ def remove(name: NameArgument, config: ConfigOption = None) -> None:
 @user_app.command("list")
 def list_users(config: ConfigOption = None) -> None:
     """List users and roles."""
-    table = Table("name", "role")
-    for user in _users(config).all():
-        table.add_row(user.name, str(user.role))
-    console.print(table)
+    rows = [Row((user.name, str(user.role))) for user in _users(config).all()]
+    print_rows(console, ("name", "role"), rows)
 
 
 def _users(config: Path | None) -> UsersFile:

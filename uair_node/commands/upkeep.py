@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
+from uair_node.commands.tables import Row, print_rows
 from uair_node.operations.housekeeping.export import export_case
 from uair_node.operations.housekeeping.tidy import tidy as tidy_up
 
@@ -33,16 +33,12 @@ def tidy(
     if as_json:
         print_json([vars(removal) for removal in removed])
         return
-    table = Table("what", "case", "state", "files", "MB", title="would be deleted" if dry_run else "deleted")
-    for removal in removed:
-        table.add_row(
-            removal.what,
-            str(removal.case or ""),
-            removal.state,
-            str(removal.files),
-            f"{removal.bytes / 1e6:.1f}",
-        )
-    console.print(table)
+    rows = [
+        Row((each.what, str(each.case or ""), each.state, str(each.files), f"{each.bytes / 1e6:.1f}"))
+        for each in removed
+    ]
+    title = "would be deleted" if dry_run else "deleted"
+    print_rows(console, ("what", "case", "state", "files", "MB"), rows, title=title)
 
 
 @export_app.command("case")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.prompt import IntPrompt
-from rich.table import Table
+
+from uair_node.commands.tables import Row, print_rows
 
 if TYPE_CHECKING:
     from workers.demo.reader import Offer
@@ -99,19 +100,19 @@ def _dice_of(round_: dict[str, Any], target: str) -> float:
 
 
 def _print_rounds(rounds: Sequence[dict[str, Any]]) -> None:
-    table = Table("round", "k", "picked", "character", "liver ml", "lesions ml", "Dice liver", "Dice lesions")
+    heads = ("round", "k", "picked", "character", "liver ml", "Dice liver", "Dice lesions")
+    rows = []
     for round_ in rounds:
         for candidate in round_["candidates"]:
             dice, volumes = candidate.get("dice", {}), candidate["volumes_ml"]
-            table.add_row(
+            cells = (
                 str(round_["round"]),
                 str(candidate["k"]),
                 "*" if candidate["k"] == round_["selected"] else "",
                 candidate["character"],
                 f"{volumes['liver']:.0f}",
-                ", ".join(f"{ml:.1f}" for ml in volumes["lesions"]),
                 f"{dice['liver']:.3f}" if "liver" in dice else "",
                 f"{dice['lesions']:.3f}" if "lesions" in dice else "",
             )
-        table.add_section()
-    console.print(table)
+            rows.append(Row(cells, f"lesions {', '.join(f'{ml:.1f}' for ml in volumes['lesions'])} ml"))
+    print_rows(console, heads, rows)

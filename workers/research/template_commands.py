@@ -12,10 +12,10 @@ from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from dicom_config.model import LocalizerName, Settings, load_settings
 from uair_node.commands.config_option import ConfigOption
+from uair_node.commands.tables import Row, print_rows
 from uair_node.logs import set_up_logging
 
 console = Console()
@@ -77,11 +77,12 @@ def list_(
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
-    table = Table("template", "from", "liver ml", "box mm (z, y, x)", "voxels mm (z, y, x)")
+    rows = []
     for template in found:
         sizes = (" x ".join(f"{n:g}" for n in template[key]) for key in ("box_mm", "spacing_mm"))
-        table.add_row(template["template"], template["from"], f"{template['liver_ml']:.0f}", *sizes)
-    console.print(table)
+        rows.append(Row((template["template"], template["from"], f"{template['liver_ml']:.0f}", *sizes)))
+    heads = ("template", "from", "liver ml", "box mm (z, y, x)", "voxels mm (z, y, x)")
+    print_rows(console, heads, rows)
 
 
 @templates_app.command()

@@ -43,9 +43,18 @@ class Finding:
         return self.level != Level.FAULT
 
     @property
+    def told(self) -> str:
+        """The code, what is wrong, and what to do; of a part that is well, the sentence alone."""
+        return f"{self.code}: {self._sentences}" if self.code else self.sentence
+
+    @property
     def log_line(self) -> str:
         """The code, the part, what is wrong, and what to do: what a log says."""
-        return f"{self.code}: {self.what}: {self.sentence.rstrip('.')}. {self.mend}"
+        return f"{self.code}: {self.what}: {self._sentences}"
+
+    @property
+    def _sentences(self) -> str:
+        return f"{self.sentence.rstrip('.')}. {self.remedy}"
 
     def record(self) -> dict[str, Any]:
         """Return what `--json` prints."""
