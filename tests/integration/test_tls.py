@@ -151,7 +151,7 @@ def test_a_peer_does_not_trust_a_node_of_another_authority(
         wait_until(lambda: "tls_failed" in caplog.text, "the refusal in the log")
     assert result.returncode != 0
     assert "certificate verify failed" in result.stderr
-    assert "127.0.0.1, it does not accept the node's certificate (" in caplog.text
+    assert "closed: tls_failed, it does not accept the node's certificate (" in caplog.text
 
 
 def test_a_peer_without_tls_gets_nothing(dcmtk: Dcmtk, site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,7 +243,7 @@ def test_a_revoked_certificate_stays_out_and_a_new_list_counts_without_a_restart
         assert call(dcmtk, listener, viewer).returncode != 0
         wait_until(
             lambda: (
-                "peer at 127.0.0.1, its certificate is not valid here (certificate revoked)" in caplog.text
+                "closed: tls_failed, its certificate is not valid here (certificate revoked)" in caplog.text
             ),
             "the refusal",
         )
