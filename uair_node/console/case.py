@@ -64,6 +64,18 @@ def _segmentation(_console: ConsoleApp, _session: Session, case: Case) -> Values
     return {"rounds": [round_.number for round_ in case.rounds if round_.computed_at and round_.artifacts]}
 
 
+def picture_words(result: Result) -> str:
+    """Say what a picture shows; a notice's own heading may name the round."""
+    said = result.character or result.kind
+    if said.startswith("Round "):
+        return said
+    if result.kind == ResultKind.PAGE and result.k:
+        said = f"{said} (candidate {result.k})"
+    if result.kind == ResultKind.FINAL_PAGE:
+        said = f"result, {said}"
+    return f"Round {result.round.number}: {said}"
+
+
 def _pictures(_console: ConsoleApp, session: Session, case: Case) -> Values:
     query = (
         select(Result)
@@ -71,7 +83,7 @@ def _pictures(_console: ConsoleApp, session: Session, case: Case) -> Values:
         .where(Round.case_id == case.id, Result.kind.in_(PICTURED))
         .order_by(Round.number.desc(), Result.kind.desc(), Result.k)
     )
-    return {"pictures": [(result, result.round.number) for result in session.scalars(query)]}
+    return {"pictures": [(result, picture_words(result)) for result in session.scalars(query)]}
 
 
 def _rounds(_console: ConsoleApp, session: Session, case: Case) -> Values:

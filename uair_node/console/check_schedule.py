@@ -22,6 +22,7 @@ from uair_node.work.performer import error_line
 log = logging.getLogger(__name__)
 
 EVERY_S = 900.0
+SOON_S = 60.0
 _CHECKS = "checks"
 
 
@@ -61,7 +62,7 @@ class CheckSchedule:
                 self.check()
             except Exception as error:  # the next one may succeed
                 log.error("check failed: %s", error_line(error))
-            pause.wait(EVERY_S)
+            pause.wait(SOON_S if self._logged else EVERY_S)
 
 
 def keep_findings(kept: dict[str, Any], findings: Sequence[Finding]) -> None:

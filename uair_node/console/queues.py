@@ -13,7 +13,7 @@ def show_queues(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with all figures; what does not answer is said in a sentence."""
     with console.context.database.reading() as session:
         due, held = due_work(session), holders(session)
-    broker = console.kept.setdefault("broker", Remembered()).request(console.context.settings)
+    broker = console.kept.setdefault("broker", Remembered()).ask(console.context.settings)
     return console.page(
         "queues.html",
         request,
