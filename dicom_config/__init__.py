@@ -1,1 +1,1 @@
-"""What a site configures and what the standard fixes; imports nothing of ours."""
+"""The configuration of a site, and constants of the standard; imports nothing of ours."""

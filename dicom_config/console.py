@@ -71,7 +71,7 @@ class ConsoleProxy(Section):
         )
 
     def trusts(self, address: str) -> bool:
-        """Tell whether a connection from `address` is the proxy's."""
+        """Return whether a connection from `address` is the proxy's."""
         try:
             peer = ipaddress.ip_address(address)
         except ValueError:  # no IP connection

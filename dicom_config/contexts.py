@@ -34,7 +34,7 @@ from pynetdicom.sop_class import Verification
 from dicom_config.codes import SelectionClass
 
 SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
-"""What a reader's selection can come as: an object that names or holds a candidate, or a candidate's page."""
+"""Classes of a reader's selection: an object that names or holds a candidate, or a candidate's page."""
 
 DOCUMENT_CLASSES: frozenset[str] = frozenset(
     {
@@ -54,7 +54,7 @@ SENT_SOP_CLASSES: tuple[str, ...] = (
     SelectionClass.KEY_OBJECT_SELECTION,
     SelectionClass.RT_STRUCTURE_SET,
 )
-"""What results are made of."""
+"""Classes of results."""
 
 SENT_TRANSFER_SYNTAXES: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Proposed as Storage SCU, preferred first."""
@@ -104,7 +104,7 @@ def sop_classes() -> frozenset[str]:
 
 
 def is_taken(sop_class: str) -> bool:
-    """Tell whether a proposed abstract syntax is taken, on the AE title of any verb.
+    """Return whether a proposed abstract syntax is taken, on the AE title of any verb.
 
     That is every storage class: known, newer than the library, or private. A router that pushes a whole study
     stops at a refused context, and the rest of the study would be missing. If a reader sends an object of an

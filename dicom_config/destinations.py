@@ -29,7 +29,7 @@ def _as_withdrawal(value: object) -> object:
 
 
 class Recipient(Section):
-    """What every destination of results has."""
+    """Keys that all destinations of results have."""
 
     name: str
     profile: Profile = Field(Profile.STRICT, description="what its viewer needs, see docs/readers.md")
@@ -78,7 +78,7 @@ class StowDestination(Recipient):
 
 
 _DICOM_TAG, _STOW_TAG = DESTINATION_TAGS = ("(C-STORE)", "(STOW-RS)")
-"""What pydantic puts into the path of a wrong key to say which kind it took a destination for."""
+"""The tags of destinations, which pydantic puts into the path of a wrong key."""
 
 
 def _destination_kind(value: object) -> str:

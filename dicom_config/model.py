@@ -93,7 +93,7 @@ class IntakeSection(Section):
 
     @property
     def modalities(self) -> tuple[ModalityProfile, ...]:
-        """What is segmented: the profiles that `profiles` names."""
+        """The profiles that `profiles` names."""
         return tuple(PROFILES[name] for name in self.profiles)
 
     @property
@@ -104,7 +104,7 @@ class IntakeSection(Section):
 
 
 class GateSection(Section):
-    """What a series must be to be segmented."""
+    """Limits that a series must meet to be segmented."""
 
     min_slices: PositiveInt = 10
     min_coverage_mm: PositiveFloat = Field(60.0, description="shortest extent along the slice axis")
@@ -129,7 +129,7 @@ class DatabaseSection(Section):
 
 
 class BrokerSection(Section):
-    """What transports tasks. Empty: files in the data folder, no server (embedded mode)."""
+    """The broker that carries tasks. Empty: files in the data folder, no server (embedded mode)."""
 
     url: str = ""
     password_file: Path | None = Field(None, description="the password, instead of one in the URL")
@@ -157,7 +157,7 @@ class PageSeries(StrEnum):
 
 
 class ResultsSection(Section):
-    """What goes back besides the segmentations."""
+    """Objects that are sent besides the segmentations."""
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
     page_series: PageSeries = Field(

@@ -15,7 +15,7 @@ from dicom_config.tls import CertificateName, TlsServerSection, typed_names
 
 
 class Verb(StrEnum):
-    """What a sender asks for; told by the AE title that it calls."""
+    """The request of a sender, given by the AE title that it calls."""
 
     STORE = "store"
     PICK = "pick"
@@ -85,7 +85,7 @@ class MarkWords(Section):
 
 
 class AllowRule(Section):
-    """Who may use which verbs. A rule matches when all of its fields match; no rule, no entry."""
+    """A rule that admits peers to verbs. It matches if all its fields match. No rule admits: no entry."""
 
     verbs: frozenset[Verb] = frozenset(Verb)
     calling_ae: Annotated[tuple[AeTitle, ...], Field(description="empty: any")] = ()
@@ -116,7 +116,7 @@ class AllowRule(Section):
         return next((field for field, matching in matches.items() if not matching), None)
 
     def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()) -> bool:
-        """Tell whether this rule lets a peer use `verb`; parameters as of `mismatch`."""
+        """Return whether this rule lets a peer use `verb`; parameters as of `mismatch`."""
         return self.mismatch(verb, calling_ae, address, certificate) is None
 
 
@@ -148,5 +148,5 @@ class NodeSection(Section):
         return self
 
     def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str]) -> bool:
-        """Tell whether a rule lets a peer use `verb`; parameters as of `AllowRule.mismatch`."""
+        """Return whether a rule lets a peer use `verb`; parameters as of `AllowRule.mismatch`."""
         return any(rule.admits(verb, calling_ae, address, certificate) for rule in self.allow)

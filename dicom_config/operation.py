@@ -1,4 +1,4 @@
-"""What a site configures of its operation: monitoring, logs."""
+"""The configuration of a site's operation: monitoring, logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dicom_config.section import Section
 
 
 class SignalsSection(Section):
-    """What monitoring asks over HTTP: ``/live``, ``/ready``, ``/metrics``; no patient data, no login."""
+    """The monitoring server: ``/live``, ``/ready``, ``/metrics`` over HTTP; no patient data, no login."""
 
     host: str = Field("127.0.0.1", description="other machines are answered only if this says so")
     port: Annotated[int, Field(ge=0, le=65533)] = Field(
@@ -44,7 +44,7 @@ class Retention(Section):
 
 
 class RetentionSection(Section):
-    """What `uair tidy` deletes, by how a case ended; those that go on or wait for a reader stay."""
+    """The cases that `uair tidy` deletes, by how they ended. Cases that go on or wait for a reader stay."""
 
     accepted: Retention = Retention(files_days=90)
     rejected: Retention = Retention(files_days=14, rows_days=365)

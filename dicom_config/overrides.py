@@ -36,7 +36,7 @@ class Override:
 
     @property
     def sentence(self) -> str:
-        """What a person should know where the two contradict; it shows no value, which may be a secret."""
+        """The warning where the two contradict. It shows no value, which may be a secret."""
         return f"{self.variable} counts, not `{self.key}` of {self.file or 'the packaged embedded.yaml'}."
 
 

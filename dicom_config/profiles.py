@@ -22,7 +22,7 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a viewer needs.
+    """The needs of a viewer.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is measured: the name, code, unit and rounding of each number, the same in report, table and page.
+"""The measured quantities: name, code, unit and rounding, the same in report, table and page.
 
 Owns the columns of the CSV and the keys of the JSON. Knows nothing of how numbers are found.
 """

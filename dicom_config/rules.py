@@ -35,7 +35,7 @@ class Range(Section):
         return self
 
     def holds(self, value: float) -> bool:
-        """Tell whether `value` lies within."""
+        """Return whether `value` lies within."""
         return self.min <= value <= self.max
 
 

@@ -1,4 +1,4 @@
-"""What sections of the configuration share: a record that knows its keys, AE titles, networks, hosts."""
+"""Shared parts of the configuration's sections: a record with checked keys, AE titles, networks, hosts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its address or as ``localhost``."""
+    """Return whether a host is this machine, by its address or as ``localhost``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -30,11 +30,11 @@ TLS_1_3_SUITES = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS
 """All that OpenSSL offers for TLS 1.3; each is authenticated and forward secret."""
 
 FINGERPRINT = "sha256:"
-"""What a certificate's fingerprint begins with where it stands for a name; no other name begins so."""
+"""The prefix of a certificate's fingerprint that stands for a name; no other name begins so."""
 
 
 class NameType(StrEnum):
-    """What kind of name a certificate bears; the same text of two types is two names."""
+    """The type of a name in a certificate. The same text of two types is two names."""
 
     CN = "CN"
     DNS = "DNS"

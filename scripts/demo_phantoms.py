@@ -1,4 +1,4 @@
-"""What three picks of one candidate for all targets bring on each of 40 phantoms of the demonstration.
+"""The gain of three picks of one candidate for all targets, on each of 40 phantoms of the demonstration.
 
     python -m scripts.demo_phantoms OUTPUT.json
 

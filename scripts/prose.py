@@ -1,4 +1,6 @@
-"""Check that docstrings, comments and documents are plain English: short sentences, no avoided phrase.
+"""Check that docstrings, comments, messages and documents are plain English.
+
+Sentences are short and contain no avoided phrase.
 
 `python -m scripts.prose` prints each finding with its file and line, and exits with 1 if there are any. The
 rules are those of CONTRIBUTING.md. There is no list of exceptions: a finding goes when the sentence is
@@ -27,8 +29,12 @@ AVOIDED = {
     r"^Of (?!course)": "put the subject first instead of 'Of ...'",
     r"\bof equals\b": "say which candidates tie",
     r"\bthe ones? (that|which|who|whose)\b": "name the noun instead of 'the one that'",
+    r"\b(bore|heeds?|hastens?|mends?)\b": "use a plain word",
 }
-"""Patterns that no sentence may contain, each with what to do."""
+"""Patterns that no sentence may contain, each with the advice for it."""
+
+AVOIDED_STARTS = re.compile(r"(What|Who|Whoever|Nobody|Nothing|Tells?)\b")
+"""First words that no docstring may have. It begins with a noun, or with the verb of its function."""
 
 _CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"``[^`]+``|`[^`]+`")
@@ -37,11 +43,12 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')*])\s+")
 _WORD = re.compile(r"[A-Za-z][\w'’-]*")
 _NEW_UNIT = re.compile(r"^\s*([-*+] |\d+\. |#|>|\||-{3,}$|={3,}$)")
 _DEFINITION_INDENT = 4
+_MESSAGE = re.compile(r"[A-Z`{].* .* .*[.!?]", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a sentence that begins at or after a line."""
+    """A fault of a sentence that begins at or after a line."""
 
     line: int
     reason: str
@@ -49,7 +56,7 @@ class Finding:
 
 
 def findings(text: str, first_line: int = 1) -> Iterator[Finding]:
-    """Yield what is wrong in a text; its first line has the number `first_line`."""
+    """Yield the faults of a text whose first line has the number `first_line`."""
     for line, sentence in sentences(text):
         words = len(_WORD.findall(sentence))
         if words > MOST_WORDS:
@@ -95,14 +102,43 @@ def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
         yield start, " ".join(lines)
 
 
-def python_texts(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the docstrings and the comments of a module, each with its first line."""
-    for node in ast.walk(ast.parse(source)):
+def python_findings(source: str) -> Iterator[Finding]:
+    """Yield the faults of a module's docstrings, comments and messages."""
+    tree = ast.parse(source)
+    docstrings = list(_docstrings(tree))
+    for line, text in docstrings:
+        if AVOIDED_STARTS.match(text):
+            yield Finding(line, "begin a docstring with a noun or its function's verb", text.split("\n")[0])
+    for line, text in (*docstrings, *_messages(tree), *_comments(source)):
+        yield from findings(text, line)
+
+
+def _docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the docstrings of a module, its attributes' included, each with its first line."""
+    for node in ast.walk(tree):
         for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
             match statement:
                 case ast.Expr(value=ast.Constant(value=str(text)), lineno=line):
                     yield line, inspect.cleandoc(text)
-    yield from _comments(source)
+
+
+def _messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the string literals that are whole sentences, each with its first line.
+
+    A formatted value counts as a word.
+    """
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in statements | parts:
+                pass
+            case ast.JoinedStr(values=values):
+                text = "".join(str(v.value) if isinstance(v, ast.Constant) else "value" for v in values)
+            case _:
+                continue
+        if _MESSAGE.fullmatch(text):
+            yield node.lineno, text
 
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:
@@ -127,8 +163,7 @@ def _comments(source: str) -> Iterator[tuple[int, str]]:
 def check(root: Path) -> Iterator[tuple[Path, Finding]]:
     """Yield every finding in the project's product code and documents."""
     for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
-        for line, text in python_texts(path.read_text("utf-8")):
-            yield from ((path, finding) for finding in findings(text, line))
+        yield from ((path, finding) for finding in python_findings(path.read_text("utf-8")))
     documents = [*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / ".github").rglob("*.md")]
     for path in sorted(documents):
         yield from ((path, finding) for finding in findings(path.read_text("utf-8")))

@@ -28,7 +28,7 @@ _SITE = {
     "10.20.1.5/32": "127.0.0.1/32",
     "pacs.hospital.example, port: 104": "127.0.0.1, port: 4242",
 }
-"""What the example says, and what is so here."""
+"""Text of the example configuration, and its replacement here."""
 
 _ORTHANC = """\
 {"DicomAet": "PACS", "DicomPort": 4242, "DicomAlwaysAllowStore": true,

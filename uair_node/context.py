@@ -1,4 +1,4 @@
-"""What every part of a running process shares: settings, database, data folder."""
+"""The context of a running process: settings, database, data folder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Form:
 
     @property
     def needs(self) -> Needs:
-        """What the viewer needs."""
+        """The needs of the viewer."""
         return NEEDS[self.profile]
 
     @property
     def variant(self) -> str:
-        """What tells this form's UIDs and files from those of the strict one; empty for that."""
+        """The suffix of this form's UIDs and files; empty for the strict form."""
         return "" if self.profile == Profile.STRICT else self.profile.value
 
 
@@ -44,7 +44,7 @@ class Context:
 
     @cached_property
     def patient_keys(self) -> PatientKeys:
-        """What keys the Patient IDs of cases; raises as `open_patient_keys`."""
+        """The keys of Patient IDs; raises as `open_patient_keys`."""
         configured = self.settings.intake.patient_secret_file
         return open_patient_keys(self.database, self.store.root, configured)
 

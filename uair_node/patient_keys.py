@@ -39,7 +39,7 @@ class PatientKeys:
 
     @property
     def fingerprint(self) -> str:
-        """What tells this secret from others; it does not reveal the secret."""
+        """A fingerprint that distinguishes this secret from others without revealing it."""
         return self._keyed("fingerprint")
 
     def key(self, digest: str) -> str:

@@ -38,7 +38,7 @@ def _register(app: Celery, worker: _Worker, kind: WorkKind) -> None:
 
 
 class _Worker:
-    """What a pool child needs, opened with its first task.
+    """The state of a pool child, opened with its first task.
 
     A pool child is a fork: database connections and CUDA must not cross it.
     """

@@ -1,4 +1,4 @@
-"""What `uair check` can tell only where the workers' code is: weights and device.
+"""Checks of `uair check` that need the workers' code: weights and device.
 
 torch is imported with this module, hence before the checks run side by side: two threads that import it at
 the same time break it.
@@ -119,7 +119,7 @@ def _packaged() -> Finding | None:
 
 
 def _is_compared(section: EngineSection) -> bool:
-    """Tell whether there is a SHA-256 that the weights were compared with."""
+    """Return whether there is a SHA-256 that the weights were compared with."""
     if section.checkpoint:
         return bool(section.checkpoint_sha256)
     try:

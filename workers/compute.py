@@ -66,7 +66,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Started:
-    """What became of a `Start`: its reference, or why it cannot be used.
+    """The outcome of a `Start`: its reference, or the reason why it cannot be used.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Task:
-    """What a round is computed from, read in one transaction; `parent` says what selection led to it."""
+    """The inputs of a round, read in one transaction. `parent` names the selection that led to it."""
 
     case_id: int
     round_id: int
@@ -387,7 +387,7 @@ def _parent(selection: Selection | None) -> str:
 
 
 def _feedback(task: Task) -> engines.Feedback:
-    """Tell the engine what the reader said; an edit stands in the place of candidate 1."""
+    """Return the reader's answer for the engine. An edit takes the place of candidate 1."""
     if task.answer is None or task.answer.k is None:
         return engines.Feedback(rejected_all=True)
     return engines.Feedback(1) if task.edited else engines.Feedback(task.answer.k, task.answer.per_target)

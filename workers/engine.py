@@ -66,7 +66,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a site may choose of the method.
+    """Options of the method that a site may set.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What the reader said about a round.
+    """The reader's answer to a round.
 
     Parameters
     ----------

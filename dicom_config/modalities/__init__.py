@@ -19,6 +19,6 @@ def _profiles() -> Iterator[ModalityProfile]:
 
 PROFILES: Mapping[str, ModalityProfile] = MappingProxyType({profile.name: profile for profile in _profiles()})
 CT = PROFILES["ct"]
-"""What is taken unless a site says otherwise, and the scale that the networks know."""
+"""The profile of a site that names none; its scale is the scale that the networks were trained on."""
 
 __all__ = ["CT", "PROFILES", "ModalityProfile"]

@@ -1,4 +1,4 @@
-"""What one kind of examination is to the node and its workers; one frozen record says all of it.
+"""The profile of one kind of examination: one frozen record for the node and its workers.
 
 Owns the form of a profile. The profiles themselves are the other files of this folder, docs/modalities.md
 shows how to add one. Knows no files, no arrays and no networks.
@@ -16,7 +16,7 @@ from dicom_config import codes
 
 @dataclass(frozen=True)
 class Organ:
-    """What is segmented: its name on pages and in sentences, its code in SEG and SR (SNOMED CT)."""
+    """The organ: its name on pages and in sentences, its code in SEG and SR (SNOMED CT)."""
 
     name: str
     code: Code
@@ -28,7 +28,7 @@ LIVER = Organ("liver", codes.LIVER)
 
 @dataclass(frozen=True)
 class Unit:
-    """What voxel values are measured in.
+    """The unit of voxel values.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Acquisition:
     max_repetition_ms: float = float("inf")
 
     def fits(self, scanning: Collection[str], echo_ms: float | None, repetition_ms: float | None) -> bool:
-        """Tell whether a slice of that Scanning Sequence, Echo Time and Repetition Time fits."""
+        """Return whether a slice of that Scanning Sequence, Echo Time and Repetition Time fits."""
         return (
             self.not_scanning.isdisjoint(scanning)
             and (echo_ms is None or self.min_echo_ms <= echo_ms <= self.max_echo_ms)

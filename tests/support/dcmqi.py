@@ -29,7 +29,7 @@ class ReadSegment:
     rgb: tuple[int, int, int] | None = None
 
     def covers_exactly(self, points_mm: np.ndarray[Any, Any]) -> bool:
-        """Tell whether the mask's voxels are those whose centres are `points_mm` `(N, 3)`, LPS."""
+        """Return whether the mask's voxels are those whose centres are `points_mm` `(N, 3)`, LPS."""
         homogeneous = np.c_[points_mm, np.ones(len(points_mm))]
         exact = (np.linalg.inv(self.affine) @ homogeneous.T)[:3].T
         index = np.rint(exact).astype(int)

@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Tell whether somebody accepts TCP connections there."""
+    """Return whether somebody accepts TCP connections there."""
     try:
         socket.create_connection((host, port), timeout=2.0).close()
     except OSError:

@@ -80,7 +80,7 @@ class Server(ABC):
 
     @abstractmethod
     def is_up(self) -> bool:
-        """Tell whether the server answers its protocol."""
+        """Return whether the server answers its protocol."""
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables the server runs with."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.prose import MOST_WORDS, check, findings, python_texts, sentences
+from scripts.prose import MOST_WORDS, check, findings, python_findings, sentences
 
 LONG = " ".join(["word"] * (MOST_WORDS + 1)) + "."
 
@@ -64,27 +64,28 @@ def test_code_and_addresses_do_not_count_as_words() -> None:
     ]
 
 
-def test_docstrings_and_comments_of_a_module_are_read() -> None:
+def test_docstrings_comments_and_messages_of_a_module_are_read() -> None:
     source = (
-        '"""Module."""\n'
+        f'"""Module. {LONG}"""\n'
         "class A:\n"
-        '    """Class."""\n'
+        f'    """Class. {LONG}"""\n'
         "    x = 1\n"
-        '    """Attribute."""\n'
+        f'    """Attribute. {LONG}"""\n'
         "    def f(self):\n"
-        '        """Function."""\n'
+        f'        """Function. {LONG}"""\n'
         "        # First line,\n"
-        "        # second line.\n"
-        "        y = 'no docstring'  # aside\n"
+        f"        # {LONG}\n"
+        f"        y = 'no sentence'  # {LONG}\n"
+        f"        z = 'A message. {LONG}', f'A {{y}}: {LONG}'\n"
+        f"        return '{LONG}'\n"
     )
-    assert list(python_texts(source)) == [
-        (1, "Module."),
-        (3, "Class."),
-        (5, "Attribute."),
-        (7, "Function."),
-        (8, "First line,\nsecond line."),
-        (10, "aside"),
-    ]
+    assert sorted(finding.line for finding in python_findings(source)) == [1, 3, 5, 7, 8, 10, 11, 11]
+
+
+@pytest.mark.parametrize("start", ["What", "Who", "Nobody", "Tell"])
+def test_a_docstring_begins_with_a_noun_or_a_verb(start: str) -> None:
+    (found,) = python_findings(f'"""{start} is read."""\nx = """{start} is read."""\n# {start} is read.\n')
+    assert (found.line, found.reason) == (1, "begin a docstring with a noun or its function's verb")
 
 
 def test_a_repository_is_read_from_code_to_documents(tmp_path: Path) -> None:

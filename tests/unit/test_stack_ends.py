@@ -29,7 +29,7 @@ from uair_node.operations import reports
 from uair_node.rendering.differences import cut_off_ends
 
 LACKING = (
-    "The scanner made 16 images in this acquisition, and the series holds 13: "
+    "The scanner made 16 images in this acquisition. The series holds 13: "
     "slices may be missing at an end, or the others belong to another reconstruction."
 )
 
@@ -76,12 +76,12 @@ def test_a_whole_stack_has_no_warning(tmp_path: Path, stated: object, number: ob
 
 def test_slices_numbered_one_by_one_are_counted_together(tmp_path: Path) -> None:
     (found,) = _warnings(_stated(tmp_path, 20, lambda k: k + 1))
-    assert found.startswith("The scanner made 20 images in this acquisition, and the series holds 16:")
+    assert found.startswith("The scanner made 20 images in this acquisition. The series holds 16:")
 
 
 def test_the_part_that_lacks_is_named_among_several(tmp_path: Path) -> None:
     (found,) = _warnings(_stated(tmp_path, lambda k: 8 if k < 8 else 11, lambda k: k // 8 + 1))
-    assert found.startswith("The scanner made 11 images in this acquisition, and the series holds 8:")
+    assert found.startswith("The scanner made 11 images in this acquisition. The series holds 8:")
 
 
 def test_frames_are_not_counted_as_images(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a reader answered to a round: one candidate, or different candidates for different targets."""
+"""A reader's answer to a round: one candidate, or different candidates for different targets."""
 
 from __future__ import annotations
 

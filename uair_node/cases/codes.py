@@ -30,7 +30,7 @@ _IS_RETRIABLE: Mapping[str, bool] = {
 
 
 def is_retriable(code: str) -> bool:
-    """Tell whether a case with this code has work left that a retry takes up.
+    """Return whether a case with this code has work left that a retry takes up.
 
     Work stopped at a code that is not in the table, so a retry takes it up, too.
     """

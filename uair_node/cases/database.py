@@ -132,7 +132,7 @@ class Database:
             raise database_error(error, self.engine.url) from error
 
     def _heed_references(self, connection: Connection, switch: str) -> None:
-        """Tell SQLite whether references between rows are checked; it heeds that outside of transactions."""
+        """Make SQLite check references between rows, or not. SQLite obeys outside of transactions only."""
         if self._file is not None:
             driver: Any = connection.connection.driver_connection
             driver.execute(f"PRAGMA foreign_keys={switch}")

@@ -39,7 +39,7 @@ NODE = "node"
 _ENDED = (CaseState.ACCEPTED, CaseState.SUPERSEDED)
 COMPUTING = (CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
 OFFERED_KINDS = (ResultKind.CANDIDATE, ResultKind.PAGE, ResultKind.FINDING)
-"""What a round offers to a reader."""
+"""The objects that a round offers to a reader."""
 EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
 
 
@@ -183,7 +183,7 @@ def reject_source(session: Session, case: Case, error: UairError) -> None:
 
 
 def start_computing(session: Session, case: Case, *, actor: str) -> None:
-    """Tell that a worker took the case; a repeated start changes nothing."""
+    """Record that a worker took the case. A repeated start changes nothing."""
     if case.state == CaseState.READY:
         advance(session, case, CaseState.SEGMENTING, actor=actor)
 
@@ -342,7 +342,7 @@ def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> No
 
 
 def can_be_retried(case: Case) -> bool:
-    """Tell whether a case failed, or ended with something left undone in archives."""
+    """Return whether a case failed, or ended with something left undone in archives."""
     stuck = case.state in _ENDED and is_retriable(case.code)
     return case.current_round is not None and (case.state == CaseState.FAILED or stuck)
 

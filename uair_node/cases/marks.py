@@ -1,4 +1,4 @@
-"""What a reader's marks were understood as: lesions that are there, lesions that are not.
+"""The meaning of a reader's marks: lesions that are there, lesions that are not.
 
 The record that a selection keeps, and that the next round is computed from.
 """
@@ -60,7 +60,7 @@ class MarkedLesion:
 
 @dataclass(frozen=True)
 class Marks:
-    """What the marks of one answer say.
+    """The meaning of the marks in one answer.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ def replaced_by(session: Session, case: Case) -> list[Case]:
 
 
 def _holds_the_same(session: Session, case: Case, older: Case) -> bool:
-    """Tell whether two cases hold the same acquisition.
+    """Return whether two cases hold the same acquisition.
 
     Different acquisitions have no slice in common, in any version. If a case has no slices (any more), then
     the acquisitions' names decide.

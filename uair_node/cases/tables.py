@@ -51,7 +51,7 @@ class Base(DeclarativeBase):
 
 
 class InstanceStatus(StrEnum):
-    """What became of a received instance."""
+    """The outcome of a received instance."""
 
     STORED = "stored"  # part of a series
     SELECTION = "selection"  # said something to a verb AE
@@ -141,7 +141,7 @@ class Case(Base):
 
     @property
     def uid_root(self) -> str:
-        """What UIDs of its results derive from; scheme 1: the digest, which a series sent again shares."""
+        """The seed of its results' UIDs; scheme 1: the digest, which a series sent again shares."""
         return self.digest if self.uid_scheme == 1 else f"{self.digest}/{self.created_at.isoformat()}"
 
     @property
@@ -211,7 +211,7 @@ class Round(Base):
 
 
 class ResultKind(StrEnum):
-    """What a result object is."""
+    """The kind of a result object."""
 
     CANDIDATE = "candidate"
     PAGE = "page"  # a picture of a candidate, or (k = 0) of all four
@@ -245,14 +245,14 @@ class Result(Base):
 
 
 class TargetKind(StrEnum):
-    """What a reader's taste is about."""
+    """The subject of a reader's preference."""
 
     LIVER = "liver"
     LESION = "lesion"
 
 
 class Observation(Base):
-    """What an accepted case told of a taste: `difference_mm` of radius beyond the model's own mean."""
+    """An accepted case's evidence of a preference: `difference_mm` of radius beyond the model's own mean."""
 
     __tablename__ = "observations"
     __table_args__ = (UniqueConstraint("case_id", "kind"), Index("ix_observations_key", "scope", "key"))
@@ -267,7 +267,7 @@ class Observation(Base):
 
 
 class SelectionOutcome(StrEnum):
-    """What a selection led to."""
+    """The outcome of a selection."""
 
     EFFECTIVE = "effective"
     REPEATED = "repeated"  # says again what already took effect
@@ -282,7 +282,7 @@ MARKS = "marks"
 
 
 class Selection(Base):
-    """What a reader said, with its evidence; refused ones keep their reason (invariant 6)."""
+    """A reader's selection with its evidence; a refused selection keeps its reason (invariant 6)."""
 
     __tablename__ = "selections"
     __table_args__ = (
@@ -328,7 +328,7 @@ class Selection(Base):
 
     @property
     def answer(self) -> Answer:
-        """What was said."""
+        """The answer of this selection."""
         return Answer(self.picked, {int(value): int(k) for value, k in self.per_target.items()})
 
     @answer.setter

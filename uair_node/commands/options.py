@@ -1,4 +1,4 @@
-"""What several commands share: their options, the context they work in, JSON for scripts."""
+"""Shared parts of commands: options, the context they work in, JSON for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator may do to a case: confirmed on a page of its own, then done by the life cycle.
+"""An operator's actions on a case. Each is confirmed on a page of its own, then done by the life cycle.
 
 The confirmation carries the state and round that it was shown with; a case that moved on since is left alone.
 """

@@ -1,4 +1,4 @@
-"""Who looked at what and did what: rows in the database, written before anything is shown or with the deed.
+"""The audit: who viewed which data, and who did what. Rows are written before a page or an action.
 
 What people type is not kept: somebody may search for a patient's name. Rows say which cases were shown.
 """

@@ -1,4 +1,4 @@
-"""What the address of a list of cases asks for: a filter, an order, what was looked up before."""
+"""The query of a list of cases in its URL: filter, order, and the patient data that was looked up before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uair_node.operations.case_list import NEWEST_FIRST, CaseFilter, is_order
 
 @dataclass(frozen=True)
 class CaseQuery:
-    """What a list's address asks for."""
+    """The query in the URL of a list of cases."""
 
     wanted: CaseFilter
     sort: str

@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a destination said when it was last asked."""
+    """A destination's answer to the latest connection test."""
 
     at: datetime
     well: bool

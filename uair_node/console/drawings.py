@@ -1,4 +1,4 @@
-"""What is drawn of a segmentation on demand: slices with outlines, stills of the solid, its surfaces."""
+"""Drawings of a segmentation on demand: slices with outlines, pictures of the solid, surfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves the console as a file: numbers, labels, surfaces, DICOM objects. Each one is recorded."""
+"""Files that the console exports: numbers, labels, surfaces, DICOM objects. Each export is recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: every route but the login passes through here, and none can be made without it.
+"""Access control. Every route but the login passes through here; no route can be made without it.
 
 A session comes from the login, or from a reverse proxy whose header is believed only where the connection is
 the proxy's. A form must come from our own page (Fetch Metadata or Origin) and carry the session's token.
@@ -70,7 +70,7 @@ async def read_form(request: Request) -> dict[str, str] | None:
 
 
 def peer_of(request: Request, console: ConsoleApp) -> Peer:
-    """Tell where a request comes from; forwarding headers count from the proxy only."""
+    """Return the peer of a request. Forwarding headers count only if the proxy sent them."""
     address = request.client.host if request.client else ""
     section = console.context.settings.console
     proxy = section.proxy
@@ -83,7 +83,7 @@ def peer_of(request: Request, console: ConsoleApp) -> Peer:
 
 
 def _bears_secret(request: Request, proxy: ConsoleProxy, secret: bytes) -> bool:
-    """Tell whether a request has the proxy's secret, exactly once; True if no secret is configured."""
+    """Return whether a request has the proxy's secret, exactly once; True if no secret is configured."""
     given = request.headers.getlist(proxy.secret_header)
     known = len(given) == 1 and hmac.compare_digest(given[0].encode("latin-1"), secret)
     return not secret or known
@@ -102,7 +102,7 @@ def set_cookie(response: Response, peer: Peer, cookie: str) -> None:
 
 
 def is_from_us(request: Request) -> bool:
-    """Tell whether a form was sent by our own page, as far as the browser says."""
+    """Return whether a form was sent by our own page, as far as the browser says."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")

@@ -1,4 +1,4 @@
-"""What every answer says to the browser: nothing from elsewhere, no frames, no guessing, nothing kept.
+"""Security headers of every answer: own content only, no frames, no type guessing, no caching.
 
 And what no answer and no log says: the text of an exception that nobody thought of, which may quote a header.
 """

@@ -1,4 +1,4 @@
-"""What `uair check` finds: looked at by the console itself, or now."""
+"""The page of `uair check`: the latest scheduled findings, or a run on request."""
 
 from __future__ import annotations
 

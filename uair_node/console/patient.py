@@ -1,4 +1,4 @@
-"""What the series' own header says of the patient: on a page of its own, and to find cases by it.
+"""The patient data of a series' own header: on a page of its own, and to find cases by it.
 
 Read from the file each time; the database holds none of it (DESIGN invariant 7).
 """

@@ -31,7 +31,7 @@ _MOST_FOUND = 1000
 
 @dataclass(frozen=True)
 class PatientLookup:
-    """What was looked for, and what has been found so far.
+    """The words of a search for patient data, and the cases found so far.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What was refused: series by code, peers and connections by reason, answers that belong to no case."""
+"""Refused things: series by code, peers and connections by reason, answers that belong to no case."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _UNITS = {"mm2": "mm²", "1": "", "{lesions}": ""} | {
 _DECIMALS = {"sphericity": 2, "irregularity": 2, "liver": 0, "parenchyma": 0, "mean": 0}
 """Where one decimal is not what somebody reads."""
 _SUMMARY = ("volume", "long", "short", "largest", "mean", "sphericity", "irregularity")
-"""What the short table says of each lesion."""
+"""Columns of the short table of lesions."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Story:
-    """What the database and the kept numbers say of a case and of its patient."""
+    """A case and its patient, as the database and the stored measurements have them."""
 
     case: Case
     turns: Sequence[Turn]

@@ -18,7 +18,7 @@ from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.operations.case_list import CaseFilter, find_cases
 
 SEVERAL = tuple(ACTIONS[name] for name in ("retry", "resend", "expire"))
-"""What makes sense without a look at each case."""
+"""Actions that need no look at each case."""
 
 _MOST = 300
 _MOST_REASONS = 3

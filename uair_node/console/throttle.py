@@ -35,7 +35,7 @@ class Throttle:
             return max(self._wait(key, limit, now) for key, limit in _keys(name, address))
 
     def is_news(self, name: str, address: str) -> bool:
-        """Tell once in a quarter of an hour that this name from this address is bounded.
+        """Return True once in a quarter of an hour if this name from this address is bounded.
 
         Whoever goes on trying writes no further rows.
         """

@@ -30,13 +30,13 @@ _MOST_MEMORY = 1 << 27
 
 
 class Role(StrEnum):
-    """What a user may do; an operator may all that a viewer may."""
+    """A user's role. An operator may do all that a viewer may."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
 
     def covers(self, needed: Role) -> bool:
-        """Tell whether this role may what `needed` may."""
+        """Return whether this role may what `needed` may."""
         return self == Role.OPERATOR or needed == Role.VIEWER
 
 
@@ -179,7 +179,7 @@ def hash_password(password: str) -> str:
 
 
 def is_password(password: str, password_hash: str) -> bool:
-    """Tell whether a password has this hash; an unreadable hash is nobody's."""
+    """Return whether a password has this hash; an unreadable hash is nobody's."""
     try:
         kind, n, r, p, salt, key = password_hash.split("$")
         expected = base64.b64decode(key, validate=True)

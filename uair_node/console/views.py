@@ -1,4 +1,4 @@
-"""What a segmentation's pages are drawn from: the label volumes of a round, kept in memory while people look.
+"""The label volumes of a round, from which pages are drawn. They stay in memory while people look.
 
 Owns how a round's files become arrays on the canonical grid (superior, posterior, left), and how long they
 are kept. Pixels of the series are read slice by slice when they are drawn. Needs no torch.
@@ -204,7 +204,7 @@ class Views:
 
 
 def is_finished(round_: Round) -> bool:
-    """Tell whether a round was accepted and what it ends with is written."""
+    """Return whether a round was accepted and what it ends with is written."""
     return round_.case.state == CaseState.ACCEPTED and any(
         result.kind == ResultKind.FINAL for result in round_.results
     )

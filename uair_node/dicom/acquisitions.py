@@ -201,7 +201,7 @@ def _extent(part: _Part, along: FloatArray) -> float:
 
 
 def _overlap(parts: Sequence[_Part], along: FloatArray) -> bool:
-    """Tell whether two parts, each of two slices at least, share more than an end along the axis."""
+    """Return whether two parts, each of two slices at least, share more than an end along the axis."""
     ranges = sorted((along[part.places[0]], along[part.places[-1]]) for part in parts if len(part.places) > 1)
     end = float("-inf")
     for first, last in ranges:

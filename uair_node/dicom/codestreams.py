@@ -91,7 +91,7 @@ def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
 
 
 def _has_end(frame: bytes) -> bool:
-    """Tell whether a JPEG or JPEG-LS frame has its end marker; coded samples cannot hold these bytes."""
+    """Return whether a JPEG or JPEG-LS frame has its end marker; coded samples cannot hold these bytes."""
     return _END_OF_IMAGE in frame[-_PADDING_BYTES:]
 
 

@@ -84,7 +84,7 @@ def _inside(points: Points, shape: tuple[int, int]) -> Mask:
 
 
 def _inside_box(points: Points, height: int, width: int) -> Mask:
-    """Tell by the parity of the edges to the left of a centre."""
+    """Return the mask of centres that have an odd number of edges to their left."""
     (rows, columns), (rows_on, columns_on) = points.T, np.roll(points, -1, axis=0).T
     first = np.ceil(np.minimum(rows, rows_on)).clip(0, height).astype(int)
     stop = np.ceil(np.maximum(rows, rows_on)).clip(0, height).astype(int)

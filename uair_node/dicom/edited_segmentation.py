@@ -32,7 +32,7 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class EditedSegmentation:
-    """What a returned segmentation says.
+    """The content of a returned segmentation.
 
     Attributes
     ----------

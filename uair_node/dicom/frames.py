@@ -42,7 +42,7 @@ _GROUPS: dict[str, dict[str, str]] = {
 
 _NOT_OF_A_FRAME = frozenset(Tag(keyword) for keyword in (_SHARED, _PER_FRAME, _CONTRAST, "PixelData"))
 _UNREADABLE = (ValueError, TypeError, NotImplementedError)
-"""What pydicom raises for values that are not of their VR."""
+"""Exceptions of pydicom for values that are not of their VR."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_frames(source: Path | BinaryIO, keywords: Iterable[str]) -> list[Frame]
 
 
 def is_of_the_disk(error: Exception) -> bool:
-    """Tell whether reading failed because of disk or memory, not because of the file's content.
+    """Return whether reading failed because of disk or memory, not because of the file's content.
 
     If a sequence ends too early, then pydicom raises an OSError, too, but without a number.
     """

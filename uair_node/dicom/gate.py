@@ -1,4 +1,4 @@
-"""What a series must be to be segmented, and what is said when it is not.
+"""The gate: the checks that a series must pass to be segmented, and the refusal if it fails.
 
 Owns the checks on header records; their codes are in `gate_codes`. It must not know where the records come
 from, how long a series has been waited for, or how pixels are decoded.
@@ -45,7 +45,7 @@ MOST_VOXELS = 2_000_000_000
 
 @dataclass(frozen=True)
 class GateResult:
-    """What the headers that have arrived so far amount to.
+    """The gate's result for the headers that have arrived so far.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ Points = npt.NDArray[np.float64]
 
 
 class Shape(StrEnum):
-    """What a graphic is, whatever its type is called."""
+    """The kind of a graphic, whatever its graphic type is called."""
 
     POINT = "point"
     LINE = "line"

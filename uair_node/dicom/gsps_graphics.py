@@ -1,4 +1,4 @@
-"""What a presentation state (GSPS) draws on images: its graphics, with the texts that stand beside them.
+"""The graphics that a presentation state (GSPS) draws on images, with the texts beside them.
 
 Owns graphic and text objects (PS3.3 C.10.5), the displayed area that display units refer to (C.10.4) and the
 spatial transformation that turns it (C.10.6). It must not know cases, grids or what a graphic is used for.
@@ -49,7 +49,7 @@ class _Area:
 
 
 def has_annotations(dataset: Dataset) -> bool:
-    """Tell whether a presentation state draws or writes anything."""
+    """Return whether a presentation state draws or writes anything."""
     return any(
         item.get("GraphicObjectSequence") or item.get("TextObjectSequence")
         for item in dataset.get("GraphicAnnotationSequence") or ()

@@ -1,4 +1,4 @@
-"""What the intake knows of a slice, which is an instance or a frame of one: its header, read without pixels.
+"""The header of a slice (an instance, or a frame of one), read without pixels.
 
 Owns which attributes matter and how tolerant their reading is. A value that is absent, empty or malformed
 reads as None or as an empty string; whether that matters is the gate's business.

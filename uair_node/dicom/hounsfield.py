@@ -1,4 +1,4 @@
-"""What a header says of its values' unit: Hounsfield units, or the quantity that they are instead.
+"""The unit of a series' values by its header: Hounsfield units, or another quantity.
 
 Pure over texts. Knows no data sets; what follows from the answer is the gate's business.
 """

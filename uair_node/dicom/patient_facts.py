@@ -1,4 +1,4 @@
-"""What a header says of its patient and study, and whether it matches the words that somebody looks for."""
+"""Patient and study data of a header, and whether they match the words of a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHER_DATE = re.compile(r"(\d{1,2})([./])(\d{1,2})\2(\d{4})")
 
 @dataclass(frozen=True)
 class PatientFacts:
-    """What tells a person which patient and study a case is of; each is empty where the header has none.
+    """Data that identify a case's patient and study; each is empty where the header has none.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class PatientFacts:
     dates: tuple[str, ...] = ()
 
     def matches(self, words: str) -> bool:
-        """Tell whether each of the words is a part of a text, or a date of the header."""
+        """Return whether each of the words is a part of a text, or a date of the header."""
         return all(
             any(word in text for text in self.texts)
             or any(date.startswith(start) for start in date_digits(word) for date in self.dates)

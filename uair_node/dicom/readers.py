@@ -1,4 +1,4 @@
-"""What a returned object refers to: SEG, RTSTRUCT, Key Object Selection, report, presentation state.
+"""References of a returned object: SEG, RTSTRUCT, Key Object Selection, report, presentation state.
 
 Owns the ways in which viewers say "this one". Knows no case and no candidate: it tells which instances are
 named, not whether we made them (that is the matching). Whatever a peer sends ends here in a `Reading` or in
@@ -62,7 +62,7 @@ DRAWN = (Mechanism.SEG, Mechanism.STRUCTURES)
 
 @dataclass(frozen=True)
 class Reading:
-    """What one returned object says.
+    """The content of one returned object.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def read_regions(dataset: Dataset) -> dict[int, Region]:
 
 
 def shows_other(region: Region, organ: Organ) -> bool:
-    """Tell whether a region shows another structure, by type, code or name.
+    """Return whether a region shows another structure, by type, code or name.
 
     Nor is it liver or lesion if nothing tells it and it has an open contour, such as a point.
     """
@@ -89,7 +89,7 @@ def shows_other(region: Region, organ: Organ) -> bool:
 
 
 def is_closed(contour: Dataset) -> bool:
-    """Tell whether a contour is of a type that encloses an area (PS3.3 C.8.8.6.3)."""
+    """Return whether a contour is of a type that encloses an area (PS3.3 C.8.8.6.3)."""
     return str(contour.get("ContourGeometricType") or "").strip() in CLOSED_TYPES
 
 

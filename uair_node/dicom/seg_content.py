@@ -22,7 +22,7 @@ from uair_node.dicom.segment_kind import property_types
 
 
 def draws_the_same(sent: Dataset, ours: Path) -> bool:
-    """Tell whether two SEGs have the same segments with the same pixels at the same places.
+    """Return whether two SEGs have the same segments with the same pixels at the same places.
 
     The order of frames, frames without pixels, private elements and the transfer syntax do not count. A SEG
     that cannot be read draws something else; its reading tells why it cannot be used.

@@ -1,4 +1,4 @@
-"""What a segment of a foreign SEG shows: the organ, a lesion, another structure, or unknown.
+"""The structure that a segment of a foreign SEG shows: organ, lesion, another structure, or unknown.
 
 This module has the codes that writers use; `uair_node.dicom.segment_words` has the words. Codes decide before
 words: if a code names another structure, then the label does not matter. The anatomic region of a segment
@@ -73,7 +73,7 @@ _UNTELLING_CODES = (
     Code("261665006", "SCT", "Unknown"),
     Code("111099", "DCM", "Selected region"),
 )
-"""What viewers write when nobody chose a term."""
+"""Codes that viewers write when the user chose no term."""
 _WIDER_REGIONS = (
     Code("818981001", "SCT", "Abdomen"),
     Code("818982008", "SCT", "Abdomen and Pelvis"),
@@ -101,7 +101,7 @@ _SRT_NAMES = ("SNM3", "99SDM")
 
 
 def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
-    """Tell what an item of the Segment Sequence (PS3.3 C.8.20.2) shows, without its voxels.
+    """Return the structure of an item of the Segment Sequence (PS3.3 C.8.20.2), without its voxels.
 
     1. The anatomic region: another one than `organ`, or than what holds it, makes it something else.
     2. The coded property type: the organ, a lesion, or something else. If the modifier of type or region is a
@@ -159,7 +159,7 @@ def _label(segment: Dataset) -> str:
 
 
 def _kind_of_types(segment: Dataset, organ: Organ) -> SegmentKind:
-    """Tell what the first telling property type says; a lesion of the organ is a lesion."""
+    """Return the structure of the first known property type; a lesion of the organ is a lesion."""
     kinds = [_kind_of_type(code, organ) for code in property_types(segment)]
     told = [kind for kind in kinds if kind is not SegmentKind.UNTOLD]
     if told[:1] == [SegmentKind.ORGAN] and SegmentKind.LESION in told:
@@ -229,5 +229,5 @@ def _coded(dataset: Dataset, keyword: str) -> list[Code]:
 
 
 def _among(code: Code, known: Sequence[Code]) -> bool:
-    """Tell whether a code is one of `known`; retired SRT codes equal their SCT successors."""
+    """Return whether a code is one of `known`; retired SRT codes equal their SCT successors."""
     return any(code == other for other in known)

@@ -42,7 +42,7 @@ _LARGEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class KnownTargets:
-    """What a case holds, to tell returned segments by.
+    """The targets of a case, to which returned segments are compared.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class KnownTargets:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the segments of one object are.
+    """The targets of the segments of one object.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Targets:
 def tell_targets(
     segments: Mapping[int, tuple[Dataset, Voxels]], organ: Organ, known: KnownTargets, *, derived: bool
 ) -> Targets:
-    """Tell which target each segment is.
+    """Return the target of each segment.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ class _Place:
         )
 
     def equals(self, label: int) -> bool:
-        """Tell whether a candidate has exactly these voxels as `label`."""
+        """Return whether a candidate has exactly these voxels as `label`."""
         size = len(self._voxels)
         return any(
             shared[label] == size == sizes[label]
@@ -303,7 +303,7 @@ class _Place:
         return box
 
     def lies_in_organ(self, drawn_organ: Voxels) -> bool:
-        """Tell whether most of it lies in the organ, drawn or offered, and is a part of it only."""
+        """Return whether most of it lies in the organ, drawn or offered, and is a part of it only."""
         inside = np.isin(self._voxels, drawn_organ)
         for labels in self._known.offered:
             inside |= labels.reshape(-1)[self._voxels] > 0

@@ -1,4 +1,4 @@
-"""What the words of a segment's label, or of a code's meaning, say: the organ, a lesion, something else.
+"""The meaning of a segment's label, or of a code's meaning: organ, lesion, another structure.
 
 Pure over texts, in the languages of the sites. Words name the organ only if every other word beside it is
 known to be harmless. "Liver (AI)" is the liver, "Liver surface" is not, and "Liver x" may be.
@@ -14,7 +14,7 @@ from dicom_config.modalities.profile import LIVER, Organ
 
 
 class SegmentKind(StrEnum):
-    """What a segment shows.
+    """The structure that a segment shows.
 
     Attributes
     ----------
@@ -120,34 +120,34 @@ def organ_words(organ: Organ) -> re.Pattern[str]:
 
 
 def names_lesion(words: str) -> bool:
-    """Tell whether words name a lesion, whatever else they name."""
+    """Return whether words name a lesion, whatever else they name."""
     return bool(_LESION_WORDS.search(plain(words)))
 
 
 def names_other(words: str, organ: Organ) -> bool:
-    """Tell whether words name another structure beside the organ, such as a vein of it."""
+    """Return whether words name another structure beside the organ, such as a vein of it."""
     return bool(_OTHER_WORDS.search(organ_words(organ).sub(" ", plain(words))))
 
 
 def names_wider_region(words: str) -> bool:
-    """Tell whether words name a region that holds the organ and other structures, such as the abdomen."""
+    """Return whether words name a region that holds the organ and other structures, such as the abdomen."""
     text = plain(words)
     rest = _WIDER_WORDS.sub(" ", text)
     return rest != text and not _OTHER_WORDS.search(rest) and not _NARROWER_WORDS.search(rest)
 
 
 def names_part(words: str) -> bool:
-    """Tell whether words name a part of an organ."""
+    """Return whether words name a part of an organ."""
     return bool(_PART_WORDS.search(plain(words)) or _NUMBERED_PART.search(plain(words)))
 
 
 def kind_of_words(words: str, organ: Organ) -> SegmentKind:
-    """Tell what words say; `SegmentKind.UNTOLD` where they say nothing that is known."""
+    """Return the structure that words name, `SegmentKind.UNTOLD` if they name no known structure."""
     return _kind_of_plain(plain(words), organ)
 
 
 def may_be_shown(word: str, organ: Organ) -> bool:
-    """Tell whether a plain word is one of anatomy or of counting: any other one may be a person's name."""
+    """Return whether a plain word is one of anatomy or of counting: any other one may be a person's name."""
     if _SHOWN_WORDS.fullmatch(word) or word == organ.name.casefold():
         return True
     stems = sorted((stem for stem in _OTHER_STEMS.split() if word.startswith(stem)), key=len)
@@ -172,7 +172,7 @@ def _kind_of_plain(text: str, organ: Organ) -> SegmentKind:
 
 
 def _kind_beside_lesion(text: str, pattern: re.Pattern[str], organ: Organ) -> SegmentKind:
-    """Tell what a text says that names a lesion: "liver without tumour" is the liver."""
+    """Return the structure of a text that names a lesion: "liver without tumour" is the liver."""
     if _NOT_TUMOROUS.search(text):
         return _kind_of_plain(_NOT_TUMOROUS.sub(" ", text).strip(), organ)
     joined = _AFTER_WITH.search(text)
@@ -187,5 +187,5 @@ def _kind_beside_lesion(text: str, pattern: re.Pattern[str], organ: Organ) -> Se
 
 
 def _is_harmless(rest: str) -> bool:
-    """Tell whether the words beside the organ's say nothing; endings of compounds are words here, too."""
+    """Return whether the words beside the organ's say nothing; endings of compounds are words here, too."""
     return all(_HARMLESS_WORDS.fullmatch(word) for word in rest.split())

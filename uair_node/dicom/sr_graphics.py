@@ -1,4 +1,4 @@
-"""What a structured report draws: its graphics, with the words and codes that the reader gave them.
+"""The graphics of a structured report, with the reader's words and codes.
 
 Owns the content items SCOORD and SCOORD3D (PS3.3 C.18.6, C.18.9) and the measurement groups that hold them
 (PS3.16 TID 1410, 1411, 1501). It must not know cases, grids or what a graphic is used for.
@@ -49,7 +49,7 @@ def read_graphics(dataset: Dataset) -> list[Graphic | InputError]:
 
 
 def has_graphics(dataset: Dataset) -> bool:
-    """Tell whether a report contains graphics."""
+    """Return whether a report contains graphics."""
     return next(_graphic_items(dataset), None) is not None
 
 

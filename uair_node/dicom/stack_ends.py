@@ -36,6 +36,6 @@ def warnings_of(headers: Sequence[SliceHeader]) -> tuple[str, ...]:
     _, made, held = max(lacking)
     held = held if held > 1 else len(headers)
     return (
-        f"The scanner made {made} images in this acquisition, and the series holds {held}: "
+        f"The scanner made {made} images in this acquisition. The series holds {held}: "
         "slices may be missing at an end, or the others belong to another reconstruction.",
     )

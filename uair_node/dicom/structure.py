@@ -56,7 +56,7 @@ def require_bounded(file: bytes) -> None:
 
 
 def is_whole(file: bytes) -> bool:
-    """Tell whether a DICOM file ends where its last element ends; raises as `require_bounded`."""
+    """Return whether a DICOM file ends where its last element ends; raises as `require_bounded`."""
     return _walk(file)
 
 

@@ -359,13 +359,13 @@ def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]
 
 
 def _holds_cells(header: Dataset) -> bool:
-    """Tell whether the transfer syntax keeps whole pixel cells: natively, by frame, or byte by byte (RLE)."""
+    """Return whether the transfer syntax keeps whole pixel cells: natively, by frame, or by byte (RLE)."""
     syntax = header.file_meta.TransferSyntaxUID
     return syntax in (RLELossless, *WHOLE_CELLS_IN_FRAMES) or not syntax.is_encapsulated
 
 
 def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Tell which pixels are padding (PS3.3 C.7.5.1.1.2)."""
+    """Return the mask of padding pixels (PS3.3 C.7.5.1.1.2)."""
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return np.zeros(stored.shape, dtype=bool)

@@ -1,1 +1,1 @@
-"""What is measured in a segmentation, and what changed since earlier studies."""
+"""Measurements of a segmentation, and the change since earlier studies."""

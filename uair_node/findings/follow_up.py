@@ -1,4 +1,4 @@
-"""What changed since earlier studies of a patient: records, sums of diameters, response categories.
+"""The change since earlier studies of a patient: records, sums of diameters, response categories.
 
 RECIST 1.1: Eisenhauer et al., European Journal of Cancer 45 (2009) 228-247. Volumes: the same limits for a
 ball, whose volume goes with the cube of its diameter (vRECIST). Only lesions of the liver are known here: a
@@ -48,7 +48,7 @@ class Response(StrEnum):
 
 
 class Fate(StrEnum):
-    """What became of lesions between two studies."""
+    """The fate of lesions between two studies."""
 
     MATCHED = "matched"
     SPLIT = "split"  # one before, several now
@@ -122,7 +122,7 @@ def _half_width(interval: tuple[float, float]) -> float:
 
 @dataclass(frozen=True)
 class TimePoint:
-    """What one study said of the targets.
+    """The measurements of the targets in one study.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What an accepted segmentation measures: volumes, diameters, density. Pure arrays, knows nothing of DICOM.
+"""Measurements of an accepted segmentation: volumes, diameters, density. Pure arrays, no DICOM.
 
 Owns the definition of each number that the report states.
 """

@@ -1,4 +1,4 @@
-"""What is known of an accepted segmentation once it is measured: one record for report, table, page and JSON.
+"""The record of a measured segmentation. Report, table, page and JSON all use it.
 
 Owns the record and its file `measurements.json`. Numbers are rounded here and nowhere else, so that every
 place states the same. Knows nothing of how they are found, nor of DICOM objects.
@@ -87,12 +87,12 @@ class Findings:
 
     @property
     def quantities(self) -> Quantities:
-        """What is measured in an examination of this kind."""
+        """The quantities that are measured in an examination of this kind."""
         return QUANTITIES[self.profile]
 
     @property
     def unit(self) -> Unit:
-        """What densities are measured in."""
+        """The unit of densities."""
         return PROFILES[self.profile].unit
 
     def as_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ _MM3_PER_ML = 1000.0
 
 @dataclass(frozen=True)
 class Volumes:
-    """What one candidate measures.
+    """The volumes of one candidate.
 
     Parameters
     ----------

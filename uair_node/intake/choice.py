@@ -21,7 +21,7 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class SeriesFacts:
-    """What rules look at; None or empty where the headers lack it.
+    """The header values that rules examine; None or empty where the headers lack a value.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class SeriesFacts:
 
 @dataclass(frozen=True)
 class Score:
-    """What the rules make of a series.
+    """The result of the rules for a series.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class SeriesCandidate:
 
     @property
     def rank(self) -> tuple[float, float, int, str, str]:
-        """What the best is the least of: score, thin slices, many slices; UID and name decide a tie."""
+        """Sort key: the best series has the least (highest score, thinnest, most slices, UID, name)."""
         thickness = self.facts.slice_thickness_mm
         return (
             -self.score.value,

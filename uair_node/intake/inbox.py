@@ -1,4 +1,4 @@
-"""What happens to a received instance: bytes to the spool, a row, and what the called AE title asks for.
+"""A received instance: its bytes go to the spool, it gets a row, and the called AE title decides the rest.
 
 C-STORE is answered 0000 only after this returned: the bytes are on disk and the transaction is committed
 (DESIGN invariant 1).
@@ -74,7 +74,7 @@ _CUT_OFF = (
 
 @dataclass(frozen=True)
 class _Usable:
-    """What a returned object says, and the open round that it answers if it edits, marks or drops."""
+    """The content of a returned object, and the open round that it answers if it edits, marks or drops."""
 
     reading: Reading
     edited: EditedRound | None
@@ -207,7 +207,7 @@ class Inbox:
         return True
 
     def _asks_nothing(self, identity: Identity) -> bool:
-        """Tell whether an object on the store AE, no rejection note, is a document that no case can use."""
+        """Return whether an object on the store AE, no rejection note, is a document that no case can use."""
         if identity.sop_class_uid not in DOCUMENT_CLASSES:
             return False
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
@@ -315,7 +315,7 @@ class Inbox:
         return _Usable(reading, edited, marked)
 
     def _is_told(self, received: ReceivedInstance, identity: Identity) -> bool:
-        """Tell whether an object of a class that can be no answer was refused before in its association.
+        """Return whether an object of a class that can be no answer was refused before in its association.
 
         Whoever sends a whole study to a verb is told once, not for each slice.
         """
@@ -340,7 +340,7 @@ class Inbox:
             )
 
     def _drawn_anew(self, identity: Identity, dataset: Dataset) -> bool | None:
-        """Tell whether an object under our SEG's UID draws something else; None: the UID is not ours."""
+        """Return whether an object under our SEG's UID draws something else; None: the UID is not ours."""
         with self._context.database.reading() as session:
             row = session.execute(
                 select(Result.path, Result.sop_class_uid).where(
@@ -408,7 +408,7 @@ class Inbox:
             log.info("the same selection came over two associations")
 
     def _known(self, session: Session, identity: Identity, file: SpooledFile) -> bool:
-        """Tell whether these very bytes were received before: a repetition changes nothing."""
+        """Return whether these very bytes were received before: a repetition changes nothing."""
         return (
             session.scalar(
                 select(Instance.id).where(

@@ -22,7 +22,7 @@ _USED = frozenset(SELECTION_SOP_CLASSES).union(*(profile.sop_classes for profile
 
 
 def is_other(sop_class_uid: str) -> bool:
-    """Tell whether neither a case nor an answer can use instances of a SOP class."""
+    """Return whether neither a case nor an answer can use instances of a SOP class."""
     return sop_class_uid not in _USED
 
 
@@ -41,7 +41,7 @@ class OtherObjects:
         self._kept: int | None = None
 
     def admit(self, size: int) -> bool:
-        """Tell whether `size` more bytes may be kept; if so, count them."""
+        """Return whether `size` more bytes may be kept; if so, count them."""
         intake = self._context.settings.intake
         if intake.other_objects == "drop":
             return False

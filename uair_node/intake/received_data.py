@@ -52,7 +52,7 @@ def identify(received: ReceivedInstance) -> Identity:
     ):
         raise InputError(
             "sop-class-mismatch",
-            "The data set's SOP class or instance UID is not the one that its C-STORE request states.",
+            "The data set's SOP class or instance UID differs from that of its C-STORE request.",
             "Check the sending system; it mixes objects up.",
         )
     return identity

@@ -33,7 +33,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Identity:
-    """What files an instance: its four UIDs."""
+    """The four UIDs by which an instance is filed."""
 
     sop_instance_uid: str
     sop_class_uid: str

@@ -1,4 +1,4 @@
-"""What the rules would do with the series in a folder: the dry run behind `uair rules try`."""
+"""Dry run of the rules over the series in a folder, for `uair rules try`."""
 
 from __future__ import annotations
 

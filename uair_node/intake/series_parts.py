@@ -57,7 +57,7 @@ def inspect_parts(headers: Sequence[SliceHeader], settings: Settings) -> list[Se
 
 
 def _share_an_instance(parts: Sequence[SeriesPart]) -> bool:
-    """Tell whether a multi-frame image holds frames of two acquisitions: a case holds whole instances."""
+    """Return whether a multi-frame image holds frames of two acquisitions: a case holds whole instances."""
     uids = [{header.sop_instance_uid for header in part.headers} for part in parts]
     return len(set().union(*uids)) < sum(map(len, uids))
 

@@ -31,7 +31,7 @@ _SUCCESS, _PROCESSING_FAILURE, _INVALID_ARGUMENT = 0x0000, 0x0110, 0x0115
 
 @dataclass(frozen=True)
 class Report:
-    """What an SCP says about one transaction.
+    """An SCP's report about one transaction.
 
     Attributes
     ----------

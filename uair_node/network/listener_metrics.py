@@ -1,4 +1,4 @@
-"""What the listener counts: associations and instances, by what became of them, and refused peers."""
+"""Counters of the listener: associations and instances by outcome, and refused peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is at the other end of an association, and which allow rule admits it."""
+"""The peer of an association, and the allow rule that admits it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEAREST_MISS = {
     "networks": "no allow rule for its network",
     "certificates": "no allow rule for its certificate",
 }
-"""What keeps a peer out, by the field of the allow rule that comes nearest to admitting it."""
+"""The reason why a peer is refused, by the field of the allow rule that comes nearest to admitting it."""
 
 
 def association_name(association: Association) -> str:
@@ -30,7 +30,7 @@ def association_name(association: Association) -> str:
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is at the other end of an association, whom it called, what its certificate names.
+    """The peer of an association, the AE title that it called, and the names in its certificate.
 
     `local`: it is on this machine.
     """

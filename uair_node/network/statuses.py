@@ -1,4 +1,4 @@
-"""What a peer's answer means for us, as data: C-STORE statuses (PS3.4 B.2.3, PS3.7 C), failure reasons."""
+"""The meaning of a peer's answer, as data: C-STORE statuses (PS3.4 B.2.3, PS3.7 C), failure reasons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What to do after an answer."""
+    """The next step after an answer."""
 
     CONFIRMED = "confirmed"
     RETRY = "retry"

@@ -1,4 +1,4 @@
-"""What C-STORE answers: the one table that turns errors into statuses (PS3.4 B.2.3)."""
+"""Answers to C-STORE: the one table that turns errors into statuses (PS3.4 B.2.3)."""
 
 from __future__ import annotations
 

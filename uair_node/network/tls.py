@@ -133,7 +133,7 @@ def require_tls(connection: socket.socket) -> None:
 
 
 def hung_up(error: OSError) -> bool:
-    """Tell whether a peer closed the connection without saying what it does not like."""
+    """Return whether a peer closed the connection without saying what it does not like."""
     cut = isinstance(error, ClosedError | ConnectionError | ssl.SSLEOFError)
     return cut or (isinstance(error, ssl.SSLError) and (error.reason or "").startswith(_CUT_OFF))
 

@@ -172,7 +172,7 @@ class Server(ThreadedAssociationServer):
         super().__init__(*arguments, request_handler=_Handler, **options)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Tell whether a connection is worth a thread; it is closed otherwise."""
+        """Return whether a connection is worth a thread; it is closed otherwise."""
         address = plain_address(client_address[0])
         why = self._why_not(address, local=is_from_here(request, client_address[0]))
         if why is None:
@@ -238,7 +238,7 @@ def request_time_s(settings: NodeSection) -> float:
 
 
 def is_from_here(connection: Any, address: str) -> bool:
-    """Tell whether a connection from `address` comes from this machine: it has one address at both ends."""
+    """Return whether a connection from `address` comes from this machine: it has one address at both ends."""
     try:
         return plain_address(connection.getsockname()[0]) == plain_address(address)
     except (OSError, AttributeError):  # it is closed

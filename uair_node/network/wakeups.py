@@ -119,7 +119,7 @@ class _Messages(DIMSEServiceProvider):
 
 
 class _ToPeer(queue.Queue[Any]):
-    """What the node sends."""
+    """The messages that the node sends."""
 
     def __init__(self, wake: Wake) -> None:
         super().__init__()

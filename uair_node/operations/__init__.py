@@ -1,1 +1,1 @@
-"""What an administrator needs: checks, metrics, records of cases, cohort report, export, retention."""
+"""Tools of the administrator: checks, metrics, records of cases, cohort report, export, retention."""

@@ -1,4 +1,4 @@
-"""What was measured of an accepted case, read from its files: for the command line and the console."""
+"""Measurements of an accepted case, read from its files: for the command line and the console."""
 
 from __future__ import annotations
 

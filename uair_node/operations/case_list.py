@@ -29,12 +29,12 @@ _COLUMNS: Mapping[str, Sequence[Any]] = {
     "round": (_NEWEST_ROUND,),
     "why": (Case.code,),
 }
-"""What each order compares first; equal cases follow by number."""
+"""The columns that each order compares first; equal cases follow by number."""
 
 
 @dataclass(frozen=True)
 class CaseFilter:
-    """What the cases of a list have in common.
+    """The filter of a list of cases.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ ALL_CASES = CaseFilter()
 
 
 def is_order(sort: str) -> bool:
-    """Tell whether cases can be sorted so: by a column's name, downwards with ``-`` before it."""
+    """Return whether cases can be sorted so: by a column's name, downwards with ``-`` before it."""
     return sort.removeprefix("-") in _COLUMNS
 
 

@@ -1,4 +1,4 @@
-"""What a department's accepted cases of a period say together: sizes, effort, preferences, agreement.
+"""Statistics of a department's accepted cases in a period: sizes, effort, preferences, agreement.
 
 Owns the numbers and their table; the page is `cohort_page`'s. The numbers identify no patient: cases are
 named by their number. Series and accession number are added only on request.
@@ -119,7 +119,7 @@ class Cohort:
 
     @property
     def kinds(self) -> list[tuple[str, int]]:
-        """What answers took, the most frequent first."""
+        """The choices of the answers, the most frequent first."""
         return Counter(kind for case in self.cases for kind in case.kinds).most_common()
 
 

@@ -139,8 +139,8 @@ def _agreement(cohort: Cohort) -> str:
     said = []
     if found.asked:
         said.append(
-            f"Of {found.asked} rounds that several AE titles answered, all named the same candidate in "
-            f"{found.same_pick}."
+            f"Several AE titles answered {found.asked} rounds. They all named the same candidate in "
+            f"{found.same_pick} of them."
         )
     if found.liver_dice:
         said.append(

@@ -1,4 +1,4 @@
-"""What the listener's refusals mean and what to do, and which peers it refused lately."""
+"""Refused peers of late, and for each reason its meaning and its remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uair_node.network.listener_metrics import RefusalReason
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a reason means, and what to do."""
+    """The meaning of a reason, and its remedy."""
 
     sentence: str
     remedy: str

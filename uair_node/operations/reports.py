@@ -1,4 +1,4 @@
-"""What people and scripts see of a case: plain records, the same for tables and for `--json`."""
+"""Records of a case for people and scripts: the same for tables and for `--json`."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _WORDS = {
 
 @dataclass(frozen=True, eq=False)
 class ChangeScene:
-    """What the picture is drawn from, all on the canonical grid of this study.
+    """The inputs of the picture, all on the canonical grid of this study.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class ChangeScene:
 
     @property
     def follow_up(self) -> FollowUp:
-        """What changed."""
+        """The changes in words."""
         assert self.findings.follow_up is not None, "only what is compared has a picture of it"
         return self.findings.follow_up
 

@@ -158,7 +158,7 @@ def _changed(what: str, found: Change) -> str:
 
 
 def _rank(what: str, own: float, others: Sequence[float], notable: float) -> list[str]:
-    """Tell the largest and the smallest, where the next one is notably away."""
+    """Return the sentences for the largest and the smallest, if the next in size is notably different."""
     nearest_below, nearest_above = own - max(others), min(others) - own
     if nearest_below >= notable:
         return [f"largest {what}: {nearest_below:.1f} ml more than the next"]
@@ -168,7 +168,7 @@ def _rank(what: str, own: float, others: Sequence[float], notable: float) -> lis
 
 
 def _lesions(own: Volumes, others: Sequence[Volumes]) -> list[str]:
-    """Tell lesions that most of the others have and this one lacks, and the other way round."""
+    """Return the sentences for lesions that most others have and this candidate lacks, and the reverse."""
     mine = dict(own.lesions_ml)
     theirs: dict[int, list[float]] = {}
     for other in others:
@@ -208,7 +208,7 @@ class _Region:
 
 
 def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[_Region]:
-    """Tell where the organ's outline leaves that of most siblings."""
+    """Return the sentence for the place where the organ's outline leaves that of most siblings."""
     votes = np.zeros(labels.shape, np.uint8)
     for sibling in siblings:
         votes += sibling > 0

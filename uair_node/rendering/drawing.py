@@ -1,4 +1,4 @@
-"""What contact sheet and pages draw with: window, outlines, marks, crop.
+"""Drawing primitives of contact sheet and pages: window, outlines, marks, crop.
 
 Owns how a slice with its segmentation looks. Knows nothing of layouts, of DICOM and of candidates.
 """

@@ -64,7 +64,7 @@ _REFERENCE_COLOUR, _UNCERTAIN_COLOUR, _UNCERTAIN_PATTERN = "white", "#e69f00", "
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What all pages of a round are drawn from, on the canonical grid (superior, posterior, left).
+    """The inputs of all pages of a round, on the canonical grid (superior, posterior, left).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a plane of the canonical grid is called on pictures: as viewers count, and where it lies."""
+"""The name of a plane of the canonical grid on pictures: its number in viewers, and its position."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What goes back to the PACS."""
+"""The objects that go back to the PACS."""

@@ -33,7 +33,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class CaptureSeries:
-    """What the pictures of a series share."""
+    """Values that the pictures of a series share."""
 
     uid: str
     number: int
@@ -43,7 +43,7 @@ class CaptureSeries:
 
 @dataclass(frozen=True)
 class CapturedPage:
-    """What tells one picture of a series from another."""
+    """Values that distinguish one picture of a series from another."""
 
     uid: str
     number: int

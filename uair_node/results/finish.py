@@ -1,4 +1,4 @@
-"""What an accepted case leaves in the PACS: final SEG, report, pages, and a note that withdraws the rest.
+"""The final objects of an accepted case: SEG, report, pages, and a note that withdraws the other results.
 
 The note is `uair_node.results.withdrawal`'s. How a segmentation is measured is the workers' business:
 `finish` is given the function that does it.
@@ -67,7 +67,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Measured:
-    """What measuring an accepted segmentation gives.
+    """The measurements of an accepted segmentation.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a reader is told in the study: what became of a selection, as pictures in one series for each case.
+"""Notices to the reader in the study: the outcome of a selection, as pictures in one series for each case.
 
 A notice follows from the case's rows alone: each is written once, whatever runs twice. Secondary Capture
 because every viewer shows it; a Basic Text SR is shown by few. An accepted selection needs no notice, since
@@ -68,7 +68,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class _Untold:
-    """What is to be written, read in one transaction."""
+    """A notice to be written, read in one transaction."""
 
     notices: tuple[tuple[Notice, Provenance], ...]
     first_number: int
@@ -196,7 +196,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
 
 
 def _about_start(case: Case, selection: Selection, round_: Round) -> Notice:
-    """Tell what another system's segmentation was taken for; round 0 stands for the first round's start."""
+    """Return the notice about another system's segmentation. Round 0 stands for the start of round 1."""
     started = (selection.round_number or 0) + 1
     return Notice(
         uid=_uid(case, "started", selection.id),

@@ -93,7 +93,7 @@ class PagesRequest:
 
 @dataclass(frozen=True)
 class ResultPageRequest:
-    """What the page of an accepted candidate says beyond its picture and its source.
+    """The text of an accepted candidate's page, beyond its picture and its source.
 
     Parameters
     ----------

@@ -182,12 +182,12 @@ def read_dating(paths: Sequence[Path]) -> Dataset | None:
 
 
 def same_modality(sop_class: str, other: str) -> bool:
-    """Tell whether slices of two SOP classes are of one modality."""
+    """Return whether slices of two SOP classes are of one modality."""
     of_class = {uid: profile.modality for profile in PROFILES.values() for uid in profile.sop_classes}
     return of_class.get(sop_class) == of_class.get(other)
 
 
 def contradict(first: Dataset, other: Dataset) -> bool:
-    """Tell whether two headers give different birth dates."""
+    """Return whether two headers give different birth dates."""
     born = {str(header.get("PatientBirthDate") or "") for header in (first, other)} - {""}
     return len(born) > 1

@@ -1,4 +1,4 @@
-"""What readers are remembered to prefer: how much farther out than the model they draw.
+"""The readers' remembered preference: how much farther out than the model they draw.
 
 Opt-in (`engine.preference`). An accepted segmentation is compared with the model's own mean in round 1. The
 difference of their radii is kept for the liver and for its lesions. If cases are few or contradict each

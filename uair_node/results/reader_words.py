@@ -1,4 +1,4 @@
-"""What a reader at a viewer is told: how to answer, and no command line."""
+"""Sentences for a reader at a viewer: how to answer, without any command line."""
 
 from __future__ import annotations
 

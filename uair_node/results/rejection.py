@@ -40,7 +40,7 @@ class Withdrawn:
 
 @dataclass(frozen=True)
 class RejectionRequest:
-    """What a rejection note says beyond the instances it names.
+    """The content of a rejection note beyond the instances that it names.
 
     Parameters
     ----------

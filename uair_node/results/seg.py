@@ -48,7 +48,7 @@ _LIVER_LABEL = 1
 
 @dataclass(frozen=True)
 class Tracking:
-    """What makes a lesion the same lesion in another round (PS3.3 C.8.20.2, Tracking ID and UID)."""
+    """The identity of a lesion across rounds (PS3.3 C.8.20.2, Tracking ID and UID)."""
 
     identifier: str
     uid: str

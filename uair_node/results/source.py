@@ -33,12 +33,12 @@ CANDIDATES_FILE = "candidates.npz"
 UNCERTAIN_FILE = "uncertain.npz"
 STATE_FILE = "state.npz"
 ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
-"""What a computed round leaves in the folder of its artifacts; the last is the method's own."""
+"""Files of a computed round in its folder of artifacts. The last is private to the method."""
 START_FILE = "start.npz"
 """The reference of another system that round 1 started from."""
 ACCEPTED_FILE = "accepted.npz"
 FINDINGS_FILE = "measurements.json"
-"""What an accepted round leaves beside its final segmentation (`Round.final_folder`)."""
+"""Files of an accepted round beside its final segmentation (`Round.final_folder`)."""
 
 
 @dataclass(frozen=True)

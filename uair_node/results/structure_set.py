@@ -56,7 +56,7 @@ _OF_STUDY = (
 
 @dataclass(frozen=True)
 class StructuresRequest:
-    """What a structure set says beyond its contours and its source; the same request gives the same bytes.
+    """The content of a structure set beyond contours and source. The same request gives the same bytes.
 
     Parameters
     ----------

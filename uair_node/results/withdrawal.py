@@ -42,7 +42,7 @@ _WITHDRAWN = (*lifecycle.OFFERED_KINDS, ResultKind.NOTICE)
 
 @dataclass(frozen=True)
 class _Group:
-    """What is withdrawn at destinations that got the same; `variant` tells it from what others got."""
+    """The results to withdraw at destinations that got the same objects, which `variant` names."""
 
     variant: str
     destinations: tuple[str, ...]

@@ -1,1 +1,1 @@
-"""What comes back from the reader."""
+"""Objects that come back from the reader."""

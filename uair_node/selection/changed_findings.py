@@ -91,7 +91,7 @@ class InSpace:
 
 @dataclass(frozen=True)
 class Changes:
-    """What is asked for: lesions (by number) to drop and to keep, and places of lesions to add."""
+    """The requested changes: lesions (by number) to drop and to keep, and places of lesions to add."""
 
     dropped: Collection[int] = ()
     kept: Collection[int] = ()

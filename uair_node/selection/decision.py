@@ -1,4 +1,4 @@
-"""What an answer does: the one rule for returned objects, command line, console and held parts.
+"""The effect of an answer: one rule for returned objects, command line, console and held parts.
 
 A pure function. The caller locks the case first (`uair_node.cases.lock`) and states what it read then.
 """
@@ -61,7 +61,7 @@ class Standing:
 
 
 class Effect(Enum):
-    """What an answer that is not refused does."""
+    """The effect of an answer that is not refused."""
 
     EFFECTIVE = auto()
     REPEATED = auto()  # it says again what took effect last

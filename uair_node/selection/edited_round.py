@@ -75,7 +75,7 @@ class EditedRound:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a returned SEG draws.
+    """The content of a returned SEG.
 
     Parameters
     ----------

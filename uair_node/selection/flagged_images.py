@@ -23,7 +23,7 @@ from uair_node.storage.artifacts import StoredCandidate
 
 
 def flags_images(context: Context, references: Sequence[str]) -> bool:
-    """Tell whether any of the referenced instances is an image of a case."""
+    """Return whether any of the referenced instances is an image of a case."""
     with context.database.reading() as session:
         found = session.scalar(
             select(CaseInstance.case_id)
@@ -36,7 +36,7 @@ def flags_images(context: Context, references: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class FlaggedImages:
-    """What a Key Object flags: SOP Instance UIDs with frame numbers, empty for whole instances.
+    """The images that a Key Object flags: SOP Instance UIDs with frame numbers, empty for whole instances.
 
     `drops` tells whether its words say that a finding is none.
     """

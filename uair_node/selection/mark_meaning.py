@@ -1,4 +1,4 @@
-"""What marks mean for a case: which lesions are there, which are none, which marks are left out and why.
+"""The meaning of marks for a case: lesions that are there, lesions that are not, marks left out and why.
 
 Each measurement group of a report is judged alone. Knows candidates as label volumes on the canonical grid;
 it must not know cases, rounds or files.
@@ -48,7 +48,7 @@ class Places(Protocol):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a round offers, to hold marks against.
+    """The lesions that a round offers, to which marks are compared.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class _Drawn:
         return np.concatenate([self.middle[None], *found])
 
     def lies_on(self, other: _Drawn) -> bool:
-        """Tell whether two groups mark one place: the middle of one lies within the reach of the other."""
+        """Return whether two groups mark one place: the middle of one lies within the reach of the other."""
         distance = float(np.linalg.norm((self.middle - other.middle) * self.spacing))
         return distance <= max(_POINT_REACH_MM, self.size_mm / 2.0, other.size_mm / 2.0)
 
@@ -122,7 +122,7 @@ _Placed = tuple[int | None, _Drawn]
 
 @dataclass(frozen=True)
 class Document:
-    """What holds the marks: its SOP Instance UID, and the UIDs of itself and of its earlier versions."""
+    """The object with the marks: its SOP Instance UID, and the UIDs of itself and of its earlier versions."""
 
     uid: str
     replaces: frozenset[str]
@@ -221,7 +221,7 @@ def _groups(
 
 
 def says(text: str, words: Collection[str]) -> bool:
-    """Tell whether a text holds any of the words, as a word of its own."""
+    """Return whether a text holds any of the words, as a word of its own."""
     return any(
         re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE) for word in words if word
     )
@@ -252,7 +252,7 @@ def _require_lesion(graphic: Graphic, drawn: _Drawn, offer: Offer) -> None:
 
 
 def _kind(graphic: Graphic, organ: Organ) -> SegmentKind:
-    """Tell what a measurement group is about, by the rules for segments."""
+    """Return the structure that a measurement group is about, by the rules for segments."""
     segment = Dataset()
     segment.SegmentLabel = graphic.words[:1000]
     segment.SegmentedPropertyTypeCodeSequence = list(graphic.findings)

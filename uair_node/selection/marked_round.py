@@ -38,7 +38,7 @@ _NO_MARKS = Marks()
 
 @dataclass(frozen=True)
 class Before:
-    """What counted in a case when marks were read.
+    """The state of a case when its marks were read.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Before:
 
 @dataclass(frozen=True)
 class MarkedRound:
-    """What an object's marks say about the round that they answer.
+    """The meaning of an object's marks for the round that they answer.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class MarkedRound:
 
 @dataclass(frozen=True)
 class _Said:
-    """What an object draws, or the images that it flags."""
+    """The object's graphics, or the images that it flags."""
 
     document: Document
     graphics: tuple[Graphic | InputError, ...]

@@ -39,7 +39,7 @@ _TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutc
 
 @dataclass(frozen=True)
 class Evidence:
-    """Who said it and how; kept beside every selection.
+    """The sender and the mechanism of a selection; stored beside every selection.
 
     The study tells where a refusal belongs whose object names none of our candidates. The remark says what
     the reader is told beside the outcome: new lesions, segments that were left out. Marks are kept as they

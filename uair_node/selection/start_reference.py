@@ -1,4 +1,4 @@
-"""What another system's segmentation becomes as a reference: liver and lesions on the source grid.
+"""Another system's segmentation as a reference: liver and lesions on the source grid.
 
 What is neither liver nor lesion is left out, and said.
 """

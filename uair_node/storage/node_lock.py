@@ -22,7 +22,7 @@ LOCK_FILE = "node.lock"
 """Its name in the data folder. The kernel drops the lock when the process ends, however it ends."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What a file system answers that has no locks."""
+"""Error numbers of a file system without locks."""
 
 
 @contextmanager

@@ -126,7 +126,7 @@ class Store:
         return path if path.exists() else None
 
     def require_available(self) -> None:
-        """Tell a store that is away from a file that is gone.
+        """Distinguish a store that is away from a file that is gone.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Store:
 
 
 PARTIAL_SUFFIX = ".part"
-"""What a crash can leave behind; never the name of anything whole."""
+"""Names that a crash can leave behind; no complete file has such a name."""
 
 
 @contextmanager

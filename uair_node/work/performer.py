@@ -53,7 +53,7 @@ class Claim:
 
     @property
     def token(self) -> str:
-        """What tells the files of this claim from those of every other."""
+        """A name that distinguishes the files of this claim from those of other claims."""
         return self.owner.rpartition(":")[2]
 
     def check(self) -> None:

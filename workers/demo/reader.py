@@ -29,7 +29,7 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """What the reader judges by."""
+        """The mean by which the reader judges candidates."""
         return self.liver if self.lesions is None else (self.liver + self.lesions) / 2
 
 

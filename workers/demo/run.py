@@ -40,7 +40,7 @@ IMPROVEMENT = "improvement.png"
 
 @dataclass
 class Story:
-    """What happened, as `summary.json` tells it."""
+    """The course of the demonstration, as in `summary.json`."""
 
     case: dict[str, Any]
     rounds: list[dict[str, Any]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the demonstration sends: a folder's largest CT series, or a phantom with its truth."""
+"""The series of the demonstration: a folder's largest CT series, or a phantom with its truth."""
 
 from __future__ import annotations
 

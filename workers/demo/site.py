@@ -26,7 +26,7 @@ START_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Site:
-    """What the demonstration talks to."""
+    """The site of the demonstration: node, destination, settings."""
 
     settings: Settings
     archive_folder: Path

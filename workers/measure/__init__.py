@@ -1,1 +1,1 @@
-"""What an accepted segmentation measures, how sure that is, and what changed since the prior study."""
+"""Measurements of an accepted segmentation, with intervals, and the change since the prior study."""

@@ -1,4 +1,4 @@
-"""What is measured of an accepted case: its numbers with intervals, and the change since the study before."""
+"""Measurements of an accepted case: values with intervals, and the change since the study before."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ MASK_PROMPT_LIMIT = 10.0
 
 
 class ImageFeatures(NamedTuple):
-    """What the encoder keeps of ``B`` images, all on one device."""
+    """The encoder's outputs for ``B`` images, all on one device."""
 
     embedding: Tensor
     """``(B, 128, 16, 16)``"""

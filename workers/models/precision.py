@@ -16,6 +16,6 @@ def half_precision(device: torch.device | str) -> torch.autocast:
 
 
 def multiplies_bfloat16() -> bool:
-    """Tell whether this machine's processor has instructions for bfloat16."""
+    """Return whether this machine's processor has instructions for bfloat16."""
     mkldnn = torch.backends.mkldnn
     return bool(mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())

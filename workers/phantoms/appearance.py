@@ -105,7 +105,7 @@ _TEXTURE: Mapping[Tissue, Range] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Scan:
-    """What is constant over one examination.
+    """Values that are constant over one examination.
 
     Attributes
     ----------

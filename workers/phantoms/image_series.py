@@ -1,4 +1,4 @@
-"""What DICOM series that we write have in common: patient, study, geometry, files.
+"""Shared parts of the DICOM series that we write: patient, study, geometry, files.
 
 Owns what an IOD does not decide. Knows neither CT nor MR (those are `ct_series` and `mr_series`).
 """
@@ -24,7 +24,7 @@ _DEFAULT_ACQUIRED = datetime(2026, 1, 5, 9, 30)
 
 
 class SeriesText(TypedDict, total=False):
-    """What a series says beside its images; each has a default.
+    """Header values of a series; each has a default.
 
     UIDs are random unless given. SOP Instance UIDs follow from the series UID, so the same call with the same
     UIDs writes the same series. `acquired` is date and time of study, series, acquisition and content.

@@ -56,7 +56,7 @@ _SIGNAL: Mapping[Tissue, Range] = MappingProxyType(
     }
 )
 _LIVER = 130.0
-"""What the liver's signal is while lesions are drawn, whose contrasts are in HU: 65 HU are half of it."""
+"""The liver's signal while lesions are drawn. Their contrasts are in HU: 65 HU are half of the signal."""
 _MOST_TEXTURE = 0.06 * _LIVER
 _BIAS_MM, _BIAS = 170.0, (0.05, 0.15)
 _UNIT = (150.0, 1500.0)

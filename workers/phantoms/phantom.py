@@ -58,7 +58,7 @@ class LesionRecord:
 
 @dataclass(frozen=True)
 class PhantomRecord:
-    """What a phantom contains. `liver_ml` includes the lesions."""
+    """The content of a phantom. `liver_ml` includes the lesions."""
 
     seed: int
     phase: Phase

@@ -1,4 +1,4 @@
-"""What a worker logs while the broker is away: a code and a remedy beside Celery's words, in one line."""
+"""Log lines of a worker whose broker is away: code, remedy and Celery's own words in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker answers when the console asks the workers over the broker; runs in its parent process.
+"""A worker's answer to the console, over the broker. It is given by the worker's parent process.
 
 Registered by import. The parent must not touch CUDA, so memory is what the driver's tool says of the machine.
 """

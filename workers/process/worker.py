@@ -101,7 +101,7 @@ def _signals(settings: Settings, queue: QueueName) -> SignalServer | None:
 
 
 def _is_live() -> dict[str, bool]:
-    """Whoever asks has an answer; a task that hangs is ended by its time limit."""
+    """Report liveness: a worker that answers is alive. A time limit ends a task that hangs."""
     return {"worker": True}
 
 

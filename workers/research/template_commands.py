@@ -123,7 +123,7 @@ def compare(
         Path | None, typer.Option(help="Truth of the only CT, where it is not found beside it.")
     ] = None,
     phantoms: Annotated[int, typer.Option(min=1, help="Without data: this many phantoms.")] = 12,
-    seed: Annotated[int, typer.Option(help="Of the first phantom.")] = 9001,
+    seed: Annotated[int, typer.Option(help="Seed of the first phantom.")] = 9001,
     config: ConfigOption = None,
 ) -> None:
     """Compare the localizers `learned` and `templates` on cases with known liver, or on phantoms."""

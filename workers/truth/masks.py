@@ -98,7 +98,7 @@ def _merge(structures: Iterator[_Structure]) -> Labels:
 
 
 def is_liver(name: str) -> bool:
-    """Tell whether a folder's or segment's name is that of the liver."""
+    """Return whether a folder's or segment's name is that of the liver."""
     return _LIVER_NAME.match(name.strip()) is not None
 
 

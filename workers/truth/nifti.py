@@ -18,7 +18,7 @@ _HU_RANGE = (-1024, 3071)
 
 
 def is_nifti(path: Path) -> bool:
-    """Tell by the name whether a file is NIfTI."""
+    """Return whether a file is NIfTI, by its name."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -43,7 +43,7 @@ class NiftiGrid:
         return bool(self.values.min() < _AIR_BELOW_HU)
 
     def same_grid(self, other: NiftiGrid) -> bool:
-        """Tell whether voxels coincide without flips (their order in the file is the same)."""
+        """Return whether voxels coincide without flips (their order in the file is the same)."""
         return self.values.shape == other.values.shape and bool(
             np.abs(self.affine - other.affine).max() < 0.05
         )

@@ -44,7 +44,7 @@ REACH = 2.0
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
 """Standard deviation of how generously readers draw."""
 TASTE_SHARE = 0.2
-"""What is left of the offset's spread where the reader's taste is remembered."""
+"""The remaining part of the offset's spread where the reader's preference is remembered."""
 LEVEL = 0.45
 """Part of a cluster's shapes that hold a cell of its candidate: below one half, since Dice rewards that."""
 NEAR_MM = 6.0

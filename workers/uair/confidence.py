@@ -39,7 +39,7 @@ LEAST_SURE_ML = 1.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for and against a lesion.
+    """The evidence for and against a lesion.
 
     Parameters
     ----------

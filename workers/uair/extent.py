@@ -36,7 +36,7 @@ class Tissue:
     spread: float
 
     def like(self, hu: Float32) -> Mask:
-        """Tell which HU lie within three robust standard deviations."""
+        """Return the mask of HU within three robust standard deviations."""
         return np.asarray(np.abs(hu - self.median) < SPREADS * self.spread)
 
 

@@ -163,7 +163,7 @@ def majority(target: TargetState) -> Mask:
 
 
 def same_lesion(a: TargetState, b: TargetState) -> bool:
-    """Tell whether two proposals turned out to be one lesion: half of the smaller lies in the other."""
+    """Return whether two proposals turned out to be one lesion: half of the smaller lies in the other."""
     mine = a.offered[1] > 0
     theirs = b.crop.mask_on(b.offered[1] > 0, a.crop)
     smaller = min(mine.sum() * a.crop.cell_volume_ml, (b.offered[1] > 0).sum() * b.crop.cell_volume_ml)

@@ -27,7 +27,7 @@ parts of the box."""
 
 
 class Question(NamedTuple):
-    """What an outliner is asked about one lesion."""
+    """The question to an outliner about one lesion."""
 
     box: Mask
     """``(n, h, w)``: the cells of the box that holds the lesion; not empty."""

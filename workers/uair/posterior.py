@@ -1,4 +1,4 @@
-"""What a reader's answer does to the belief over shapes, and the four candidates that follow from it.
+"""The effect of a reader's answer on the belief over shapes, and the four candidates that result.
 
 After each answer the particles are weighed by Bayes' rule, drawn again by their weights, and moved a little
 (Liu and West 2001). Everything is deterministic for a generator. Nothing here asks a network.
@@ -40,7 +40,7 @@ JITTER = 0.3
 REWIDENED = 1.3
 """Growth of the belief's spread after a rejection: the reader says that it was too narrow."""
 DRAWN_SPREAD = 0.35
-"""What is left of the belief's spread about a segmentation that the reader drew."""
+"""The remaining part of the belief's spread about a segmentation that the reader drew."""
 ITERATIONS = 4
 
 

@@ -1,4 +1,4 @@
-"""What a selection says about taste: over members, and along the inclusive/tight axis (after SPA).
+"""The preference that a selection shows: over members, and along the inclusive/tight axis (after SPA).
 
 A reader who picks among four candidates tells two things. The first is which members are near the truth:
 their posterior falls with their distance from the pick. The second is how generously the reader draws: a

@@ -78,7 +78,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a target before the model is asked.
+    """The knowledge of a target before the model is asked.
 
     Parameters
     ----------

@@ -127,7 +127,7 @@ def _points(
 
 @dataclass(frozen=True)
 class Shaping:
-    """What reshaping needs to know beside the network's answers.
+    """The inputs of reshaping beside the network's answers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a round leaves behind for the next one, and its file form.
+"""The state that a round leaves for the next round, and its file form.
 
 A state holds logits at the model's mask resolution in half precision, never voxels: a few megabytes a case.
 The state in memory and the state read back from a file are the same numbers. So a round that is computed

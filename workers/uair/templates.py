@@ -27,7 +27,7 @@ _LEAST_SPREAD_HU = 10.0
 
 @dataclass(frozen=True)
 class Template:
-    """What is kept of a template scan: no densities, nothing of the patient but the liver's coarse form.
+    """The stored part of a template scan: no densities, and of the patient only the liver's coarse form.
 
     Attributes
     ----------

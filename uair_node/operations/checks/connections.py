@@ -62,7 +62,7 @@ def _connects(host: str, port: int) -> bool:
 
 
 def _speaks_dicom(settings: Settings, host: str) -> bool:
-    """Tell whether an association is accepted or rejected there: both are a DICOM node's answers."""
+    """Return whether an association is accepted or rejected there: both are a DICOM node's answers."""
     ours = Destination(
         name="our own port",
         ae_title=settings.node.ae_titles.store,
@@ -79,7 +79,7 @@ def _speaks_dicom(settings: Settings, host: str) -> bool:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Tell whether a peer answers the first word of a TLS handshake with TLS, and hang up."""
+    """Return whether a peer answers the first word of a TLS handshake with TLS, and hang up."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     incoming, hello = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -160,7 +160,7 @@ def check_destinations(settings: Settings) -> Iterable[Finding]:
 
 
 def _wants_tls(destination: Destination, error: UairError) -> bool:
-    """Tell whether a peer that closes or ignores a plain association speaks TLS."""
+    """Return whether a peer that closes or ignores a plain association speaks TLS."""
     plain = destination.tls is None and error.code in ("peer-unreachable", "peer-aborted")
     return plain and speaks_tls(destination.host, destination.port)
 

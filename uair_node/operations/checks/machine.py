@@ -1,4 +1,4 @@
-"""What keeps files: disk, data folder, object store."""
+"""Checks of storage: disk, data folder, object store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is segmented, and whether the weights know it."""
+"""Checks of the profiles: what is segmented, and whether the weights were trained for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uair_node.operations.checks.finding import Finding, good, warning
 
 
 def check_profiles(settings: Settings) -> Iterable[Finding]:
-    """Tell which modality profiles are taken, and of which no weights were trained."""
+    """Yield the configured modality profiles, with a warning for each that no weights were trained for."""
     for profile in settings.intake.modalities:
         what = f"profile {profile.name}"
         if profile.scaling is None:

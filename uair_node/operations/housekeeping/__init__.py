@@ -1,1 +1,1 @@
-"""What keeps an installation small and movable: retention, and a case as a file for support."""
+"""Upkeep of an installation: retention, recovery, and a case as a file for support."""

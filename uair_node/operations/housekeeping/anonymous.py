@@ -44,7 +44,7 @@ from uair_node.operations.housekeeping.kept_elements import (
 )
 
 UNREADABLE = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, NotImplementedError)
-"""What pydicom raises for values that are not of their VR."""
+"""Exceptions of pydicom for values that are not of their VR."""
 _DEEPEST = 8
 _METHOD = "UAIR export: geometry, pixels and coded concepts kept"
 _METHOD_WITHOUT_PIXELS = "UAIR export: geometry and coded concepts kept"

@@ -1,4 +1,4 @@
-"""What an export says of a case beside its images: numbers, times, states and codes.
+"""The record of a case in an export, beside its images: numbers, times, states and codes.
 
 Owns the allow-list of keys for `case.json` and for the arrays of a round. Texts stay only if they are words
 of the product: a state, a code, a digest. Names of people, hosts, AE titles and destinations, reasons, causes

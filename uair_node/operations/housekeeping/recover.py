@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass
 class Recovery:
-    """What `recover` did and found.
+    """The actions and findings of `recover`.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ def _arrival(path: Path) -> Arrival | None:
 
 
 def _is_known(context: Context, arrival: Arrival) -> bool:
-    """Tell whether a row has these very bytes under another path, which it gets where that one is gone."""
+    """Return whether a row has these very bytes under another path, which it gets where that one is gone."""
     same = select(Instance).where(
         Instance.sop_instance_uid == arrival.identity.sop_instance_uid,
         Instance.sha256 == arrival.file.sha256,

@@ -59,7 +59,7 @@ _ENDED = (
 
 @dataclass(frozen=True)
 class Removal:
-    """What one step deletes; `case` is 0 for what belongs to none, `shared` what machines share of it."""
+    """Files that one step deletes: `case` is 0 for files of no case, `shared` those in the shared store."""
 
     what: str
     case: int
@@ -180,7 +180,7 @@ def _over(days: float | None, since: datetime, now: datetime) -> bool:
 
 
 def _needed(session: Session, case: Case) -> bool:
-    """Tell whether a case's files are still needed, for it or for another of its series."""
+    """Return whether a case's files are still needed, for it or for another of its series."""
     open_work = select(WorkItem.id).where(WorkItem.case_id == case.id, WorkItem.open)
     unconfirmed = (
         select(Delivery.id)
@@ -220,7 +220,7 @@ def _paths(context: Context, session: Session, case: Case) -> list[Path]:
 
 
 def _has_results(session: Session, case: Case) -> bool:
-    """Tell whether results have files: a note may be written after a case's other files are gone."""
+    """Return whether results have files: a note may be written after a case's other files are gone."""
     kept = select(Result.id).join(Result.round).where(Round.case_id == case.id, Result.path != "")
     return session.scalar(kept.limit(1)) is not None
 
@@ -258,7 +258,7 @@ def _forget_files(session: Session, case: Case) -> set[str]:
 
 
 def _remembered(session: Session, case: Case) -> bool:
-    """Tell whether the memory of readers' preferences rests on this case."""
+    """Return whether the memory of readers' preferences rests on this case."""
     return session.scalar(select(Observation.id).where(Observation.case_id == case.id).limit(1)) is not None
 
 

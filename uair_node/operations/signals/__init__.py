@@ -1,1 +1,1 @@
-"""What monitoring sees: liveness, readiness and metrics. Never patient data, never a whole UID."""
+"""Monitoring: liveness, readiness and metrics. Never patient data, never a whole UID."""

@@ -37,7 +37,7 @@ class ServiceWatch:
         self._thread = threading.Thread(target=self._run, name="service watch", daemon=True)
 
     def start(self) -> None:
-        """Tell systemd that the service is up, and start looking."""
+        """Report to systemd that the service is up, and start to watch."""
         _tell_systemd("READY=1")
         self._thread.start()
 

@@ -47,7 +47,9 @@ def evaluate(
     ] = None,
     phantoms: Annotated[int, typer.Option(min=0, help="Instead of data: this many phantoms.")] = 0,
     profile: Annotated[Literal["ct", "mr-t1"], typer.Option(help="What the phantoms are scanned as.")] = "ct",
-    seed: Annotated[int, typer.Option(min=0, help="Of the first phantom, given boxes, noisy reader.")] = 5000,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first phantom, the given boxes and the noisy reader.")
+    ] = 5000,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     baselines: Annotated[
         Path | None, typer.Option(help="Folder with unet.safetensors and transunet.safetensors.")

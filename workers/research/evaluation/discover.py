@@ -178,7 +178,7 @@ def _header(path: Path) -> Dataset | None:
 
 
 def _holds_masks(path: Path) -> bool:
-    """Tell whether a folder or zip has a sub-folder named liver."""
+    """Return whether a folder or zip has a sub-folder named liver."""
     if path.is_dir():
         return any(inner.is_dir() and is_liver(inner.name) for inner in path.iterdir())
     if not zipfile.is_zipfile(path):
@@ -220,8 +220,8 @@ def _no_case(path: Path) -> InputError:
     return InputError(
         "no-case-found",
         f"{path} holds no series with truth.",
-        "Name a folder with a DICOM series and its SEG or mask series (3D-IRCADb's form), a folder of "
-        "such folders, or NIfTI files of a CT and its labels on the same grid; or give the truth by --masks.",
+        "Name a folder with a DICOM series and its SEG or mask series (3D-IRCADb's form), or a folder of "
+        "such folders. NIfTI files of a CT and its labels on the same grid will do, too; or give --masks.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What is evaluated: a scan with truth, and the sources that it can be loaded from."""
+"""The evaluated cases: scans with truth, and the sources from which they are loaded."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def pairs(named: Sequence[Path], among: Sequence[Path]) -> Iterator[tuple[Path, 
 
 
 def is_volume(path: Path) -> bool:
-    """Tell a NIfTI file from all else, such as the ``._`` files that macOS puts into archives."""
+    """Return whether a file is NIfTI, and no ``._`` file that macOS puts into archives."""
     return is_nifti(path) and not path.name.startswith("._")
 
 
@@ -86,7 +86,7 @@ class _Volume:
     key: tuple[str, ...]
 
     def on_grid_of(self, other: _Volume) -> bool:
-        """Tell whether voxels coincide."""
+        """Return whether voxels coincide."""
         return self.shape == other.shape and bool(np.abs(self.affine - other.affine).max() < _SAME_MM)
 
     def closeness(self, other: _Volume) -> tuple[int, bool]:
@@ -105,7 +105,7 @@ def _volume(path: Path) -> _Volume:
 
 
 def _is_ct(path: Path, has_ct_values: bool) -> bool:
-    """Tell a CT from labels: by its name, or else by its values; in a folder of labels by its values."""
+    """Distinguish CT from labels by name, or else by values; in a folder of labels by values only."""
     if LABELS_NAME.search(path.name):
         return False
     named = _CT_NAME.search(path.name) is not None and not _LABELS_FOLDER.fullmatch(path.parent.name)

@@ -268,9 +268,9 @@ def as_markdown(header: Header, results: Sequence[CaseResult]) -> str:
 
 NOTES = (
     "Intervals: percentile bootstrap over cases, 2000 resamples. *liver* and *tumour* (union of a case's "
-    "lesions) are fully automatic but for *manual*; *lesion*: single lesions, where *auto* and all that "
-    "follows start from a jittered true 3-D box, without the finder; *found*: those of them "
-    "that the engine offered by itself, tight boxes on the same; *missed*: the others of 10 mm and more. "
+    "lesions) are fully automatic but for *manual*. *lesion* is about single lesions: *auto* and all that "
+    "follows start from a jittered true 3-D box, without the finder. *found*: the lesions "
+    "that the engine offered by itself, with tight boxes. *missed*: the other lesions of 10 mm and more. "
     "Seconds are computing time up to the result; picks count candidates picked and lines drawn, for "
     "*manual* boxes drawn. Reader s: 14 s a pick (from the paper's Table 1), 4 s a box (assumed). "
     "ASSD and HD95: where something was drawn."

@@ -1,4 +1,4 @@
-"""What an evaluation finds of one case; small records that travel between processes."""
+"""The results of evaluating one case: small records that travel between processes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Offered:
-    """What one round offered of a single lesion, and how much its M_unc (equation 2) knew of the error.
+    """The candidates of one round for a single lesion, and how well M_unc (equation 2) predicted the error.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Detected:
 
 @dataclass(frozen=True)
 class Strokes:
-    """What a reader draws who measures the lesions of a case that round 1 missed.
+    """The lines of a reader who measures the lesions that round 1 missed in a case.
 
     Attributes
     ----------

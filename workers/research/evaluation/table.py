@@ -196,7 +196,7 @@ def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
 
 @dataclass(frozen=True)
 class OfferRow:
-    """What a round offers of single lesions from given boxes, and how much M_unc knows of the pick's error.
+    """Candidates for single lesions from given boxes, and how well M_unc predicts the pick's error.
 
     Attributes
     ----------
@@ -273,7 +273,7 @@ def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
 
 @dataclass(frozen=True)
 class StrokesRow:
-    """What a reader draws who measures what round 1 missed, over the cases with lesions.
+    """Segmentations after a reader measured the lesions that round 1 missed, over the cases with lesions.
 
     Attributes
     ----------

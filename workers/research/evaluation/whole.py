@@ -28,7 +28,7 @@ AUTOMATIC = ("auto", "ensemble", "ensemble_offered")
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a method drew: labels ``(Z, Y, X)``, and what it cost."""
+    """A method's labels ``(Z, Y, X)``, and their cost."""
 
     method: Method
     labels: Labels

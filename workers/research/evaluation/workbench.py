@@ -1,4 +1,4 @@
-"""What an evaluation works with: the engine by both rules, on models that remember their answers."""
+"""The tools of an evaluation: the engine by both rules, on models that remember their answers."""
 
 from __future__ import annotations
 

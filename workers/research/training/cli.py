@@ -28,7 +28,7 @@ UNFINISHED = 75
 
 
 class Network(StrEnum):
-    """What can be trained: by ``train_NAME`` of the module ``workers.research.training.NAME``."""
+    """The trainable networks, by ``train_NAME`` of the module ``workers.research.training.NAME``."""
 
     SAM = "sam"
     LOCALIZER = "localizer"

@@ -102,7 +102,7 @@ def learning_rate(peak: float, warm_up: int, iteration: int, fraction: float) ->
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's allocator to keep freed blocks instead of returning them to the system.
+    """Set glibc's allocator to keep freed blocks instead of returning them to the system.
 
     Each step frees and asks for the same large tensors; without page faults on them training was 1.5 times
     faster (ENGINE §2). Elsewhere than on glibc nothing happens.

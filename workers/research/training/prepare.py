@@ -1,4 +1,4 @@
-"""What a run trains on and what it is measured on."""
+"""The data of a training run, and the data on which it is measured."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress callback is told.
+    """The argument of a progress callback.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training run did; `figures` are those of the averaged weights on held-out phantoms.
+    """The result of a training run. `figures` are those of the averaged weights on held-out phantoms.
 
     A run that ended before its schedule is not `finished`: it has a checkpoint, no weights and no figures.
     """

@@ -1,4 +1,4 @@
-"""What a reader's marks were understood as.
+"""The meaning of a reader's marks.
 
 Revision ID: 0018
 Revises: 0017

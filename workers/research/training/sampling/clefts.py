@@ -1,4 +1,4 @@
-"""What cuts into a liver, painted into a sample's tissues: hilar fat, fissures, gallbladder bed, ribs.
+"""Clefts of a liver, painted into a sample's tissues: hilar fat, fissures, gallbladder bed, ribs.
 
 Training anatomies have thin vessels in bare parenchyma, and smooth surfaces. On real CT, the finder mistook
 fat and partial volume for lesions: at the hilum, along the round ligament and under ribs. What is painted

@@ -48,7 +48,7 @@ class Growth:
 
 @dataclass(frozen=True)
 class _Site:
-    """What lesions of one sample share."""
+    """Values that the lesions of one sample share."""
 
     liver: Mask
     surface: NDArray[np.intp]

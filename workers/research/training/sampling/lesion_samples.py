@@ -40,7 +40,7 @@ CLIPPED = 0.5
 
 @dataclass(frozen=True)
 class LesionSample:
-    """What the network learns from.
+    """A training sample of the network.
 
     Attributes
     ----------

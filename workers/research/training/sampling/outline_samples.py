@@ -44,7 +44,7 @@ _NEVER = 12.0
 
 @dataclass(frozen=True)
 class OutlineSample:
-    """What the network learns from.
+    """A training sample of the network.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a sample may ask to be segmented: liver, single lesions, and other organs for generality."""
+"""The targets that a sample can have: liver, single lesions, and other organs for generality."""
 
 from __future__ import annotations
 
