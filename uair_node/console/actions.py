@@ -21,6 +21,7 @@ from uair_node.cases.tables import Case
 from uair_node.console import audit
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.findings import changes_in, listed_findings
+from uair_node.delivery.outstanding import final_outstanding
 from uair_node.delivery.resend import resend
 from uair_node.operations import reports
 from uair_node.selection.service import Evidence, select_by_number
@@ -76,6 +77,7 @@ def confirm(console: ConsoleApp, request: ConsoleRequest) -> Response:
             title=f"{action.title}: case {case.id}",
             case=case,
             action=action,
+            missing=final_outstanding(session, [case]).get(case.id, ""),
             seen=seen(case),
             destinations=console.context.destinations,
             round=round_,

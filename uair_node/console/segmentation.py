@@ -26,6 +26,7 @@ from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.exports import NUMBERS, SEGMENTATIONS
 from uair_node.console.studies import Study, findings_at, plot, studies_of
 from uair_node.console.views import ACCEPTED, RoundView, is_finished
+from uair_node.delivery.outstanding import final_outstanding
 from uair_node.findings.follow_up import Link
 from uair_node.findings.record import Findings, Value, Values
 from uair_node.operations import reports
@@ -113,6 +114,7 @@ class Story:
     turns: Sequence[Turn]
     findings: Findings | None
     studies: Sequence[Study]
+    missing: str
 
 
 def show_segmentation(console: ConsoleApp, request: ConsoleRequest) -> Response:
@@ -132,6 +134,7 @@ def show_segmentation(console: ConsoleApp, request: ConsoleRequest) -> Response:
         request,
         title=f"Segmentation of case {case.id}",
         case=case,
+        missing=story.missing,
         turns=story.turns,
         turn=turn,
         choice=choice,
@@ -166,7 +169,8 @@ def _story(console: ConsoleApp, case_id: int) -> Story:
             )
         finished = is_finished(turns[-1].round)
         findings = findings_at(console.context, case) if finished else None
-        return Story(case, turns, findings, studies_of(console.context, session, case))
+        missing = final_outstanding(session, [case]).get(case.id, "")
+        return Story(case, turns, findings, studies_of(console.context, session, case), missing)
 
 
 def _turn(session: Session, case: Case, round_: Round) -> Turn:
