@@ -173,6 +173,19 @@ class ResultsSection(Section):
     )
 
 
+class StartSection(Section):
+    """Another system's segmentation, from which a new case starts. Empty: none is looked for."""
+
+    found_in: str = Field("", description="name of the destination that is searched for it")
+    system: str = Field("", description="words of its Series Description or Manufacturer, in any case")
+
+    @model_validator(mode="after")
+    def _whole(self) -> StartSection:
+        if bool(self.found_in) != bool(self.system.strip()):
+            raise ValueError("start.found_in and start.system need each other")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything a site configures."""
 
@@ -184,6 +197,7 @@ class Settings(BaseSettings):
     node: NodeSection = NodeSection()
     intake: IntakeSection = IntakeSection()
     gate: GateSection = GateSection()
+    start: StartSection = StartSection()
     rules: RulesSection = RulesSection()
     database: DatabaseSection = DatabaseSection()
     broker: BrokerSection = BrokerSection()
@@ -217,6 +231,8 @@ class Settings(BaseSettings):
             raise ValueError("destinations need distinct names")
         if self.results.prior_from and self.results.prior_from not in names:
             raise ValueError(f"results.prior_from names no destination: {self.results.prior_from}")
+        if self.start.found_in and self.start.found_in not in names:
+            raise ValueError(f"start.found_in names no destination: {self.start.found_in}")
         needs = [NEEDS[destination.profile] for destination in self.destinations]
         if not self.results.pages and any(each.pictures and not each.segmentations for each in needs):
             raise ValueError("destinations without segmentations (profile no-seg) need `results.pages`")

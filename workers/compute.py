@@ -45,6 +45,7 @@ from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit, no_longer_due
 from uair_node.work.stopwatch import Stopwatch
 from workers import engine as engines
+from workers.search.archived_start import take_found_start
 from workers.site_engine import build_engine
 from workers.uair.compose import Labels
 from workers.uair.edits import keep_selected, take_up
@@ -170,6 +171,7 @@ class Computer:
         def going_on(_fraction: float, _what: str) -> None:
             claim.check()  # a superseded case stops here, and frees the device for the case that replaced it
 
+        take_found_start(self._context, claim)
         task = self._begin(claim)
         watch = Stopwatch()
         made, view, started = self._round(task, watch, going_on)

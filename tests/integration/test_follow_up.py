@@ -351,7 +351,7 @@ def test_an_archive_that_answers_no_search_is_no_empty_archive(orthanc: Orthanc)
     pacs = Destination(
         name="pacs", ae_title=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port, calling_ae="STRANGER"
     )
-    with pytest.raises(TransientError, match=r"pacs .*search for earlier results"):
+    with pytest.raises(TransientError, match=r"pacs .*search for segmentations"):
         latest_final(pacs, "P1", date(2026, 2, 5))
 
 

@@ -41,8 +41,8 @@ NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 
 
 @pytest.fixture
-def offered(tmp_path: Path) -> Iterator[OfferedCase]:
-    with offered_case(tmp_path) as made:
+def offered(tmp_path: Path, database_url: str) -> Iterator[OfferedCase]:
+    with offered_case(tmp_path, database_url=database_url) as made:
         yield made
 
 
@@ -121,6 +121,45 @@ def test_a_structure_set_of_lesions_alone_keeps_our_liver(offered: OfferedCase) 
     assert "It has no liver: ours stays." in row.sentence
 
 
+def test_a_label_map_starts_the_case_as_a_binary_segmentation_does(offered: OfferedCase) -> None:
+    labels = np.where(_tumour(), 2, _liver()).astype(np.uint8)
+    described = [segment(1, "liver", codes.LIVER), segment(2, "tumour", NEOPLASM)]
+    images = [dcmread(path) for path in offered.paths]
+    document = returned(images, labels, described, kind="LABELMAP")
+    assert document.SOPClassUID == codes.SelectionClass.LABEL_MAP_SEGMENTATION
+    row = offered.send(document, Verb.START)
+    assert row is not None
+    assert row.outcome == SelectionOutcome.EFFECTIVE
+    kept = _kept(offered, row)
+    assert ((kept > 1) == _tumour()).all()
+    assert ((kept > 0) == (_liver() | _tumour())).all()
+
+
+def test_a_case_that_has_ended_is_not_started_again(offered: OfferedCase) -> None:
+    assert offered.send(offered.candidate(1), Verb.ACCEPT) is not None
+    assert offered.case().state == CaseState.ACCEPTED
+    row = offered.send(_with_a_tumour(offered), Verb.START)
+    assert row is not None
+    assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "case-closed")
+    case = offered.case()
+    assert (case.state, len(offered.selections())) == (CaseState.ACCEPTED, 2)
+
+
+def test_a_segmentation_that_comes_before_its_series_is_refused_and_counts_when_it_is_sent_again(
+    tmp_path: Path, database_url: str
+) -> None:
+    paths = good_series(tmp_path / "ct")
+    with context_in(tmp_path / "data", database_url) as context:
+        case = OfferedCase(context, paths)
+        first = case.send(_with_a_tumour(case), Verb.START)
+        assert first is not None
+        assert (first.outcome, first.code) == (SelectionOutcome.REFUSED, "start-series-unknown")
+        case.receive()
+        again = case.send(_with_a_tumour(case), Verb.START)
+        assert again is not None
+        assert again.outcome == SelectionOutcome.HELD, "the remedy works"
+
+
 def test_the_same_object_again_changes_nothing(offered: OfferedCase) -> None:
     document = _with_a_tumour(offered)
     offered.send(document, Verb.START)
@@ -155,12 +194,12 @@ def test_what_cannot_start_a_case_is_refused_with_its_code(offered: OfferedCase,
 
 
 @pytest.fixture
-def arriving(tmp_path: Path) -> Iterator[tuple[Context, list[Path]]]:
+def arriving(tmp_path: Path, database_url: str) -> Iterator[tuple[Context, list[Path]]]:
     """A series that the node holds, and no candidate yet."""
     z, y, x = SPACING
     affine = np.array([[0, 0, x, -150], [0, y, 0, -120], [z, 0, 0, 40], [0, 0, 0, 1]], float)
     paths = write_ct_series(tmp_path / "ct", abdomen()[0], affine)
-    with context_in(tmp_path / "data", f"sqlite:///{tmp_path / 'uair.sqlite'}") as made:
+    with context_in(tmp_path / "data", database_url) as made:
         for path in paths:
             Inbox(made).receive(received(path))
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Final segmentations of a patient that an archive keeps.
+"""Segmentations that an archive keeps: our final ones of a patient, and those of another system in a study.
 
 Found by C-FIND or QIDO-RS, fetched by C-GET or WADO-RS. The archive is not believed: what comes back must
 name the patient that was asked for.
@@ -6,11 +6,11 @@ name the patient that was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -27,6 +27,12 @@ from uair_node.network.stow import open_client, translated
 
 _FIND, _GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 _SEG = codes.SelectionClass.SEGMENTATION
+_DRAWN = (
+    _SEG,
+    codes.SelectionClass.LABEL_MAP_SEGMENTATION,
+    codes.SelectionClass.RT_STRUCTURE_SET,
+)
+_MODALITIES = ("SEG", "RTSTRUCT")
 _FINAL = f"{codes.LABEL_PREFIX}FINAL"
 _PENDING = (0xFF00, 0xFF01)
 
@@ -46,18 +52,30 @@ def latest_final(archive: AnyDestination, patient_id: str, before: date) -> Data
     return _by_web(archive, patient_id, before)
 
 
+def segmentations(archive: AnyDestination, study_uid: str, patient_id: str, system: str) -> list[Dataset]:
+    """Return the SEGs and structure sets of a study whose series names a system.
+
+    Parameters
+    ----------
+    patient_id
+        The patient whose study it is; what is another's is left out.
+    system
+        Words that the Series Description or the Manufacturer holds, in any case.
+
+    Raises
+    ------
+    TransientError, ConfigError
+        As `latest_final`.
+    """
+    if isinstance(archive, Destination):
+        received = _segmentations_by_dimse(archive, study_uid, system)
+    else:
+        received = _segmentations_by_web(archive, study_uid, system)
+    return [dataset for dataset in received if _is(dataset, patient_id, _DRAWN)]
+
+
 def _by_dimse(archive: Destination, patient_id: str, before: date) -> Dataset | None:
-    received: list[Dataset] = []
-
-    def keep(event: Event) -> int:
-        dataset = event.dataset
-        dataset.file_meta = event.file_meta
-        received.append(dataset)
-        return 0x0000
-
-    handlers = [(evt.EVT_C_STORE, keep)]
-    association = associate(archive, [_FIND, _GET], handlers, retrieved=[_SEG])
-    try:
+    with _retrieving(archive, [_SEG]) as (association, received):
         found = []
         studies = _query("STUDY", PatientID=patient_id, StudyInstanceUID="", StudyDate="")
         for study in list(_found(archive, association, studies)):  # one search after the other
@@ -69,13 +87,45 @@ def _by_dimse(archive: Destination, patient_id: str, before: date) -> Dataset | 
         if not found:
             return None
         _, study_uid, series = max(found, key=lambda found: found[0])
-        wanted = _query("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=str(series.SeriesInstanceUID))
-        for status, _ in association.send_c_get(wanted, _GET):
-            _check(archive, status)
+        _get(archive, association, study_uid, str(series.SeriesInstanceUID))
+    return _checked(received, patient_id)
+
+
+def _segmentations_by_dimse(archive: Destination, study_uid: str, system: str) -> list[Dataset]:
+    with _retrieving(archive, _DRAWN) as (association, received):
+        asked = dict.fromkeys(("Modality", "SeriesInstanceUID", "SeriesDescription", "Manufacturer"), "")
+        query = _query("SERIES", StudyInstanceUID=study_uid, **asked)
+        for series in list(_found(archive, association, query)):
+            if _is_of_system(series, system):
+                _get(archive, association, study_uid, str(series.SeriesInstanceUID))
+    return received
+
+
+@contextmanager
+def _retrieving(
+    archive: Destination, retrieved: Sequence[str]
+) -> Iterator[tuple[Association, list[Dataset]]]:
+    """Open an association for searches and C-GET of some SOP classes; yield it and what comes back."""
+    received: list[Dataset] = []
+
+    def keep(event: Event) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        received.append(dataset)
+        return 0x0000
+
+    association = associate(archive, [_FIND, _GET], [(evt.EVT_C_STORE, keep)], retrieved=retrieved)
+    try:
+        yield association, received
     finally:
         if association.is_established:
             association.release()
-    return _checked(received, patient_id)
+
+
+def _get(archive: Destination, association: Association, study_uid: str, series_uid: str) -> None:
+    wanted = _query("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid)
+    for status, _ in association.send_c_get(wanted, _GET):
+        _check(archive, status)
 
 
 def _found(archive: Destination, association: Association, query: Dataset) -> Iterator[Dataset]:
@@ -90,13 +140,13 @@ def _check(archive: Destination, status: Dataset) -> None:
     if "Status" not in status:
         raise TransientError(
             "peer-aborted",
-            f"{archive.name} ended the search for earlier results.",
+            f"{archive.name} ended the search for segmentations.",
             f"Let it answer C-FIND and C-GET of our AE title {archive.calling_ae}; see its log.",
         )
     if status.Status not in (0x0000, *_PENDING):
         raise TransientError(
             "peer-refuses-search",
-            f"{archive.name} refuses the search for earlier results (status {status.Status:04X}).",
+            f"{archive.name} refuses the search for segmentations (status {status.Status:04X}).",
             f"Let it answer C-FIND and C-GET of our AE title {archive.calling_ae}; see its log.",
         )
 
@@ -120,6 +170,17 @@ def _by_web(archive: StowDestination, patient_id: str, before: date) -> Dataset 
         return _checked(client.retrieve_series(study_uid, series_uid), patient_id)
 
 
+def _segmentations_by_web(archive: StowDestination, study_uid: str, system: str) -> list[Dataset]:
+    with open_client(archive) as client, translated(archive):
+        records = client.search_for_series(study_uid, fields=["SeriesDescription", "Manufacturer"])
+        named = [series for series in map(Dataset.from_json, records) if _is_of_system(series, system)]
+        return [
+            dataset
+            for series in named
+            for dataset in client.retrieve_series(study_uid, str(series.SeriesInstanceUID))
+        ]
+
+
 def _query(level: str, **keys: str) -> Dataset:
     query = Dataset()
     query.QueryRetrieveLevel = level
@@ -137,10 +198,16 @@ def _is_final(series: Dataset) -> bool:
     return str(series.get("SeriesDescription") or "").startswith(_FINAL)
 
 
+def _is_of_system(series: Dataset, system: str) -> bool:
+    words = f"{series.get('SeriesDescription') or ''} / {series.get('Manufacturer') or ''}"
+    return str(series.get("Modality") or "") in _MODALITIES and system.strip().lower() in words.lower()
+
+
 def _checked(received: list[Dataset], patient_id: str) -> Dataset | None:
     """Return the segmentation, if it is one and the patient's: archives may match more than was asked for."""
-    for dataset in received:
-        same = str(dataset.get("PatientID") or "").strip() == patient_id.strip()
-        if same and dataset.get("SOPClassUID") == UID(_SEG):
-            return dataset
-    return None
+    return next((dataset for dataset in received if _is(dataset, patient_id, [_SEG])), None)
+
+
+def _is(dataset: Dataset, patient_id: str, sop_classes: Sequence[str]) -> bool:
+    same = str(dataset.get("PatientID") or "").strip() == patient_id.strip()
+    return same and str(dataset.get("SOPClassUID") or "") in sop_classes

@@ -89,10 +89,11 @@ def _roles() -> str:
         (
             "Query/Retrieve SCU",
             f"{_name(StudyRootQueryRetrieveInformationModelFind)}, "
-            f"{_name(StudyRootQueryRetrieveInformationModelGet)}; where `results.prior_from` is set",
+            f"{_name(StudyRootQueryRetrieveInformationModelGet)}; where `results.prior_from` or "
+            "`start.found_in` is set",
             ", ".join(_name(syntax) for syntax in SENT_TRANSFER_SYNTAXES),
         ),
-        ("QIDO-RS and WADO-RS user agent", "final segmentations of a patient, as above", "as retrieved"),
+        ("QIDO-RS and WADO-RS user agent", "segmentations, as above", "as retrieved"),
         ("STOW-RS user agent", sent, _name(SENT_TRANSFER_SYNTAXES[0])),
     ]
     return "## Roles\n\n" + _table(("role", "SOP classes", "transfer syntaxes"), rows)

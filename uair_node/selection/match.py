@@ -58,15 +58,29 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
         )
 
 
-def find_candidates(session: Session, references: Sequence[str]) -> list[Result]:
+def find_candidates(
+    session: Session, references: Sequence[str], segments: Mapping[str, Sequence[int]] | None = None
+) -> list[Result]:
     """Return our candidates, or their pages, among referenced SOP Instance UIDs.
+
+    Parameters
+    ----------
+    segments
+        See `uair_node.dicom.readers.Reading`.
 
     Raises
     ------
     InputError
-        ``unknown-reference``: none of them is ours.
+        ``unknown-reference``: none of them is ours. ``segment-not-ours``: none is, and some name segments of
+        another segmentation.
     """
     found = results_named(session, references)
+    if not found and segments:
+        raise InputError(
+            "segment-not-ours",
+            "The document measures segments of a segmentation that is not ours, and draws nothing.",
+            "Send that segmentation to the AE title for starts (UAIR_START), or measure on the images.",
+        )
     if not found:
         raise InputError(
             "unknown-reference",

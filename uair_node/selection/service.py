@@ -318,7 +318,7 @@ def _select(
 ) -> Selection:
     named: list[Result] = []
     try:
-        named = find_candidates(session, references)
+        named = find_candidates(session, references, segments)
         answer = read_answer(evidence.verb, named, segments)
         return _apply(session, evidence, named, answer, study_uid)
     except InputError as refusal:

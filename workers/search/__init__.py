@@ -1,0 +1,1 @@
+"""Searches of workers in archives."""

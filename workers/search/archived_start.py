@@ -1,0 +1,100 @@
+"""Another system's segmentation in an archive: taken before round 1, as if it came to `UAIR_START`."""
+
+from __future__ import annotations
+
+import logging
+from io import BytesIO
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+
+from dicom_config.errors import InputError, TransientError
+from dicom_config.model import Destination, Verb
+from uair_node.cases.tables import Case, Selection
+from uair_node.context import Context
+from uair_node.dicom.readers import read_selection
+from uair_node.intake.inbox import Inbox
+from uair_node.network.retrieve import segmentations
+from uair_node.network.scp import ReceivedInstance
+from uair_node.work.performer import Claim
+
+log = logging.getLogger(__name__)
+
+
+def take_found_start(context: Context, claim: Claim) -> None:
+    """Take what the rule `start` finds for a case whose first round is due.
+
+    What somebody sent to `UAIR_START` already comes first. An archive that is away is asked again, but the
+    last attempt goes without it.
+
+    Raises
+    ------
+    TransientError
+        The archive is away.
+    """
+    if not context.settings.start.found_in or (claim.round_number or 1) != 1:
+        return
+    assert claim.case_id is not None, "a computation belongs to a case"
+    try:
+        found = _newest(context, claim.case_id)
+    except TransientError as error:
+        if claim.attempt < context.settings.work.max_attempts:
+            raise
+        log.warning("case %d starts without another system's segmentation: %s", claim.case_id, error)
+        return
+    if found is not None:
+        _receive(context, found)
+
+
+def _newest(context: Context, case_id: int) -> Dataset | None:
+    """Return the newest segmentation of the system on the case's series; None without one."""
+    with context.database.reading() as session:
+        case = session.get_one(Case, case_id)
+        sent = session.scalars(
+            select(Selection.id).where(Selection.case_id == case_id, Selection.verb == Verb.START.value)
+        ).first()
+        series_uid, study_uid = case.series_instance_uid, case.study_instance_uid
+        images = {instance.sop_instance_uid for instance in case.instances}
+        path = case.instances[0].path
+    if sent is not None:
+        return None
+    header = dcmread(context.store.fetch(path), specific_tags=["PatientID"], stop_before_pixels=True)
+    rule = context.settings.start
+    (archive,) = [there for there in context.settings.destinations if there.name == rule.found_in]
+    patient_id = str(header.get("PatientID") or "")
+    found = segmentations(archive, study_uid, patient_id, rule.system)
+    own = [dataset for dataset in found if _drawn_on(dataset, series_uid, images)]
+    return max(own, key=_written_at, default=None)
+
+
+def _drawn_on(dataset: Dataset, series_uid: str, images: set[str]) -> bool:
+    try:
+        reading = read_selection(dataset)
+    except InputError:
+        return False
+    return series_uid in reading.series_references or bool(images.intersection(reading.source_references))
+
+
+def _written_at(dataset: Dataset) -> str:
+    """Return when an object was written, to compare; the UID decides a tie."""
+    keywords = ("ContentDate", "ContentTime", "StructureSetDate", "StructureSetTime", "SOPInstanceUID")
+    return " ".join(str(dataset.get(keyword) or "") for keyword in keywords)
+
+
+def _receive(context: Context, found: Dataset) -> None:
+    """Take an object of the archive as the listener takes what is sent to `UAIR_START`."""
+    rule, data = context.settings.start, BytesIO()
+    found.save_as(data, enforce_file_format=True)
+    (archive,) = [there for there in context.settings.destinations if there.name == rule.found_in]
+    Inbox(context).receive(
+        ReceivedInstance(
+            verb=Verb.START,
+            calling_ae=archive.ae_title if isinstance(archive, Destination) else archive.name,
+            address="",
+            sop_class_uid=str(found.SOPClassUID),
+            sop_instance_uid=str(found.SOPInstanceUID),
+            transfer_syntax_uid=str(found.file_meta.TransferSyntaxUID),
+            data=data.getvalue(),
+        )
+    )
