@@ -12,6 +12,7 @@ import json
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from tests.support.ports import wait_until
 from tests.support.server import absent, peers_folder
 
 DICOMWEB = "/dicom-web"
+_SAVE_TRIES = 4
 _START_S = 180.0  # the viewer is compiled by the browser, while others share the processors
 _POSITION = r"document.body?.innerText.match(/\((\d+)\/\d+\)/)"
 _ENTRY = "[data-cy=study-browser-thumbnail-no-image]"
@@ -165,7 +167,16 @@ class OhifPage:
             self._click_on(field, "the field for the name")
             self.browser.evaluate(f"{field}.select()")
             self.browser.command("Input.insertText", text=name)
-        self._press("Save")
+        self._save()
+
+    def _save(self) -> None:
+        """Press Save until the dialog closes: a list that still fades out swallows a click."""
+        for _ in range(_SAVE_TRIES):
+            self._press("Save")
+            with suppress(TimeoutError):
+                self.browser.wait_for("!document.querySelector('[role=dialog]')", "the dialog to close", 15)
+                return
+        raise TimeoutError("the dialog of storing stayed open")
 
     def canvas(self) -> tuple[int, int, int, int]:
         """Return left, top, width and height of the image area in pixels."""

@@ -7,7 +7,8 @@ what OHIF stores by STOW-RS. Nobody else speaks to the node.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from workers.phantoms.ct_series import write_ct_series
 
 pytestmark = [pytest.mark.viewer, pytest.mark.integration, pytest.mark.timeout(1200)]
 
+_STORE_TRIES = 4
 _PATIENCE_S = 300.0  # two rounds are computed while a browser and an archive share the processors
 
 
@@ -63,10 +65,14 @@ def volume(tmp_path: Path, orthanc: Orthanc, deployment: Deployment) -> Volume:
 
 def _paint_and_store(page: OhifPage, orthanc: Orthanc, study_uid: str, name: str, labels: np.ndarray) -> str:
     """Load a candidate, paint, store; return the new instance."""
-    page.open_study(study_uid, "segmentation")
-    page.load(name)
-    _paint(page, labels)
-    return _stored(page, orthanc)
+
+    def paint_and_store() -> None:
+        page.open_study(study_uid, "segmentation")
+        page.load(name)
+        _paint(page, labels)
+        page.store_segmentation()
+
+    return _stored(orthanc, paint_and_store)
 
 
 def _paint(page: OhifPage, labels: np.ndarray) -> None:
@@ -86,12 +92,18 @@ def _paint(page: OhifPage, labels: np.ndarray) -> None:
     )
 
 
-def _stored(page: OhifPage, orthanc: Orthanc, name: str | None = None) -> str:
-    """Store what is loaded, under `name` if one is given, and return the new instance."""
-    stored = set(_viewer_s(orthanc))
-    page.store_segmentation(name)
-    wait_until(lambda: set(_viewer_s(orthanc)) > stored, "the segmentation to be stored", _PATIENCE_S)
-    (new,) = set(_viewer_s(orthanc)) - stored
+def _stored(orthanc: Orthanc, store: Callable[[], None]) -> str:
+    """Store from the viewer and return the new instance.
+
+    A starved browser loses clicks. A reader who sees that nothing was stored opens the study again.
+    """
+    before = set(_viewer_s(orthanc))
+    for _ in range(_STORE_TRIES):
+        with suppress(TimeoutError):
+            store()
+            wait_until(lambda: set(_viewer_s(orthanc)) > before, "the segmentation to be stored", 90.0)
+            break
+    (new,) = set(_viewer_s(orthanc)) - before
     return new
 
 
@@ -160,9 +172,14 @@ def test_an_edit_stored_by_the_viewer_starts_the_next_round(
 
 
 def _store_as(page: OhifPage, orthanc: Orthanc, study_uid: str, candidate: str, name: str) -> None:
-    page.open_study(study_uid, "segmentation")
-    page.load(candidate)
-    _stored(page, orthanc, name)
+    """Store a candidate as it is, under another name."""
+
+    def store() -> None:
+        page.open_study(study_uid, "segmentation")
+        page.load(candidate)
+        page.store_segmentation(name)
+
+    _stored(orthanc, store)
 
 
 def _round_folder(deployment: Deployment, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""Training of the lesion outliner on phantoms."""
+"""Training of the lesion outliner on phantoms and on real tumours."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ from workers.phantoms import Phantom
 from workers.research.training.geometries import GeometryCache
 from workers.research.training.loop import train
 from workers.research.training.losses import outline_loss
-from workers.research.training.prepare import prepare
-from workers.research.training.sampling.outline_samples import OutlineSample, draw_outline_sample
+from workers.research.training.prepare import prepare, real_tumours
+from workers.research.training.real_tumours import RealTumours
+from workers.research.training.sampling.lesion_samples import CLIPPED
+from workers.research.training.sampling.outline_prompts import OutlineSample
+from workers.research.training.sampling.outline_samples import draw_outline_sample
+from workers.research.training.sampling.real_outlines import draw_real_outline_sample
 from workers.research.training.training_run import ProgressCallback, Step, TrainOptions, TrainReport
 from workers.truth.metrics import dice
 from workers.uair.grids import bounding_box
@@ -49,7 +53,13 @@ def train_outlines(options: TrainOptions, progress: ProgressCallback | None = No
     """
     cache, held_out = prepare(options, progress)
     task = OutlineTask(
-        samples=OutlineBatches(cache, options.seed, options.batch_size or BATCH_SIZE),
+        samples=OutlineBatches(
+            cache,
+            options.seed,
+            options.batch_size or BATCH_SIZE,
+            real_tumours(options, progress),
+            options.real_share,
+        ),
         held_out=held_out,
         device=options.device,
     )
@@ -58,11 +68,16 @@ def train_outlines(options: TrainOptions, progress: ProgressCallback | None = No
 
 @dataclass(frozen=True)
 class OutlineBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: channels ``(B, 8, n, h, w)``, truth and what counts ``(B, n, h, w)``."""
+    """Iteration -> batch: channels ``(B, 8, n, h, w)``, truth and what counts ``(B, n, h, w)``.
+
+    Where there are real tumours, a `real_share` of the samples comes from them.
+    """
 
     cache: GeometryCache
     seed: int
     batch_size: int
+    real: RealTumours | None = None
+    real_share: float = 0.0
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
         """Draw the batch of a step."""
@@ -72,7 +87,10 @@ class OutlineBatches(Dataset[tuple[Tensor, ...]]):
 
     def _sample(self, iteration: int, index: int) -> OutlineSample:
         rng = np.random.default_rng([self.seed, iteration, index])
-        return draw_outline_sample(self.cache.subject(int(rng.integers(self.cache.count))), rng)
+        if self.real is not None and rng.random() < self.real_share:
+            return draw_real_outline_sample(self.real, rng)
+        clipped = 0.0 if self.real is None else CLIPPED
+        return draw_outline_sample(self.cache.subject(int(rng.integers(self.cache.count))), rng, clipped)
 
 
 @dataclass(frozen=True)

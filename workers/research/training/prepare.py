@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from workers.phantoms import TEST, Phantom, make_phantom
 from workers.research.training.geometries import GeometryCache
 from workers.research.training.real_cases import RealCases
+from workers.research.training.real_tumours import RealTumours
 from workers.research.training.training_run import Progress, ProgressCallback, TrainOptions
 
 FIRST_SEED = 9_000_000
@@ -19,13 +22,8 @@ def prepare(
 
 def filled_cache(options: TrainOptions, progress: ProgressCallback | None = None) -> GeometryCache:
     """Return the cache of training anatomies with all that a run needs."""
-
-    def tell(done: int, missing: int) -> None:
-        if progress:
-            progress(Progress(0, done / missing, 0.0, float("nan"), {}, building=(done, missing)))
-
     cache = GeometryCache(options.cache, options.geometries)
-    cache.fill(options.loaders, tell)
+    cache.fill(options.loaders, _told(progress))
     return cache
 
 
@@ -39,14 +37,34 @@ def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) 
     """
     if options.real is None:
         return None
+    cases = RealCases(options.real, options.cache)
+    cases.fill(_told(progress))
+    return cases
+
+
+def real_tumours(options: TrainOptions, progress: ProgressCallback | None = None) -> RealTumours | None:
+    """Return the tumours of a run's real cases, cut out into its cache; None if it has none.
+
+    Raises
+    ------
+    InputError
+        Whatever makes a pair of files unusable, with its name; see `RealCases.fill`.
+    """
+    if options.real is None:
+        return None
+    tumours = RealTumours(RealCases(options.real, options.cache))
+    tumours.fill(_told(progress))
+    return tumours
+
+
+def _told(progress: ProgressCallback | None) -> Callable[[int, int], None]:
+    """Return what hears (done, missing) while a cache is filled."""
 
     def tell(done: int, missing: int) -> None:
         if progress:
             progress(Progress(0, done / missing, 0.0, float("nan"), {}, building=(done, missing)))
 
-    cases = RealCases(options.real, options.cache)
-    cases.fill(tell)
-    return cases
+    return tell
 
 
 def held_out_phantoms(options: TrainOptions) -> tuple[Phantom, ...]:

@@ -109,7 +109,7 @@ class RealCases:
     @property
     def digest(self) -> str:
         """A digest of all files, whatever their folder is called."""
-        return hashlib.sha256("".join(self._digest(name) for name in self.names).encode()).hexdigest()
+        return hashlib.sha256("".join(self.file_digest(name) for name in self.names).encode()).hexdigest()
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Read each pair that is not in the cache yet; `progress` hears (done, missing in all).
@@ -131,21 +131,40 @@ class RealCases:
         return _load(self._path(self.names[index]))
 
     def _path(self, name: str) -> Path:
-        return self.cache / f"real-{_FORMAT}-{self._digest(name)}.npz"
+        return self.cache / f"real-{_FORMAT}-{self.file_digest(name)}.npz"
 
-    def _digest(self, name: str) -> str:
+    def file_digest(self, name: str) -> str:
+        """Return a digest of a pair's files."""
         return _digest(*(self.folder / (name + suffix) for suffix in (_CT, _SEG)))
 
 
-def read_pair(folder: Path, name: str) -> RealCase:
-    """Read a CT and its mask onto the training grid.
+@dataclass(frozen=True, eq=False)
+class RealScan:
+    """A CT and its mask on the scan's own voxels; axes grow to superior, posterior, left.
+
+    Attributes
+    ----------
+    hu
+        ``(Z, Y, X)`` int16.
+    labels
+        ``(Z, Y, X)`` uint8: 0 background, `LIVER`, `TUMOUR`.
+    spacing_mm
+        (z, y, x).
+    """
+
+    hu: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+    spacing_mm: Spacing
+
+
+def read_scan(folder: Path, name: str) -> RealScan:
+    """Read a CT and its mask.
 
     Raises
     ------
     InputError
         ``nifti-unreadable``. ``training-case-grid``: CT and mask do not share a grid.
         ``training-case-labels``: the mask has other values than 0, 1 and 2, or no liver.
-        ``training-case-mirrored``: the header puts the liver on the patient's left.
     """
     scan, mask = (read_nifti(folder / (name + suffix)) for suffix in (_CT, _SEG))
     if not scan.same_grid(mask):
@@ -156,11 +175,23 @@ def read_pair(folder: Path, name: str) -> RealCase:
         )
     labels = _canonical(NiftiGrid(_checked(name, mask.values), mask.affine))
     hu = _canonical(NiftiGrid(np.clip(np.rint(scan.values), *_HU_RANGE).astype(np.int16), scan.affine))
-    spacing = labels.spacing_mm
-    tumour, liver = (_share(labels.array >= value, spacing) for value in (TUMOUR, LIVER))
+    return RealScan(hu.array, labels.array, labels.spacing_mm)
+
+
+def read_pair(folder: Path, name: str) -> RealCase:
+    """Read a CT and its mask onto the training grid.
+
+    Raises
+    ------
+    InputError
+        As `read_scan`. ``training-case-mirrored``: the header puts the liver on the patient's left.
+    """
+    scan = read_scan(folder, name)
+    spacing = scan.spacing_mm
+    tumour, liver = (_share(scan.labels >= value, spacing) for value in (TUMOUR, LIVER))
     # A tumour smaller than a voxel stays: where any of it is seen most of the liver's share is tumour.
     merged = np.where(tumour > 0.5, TUMOUR, np.where(liver > 0.5, LIVER, 0)).astype(np.uint8)
-    case = RealCase(np.rint(to_isotropic(hu.array, spacing, STEP_MM)).astype(np.int16), merged)
+    case = RealCase(np.rint(to_isotropic(scan.hu, spacing, STEP_MM)).astype(np.int16), merged)
     _check_side(name, case)
     return case
 

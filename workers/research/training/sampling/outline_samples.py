@@ -14,64 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from workers.models.windows import to_outline_channels
 from workers.phantoms.appearance import Scan, correlated_noise, streaks
-from workers.phantoms.fields import Floats, Mask, Triple, Window, smooth_field
+from workers.phantoms.fields import Floats, Mask, Triple
 from workers.phantoms.looks import LesionLook, draw_look
 from workers.phantoms.settings import TRAINING
 from workers.phantoms.tissues import LIVER_TISSUES, LIVER_VESSELS, Tissue
 from workers.research.training.geometries import Subject
 from workers.research.training.sampling.growths import YIELDING, ellipsoid_norm
-from workers.uair.grids import tight_box
+from workers.research.training.sampling.lesion_samples import clipped_now_and_then
+from workers.research.training.sampling.outline_prompts import LEAST_CELLS, SHAPE, Cells, OutlineSample, asked
 
-#: Slices and cells of a sample.
-SHAPE = (24, 64, 64)
 _FINER = 2  # source samples a cell, along y and x
 _RADII_MM = (2.5, 48.0)
 _STEPS_MM = (1.25, 1.4, 1.6, 2.0, 2.0, 2.5, 3.0, 3.0, 5.0)
 _LEAST_SIDE_MM = 50.0
 _BOX_PART = (1.8, 2.5)  # side of the crop over the lesion's diameter
 _TRIALS = 12
-_LEAST_CELLS = 10
 _LEAST_INSIDE = 0.3
 _LARGE_MM = 12.0
 _SURFACE = 0.4
 _BULGES = 0.15
 _NEIGHBOURS = 0.45
-_KNOWN = 0.6
-_NEVER = 12.0
 
 
 @dataclass(frozen=True)
-class OutlineSample:
-    """A training sample of the network.
+class _Crop(Cells):
+    """Cells around a place in a geometry, and tissues at twice the cells' resolution."""
 
-    Attributes
-    ----------
-    channels
-        ``(8, n, h, w)`` of `to_outline_channels`.
-    truth
-        ``(n, h, w)`` float32, 1 inside the lesion.
-    counts
-        ``(n, h, w)`` float32: 0 in slices that only fill the sample up.
-    """
-
-    channels: Floats
-    truth: NDArray[np.float32]
-    counts: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """Cells around a place in a geometry: sizes in mm, tissues at twice the cells' resolution."""
-
-    cell_mm: float
-    step_mm: float
     tissue: NDArray[np.uint8]
-
-    @property
-    def spacing(self) -> Triple:
-        return self.step_mm, self.cell_mm, self.cell_mm
 
     def means(self, values: Floats) -> Floats:
         """Average ``(n, 2 h, 2 w)`` over the cells."""
@@ -79,12 +49,12 @@ class _Crop:
         means: Floats = values.reshape(n, h, _FINER, w, _FINER).mean(axis=(2, 4), dtype=np.float32)
         return means
 
-    def field(self, rng: np.random.Generator, length: float) -> Floats:
-        return smooth_field(rng, SHAPE, self.spacing, length, 1.0)
 
+def draw_outline_sample(subject: Subject, rng: np.random.Generator, clipped: float = 0.0) -> OutlineSample:
+    """Draw a place in the liver, a lesion there, the appearance of both, and a prompt.
 
-def draw_outline_sample(subject: Subject, rng: np.random.Generator) -> OutlineSample:
-    """Draw a place in the liver, a lesion there, the appearance of both, and a prompt."""
+    `clipped` is the part of all samples that shows `EXACT_HU` alone.
+    """
     scan = Scan.draw(rng, 0, setting=TRAINING)
     for _ in range(_TRIALS):
         radius = float(np.exp(rng.uniform(*np.log(_RADII_MM))))
@@ -93,13 +63,13 @@ def draw_outline_sample(subject: Subject, rng: np.random.Generator) -> OutlineSa
         depth = _solid(crop, (0.0, 0.0, 0.0), radius, rng)
         allowed = _allowed(crop, liver, radius, rng)
         whole = int((depth > 0).sum())
-        if (depth > 0)[allowed].sum() >= max(_LEAST_CELLS, _LEAST_INSIDE * whole):
+        if (depth > 0)[allowed].sum() >= max(LEAST_CELLS, _LEAST_INSIDE * whole):
             break
     else:
         raise RuntimeError("a geometry without room for a lesion")
     hu, lesion = _drawn(crop, scan, liver, allowed, depth, radius, rng)
-    seen = _scanned(hu, crop, scan, rng)
-    return _asked(
+    seen = clipped_now_and_then(_scanned(hu, crop, scan, rng), rng, clipped)
+    return asked(
         crop, seen, np.where(lesion, np.maximum(depth, 0.0), np.minimum(depth, -0.2)), lesion, radius, rng
     )
 
@@ -237,55 +207,3 @@ def _scanned(hu: Floats, crop: _Crop, scan: Scan, rng: np.random.Generator) -> F
             plane += streaks(rng, plane.shape, scan.streaks_hu)
     scanned: Floats = hu
     return scanned
-
-
-def _asked(
-    crop: _Crop, hu: Floats, depth: Floats, lesion: Mask, radius: float, rng: np.random.Generator
-) -> OutlineSample:
-    """Return the sample with a prompt: the slices of a crop around its box, filled up at the end."""
-    known = _earlier(crop, depth, radius, rng) if rng.random() < _KNOWN else None
-    if known is not None and (known > 0.5).sum() < _LEAST_CELLS:
-        known = None
-    box = _box(lesion, rng, loose=True) if known is None else _box(known > 0.5, rng, loose=False)
-    beyond = rng.integers(0, 3, 2) if known is not None or rng.random() < 0.3 else (0, 0)
-    first, stop = max(0, box[0].start - int(beyond[0])), min(SHAPE[0], box[0].stop + int(beyond[1]))
-    shown, missing = slice(first, stop), SHAPE[0] - (stop - first)
-    inside = np.zeros(SHAPE, bool)
-    inside[box] = True
-    channels = to_outline_channels(
-        hu[shown], inside[shown], None if known is None else known[shown], crop.cell_mm, crop.step_mm
-    )
-    return OutlineSample(
-        np.pad(channels, ((0, 0), (0, missing), (0, 0), (0, 0)), mode="edge"),
-        np.pad(lesion[shown], ((0, missing), (0, 0), (0, 0))).astype(np.float32),
-        np.pad(np.ones(lesion[shown].shape, np.float32), ((0, missing), (0, 0), (0, 0))),
-    )
-
-
-def _earlier(crop: _Crop, depth: Floats, radius: float, rng: np.random.Generator) -> Floats:
-    """Return the probability of an outline that is wrong as earlier ones are: shifted, uneven, partial."""
-    error = crop.field(rng, max(4.0, rng.uniform(0.5, 1.5) * radius)) * rng.uniform(0.0, 0.35) * radius
-    error += rng.normal(0.0, 0.15) * radius
-    if rng.random() < 0.3:  # only a part of it was seen
-        facing = rng.normal(size=3)
-        facing /= np.linalg.norm(facing)
-        at = np.meshgrid(
-            *((np.arange(n) + 0.5 - n / 2) * s for n, s in zip(SHAPE, crop.spacing, strict=True)),
-            indexing="ij",
-        )
-        beyond = sum(f * values for f, values in zip(facing, at, strict=True))
-        error = np.minimum(error, rng.uniform(-0.3, 1.0) * radius - beyond - depth)
-    distance = (depth + error) / np.float32(rng.uniform(0.4, 3.0))
-    return (1.0 / (1.0 + np.exp(-np.clip(distance, -_NEVER, _NEVER)))).astype(np.float32)
-
-
-def _box(mask: Mask, rng: np.random.Generator, *, loose: bool) -> Window:
-    """Return a box around a mask, its faces moved as people and finders do."""
-    tight = tight_box(mask)
-    parts = []
-    away, spread = (rng.uniform(0.0, 0.12), rng.uniform(0.02, 0.1)) if loose else (0.0, 0.02)
-    for n, low, high in zip(SHAPE, tight.start, tight.stop, strict=True):
-        moves = rng.normal(away, spread, 2) * (high - low)
-        start = int(np.clip(np.round(low - moves[0]), 0, n - 1))
-        parts.append(slice(start, int(np.clip(np.round(high + moves[1]), start + 1, n))))
-    return parts[0], parts[1], parts[2]

@@ -1,0 +1,136 @@
+"""Tumours of real CTs with their surroundings, on the voxels of the scans, for training the outliner.
+
+Owns the cache of crops. Knows nothing of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from workers.phantoms.fields import Mask
+from workers.research.training.real_cases import LIVER, TUMOUR, RealCases, read_scan
+from workers.uair.grids import Spacing
+
+_FORMAT = 1
+_LEAST_ML = 0.05
+_IN_PLANE_MM, _ALONG_MM = 40.0, 15.0
+# Around a large tumour the crop reaches this part of its extent.
+_PART = 0.75
+_KEPT_IN_MEMORY = 64
+
+
+@dataclass(frozen=True, eq=False)
+class RealTumour:
+    """A tumour in its surroundings; axes grow to superior, posterior, left.
+
+    Attributes
+    ----------
+    hu
+        ``(Z, Y, X)`` int16.
+    inside
+        ``(Z, Y, X)``: this tumour; others beside it do not count.
+    spacing_mm
+        (z, y, x).
+    liver_hu
+        Median density of the patient's liver without tumours.
+    """
+
+    hu: NDArray[np.int16]
+    inside: Mask
+    spacing_mm: Spacing
+    liver_hu: float
+
+
+@dataclass(frozen=True)
+class RealTumours:
+    """All tumours from `_LEAST_ML` on in a folder of pairs; see `RealCases`."""
+
+    cases: RealCases
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the pairs that hold such a tumour."""
+        return tuple(name for name in self.cases.names if len(_load(self._path(name))))
+
+    def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Cut out the tumours of each pair that is not in the cache yet; `progress` hears (done, missing).
+
+        Raises
+        ------
+        InputError
+            As `RealCases.fill`.
+        """
+        missing = [name for name in self.cases.names if not self._path(name).exists()]
+        for done, name in enumerate(missing, start=1):
+            _store(cut_out(self.cases.folder, name), self._path(name))
+            if progress:
+                progress(done, len(missing))
+
+    def draw(self, rng: np.random.Generator) -> RealTumour:
+        """Draw a patient, then a tumour."""
+        tumours = _load(self._path(self.names[rng.integers(len(self.names))]))
+        return tumours[rng.integers(len(tumours))]
+
+    def _path(self, name: str) -> Path:
+        return self.cases.cache / f"tumours-{_FORMAT}-{self.cases.file_digest(name)}.npz"
+
+
+def cut_out(folder: Path, name: str) -> list[RealTumour]:
+    """Return the tumours of a pair of files.
+
+    Raises
+    ------
+    InputError
+        As `read_scan`.
+    """
+    scan = read_scan(folder, name)
+    liver_hu = float(np.median(scan.hu[scan.labels == LIVER]))
+    numbered, _ = ndi.label(scan.labels == TUMOUR)
+    least = _LEAST_ML * 1000.0 / float(np.prod(scan.spacing_mm))
+    found = []
+    for number, window in enumerate(ndi.find_objects(numbered), start=1):
+        if (numbered[window] == number).sum() < least:
+            continue
+        wide = _widened(window, scan.spacing_mm, scan.hu.shape)
+        found.append(RealTumour(scan.hu[wide], numbered[wide] == number, scan.spacing_mm, liver_hu))
+    return found
+
+
+def _widened(window: tuple[slice, ...], spacing: Spacing, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    wide = []
+    for part, step, n, least in zip(
+        window, spacing, shape, (_ALONG_MM, _IN_PLANE_MM, _IN_PLANE_MM), strict=True
+    ):
+        reach = round(max(least / step, _PART * (part.stop - part.start)))
+        wide.append(slice(max(0, part.start - reach), min(n, part.stop + reach)))
+    return tuple(wide)
+
+
+def _store(tumours: list[RealTumour], path: Path) -> None:
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for number, tumour in enumerate(tumours):
+        arrays[f"hu-{number}"], arrays[f"inside-{number}"] = tumour.hu, tumour.inside
+        arrays[f"sizes-{number}"] = np.asarray([*tumour.spacing_mm, tumour.liver_hu])
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)
+
+
+@lru_cache(maxsize=_KEPT_IN_MEMORY)
+def _load(path: Path) -> tuple[RealTumour, ...]:
+    with np.load(path) as stored:
+        count = sum(name.startswith("hu-") for name in stored.files)
+        return tuple(_tumour(stored, number) for number in range(count))
+
+
+def _tumour(stored: np.lib.npyio.NpzFile, number: int) -> RealTumour:
+    z, y, x, liver_hu = (float(value) for value in stored[f"sizes-{number}"])
+    return RealTumour(stored[f"hu-{number}"], stored[f"inside-{number}"], (z, y, x), liver_hu)
