@@ -17,27 +17,10 @@ from dicom_config.model import EngineSection, Settings
 from uair_node.operations.checks.finding import Finding, fault, good, of_error
 from workers.models.registry import choose_device
 from workers.models.sam_checkpoint import window_in_use
-from workers.models.weights import (
-    COORDINATES_FILE,
-    EMBEDDED_FILE,
-    LESIONS_FILE,
-    LOCALIZER_FILE,
-    OUTLINES_FILE,
-    REAL_LESIONS_FILE,
-    file_digest,
-    packaged,
-)
+from workers.models.weights import SHIPPED, file_digest, packaged
 
 _DISTRIBUTION = "uair-node"
 _WEIGHTS = ".safetensors"
-_FILES = (
-    EMBEDDED_FILE,
-    LOCALIZER_FILE,
-    COORDINATES_FILE,
-    LESIONS_FILE,
-    REAL_LESIONS_FILE,
-    OUTLINES_FILE,
-)
 
 
 def check_model(settings: Settings) -> Iterable[Finding]:
@@ -102,14 +85,7 @@ def _normalisation(section: EngineSection) -> str:
 
 
 def _packaged() -> Finding | None:
-    for name in (
-        EMBEDDED_FILE,
-        LOCALIZER_FILE,
-        COORDINATES_FILE,
-        LESIONS_FILE,
-        REAL_LESIONS_FILE,
-        OUTLINES_FILE,
-    ):
+    for name in SHIPPED:
         file_digest(packaged(name))  # raises where it cannot be read
     try:
         altered = next(altered_files(distribution(_DISTRIBUTION)), None)

@@ -14,11 +14,11 @@ from workers.research.training.cli import train
 SHORT = ("--geometries", "1", "--held-out", "0", "--loaders", "0")
 
 
-def run(folder: Path, *more: str) -> Result:
+def run(folder: Path, *more: str, network: str = "localizer") -> Result:
     output = folder / "run" / "weights.safetensors"
     app = typer.Typer()
     app.command()(train)
-    arguments = ["localizer", "--output", str(output), "--cache", str(folder / "cache")]
+    arguments = [network, "--output", str(output), "--cache", str(folder / "cache")]
     return CliRunner().invoke(app, [*arguments, *SHORT, *more])
 
 
@@ -71,3 +71,10 @@ def test_a_chunk_says_how_to_go_on_and_exits_with_its_own_status(tmp_path: Path)
     assert result.exit_code == 75
     assert "--resume" in result.output
     assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("network", ["sam", "localizer", "coordinates", "unet", "transunet"])
+def test_real_cts_are_refused_where_a_network_would_ignore_them(tmp_path: Path, network: str) -> None:
+    result = run(tmp_path, "--iterations", "1", "--real", str(tmp_path), network=network)
+    assert result.exit_code == 2
+    assert "learns from phantoms alone" in result.output

@@ -21,6 +21,15 @@ COORDINATES_FILE = "coordinates.safetensors"
 LESIONS_FILE = "lesions.safetensors"
 REAL_LESIONS_FILE = "lesions_real.safetensors"
 OUTLINES_FILE = "outlines.safetensors"
+SHIPPED = (
+    EMBEDDED_FILE,
+    LOCALIZER_FILE,
+    COORDINATES_FILE,
+    LESIONS_FILE,
+    REAL_LESIONS_FILE,
+    OUTLINES_FILE,
+)
+"""Every file that an engine of this package may read."""
 
 
 def packaged(name: str) -> Path:

@@ -39,6 +39,10 @@ class Network(StrEnum):
     COORDINATES = "coordinates"
 
 
+LEARN_FROM_REAL = (Network.LESIONS, Network.OUTLINES)
+"""Networks that learn from real CTs, too."""
+
+
 def train(
     network: Annotated[
         Network,
@@ -59,7 +63,9 @@ def train(
     geometries: Annotated[int, typer.Option(help="Anatomies to train on.")] = 200,
     real: Annotated[
         Path | None,
-        typer.Option(help="Folder of real CTs and masks (NAME_ct.nii.gz, NAME_seg.nii.gz); for lesions."),
+        typer.Option(
+            help="Folder of real CTs and masks (NAME_ct.nii.gz, NAME_seg.nii.gz); for lesions and outlines."
+        ),
     ] = None,
     real_share: Annotated[float, typer.Option(help="Part of the samples that comes from them.")] = 0.6,
     held_out: Annotated[int, typer.Option(help="Phantoms of the test setting to measure on.")] = 6,
@@ -83,13 +89,15 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 50,
     device: Annotated[str, typer.Option(help="auto: a GPU where there is one.")] = "auto",
 ) -> None:
-    """Train a network on phantoms, the lesion finder on real CTs, too.
+    """Train a network on phantoms; finder and outliner of lesions on real CTs, too.
 
     Shows loss and figures while it runs and ends with those on held-out phantoms. Beside the weights lie a
     checkpoint (for --resume) and a log with one JSON object a line.
     """
     from workers.research.training.training_run import TrainOptions
 
+    if real is not None and network not in LEARN_FROM_REAL:
+        raise typer.BadParameter(f"{network} learns from phantoms alone.", param_hint="--real")
     set_up_logging()
     options = TrainOptions(
         output=output,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from dicom_config.errors import InputError
 from workers.phantoms.fields import Mask
 from workers.research.training.real_cases import LIVER, TUMOUR, RealCases, read_scan
 from workers.uair.grids import Spacing
@@ -65,13 +66,19 @@ class RealTumours:
         Raises
         ------
         InputError
-            As `RealCases.fill`.
+            As `RealCases.fill`. ``training-tumours-missing``: no pair holds a tumour.
         """
         missing = [name for name in self.cases.names if not self._path(name).exists()]
         for done, name in enumerate(missing, start=1):
             _store(cut_out(self.cases.folder, name), self._path(name))
             if progress:
                 progress(done, len(missing))
+        if not self.names:
+            raise InputError(
+                "training-tumours-missing",
+                f"No mask in the folder {self.cases.folder.name} holds a tumour of {_LEAST_ML} ml or more.",
+                "Add pairs whose masks mark tumours with the value 2.",
+            )
 
     def draw(self, rng: np.random.Generator) -> RealTumour:
         """Draw a patient, then a tumour."""
@@ -118,6 +125,7 @@ def _store(tumours: list[RealTumour], path: Path) -> None:
     for number, tumour in enumerate(tumours):
         arrays[f"hu-{number}"], arrays[f"inside-{number}"] = tumour.hu, tumour.inside
         arrays[f"sizes-{number}"] = np.asarray([*tumour.spacing_mm, tumour.liver_hu])
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
