@@ -155,19 +155,42 @@ class OhifPage:
         for words in ("Export", "DICOM SEG"):
             self._click_on(_having("[role=menuitem]", words), f"the menu's entry {words}")
         if name is not None:
-            self._click_on("document.querySelector('[role=dialog] [role=combobox]')", "the list of series")
-            entry = _having("[role=option]", "Create new series")
-            # By keys, since a long list puts this entry, its first, above the page's edge.
-            self.browser.wait_for(f"{entry} !== undefined", "the list of series to open")
-            self.browser.press("Home")
-            self.browser.wait_for(f"document.activeElement === {entry}", "the entry for a new series")
-            self.browser.press("Enter")
-            self.browser.wait_for(f"{entry} === undefined", "the list of series to close")
-            field = "document.querySelector('[role=dialog] input:enabled')"
-            self._click_on(field, "the field for the name")
-            self.browser.evaluate(f"{field}.select()")
-            self.browser.command("Input.insertText", text=name)
+            self._name_new_series(name)
         self._save()
+
+    def measure(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Draw a length between two points in pixels, and let the viewer track it (basic viewer)."""
+        self._click_on("document.querySelector('[data-cy=Length-btn]')", "the tool for lengths")
+        self.browser.wait_for(
+            "document.querySelector('[data-tool=Length]')?.dataset.active === 'true'", "the tool to be active"
+        )
+        self.browser.drag([start, ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2), end])
+        self.browser.wait_for("services.measurementService.getMeasurements().length > 0", "the length")
+        self._press("Yes")  # track measurements for this series
+
+    def store_report(self, name: str) -> None:
+        """Store the tracked measurements as a report with this Series Description (basic viewer)."""
+        create = f"{_having('button', 'Create SR')} !== undefined"
+        if not self.browser.evaluate(create):
+            self._click_on("document.querySelector('[data-cy=trackedMeasurements-btn]')", "the panel")
+        self._press("Create SR")
+        self._name_new_series(name)
+        self._save()
+
+    def _name_new_series(self, name: str) -> None:
+        """Choose a new series in the dialog of storing, and type its name."""
+        self._click_on("document.querySelector('[role=dialog] [role=combobox]')", "the list of series")
+        entry = _having("[role=option]", "Create new series")
+        # By keys, since a long list puts this entry, its first, above the page's edge.
+        self.browser.wait_for(f"{entry} !== undefined", "the list of series to open")
+        self.browser.press("Home")
+        self.browser.wait_for(f"document.activeElement === {entry}", "the entry for a new series")
+        self.browser.press("Enter")
+        self.browser.wait_for(f"{entry} === undefined", "the list of series to close")
+        field = "document.querySelector('[role=dialog] input:enabled')"
+        self._click_on(field, "the field for the name")
+        self.browser.evaluate(f"{field}.select()")
+        self.browser.command("Input.insertText", text=name)
 
     def _save(self) -> None:
         """Press Save until the dialog closes: a list that still fades out swallows a click."""
