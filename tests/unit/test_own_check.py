@@ -67,7 +67,7 @@ def test_nor_where_only_other_machines_or_certificates_are_admitted(
     listener.start()
     try:
         (found,) = check_listener(Settings(node=node))
-        wait_until(lambda: not _serving(), "the end of its connections", 60.0)
+        wait_until(lambda: not _serving(), "the end of its connections", 60.0)  # ten seconds, if idle
     finally:
         listener.stop()
     assert (found.ok, found.code) == (True, "")

@@ -33,7 +33,7 @@ from uair_node.network.peer import Peer, association_name, nearest_miss
 from uair_node.network.presentation import reporting_context, serve_as_storage, supported_contexts
 from uair_node.network.receive_budget import IncomingDataSet
 from uair_node.network.store_status import StoreStatus, refusal, response_of
-from uair_node.network.transport import Server, guarded
+from uair_node.network.transport import Server, guarded, request_time_s
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,8 @@ class DicomListener:
         entity.maximum_associations = _NO_LIMIT
         entity.maximum_pdu_size = self._settings.max_pdu_bytes
         entity.network_timeout = self._settings.idle_timeout_s
-        entity.acse_timeout = self._settings.idle_timeout_s
+        # A connection that ends before it asks for an association keeps its thread for this long.
+        entity.acse_timeout = request_time_s(self._settings)
         entity.dimse_timeout = self._settings.idle_timeout_s
         try:
             self._server = entity.make_server(
