@@ -269,6 +269,10 @@ class Settings(BaseSettings):
         """The file that was loaded, None for the packaged ``embedded.yaml``."""
         return self._source
 
+    def destination(self, name: str) -> AnyDestination | None:
+        """Return the configured destination of that name, None without one."""
+        return next((destination for destination in self.destinations if destination.name == name), None)
+
     @property
     def embedded(self) -> bool:
         """Whether no broker server is configured."""

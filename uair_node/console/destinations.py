@@ -75,10 +75,7 @@ def show_destinations(console: ConsoleApp, request: ConsoleRequest) -> Response:
 def ask_destination(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Ask a destination whether it is there: C-ECHO, or a DICOMweb search that finds nothing."""
     name = request.path["name"]
-    found = next(
-        (destination for destination in console.context.settings.destinations if destination.name == name),
-        None,
-    )
+    found = console.context.settings.destination(name)
     if found is None:
         raise InputError("no-such-page", "There is no such destination.", "See the list of destinations.")
     answered = _request(found)

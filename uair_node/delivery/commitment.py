@@ -34,7 +34,7 @@ def require_commitment(session: Session, destination: str) -> None:
 
 def commit(context: Context, claim: Claim) -> Commit:
     """Request storage commitment of stored objects; give up on requests without an answer in time."""
-    destination = next((d for d in context.settings.destinations if d.name == claim.subject), None)
+    destination = context.settings.destination(claim.subject)
     if not isinstance(destination, Destination) or destination.commitment_timeout_s is None:
         return _confirm_all("stored; the configuration asks for no storage commitment any more")
     patience = timedelta(seconds=destination.commitment_timeout_s)

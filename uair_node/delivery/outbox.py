@@ -36,7 +36,7 @@ _TAKEN = (DeliveryState.STORED, DeliveryState.CONFIRMED)
 
 def deliver(context: Context, claim: Claim) -> Commit:
     """Send all pending objects of one destination. An object that it refuses stays, with the reason."""
-    destination = next((d for d in context.settings.destinations if d.name == claim.subject), None)
+    destination = context.settings.destination(claim.subject)
     if destination is None:
         return _park_all(f"The configuration has no destination {claim.subject}.")
     failure, progress = "", False

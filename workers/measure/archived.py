@@ -35,10 +35,7 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
     TransientError
         The archive is away; this is tried again.
     """
-    name = context.settings.results.prior_from
-    archive = next(
-        (destination for destination in context.settings.destinations if destination.name == name), None
-    )
+    archive = context.settings.destination(context.settings.results.prior_from)
     if archive is None:
         return None
     found = latest_final(archive, str(header.get("PatientID") or ""), today)

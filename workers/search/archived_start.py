@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select
 
 from dicom_config.errors import InputError, TransientError
-from dicom_config.model import Destination, Verb
+from dicom_config.model import AnyDestination, Destination, Verb
 from uair_node.cases.tables import Case, Selection
 from uair_node.context import Context
 from uair_node.dicom.readers import read_selection
@@ -33,21 +33,22 @@ def take_found_start(context: Context, claim: Claim) -> None:
     TransientError
         The archive is away.
     """
-    if not context.settings.start.found_in or (claim.round_number or 1) != 1:
+    archive = context.settings.destination(context.settings.start.found_in)
+    if archive is None or (claim.round_number or 1) != 1:
         return
     assert claim.case_id is not None, "a computation belongs to a case"
     try:
-        found = _newest(context, claim.case_id)
+        found = _newest(context, archive, claim.case_id)
     except TransientError as error:
         if claim.attempt < context.settings.work.max_attempts:
             raise
         log.warning("case %d starts without another system's segmentation: %s", claim.case_id, error)
         return
     if found is not None:
-        _receive(context, found)
+        _receive(context, archive, found)
 
 
-def _newest(context: Context, case_id: int) -> Dataset | None:
+def _newest(context: Context, archive: AnyDestination, case_id: int) -> Dataset | None:
     """Return the newest segmentation of the system on the case's series; None without one."""
     with context.database.reading() as session:
         case = session.get_one(Case, case_id)
@@ -60,10 +61,8 @@ def _newest(context: Context, case_id: int) -> Dataset | None:
     if sent is not None:
         return None
     header = dcmread(context.store.fetch(path), specific_tags=["PatientID"], stop_before_pixels=True)
-    rule = context.settings.start
-    (archive,) = [there for there in context.settings.destinations if there.name == rule.found_in]
     patient_id = str(header.get("PatientID") or "")
-    found = segmentations(archive, study_uid, patient_id, rule.system)
+    found = segmentations(archive, study_uid, patient_id, context.settings.start.system)
     own = [dataset for dataset in found if _drawn_on(dataset, series_uid, images)]
     return max(own, key=_written_at, default=None)
 
@@ -82,11 +81,10 @@ def _written_at(dataset: Dataset) -> str:
     return " ".join(str(dataset.get(keyword) or "") for keyword in keywords)
 
 
-def _receive(context: Context, found: Dataset) -> None:
+def _receive(context: Context, archive: AnyDestination, found: Dataset) -> None:
     """Take an object of the archive as the listener takes what is sent to `UAIR_START`."""
-    rule, data = context.settings.start, BytesIO()
+    data = BytesIO()
     found.save_as(data, enforce_file_format=True)
-    (archive,) = [there for there in context.settings.destinations if there.name == rule.found_in]
     Inbox(context).receive(
         ReceivedInstance(
             verb=Verb.START,
