@@ -19,6 +19,12 @@ def labels() -> NDArray[np.uint8]:
     return np.where(liver & (away < 12**2), 2, liver).astype(np.uint8)
 
 
+def write_two_pairs(folder: Path) -> None:
+    """Write pairs ``a`` and ``b``, the second in files that count two axes backwards."""
+    write_pair(folder, "a")
+    write_pair(folder, "b", flips=(0, 1))
+
+
 def write_pair(folder: Path, name: str, mirrored: bool = False, flips: tuple[int, ...] = ()) -> None:
     """Write ``NAME_ct`` and ``NAME_seg``; `flips`: canonical axes that the files count backwards.
 

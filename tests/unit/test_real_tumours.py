@@ -23,8 +23,7 @@ TUMOUR_ML = 4 / 3 * np.pi * 1.2**3
 @pytest.fixture(scope="module")
 def tumours(tmp_path_factory: pytest.TempPathFactory) -> RealTumours:
     folder = tmp_path_factory.mktemp("pairs")
-    real_pairs.write_pair(folder, "a")
-    real_pairs.write_pair(folder, "b", flips=(0, 1))
+    real_pairs.write_two_pairs(folder)
     found = RealTumours(RealCases(folder, tmp_path_factory.mktemp("cache")))
     found.fill()
     return found

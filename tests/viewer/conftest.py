@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.chromium import Chromium
 from tests.support.ohif import Ohif, OhifPage
 from tests.support.orthanc import Orthanc
+from tests.support.running_node import Deployment
+from tests.viewer.loop import send_phantom
 from tests.viewer.rounds import RoundInArchive, put_round
+from uair_node.dicom.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +32,9 @@ def page(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         browser.close()
     finally:
         ohif.close()
+
+
+@pytest.fixture
+def volume(tmp_path: Path, orthanc: Orthanc, deployment: Deployment) -> Volume:
+    """A phantom's series, which the archive sends to the `deployment` of the module."""
+    return send_phantom(tmp_path, orthanc)

@@ -26,7 +26,6 @@ from tests.viewer.loop import (
     looping,
     notice_texts,
     on_screen,
-    send_phantom,
     store_until,
     study_of,
 )
@@ -43,11 +42,6 @@ pytestmark = [pytest.mark.viewer, pytest.mark.integration, pytest.mark.timeout(1
 @pytest.fixture
 def deployment(tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
     yield from looping(tmp_path, orthanc)
-
-
-@pytest.fixture
-def volume(tmp_path: Path, orthanc: Orthanc, deployment: Deployment) -> Volume:
-    return send_phantom(tmp_path, orthanc)
 
 
 def _paint_and_store(page: OhifPage, orthanc: Orthanc, study_uid: str, name: str, labels: np.ndarray) -> str:

@@ -27,7 +27,6 @@ from tests.viewer.loop import (
     looping,
     notice_texts,
     on_screen,
-    send_phantom,
     store_until,
     study_of,
 )
@@ -41,11 +40,6 @@ pytestmark = [pytest.mark.viewer, pytest.mark.integration, pytest.mark.timeout(1
 def deployment(tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
     """The product with the real engine, whose finder proposes no lesion."""
     yield from looping(tmp_path, orthanc, max_lesions=0)
-
-
-@pytest.fixture
-def volume(tmp_path: Path, orthanc: Orthanc, deployment: Deployment) -> Volume:
-    return send_phantom(tmp_path, orthanc)
 
 
 def _candidates(orthanc: Orthanc, number: int) -> list[pydicom.Dataset]:

@@ -23,7 +23,7 @@ def prepare(
 def filled_cache(options: TrainOptions, progress: ProgressCallback | None = None) -> GeometryCache:
     """Return the cache of training anatomies with all that a run needs."""
     cache = GeometryCache(options.cache, options.geometries)
-    cache.fill(options.loaders, _told(progress))
+    cache.fill(options.loaders, _building_progress(progress))
     return cache
 
 
@@ -38,7 +38,7 @@ def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) 
     if options.real is None:
         return None
     cases = RealCases(options.real, options.cache)
-    cases.fill(_told(progress))
+    cases.fill(_building_progress(progress))
     return cases
 
 
@@ -53,12 +53,12 @@ def real_tumours(options: TrainOptions, progress: ProgressCallback | None = None
     if options.real is None:
         return None
     tumours = RealTumours(RealCases(options.real, options.cache))
-    tumours.fill(_told(progress))
+    tumours.fill(_building_progress(progress))
     return tumours
 
 
-def _told(progress: ProgressCallback | None) -> Callable[[int, int], None]:
-    """Return what hears (done, missing) while a cache is filled."""
+def _building_progress(progress: ProgressCallback | None) -> Callable[[int, int], None]:
+    """Return the callback that reports (done, missing) while a cache is filled."""
 
     def tell(done: int, missing: int) -> None:
         if progress:

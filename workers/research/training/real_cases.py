@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -120,9 +120,18 @@ class RealCases:
             ``nifti-unreadable``; ``training-case-grid``, ``training-case-labels`` or
             ``training-case-mirrored`` with the pair's name.
         """
-        missing = [name for name in self.names if not self._path(name).exists()]
+        self.fill_files(self._path, _write_case, progress)
+
+    def fill_files(
+        self,
+        path_of: Callable[[str], Path],
+        write: Callable[[Path, str, Path], None],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Write the missing file of each pair: `write` gets folder, name of the pair, and path."""
+        missing = [name for name in self.names if not path_of(name).exists()]
         for done, name in enumerate(missing, start=1):
-            _store(read_pair(self.folder, name), self._path(name))
+            write(self.folder, name, path_of(name))
             if progress:
                 progress(done, len(missing))
 
@@ -241,11 +250,17 @@ def _file_digest(path: Path, changed: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _store(case: RealCase, path: Path) -> None:
+def _write_case(folder: Path, name: str, path: Path) -> None:
+    case = read_pair(folder, name)
+    save_arrays(path, {"hu": case.hu, "labels": case.labels})
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write a cache file: the whole file, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.savez_compressed(file, hu=case.hu, labels=case.labels)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     partial.replace(path)
 
 

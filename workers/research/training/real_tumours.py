@@ -16,7 +16,7 @@ from scipy import ndimage as ndi
 
 from dicom_config.errors import InputError
 from workers.phantoms.fields import Mask
-from workers.research.training.real_cases import LIVER, TUMOUR, RealCases, read_scan
+from workers.research.training.real_cases import LIVER, TUMOUR, RealCases, read_scan, save_arrays
 from workers.uair.grids import Spacing
 
 _FORMAT = 1
@@ -68,11 +68,7 @@ class RealTumours:
         InputError
             As `RealCases.fill`. ``training-tumours-missing``: no pair holds a tumour.
         """
-        missing = [name for name in self.cases.names if not self._path(name).exists()]
-        for done, name in enumerate(missing, start=1):
-            _store(cut_out(self.cases.folder, name), self._path(name))
-            if progress:
-                progress(done, len(missing))
+        self.cases.fill_files(self._path, _write_tumours, progress)
         if not self.names:
             raise InputError(
                 "training-tumours-missing",
@@ -120,16 +116,12 @@ def _widened(window: tuple[slice, ...], spacing: Spacing, shape: tuple[int, ...]
     return tuple(wide)
 
 
-def _store(tumours: list[RealTumour], path: Path) -> None:
+def _write_tumours(folder: Path, name: str, path: Path) -> None:
     arrays: dict[str, NDArray[np.generic]] = {}
-    for number, tumour in enumerate(tumours):
+    for number, tumour in enumerate(cut_out(folder, name)):
         arrays[f"hu-{number}"], arrays[f"inside-{number}"] = tumour.hu, tumour.inside
         arrays[f"sizes-{number}"] = np.asarray([*tumour.spacing_mm, tumour.liver_hu])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    save_arrays(path, arrays)
 
 
 @lru_cache(maxsize=_KEPT_IN_MEMORY)
