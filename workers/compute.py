@@ -50,7 +50,7 @@ from workers.site_engine import build_engine
 from workers.uair.compose import Labels
 from workers.uair.edits import keep_selected, take_up
 from workers.uair.marks import DrawnMark, MarkedTarget, take_marked, without
-from workers.uair.preference import NEUTRAL, Taste
+from workers.uair.preference import NEUTRAL, ReaderPreference
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
@@ -95,7 +95,7 @@ class Task:
     answer: Answer | None
     edited: bool
     marks: Marks | None
-    prior: Taste
+    prior: ReaderPreference
     parent: str
     start: Start | None = None
 
@@ -285,7 +285,7 @@ class Computer:
             # The reader may have gone back to the candidates of an older round.
             previous = rounds.get(started_by.candidates_round) if started_by else None
             series = [instance.path for instance in case.instances]
-            prior = _taste(prior_of(session, preference, case, round_, earlier=earlier))
+            prior = _preference_of(prior_of(session, preference, case, round_, earlier=earlier))
             kept = held_start(session, case) if round_.number == 1 else None
         # Files are fetched outside of the transaction: it locks the case, on SQLite the database.
         offered = None
@@ -375,8 +375,8 @@ def _as_trained(view: CanonicalVolume) -> npt.NDArray[Any]:
     return on_training_scale(view.array, view.profile)
 
 
-def _taste(prior: Mapping[str, Any]) -> Taste:
-    return Taste(prior["liver_mm"], prior["lesion_mm"]) if prior else NEUTRAL
+def _preference_of(prior: Mapping[str, Any]) -> ReaderPreference:
+    return ReaderPreference(prior["liver_mm"], prior["lesion_mm"]) if prior else NEUTRAL
 
 
 def _parent(selection: Selection | None) -> str:

@@ -34,7 +34,7 @@ from workers.uair.lesions import lesion_domain
 from workers.uair.localize import Localizer, Location
 from workers.uair.marks import MarkAsker, MarkedTarget
 from workers.uair.outlines import Outliner
-from workers.uair.preference import NEUTRAL, Taste
+from workers.uair.preference import NEUTRAL, ReaderPreference
 from workers.uair.prompts import outline_of
 from workers.uair.questions import two_questions
 from workers.uair.rounds import SIZES, SIZES_AFTER_PICK, Candidate, Round, composed, presented
@@ -168,7 +168,7 @@ class Engine:
         spacing_mm: Spacing,
         *,
         content: str = "",
-        prior: Taste = NEUTRAL,
+        prior: ReaderPreference = NEUTRAL,
         progress: Progress | None = None,
         wanted: profile.Organ = profile.LIVER,
     ) -> Round:
@@ -223,7 +223,7 @@ class Engine:
         feedback: Feedback,
         *,
         content: str = "",
-        prior: Taste | None = None,
+        prior: ReaderPreference | None = None,
         progress: Progress | None = None,
         number: int | None = None,
     ) -> Round:
@@ -250,7 +250,7 @@ class Engine:
         self._check(previous, hu)
         content = content or _digest(hu)
         if prior is not None:
-            previous = previous.told(prior)
+            previous = previous.with_preference(prior)
         number = number or previous.number + 1
         liver, *lesions = previous.targets
         anew = feedback.rejected_all and not liver.held
@@ -278,7 +278,7 @@ class Engine:
         # After an edit all targets vary: what the reader drew shall have four candidates of its own.
         if feedback.for_all and not any(target.drawn for target in previous.targets):
             targets, changes = two_questions(targets)
-        state = RoundState(number, self.model_digest, targets, domain, previous.taste)
+        state = RoundState(number, self.model_digest, targets, domain, previous.preference)
         unselected = anew or (LIVER in feedback.unsaid and not liver.held)
         return composed(state, hu.shape, changes or (SIZES if unselected else SIZES_AFTER_PICK))
 
@@ -351,7 +351,7 @@ class Engine:
         hu: NDArray[np.generic],
         spacing: Spacing,
         location: Location,
-        taste_mm: float,
+        preference_mm: float,
         wanted: profile.Organ,
     ) -> Organ:
         """Trace the organ through the slices; return its first four candidates from an ensemble."""
@@ -371,7 +371,7 @@ class Engine:
         pool = pool.joined_by(traced) if maps is None else led(pool, organ, LIVER_SHARES)
         claimed = near(organ > 0, crop, tissue.like(cells))
         liver = open_target(
-            LIVER, crop, pool.confined(claimed), self._choice, organ=claimed, taste_mm=taste_mm
+            LIVER, crop, pool.confined(claimed), self._choice, organ=claimed, preference_mm=preference_mm
         )
         return Organ(liver, _domain(liver, location, maps), tissue, maps)
 

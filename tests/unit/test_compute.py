@@ -67,7 +67,7 @@ def test_a_round_leaves_candidates_uncertainty_state_and_what_it_was_made_with(c
     assert unsure.any()
     state = RoundState.load(folder / STATE_FILE)
     assert round_.prior is not None
-    assert state.taste.lesion_mm == round_.prior["lesion_mm"] < 0
+    assert state.preference.lesion_mm == round_.prior["lesion_mm"] < 0
     lesions = {int(value) for candidate in offered for value in np.unique(candidate.labels) if value > 1}
     assert {int(value) for value in round_.base_mm} == {1} | lesions
     assert 50 < round_.base_mm["1"] < 75

@@ -21,7 +21,7 @@ from tests.support.synthetic import (
 )
 from workers.engine import Engine, EngineOptions, Feedback, Round
 from workers.uair.compose import dice_by_label
-from workers.uair.preference import Taste
+from workers.uair.preference import ReaderPreference
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
@@ -291,14 +291,14 @@ def test_a_remembered_taste_reaches_candidates_state_and_later_rounds(
     volume: tuple[NDArray[Any], NDArray[Any]], first: Round, tmp_path: Path
 ) -> None:
     hu, truth = volume
-    told = engine().first_round(hu, SPACING, prior=Taste(lesion_mm=-2.0))
-    assert told.state.taste == Taste(lesion_mm=-2.0)
+    told = engine().first_round(hu, SPACING, prior=ReaderPreference(lesion_mm=-2.0))
+    assert told.state.preference == ReaderPreference(lesion_mm=-2.0)
     told.state.save(tmp_path / "state.npz")
-    assert RoundState.load(tmp_path / "state.npz").taste == told.state.taste
+    assert RoundState.load(tmp_path / "state.npz").preference == told.state.preference
     value, neutral = (lesion_at(made.candidates[0].labels, truth, 1) for made in (told, first))
     smallest = min((candidate.labels == value).sum() for candidate in told.candidates)
     assert smallest < 0.9 * min((candidate.labels == neutral).sum() for candidate in first.candidates)
     radii, own = own_radii_mm(told.state), own_radii_mm(first.state)
     assert radii[value] == pytest.approx(own[neutral], rel=0.1), "the model's own mean stays"
-    again = engine().next_round(hu, SPACING, told.state, Feedback(picked=2), prior=Taste())
-    assert again.state.taste == Taste()
+    again = engine().next_round(hu, SPACING, told.state, Feedback(picked=2), prior=ReaderPreference())
+    assert again.state.preference == ReaderPreference()

@@ -26,11 +26,11 @@ def _pool(radius: float, seed: int) -> Ensemble:
     return Ensemble(np.stack(members), np.full(16, 0.8, np.float32))
 
 
-def _play(taste_mm: float, remembered_mm: float, seed: int) -> tuple[list[float], float]:
+def _play(preference_mm: float, remembered_mm: float, seed: int) -> tuple[list[float], float]:
     """Return Dice with what the reader wants after each round, and how many mm wider what was accepted is."""
     radius = 10.5 + 1.5 * (seed % 4)
-    wanted = sphere(radius + taste_mm) > 0
-    target = open_target(2, CROP, _pool(radius, seed), CHOICE, taste_mm=remembered_mm)
+    wanted = sphere(radius + preference_mm) > 0
+    target = open_target(2, CROP, _pool(radius, seed), CHOICE, preference_mm=remembered_mm)
     reached: list[float] = []
     for number in range(1, ROUNDS + 1):
         agreement = [dice(candidate > 0, wanted) for candidate in target.offered]
@@ -44,24 +44,24 @@ def _play(taste_mm: float, remembered_mm: float, seed: int) -> tuple[list[float]
     return reached, accepted - target.size.base_mm
 
 
-def _mean(taste_mm: float, remembered_mm: float) -> np.ndarray:
-    played = [_play(taste_mm, remembered_mm, seed)[0] for seed in range(100, 100 + TRIED_ON)]
+def _mean(preference_mm: float, remembered_mm: float) -> np.ndarray:
+    played = [_play(preference_mm, remembered_mm, seed)[0] for seed in range(100, 100 + TRIED_ON)]
     return np.asarray(played).mean(axis=0)
 
 
-def _learned(taste_mm: float) -> float:
+def _learned(preference_mm: float) -> float:
     """What is remembered after some cases, each of which was read with the memory of those before it."""
     told: list[float] = []
     for seed in range(LEARNED_FROM):
-        told.append(_play(taste_mm, estimate(told).mm, seed)[1])
+        told.append(_play(preference_mm, estimate(told).mm, seed)[1])
     return estimate(told).mm
 
 
-@pytest.mark.parametrize("taste_mm", [2.0, -2.0])
-def test_a_reader_of_fixed_taste_ends_nearer_to_the_wish(taste_mm: float) -> None:
-    learned = _learned(taste_mm)
-    assert np.sign(learned) == np.sign(taste_mm)
-    without, with_memory = _mean(taste_mm, 0.0), _mean(taste_mm, learned)
+@pytest.mark.parametrize("preference_mm", [2.0, -2.0])
+def test_a_reader_of_fixed_taste_ends_nearer_to_the_wish(preference_mm: float) -> None:
+    learned = _learned(preference_mm)
+    assert np.sign(learned) == np.sign(preference_mm)
+    without, with_memory = _mean(preference_mm, 0.0), _mean(preference_mm, learned)
     assert with_memory[0] > without[1] - 0.005, "round 1 with memory is as near as round 2 without"
     assert with_memory[-1] > without[-1]
     assert without[0] > 0.91, "members chosen as they are: .863 and .861"
@@ -79,7 +79,7 @@ def test_somebody_elses_taste_costs_at_most_a_little(remembered_mm: float) -> No
 
 
 def test_candidates_still_contrast_with_a_remembered_taste() -> None:
-    target = open_target(2, CROP, _pool(12.0, 3), CHOICE, taste_mm=2.0)
+    target = open_target(2, CROP, _pool(12.0, 3), CHOICE, preference_mm=2.0)
     radii = [radius_mm(float((candidate > 0).sum() * CROP.cell_volume_ml)) for candidate in target.offered]
     assert radii[0] > target.size.base_mm + 1.0, "what is remembered"
     assert radii[-1] < target.size.base_mm + 0.3, "and what the model says itself"

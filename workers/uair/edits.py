@@ -85,7 +85,7 @@ def opened(state: RoundState, drawn: DrawnLesion, choice: Choice, rng: np.random
         led(pool, known, LESION_SHARES),
         choice,
         organ=liver.crop.mask_on(domain, drawn.crop) | (known > 0),
-        taste_mm=state.taste.lesion_mm,
+        preference_mm=state.preference.lesion_mm,
         hu=drawn.cells,
     )
     offered = target.offered.copy()

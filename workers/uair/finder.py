@@ -118,11 +118,11 @@ class LesionFinder:
         spacing: Spacing,
         organ: Organ,
         proposal: Proposal,
-        taste_mm: float = 0.0,
+        preference_mm: float = 0.0,
     ) -> TargetState | None:
         """Return a lesion's first four candidates, or None if it is probably no lesion.
 
-        The caller gives its label value. `taste_mm` is as for `open_target`.
+        The caller gives its label value. `preference_mm` is as for `open_target`.
         """
         around = proposal.box.extended((BEYOND_MM, 0.0, 0.0), spacing, hu.shape)
         crop = self.plan_crop(around, spacing, hu.shape, LESION_PLAN)
@@ -152,7 +152,7 @@ class LesionFinder:
             self.choice,
             organ=allowed,
             confidence=evidence.confidence,
-            taste_mm=taste_mm,
+            preference_mm=preference_mm,
             hu=cells,
         )
 

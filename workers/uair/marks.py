@@ -106,9 +106,9 @@ def ellipsoid_of(target: MarkedTarget, spacing: Spacing) -> Ellipsoid:
     # A contour or a second axis tells how wide it is; else lesions are as `OTHER_AXES` says.
     wide = float(np.abs((points - centre) @ second_way).max())
     deep = float(np.abs((points - centre) @ third_way).max())
-    told = wide > 0.25 * length
-    second = max(LEAST_RADIUS_MM, wide if told else OTHER_AXES * length)
-    usual = np.sqrt(length * second) * OTHER_AXES if told else OTHER_AXES * length
+    has_width = wide > 0.25 * length
+    second = max(LEAST_RADIUS_MM, wide if has_width else OTHER_AXES * length)
+    usual = np.sqrt(length * second) * OTHER_AXES if has_width else OTHER_AXES * length
     third = max(LEAST_RADIUS_MM, usual, deep)
     return Ellipsoid(centre, np.column_stack([first, second * second_way, third * third_way]))
 
@@ -205,7 +205,7 @@ class MarkAsker:
             pool,
             self.choice,
             organ=liver.crop.mask_on(domain, crop),
-            taste_mm=state.taste.lesion_mm,
+            preference_mm=state.preference.lesion_mm,
             hu=cells,
         )
         return replace(state, targets=(*state.targets, target), domain=domain)

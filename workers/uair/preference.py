@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 FARTHEST = 0.4
-"""Log radius ratio that a remembered taste moves a belief by at most; the axis ends at 0.6."""
+"""Log radius ratio that a remembered preference moves a belief by at most; the axis ends at 0.6."""
 
 TEMPERATURE = 0.04
 """Dice difference by which a member's posterior falls to 1/e; two good outlines of one lesion differ so."""
@@ -45,7 +45,7 @@ def _centre(base_mm: float, offset_mm: float) -> float:
 
 
 @dataclass(frozen=True)
-class Taste:
+class ReaderPreference:
     """How generously a reader is remembered to draw: mm of radius beyond the model's own mean.
 
     In mm, and not in percent: a reader who includes the rim adds as much to a small lesion as to a large one.
@@ -60,7 +60,7 @@ class Taste:
     lesion_mm: float = 0.0
 
 
-NEUTRAL = Taste()
+NEUTRAL = ReaderPreference()
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SizePosterior:
         mass = np.exp(-0.5 * ((AXIS - _centre(base_mm, offset_mm)) / spread) ** 2)
         return cls(base_mm, mass / mass.sum())
 
-    def told(self, offset_mm: float, before_mm: float) -> SizePosterior:
+    def with_preference(self, offset_mm: float, before_mm: float) -> SizePosterior:
         """Return the belief as if it had begun about `offset_mm` and not about `before_mm`."""
         begun, meant = (self.prior(self.base_mm, offset_mm=mm).mass for mm in (before_mm, offset_mm))
         mass = self.mass * meant / begun

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from workers.uair.belief import Belief
 from workers.uair.grids import Crop, Mask
-from workers.uair.preference import NEUTRAL, SizePosterior, Taste
+from workers.uair.preference import NEUTRAL, ReaderPreference, SizePosterior
 
 Float16 = NDArray[np.float16]
 FORMAT = 5
@@ -106,7 +106,7 @@ class RoundState:
         The liver first, then lesions by label value.
     domain
         ``(n, h, w)`` on the liver's crop: where lesions may be.
-    taste
+    preference
         What was remembered of the reader when the round was made.
     """
 
@@ -114,22 +114,22 @@ class RoundState:
     model_digest: str
     targets: tuple[TargetState, ...]
     domain: Mask
-    taste: Taste = NEUTRAL
+    preference: ReaderPreference = NEUTRAL
 
-    def told(self, taste: Taste) -> RoundState:
-        """Return the state with `taste` as the remembered preference. Candidates stay."""
-        before = self.taste
+    def with_preference(self, preference: ReaderPreference) -> RoundState:
+        """Return the state with `preference` as the remembered preference. Candidates stay."""
+        before = self.preference
 
-        def told(target: TargetState) -> TargetState:
-            mm = (taste.liver_mm, before.liver_mm)
+        def with_preference(target: TargetState) -> TargetState:
+            mm = (preference.liver_mm, before.liver_mm)
             if target.value != _LIVER:
-                mm = (taste.lesion_mm, before.lesion_mm)
+                mm = (preference.lesion_mm, before.lesion_mm)
             if mm[0] == mm[1]:
                 return target
             belief = target.belief and target.belief.told(mm[0] - mm[1])
-            return replace(target, size=target.size.told(*mm), belief=belief)
+            return replace(target, size=target.size.with_preference(*mm), belief=belief)
 
-        return replace(self, targets=tuple(map(told, self.targets)), taste=taste)
+        return replace(self, targets=tuple(map(with_preference, self.targets)), preference=preference)
 
     def save(self, path: Path) -> None:
         """Write the state as an ``.npz`` without pickled objects."""
@@ -154,7 +154,7 @@ class RoundState:
             "number": self.number,
             "model_digest": self.model_digest,
             "domain_shape": self.domain.shape,
-            "taste": asdict(self.taste),
+            "taste": asdict(self.preference),  # the name of it in files of this format
             "targets": records,
         }
         arrays["header"] = np.array(json.dumps(header))
@@ -180,8 +180,8 @@ class RoundState:
             shape = tuple(header["domain_shape"])
             bits = np.unpackbits(arrays["domain"], count=int(np.prod(shape)))
             targets = tuple(_target(record, arrays) for record in header["targets"])
-            domain, taste = bits.reshape(shape).astype(bool), Taste(**header["taste"])
-            return cls(header["number"], header["model_digest"], targets, domain, taste)
+            domain, preference = bits.reshape(shape).astype(bool), ReaderPreference(**header["taste"])
+            return cls(header["number"], header["model_digest"], targets, domain, preference)
 
 
 def _record(target: TargetState) -> dict[str, Any]:

@@ -38,8 +38,8 @@ REPEATED_DICE = 0.96
 KEPT_EARLIER = 8
 SIZE_QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 SMOOTHING_MM = 2.0
-LEAST_TASTE_MM = 0.3
-"""A remembered taste below this changes no candidate."""
+LEAST_PREFERENCE_MM = 0.3
+"""A remembered preference below this changes no candidate."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,14 @@ def open_target(
     *,
     organ: Mask | None = None,
     confidence: float = 1.0,
-    taste_mm: float = 0.0,
+    preference_mm: float = 0.0,
     hu: Float32 | None = None,
 ) -> TargetState:
     """Choose the first four of a target, largest first.
 
     Parameters
     ----------
-    taste_mm
+    preference_mm
         How much farther out the reader is remembered to draw than the model. Members drawn so join the pool
         with half of its weight: the four hold both, whoever reads.
     organ
@@ -148,11 +148,11 @@ def open_target(
     logits = pool.logits[kept]
     mean, deviation = ensemble.statistics(probability(logits))
     limit = uncertainty.threshold(float((mean > 0.5).sum()), pool.box_cells)
-    taste_mm = taste_mm if abs(taste_mm) >= LEAST_TASTE_MM else 0.0
+    preference_mm = preference_mm if abs(preference_mm) >= LEAST_PREFERENCE_MM else 0.0
     belief = None
     if choice.rule == "belief":
         rng = np.random.default_rng([choice.seed, value])
-        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=taste_mm)
+        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=preference_mm)
     if belief is not None and value != LIVER:
         offered = by_size(spread_apart(new_candidates(belief, crop, rng, mean), None, LARGEST_DICE))
         deviation = belief.deviation_from(mean > 0.5)
@@ -160,12 +160,12 @@ def open_target(
         belief = _following_density(belief, hu, logits > 0, organ, crop, rng)
     else:
         weights = None
-        if taste_mm:
-            logits, weights = _with_taste(logits, crop, taste_mm)
+        if preference_mm:
+            logits, weights = _with_preference(logits, crop, preference_mm)
         region = uncertainty.uncertain_region(deviation, limit)
         four = choose_four(logits > 0, region, _rule_of_members(choice), weights=weights)
         offered = by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
-    size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)), offset_mm=taste_mm)
+    size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)), offset_mm=preference_mm)
     nothing = np.empty((0, *crop.stack_shape), np.float16)
     whole = ensemble.statistics(probability(pool.logits))[0]
     return TargetState(
@@ -308,11 +308,13 @@ def chosen_with(target: TargetState, picked: int | None) -> float:
     return odds / (1.0 + odds)
 
 
-def _with_taste(logits: Float32, crop: Crop, taste_mm: float) -> tuple[Float32, NDArray[np.float64]]:
+def _with_preference(
+    logits: Float32, crop: Crop, preference_mm: float
+) -> tuple[Float32, NDArray[np.float64]]:
     """Return a pool joined by every other member, its surface moved outwards, and the members' weights."""
     moved = []
     for member in logits[::2]:
-        distance = refine.signed_distance_mm(member > 0, crop) + taste_mm
+        distance = refine.signed_distance_mm(member > 0, crop) + preference_mm
         shifted = np.clip(distance / crop.cell_mm, -LIMIT, LIMIT)
         moved.append(shifted if (shifted > 0).any() else member)
     joined = np.concatenate([logits, np.stack(moved)]).astype(np.float32)

@@ -218,7 +218,7 @@ class GivenLesion:
 
         pool, hu = first_pool(decode, crop, outline, LESION_PLAN, choice, rng), crop.cell_means(images[0])
         pool = led_in_box(pool, self.bench.outliner, self.box, crop, hu, rng)
-        return open_target(FIRST_LESION, crop, pool, choice, taste_mm=remembered_mm, hu=hu), decode
+        return open_target(FIRST_LESION, crop, pool, choice, preference_mm=remembered_mm, hu=hu), decode
 
     def _choice(self, rule: Rule) -> Choice:
         return Choice(self.bench.members, rule, self.seed)
