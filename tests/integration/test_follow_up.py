@@ -59,7 +59,7 @@ class Done:
     report: Path
     page: Path
     findings: Findings
-    taste: Mapping[str, float]
+    preference: Mapping[str, float]
     labels: np.ndarray
     on_series: SegOnSeries
 
@@ -94,7 +94,7 @@ def _study(
         save_candidates(store / CANDIDATES_FILE, candidates)
         round_.artifacts = context.store.relative(store)
         round_.base_mm = BASE_MM
-        taste = prior_of(session, "off", case, round_, earlier=earlier)
+        preference = prior_of(session, "off", case, round_, earlier=earlier)
         round_.model_name, round_.model_digest = "embedded", "0123456789abcdef" * 4
         lifecycle.finish_computing(session, case, round_)
         work_items.close(session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one())
@@ -114,7 +114,7 @@ def _study(
         found[ResultKind.REPORT],
         found[ResultKind.FINAL_PAGE],
         findings,
-        taste,
+        preference,
         labels,
         SegOnSeries(final, [slice_.path for slice_ in volume.slices], volume.affine),
     )
@@ -232,11 +232,11 @@ def test_the_picture_of_the_change_joins_the_result_s_page(studies: list[Done]) 
 
 def test_the_next_study_starts_with_the_size_that_was_accepted_before(studies: list[Done]) -> None:
     first, second, third, _ = studies
-    assert (first.taste, third.taste) == ({}, {})
+    assert (first.preference, third.preference) == ({}, {})
     radii = [radius_mm(lesion.values["volume_ml"].value) for lesion in first.findings.lesions]
-    assert second.taste["lesion_mm"] == pytest.approx(np.mean(radii) - 10.0, abs=2e-3)
+    assert second.preference["lesion_mm"] == pytest.approx(np.mean(radii) - 10.0, abs=2e-3)
     liver = radius_mm(first.findings.liver["liver_ml"].value) - 60.0
-    assert second.taste["liver_mm"] == pytest.approx(np.clip(liver, -4, 4), abs=2e-3)
+    assert second.preference["liver_mm"] == pytest.approx(np.clip(liver, -4, 4), abs=2e-3)
     (candidate,) = second.final.parent.parent.rglob("UAIR-R1C1.dcm")
     assert "patient: liver" in str(dcmread(candidate).to_json())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from uair_node.findings.follow_up import (
-    EqualTaste,
+    EqualPreference,
     Fate,
     FollowUp,
     Link,
@@ -21,8 +21,8 @@ from uair_node.findings.follow_up import (
 )
 from uair_node.findings.record import Findings, LesionFindings, Value, as_csv, load_findings, save_findings
 from uair_node.rendering.change_images import accepted_words
+from uair_node.results.preference_comparison import PreferenceComparison
 from uair_node.results.priors import Prior
-from uair_node.results.tastes import Tastes
 from workers.measure.change import Identity, follow_up_of, identities
 from workers.measure.matching import Group
 
@@ -152,8 +152,8 @@ def test_another_taste_is_known_by_millimetres_or_by_names_of_sizes(
     found = findings((1, "A", 20.0, 40.0))
     groups = (Group(Fate.MATCHED, (1,), (1,)),)
     earlier = [prior(found, date(2026, 1, 1))]
-    change = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds, Tastes(beyond_mm))
-    assert change.other_taste == other
+    change = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds, PreferenceComparison(beyond_mm))
+    assert change.other_preference == other
     assert FollowUp.from_json(json.loads(json.dumps(asdict(change)))) == change
 
 
@@ -161,16 +161,18 @@ def test_words_name_both_kinds_and_what_compares_equally() -> None:
     found = findings((1, "A", 26.0, 44.0))
     groups = (Group(Fate.MATCHED, (1,), (1,)),)
     earlier = [prior(findings((1, "A", 20.0, 40.0)), date(2026, 1, 1))]
-    equal = EqualTaste(1, 4, "tightest", {"A": 20.6})
+    equal = EqualPreference(1, 4, "tightest", {"A": 20.6})
     kinds = ("tightest", "lesion 1 larger")
-    change = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds, Tastes((-0.8, 0.7), equal))
+    change = follow_up_of(
+        found, groups, earlier, date(2026, 2, 1), kinds, PreferenceComparison((-0.8, 0.7), equal)
+    )
     assert accepted_words(change) == [
         "Accepted then: tightest, 0.8 mm tighter than the model. "
         "Accepted now: lesion 1 larger, 0.7 mm wider than the model.",
         "Drawn 1.5 mm wider than then, which alone changes sizes. "
-        'At equal taste (candidate 4 of round 1, tightest): "drawn as then".',
+        'Equal preference (candidate 4 of round 1, tightest): "drawn as then".',
     ]
-    assert change.change_at_equal_taste(change.links[0]) == pytest.approx(0.03)
+    assert change.change_at_equal_preference(change.links[0]) == pytest.approx(0.03)
     assert FollowUp.from_json(json.loads(json.dumps(asdict(change)))) == change
     unknown = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds)
     assert accepted_words(unknown) == ["Accepted then: tightest. Accepted now: lesion 1 larger."]

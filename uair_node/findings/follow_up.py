@@ -30,7 +30,7 @@ PROGRESSION_VOLUME = (1 + PROGRESSION) ** 3 - 1
 """+72.8 %."""
 
 
-OTHER_TASTE_MM = 0.5
+OTHER_PREFERENCE_MM = 0.5
 """Lesions that are drawn so much wider or tighter differ by that alone: a ball of 20 mm by 16 % of volume."""
 _SIZES = ("most inclusive", "inclusive", "in between", "tight", "tightest")
 """Kinds of candidates that mean the same in each case; the others are relative to what was picked before."""
@@ -163,7 +163,7 @@ class EarlierSegmentation:
 
 
 @dataclass(frozen=True)
-class EqualTaste:
+class EqualPreference:
     """The candidate of this study that is drawn most like what was accepted of the study before.
 
     Parameters
@@ -206,7 +206,7 @@ class FollowUp:
         How much wider than the model's own mean the accepted lesions were drawn, then and now, in mm of
         radius. None where that is not known.
     equal_taste
-        What this study would be with lesions drawn as then; None unless they are drawn otherwise.
+        (A key of stored findings.) What this study would be with lesions drawn as then; None unless they are drawn otherwise.
     """
 
     days: int
@@ -220,7 +220,7 @@ class FollowUp:
     earlier: EarlierSegmentation | None = None
     kinds: tuple[str, str] = ("", "")
     beyond_mm: tuple[float | None, float | None] = (None, None)
-    equal_taste: EqualTaste | None = None
+    equal_taste: EqualPreference | None = None
 
     @property
     def wider_mm(self) -> float | None:
@@ -229,17 +229,17 @@ class FollowUp:
         return None if then is None or now is None else now - then
 
     @property
-    def other_taste(self) -> bool:
+    def other_preference(self) -> bool:
         """Whether lesions were drawn wider or tighter than before, which alone changes sizes.
 
         Where the millimetres are not known, names of sizes tell, if both are such.
         """
         if self.wider_mm is not None:
-            return abs(self.wider_mm) >= OTHER_TASTE_MM
+            return abs(self.wider_mm) >= OTHER_PREFERENCE_MM
         then, now = (kind.removesuffix(_SURE_ONLY) for kind in self.kinds)
         return then != now and then in _SIZES and now in _SIZES
 
-    def change_at_equal_taste(self, link: Link) -> float | None:
+    def change_at_equal_preference(self, link: Link) -> float | None:
         """Return the change of a lesion's volume if it were drawn as then; None where nothing tells."""
         ml = self.equal_taste.lesion_ml.get(link.tracking_uid) if self.equal_taste else None
         if ml is None or not link.earlier_ml or link.fate != Fate.MATCHED:
@@ -260,7 +260,9 @@ class FollowUp:
                 "volume_response": Response(record["volume_response"]),
                 "earlier": EarlierSegmentation(**record["earlier"]) if record.get("earlier") else None,
                 "beyond_mm": tuple(record.get("beyond_mm", (None, None))),
-                "equal_taste": EqualTaste(**record["equal_taste"]) if record.get("equal_taste") else None,
+                "equal_taste": EqualPreference(**record["equal_taste"])
+                if record.get("equal_taste")
+                else None,
             }
         )
 

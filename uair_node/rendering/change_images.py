@@ -119,7 +119,7 @@ class _Page:
             f"Liver lesions by RECIST 1.1: {change.response}, {words}; by volume: {change.volume_response}."
         )
         self._text(0.15, 0.62, f"{line} {codes.DISCLAIMER}.", size=12, color=FAINT)
-        colour = _ATTENTION if change.other_taste else FAINT
+        colour = _ATTENTION if change.other_preference else FAINT
         for row, words in enumerate(accepted_words(change)):
             self._text(0.15, 0.86 + 0.22 * row, words, size=12, color=colour)
 
@@ -214,7 +214,7 @@ class _Page:
         return [*lines, f"{NOMINAL:.0%} interval: {interval}", *said]
 
     def _drawn_as_then(self, link: Link) -> list[str]:
-        change = self._scene.follow_up.change_at_equal_taste(link)
+        change = self._scene.follow_up.change_at_equal_preference(link)
         return [] if change is None else [f"drawn as then: {100 * change:+.0f} %"]
 
     def _centre(self, link: Link) -> tuple[int, int, int] | None:
@@ -303,15 +303,14 @@ def accepted_words(change: FollowUp) -> list[str]:
     if not then or not now:
         return []
     lines = [f"Accepted then: {then}. Accepted now: {now}."]
-    if change.other_taste:
+    if change.other_preference:
         wider = change.wider_mm
         said = f"Drawn {abs(wider):.1f} mm {_side(wider)} than then" if wider else "Another kind than then"
         lines.append(f"{said}, which alone changes sizes.")
     equal = change.equal_taste
     if equal is not None:
-        lines[-1] += (
-            f' At equal taste (candidate {equal.k} of round {equal.round}, {equal.kind}): "drawn as then".'
-        )
+        which = f"candidate {equal.k} of round {equal.round}, {equal.kind}"
+        lines[-1] += f' Equal preference ({which}): "drawn as then".'
     return lines
 
 

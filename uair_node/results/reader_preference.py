@@ -21,7 +21,7 @@ from uair_node.cases.tables import Case, Observation, Result, ResultKind, Round,
 from uair_node.findings.volumes import Volumes
 
 MOST_MM = 4.0
-"""Larger differences are corrections of errors, not taste."""
+"""Larger differences are corrections of errors, not preference."""
 SPREAD_MM = 2.0
 """How much differences vary from case to case before anything is known: worth two cases."""
 
@@ -139,7 +139,7 @@ def prior_of(
     """
     if round_.prior is None:
         answered = session.get(Selection, round_.selection_id) if round_.selection_id else None
-        own = patient_taste(session.get_one(Case, earlier)) if earlier is not None else {}
+        own = patient_preference(session.get_one(Case, earlier)) if earlier is not None else {}
         round_.prior = own or recalled(session, mode, key_of(mode, case, answered))
     return round_.prior
 
@@ -162,7 +162,7 @@ def model_radii(case: Case) -> dict[int, float]:
     return {int(value): mm for value, mm in case.rounds[0].base_mm.items()} if case.rounds else {}
 
 
-def patient_taste(earlier: Case) -> dict[str, Any]:
+def patient_preference(earlier: Case) -> dict[str, Any]:
     """Return by how much what was accepted of an earlier study exceeded the model's own mean.
 
     Kept from one study of a patient to the next, so that what changes between them is the lesion and not the

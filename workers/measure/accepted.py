@@ -20,10 +20,10 @@ from uair_node.findings.follow_up import Fate
 from uair_node.findings.measurements import measure
 from uair_node.findings.record import tabulate
 from uair_node.results.finish import Compared, Measured, finish
+from uair_node.results.preference_comparison import compare_preferences
 from uair_node.results.priors import Prior, acquired, find_priors
 from uair_node.results.seg import Tracking
 from uair_node.results.source import STATE_FILE, Source
-from uair_node.results.tastes import compare_tastes
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import StoredCandidate, label_values, reading_artifact
 from uair_node.work.performer import Claim, Commit
@@ -81,8 +81,8 @@ def measure_accepted(
     kinds = (priors[-1].accepted().character if priors[-1].case_id else "", accepted.character)
     with context.database.reading() as session:
         tracking = {number: name.uid for number, name in names.items()}
-        tastes = compare_tastes(session, claim.case_id, priors[-1].case_id, findings, tracking)
-    follow_up = follow_up_of(findings, groups, priors, day, kinds, tastes)
+        preferences = compare_preferences(session, claim.case_id, priors[-1].case_id, findings, tracking)
+    follow_up = follow_up_of(findings, groups, priors, day, kinds, preferences)
     return Measured(replace(findings, follow_up=follow_up), _tracking(names), picture)
 
 

@@ -16,8 +16,8 @@ from uair_node.findings.follow_up import (
     respond_by_volume,
 )
 from uair_node.findings.record import Findings, LesionFindings
+from uair_node.results.preference_comparison import NOT_COMPARED, PreferenceComparison
 from uair_node.results.priors import Prior
-from uair_node.results.tastes import UNKNOWN_TASTES, Tastes
 from workers.measure.matching import Group
 
 NEW_MM = 5.0
@@ -57,7 +57,7 @@ def follow_up_of(
     priors: Sequence[Prior],
     day: date,
     kinds: tuple[str, str] = ("", ""),
-    tastes: Tastes = UNKNOWN_TASTES,
+    preferences: PreferenceComparison = NOT_COMPARED,
 ) -> FollowUp:
     """Return what changed since the last of the earlier studies.
 
@@ -71,7 +71,7 @@ def follow_up_of(
         When this study was acquired.
     kinds
         The kinds of candidates that were accepted, then and now.
-    tastes
+    preferences
         How wide lesions were drawn, then and now.
     """
     prior = priors[-1]
@@ -93,8 +93,8 @@ def follow_up_of(
         volume_response=respond_by_volume([point.sum_ml for point in points], new_lesions=new),
         earlier=prior.segmentation,
         kinds=kinds,
-        beyond_mm=tastes.beyond_mm,
-        equal_taste=tastes.equal_taste,
+        beyond_mm=preferences.beyond_mm,
+        equal_taste=preferences.equal_preference,
     )
 
 

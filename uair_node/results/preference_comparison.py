@@ -12,26 +12,26 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from uair_node.cases.tables import Case, TargetKind
-from uair_node.findings.follow_up import OTHER_TASTE_MM, EqualTaste
+from uair_node.findings.follow_up import OTHER_PREFERENCE_MM, EqualPreference
 from uair_node.findings.record import Findings
 from uair_node.findings.volumes import Volumes
 from uair_node.results.reader_preference import accepted_differences, differences, model_radii, volumes_of
 
 
 @dataclass(frozen=True)
-class Tastes:
+class PreferenceComparison:
     """As in `FollowUp`."""
 
     beyond_mm: tuple[float | None, float | None] = (None, None)
-    equal_taste: EqualTaste | None = None
+    equal_preference: EqualPreference | None = None
 
 
-UNKNOWN_TASTES = Tastes()
+NOT_COMPARED = PreferenceComparison()
 
 
-def compare_tastes(
+def compare_preferences(
     session: Session, case_id: int | None, earlier_id: int, findings: Findings, tracking: Mapping[int, str]
-) -> Tastes:
+) -> PreferenceComparison:
     """Compare what was accepted of two cases.
 
     Parameters
@@ -46,7 +46,7 @@ def compare_tastes(
     case = session.get(Case, case_id) if case_id else None
     earlier = session.get(Case, earlier_id) if earlier_id else None
     if case is None or earlier is None:
-        return UNKNOWN_TASTES
+        return NOT_COMPARED
     accepted = Volumes(
         findings.liver["liver_ml"].value,
         tuple((lesion.number, lesion.values["volume_ml"].value) for lesion in findings.lesions),
@@ -54,28 +54,28 @@ def compare_tastes(
     then = accepted_differences(earlier).get(TargetKind.LESION)
     now = differences(accepted, model_radii(case)).get(TargetKind.LESION)
     equal = None
-    if then is not None and now is not None and abs(now - then) >= OTHER_TASTE_MM:
+    if then is not None and now is not None and abs(now - then) >= OTHER_PREFERENCE_MM:
         equal = _most_alike(case, then, abs(now - then), accepted, tracking)
-    return Tastes((_rounded(then), _rounded(now)), equal)
+    return PreferenceComparison((_rounded(then), _rounded(now)), equal)
 
 
 def _most_alike(
     case: Case, wanted_mm: float, accepted_off_mm: float, accepted: Volumes, tracking: Mapping[int, str]
-) -> EqualTaste | None:
-    """Return the candidate with the accepted lesions that is nearest to a taste; None if none is nearer."""
+) -> EqualPreference | None:
+    """Return the candidate with the accepted lesions nearest to a preference; None if none is nearer."""
     numbers = {number for number, _ in accepted.lesions_ml}
     best = min(_offers(case, wanted_mm, numbers), key=lambda offer: offer[0], default=None)
     if best is None or best[0] >= accepted_off_mm:
         return None
     _, round_number, k, kind, volumes = best
     sizes = {tracking[number]: ml for number, ml in volumes.lesions_ml if number in tracking}
-    return EqualTaste(round_number, k, kind, sizes)
+    return EqualPreference(round_number, k, kind, sizes)
 
 
 def _offers(
     case: Case, wanted_mm: float, numbers: set[int]
 ) -> Iterator[tuple[float, int, int, str, Volumes]]:
-    """Yield how far each candidate that holds these lesions is from a taste, and which it is."""
+    """Yield how far each candidate that holds these lesions is from a preference, and which it is."""
     radii = model_radii(case)
     for round_ in case.rounds:
         for candidate in round_.candidates:

@@ -9,7 +9,7 @@ from tests.support.cases import publish_round, ready_case
 from uair_node.cases.database import Database
 from uair_node.cases.tables import Case, ResultKind
 from uair_node.findings.record import Findings, LesionFindings, Value
-from uair_node.results.tastes import UNKNOWN_TASTES, Tastes, compare_tastes
+from uair_node.results.preference_comparison import NOT_COMPARED, PreferenceComparison, compare_preferences
 
 _BASE = {"1": 60.0, "2": 10.0}
 _KINDS = ("most inclusive", "inclusive", "tight", "tightest")
@@ -46,10 +46,12 @@ def _findings(radius_mm: float, number: int = 1) -> Findings:
     return Findings({"liver_ml": Value(900.0)}, {}, (lesion,))
 
 
-def _compared(database: Database, then_mm: float, now_mm: float, number: int = 1) -> Tastes:
+def _compared(database: Database, then_mm: float, now_mm: float, number: int = 1) -> PreferenceComparison:
     with database.transaction() as session:
         earlier, case = _case(session, "1.5", then_mm), _case(session, "1.6", now_mm)
-        return compare_tastes(session, case.id, earlier.id, _findings(now_mm, number), {number: "2.25.7"})
+        return compare_preferences(
+            session, case.id, earlier.id, _findings(now_mm, number), {number: "2.25.7"}
+        )
 
 
 def test_what_was_drawn_otherwise_is_compared_with_the_candidate_that_is_drawn_alike(
@@ -57,22 +59,22 @@ def test_what_was_drawn_otherwise_is_compared_with_the_candidate_that_is_drawn_a
 ) -> None:
     found = _compared(database, then_mm=8.9, now_mm=11.5)
     assert found.beyond_mm == (pytest.approx(-1.1), pytest.approx(1.5))
-    assert found.equal_taste is not None
-    assert (found.equal_taste.k, found.equal_taste.kind) == (3, "tight")
-    assert found.equal_taste.lesion_ml == {"2.25.7": pytest.approx(_ml(9.0))}
+    assert found.equal_preference is not None
+    assert (found.equal_preference.k, found.equal_preference.kind) == (3, "tight")
+    assert found.equal_preference.lesion_ml == {"2.25.7": pytest.approx(_ml(9.0))}
 
 
 def test_what_was_drawn_alike_needs_no_other_candidate(database: Database) -> None:
     found = _compared(database, then_mm=11.0, now_mm=11.3)
-    assert (found.beyond_mm, found.equal_taste) == ((pytest.approx(1.0), pytest.approx(1.3)), None)
+    assert (found.beyond_mm, found.equal_preference) == ((pytest.approx(1.0), pytest.approx(1.3)), None)
 
 
 def test_a_candidate_without_the_accepted_lesions_is_none(database: Database) -> None:
     found = _compared(database, then_mm=8.9, now_mm=11.5, number=2)
-    assert (found.beyond_mm[1], found.equal_taste) == (None, None)
+    assert (found.beyond_mm[1], found.equal_preference) == (None, None)
 
 
 def test_a_study_of_an_archive_has_no_known_taste(database: Database) -> None:
     with database.transaction() as session:
         case = _case(session, "1.6", 10.0)
-        assert compare_tastes(session, case.id, 0, _findings(10.0), {1: "2.25.7"}) == UNKNOWN_TASTES
+        assert compare_preferences(session, case.id, 0, _findings(10.0), {1: "2.25.7"}) == NOT_COMPARED
