@@ -287,7 +287,7 @@ def test_the_uncertain_region_lies_where_the_candidates_differ(
     assert not first.uncertain[far].any()
 
 
-def test_a_remembered_taste_reaches_candidates_state_and_later_rounds(
+def test_a_remembered_preference_reaches_candidates_state_and_later_rounds(
     volume: tuple[NDArray[Any], NDArray[Any]], first: Round, tmp_path: Path
 ) -> None:
     hu, truth = volume

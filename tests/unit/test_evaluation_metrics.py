@@ -1,11 +1,11 @@
-"""Overlap and surface measures, simulated readers and their tastes."""
+"""Overlap and surface measures, simulated readers and their preferences."""
 
 import numpy as np
 import pytest
 
+from workers.research.evaluation.fixed_preferences import resized, rounds_needed, wishes
 from workers.research.evaluation.reader import combined, noisy, pick_targets
 from workers.research.evaluation.surface_distance import surface_distance
-from workers.research.evaluation.taste import resized, rounds_needed, wishes
 from workers.truth.metrics import Overlap, agreement, dice, jaccard, overlap
 
 SHAPE = (4, 10, 10)
@@ -133,8 +133,8 @@ def test_a_wish_for_hardly_anything_is_left_out_and_rims_need_to_be_known() -> N
     tiny = block(slice(9, 12), slice(20, 24), slice(20, 24))
     large = block(slice(2, 18), slice(5, 35), slice(5, 35))
     spacing = (1.0, 1.0, 1.0)
-    assert [wish.taste for wish in wishes(tiny, spacing, None)] == ["truth", "+2 mm"]
-    with_rim = {wish.taste: wish.mask for wish in wishes(large, spacing, 3.0)}
+    assert [wish.preference for wish in wishes(tiny, spacing, None)] == ["truth", "+2 mm"]
+    with_rim = {wish.preference: wish.mask for wish in wishes(large, spacing, 3.0)}
     assert list(with_rim) == ["truth", "+2 mm", "-2 mm", "rim in", "rim out"]
     assert np.array_equal(with_rim["rim in"], large)
     assert with_rim["rim out"].sum() < with_rim["-2 mm"].sum() < large.sum()

@@ -25,16 +25,16 @@ from workers.research.evaluation.detection import detect, summed
 from workers.research.evaluation.discover import find_cases
 from workers.research.evaluation.evaluate import EvaluationOptions
 from workers.research.evaluation.evaluated_cases import EvaluationCase, NiftiSource, PhantomSource
+from workers.research.evaluation.fixed_preferences import wishes
 from workers.research.evaluation.intervals import estimate
 from workers.research.evaluation.json_report import as_json
 from workers.research.evaluation.reader import one_for_all
 from workers.research.evaluation.remember import RememberingPredictor, Stopwatch
 from workers.research.evaluation.report import Header, as_markdown
-from workers.research.evaluation.results import CaseResult, Method, TasteRun, compared
+from workers.research.evaluation.results import CaseResult, Method, PreferenceRun, compared
 from workers.research.evaluation.run_cases import FIRST_PASS, Skipped, evaluate, learned
 from workers.research.evaluation.single import GivenLesion, given_box
-from workers.research.evaluation.table import differences, offers, rows, rule_differences, tastes
-from workers.research.evaluation.taste import wishes
+from workers.research.evaluation.table import differences, offers, preferences, rows, rule_differences
 from workers.research.evaluation.views import write_pictures
 from workers.research.evaluation.whole import Drawn, measures_of_found, opened
 from workers.research.evaluation.workbench import COMPARED, RULES, build_workbench
@@ -139,9 +139,9 @@ def test_only_boxes_drawn_make_a_row_unautomatic(results: list[CaseResult]) -> N
     assert not automatic["uair1", "lesion"]
 
 
-def test_a_reader_of_taste_ends_nearer_to_the_wish_than_they_began(results: list[CaseResult]) -> None:
-    found = tastes(results)
-    assert {row.taste for row in found} == {"truth", "+2 mm", "-2 mm"}
+def test_a_reader_of_preference_ends_nearer_to_the_wish_than_they_began(results: list[CaseResult]) -> None:
+    found = preferences(results)
+    assert {row.preference for row in found} == {"truth", "+2 mm", "-2 mm"}
     assert all(row.last >= row.first for row in found)
     assert all(1 <= row.rounds.mean <= 4 for row in found)
 
@@ -160,8 +160,8 @@ def test_what_is_evaluated_is_the_engine_that_a_site_runs() -> None:
 
 def test_a_reader_is_remembered_by_all_cases_but_the_one_at_hand(results: list[CaseResult]) -> None:
     def case(name: str, millimetres: float) -> CaseResult:
-        runs = tuple(TasteRun(name, value, "+2 mm", False, (0.8,), millimetres) for value in (2, 3))
-        return replace(results[0], case=name, tastes=runs)
+        runs = tuple(PreferenceRun(name, value, "+2 mm", False, (0.8,), millimetres) for value in (2, 3))
+        return replace(results[0], case=name, preferences=runs)
 
     read = [case(name, mm) for name, mm in (("a", 2.0), ("b", 2.2), ("c", 1.8), ("d", -3.0))]
     assert learned(read, "d")["+2 mm"] == pytest.approx(1.7, abs=0.3)
@@ -174,7 +174,7 @@ def test_what_is_remembered_brings_a_reader_nearer_in_round_1() -> None:
     bench = build_workbench(EngineSection(device="cpu", members=8))
     case = PhantomSource(4, "small", PLAIN).load()
     lesion = GivenLesion(case, 2, given_box(case, 2, 0), bench, 0)
-    wish = next(wish for wish in wishes(lesion.truth, case.spacing_mm, None) if wish.taste == "+2 mm")
+    wish = next(wish for wish in wishes(lesion.truth, case.spacing_mm, None) if wish.preference == "+2 mm")
     unknown, known = lesion.seek(wish, "medoids"), lesion.seek(wish, "medoids", 2.0)
     assert (unknown.prior, known.prior) == (False, True)
     assert known.dices[0] > unknown.dices[0]
@@ -259,7 +259,7 @@ def test_a_real_unenhanced_ct_without_lesions_has_liver_rows_only(ct_dir: Path) 
     seen = as_json(HEADER, found)["detection"]["round1"]
     assert seen["cases_without_lesions"] == 1
     assert seen["recall_10mm_at_2_false_positives"] is None
-    assert tastes(found) == []
+    assert preferences(found) == []
 
 
 def test_processes_report_in_order_and_leave_out_what_cannot_be_read(tmp_path: Path) -> None:

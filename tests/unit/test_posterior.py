@@ -208,7 +208,7 @@ def test_three_picks_pay() -> None:
     assert reached[2] > reached[0] + 0.05
 
 
-def test_a_remembered_taste_moves_half_of_the_shapes() -> None:
+def test_a_remembered_preference_moves_half_of_the_shapes() -> None:
     masks = np.stack([sphere(14.0) > 0] * 8)
     plain, told = (
         prior_belief(masks, None, CELLS, np.random.default_rng(0), taste_mm=mm) for mm in (0.0, 3.0)

@@ -74,7 +74,7 @@ def test_a_candidate_without_the_accepted_lesions_is_none(database: Database) ->
     assert (found.beyond_mm[1], found.equal_preference) == (None, None)
 
 
-def test_a_study_of_an_archive_has_no_known_taste(database: Database) -> None:
+def test_a_study_of_an_archive_has_no_known_preference(database: Database) -> None:
     with database.transaction() as session:
         case = _case(session, "1.6", 10.0)
         assert compare_preferences(session, case.id, 0, _findings(10.0), {1: "2.25.7"}) == NOT_COMPARED

@@ -1,4 +1,4 @@
-"""Remembered taste saves rounds for readers who have one, and costs others nothing.
+"""Remembered preference saves rounds for readers who have one, and costs others nothing.
 
 Phantoms are spheres that a pool of sixteen draws with an error of 1 mm; readers draw them 2 mm wider or
 tighter than the truth and take the candidate of best Dice. The embedded model is measured by `uair evaluate`.
@@ -58,7 +58,7 @@ def _learned(preference_mm: float) -> float:
 
 
 @pytest.mark.parametrize("preference_mm", [2.0, -2.0])
-def test_a_reader_of_fixed_taste_ends_nearer_to_the_wish(preference_mm: float) -> None:
+def test_a_reader_of_fixed_preference_ends_nearer_to_the_wish(preference_mm: float) -> None:
     learned = _learned(preference_mm)
     assert np.sign(learned) == np.sign(preference_mm)
     without, with_memory = _mean(preference_mm, 0.0), _mean(preference_mm, learned)
@@ -72,13 +72,13 @@ def test_a_reader_of_best_dice_teaches_nothing_and_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("remembered_mm", [1.5, -1.5])
-def test_somebody_elses_taste_costs_at_most_a_little(remembered_mm: float) -> None:
+def test_somebody_elses_preference_costs_at_most_a_little(remembered_mm: float) -> None:
     neutral, other = _mean(0.0, 0.0), _mean(0.0, remembered_mm)
     assert other[0] > neutral[0] - 0.03
     assert other[-1] > neutral[-1] - 0.015
 
 
-def test_candidates_still_contrast_with_a_remembered_taste() -> None:
+def test_candidates_still_contrast_with_a_remembered_preference() -> None:
     target = open_target(2, CROP, _pool(12.0, 3), CHOICE, preference_mm=2.0)
     radii = [radius_mm(float((candidate > 0).sum() * CROP.cell_volume_ml)) for candidate in target.offered]
     assert radii[0] > target.size.base_mm + 1.0, "what is remembered"

@@ -73,10 +73,10 @@ def test_radii_are_ascending_and_on_the_axis() -> None:
     assert prior().position(1e9) == AXIS[-1]
 
 
-def test_a_remembered_taste_moves_the_belief_and_can_be_taken_back() -> None:
+def test_a_remembered_preference_moves_the_belief_and_can_be_taken_back() -> None:
     neutral = SizePosterior.prior(10.0)
     wider = SizePosterior.prior(10.0, offset_mm=2.0)
     assert wider.mean == pytest.approx(np.log(12.0 / 10.0), abs=1e-3)
     assert neutral.with_preference(2.0, 0.0).mean == pytest.approx(wider.mean, abs=1e-6)
     assert wider.with_preference(0.0, 2.0).mean == pytest.approx(0.0, abs=1e-6)
-    assert SizePosterior.prior(3.0, offset_mm=-3.5).mean >= -0.41, "a lesion does not vanish for a taste"
+    assert SizePosterior.prior(3.0, offset_mm=-3.5).mean >= -0.41, "a lesion does not vanish for a preference"

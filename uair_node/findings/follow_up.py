@@ -206,7 +206,8 @@ class FollowUp:
         How much wider than the model's own mean the accepted lesions were drawn, then and now, in mm of
         radius. None where that is not known.
     equal_taste
-        (A key of stored findings.) What this study would be with lesions drawn as then; None unless they are drawn otherwise.
+        What this study would be with lesions drawn as then; None unless they are drawn otherwise.
+        The name is a key of stored findings.
     """
 
     days: int

@@ -12,11 +12,11 @@ import numpy as np
 from workers.research.evaluation.baselines import segment_by_tight_boxes
 from workers.research.evaluation.detection import detect
 from workers.research.evaluation.evaluated_cases import EvaluationCase
+from workers.research.evaluation.fixed_preferences import wishes
 from workers.research.evaluation.marking import measure_missed
 from workers.research.evaluation.reader import each_by, noisy, one_for_all
-from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, TasteRun
+from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, PreferenceRun
 from workers.research.evaluation.single import GivenLesion, given_box
-from workers.research.evaluation.taste import wishes
 from workers.research.evaluation.views import slices_of
 from workers.research.evaluation.whole import (
     AUTOMATIC,
@@ -97,8 +97,8 @@ def evaluate_case(
         for measure, offer in _played(lesion, options):
             singles.append(measure)
             offers.append(offer)
-    report(0.8, "readers of a fixed taste")
-    tastes = read_by_taste(case, bench, options)
+    report(0.8, "readers of a fixed preference")
+    preferences = read_by_preference(case, bench, options)
     drawn.append(_manual(case, bench))
     whole = (measure for result in (*drawn, *others) for measure in measures_of(case, result))
     offered = np.zeros_like(case.truth) if start.first is None else start.first.candidates[0].labels
@@ -110,7 +110,7 @@ def evaluate_case(
     return CaseResult(
         case=case.name,
         measures=(*whole, *singles, *found, *marked),
-        tastes=tastes,
+        preferences=preferences,
         first=detect(case, offered, start.confidence),
         last=detect(case, played[-1].labels, start.confidence),
         views=tuple(slices_of(case, drawn)) if options.views else (),
@@ -119,24 +119,24 @@ def evaluate_case(
     )
 
 
-def read_by_taste(
+def read_by_preference(
     case: EvaluationCase,
     bench: Workbench,
     options: EvaluationOptions,
     remembered_mm: Mapping[str, float] | None = None,
-) -> tuple[TasteRun, ...]:
-    """Let readers of every taste seek what they want of each lesion.
+) -> tuple[PreferenceRun, ...]:
+    """Let readers of every preference seek what they want of each lesion.
 
     Parameters
     ----------
     remembered_mm
-        Taste -> what the engine remembers of its reader; None: it remembers nobody.
+        Preference -> what the engine remembers of its reader; None: it remembers nobody.
     """
     runs = []
     for value in case.lesions:
         lesion = GivenLesion(case, value, given_box(case, value, options.seed), bench, options.seed)
         for wish in wishes(lesion.truth, case.spacing_mm, case.rims_mm.get(value - LIVER)):
-            known = None if remembered_mm is None else remembered_mm[wish.taste]
+            known = None if remembered_mm is None else remembered_mm[wish.preference]
             runs.append(lesion.seek(wish, RULES[0], known))
     return tuple(runs)
 

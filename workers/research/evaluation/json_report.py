@@ -68,17 +68,17 @@ def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
             }
             for difference in table.differences(results)
         ],
-        "tastes": [
+        "preferences": [
             {
-                "taste": taste.taste,
-                "prior": taste.prior,
-                "n": taste.n,
-                **_json("rounds", taste.rounds),
-                "reached": taste.reached,
-                "dsc_round_1": taste.first,
-                "dsc_end": taste.last,
+                "preference": preference.preference,
+                "prior": preference.prior,
+                "n": preference.n,
+                **_json("rounds", preference.rounds),
+                "reached": preference.reached,
+                "dsc_round_1": preference.first,
+                "dsc_end": preference.last,
             }
-            for taste in table.tastes(results)
+            for preference in table.preferences(results)
         ],
         "detection": {
             name: _json_detection(found)

@@ -1,7 +1,8 @@
 """Simulated readers: they know what they want and take what is nearest to it, as in the paper's experiments.
 
 A reader is two things: a wanted segmentation, and how reliably the nearest candidate is chosen. The wanted
-segmentation is the truth, or the truth in another taste (`workers.research.evaluation.taste`).
+segmentation is the truth, or what a reader of a fixed preference draws
+(`workers.research.evaluation.fixed_preferences`).
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from workers.research.evaluation import table
 from workers.research.evaluation.detection import HIT_IOU, LARGE_MM, Detection, summed
+from workers.research.evaluation.fixed_preferences import REACHED_DICE
 from workers.research.evaluation.intervals import Estimate
 from workers.research.evaluation.results import CaseResult
-from workers.research.evaluation.taste import REACHED_DICE
 from workers.research.evaluation.workbench import RULES
 
 DISCLAIMER = "Research software, not a medical device."
@@ -98,7 +98,7 @@ def grids(results: Sequence[CaseResult]) -> list[Grid]:
         _differences(results),
         _rule_differences(results),
         _offers(results),
-        _tastes(results),
+        _preferences(results),
         _strokes(results),
         _detection(results),
     ]
@@ -205,22 +205,23 @@ def _offers(results: Sequence[CaseResult]) -> Grid:
     return Grid("Single lesions from given boxes: what a round offers, and what it doubts", columns, rows)
 
 
-def _tastes(results: Sequence[CaseResult]) -> Grid:
+def _preferences(results: Sequence[CaseResult]) -> Grid:
     rows = tuple(
         (
-            taste.taste,
-            "learned" if taste.prior else "none",
-            str(taste.n),
-            _interval(taste.rounds, digits=2),
-            f"{taste.reached:.2f}",
-            f"{taste.first:.3f}",
-            f"{taste.last:.3f}",
+            preference.preference,
+            "learned" if preference.prior else "none",
+            str(preference.n),
+            _interval(preference.rounds, digits=2),
+            f"{preference.reached:.2f}",
+            f"{preference.first:.3f}",
+            f"{preference.last:.3f}",
         )
-        for taste in table.tastes(results)
+        for preference in table.preferences(results)
     )
-    columns = ("taste", "prior", "n", "rounds [95 % CI]", f"DSC >= {REACHED_DICE}", "round 1", "at the end")
+    reached = f"DSC >= {REACHED_DICE}"
+    columns = ("preference", "prior", "n", "rounds [95 % CI]", reached, "round 1", "at the end")
     return Grid(
-        "Readers of a fixed taste: rounds until it is reached; DSC with what they want", columns, rows
+        "Readers of a fixed preference: rounds until it is reached; DSC with what they want", columns, rows
     )
 
 

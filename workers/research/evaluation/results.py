@@ -134,12 +134,12 @@ class Strokes:
 
 
 @dataclass(frozen=True)
-class TasteRun:
-    """A reader of a fixed taste on one lesion.
+class PreferenceRun:
+    """A reader of a fixed preference on one lesion.
 
     Attributes
     ----------
-    case, lesion, taste
+    case, lesion, preference
         Which lesion, and what the reader wants of it.
     prior
         Whether the engine started from its memory of this reader.
@@ -151,7 +151,7 @@ class TasteRun:
 
     case: str
     lesion: int
-    taste: str
+    preference: str
     prior: bool
     dices: tuple[float, ...]
     difference_mm: float
@@ -177,7 +177,7 @@ class CaseResult:
     ----------
     case
         Its name.
-    measures, tastes
+    measures, preferences
         The measures of all methods and readers.
     first, last
         Detection in round 1 (all lesions offered) and in what the reader had after the last round.
@@ -191,7 +191,7 @@ class CaseResult:
 
     case: str
     measures: tuple[Measure, ...]
-    tastes: tuple[TasteRun, ...]
+    preferences: tuple[PreferenceRun, ...]
     first: Detected
     last: Detected
     views: tuple[View, ...] = ()

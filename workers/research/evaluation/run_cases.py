@@ -1,7 +1,7 @@
 """All cases, one after the other or in several processes.
 
-Readers of a fixed taste read every case twice. The first time, the engine has no memory. The second time, it
-starts from what they accepted in all other cases, as a node's preference memory does.
+Readers of a fixed preference read every case twice. The first time, the engine has no memory. The second time,
+it starts from what they accepted in all other cases, as a node's preference memory does.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 from dicom_config.errors import InputError
 from dicom_config.model import EngineSection
 from uair_node.results.reader_preference import estimate
-from workers.research.evaluation.evaluate import EvaluationOptions, evaluate_case, read_by_taste
+from workers.research.evaluation.evaluate import EvaluationOptions, evaluate_case, read_by_preference
 from workers.research.evaluation.evaluated_cases import CaseSource
-from workers.research.evaluation.results import CaseResult, TasteRun
+from workers.research.evaluation.results import CaseResult, PreferenceRun
 from workers.research.evaluation.workbench import Workbench, build_workbench
 
 Progress = Callable[[float, str], None]
@@ -67,10 +67,10 @@ class _Remember:
     options: EvaluationOptions
     remembered_mm: tuple[tuple[str, float], ...]
 
-    def __call__(self, tell: Progress | None = None) -> tuple[TasteRun, ...]:
+    def __call__(self, tell: Progress | None = None) -> tuple[PreferenceRun, ...]:
         bench = _workbench(self.section, self.options.baselines)
         bench.forget()
-        return read_by_taste(self.source.load(), bench, self.options, dict(self.remembered_mm))
+        return read_by_preference(self.source.load(), bench, self.options, dict(self.remembered_mm))
 
 
 def evaluate(
@@ -110,26 +110,27 @@ def evaluate(
         ]
         told = _all(second, jobs, lambda done, what: tell(FIRST_PASS + (1 - FIRST_PASS) * done, what))
         results = [
-            replace(result, tastes=result.tastes + more) for result, more in zip(results, told, strict=True)
+            replace(result, preferences=result.preferences + more)
+            for result, more in zip(results, told, strict=True)
         ]
     tell(1.0, "done")
     return results, [outcome for outcome in outcomes if isinstance(outcome, Skipped)]
 
 
 def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
-    """Return taste -> mm of radius that its reader is remembered by after all cases but one.
+    """Return preference -> mm of radius that its reader is remembered by after all cases but one.
 
     As the node remembers: a case counts with the mean over its lesions, see
     `uair_node.results.reader_preference.estimate`.
     """
-    runs = [run for result in results for run in result.tastes]
-    cases: dict[str, dict[str, list[float]]] = {run.taste: defaultdict(list) for run in runs}
+    runs = [run for result in results for run in result.preferences]
+    cases: dict[str, dict[str, list[float]]] = {run.preference: defaultdict(list) for run in runs}
     for run in runs:
         if run.case != without:
-            cases[run.taste][run.case].append(run.difference_mm)
+            cases[run.preference][run.case].append(run.difference_mm)
     return {
-        taste: estimate([float(np.mean(differences)) for differences in found.values()]).mm
-        for taste, found in cases.items()
+        preference: estimate([float(np.mean(differences)) for differences in found.values()]).mm
+        for preference, found in cases.items()
     }
 
 

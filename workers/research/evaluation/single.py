@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from workers.models.windows import NEIGHBOUR_MM
 from workers.research.evaluation.baselines import segment_by_one_box, segment_by_tight_boxes
 from workers.research.evaluation.evaluated_cases import EvaluationCase
+from workers.research.evaluation.fixed_preferences import REACHED_DICE, Wish
 from workers.research.evaluation.reader import Choose, best
-from workers.research.evaluation.results import Measure, Method, Offered, TasteRun, compared
-from workers.research.evaluation.taste import REACHED_DICE, Wish
+from workers.research.evaluation.results import Measure, Method, Offered, PreferenceRun, compared
 from workers.research.evaluation.workbench import Workbench
 from workers.truth.metrics import FIRST_LESION, Labels, Mask, Overlap, dice
 from workers.uair.candidates import Rule, dice_matrix
@@ -33,7 +33,7 @@ from workers.uair.targets import LESION_PLAN, Choice, answered, first_pool, open
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
 """How far each face of a given box moves outwards, as a part of the box: people do not draw boxes to the
 voxel."""
-TASTE_ROUNDS = 4
+PREFERENCE_ROUNDS = 4
 
 
 def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
@@ -149,8 +149,8 @@ class GivenLesion:
             corrected=dice(np.where(doubtful, self.truth, picked.mask), self.truth),
         )
 
-    def seek(self, wish: Wish, rule: Rule, remembered_mm: float | None = None) -> TasteRun:
-        """Play rounds until a reader has what is wanted, `TASTE_ROUNDS` at most.
+    def seek(self, wish: Wish, rule: Rule, remembered_mm: float | None = None) -> PreferenceRun:
+        """Play rounds until a reader has what is wanted, `PREFERENCE_ROUNDS` at most.
 
         Parameters
         ----------
@@ -162,13 +162,13 @@ class GivenLesion:
             How much farther out than the engine the reader is remembered to draw; None: nothing is.
         """
         dices: list[float] = []
-        for picked in self._rounds(rule, TASTE_ROUNDS, wish.mask, best, remembered_mm or 0.0):
+        for picked in self._rounds(rule, PREFERENCE_ROUNDS, wish.mask, best, remembered_mm or 0.0):
             dices.append(dice(picked.mask, wish.mask))
             difference = picked.radius_mm - picked.base_mm
             if dices[-1] >= REACHED_DICE:
                 break
         known = remembered_mm is not None
-        return TasteRun(self.case.name, self.value, wish.taste, known, tuple(dices), difference)
+        return PreferenceRun(self.case.name, self.value, wish.preference, known, tuple(dices), difference)
 
     def _rounds(
         self, rule: Rule, rounds: int, wanted: Mask, choose: Choose, remembered_mm: float = 0.0

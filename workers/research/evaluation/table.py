@@ -1,4 +1,4 @@
-"""The paper's Table 1: rows of means with intervals, paired differences, tastes. Knows no form of output."""
+"""The paper's Table 1: rows of means with intervals, paired differences, preferences; without a layout."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workers.research.evaluation.fixed_preferences import REACHED_DICE, rounds_needed
 from workers.research.evaluation.intervals import Estimate, estimate
-from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, Target, TasteRun
-from workers.research.evaluation.taste import REACHED_DICE, rounds_needed
+from workers.research.evaluation.results import CaseResult, Measure, Method, Offered, PreferenceRun, Target
 from workers.research.evaluation.workbench import RULES
 from workers.uair.candidates import Rule
 
@@ -103,12 +103,12 @@ class RuleDifference:
 
 
 @dataclass(frozen=True)
-class TasteRow:
-    """Readers of one taste.
+class PreferenceRow:
+    """Readers of one preference.
 
     Attributes
     ----------
-    taste, prior
+    preference, prior
         Which, and whether the engine started from what it had learned of them.
     n
         Lesions.
@@ -120,7 +120,7 @@ class TasteRow:
         Dice with what was wanted after round 1, and when they stop.
     """
 
-    taste: str
+    preference: str
     prior: bool
     n: int
     rounds: Estimate
@@ -306,18 +306,20 @@ def strokes(results: Sequence[CaseResult]) -> StrokesRow | None:
     )
 
 
-def tastes(results: Sequence[CaseResult]) -> list[TasteRow]:
-    """Return a row for each taste, without and with what was learned of it."""
-    runs = [run for result in results for run in result.tastes]
-    kinds = dict.fromkeys((run.taste, run.prior) for run in runs)
-    return [_taste(*kind, [run for run in runs if (run.taste, run.prior) == kind]) for kind in kinds]
+def preferences(results: Sequence[CaseResult]) -> list[PreferenceRow]:
+    """Return a row for each preference, without and with what was learned of it."""
+    runs = [run for result in results for run in result.preferences]
+    kinds = dict.fromkeys((run.preference, run.prior) for run in runs)
+    return [
+        _preference(*kind, [run for run in runs if (run.preference, run.prior) == kind]) for kind in kinds
+    ]
 
 
-def _taste(taste: str, prior: bool, runs: Sequence[TasteRun]) -> TasteRow:
+def _preference(preference: str, prior: bool, runs: Sequence[PreferenceRun]) -> PreferenceRow:
     rounds = [rounds_needed(run.dices) for run in runs]
     last = [run.dices[number - 1] for run, number in zip(runs, rounds, strict=True)]
-    return TasteRow(
-        taste=taste,
+    return PreferenceRow(
+        preference=preference,
         prior=prior,
         n=len(runs),
         rounds=estimate(rounds, [run.case for run in runs]),

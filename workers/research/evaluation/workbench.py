@@ -22,7 +22,7 @@ from workers.uair.candidates import Rule
 from workers.uair.localize import Localizer
 
 RULES: tuple[Rule, ...] = get_args(Rule)
-"""`belief` first: the default, which readers of a fixed taste and the pictures show."""
+"""`belief` first: the default, which readers of a fixed preference and the pictures show."""
 COMPARED: tuple[Rule, ...] = ("belief", "medoids")
 """Rules that noisy readers and readers of whole candidates meet, too."""
 

@@ -1,4 +1,4 @@
-"""Readers of a fixed taste: what they would have drawn, and how many rounds it takes to get there."""
+"""Readers of a fixed preference: what they would have drawn, and how many rounds it takes to get there."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ REACHED_DICE = 0.9
 LEAST_GAIN = 0.01
 """Less than this in all later rounds is no further gain."""
 SMALLEST_PART = 0.2
-"""A taste that leaves less than this of a lesion is not asked for."""
+"""A preference that leaves less than this of a lesion is not asked for."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A taste and the lesion as a reader of that taste would have drawn it, ``(Z, Y, X)``."""
+    """A preference and the lesion as a reader of that preference would have drawn it, ``(Z, Y, X)``."""
 
-    taste: str
+    preference: str
     mask: Mask
 
 
 def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[Wish]:
-    """Yield what readers of each taste want of a lesion.
+    """Yield what readers of each preference want of a lesion.
 
-    ``truth`` is the one without a taste of its own. ``+2 mm`` and ``-2 mm`` draw all larger or smaller.
+    ``truth`` is the one without a preference of its own. ``+2 mm`` and ``-2 mm`` draw all larger or smaller.
     ``rim in`` and ``rim out`` differ where the lesion is known to have a rim: the truth contains it, the
     other reader draws what it encloses. A wish for hardly anything (`SMALLEST_PART`) is left out.
 
@@ -45,10 +45,10 @@ def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[
     drawn = [("truth", 0.0), ("+2 mm", MARGIN_MM), ("-2 mm", -MARGIN_MM)]
     if rim_mm is not None:
         drawn += [("rim in", 0.0), ("rim out", -rim_mm)]
-    for taste, margin in drawn:
+    for preference, margin in drawn:
         mask = resized(lesion, spacing_mm, margin)
         if mask.sum() >= SMALLEST_PART * lesion.sum():
-            yield Wish(taste, mask)
+            yield Wish(preference, mask)
 
 
 def resized(mask: Mask, spacing_mm: Spacing, margin_mm: float) -> Mask:
