@@ -139,7 +139,9 @@ def test_only_boxes_drawn_make_a_row_unautomatic(results: list[CaseResult]) -> N
     assert not automatic["uair1", "lesion"]
 
 
-def test_a_reader_of_preference_ends_nearer_to_the_wish_than_they_began(results: list[CaseResult]) -> None:
+def test_a_reader_of_fixed_preference_ends_nearer_to_the_wish_than_they_began(
+    results: list[CaseResult],
+) -> None:
     found = preferences(results)
     assert {row.preference for row in found} == {"truth", "+2 mm", "-2 mm"}
     assert all(row.last >= row.first for row in found)

@@ -1,7 +1,7 @@
 """All cases, one after the other or in several processes.
 
-Readers of a fixed preference read every case twice. The first time, the engine has no memory. The second time,
-it starts from what they accepted in all other cases, as a node's preference memory does.
+Readers of a fixed preference read every case twice. The first time, the engine has no memory. The second
+time, it starts from what they accepted in all other cases, as a node's preference memory does.
 """
 
 from __future__ import annotations
