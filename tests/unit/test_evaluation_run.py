@@ -139,7 +139,7 @@ def test_only_boxes_drawn_make_a_row_unautomatic(results: list[CaseResult]) -> N
     assert not automatic["uair1", "lesion"]
 
 
-def test_a_reader_of_fixed_preference_ends_nearer_to_the_wish_than_they_began(
+def test_a_reader_of_fixed_preference_ends_nearer_to_the_wish(
     results: list[CaseResult],
 ) -> None:
     found = preferences(results)
