@@ -23,7 +23,7 @@ from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import load_candidates
 from uair_node.work.performer import perform

@@ -28,7 +28,13 @@ from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_series
 from uair_node.results.priors import find_priors
 from uair_node.results.reader_preference import prior_of
-from uair_node.results.source import CANDIDATES_FILE, ROUND_FILES, START_FILE, STATE_FILE, UNCERTAIN_FILE
+from uair_node.results.round_inputs import (
+    CANDIDATES_FILE,
+    ROUND_FILES,
+    START_FILE,
+    STATE_FILE,
+    UNCERTAIN_FILE,
+)
 from uair_node.selection.start import held_start
 from uair_node.selection.start_reference import CHARACTER, Reference, read_reference
 from uair_node.storage.artifacts import (

@@ -16,7 +16,7 @@ from tests.chaos.findings import Audit
 from tests.chaos.site import Site
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, ResultKind, Round, Selection
 from uair_node.dicom.volume import Volume, read_geometry
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.storage.artifacts import Labels, load_candidates, taken
 from uair_node.storage.store import Store
 

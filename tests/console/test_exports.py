@@ -23,7 +23,7 @@ from uair_node.cases.installation_tables import AccessRecord
 from uair_node.findings.record import Findings, as_csv, load_findings
 from uair_node.rendering.interchange import as_glb, as_nifti, as_stl
 from uair_node.rendering.solids import solids_of
-from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
+from uair_node.results.round_inputs import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 
 EXPORT = "/cases/2/rounds/2/0/export"

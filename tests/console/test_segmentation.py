@@ -25,7 +25,7 @@ from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.tables import Case, Round
 from uair_node.dicom.volume import read_series
 from uair_node.findings.record import as_csv, load_findings
-from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE
+from uair_node.results.round_inputs import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 
 PAGE = "/cases/2/segmentation"

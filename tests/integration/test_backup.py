@@ -39,7 +39,7 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.operations import reports
 from uair_node.patient_keys import SECRET_FILE
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 from uair_node.work.dispatch import Dispatcher

@@ -35,7 +35,7 @@ from uair_node.findings.record import Findings, as_csv, load_findings
 from uair_node.network.retrieve import latest_final
 from uair_node.results.priors import find_priors
 from uair_node.results.reader_preference import prior_of, radius_mm
-from uair_node.results.source import CANDIDATES_FILE, FINDINGS_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE, FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import StoredCandidate, save_candidates
 from workers.phantoms.ct_series import write_ct_series

@@ -24,7 +24,7 @@ from uair_node.dicom.volume import read_geometry
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.retrieve import segmentations
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.storage.artifacts import load_candidates
 from uair_node.work.performer import perform
 from workers.compute import Computer

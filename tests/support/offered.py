@@ -29,7 +29,7 @@ from uair_node.intake.inbox import Inbox
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
 from uair_node.results.publish import publish
-from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.results.withdrawal import withdraw, withdraw_closed_rounds
 from uair_node.storage.artifacts import StoredCandidate, save_candidates, save_region
 from uair_node.work.performer import Claim, Commit, perform

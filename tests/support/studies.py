@@ -21,7 +21,7 @@ from uair_node.context import Context
 from uair_node.dicom.volume import read_series
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import Labels, StoredCandidate, save_candidates
 from workers.phantoms.ct_series import write_ct_series

@@ -15,8 +15,8 @@ from uair_node.context import Context
 from uair_node.dicom.volume import Volume
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.results.seg import SegRequest
-from uair_node.results.source import CANDIDATES_FILE
 from uair_node.storage.artifacts import StoredCandidate, save_candidates
 
 VIEWER = SegRequest(

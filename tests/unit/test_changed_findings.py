@@ -21,7 +21,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import ResultKind, Selection, SelectionOutcome, WorkKind
 from uair_node.cli import app
 from uair_node.dicom.volume import read_geometry
-from uair_node.results.source import read_source
+from uair_node.results.round_inputs import read_round_inputs
 from uair_node.work.performer import Claim
 
 
@@ -105,7 +105,7 @@ def test_a_candidate_is_accepted_without_the_finding(case: OfferedCase) -> None:
     assert _marks(row).dropped == (2,)
     assert case.case().state == CaseState.ACCEPTED
     claim = Claim(1, WorkKind.FINISH, "1/1", 1, 1, 1, "test:1")
-    without = replace(read_source(case.context, claim), content_digest="1" * 64)
+    without = replace(read_round_inputs(case.context, claim), content_digest="1" * 64)
     whole = replace(without, dropped=())
     assert set(without.uids(ResultKind.FINAL, 3)).isdisjoint(whole.uids(ResultKind.FINAL, 3))
     case.work(WorkKind.FINISH)

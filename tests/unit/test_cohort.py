@@ -29,7 +29,7 @@ from uair_node.operations.cohort import as_csv, collect
 from uair_node.operations.cohort_page import cohort_page
 from uair_node.operations.lesion_recall import LesionTally
 from uair_node.results.priors import keep_accepted
-from uair_node.results.source import FINDINGS_FILE
+from uair_node.results.round_inputs import FINDINGS_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import StoredCandidate
 

@@ -20,7 +20,7 @@ from uair_node.cases.tables import Case, Observation, TargetKind, WorkItem, Work
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.source import CANDIDATES_FILE, UNCERTAIN_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE, UNCERTAIN_FILE
 from uair_node.storage.artifacts import load_candidates, load_region
 from uair_node.work.performer import Claim, Commit, perform
 from workers.compute import STATE_FILE, Computer

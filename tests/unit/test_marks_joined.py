@@ -19,7 +19,7 @@ from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, SelectionOutcome, WorkItem, WorkKind
 from uair_node.dicom.volume import Volume
 from uair_node.results.notices import untold_notices
-from uair_node.results.source import read_source
+from uair_node.results.round_inputs import read_round_inputs
 from uair_node.work.performer import Claim
 
 ELSEWHERE = ((5.0, 15.0), (8.0, 18.0))
@@ -196,7 +196,7 @@ def _accepted(missed: MissedCase) -> np.ndarray:
     with missed.context.database.transaction() as session:
         item = session.query(WorkItem).filter_by(kind=WorkKind.FINISH).one()
         claim = Claim(item.id, item.kind, "case", item.case_id, 1, 1, "test:1")
-    return read_source(missed.context, claim).accepted().labels
+    return read_round_inputs(missed.context, claim).accepted().labels
 
 
 def test_a_case_ends_with_a_candidate_without_the_lesion_that_is_dropped(missed: MissedCase) -> None:

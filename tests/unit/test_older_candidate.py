@@ -7,7 +7,7 @@ from pathlib import Path
 from dicom_config.model import Verb
 from tests.support.offered import CHARACTERS, candidate_labels, final_path, offered_case
 from uair_node.cases.tables import ResultKind, Selection, WorkKind
-from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
+from uair_node.results.round_inputs import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 
 

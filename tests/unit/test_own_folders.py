@@ -19,7 +19,7 @@ from uair_node.cases import work_items
 from uair_node.cases.tables import Result, ResultKind, WorkItem, WorkKind, utc_now
 from uair_node.findings.record import load_findings
 from uair_node.operations.housekeeping.tidy import tidy
-from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
+from uair_node.results.round_inputs import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 from uair_node.storage.store import Store
 from uair_node.work.performer import Claim, Commit, perform

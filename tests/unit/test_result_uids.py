@@ -11,11 +11,11 @@ import pytest
 
 from uair_node.cases.answer import Answer
 from uair_node.cases.tables import Case, ResultKind
-from uair_node.results.source import Source
+from uair_node.results.round_inputs import RoundInputs
 from uair_node.results.uids import result_uid
 from uair_node.storage.artifacts import StoredCandidate, labels_digest
 
-SOURCE = Source(
+INPUTS = RoundInputs(
     case_digest="case",
     uid_root="root",
     content_digest="content",
@@ -41,7 +41,7 @@ SOURCE = Source(
 
 
 def test_a_repeated_task_repeats_the_uids() -> None:
-    assert replace(SOURCE).uids(ResultKind.CANDIDATE, 1) == SOURCE.uids(ResultKind.CANDIDATE, 1)
+    assert replace(INPUTS).uids(ResultKind.CANDIDATE, 1) == INPUTS.uids(ResultKind.CANDIDATE, 1)
 
 
 @pytest.mark.parametrize(
@@ -49,27 +49,27 @@ def test_a_repeated_task_repeats_the_uids() -> None:
 )
 @pytest.mark.parametrize("kind", list(ResultKind))
 def test_other_content_has_other_uids(kind: ResultKind, change: dict[str, object]) -> None:
-    ours, other = SOURCE.uids(kind, 1), replace(SOURCE, **change).uids(kind, 1)
+    ours, other = INPUTS.uids(kind, 1), replace(INPUTS, **change).uids(kind, 1)
     assert not set(ours) & set(other)
 
 
 @pytest.mark.parametrize("kind", [ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE])
 @pytest.mark.parametrize("change", [{"answer": Answer(2, {2: 1})}, {"edit": Path("edit-7.npz")}])
 def test_what_follows_an_answer_has_uids_of_that_answer(kind: ResultKind, change: dict[str, object]) -> None:
-    assert not set(SOURCE.uids(kind, 2)) & set(replace(SOURCE, **change).uids(kind, 2))
+    assert not set(INPUTS.uids(kind, 2)) & set(replace(INPUTS, **change).uids(kind, 2))
 
 
 def test_an_answer_leaves_the_uids_of_the_candidates_that_it_speaks_of() -> None:
-    assert replace(SOURCE, answer=None).uids(ResultKind.CANDIDATE, 1) == SOURCE.uids(ResultKind.CANDIDATE, 1)
+    assert replace(INPUTS, answer=None).uids(ResultKind.CANDIDATE, 1) == INPUTS.uids(ResultKind.CANDIDATE, 1)
 
 
 def test_a_withdrawal_of_other_instances_has_another_uid() -> None:
-    first, second = (SOURCE.uids(ResultKind.WITHDRAWAL, 0, names=[uid]) for uid in ("2.25.1", "2.25.2"))
+    first, second = (INPUTS.uids(ResultKind.WITHDRAWAL, 0, names=[uid]) for uid in ("2.25.1", "2.25.2"))
     assert not set(first) & set(second)
 
 
 def test_a_round_of_an_older_version_keeps_its_uids() -> None:
-    old = replace(SOURCE, uid_root="case", content_digest="")
+    old = replace(INPUTS, uid_root="case", content_digest="")
     assert old.uids(ResultKind.FINAL, 2, "ohif")[0] == result_uid(
         "case", "model", 2, 2, "final", "ohif", "instance"
     )
@@ -100,6 +100,6 @@ def test_the_digest_of_labels_covers_every_voxel_and_the_trait() -> None:
 
 
 def test_the_uids_of_an_answer_to_an_older_round_do_not_depend_on_the_claim_that_computed_it() -> None:
-    older = [replace(SOURCE, answered_folder=Path(name)) for name in ("round-01", "round-01.a", "round-01.b")]
+    older = [replace(INPUTS, answered_folder=Path(name)) for name in ("round-01", "round-01.a", "round-01.b")]
     assert len({entry.uids(ResultKind.FINAL, 2) for entry in older}) == 1
-    assert older[0].uids(ResultKind.FINAL, 2) != SOURCE.uids(ResultKind.FINAL, 2)
+    assert older[0].uids(ResultKind.FINAL, 2) != INPUTS.uids(ResultKind.FINAL, 2)

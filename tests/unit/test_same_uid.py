@@ -20,8 +20,8 @@ from uair_node.cases.tables import Case, Result, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.results.seg import save_seg, write_seg
-from uair_node.results.source import CANDIDATES_FILE
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 
 SHAPE = (16, 24, 20)

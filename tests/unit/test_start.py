@@ -27,7 +27,7 @@ from uair_node.dicom.volume import read_geometry
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.results.notices import untold_notices
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.selection.start import answer_with_starts
 from uair_node.storage.artifacts import load_candidates

@@ -32,7 +32,7 @@ from tests.viewer.loop import (
 from uair_node.dicom.seg_reader import read_edited
 from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import load_candidates
 

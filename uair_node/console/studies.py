@@ -19,7 +19,7 @@ from uair_node.context import Context
 from uair_node.findings.follow_up import TimePoint
 from uair_node.findings.record import Findings, load_findings
 from uair_node.results.priors import acquired, contradict, read_dating, same_patient
-from uair_node.results.source import FINDINGS_FILE
+from uair_node.results.round_inputs import FINDINGS_FILE
 
 _WIDTH, _HEIGHT, _SIDE, _TOP = 600.0, 160.0, 16.0, 32.0
 

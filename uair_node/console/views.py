@@ -26,7 +26,7 @@ from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_
 from uair_node.operations import reports
 from uair_node.rendering.plane_names import plane_names
 from uair_node.rendering.telling_slices import telling_slices
-from uair_node.results.source import ACCEPTED_FILE, CANDIDATES_FILE
+from uair_node.results.round_inputs import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.storage.artifacts import Box, Cropped, Labels, load_cropped
 
 ACCEPTED = 0

@@ -6,7 +6,7 @@ from dicom_config.errors import InputError
 from uair_node.context import Context
 from uair_node.findings.record import Findings, load_findings
 from uair_node.operations.reports import get_case
-from uair_node.results.source import FINDINGS_FILE
+from uair_node.results.round_inputs import FINDINGS_FILE
 
 
 def findings_of(context: Context, case_id: int) -> Findings:

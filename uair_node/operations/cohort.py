@@ -28,7 +28,7 @@ from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.findings.record import Findings, load_findings
 from uair_node.operations.lesion_recall import LesionTally, tally_lesions
-from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
+from uair_node.results.round_inputs import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 
 _ANSWERED = (SelectionOutcome.EFFECTIVE, SelectionOutcome.REPEATED, SelectionOutcome.REFUSED)

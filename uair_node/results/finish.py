@@ -35,9 +35,9 @@ from uair_node.results.pages import (
 )
 from uair_node.results.priors import keep_accepted
 from uair_node.results.reader_preference import differences, remember
+from uair_node.results.round_inputs import FINDINGS_FILE, RoundInputs, read_round_inputs
 from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation
-from uair_node.results.source import FINDINGS_FILE, Source, read_source
 from uair_node.results.structure_set import StructuresRequest, write_structure_set
 from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.storage.artifacts import StoredCandidate
@@ -85,37 +85,37 @@ class Measured:
     compared: Compared | None = None
 
 
-Measurer = Callable[[Context, Claim, Source, Volume, StoredCandidate], Measured]
+Measurer = Callable[[Context, Claim, RoundInputs, Volume, StoredCandidate], Measured]
 
 
 def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
     """Write all that an accepted case ends with."""
-    source = read_source(context, claim)
-    volume = read_series(source.series_paths, context.settings.intake.known)
-    accepted = source.accepted()
-    measured = measurer(context, claim, source, volume, accepted)
-    save_findings(source.own_folder / FINDINGS_FILE, measured.findings)
-    context.store.share(keep_accepted(source.own_folder, accepted), source.own_folder / FINDINGS_FILE)
+    inputs = read_round_inputs(context, claim)
+    volume = read_series(inputs.series_paths, context.settings.intake.known)
+    accepted = inputs.accepted()
+    measured = measurer(context, claim, inputs, volume, accepted)
+    save_findings(inputs.own_folder / FINDINGS_FILE, measured.findings)
+    context.store.share(keep_accepted(inputs.own_folder, accepted), inputs.own_folder / FINDINGS_FILE)
     results: list[NewResult] = []
     for form in context.segmentation_forms:
         final = write_segmentation(
-            context, source, volume, accepted, ResultKind.FINAL, form, tracking=measured.tracking
+            context, inputs, volume, accepted, ResultKind.FINAL, form, tracking=measured.tracking
         )
-        results += [final, _write_report(context, source, volume, measured.findings, final, form)]
+        results += [final, _write_report(context, inputs, volume, measured.findings, final, form)]
     if context.planning_destinations:
-        results.append(_write_structures(context, source, volume, accepted, results[0]))
+        results.append(_write_structures(context, inputs, volume, accepted, results[0]))
     if context.settings.results.pages:
-        results.append(_write_page(context, source, volume, accepted, measured.findings, results[0]))
+        results.append(_write_page(context, inputs, volume, accepted, measured.findings, results[0]))
         if measured.compared is not None:
-            results.append(_write_change(context, source, volume, accepted, measured, results[0]))
-    results += write_withdrawals(context, claim, source, volume, accepted.k, SUPERSEDED_BY_FINAL)
+            results.append(_write_change(context, inputs, volume, accepted, measured, results[0]))
+    results += write_withdrawals(context, claim, inputs, volume, accepted.k, SUPERSEDED_BY_FINAL)
 
-    told = differences(describe(accepted.labels, volume.spacing_mm), source.base_mm)
+    told = differences(describe(accepted.labels, volume.spacing_mm), inputs.base_mm)
 
     def commit(session: Session, item: WorkItem) -> None:
-        lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
+        lifecycle.add_results(session, session.get_one(Round, inputs.round_id), results)
         case = session.get_one(Case, item.case_id)
-        answer = lifecycle.effective_selection(session, case, source.number)
+        answer = lifecycle.effective_selection(session, case, inputs.number)
         if answer is not None:
             remember(session, context.settings.engine.preference, case, answer, told)
         work_items.close(item)
@@ -125,55 +125,55 @@ def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
 
 def _write_report(
     context: Context,
-    source: Source,
+    inputs: RoundInputs,
     volume: Volume,
     findings: Findings,
     final: NewResult,
     form: Form,
 ) -> NewResult:
-    instance_uid, series_uid = source.uids(ResultKind.REPORT, final.k, form.variant)
+    instance_uid, series_uid = inputs.uids(ResultKind.REPORT, final.k, form.variant)
     segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
-    request = ReportRequest(instance_uid, series_uid, final.k, source.provenance, source.warnings)
+    request = ReportRequest(instance_uid, series_uid, final.k, inputs.provenance, inputs.warnings)
     report = write_report(volume, findings, segmentation, request)
-    path = source.own_folder / _file_name("REPORT", form.variant)
+    path = inputs.own_folder / _file_name("REPORT", form.variant)
     return _saved(context, report, path, ResultKind.REPORT, final, form.destinations)
 
 
 def _write_structures(
     context: Context,
-    source: Source,
+    inputs: RoundInputs,
     volume: Volume,
     accepted: StoredCandidate,
     final: NewResult,
 ) -> NewResult:
     """Write the accepted segmentation as contours, for planning systems."""
-    instance_uid, series_uid = source.uids(ResultKind.STRUCTURES, accepted.k)
-    request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.character, source.provenance)
+    instance_uid, series_uid = inputs.uids(ResultKind.STRUCTURES, accepted.k)
+    request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.character, inputs.provenance)
     made = write_structure_set(volume, accepted.labels, request)
-    path = source.own_folder / "UAIR-RTSTRUCT.dcm"
+    path = inputs.own_folder / "UAIR-RTSTRUCT.dcm"
     return _saved(context, made, path, ResultKind.STRUCTURES, final, context.planning_destinations)
 
 
 def _write_page(
     context: Context,
-    source: Source,
+    inputs: RoundInputs,
     volume: Volume,
     accepted: StoredCandidate,
     findings: Findings,
     final: NewResult,
 ) -> NewResult:
-    instance_uid, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
+    instance_uid, series_uid = inputs.uids(ResultKind.FINAL_PAGE, accepted.k)
     candidate = PageCandidate(accepted.k, accepted.character, accepted.labels, final.sop_instance_uid)
-    request = ResultPageRequest(instance_uid, series_uid, source.provenance, source.warnings)
+    request = ResultPageRequest(instance_uid, series_uid, inputs.provenance, inputs.warnings)
     page = write_result_page(volume, candidate, findings, request)
-    path = source.own_folder / "UAIR-FINAL-PAGE.dcm"
+    path = inputs.own_folder / "UAIR-FINAL-PAGE.dcm"
     kind, destinations = ResultKind.FINAL_PAGE, context.picture_destinations
     return _saved(context, page, path, kind, final, destinations)
 
 
 def _write_change(
     context: Context,
-    source: Source,
+    inputs: RoundInputs,
     volume: Volume,
     accepted: StoredCandidate,
     measured: Measured,
@@ -196,11 +196,11 @@ def _write_change(
         days=(compared.day, compared.day + timedelta(days=follow_up.days)),
         findings=measured.findings,
     )
-    instance_uid, _ = source.uids(ResultKind.FINAL_PAGE, accepted.k, "change")
-    _, series_uid = source.uids(ResultKind.FINAL_PAGE, accepted.k)
-    request = ResultPageRequest(instance_uid, series_uid, source.provenance)
+    instance_uid, _ = inputs.uids(ResultKind.FINAL_PAGE, accepted.k, "change")
+    _, series_uid = inputs.uids(ResultKind.FINAL_PAGE, accepted.k)
+    request = ResultPageRequest(instance_uid, series_uid, inputs.provenance)
     page = write_change_page(volume, scene, final.sop_instance_uid, accepted.k, request)
-    path = source.own_folder / "UAIR-CHANGE-PAGE.dcm"
+    path = inputs.own_folder / "UAIR-CHANGE-PAGE.dcm"
     return _saved(context, page, path, ResultKind.FINAL_PAGE, final, context.picture_destinations)
 
 

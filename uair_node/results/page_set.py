@@ -17,7 +17,7 @@ from uair_node.findings.volumes import describe
 from uair_node.rendering.finding_images import pictured_findings
 from uair_node.results.pages import PageCandidate, PagesRequest, finding_words, write_pages
 from uair_node.results.reader_words import how_to_answer, how_to_drop
-from uair_node.results.source import CANDIDATES_FILE, Source, read_source
+from uair_node.results.round_inputs import CANDIDATES_FILE, RoundInputs, read_round_inputs
 from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates, taken
 from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
@@ -28,51 +28,51 @@ OVERVIEW = 0
 
 def draw_page_set(context: Context, claim: Claim) -> Commit:
     """Write the overview, a page for each candidate of a round and for its findings."""
-    source = read_source(context, claim)
-    candidates = source.candidates()
-    volume = read_series(source.series_paths, context.settings.intake.known)
+    inputs = read_round_inputs(context, claim)
+    candidates = inputs.candidates()
+    volume = read_series(inputs.series_paths, context.settings.intake.known)
     findings = pictured_findings([describe(candidate.labels, volume.spacing_mm) for candidate in candidates])
     pages = write_pages(
         volume,
-        [_candidate(source, candidate, context.segmentation_forms[0]) for candidate in candidates],
-        _request(context, source, candidates, findings),
+        [_candidate(inputs, candidate, context.segmentation_forms[0]) for candidate in candidates],
+        _request(context, inputs, candidates, findings),
         reference=_reference(context, claim),
-        uncertain=source.uncertain(),
+        uncertain=inputs.uncertain(),
     )
     names = [
         (ResultKind.PAGE, OVERVIEW, "overview"),
         *((ResultKind.PAGE, candidate.k, candidate.character) for candidate in candidates),
         *((ResultKind.FINDING, number, finding_words(number)) for number in findings),
     ]
-    results = [_save(context, source, page, *name) for page, name in zip(pages, names, strict=True)]
+    results = [_save(context, inputs, page, *name) for page, name in zip(pages, names, strict=True)]
 
     def commit(session: Session, item: WorkItem) -> None:
-        lifecycle.add_results(session, session.get_one(Round, source.round_id), results)
+        lifecycle.add_results(session, session.get_one(Round, inputs.round_id), results)
         work_items.close(item)
 
     return commit
 
 
-def _candidate(source: Source, candidate: StoredCandidate, form: Form) -> PageCandidate:
-    uid, _ = source.uids(ResultKind.CANDIDATE, candidate.k, form.variant)
+def _candidate(inputs: RoundInputs, candidate: StoredCandidate, form: Form) -> PageCandidate:
+    uid, _ = inputs.uids(ResultKind.CANDIDATE, candidate.k, form.variant)
     return PageCandidate(candidate.k, candidate.character, candidate.labels, uid)
 
 
 def _request(
-    context: Context, source: Source, candidates: list[StoredCandidate], findings: list[int]
+    context: Context, inputs: RoundInputs, candidates: list[StoredCandidate], findings: list[int]
 ) -> PagesRequest:
     titles = context.settings.node.ae_titles
     in_one_series = context.settings.results.page_series == PageSeries.CASE
-    overview_uid, series_uid = source.uids(ResultKind.PAGE, OVERVIEW)
-    page_uids = {candidate.k: source.uids(ResultKind.PAGE, candidate.k)[0] for candidate in candidates}
+    overview_uid, series_uid = inputs.uids(ResultKind.PAGE, OVERVIEW)
+    page_uids = {candidate.k: inputs.uids(ResultKind.PAGE, candidate.k)[0] for candidate in candidates}
     return PagesRequest(
-        series_instance_uid=source.case_series_uid(ResultKind.PAGE) if in_one_series else series_uid,
+        series_instance_uid=inputs.case_series_uid(ResultKind.PAGE) if in_one_series else series_uid,
         overview_uid=overview_uid,
         page_uids=page_uids,
-        provenance=source.case_provenance if in_one_series else source.provenance,
-        warnings=source.warnings,
+        provenance=inputs.case_provenance if in_one_series else inputs.provenance,
+        warnings=inputs.warnings,
         how_to_answer=how_to_answer(titles),
-        finding_uids={number: source.uids(ResultKind.FINDING, number)[0] for number in findings},
+        finding_uids={number: inputs.uids(ResultKind.FINDING, number)[0] for number in findings},
         how_to_drop={number: how_to_drop(titles, number) for number in findings},
         in_series_of_case=in_one_series,
     )
@@ -94,9 +94,9 @@ def _reference(context: Context, claim: Claim) -> Labels | None:
 
 
 def _save(
-    context: Context, source: Source, page: Dataset, kind: ResultKind, k: int, character: str
+    context: Context, inputs: RoundInputs, page: Dataset, kind: ResultKind, k: int, character: str
 ) -> NewResult:
-    path: Path = source.own_folder / f"UAIR-R{source.number}-{kind.value.upper()}{k}.dcm"
+    path: Path = inputs.own_folder / f"UAIR-R{inputs.number}-{kind.value.upper()}{k}.dcm"
     write_durably(path, lambda temporary: page.save_as(temporary, enforce_file_format=True))
     return NewResult(
         kind=kind,

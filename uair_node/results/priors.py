@@ -23,7 +23,7 @@ from uair_node.cases.tables import Case, ResultKind
 from uair_node.context import Context
 from uair_node.findings.follow_up import EarlierSegmentation
 from uair_node.findings.record import Findings, load_findings
-from uair_node.results.source import ACCEPTED_FILE, FINDINGS_FILE
+from uair_node.results.round_inputs import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 
 _DATES = ("AcquisitionDate", "SeriesDate", "StudyDate")

@@ -13,15 +13,15 @@ from uair_node.context import Context, Form
 from uair_node.dicom.volume import Volume
 from uair_node.findings.volumes import describe
 from uair_node.results.reader_preference import in_words
+from uair_node.results.round_inputs import RoundInputs
 from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
-from uair_node.results.source import Source
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import StoredCandidate, label_values
 
 
 def write_segmentation(
     context: Context,
-    source: Source,
+    inputs: RoundInputs,
     volume: Volume,
     candidate: StoredCandidate,
     kind: ResultKind,
@@ -35,28 +35,28 @@ def write_segmentation(
     case's own unless given.
     """
     present = label_values(candidate.labels)
-    instance_uid, series_uid = source.uids(kind, candidate.k, form.variant)
+    instance_uid, series_uid = inputs.uids(kind, candidate.k, form.variant)
     request = SegRequest(
         sop_instance_uid=instance_uid,
         series_instance_uid=series_uid,
-        round=source.number,
+        round=inputs.number,
         k=candidate.k,
         character=candidate.character,
-        model_name=source.model_name,
-        model_digest=source.model_digest,
+        model_name=inputs.model_name,
+        model_digest=inputs.model_digest,
         software_version=__version__,
-        case_digest=source.case_digest,
-        content_datetime=source.computed_at,
-        tracking=_tracking(source, present) if tracking is None else tracking,
-        derived_from=source.derived_from,
-        preference=in_words(source.prior),
-        acquisition=source.acquisition,
+        case_digest=inputs.case_digest,
+        content_datetime=inputs.computed_at,
+        tracking=_tracking(inputs, present) if tracking is None else tracking,
+        derived_from=inputs.derived_from,
+        preference=in_words(inputs.prior),
+        acquisition=inputs.acquisition,
         final=kind == ResultKind.FINAL,
         needs=form.needs,
     )
     seg = write_seg(volume, candidate.labels, request, headers)
     words = [*request.label.split(), *([form.variant] if form.variant else [])]
-    path = source.own_folder / f"{'-'.join(words)}.dcm"
+    path = inputs.own_folder / f"{'-'.join(words)}.dcm"
     save_seg(seg, path)
     volumes = describe(candidate.labels, volume.spacing_mm)
     return NewResult(
@@ -76,7 +76,7 @@ def write_segmentation(
     )
 
 
-def _tracking(source: Source, present: Sequence[int]) -> dict[int, Tracking]:
+def _tracking(inputs: RoundInputs, present: Sequence[int]) -> dict[int, Tracking]:
     """Give each lesion number its Tracking UID, the same in every candidate and round of a case."""
     lesions = [value - 1 for value in present if value > 1]
-    return {n: Tracking(f"UAIR lesion {n}", lesion_uid(source.case_digest, n)) for n in lesions}
+    return {n: Tracking(f"UAIR lesion {n}", lesion_uid(inputs.case_digest, n)) for n in lesions}

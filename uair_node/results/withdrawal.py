@@ -26,7 +26,7 @@ from uair_node.context import Context
 from uair_node.dicom.readers import read_selection
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
-from uair_node.results.source import Source, read_source
+from uair_node.results.round_inputs import RoundInputs, read_round_inputs
 from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
 
@@ -61,14 +61,14 @@ def withdraw(context: Context, claim: Claim) -> Commit:
     groups = _groups(context, claim, _kinds(context, claim, reason), context.withdrawing)
     if not groups:
         return _close
-    source = read_source(context, claim)
-    paths = source.series_paths or _paths_of_sibling(context, claim)
+    inputs = read_round_inputs(context, claim)
+    paths = inputs.series_paths or _paths_of_sibling(context, claim)
     if not paths:
         return _leave
-    notes = _write_notes(context, source, groups, read_geometry(paths), 0, reason)
+    notes = _write_notes(context, inputs, groups, read_geometry(paths), 0, reason)
 
     def commit(session: Session, item: WorkItem) -> None:
-        lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
+        lifecycle.add_results(session, session.get_one(Round, inputs.round_id), notes)
         work_items.close(item)
 
     return commit
@@ -92,12 +92,12 @@ def withdraw_closed_rounds(context: Context, claim: Claim) -> Commit:
     groups = _groups(context, claim, kinds, arrived, before=claim.round_number)
     if not groups:
         return _close
-    source = read_source(context, claim)
-    volume = read_geometry(source.series_paths, context.settings.intake.known)
-    notes = _write_notes(context, source, groups, volume, 0, _ROUND_CLOSED)
+    inputs = read_round_inputs(context, claim)
+    volume = read_geometry(inputs.series_paths, context.settings.intake.known)
+    notes = _write_notes(context, inputs, groups, volume, 0, _ROUND_CLOSED)
 
     def commit(session: Session, item: WorkItem) -> None:
-        lifecycle.add_results(session, session.get_one(Round, source.round_id), notes)
+        lifecycle.add_results(session, session.get_one(Round, inputs.round_id), notes)
         work_items.close(item)
 
     return commit
@@ -130,7 +130,7 @@ def _paths_of_sibling(context: Context, claim: Claim) -> tuple[Path, ...]:
 
 
 def write_withdrawals(
-    context: Context, claim: Claim, source: Source, volume: Volume, k: int, reason: str
+    context: Context, claim: Claim, inputs: RoundInputs, volume: Volume, k: int, reason: str
 ) -> list[NewResult]:
     """Write a note for each group of destinations that got the same candidates, pages and notices.
 
@@ -142,28 +142,28 @@ def write_withdrawals(
         For people.
     """
     groups = _groups(context, claim, _kinds(context, claim, reason), context.withdrawing)
-    return _write_notes(context, source, groups, volume, k, reason)
+    return _write_notes(context, inputs, groups, volume, k, reason)
 
 
 def _write_notes(
-    context: Context, source: Source, groups: Sequence[_Group], volume: Volume, k: int, reason: str
+    context: Context, inputs: RoundInputs, groups: Sequence[_Group], volume: Volume, k: int, reason: str
 ) -> list[NewResult]:
     """Write a note for each group; where notes come with each round, all are in one series of the case."""
     notes = []
     for group in groups:
         names = [instance.sop_instance_uid for instance in group.instances]
-        instance_uid, series_uid = source.uids(ResultKind.WITHDRAWAL, k, group.variant, names=names)
-        request = RejectionRequest(instance_uid, series_uid, reason, source.provenance)
+        instance_uid, series_uid = inputs.uids(ResultKind.WITHDRAWAL, k, group.variant, names=names)
+        request = RejectionRequest(instance_uid, series_uid, reason, inputs.provenance)
         if set(group.destinations) <= set(context.withdrawing_each_round):
             request = RejectionRequest(
                 instance_uid,
-                source.case_series_uid(ResultKind.WITHDRAWAL),
+                inputs.case_series_uid(ResultKind.WITHDRAWAL),
                 reason,
-                source.case_provenance,
-                number_of_case=source.number + (reason != _ROUND_CLOSED),
+                inputs.case_provenance,
+                number_of_case=inputs.number + (reason != _ROUND_CLOSED),
             )
         note = write_rejection(volume, group.instances, request)
-        path = source.own_folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"
+        path = inputs.own_folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"
         write_durably(path, partial(note.save_as, enforce_file_format=True))
         notes.append(
             NewResult(

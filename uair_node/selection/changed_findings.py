@@ -24,7 +24,7 @@ from uair_node.dicom.graphics import Graphic, Points, Shape
 from uair_node.dicom.mark_places import Grid
 from uair_node.dicom.readers import Reading
 from uair_node.dicom.volume import Volume, read_geometry
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.mark_meaning import Document, contradiction, understand
 from uair_node.selection.marked_round import Before, MarkedRound, before_in, joined, offer_of
 from uair_node.selection.match import ambiguous, no_such_lesion, read_answer, results_named

@@ -31,7 +31,7 @@ from uair_node.dicom.rtstruct_reader import read_structures
 from uair_node.dicom.seg_reader import read_edited
 from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import read_geometry
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.decision import refusal_of
 from uair_node.selection.match import main_candidate

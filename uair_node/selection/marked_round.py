@@ -25,7 +25,7 @@ from uair_node.dicom.mark_places import Grid
 from uair_node.dicom.readers import Mechanism, Reading
 from uair_node.dicom.sr_graphics import read_graphics
 from uair_node.dicom.volume import Volume, read_geometry
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.edited_round import EditedRound, find_edited_round
 from uair_node.selection.flagged_images import FlaggedImages, flagged_images, flags_images
 from uair_node.selection.mark_meaning import Document, Offer, understand

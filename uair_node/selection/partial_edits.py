@@ -18,7 +18,7 @@ from dicom_config.model import Verb
 from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.context import Context
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.edited_round import evidence_name, keep_whole
 from uair_node.selection.service import refuse_parts, settle_parts
 from uair_node.storage.artifacts import load_candidates

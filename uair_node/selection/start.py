@@ -22,7 +22,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, Selec
 from uair_node.context import Context
 from uair_node.dicom.readers import DRAWN, Reading, read_selection
 from uair_node.dicom.volume import read_geometry
-from uair_node.results.source import CANDIDATES_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.decision import refusal_of
 from uair_node.selection.edited_round import evidence_name, find_edited_round
 from uair_node.selection.patients import check_patient_of

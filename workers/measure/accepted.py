@@ -22,8 +22,8 @@ from uair_node.findings.record import tabulate
 from uair_node.results.finish import Compared, Measured, finish
 from uair_node.results.preference_comparison import compare_preferences
 from uair_node.results.priors import Prior, acquired, find_priors
+from uair_node.results.round_inputs import STATE_FILE, RoundInputs
 from uair_node.results.seg import Tracking
-from uair_node.results.source import STATE_FILE, Source
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import StoredCandidate, label_values, reading_artifact
 from uair_node.work.performer import Claim, Commit
@@ -45,7 +45,7 @@ def finish_measured(context: Context, claim: Claim) -> Commit:
 
 
 def measure_accepted(
-    context: Context, claim: Claim, source: Source, volume: Volume, accepted: StoredCandidate
+    context: Context, claim: Claim, inputs: RoundInputs, volume: Volume, accepted: StoredCandidate
 ) -> Measured:
     """Measure an accepted segmentation.
 
@@ -61,12 +61,12 @@ def measure_accepted(
     measured, shapes = measure(volume.array, labels, spacing), shapes_of(labels, spacing)
     unit = volume.profile.unit
     known = flattened(measured, shapes, unit)
-    samples = sample_numbers(volume.array, _samples(context, source, volume), labels, spacing, unit)
+    samples = sample_numbers(volume.array, _samples(context, inputs, volume), labels, spacing, unit)
     intervals = intervals_of(known, samples)
     watch.lap("measure")
     tabulated = partial(tabulate, measured, shapes=shapes, intervals=intervals, profile=volume.profile)
-    own = _own_identities(source, labels)
-    header = dcmread(source.series_paths[0], stop_before_pixels=True)
+    own = _own_identities(inputs, labels)
+    header = dcmread(inputs.series_paths[0], stop_before_pixels=True)
     day, earlier = acquired(header), None
     if day is not None and claim.case_id is not None and context.settings.results.follow_up:
         earlier = _earlier(context, claim, header, day)
@@ -153,10 +153,10 @@ def _with_unseen(groups: Sequence[Group], brought: Labels, then: Labels) -> tupl
     return (*groups, *(Group(Fate.VANISHED, (), (value - 1,)) for value in sorted(missing)))
 
 
-def _samples(context: Context, source: Source, volume: Volume) -> list[Labels]:
+def _samples(context: Context, inputs: RoundInputs, volume: Volume) -> list[Labels]:
     """Return the candidates of the accepted round and what its ensemble says, on the source grid."""
-    found = [candidate.labels for candidate in source.candidates()]
-    path = context.store.fetch(context.store.relative(source.folder / STATE_FILE))
+    found = [candidate.labels for candidate in inputs.candidates()]
+    path = context.store.fetch(context.store.relative(inputs.folder / STATE_FILE))
     if path.exists():
         canonical = volume.canonical()
         with reading_artifact():
@@ -166,9 +166,9 @@ def _samples(context: Context, source: Source, volume: Volume) -> list[Labels]:
     return found
 
 
-def _own_identities(source: Source, labels: Labels) -> dict[int, Identity]:
+def _own_identities(inputs: RoundInputs, labels: Labels) -> dict[int, Identity]:
     return {
-        value - 1: Identity(lesion_uid(source.case_digest, value - 1), f"UAIR lesion {value - 1}")
+        value - 1: Identity(lesion_uid(inputs.case_digest, value - 1), f"UAIR lesion {value - 1}")
         for value in label_values(labels)
         if value > 1
     }

@@ -21,7 +21,7 @@ from uair_node.context import Context
 from uair_node.operations import reports
 from uair_node.operations.housekeeping.anonymous import UNREADABLE, Pseudonyms
 from uair_node.operations.housekeeping.kept_record import kept_arrays, kept_record
-from uair_node.results.source import ROUND_FILES
+from uair_node.results.round_inputs import ROUND_FILES
 from uair_node.storage.store import write_durably
 
 _SEGMENTATIONS = (ResultKind.CANDIDATE, ResultKind.FINAL)

@@ -42,7 +42,7 @@ FINDINGS_FILE = "measurements.json"
 
 
 @dataclass(frozen=True)
-class Source:
+class RoundInputs:
     """A computed round: its series on disk, its artifacts, its place in the case.
 
     Attributes
@@ -157,7 +157,7 @@ class Source:
         return result_uid(*identity, *more, "instance"), result_uid(*identity, *more, "series")
 
 
-def read_source(context: Context, claim: Claim) -> Source:
+def read_round_inputs(context: Context, claim: Claim) -> RoundInputs:
     """Read what a claimed publication is made from."""
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
@@ -168,7 +168,7 @@ def read_source(context: Context, claim: Claim) -> Source:
         answered = next((r for r in case.rounds if answer and r.number == answer.candidates_round), round_)
         base_mm, series = case.rounds[0].base_mm, [instance.path for instance in case.instances]
     own_folder = context.store.round_folder(case.id, round_.number, claim.token)
-    return Source(
+    return RoundInputs(
         case_digest=case.digest,
         case_begun=case.created_at,
         uid_root=case.uid_root,
