@@ -17,7 +17,7 @@ from uair_node.storage.store import Store, make_folder_durably
 
 
 @dataclass(frozen=True)
-class Form:
+class SegVariant:
     """Segmentations as one kind of viewer needs them, and where these go."""
 
     profile: Profile
@@ -29,8 +29,8 @@ class Form:
         return NEEDS[self.profile]
 
     @property
-    def variant(self) -> str:
-        """The suffix of this form's UIDs and files; empty for the strict form."""
+    def suffix(self) -> str:
+        """The suffix of this variant's UIDs and files; empty for the strict variant."""
         return "" if self.profile == Profile.STRICT else self.profile.value
 
 
@@ -68,10 +68,10 @@ class Context:
         return tuple(destination.name for destination in every if wanted(NEEDS[destination.profile]))
 
     @property
-    def segmentation_forms(self) -> tuple[Form, ...]:
-        """The forms in which segmentations are written, at least one; pages refer to the first."""
-        forms = [
-            Form(
+    def segmentation_variants(self) -> tuple[SegVariant, ...]:
+        """The variants in which segmentations are written, at least one; pages refer to the first."""
+        variants = [
+            SegVariant(
                 profile,
                 tuple(
                     destination.name
@@ -82,7 +82,8 @@ class Context:
             for profile, needs in NEEDS.items()
             if needs.segmentations
         ]
-        return tuple(form for form in forms if form.destinations) or (Form(Profile.STRICT, ()),)
+        wanted = tuple(variant for variant in variants if variant.destinations)
+        return wanted or (SegVariant(Profile.STRICT, ()),)
 
     @property
     def withdrawing(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
-from uair_node.context import Context, Form
+from uair_node.context import Context, SegVariant
 from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.record import Findings, save_findings
@@ -97,11 +97,11 @@ def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
     save_findings(inputs.own_folder / FINDINGS_FILE, measured.findings)
     context.store.share(keep_accepted(inputs.own_folder, accepted), inputs.own_folder / FINDINGS_FILE)
     results: list[NewResult] = []
-    for form in context.segmentation_forms:
+    for variant in context.segmentation_variants:
         final = write_segmentation(
-            context, inputs, volume, accepted, ResultKind.FINAL, form, tracking=measured.tracking
+            context, inputs, volume, accepted, ResultKind.FINAL, variant, tracking=measured.tracking
         )
-        results += [final, _write_report(context, inputs, volume, measured.findings, final, form)]
+        results += [final, _write_report(context, inputs, volume, measured.findings, final, variant)]
     if context.planning_destinations:
         results.append(_write_structures(context, inputs, volume, accepted, results[0]))
     if context.settings.results.pages:
@@ -129,14 +129,14 @@ def _write_report(
     volume: Volume,
     findings: Findings,
     final: NewResult,
-    form: Form,
+    variant: SegVariant,
 ) -> NewResult:
-    instance_uid, series_uid = inputs.uids(ResultKind.REPORT, final.k, form.variant)
+    instance_uid, series_uid = inputs.uids(ResultKind.REPORT, final.k, variant.suffix)
     segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
     request = ReportRequest(instance_uid, series_uid, final.k, inputs.provenance, inputs.warnings)
     report = write_report(volume, findings, segmentation, request)
-    path = inputs.own_folder / _file_name("REPORT", form.variant)
-    return _saved(context, report, path, ResultKind.REPORT, final, form.destinations)
+    path = inputs.own_folder / _file_name("REPORT", variant.suffix)
+    return _saved(context, report, path, ResultKind.REPORT, final, variant.destinations)
 
 
 def _write_structures(

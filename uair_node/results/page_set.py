@@ -11,7 +11,7 @@ from dicom_config.model import PageSeries
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import Case, ResultKind, Round, WorkItem
-from uair_node.context import Context, Form
+from uair_node.context import Context, SegVariant
 from uair_node.dicom.volume import read_series
 from uair_node.findings.volumes import describe
 from uair_node.rendering.finding_images import pictured_findings
@@ -34,7 +34,7 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     findings = pictured_findings([describe(candidate.labels, volume.spacing_mm) for candidate in candidates])
     pages = write_pages(
         volume,
-        [_candidate(inputs, candidate, context.segmentation_forms[0]) for candidate in candidates],
+        [_candidate(inputs, candidate, context.segmentation_variants[0]) for candidate in candidates],
         _request(context, inputs, candidates, findings),
         reference=_reference(context, claim),
         uncertain=inputs.uncertain(),
@@ -53,8 +53,8 @@ def draw_page_set(context: Context, claim: Claim) -> Commit:
     return commit
 
 
-def _candidate(inputs: RoundInputs, candidate: StoredCandidate, form: Form) -> PageCandidate:
-    uid, _ = inputs.uids(ResultKind.CANDIDATE, candidate.k, form.variant)
+def _candidate(inputs: RoundInputs, candidate: StoredCandidate, variant: SegVariant) -> PageCandidate:
+    uid, _ = inputs.uids(ResultKind.CANDIDATE, candidate.k, variant.suffix)
     return PageCandidate(candidate.k, candidate.character, candidate.labels, uid)
 
 

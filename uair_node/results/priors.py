@@ -161,7 +161,7 @@ def earlier_segmentation(final: Dataset) -> EarlierSegmentation:
 
 
 def _segmentation(context: Context, finals: Sequence[str]) -> EarlierSegmentation | None:
-    for stored in finals[:1]:  # the other forms have the same segments
+    for stored in finals[:1]:  # the other variants have the same segments
         path = context.store.fetch(stored)
         if path.exists():
             return earlier_segmentation(dcmread(path, stop_before_pixels=True))

@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 
 def publish(context: Context, claim: Claim) -> Commit:
-    """Write the SEG objects of a computed round: four in each form that a destination needs."""
+    """Write the SEG objects of a computed round: four in each variant that a destination needs."""
     watch = Stopwatch()
     inputs = read_round_inputs(context, claim)
     volume = read_geometry(inputs.series_paths, context.settings.intake.known)
     headers = source_headers(volume)
     candidates = inputs.candidates()
     results = [
-        write_segmentation(context, inputs, volume, candidate, ResultKind.CANDIDATE, form, headers)
-        for form in context.segmentation_forms
+        write_segmentation(context, inputs, volume, candidate, ResultKind.CANDIDATE, variant, headers)
+        for variant in context.segmentation_variants
         for candidate in candidates
     ]
     # On the canonical grid, as the pages count slices.

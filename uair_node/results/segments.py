@@ -9,7 +9,7 @@ from pydicom import Dataset
 from uair_node import __version__
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import ResultKind
-from uair_node.context import Context, Form
+from uair_node.context import Context, SegVariant
 from uair_node.dicom.volume import Volume
 from uair_node.findings.volumes import describe
 from uair_node.results.reader_preference import in_words
@@ -25,17 +25,17 @@ def write_segmentation(
     volume: Volume,
     candidate: StoredCandidate,
     kind: ResultKind,
-    form: Form,
+    variant: SegVariant,
     headers: Sequence[Dataset] | None = None,
     tracking: Mapping[int, Tracking] | None = None,
 ) -> NewResult:
-    """Write a candidate, or the final segmentation, durably into the claim's folder, in one form.
+    """Write a candidate, or the final segmentation, durably into the claim's folder, in one variant.
 
     `headers` are those of `source_headers`, see `write_seg`; `tracking` is that of each lesion number, the
     case's own unless given.
     """
     present = label_values(candidate.labels)
-    instance_uid, series_uid = inputs.uids(kind, candidate.k, form.variant)
+    instance_uid, series_uid = inputs.uids(kind, candidate.k, variant.suffix)
     request = SegRequest(
         sop_instance_uid=instance_uid,
         series_instance_uid=series_uid,
@@ -52,10 +52,10 @@ def write_segmentation(
         preference=in_words(inputs.prior),
         acquisition=inputs.acquisition,
         final=kind == ResultKind.FINAL,
-        needs=form.needs,
+        needs=variant.needs,
     )
     seg = write_seg(volume, candidate.labels, request, headers)
-    words = [*request.label.split(), *([form.variant] if form.variant else [])]
+    words = [*request.label.split(), *([variant.suffix] if variant.suffix else [])]
     path = inputs.own_folder / f"{'-'.join(words)}.dcm"
     save_seg(seg, path)
     volumes = describe(candidate.labels, volume.spacing_mm)
@@ -71,7 +71,7 @@ def write_segmentation(
             "liver": round(volumes.liver_ml, 3),
             "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
         },
-        destinations=form.destinations,
+        destinations=variant.destinations,
         targets=present,
     )
 
