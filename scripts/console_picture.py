@@ -18,7 +18,7 @@ from tests.support.console_browser import WIDTHS, Browser, console_browser
 from tests.support.intake import received
 from tests.support.offered import do_work
 from tests.support.studies import node_in
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
@@ -72,7 +72,7 @@ def _play(context: Context, source: Input) -> None:
             )
             assert source.truth is not None
             best = max(offered, key=lambda offer: score(offer.labels, source.truth).mean)
-            select_by_number(session, Evidence(verb, "console"), case, Answer(best.k))
+            select_by_number(session, Evidence(verb, "console"), case, ReaderChoice(best.k))
     do_work(context, WorkKind.FINISH)
 
 

@@ -19,9 +19,9 @@ from dicom_config.errors import InputError
 from dicom_config.modalities import ModalityProfile
 from uair_node import __version__
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import MarkedLesion, Marks, marks_of
+from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.cases.tables import Case, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.intensity import on_training_scale
@@ -98,7 +98,7 @@ class Task:
     series_paths: tuple[Path, ...]
     previous_state: Path | None
     offered: Path | None
-    answer: Answer | None
+    answer: ReaderChoice | None
     edited: bool
     marks: Marks | None
     prior: ReaderPreference
@@ -372,7 +372,7 @@ def _settle_start(session: Session, case: Case, round_: Round, held: Selection |
             reference.remark,
             done.artifact,
         )
-        held.answer, held.candidates_round = Answer(1), 0
+        held.answer, held.candidates_round = ReaderChoice(1), 0
         round_.selection_id = held.id
     lifecycle.tell_reader(session, case)
 

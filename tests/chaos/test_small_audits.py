@@ -21,8 +21,8 @@ from tests.support.outbox import outbox_in, run_delivery
 from tests.support.peers import Postgres
 from tests.support.scripted import scripted_peer
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, utc_now
 from uair_node.operations import reports
 from uair_node.operations.case_list import find_cases
@@ -36,7 +36,7 @@ _TRIALS = 20
 def _answer(database: Database, verb: Verb, k: int, case_id: int, uid: str) -> None:
     with database.transaction() as session:
         evidence = Evidence(verb, "seg", "VIEWER", uid)
-        select_by_number(session, evidence, session.get_one(Case, case_id), Answer(k))
+        select_by_number(session, evidence, session.get_one(Case, case_id), ReaderChoice(k))
 
 
 def _audit(database: Database, ledger: Ledger) -> Audit:

@@ -16,7 +16,7 @@ from tests.support.offered import copied_case, offered_case
 from tests.support.series import edit_all, good_series
 from tests.support.studies import BEFORE, NOW, node_in, send_study
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import WorkKind
 from uair_node.dicom.gate_codes import gate_error
 
@@ -73,8 +73,8 @@ def operator(site: Site) -> Iterator[TestClient]:
 def studies_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A node with two studies of one patient (the second in two rounds), one of another, and an open one."""
     folder = tmp_path_factory.mktemp("studies")
-    accept = (Verb.ACCEPT, Answer(1))
-    mixed = [(Verb.PICK, Answer(3)), (Verb.ACCEPT, Answer(1, {2: 2}))]
+    accept = (Verb.ACCEPT, ReaderChoice(1))
+    mixed = [(Verb.PICK, ReaderChoice(3)), (Verb.ACCEPT, ReaderChoice(1, {2: 2}))]
     with node_in(folder) as context:
         send_study(context, folder / "1", BEFORE, [accept], patient="P1", day="20260105")
         send_study(context, folder / "2", NOW, mixed, patient="P1", day="20260205")

@@ -23,9 +23,9 @@ from tests.support.ports import free_port, wait_until
 from tests.support.scripted import scripted_peer
 from tests.support.server import guarded
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
 from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.queue import QueuePosition, places
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import WorkItem, WorkKind, utc_now
 from uair_node.console.figures import ask_broker, due_work
 from uair_node.context import Context, open_context
@@ -50,7 +50,7 @@ def test_places_follow_the_order_of_claiming_and_times_that_of_the_past(context:
             done.current_round.compute_seconds = seconds
         assert places(session) == {}, "nothing is due"
         first, second = ready_case(session, "1.2.1"), ready_case(session, "1.2.2")
-        select_by_number(session, Evidence(Verb.PICK, "test"), done, Answer(1))
+        select_by_number(session, Evidence(Verb.PICK, "test"), done, ReaderChoice(1))
         found = places(session)
         assert list(found) == [done.id, first.id, second.id], "a reader waits for a refinement"
         assert [entry.position for entry in found.values()] == [1, 2, 3]

@@ -15,7 +15,7 @@ from tests.support.cases import publish_round, ready_case
 from tests.support.console import OPERATOR, Site, console_site
 from tests.support.intake import context_in
 from tests.support.statements import Statements, recorded
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.console.app import make_app
 from uair_node.operations.signals.department import DepartmentCollector
 from uair_node.selection.service import Evidence, select_by_number
@@ -34,7 +34,7 @@ def rows(tmp_path: Path, database_url: str) -> Iterator[Site]:
             publish_round(session, ready_case(session, "1.1"), ["pacs"])
             case = ready_case(session, "1.2")
             publish_round(session, case, ["pacs"])
-            select_by_number(session, Evidence(Verb.PICK, "console"), case, Answer(1))
+            select_by_number(session, Evidence(Verb.PICK, "console"), case, ReaderChoice(1))
             publish_round(session, case, ["pacs"])
         yield console_site(context)
 

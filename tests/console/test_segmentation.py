@@ -20,8 +20,8 @@ from dicom_config.model import Verb
 from tests.support.console import VIEWER, Site, console_site
 from tests.support.offered import final_path
 from tests.support.studies import BEFORE, SHAPE, node_in, send_study
-from uair_node.cases.answer import Answer
 from uair_node.cases.installation_tables import AccessRecord
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, Round
 from uair_node.dicom.volume import read_series
 from uair_node.findings.record import as_csv, load_findings
@@ -234,7 +234,7 @@ def test_a_case_accepted_before_its_labels_were_kept_shows_its_candidates(
 def test_mr_is_shown_in_units_of_its_own(tmp_path: Path) -> None:
     intake = {"quiet_s": 0.01, "together_s": 0.01, "min_free_bytes": 0, "profiles": ["mr-t1"]}
     with node_in(tmp_path, intake=intake) as context:
-        accept = [(Verb.ACCEPT, Answer(1))]
+        accept = [(Verb.ACCEPT, ReaderChoice(1))]
         send_study(context, tmp_path / "mr", BEFORE, accept, patient="P1", day="20260105", mr=True)
         site = console_site(context)
         with site.visitor() as client:

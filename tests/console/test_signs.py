@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from dicom_config.model import Settings, Verb
 from tests.support.cases import ready_case
 from tests.support.console import Site
-from uair_node.cases.answer import Answer
 from uair_node.cases.queue import QueuePosition, places
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, ResultKind, WorkItem, utc_now
 from uair_node.console import check_schedule
 from uair_node.console.check_schedule import CheckSchedule
@@ -117,7 +117,7 @@ def test_an_accepted_case_is_green_only_once_its_final_objects_are_delivered(
 
     assert missing() == "", "it is not accepted"
     with site.context.database.transaction() as session:
-        select_by_number(session, Evidence(Verb.ACCEPT, "test"), session.get_one(Case, 1), Answer(2))
+        select_by_number(session, Evidence(Verb.ACCEPT, "test"), session.get_one(Case, 1), ReaderChoice(2))
     assert missing() == "final not written"
     with site.context.database.transaction() as session:
         session.query(WorkItem).filter_by(case_id=1).update({"open": False})

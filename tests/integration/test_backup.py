@@ -29,8 +29,8 @@ from tests.support.ports import wait_until
 from tests.support.selections import instance_header, key_object
 from tests.support.series import edit_all, good_series
 from uair_node.cases import work_items
-from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database, _alembic_config
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, WorkItem, WorkKind
 from uair_node.context import Context, open_context
@@ -160,7 +160,7 @@ def test_a_restored_case_goes_on(site: Site) -> None:
         case = reports.get_case(session, 1)
         folder = context.store.fetch_folder(case.rounds[0].artifacts, [CANDIDATES_FILE])
         assert load_candidates(folder / CANDIDATES_FILE)[1].labels.sum() == 32
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(2))
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(2))
         assert case.state == CaseState.REFINING
         due = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one()
         assert due.round_number == 2

@@ -27,7 +27,7 @@ from tests.support.seg_grids import centres_mm
 from tests.support.studies import receive_study
 from tests.support.synthetic import Lesion, abdomen
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, Result, ResultKind, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.dicom.volume import read_series
@@ -101,7 +101,7 @@ def _study(
     do_work(context, WorkKind.PUBLISH)
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(2))
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, ReaderChoice(2))
     do_work(context, WorkKind.FINISH)
     with context.database.transaction() as session:
         rows = session.query(Result).filter(Result.round.has(case_id=case_id))

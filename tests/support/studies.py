@@ -15,7 +15,7 @@ from tests.support.intake import context_in, received
 from tests.support.offered import CHARACTERS, do_work
 from tests.support.synthetic import Lesion, abdomen
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.dicom.volume import read_series
@@ -60,7 +60,7 @@ def send_study(
     context: Context,
     folder: Path,
     lesions: Sequence[Lesion],
-    answers: Sequence[tuple[Verb, Answer]],
+    answers: Sequence[tuple[Verb, ReaderChoice]],
     *,
     patient: str,
     day: str,

@@ -6,21 +6,21 @@ import pytest
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.selection.decision import CLOSED, WAIT, Effect, Said, Standing, decide
 
 S = CaseState
-EARLIER = Said(Verb.PICK, 2, Answer(1))
+EARLIER = Said(Verb.PICK, 2, ReaderChoice(1))
 """What the reader said to round 2; it started round 3."""
 SAME = EARLIER
-OTHER_PICK = Said(Verb.PICK, 2, Answer(3))
-OTHER_LESION = Said(Verb.PICK, 2, Answer(1, {2: 4}))
-EDIT = Said(Verb.PICK, 2, Answer(1), "edit.npz")
-ACCEPT = Said(Verb.ACCEPT, 2, Answer(1))
-NONE_FITS = Said(Verb.REJECT, 2, Answer(None))
-OPEN = Said(Verb.PICK, 3, Answer(2))
-OLDEST = Said(Verb.ACCEPT, 1, Answer(4))
+OTHER_PICK = Said(Verb.PICK, 2, ReaderChoice(3))
+OTHER_LESION = Said(Verb.PICK, 2, ReaderChoice(1, {2: 4}))
+EDIT = Said(Verb.PICK, 2, ReaderChoice(1), "edit.npz")
+ACCEPT = Said(Verb.ACCEPT, 2, ReaderChoice(1))
+NONE_FITS = Said(Verb.REJECT, 2, ReaderChoice(None))
+OPEN = Said(Verb.PICK, 3, ReaderChoice(2))
+OLDEST = Said(Verb.ACCEPT, 1, ReaderChoice(4))
 
 
 def _outcome(state: CaseState, said: Said, *, sent: bool, taken: Said | None = EARLIER) -> Effect | str:
@@ -34,8 +34,8 @@ def _outcome(state: CaseState, said: Said, *, sent: bool, taken: Said | None = E
     ("said", "effect"),
     [
         (OPEN, Effect.EFFECTIVE),
-        (Said(Verb.ACCEPT, 3, Answer(2)), Effect.EFFECTIVE),
-        (Said(Verb.REJECT, 3, Answer(None)), Effect.EFFECTIVE),
+        (Said(Verb.ACCEPT, 3, ReaderChoice(2)), Effect.EFFECTIVE),
+        (Said(Verb.REJECT, 3, ReaderChoice(None)), Effect.EFFECTIVE),
         (OLDEST, Effect.EFFECTIVE),
         (OTHER_PICK, Effect.EFFECTIVE),
         (ACCEPT, Effect.EFFECTIVE),
@@ -66,7 +66,7 @@ def test_a_closed_case_takes_no_answer(state: CaseState, said: Said) -> None:
 
 
 def test_an_accepted_case_takes_nothing_but_the_repetition_of_its_end() -> None:
-    end = Said(Verb.ACCEPT, 3, Answer(2))
+    end = Said(Verb.ACCEPT, 3, ReaderChoice(2))
     assert _outcome(S.ACCEPTED, end, sent=True, taken=end) == Effect.REPEATED
     for said in (SAME, OPEN, OLDEST, ACCEPT):
         assert _outcome(S.ACCEPTED, said, sent=True, taken=end) == CLOSED

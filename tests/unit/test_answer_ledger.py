@@ -8,8 +8,8 @@ from tests.chaos.auditor import found_deliveries
 from tests.chaos.findings import Audit
 from tests.chaos.ledger import Ledger
 from tests.support.cases import publish_round, ready_case
-from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import SelectionOutcome
 from uair_node.selection.service import Evidence, select_by_number
@@ -21,7 +21,7 @@ def _answered(database: Database) -> None:
         case = ready_case(session)
         publish_round(session, case)
         for verb in (Verb.PICK, Verb.ACCEPT, Verb.ACCEPT):
-            select_by_number(session, Evidence(verb, "seg", "VIEWER", "2.25.1"), case, Answer(1))
+            select_by_number(session, Evidence(verb, "seg", "VIEWER", "2.25.1"), case, ReaderChoice(1))
 
 
 def _audit(database: Database, ledger: Ledger) -> Audit:
@@ -51,7 +51,7 @@ def test_an_accepted_case_that_goes_on_is_a_contradiction(database: Database) ->
     with database.transaction() as session:
         case = ready_case(session, "1.2.9")
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(2))
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, ReaderChoice(2))
         case.state = CaseState.REFINING
     found = _audit(database, Ledger())
     assert (found.answers.contradictory, found.clean) == (1, False)
@@ -82,7 +82,7 @@ def test_a_round_that_follows_from_no_effective_answer_is_a_contradiction(databa
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        row = select_by_number(session, Evidence(Verb.PICK, "seg", "VIEWER", "2.25.1"), case, Answer(1))
+        row = select_by_number(session, Evidence(Verb.PICK, "seg", "VIEWER", "2.25.1"), case, ReaderChoice(1))
         row.outcome = SelectionOutcome.REPEATED
     assert _audit(database, Ledger()).wrong == [
         "case 1: round 2 follows from no effective answer",

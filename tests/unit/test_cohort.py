@@ -20,7 +20,7 @@ from dicom_config.model import Verb
 from tests.support.cases import new_result, publish_round, ready_case
 from tests.support.intake import context_in
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, ResultKind, Selection, SelectionOutcome, utc_now
 from uair_node.context import Context
 from uair_node.findings.record import Findings, Value, save_findings
@@ -43,7 +43,7 @@ def _accepted(context: Context, uid: str, reader: str, *picks: int, ml: float, l
         for number, k in enumerate(picks, start=1):
             publish_round(session, case)
             verb = Verb.ACCEPT if number == len(picks) else Verb.PICK
-            select_by_number(session, Evidence(verb, "seg", calling_ae=reader), case, Answer(k))
+            select_by_number(session, Evidence(verb, "seg", calling_ae=reader), case, ReaderChoice(k))
             session.flush()
         folder = context.store.round_folder(case.id, len(picks), "made")
         final = replace(new_result(case, len(picks), picks[-1]), kind=ResultKind.FINAL)

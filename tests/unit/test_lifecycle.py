@@ -16,8 +16,8 @@ from tests.support.cases import (
     receiving_case,
 )
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import TRANSITIONS, CaseState, check_transition
 from uair_node.cases.tables import (
     Case,
@@ -93,13 +93,13 @@ def test_three_rounds_to_acceptance(database: Database) -> None:
         for number in (1, 2):
             publish_round(session, case)
             assert case.state == CaseState.AWAITING_SELECTION
-            row = select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(2))
+            row = select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(2))
             assert row.outcome == SelectionOutcome.EFFECTIVE
             assert case.state == CaseState.REFINING
             assert case.current_round.number == number + 1
             assert case.current_round.selection_id == row.id
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(4))
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, ReaderChoice(4))
         assert case.state == CaseState.ACCEPTED
         assert open_item(session, case, WorkKind.FINISH).round_number == 3
 
@@ -130,7 +130,7 @@ def test_an_unusable_selection_is_recorded_with_its_reason(
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(1))
         publish_round(session, case)
         uids = [candidate_uid(case, number, k) for number, k in references]
         row = select_by_object(
@@ -179,7 +179,7 @@ def test_an_answer_cancels_the_pictures_that_are_still_due(database: Database) -
         case = ready_case(session)
         publish_round(session, case)
         work_items.require_work(session, WorkKind.PAGES, case=case, key="1")
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(1))
         due = {item.kind for item in session.query(WorkItem).filter_by(open=True)}
         assert due == {WorkKind.COMPUTE, WorkKind.NOTICES}
 
@@ -216,7 +216,7 @@ def test_a_candidate_of_an_older_round_answers_the_open_one(
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(1))
         publish_round(session, case)
         row = select_by_object(session, Evidence(verb, "seg"), _reading(candidate_uid(case, 1, 3)))
         assert (row.outcome, row.round_number, row.candidates_round) == (SelectionOutcome.EFFECTIVE, 2, 1)
@@ -252,7 +252,7 @@ def test_nothing_is_picked_in_a_closed_case(database: Database) -> None:
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, Answer(1))
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), case, ReaderChoice(1))
         row = select_by_object(session, Evidence(Verb.PICK, "seg"), _reading(candidate_uid(case, 1, 2)))
         assert row.code == "case-closed"
 
@@ -261,10 +261,10 @@ def test_the_command_line_is_told_what_it_cannot_pick(database: Database) -> Non
     with database.transaction() as session:
         case = ready_case(session)
         with pytest.raises(InputError) as early:
-            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
+            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(1))
         publish_round(session, case)
         with pytest.raises(InputError) as unknown:
-            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(5))
+            select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(5))
     assert (early.value.code, unknown.value.code) == ("no-candidates", "no-such-candidate")
 
 
@@ -307,7 +307,7 @@ def test_a_late_slice_leaves_an_accepted_case_alone(database: Database) -> None:
     with database.transaction() as session:
         older = ready_case(session)
         publish_round(session, older)
-        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), older, Answer(1))
+        select_by_number(session, Evidence(Verb.ACCEPT, "command-line"), older, ReaderChoice(1))
         ready_case(session, slices=1)
         assert older.state == CaseState.ACCEPTED
 
@@ -328,7 +328,7 @@ def test_a_failed_case_is_retried_where_it_stood(database: Database) -> None:
     with database.transaction() as session:
         case = ready_case(session)
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(1))
         lifecycle.fail(session, case, code="work-failed", cause="x", remedy="y")
         assert case.state == CaseState.FAILED
         # The reader is told that the next round failed; nothing else is due.

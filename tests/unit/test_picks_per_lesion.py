@@ -13,8 +13,8 @@ from pydicom.uid import CTImageStorage
 from dicom_config.model import Verb
 from tests.support.cases import candidate_uid, publish_round, ready_case
 from tests.support.selections import instance_header, key_object, segments_key_object, segments_report
-from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.dicom.readers import read_selection
@@ -49,15 +49,15 @@ def _say(database: Database, verb: Verb, parts: list[tuple[int, int]], *, report
 @pytest.mark.parametrize(
     ("parts", "answer"),
     [
-        ([(2, 2), (3, 3)], Answer(2, {3: 3})),
-        ([(3, 1), (2, 2)], Answer(3, {2: 2})),
-        ([(4, 2), (4, 3)], Answer(4)),
-        ([(4, 1)], Answer(4)),
-        ([(1, 1), (4, 2), (4, 3)], Answer(1, {2: 4, 3: 4})),
+        ([(2, 2), (3, 3)], ReaderChoice(2, {3: 3})),
+        ([(3, 1), (2, 2)], ReaderChoice(3, {2: 2})),
+        ([(4, 2), (4, 3)], ReaderChoice(4)),
+        ([(4, 1)], ReaderChoice(4)),
+        ([(1, 1), (4, 2), (4, 3)], ReaderChoice(1, {2: 4, 3: 4})),
     ],
 )
 def test_segments_of_several_candidates_are_one_answer(
-    database: Database, parts: list[tuple[int, int]], answer: Answer, report: bool
+    database: Database, parts: list[tuple[int, int]], answer: ReaderChoice, report: bool
 ) -> None:
     row = _say(database, Verb.PICK, parts, report=report)
     assert (row.outcome, row.answer) == (SelectionOutcome.EFFECTIVE, answer)
@@ -88,12 +88,12 @@ def test_a_whole_candidate_with_a_lesion_of_another(database: Database) -> None:
         items = [item for item in document.ContentSequence if "ReferencedSOPSequence" in item]
         items[1].ReferencedSOPSequence[0].ReferencedSegmentNumber = 3
         row = select_by_object(session, Evidence(Verb.ACCEPT, "key-object"), read_selection(document))
-        assert row.answer == Answer(3, {3: 1})
+        assert row.answer == ReaderChoice(3, {3: 1})
         assert "lesion 2 of candidate 1" in case.transitions[-1].reason
 
 
 def test_none_fits_needs_no_single_candidate(database: Database) -> None:
-    assert _say(database, Verb.REJECT, [(2, 2), (3, 2)], report=True).answer == Answer(None)
+    assert _say(database, Verb.REJECT, [(2, 2), (3, 2)], report=True).answer == ReaderChoice(None)
 
 
 def _offered() -> list[StoredCandidate]:
@@ -109,25 +109,25 @@ def _offered() -> list[StoredCandidate]:
     return found
 
 
-def _row(answer: Answer) -> str:
+def _row(answer: ReaderChoice) -> str:
     return "".join(map(str, taken(_offered(), answer).labels.ravel()))
 
 
 @pytest.mark.parametrize(
     ("answer", "row"),
     [
-        (Answer(1), "121113100000"),
-        (Answer(1, {2: 3}), "122213100000"),
-        (Answer(4, {3: 1}), "122223111100"),
-        (Answer(1, {3: 4}), "121111100000"),
-        (Answer(4, {2: 1, 3: 2}), "121113311100"),
-        (Answer(4, {1: 1}), "122221100000"),
+        (ReaderChoice(1), "121113100000"),
+        (ReaderChoice(1, {2: 3}), "122213100000"),
+        (ReaderChoice(4, {3: 1}), "122223111100"),
+        (ReaderChoice(1, {3: 4}), "121111100000"),
+        (ReaderChoice(4, {2: 1, 3: 2}), "121113311100"),
+        (ReaderChoice(4, {1: 1}), "122221100000"),
     ],
 )
-def test_what_an_answer_takes(answer: Answer, row: str) -> None:
+def test_what_an_answer_takes(answer: ReaderChoice, row: str) -> None:
     assert _row(answer) == row
 
 
 def test_the_combination_says_what_it_is() -> None:
-    assert taken(_offered(), Answer(4, {3: 1})).character == "candidate 4, lesion 2 of candidate 1"
-    assert taken(_offered(), Answer(4)).character == "character"
+    assert taken(_offered(), ReaderChoice(4, {3: 1})).character == "candidate 4, lesion 2 of candidate 1"
+    assert taken(_offered(), ReaderChoice(4)).character == "character"

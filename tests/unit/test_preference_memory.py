@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from dicom_config.model import Verb, load_settings
 from tests.support.cases import publish_round, ready_case
-from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, Selection, TargetKind
 from uair_node.cli import app
 from uair_node.context import open_context
@@ -36,7 +36,7 @@ def _accepted(session: Session, number: int, reader: str = "WS1", mode: str = "d
     """A case that `reader` accepted 2 mm wider than the model's lesions."""
     case = ready_case(session, f"1.2.3.{number}")
     publish_round(session, case)
-    row = select_by_number(session, Evidence(Verb.ACCEPT, "seg", reader), case, Answer(1))
+    row = select_by_number(session, Evidence(Verb.ACCEPT, "seg", reader), case, ReaderChoice(1))
     remember(session, mode, case, row, WIDER)
     session.flush()
     return case
@@ -98,7 +98,7 @@ def test_a_reader_s_memory_is_that_of_the_title_that_picks(database: Database) -
         case = ready_case(session, "1.2.4")
         assert prior_of(session, "reader", case, case.rounds[0]) == {}, "the router is no reader"
         publish_round(session, case)
-        select_by_number(session, Evidence(Verb.PICK, "seg", "WS1"), case, Answer(2))
+        select_by_number(session, Evidence(Verb.PICK, "seg", "WS1"), case, ReaderChoice(2))
         assert prior_of(session, "reader", case, case.rounds[1])["key"] == "WS1"
         pick = session.query(Selection).order_by(Selection.id.desc()).first()
         assert key_of("reader", case, pick) == "WS1"

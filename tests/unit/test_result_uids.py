@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, ResultKind
 from uair_node.results.round_inputs import RoundInputs
 from uair_node.results.uids import result_uid
@@ -30,7 +30,7 @@ INPUTS = RoundInputs(
     computed_at=datetime(2026, 1, 1),
     case_begun=datetime(2026, 1, 1),
     derived_from="",
-    answer=Answer(2),
+    answer=ReaderChoice(2),
     dropped=(),
     prior={},
     base_mm={},
@@ -54,7 +54,7 @@ def test_other_content_has_other_uids(kind: ResultKind, change: dict[str, object
 
 
 @pytest.mark.parametrize("kind", [ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE])
-@pytest.mark.parametrize("change", [{"answer": Answer(2, {2: 1})}, {"edit": Path("edit-7.npz")}])
+@pytest.mark.parametrize("change", [{"answer": ReaderChoice(2, {2: 1})}, {"edit": Path("edit-7.npz")}])
 def test_what_follows_an_answer_has_uids_of_that_answer(kind: ResultKind, change: dict[str, object]) -> None:
     assert not set(INPUTS.uids(kind, 2)) & set(replace(INPUTS, **change).uids(kind, 2))
 

@@ -16,7 +16,7 @@ from tests.support.intake import received
 from tests.support.selections import new_uid
 from tests.support.series import good_series
 from tests.support.waiting import VIEWER, waiting_case
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome, WorkItem, WorkKind
 from uair_node.context import Context
@@ -51,24 +51,24 @@ def test_a_target_that_candidates_share_is_the_picked_ones() -> None:
     alike = _labels(1)
     alike[2:13, 4:5, 3:16] = 0  # another liver with the first one's lesions
     offered = [OFFERED[0], OFFERED[1], StoredCandidate(3, alike, "")]
-    assert put_together(offered, [alike])[0] == Answer(3)
+    assert put_together(offered, [alike])[0] == ReaderChoice(3)
     lesion = _labels(2)
     lesion[8:10, 6:9, 10:13] = 0
     offered = [OFFERED[1], StoredCandidate(2, lesion, "")]  # the same liver with another lesion
-    assert put_together(offered, [lesion])[0] == Answer(2)
+    assert put_together(offered, [lesion])[0] == ReaderChoice(2)
 
 
 @pytest.mark.parametrize(
     ("parts", "answer"),
     [
-        ([_only(_labels(2), 2), _only(_labels(3), 3)], Answer(2, {3: 3})),
-        ([_only(_labels(3), 3), _only(_labels(3), 2)], Answer(3)),
-        ([_only(_labels(4), 1), _only(_labels(1), 2, 3)], Answer(4, {2: 1, 3: 1})),
-        ([_only(_labels(4), 3)], Answer(4)),
-        ([_labels(2)], Answer(2)),
+        ([_only(_labels(2), 2), _only(_labels(3), 3)], ReaderChoice(2, {3: 3})),
+        ([_only(_labels(3), 3), _only(_labels(3), 2)], ReaderChoice(3)),
+        ([_only(_labels(4), 1), _only(_labels(1), 2, 3)], ReaderChoice(4, {2: 1, 3: 1})),
+        ([_only(_labels(4), 3)], ReaderChoice(4)),
+        ([_labels(2)], ReaderChoice(2)),
     ],
 )
-def test_unchanged_targets_are_a_pick_of_their_candidates(parts: list[Labels], answer: Answer) -> None:
+def test_unchanged_targets_are_a_pick_of_their_candidates(parts: list[Labels], answer: ReaderChoice) -> None:
     said, labels = put_together(OFFERED, parts)
     assert said == answer
     assert (labels == taken(OFFERED, answer).labels).all()
@@ -141,7 +141,7 @@ def test_parts_are_held_and_take_effect_together(context: Context, volume: Volum
     state, rows = _settled(context)
     assert state == CaseState.ACCEPTED
     assert [row.outcome for row in rows] == [SelectionOutcome.JOINED, SelectionOutcome.EFFECTIVE]
-    assert rows[1].answer == Answer(2, {3: 3})
+    assert rows[1].answer == ReaderChoice(2, {3: 3})
     assert rows[1].artifact == "", "nothing was drawn anew"
     assert answer_with_parts(context) == 0, "once"
 

@@ -13,9 +13,9 @@ from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from tests.support.cases import publish_round, ready_case, receiving_case
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
 from uair_node.cases.database import Database
 from uair_node.cases.lock import lock_case
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, Selection, SelectionOutcome, utc_now
 from uair_node.dicom.readers import Mechanism, Reading
@@ -52,7 +52,9 @@ def _sent(verb: Verb, k: int) -> Act:
 
 def _typed(verb: Verb, k: int) -> Act:
     def act(session: Session, case_id: int) -> None:
-        select_by_number(session, Evidence(verb, "command-line"), session.get_one(Case, case_id), Answer(k))
+        select_by_number(
+            session, Evidence(verb, "command-line"), session.get_one(Case, case_id), ReaderChoice(k)
+        )
 
     return act
 

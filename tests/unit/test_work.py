@@ -13,10 +13,10 @@ from dicom_config.errors import InputError, TransientError
 from dicom_config.model import DeliverySection, Settings, Verb
 from tests.support.cases import expire_lease, open_item, publish_round, ready_case
 from uair_node.cases import work_items
-from uair_node.cases.answer import Answer
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
 from uair_node.cases.lifecycle import finish_computing
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Round, WorkItem, WorkKind, utc_now
 from uair_node.context import Context
@@ -234,7 +234,7 @@ def test_a_refinement_overtakes_waiting_first_rounds(context: Context) -> None:
     _, waiting = _ready(context, "1.9")
     with context.database.transaction() as session:
         case = session.get_one(Case, refining)
-        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, Answer(1))
+        select_by_number(session, Evidence(Verb.PICK, "command-line"), case, ReaderChoice(1))
     with context.database.transaction() as session:
         claimed = work_items.claim(session, waiting, "worker", 30.0)
         assert claimed is not None

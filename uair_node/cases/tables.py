@@ -25,8 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from dicom_config.model import Verb
-from uair_node.cases.answer import Answer
 from uair_node.cases.clock import present
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 
 Uid = String(64)
@@ -327,12 +327,12 @@ class Selection(Base):
         return f"{self.answer.words}, {marked}" if self.marks["picked"] else marked
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> ReaderChoice:
         """The answer of this selection."""
-        return Answer(self.picked, {int(value): int(k) for value, k in self.per_target.items()})
+        return ReaderChoice(self.picked, {int(value): int(k) for value, k in self.per_target.items()})
 
     @answer.setter
-    def answer(self, said: Answer) -> None:
+    def answer(self, said: ReaderChoice) -> None:
         self.picked = said.k
         self.per_target = {str(value): k for value, k in said.per_target.items()}
 

@@ -13,8 +13,8 @@ from rich.markup import escape
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.lock import lock_case
+from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
 from uair_node.commands.tables import Row, print_rows
@@ -113,7 +113,7 @@ def pick(
     config: ConfigOption = None,
 ) -> None:
     """Pick candidate K of the open round; the next round starts from it."""
-    _answer(config, case_id, Verb.PICK, Answer(k, _per_lesion(k, lesion)), _without(drop), of_round)
+    _answer(config, case_id, Verb.PICK, ReaderChoice(k, _per_lesion(k, lesion)), _without(drop), of_round)
 
 
 @case_app.command()
@@ -126,13 +126,13 @@ def accept(
     config: ConfigOption = None,
 ) -> None:
     """Accept candidate K of the open round; the case ends with it."""
-    _answer(config, case_id, Verb.ACCEPT, Answer(k, _per_lesion(k, lesion)), _without(drop), of_round)
+    _answer(config, case_id, Verb.ACCEPT, ReaderChoice(k, _per_lesion(k, lesion)), _without(drop), of_round)
 
 
 @case_app.command()
 def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Say that none of the four fits; the next round looks elsewhere."""
-    _answer(config, case_id, Verb.REJECT, Answer(None))
+    _answer(config, case_id, Verb.REJECT, ReaderChoice(None))
 
 
 @case_app.command()
@@ -189,7 +189,7 @@ def _answer(
     config: Path | None,
     case_id: int,
     verb: Verb,
-    answer: Answer | None,
+    answer: ReaderChoice | None,
     changes: Changes | None = None,
     of_round: int | None = None,
 ) -> None:

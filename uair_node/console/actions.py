@@ -14,8 +14,8 @@ from starlette.responses import Response
 from dicom_config.errors import InputError
 from dicom_config.model import Settings, Verb
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
 from uair_node.cases.lock import lock_case
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case
 from uair_node.console import audit
@@ -177,7 +177,7 @@ def _answer(verb: Verb) -> Apply:
         text, number = form.get("candidate", ""), form.get("round", "")
         if verb != Verb.REJECT and not (text.isdecimal() and len(text) == 1):
             raise InputError("no-such-candidate", "No candidate was chosen.", "Choose one of the four.")
-        answer = Answer(None if verb == Verb.REJECT else int(text))
+        answer = ReaderChoice(None if verb == Verb.REJECT else int(text))
         of_round = int(number) if number.isdecimal() and len(number) < 4 else None
         newest = case.offered_round is None or of_round in (None, case.offered_round.number)
         marked = changes_in(session, case, form, verb, answer) if newest and verb != Verb.REJECT else None

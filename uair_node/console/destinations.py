@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ConnectionTest:
     """A destination's answer to the latest connection test."""
 
     at: datetime
@@ -88,15 +88,15 @@ def ask_destination(console: ConsoleApp, request: ConsoleRequest) -> Response:
     )
 
 
-def _request(destination: AnyDestination) -> Answered:
+def _request(destination: AnyDestination) -> ConnectionTest:
     try:
         if isinstance(destination, StowDestination):
             probe_stow(destination)
-            return Answered(utc_now(), True, "answers DICOMweb.")
+            return ConnectionTest(utc_now(), True, "answers DICOMweb.")
         echo(destination)
-        return Answered(utc_now(), True, "answers C-ECHO.")
+        return ConnectionTest(utc_now(), True, "answers C-ECHO.")
     except UairError as error:
-        return Answered(utc_now(), False, f"{error.sentence} {error.remedy}")
+        return ConnectionTest(utc_now(), False, f"{error.sentence} {error.remedy}")
 
 
 def _row(session: Session, destination: AnyDestination, counts: dict[str, Counter[str]]) -> Row:

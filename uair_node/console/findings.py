@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from dicom_config.model import Verb
-from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.cases.tables import Case, Round
 from uair_node.selection.changed_findings import Changes, changes_by_number, offered_findings
 from uair_node.selection.marked_round import MarkedRound
@@ -48,7 +48,7 @@ def listed_findings(round_: Round | None) -> list[Finding]:
 
 
 def changes_in(
-    session: Session, case: Case, form: Mapping[str, str], verb: Verb, named: Answer | None
+    session: Session, case: Case, form: Mapping[str, str], verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound | None:
     """Return what a form drops and keeps, None if neither; raises InputError as `changes_by_number`."""
     said: dict[str, set[int]] = {"drop": set(), "keep": set()}

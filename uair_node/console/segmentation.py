@@ -19,8 +19,8 @@ from dicom_config.modalities import PROFILES
 from dicom_config.model import Verb
 from dicom_config.quantities import Quantity
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import LIVER as LIVER_LABEL
-from uair_node.cases.answer import target_name
+from uair_node.cases.reader_choice import LIVER as LIVER_LABEL
+from uair_node.cases.reader_choice import target_name
 from uair_node.cases.tables import Case, ResultKind, Round, Selection
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.exports import NUMBERS, SEGMENTATIONS

@@ -22,7 +22,7 @@ from dicom_config.codes import REJECTION_TITLES, SelectionClass
 from dicom_config.contexts import DOCUMENT_CLASSES, SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Verb
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, Selection, SelectionOutcome
 from uair_node.context import Context
@@ -394,7 +394,7 @@ class Inbox:
             with self._context.database.transaction() as session:
                 record_refusal(session, evidence, refusal, results_named(session, edited.candidates[:1]))
             return
-        answer = Answer(None) if evidence.verb == Verb.REJECT else edit.answer
+        answer = ReaderChoice(None) if evidence.verb == Verb.REJECT else edit.answer
         with self._context.database.transaction() as session:
             said = replace(evidence, artifact=edit.artifact)
             select_by_edit(session, said, edited.candidates, answer, study)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uair_node.cases.answer import LIVER
 from uair_node.cases.marks import marks_of
+from uair_node.cases.reader_choice import LIVER
 from uair_node.cases.tables import Case, ResultKind, Selection
 
 

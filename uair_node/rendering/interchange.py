@@ -24,7 +24,7 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from dicom_config import codes
-from uair_node.cases.answer import LIVER
+from uair_node.cases.reader_choice import LIVER
 from uair_node.rendering.solids import Solid
 from uair_node.storage.artifacts import Labels
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_config import codes
-from uair_node.cases.answer import LIVER, target_name
+from uair_node.cases.reader_choice import LIVER, target_name
 from uair_node.rendering.mesh import signed_volume, view_mesh
 from uair_node.storage.artifacts import Labels, label_values
 

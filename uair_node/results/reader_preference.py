@@ -16,7 +16,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from dicom_config.model import Preference
-from uair_node.cases.answer import LIVER
+from uair_node.cases.reader_choice import LIVER
 from uair_node.cases.tables import Case, Observation, Result, ResultKind, Round, Selection, TargetKind
 from uair_node.findings.volumes import Volumes
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from uair_node import __version__
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
 from uair_node.cases.marks import marks_of
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, ResultKind, Round, Selection
 from uair_node.context import Context
 from uair_node.results.provenance import Provenance
@@ -87,7 +87,7 @@ class RoundInputs:
     model_digest: str
     computed_at: datetime
     derived_from: str
-    answer: Answer | None
+    answer: ReaderChoice | None
     dropped: tuple[int, ...]
     prior: Mapping[str, Any]
     base_mm: Mapping[int, float]

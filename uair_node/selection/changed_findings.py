@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import LIVER as LIVER_ORGAN
 from dicom_config.model import Verb
-from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.marks import MarkedLesion, Marks
+from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.cases.tables import Case, ResultKind
 from uair_node.context import Context
 from uair_node.dicom.graphics import Graphic, Points, Shape
@@ -154,7 +154,7 @@ def offered_findings(case: Case) -> OfferedFindings:
 
 
 def understand_changes(
-    context: Context, findings: OfferedFindings, changes: Changes, verb: Verb, named: Answer | None
+    context: Context, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
     """Return changes as marks. Files are read for places: call it outside of any transaction.
 
@@ -181,7 +181,7 @@ def understand_changes(
 
 
 def changes_by_number(
-    session: Session, findings: OfferedFindings, changes: Changes, verb: Verb, named: Answer | None
+    session: Session, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
     """Return what of the changes is told by lesion numbers, within a transaction; as `understand_changes`."""
     if not (changes.dropped or changes.kept or changes.added):
@@ -194,7 +194,7 @@ def changes_by_number(
 
 
 def _made(
-    findings: OfferedFindings, marks: Marks, before: Before, verb: Verb, named: Answer | None
+    findings: OfferedFindings, marks: Marks, before: Before, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
     made = joined(findings.candidates, marks, before, named, LIVER_ORGAN.name)
     return made if verb == Verb.PICK else replace(made, before=None)

@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.cases.answer import Answer
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 
 WAIT = "round-closed"
@@ -34,7 +34,7 @@ class Said:
 
     verb: Verb
     round_number: int
-    answer: Answer
+    answer: ReaderChoice
     artifact: str = ""
     marks: str = ""
 

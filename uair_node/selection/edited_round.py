@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from dicom_config.codes import SelectionClass
 from dicom_config.errors import InputError
 from dicom_config.modalities import ModalityProfile
-from uair_node.cases.answer import LIVER, Answer, target_name
+from uair_node.cases.reader_choice import LIVER, ReaderChoice, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
@@ -104,7 +104,7 @@ class Drawn:
 class Edit:
     """An answer by segmentations: a pick where they are candidates' own targets, else also an artifact."""
 
-    answer: Answer
+    answer: ReaderChoice
     artifact: str
 
 
@@ -267,12 +267,12 @@ def keep_whole(
     assert answer.k is not None
     edit = StoredCandidate(answer.k, labels, CHARACTER)
     artifact = _save(context, folder / f"edit-{name}.npz", edit)
-    return Edit(Answer(answer.k), artifact)
+    return Edit(ReaderChoice(answer.k), artifact)
 
 
 def put_together(
     offered: Sequence[StoredCandidate], parts: Sequence[Labels], *, complete: bool = True
-) -> tuple[Answer, Labels]:
+) -> tuple[ReaderChoice, Labels]:
     """Return which candidate each target is nearest to, and the segmentation that the parts amount to.
 
     Edits of a candidate (`complete`) that draw the liver are the whole answer: a lesion that none of them has
@@ -287,18 +287,18 @@ def put_together(
     drawn = _targets_of(offered, parts)
     origins = _origins(drawn, offered)
     base = main_candidate(origins)
-    answer = Answer(base, {value: k for value, k in origins.items() if k != base})
+    answer = ReaderChoice(base, {value: k for value, k in origins.items() if k != base})
     if LIVER in drawn:
         labels = np.zeros(parts[0].shape, np.uint8)
         if len(parts) > 1:  # that candidate's liver leaves out its lesions, which are another's now
-            labels[taken(offered, Answer(origins[LIVER])).labels > LIVER] = LIVER
+            labels[taken(offered, ReaderChoice(origins[LIVER])).labels > LIVER] = LIVER
         labels.reshape(-1)[drawn.pop(LIVER)] = LIVER
         if not complete:
-            before = taken(offered, Answer(base)).labels
+            before = taken(offered, ReaderChoice(base)).labels
             stays = (before > LIVER) & ~np.isin(before, list(drawn))
             labels[stays] = before[stays]
     else:
-        labels = taken(offered, Answer(base)).labels.copy()
+        labels = taken(offered, ReaderChoice(base)).labels.copy()
         labels[np.isin(labels, list(drawn))] = LIVER
     for value, voxels in sorted(drawn.items()):
         labels.reshape(-1)[voxels] = value

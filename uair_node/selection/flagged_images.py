@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select
 
 from dicom_config.errors import InputError
-from uair_node.cases.answer import LIVER
+from uair_node.cases.reader_choice import LIVER
 from uair_node.cases.tables import CaseInstance, Instance
 from uair_node.context import Context
 from uair_node.dicom.volume import Volume

@@ -18,8 +18,8 @@ from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import Organ
-from uair_node.cases.answer import LIVER
 from uair_node.cases.marks import Mark, MarkedLesion, Marks, Point
+from uair_node.cases.reader_choice import LIVER
 from uair_node.dicom.graphics import Graphic, Points, Shape
 from uair_node.dicom.segment_kind import kind_of
 from uair_node.dicom.segment_words import SegmentKind

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from uair_node.cases.answer import target_name
 from uair_node.cases.marks import MarkedLesion, Marks
+from uair_node.cases.reader_choice import target_name
 
 
 def words_of(marks: Marks, organ: str) -> str:

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import LIVER, Answer
 from uair_node.cases.marks import Marks, marks_of
+from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Instance, Result
 from uair_node.context import Context
@@ -49,7 +49,7 @@ class Before:
     """
 
     selection_id: int | None
-    answer: Answer | None = None
+    answer: ReaderChoice | None = None
     artifact: str = ""
     marks: Marks | None = None
 
@@ -77,7 +77,7 @@ class MarkedRound:
     candidates: tuple[str, ...]
     marks: Marks
     remark: str
-    answer: Answer = field(default_factory=lambda: Answer(1))
+    answer: ReaderChoice = field(default_factory=lambda: ReaderChoice(1))
     artifact: str = ""
     before: Before | None = None
     joins: bool = False
@@ -170,7 +170,7 @@ def _open_round(context: Context, reading: Reading, offered: Collection[str]) ->
     return round_
 
 
-def _picked(context: Context, what: _Said, round_: EditedRound, named: Answer | None) -> MarkedRound:
+def _picked(context: Context, what: _Said, round_: EditedRound, named: ReaderChoice | None) -> MarkedRound:
     before = find_before(context, round_.candidates)
     artifact = "" if named else before.artifact
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
@@ -184,7 +184,7 @@ def _picked(context: Context, what: _Said, round_: EditedRound, named: Answer | 
 
 
 def joined(
-    candidates: tuple[str, ...], marks: Marks, before: Before, named: Answer | None, organ: str
+    candidates: tuple[str, ...], marks: Marks, before: Before, named: ReaderChoice | None, organ: str
 ) -> MarkedRound:
     """Return marks together with the pick that is named with them, or with the earlier answer that they join.
 
@@ -204,11 +204,11 @@ def joined(
     joins = before.marks is not None or (answered and named is None)
     artifact = "" if named else before.artifact
     return MarkedRound(
-        candidates, marks, remark, named or before.answer or Answer(1), artifact, before, joins
+        candidates, marks, remark, named or before.answer or ReaderChoice(1), artifact, before, joins
     )
 
 
-def _accepted(context: Context, what: _Said, round_: EditedRound, named: Answer | None) -> MarkedRound:
+def _accepted(context: Context, what: _Said, round_: EditedRound, named: ReaderChoice | None) -> MarkedRound:
     """Let a case end with a candidate without the lesions that marks drop; other marks need a round more."""
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
     offered = load_candidates(round_.folder / CANDIDATES_FILE)
@@ -226,7 +226,7 @@ def _accepted(context: Context, what: _Said, round_: EditedRound, named: Answer 
     left_out = (*marks.left_out, *("mark-needs-pick" for _ in marks.lesions))
     marks = Marks(drops=marks.drops, left_out=left_out, picked=True)
     remark = words_of(marks, volume.profile.organ.name)
-    return MarkedRound(round_.candidates, marks, remark, named or Answer(offered[0].k))
+    return MarkedRound(round_.candidates, marks, remark, named or ReaderChoice(offered[0].k))
 
 
 def _understood(

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from dicom_config.codes import REJECTION_TITLES
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.cases.answer import LIVER, Answer, target_name
 from uair_node.cases.codes import OWN_OBJECT
 from uair_node.cases.lock import lock_case
+from uair_node.cases.reader_choice import LIVER, ReaderChoice, target_name
 from uair_node.cases.tables import (
     Case,
     Result,
@@ -98,7 +98,7 @@ def results_named(
     return list(session.scalars(select(Result).where(*named)))
 
 
-def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> Answer:
+def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> ReaderChoice:
     """Decide which candidate each target is taken from.
 
     If a segment is named, then its target is taken from that segment's candidate. All other targets come from
@@ -117,7 +117,7 @@ def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequ
         overview is named. ``no-such-segment``.
     """
     if verb == Verb.REJECT:
-        return Answer(None)
+        return ReaderChoice(None)
     whole = sorted({result.k for result in named if result.sop_instance_uid not in segments})
     if len(whole) > 1:
         raise ambiguous(f"candidates {', '.join(map(str, whole))} at once")
@@ -130,7 +130,7 @@ def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequ
             if parts.setdefault(target, result.k) != result.k:
                 raise ambiguous(f"{target_name(target)} of candidates {parts[target]} and {result.k} at once")
     k = whole[0] if whole else main_candidate(parts)
-    return Answer(k, {target: other for target, other in parts.items() if other != k})
+    return ReaderChoice(k, {target: other for target, other in parts.items() if other != k})
 
 
 def _target(candidate: Result, segment: int) -> int:

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
-from uair_node.cases.answer import Answer
 from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import Marks, marks_of
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import MARKS, Case, Result, Round, Selection, SelectionOutcome
 from uair_node.dicom.readers import Reading
@@ -67,7 +67,7 @@ def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> 
 
 
 def select_by_edit(
-    session: Session, evidence: Evidence, candidates: Sequence[str], answer: Answer, study_uid: str
+    session: Session, evidence: Evidence, candidates: Sequence[str], answer: ReaderChoice, study_uid: str
 ) -> Selection:
     """Apply an edited segmentation of the round with these candidates (SOP Instance UIDs)."""
     named = find_candidates(session, candidates)
@@ -130,7 +130,9 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
     try:
         case = lock_case(session, named[0].round.case_id)
         check_study(case, study_uid)
-        decide(_standing(session, case), Said(evidence.verb, named[0].round.number, Answer(None), _PART))
+        decide(
+            _standing(session, case), Said(evidence.verb, named[0].round.number, ReaderChoice(None), _PART)
+        )
     except InputError as refusal:
         return record_refusal(session, evidence, refusal, named)
     row = _row(evidence, SelectionOutcome.HELD)
@@ -157,7 +159,7 @@ def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
     return row
 
 
-def settle_parts(session: Session, parts: Sequence[Selection], answer: Answer, artifact: str) -> None:
+def settle_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoice, artifact: str) -> None:
     """Let parts of one round, held until now, take effect together: the last one stands for all."""
     last = parts[-1]
     assert last.case_id is not None, "a part is held for a case"
@@ -219,7 +221,7 @@ def select_by_number(
     session: Session,
     evidence: Evidence,
     case: Case,
-    answer: Answer | None,
+    answer: ReaderChoice | None,
     marked: MarkedRound | None = None,
     *,
     of_round: int | None = None,
@@ -246,7 +248,7 @@ def select_by_number(
     if answer is not None:
         _check_numbers(candidates, answer)
     if marked is None:
-        return _apply(session, evidence, candidates, answer or Answer(None), "")
+        return _apply(session, evidence, candidates, answer or ReaderChoice(None), "")
     remedy = "Look at it, and answer again."
     changed = InputError("case-changed", f"Case {case.id} has changed since.", remedy)
     if {candidate.sop_instance_uid for candidate in candidates} != set(marked.candidates):
@@ -269,7 +271,7 @@ def _candidates_of(case: Case, number: int | None) -> Sequence[Result]:
     return round_.candidates
 
 
-def _check_numbers(candidates: Sequence[Result], answer: Answer) -> None:
+def _check_numbers(candidates: Sequence[Result], answer: ReaderChoice) -> None:
     for k in (answer.k, *answer.per_target.values()):
         if k is not None and all(candidate.k != k for candidate in candidates):
             raise InputError(
@@ -326,7 +328,7 @@ def _select(
 
 
 def _apply(
-    session: Session, evidence: Evidence, named: Sequence[Result], answer: Answer, study_uid: str
+    session: Session, evidence: Evidence, named: Sequence[Result], answer: ReaderChoice, study_uid: str
 ) -> Selection:
     case, round_ = the_case_and_round(session, named, study_uid)
     said = Said(evidence.verb, round_.number, answer, evidence.artifact, _digest(evidence.marks))

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import InputError
 from dicom_config.model import Verb
-from uair_node.cases.answer import Answer
 from uair_node.cases.lock import lock_case
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, Selection, SelectionOutcome
 from uair_node.context import Context
@@ -173,7 +173,7 @@ def _answer(context: Context, dataset: Dataset, evidence: Evidence, reading: Rea
     save_candidates(path, [kept])
     said = replace(evidence, artifact=context.store.share(path), remark=reference.remark)
     with context.database.transaction() as session:
-        select_by_edit(session, said, edited.candidates, Answer(1), reading.study_instance_uid)
+        select_by_edit(session, said, edited.candidates, ReaderChoice(1), reading.study_instance_uid)
 
 
 def _settle(context: Context, selection_id: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from dicom_config.codes import SelectionClass
-from uair_node.cases.answer import LIVER
+from uair_node.cases.reader_choice import LIVER
 from uair_node.dicom.edited_segmentation import EditedSegmentation
 from uair_node.dicom.rtstruct_reader import read_structures
 from uair_node.dicom.seg_reader import read_edited

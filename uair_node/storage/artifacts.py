@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_config.errors import TransientError, UairError
-from uair_node.cases.answer import LIVER, Answer
+from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.storage.store import write_durably
 
 Labels = npt.NDArray[np.uint8]
@@ -185,7 +185,7 @@ def load_region(path: Path) -> Region:
         return region
 
 
-def taken(offered: Sequence[StoredCandidate], answer: Answer) -> StoredCandidate:
+def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCandidate:
     """Return what an answer takes: a candidate, with targets of others in it where it names such.
 
     A lesion that is taken from another candidate leaves liver where only this one has it; where two lesions

@@ -30,7 +30,7 @@ _TOGETHER = 100
 
 
 @dataclass(frozen=True)
-class Answer:
+class UnknownAnswer:
     """An answer of a reader that no row names: its file, study, and when it came (Unix time, seconds)."""
 
     path: str
@@ -55,7 +55,7 @@ class Recovery:
     """
 
     images: int = 0
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[UnknownAnswer] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     missing: dict[int, int] = field(default_factory=dict)
 
@@ -115,12 +115,14 @@ def _is_known(context: Context, arrival: Arrival) -> bool:
         return row is not None
 
 
-def _keep_answer(context: Context, arrival: Arrival) -> Answer:
+def _keep_answer(context: Context, arrival: Arrival) -> UnknownAnswer:
     """Give an answer a row, so that it is kept as long as others; it has no effect."""
     with context.database.transaction() as session:
         session.add(Instance(**arrival.row(context, InstanceStatus.SELECTION)))
     path = arrival.file.path
-    return Answer(context.store.relative(path), arrival.identity.study_instance_uid, path.stat().st_mtime)
+    return UnknownAnswer(
+        context.store.relative(path), arrival.identity.study_instance_uid, path.stat().st_mtime
+    )
 
 
 def _missing(context: Context) -> dict[int, int]:

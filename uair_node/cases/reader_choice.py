@@ -9,7 +9,7 @@ LIVER = 1
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReaderChoice:
     """A pick.
 
     Parameters
