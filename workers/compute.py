@@ -346,7 +346,7 @@ class Computer:
                 if (newest.id if newest else None) != (task.start.selection_id if task.start else None):
                     work_items.postpone(session, item, 0.0, "")  # a start came meanwhile
                     return
-                _settle_start(session, case, round_, newest, done)
+                _record_start(session, case, round_, newest, done)
             round_.artifacts = self._context.store.relative(folder)
             round_.content_digest = done.content
             round_.model_name, round_.model_digest = self.engine.model_name, self.engine.model_digest
@@ -358,7 +358,7 @@ class Computer:
         return commit
 
 
-def _settle_start(session: Session, case: Case, round_: Round, held: Selection | None, done: _Done) -> None:
+def _record_start(session: Session, case: Case, round_: Round, held: Selection | None, done: _Done) -> None:
     """Say at the object that round 1 was to start from what became of it: it answers round 0."""
     if held is None or done.started is None:
         return

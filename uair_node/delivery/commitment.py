@@ -17,7 +17,7 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
 from uair_node.delivery.closed_rounds import close_rounds_at
-from uair_node.delivery.rows import count_attempt, settle
+from uair_node.delivery.rows import apply_verdict, count_attempt
 from uair_node.network.commitment_scu import Report, request_commitment
 from uair_node.network.statuses import Verdict, judge_commitment
 from uair_node.work.performer import Claim, Commit
@@ -75,10 +75,10 @@ def take_report(context: Context, calling_ae: str, report: Report) -> None:
 def _apply(context: Context, session: Session, row: Delivery, report: Report) -> None:
     uid = row.result.sop_instance_uid
     if uid in report.committed:
-        settle(row, Verdict.CONFIRMED, "stored and committed")
+        apply_verdict(row, Verdict.CONFIRMED, "stored and committed")
     elif uid in report.failed:
         verdict, reason = judge_commitment(report.failed[uid])
-        settle(row, verdict, reason)
+        apply_verdict(row, verdict, reason)
         _forget_request(row)
         count_attempt(row, context.settings.delivery)
         work_items.require_work(session, WorkKind.DELIVER, case=None, key=row.destination)
@@ -98,8 +98,9 @@ def _send_again(context: Context, destination: Destination, patience: timedelta)
             Delivery.commitment_asked_at < database_now(session) - patience
         )
         rows = session.scalars(overdue).all()
+        late = f"not committed within {patience.total_seconds():.0f} s, sent again"
         for row in rows:
-            settle(row, Verdict.RETRY, f"not committed within {patience.total_seconds():.0f} s, sent again")
+            apply_verdict(row, Verdict.RETRY, late)
             row.commitment_asked_at = None
             count_attempt(row, context.settings.delivery)
         if rows:
@@ -172,4 +173,4 @@ def _confirm_all(reason: str) -> Commit:
 
 def _confirm(session: Session, destination: str, reason: str) -> None:
     for row in session.scalars(_stored_rows(destination)):
-        settle(row, Verdict.CONFIRMED, reason)
+        apply_verdict(row, Verdict.CONFIRMED, reason)

@@ -16,7 +16,7 @@ from uair_node.cases.tables import Delivery, DeliveryState, Result, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.closed_rounds import close_rounds_at
 from uair_node.delivery.commitment import require_commitment
-from uair_node.delivery.rows import count_attempt, mark_sent, settle
+from uair_node.delivery.rows import apply_verdict, count_attempt, mark_sent
 from uair_node.network.outgoing import (
     OutgoingInstance,
     SendResult,
@@ -109,7 +109,7 @@ def _record(context: Context, destination: AnyDestination, answer: SendResult) -
         row = session.get_one(Delivery, answer.key, with_for_update=True)
         if answer.verdict == Verdict.DUPLICATE and row.state in _TAKEN:
             return  # by a worker that sent it at the same moment
-        settle(row, answer.verdict, answer.reason)
+        apply_verdict(row, answer.verdict, answer.reason)
         if answer.verdict == Verdict.CONFIRMED and _wants_commitment(destination):
             row.state, row.confirmed_at = DeliveryState.STORED, None
             require_commitment(session, destination.name)

@@ -15,7 +15,7 @@ _STATE_AFTER = {
 }
 
 
-def settle(row: Delivery, verdict: Verdict, reason: str) -> None:
+def apply_verdict(row: Delivery, verdict: Verdict, reason: str) -> None:
     """Write what became of a delivery."""
     row.state, row.reason = _STATE_AFTER[verdict], reason
     if verdict == Verdict.CONFIRMED:

@@ -85,7 +85,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         if waited
         else next((refused.refusal for refused in parts if refused.found.verdict.may_complete), None)
     )
-    choices = [] if lacking else _choose(context, case_id, parts, len(every) - len(parts), now)
+    decisions = [] if lacking else _choose(context, case_id, parts, len(every) - len(parts), now)
     # All parts are of one patient: several are refused.
     first = next((header for part in parts for header in part.found.headers), None)
     patient_key = context.patient_keys.key(hash_patient_id(first.patient_id)) if first else ""
@@ -100,13 +100,13 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         if lacking is not None:
             _show_waiting(case, lacking)
             return False
-        if any(choice.waits for choice in choices):
+        if any(decision.waits for decision in decisions):
             case.code, case.sentence, case.remedy = "", "Waiting for the other series of the study.", ""
             return False
         others = [_another_case(session, case) for _ in parts[1:]]
-        for own, part, choice in zip([case, *others], parts, choices, strict=True):
+        for own, part, decision in zip([case, *others], parts, decisions, strict=True):
             _describe(own, part, patient_key)
-            _settle(session, own, part, choice)
+            _apply_decision(session, own, part, decision)
     return True
 
 
@@ -132,8 +132,8 @@ def _choose(
     """Return what becomes of each part; share the files of those that are segmented."""
     passing = [part for part in parts if part.refusal is None]
     chosen = choose(context, case_id, [part.found for part in passing], held, now) if passing else []
-    for part, choice in zip(passing, chosen, strict=True):
-        if choice.refusal is None and not choice.waits:
+    for part, decision in zip(passing, chosen, strict=True):
+        if decision.refusal is None and not decision.waits:
             context.store.share(*(context.store.absolute(instance.path) for instance in part.instances))
     following = iter(chosen)
     return [
@@ -188,15 +188,15 @@ def _describe(case: Case, part: _Part, patient_key: str) -> None:
     case.patient_key = patient_key
 
 
-def _settle(session: Session, case: Case, part: _Part, choice: SeriesDecision) -> None:
+def _apply_decision(session: Session, case: Case, part: _Part, decision: SeriesDecision) -> None:
     """Seal or refuse a case of one part."""
     slices, verdict = len(part.found.headers), part.found.verdict
     case.acquisition = part.found.acquisition
-    if choice.refusal is not None:
+    if decision.refusal is not None:
         if case.acquisition:
             case.instance_count = slices
-        lifecycle.reject_input(session, case, choice.refusal)
-        log.info("case %d rejected: %s", case.id, choice.refusal.code)
+        lifecycle.reject_input(session, case, decision.refusal)
+        log.info("case %d rejected: %s", case.id, decision.refusal.code)
         return
     lifecycle.make_ready(
         session,
@@ -207,7 +207,7 @@ def _settle(session: Session, case: Case, part: _Part, choice: SeriesDecision) -
         accession_number=case.accession_number,
         assumed=", ".join(verdict.assumed),
         warnings=verdict.warnings,
-        chosen_by=choice.reason,
+        chosen_by=decision.reason,
     )
     log.info("case %d ready: %d slices", case.id, slices)
 

@@ -161,7 +161,7 @@ class _Shelf:
         versions = self._known[uid]
         same = versions.get(sha256)
         if same is not None:
-            self._settle_path(same, arrival)
+            self._name_present_file(same, arrival)
             if self._is_repetition(uid, same):
                 return
         if uid in self._own:
@@ -183,7 +183,7 @@ class _Shelf:
         self._more[series] += not earlier
         self._receiving.add(series)
 
-    def _settle_path(self, same: _Version, arrival: Arrival) -> None:
+    def _name_present_file(self, same: _Version, arrival: Arrival) -> None:
         """Let the row of the same bytes name the file that came now, if its own file is gone.
 
         Earlier versions gave files other names.
@@ -212,7 +212,7 @@ class _Shelf:
         now = database_now(self._session)
         for versions in self._known.values():
             for version in versions.values():
-                version.settle(self._session, now)
+                version.write_to(self._session, now)
         if self._new:
             self._session.execute(insert(Instance), self._new)
         for series in sorted(self._stored):
@@ -234,7 +234,7 @@ class _Version:
     def __post_init__(self) -> None:
         self._before = self.status
 
-    def settle(self, session: Session, now: datetime) -> None:
+    def write_to(self, session: Session, now: datetime) -> None:
         """Bring the row to what was decided."""
         if self.row is not None:
             self.row |= {"status": self.status, "received_at": now}

@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicom_config import codes
-from uair_node.results.provenance import Provenance, settle, shared_arguments
+from uair_node.results.provenance import Provenance, make_reproducible, shared_arguments
 from uair_node.results.zone import in_zone
 
 _LONG_TEXT = 1024  # ST, PS3.5 table 6.2-1
@@ -83,7 +83,7 @@ def write_capture(
         image[keyword] = source[keyword]
     image.copy_patient_and_study_information(source)
     _describe(image, page, headers, provenance)
-    return settle(image, provenance, source)
+    return make_reproducible(image, provenance, source)
 
 
 def _describe(image: Dataset, page: CapturedPage, headers: Sequence[Dataset], provenance: Provenance) -> None:

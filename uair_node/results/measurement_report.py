@@ -54,7 +54,7 @@ from dicom_config import change_codes, codes
 from uair_node.dicom.volume import Volume
 from uair_node.findings.follow_up import Fate, FollowUp, Link
 from uair_node.findings.record import NOMINAL, Findings, LesionFindings
-from uair_node.results.provenance import Provenance, settle, shared_arguments
+from uair_node.results.provenance import Provenance, make_reproducible, shared_arguments
 from uair_node.results.report_measurements import (
     change_of,
     earlier_measurements,
@@ -128,7 +128,7 @@ def write_report(
         is_complete=True,
         **shared_arguments(provenance, headers[0]),
     )
-    return settle(report, provenance, headers[0])
+    return make_reproducible(report, provenance, headers[0])
 
 
 class _Content:

@@ -62,7 +62,7 @@ def shared_arguments(provenance: Provenance, source: Dataset) -> dict[str, Any]:
     }
 
 
-def settle(made: Dataset, provenance: Provenance, source: Dataset) -> Dataset:
+def make_reproducible(made: Dataset, provenance: Provenance, source: Dataset) -> Dataset:
     """Return the library's object as a plain data set of which a second run makes the same bytes.
 
     Parameters

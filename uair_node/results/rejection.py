@@ -24,7 +24,7 @@ from pydicom.sr.codedict import codes as standard
 
 from dicom_config import codes
 from uair_node.dicom.volume import Volume
-from uair_node.results.provenance import Provenance, settle, shared_arguments
+from uair_node.results.provenance import Provenance, make_reproducible, shared_arguments
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 
@@ -113,7 +113,7 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
     for item in note.ContentSequence:
         if "ReferencedSOPSequence" in item:
             del item.ConceptNameCodeSequence  # the library names them; rows 8 to 10 of TID 2010 have no name
-    return settle(note, provenance, source)
+    return make_reproducible(note, provenance, source)
 
 
 def _header(source: Dataset, instance: Withdrawn) -> Dataset:

@@ -73,7 +73,7 @@ def answer_with_starts(context: Context) -> int:
             )
             .order_by(Selection.id)
         ).all()
-    return sum(_settle(context, selection_id) for selection_id in held)
+    return sum(_apply_held(context, selection_id) for selection_id in held)
 
 
 def held_start(session: Session, case: Case) -> Selection | None:
@@ -176,7 +176,7 @@ def _answer(context: Context, dataset: Dataset, evidence: Evidence, reading: Rea
         select_by_edit(session, said, edited.candidates, ReaderChoice(1), reading.study_instance_uid)
 
 
-def _settle(context: Context, selection_id: int) -> bool:
+def _apply_held(context: Context, selection_id: int) -> bool:
     with context.database.reading() as session:
         held = session.get_one(Selection, selection_id)
         evidence = Evidence(
