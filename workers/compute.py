@@ -54,7 +54,7 @@ from workers import engine as engines
 from workers.search.archived_start import take_found_start
 from workers.site_engine import build_engine
 from workers.uair.compose import Labels
-from workers.uair.edits import keep_selected, take_up
+from workers.uair.edits import adopt_edit, keep_selected
 from workers.uair.marks import DrawnMark, MarkedTarget, take_marked, without
 from workers.uair.preference import NEUTRAL, ReaderPreference
 from workers.uair.rounds import own_radii_mm
@@ -224,7 +224,7 @@ class Computer:
         voxels = SeriesVoxels(task.series_paths, view.shape, self._known)
         if selected is not None and task.edited:
             drawn = view.from_source(selected.labels)
-            previous = take_up(previous, drawn)
+            previous = adopt_edit(previous, drawn)
             previous = self.engine.with_added_lesions(
                 voxels, view.spacing_mm, previous, drawn, content=task.content
             )
@@ -269,7 +269,7 @@ class Computer:
             return made, view, Started(task.start.selection_id, own_mm, refusal=refusal)
         drawn, voxels = view.from_source(reference.labels), _as_trained(view)
         state = self.engine.with_added_lesions(
-            voxels, view.spacing_mm, take_up(made.state, drawn), drawn, content=task.content
+            voxels, view.spacing_mm, adopt_edit(made.state, drawn), drawn, content=task.content
         )
         again = self.engine.next_round(
             voxels, view.spacing_mm, state, engines.Feedback(1), content=task.content, number=1

@@ -15,7 +15,7 @@ from workers.uair import belief as shapes
 from workers.uair import posterior
 from workers.uair.belief import Belief, prior_belief
 from workers.uair.candidates import dice_matrix
-from workers.uair.edits import take_up
+from workers.uair.edits import adopt_edit
 from workers.uair.posterior import after_pick, after_rejection, expected_gain, likelihood_of_pick
 from workers.uair.prompts import Member, Prompts, mean_box_area
 from workers.uair.state import RoundState, TargetState
@@ -192,7 +192,7 @@ def test_a_drawing_is_believed_more_than_a_pick(opened: TargetState) -> None:
 
 def test_an_edit_is_taken_up_as_a_drawing(opened: TargetState) -> None:
     state = RoundState(1, "ab" * 32, (opened,), sphere() > 0)
-    assert all(target.drawn for target in take_up(state, np.zeros(CROP.shape, np.uint8)).targets)
+    assert all(target.drawn for target in adopt_edit(state, np.zeros(CROP.shape, np.uint8)).targets)
 
 
 def test_three_picks_pay() -> None:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from workers.engine import Engine, EngineOptions, Feedback, Round
-from workers.uair.edits import keep_selected, take_up
+from workers.uair.edits import adopt_edit, keep_selected
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_next_round_starts_from_the_edit_and_keeps_it_as_an_option(
     liver = ndimage.binary_erosion(picked > 0, iterations=4)
     liver[: liver.shape[0] // 2 - 4] = False  # the reader cut the lower part off
     edit = np.where(liver, picked, 0).astype(np.uint8)
-    following = engine.next_round(volume[0], SPACING, take_up(first.state, edit), Feedback(picked=1))
+    following = engine.next_round(volume[0], SPACING, adopt_edit(first.state, edit), Feedback(picked=1))
     kept = following.candidates[0].labels > 0
     assert _dice(kept, liver) > 0.95
     assert _dice(kept, liver) > _dice(picked > 0, liver) + 0.1
@@ -53,7 +53,7 @@ def test_a_deleted_lesion_is_gone(
     number = int(labels.max())
     assert number > 1, "the first round found a lesion"
     edit = np.where(labels == number, 1, labels).astype(np.uint8)
-    following = engine.next_round(volume[0], SPACING, take_up(first.state, edit), Feedback(picked=1))
+    following = engine.next_round(volume[0], SPACING, adopt_edit(first.state, edit), Feedback(picked=1))
     assert all((candidate.labels != number).all() for candidate in following.candidates)
 
 
@@ -66,7 +66,7 @@ def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(
     centre = np.argwhere(free)[free.sum() // 2]
     distance = np.linalg.norm((np.argwhere(labels >= 0) - centre) * SPACING, axis=1).reshape(labels.shape)
     edit = np.where((distance < 9) & (labels == 1), value, labels).astype(np.uint8)
-    previous = engine.with_added_lesions(volume[0], SPACING, take_up(first.state, edit), edit)
+    previous = engine.with_added_lesions(volume[0], SPACING, adopt_edit(first.state, edit), edit)
     following = engine.next_round(volume[0], SPACING, previous, Feedback(picked=1))
     assert value in following.targets
     kept = keep_selected([candidate.labels for candidate in following.candidates], edit, following.targets)
@@ -78,7 +78,7 @@ def test_a_lesion_that_the_reader_adds_gets_four_candidates_of_its_own(
 
 def test_a_lesion_that_the_state_does_not_know_is_left_out(first: Round) -> None:
     edit = np.where(first.candidates[0].labels == 1, 99, 0).astype(np.uint8)
-    assert [target.value for target in take_up(first.state, edit).targets] == [
+    assert [target.value for target in adopt_edit(first.state, edit).targets] == [
         target.value for target in first.state.targets
     ]
 

@@ -22,7 +22,7 @@ from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target
 
 
-def take_up(state: RoundState, labels: Labels) -> RoundState:
+def adopt_edit(state: RoundState, labels: Labels) -> RoundState:
     """Return `state` with candidate 1 of each of its targets replaced by an edited segmentation.
 
     Parameters
