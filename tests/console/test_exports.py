@@ -21,7 +21,7 @@ from tests.support.offered import final_path
 from tests.support.studies import AFFINE
 from uair_node.cases.installation_tables import AccessRecord
 from uair_node.findings.record import Findings, as_csv, load_findings
-from uair_node.rendering.interchange import as_glb, as_nifti, as_stl
+from uair_node.rendering.export_formats import as_glb, as_nifti, as_stl
 from uair_node.rendering.solids import solids_of
 from uair_node.results.round_inputs import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates

@@ -144,7 +144,7 @@ _BY_THEMSELVES = {
     "uair_node/commands/cohort_report.py": 1,  # a person's command, into a folder of theirs
     "uair_node/commands/init.py": 1,  # a person's command: it writes a new configuration
     "uair_node/dicom/decoding_apart.py": 2,  # in memory
-    "uair_node/rendering/interchange.py": 2,  # a download, through the system's temporary folder
+    "uair_node/rendering/export_formats.py": 2,  # a download, through the system's temporary folder
     "workers/models/cache.py": 2,  # a cache: a full disk costs a warning (tests/unit/test_embedding_cache.py)
     "workers/models/template_store.py": 1,  # a person's command, renamed when whole
     "workers/models/weights.py": 1,  # training

@@ -15,7 +15,7 @@ from dicom_config.errors import InputError
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.views import RoundView
 from uair_node.rendering.drawing import PAPER, bounds, draw_slice, mark_sides, number_lesions, pixels
-from uair_node.rendering.interchange import as_glb
+from uair_node.rendering.export_formats import as_glb
 from uair_node.rendering.solids import solids_of
 from uair_node.rendering.surface import solid_view
 

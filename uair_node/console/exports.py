@@ -16,7 +16,7 @@ from uair_node.console.views import ACCEPTED
 from uair_node.findings.record import as_csv
 from uair_node.operations import reports
 from uair_node.operations.case_findings import findings_of
-from uair_node.rendering.interchange import as_glb, as_nifti, as_stl, zipped
+from uair_node.rendering.export_formats import as_glb, as_nifti, as_stl, zipped
 from uair_node.rendering.solids import solids_of
 
 

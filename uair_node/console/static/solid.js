@@ -161,7 +161,7 @@ class Solid {
     this.draw();
   }
 
-  // Binary glTF 2.0, as `uair_node.rendering.interchange` writes it.
+  // Binary glTF 2.0, as `uair_node.rendering.export_formats` writes it.
   meshesOf(buffer) {
     const { three } = this;
     const length = new DataView(buffer).getUint32(12, true);

@@ -1,4 +1,4 @@
-"""A segmentation in the forms that other programs read: NIfTI, STL and glTF.
+"""A segmentation in the file formats that other programs read: NIfTI, STL and glTF.
 
 Owns these formats and in which coordinates each states a position. No patient data is in any of them.
 
