@@ -42,7 +42,7 @@ from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
     LESION_PLAN,
     LIVER_PLAN,
-    Choice,
+    CandidateOptions,
     Plan,
     answered,
     first_pool,
@@ -156,7 +156,7 @@ class Engine:
         self._lesions = lesions
         self._outliner = outliner
         self._options = options
-        self._choice = Choice(options.members, options.rule, options.seed)
+        self._candidate_options = CandidateOptions(options.members, options.rule, options.seed)
         self._cache = EmbeddingCache(predictor, CACHE_BYTES, folder)
         self.model_name = predictor.name
         parts = (predictor, localizer, lesions, outliner)
@@ -198,7 +198,7 @@ class Engine:
         report(0.1, f"segmenting the {wanted.name}")
         organ = self._first_organ(look, hu, spacing_mm, location, prior.liver_mm, wanted)
         report(0.4, "looking for lesions")
-        finder = LesionFinder(self._crop, look, self._choice, self._options.seed, self._outliner)
+        finder = LesionFinder(self._crop, look, self._candidate_options, self._options.seed, self._outliner)
         proposals = finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
         found: list[TargetState] = []
         for index, proposal in enumerate(proposals):
@@ -301,7 +301,9 @@ class Engine:
         images = partial(target.crop.images, hu, NEIGHBOUR_MM)
         decode = self._bound(self._cache.encode(content, target.crop, images))
         allowed = None if organ is None else organ()
-        return refine_target(target, decode, picked, number, plan, self._choice, rng, allowed, self._outliner)
+        return refine_target(
+            target, decode, picked, number, plan, self._candidate_options, rng, allowed, self._outliner
+        )
 
     def with_added_lesions(
         self, hu: Voxels, spacing_mm: Spacing, state: RoundState, labels: Labels, *, content: str = ""
@@ -325,7 +327,7 @@ class Engine:
             decode, cells = self._look(content, hu, crop)
             drawn = DrawnLesion(value, mask, crop, decode, cells)
             rng = self._rng(state.number, value)
-            state = opened(state, drawn, self._choice, rng)
+            state = opened(state, drawn, self._candidate_options, rng)
         return state
 
     def with_marked_lesions(
@@ -342,7 +344,7 @@ class Engine:
         Parameters as of `with_added_lesions`.
         """
         look = partial(self._look, content or _digest(hu), hu)
-        asker = MarkAsker(self._crop, look, self._choice, self._rng, self._outliner)
+        asker = MarkAsker(self._crop, look, self._candidate_options, self._rng, self._outliner)
         return asker.with_marked(state, marked, spacing_mm, hu.shape)
 
     def _first_organ(
@@ -366,12 +368,17 @@ class Engine:
         maps = self._search(hu, spacing, box, tissue) if wanted == profile.LIVER else None
         organ = traced if maps is None else maps.organ_on(crop)
         outline = outline_of(organ, crop.pixels)
-        pool = first_pool(decode, crop, outline, LIVER_PLAN, self._choice, self._rng(1, LIVER))
+        pool = first_pool(decode, crop, outline, LIVER_PLAN, self._candidate_options, self._rng(1, LIVER))
         # The learned finder sees all slices of the liver at once, and that tumours belong to it.
         pool = pool.joined_by(traced) if maps is None else led(pool, organ, LIVER_SHARES)
         claimed = near(organ > 0, crop, tissue.like(cells))
         liver = open_target(
-            LIVER, crop, pool.confined(claimed), self._choice, organ=claimed, preference_mm=preference_mm
+            LIVER,
+            crop,
+            pool.confined(claimed),
+            self._candidate_options,
+            organ=claimed,
+            preference_mm=preference_mm,
         )
         return Organ(liver, _domain(liver, location, maps), tissue, maps)
 

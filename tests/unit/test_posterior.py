@@ -22,20 +22,20 @@ from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
     LESION_PLAN,
     SETTLED_GAIN,
-    Choice,
+    CandidateOptions,
     answered,
     chosen_with,
     open_target,
     refine_target,
 )
 
-CHOICE = Choice(16, "belief")
+OPTIONS = CandidateOptions(16, "belief")
 CELLS = (2.0, 2.0, 2.0)
 
 
 @pytest.fixture(scope="module")
 def opened() -> TargetState:
-    return open_target(2, CROP, pool(), CHOICE)
+    return open_target(2, CROP, pool(), OPTIONS)
 
 
 def believed(target: TargetState) -> Belief:
@@ -90,7 +90,7 @@ def test_the_belief_moves_to_what_was_picked_and_away_from_what_was_rejected(ope
 
 def test_replays_are_equal(opened: TargetState) -> None:
     def play() -> np.ndarray:
-        target = open_target(2, CROP, pool(), CHOICE)
+        target = open_target(2, CROP, pool(), OPTIONS)
         for number, picked in enumerate((1, None, 2), start=2):
             target = after(target, picked, number)
         return target.offered
@@ -145,7 +145,7 @@ def test_a_quiet_target_stays_as_it_is_until_none_fits(opened: TargetState) -> N
 
 @pytest.mark.parametrize("value", [1, 2])
 def test_a_quiet_target_speaks_again_when_it_is_asked(value: int) -> None:
-    target = open_target(value, CROP, pool(), CHOICE)
+    target = open_target(value, CROP, pool(), OPTIONS)
     quiet = after(target, 2, 2, quiet=True)
     assert quiet.settled
     assert not after(quiet, 0, 3).settled
@@ -172,7 +172,7 @@ def test_nothing_leaves_the_organ(value: int) -> None:
     organ[:, :, :17] = True
     # The liver's first four are members, which the engine confines.
     members = pool().confined(organ) if value == 1 else pool()
-    target = open_target(value, CROP, members, CHOICE, organ=organ)
+    target = open_target(value, CROP, members, OPTIONS, organ=organ)
     for number, picked in enumerate((0, None, 3), start=2):
         assert not (target.offered > 0)[:, ~organ].any()
         target = after(target, picked, number)
@@ -198,7 +198,7 @@ def test_an_edit_is_taken_up_as_a_drawing(opened: TargetState) -> None:
 def test_three_picks_pay() -> None:
     """A lesion that all members see 4 mm beside its place: picks find it, shape by shape."""
     truth = sphere(14.0, (0.0, 2.0, 0.0)) > 0
-    target = open_target(2, CROP, pool(seed=2), CHOICE)
+    target = open_target(2, CROP, pool(seed=2), OPTIONS)
     reached = []
     for number in (2, 3, 4):
         agreement = [dice(candidate > 0, truth) for candidate in target.offered]
@@ -233,7 +233,7 @@ def test_large_targets_are_sampled_and_small_ones_are_not() -> None:
 
 def test_a_state_from_before_beliefs_goes_on_by_medoids(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
-    old = open_target(2, CROP, pool(), Choice(16, "medoids"))
+    old = open_target(2, CROP, pool(), CandidateOptions(16, "medoids"))
     RoundState(1, "ab" * 32, (old,), sphere() > 0).save(path)
     with np.load(path) as arrays:
         kept = dict(arrays)
@@ -244,7 +244,7 @@ def test_a_state_from_before_beliefs_goes_on_by_medoids(tmp_path: Path) -> None:
     np.savez(path, **{**kept, "header": np.array(json.dumps(header))})
     (back,) = RoundState.load(path).targets
     assert (back.belief, back.held, back.drawn) == (None, False, False)
-    again = refine_target(back, answer_box, 1, 2, LESION_PLAN, CHOICE, np.random.default_rng(0))
+    again = refine_target(back, answer_box, 1, 2, LESION_PLAN, OPTIONS, np.random.default_rng(0))
     np.testing.assert_array_equal(again.offered[0], old.offered[1])
 
 

@@ -13,9 +13,9 @@ from tests.unit.test_uair_rounds import CROP, dice, sphere
 from uair_node.results.reader_preference import estimate
 from workers.uair.ensemble import Ensemble
 from workers.uair.preference import radius_mm
-from workers.uair.targets import Choice, answered, open_target
+from workers.uair.targets import CandidateOptions, answered, open_target
 
-CHOICE = Choice(16, "belief")
+OPTIONS = CandidateOptions(16, "belief")
 ROUNDS = 3
 LEARNED_FROM, TRIED_ON = 6, 4
 
@@ -30,7 +30,7 @@ def _play(preference_mm: float, remembered_mm: float, seed: int) -> tuple[list[f
     """Return Dice with what the reader wants after each round, and how many mm wider what was accepted is."""
     radius = 10.5 + 1.5 * (seed % 4)
     wanted = sphere(radius + preference_mm) > 0
-    target = open_target(2, CROP, _pool(radius, seed), CHOICE, preference_mm=remembered_mm)
+    target = open_target(2, CROP, _pool(radius, seed), OPTIONS, preference_mm=remembered_mm)
     reached: list[float] = []
     for number in range(1, ROUNDS + 1):
         agreement = [dice(candidate > 0, wanted) for candidate in target.offered]
@@ -79,7 +79,7 @@ def test_somebody_elses_preference_costs_at_most_a_little(remembered_mm: float) 
 
 
 def test_candidates_still_contrast_with_a_remembered_preference() -> None:
-    target = open_target(2, CROP, _pool(12.0, 3), CHOICE, preference_mm=2.0)
+    target = open_target(2, CROP, _pool(12.0, 3), OPTIONS, preference_mm=2.0)
     radii = [radius_mm(float((candidate > 0).sum() * CROP.cell_volume_ml)) for candidate in target.offered]
     assert radii[0] > target.size.base_mm + 1.0, "what is remembered"
     assert radii[-1] < target.size.base_mm + 0.3, "and what the model says itself"

@@ -13,7 +13,7 @@ from workers.engine import SIZES_AFTER_PICK, Engine, EngineOptions, Feedback
 from workers.uair.questions import _joined, two_questions
 from workers.uair.rounds import Round
 from workers.uair.state import TargetState
-from workers.uair.targets import Choice, answered, open_target
+from workers.uair.targets import CandidateOptions, answered, open_target
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def first(engine: Engine, volume: np.ndarray) -> Round:
 
 def refined(value: int, seed: int) -> TargetState:
     """A target after a pick, in doubt."""
-    opened = open_target(value, CROP, pool(seed=seed), Choice(16, "belief"))
+    opened = open_target(value, CROP, pool(seed=seed), CandidateOptions(16, "belief"))
     assert opened.belief is not None
     return answered(opened, opened.belief, 1, 2, np.random.default_rng(seed))
 

@@ -18,11 +18,11 @@ from workers.uair.grids import Crop
 from workers.uair.preference import SizePosterior, radius_mm
 from workers.uair.prompts import INSIDE, OUTSIDE, PADDING, Prompts
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import LESION_PLAN, Choice, open_target, refine_target
+from workers.uair.targets import LESION_PLAN, CandidateOptions, open_target, refine_target
 
 SHAPE = (24, 64, 64)
 CROP = Crop((32.0, 32.0), 64.0, tuple(range(24)), (2.0, 1.0, 1.0), SHAPE, 64, 32)
-CHOICE = Choice(16, "medoids")
+OPTIONS = CandidateOptions(16, "medoids")
 
 
 def sphere(radius_mm_: float = 14.0, shift: tuple[float, ...] = (0.0, 0.0, 0.0)) -> NDArray[Any]:
@@ -57,7 +57,7 @@ def dice(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 @pytest.fixture(scope="module")
 def opened() -> TargetState:
-    return open_target(2, CROP, pool(), CHOICE)
+    return open_target(2, CROP, pool(), OPTIONS)
 
 
 def test_first_four_are_different_and_largest_first(opened: TargetState) -> None:
@@ -70,13 +70,13 @@ def test_first_four_are_different_and_largest_first(opened: TargetState) -> None
 
 def test_identical_members_still_become_four_candidates() -> None:
     logits = np.repeat(sphere()[None], 16, axis=0)
-    target = open_target(1, CROP, Ensemble(logits, np.ones(16, np.float32)), CHOICE)
+    target = open_target(1, CROP, Ensemble(logits, np.ones(16, np.float32)), OPTIONS)
     agreement = dice_matrix(target.offered > 0)
     assert agreement[~np.eye(4, dtype=bool)].max() <= 0.981
 
 
 def test_a_pick_is_kept_and_the_new_ones_are_near_it(opened: TargetState) -> None:
-    after = refine_target(opened, answer_box, 3, 2, LESION_PLAN, CHOICE, np.random.default_rng(0))
+    after = refine_target(opened, answer_box, 3, 2, LESION_PLAN, OPTIONS, np.random.default_rng(0))
     np.testing.assert_array_equal(after.offered[0], opened.offered[3])
     reference = opened.offered[3] > 0
     near = [dice(candidate > 0, reference) for candidate in after.offered[1:]]
@@ -90,21 +90,21 @@ def test_picking_the_largest_makes_the_next_ones_larger_than_picking_the_smalles
 ) -> None:
     def mean_size(picked: int) -> int:
         rng = np.random.default_rng(0)
-        after = refine_target(opened, answer_box, picked, 2, LESION_PLAN, CHOICE, rng)
+        after = refine_target(opened, answer_box, picked, 2, LESION_PLAN, OPTIONS, rng)
         return (after.offered[1:] > 0).sum()
 
     assert mean_size(0) > mean_size(3)
 
 
 def test_a_rejection_avoids_what_was_rejected(opened: TargetState) -> None:
-    after = refine_target(opened, answer_box, None, 2, LESION_PLAN, CHOICE, np.random.default_rng(0))
+    after = refine_target(opened, answer_box, None, 2, LESION_PLAN, OPTIONS, np.random.default_rng(0))
     likeness = dice_matrix(np.concatenate([after.offered, opened.offered]) > 0)[:4, 4:]
     assert likeness.max() < 0.97
 
 
 def test_refinement_repeats_for_a_seed(opened: TargetState) -> None:
     first, second = (
-        refine_target(opened, answer_box, 1, 2, LESION_PLAN, CHOICE, np.random.default_rng(4))
+        refine_target(opened, answer_box, 1, 2, LESION_PLAN, OPTIONS, np.random.default_rng(4))
         for _ in range(2)
     )
     np.testing.assert_array_equal(first.offered, second.offered)

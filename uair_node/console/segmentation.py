@@ -42,7 +42,7 @@ _SUMMARY = ("volume", "long", "short", "largest", "mean", "sphericity", "irregul
 
 
 @dataclass(frozen=True)
-class Choice:
+class ShownSegmentation:
     """A segmentation that the page can show: a candidate, or the accepted one (k is `ACCEPTED`)."""
 
     k: int
@@ -52,11 +52,11 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Turn:
+class HistoryRound:
     """One round of the history: what was offered, and what the reader said."""
 
     round: Round
-    choices: Sequence[Choice]
+    choices: Sequence[ShownSegmentation]
     said: Selection | None
 
 
@@ -111,7 +111,7 @@ class Story:
     """A case and its patient, as the database and the stored measurements have them."""
 
     case: Case
-    turns: Sequence[Turn]
+    turns: Sequence[HistoryRound]
     findings: Findings | None
     studies: Sequence[Study]
     missing: str
@@ -173,17 +173,17 @@ def _story(console: ConsoleApp, case_id: int) -> Story:
         return Story(case, turns, findings, studies_of(console.context, session, case), missing)
 
 
-def _turn(session: Session, case: Case, round_: Round) -> Turn:
+def _turn(session: Session, case: Case, round_: Round) -> HistoryRound:
     said = lifecycle.effective_selection(session, case, round_.number)
     here = said if said is not None and said.candidates_round == round_.number else None
     choices = [
-        Choice(candidate.k, candidate.character, candidate.volumes_ml, _mark(candidate.k, here))
+        ShownSegmentation(candidate.k, candidate.character, candidate.volumes_ml, _mark(candidate.k, here))
         for candidate in round_.candidates
-    ] or [Choice(k, "", {}) for k in (1, 2, 3, 4)]  # computed, not yet published
+    ] or [ShownSegmentation(k, "", {}) for k in (1, 2, 3, 4)]  # computed, not yet published
     if is_finished(round_):
         final = next(result for result in round_.results if result.kind == ResultKind.FINAL)
-        choices.insert(0, Choice(ACCEPTED, "accepted", final.volumes_ml))
-    return Turn(round_, choices, said)
+        choices.insert(0, ShownSegmentation(ACCEPTED, "accepted", final.volumes_ml))
+    return HistoryRound(round_, choices, said)
 
 
 def _mark(k: int, said: Selection | None) -> str:
@@ -197,7 +197,7 @@ def _mark(k: int, said: Selection | None) -> str:
     return f"{', '.join(parts)} taken" if parts else ""
 
 
-def _asked_for(request: ConsoleRequest, turns: Sequence[Turn]) -> Turn:
+def _asked_for(request: ConsoleRequest, turns: Sequence[HistoryRound]) -> HistoryRound:
     wanted = request.query.get("round")
     return next((turn for turn in turns if str(turn.round.number) == wanted), turns[-1])
 

@@ -137,7 +137,7 @@ class _Telling:
         self._segments, self._known = segments, known
         self._kinds = {number: kind_of(segment, organ) for number, (segment, _) in segments.items()}
         self._labels: dict[int, int] = {}
-        self._places = {number: _Place(voxels, known) for number, (_, voxels) in segments.items()}
+        self._places = {number: _SegmentOverlap(voxels, known) for number, (_, voxels) in segments.items()}
 
     def tell(self, *, derived: bool) -> Targets:
         tracked = self._take_tracked()
@@ -186,7 +186,7 @@ class _Telling:
             (dice, number, label)
             for number, kind in self._open()
             if kind is not SegmentKind.OTHER
-            for dice, label in self._places[number].likely(told=kind is SegmentKind.LESION)
+            for dice, label in self._places[number].likely(is_lesion=kind is SegmentKind.LESION)
             if label == _ORGAN or kind is not SegmentKind.PERHAPS_ORGAN
         ]
         for _, number, label in sorted(found, key=lambda match: (-match[0], match[1:])):
@@ -231,7 +231,7 @@ class _Telling:
         return ((n, kind) for n, kind in list(self._kinds.items()) if n not in self._labels)
 
 
-class _Place:
+class _SegmentOverlap:
     """Where a segment lies, compared with the round's candidates."""
 
     def __init__(self, voxels: Voxels, known: KnownTargets) -> None:
@@ -244,8 +244,8 @@ class _Place:
             np.bincount(labels.reshape(-1)[self._voxels], minlength=256) for labels in self._known.offered
         ]
 
-    def likely(self, *, told: bool) -> list[tuple[float, int]]:
-        """Return Dice overlaps and labels that the segment may be; `told`: it is known to be a lesion.
+    def likely(self, *, is_lesion: bool) -> list[tuple[float, int]]:
+        """Return Dice overlaps and labels that the segment may be; `is_lesion`: it is known to be a lesion.
 
         Dice and not the number of voxels: a lesion drawn larger has more voxels in the old organ than in the
         old lesion.
@@ -254,10 +254,10 @@ class _Place:
         best: dict[int, float] = {}
         for shared, sizes in zip(self._shared, self._known.sizes, strict=True):
             for label in np.flatnonzero(shared[_ORGAN + 1 :]) + _ORGAN + 1:
-                if told or shared[label] >= _LESION_SHARE * min(size, sizes[label]):
+                if is_lesion or shared[label] >= _LESION_SHARE * min(size, sizes[label]):
                     dice = 2 * shared[label] / (sizes[label] + size)
                     best[int(label)] = max(best.get(int(label), 0.0), float(dice))
-        if not told:
+        if not is_lesion:
             organ = self._organ_dice()
             best = {label: dice for label, dice in best.items() if dice > organ}
             if organ >= _ORGAN_DICE:

@@ -34,7 +34,7 @@ _NOTHING_BEFORE = Before(None)
 _CIRCLE_POINTS = 16
 
 
-class Place(Protocol):
+class LesionLocation(Protocol):
     """Where a lesion is: its middle, and its diameter; 0 if that is not told."""
 
     @property
@@ -47,7 +47,7 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class OnImage:
-    """A place on an image.
+    """A location on an image.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Changes:
 
     dropped: Collection[int] = ()
     kept: Collection[int] = ()
-    added: Sequence[Place] = ()
+    added: Sequence[LesionLocation] = ()
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _joined(earlier: Sequence[MarkedLesion], values: Collection[int]) -> tuple[M
 
 
 def _with_places(
-    context: Context, findings: OfferedFindings, places: Sequence[Place], marks: Marks, artifact: str
+    context: Context, findings: OfferedFindings, places: Sequence[LesionLocation], marks: Marks, artifact: str
 ) -> Marks:
     """Return marks with lesions at places; `artifact` is the reader's edit beneath them, if any."""
     store = context.store
@@ -281,7 +281,7 @@ def _with_places(
     return found
 
 
-def _graphic(volume: Volume, group: int, place: Place) -> Graphic:
+def _graphic(volume: Volume, group: int, place: LesionLocation) -> Graphic:
     """Return a point, or a circle in the slice's plane, in the series' frame of reference."""
     middle = place.middle(volume)
     points: Points = middle[None]

@@ -19,7 +19,7 @@ from workers.uair.grids import Crop, Float32
 from workers.uair.lesion_maps import LESION_SHARES, led
 from workers.uair.prompts import outline_of
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import LESION_PLAN, Choice, first_pool, open_target
+from workers.uair.targets import LESION_PLAN, CandidateOptions, first_pool, open_target
 
 
 def adopt_edit(state: RoundState, labels: Labels) -> RoundState:
@@ -66,7 +66,9 @@ class DrawnLesion:
     cells: Float32
 
 
-def opened(state: RoundState, drawn: DrawnLesion, choice: Choice, rng: np.random.Generator) -> RoundState:
+def opened(
+    state: RoundState, drawn: DrawnLesion, options: CandidateOptions, rng: np.random.Generator
+) -> RoundState:
     """Return `state` with a target for a lesion that the reader added, as if it had been candidate 1's.
 
     Its other three candidates are the model's answers to prompts around what was drawn. A lesion smaller than
@@ -78,12 +80,12 @@ def opened(state: RoundState, drawn: DrawnLesion, choice: Choice, rng: np.random
     liver = state.targets[0]
     domain = state.domain | (_logits(liver.crop, drawn.mask) > 0)
     outline = outline_of(known, drawn.crop.pixels)
-    pool = first_pool(drawn.decode, drawn.crop, outline, LESION_PLAN, choice, rng)
+    pool = first_pool(drawn.decode, drawn.crop, outline, LESION_PLAN, options, rng)
     target = open_target(
         drawn.value,
         drawn.crop,
         led(pool, known, LESION_SHARES),
-        choice,
+        options,
         organ=liver.crop.mask_on(domain, drawn.crop) | (known > 0),
         preference_mm=state.preference.lesion_mm,
         hu=drawn.cells,

@@ -22,7 +22,7 @@ from workers.uair.localize import to_isotropic
 from workers.uair.outlines import OutlinePrompter, Outliner, cells_in, led_by_outlines
 from workers.uair.prompts import Outline, boxes_of
 from workers.uair.state import TargetState
-from workers.uair.targets import LESION_PLAN, Choice, Plan, first_pool, open_target
+from workers.uair.targets import LESION_PLAN, CandidateOptions, Plan, first_pool, open_target
 
 Look = Callable[[NDArray[np.generic], Crop], tuple[Decoder, Float32]]
 """Returns the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
@@ -66,7 +66,7 @@ class LesionFinder:
     ----------
     plan_crop, look
         How the model sees a target.
-    choice
+    options
         How four are chosen.
     seed
         Seed of the prompts.
@@ -76,7 +76,7 @@ class LesionFinder:
 
     plan_crop: PlanCrop
     look: Look
-    choice: Choice
+    options: CandidateOptions
     seed: int
     outliner: Outliner | None = None
 
@@ -133,7 +133,7 @@ class LesionFinder:
         rng = np.random.default_rng([self.seed, 1, place])
         outline = proposal.outline.at(*crop.cell_centres())
         seen = None if organ.maps is None else organ.maps.lesions.at(*crop.cell_centres())
-        pool = first_pool(decode, crop, _outline(proposal, outline, crop), LESION_PLAN, self.choice, rng)
+        pool = first_pool(decode, crop, _outline(proposal, outline, crop), LESION_PLAN, self.options, rng)
         known = bounded_logit(outline) if proposal.learned else None
         weighed = pool if known is None else led(pool, known, LESION_SHARES)
         mine = organ.liver.crop
@@ -149,7 +149,7 @@ class LesionFinder:
             LIVER + 1,
             crop,
             weighed,
-            self.choice,
+            self.options,
             organ=allowed,
             confidence=evidence.confidence,
             preference_mm=preference_mm,

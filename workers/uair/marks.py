@@ -25,7 +25,7 @@ from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import (
     LARGEST_DICE,
     LESION_PLAN,
-    Choice,
+    CandidateOptions,
     first_pool,
     new_candidates,
     open_target,
@@ -147,7 +147,7 @@ class MarkAsker:
         See `workers.uair.finder.PlanCrop`.
     look
         Returns the model bound to a crop, and the mean HU ``(n, h, w)`` of the crop's cells.
-    choice
+    options
         How four are chosen.
     rng_of
         Returns the generator of a round and a label value.
@@ -157,7 +157,7 @@ class MarkAsker:
 
     plan_crop: PlanCrop
     look: Callable[[Crop], tuple[Decoder, Float32]]
-    choice: Choice
+    options: CandidateOptions
     rng_of: Callable[[int, int], np.random.Generator]
     outliner: Outliner | None
 
@@ -196,14 +196,14 @@ class MarkAsker:
         )
         decode, cells = self.look(crop)
         domain = state.domain | ellipsoid.holds(liver.crop, spacing, times=DOMAIN_GROWTH)
-        pool = first_pool(decode, crop, _outline(box, crop), LESION_PLAN, self.choice, rng)
+        pool = first_pool(decode, crop, _outline(box, crop), LESION_PLAN, self.options, rng)
         if self.outliner is not None:
             pool = led_in_box(pool, self.outliner, box, crop, cells, rng)
         target = open_target(
             lesion.value,
             crop,
             pool,
-            self.choice,
+            self.options,
             organ=liver.crop.mask_on(domain, crop),
             preference_mm=state.preference.lesion_mm,
             hu=cells,

@@ -93,7 +93,7 @@ LESION_PLAN = Plan(2.0, 50.0, 1.5, prompts.Spread(0.06, (-0.15, 0.35)), (0, 0, 1
 
 
 @dataclass(frozen=True)
-class Choice:
+class CandidateOptions:
     """How four are chosen: how many members, by which rule of equation 3, and from which seed."""
 
     members: int
@@ -106,11 +106,11 @@ def first_pool(
     crop: Crop,
     outline: prompts.Outline,
     plan: Plan,
-    choice: Choice,
+    options: CandidateOptions,
     rng: np.random.Generator,
 ) -> Ensemble:
     """Return the automatic pool of a target."""
-    members = prompts.first_members(outline, choice.members, rng, spread=plan.spread, tokens=plan.tokens)
+    members = prompts.first_members(outline, options.members, rng, spread=plan.spread, tokens=plan.tokens)
     answers = ensemble.predict(decode, members, crop.stack_shape, smooth_slices(crop))
     return replace(answers, box_cells=prompts.mean_box_area(members) * (crop.cells / crop.pixels) ** 2)
 
@@ -124,7 +124,7 @@ def open_target(
     value: int,
     crop: Crop,
     pool: Ensemble,
-    choice: Choice,
+    options: CandidateOptions,
     *,
     organ: Mask | None = None,
     confidence: float = 1.0,
@@ -150,8 +150,8 @@ def open_target(
     limit = uncertainty.threshold(float((mean > 0.5).sum()), pool.box_cells)
     preference_mm = preference_mm if abs(preference_mm) >= LEAST_PREFERENCE_MM else 0.0
     belief = None
-    if choice.rule == "belief":
-        rng = np.random.default_rng([choice.seed, value])
+    if options.rule == "belief":
+        rng = np.random.default_rng([options.seed, value])
         belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=preference_mm)
     if belief is not None and value != LIVER:
         offered = by_size(spread_apart(new_candidates(belief, crop, rng, mean), None, LARGEST_DICE))
@@ -163,7 +163,7 @@ def open_target(
         if preference_mm:
             logits, weights = _with_preference(logits, crop, preference_mm)
         region = uncertainty.uncertain_region(deviation, limit)
-        four = choose_four(logits > 0, region, _rule_of_members(choice), weights=weights)
+        four = choose_four(logits > 0, region, _rule_of_members(options), weights=weights)
         offered = by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
     size = SizePosterior.prior(radius_mm(_volume_ml(mean - 0.5, crop)), offset_mm=preference_mm)
     nothing = np.empty((0, *crop.stack_shape), np.float16)
@@ -206,9 +206,9 @@ def _cell_mm(crop: Crop) -> Spacing:
     return float(crop.step_mm), float(crop.cell_mm), float(crop.cell_mm)
 
 
-def _rule_of_members(choice: Choice) -> Rule:
+def _rule_of_members(options: CandidateOptions) -> Rule:
     """Return the rule by which members are chosen: the liver's first four, and cases without a belief."""
-    return "medoids" if choice.rule == "belief" else choice.rule
+    return "medoids" if options.rule == "belief" else options.rule
 
 
 def new_candidates(
@@ -328,7 +328,7 @@ def refine_target(
     picked: int | None,
     number: int,
     plan: Plan,
-    choice: Choice,
+    options: CandidateOptions,
     rng: np.random.Generator,
     organ: Mask | None = None,
     outliner: Outliner | None = None,
@@ -361,7 +361,7 @@ def refine_target(
     if not (reference > 0).any():
         return target
     limit = target.limit
-    kinds = refine.kinds_of(choice.members)
+    kinds = refine.kinds_of(options.members)
     asked = refine.refined_members(
         reference,
         uncertainty.uncertain_region(target.deviation.astype(np.float32), limit),
@@ -384,13 +384,13 @@ def refine_target(
     if picked is None:
         logits = logits[_unlike(logits, offered)]
         belief = _belief(logits, target.crop, size, None)
-        four = choose_four(logits > 0, region, _rule_of_members(choice), weights=belief)
+        four = choose_four(logits > 0, region, _rule_of_members(options), weights=belief)
         new = by_size(spread_apart(_tidied(logits, four), None, LARGEST_DICE))
         earlier = target.earlier
     else:
         logits = np.concatenate([reference[None], logits])
         belief = _belief(logits, target.crop, size, reference)
-        four = choose_four(logits > 0, region, _rule_of_members(choice), weights=belief, fixed=0)
+        four = choose_four(logits > 0, region, _rule_of_members(options), weights=belief, fixed=0)
         apart = spread_apart(_tidied(logits, four), 0, LARGEST_DICE)
         new = np.concatenate([apart[:1], by_size(apart[1:])])
         earlier = np.concatenate([np.delete(target.offered, picked, axis=0), target.earlier])[:KEPT_EARLIER]

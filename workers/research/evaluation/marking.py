@@ -36,7 +36,7 @@ PICKS = 2
 _CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 
 
-class _InPlace:
+class _CanonicalGraphics:
     """Graphics whose points lie on the canonical grid already."""
 
     def place(self, graphic: Graphic) -> Points:
@@ -117,7 +117,7 @@ def _understood(case: EvaluationCase, first: Round, lines: Mapping[int, Points])
     candidates = [candidate.labels for candidate in first.candidates]
     used = [value - LIVER for value in first.targets if value > LIVER]
     offer = Offer(candidates, used, case.spacing_mm, LIVER_ORGAN)
-    marks, _ = understand(graphics, _InPlace(), offer, (), Document("", frozenset()))
+    marks, _ = understand(graphics, _CanonicalGraphics(), offer, (), Document("", frozenset()))
     return marks
 
 

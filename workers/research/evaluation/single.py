@@ -28,7 +28,14 @@ from workers.uair.outlines import led_in_box
 from workers.uair.preference import radius_mm
 from workers.uair.prompts import Outline, Prompts
 from workers.uair.state import TargetState
-from workers.uair.targets import LESION_PLAN, Choice, answered, first_pool, open_target, refine_target
+from workers.uair.targets import (
+    LESION_PLAN,
+    CandidateOptions,
+    answered,
+    first_pool,
+    open_target,
+    refine_target,
+)
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
 """How far each face of a given box moves outwards, as a part of the box: people do not draw boxes to the
@@ -187,12 +194,12 @@ class GivenLesion:
             if number < rounds:
                 watch = self.bench.stopwatch()
                 rng = np.random.default_rng([self.seed, number + 1, self.value])
-                choice, outliner = self._choice(rule), self.bench.outliner
+                options, outliner = self._candidate_options(rule), self.bench.outliner
                 if target.belief is not None:
                     target = answered(target, target.belief, picked, number + 1, rng)
                 else:
                     target = refine_target(
-                        target, decode, picked, number + 1, LESION_PLAN, choice, rng, outliner=outliner
+                        target, decode, picked, number + 1, LESION_PLAN, options, rng, outliner=outliner
                     )
                 seconds += watch.seconds
 
@@ -209,19 +216,19 @@ class GivenLesion:
         )
         rng = np.random.default_rng([self.seed, 1, self.value])
         outline = _outline(self.box, crop)
-        choice = self._choice(rule)
+        options = self._candidate_options(rule)
         images = crop.images(self.case.hu, NEIGHBOUR_MM)
         embeddings = predictor.encode(*images)
 
         def decode(asked: Prompts) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             return predictor.decode(embeddings, asked)
 
-        pool, hu = first_pool(decode, crop, outline, LESION_PLAN, choice, rng), crop.cell_means(images[0])
+        pool, hu = first_pool(decode, crop, outline, LESION_PLAN, options, rng), crop.cell_means(images[0])
         pool = led_in_box(pool, self.bench.outliner, self.box, crop, hu, rng)
-        return open_target(FIRST_LESION, crop, pool, choice, preference_mm=remembered_mm, hu=hu), decode
+        return open_target(FIRST_LESION, crop, pool, options, preference_mm=remembered_mm, hu=hu), decode
 
-    def _choice(self, rule: Rule) -> Choice:
-        return Choice(self.bench.members, rule, self.seed)
+    def _candidate_options(self, rule: Rule) -> CandidateOptions:
+        return CandidateOptions(self.bench.members, rule, self.seed)
 
     def _mask(self, crop: Crop, logits: NDArray[np.float32]) -> Mask:
         region, values = crop.to_volume(tidied(logits))
