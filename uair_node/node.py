@@ -34,6 +34,7 @@ from uair_node.selection.start import answer_with_starts
 from uair_node.work.dispatch import Dispatcher
 from uair_node.work.outages import Outages
 from uair_node.work.performer import error_line
+from uair_node.work.unserved import UnservedWatch
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Node:
         self._signals = _signals(context, self.alive, metrics)
         self._swept_at = time.monotonic()
         self._outages = Outages()
+        self._unserved = UnservedWatch(context.database)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._loop = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -101,6 +103,7 @@ class Node:
             partial(answer_with_starts, self._context),
             self._expire,
             self._dispatcher.enqueue_due,
+            self._look_for_workers,
             partial(keep_refusals, self._context.database, self._metrics),
         )
         failed, away = 0, list[TransientError]()
@@ -136,6 +139,10 @@ class Node:
         """Return whether the loop goes on: false once it ended, or stands still for ten minutes."""
         idle_s = time.monotonic() - self._swept_at
         return {"sweeper": self._loop.is_alive() and idle_s < _LONGEST_SWEEP_S}
+
+    def _look_for_workers(self) -> None:
+        if self._dispatcher.broker_up:  # without a broker no worker can take work
+            self._unserved.look()
 
     def _expire(self) -> None:
         patience = timedelta(days=self._context.settings.work.expire_after_days)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from tests.support.console import Site
 from uair_node.cases.queue import QueuePosition, places
 from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import Case, Delivery, DeliveryState, Result, ResultKind, WorkItem, utc_now
-from uair_node.console import check_schedule
+from uair_node.console import check_schedule, figures
 from uair_node.console.check_schedule import CheckSchedule
 from uair_node.console.figures import Broker, Remembered
 from uair_node.console.serve import Pulse, make_server
@@ -25,6 +27,7 @@ from uair_node.delivery.outstanding import final_outstanding
 from uair_node.operations.checks.finding import Finding, fault, good, warning
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.work.queues import QueueView
+from uair_node.work.topology import QueueName
 
 
 def _signs(site: Site, **kept: Any) -> dict[str, Sign]:
@@ -78,34 +81,86 @@ def test_a_queue_that_nobody_serves_has_no_estimate(site: Site, viewer: TestClie
         item.not_before -= timedelta(minutes=5)
         assert places(session)[case_id] == QueuePosition(1, None, unmanned=True)
     sign = _signs(site)["GPU worker"]
-    assert (sign.words, sign.tone) == ("none, 1 wait", "bad")
+    assert (sign.words, sign.tone) == ("takes no work, 1 for 5 min", "bad")
+    assert "1 work item waits, the oldest since" in viewer.get("/queues").text
     assert "no worker" in viewer.get("/cases").text
     with site.context.database.transaction() as session:
         item = session.query(WorkItem).filter_by(case_id=case_id, open=True).one()
         item.lease_owner, item.lease_until = "host:1:x", utc_now() + timedelta(minutes=1)
-    assert _signs(site)["GPU worker"].words == "computes 1, 0 wait"
+    assert _signs(site)["GPU worker"].words == "computes 1"
+    assert "Claim ends in" in viewer.get("/queues").text
 
 
-def _broker(site: Site, broker: Broker) -> Sign:
-    answered = Remembered(lasts_s=float("inf"), _at=0.0, _broker=broker)
-    answered.latest = lambda _settings: broker  # type: ignore[method-assign, assignment]
-    return _signs(site, broker=answered)["Broker"]
+_BOTH = (QueueView("uair.gpu", 0, 1), QueueView("uair.io", 0, 1))
+_NO_GPU = (QueueView("uair.gpu", 0, 0), QueueView("uair.io", 0, 1))
+
+
+class _Answers(Remembered):
+    """A broker that gives one answer after the other; the last one stays."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *answers: Broker) -> None:
+        super().__init__(lasts_s=-1.0)
+        left = list(answers)
+        patch.setattr(figures, "ask_broker", lambda _settings: left.pop(0) if len(left) > 1 else left[0])
+
+    def latest(self, settings: Settings) -> Broker:
+        """Ask at once, not in a thread."""
+        return self.ask(settings)
 
 
 @pytest.mark.parametrize(
-    ("broker", "words", "tone"),
+    ("broker", "label", "words", "tone"),
     [
-        (Broker(up=False, sentence="away"), "does not answer", "bad"),
-        (Broker([QueueView("uair.gpu", 0, 1), QueueView("uair.io", 0, 1)]), "answers", "good"),
-        (Broker([QueueView("uair.gpu", 0, 1), QueueView("uair.io", 4, 0)]), "a queue without worker", "bad"),
-        (Broker([QueueView("uair.gpu", 0, 1)], ["uair.io"]), "a queue without worker", "bad"),
+        (Broker(up=False, sentence="away"), "Broker", "does not answer", "bad"),
+        (Broker(_BOTH), "Broker", "answers", "good"),
+        (Broker(_BOTH), "GPU worker", "nothing to compute", "plain"),
+        (Broker(_NO_GPU), "GPU worker", "none for 0 s", "bad"),
+        (Broker([_BOTH[0], QueueView("uair.io", 4, 0)]), "IO worker", "none for 0 s", "bad"),
+        (Broker(_BOTH[:1], ["uair.io"]), "IO worker", "none for 0 s", "bad"),
     ],
 )
-def test_the_broker_is_good_only_with_a_worker_at_each_queue(
-    site: Site, broker: Broker, words: str, tone: str
+def test_the_broker_names_the_worker_that_is_gone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, broker: Broker, label: str, words: str, tone: str
 ) -> None:
-    sign = _broker(site, broker)
-    assert (sign.words, sign.tone) == (words, tone)
+    with site.context.database.transaction() as session:
+        session.query(WorkItem).update({"open": False})
+    signs = _signs(site, broker=_Answers(monkeypatch, broker))
+    assert (signs[label].words, signs[label].tone) == (words, tone)
+
+
+def test_a_worker_that_is_gone_is_said_at_once_with_the_time_and_what_to_do(
+    site: Site, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim still holds the case: no page says that it is being computed."""
+    with site.context.database.transaction() as session:
+        session.query(WorkItem).update({"open": False})
+        case_id = ready_case(session, "1.9").id
+        item = session.query(WorkItem).filter_by(case_id=case_id, open=True).one()
+        item.lease_owner, item.lease_until = "host:1:x", utc_now() + timedelta(seconds=20)
+    site.console.kept["broker"] = _Answers(monkeypatch, Broker(_BOTH))
+    assert "being computed" in viewer.get(f"/cases/{case_id}").text
+    site.console.kept["broker"] = _Answers(monkeypatch, Broker(_NO_GPU))
+    sign = _signs(site, **site.console.kept)["GPU worker"]
+    assert (sign.words, sign.tone) == ("none for 0 s, 1 waits", "bad")
+    for path in ("/cases", f"/cases/{case_id}"):
+        page = viewer.get(path).text
+        assert ">no worker<" in page
+        assert "being computed" not in page
+    page = viewer.get("/queues").text
+    assert "No worker has served <code>uair.gpu</code> for" in page
+    assert "uair-gpu-worker" in page, "the unit is named"
+
+
+def test_the_time_of_a_worker_that_is_gone_is_that_of_the_first_look(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(datetime(2026, 1, 1, 3, minute) for minute in range(4))
+    monkeypatch.setattr(figures, "utc_now", lambda: next(moments))
+    broker = _Answers(monkeypatch, Broker(_NO_GPU), Broker(_NO_GPU), Broker(_BOTH), Broker(_NO_GPU))
+    seen = [broker.ask(site.context.settings).alone_since for _ in range(4)]
+    first = {QueueName.GPU: datetime(2026, 1, 1, 3, 0)}
+    assert seen[:3] == [first, first, {}]
+    assert seen[3][QueueName.GPU] > first[QueueName.GPU], "gone again"
 
 
 def test_an_accepted_case_is_green_only_once_its_final_objects_are_delivered(
@@ -185,6 +240,62 @@ def test_checks_run_by_themselves_and_a_warning_is_not_green(
     ]  # fmt: skip
     assert sorted(logged[2:]) == ["check: a: disk is over", "check: certificate-expires: tls is over"]
     assert "all well" in viewer.get("/cases").text
+
+
+class _Clock(threading.Event):
+    """An event that passes the time instead of waiting; it ends the thread after some pauses."""
+
+    def __init__(self, pauses: int) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+        self._most = pauses
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Note the pause."""
+        self.pauses.append(timeout)
+        if len(self.pauses) == self._most:
+            raise SystemExit
+        return False
+
+
+def test_the_next_check_is_soon_only_while_something_is_wrong(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = fault("disk", "a", "b", "c")
+    found = iter([[wrong], [wrong], [good("disk", "9 GiB free")], [wrong]])
+    monkeypatch.setattr(check_schedule, "run_checks", lambda _settings, with_workers: next(found))
+    clock = site.console.kept["check wanted"] = _Clock(pauses=4)
+    with pytest.raises(SystemExit):
+        CheckSchedule(site.context.settings, site.console.kept)._run()
+    assert clock.pauses == [60.0, 60.0, 900.0, 60.0]
+
+
+def test_a_part_that_turns_bad_is_checked_at_once(site: Site, viewer: TestClient) -> None:
+    wanted = site.console.kept["check wanted"] = threading.Event()
+    viewer.get("/checks")
+    assert not wanted.is_set()
+    _deliver(site, DeliveryState.PARKED)
+    viewer.get("/checks")
+    assert wanted.is_set(), "the strip shows a new fault"
+    wanted.clear()
+    viewer.get("/checks")
+    assert not wanted.is_set(), "it is known"
+
+
+@pytest.mark.parametrize(("age_s", "known"), [(50.0, True), (70.0, False)])
+def test_an_old_answer_of_the_broker_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, age_s: float, known: bool
+) -> None:
+    """Nobody looked for an hour: the first page then does not show the broker of an hour ago."""
+    monkeypatch.setattr(Remembered, "_ask_beside", lambda _self, _settings: None)
+    remembered = Remembered(_at=time.monotonic() - age_s, _broker=Broker(_BOTH))
+    settings = Settings(data_dir=tmp_path, broker={"url": "amqp://guest:guest@127.0.0.1:1//"})
+    assert (remembered.latest(settings) is not None) == known
+
+
+def test_an_old_check_says_its_age(site: Site) -> None:
+    at = utc_now() - timedelta(minutes=12)
+    assert _signs(site, checks=(at, [good("disk", "9 GiB free")]))["Checks"].words == "all well 12 min ago"
 
 
 def test_a_console_that_serves_checks_at_its_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

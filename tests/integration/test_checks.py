@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from importlib.metadata import Distribution
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +36,7 @@ from tests.support.ports import answers, free_port, wait_until
 from uair_node.cases import lifecycle
 from uair_node.cases.database import Database
 from uair_node.cases.database_outage import DATABASE_CODES
-from uair_node.cases.tables import Delivery, DeliveryState
+from uair_node.cases.tables import Delivery, DeliveryState, WorkItem
 from uair_node.network.scp import DicomListener
 from uair_node.operations.checks import Finding, Level, checked, servers
 from uair_node.patient_keys import SECRET_FILE, open_patient_keys
@@ -262,6 +263,16 @@ def _declare(site: Site, queue: Callable[[Settings], Queue]) -> None:
 @_fault("no-worker")
 def _worker_gone(site: Site) -> None:
     _declare(site, lambda settings: work_queue(QueueName.GPU, settings))
+
+
+@_fault("work-waits")
+def _work_that_no_worker_takes(site: Site) -> None:
+    """Embedded mode: without a broker the database alone tells."""
+    site.values["broker"]["url"] = ""
+    with site.own_database().transaction() as session:
+        ready_case(session, "1.9")
+        item = session.query(WorkItem).one()
+        item.not_before -= timedelta(minutes=2)
 
 
 @_fault("dead-letters")

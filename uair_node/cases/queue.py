@@ -13,7 +13,7 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Round, WorkItem, WorkKind
 
 _RECENT = 30
-_CLAIMED_WITHIN_S = 60.0
+CLAIMED_WITHIN_S = 60.0
 """A worker claims due work within a sweep. Where work waits longer and none is held, no worker runs."""
 _DONE_IN_THE_MEAN = 0.5
 """How much of a computation that is under way is done, in the mean over all moments to look at it."""
@@ -31,7 +31,8 @@ class QueuePosition:
         Estimated time until its candidates are computed; None as long as nothing comparable was computed,
         and without a worker.
     unmanned
-        Whether no worker computes: due work waits longer than a worker takes to claim it.
+        Whether no worker computes: due work waits longer than a worker takes to claim it, or the broker
+        knows no worker.
     """
 
     position: int
@@ -39,11 +40,16 @@ class QueuePosition:
     unmanned: bool = False
 
 
-def places(session: Session) -> dict[int, QueuePosition]:
+def places(session: Session, *, worker_gone: bool = False) -> dict[int, QueuePosition]:
     """Return the place of each case whose computation is due, by case id.
 
     The order is that in which workers claim: refinements before first rounds, the older first. The estimate
     takes the median of the last 30 first rounds (or refinements), and as many workers as compute now.
+
+    Parameters
+    ----------
+    worker_gone
+        Whether the broker knows no worker. A claim then is a lease of a worker that is gone.
     """
     now = database_now(session)
     items = session.scalars(
@@ -55,15 +61,16 @@ def places(session: Session) -> dict[int, QueuePosition]:
     held = [work for work in items if work.lease_until is not None and work.lease_until > now]
     waiting = [work for work in items if work not in held]
     waits_s = max(((now - work.not_before).total_seconds() for work in waiting), default=0.0)
-    if not held and waits_s > _CLAIMED_WITHIN_S:
+    in_order = [(0, item) for item in held] + list(enumerate(waiting, start=1))
+    if worker_gone or (not held and waits_s > CLAIMED_WITHIN_S):
         return {
             item.case_id: QueuePosition(position, None, unmanned=True)
-            for position, item in enumerate(waiting, start=1)
+            for position, item in in_order
             if item.case_id is not None
         }
     found = {}
     ahead: float | None = 0.0
-    for position, item in [(0, item) for item in held] + list(enumerate(waiting, start=1)):
+    for position, item in in_order:
         takes = first if item.round_number == 1 else later
         takes = takes if takes is not None or first is None else first
         if position == 0 and takes is not None:

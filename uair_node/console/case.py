@@ -55,9 +55,9 @@ def show_case(console: ConsoleApp, request: ConsoleRequest) -> Response:
     return page
 
 
-def _summary(_console: ConsoleApp, session: Session, case: Case) -> Values:
+def _summary(console: ConsoleApp, session: Session, case: Case) -> Values:
     due = session.scalars(select(WorkItem).where(WorkItem.case_id == case.id, WorkItem.open)).all()
-    return {"place": places(session).get(case.id), "due": due}
+    return {"place": places(session, worker_gone=console.gpu_worker_gone()).get(case.id), "due": due}
 
 
 def _segmentation(_console: ConsoleApp, _session: Session, case: Case) -> Values:

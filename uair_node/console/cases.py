@@ -35,7 +35,7 @@ def list_cases(console: ConsoleApp, request: ConsoleRequest) -> Response:
         slices = first_slices(session, [case.id for case in found]) if query.lookup else {}
         values: dict[str, Any] = {
             "rows": rows,
-            "places": places(session),
+            "places": places(session, worker_gone=console.gpu_worker_gone()),
             "missing": final_outstanding(session, found),
             "counts": _counts(session),
         }

@@ -1,4 +1,6 @@
-"""`uair check` by itself: at the console's start and every quarter of an hour, in a thread beside the pages.
+"""`uair check` by itself, in a thread beside the pages: at the console's start and every quarter of an hour.
+
+While it finds something wrong, it checks each minute. It also checks when a page shows another part as bad.
 
 The model and the device are left out: their checks load torch, which the console does not need.
 A worker looks at both when it starts.
@@ -9,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 900.0
 SOON_S = 60.0
-_CHECKS = "checks"
+_CHECKS, _WANTED, _BAD = "checks", "check wanted", "bad signs"
 
 
 class CheckSchedule:
@@ -38,6 +40,7 @@ class CheckSchedule:
     def __init__(self, settings: Settings, kept: dict[str, Any]) -> None:
         self._settings, self._kept = settings, kept
         self._logged: dict[tuple[str, str], Finding] = {}
+        self._wanted: threading.Event = kept.setdefault(_WANTED, threading.Event())
 
     def start(self) -> None:
         """Check now and from now on, until the process ends."""
@@ -56,13 +59,21 @@ class CheckSchedule:
         self._logged = wrong
 
     def _run(self) -> None:
-        pause = threading.Event()
         while True:
             try:
                 self.check()
             except Exception as error:  # the next one may succeed
                 log.error("check failed: %s", error_line(error))
-            pause.wait(SOON_S if self._logged else EVERY_S)
+            self._wanted.wait(SOON_S if self._logged else EVERY_S)
+            self._wanted.clear()
+
+
+def check_soon(kept: dict[str, Any], bad: Set[str]) -> None:
+    """Have the next check done now if another part of the department is bad than on the page before."""
+    if kept.get(_BAD, set()) != bad:
+        kept[_BAD] = bad
+        if _WANTED in kept:
+            kept[_WANTED].set()
 
 
 def keep_findings(kept: dict[str, Any], findings: Sequence[Finding]) -> None:

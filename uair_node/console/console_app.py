@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from uair_node.cases.tables import utc_now
 from uair_node.console import audit
+from uair_node.console.figures import last_answer
 from uair_node.console.sessions import Session, Sessions
 from uair_node.console.signs import department_signs
 from uair_node.console.templating import make_environment
@@ -17,6 +18,7 @@ from uair_node.console.throttle import Throttle
 from uair_node.console.users import Role, UsersFile, users_file
 from uair_node.console.views import Views
 from uair_node.context import Context
+from uair_node.work.topology import QueueName
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class ConsoleApp:
         shown = self._templates.get_template(template)
         text = shown.render(request=request, notice=notice, signs=signs, now=utc_now(), **values)
         return HTMLResponse(text, status)
+
+    def gpu_worker_gone(self) -> bool:
+        """Whether the broker's last answer knows no worker that computes."""
+        broker = last_answer(self.kept, self.context.settings)
+        return broker is not None and QueueName.GPU in broker.alone_since
 
     def note(self, request: ConsoleRequest, action: str, subject: str) -> None:
         """Write a view of patient data to the audit before the page is shown.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from celery import Celery
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from dicom_config.model import Settings
 from uair_node.cases.clock import database_now
-from uair_node.cases.tables import WorkItem, WorkKind
+from uair_node.cases.tables import WorkItem, WorkKind, utc_now
 from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
 from uair_node.work.topology import RULES, QueueName, celery_options
 
@@ -22,6 +23,7 @@ DESCRIBE = "uair_describe"
 """The control command that a worker answers about itself (`workers.process.describe`)."""
 
 _ANSWER_S = 1.5
+_STALE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class DueWork:
 class Broker:
     """The broker's queues, the names of those that nobody declared yet, and the workers that answered.
 
-    `sentence` says what is not known, and why.
+    `sentence` says what is not known, and why. `alone_since` has each queue that no worker consumes, and when
+    the console saw that first, UTC by the console's clock.
     """
 
     queues: Sequence[QueueView] = ()
@@ -54,6 +57,15 @@ class Broker:
     workers: Sequence[Mapping[str, Any]] = ()
     sentence: str = ""
     up: bool = True
+    alone_since: Mapping[QueueName, datetime] = field(default_factory=dict)
+
+    @property
+    def alone(self) -> list[QueueName]:
+        """The queues that no worker consumes."""
+        if not self.up or self.sentence:
+            return []
+        consumed = {view.name for view in self.queues if view.consumers}
+        return [name for name in QueueName if name.value not in consumed]
 
 
 def due_work(session: Session) -> list[DueWork]:
@@ -72,14 +84,22 @@ def due_work(session: Session) -> list[DueWork]:
     return found
 
 
-def holders(session: Session) -> list[tuple[str, str, str]]:
-    """Return the work that is being done: worker (host and process), kind of work, case or destination."""
+def holders(session: Session) -> list[tuple[str, str, str, float]]:
+    """Return the work that is claimed.
+
+    Returns
+    -------
+    list of tuple
+        Worker (host and process), kind of work, case or destination, seconds until the claim ends unless the
+        worker renews it.
+    """
     now = database_now(session)
     query = select(WorkItem).where(WorkItem.open, WorkItem.lease_until > now).order_by(WorkItem.lease_owner)
     found = []
     for work in session.scalars(query):
         subject = f"case {work.case_id}, round {work.round_number}" if work.case_id else work.subject
-        found.append((work.lease_owner.rsplit(":", 1)[0], str(work.kind), subject))
+        left_s = 0.0 if work.lease_until is None else (work.lease_until - now).total_seconds()
+        found.append((work.lease_owner.rsplit(":", 1)[0], str(work.kind), subject, left_s))
     return found
 
 
@@ -115,6 +135,12 @@ def _ask_workers(options: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, **values} for name, values in sorted(described.items()) if "error" not in values]
 
 
+def last_answer(kept: dict[str, Any], settings: Settings) -> Broker | None:
+    """Return the broker's last answer without waiting for it; None before the first."""
+    remembered: Remembered = kept.setdefault("broker", Remembered())
+    return remembered.latest(settings)
+
+
 @dataclass
 class Remembered:
     """The last answer, so that several people who look do not ask the broker several times."""
@@ -127,16 +153,24 @@ class Remembered:
     def ask(self, settings: Settings) -> Broker:
         """Return the broker's answer, at most some seconds old."""
         if self._broker is None or time.monotonic() - self._at > self.lasts_s:
-            self._broker, self._at = ask_broker(settings), time.monotonic()
+            self._broker, self._at = self._dated(ask_broker(settings)), time.monotonic()
         return self._broker
 
+    def _dated(self, broker: Broker) -> Broker:
+        """Return the answer with the time since when each queue is without a worker."""
+        before = self._broker.alone_since if self._broker else {}
+        return replace(broker, alone_since={name: before.get(name, utc_now()) for name in broker.alone})
+
     def latest(self, settings: Settings) -> Broker | None:
-        """Return the last answer, and ask again in a thread once it is old; None before the first answer."""
+        """Return the last answer, and ask again in a thread once it is old.
+
+        None before the first answer, and where the last one is older than a minute.
+        """
         if settings.embedded:
             return self.ask(settings)  # without a broker this takes no time
         if time.monotonic() - self._at > self.lasts_s and self._asking.acquire(blocking=False):
             threading.Thread(target=self._ask_beside, args=(settings,), daemon=True).start()
-        return self._broker
+        return self._broker if time.monotonic() - self._at < _STALE_S else None
 
     def _ask_beside(self, settings: Settings) -> None:
         try:

@@ -7,12 +7,14 @@ from starlette.responses import Response
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.figures import Remembered, due_work, holders
 from uair_node.operations.gpu import read_gpus
+from uair_node.work.unserved import unserved_queues
 
 
 def show_queues(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with all figures; what does not answer is said in a sentence."""
     with console.context.database.reading() as session:
         due, held = due_work(session), holders(session)
+        unserved = unserved_queues(session)
     broker = console.kept.setdefault("broker", Remembered()).ask(console.context.settings)
     return console.page(
         "queues.html",
@@ -21,5 +23,6 @@ def show_queues(console: ConsoleApp, request: ConsoleRequest) -> Response:
         due=due,
         held=held,
         broker=broker,
+        silent=[queue for queue in unserved if queue.name not in broker.alone_since],
         gpus=read_gpus(),
     )

@@ -17,17 +17,19 @@ from sqlalchemy.orm import Session
 
 from dicom_config.errors import TransientError
 from uair_node.cases.clock import database_now
-from uair_node.cases.queue import places
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Delivery, DeliveryState
-from uair_node.console.check_schedule import in_words, last_findings
-from uair_node.console.figures import Broker, Remembered
+from uair_node.cases.tables import Case, Delivery, DeliveryState, utc_now
+from uair_node.console.check_schedule import check_soon, in_words, last_findings
+from uair_node.console.figures import Broker, due_work, last_answer
 from uair_node.console.templating import span
 from uair_node.context import Context
 from uair_node.delivery.counts import count_deliveries
 from uair_node.work.topology import QueueName
+from uair_node.work.unserved import unserved_queues
 
 _LATE_S = 600.0
+_FRESH_S = 120.0
+"""Findings of a check that is older than this are shown with its age."""
 _AMPLE = 4
 """Below this many times the least free space the disk is shown as filling."""
 _NODE_S_WORK = (CaseState.RECEIVING, CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
@@ -55,18 +57,20 @@ class Sign:
 
 def department_signs(context: Context, kept: dict[str, Any]) -> list[Sign]:
     """Return the present state of the department's parts. A part that is away raises no error."""
+    broker = last_answer(kept, context.settings)
     try:
         with context.database.reading() as session:
-            from_database = list(_from_database(session))
+            from_database = list(_from_database(session, broker))
     except TransientError:
         from_database = [Sign("Database", "does not answer", "bad", "/checks")]
-    broker = kept.setdefault("broker", Remembered()).latest(context.settings)
-    return [*_of_broker(broker), *from_database, _disk(context), *_checks(kept)]
+    signs = [*_of_broker(broker), *from_database, _disk(context)]
+    check_soon(kept, {sign.label for sign in signs if sign.tone == "bad"})
+    return [*signs, *_checks(kept)]
 
 
-def _from_database(session: Session) -> Iterator[Sign]:
+def _from_database(session: Session, broker: Broker | None) -> Iterator[Sign]:
     yield Sign("Database", "answers", "good", "/checks")
-    yield _workers(session)
+    yield from _workers(session, broker)
     yield _destinations(session)
     now = database_now(session)
     received = session.scalar(select(func.max(Case.last_instance_at)))
@@ -77,13 +81,27 @@ def _from_database(session: Session) -> Iterator[Sign]:
     yield Sign("Oldest case", words, "waits" if late else "plain", "/queues")
 
 
-def _workers(session: Session) -> Sign:
-    queue = places(session).values()
-    computing = sum(place.position == 0 for place in queue)
-    if any(place.unmanned for place in queue):
-        return Sign("GPU worker", f"none, {len(queue)} wait", "bad", "/queues")
-    words = f"computes {computing}, {len(queue) - computing} wait" if queue else "nothing to compute"
-    return Sign("GPU worker", words, "good" if computing else "plain", "/queues")
+def _workers(session: Session, broker: Broker | None) -> Iterator[Sign]:
+    """Yield how the workers are; the one of the IO queue only where it is away."""
+    alone_since = broker.alone_since if broker else {}
+    unserved = {queue.name: queue.since for queue in unserved_queues(session)}
+    labels = {QueueName.GPU: "GPU worker", QueueName.IO: "IO worker"}
+    for name, label in labels.items():
+        due = [work for work in due_work(session) if work.queue == name]
+        held, waiting = sum(work.held for work in due), sum(work.waiting for work in due)
+        if name in alone_since:
+            words = f"none for {_span(alone_since[name], utc_now())}{_waiting(held + waiting, ', ')}"
+            yield Sign(label, words, "bad", "/queues")
+        elif name in unserved:
+            since = _span(unserved[name], database_now(session))
+            yield Sign(label, f"takes no work, {waiting} for {since}", "bad", "/queues")
+        elif name == QueueName.GPU:
+            words = f"computes {held}{_waiting(waiting, ', ')}" if held else _waiting(waiting, "")
+            yield Sign(label, words or "nothing to compute", "good" if held else "plain", "/queues")
+
+
+def _waiting(number: int, before: str) -> str:
+    return f"{before}{number} {'waits' if number == 1 else 'wait'}" if number else ""
 
 
 def _destinations(session: Session) -> Sign:
@@ -108,9 +126,6 @@ def _of_broker(broker: Broker | None) -> list[Sign]:
         return [Sign("Broker", "does not answer", "bad", "/queues")]
     if broker.sentence:
         return []  # embedded mode has none
-    consumed = {view.name: view.consumers for view in broker.queues}
-    if not all(consumed.get(name.value) for name in QueueName):
-        return [Sign("Broker", "a queue without worker", "bad", "/queues")]
     return [Sign("Broker", "answers", "good", "/queues")]
 
 
@@ -119,6 +134,8 @@ def _checks(kept: dict[str, Any]) -> list[Sign]:
     if at is None:
         return []  # the first one is under way
     words, tone = in_words(findings)
+    age_s = (utc_now() - at).total_seconds()
+    words += f" {span(age_s)} ago" if age_s > _FRESH_S else ""
     return [Sign("Checks", words, tone, "/checks")]
 
 

@@ -37,6 +37,11 @@ class Dispatcher:
         self._broker_up = True
         self._declared = False
 
+    @property
+    def broker_up(self) -> bool:
+        """Whether the broker took the last message."""
+        return self._broker_up
+
     def enqueue_due(self) -> int:
         """Send one message for each item that is due and not yet sent; return how many.
 
@@ -65,11 +70,14 @@ class Dispatcher:
             self._celery.send_task(task_name(item.kind), args=[item.id])
         except (OperationalError, OSError) as error:
             if self._broker_up:
-                log.warning("broker unreachable (%s); work stays due in the database", type(error).__name__)
+                log.warning(
+                    "broker-unreachable: no answer (%s). Start RabbitMQ; work stays due in the database",
+                    type(error).__name__,
+                )
             self._broker_up = self._declared = False
             return False
         if not self._broker_up:
-            log.info("broker reachable again")
+            log.warning("broker-unreachable is over")
             self._broker_up = True
         return True
 

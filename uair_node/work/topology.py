@@ -31,6 +31,20 @@ class QueueName(StrEnum):
         """Where messages end that were handed out too often."""
         return f"{self.value}.XQ"
 
+    @property
+    def short(self) -> str:
+        """The name that `uair worker --queue` takes."""
+        return self.value.rpartition(".")[2]
+
+    @property
+    def remedy(self) -> str:
+        """A sentence for the administrator of a queue that no worker serves."""
+        containers = "`gpu-worker` or `cpu-worker`" if self is QueueName.GPU else "`io-worker`"
+        return (
+            f"Start `uair worker --queue {self.short}` (unit `uair-{self.short}-worker`, "
+            f"container {containers}); its log says why it ended. The work is kept, and goes on by itself."
+        )
+
 
 @dataclass(frozen=True)
 class WorkRule:

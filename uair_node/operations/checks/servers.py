@@ -24,6 +24,7 @@ from uair_node.storage.folder_identity import require_same_folder
 from uair_node.storage.object_store import open_store
 from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_at_queues
 from uair_node.work.topology import QueueName
+from uair_node.work.unserved import UnservedQueue, unserved_queues
 
 _LOCAL = ("localhost", "127.0.0.1", "::1", "[::1]")
 _CLOCKS_APART_S = 10.0
@@ -97,12 +98,12 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
         yield warning(
             f"deliveries to {destination}",
             "delivery-parked",
-            f"{number} objects were refused for good",
+            f"{number} {'object was' if number == 1 else 'objects were'} refused for good",
             "`uair case show` names the reason; correct it at the peer, then `uair case resend`.",
         )
     failed = connection.scalar(select(func.count(Case.id)).where(Case.state == CaseState.FAILED))
     if failed:
-        sentence = f"{failed} cases gave up after several attempts"
+        sentence = f"{failed} {'case' if failed == 1 else 'cases'} gave up after several attempts"
         remedy = "`uair cases --state failed` names the cause; correct it, then `uair case retry`."
         yield warning("cases", "cases-failed", sentence, remedy)
 
@@ -111,6 +112,8 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
     """See whether the broker answers, its queues are ours, somebody consumes, nothing was given up on."""
     if settings.embedded:
         yield good("broker", "none needed (embedded mode)")
+        for queue in _unserved(settings).values():
+            yield _waits(queue)
         return
     try:
         connecting = broker_connection(settings)
@@ -122,8 +125,9 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
             connection.connect()
             version = connection.connection.server_properties.get("version", "")
             yield good("broker", f"reachable, RabbitMQ {version}")
+            unserved = _unserved(settings)
             for view in look_at_queues(connection, settings, compare=True):
-                yield from _queue(view)
+                yield from _queue(view, unserved.get(view.name))
     except (AccessRefused, NotAllowed):
         remedy = "Check user, password and virtual host in broker.url, and the user's permissions."
         yield fault("broker", "broker-refuses", "refuses our user, password or virtual host", remedy)
@@ -136,7 +140,27 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
     yield from _consumer_timeout(settings)
 
 
-def _queue(view: QueueView) -> Iterable[Finding]:
+def _unserved(settings: Settings) -> dict[str, UnservedQueue]:
+    """Return the queues whose due work no worker takes; none while the database cannot tell."""
+    try:
+        database = Database(settings.database_url)
+        try:
+            database.require_current()
+            with database.reading() as session:
+                return {queue.name.value: queue for queue in unserved_queues(session)}
+        finally:
+            database.close()
+    except UairError:
+        return {}  # the database's own check says why
+
+
+def _waits(queue: UnservedQueue) -> Finding:
+    """Return the finding about work that nobody takes, though workers may be connected."""
+    sentence = f"no worker takes its work: {queue.words}"
+    return fault(f"queue {queue.name.value}", "work-waits", sentence, queue.name.remedy)
+
+
+def _queue(view: QueueView, unserved: UnservedQueue | None) -> Iterable[Finding]:
     what = f"queue {view.name}"
     if view.mismatch:
         remedy = f"Stop the workers, `rabbitmqctl delete_queue {view.name}`, start them: nothing is lost."
@@ -147,11 +171,13 @@ def _queue(view: QueueView) -> Iterable[Finding]:
                 "See the worker's log for why it died; then `rabbitmqctl purge_queue "
                 f"{view.name}`: what is due stands in the database."
             )
-            yield warning(what, "dead-letters", f"{view.messages} messages were given up on", remedy)
+            were = "message was" if view.messages == 1 else "messages were"
+            yield warning(what, "dead-letters", f"{view.messages} {were} given up on", remedy)
     elif not view.consumers:
-        short = view.name.rpartition(".")[2]
-        remedy = f"Start `uair worker --queue {short}`; its log says why it ended."
-        yield fault(what, "no-worker", f"no worker consumes it, {view.messages} messages wait", remedy)
+        waits = f": {unserved.words}" if unserved else ""
+        yield fault(what, "no-worker", f"no worker serves it{waits}", QueueName(view.name).remedy)
+    elif unserved:
+        yield _waits(unserved)
     else:
         yield good(what, f"workers: {view.consumers}, messages that wait: {view.messages}")
 
