@@ -9,6 +9,13 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from dicom_config.section import Section
 
+ModelName = Literal["embedded", "vit_b", "vit_l", "vit_h"]
+PACKAGED_MODELS: frozenset[ModelName] = frozenset({"embedded"})
+"""Models whose weights come with the package. Every other model needs `engine.checkpoint`."""
+
+SAM_MODELS: frozenset[ModelName] = frozenset({"vit_b", "vit_l", "vit_h"})
+"""Models that read a published SAM checkpoint. `engine.window` sets how their input is normalised."""
+
 LocalizerName = Literal["learned", "templates"]
 Window = Literal["auto", "sam", "medsam"]
 Preference = Literal["off", "department", "reader"]
@@ -17,8 +24,8 @@ Preference = Literal["off", "department", "reader"]
 class EngineSection(Section):
     """The method (ENGINE.md); defaults are its measured ones."""
 
-    model: Literal["embedded", "vit_b", "vit_l", "vit_h"] = "embedded"
-    checkpoint: Path | None = Field(None, description="needed for every model but the embedded")
+    model: ModelName = "embedded"
+    checkpoint: Path | None = Field(None, description="path of the weights; needed unless they are packaged")
     checkpoint_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = Field(
         "", description="what the checkpoint's SHA-256 must be; empty: not compared"
     )
@@ -55,8 +62,8 @@ class EngineSection(Section):
 
     @model_validator(mode="after")
     def _needs_checkpoint(self) -> EngineSection:
-        if self.model != "embedded" and self.checkpoint is None:
-            raise ValueError(f"model {self.model} needs `checkpoint`, the path of its .pth file")
+        if self.model not in PACKAGED_MODELS and self.checkpoint is None:
+            raise ValueError(f"model {self.model} needs `checkpoint`, the path of its weights")
         return self
 
 

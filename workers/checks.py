@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+from dicom_config.engine import SAM_MODELS
 from dicom_config.errors import UairError
 from dicom_config.model import EngineSection, Settings
 from uair_node.operations.checks.finding import Finding, fault, good, of_error
@@ -68,7 +69,7 @@ def _checkpoint(section: EngineSection) -> Finding | None:
     path = section.checkpoint
     assert path is not None
     if not path.is_file():
-        remedy = "Put the .pth file there, or set engine.model: embedded."
+        remedy = "Put the weights there, or set engine.model: embedded."
         return fault("model", "weights-missing", f"no checkpoint at {path}", remedy)
     if section.checkpoint_sha256 and file_digest(path) != section.checkpoint_sha256:
         return _altered(path, "Copy the checkpoint again, or correct engine.checkpoint_sha256.")
@@ -77,7 +78,7 @@ def _checkpoint(section: EngineSection) -> Finding | None:
 
 def _normalisation(section: EngineSection) -> str:
     """Return which normalisation a checkpoint gets, and what decided it."""
-    if section.model == "embedded" or section.checkpoint is None:
+    if section.model not in SAM_MODELS or section.checkpoint is None:
         return ""
     by = "its SHA-256" if section.window == "auto" else "engine.window"
     window = window_in_use(section.window, file_digest(section.checkpoint))

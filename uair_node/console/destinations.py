@@ -11,14 +11,13 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from dicom_config.errors import InputError, UairError
-from dicom_config.model import AnyDestination, StowDestination
+from dicom_config.model import AnyDestination
 from uair_node.cases.tables import Delivery, DeliveryState, Result, Round, utc_now
 from uair_node.console import audit
-from uair_node.console.configuration import without_secrets
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
+from uair_node.console.secrecy import without_url_secrets
 from uair_node.delivery.counts import count_deliveries
-from uair_node.network.scu import echo
-from uair_node.network.stow import probe_stow
+from uair_node.network.destination_kinds import address_of, probe, service_of
 
 _MOST_REASONS = 5
 
@@ -90,27 +89,20 @@ def ask_destination(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 def _request(destination: AnyDestination) -> ConnectionTest:
     try:
-        if isinstance(destination, StowDestination):
-            probe_stow(destination)
-            return ConnectionTest(utc_now(), True, "answers DICOMweb.")
-        echo(destination)
-        return ConnectionTest(utc_now(), True, "answers C-ECHO.")
+        probe(destination)
     except UairError as error:
         return ConnectionTest(utc_now(), False, f"{error.sentence} {error.remedy}")
+    return ConnectionTest(utc_now(), True, f"answers {service_of(destination)}.")
 
 
 def _row(session: Session, destination: AnyDestination, counts: dict[str, Counter[str]]) -> Row:
-    if isinstance(destination, StowDestination):
-        how, verb = without_secrets("url", destination.url), "Ask (DICOMweb)"
-    else:
-        how, verb = f"{destination.ae_title} at {destination.host}:{destination.port}", "C-ECHO"
     tls = ", TLS" if destination.tls is not None else ""
     name = destination.name
     return Row(
         name,
-        f"{how}{tls}",
+        f"{without_url_secrets(address_of(destination))}{tls}",
         str(destination.profile),
-        verb,
+        f"Test ({service_of(destination)})",
         counts.get(name, Counter()),
         session.scalar(
             select(func.min(Delivery.created_at)).where(

@@ -10,13 +10,14 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_config.errors import ConfigError, TransientError
-from dicom_config.model import AnyDestination, Destination, StowDestination
+from dicom_config.model import AnyDestination, Destination
 from uair_node.cases import work_items
 from uair_node.cases.tables import Delivery, DeliveryState, Result, WorkItem
 from uair_node.context import Context
 from uair_node.delivery.closed_rounds import close_rounds_at
 from uair_node.delivery.commitment import require_commitment
 from uair_node.delivery.rows import apply_verdict, count_attempt, mark_sent
+from uair_node.network.destination_kinds import send_to
 from uair_node.network.outgoing import (
     OutgoingInstance,
     SendResult,
@@ -24,9 +25,7 @@ from uair_node.network.outgoing import (
     result_deleted,
     result_unreadable,
 )
-from uair_node.network.scu import send
 from uair_node.network.statuses import Verdict
-from uair_node.network.stow import send_stow
 from uair_node.work.performer import Claim, Commit
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ def deliver(context: Context, claim: Claim) -> Commit:
     failure, progress = "", False
     try:
         instances = list(_readable(context, destination))
-        for result in _send(context, destination, instances) if instances else ():
+        for result in send_to(destination, instances, partial(_announce, context)) if instances else ():
             _record(context, destination, result)
             progress |= result.verdict == Verdict.CONFIRMED
     except (TransientError, ConfigError) as error:
@@ -51,15 +50,6 @@ def deliver(context: Context, claim: Claim) -> Commit:
         _note_failure(context, destination, failure)
     close_rounds_at(context, destination.name)
     return _close_or_retry(context, destination, 1 if progress else claim.attempt, failure)
-
-
-def _send(
-    context: Context, destination: AnyDestination, instances: Sequence[OutgoingInstance]
-) -> Iterator[SendResult]:
-    announce = partial(_announce, context)
-    if isinstance(destination, StowDestination):
-        return send_stow(destination, instances, announce)
-    return send(destination, instances, announce)
 
 
 def _announce(context: Context, instance: OutgoingInstance) -> bool:

@@ -24,7 +24,6 @@ from dicom_config.modalities import PROFILES
 from dicom_config.model import IntakeSection, NodeSection, Settings, Verb
 from dicom_config.tls import TLS_1_2_SUITES, TLS_1_3_SUITES, TLS_PROFILE
 from uair_node import __version__
-from uair_node.dicom.gate_codes import GATE_CODES
 from uair_node.network.presentation import reporting_context
 from uair_node.network.scp import Rejection
 from uair_node.network.store_status import StoreStatus
@@ -139,8 +138,7 @@ def _storage_classes(intake: IntakeSection) -> str:
         "also private ones and storage classes that are newer than this list:\n\n"
         + _table(("profile", "series", "SOP classes", "segmented"), profiles)
         + "\nFrames count as slices, and results name them by Referenced Frame Number. What is not segmented "
-        f"is kept, and explained by one of {len(GATE_CODES)} codes in `uair cases`.\n\n"
-        + _table(("name", "UID"), rows)
+        "is kept; `uair cases` shows the code of the fault and a remedy.\n\n" + _table(("name", "UID"), rows)
     )
 
 

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.errors import ConfigError, TransientError, UairError
-from dicom_config.model import AnyDestination, Destination, Settings, StowDestination
+from dicom_config.model import AnyDestination, Destination, Settings
 from dicom_config.tls import TlsClientSection, TlsServerSection
+from uair_node.network.destination_kinds import address_of, probe, service_of
 from uair_node.network.peer import CHECK_TITLE
 from uair_node.network.scu import refused_classes
-from uair_node.network.stow import probe_stow
 from uair_node.network.tls import certificate_end, client_context, server_context
 from uair_node.operations.checks.finding import Finding, fault, good, of_error, warning
 
@@ -168,9 +168,9 @@ def _wants_tls(destination: Destination, error: UairError) -> bool:
 def _destination(destination: AnyDestination) -> Finding:
     what = f"destination {destination.name}"
     try:
-        if isinstance(destination, StowDestination):
-            probe_stow(destination)
-            return good(what, f"{destination.url} answers DICOMweb")
+        if not isinstance(destination, Destination):
+            probe(destination)
+            return good(what, f"{address_of(destination)} answers {service_of(destination)}")
         refused = refused_classes(destination, SENT_SOP_CLASSES)
     except UairError as error:
         if isinstance(destination, Destination) and _wants_tls(destination, error):

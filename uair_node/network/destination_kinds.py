@@ -1,0 +1,75 @@
+"""The kinds of destination: how each is sent to, how it is tested, and which address people see.
+
+Other modules call the functions below and treat all destinations alike. A new kind needs a case in each
+function. If a case is missing, then mypy reports the call of `assert_never`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+from dicom_config.model import AnyDestination, Destination, StowDestination
+from uair_node.network.outgoing import Announce, OutgoingInstance, SendResult
+from uair_node.network.scu import echo, send
+from uair_node.network.stow import probe_stow, send_stow
+
+
+def send_to(
+    destination: AnyDestination, instances: Sequence[OutgoingInstance], announce: Announce
+) -> Iterator[SendResult]:
+    """Send objects. Each is announced before; each result is yielded as it comes.
+
+    Raises
+    ------
+    TransientError
+        The destination cannot be reached, or ends the connection. Objects without a result may have arrived.
+    ConfigError
+        A file that the destination's section names cannot be used.
+    """
+    match destination:
+        case Destination():
+            return send(destination, instances, announce)
+        case StowDestination():
+            return send_stow(destination, instances, announce)
+        case _:
+            assert_never(destination)
+
+
+def probe(destination: AnyDestination) -> None:
+    """Send the smallest request to a destination; return if it is answered.
+
+    Raises
+    ------
+    TransientError, ConfigError
+        As `send_to`.
+    """
+    match destination:
+        case Destination():
+            echo(destination)
+        case StowDestination():
+            probe_stow(destination)
+        case _:
+            assert_never(destination)
+
+
+def service_of(destination: AnyDestination) -> str:
+    """Return the name of the service that `probe` requests."""
+    match destination:
+        case Destination():
+            return "C-ECHO"
+        case StowDestination():
+            return "DICOMweb"
+        case _:
+            assert_never(destination)
+
+
+def address_of(destination: AnyDestination) -> str:
+    """Return the address of a destination as people read it. A URL may still hold a password."""
+    match destination:
+        case Destination():
+            return f"{destination.ae_title} at {destination.host}:{destination.port}"
+        case StowDestination():
+            return destination.url
+        case _:
+            assert_never(destination)
