@@ -167,8 +167,8 @@ MUTANTS = (
     Mutant(
         "a peer without resources is asked again",
         "uair_node/network/statuses.py",
-        "(range(0xA700, 0xA800), Verdict.RETRY,",
-        "(range(0xA700, 0xA800), Verdict.PARK,",
+        "(range(0xA700, 0xA800), DeliveryVerdict.RETRY,",
+        "(range(0xA700, 0xA800), DeliveryVerdict.PARK,",
         ("tests/unit/test_delivery.py",),
     ),
     Mutant(

@@ -25,7 +25,7 @@ from tests.support.server import need
 from uair_node.network.outgoing import OutgoingInstance
 from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.scu import echo, send
-from uair_node.network.statuses import Verdict
+from uair_node.network.statuses import DeliveryVerdict
 from uair_node.network.tls import client_context, server_context
 from uair_node.operations.checks import run_checks
 
@@ -380,7 +380,7 @@ def test_results_go_out_over_tls(dcmtk: Dcmtk, site: Site, tmp_path: Path) -> No
     path = good_series(tmp_path)[0]
     with storescp(dcmtk, site.node, site.authority.ca) as (port, received):
         (answer,) = send(_destination(port, site.client()), [OutgoingInstance(1, CT, path)])
-        assert answer.verdict == Verdict.CONFIRMED
+        assert answer.verdict == DeliveryVerdict.CONFIRMED
         assert len(list(received.iterdir())) == 1
 
 

@@ -22,28 +22,28 @@ from uair_node.context import Context
 from uair_node.delivery import outbox as outbox_module
 from uair_node.delivery.resend import resend
 from uair_node.network.scu import associate, echo
-from uair_node.network.statuses import Verdict, judge, judge_commitment
+from uair_node.network.statuses import DeliveryVerdict, judge, judge_commitment
 
 
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (0x0000, Verdict.CONFIRMED),
-        (0xB000, Verdict.CONFIRMED),
-        (0xB007, Verdict.CONFIRMED),
-        (0x0111, Verdict.DUPLICATE),
-        (0xA700, Verdict.RETRY),
-        (0xA7FF, Verdict.RETRY),
-        (0x0110, Verdict.RETRY),
-        (0xFFFF, Verdict.RETRY),
-        (0xA900, Verdict.PARK),
-        (0xC000, Verdict.PARK),
-        (0xC1FF, Verdict.PARK),
-        (0x0122, Verdict.PARK),
-        (0x0124, Verdict.PARK),
+        (0x0000, DeliveryVerdict.CONFIRMED),
+        (0xB000, DeliveryVerdict.CONFIRMED),
+        (0xB007, DeliveryVerdict.CONFIRMED),
+        (0x0111, DeliveryVerdict.DUPLICATE),
+        (0xA700, DeliveryVerdict.RETRY),
+        (0xA7FF, DeliveryVerdict.RETRY),
+        (0x0110, DeliveryVerdict.RETRY),
+        (0xFFFF, DeliveryVerdict.RETRY),
+        (0xA900, DeliveryVerdict.PARK),
+        (0xC000, DeliveryVerdict.PARK),
+        (0xC1FF, DeliveryVerdict.PARK),
+        (0x0122, DeliveryVerdict.PARK),
+        (0x0124, DeliveryVerdict.PARK),
     ],
 )
-def test_statuses_are_judged_by_class(status: int, verdict: Verdict) -> None:
+def test_statuses_are_judged_by_class(status: int, verdict: DeliveryVerdict) -> None:
     found, reason = judge(status)
     assert found == verdict
     assert f"{status:04X}" in reason
@@ -212,16 +212,16 @@ def test_one_destination_that_is_away_leaves_the_other_alone(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("reason", "verdict"),
     [
-        (0x0110, Verdict.RETRY),
-        (0x0112, Verdict.RETRY),
-        (0x0213, Verdict.RETRY),
-        (0x0131, Verdict.RETRY),
-        (0x0119, Verdict.PARK),
-        (0x0122, Verdict.PARK),
-        (0x4711, Verdict.RETRY),
+        (0x0110, DeliveryVerdict.RETRY),
+        (0x0112, DeliveryVerdict.RETRY),
+        (0x0213, DeliveryVerdict.RETRY),
+        (0x0131, DeliveryVerdict.RETRY),
+        (0x0119, DeliveryVerdict.PARK),
+        (0x0122, DeliveryVerdict.PARK),
+        (0x4711, DeliveryVerdict.RETRY),
     ],
 )
-def test_failed_commitments_are_judged_by_reason(reason: int, verdict: Verdict) -> None:
+def test_failed_commitments_are_judged_by_reason(reason: int, verdict: DeliveryVerdict) -> None:
     found, words = judge_commitment(reason)
     assert found == verdict
     assert f"{reason:04X}" in words

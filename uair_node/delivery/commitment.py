@@ -19,7 +19,7 @@ from uair_node.context import Context
 from uair_node.delivery.closed_rounds import close_rounds_at
 from uair_node.delivery.rows import apply_verdict, count_attempt
 from uair_node.network.commitment_scu import Report, request_commitment
-from uair_node.network.statuses import Verdict, judge_commitment
+from uair_node.network.statuses import DeliveryVerdict, judge_commitment
 from uair_node.work.performer import Claim, Commit
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def take_report(context: Context, calling_ae: str, report: Report) -> None:
 def _apply(context: Context, session: Session, row: Delivery, report: Report) -> None:
     uid = row.result.sop_instance_uid
     if uid in report.committed:
-        apply_verdict(row, Verdict.CONFIRMED, "stored and committed")
+        apply_verdict(row, DeliveryVerdict.CONFIRMED, "stored and committed")
     elif uid in report.failed:
         verdict, reason = judge_commitment(report.failed[uid])
         apply_verdict(row, verdict, reason)
@@ -100,7 +100,7 @@ def _send_again(context: Context, destination: Destination, patience: timedelta)
         rows = session.scalars(overdue).all()
         late = f"not committed within {patience.total_seconds():.0f} s, sent again"
         for row in rows:
-            apply_verdict(row, Verdict.RETRY, late)
+            apply_verdict(row, DeliveryVerdict.RETRY, late)
             row.commitment_asked_at = None
             count_attempt(row, context.settings.delivery)
         if rows:
@@ -173,4 +173,4 @@ def _confirm_all(reason: str) -> Commit:
 
 def _confirm(session: Session, destination: str, reason: str) -> None:
     for row in session.scalars(_stored_rows(destination)):
-        apply_verdict(row, Verdict.CONFIRMED, reason)
+        apply_verdict(row, DeliveryVerdict.CONFIRMED, reason)

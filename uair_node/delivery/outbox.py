@@ -25,7 +25,7 @@ from uair_node.network.outgoing import (
     result_deleted,
     result_unreadable,
 )
-from uair_node.network.statuses import Verdict
+from uair_node.network.statuses import DeliveryVerdict
 from uair_node.work.performer import Claim, Commit
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def deliver(context: Context, claim: Claim) -> Commit:
         instances = list(_readable(context, destination))
         for result in send_to(destination, instances, partial(_announce, context)) if instances else ():
             _record(context, destination, result)
-            progress |= result.verdict == Verdict.CONFIRMED
+            progress |= result.verdict == DeliveryVerdict.CONFIRMED
     except (TransientError, ConfigError) as error:
         failure = str(error)
         log.warning("delivery to %s: %s", destination.name, error.log_line)
@@ -74,7 +74,7 @@ def _readable(context: Context, destination: AnyDestination) -> Iterator[Outgoin
             continue
         context.store.require_available()  # else all would be parked
         error = result_unreadable("it is not there") if kept else result_deleted()
-        _record(context, destination, SendResult(key, Verdict.PARK, reason_of(error)))
+        _record(context, destination, SendResult(key, DeliveryVerdict.PARK, reason_of(error)))
 
 
 def choose_pending(context: Context, destination: str) -> Sequence[tuple[int, str, str]]:
@@ -97,14 +97,14 @@ def _record(context: Context, destination: AnyDestination, answer: SendResult) -
     """Record each result at once, so that a process that dies within a batch repeats little."""
     with context.database.transaction() as session:
         row = session.get_one(Delivery, answer.key, with_for_update=True)
-        if answer.verdict == Verdict.DUPLICATE and row.state in _TAKEN:
+        if answer.verdict == DeliveryVerdict.DUPLICATE and row.state in _TAKEN:
             return  # by a worker that sent it at the same moment
         apply_verdict(row, answer.verdict, answer.reason)
-        if answer.verdict == Verdict.CONFIRMED and _wants_commitment(destination):
+        if answer.verdict == DeliveryVerdict.CONFIRMED and _wants_commitment(destination):
             row.state, row.confirmed_at = DeliveryState.STORED, None
             require_commitment(session, destination.name)
         count_attempt(row, context.settings.delivery)
-    if answer.verdict != Verdict.CONFIRMED:
+    if answer.verdict != DeliveryVerdict.CONFIRMED:
         log.warning("delivery %d to %s: %s", answer.key, destination.name, answer.reason)
 
 

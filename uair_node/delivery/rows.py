@@ -5,22 +5,22 @@ from __future__ import annotations
 from dicom_config.model import DeliverySection
 from uair_node.cases.clock import present
 from uair_node.cases.tables import Delivery, DeliveryState
-from uair_node.network.statuses import Verdict
+from uair_node.network.statuses import DeliveryVerdict
 
 _STATE_AFTER = {
-    Verdict.CONFIRMED: DeliveryState.CONFIRMED,
-    Verdict.RETRY: DeliveryState.PENDING,
-    Verdict.PARK: DeliveryState.PARKED,
-    Verdict.DUPLICATE: DeliveryState.PARKED,
+    DeliveryVerdict.CONFIRMED: DeliveryState.CONFIRMED,
+    DeliveryVerdict.RETRY: DeliveryState.PENDING,
+    DeliveryVerdict.PARK: DeliveryState.PARKED,
+    DeliveryVerdict.DUPLICATE: DeliveryState.PARKED,
 }
 
 
-def apply_verdict(row: Delivery, verdict: Verdict, reason: str) -> None:
+def apply_verdict(row: Delivery, verdict: DeliveryVerdict, reason: str) -> None:
     """Write what became of a delivery."""
     row.state, row.reason = _STATE_AFTER[verdict], reason
-    if verdict == Verdict.CONFIRMED:
+    if verdict == DeliveryVerdict.CONFIRMED:
         row.confirmed_at = present()
-    if verdict == Verdict.DUPLICATE:
+    if verdict == DeliveryVerdict.DUPLICATE:
         row.sent_at = None  # the peer kept nothing of it
 
 

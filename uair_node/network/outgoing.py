@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom_config.errors import InputError
 from uair_node.dicom.structure import is_whole
-from uair_node.network.statuses import Verdict
+from uair_node.network.statuses import DeliveryVerdict
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SendResult:
     """The peer's answer to one object, and what it means for the delivery."""
 
     key: int
-    verdict: Verdict
+    verdict: DeliveryVerdict
     reason: str
 
 
@@ -43,13 +43,15 @@ def first_time(_instance: OutgoingInstance) -> bool:
     return False
 
 
-def result_of(instance: OutgoingInstance, verdict: Verdict, reason: str, *, sent_before: bool) -> SendResult:
+def result_of(
+    instance: OutgoingInstance, verdict: DeliveryVerdict, reason: str, *, sent_before: bool
+) -> SendResult:
     """Return the result for an answer. A duplicate counts as confirmed if the object was sent before."""
-    if verdict != Verdict.DUPLICATE:
+    if verdict != DeliveryVerdict.DUPLICATE:
         return SendResult(instance.key, verdict, reason)
     if sent_before:
-        return SendResult(instance.key, Verdict.CONFIRMED, reason)
-    return SendResult(instance.key, Verdict.DUPLICATE, reason_of(duplicate_uid()))
+        return SendResult(instance.key, DeliveryVerdict.CONFIRMED, reason)
+    return SendResult(instance.key, DeliveryVerdict.DUPLICATE, reason_of(duplicate_uid()))
 
 
 def read_instance(instance: OutgoingInstance) -> Dataset | SendResult:
@@ -67,7 +69,9 @@ def read_instance(instance: OutgoingInstance) -> Dataset | SendResult:
         return _parked(instance, result_unreadable("it is not there"))
     except OSError as error:
         reason = result_unreadable(os.strerror(error.errno) if error.errno else "damaged")
-        return SendResult(instance.key, Verdict.RETRY if error.errno else Verdict.PARK, reason_of(reason))
+        return SendResult(
+            instance.key, DeliveryVerdict.RETRY if error.errno else DeliveryVerdict.PARK, reason_of(reason)
+        )
     except Exception as error:
         # Damaged files make pydicom raise nearly anything.
         return _parked(instance, result_unreadable(type(error).__name__))
@@ -106,4 +110,4 @@ def reason_of(error: InputError) -> str:
 
 
 def _parked(instance: OutgoingInstance, error: InputError) -> SendResult:
-    return SendResult(instance.key, Verdict.PARK, reason_of(error))
+    return SendResult(instance.key, DeliveryVerdict.PARK, reason_of(error))

@@ -23,7 +23,7 @@ from uair_node.network.outgoing import (
     read_instance,
     result_of,
 )
-from uair_node.network.statuses import Verdict, judge
+from uair_node.network.statuses import DeliveryVerdict, judge
 from uair_node.network.tls import client_context
 
 
@@ -48,7 +48,7 @@ def send(
                 yield _store(association, destination, instance, announce)
             else:
                 reason = "the peer accepts no presentation context for this SOP class"
-                yield SendResult(instance.key, Verdict.PARK, reason)
+                yield SendResult(instance.key, DeliveryVerdict.PARK, reason)
     finally:
         if association.is_established:
             association.release()

@@ -15,7 +15,7 @@ from dicom_config.errors import ConfigError, TransientError
 from dicom_config.model import StowDestination
 from dicom_config.tls import TlsClientSection
 from uair_node.network.outgoing import Announce, OutgoingInstance, SendResult, read_instance, result_of
-from uair_node.network.statuses import Verdict, judge
+from uair_node.network.statuses import DeliveryVerdict, judge
 from uair_node.network.tls import client_context
 
 _FOR_GOOD = frozenset({400, 406, 413, 415})
@@ -99,19 +99,19 @@ def _store(
     return result_of(instance, *_judge(response), sent_before=sent_before)
 
 
-def _judge(response: Dataset) -> tuple[Verdict, str]:
+def _judge(response: Dataset) -> tuple[DeliveryVerdict, str]:
     """Read a Store Instances Response Module (PS3.18 Table I.2-1) about one instance."""
     failed = response.get("FailedSOPSequence")
     if failed:
         return judge(int(failed[0].get("FailureReason", 0x0110)))
     stored = response.get("ReferencedSOPSequence")
     if not stored:
-        return Verdict.RETRY, "the peer's response does not name the instance"
+        return DeliveryVerdict.RETRY, "the peer's response does not name the instance"
     return judge(int(stored[0].get("WarningReason") or 0))
 
 
 class _RefusalError(Exception):
-    def __init__(self, verdict: Verdict, reason: str) -> None:
+    def __init__(self, verdict: DeliveryVerdict, reason: str) -> None:
         super().__init__(reason)
         self.verdict, self.reason = verdict, reason
 
@@ -149,9 +149,9 @@ def _of_response(destination: StowDestination, response: requests.Response | Non
         try:
             return _RefusalError(*_judge(Dataset.from_json(response.json())))
         except (ValueError, TypeError, KeyError):
-            return _RefusalError(Verdict.PARK, "the peer refuses the object (HTTP 409)")
+            return _RefusalError(DeliveryVerdict.PARK, "the peer refuses the object (HTTP 409)")
     if status in _FOR_GOOD:
-        return _RefusalError(Verdict.PARK, f"the peer refuses the object (HTTP {status})")
+        return _RefusalError(DeliveryVerdict.PARK, f"the peer refuses the object (HTTP {status})")
     return TransientError(
         "peer-rejects",
         f"{destination.name} refuses our request (HTTP {status}).",

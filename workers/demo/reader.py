@@ -15,7 +15,7 @@ from dicom_config.model import Destination
 from uair_node.dicom.volume import Volume
 from uair_node.network.outgoing import OutgoingInstance
 from uair_node.network.scu import send
-from uair_node.network.statuses import Verdict
+from uair_node.network.statuses import DeliveryVerdict
 from uair_node.storage.artifacts import Labels
 from workers.truth.metrics import agreement
 
@@ -90,5 +90,5 @@ def answer(offer: Offer, to: Destination, sop_class_uid: str) -> None:
         ``pick-refused``: the node did not take it.
     """
     for reply in send(to, [OutgoingInstance(offer.k, sop_class_uid, offer.path)]):
-        if reply.verdict != Verdict.CONFIRMED:
+        if reply.verdict != DeliveryVerdict.CONFIRMED:
             raise TransientError("pick-refused", f"{to.name} answered: {reply.reason}.")

@@ -23,7 +23,7 @@ from uair_node.context import Context, open_context
 from uair_node.dicom.intensity import display_window
 from uair_node.network.outgoing import OutgoingInstance
 from uair_node.network.scu import send
-from uair_node.network.statuses import Verdict
+from uair_node.network.statuses import DeliveryVerdict
 from uair_node.operations import reports
 from uair_node.operations.case_list import find_cases
 from uair_node.rendering.plane_names import plane_names
@@ -117,7 +117,7 @@ class _Demo:
         bar = self._bars.add_task("sending the series", total=len(paths))
         instances = [OutgoingInstance(n, CTImageStorage, path) for n, path in enumerate(paths)]
         for reply in send(self._site.node_as(self._titles.store), instances):
-            if reply.verdict != Verdict.CONFIRMED:
+            if reply.verdict != DeliveryVerdict.CONFIRMED:
                 raise TransientError("push-refused", f"The node answered: {reply.reason}.", "See demo.log.")
             self._bars.advance(bar)
 
