@@ -27,7 +27,7 @@ from workers.uair.compose import LIVER, Labels
 from workers.uair.edits import DrawnLesion, opened, unknown_lesions
 from workers.uair.ensemble import Decoder
 from workers.uair.extent import Tissue, near, tissue_of, trace_liver
-from workers.uair.finder import BEYOND_MM, LesionFinder, Look, Organ, majority, same_lesion
+from workers.uair.finder import BEYOND_MM, EncodeCrop, LesionFinder, Organ, majority, same_lesion
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, bounding_box
 from workers.uair.lesion_maps import LIVER_SHARES, LesionMaps, LesionModel, led
 from workers.uair.lesions import lesion_domain
@@ -191,14 +191,16 @@ class Engine:
         report = progress or _silent
         report(0.0, f"localizing the {wanted.name}")
         content = content or _digest(hu)
-        look = partial(self._look, content)
+        encode_crop = partial(self._encode_crop, content)
         location = self._localizer.locate(hu, spacing_mm)
         if location is None:
             raise _not_found(wanted)
         report(0.1, f"segmenting the {wanted.name}")
-        organ = self._first_organ(look, hu, spacing_mm, location, prior.liver_mm, wanted)
+        organ = self._first_organ(encode_crop, hu, spacing_mm, location, prior.liver_mm, wanted)
         report(0.4, "looking for lesions")
-        finder = LesionFinder(self._crop, look, self._candidate_options, self._options.seed, self._outliner)
+        finder = LesionFinder(
+            self._crop, encode_crop, self._candidate_options, self._options.seed, self._outliner
+        )
         proposals = finder.proposals(hu, spacing_mm, organ, self._options.max_lesions)
         found: list[TargetState] = []
         for index, proposal in enumerate(proposals):
@@ -324,7 +326,7 @@ class Engine:
             assert box is not None, "the value is one of the labels"
             around = box.extended((BEYOND_MM, 0.0, 0.0), spacing_mm, hu.shape)
             crop = self._crop(around, spacing_mm, hu.shape, LESION_PLAN)
-            decode, cells = self._look(content, hu, crop)
+            decode, cells = self._encode_crop(content, hu, crop)
             drawn = DrawnLesion(value, mask, crop, decode, cells)
             rng = self._rng(state.number, value)
             state = opened(state, drawn, self._candidate_options, rng)
@@ -343,13 +345,13 @@ class Engine:
 
         Parameters as of `with_added_lesions`.
         """
-        look = partial(self._look, content or _digest(hu), hu)
-        asker = MarkAsker(self._crop, look, self._candidate_options, self._rng, self._outliner)
+        encode_crop = partial(self._encode_crop, content or _digest(hu), hu)
+        asker = MarkAsker(self._crop, encode_crop, self._candidate_options, self._rng, self._outliner)
         return asker.with_marked(state, marked, spacing_mm, hu.shape)
 
     def _first_organ(
         self,
-        look: Look,
+        encode_crop: EncodeCrop,
         hu: NDArray[np.generic],
         spacing: Spacing,
         location: Location,
@@ -359,7 +361,7 @@ class Engine:
         """Trace the organ through the slices; return its first four candidates from an ensemble."""
         box = location.search_box(spacing, hu.shape)
         crop = self._crop(box, spacing, hu.shape, LIVER_PLAN)
-        decode, cells = look(hu, crop)
+        decode, cells = encode_crop(hu, crop)
         coarse = location.coarse.at(*crop.cell_centres())
         traced = trace_liver(decode, cells, coarse, crop.pixels)
         if traced is None:
@@ -400,7 +402,7 @@ class Engine:
             whole_slice=model.whole_slice,
         )
 
-    def _look(self, content: str, hu: Voxels, crop: Crop) -> tuple[Decoder, Float32]:
+    def _encode_crop(self, content: str, hu: Voxels, crop: Crop) -> tuple[Decoder, Float32]:
         """Return the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
         images, neighbours = crop.images(hu, NEIGHBOUR_MM)
         embeddings = self._cache.encode(content, crop, lambda: (images, neighbours))

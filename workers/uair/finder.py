@@ -24,7 +24,7 @@ from workers.uair.prompts import Outline, boxes_of
 from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, CandidateOptions, Plan, first_pool, open_target
 
-Look = Callable[[NDArray[np.generic], Crop], tuple[Decoder, Float32]]
+EncodeCrop = Callable[[NDArray[np.generic], Crop], tuple[Decoder, Float32]]
 """Returns the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
 BEYOND_MM = 3.0
 """A lesion's crop reaches this far above and below its proposal, so that later rounds can follow it."""
@@ -64,7 +64,7 @@ class LesionFinder:
 
     Parameters
     ----------
-    plan_crop, look
+    plan_crop, encode_crop
         How the model sees a target.
     options
         How four are chosen.
@@ -75,7 +75,7 @@ class LesionFinder:
     """
 
     plan_crop: PlanCrop
-    look: Look
+    encode_crop: EncodeCrop
     options: CandidateOptions
     seed: int
     outliner: Outliner | None = None
@@ -126,7 +126,7 @@ class LesionFinder:
         """
         around = proposal.box.extended((BEYOND_MM, 0.0, 0.0), spacing, hu.shape)
         crop = self.plan_crop(around, spacing, hu.shape, LESION_PLAN)
-        decode, cells = self.look(hu, crop)
+        decode, cells = self.encode_crop(hu, crop)
         # The proposal's place in the list is not known to be stable, its place in the body is.
         # A box may begin outside the volume.
         place = abs(int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
@@ -141,8 +141,8 @@ class LesionFinder:
         if evidence is None or not evidence.shown:
             return None
         if self.outliner is not None:
-            sketch = OutlinePrompter(self.outliner, crop, cells)
-            drawn = sketch.first(cells_in(proposal.box, crop), None if known is None else outline, rng)
+            prompter = OutlinePrompter(self.outliner, crop, cells)
+            drawn = prompter.first(cells_in(proposal.box, crop), None if known is None else outline, rng)
             weighed = led_by_outlines(pool, drawn, known)
         allowed = mine.mask_on(organ.domain, crop)
         return open_target(

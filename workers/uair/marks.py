@@ -145,7 +145,7 @@ class MarkAsker:
     ----------
     plan_crop
         See `workers.uair.finder.PlanCrop`.
-    look
+    encode_crop
         Returns the model bound to a crop, and the mean HU ``(n, h, w)`` of the crop's cells.
     options
         How four are chosen.
@@ -156,7 +156,7 @@ class MarkAsker:
     """
 
     plan_crop: PlanCrop
-    look: Callable[[Crop], tuple[Decoder, Float32]]
+    encode_crop: Callable[[Crop], tuple[Decoder, Float32]]
     options: CandidateOptions
     rng_of: Callable[[int, int], np.random.Generator]
     outliner: Outliner | None
@@ -194,7 +194,7 @@ class MarkAsker:
         crop = self.plan_crop(
             box.extended((BEYOND_MM, 0.0, 0.0), spacing, shape), spacing, shape, LESION_PLAN
         )
-        decode, cells = self.look(crop)
+        decode, cells = self.encode_crop(crop)
         domain = state.domain | ellipsoid.holds(liver.crop, spacing, times=DOMAIN_GROWTH)
         pool = first_pool(decode, crop, _outline(box, crop), LESION_PLAN, self.options, rng)
         if self.outliner is not None:

@@ -373,8 +373,8 @@ def refine_target(
     )
     pool = ensemble.predict(decode, asked, target.crop.stack_shape, smooth_slices(target.crop))
     if outliner is not None and len(target.hu):
-        sketch = OutlinePrompter(outliner, target.crop, target.hu.astype(np.float32))
-        pool = joined_by_outlines(pool, sketch.again(reference))
+        prompter = OutlinePrompter(outliner, target.crop, target.hu.astype(np.float32))
+        pool = joined_by_outlines(pool, prompter.again(reference))
     radius = radius_mm(_volume_ml(reference, target.crop))
     shaping = refine.Shaping(target.crop, size.radii_mm(SIZE_QUANTILES), radius, history, weights)
     logits = refine.reshape(pool.logits, reference, kinds, shaping, rng)
