@@ -349,13 +349,13 @@ def read_values(path: Path | None) -> dict[str, Any]:
 
 def _as_config_error(source: str, error: ValidationError) -> ConfigError:
     """Turn validation errors into keys, reasons and remedies, all at once."""
-    told = list(dict.fromkeys(_told(found) for found in error.errors()))
-    reasons = " ".join(f"`{key}`: {reason}." for key, reason, _ in told)
-    remedies = " ".join(dict.fromkeys(remedy for _, _, remedy in told))
+    problems = list(dict.fromkeys(_key_and_remedy(found) for found in error.errors()))
+    reasons = " ".join(f"`{key}`: {reason}." for key, reason, _ in problems)
+    remedies = " ".join(dict.fromkeys(remedy for _, _, remedy in problems))
     return ConfigError("config-value", f"{source}: {reasons}", remedies)
 
 
-def _told(found: ErrorDetails) -> tuple[str, str, str]:
+def _key_and_remedy(found: ErrorDetails) -> tuple[str, str, str]:
     """Return key, reason and remedy of one validation error."""
     path = [str(part) for part in found["loc"] if part not in DESTINATION_TAGS]
     key = ".".join(path) or "(whole file)"

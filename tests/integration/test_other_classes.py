@@ -33,7 +33,7 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.scp import DicomListener
 from uair_node.network.store_status import StoreStatus
-from uair_node.results.notices import untold_notices
+from uair_node.results.notices import pending_notices
 
 pytestmark = pytest.mark.integration
 
@@ -169,7 +169,7 @@ def test_an_answer_of_another_class_is_refused_and_told(
     assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "selection-not-supported")
     assert row.case_id == offered.case().id
     with offered.context.database.transaction() as session:
-        (notice,) = untold_notices(session, session.query(Case).one(), offered.context.settings)
+        (notice,) = pending_notices(session, session.query(Case).one(), offered.context.settings)
     assert notice.heading == "Round 1: not used"
     assert row.sentence in notice.text
     assert offered.case().state == CaseState.AWAITING_SELECTION

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workers.demo.cli import told
+from workers.demo.cli import summary_lines
 from workers.demo.improvement import draw_improvement, surface_errors
 from workers.demo.reader import Offer, Score
 from workers.demo.run import gain_of
@@ -42,13 +42,15 @@ def test_the_last_lines_say_what_the_picks_brought() -> None:
     ]
     final = {"volumes_ml": {"liver": 1500.0, "lesions": [10.0, 2.5]}}
     start = "(mean of the first four)"
-    assert told(rounds, final) == [
+    assert summary_lines(rounds, final) == [
         f"2 picks brought the Dice of the lesions from 0.750 {start} to 0.840: +0.050, +0.040.",
         f"2 picks brought the Dice of the liver from 0.950 {start} to 0.960: +0.000, +0.010.",
     ]
     for round_ in rounds:
         del round_["gain"]
-    assert told(rounds[:1], final) == ["After 1 pick the liver has 1500 ml, with 2 lesions of 12.5 ml."]
+    assert summary_lines(rounds[:1], final) == [
+        "After 1 pick the liver has 1500 ml, with 2 lesions of 12.5 ml."
+    ]
 
 
 def ball(radius: float) -> np.ndarray:

@@ -25,7 +25,7 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.store_status import StoreStatus
 from uair_node.operations.housekeeping.tidy import tidy
-from uair_node.results.notices import untold_notices
+from uair_node.results.notices import pending_notices
 
 SPLEEN = Code("78961009", "SCT", "Spleen")
 
@@ -95,7 +95,7 @@ def test_a_day_of_forwarded_measurements_starts_nothing_and_fills_nothing(
     assert {row.outcome for row in rows} <= {SelectionOutcome.REFUSED}
     assert Counter(row.code for row in rows) == (Counter() if verb == Verb.STORE else expected)
     with missed.context.database.transaction() as session:
-        notices = untold_notices(session, session.query(Case).one(), missed.context.settings)
+        notices = pending_notices(session, session.query(Case).one(), missed.context.settings)
     # Each reason is told once in a round: the three that belong to the study.
     assert len(notices) == (0 if verb == Verb.STORE else 3)
 
@@ -112,7 +112,7 @@ def test_measurements_of_an_accepted_case_are_told_once(missed: MissedCase, sent
         assert row.code == "case-closed"
     assert _standing(missed) == before
     with missed.context.database.transaction() as session:
-        assert len(untold_notices(session, session.query(Case).one(), missed.context.settings)) == 1
+        assert len(pending_notices(session, session.query(Case).one(), missed.context.settings)) == 1
 
 
 def test_refusals_that_belong_to_no_case_go_with_time(missed: MissedCase, sent: Path) -> None:

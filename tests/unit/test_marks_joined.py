@@ -18,7 +18,7 @@ from tests.support.selections import instance_header, key_object, reference_item
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, SelectionOutcome, WorkItem, WorkKind
 from uair_node.dicom.volume import Volume
-from uair_node.results.notices import untold_notices
+from uair_node.results.notices import pending_notices
 from uair_node.results.round_inputs import read_round_inputs
 from uair_node.work.performer import Claim
 
@@ -36,7 +36,7 @@ def _notices(missed: MissedCase) -> list[str]:
         case = session.query(Case).one()
         return [
             f"{notice.heading}. {notice.text}"
-            for notice in untold_notices(session, case, missed.context.settings)
+            for notice in pending_notices(session, case, missed.context.settings)
         ]
 
 

@@ -14,7 +14,7 @@ from tests.support.offered import OfferedCase, candidate_labels, offered_case
 from tests.support.structures import Roi, outlines, structure_set
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, SelectionOutcome
-from uair_node.results.notices import untold_notices
+from uair_node.results.notices import pending_notices
 from uair_node.storage.artifacts import load_candidates
 
 
@@ -43,7 +43,7 @@ def _drawn() -> list[Roi]:
 def _notices(offered: OfferedCase) -> list[str]:
     with offered.context.database.transaction() as session:
         case = session.query(Case).one()
-        return [notice.text for notice in untold_notices(session, case, offered.context.settings)]
+        return [notice.text for notice in pending_notices(session, case, offered.context.settings)]
 
 
 def test_the_case_ends_with_the_drawn_voxels_and_the_reader_learns_how_it_was_read(

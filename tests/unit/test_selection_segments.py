@@ -20,7 +20,7 @@ from tests.support.offered import OfferedCase, candidate_labels, copied_case, of
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.dicom.segment_kind import kind_of
 from uair_node.dicom.segment_words import SegmentKind
-from uair_node.results.notices import untold_notices
+from uair_node.results.notices import pending_notices
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.storage.artifacts import load_candidates
@@ -85,7 +85,7 @@ def _kept(offered: OfferedCase, row: Selection) -> np.ndarray:
 
 def _heading_and_text(offered: OfferedCase) -> str:
     with offered.context.database.transaction() as session:
-        (notice,) = untold_notices(session, session.query(Case).one(), offered.context.settings)
+        (notice,) = pending_notices(session, session.query(Case).one(), offered.context.settings)
     return f"{notice.heading}. {notice.text}"
 
 
@@ -130,7 +130,7 @@ def test_a_new_lesion_that_touches_a_tracked_one_is_not_merged_with_it(offered: 
 
 
 @pytest.mark.parametrize("label", ["Segment 6", "Segment_2", "Foo Bar"])
-def test_an_untold_segment_in_the_liver_of_an_edit_is_a_new_lesion_and_the_notice_says_so(
+def test_an_unspecified_segment_in_the_liver_of_an_edit_is_a_new_lesion_and_the_notice_says_so(
     offered: OfferedCase, label: str
 ) -> None:
     row = offered.send(_written(offered, [(_ball(), label, TISSUE)]), Verb.PICK)
@@ -171,7 +171,7 @@ def test_an_object_that_names_a_candidate_is_an_edit_of_it(offered: OfferedCase)
     assert {2, 3} <= set(np.unique(kept))
 
 
-def test_an_untold_segment_of_another_writer_is_refused_and_named(offered: OfferedCase) -> None:
+def test_an_unspecified_segment_of_another_writer_is_refused_and_named(offered: OfferedCase) -> None:
     seg = _written(offered, [(_ball(), "Segment 6", TISSUE)], own=[])
     row = offered.send(seg, Verb.PICK)
     assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "edited-unrecognised")
@@ -307,7 +307,7 @@ PRIVATE = Code("5", "99TOTALSEG", "liver")
         (_item("Liver", Code("29092000", "SCT", "Vein"), region=codes.LIVER), SegmentKind.OTHER),
         (_item("Liver", region=Code("8993003", "SCT", "Hepatic vein")), SegmentKind.OTHER),
         (_item("Lesion 1", region=Code("12738006", "SCT", "Brain")), SegmentKind.OTHER),
-        (_item("x", ORGAN, region=Code("818981001", "SCT", "Abdomen")), SegmentKind.UNTOLD),
+        (_item("x", ORGAN, region=Code("818981001", "SCT", "Abdomen")), SegmentKind.UNSPECIFIED),
         (_item("x", ORGAN, region=codes.LIVER, part_of_region=RIGHT), SegmentKind.OTHER),
         (_item("Liver", codes.LIVER, region=codes.LIVER, part_of_region=LEFT_LOBE), SegmentKind.OTHER),
         (_item("x", codes.LESION, region=codes.LIVER, part_of_region=RIGHT), SegmentKind.LESION),
@@ -318,8 +318,8 @@ PRIVATE = Code("5", "99TOTALSEG", "liver")
         ),
         (_item("x", codes.LESION, region=Code("818983003", "SCT", "Abdomen")), SegmentKind.LESION),
         (_item("x", codes.LESION, region=Code("83908009", "SCT", "Abdominal wall")), SegmentKind.OTHER),
-        (_item("x", region=codes.LIVER), SegmentKind.UNTOLD),
-        (_item("x", region=Code("818981001", "SCT", "Abdomen")), SegmentKind.UNTOLD),
+        (_item("x", region=codes.LIVER), SegmentKind.UNSPECIFIED),
+        (_item("x", region=Code("818981001", "SCT", "Abdomen")), SegmentKind.UNSPECIFIED),
     ],
 )
 def test_codes_and_regions_decide_before_words(item: Dataset, kind: SegmentKind) -> None:
@@ -342,7 +342,7 @@ WORDS = {
     "|Leberpforte|S6 liver|肝静脈"
     "|脾臓|Nierenzyste",
     SegmentKind.PERHAPS_ORGAN: "Liver ROI|right liver|Liver x|hemi liver|Liver 6|Leber Meyer",
-    SegmentKind.UNTOLD: "Segment 6|Segment_2|Segment VI|Segmentation|?|Foo|generated"
+    SegmentKind.UNSPECIFIED: "Segment 6|Segment_2|Segment VI|Segmentation|?|Foo|generated"
     "|Lung metastasis|Label 3"
     "|Segment 6 - copy|Segmento 2|ROI 1|S1",
 }

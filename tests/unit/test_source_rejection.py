@@ -30,7 +30,7 @@ from uair_node.cases.tables import (
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.notices import untold_notices
+from uair_node.results.notices import pending_notices
 
 S = CaseState
 QUALITY, SAFETY, WORKLIST, RETENTION = "113001", "113037", "113038", "113039"
@@ -101,7 +101,7 @@ def test_a_note_about_all_images_stops_the_case_withdraws_its_results_and_says_w
         case = session.query(Case).one()
         assert case.code == "source-rejected"
         assert not lifecycle.can_be_retried(case)
-        (notice,) = untold_notices(session, case, context.settings)
+        (notice,) = pending_notices(session, case, context.settings)
         assert notice.heading == "Segmentation withdrawn"
         assert notice.text.startswith("The archive rejected source images of this series ")
         assert session.query(Instance).filter_by(status=InstanceStatus.NOTE).count() == 1

@@ -26,7 +26,7 @@ from uair_node.context import Context
 from uair_node.dicom.volume import read_geometry
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.notices import untold_notices
+from uair_node.results.notices import pending_notices
 from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.selection.start import answer_with_starts
@@ -97,7 +97,7 @@ def test_organs_of_another_system_start_the_case_again_with_our_lesions(offered:
     case = offered.case()
     assert case.state == CaseState.REFINING
     with offered.context.database.transaction() as session:
-        (notice,) = untold_notices(session, session.query(Case).one(), offered.context.settings)
+        (notice,) = pending_notices(session, session.query(Case).one(), offered.context.settings)
     assert notice.heading == "Round 2: another system's segmentation received"
     assert row.sentence in notice.text
 

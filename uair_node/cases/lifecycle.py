@@ -255,7 +255,7 @@ def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
 
 
 def tell_reader(session: Session, case: Case) -> None:
-    """Make it due to tell in the study what became of selections; the job finds out what is untold."""
+    """Make it due to tell in the study what became of selections; the job finds them."""
     work_items.require_work(session, WorkKind.NOTICES, case=case, key="0")
 
 

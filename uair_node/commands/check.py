@@ -41,5 +41,5 @@ def _print_findings(findings: list[Finding]) -> None:
     rows = []
     for found in findings:
         mark, style = _MARKS[found.level]
-        rows.append(Row((mark, found.what), found.told, style))
+        rows.append(Row((mark, found.what), found.text, style))
     print_rows(console, ("", "what"), rows, title="uair check")

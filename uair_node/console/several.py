@@ -61,10 +61,10 @@ def act_on_several(console: ConsoleApp, request: ConsoleRequest) -> Response:
         except InputError as error:
             reasons.append(error.sentence)
     where = case_query(request.session, request.form).address
-    return console.redirect_with_notice(request, where, _told(action, done, reasons), well=not reasons)
+    return console.redirect_with_notice(request, where, _outcome(action, done, reasons), well=not reasons)
 
 
-def _told(action: Action, done: int, reasons: Sequence[str]) -> str:
+def _outcome(action: Action, done: int, reasons: Sequence[str]) -> str:
     words = f"{action.title}: done for {done} {'case' if done == 1 else 'cases'}."
     if not reasons:
         return words

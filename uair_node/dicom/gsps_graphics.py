@@ -241,7 +241,7 @@ def _labels(
 
 
 def _text_box(annotation: _Annotation, item: Dataset) -> tuple[Points | None, bool]:
-    """Return where a text points to or stands, ``(n, 2)``, None if untold; and whether it points."""
+    """Return where a text points to or stands, ``(n, 2)``, None if unknown; and whether it points."""
     box_units = item.get("BoundingBoxAnnotationUnits")
     try:
         if item.get("AnchorPoint") is not None:

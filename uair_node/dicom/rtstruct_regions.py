@@ -84,7 +84,7 @@ def shows_other(region: Region, organ: Organ) -> bool:
     """
     kind = kind_of(region.segment, organ)
     return kind is SegmentKind.OTHER or (
-        kind is SegmentKind.UNTOLD and any(not is_closed(contour) for contour in region.contours)
+        kind is SegmentKind.UNSPECIFIED and any(not is_closed(contour) for contour in region.contours)
     )
 
 

@@ -116,13 +116,13 @@ def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
         return SegmentKind.OTHER
     words = kind_of_words(_label(segment), organ)
     kind = _kind_of_types(segment, organ)
-    if kind is SegmentKind.UNTOLD and any(
+    if kind is SegmentKind.UNSPECIFIED and any(
         _among(code, _CATEGORIES_OF_THINGS)
         for code in _coded(segment, "SegmentedPropertyCategoryCodeSequence")
     ):
         return SegmentKind.OTHER
     in_organ = any(_is_organ(code, organ) for code in regions)
-    if kind is words is SegmentKind.UNTOLD and in_organ and _ORGAN_UNNAMED in property_types(segment):
+    if kind is words is SegmentKind.UNSPECIFIED and in_organ and _ORGAN_UNNAMED in property_types(segment):
         kind = SegmentKind.ORGAN
     if kind is SegmentKind.ORGAN and _has_part_as_modifier(segment):
         return SegmentKind.OTHER
@@ -133,7 +133,7 @@ def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
         and names_lesion(_label(segment))
     ):
         return SegmentKind.OTHER  # "kidney cyst", coded as a cyst without a region
-    return words if kind is SegmentKind.UNTOLD else kind
+    return words if kind is SegmentKind.UNSPECIFIED else kind
 
 
 def property_types(segment: Dataset) -> list[Code]:
@@ -161,10 +161,10 @@ def _label(segment: Dataset) -> str:
 def _kind_of_types(segment: Dataset, organ: Organ) -> SegmentKind:
     """Return the structure of the first known property type; a lesion of the organ is a lesion."""
     kinds = [_kind_of_type(code, organ) for code in property_types(segment)]
-    told = [kind for kind in kinds if kind is not SegmentKind.UNTOLD]
-    if told[:1] == [SegmentKind.ORGAN] and SegmentKind.LESION in told:
+    known = [kind for kind in kinds if kind is not SegmentKind.UNSPECIFIED]
+    if known[:1] == [SegmentKind.ORGAN] and SegmentKind.LESION in known:
         return SegmentKind.LESION
-    return told[0] if told else SegmentKind.UNTOLD
+    return known[0] if known else SegmentKind.UNSPECIFIED
 
 
 def _kind_of_type(code: Code, organ: Organ) -> SegmentKind:
@@ -173,7 +173,7 @@ def _kind_of_type(code: Code, organ: Organ) -> SegmentKind:
     if _among(code, _LESION_CODES):
         return SegmentKind.LESION
     if _among(code, _UNTELLING_CODES):
-        return SegmentKind.UNTOLD
+        return SegmentKind.UNSPECIFIED
     by_meaning = kind_of_words(code.meaning, organ)
     if code.scheme_designator not in _STANDARD_SCHEMES:
         return by_meaning

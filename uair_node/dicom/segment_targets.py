@@ -27,17 +27,17 @@ Voxels = npt.NDArray[np.uint32]
 _ORGAN = 1
 _MOST_LESIONS = 254  # uint8: 0 background, 1 organ, 1 + n lesion n
 _ORGAN_DICE = 0.8
-"""From this overlap on an untold segment is the organ. A right lobe, two thirds of a liver, stays below."""
+"""From this overlap on an unspecified segment is the organ. A right lobe, two thirds of a liver, is less."""
 _LESION_SHARE = 0.5
-"""Part of an untold segment, or of the lesion, that must be shared for the segment to be that lesion. A
+"""Part of an unspecified segment, or of the lesion, that must be shared for the segment to be that lesion. A
 vessel that runs through a lesion shares less."""
 _PROOF_VOXELS = 100
 """From this size on a target that equals a candidate's voxel for voxel is proof that it was copied from it. A
 lesion of a few voxels may equal one by chance."""
 _INSIDE_SHARE = 0.5
-"""Part of an untold segment that must lie in the organ for it to be a new lesion."""
+"""Part of an unspecified segment that must lie in the organ for it to be a new lesion."""
 _LARGEST_SHARE = 0.5
-"""Largest part of the organ that an untold segment may be as a new lesion."""
+"""Largest part of the organ that an unspecified segment may be as a new lesion."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Targets:
         Label (1 organ, 1 + n lesion n) of each segment number that is a target.
     added
         Segments that are new lesions.
-    untold
+    unspecified
         Those of `added` that neither code nor name tells: their place does.
     ignored
         Segments that show other structures.
@@ -102,7 +102,7 @@ class Targets:
 
     label_of_segment: Mapping[int, int]
     added: tuple[int, ...]
-    untold: tuple[int, ...]
+    unspecified: tuple[int, ...]
     ignored: tuple[int, ...]
     unrecognised: tuple[int, ...]
     outside: tuple[int, ...]
@@ -145,13 +145,13 @@ class _Telling:
         self._take_own_names()
         self._take_by_place()
         is_edit = derived or tracked or self._holds_a_target()
-        added, untold = self._take_new(is_edit=is_edit)
+        added, unspecified = self._take_new(is_edit=is_edit)
         left = [number for number in self._segments if number not in self._labels]
         ignored = [number for number in left if self._kinds[number] is SegmentKind.OTHER]
         return Targets(
             label_of_segment=dict(sorted(self._labels.items())),
             added=tuple(added),
-            untold=tuple(untold),
+            unspecified=tuple(unspecified),
             ignored=tuple(ignored),
             unrecognised=tuple(number for number in left if number not in ignored),
             outside=tuple(number for number in left if self._kinds[number] is SegmentKind.LESION),
@@ -203,19 +203,19 @@ class _Telling:
     def _take_new(self, *, is_edit: bool) -> tuple[list[int], list[int]]:
         organ = [self._segments[number][1] for number, label in self._labels.items() if label == _ORGAN]
         drawn_organ = np.concatenate(organ) if organ else np.empty(0, np.uint32)
-        added, untold = [], []
+        added, unspecified = [], []
         for number, kind in self._open():
             place = self._places[number]
             if not len(self._segments[number][1]):
                 continue
             if kind is SegmentKind.LESION and place.near_organ:
                 added.append(number)
-            elif kind is SegmentKind.UNTOLD and is_edit and place.lies_in_organ(drawn_organ):
+            elif kind is SegmentKind.UNSPECIFIED and is_edit and place.lies_in_organ(drawn_organ):
                 added.append(number)
-                untold.append(number)
+                unspecified.append(number)
         for number in added:
             self._labels[number] = self._next_label()
-        return added, untold
+        return added, unspecified
 
     def _next_label(self) -> int:
         label = max({_ORGAN, *self._known.lesions, *self._labels.values()}) + 1

@@ -27,7 +27,7 @@ class SegmentKind(StrEnum):
     LESION = "lesion"
     OTHER = "other"
     PERHAPS_ORGAN = "perhaps organ"
-    UNTOLD = "untold"
+    UNSPECIFIED = "unspecified"
 
 
 _LETTERS = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": "ae", "œ": "oe"})
@@ -142,7 +142,7 @@ def names_part(words: str) -> bool:
 
 
 def kind_of_words(words: str, organ: Organ) -> SegmentKind:
-    """Return the structure that words name, `SegmentKind.UNTOLD` if they name no known structure."""
+    """Return the structure that words name, `SegmentKind.UNSPECIFIED` if they name no known structure."""
     return _kind_of_plain(plain(words), organ)
 
 
@@ -165,7 +165,7 @@ def _kind_of_plain(text: str, organ: Organ) -> SegmentKind:
     if _OTHER_WORDS.search(rest) or _OTHER_THINGS.search(rest) or _PART_WORDS.search(rest):
         return SegmentKind.OTHER
     if not named:
-        return SegmentKind.UNTOLD
+        return SegmentKind.UNSPECIFIED
     if _NUMBERED_PART.search(rest):
         return SegmentKind.OTHER
     return SegmentKind.ORGAN if _is_harmless(rest) else SegmentKind.PERHAPS_ORGAN
@@ -183,7 +183,7 @@ def _kind_beside_lesion(text: str, pattern: re.Pattern[str], organ: Organ) -> Se
     if pattern.search(text) or not _OTHER_WORDS.search(text):
         return SegmentKind.LESION
     # A metastasis of the breast, or in it?
-    return SegmentKind.UNTOLD if "etast" in text else SegmentKind.OTHER
+    return SegmentKind.UNSPECIFIED if "etast" in text else SegmentKind.OTHER
 
 
 def _is_harmless(rest: str) -> bool:

@@ -263,7 +263,7 @@ class Inbox:
         with self._context.database.transaction() as session:
             if file is not None:
                 self._keep(session, received, identity, file)
-            if self._is_told(received, identity) or note_repetition(session, evidence):
+            if self._was_refused_before(received, identity) or note_repetition(session, evidence):
                 return None
             row = _answer(session, evidence, judged)
             if is_document and write is not None:
@@ -292,7 +292,7 @@ class Inbox:
         with self._context.database.transaction() as session:
             if file is not None:
                 self._keep(session, received, identity, file)
-            if self._is_told(received, identity) or note_repetition(session, evidence):
+            if self._was_refused_before(received, identity) or note_repetition(session, evidence):
                 return
         take_start(self._context, dataset, evidence, file.path if file else None)
 
@@ -314,7 +314,7 @@ class Inbox:
             return _Refused(refusal, named)
         return _Usable(reading, edited, marked)
 
-    def _is_told(self, received: ReceivedInstance, identity: Identity) -> bool:
+    def _was_refused_before(self, received: ReceivedInstance, identity: Identity) -> bool:
         """Return whether an object of a class that can be no answer was refused before in its association.
 
         Whoever sends a whole study to a verb is told once, not for each slice.

@@ -74,7 +74,7 @@ def newest_refused(session: Session, *, limit: int, within: timedelta | None = N
     return session.scalars(query).all()
 
 
-def told(peer: RefusedPeer, now: datetime) -> str:
+def describe_refusals(peer: RefusedPeer, now: datetime) -> str:
     """Say which peer was refused, why, how often and when last."""
     who = f"{peer.calling_ae or 'a sender'} at {peer.address}"
     whom = f", which calls {peer.called_ae}," if peer.called_ae else ""

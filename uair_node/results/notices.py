@@ -67,7 +67,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class _Untold:
+class _PendingNotices:
     """A notice to be written, read in one transaction."""
 
     notices: tuple[tuple[Notice, Provenance], ...]
@@ -79,15 +79,15 @@ class _Untold:
 
 def write_notices(context: Context, claim: Claim) -> Commit:
     """Write all notices of a case that are not yet written."""
-    untold = _read(context, claim)
-    results = _write(context, untold) if untold.notices else []
+    pending = _read(context, claim)
+    results = _write(context, pending) if pending.notices else []
 
     def commit(session: Session, item: WorkItem) -> None:
-        for notice, result in zip(untold.notices, results, strict=True):
+        for notice, result in zip(pending.notices, results, strict=True):
             lifecycle.add_results(session, session.get_one(Round, notice[0].round_id), [result])
         # A selection that came while these were drawn found its work due already.
         case = session.get_one(Case, item.case_id)
-        if context.settings.results.notices and untold_notices(session, case, context.settings):
+        if context.settings.results.notices and pending_notices(session, case, context.settings):
             work_items.postpone(session, item, 0.0, "")
         else:
             work_items.close(item)
@@ -95,12 +95,12 @@ def write_notices(context: Context, claim: Claim) -> Commit:
     return commit
 
 
-def untold_notices(session: Session, case: Case, settings: Settings) -> list[Notice]:
+def pending_notices(session: Session, case: Case, settings: Settings) -> list[Notice]:
     """Return what a case's reader is to be told and has not been, in the order in which it came to be.
 
     Without pages, whose overview says how to answer, the first round is told, too.
     """
-    told = set(
+    written = set(
         session.scalars(
             select(Result.sop_instance_uid)
             .join(Result.round)
@@ -108,7 +108,7 @@ def untold_notices(session: Session, case: Case, settings: Settings) -> list[Not
         )
     )
     selections = session.scalars(select(Selection).where(Selection.case_id == case.id)).all()
-    every = [_about_selection(case, selection) for selection in selections if _is_told(selection)]
+    every = [_about_selection(case, selection) for selection in selections if _needs_notice(selection)]
     first = 2 if settings.results.pages else 1
     every += [
         _about_round(case, round_, settings.node.ae_titles)
@@ -130,7 +130,7 @@ def untold_notices(session: Session, case: Case, settings: Settings) -> list[Not
             notice
             for uid, notice in found.items()
             # What was said before the end is withdrawn with it.
-            if uid not in told and not any(notice.moment <= moment for moment in accepted)
+            if uid not in written and not any(notice.moment <= moment for moment in accepted)
         ),
         key=lambda notice: (notice.moment, notice.uid),
     )
@@ -140,7 +140,7 @@ def _is_effective(selection: Selection) -> bool:
     return selection.outcome == SelectionOutcome.EFFECTIVE
 
 
-def _is_told(selection: Selection) -> bool:
+def _needs_notice(selection: Selection) -> bool:
     if selection.outcome == SelectionOutcome.REFUSED:
         return selection.code != OWN_OBJECT
     if selection.outcome == SelectionOutcome.REPLACED:
@@ -267,16 +267,16 @@ def _uid(case: Case, *what: str | int) -> str:
     return result_uid(case.uid_root, "notice", *what)
 
 
-def _read(context: Context, claim: Claim) -> _Untold:
+def _read(context: Context, claim: Claim) -> _PendingNotices:
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         settings = context.settings
-        wanted = untold_notices(session, case, settings) if settings.results.notices else []
+        wanted = pending_notices(session, case, settings) if settings.results.notices else []
         rounds = {round_.id: round_ for round_ in case.rounds}
         of_case = select(func.count(Result.id)).join(Result.round).where(Round.case_id == case.id)
         written = session.scalar(of_case.where(Result.kind == ResultKind.NOTICE)) or 0
         series = [instance.path for instance in case.instances]
-    return _Untold(
+    return _PendingNotices(
         notices=tuple(
             (notice, _provenance(case, rounds[notice.round_id], notice.moment)) for notice in wanted
         ),
@@ -294,24 +294,24 @@ def _provenance(case: Case, round_: Round, moment: datetime) -> Provenance:
     return Provenance(round_.number, *model, __version__, case.digest, moment, case.created_at)
 
 
-def _write(context: Context, untold: _Untold) -> Sequence[NewResult]:
-    headers = source_headers(read_geometry(untold.series_paths))
+def _write(context: Context, pending: _PendingNotices) -> Sequence[NewResult]:
+    headers = source_headers(read_geometry(pending.series_paths))
     results = []
-    for number, (notice, provenance) in enumerate(untold.notices, untold.first_number):
+    for number, (notice, provenance) in enumerate(pending.notices, pending.first_number):
         series = CaptureSeries(
-            untold.series_uid, codes.notices_number(), codes.notices_description(), provenance
+            pending.series_uid, codes.notices_number(), codes.notices_description(), provenance
         )
         page = CapturedPage(notice.uid, number, "notice", notice.segmentation_uids)
         image = write_capture(draw_notice(notice.heading, notice.text), page, headers, series)
         image.ImageComments = f"{notice.heading}. {notice.text}"
-        path = untold.folder / f"UAIR-NOTICE-{notice.uid[-16:]}.dcm"
+        path = pending.folder / f"UAIR-NOTICE-{notice.uid[-16:]}.dcm"
         write_durably(path, partial(image.save_as, enforce_file_format=True))
         results.append(
             NewResult(
                 kind=ResultKind.NOTICE,
                 k=0,
                 sop_instance_uid=notice.uid,
-                series_instance_uid=untold.series_uid,
+                series_instance_uid=pending.series_uid,
                 sop_class_uid=str(image.SOPClassUID),
                 path=context.store.share(path),
                 character=notice.heading,

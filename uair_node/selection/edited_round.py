@@ -201,10 +201,12 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
     targets, sentences = found.targets, []
     for number in targets.added:
         name = target_name(targets.label_of_segment[number])
-        untold = (
-            f", as no code or name tells it and it lies in the {organ}" if number in targets.untold else ""
+        how = (
+            f", as no code or name tells it and it lies in the {organ}"
+            if number in targets.unspecified
+            else ""
         )
-        sentences.append(f"New {name}: {found.names[number]}{untold}.")
+        sentences.append(f"New {name}: {found.names[number]}{how}.")
     left_out = sorted({*targets.ignored, *targets.unrecognised})
     if left_out:
         sentences.append(f"Left out as another structure: {found.speak_of(left_out)}.")

@@ -58,7 +58,7 @@ def demo(
     choose = choose_best if source.truth is not None else choose_first if yes else _ask
     story = run_demo(source, output, choose, rounds, console)
     _print_rounds(story.rounds)
-    for line in told(story.rounds, story.final):
+    for line in summary_lines(story.rounds, story.final):
         console.print(line, highlight=False)
     console.print(
         f"It took {story.seconds_total:.0f} s. Pictures, DICOM objects and summary.json are in "
@@ -75,7 +75,7 @@ def _ask(number: int, offers: Sequence[Offer]) -> int:
     return IntPrompt.ask(f"Round {number}: which candidate", choices=choices, console=console)
 
 
-def told(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
+def summary_lines(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
     """Say in sentences what the picks brought, or how large the result is where nobody knows the truth."""
     count = f"{len(rounds)} pick{'s' if len(rounds) > 1 else ''}"
     if not any("gain" in round_ for round_ in rounds):

@@ -43,7 +43,7 @@ class Finding:
         return self.level != Level.FAULT
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The code, what is wrong, and what to do; of a part that is well, the sentence alone."""
         return f"{self.code}: {self._sentences}" if self.code else self.sentence
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from uair_node.cases.clock import database_now
 from uair_node.cases.database import Database
 from uair_node.operations.checks.finding import Finding, good, warning
-from uair_node.operations.refused_peers import explain, newest_refused, told
+from uair_node.operations.refused_peers import describe_refusals, explain, newest_refused
 
 _LATELY = timedelta(hours=24)
 _MOST = 5
@@ -22,5 +22,5 @@ def check_refused_peers(database: Database) -> Iterable[Finding]:
     if not peers:
         yield good("refused peers", "none in the last 24 hours")
     for peer in peers:
-        sentence = told(peer, now).rstrip(".")
+        sentence = describe_refusals(peer, now).rstrip(".")
         yield warning("refused peers", "peer-refused", sentence, explain(peer.outcome).remedy)
