@@ -43,7 +43,7 @@ from dicom_config.node import AllowRule as AllowRule
 from dicom_config.node import NodeSection as NodeSection
 from dicom_config.node import Tags as Tags
 from dicom_config.node import Verb as Verb
-from dicom_config.operation import LogsSection, RetentionSection, SignalsSection, StoreSection
+from dicom_config.operation import LogsSection, MonitoringSection, RetentionSection, StoreSection
 from dicom_config.passwords import with_password
 from dicom_config.profiles import NEEDS
 from dicom_config.rules import RulesSection
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
     console: ConsoleSection = ConsoleSection()
     store: StoreSection = StoreSection()
     retention: RetentionSection = RetentionSection()
-    signals: SignalsSection = SignalsSection()
+    signals: MonitoringSection = MonitoringSection()
     logs: LogsSection = LogsSection()
 
     @classmethod

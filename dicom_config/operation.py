@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat
 from dicom_config.section import Section
 
 
-class SignalsSection(Section):
+class MonitoringSection(Section):
     """The monitoring server: ``/live``, ``/ready``, ``/metrics`` over HTTP; no patient data, no login."""
 
     host: str = Field("127.0.0.1", description="other machines are answered only if this says so")

@@ -25,10 +25,10 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.listener_metrics import ListenerMetrics
 from uair_node.network.scp import DicomListener, ReceivedInstance
-from uair_node.operations.signals.department import DepartmentCollector
-from uair_node.operations.signals.readiness import Readiness
-from uair_node.operations.signals.refusals import keep_refusals
-from uair_node.operations.signals.server import Parts, SignalServer
+from uair_node.operations.monitoring.department import DepartmentCollector
+from uair_node.operations.monitoring.readiness import Readiness
+from uair_node.operations.monitoring.refusals import keep_refusals
+from uair_node.operations.monitoring.server import MonitoringServer, Parts
 from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.selection.start import answer_with_starts
 from uair_node.work.dispatch import Dispatcher
@@ -64,7 +64,7 @@ class Node:
             metrics,
             self._inbox.association_ended,
         )
-        self._signals = _signals(context, self.alive, metrics)
+        self._monitoring = _monitoring(context, self.alive, metrics)
         self._swept_at = time.monotonic()
         self._outages = Outages()
         self._unserved = UnservedWatch(context.database)
@@ -82,14 +82,14 @@ class Node:
         self._dispatcher.start_over()
         self._loop.start()
         self._listener.start()
-        if self._signals is not None:
-            self._signals.start()
+        if self._monitoring is not None:
+            self._monitoring.start()
         log.info("listening on port %d", self.port)
 
     def stop(self) -> None:
         """Close the ports, let running associations end, end the loop."""
-        if self._signals is not None:
-            self._signals.stop()
+        if self._monitoring is not None:
+            self._monitoring.stop()
         self._listener.stop()
         self._stopping.set()
         self._nudged.set()
@@ -155,13 +155,13 @@ class Node:
                 lifecycle.expire_unanswered(session, case_id, before=limit)
 
 
-def _signals(context: Context, live: Parts, metrics: ListenerMetrics) -> SignalServer | None:
+def _monitoring(context: Context, live: Parts, metrics: ListenerMetrics) -> MonitoringServer | None:
     section = context.settings.signals
     if not section.port:
         return None
     department = CollectorRegistry()
     department.register(DepartmentCollector(context))
-    return SignalServer(
+    return MonitoringServer(
         section.host,
         section.port,
         live=live,

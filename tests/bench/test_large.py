@@ -33,7 +33,7 @@ from uair_node.delivery.outbox import choose_pending
 from uair_node.intake.register import Arrival, Identity, register
 from uair_node.node import Node
 from uair_node.operations.housekeeping.tidy import tidy
-from uair_node.operations.signals.department import DepartmentCollector
+from uair_node.operations.monitoring.department import DepartmentCollector
 from uair_node.storage.spool import SpooledFile
 
 pytestmark = [pytest.mark.bench, pytest.mark.integration, pytest.mark.timeout(3600)]

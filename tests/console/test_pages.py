@@ -25,7 +25,7 @@ from uair_node.dicom.gate_codes import gate_error
 from uair_node.network.listener_metrics import ListenerMetrics
 from uair_node.network.scp import DicomListener
 from uair_node.operations.checks.refused import check_refused_peers
-from uair_node.operations.signals.refusals import keep_refusals
+from uair_node.operations.monitoring.refusals import keep_refusals
 
 
 def _state(site: Site, case_id: int = 1) -> CaseState:

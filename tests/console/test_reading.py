@@ -17,7 +17,7 @@ from tests.support.intake import context_in
 from tests.support.statements import Statements, recorded
 from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.console.app import make_app
-from uair_node.operations.signals.department import DepartmentCollector
+from uair_node.operations.monitoring.department import DepartmentCollector
 from uair_node.selection.service import Evidence, select_by_number
 
 _NAMED = {"case_id": 1, "result_id": 1, "round": 1, "k": 1, "slice": 40}

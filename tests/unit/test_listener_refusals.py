@@ -14,8 +14,8 @@ from uair_node.cases.tables import utc_now
 from uair_node.network.listener_metrics import ListenerMetrics, Refusal, RefusalReason
 from uair_node.network.scp import Rejection
 from uair_node.operations.checks.refused import check_refused_peers
+from uair_node.operations.monitoring.refusals import keep_refusals
 from uair_node.operations.refused_peers import EXPLANATIONS, newest_refused
-from uair_node.operations.signals.refusals import keep_refusals
 
 TLS = Refusal.of(RefusalReason.TLS_FAILED, "127.0.0.3", why="a plain sender")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from uair_node.operations.signals.service_watch import ServiceWatch
+from uair_node.operations.monitoring.service_watch import ServiceWatch
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -39,7 +39,7 @@ def test_systemd_hears_of_the_start_and_of_each_look(systemd: socket.socket) -> 
 
 _STANDS_STILL = """
 import time
-from uair_node.operations.signals.service_watch import ServiceWatch
+from uair_node.operations.monitoring.service_watch import ServiceWatch
 ServiceWatch(lambda: {"database": True, "sweeper": False}, look_s=0.01).start()
 def hangs_here():
     time.sleep(60)

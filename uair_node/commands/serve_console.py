@@ -14,7 +14,7 @@ from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.tables import Row, print_rows
 from uair_node.console.users import Role, UsersFile, users_file
 from uair_node.logs import set_up_logging
-from uair_node.operations.signals.service_watch import ServiceWatch
+from uair_node.operations.monitoring.service_watch import ServiceWatch
 from uair_node.work.service_start import open_service
 
 console = Console()

@@ -16,7 +16,7 @@ from uair_node.logs import set_up_logging
 from uair_node.node import Node
 from uair_node.operations.checks.connections import check_tls
 from uair_node.operations.checks.finding import Level
-from uair_node.operations.signals.service_watch import ServiceWatch
+from uair_node.operations.monitoring.service_watch import ServiceWatch
 from uair_node.storage.node_lock import only_node
 from uair_node.supervisor import Workers
 from uair_node.work.dispatch import clear_embedded_messages

@@ -66,7 +66,7 @@ class ListenerMetrics:
     Attributes
     ----------
     registry
-        For `uair_node.operations.signals.server.SignalServer`.
+        For `uair_node.operations.monitoring.server.MonitoringServer`.
     """
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ from celery.signals import setup_logging, task_postrun, worker_ready
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dicom_config.model import Settings
-from uair_node.operations.signals.graphics import GraphicsCollector
-from uair_node.operations.signals.server import SignalServer
-from uair_node.operations.signals.service_watch import ServiceWatch
+from uair_node.operations.monitoring.graphics import GraphicsCollector
+from uair_node.operations.monitoring.server import MonitoringServer
+from uair_node.operations.monitoring.service_watch import ServiceWatch
 from uair_node.work.service_start import open_service
 from uair_node.work.topology import QueueName
 from workers.app import make_app
@@ -63,11 +63,11 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
     worker_ready.connect(lambda **_: log.info("waits for tasks from %s", queue.value), weak=False)
     # The pool is forked before a worker is ready: its children inherit no open port and no thread.
     worker_ready.connect(lambda **_: ServiceWatch(_is_live).start(), weak=False)
-    signals = _signals(settings, queue)
+    monitoring = _monitoring(settings, queue)
     if settings.embedded:
         options.append("--without-heartbeat")
-    if signals is not None:
-        worker_ready.connect(lambda **_: signals.start(), weak=False)
+    if monitoring is not None:
+        worker_ready.connect(lambda **_: monitoring.start(), weak=False)
     make_app(settings, queue).worker_main(["--quiet", "worker", *options])
 
 
@@ -87,7 +87,7 @@ def yield_idle_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _signals(settings: Settings, queue: QueueName) -> SignalServer | None:
+def _monitoring(settings: Settings, queue: QueueName) -> MonitoringServer | None:
     """Return what tells that this worker lives, and how full its cards are; None where nobody asks."""
     section = settings.signals
     if not section.port:
@@ -97,7 +97,7 @@ def _signals(settings: Settings, queue: QueueName) -> SignalServer | None:
     if queue == QueueName.GPU:
         registry.register(GraphicsCollector())
     port = section.port + (1 if queue == QueueName.GPU else 2)
-    return SignalServer(section.host, port, live=_is_live, ready=_is_live, registries=[registry])
+    return MonitoringServer(section.host, port, live=_is_live, ready=_is_live, registries=[registry])
 
 
 def _is_live() -> dict[str, bool]:

@@ -18,7 +18,7 @@ Parts = Callable[[], Mapping[str, bool]]
 _IDLE_S = 10.0
 
 
-class SignalServer:
+class MonitoringServer:
     """Answers a monitoring system, in threads of its own.
 
     Parameters

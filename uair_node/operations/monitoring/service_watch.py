@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 
-from uair_node.operations.signals.server import Parts
+from uair_node.operations.monitoring.server import Parts
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from uair_node.cases import lifecycle, work_items
 from uair_node.cases.tables import Delivery, DeliveryState, WorkKind
 from uair_node.context import Context, open_context
 from uair_node.node import Node
-from uair_node.operations.signals.graphics import NAMES
+from uair_node.operations.monitoring.graphics import NAMES
 
 pytestmark = pytest.mark.integration
 
