@@ -46,6 +46,7 @@ from dicom_config.node import Verb as Verb
 from dicom_config.operation import LogsSection, MonitoringSection, RetentionSection, StoreSection
 from dicom_config.passwords import with_password
 from dicom_config.profiles import NEEDS
+from dicom_config.renamed_keys import RENAMED, refuse_renamed_variables
 from dicom_config.rules import RulesSection
 from dicom_config.section import Section
 
@@ -69,7 +70,7 @@ class IntakeSection(Section):
     max_wait_s: PositiveFloat = Field(
         120.0, description="how long an irregular series is waited for before it is rejected"
     )
-    together_s: PositiveFloat = Field(
+    partial_edit_wait_s: PositiveFloat = Field(
         5.0, description="how long a returned SEG that lacks some targets waits for others sent with it"
     )
     min_free_bytes: NonNegativeInt = Field(
@@ -209,7 +210,7 @@ class Settings(BaseSettings):
     console: ConsoleSection = ConsoleSection()
     store: StoreSection = StoreSection()
     retention: RetentionSection = RetentionSection()
-    signals: MonitoringSection = MonitoringSection()
+    monitoring: MonitoringSection = MonitoringSection()
     logs: LogsSection = LogsSection()
 
     @classmethod
@@ -306,6 +307,7 @@ def load_settings(path: Path | None = None) -> Settings:
         ``config-missing``, ``config-syntax`` or ``config-value``; the sentence names the file and the
         line or the key, the remedy says what would be right.
     """
+    refuse_renamed_variables()
     values = read_values(path)
     source = str(path) if path else "embedded.yaml"
     try:
@@ -360,6 +362,8 @@ def _key_and_remedy(found: ErrorDetails) -> tuple[str, str, str]:
     path = [str(part) for part in found["loc"] if part not in DESTINATION_TAGS]
     key = ".".join(path) or "(whole file)"
     if found["type"] == "extra_forbidden":
+        if key in RENAMED:
+            return key, f"the key is called `{RENAMED[key]}` now", "Write the new name."
         return key, "there is no such key", "Check a key's spelling and its section."
     reason = found["msg"].removeprefix("Value error, ").removesuffix(".")
     return key, reason, f"Correct `{key}` in the file, or unset its UAIR_… variable."

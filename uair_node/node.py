@@ -156,7 +156,7 @@ class Node:
 
 
 def _monitoring(context: Context, live: Parts, metrics: ListenerMetrics) -> MonitoringServer | None:
-    section = context.settings.signals
+    section = context.settings.monitoring
     if not section.port:
         return None
     department = CollectorRegistry()

@@ -232,7 +232,7 @@ def test_a_case_accepted_before_its_labels_were_kept_shows_its_candidates(
 
 
 def test_mr_is_shown_in_units_of_its_own(tmp_path: Path) -> None:
-    intake = {"quiet_s": 0.01, "together_s": 0.01, "min_free_bytes": 0, "profiles": ["mr-t1"]}
+    intake = {"quiet_s": 0.01, "partial_edit_wait_s": 0.01, "min_free_bytes": 0, "profiles": ["mr-t1"]}
     with node_in(tmp_path, intake=intake) as context:
         accept = [(Verb.ACCEPT, ReaderChoice(1))]
         send_study(context, tmp_path / "mr", BEFORE, accept, patient="P1", day="20260105", mr=True)

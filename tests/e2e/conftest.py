@@ -39,7 +39,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc)
         "withdraw": True,
     }
     settings = {**quick([pacs]), "engine": {"preference": "department"}}
-    settings |= {"signals": {"port": free_port()}, "logs": {"format": "json"}}
+    settings |= {"monitoring": {"port": free_port()}, "logs": {"format": "json"}}
     if request.param == "embedded":
         made = embedded(tmp_path, settings)
         yield from running(made, orthanc)

@@ -155,7 +155,7 @@ def _check_no_patient_data(deployment: Deployment) -> None:
     assert {(1, 1, "compute"), (1, 2, "publish"), (1, 2, "finish")} <= bound
     waiting = {f"waits for tasks from {queue}" for queue in ("uair.gpu", "uair.io")}
     assert waiting <= {line["message"] for line in lines}
-    ports = [deployment.signals_port + offset for offset in (0, 1, 2)]
+    ports = [deployment.monitoring_port + offset for offset in (0, 1, 2)]
     metrics = [urlopen(f"http://{HOST}:{port}/metrics", timeout=20).read().decode() for port in ports]
     assert 'uair_cases{code="",state="ACCEPTED"} 1.0' in metrics[0]
     assert all("uair_worker_process" in metric for metric in metrics[1:])

@@ -24,7 +24,7 @@ from uair_node.network.store_status import StoreStatus
 pytestmark = pytest.mark.integration
 
 VERBS = {"UAIR_PICK": Verb.PICK, "UAIR_ACCEPT": Verb.ACCEPT, "UAIR_REJECT": Verb.REJECT}
-SHORT_WAITS = {"quiet_s": 0.01, "max_wait_s": 0.02, "together_s": 0.01, "min_free_bytes": 0}
+SHORT_WAITS = {"quiet_s": 0.01, "max_wait_s": 0.02, "partial_edit_wait_s": 0.01, "min_free_bytes": 0}
 # Colour palettes and the like are not of the Storage Service Class (PS3.4 annex GG).
 NON_PATIENT_OBJECTS = "1.2.840.10008.5.1.4.39."
 REFUSED = {StoreStatus.CANNOT_UNDERSTAND, StoreStatus.SOP_CLASS_MISMATCH}

@@ -64,7 +64,7 @@ def _settings(folder: Path, database_url: str, broker_url: str, **sections: obje
         "database": {"url": database_url},
         "broker": {"url": broker_url},
         "destinations": [peer],
-        "signals": {"port": free_port()},
+        "monitoring": {"port": free_port()},
         "work": {"sweep_s": 0.2},
         "intake": {"min_free_bytes": 1 << 20, "quiet_s": 60},
     }
@@ -76,9 +76,9 @@ def department(
     tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, rabbitmq: RabbitMQ, dcmtk: Dcmtk
 ) -> Iterator[tuple[Context, Samples]]:
     """A node that received, refused and published; and what it then shows."""
-    folder = tmp_path_factory.mktemp("signals")
+    folder = tmp_path_factory.mktemp("monitoring")
     with postgres.database() as url:
-        settings = _settings(folder, url, rabbitmq.virtual_host("signals"))
+        settings = _settings(folder, url, rabbitmq.virtual_host("monitoring"))
         context = open_context(settings, migrate=True)
         node = Node(context)
         node.start()
@@ -88,8 +88,10 @@ def department(
             assert dcmtk.echoscu("127.0.0.1", node.port, "UAIR", "STRANGER").returncode != 0
             _two_rounds_and_a_failure(context)
             sent = ("uair_queue_messages", (("queue", "uair.gpu"),))
-            wait_until(lambda: _samples(settings.signals.port).get(sent) == 1, "the message of the round due")
-            yield context, _samples(settings.signals.port)
+            wait_until(
+                lambda: _samples(settings.monitoring.port).get(sent) == 1, "the message of the round due"
+            )
+            yield context, _samples(settings.monitoring.port)
         finally:
             node.stop()
             context.database.close()
@@ -152,7 +154,7 @@ def test_metrics_tell_what_happened(
 def test_ready_while_database_and_disk_are(tmp_path: Path, postgres: Postgres) -> None:
     with postgres.database() as url:
         context = open_context(_settings(tmp_path, url, ""), migrate=True)
-        node, port = Node(context), context.settings.signals.port
+        node, port = Node(context), context.settings.monitoring.port
         node.start()
         try:
             assert _get(port, "/live") == (200, '{"sweeper": true}\n')
@@ -174,7 +176,10 @@ def test_not_ready_when_the_disk_is_full(tmp_path: Path) -> None:
     node = Node(context)
     node.start()
     try:
-        assert _get(context.settings.signals.port, "/ready") == (503, '{"database": true, "disk": false}\n')
+        assert _get(context.settings.monitoring.port, "/ready") == (
+            503,
+            '{"database": true, "disk": false}\n',
+        )
     finally:
         node.stop()
         context.database.close()
@@ -184,7 +189,7 @@ def test_a_port_that_is_taken_stops_no_cases(tmp_path: Path) -> None:
     port = free_port()
     nodes = []
     for name in ("first", "second"):
-        settings = _settings(tmp_path / name, "", "", signals={"port": port})
+        settings = _settings(tmp_path / name, "", "", monitoring={"port": port})
         nodes.append(Node(open_context(settings, migrate=True)))
         nodes[-1].start()
     assert _get(port, "/live")[0] == 200

@@ -120,7 +120,7 @@ def test_a_syntax_that_can_be_decoded_is_preferred(tmp_path: Path, database_url:
 def test_other_objects_are_left_out_as_configured(
     tmp_path: Path, database_url: str, intake: dict[str, object]
 ) -> None:
-    waits = {"quiet_s": 0.01, "max_wait_s": 60, "together_s": 0.01, "min_free_bytes": 0}
+    waits = {"quiet_s": 0.01, "max_wait_s": 60, "partial_edit_wait_s": 0.01, "min_free_bytes": 0}
     with context_in(tmp_path / "data", database_url, intake=waits | intake) as context:
         with listening(context) as listener:
             statuses = push(listener.port, "UAIR", [other_object(PRIVATE, new_uid())])
@@ -131,7 +131,7 @@ def test_other_objects_are_left_out_as_configured(
 
 
 def test_the_budget_counts_what_is_kept_already(tmp_path: Path, database_url: str) -> None:
-    waits = {"quiet_s": 0.01, "max_wait_s": 60, "together_s": 0.01, "min_free_bytes": 0}
+    waits = {"quiet_s": 0.01, "max_wait_s": 60, "partial_edit_wait_s": 0.01, "min_free_bytes": 0}
     intake = waits | {"other_objects_bytes": 1500}
     objects = [other_object(PRIVATE, new_uid()) for _ in range(4)]
     with context_in(tmp_path / "data", database_url, intake=intake) as context:

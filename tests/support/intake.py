@@ -21,7 +21,7 @@ def context_in(folder: Path, database_url: str, **sections: object) -> Iterator[
     database = Database(database_url)
     database.migrate()
     values = {
-        "intake": {"quiet_s": 0.01, "max_wait_s": 60, "together_s": 0.01, "min_free_bytes": 0},
+        "intake": {"quiet_s": 0.01, "max_wait_s": 60, "partial_edit_wait_s": 0.01, "min_free_bytes": 0},
         **sections,
     }
     settings = Settings(data_dir=folder, **values)

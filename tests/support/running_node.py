@@ -63,7 +63,7 @@ class Deployment:
         self.environment = {"UAIR_DATA_DIR": str(folder / "data"), **(environment or {})}
         values = {**settings, "node": {**settings.get("node", {}), "host": HOST, "port": self.port}}
         self.config.write_text(yaml.safe_dump(values), "utf-8")
-        self.signals_port: int = settings.get("signals", {}).get("port", 0)
+        self.monitoring_port: int = settings.get("monitoring", {}).get("port", 0)
         self._commands = commands(self.config)
         self._of_process: dict[str, Mapping[str, str]] = {}
         self._clocks: dict[str, Path] = {}
@@ -246,7 +246,7 @@ def hospital(folder: Path, settings: Mapping[str, Any], database_url: str, broke
     site = yaml.safe_load((_ROOT / "dicom_config" / "hospital.yaml").read_text("utf-8"))
     site.update({key: value for key, value in settings.items() if key != "node"})
     site["node"]["allow"] = [{"networks": ["127.0.0.0/8"]}]
-    site["signals"] = settings.get("signals", {"port": free_port()})
+    site["monitoring"] = settings.get("monitoring", {"port": free_port()})
     site["engine"] = {**site["engine"], "embeddings_dir": None, **settings.get("engine", {})}
 
     def commands(config: Path) -> Mapping[str, Sequence[str]]:

@@ -208,7 +208,7 @@ def test_embeddings_stay_on_the_workers_own_disk(compose: Mapping[str, Any], hos
 def test_prometheus_asks_the_ports_that_are_open(compose: Mapping[str, Any], hospital: Settings) -> None:
     config = yaml.safe_load((_ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text("utf-8"))
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    port = hospital.signals.port
+    port = hospital.monitoring.port
     assert jobs["uair-node"]["static_configs"] == [{"targets": [f"node:{port}"]}]
     for name, offset in (("gpu", 1), ("io", 2)):
         (found,) = jobs[f"uair-{name}-worker"]["dns_sd_configs"]

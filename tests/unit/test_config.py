@@ -40,6 +40,13 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     assert settings.node.host == "127.0.0.2", "a variable for one key leaves its neighbours"
 
 
+def test_a_variable_of_a_renamed_section_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UAIR_SIGNALS__PORT", "9105")
+    with pytest.raises(ConfigError, match="UAIR_SIGNALS__PORT") as refused:
+        load_settings()
+    assert "UAIR_MONITORING__PORT" in refused.value.remedy
+
+
 def test_a_relative_data_folder_lies_beside_the_file(tmp_path: Path) -> None:
     assert load_settings(_write(tmp_path, "data_dir: here\n")).data_dir == tmp_path / "here"
 
@@ -48,6 +55,12 @@ def test_a_relative_data_folder_lies_beside_the_file(tmp_path: Path) -> None:
     ("text", "code", "words"),
     [
         ("node: {prot: 104}\n", "config-value", ("`node.prot`", "no such key")),
+        ("signals: {port: 9105}\n", "config-value", ("`signals`", "is called `monitoring` now")),
+        (
+            "intake: {together_s: 5}\n",
+            "config-value",
+            ("`intake.together_s`", "`intake.partial_edit_wait_s`"),
+        ),
         ("node: {port: high}\n", "config-value", ("`node.port`", "integer")),
         ("node:\n  ae_titles: {pick: UAIR}\n", "config-value", ("must differ",)),
         ("node:\n  ae_titles: {pick: MORE_THAN_SIXTEEN_X}\n", "config-value", ("1 to 16",)),

@@ -33,7 +33,7 @@ def context(tmp_path: Path, database_url: str) -> Iterator[Context]:
     """A node with a quiet series, a held part, a case that nobody answered, and work: each step has work."""
     sections = {
         "node": {"port": free_port()},
-        "signals": {"port": free_port()},
+        "monitoring": {"port": free_port()},
         "work": {"sweep_s": 0.05},
     }
     with context_in(tmp_path / "data", database_url, **sections) as made:
@@ -109,7 +109,7 @@ def test_a_node_without_a_sweep_that_succeeds_is_not_alive(
 ) -> None:
     place, name, _ = STEPS[broken]
     monkeypatch.setattr(node_module, "_LONGEST_SWEEP_S", 1.0)
-    address = f"http://127.0.0.1:{context.settings.signals.port}/live"
+    address = f"http://127.0.0.1:{context.settings.monitoring.port}/live"
     with monkeypatch.context() as patch:
         patch.setattr(place, name, _fail)
         node = Node(context)

@@ -146,7 +146,7 @@ def test_a_slice_that_is_gone_has_a_code(tmp_path: Path) -> None:
 
 @pytest.fixture
 def context(tmp_path: Path, database_url: str) -> Iterator[Context]:
-    impatient = {"quiet_s": 0.01, "max_wait_s": 0.01, "together_s": 0.01, "min_free_bytes": 0}
+    impatient = {"quiet_s": 0.01, "max_wait_s": 0.01, "partial_edit_wait_s": 0.01, "min_free_bytes": 0}
     with context_in(tmp_path / "data", database_url, intake=impatient) as made:
         yield made
 

@@ -67,7 +67,7 @@ def _refuse(context: Context, ids: Sequence[int], patience_s: float) -> None:
 def _quiet_groups(context: Context) -> list[list[int]]:
     held = and_(Selection.outcome == SelectionOutcome.HELD, Selection.verb != Verb.START.value)
     with context.database.reading() as session:
-        quiet_since = database_now(session) - timedelta(seconds=context.settings.intake.together_s)
+        quiet_since = database_now(session) - timedelta(seconds=context.settings.intake.partial_edit_wait_s)
         quiet = session.execute(
             select(*_GROUP)
             .where(held)

@@ -89,7 +89,7 @@ def yield_idle_cores() -> None:
 
 def _monitoring(settings: Settings, queue: QueueName) -> MonitoringServer | None:
     """Return what tells that this worker lives, and how full its cards are; None where nobody asks."""
-    section = settings.signals
+    section = settings.monitoring
     if not section.port:
         return None
     registry = CollectorRegistry()

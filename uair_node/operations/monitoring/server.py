@@ -49,10 +49,10 @@ class MonitoringServer:
         try:
             self._server = ThreadingHTTPServer(self._address, self._handler())
         except OSError as error:
-            log.warning("no signals at %s:%d (%s)", *self._address, error.strerror)
+            log.warning("no monitoring at %s:%d (%s)", *self._address, error.strerror)
             return
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="signals", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True).start()
 
     def stop(self) -> None:
         """Close the port."""
