@@ -32,7 +32,7 @@ from uair_node.context import Context
 from uair_node.delivery.outbox import choose_pending
 from uair_node.intake.register import Arrival, Identity, register
 from uair_node.node import Node
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.operations.monitoring.department import DepartmentCollector
 from uair_node.storage.spool import SpooledFile
 
@@ -112,12 +112,12 @@ def test_100_000_cases(name: str, table: Table, tmp_path: Path, request: pytest.
     with _filled(name, tmp_path, request) as context:
         for question, (aim, act) in _questions(context).items():
             table.note(question, aim, name, _best_ms(act))
-        ended = _best_ms(lambda: tidy(context, dry_run=True), turns=1)
+        ended = _best_ms(lambda: apply_retention(context, dry_run=True), turns=1)
         table.note("tidy, dry run", 0, name, ended)
-        due, began = len(tidy(context, dry_run=True)), time.perf_counter()
-        assert len(tidy(context, dry_run=False)) == due > 0
+        due, began = len(apply_retention(context, dry_run=True)), time.perf_counter()
+        assert len(apply_retention(context, dry_run=False)) == due > 0
         took_ms = (time.perf_counter() - began) * 1000
-        idle_ms = _best_ms(lambda: tidy(context, dry_run=False))
+        idle_ms = _best_ms(lambda: apply_retention(context, dry_run=False))
         table.note("tidy, nothing due", 0, name, idle_ms)
         table.note("tidy, for each due case", 0, name, max(0.0, took_ms - idle_ms) / due)
 

@@ -25,7 +25,7 @@ from tests.chaos.traffic import Routers, Series, corrected
 from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import Case, Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.delivery.resend import resend
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.work.topology import celery_options, task_name
 
 _AT_ONCE = 1e-9
@@ -74,7 +74,9 @@ class Interference:
         section = RetentionSection(rejected=ended, expired=ended, superseded=ended)
         settings = site.context.settings.model_copy(update={"retention": section})
         self._ledger.tidied = True
-        self._ledger.counts["tidied"] += len(tidy(replace(site.context, settings=settings), dry_run=False))
+        self._ledger.counts["tidied"] += len(
+            apply_retention(replace(site.context, settings=settings), dry_run=False)
+        )
 
     def _send_everything(self, site: Site, chooser: random.Random) -> None:
         cases = [case["case"] for case in site.cases() if case["rounds"]]

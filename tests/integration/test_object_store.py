@@ -29,7 +29,7 @@ from tests.support.studies import node_in
 from uair_node.cases import lifecycle
 from uair_node.cases.tables import utc_now
 from uair_node.operations.checks.machine import check_store
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.storage.object_store import ObjectStore
 from uair_node.storage.store import Store
 from workers.phantoms import make_phantom
@@ -87,7 +87,7 @@ def test_retention_deletes_what_replaced_workers_shared(tmp_path: Path, server: 
         for folder in (*folders, other):
             (folder / "candidates.npz").write_bytes(b"candidates")
             store.share(folder / "candidates.npz")
-        tidy(context, dry_run=False, now=utc_now())
+        apply_retention(context, dry_run=False, now=utc_now())
     of_case = f"case-{case.id:06d}/"
     assert not [name for name in server.names() if of_case in name]
     assert store.relative(other / "candidates.npz") in server.names()

@@ -25,7 +25,7 @@ from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.node import Node
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.storage.store import Store
 from uair_node.work.performer import Claim, Commit, perform
 
@@ -174,9 +174,9 @@ def test_retention_by_a_wrong_clock_deletes_nothing_early(
             case = ready_case(session)
             publish_round(session, case)
             lifecycle.expire(session, case, actor="test", reason="")
-        assert tidy(context, dry_run=True) == []
+        assert apply_retention(context, dry_run=True) == []
         with _clock_off_by(skew):
-            assert tidy(context, dry_run=True) == []
+            assert apply_retention(context, dry_run=True) == []
 
 
 @SKEWS

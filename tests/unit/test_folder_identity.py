@@ -11,7 +11,7 @@ from dicom_config.model import Settings
 from uair_node.cases.database import Database
 from uair_node.context import Context, open_context
 from uair_node.operations.checks.servers import check_database
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.storage.folder_identity import MARKER_FILE, claim_folder, require_same_folder
 from uair_node.storage.store import Store
 from uair_node.work.service_start import open_service
@@ -37,7 +37,7 @@ def test_a_machine_with_another_folder_is_told_by_a_code(database: Database, tmp
     assert caught.value.code == "data-folder-other"
     assert "data-folder-other" in {finding.code for finding in check_database(settings)}
     with pytest.raises(ConfigError) as caught:
-        tidy(open_context(settings), dry_run=False)
+        apply_retention(open_context(settings), dry_run=False)
     assert caught.value.code == "data-folder-other"
     assert list(other.iterdir()) == [], "nothing is written to the wrong folder"
 

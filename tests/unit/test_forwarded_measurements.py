@@ -24,7 +24,7 @@ from uair_node.cases.tables import Case, Instance, Selection, SelectionOutcome, 
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.network.store_status import StoreStatus
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.results.notices import pending_notices
 
 SPLEEN = Code("78961009", "SCT", "Spleen")
@@ -122,6 +122,8 @@ def test_refusals_that_belong_to_no_case_go_with_time(missed: MissedCase, sent: 
     assert row.case_id is None
     with missed.context.database.reading() as session:
         later = database_now(session) + timedelta(days=31)
-    assert "1 refused answers" in [removal.what for removal in tidy(missed.context, dry_run=False, now=later)]
+    assert "1 refused answers" in [
+        removal.what for removal in apply_retention(missed.context, dry_run=False, now=later)
+    ]
     with missed.context.database.transaction() as session:
         assert session.query(Selection).count() == 0

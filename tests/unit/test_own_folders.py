@@ -18,7 +18,7 @@ from tests.support.series import edit_all
 from uair_node.cases import work_items
 from uair_node.cases.tables import Result, ResultKind, WorkItem, WorkKind, utc_now
 from uair_node.findings.record import load_findings
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.results.round_inputs import ACCEPTED_FILE, FINDINGS_FILE
 from uair_node.storage.artifacts import load_candidates
 from uair_node.storage.store import Store
@@ -114,7 +114,7 @@ def test_a_worker_that_lost_its_lease_and_writes_on_leaves_what_is_delivered_as_
     with context.database.transaction() as session:
         for item in session.query(WorkItem).filter_by(open=True):
             work_items.close(item)
-    tidy(context, dry_run=False, now=utc_now() + timedelta(days=2))
+    apply_retention(context, dry_run=False, now=utc_now() + timedelta(days=2))
     assert _files(artifacts) == kept, "and its files are removed"
 
 

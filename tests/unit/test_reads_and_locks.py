@@ -17,7 +17,7 @@ from tests.support.write_lock import Watch, watched_reads
 from uair_node.cases import lifecycle
 from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import ResultKind, SelectionOutcome, WorkItem, WorkKind, utc_now
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.work.performer import Claim, Commit, perform
 from workers.compute import Computer
 
@@ -114,7 +114,9 @@ def test_retention_deletes_shared_files_outside_of_the_lock(tmp_path: Path, data
             names = {instance.path for instance in case.instances}
         with watched_reads(database_url, local.store.root) as watch:
             remote = _Remote(watch)
-            tidy(replace(local, store=replace(local.store, remote=remote)), dry_run=False, now=utc_now())
+            apply_retention(
+                replace(local, store=replace(local.store, remote=remote)), dry_run=False, now=utc_now()
+            )
             assert names | {"artifacts/case-000001"} <= set(remote.names)
             assert watch.locked == []
 

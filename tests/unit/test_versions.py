@@ -34,7 +34,7 @@ from uair_node.cases.tables import (
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 
 S = CaseState
 
@@ -285,7 +285,7 @@ def test_a_series_sent_again_after_retention_is_segmented_again(
 ) -> None:
     _send(context, inbox, paths)
     _bring_to(context, S.EXPIRED)
-    tidy(context, dry_run=False, now=utc_now() + timedelta(days=2))
+    apply_retention(context, dry_run=False, now=utc_now() + timedelta(days=2))
     with context.database.transaction() as session:
         assert session.query(Instance).count() == 0
     assert _send(context, inbox, paths)[-1] == S.READY
@@ -298,7 +298,7 @@ def test_retention_keeps_an_earlier_version_that_a_case_is_made_of(
     _bring_to(context, S.ACCEPTED)
     _edit_all(paths, PatientID="RIGHT-1")
     _send(context, inbox, paths)
-    tidy(context, dry_run=False, now=utc_now() + timedelta(days=9))
+    apply_retention(context, dry_run=False, now=utc_now() + timedelta(days=9))
     with context.database.transaction() as session:
         assert session.query(Instance).filter_by(status=InstanceStatus.REPLACED).count() == 16
         assert all(context.store.absolute(instance.path).is_file() for instance in session.query(Instance))
@@ -315,7 +315,7 @@ def test_retention_deletes_nothing_that_was_answered_meanwhile(
             first = session.query(Instance).order_by(Instance.id).with_for_update().all()[0]
             series, study = first.series_instance_uid, first.study_instance_uid
             lifecycle.open_case(session, series_uid=series, study_uid=study, calling_ae="ROUTER")
-            tidied = pool.submit(tidy, context, dry_run=False, now=later)
+            tidied = pool.submit(apply_retention, context, dry_run=False, now=later)
             if context.database.engine.dialect.name == "postgresql":
                 waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
                 wait_until(lambda: bool(session.scalar(waiting)), "retention to wait", 10)

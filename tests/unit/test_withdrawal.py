@@ -31,7 +31,7 @@ from uair_node.context import Context
 from uair_node.dicom.readers import read_selection
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.results.withdrawal import withdraw
 from uair_node.work.performer import perform
 
@@ -72,7 +72,7 @@ def _send(context: Context, paths: Sequence[Path]) -> None:
 
 
 def _tidy(context: Context) -> None:
-    tidy(context, dry_run=False, now=utc_now() + timedelta(days=2))
+    apply_retention(context, dry_run=False, now=utc_now() + timedelta(days=2))
 
 
 def _withdraw(context: Context) -> tuple[Case, list[Dataset]]:

@@ -11,7 +11,7 @@ from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
 from uair_node.commands.tables import Row, print_rows
 from uair_node.operations.housekeeping.export import export_case
-from uair_node.operations.housekeeping.tidy import tidy as tidy_up
+from uair_node.operations.housekeeping.retention import apply_retention
 
 export_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Take something out of the installation."
@@ -29,7 +29,7 @@ def tidy(
     as_json: JsonOption = False,
 ) -> None:
     """Delete what `retention` no longer keeps; never what waits for a reader or is not delivered."""
-    removed = tidy_up(context_of(config), dry_run=dry_run)
+    removed = apply_retention(context_of(config), dry_run=dry_run)
     if as_json:
         print_json([vars(removal) for removal in removed])
         return

@@ -29,7 +29,7 @@ from uair_node.cases.tables import (
     utc_now,
 )
 from uair_node.context import Context
-from uair_node.operations.housekeeping.tidy import tidy
+from uair_node.operations.housekeeping.retention import apply_retention
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def _files(context: Context) -> set[str]:
 def _tidy(context: Context, *, dry_run: bool = False) -> list[tuple[str, int]]:
     # Two hours later: a file that is younger than an hour is left alone.
     now = utc_now() + timedelta(hours=2)
-    return [(removal.what, removal.case) for removal in tidy(context, dry_run=dry_run, now=now)]
+    return [(removal.what, removal.case) for removal in apply_retention(context, dry_run=dry_run, now=now)]
 
 
 def test_what_is_over_its_time_goes_and_the_rows_stay(context: Context) -> None:
@@ -225,7 +225,7 @@ def test_what_belongs_to_no_series_goes_after_its_own_time(context: Context) -> 
 
 def test_a_file_that_is_just_arriving_is_left_alone(context: Context) -> None:
     arriving = _write(context, "spool/new/1.dcm")
-    tidy(context, dry_run=False)
+    apply_retention(context, dry_run=False)
     assert arriving.exists(), "its row is committed in a moment"
 
 
@@ -237,7 +237,7 @@ def test_a_received_file_without_a_row_is_kept_as_long_as_loose_objects_and_name
     _tidy(context)
     assert unknown.exists()
     assert "1 received files stand in no row" in caplog.text
-    tidy(context, dry_run=False, now=utc_now() + timedelta(days=31))
+    apply_retention(context, dry_run=False, now=utc_now() + timedelta(days=31))
     assert not unknown.exists()
 
 

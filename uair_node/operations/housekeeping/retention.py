@@ -69,7 +69,7 @@ class Removal:
     shared: tuple[str, ...] = ()
 
 
-def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> list[Removal]:
+def apply_retention(context: Context, *, dry_run: bool, now: datetime | None = None) -> list[Removal]:
     """Delete what is over its time, and return it.
 
     Parameters
@@ -92,14 +92,14 @@ def tidy(context: Context, *, dry_run: bool, now: datetime | None = None) -> lis
         due = _due_cases(context.settings.retention, session, moment)
     for case_id in due:
         with context.database.transaction() as session:
-            removals = list(_tidy_case(context, session, case_id, moment, dry_run, released))
+            removals = list(_remove_case_data(context, session, case_id, moment, dry_run, released))
         if not dry_run:
             for removal in removals:
                 _unshare(context, removal)
         found += removals
     with context.database.transaction() as session:
-        found += _tidy_loose(context, session, moment, dry_run, released)
-        found += _tidy_accesses(context, session, moment, dry_run)
+        found += _remove_loose_instances(context, session, moment, dry_run, released)
+        found += _remove_old_accesses(context, session, moment, dry_run)
     if not dry_run:
         _sweep(context, moment, released)
     return found
@@ -139,7 +139,7 @@ def _unsealed(series_uid: Any, until: Any) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _tidy_case(
+def _remove_case_data(
     context: Context, session: Session, case_id: int, now: datetime, dry_run: bool, released: set[str]
 ) -> Iterator[Removal]:
     case = lock_case(session, case_id)
@@ -274,7 +274,7 @@ def _delete_rows(session: Session, case: Case) -> None:
     session.expire_all()
 
 
-def _tidy_loose(
+def _remove_loose_instances(
     context: Context, session: Session, now: datetime, dry_run: bool, released: set[str]
 ) -> Iterator[Removal]:
     days = context.settings.retention.loose_days
@@ -305,7 +305,9 @@ def _tidy_loose(
         released |= {row.path for row in rows}
 
 
-def _tidy_accesses(context: Context, session: Session, now: datetime, dry_run: bool) -> Iterator[Removal]:
+def _remove_old_accesses(
+    context: Context, session: Session, now: datetime, dry_run: bool
+) -> Iterator[Removal]:
     days = context.settings.retention.accesses_days
     if days is None:
         return
