@@ -22,6 +22,7 @@ from uair_node.cases import lifecycle, work_items
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import MarkedLesion, Marks, marks_of
 from uair_node.cases.reader_choice import LIVER, ReaderChoice
+from uair_node.cases.reasons import refuse
 from uair_node.cases.tables import Case, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.intensity import on_training_scale
@@ -364,8 +365,7 @@ def _record_start(session: Session, case: Case, round_: Round, held: Selection |
         return
     refusal, reference = done.started.refusal, done.started.reference
     if refusal is not None:
-        held.outcome = SelectionOutcome.REFUSED
-        held.code, held.sentence, held.remedy = refusal.code, refusal.sentence, refusal.remedy
+        refuse(held, refusal)
     elif reference is not None:
         held.outcome, held.sentence, held.artifact = (
             SelectionOutcome.EFFECTIVE,

@@ -20,6 +20,7 @@ from uair_node.cases import work_items
 from uair_node.cases.clock import database_now
 from uair_node.cases.codes import CaseCode, is_retriable
 from uair_node.cases.lock import lock_case
+from uair_node.cases.reasons import clear_reason, keep_reason
 from uair_node.cases.siblings import replaced_by
 from uair_node.cases.states import CaseState, check_transition
 from uair_node.cases.tables import (
@@ -137,7 +138,7 @@ def make_ready(
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
     for warning in warnings:
         warn(case, warning)
-    case.code = case.sentence = case.remedy = ""
+    clear_reason(case)
     case.instances = list(instances)
     case.instance_count = slices
     for older in replaced_by(session, case):
@@ -159,7 +160,7 @@ def warn(case: Case, warning: str) -> None:
 def reject_input(session: Session, case: Case, error: UairError, *, actor: str = NODE) -> None:
     """Refuse a series for good; code, sentence and remedy stay visible (invariant 5)."""
     work_items.close_case_items(session, case)
-    case.code, case.sentence, case.remedy = error.code, error.sentence, error.remedy
+    keep_reason(case, error)
     advance(session, case, CaseState.REJECTED, actor=actor, reason=error.code)
     for older in replaced_by(session, case):
         if older.state == CaseState.REJECTED:
@@ -172,7 +173,7 @@ def reject_source(session: Session, case: Case, error: UairError) -> None:
     An accepted case stays accepted; what was sent for it is withdrawn, too.
     """
     work_items.close_case_items(session, case)
-    case.code, case.sentence, case.remedy = error.code, error.sentence, error.remedy
+    keep_reason(case, error)
     if case.state == CaseState.ACCEPTED:
         case.updated_at = database_now(session)
     else:
@@ -362,7 +363,7 @@ def retry(session: Session, case: Case, *, actor: str) -> None:
             f"Case {case.id} is {case.state}; only a FAILED case is retried.",
             "A rejected series must be corrected at its source and sent again.",
         )
-    case.code = case.sentence = case.remedy = ""
+    clear_reason(case)
     if case.state == CaseState.ACCEPTED:
         work_items.require_work(session, WorkKind.FINISH, case=case, key=str(round_.number))
         return

@@ -16,6 +16,7 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import Marks, marks_of
 from uair_node.cases.reader_choice import ReaderChoice
+from uair_node.cases.reasons import keep_reason, refuse
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import MARKS, Case, Result, Round, Selection, SelectionOutcome
 from uair_node.dicom.readers import Reading
@@ -184,8 +185,7 @@ def settle_parts(session: Session, parts: Sequence[Selection], answer: ReaderCho
 def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputError) -> None:
     """Refuse what was held."""
     for part in parts:
-        part.outcome = SelectionOutcome.REFUSED
-        part.code, part.sentence, part.remedy = refusal.code, refusal.sentence, refusal.remedy
+        refuse(part, refusal)
     lifecycle.tell_reader(session, session.get_one(Case, parts[-1].case_id))
     log.warning("selection refused: %s", refusal.code)
 
@@ -291,7 +291,7 @@ def record_refusal(
     row.case_id = round_.case_id if round_ else None
     row.round_number = round_.number if round_ else None
     row.picked = named[0].k if len(named) == 1 else None
-    row.code, row.sentence, row.remedy = refusal.code, refusal.sentence, refusal.remedy
+    keep_reason(row, refusal)
     session.add(row)
     session.flush()
     if round_ is not None:
