@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
 
@@ -91,7 +92,7 @@ def request_for(labels: np.ndarray, **changes: object) -> SegRequest:
 def written(volume: Volume, labels: np.ndarray, folder: Path, **changes: object) -> Path:
     """Write the SEG of `labels` into `folder` and return its file."""
     path = folder / "candidate.dcm"
-    save_seg(write_seg(volume, labels, request_for(labels, **changes)), path)
+    save_durably(write_seg(volume, labels, request_for(labels, **changes)), path)
     return path
 
 

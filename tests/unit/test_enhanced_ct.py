@@ -27,7 +27,8 @@ from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.provenance import Provenance
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.demo.reader import read_offer
 from workers.demo.series import folder_input
@@ -213,7 +214,7 @@ def test_segmentations_name_frames(
 ) -> None:
     request = SegRequest(**{**vars(REQUEST), "needs": NEEDS[profile]})
     path = tmp_path / "seg.dcm"
-    save_seg(write_seg(volume, LABELS, request), path)
+    save_durably(write_seg(volume, LABELS, request), path)
     assert iod_errors(path, "Segmentation") == []
     seg, images = pydicom.dcmread(path), [pydicom.dcmread(image) for image in two_images]
     positions = {

@@ -16,7 +16,8 @@ import pytest
 from dicom_config.errors import InputError
 from tests.support.series import affine_of
 from uair_node.dicom.volume import read_series
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
 from workers.phantoms.mr_series import write_mr_series
@@ -68,7 +69,7 @@ def write_with_seg(folder: Path, name: str = "seg.dcm", write: Callable[..., Any
         content_datetime=datetime(2026, 1, 5),
         tracking={n: Tracking(f"lesion {n}", result_uid("lesion", n)) for n in (1, 2)},
     )
-    save_seg(write_seg(volume, truth_labels(), request), folder / name)
+    save_durably(write_seg(volume, truth_labels(), request), folder / name)
     return folder
 
 

@@ -12,7 +12,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from dicom_config.errors import InputError
 from tests.support.series import affine_of, edit_all
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
 from workers.truth.masks import load_truth
@@ -116,7 +117,7 @@ def test_our_own_seg_is_read_back(volume: Volume, tmp_path: Path) -> None:
         content_datetime=datetime(2026, 1, 5),
         tracking={n: Tracking(f"lesion {n}", result_uid("lesion", n)) for n in (1, 2)},
     )
-    save_seg(write_seg(volume, truth_labels(), request), tmp_path / "seg.dcm")
+    save_durably(write_seg(volume, truth_labels(), request), tmp_path / "seg.dcm")
     assert np.array_equal(load_truth(tmp_path / "seg.dcm", volume), truth_labels())
 
 

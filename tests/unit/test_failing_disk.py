@@ -29,7 +29,8 @@ from uair_node.context import Context
 from uair_node.dicom.volume import read_series
 from uair_node.intake.inbox import Inbox
 from uair_node.network.store_status import StoreStatus, store_status
-from uair_node.results.seg import save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import write_seg
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates, save_region
 from uair_node.storage.store import make_folder_durably, write_durably
 from uair_node.work.performer import Claim, Commit, perform
@@ -104,7 +105,7 @@ def _labels() -> np.ndarray:
 _WRITERS: dict[str, Callable[[Path], object]] = {
     "label volumes": lambda folder: save_candidates(folder / "a", [StoredCandidate(1, _labels(), "")]),
     "region": lambda folder: save_region(folder / "a", _labels() > 0),
-    "segmentation": lambda folder: save_seg(
+    "segmentation": lambda folder: save_durably(
         write_seg(read_series(good_series(folder.parent / "ct")), _labels(), VIEWER), folder / "a"
     ),
     "users": lambda folder: UsersFile(folder / "a").add("reader", Role.VIEWER, "a long enough password"),
@@ -246,7 +247,7 @@ def test_an_edit_that_cannot_be_kept_is_answered_a700_and_then_takes_effect(
     edited = tmp_path / "edited.dcm"
     drawn = _labels()
     drawn[3, 5:9, 4:9] = 0
-    save_seg(write_seg(volume, drawn, VIEWER), edited)
+    save_durably(write_seg(volume, drawn, VIEWER), edited)
     with waiting_case(tmp_path, volume, candidates) as context:
         inbox, sent = Inbox(context), received(edited, Verb.PICK, "VIEWER")
         inbox.receive(received(edited))  # as a file it is there: only the label volume is to be written

@@ -28,7 +28,8 @@ from uair_node.cases.tables import (
 from uair_node.context import Context
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
-from uair_node.results.seg import Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import Tracking, write_seg
 from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.storage.artifacts import StoredCandidate, load_candidates
 from uair_node.work.performer import perform
@@ -65,7 +66,7 @@ def _send(context: Context, path: Path, verb: Verb) -> Selection:
 
 def _edited(volume: Volume, folder: Path, labels: np.ndarray) -> Path:
     path = folder / "edited.dcm"
-    save_seg(write_seg(volume, labels, VIEWER), path)
+    save_durably(write_seg(volume, labels, VIEWER), path)
     return path
 
 
@@ -88,7 +89,7 @@ def test_lesions_that_were_sent_alone_keep_the_candidates_liver(
     lesion[6:8, 7:9, 6:9] = 2
     tracking = {1: Tracking("lesion 1", "2.25.7")}
     path = tmp_path / "edited.dcm"
-    save_seg(write_seg(volume, lesion, replace(VIEWER, tracking=tracking)), path)
+    save_durably(write_seg(volume, lesion, replace(VIEWER, tracking=tracking)), path)
     assert _send(context, path, Verb.PICK).outcome == SelectionOutcome.HELD
     time.sleep(0.02)
     assert answer_with_parts(context) == 1

@@ -32,7 +32,7 @@ from uair_node.rendering.result_images import result_figure
 from uair_node.rendering.sheet import SheetCandidate
 from uair_node.results.pages import PageCandidate, PagesRequest, write_pages
 from uair_node.results.provenance import Provenance
-from uair_node.results.seg import save_seg
+from uair_node.results.result_writer import save_durably
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
 
@@ -85,7 +85,7 @@ def pages(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> list[pydi
     folder = tmp_path_factory.mktemp("pages")
     made = write_pages(volume, candidates(), REQUEST)
     for number, page in enumerate(made):
-        save_seg(page, folder / f"{number}.dcm")
+        save_durably(page, folder / f"{number}.dcm")
     return [pydicom.dcmread(folder / f"{number}.dcm") for number in range(len(made))]
 
 
@@ -153,7 +153,7 @@ def test_a_second_run_writes_the_same_bytes(volume: Volume, tmp_path: Path) -> N
     for name, day in (("once", "2026-01-01"), ("again", "2038-01-19")):
         with time_machine.travel(day):  # whatever is taken from the clock differs
             for number, page in enumerate(write_pages(volume, candidates()[:1], REQUEST)):
-                save_seg(page, tmp_path / name / f"{number}.dcm")
+                save_durably(page, tmp_path / name / f"{number}.dcm")
     for number in (0, 1):
         once, again = (tmp_path / name / f"{number}.dcm" for name in ("once", "again"))
         assert once.read_bytes() == again.read_bytes()

@@ -15,7 +15,7 @@ from uair_node.rendering.result_numbers import result_lines
 from uair_node.rendering.surface import solid_view
 from uair_node.results.pages import PageCandidate, ResultPageRequest, write_result_page
 from uair_node.results.provenance import Provenance
-from uair_node.results.seg import save_seg
+from uair_node.results.result_writer import save_durably
 from workers.phantoms.ct_series import write_ct_series
 
 SHAPE, SPACING = (24, 64, 72), (4.0, 3.0, 3.0)
@@ -61,7 +61,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
 def page(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> pydicom.FileDataset:
     path = tmp_path_factory.mktemp("page") / "result.dcm"
     accepted = PageCandidate(3, "tightest", LABELS, "2.25.99")
-    save_seg(write_result_page(volume, accepted, FINDINGS, REQUEST), path)
+    save_durably(write_result_page(volume, accepted, FINDINGS, REQUEST), path)
     return pydicom.dcmread(path)
 
 
@@ -92,7 +92,7 @@ def test_a_second_run_writes_the_same_bytes(
     page: pydicom.FileDataset, volume: Volume, tmp_path: Path
 ) -> None:
     again = write_result_page(volume, PageCandidate(3, "tightest", LABELS, "2.25.99"), FINDINGS, REQUEST)
-    save_seg(again, tmp_path / "again.dcm")
+    save_durably(again, tmp_path / "again.dcm")
     assert (tmp_path / "again.dcm").read_bytes() == Path(page.filename).read_bytes()
 
 

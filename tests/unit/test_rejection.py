@@ -15,7 +15,7 @@ from uair_node.dicom.readers import read_selection
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.provenance import Provenance
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
-from uair_node.results.seg import save_seg
+from uair_node.results.result_writer import save_durably
 from uair_node.results.uids import result_uid
 
 PAGE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
@@ -39,7 +39,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
 @pytest.fixture(scope="module")
 def path(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kos") / "note.dcm"
-    save_seg(write_rejection(volume, WITHDRAWN, REQUEST), path)
+    save_durably(write_rejection(volume, WITHDRAWN, REQUEST), path)
     return path
 
 
@@ -83,7 +83,7 @@ def test_it_lies_in_the_study_of_the_case_and_says_why(path: Path, volume: Volum
 
 def test_a_second_run_writes_the_same_bytes(path: Path, volume: Volume, tmp_path: Path) -> None:
     with time_machine.travel("2038-01-19"):  # whatever is taken from the clock has another value there
-        save_seg(write_rejection(volume, WITHDRAWN, REQUEST), tmp_path / "again.dcm")
+        save_durably(write_rejection(volume, WITHDRAWN, REQUEST), tmp_path / "again.dcm")
     assert (tmp_path / "again.dcm").read_bytes() == path.read_bytes()
 
 

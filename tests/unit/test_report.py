@@ -19,7 +19,8 @@ from uair_node.findings.measurements import measure
 from uair_node.findings.record import Findings, tabulate
 from uair_node.results.measurement_report import ReportRequest, write_report
 from uair_node.results.provenance import Provenance
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
 
@@ -97,7 +98,7 @@ def segmentation(volume: Volume) -> Dataset:
 @pytest.fixture(scope="module")
 def path(volume: Volume, segmentation: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sr") / "report.dcm"
-    save_seg(write_report(volume, findings_of(volume, LABELS), segmentation, REQUEST), path)
+    save_durably(write_report(volume, findings_of(volume, LABELS), segmentation, REQUEST), path)
     return path
 
 
@@ -205,7 +206,7 @@ def test_a_second_run_writes_the_same_bytes(
 ) -> None:
     findings = findings_of(volume, LABELS)
     with time_machine.travel("2038-01-19"):  # whatever is taken from the clock has another value there
-        save_seg(write_report(volume, findings, segmentation, REQUEST), tmp_path / "again.dcm")
+        save_durably(write_report(volume, findings, segmentation, REQUEST), tmp_path / "again.dcm")
     assert (tmp_path / "again.dcm").read_bytes() == path.read_bytes()
 
 
@@ -215,7 +216,7 @@ def test_what_is_absent_is_not_reported(volume: Volume, kept: tuple[int, ...], t
     request = SegRequest("2.25.1", "2.25.2", 1, 1, "", "m", "d", "0", "c", PROVENANCE.content_datetime)
     tracked = SegRequest(**{**request.__dict__, "tracking": {1: Tracking("UAIR lesion 1", "2.25.3")}})
     report = write_report(volume, findings_of(volume, labels), write_seg(volume, labels, tracked), REQUEST)
-    save_seg(report, tmp_path / "report.dcm")
+    save_durably(report, tmp_path / "report.dcm")
     content = srread(tmp_path / "report.dcm").content
     whole, own = content.get_volumetric_roi_measurement_groups()
     assert value(whole, codes.NUMBER_OF_LESIONS) == (kept != (1,))

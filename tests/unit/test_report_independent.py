@@ -21,7 +21,8 @@ from tests.unit.test_report import PROVENANCE, REQUEST, findings_of, value
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.measurements import measure
 from uair_node.results.measurement_report import write_report
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
@@ -83,7 +84,7 @@ def _check(volume: Volume, labels: NDArray[np.uint8], folder: Path) -> int:
     )
     segmentation = write_seg(volume, labels, request)
     path = folder / "report.dcm"
-    save_seg(write_report(volume, findings_of(volume, labels), segmentation, replace(REQUEST, k=1)), path)
+    save_durably(write_report(volume, findings_of(volume, labels), segmentation, replace(REQUEST, k=1)), path)
     report = srread(path)
     statistics = sitk.LabelIntensityStatisticsImageFilter()
     statistics.Execute(_image(labels, volume.spacing_mm), _image(volume.array, volume.spacing_mm))

@@ -20,8 +20,9 @@ from uair_node.cases.tables import Case, Result, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
+from uair_node.results.result_writer import save_durably
 from uair_node.results.round_inputs import CANDIDATES_FILE
-from uair_node.results.seg import save_seg, write_seg
+from uair_node.results.seg import write_seg
 from uair_node.storage.artifacts import StoredCandidate, load_candidates, save_candidates
 
 SHAPE = (16, 24, 20)
@@ -49,7 +50,7 @@ def context(tmp_path: Path, volume: Volume) -> Iterator[Context]:
                 path = made.store.absolute(result.path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 request = replace(VIEWER, k=result.k, sop_instance_uid=result.sop_instance_uid)
-                save_seg(write_seg(volume, _box(result.k), request), path)
+                save_durably(write_seg(volume, _box(result.k), request), path)
         yield made
 
 
@@ -65,7 +66,7 @@ def _send(context: Context, path: Path, verb: Verb = Verb.PICK) -> Selection:
 
 
 def _saved(volume: Volume, path: Path, labels: np.ndarray, uid: str) -> Path:
-    save_seg(write_seg(volume, labels, replace(VIEWER, sop_instance_uid=uid)), path)
+    save_durably(write_seg(volume, labels, replace(VIEWER, sop_instance_uid=uid)), path)
     return path
 
 

@@ -16,7 +16,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_config import codes
 from dicom_config.errors import InputError
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
@@ -72,7 +73,7 @@ def volume(paths: list[Path]) -> Volume:
 
 @pytest.fixture
 def seg(volume: Volume, tmp_path: Path) -> pydicom.FileDataset:
-    save_seg(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
     return pydicom.dcmread(tmp_path / "seg.dcm")
 
 
@@ -81,7 +82,7 @@ def with_request(**changes: Any) -> SegRequest:
 
 
 def test_highdicom_reads_the_same_labels(volume: Volume, tmp_path: Path) -> None:
-    save_seg(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
     seg = segread(tmp_path / "seg.dcm")
     pixels = seg.get_pixels_by_source_instance(
         [source.sop_instance_uid for source in volume.slices],
@@ -96,7 +97,7 @@ def test_highdicom_builds_the_volume_at_the_same_place(
     volume: Volume, tmp_path: Path, values: tuple[int, ...]
 ) -> None:
     labels = np.where(np.isin(LABELS, values), LABELS, 0).astype(np.uint8)
-    save_seg(write_seg(volume, labels, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(volume, labels, REQUEST), tmp_path / "seg.dcm")
     read = segread(tmp_path / "seg.dcm").get_volume(combine_segments=True, allow_missing_positions=True)
     index = np.argwhere(read.array > 0)
     found = index @ read.affine[:3, :3].T + read.affine[:3, 3]
@@ -106,9 +107,9 @@ def test_highdicom_builds_the_volume_at_the_same_place(
 
 def test_a_second_run_writes_the_same_bytes(volume: Volume, tmp_path: Path) -> None:
     files = [tmp_path / "once.dcm", tmp_path / "again.dcm"]
-    save_seg(write_seg(volume, LABELS, REQUEST), files[0])
+    save_durably(write_seg(volume, LABELS, REQUEST), files[0])
     with time_machine.travel("2038-01-19"):  # whatever is taken from the clock has another value there
-        save_seg(write_seg(volume, LABELS, REQUEST), files[1])
+        save_durably(write_seg(volume, LABELS, REQUEST), files[1])
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
@@ -276,7 +277,7 @@ OPTIONAL_IN_REAL_LIFE = (
 def test_missing_headers_stop_nothing(paths: list[Path], tmp_path: Path, gone: str) -> None:
     rewrite(paths, **dict.fromkeys(gone))
     volume = read_series(paths)
-    save_seg(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     assert seg.FrameOfReferenceUID == volume.frame_of_reference_uid
     assert seg.StudyInstanceUID == "1.2.3"
@@ -298,7 +299,7 @@ def test_invalid_headers_are_not_inherited(
 ) -> None:
     rewrite(paths, **{keyword: value})
     seg = write_seg(read_series(paths), LABELS, REQUEST)
-    save_seg(seg, tmp_path / "seg.dcm")
+    save_durably(seg, tmp_path / "seg.dcm")
     assert not pydicom.dcmread(tmp_path / "seg.dcm")[keyword].value
 
 
@@ -306,7 +307,7 @@ def test_invalid_headers_are_not_inherited(
 def test_identifiers_are_never_mended(paths: list[Path], tmp_path: Path) -> None:
     """A valid but different Patient ID would file the result under another patient."""
     rewrite(paths, PatientID="7" * 80, AccessionNumber="8" * 20)
-    save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     assert (seg.PatientID, seg.AccessionNumber) == ("7" * 80, "8" * 20)
 
@@ -356,7 +357,7 @@ def test_names_keep_their_characters(
     paths: list[Path], tmp_path: Path, charset: list[str] | str, name: str
 ) -> None:
     rewrite(paths, SpecificCharacterSet=charset, PatientName=name)
-    save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     source = pydicom.dcmread(paths[0], stop_before_pixels=True)
     assert str(seg.PatientName) == name
@@ -366,7 +367,7 @@ def test_names_keep_their_characters(
 def test_decimal_strings_longer_than_allowed_are_shortened(paths: list[Path], tmp_path: Path) -> None:
     """Seen on real series: 17 and more characters in Pixel Spacing."""
     rewrite(paths, PixelSpacing=["0.80000000000000004", "0.80000000000000004"])
-    save_seg(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(read_series(paths), LABELS, REQUEST), tmp_path / "seg.dcm")
     shared = pydicom.dcmread(tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0]
     spacing = shared.PixelMeasuresSequence[0].PixelSpacing
     assert [float(value) for value in spacing] == pytest.approx([0.8, 0.8])
@@ -377,7 +378,7 @@ def test_slices_that_differ_within_tolerance_are_written(paths: list[Path], tmp_
     """Scanners round orientations differently from slice to slice; the gate lets that pass."""
     rewrite(paths[:3], ImageOrientationPatient=["1", "0.000001", "0", "0", "1", "0"])
     volume = read_series(paths)
-    save_seg(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
+    save_durably(write_seg(volume, LABELS, REQUEST), tmp_path / "seg.dcm")
     assert segread(tmp_path / "seg.dcm").number_of_segments == 3
 
 
@@ -401,15 +402,15 @@ def test_a_lesion_without_tracking_is_refused(volume: Volume) -> None:
 def test_headers_that_are_read_once_serve_several_objects(volume: Volume, tmp_path: Path) -> None:
     headers = source_headers(volume)
     for k in (1, 2):
-        save_seg(write_seg(volume, LABELS, with_request(k=k), headers), tmp_path / "shared.dcm")
-        save_seg(write_seg(volume, LABELS, with_request(k=k)), tmp_path / "own.dcm")
+        save_durably(write_seg(volume, LABELS, with_request(k=k), headers), tmp_path / "shared.dcm")
+        save_durably(write_seg(volume, LABELS, with_request(k=k)), tmp_path / "own.dcm")
         assert (tmp_path / "shared.dcm").read_bytes() == (tmp_path / "own.dcm").read_bytes()
 
 
 def test_saving_replaces_and_leaves_nothing_beside(volume: Volume, tmp_path: Path) -> None:
     path = tmp_path / "new" / "seg.dcm"
-    save_seg(write_seg(volume, LABELS, REQUEST), path)
-    save_seg(write_seg(volume, LABELS, with_request(k=4)), path)
+    save_durably(write_seg(volume, LABELS, REQUEST), path)
+    save_durably(write_seg(volume, LABELS, with_request(k=4)), path)
     assert pydicom.dcmread(path).ContentLabel == "UAIR R2C4"
     assert list(path.parent.iterdir()) == [path]
 
@@ -418,10 +419,10 @@ def test_saving_replaces_and_leaves_nothing_beside(volume: Volume, tmp_path: Pat
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(volume: Volume, tmp_path: Path) -> None:
     path = tmp_path / "out" / "seg.dcm"
     seg = write_seg(volume, LABELS, REQUEST)
-    save_seg(seg, path)
+    save_durably(seg, path)
     before = path.read_bytes()
     seg.PixelData = "no bytes"
     with pytest.raises(TypeError):
-        save_seg(seg, path)
+        save_durably(seg, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

@@ -22,7 +22,8 @@ from uair_node.cases.tables import Case, Selection, SelectionOutcome, WorkItem, 
 from uair_node.context import Context
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.intake.inbox import Inbox
-from uair_node.results.seg import Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import Tracking, write_seg
 from uair_node.results.uids import lesion_uid
 from uair_node.selection.edited_round import put_together
 from uair_node.selection.partial_edits import answer_with_parts
@@ -121,7 +122,7 @@ def _send(context: Context, volume: Volume, folder: Path, labels: Labels, verb: 
     tracking = {n: Tracking(f"lesion {n}", lesion_uid(digest, n)) for n in (1, 2)}
     request = replace(VIEWER, sop_instance_uid=new_uid(), tracking=tracking)
     path = folder / f"{request.sop_instance_uid}.dcm"
-    save_seg(write_seg(volume, labels, request), path)
+    save_durably(write_seg(volume, labels, request), path)
     Inbox(context).receive(received(path, verb, "VIEWER"))
 
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError, InputError
 from uair_node.dicom.volume import read_series
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.models.registry import build_localizer
 from workers.models.template_localizer import CoordinateEncoder, make_template
@@ -276,7 +277,7 @@ def write_case(folder: Path, phantom: Phantom, *, flipped: bool) -> tuple[Path, 
         content_datetime=datetime(2026, 1, 5, 10, 0, 1),
         tracking={n: Tracking(f"lesion {n}", result_uid("lesion", n)) for n in range(1, 4)},
     )
-    save_seg(write_seg(volume, labels, request), folder / "seg.dcm")
+    save_durably(write_seg(volume, labels, request), folder / "seg.dcm")
     return folder / "ct", folder / "seg.dcm"
 
 

@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from tests.support.orthanc import Orthanc
 from uair_node.dicom.volume import Volume, read_series
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.result_writer import save_durably
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
@@ -48,7 +49,7 @@ def put_round(orthanc: Orthanc, folder: Path) -> RoundInArchive:
     names = []
     for k, (character, volume_labels) in enumerate(zip(GROWTH_VOXELS, labels, strict=True), 1):
         seg = write_seg(volume, volume_labels, request_for(k, character))
-        save_seg(seg, folder / f"candidate_{k}.dcm")
+        save_durably(seg, folder / f"candidate_{k}.dcm")
         names.append(str(seg.SeriesDescription))
     for path in sorted(folder.rglob("*.dcm")):
         orthanc.upload(path.read_bytes())

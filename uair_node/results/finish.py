@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from sqlalchemy.orm import Session
 
 from uair_node.cases import lifecycle, work_items
@@ -35,13 +34,13 @@ from uair_node.results.pages import (
 )
 from uair_node.results.priors import keep_accepted
 from uair_node.results.reader_preference import differences, remember
+from uair_node.results.result_writer import keep_result
 from uair_node.results.round_inputs import FINDINGS_FILE, RoundInputs, read_round_inputs
 from uair_node.results.seg import Tracking
 from uair_node.results.segments import write_segmentation
 from uair_node.results.structure_set import StructuresRequest, write_structure_set
 from uair_node.results.withdrawal import SUPERSEDED_BY_FINAL, write_withdrawals
 from uair_node.storage.artifacts import StoredCandidate
-from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
 
 
@@ -135,8 +134,10 @@ def _write_report(
     segmentation = dcmread(context.store.absolute(final.path), stop_before_pixels=True)
     request = ReportRequest(instance_uid, series_uid, final.k, inputs.provenance, inputs.warnings)
     report = write_report(volume, findings, segmentation, request)
-    path = inputs.own_folder / _file_name("REPORT", variant.suffix)
-    return _saved(context, report, path, ResultKind.REPORT, final, variant.destinations)
+    path = inputs.own_folder / f"UAIR-REPORT{'-' + variant.suffix if variant.suffix else ''}.dcm"
+    return keep_result(
+        context, report, path, ResultKind.REPORT, final.k, final.character, variant.destinations
+    )
 
 
 def _write_structures(
@@ -151,7 +152,8 @@ def _write_structures(
     request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.character, inputs.provenance)
     made = write_structure_set(volume, accepted.labels, request)
     path = inputs.own_folder / "UAIR-RTSTRUCT.dcm"
-    return _saved(context, made, path, ResultKind.STRUCTURES, final, context.planning_destinations)
+    kind, where = ResultKind.STRUCTURES, context.planning_destinations
+    return keep_result(context, made, path, kind, final.k, final.character, where)
 
 
 def _write_page(
@@ -167,8 +169,8 @@ def _write_page(
     request = ResultPageRequest(instance_uid, series_uid, inputs.provenance, inputs.warnings)
     page = write_result_page(volume, candidate, findings, request)
     path = inputs.own_folder / "UAIR-FINAL-PAGE.dcm"
-    kind, destinations = ResultKind.FINAL_PAGE, context.picture_destinations
-    return _saved(context, page, path, kind, final, destinations)
+    kind, where = ResultKind.FINAL_PAGE, context.picture_destinations
+    return keep_result(context, page, path, kind, final.k, final.character, where)
 
 
 def _write_change(
@@ -201,30 +203,5 @@ def _write_change(
     request = ResultPageRequest(instance_uid, series_uid, inputs.provenance)
     page = write_change_page(volume, scene, final.sop_instance_uid, accepted.k, request)
     path = inputs.own_folder / "UAIR-CHANGE-PAGE.dcm"
-    return _saved(context, page, path, ResultKind.FINAL_PAGE, final, context.picture_destinations)
-
-
-def _file_name(what: str, variant: str) -> str:
-    return f"UAIR-{what}{'-' + variant if variant else ''}.dcm"
-
-
-def _saved(
-    context: Context,
-    document: Dataset,
-    path: Path,
-    kind: ResultKind,
-    final: NewResult,
-    destinations: tuple[str, ...],
-) -> NewResult:
-    write_durably(path, lambda temporary: document.save_as(temporary, enforce_file_format=True))
-    return NewResult(
-        kind=kind,
-        k=final.k,
-        sop_instance_uid=str(document.SOPInstanceUID),
-        series_instance_uid=str(document.SeriesInstanceUID),
-        sop_class_uid=str(document.SOPClassUID),
-        path=context.store.share(path),
-        character=final.character,
-        volumes_ml={},
-        destinations=destinations,
-    )
+    kind, where = ResultKind.FINAL_PAGE, context.picture_destinations
+    return keep_result(context, page, path, kind, final.k, final.character, where)

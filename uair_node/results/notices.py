@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -33,9 +32,9 @@ from uair_node.rendering.notice_image import draw_notice
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
 from uair_node.results.reader_words import how_to_answer, without_commands
+from uair_node.results.result_writer import keep_result
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
-from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
 
 
@@ -305,18 +304,6 @@ def _write(context: Context, pending: _PendingNotices) -> Sequence[NewResult]:
         image = write_capture(draw_notice(notice.heading, notice.text), page, headers, series)
         image.ImageComments = f"{notice.heading}. {notice.text}"
         path = pending.folder / f"UAIR-NOTICE-{notice.uid[-16:]}.dcm"
-        write_durably(path, partial(image.save_as, enforce_file_format=True))
-        results.append(
-            NewResult(
-                kind=ResultKind.NOTICE,
-                k=0,
-                sop_instance_uid=notice.uid,
-                series_instance_uid=pending.series_uid,
-                sop_class_uid=str(image.SOPClassUID),
-                path=context.store.share(path),
-                character=notice.heading,
-                volumes_ml={},
-                destinations=context.picture_destinations,
-            )
-        )
+        where = context.picture_destinations
+        results.append(keep_result(context, image, path, ResultKind.NOTICE, 0, notice.heading, where))
     return results

@@ -17,9 +17,9 @@ from uair_node.findings.volumes import describe
 from uair_node.rendering.finding_images import pictured_findings
 from uair_node.results.pages import PageCandidate, PagesRequest, finding_words, write_pages
 from uair_node.results.reader_words import how_to_answer, how_to_drop
+from uair_node.results.result_writer import keep_result
 from uair_node.results.round_inputs import CANDIDATES_FILE, RoundInputs, read_round_inputs
 from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates, taken
-from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
 
 OVERVIEW = 0
@@ -97,15 +97,4 @@ def _save(
     context: Context, inputs: RoundInputs, page: Dataset, kind: ResultKind, k: int, character: str
 ) -> NewResult:
     path: Path = inputs.own_folder / f"UAIR-R{inputs.number}-{kind.value.upper()}{k}.dcm"
-    write_durably(path, lambda temporary: page.save_as(temporary, enforce_file_format=True))
-    return NewResult(
-        kind=kind,
-        k=k,
-        sop_instance_uid=str(page.SOPInstanceUID),
-        series_instance_uid=str(page.SeriesInstanceUID),
-        sop_class_uid=str(page.SOPClassUID),
-        path=context.store.share(path),
-        character=character,
-        volumes_ml={},
-        destinations=context.picture_destinations,
-    )
+    return keep_result(context, page, path, kind, k, character, context.picture_destinations)

@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,6 @@ from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
 from uair_node.results.zone import KEYWORD, in_zone
 from uair_node.storage.artifacts import label_values
-from uair_node.storage.store import write_durably
 
 _LIVER_LABEL = 1
 
@@ -210,12 +208,6 @@ def write_seg(
         _add_gap_frames(seg, sources, volume)
     _put_frames_in_source_order(seg, volume)
     return _without_library(seg)
-
-
-def save_seg(seg: Dataset, path: Path) -> None:
-    """Write `seg` so that `path` either holds all of it, also after a power cut, or does not exist."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, lambda temporary: seg.save_as(temporary, enforce_file_format=True))
 
 
 def _describe_segments(present: list[int], request: SegRequest, organ: Organ) -> list[SegmentDescription]:

@@ -13,8 +13,9 @@ from uair_node.context import Context, SegVariant
 from uair_node.dicom.volume import Volume
 from uair_node.findings.volumes import describe
 from uair_node.results.reader_preference import in_words
+from uair_node.results.result_writer import keep_result
 from uair_node.results.round_inputs import RoundInputs
-from uair_node.results.seg import SegRequest, Tracking, save_seg, write_seg
+from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import lesion_uid
 from uair_node.storage.artifacts import StoredCandidate, label_values
 
@@ -57,21 +58,20 @@ def write_segmentation(
     seg = write_seg(volume, candidate.labels, request, headers)
     words = [*request.label.split(), *([variant.suffix] if variant.suffix else [])]
     path = inputs.own_folder / f"{'-'.join(words)}.dcm"
-    save_seg(seg, path)
     volumes = describe(candidate.labels, volume.spacing_mm)
-    return NewResult(
-        kind=kind,
-        k=candidate.k,
-        sop_instance_uid=instance_uid,
-        series_instance_uid=series_uid,
-        sop_class_uid=str(seg.SOPClassUID),
-        path=context.store.share(path),
-        character=candidate.character,
-        volumes_ml={
-            "liver": round(volumes.liver_ml, 3),
-            "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
-        },
-        destinations=variant.destinations,
+    sizes = {
+        "liver": round(volumes.liver_ml, 3),
+        "lesions": [round(ml, 3) for _, ml in volumes.lesions_ml],
+    }
+    return keep_result(
+        context,
+        seg,
+        path,
+        kind,
+        candidate.k,
+        candidate.character,
+        variant.destinations,
+        volumes_ml=sizes,
         targets=present,
     )
 

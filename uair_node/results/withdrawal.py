@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pydicom import dcmread
@@ -26,8 +25,8 @@ from uair_node.context import Context
 from uair_node.dicom.readers import read_selection
 from uair_node.dicom.volume import Volume, read_geometry
 from uair_node.results.rejection import RejectionRequest, Withdrawn, write_rejection
+from uair_node.results.result_writer import keep_result
 from uair_node.results.round_inputs import RoundInputs, read_round_inputs
-from uair_node.storage.store import write_durably
 from uair_node.work.performer import Claim, Commit
 
 log = logging.getLogger(__name__)
@@ -164,20 +163,7 @@ def _write_notes(
             )
         note = write_rejection(volume, group.instances, request)
         path = inputs.own_folder / f"UAIR-WITHDRAWAL{'-' + group.variant if group.variant else ''}.dcm"
-        write_durably(path, partial(note.save_as, enforce_file_format=True))
-        notes.append(
-            NewResult(
-                kind=ResultKind.WITHDRAWAL,
-                k=k,
-                sop_instance_uid=instance_uid,
-                series_instance_uid=request.series_instance_uid,
-                sop_class_uid=str(note.SOPClassUID),
-                path=context.store.share(path),
-                character="",
-                volumes_ml={},
-                destinations=group.destinations,
-            )
-        )
+        notes.append(keep_result(context, note, path, ResultKind.WITHDRAWAL, k, "", group.destinations))
     return notes
 
 
