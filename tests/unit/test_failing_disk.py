@@ -133,11 +133,7 @@ _BY_WRITE_DURABLY = {
     "uair_node/storage/spool.py": 1,
     "uair_node/patient_keys.py": 1,
     "uair_node/findings/record.py": 1,
-    "uair_node/results/finish.py": 1,
-    "uair_node/results/notices.py": 1,
-    "uair_node/results/page_set.py": 1,
-    "uair_node/results/seg.py": 1,
-    "uair_node/results/withdrawal.py": 1,
+    "uair_node/results/result_writer.py": 1,
     "workers/uair/state.py": 2,
 }
 _BY_THEMSELVES = {
