@@ -59,4 +59,5 @@ def keep_result(
 
 def save_durably(document: Dataset, path: Path) -> None:
     """Write a DICOM file: `path` either holds all of it, also after a power cut, or does not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, lambda temporary: document.save_as(temporary, enforce_file_format=True))
