@@ -27,8 +27,10 @@ from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.queue import QueuePosition, places
 from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.tables import WorkItem, WorkKind, utc_now
+from uair_node.console.check_schedule import keep_findings
 from uair_node.console.figures import ask_broker, due_work
 from uair_node.context import Context, open_context
+from uair_node.operations.checks.finding import fault, good
 from uair_node.operations.gpu import Gpu, parse_gpus
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.supervisor import uair_command
@@ -169,6 +171,27 @@ def test_a_destination_is_asked_and_its_answer_shown(tmp_path: Path) -> None:
                 assert "does not answer at 127.0.0.1" in client.get("/destinations").text
                 assert submit(client, "/destinations/none/echo", page="/destinations").status_code == 404
             assert _echoes(site) == [("destination up", "done"), ("destination a/b?<i>", "no answer")]
+
+
+def test_a_destination_shows_what_the_last_check_found_wrong_with_it(tmp_path: Path) -> None:
+    peer = {"ae_title": "PACS", "host": "127.0.0.1", "timeout_s": 2, "port": 104}
+    destinations = [{**peer, "name": "pacs"}, {**peer, "name": "archive"}]
+    with context_in(
+        tmp_path / "data", f"sqlite:///{tmp_path / 'u.sqlite'}", destinations=destinations
+    ) as context:
+        site = console_site(context)
+        found = [
+            fault("tls of pacs", "certificate-expired", "our certificate expired", "Renew it."),
+            good("destination pacs", "answers"),
+            fault("destination archive", "peer-tls", "TLS fails", "Check it."),
+        ]
+        keep_findings(site.console.kept, found)
+        with site.visitor() as client:
+            page = site.enter(client, VIEWER).get("/destinations").text
+    pacs, archive = page[page.index(">pacs<") :].split(">archive<")
+    assert "certificate-expired</strong> our certificate expired. Renew it." in pacs
+    assert "peer-tls" not in pacs
+    assert "peer-tls</strong> TLS fails. Check it." in archive
 
 
 def _echoes(site: Site) -> list[tuple[str, str]]:

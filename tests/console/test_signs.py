@@ -233,7 +233,7 @@ def test_checks_run_by_themselves_and_a_warning_is_not_green(
     del found[1:]
     with caplog.at_level("INFO"):
         schedule.check()
-    assert seen == [("all well", "good"), ("1 warning", "waits"), ("1 fault, 1 warning", "bad")]
+    assert seen == [("all well", "good"), ("certificate-expires", "waits"), ("1 fault, 1 warning", "bad")]
     logged = [record.getMessage() for record in caplog.records if record.name == check_schedule.__name__]
     assert logged[:2] == [
         "check: certificate-expires: tls: soon. Renew it", "check: a: disk: b. c"

@@ -31,7 +31,7 @@ from sqlalchemy import text
 from dicom_config.model import Settings, load_settings
 from tests.support.cases import publish_round, ready_case
 from tests.support.certificates import Authority
-from tests.support.peers import Postgres, RabbitMQ, need
+from tests.support.peers import Dcmtk, Postgres, RabbitMQ, need
 from tests.support.ports import answers, free_port, wait_until
 from uair_node.cases import lifecycle
 from uair_node.cases.database import Database
@@ -300,6 +300,16 @@ def _certificate_expired(site: Site) -> None:
     site.tls(days=-1)
 
 
+@_fault("peer-certificate-expired")
+def _certificate_of_the_pacs_expired(site: Site) -> None:
+    authority = Authority(site.folder / "tls", "ca", days=25 * 365)
+    theirs, ours = authority.issue("pacs", host="127.0.0.1", days=-12), authority.issue("ours", days=9999)
+    options = ["+tls", str(theirs.key), str(theirs.certificate), "+cf", str(authority.ca)]
+    server = site.stack.enter_context(Dcmtk().storescp("PACS", options))
+    files = {"certificate": ours.certificate, "key": ours.key, "ca": authority.ca}
+    site.peer(port=server.port, tls={key: str(path) for key, path in files.items()})
+
+
 @_fault("wide-network")
 def _half_the_hospital_may_send(site: Site) -> None:
     site.values["node"]["allow"] = [{"networks": ["127.0.0.0/8", "172.16.0.0/12"]}]
@@ -438,7 +448,10 @@ def test_scripts_get_records_and_a_status(site: Site) -> None:
     found = {load["what"]: load for load in json.loads(done.stdout)}
     assert done.returncode == 1
     assert found["destination pacs"]["ok"]
-    assert (found["tls"]["ok"], found["tls"]["code"]) == (False, "certificate-expired")
+    assert (found["tls of the node"]["ok"], found["tls of the node"]["code"]) == (
+        False,
+        "certificate-expired",
+    )
 
 
 def test_installed_weights_are_compared_with_what_was_installed(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def test_a_node_warns_of_its_certificate_at_the_start(
     with caplog.at_level(logging.WARNING):
         _warn_of_certificates(Settings(node={"tls": tls}))
     lines = [record.getMessage() for record in caplog.records]
-    assert [line.split(": ")[:2] for line in lines] == ([[code, "tls"]] if code else [])
+    assert [line.split(": ")[:2] for line in lines] == ([[code, "tls of the node"]] if code else [])
+    assert not lines or "the node's certificate expire" in lines[0], "whose it is"
     assert not any(".." in line for line in lines)
 
 

@@ -88,9 +88,12 @@ def last_findings(kept: dict[str, Any]) -> tuple[datetime | None, Sequence[Findi
 
 
 def in_words(findings: Sequence[Finding]) -> tuple[str, str]:
-    """Say how many findings are wrong, and the tone of it: ``good``, ``waits`` or ``bad``."""
+    """Say what is wrong, by the code or by numbers, and the tone of it: ``good``, ``waits`` or ``bad``."""
     number = Counter(finding.level for finding in findings)
     faults, warnings = number[Level.FAULT], number[Level.WARNING]
+    if faults + warnings == 1:
+        (code,) = (finding.code for finding in findings if finding.level != Level.OK)
+        return code, "bad" if faults else "waits"
     told = [
         f"{count} {noun}{'' if count == 1 else 's'}"
         for count, noun in ((faults, "fault"), (warnings, "warning"))

@@ -14,10 +14,13 @@ from dicom_config.errors import InputError, UairError
 from dicom_config.model import AnyDestination
 from uair_node.cases.tables import Delivery, DeliveryState, Result, Round, utc_now
 from uair_node.console import audit
+from uair_node.console.check_schedule import last_findings
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.secrecy import without_url_secrets
 from uair_node.delivery.counts import count_deliveries
 from uair_node.network.destination_kinds import address_of, probe, service_of
+from uair_node.operations.checks.connections import destination_parts
+from uair_node.operations.checks.finding import Finding, Level
 
 _MOST_REASONS = 5
 
@@ -66,9 +69,23 @@ def show_destinations(console: ConsoleApp, request: ConsoleRequest) -> Response:
             request,
             title="Destinations",
             rows=rows + lost,
+            findings=_findings(console),
             answers=console.kept.setdefault("answers", {}),
             states=list(DeliveryState),
         )
+
+
+def _findings(console: ConsoleApp) -> dict[str, list[Finding]]:
+    """Return what the last check found wrong with each destination, by its name."""
+    _, found = last_findings(console.kept)
+    return {
+        destination.name: [
+            finding
+            for finding in found
+            if finding.level != Level.OK and finding.what in destination_parts(destination.name)
+        ]
+        for destination in console.context.settings.destinations
+    }
 
 
 def ask_destination(console: ConsoleApp, request: ConsoleRequest) -> Response:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import assert_never
+from urllib.parse import urlsplit
 
 from dicom_config.model import AnyDestination, Destination, StowDestination
 from uair_node.network.outgoing import Announce, OutgoingInstance, SendResult
 from uair_node.network.scu import echo, send
 from uair_node.network.stow import probe_stow, send_stow
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def send_to(
@@ -71,5 +74,17 @@ def address_of(destination: AnyDestination) -> str:
             return f"{destination.ae_title} at {destination.host}:{destination.port}"
         case StowDestination():
             return destination.url
+        case _:
+            assert_never(destination)
+
+
+def host_of(destination: AnyDestination) -> tuple[str, int]:
+    """Return host and port of a destination."""
+    match destination:
+        case Destination():
+            return destination.host, destination.port
+        case StowDestination():
+            url = urlsplit(destination.url)
+            return url.hostname or "", url.port or _PORTS[url.scheme]
         case _:
             assert_never(destination)

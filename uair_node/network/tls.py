@@ -109,6 +109,21 @@ def certificate_end(path: Path) -> datetime:
     )
 
 
+def peer_certificate_end(host: str, port: int, timeout_s: float) -> datetime | None:
+    """Return when the certificate that a peer shows expires, without trusting it; None if it shows none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), timeout_s) as plain,
+            context.wrap_socket(plain) as connection,
+        ):
+            shown = connection.getpeercert(binary_form=True)
+        return x509.load_der_x509_certificate(shown or b"").not_valid_after_utc
+    except (OSError, ValueError):
+        return None
+
+
 class ClosedError(OSError):
     """A connection was closed before it said a word."""
 

@@ -29,7 +29,7 @@ function showLocalTimes(region) {
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "local time";
 const zoneNote = document.getElementById("zone");
 if (zoneNote) {
-  zoneNote.textContent = `Times are those of ${zone}`;
+  zoneNote.textContent = `Times are ${zone}`;
 }
 document.documentElement.classList.add("scripts");
 showLocalTimes(document);

@@ -14,13 +14,13 @@ from dicom_config.contexts import SENT_SOP_CLASSES
 from dicom_config.errors import ConfigError, TransientError, UairError
 from dicom_config.model import AnyDestination, Destination, Settings
 from dicom_config.tls import TlsClientSection, TlsServerSection
-from uair_node.network.destination_kinds import address_of, probe, service_of
+from uair_node.network.destination_kinds import address_of, host_of, probe, service_of
 from uair_node.network.peer import CHECK_TITLE
 from uair_node.network.scu import refused_classes
-from uair_node.network.tls import certificate_end, client_context, server_context
+from uair_node.network.tls import certificate_end, client_context, peer_certificate_end, server_context
 from uair_node.operations.checks.finding import Finding, fault, good, of_error, warning
 
-_RENEW_BEFORE = timedelta(days=30)
+_RENEW_BEFORE_DAYS = 30
 _ANSWER_S = 5.0
 _TLS_RECORDS = (b"\x15", b"\x16")
 """How a TLS server begins its answer: an alert or a handshake (RFC 8446 5.1)."""
@@ -128,26 +128,45 @@ def check_admitted(settings: Settings) -> Iterable[Finding]:
 def check_tls(settings: Settings) -> Iterable[Finding]:
     """See whether every certificate, key and CA that is configured can be used, today and next month."""
     if settings.node.tls is not None:
-        yield _tls("tls", settings.node.tls)
+        yield _tls("tls of the node", settings.node.tls, "the node's certificate", "senders refuse the node")
     for destination in settings.destinations:
         if destination.tls is not None:
-            yield _tls(f"tls of {destination.name}", destination.tls)
+            name = destination.name
+            _, what = destination_parts(name)
+            yield _tls(what, destination.tls, f"our certificate for {name}", f"{name} refuses us")
 
 
-def _tls(what: str, section: TlsServerSection | TlsClientSection) -> Finding:
+def _tls(what: str, section: TlsServerSection | TlsClientSection, certificate: str, effect: str) -> Finding:
     try:
         server_context(section) if isinstance(section, TlsServerSection) else client_context(section)
     except ConfigError as error:
         return of_error(what, error)
-    files = (section.certificate, section.ca)
-    end, path = min((certificate_end(path), path) for path in files if path is not None)
-    now = datetime.now(UTC)
+    files = (
+        (section.certificate, certificate, effect),
+        (section.ca, f"the CA's certificate of {what}", "no certificate of a peer is valid here"),
+    )
+    ends = [(certificate_end(path), path, whose, so) for path, whose, so in files if path is not None]
+    end, path, certificate, effect = min(ends)
+    days = (end - datetime.now(UTC)) / timedelta(days=1)
     remedy = f"Renew {path}, then restart the node and the workers: it is read at the start."
-    if end < now:
-        return fault(what, "certificate-expired", f"{path} expired on {end:%Y-%m-%d}", remedy)
-    if end < now + _RENEW_BEFORE:
-        return warning(what, "certificate-expires", f"{path} expires on {end:%Y-%m-%d}", remedy)
+    if days < 0:
+        sentence = f"{certificate} expired {_days(-days)} ago, on {end:%Y-%m-%d}: {effect}"
+        return fault(what, "certificate-expired", sentence, remedy)
+    if days < _RENEW_BEFORE_DAYS:
+        sentence = f"{certificate} expires in {_days(days)}, on {end:%Y-%m-%d}; from then on {effect}"
+        return warning(what, "certificate-expires", sentence, remedy)
     return good(what, f"certificate, key and CA can be used until {end:%Y-%m-%d}")
+
+
+def _days(number: float) -> str:
+    if number < 1:
+        return "less than a day"
+    return f"{number:.0f} {'day' if round(number) == 1 else 'days'}"
+
+
+def destination_parts(name: str) -> tuple[str, str]:
+    """Return the parts of the installation that findings about a destination name."""
+    return f"destination {name}", f"tls of {name}"
 
 
 def check_destinations(settings: Settings) -> Iterable[Finding]:
@@ -165,8 +184,21 @@ def _wants_tls(destination: Destination, error: UairError) -> bool:
     return plain and speaks_tls(destination.host, destination.port)
 
 
+def _expired_there(what: str, destination: AnyDestination) -> Finding | None:
+    """Return the finding that the peer's own certificate is expired; None if it is not."""
+    host, port = host_of(destination)
+    end = peer_certificate_end(host, port, _ANSWER_S)
+    age_days = (datetime.now(UTC) - end) / timedelta(days=1) if end else 0.0
+    if end is None or age_days <= 0:
+        return None
+    name = destination.name
+    sentence = f"the certificate of {name} expired {_days(age_days)} ago, on {end:%Y-%m-%d}: we send nothing"
+    remedy = f"Its administrator renews it at {host}. Nothing is lost: objects wait here."
+    return fault(what, "peer-certificate-expired", sentence, remedy)
+
+
 def _destination(destination: AnyDestination) -> Finding:
-    what = f"destination {destination.name}"
+    what, _ = destination_parts(destination.name)
     try:
         if not isinstance(destination, Destination):
             probe(destination)
@@ -176,6 +208,8 @@ def _destination(destination: AnyDestination) -> Finding:
         if isinstance(destination, Destination) and _wants_tls(destination, error):
             sentence = f"{destination.host}:{destination.port} speaks TLS, and we call it without"
             return fault(what, "peer-wants-tls", sentence, f"Give {destination.name} a `tls` section.")
+        if error.code == "peer-tls":
+            return _expired_there(what, destination) or of_error(what, error)
         return of_error(what, error)
     if refused:
         names = ", ".join(refused)
