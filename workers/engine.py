@@ -96,19 +96,24 @@ class Feedback:
         Candidate 1 … 4 for all targets.
     per_target
         Label value -> candidate, where the reader took a target from another candidate.
+    per_part
+        Label value -> name of a part (`workers.uair.parts`) -> candidate, where the reader took a part of a
+        target from another candidate.
     rejected_all
-        None fits; `picked` and `per_target` are then ignored.
+        None fits; picks are then ignored.
     unsaid
         Label values of targets that the answer does not choose among: they stay as they are in the state.
     """
 
     picked: int = 1
     per_target: Mapping[int, int] = field(default_factory=dict)
+    per_part: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     rejected_all: bool = False
     unsaid: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if any(not 1 <= k <= 4 for k in (self.picked, *self.per_target.values())):
+        of_parts = [k for parts in self.per_part.values() for k in parts.values()]
+        if any(not 1 <= k <= 4 for k in (self.picked, *self.per_target.values(), *of_parts)):
             raise InputError(
                 "pick-out-of-range", "A pick names a candidate outside 1 to 4.", "Pick one of the four."
             )
@@ -116,11 +121,15 @@ class Feedback:
     @property
     def for_all(self) -> bool:
         """Whether one candidate was picked for all targets."""
-        return not (self.rejected_all or self.per_target or self.unsaid)
+        return not (self.rejected_all or self.per_target or self.per_part or self.unsaid)
 
     def candidate_of(self, value: int) -> int | None:
         """Return the index 0 … 3 picked for a label value, None after a rejection."""
         return None if self.rejected_all else self.per_target.get(value, self.picked) - 1
+
+    def parts_of(self, value: int) -> dict[str, int]:
+        """Return name of a part -> index 0 … 3 picked for it, for a label value."""
+        return {name: k - 1 for name, k in self.per_part.get(value, {}).items()}
 
 
 class Engine:
@@ -266,13 +275,15 @@ class Engine:
             elif picked is not None and not target.present[picked]:
                 refined.append(replace(target, present=(False,) * 4))
             else:
-                refined.append(self._refined(hu, content, target, picked, number, organ))
+                by_part = feedback.parts_of(target.value)
+                refined.append(self._refined(hu, content, target, picked, number, organ, by_part=by_part))
         report(0.8, "refining the liver")
         shown = presented(refined, first=anew, unchanged=feedback.unsaid)
         # A pick shall speak about what is in doubt; after "none fits" everything is.
         quiet = not feedback.rejected_all and any(lesion.in_doubt for lesion in shown)
         if LIVER not in feedback.unsaid:
-            liver = self._refined(hu, content, liver, feedback.candidate_of(LIVER), number, quiet=quiet)
+            picked, by_part = feedback.candidate_of(LIVER), feedback.parts_of(LIVER)
+            liver = self._refined(hu, content, liver, picked, number, by_part=by_part, quiet=quiet)
         # What the reader selected must come back voxel for voxel, so its domain stays.
         domain = previous.domain | _domain(liver, None, None) if anew else previous.domain
         report(0.9, "composing candidates")
@@ -293,12 +304,13 @@ class Engine:
         number: int,
         organ: Callable[[], Mask] | None = None,
         *,
+        by_part: Mapping[str, int],
         quiet: bool = False,
     ) -> TargetState:
         """Return a target after the answer: by its belief, or by asking the model again."""
         rng = self._rng(number, target.value)
         if target.belief is not None:
-            return answered(target, target.belief, picked, number, rng, quiet=quiet)
+            return answered(target, target.belief, picked, number, rng, by_part=by_part, quiet=quiet)
         plan = LIVER_PLAN if organ is None else LESION_PLAN
         images = partial(target.crop.images, hu, NEIGHBOUR_MM)
         decode = self._bound(self._cache.encode(content, target.crop, images))

@@ -18,18 +18,47 @@ class ReaderChoice:
         The candidate that all targets are taken from, 1 to 4; None: none fits.
     per_target
         Label value (1 liver, 1 + n lesion n) -> candidate, where that is another one than `k`.
+    per_part
+        (label value, name of a part) -> candidate, where a part of a target is taken from another one.
     """
 
     k: int | None
     per_target: Mapping[int, int] = field(default_factory=dict)
+    per_part: Mapping[tuple[int, str], int] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
-        """Say it: "candidate 3, lesion 2 of candidate 1"."""
+        """Say it: "candidate 3, lesion 2 of candidate 1, upper part of lesion 2 of candidate 4"."""
         if self.k is None:
             return "none fits"
         others = [f"{target_name(value)} of candidate {k}" for value, k in sorted(self.per_target.items())]
-        return ", ".join([f"candidate {self.k}", *others])
+        parts = [
+            f"{name} part of {target_name(value)} of candidate {k}"
+            for (value, name), k in sorted(self.per_part.items())
+        ]
+        return ", ".join([f"candidate {self.k}", *others, *parts])
+
+    def candidate_of(self, value: int) -> int | None:
+        """Return the candidate that a target is taken from, its parts aside; None: none fits."""
+        return self.k and self.per_target.get(value, self.k)
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """The other candidates as a row keeps them: ``{"2": 1, "2 upper": 4}``."""
+        of_targets = {str(value): k for value, k in self.per_target.items()}
+        return of_targets | {f"{value} {name}": k for (value, name), k in self.per_part.items()}
+
+    @classmethod
+    def from_stored(cls, k: int | None, stored: Mapping[str, int]) -> ReaderChoice:
+        """Return the answer whose other candidates are `stored`."""
+        per_target, per_part = {}, {}
+        for key, other in stored.items():
+            value, _, name = key.partition(" ")
+            if name:
+                per_part[int(value), name] = int(other)
+            else:
+                per_target[int(value)] = int(other)
+        return cls(k, per_target, per_part)
 
 
 def target_name(value: int) -> str:

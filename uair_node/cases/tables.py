@@ -187,6 +187,7 @@ class Round(Base):
     compute_seconds: Mapped[float | None]
     prior: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # of preference; None: not yet decided
     base_mm: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> radius of the model's mean
+    parts: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> names of a target's parts
 
     case: Mapped[Case] = relationship(back_populates="rounds")
     results: Mapped[list[Result]] = relationship(back_populates="round", order_by="Result.k, Result.id")
@@ -303,7 +304,7 @@ class Selection(Base):
     candidates_round: Mapped[int | None]  # the round whose candidates it names: the same, or an older one
     verb: Mapped[str] = mapped_column(String(8))
     picked: Mapped[int | None]
-    per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> another candidate
+    per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # `ReaderChoice.stored`
     mechanism: Mapped[str] = mapped_column(String(16))
     evidence_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
     evidence_sha256: Mapped[str] = mapped_column(String(64), default="")  # of the object, if it was one
@@ -329,12 +330,11 @@ class Selection(Base):
     @property
     def answer(self) -> ReaderChoice:
         """The answer of this selection."""
-        return ReaderChoice(self.picked, {int(value): int(k) for value, k in self.per_target.items()})
+        return ReaderChoice.from_stored(self.picked, self.per_target)
 
     @answer.setter
     def answer(self, said: ReaderChoice) -> None:
-        self.picked = said.k
-        self.per_target = {str(value): k for value, k in said.per_target.items()}
+        self.picked, self.per_target = said.k, said.stored
 
 
 class DeliveryState(StrEnum):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from dicom_config.errors import TransientError, UairError
 from uair_node.cases.reader_choice import LIVER, ReaderChoice
@@ -20,15 +22,40 @@ from uair_node.storage.store import write_durably
 Labels = npt.NDArray[np.uint8]
 Region = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
+_PARTS = re.compile(r"parts(\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class TargetParts:
+    """Parts of a target: their names, and `numbers` `(Z, Y, X)` on the source grid.
+
+    1 + the index of its part where a candidate holds the target, else 0.
+    """
+
+    names: tuple[str, ...]
+    numbers: Labels
+
+    def named(self, name: str) -> Region:
+        """Return `(Z, Y, X)` where a part lies; nowhere if there is none of this name."""
+        if name not in self.names:
+            return np.zeros(self.numbers.shape, bool)
+        return np.asarray(self.numbers == 1 + self.names.index(name))
 
 
 @dataclass(frozen=True)
 class StoredCandidate:
-    """One candidate: character, and `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n)."""
+    """One candidate: character, and `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n).
+
+    Attributes
+    ----------
+    parts
+        The parts of each target that can be answered on their own: the same for all candidates of a round.
+    """
 
     k: int
     labels: Labels
     character: str
+    parts: Mapping[int, TargetParts] = field(default_factory=dict)
 
 
 def labels_digest(candidates: Sequence[StoredCandidate]) -> str:
@@ -46,11 +73,14 @@ def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
     starts, stops = zip(*(_bounds(candidate.labels) for candidate in candidates), strict=True)
     start, stop = np.min(starts, axis=0), np.max(stops, axis=0)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    parts = candidates[0].parts
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
             save_arrays(
                 file,
+                **{f"parts{value}": own.numbers[box] for value, own in parts.items()},
+                **{f"parts{value}_names": np.array(own.names) for value, own in parts.items()},
                 labels=np.stack([candidate.labels[box] for candidate in candidates]),
                 ks=np.array([candidate.k for candidate in candidates]),
                 traits=np.array([candidate.character for candidate in candidates]),
@@ -115,8 +145,13 @@ def load_cropped(path: Path) -> Cropped:
         first, second, third = (
             slice(a, a + n) for a, n in zip(data["start"].tolist(), cropped.shape[1:], strict=True)
         )
+        parts = {
+            int(found[1]): TargetParts(tuple(map(str, data[f"{name}_names"])), data[name])
+            for name in data.files
+            if (found := _PARTS.fullmatch(name))
+        }
         candidates = tuple(
-            StoredCandidate(int(k), part, str(character))
+            StoredCandidate(int(k), part, str(character), parts)
             for k, character, part in zip(data["ks"], data["traits"], cropped, strict=True)
         )
     return Cropped(candidates, (first, second, third), (z, y, x))
@@ -125,12 +160,18 @@ def load_cropped(path: Path) -> Cropped:
 def load_candidates(path: Path) -> list[StoredCandidate]:
     """Read what `save_candidates` wrote, on the whole source grid; raises as `load_cropped`."""
     cropped = load_cropped(path)
-    found = []
-    for candidate in cropped.candidates:
+
+    def whole(part: Labels) -> Labels:
         labels = np.zeros(cropped.shape, np.uint8)
-        labels[cropped.box] = candidate.labels
-        found.append(replace(candidate, labels=labels))
-    return found
+        labels[cropped.box] = part
+        return labels
+
+    parts = {
+        value: replace(own, numbers=whole(own.numbers)) for value, own in cropped.candidates[0].parts.items()
+    }
+    return [
+        replace(candidate, labels=whole(candidate.labels), parts=parts) for candidate in cropped.candidates
+    ]
 
 
 def save_arrays(file: IO[bytes], **arrays: npt.NDArray[Any]) -> None:
@@ -186,25 +227,48 @@ def load_region(path: Path) -> Region:
 
 
 def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCandidate:
-    """Return what an answer takes: a candidate, with targets of others in it where it names such.
+    """Return what an answer takes: a candidate, with targets and parts of others where it names such.
 
     A lesion that is taken from another candidate leaves liver where only this one has it; where two lesions
-    meet, the higher number wins.
+    meet, the higher number wins. Of a target that is put together from parts, the largest piece counts.
     """
     by_k = {candidate.k: candidate for candidate in offered}
     (base,) = (candidate for candidate in offered if candidate.k == answer.k)
-    if not answer.per_target:
+    if not (answer.per_target or answer.per_part):
         return base
+    values = {*answer.per_target, *(value for value, _ in answer.per_part)}
     labels = base.labels.copy()
-    for value, k in answer.per_target.items():
+    for value in sorted(values):
+        region = _taken_region(by_k, answer, value)
         if value == LIVER:
-            labels = np.where(labels > LIVER, labels, by_k[k].labels > 0).astype(np.uint8)
+            labels = np.where(labels > LIVER, labels, region).astype(np.uint8)
         else:
             labels[labels == value] = LIVER
-    for value, k in sorted(answer.per_target.items()):
-        if value > LIVER:
-            labels[by_k[k].labels == value] = value
+            labels[region] = value
     return StoredCandidate(base.k, labels, answer.words)
+
+
+def _taken_region(by_k: Mapping[int, StoredCandidate], answer: ReaderChoice, value: int) -> Region:
+    """Return where a target `(Z, Y, X)` lies by an answer: of a candidate, its parts of others."""
+
+    def region_of(k: int) -> Region:
+        labels = by_k[k].labels
+        return np.asarray(labels > 0 if value == LIVER else labels == value)
+
+    base = answer.candidate_of(value)
+    assert base is not None, "an answer that takes something names a candidate"
+    region = region_of(base)
+    parts = [(name, k) for (target, name), k in answer.per_part.items() if target == value]
+    for name, k in parts:
+        region = np.where(by_k[base].parts[value].named(name), region_of(k), region)
+    return _largest_piece(region) if parts else region
+
+
+def _largest_piece(region: Region) -> Region:
+    pieces, count = ndimage.label(region)
+    if count < 2:
+        return region
+    return np.asarray(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
 
 
 def without_lesions(candidate: StoredCandidate, values: Sequence[int]) -> StoredCandidate:

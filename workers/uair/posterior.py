@@ -6,6 +6,7 @@ After each answer the particles are weighed by Bayes' rule, drawn again by their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,43 @@ def after_pick(belief: Belief, offered: Mask, picked: int, answers: int, rng: np
     among = np.concatenate([offered[picked : picked + 1], np.delete(offered, picked, axis=0)])
     own = _own_agreement(among)
     weights = likelihood_of_pick(belief.agreement(among), own)
+    return _drawn_again(belief, weights / weights.sum(), answers, rng)
+
+
+def after_parts(
+    belief: Belief,
+    offered: Mask,
+    numbers: NDArray[np.uint8],
+    chosen: Sequence[int],
+    answers: int,
+    rng: np.random.Generator,
+) -> Belief:
+    """Return the belief after each part was taken from a candidate of its own.
+
+    The parts' answers are independent: their `likelihood_of_pick` are multiplied. In a part R, the agreement
+    of a shape with a candidate is ``1 - |shape xor candidate in R| / (2 E|shape|)``: 1 less the Dice that the
+    difference costs.
+
+    Parameters
+    ----------
+    offered
+        ``(4, n, h, w)`` candidates that the reader saw.
+    numbers
+        ``(n, h, w)`` index of each cell's part.
+    chosen
+        For each part the candidate 0 … 3.
+    answers
+        As of `after_pick`.
+    """
+    of_sample = numbers[belief.part][belief.sampled].ravel()
+    drawn = np.stack([belief.samples_of(mask) for mask in offered])
+    cost = 0.5 / max(1.0, float(belief.shapes.sum(axis=1).mean()))
+    weights = np.ones(len(belief.shapes))
+    for number, picked in enumerate(chosen):
+        among = np.concatenate([drawn[picked : picked + 1], np.delete(drawn, picked, axis=0)])
+        among, shapes = among[:, of_sample == number], belief.shapes[:, of_sample == number]
+        own = 1.0 - cost * _differences(among[:1], among)[0]
+        weights *= likelihood_of_pick(1.0 - cost * _differences(shapes, among), own)
     return _drawn_again(belief, weights / weights.sum(), answers, rng)
 
 
@@ -205,6 +243,12 @@ def _own_agreement(masks: Mask) -> Float64:
     """Return the Dice ``(K,)`` of the first of some masks with each of them."""
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     return np.asarray(dices(flat[:1], flat)[0])
+
+
+def _differences(shapes: Float32, candidates: Float32) -> Float64:
+    """Return in how many samples rows of 0 and 1 differ, ``(P, K)``."""
+    shared = shapes @ candidates.T
+    return np.asarray(shapes.sum(axis=1)[:, None] + candidates.sum(axis=1)[None] - 2.0 * shared, np.float64)
 
 
 def _softmax(values: Float64) -> Float64:

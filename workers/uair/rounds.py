@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from workers.uair.compose import Labels, Layer, compose, tidied
 from workers.uair.confidence import shown_in
 from workers.uair.grids import Mask
 from workers.uair.lesion_maps import LesionMaps
+from workers.uair.parts import Part, parts_of
 from workers.uair.preference import radius_mm
 from workers.uair.state import RoundState, TargetState
 
@@ -54,6 +55,8 @@ class Round:
         Label values that may occur, ascending: 1, and one for each lesion.
     uncertain
         ``(Z, Y, X)`` bool on the canonical grid: M_unc of equation 2, of all targets that are shown.
+    parts
+        Label value -> parts of the target that can be answered on their own; only targets that have some.
     maps
         Probabilities of the 3-D network that led round 1; None in later rounds, and where none looked.
     """
@@ -63,6 +66,7 @@ class Round:
     state: RoundState
     targets: tuple[int, ...]
     uncertain: Mask
+    parts: Mapping[int, tuple[Part, ...]]
     maps: LesionMaps | None = None
 
 
@@ -92,7 +96,9 @@ def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) 
         partial = any(any(lesion.present) and not lesion.present[k] for lesion in lesions)
         found.append(Candidate(k + 1, labels, f"{size}, sure lesions only" if partial else size))
     values = tuple(target.value for target in state.targets)
-    return Round(state.number, tuple(found), state, values, _uncertain(state, shape))
+    parts = {target.value: parts_of(target) for target in state.targets}
+    parts = {value: own for value, own in parts.items() if own}
+    return Round(state.number, tuple(found), state, values, _uncertain(state, shape), parts)
 
 
 def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:

@@ -6,7 +6,9 @@ to the embeddings of the target's crop.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,15 @@ from workers.uair.density import density_evidence
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, in_half, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import OutlinePrompter, Outliner, joined_by_outlines
-from workers.uair.posterior import after_drawing, after_pick, after_rejection, clusters, expected_gain
+from workers.uair.parts import numbers_on_crop, parts_of, put_together
+from workers.uair.posterior import (
+    after_drawing,
+    after_parts,
+    after_pick,
+    after_rejection,
+    clusters,
+    expected_gain,
+)
 from workers.uair.preference import SizePosterior, member_posterior, radius_mm
 from workers.uair.state import TargetState
 
@@ -38,6 +48,7 @@ REPEATED_DICE = 0.96
 KEPT_EARLIER = 8
 SIZE_QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 SMOOTHING_MM = 2.0
+NO_PARTS: Mapping[str, int] = MappingProxyType({})
 LEAST_PREFERENCE_MM = 0.3
 """A remembered preference below this changes no candidate."""
 
@@ -236,6 +247,7 @@ def answered(
     number: int,
     rng: np.random.Generator,
     *,
+    by_part: Mapping[str, int] = NO_PARTS,
     quiet: bool = False,
 ) -> TargetState:
     """Return the target after the reader's answer, without asking a network (equation 4).
@@ -250,6 +262,8 @@ def answered(
         Index 0 … 3 of the offered candidate; None: all were rejected.
     number
         The new round, 2 and later.
+    by_part
+        Name of a part (`parts_of`) -> index 0 … 3 of the candidate that it is taken from instead.
     quiet
         Leave the target as it was picked in all four, because the round shall ask about other targets.
     """
@@ -267,8 +281,7 @@ def answered(
     elif target.settled:
         kept = offered[0]
     else:
-        kept = offered[picked]
-        belief = after_pick(belief, offered > 0, picked, number - 1, rng)
+        kept, belief = _selected(target, belief, picked, by_part, number - 1, rng)
     otherwise = probability(tidied(offered.mean(axis=0)))
     if kept is None:
         new = by_size(spread_apart(new_candidates(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
@@ -295,6 +308,25 @@ def answered(
         drawn=False,
         resting=quiet and kept is not None,
     )
+
+
+def _selected(
+    target: TargetState,
+    belief: Belief,
+    picked: int,
+    by_part: Mapping[str, int],
+    answers: int,
+    rng: np.random.Generator,
+) -> tuple[Float32, Belief]:
+    """Return what the reader selected, ``(n, h, w)`` logits, and the belief after that."""
+    offered = target.offered.astype(np.float32)
+    parts = parts_of(target) if by_part else ()
+    chosen = [by_part.get(part.name, picked) for part in parts]
+    if all(index == picked for index in chosen):
+        return offered[picked], after_pick(belief, offered > 0, picked, answers, rng)
+    numbers = numbers_on_crop(parts, target)
+    kept = tidied(put_together(offered, numbers, chosen))
+    return kept, after_parts(belief, offered > 0, numbers, chosen, answers, rng)
 
 
 def chosen_with(target: TargetState, picked: int | None) -> float:

@@ -1,0 +1,165 @@
+"""The doubtful parts of a target: up to three pieces of M_unc (equation 2), each with a name.
+
+A reader may take each part from another candidate. So an answer says more than one pick of four: on real
+lesions that gains .025 Dice a round (docs/engine.md). A part is all that lies nearer to its centre than to
+the centres of the other parts, so the parts of a target fill the whole volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from workers.uair.compose import LIVER, Labels
+from workers.uair.grids import Coordinates, Float32, Spacing
+from workers.uair.state import TargetState
+
+Float64 = NDArray[np.float64]
+PartNumbers = NDArray[np.uint8]
+
+MOST_PARTS = 3
+FEWEST_CELLS = 24
+"""A target with fewer cells in M_unc has no parts."""
+MOST_CELLS = 4000
+"""Pieces are found from so many cells of M_unc at most, evenly drawn."""
+ITERATIONS = 15
+DIRECTIONS = ("upper", "lower", "back", "front", "left", "right")
+"""Names of parts by the canonical axes: superior, inferior, posterior, anterior, and the patient's sides."""
+_SIGNED_AXES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a target that a reader can answer on its own.
+
+    Parameters
+    ----------
+    name
+        Where it lies, seen from the target's centre: one of `DIRECTIONS`, different for each part.
+    centre
+        (z, y, x), edge coordinates of the canonical volume.
+    """
+
+    name: str
+    centre: tuple[float, float, float]
+
+
+def parts_of(target: TargetState) -> tuple[Part, ...]:
+    """Return the parts of a target; none if its shape is not in doubt, or if the doubt is too small.
+
+    The cells of M_unc are divided by k-means, each weighted by its squared deviation: the probability that
+    what is shown is wrong there. The result depends on the state alone.
+    """
+    if target.belief is None or target.settled or target.resting or not any(target.present):
+        return ()
+    deviation = target.deviation.astype(np.float32)
+    cells = np.argwhere(deviation > target.limit)
+    if len(cells) < FEWEST_CELLS:
+        return ()
+    cells = cells[:: -(-len(cells) // MOST_CELLS)]
+    spacing = np.asarray(target.crop.spacing, np.float64)
+    places = _places(target, cells) * spacing
+    centres = _centres(places, deviation[tuple(cells.T)].astype(np.float64) ** 2)
+    inside = np.argwhere(target.offered[0] > 0)
+    names = _names(centres - (_places(target, inside) * spacing).mean(axis=0))
+    return tuple(
+        Part(name, (float(z), float(y), float(x)))
+        for name, (z, y, x) in zip(names, centres / spacing, strict=True)
+    )
+
+
+def part_numbers(
+    parts: Sequence[Part], spacing: Spacing, z: Coordinates, y: Coordinates, x: Coordinates
+) -> PartNumbers:
+    """Return the index ``(n, h, w)`` of the part that each place of a grid belongs to.
+
+    Parameters
+    ----------
+    spacing
+        Of the canonical volume, (z, y, x) in mm.
+    z, y, x
+        Edge coordinates of the grid's slices, rows and columns in the canonical volume.
+    """
+    squares = [
+        ((z - part.centre[0]) * spacing[0])[:, None, None] ** 2
+        + ((y - part.centre[1]) * spacing[1])[None, :, None] ** 2
+        + ((x - part.centre[2]) * spacing[2])[None, None, :] ** 2
+        for part in parts
+    ]
+    return np.argmin(squares, axis=0).astype(np.uint8)
+
+
+def numbers_on_crop(parts: Sequence[Part], target: TargetState) -> PartNumbers:
+    """Return the part ``(n, h, w)`` that each cell of a target's crop belongs to."""
+    return part_numbers(parts, target.crop.spacing, *target.crop.cell_centres())
+
+
+def put_together(offered: Float32, numbers: PartNumbers, chosen: Sequence[int]) -> Float32:
+    """Return candidate ``(n, h, w)`` whose part p is that of candidate ``chosen[p]`` of ``(4, n, h, w)``."""
+    index = np.asarray(chosen, np.intp)[numbers][None]
+    return np.asarray(np.take_along_axis(offered, index, axis=0)[0])
+
+
+def numbers_on_volume(
+    parts: Mapping[int, Sequence[Part]], spacing: Spacing, candidates: Sequence[Labels]
+) -> dict[int, PartNumbers]:
+    """Return for each target a volume ``(Z, Y, X)``: 1 + the part's index where a candidate holds it, else 0.
+
+    Parameters
+    ----------
+    parts
+        Label value -> parts.
+    candidates
+        ``(Z, Y, X)`` label volumes on the canonical grid.
+    """
+    found = {}
+    for value, own in parts.items():
+        held = np.any([labels > 0 if value == LIVER else labels == value for labels in candidates], axis=0)
+        z, y, x = (np.arange(count) + 0.5 for count in held.shape)
+        rows = [np.flatnonzero(held.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        volume = np.zeros(held.shape, np.uint8)
+        if all(len(row) for row in rows):
+            box = tuple(slice(row[0], row[-1] + 1) for row in rows)
+            inner = part_numbers(own, spacing, z[box[0]], y[box[1]], x[box[2]])
+            volume[box] = np.where(held[box], inner + 1, 0)
+        found[value] = volume
+    return found
+
+
+def _places(target: TargetState, cells: NDArray[np.intp]) -> Float64:
+    """Return edge coordinates ``(N, 3)`` in the canonical volume of cells of a target's crop."""
+    z, y, x = target.crop.cell_centres()
+    return np.stack([z[cells[:, 0]], y[cells[:, 1]], x[cells[:, 2]]], axis=1)
+
+
+def _centres(places: Float64, weights: Float64) -> Float64:
+    """Return `MOST_PARTS` centres ``(P, 3)`` by weighted k-means; each start is heavy and far from the others."""
+    centres = places[[int(weights.argmax())]]
+    while len(centres) < MOST_PARTS:
+        far = _squares(places, centres).min(axis=1)
+        centres = np.concatenate([centres, places[[int((far * weights).argmax())]]])
+    for _ in range(ITERATIONS):
+        nearest = _squares(places, centres).argmin(axis=1)
+        own = [nearest == number for number in range(MOST_PARTS)]
+        centres = np.stack(
+            [
+                np.average(places[mine], axis=0, weights=weights[mine]) if mine.any() else centre
+                for mine, centre in zip(own, centres, strict=True)
+            ]
+        )
+    return centres
+
+
+def _squares(places: Float64, centres: Float64) -> Float64:
+    """Return squared distances ``(N, P)`` of places to centres."""
+    return np.asarray(((places[:, None] - centres[None]) ** 2).sum(axis=2))
+
+
+def _names(offsets_mm: Float64) -> list[str]:
+    """Return a different direction for each offset ``(P, 3)``, so that they fit best together."""
+    rows, columns = linear_sum_assignment(-offsets_mm @ _SIGNED_AXES.T)
+    return [DIRECTIONS[column] for _, column in sorted(zip(rows, columns, strict=True))]
