@@ -40,6 +40,7 @@ from uair_node.selection.start import held_start
 from uair_node.selection.start_reference import CHARACTER, Reference, read_reference
 from uair_node.storage.artifacts import (
     StoredCandidate,
+    TargetParts,
     labels_digest,
     load_candidates,
     reading_artifact,
@@ -57,6 +58,7 @@ from workers.site_engine import build_engine
 from workers.uair.compose import Labels
 from workers.uair.edits import adopt_edit, keep_selected
 from workers.uair.marks import DrawnMark, MarkedTarget, take_marked, without
+from workers.uair.parts import numbers_on_volume
 from workers.uair.preference import NEUTRAL, ReaderPreference
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
@@ -184,10 +186,7 @@ class Computer:
         made, view, started = self._round(task, watch, going_on)
         watch.lap("refine")
         folder = self._context.store.round_folder(task.case_id, task.number, claim.token)
-        candidates = [
-            StoredCandidate(candidate.k, view.to_source(candidate.labels), candidate.character)
-            for candidate in made.candidates
-        ]
+        candidates = _stored_candidates(made, view)
         save_candidates(folder / CANDIDATES_FILE, candidates)
         save_region(folder / UNCERTAIN_FILE, view.to_source(made.uncertain))
         write_durably(folder / STATE_FILE, made.state.save)
@@ -352,6 +351,9 @@ class Computer:
             round_.content_digest = done.content
             round_.model_name, round_.model_digest = self.engine.model_name, self.engine.model_digest
             round_.compute_seconds = done.seconds
+            round_.parts = {
+                str(value): [part.name for part in parts] for value, parts in done.made.parts.items()
+            }
             round_.base_mm = {str(value): mm for value, mm in radii.items()} if task.number == 1 else {}
             lifecycle.finish_computing(session, case, round_)
             work_items.close(item)
@@ -394,11 +396,30 @@ def _parent(selection: Selection | None) -> str:
     return " ".join((*facts, selection.evidence_uid, selection.evidence_sha256))
 
 
+def _stored_candidates(made: engines.Round, view: CanonicalVolume) -> list[StoredCandidate]:
+    """Return a round's candidates and the parts of its targets on the source grid."""
+    labels = [candidate.labels for candidate in made.candidates]
+    numbers = numbers_on_volume(made.parts, view.spacing_mm, labels)
+    parts = {
+        value: TargetParts(tuple(part.name for part in own), view.to_source(numbers[value]))
+        for value, own in made.parts.items()
+    }
+    return [
+        StoredCandidate(candidate.k, view.to_source(candidate.labels), candidate.character, parts)
+        for candidate in made.candidates
+    ]
+
+
 def _feedback(task: Task) -> engines.Feedback:
     """Return the reader's answer for the engine. An edit takes the place of candidate 1."""
     if task.answer is None or task.answer.k is None:
         return engines.Feedback(rejected_all=True)
-    return engines.Feedback(1) if task.edited else engines.Feedback(task.answer.k, task.answer.per_target)
+    if task.edited:
+        return engines.Feedback(1)
+    per_part: dict[int, dict[str, int]] = {}
+    for (value, name), k in task.answer.per_part.items():
+        per_part.setdefault(value, {})[name] = k
+    return engines.Feedback(task.answer.k, task.answer.per_target, per_part)
 
 
 def marked_target(lesion: MarkedLesion) -> MarkedTarget:

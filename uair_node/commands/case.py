@@ -14,7 +14,7 @@ from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from uair_node.cases import lifecycle
 from uair_node.cases.lock import lock_case
-from uair_node.cases.reader_choice import LIVER, ReaderChoice
+from uair_node.cases.reader_choice import LIVER, ReaderChoice, target_name
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import CaseArgument, JsonOption, console, context_of, print_json
 from uair_node.commands.tables import Row, print_rows
@@ -32,6 +32,10 @@ from uair_node.selection.service import Evidence, select_by_number
 
 LesionOption = Annotated[
     list[str] | None, typer.Option("--lesion", help="Take a lesion from another candidate: 2=1, repeatable.")
+]
+PartOption = Annotated[
+    list[str] | None,
+    typer.Option("--part", help="Take a lesion's part from another candidate: 2:upper=1, repeatable."),
 ]
 DropOption = Annotated[
     list[int] | None, typer.Option("--drop", help="This lesion is none: leave it out. Repeatable.")
@@ -108,12 +112,13 @@ def pick(
     case_id: CaseArgument,
     k: int,
     lesion: LesionOption = None,
+    part: PartOption = None,
     drop: DropOption = None,
     of_round: RoundOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Pick candidate K of the open round; the next round starts from it."""
-    _answer(config, case_id, Verb.PICK, ReaderChoice(k, _per_lesion(k, lesion)), _without(drop), of_round)
+    _answer(config, case_id, Verb.PICK, _choice(k, lesion, part), _without(drop), of_round)
 
 
 @case_app.command()
@@ -121,12 +126,13 @@ def accept(
     case_id: CaseArgument,
     k: int,
     lesion: LesionOption = None,
+    part: PartOption = None,
     drop: DropOption = None,
     of_round: RoundOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Accept candidate K of the open round; the case ends with it."""
-    _answer(config, case_id, Verb.ACCEPT, ReaderChoice(k, _per_lesion(k, lesion)), _without(drop), of_round)
+    _answer(config, case_id, Verb.ACCEPT, _choice(k, lesion, part), _without(drop), of_round)
 
 
 @case_app.command()
@@ -168,6 +174,26 @@ def _place(text: str) -> OnImage:
         )
     image, column, row, *size_mm = map(float, parts)
     return OnImage(int(image), column + 0.5, row + 0.5, *size_mm)
+
+
+def _choice(k: int, lesions: list[str] | None, parts: list[str] | None) -> ReaderChoice:
+    return ReaderChoice(k, _per_lesion(k, lesions), _per_part(parts))
+
+
+def _per_part(texts: list[str] | None) -> dict[tuple[int, str], int]:
+    """Read ``2:upper=1`` or ``liver:upper=1`` as label value and name of the part -> candidate."""
+    found = {}
+    for text in texts or ():
+        said = re.fullmatch(r"(liver|\d{1,3}):([a-z]+)=(\d)", text)
+        if said is None:
+            raise InputError(
+                "part-syntax",
+                f"'{text}' does not say which part to take from which candidate.",
+                "Write --part 2:upper=1 for the upper part of lesion 2 of candidate 1.",
+            )
+        value = LIVER if said[1] == "liver" else LIVER + int(said[1])
+        found[value, said[2]] = int(said[3])
+    return found
 
 
 def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
@@ -227,6 +253,8 @@ def _print_case(found: dict[str, Any]) -> None:
     for round_ in found["rounds"]:
         results = map(_result_row, round_["results"])
         print_rows(console, ("k", "what", "liver ml"), results, title=f"round {round_['round']}")
+        for value, names in round_["parts"].items():
+            console.print(f"parts of {target_name(int(value))}: {', '.join(names)}", highlight=False)
     steps = [Row((step["at"], step["to"], step["actor"]), step["reason"]) for step in found["history"]]
     print_rows(console, ("at", "state", "by"), steps, title="history")
     if found["own_objects_returned"]:

@@ -21,6 +21,7 @@ from uair_node.cases.tables import Case
 from uair_node.console import audit
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.findings import changes_in, listed_findings
+from uair_node.console.parts import choice_in, questions_of
 from uair_node.delivery.outstanding import final_outstanding
 from uair_node.delivery.resend import resend
 from uair_node.operations import reports
@@ -83,6 +84,7 @@ def confirm(console: ConsoleApp, request: ConsoleRequest) -> Response:
             round=round_,
             rounds=[turn.number for turn in case.rounds if turn.candidates],
             candidates=round_.candidates if round_ else [],
+            questions=questions_of(round_) if round_ else [],
             findings=listed_findings(round_) if round_ is case.current_round else [],
         )
 
@@ -177,7 +179,7 @@ def _answer(verb: Verb) -> Apply:
         text, number = form.get("candidate", ""), form.get("round", "")
         if verb != Verb.REJECT and not (text.isdecimal() and len(text) == 1):
             raise InputError("no-such-candidate", "No candidate was chosen.", "Choose one of the four.")
-        answer = ReaderChoice(None if verb == Verb.REJECT else int(text))
+        answer = ReaderChoice(None) if verb == Verb.REJECT else choice_in(form, int(text))
         of_round = int(number) if number.isdecimal() and len(number) < 4 else None
         newest = case.offered_round is None or of_round in (None, case.offered_round.number)
         marked = changes_in(session, case, form, verb, answer) if newest and verb != Verb.REJECT else None

@@ -192,6 +192,11 @@ def _mark(k: int, said: Selection | None) -> str:
         return ""
     answer = said.answer
     parts = [target_name(value) for value, other in sorted(answer.per_target.items()) if other == k]
+    parts += [
+        f"{name} part of {target_name(value)}"
+        for (value, name), other in sorted(answer.per_part.items())
+        if other == k
+    ]
     if k == answer.k:
         return "accepted" if said.verb == Verb.ACCEPT else "picked"
     return f"{', '.join(parts)} taken" if parts else ""

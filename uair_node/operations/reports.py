@@ -119,6 +119,7 @@ def _round(round_: Round, deliveries: Mapping[int, Sequence[Delivery]]) -> dict[
         "published_at": _time(round_.published_at),
         "compute_seconds": round_.compute_seconds,
         "preference": in_words(round_.prior or {}),
+        "parts": round_.parts,
         "results": [_result(result, deliveries.get(result.id, ())) for result in round_.results],
     }
 

@@ -15,7 +15,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import Marks, marks_of
-from uair_node.cases.reader_choice import ReaderChoice
+from uair_node.cases.reader_choice import ReaderChoice, target_name
 from uair_node.cases.reasons import keep_reason, refuse
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import MARKS, Case, Result, Round, Selection, SelectionOutcome
@@ -244,9 +244,10 @@ def select_by_number(
         `uair_node.selection.decision.decide` refuses. ``case-changed``: since `marked` was read.
     """
     case = lock_case(session, case.id)
-    candidates = _candidates_of(case, of_round)
+    round_, candidates = _candidates_of(case, of_round)
     if answer is not None:
         _check_numbers(candidates, answer)
+        _check_parts(round_, candidates, answer)
     if marked is None:
         return _apply(session, evidence, candidates, answer or ReaderChoice(None), "")
     remedy = "Look at it, and answer again."
@@ -259,7 +260,7 @@ def select_by_number(
         raise changed from None
 
 
-def _candidates_of(case: Case, number: int | None) -> Sequence[Result]:
+def _candidates_of(case: Case, number: int | None) -> tuple[Round, Sequence[Result]]:
     if number is None:
         round_ = case.offered_round
         missing = f"Case {case.id} is {case.state}; it has no candidates."
@@ -268,11 +269,11 @@ def _candidates_of(case: Case, number: int | None) -> Sequence[Result]:
         missing = f"Case {case.id} has no candidates of round {number}."
     if round_ is None:
         raise InputError("no-candidates", missing, f"See `uair case show {case.id}`.")
-    return round_.candidates
+    return round_, round_.candidates
 
 
 def _check_numbers(candidates: Sequence[Result], answer: ReaderChoice) -> None:
-    for k in (answer.k, *answer.per_target.values()):
+    for k in (answer.k, *answer.per_target.values(), *answer.per_part.values()):
         if k is not None and all(candidate.k != k for candidate in candidates):
             raise InputError(
                 "no-such-candidate", f"There is no candidate {k}.", "Candidates are numbered 1 to 4."
@@ -280,6 +281,20 @@ def _check_numbers(candidates: Sequence[Result], answer: ReaderChoice) -> None:
     for value in answer.per_target:
         if all(value not in candidate.targets for candidate in candidates):
             raise no_such_lesion(value)
+
+
+def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoice) -> None:
+    """Raise ``no-such-part`` if a part is unknown, or if a candidate that it concerns lacks the target."""
+    targets = {candidate.k: candidate.targets for candidate in candidates}
+    for (value, name), k in answer.per_part.items():
+        names = round_.parts.get(str(value), [])
+        if name not in names:
+            known = f"Its parts are: {', '.join(names)}." if names else "Answer for it as a whole."
+            sentence = f"Round {round_.number} has no {name} part of {target_name(value)}."
+            raise InputError("no-such-part", sentence, known)
+        if any(value not in targets[other] for other in (k, answer.candidate_of(value)) if other):
+            sentence = f"One of the named candidates lacks {target_name(value)}."
+            raise InputError("no-such-part", sentence, "Name candidates that both hold it.")
 
 
 def record_refusal(

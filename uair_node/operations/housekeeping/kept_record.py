@@ -29,6 +29,7 @@ from uair_node.storage.artifacts import save_arrays
 _CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{16,64}", re.ASCII)
 _ARRAY = re.compile(r"[a-z]+\d*(_[a-z]+)*", re.ASCII)
+_TARGET = re.compile(r"\d+( [a-z]+)?", re.ASCII)
 _MECHANISMS = (*Mechanism, "edited-seg", MARKS, "command-line", "console", "unknown")
 
 
@@ -88,7 +89,7 @@ def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms)
                     "round": _number,
                     "verb": _word(*Verb),
                     "picked": _number,
-                    "per_target": _by_number,
+                    "per_target": _by_target,
                     "marks": {
                         "lesions": [marked_lesion],
                         "drops": [marked_lesion],
@@ -165,8 +166,9 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-def _by_number(value: Any) -> dict[str, int | float]:
-    return {str(int(key)): _number(inner) for key, inner in dict(value).items()}
+def _by_target(value: Any) -> dict[str, int | float]:
+    """Keep what is said of targets, and of their parts: ``{"2": 1, "2 upper": 4}``."""
+    return {key: _number(inner) for key, inner in dict(value).items() if _TARGET.fullmatch(str(key))}
 
 
 def _word(*words: StrEnum | str) -> Callable[[Any], str]:

@@ -1,0 +1,57 @@
+"""Targets and their parts that a reader may take from another candidate, on the page of a pick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from uair_node.cases.reader_choice import ReaderChoice, target_name
+from uair_node.cases.tables import Round
+
+_FIELD = "take"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A target or a part of it, and the candidates that it can be taken from.
+
+    Attributes
+    ----------
+    field
+        Name of the form's field: ``take-3`` a target, ``take-3-upper`` its part.
+    name
+        "lesion 2", "upper part of lesion 2".
+    holders
+        Numbers of the candidates that hold the target.
+    """
+
+    field: str
+    name: str
+    holders: tuple[int, ...]
+
+
+def questions_of(round_: Round) -> list[Question]:
+    """Return what a reader may answer on its own in a round: targets with parts, each followed by these."""
+    found = []
+    for key, names in sorted(round_.parts.items(), key=lambda item: int(item[0])):
+        value = int(key)
+        target = target_name(value)
+        holders = tuple(candidate.k for candidate in round_.candidates if value in candidate.targets)
+        found.append(Question(f"{_FIELD}-{value}", target, holders))
+        found += [Question(f"{_FIELD}-{value}-{name}", f"{name} part of {target}", holders) for name in names]
+    return found
+
+
+def choice_in(form: Mapping[str, str], k: int) -> ReaderChoice:
+    """Return candidate `k` with the targets and parts that a form takes from other candidates."""
+    per_target, per_part = {}, {}
+    for field, text in form.items():
+        mark, _, place = field.partition("-")
+        value, _, name = place.partition("-")
+        if mark != _FIELD or not value.isdecimal() or not text.isdecimal():
+            continue
+        if name:
+            per_part[int(value), name] = int(text)
+        elif int(text) != k:
+            per_target[int(value)] = int(text)
+    return ReaderChoice(k, per_target, per_part)
