@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from tests.support.cases import publish_round
 from tests.support.console import Site, submit
 from uair_node.cases.marks import Marks, marks_of
+from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection
 from uair_node.console.drawings import place_on
@@ -51,6 +52,20 @@ def test_a_candidate_is_taken_without_a_finding(
     found, row, marks = _newest(site)
     assert row is not None
     assert (found, row.picked, marks.dropped, marks.picked) == (state, 3, (3,), True)
+
+
+def test_targets_and_parts_are_taken_from_other_candidates(site: Site, operator: TestClient) -> None:
+    with site.context.database.transaction() as session:
+        session.get_one(Case, 1).rounds[-1].parts = {"3": ["upper", "left"]}
+    page = operator.get("/cases/1/pick").text
+    assert "upper part of lesion 2" in page
+    submit(operator, "/cases/1/pick", **{"candidate": "3", "take-3-back": "1"})
+    assert "no back part of lesion 2" in operator.get("/cases/1").text
+    fields = {"candidate": "3", "take-3": "2", "take-3-upper": "1", "take-3-left": ""}
+    submit(operator, "/cases/1/pick", **fields)
+    _, row, _ = _newest(site)
+    assert row is not None
+    assert row.answer == ReaderChoice(3, {3: 2}, {(3, "upper"): 1})
 
 
 def test_a_candidate_of_an_older_round_is_picked(site: Site, operator: TestClient) -> None:

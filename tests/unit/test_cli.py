@@ -142,6 +142,18 @@ def test_a_lesion_is_taken_from_another_candidate(config: Path) -> None:
     ]
 
 
+def test_a_part_of_a_lesion_is_taken_from_another_candidate(config: Path) -> None:
+    context = open_context(load_settings(config))
+    with context.database.transaction() as session:
+        session.get_one(Case, 1).rounds[-1].parts = {"3": ["upper", "left"]}
+    for part, code in (("2=1", "part-syntax"), ("2:back=1", "no-such-part"), ("1:upper=1", "no-such-part")):
+        asked = ["case", "pick", "1", "3", "--part", part, "--config", str(config)]
+        assert getattr(CliRunner().invoke(app, asked).exception, "code", "") == code
+    assert "parts of lesion 2: upper, left" in _run(config, "case", "show", "1")
+    said = _run(config, "case", "pick", "1", "3", "--part", "2:upper=1")
+    assert "candidate 3, upper part of lesion 2 of candidate 1" in " ".join(said.split())
+
+
 def _pick(config: Path, lesion: str) -> list[str]:
     return ["case", "pick", "1", "3", "--lesion", lesion, "--config", str(config)]
 

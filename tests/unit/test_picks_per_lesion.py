@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
+from dicom_config.errors import InputError
 from dicom_config.model import Verb
 from tests.support.cases import candidate_uid, publish_round, ready_case
 from tests.support.selections import instance_header, key_object, segments_key_object, segments_report
@@ -18,8 +21,14 @@ from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.dicom.readers import read_selection
-from uair_node.selection.service import Evidence, select_by_object
-from uair_node.storage.artifacts import StoredCandidate, taken
+from uair_node.selection.service import Evidence, select_by_number, select_by_object
+from uair_node.storage.artifacts import (
+    StoredCandidate,
+    TargetParts,
+    load_candidates,
+    save_candidates,
+    taken,
+)
 
 STUDY = "1.2"
 
@@ -131,3 +140,78 @@ def test_what_an_answer_takes(answer: ReaderChoice, row: str) -> None:
 def test_the_combination_says_what_it_is() -> None:
     assert taken(_offered(), ReaderChoice(4, {3: 1})).character == "candidate 4, lesion 2 of candidate 1"
     assert taken(_offered(), ReaderChoice(4)).character == "character"
+
+
+def _offered_in_parts() -> list[StoredCandidate]:
+    """The same four; lesion 1 has an upper part, voxels 1 to 3, and a lower part, voxels 4 and 5."""
+    offered = _offered()
+    numbers = np.zeros(offered[0].labels.shape, np.uint8)
+    numbers[..., 1:4], numbers[..., 4:6] = 1, 2
+    return [replace(candidate, parts={2: TargetParts(("upper", "lower"), numbers)}) for candidate in offered]
+
+
+@pytest.mark.parametrize(
+    ("answer", "row"),
+    [
+        (ReaderChoice(1, {}, {(2, "upper"): 3}), "122213100000"),
+        (ReaderChoice(4, {}, {(2, "upper"): 1}), "121111111100"),
+        (ReaderChoice(4, {}, {(2, "lower"): 1}), "122211111100"),
+        (ReaderChoice(1, {2: 4}, {(2, "lower"): 1}), "122213100000"),
+        (ReaderChoice(4, {}, {(2, "front"): 1}), "122221111100"),
+    ],
+)
+def test_what_an_answer_with_parts_takes(answer: ReaderChoice, row: str) -> None:
+    """Of what is left of lesion 1 the largest piece counts."""
+    assert "".join(map(str, taken(_offered_in_parts(), answer).labels.ravel())) == row
+
+
+def test_parts_are_stored_with_the_candidates(tmp_path: Path) -> None:
+    save_candidates(tmp_path / "four.npz", _offered_in_parts())
+    answer = ReaderChoice(1, {}, {(2, "upper"): 3})
+    wanted = taken(_offered_in_parts(), answer)
+    np.testing.assert_array_equal(taken(load_candidates(tmp_path / "four.npz"), answer).labels, wanted.labels)
+    save_candidates(tmp_path / "plain.npz", _offered())
+    assert load_candidates(tmp_path / "plain.npz")[0].parts == {}
+
+
+def test_an_answer_with_parts_is_kept_as_it_was_said(database: Database) -> None:
+    said = ReaderChoice(2, {3: 1}, {(2, "upper"): 4, (3, "left"): 3})
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        assert case.current_round is not None
+        case.current_round.parts = {"2": ["upper", "lower"], "3": ["left"]}
+        select_by_number(session, Evidence(Verb.PICK, "console"), case, said)
+    with database.transaction() as session:
+        (row,) = session.query(Selection).all()
+        assert row.answer == said
+        assert row.words == (
+            "candidate 2, lesion 2 of candidate 1, upper part of lesion 1 of candidate 4, "
+            "left part of lesion 2 of candidate 3"
+        )
+
+
+@pytest.mark.parametrize(
+    ("part", "k", "code", "remedy"),
+    [
+        ((2, "left"), 1, "no-such-part", "upper, lower"),
+        ((3, "upper"), 1, "no-such-part", "as a whole"),
+        ((2, "upper"), 9, "no-such-candidate", "1 to 4"),
+        ((2, "upper"), 4, "no-such-part", "both hold it"),
+    ],
+)
+def test_an_answer_for_a_part_that_is_not_there_is_refused(
+    database: Database, part: tuple[int, str], k: int, code: str, remedy: str
+) -> None:
+    with database.transaction() as session:
+        case = ready_case(session)
+        publish_round(session, case)
+        round_ = case.current_round
+        assert round_ is not None
+        round_.parts = {"2": ["upper", "lower"]}
+        round_.candidates[3].targets = [1, 3]
+        with pytest.raises(InputError) as refused:
+            select_by_number(session, Evidence(Verb.PICK, "console"), case, ReaderChoice(1, {}, {part: k}))
+        assert refused.value.code == code
+        assert remedy in refused.value.remedy
+        assert case.state == CaseState.AWAITING_SELECTION

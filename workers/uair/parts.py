@@ -137,7 +137,7 @@ def _places(target: TargetState, cells: NDArray[np.intp]) -> Float64:
 
 
 def _centres(places: Float64, weights: Float64) -> Float64:
-    """Return `MOST_PARTS` centres ``(P, 3)`` by weighted k-means; each start is heavy, far from the others."""
+    """Return `MOST_PARTS` centres ``(P, 3)`` by weighted k-means, from heavy starts far apart."""
     centres = places[[int(weights.argmax())]]
     while len(centres) < MOST_PARTS:
         far = _squares(places, centres).min(axis=1)

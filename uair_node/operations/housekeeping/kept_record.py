@@ -167,8 +167,10 @@ def _numbers(value: Any) -> Any:
 
 
 def _by_target(value: Any) -> dict[str, int | float]:
-    """Keep what is said of targets, and of their parts: ``{"2": 1, "2 upper": 4}``."""
-    return {key: _number(inner) for key, inner in dict(value).items() if _TARGET.fullmatch(str(key))}
+    """Keep what is said of targets and of their parts: ``{"2": 1, "2 upper": 4}``."""
+    if not all(_TARGET.fullmatch(str(key)) for key in dict(value)):
+        raise ValueError("not a target")
+    return {key: _number(inner) for key, inner in dict(value).items()}
 
 
 def _word(*words: StrEnum | str) -> Callable[[Any], str]:
