@@ -21,7 +21,7 @@ from workers.uair.density import density_evidence
 from workers.uair.ensemble import LIMIT, Decoder, Ensemble, in_half, probability
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, plan_crop
 from workers.uair.outlines import OutlinePrompter, Outliner, joined_by_outlines
-from workers.uair.parts import numbers_on_crop, parts_of, put_together
+from workers.uair.parts import PartNumbers, numbers_on_crop, parts_of, put_together
 from workers.uair.posterior import (
     after_drawing,
     after_parts,
@@ -281,7 +281,8 @@ def answered(
     elif target.settled:
         kept = offered[0]
     else:
-        kept, belief = _selected(target, belief, picked, by_part, number - 1, rng)
+        kept = selected_logits(target, picked, by_part)
+        belief = _believed(target, belief, picked, by_part, number - 1, rng)
     otherwise = probability(tidied(offered.mean(axis=0)))
     if kept is None:
         new = by_size(spread_apart(new_candidates(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
@@ -310,23 +311,35 @@ def answered(
     )
 
 
-def _selected(
+def selected_logits(target: TargetState, picked: int, by_part: Mapping[str, int]) -> Float32:
+    """Return what a reader selected, ``(n, h, w)`` logits: a candidate, its parts of others (`answered`)."""
+    offered = target.offered.astype(np.float32)
+    numbers, chosen = _chosen(target, picked, by_part)
+    return tidied(put_together(offered, numbers, chosen)) if chosen else offered[picked]
+
+
+def _believed(
     target: TargetState,
     belief: Belief,
     picked: int,
     by_part: Mapping[str, int],
     answers: int,
     rng: np.random.Generator,
-) -> tuple[Float32, Belief]:
-    """Return what the reader selected, ``(n, h, w)`` logits, and the belief after that."""
-    offered = target.offered.astype(np.float32)
+) -> Belief:
+    """Return the belief after a pick, or after a pick for each part."""
+    numbers, chosen = _chosen(target, picked, by_part)
+    if not chosen:
+        return after_pick(belief, target.offered > 0, picked, answers, rng)
+    return after_parts(belief, target.offered > 0, numbers, chosen, answers, rng)
+
+
+def _chosen(target: TargetState, picked: int, by_part: Mapping[str, int]) -> tuple[PartNumbers, list[int]]:
+    """Return each cell's part and each part's candidate; no candidates if all are the picked one."""
     parts = parts_of(target) if by_part else ()
     chosen = [by_part.get(part.name, picked) for part in parts]
     if all(index == picked for index in chosen):
-        return offered[picked], after_pick(belief, offered > 0, picked, answers, rng)
-    numbers = numbers_on_crop(parts, target)
-    kept = tidied(put_together(offered, numbers, chosen))
-    return kept, after_parts(belief, offered > 0, numbers, chosen, answers, rng)
+        return np.zeros(target.crop.stack_shape, np.uint8), []
+    return numbers_on_crop(parts, target), chosen
 
 
 def chosen_with(target: TargetState, picked: int | None) -> float:

@@ -87,6 +87,7 @@ def evaluate_case(
     for rule in COMPARED:
         for reader, pick in (("noisy", each_by(noisy(_rng(case, options)))), ("whole", one_for_all)):
             others += play(case, bench, starts[rule], options.rounds, reader=reader, pick=pick)
+    others += play(case, bench, starts[COMPARED[0]], options.rounds, reader="parts", by_part=True)
     report(0.6, "manual boxes")
     singles: list[Measure] = []
     offers: list[Offered] = []
@@ -156,6 +157,7 @@ def _played(lesion: GivenLesion, options: EvaluationOptions) -> Iterator[tuple[M
     for rule in COMPARED:
         choose = noisy(_rng(lesion.case, options, lesion.value))
         yield from lesion.play(rule, options.rounds, reader="noisy", choose=choose)
+    yield from lesion.play(COMPARED[0], options.rounds, reader="parts", by_part=True)
 
 
 def _rng(case: EvaluationCase, options: EvaluationOptions, *of: int) -> np.random.Generator:

@@ -41,6 +41,7 @@ def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
         "found": [row for row in every if row["target"] == "found"],
         "noisy_reader": [_json_row(row) for row in table.rows(results, "noisy")],
         "whole_case_reader": [_json_row(row) for row in table.rows(results, "whole")],
+        "parts_reader": [_json_row(row) for row in table.rows(results, "parts")],
         "measuring_reader": [_json_row(row) for row in table.rows(results, "measuring")],
         "strokes": asdict(found) if (found := table.strokes(results)) else None,
         "rule_differences": [

@@ -143,6 +143,7 @@ def _methods(results: Sequence[CaseResult], reader: str) -> Grid:
         "best": "Methods; the reader picks the best by Dice",
         "noisy": "The same, a reader who takes the second best in 3 of 10 picks",
         "whole": "The same, a reader who picks one candidate for all targets",
+        "parts": "The same, a reader who answers for each part of a target, too",
         "measuring": "A reader who measures each lesion that round 1 missed, and then picks",
     }
     return Grid(titles[reader], columns, rows)

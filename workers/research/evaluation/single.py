@@ -25,6 +25,7 @@ from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder
 from workers.uair.grids import Box, Crop, bounding_box
 from workers.uair.outlines import led_in_box
+from workers.uair.parts import part_numbers, parts_of
 from workers.uair.preference import radius_mm
 from workers.uair.prompts import Outline, Prompts
 from workers.uair.state import TargetState
@@ -35,6 +36,7 @@ from workers.uair.targets import (
     first_pool,
     open_target,
     refine_target,
+    selected_logits,
 )
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
@@ -129,10 +131,17 @@ class GivenLesion:
         return self._measure(Method("ensemble"), drawn, watch.seconds, 0)
 
     def play(
-        self, rule: Rule, rounds: int, *, reader: str = "best", choose: Choose = best
+        self,
+        rule: Rule,
+        rounds: int,
+        *,
+        reader: str = "best",
+        choose: Choose = best,
+        by_part: bool = False,
     ) -> Iterator[tuple[Measure, Offered]]:
         """Yield what a reader has after each round, and what the round offered."""
-        for number, picked in enumerate(self._rounds(rule, rounds, self.truth, choose), start=1):
+        played = self._rounds(rule, rounds, self.truth, choose, by_part=by_part)
+        for number, picked in enumerate(played, start=1):
             method = Method(f"uair{number}", rule, reader)
             measure = self._measure(method, picked.mask, picked.seconds, number)
             yield measure, self._offered(method, picked)
@@ -178,7 +187,14 @@ class GivenLesion:
         return PreferenceRun(self.case.name, self.value, wish.preference, known, tuple(dices), difference)
 
     def _rounds(
-        self, rule: Rule, rounds: int, wanted: Mask, choose: Choose, remembered_mm: float = 0.0
+        self,
+        rule: Rule,
+        rounds: int,
+        wanted: Mask,
+        choose: Choose,
+        remembered_mm: float = 0.0,
+        *,
+        by_part: bool = False,
     ) -> Iterator[_Picked]:
         """Yield the pick of each round."""
         watch = self.bench.stopwatch()
@@ -188,7 +204,8 @@ class GivenLesion:
             picked = choose(
                 [_dice_of(target.crop, candidate, wanted, voxels) for candidate in target.offered]
             )
-            mask = self._mask(target.crop, target.offered[picked].astype(np.float32))
+            chosen = self._parts_picked(target, wanted, picked) if by_part else {}
+            mask = self._mask(target.crop, selected_logits(target, picked, chosen))
             radius = radius_mm(float(mask.sum()) * voxel_ml)
             yield _Picked(picked + 1, target, mask, seconds, radius, target.size.base_mm)
             if number < rounds:
@@ -196,12 +213,26 @@ class GivenLesion:
                 rng = np.random.default_rng([self.seed, number + 1, self.value])
                 options, outliner = self._candidate_options(rule), self.bench.outliner
                 if target.belief is not None:
-                    target = answered(target, target.belief, picked, number + 1, rng)
+                    target = answered(target, target.belief, picked, number + 1, rng, by_part=chosen)
                 else:
                     target = refine_target(
                         target, decode, picked, number + 1, LESION_PLAN, options, rng, outliner=outliner
                     )
                 seconds += watch.seconds
+
+    def _parts_picked(self, target: TargetState, wanted: Mask, picked: int) -> dict[str, int]:
+        """Return the candidate 0 … 3 with the fewest wrong voxels in each part; the picked one in a tie."""
+        drawn = [target.crop.to_volume(tidied(logits.astype(np.float32))) for logits in target.offered]
+        region = drawn[0][0]
+        wrong = [(values > 0) != wanted[region] for _, values in drawn]
+        parts = parts_of(target)
+        if not parts:
+            return {}
+        z, y, x = (np.arange(part.start, part.stop) + 0.5 for part in region)
+        numbers = part_numbers(parts, self.case.spacing_mm, z, y, x)
+        counts = np.array([[int((mask & (numbers == n)).sum()) for mask in wrong] for n in range(len(parts))])
+        counts[:, picked] -= 1
+        return {part.name: int(row.argmin()) for part, row in zip(parts, counts, strict=True)}
 
     def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> tuple[TargetState, Decoder]:
         """Return the target with its first four candidates, and the model's decoder for its crop."""

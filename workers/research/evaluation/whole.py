@@ -13,13 +13,21 @@ from workers.engine import Feedback, Round
 from workers.research.evaluation.baselines import segment_by_one_box
 from workers.research.evaluation.detection import matched
 from workers.research.evaluation.evaluated_cases import EvaluationCase
-from workers.research.evaluation.reader import PickAll, combined, each_best, one_for_all
+from workers.research.evaluation.reader import (
+    PickAll,
+    combined,
+    each_best,
+    one_for_all,
+    pick_parts,
+    with_parts,
+)
 from workers.research.evaluation.remember import RememberingPredictor
 from workers.research.evaluation.results import Measure, Method, compared
 from workers.research.evaluation.workbench import Workbench
 from workers.truth.metrics import FIRST_LESION, LIVER, Labels, lesions_mask, liver_mask
 from workers.uair.candidates import Rule
 from workers.uair.grids import Box, bounding_box
+from workers.uair.parts import numbers_on_volume
 from workers.uair.rounds import ensemble_labels
 
 AUTOMATIC = ("auto", "ensemble", "ensemble_offered")
@@ -143,6 +151,7 @@ def play(
     *,
     reader: str = "best",
     pick: PickAll = each_best,
+    by_part: bool = False,
 ) -> tuple[Drawn, ...]:
     """Play the rounds with a reader; return what the reader has after each round.
 
@@ -154,6 +163,8 @@ def play(
         Name of the reader.
     pick
         How the reader picks for the liver and each lesion.
+    by_part
+        Whether the reader also answers for each part.
     """
     methods = [Method(f"uair{n}", start.rule, reader) for n in range(1, rounds + 1)]
     if start.first is None:
@@ -166,11 +177,21 @@ def play(
         candidates = [candidate.labels for candidate in made.candidates]
         picks = pick(candidates, case.truth, made.targets)
         lesion_picks += len(picks) - 1
-        found.append(Drawn(method, combined(candidates, picks), seconds, number, lesion_picks))
+        labels, per_part = combined(candidates, picks), {}
+        if by_part:
+            numbers = numbers_on_volume(made.parts, case.spacing_mm, candidates)
+            chosen = pick_parts(candidates, case.truth, numbers, picks)
+            labels = with_parts(labels, candidates, numbers, chosen)
+            per_part = {
+                value: {part.name: k for part, k in zip(made.parts[value], ks, strict=False)}
+                for value, ks in chosen.items()
+            }
+            lesion_picks += sum(len(ks) for ks in chosen.values())
+        found.append(Drawn(method, labels, seconds, number, lesion_picks))
         if number < rounds:
             watch = bench.stopwatch()
             # The engine asks otherwise where one candidate was picked for all targets.
-            said = Feedback(picks[LIVER], {} if pick is one_for_all else picks)
+            said = Feedback(picks[LIVER], {} if pick is one_for_all else picks, per_part)
             made = engine.next_round(case.hu, case.spacing_mm, made.state, said, content=start.content)
             seconds += watch.seconds
     return tuple(found)
