@@ -129,6 +129,31 @@ def _two_lesions(candidates: Sequence[Dataset]) -> list[tuple[Dataset, str]]:
     return [(candidates[1], first), (candidates[2], other)]
 
 
+def _pick_a_part(deployment: Deployment, orthanc: Orthanc, offered: Sequence[Dataset]) -> list[Dataset]:
+    """Take a lesion's part from candidate 3, all else from 1; return the next four."""
+    case = deployment.await_state("AWAITING_SELECTION")
+    (value, (name, *_)), *_ = sorted(case["rounds"][-1]["parts"].items(), reverse=True)
+    number = int(value) - 1
+    deployment.command_line("case", "pick", "1", "1", "--part", f"{number}:{name}=3")
+    following = _candidates(orthanc, 3)
+    deployment.await_state("AWAITING_SELECTION")
+    (uid,) = (
+        str(segment.TrackingUID)
+        for segment in offered[0].SegmentSequence
+        if str(segment.SegmentLabel) == f"Lesion {number}"
+    )
+    before, other, after = (_voxels(candidate, uid) for candidate in (offered[0], offered[2], following[0]))
+    changed = agreeing = 0
+    for source in before.keys() | other.keys() | after.keys():
+        was, wanted, got = (frames.get(source, np.False_) for frames in (before, other, after))
+        changed += int(np.sum(got != was))
+        agreeing += int(np.sum((got != was) & (got == wanted)))
+    assert changed > 0, "the part of candidate 3 differs"
+    assert agreeing > 0.9 * changed, "what changed is as in candidate 3"
+    assert not _same(after, other), "the other parts are those of candidate 1"
+    return following
+
+
 @pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
 def test_each_lesion_from_the_candidate_that_draws_it_best(
     deployment: Deployment, dcmtk: Dcmtk, orthanc: Orthanc, phantom_series: list[Path], tmp_path: Path
@@ -147,13 +172,16 @@ def test_each_lesion_from_the_candidate_that_draws_it_best(
     for uid, voxels in _combined(wanted).items():
         assert _same(_voxels(second[0], uid), voxels), "candidate 1 is what was selected"
 
+    third = _pick_a_part(deployment, orthanc, second)
+
     # A viewer's "save selected segments", from two candidates, sent to the title that ends the case.
-    wanted = _two_lesions(second)
+    wanted = _two_lesions(third)
     for candidate, uid in wanted:
         part = selected_segments(candidate, [_lesions(candidate)[uid]])
         _say(dcmtk, deployment, "UAIR_ACCEPT", part, tmp_path)
     case = deployment.await_state("ACCEPTED")
-    assert [selection["outcome"] for selection in case["selections"]] == ["effective", "joined", "effective"]
+    outcomes = [selection["outcome"] for selection in case["selections"]]
+    assert outcomes == ["effective", "effective", "joined", "effective"]
     wait_until(lambda: len(seg_series(orthanc, "UAIR FINAL")) == 1, "the final segmentation in the PACS")
     (series,) = seg_series(orthanc, "UAIR FINAL")
     final = dcmread(BytesIO(orthanc.dicom(series.instances[0])))

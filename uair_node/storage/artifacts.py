@@ -230,7 +230,7 @@ def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCan
     """Return what an answer takes: a candidate, with targets and parts of others where it names such.
 
     A lesion that is taken from another candidate leaves liver where only this one has it; where two lesions
-    meet, the higher number wins. Of a target that is put together from parts, the largest piece counts.
+    meet, the higher number wins. A target that is put together from parts is reduced to its largest piece.
     """
     by_k = {candidate.k: candidate for candidate in offered}
     (base,) = (candidate for candidate in offered if candidate.k == answer.k)

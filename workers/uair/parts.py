@@ -2,7 +2,7 @@
 
 A reader may take each part from another candidate. So an answer says more than one pick of four: on real
 lesions that gains .025 Dice a round (docs/engine.md). A part is all that lies nearer to its centre than to
-the centres of the other parts, so the parts of a target fill the whole volume.
+the others' centres. So the parts of a target fill the whole volume.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def part_numbers(
     Parameters
     ----------
     spacing
-        Of the canonical volume, (z, y, x) in mm.
+        Spacing (z, y, x) of the canonical volume in mm.
     z, y, x
         Edge coordinates of the grid's slices, rows and columns in the canonical volume.
     """
