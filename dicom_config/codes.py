@@ -143,7 +143,11 @@ def series_description(round_number: int, k: int, character: str, *, final: bool
     """
     if final:
         _check_position(round_number, k)
-        return long_string(f"{LABEL_PREFIX}FINAL, {character}, round {round_number}")
+        before, after = f"{LABEL_PREFIX}FINAL, ", f", round {round_number}"
+        room = _LONG_STRING_LENGTH - len(before) - len(after)
+        while len(character) > room and ", " in character:
+            character = character.rpartition(", ")[0]
+        return long_string(f"{before}{character[:room]}{after}")
     return long_string(f"{content_label(round_number, k)} {character}")
 
 

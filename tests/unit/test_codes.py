@@ -61,6 +61,9 @@ def test_descriptions_have_the_documented_form() -> None:
     assert ours.series_description(1, 3, "most inclusive") == "UAIR R1C3 most inclusive"
     final = ours.series_description(3, 2, "most inclusive", final=True)
     assert final == "UAIR FINAL, most inclusive, round 3"
+    long = "lesion 11 wider, lesion 12 tighter, sure lesions only"
+    final = ours.series_description(10, 2, long, final=True)
+    assert final == "UAIR FINAL, lesion 11 wider, lesion 12 tighter, round 10", "its round stays"
     assert len(ours.series_description(1, 3, "x" * 90)) == 64
     assert ours.series_description(1, 3, "größte\\") == "UAIR R1C3 gr??te?"
 

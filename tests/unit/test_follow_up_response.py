@@ -140,8 +140,8 @@ def test_sums_of_lesions_have_no_interval() -> None:
         (("tightest", "tightest"), (None, None), False),
         (("tight, sure lesions only", "tight"), (None, None), False),
         (("", "tightest"), (None, None), False),
-        (("lesion 2 smaller, 1 larger", "tightest"), (None, None), False),
-        (("lesion 2 smaller, 1 larger", "as selected"), (-0.8, 0.4), True),
+        (("lesion 2 tighter, lesion 1 wider", "tightest"), (None, None), False),
+        (("lesion 2 tighter, lesion 1 wider", "as selected"), (-0.8, 0.4), True),
         (("as selected", "as selected"), (-0.8, 0.4), True),
         (("tightest", "most inclusive"), (0.1, 0.3), False),
     ],
@@ -162,20 +162,24 @@ def test_words_name_both_kinds_and_what_compares_equally() -> None:
     groups = (Group(Fate.MATCHED, (1,), (1,)),)
     earlier = [prior(findings((1, "A", 20.0, 40.0)), date(2026, 1, 1))]
     equal = EqualPreference(1, 4, "tightest", {"A": 20.6})
-    kinds = ("tightest", "lesion 1 larger")
+    kinds = ("tightest", "lesion 1 wider")
     change = follow_up_of(
         found, groups, earlier, date(2026, 2, 1), kinds, PreferenceComparison((-0.8, 0.7), equal)
     )
     assert accepted_words(change) == [
-        "Accepted then: tightest, 0.8 mm tighter than the model. "
-        "Accepted now: lesion 1 larger, 0.7 mm wider than the model.",
-        "Drawn 1.5 mm wider than then, which alone changes sizes. "
-        'Equal preference (candidate 4 of round 1, tightest): "drawn as then".',
+        'Accepted then: "tightest", drawn 0.8 mm tighter than by the model.',
+        'Accepted now: "lesion 1 wider", drawn 0.7 mm wider than by the model.',
+        "Now drawn 1.5 mm wider than then, which alone changes sizes.",
+        'Below, "drawn as then" is the change with candidate 4 of round 1 ("tightest"), '
+        "which is drawn most like then.",
     ]
     assert change.change_at_equal_preference(change.links[0]) == pytest.approx(0.03)
     assert FollowUp.from_json(json.loads(json.dumps(asdict(change)))) == change
     unknown = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds)
-    assert accepted_words(unknown) == ["Accepted then: tightest. Accepted now: lesion 1 larger."]
+    assert accepted_words(unknown) == [
+        'Accepted then: "tightest".',
+        'Accepted now: "lesion 1 wider".',
+    ]
 
 
 def test_parts_count_together() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,20 @@ from tests.support.selections import instance_header, key_object
 from uair_node.cases import lifecycle
 from uair_node.cases.lifecycle import add_results
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Delivery, ResultKind, Selection, SelectionOutcome, WorkItem, WorkKind
+from uair_node.cases.tables import (
+    MARKS,
+    Case,
+    Delivery,
+    DeliveryState,
+    ResultKind,
+    Selection,
+    SelectionOutcome,
+    WorkItem,
+    WorkKind,
+)
 from uair_node.dicom.readers import read_selection
 from uair_node.rendering.notice_image import draw_notice
-from uair_node.results.reader_words import without_commands
+from uair_node.results.reader_words import answer_words, without_commands
 
 _HOW = (
     "To answer, send a candidate to UAIR_PICK (four new ones), UAIR_ACCEPT (final) or "
@@ -47,7 +58,7 @@ def _texts(offered: OfferedCase) -> list[str]:
 
 def test_a_pick_is_told_when_it_came_and_when_its_round_is_ready(offered: OfferedCase) -> None:
     offered.send(offered.candidate(3), Verb.PICK)
-    assert _texts(offered) == ["Round 1: candidate 3 received. Round 2 is computed next."]
+    assert _texts(offered) == ["Round 1: your pick of candidate 3 received. Round 2 is computed next."]
     offered.compute()
     offered.work(WorkKind.PUBLISH)
     ready = f"Round 2 is ready. Four candidates: UAIR R2C1 to UAIR R2C4. {_HOW}"
@@ -67,7 +78,7 @@ def test_an_answer_by_a_clock_that_was_set_back_is_told(offered: OfferedCase) ->
 
 def test_none_fits_is_told(offered: OfferedCase) -> None:
     offered.send(offered.candidate(1), Verb.REJECT)
-    assert _texts(offered) == ["Round 1: none fits received. Round 2 is computed next."]
+    assert _texts(offered) == ['Round 1: your answer "none fits" received. Round 2 is computed next.']
 
 
 def test_a_reader_without_pages_is_told_of_the_first_round(tmp_path: Path) -> None:
@@ -91,9 +102,69 @@ def test_a_reader_is_told_that_the_next_round_failed_and_no_command(offered: Off
     assert _texts(offered)[1:] == [f"Round 2 is not computed. {failed}"]
     offered.send(offered.candidate(2), Verb.PICK)
     assert _texts(offered)[2:] == [
-        "Round 1: not used. The case is FAILED; nothing can be picked in it now. "
+        "Round 1: not used. This case failed; it takes no further answer. "
         "Ask your administrator, and name UAIR case 1."
     ]
+
+
+_ACCEPTED = "This case is accepted; it takes no further answer."
+_COMING = "Its final segmentation was still on its way to the archive when this answer came."
+
+
+@pytest.mark.parametrize(
+    ("state", "final"),
+    [
+        (None, _COMING),
+        (DeliveryState.PENDING, _COMING),
+        (DeliveryState.STORED, _COMING),
+        (DeliveryState.CONFIRMED, "Its final segmentation is in the archive."),
+        (DeliveryState.PARKED, "The archive refused its final segmentation."),
+    ],
+)
+def test_a_late_answer_is_told_where_the_final_segmentation_is(
+    offered: OfferedCase, state: DeliveryState | None, final: str
+) -> None:
+    offered.send(offered.candidate(3), Verb.ACCEPT)
+    if state is not None:
+        offered.work(WorkKind.FINISH)
+        with offered.context.database.transaction() as session:
+            session.query(Delivery).update({"state": state})
+    late = offered.send(offered.candidate(2), Verb.PICK)
+    assert late is not None
+    assert f"{late.sentence} {late.remedy}" == f"{_ACCEPTED} {final} `uair case show 1` shows its history."
+    assert _texts(offered)[-1].startswith(f"Round 1: not used. {_ACCEPTED} {final}")
+
+
+def test_without_a_destination_no_late_answer_is_promised_an_archive(tmp_path: Path) -> None:
+    with offered_case(tmp_path) as offered:
+        offered.send(offered.candidate(3), Verb.ACCEPT)
+        offered.work(WorkKind.FINISH)
+        late = offered.send(offered.candidate(2), Verb.PICK)
+        assert late is not None
+        assert late.remedy.startswith("Its final segmentation is kept by the node, which sends it nowhere.")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"picked": 2}, "your pick of candidate 2"),
+        ({"picked": 2, "per_target": {"2": 1}}, "your pick of candidate 2, lesion 1 of candidate 1"),
+        ({"picked": None}, 'your answer "none fits"'),
+        ({"picked": 2, "artifact": "e.npz"}, "your edit of candidate 2"),
+        (
+            {"picked": 2, "artifact": "e.npz", "marks": {"picked": False}},
+            "your edit of candidate 2, with marks",
+        ),
+        ({"picked": 1, "marks": {"picked": False}, "mechanism": MARKS}, "your marks"),
+        ({"picked": 1, "marks": {"picked": False}}, "your changes to the findings"),
+        ({"picked": 1, "marks": {"picked": True}}, "your pick of candidate 1, changed findings"),
+    ],
+)
+def test_an_answer_is_named_as_its_readers_own(said: dict[str, Any], words: str) -> None:
+    row = Selection(
+        **{"verb": "pick", "mechanism": "", "artifact": "", "marks": None, "per_target": {}, **said}
+    )
+    assert answer_words(row) == words
 
 
 @pytest.mark.parametrize(
@@ -185,7 +256,7 @@ def test_they_are_withdrawn_with_the_candidates_and_acceptance_needs_none(offere
     named = set(read_selection(dcmread(offered.path(note))).references)
     assert told < named
     offered.send(key_object([offered.candidate(4)]), Verb.PICK)
-    assert "The case is ACCEPTED" in _texts(offered)[-1]
+    assert "This case is accepted" in _texts(offered)[-1]
 
 
 def test_a_selection_that_came_while_notices_were_drawn_is_told_next(

@@ -16,7 +16,8 @@ from uair_node.console.case import picture_words
         (ResultKind.PAGE, 0, "overview", "Round 3: overview"),
         (ResultKind.PAGE, 2, "tight", "Round 3: tight (candidate 2)"),
         (ResultKind.FINDING, 4, "lesion 4: drop", "Round 3: lesion 4: drop"),
-        (ResultKind.FINAL_PAGE, 1, "as selected", "Round 3: result, as selected"),
+        (ResultKind.FINAL_PAGE, 1, "as selected", "Round 3: result, as selected (candidate 1)"),
+        (ResultKind.FINAL_PAGE, 1, "change since 2026-03-01", "Round 3: change since 2026-03-01"),
     ],
 )
 def test_a_picture_names_its_round_once(kind: ResultKind, k: int, character: str, words: str) -> None:

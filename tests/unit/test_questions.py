@@ -62,9 +62,11 @@ def test_two_targets_at_most_differ_and_the_four_combine_them() -> None:
     ("changes", "line"),
     [
         ((), ""),
-        (("lesion 2 smaller",), "lesion 2 smaller"),
-        (("lesion 2 smaller", "lesion 1 larger"), "lesion 2 smaller, 1 larger"),
-        (("liver larger", "lesion 1 larger"), "liver larger, lesion 1 larger"),
+        (("lesion 2 tighter",), "lesion 2 tighter"),
+        (("lesion 2 tighter", "lesion 1 wider"), "lesion 2 tighter, lesion 1 wider"),
+        (("lesion 12 wider", "lesion 1 wider"), "lesions 1 and 12 wider"),
+        (("liver wider", "lesion 1 wider"), "liver and lesion 1 wider"),
+        (("lesion 1 tighter", "liver tighter"), "liver and lesion 1 tighter"),
     ],
 )
 def test_changes_are_told_in_one_short_line(changes: tuple[str, ...], line: str) -> None:
@@ -77,7 +79,7 @@ def test_names_say_what_changes() -> None:
     for target, name in zip(asked, ("liver", "lesion 1"), strict=True):
         other = next(k for k in (1, 2) if versions(target)[k] == k)
         larger = (target.offered[other] > 0).sum() >= (target.offered[0] > 0).sum()
-        assert names[other] == f"{name} {'larger' if larger else 'smaller'}"
+        assert names[other] == f"{name} {'wider' if larger else 'tighter'}"
 
 
 def test_whether_a_lesion_is_there_is_the_second_question() -> None:

@@ -21,6 +21,7 @@ from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.timeline import deliveries, timeline
 from uair_node.delivery.outstanding import final_outstanding
 from uair_node.operations import reports
+from uair_node.results.reader_words import CHANGE_SINCE
 
 PICTURED = (ResultKind.PAGE, ResultKind.FINDING, ResultKind.FINAL_PAGE, ResultKind.NOTICE)
 
@@ -71,8 +72,8 @@ def picture_words(result: Result) -> str:
         return said
     if result.kind == ResultKind.PAGE and result.k:
         said = f"{said} (candidate {result.k})"
-    if result.kind == ResultKind.FINAL_PAGE:
-        said = f"result, {said}"
+    if result.kind == ResultKind.FINAL_PAGE and not said.startswith(CHANGE_SINCE):
+        said = f"result, {said} (candidate {result.k})"
     return f"Round {result.round.number}: {said}"
 
 

@@ -108,7 +108,9 @@ def _dicom(console: ConsoleApp, request: ConsoleRequest) -> bytes:
     found = {path.name: path.read_bytes() for path in files if path is not None}
     if not found:
         sentence = f"Round {number} has no such objects here."
-        raise InputError("no-such-page", sentence, "Retention may have deleted them; the archive has them.")
+        raise InputError(
+            "no-such-page", sentence, "Retention may have deleted them. Look for them in the archive."
+        )
     return zipped(found)
 
 

@@ -80,14 +80,14 @@ def look_up_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 def _header(console: ConsoleApp, path: str) -> Dataset:
     if not path:
-        remedy = "Housekeeping may have removed them; the archive still has the series."
+        remedy = "Housekeeping may have removed them. Look for the series in the archive."
         raise InputError("no-slices", "No slice of this case is kept here.", remedy)
     try:
         return dcmread(console.context.store.fetch(path), stop_before_pixels=True, specific_tags=list(_SHOWN))
     except TransientError:
         raise
     except Exception:  # a foreign exception's text may quote the header
-        remedy = "Housekeeping may have removed it; the archive still has the series."
+        remedy = "Housekeeping may have removed it. Look for the series in the archive."
         raise InputError("slice-unreadable", "The series' first slice cannot be read here.", remedy) from None
 
 

@@ -33,7 +33,7 @@ def show_picture(console: ConsoleApp, request: ConsoleRequest) -> Response:
     except TransientError:
         raise
     except Exception:  # whatever the decoder says
-        remedy = "Housekeeping may have removed it; the archive still has it."
+        remedy = "Housekeeping may have removed it. Look for it in the archive."
         raise InputError("no-such-page", "The picture cannot be read here.", remedy) from None
     if request.query.get("small"):
         picture = picture.reduce(max(1, picture.width // _THUMBNAIL_WIDTH))

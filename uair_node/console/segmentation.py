@@ -165,7 +165,7 @@ def _story(console: ConsoleApp, case_id: int) -> Story:
             raise InputError(
                 "no-such-page",
                 f"Case {case.id} has no segmentation that can be shown.",
-                "Wait for its first round. If retention deleted it, its results are in the archive.",
+                "Wait for its first round. If retention deleted it, look for its results in the archive.",
             )
         finished = is_finished(turns[-1].round)
         findings = findings_at(console.context, case) if finished else None

@@ -35,6 +35,7 @@ ACCEPTED = 0
 _Key = tuple[int, int, str]
 """Case, round, and the folder of its final segmentation once there is one."""
 _KEPT_ROUNDS = 6
+_NOT_KEPT = "The files of round {} are not kept any more. Look for its results in the archive."
 _WINDOW_SLICES = 16
 
 
@@ -164,7 +165,7 @@ class Views:
             folder, final_folder = round_.artifacts, round_.final_folder if is_finished(round_) else ""
             series = [instance.path for instance in case.instances]
         if not folder or not series:
-            raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
+            raise _missing(_NOT_KEPT.format(number))
         key = (case_id, number, final_folder)
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
@@ -198,7 +199,7 @@ class Views:
         accepted = store.fetch_if_kept(f"{final_folder}/{ACCEPTED_FILE}") if final_folder else None
         paths = store.fetch_all(series)
         if offered is None or not all(path.exists() for path in paths):
-            raise _missing(f"The files of round {number} are not kept any more; the archive has its results.")
+            raise _missing(_NOT_KEPT.format(number))
         grid = read_geometry(paths, self._context.settings.intake.known)
         return read_round(number, grid, load_cropped(offered), load_cropped(accepted) if accepted else None)
 

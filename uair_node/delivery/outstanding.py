@@ -23,6 +23,24 @@ FINAL_KINDS = (ResultKind.FINAL, ResultKind.REPORT, ResultKind.FINAL_PAGE, Resul
 NOT_WRITTEN, NOT_DELIVERED, REFUSED = "final not written", "final not delivered", "final refused"
 
 
+def final_words(session: Session, case: Case) -> str:
+    """Say where the final segmentation of an accepted case is: true at this moment, and in the past later."""
+    missing = final_outstanding(session, [case]).get(case.id)
+    if missing == REFUSED:
+        return "The archive refused its final segmentation."
+    if missing:
+        return "Its final segmentation was still on its way to the archive when this answer came."
+    delivered = (
+        select(Delivery.id)
+        .join(Delivery.result)
+        .join(Result.round)
+        .where(Round.case_id == case.id, Result.kind.in_(FINAL_KINDS))
+    )
+    if session.scalar(delivered.limit(1)) is None:
+        return "Its final segmentation is kept by the node, which sends it nowhere."
+    return "Its final segmentation is in the archive."
+
+
 def final_outstanding(session: Session, cases: Sequence[Case]) -> dict[int, str]:
     """Return what is missing of accepted cases, by case id; a case that is done is left out."""
     accepted = [case.id for case in cases if case.state == CaseState.ACCEPTED]

@@ -27,14 +27,14 @@ from uair_node.findings.follow_up import (
     Link,
 )
 from uair_node.findings.record import NOMINAL, Findings
-from uair_node.rendering.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels
+from uair_node.rendering.drawing import FAINT, INK, PAPER, as_hex, draw_slice, note, outline, pixels, see_part
 
 _DPI = 100
 _MOST_LESIONS = 5
 _HALF_MM = 38.0
 _ON_OUTLINE_MM = 0.05
 _GONE, _ATTENTION = "#b0b0b0", "#ffb347"
-_WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 1.4, 1.2, 3.1
+_WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _LINE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 0.9, 0.22, 1.2, 3.1
 _WORDS = {
     "CR": "complete response",
     "PR": "partial response",
@@ -96,18 +96,19 @@ def draw_change(scene: ChangeScene) -> NDArray[np.uint8]:
     numpy.ndarray
         ``(rows, columns, 3)`` uint8, sRGB.
     """
-    height = _TITLE + 2 * (_PANEL + _GAP) + _CAPTION + _PLOT + 0.35
-    figure = Figure(figsize=(_WIDTH, height), facecolor=PAPER)
-    page = _Page(figure, height, scene)
+    page = _Page(scene)
     page.title()
     page.lesions()
     page.courses()
-    return pixels(figure, _DPI)
+    return pixels(page.figure, _DPI)
 
 
 class _Page:
-    def __init__(self, figure: Figure, height: float, scene: ChangeScene) -> None:
-        self._figure, self._height, self._scene = figure, height, scene
+    def __init__(self, scene: ChangeScene) -> None:
+        self._scene, self._accepted = scene, accepted_words(scene.follow_up)
+        self._title_height = _TITLE + _LINE * len(self._accepted)
+        self._height = self._title_height + 2 * (_PANEL + _GAP) + _CAPTION + _PLOT + 0.35
+        self.figure = Figure(figsize=(_WIDTH, self._height), facecolor=PAPER)
 
     def title(self) -> None:
         then, now = self._scene.days
@@ -120,21 +121,21 @@ class _Page:
         )
         self._text(0.15, 0.62, f"{line} {codes.DISCLAIMER}.", size=12, color=FAINT)
         colour = _ATTENTION if change.other_preference else FAINT
-        for row, words in enumerate(accepted_words(change)):
-            self._text(0.15, 0.86 + 0.22 * row, words, size=12, color=colour)
+        for row, words in enumerate(self._accepted):
+            self._text(0.15, 0.86 + _LINE * row, words, size=12, color=colour)
 
     def lesions(self) -> None:
         """Draw the most telling lesions, each before (above) and now (below)."""
         chosen = _most_telling(self._scene.follow_up)
-        for row, words in enumerate(("before", "now")):
+        for row, (words, day) in enumerate(zip(("before", "now"), self._scene.days, strict=True)):
             middle = self._top(row) + _PANEL / 2
-            self._text(0.2, middle, words, size=13, rotation=90, va="center")
+            self._text(0.2, middle, f"{words}: {day:%Y-%m-%d}", size=13, rotation=90, va="center")
         for column, link in enumerate(chosen):
             centre = self._centre(link)
             if centre is None:
                 continue
             left = _SIDE + column * (_PANEL + _GAP)
-            self._draw(left, 0, self._scene.earlier_hu, self._earlier_drawn(), centre, "the same place")
+            self._draw(left, 0, self._scene.earlier_hu, self._earlier_drawn(), centre, "same place as below")
             self._draw(left, 1, self._scene.hu, self._now_drawn(), centre, self._scene.planes[centre[0]])
             for line, text in enumerate([*self._caption(link), *self._drawn_as_then(link)]):
                 y = self._top(2) + 0.14 + line * 0.2
@@ -258,15 +259,16 @@ class _Page:
         name: str,
     ) -> None:
         k, *middle = centre
-        box = tuple(
-            slice(max(0, at - round(_HALF_MM / s)), at + round(_HALF_MM / s) + 1)
-            for at, s in zip(middle, self._scene.spacing_mm[1:], strict=True)
+        rows, columns = (
+            slice(max(0, at - round(_HALF_MM / s)), min(size, at + round(_HALF_MM / s) + 1))
+            for at, s, size in zip(middle, self._scene.spacing_mm[1:], labels.shape[1:], strict=True)
         )
         axes = self._axes(left, self._height - self._top(row) - _PANEL, _PANEL, _PANEL)
         axes.set_axis_off()
-        shown = labels[k][box]
-        draw_slice(axes, hu[k][box], np.where(shown == 255, 1, shown), self._scene.spacing_mm[1:])
+        shown = labels[k]
+        draw_slice(axes, hu[k], np.where(shown == 255, 1, shown), self._scene.spacing_mm[1:])
         outline(axes, shown == 255, _GONE, 1.4, "dashed")
+        see_part(axes, rows, columns)
         note(axes, name, (0.03, 0.95), va="top")
 
     def _plot(self, left: float, bottom: float, width: float, height: float, title: str) -> Axes:
@@ -283,34 +285,34 @@ class _Page:
 
     def _axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
         box = (left / _WIDTH, bottom / self._height, width / _WIDTH, height / self._height)
-        return self._figure.add_axes(box)
+        return self.figure.add_axes(box)
 
     def _top(self, row: int) -> float:
-        return _TITLE + row * (_PANEL + _GAP)
+        return self._title_height + row * (_PANEL + _GAP)
 
     def _text(self, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
         """Write at `y` inches from the top."""
         style = {"color": INK} | style
-        self._figure.text(x / _WIDTH, 1 - y / self._height, text, fontsize=size, **style)
+        self.figure.text(x / _WIDTH, 1 - y / self._height, text, fontsize=size, **style)
 
 
 def accepted_words(change: FollowUp) -> list[str]:
     """Say which kinds of candidates were accepted, how wide lesions were drawn, and what compares equally."""
     then, now = (
-        ", ".join(filter(None, (kind, _drawn(mm))))
+        ", ".join(filter(None, (f'"{kind}"' if kind else "", _drawn(mm))))
         for kind, mm in zip(change.kinds, change.beyond_mm, strict=True)
     )
     if not then or not now:
         return []
-    lines = [f"Accepted then: {then}. Accepted now: {now}."]
+    lines = [f"Accepted then: {then}.", f"Accepted now: {now}."]
     if change.other_preference:
         wider = change.wider_mm
-        said = f"Drawn {abs(wider):.1f} mm {_side(wider)} than then" if wider else "Another kind than then"
-        lines.append(f"{said}, which alone changes sizes.")
+        said = f"Now drawn {abs(wider):.1f} mm {_side(wider)}" if wider else "Now drawn otherwise"
+        lines.append(f"{said} than then, which alone changes sizes.")
     equal = change.equal_taste
     if equal is not None:
-        which = f"candidate {equal.k} of round {equal.round}, {equal.kind}"
-        lines[-1] += f' Equal preference ({which}): "drawn as then".'
+        which = f'candidate {equal.k} of round {equal.round} ("{equal.kind}")'
+        lines.append(f'Below, "drawn as then" is the change with {which}, which is drawn most like then.')
     return lines
 
 
@@ -318,9 +320,9 @@ def _drawn(mm: float | None) -> str:
     """Say how far accepted outlines lie from the model's own."""
     if mm is None:
         return ""
-    return (
-        f"{abs(mm):.1f} mm {_side(mm)} than the model" if abs(mm) >= _ON_OUTLINE_MM else "as the model draws"
-    )
+    if abs(mm) < _ON_OUTLINE_MM:
+        return "drawn as by the model"
+    return f"drawn {abs(mm):.1f} mm {_side(mm)} than by the model"
 
 
 def _side(mm: float) -> str:

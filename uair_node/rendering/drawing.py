@@ -64,6 +64,12 @@ def draw_slice(
         outline(axes, labels == value, as_hex(codes.lesion_colour(value - 1)), _LESION_WIDTH)
 
 
+def see_part(axes: Axes, rows: slice, columns: slice) -> None:
+    """Show a part of a slice that is drawn whole. Outlines that leave it are not closed at its edge."""
+    axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
+    axes.set_ylim(rows.stop - 0.5, rows.start - 0.5)
+
+
 def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, style: str = "solid") -> None:
     """Draw the outline of a mask in a slice; nothing for an empty one.
 

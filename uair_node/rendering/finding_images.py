@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from dicom_config import codes
 from uair_node.findings.volumes import Volumes
-from uair_node.rendering.drawing import FAINT, INK, PAPER, draw_slice, mark_sides, number_lesions, pixels
+from uair_node.rendering.drawing import (
+    FAINT,
+    INK,
+    PAPER,
+    draw_slice,
+    mark_sides,
+    number_lesions,
+    pixels,
+    see_part,
+)
 from uair_node.rendering.page_images import DPI, Picture, Scene
 
 MOST_FINDINGS = 12
@@ -72,7 +81,7 @@ def finding_figure(scene: Scene, number: int, how_to_drop: str) -> Figure:
     rows, columns = _around(seen, scene.spacing_mm)
     page = _Page(1 + len(every), how_to_drop)
     volumes = (counts.sum(axis=1) * (float(np.prod(scene.spacing_mm)) / 1000.0)).tolist()
-    title = f"UAIR round {scene.round}, lesion {number}: drop"
+    title = f"UAIR round {scene.round}, lesion {number}: drop it?"
     page.write_head(title, _summary(volumes, scene.planes[plane]))
     bare = np.zeros(seen.shape, np.uint8)
     captions = [_caption(shown.k, ml) for shown, ml in zip(scene.candidates, volumes, strict=True)]
@@ -81,9 +90,7 @@ def finding_figure(scene: Scene, number: int, how_to_drop: str) -> Figure:
         axes = page.panel(place, caption)
         draw_slice(axes, scene.values[plane], labels, scene.spacing_mm[1:], scene.window)
         number_lesions(axes, labels)
-        # The whole slice, seen in part: an outline that leaves the part is not closed at its edge.
-        axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
-        axes.set_ylim(rows.stop - 0.5, rows.start - 0.5)
+        see_part(axes, rows, columns)
         if not place:
             mark_sides(axes, scene.planes[plane])
     return page.figure

@@ -234,7 +234,7 @@ class CandidatePage:
 
     def write(self) -> None:
         """Write title, numbers, words, legend and what the page is not."""
-        self._text(_SIDE, self.height - 0.36, _shorten(self._title(), 70), size=17, weight="bold")
+        self._text(_SIDE, self.height - 0.36, _shorten(self._title(), 100), size=17, weight="bold")
         self._text(_SIDE, self.height - 0.63, self._subtitle(), size=14)
         right = self.width - _SIDE
         self._text(right, 0.12, f"{codes.DISCLAIMER}.", size=11, color=FAINT, ha="right")
@@ -268,7 +268,7 @@ class CandidatePage:
         ]
         if scene.reference is not None:
             said = against_reference(labels, scene.reference, scene.spacing_mm, scene.organ)
-            paragraphs.append(("Against the selection before", _bullets(said[: _LISTED_LESIONS + 1])))
+            paragraphs.append(("Compared with the selection before", _bullets(said[: _LISTED_LESIONS + 1])))
         return [*paragraphs, *self._warnings()]
 
     def _warnings(self) -> list[tuple[str, list[str]]]:

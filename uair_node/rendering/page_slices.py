@@ -10,13 +10,21 @@ from numpy.typing import NDArray
 from uair_node.rendering.telling_slices import telling_slices
 
 Labels = NDArray[np.uint8]
+_OF_LESIONS = 3
+_SHOWN_WELL = 0.6
+"""A lesion is shown well by a slice with at least this part of its largest area."""
 
 
 def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int) -> list[int]:
-    """Return up to `count` axial slices, uppermost first: of largest lesions, of differences, then evenly."""
-    chosen = [
-        int(np.count_nonzero(labels == value, axis=(1, 2)).argmax()) for value in _lesion_values(labels)[:3]
-    ]
+    """Return up to `count` axial slices, uppermost first: of largest lesions, of differences, then evenly.
+
+    A lesion that an earlier slice shows well needs no slice of its own.
+    """
+    chosen: list[int] = []
+    for value in _lesion_values(labels):
+        areas = np.count_nonzero(labels == value, axis=(1, 2))
+        if len(chosen) < _OF_LESIONS and not any(areas[k] >= _SHOWN_WELL * areas.max() for k in chosen):
+            chosen.append(int(areas.argmax()))
     chosen += [shown.k for shown in telling_slices([labels, *compared], slice_distance_mm)]
     extent = np.flatnonzero(labels.any(axis=(1, 2)))
     apart = max(5.0 / slice_distance_mm, len(extent) / 15, 1.0)

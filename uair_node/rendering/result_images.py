@@ -48,10 +48,10 @@ class _ResultPage(CandidatePage):
         self._draw_solid(COLUMNS + 2, 90.0, "from the right", ("P", "A"))
 
     def _title(self) -> str:
-        return f"UAIR result: {self._candidate.character}, round {self._scene.round}"
+        return f"UAIR result of round {self._scene.round}"
 
     def _subtitle(self) -> str:
-        return f"Candidate {self._candidate.k} was accepted."
+        return f"Accepted: candidate {self._candidate.k} ({self._candidate.character})."
 
     def _paragraphs(self) -> list[tuple[str, list[str]]]:
         numbers = result_lines(self._findings, self._scene.organ)

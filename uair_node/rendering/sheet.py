@@ -35,7 +35,7 @@ from uair_node.rendering.drawing import (
 from uair_node.rendering.telling_slices import telling_slices
 
 _LISTED_LESIONS = 3
-_HEADING_LENGTH, _HEADLINE_LENGTH, _HEADLINES = 30, 40, 2
+_HEADING_LENGTH, _HEADING_LINES, _HEADLINE_LENGTH, _HEADLINES = 31, 2, 40, 2
 
 # Inches; at 120 dpi a panel has about as many pixels as a cropped liver of 0.75 mm pixels.
 _PANEL_WIDTH, _GAP, _SIDE = 2.9, 0.05, 0.15
@@ -133,17 +133,20 @@ def sheet_figure(
     height = (rows.stop - rows.start) * spacing_mm[1]
     width = (columns.stop - columns.start) * spacing_mm[2]
     said = [textwrap.wrap(candidate.headline, _HEADLINE_LENGTH)[:_HEADLINES] for candidate in candidates]
-    headlines = max(map(len, said))
+    headings = [textwrap.wrap(_heading(candidate), _HEADING_LENGTH) for candidate in candidates]
+    first = max(map(len, headings))
+    headlines = first - 1 + max(map(len, said))
     layout = _Layout(len(slices), len(candidates), _PANEL_WIDTH * height / width, warnings, footer, headlines)
     figure = layout.figure
     _text(layout, _SIDE, layout.height - 0.3, title, size=13, weight="bold")
     for number, line in enumerate(layout.warning_lines):
         _text(layout, _SIDE, layout.height - 0.49 - number * _LINE, line, size=9, color=_WARNING)
-    for column, (candidate, measured) in enumerate(zip(candidates, volumes, strict=True)):
+    for column, measured in enumerate(volumes):
         x = layout.left(column)
         y = layout.height - layout.title - 0.2
-        _text(layout, x, y, _heading(candidate), size=11, weight="bold")
-        for number, line in enumerate(said[column], start=1):
+        for number, line in enumerate(headings[column]):
+            _text(layout, x, y - number * _LINE, line, size=11, weight="bold")
+        for number, line in enumerate(said[column], start=first):
             _text(layout, x, y - number * _LINE, line, size=10)
         for row, shown in enumerate(slices):
             axes, labels = layout.panel(row, column), cropped[column][shown.k]
@@ -199,7 +202,7 @@ class _Layout:
 
 def _heading(candidate: SheetCandidate) -> str:
     note = f"  ({candidate.note})" if candidate.note else ""
-    room = _HEADING_LENGTH - len(note)
+    room = _HEADING_LINES * _HEADING_LENGTH - 9 - len(note)  # a line may end early
     character = (
         candidate.character if len(candidate.character) <= room else f"{candidate.character[: room - 1]}…"
     )

@@ -196,11 +196,14 @@ def _name(found: _Found, n: int, ks: Sequence[int]) -> str:
     if isinstance(name, int):
         lacking = [ks[candidate] for candidate in found.lacking[name]]
         holding = [k for k in ks if k not in lacking]
+        if not lacking:
+            return f"lesion {name - 1}: its outline"
         said = f"only in {_listed(holding)}" if len(holding) < len(lacking) else f"not in {_listed(lacking)}"
-        return f"lesion {name - 1}: {said if lacking else 'its size'}"
+        return f"lesion {name - 1}: {said}"
     where = f"{'back' if name.back else 'front'} {'left' if name.left else 'right'}"
-    return f"{ks[name.candidate]} {'larger' if name.more else 'smaller'}: {where}"
+    return f"candidate {ks[name.candidate]} {'wider' if name.more else 'tighter'}: {where}"
 
 
 def _listed(ks: Sequence[int]) -> str:
-    return " and ".join(str(k) for k in ks)
+    *first, last = map(str, ks)
+    return f"candidates {', '.join(first)} and {last}" if first else f"candidate {last}"

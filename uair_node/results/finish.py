@@ -34,6 +34,7 @@ from uair_node.results.pages import (
 )
 from uair_node.results.priors import keep_accepted
 from uair_node.results.reader_preference import differences, remember
+from uair_node.results.reader_words import CHANGE_SINCE
 from uair_node.results.result_writer import keep_result
 from uair_node.results.round_inputs import FINDINGS_FILE, RoundInputs, read_round_inputs
 from uair_node.results.seg import Tracking
@@ -204,4 +205,4 @@ def _write_change(
     page = write_change_page(volume, scene, final.sop_instance_uid, accepted.k, request)
     path = inputs.own_folder / "UAIR-CHANGE-PAGE.dcm"
     kind, where = ResultKind.FINAL_PAGE, context.picture_destinations
-    return keep_result(context, page, path, kind, final.k, final.character, where)
+    return keep_result(context, page, path, kind, final.k, f"{CHANGE_SINCE} {compared.day:%Y-%m-%d}", where)

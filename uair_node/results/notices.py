@@ -31,7 +31,7 @@ from uair_node.dicom.volume import read_geometry
 from uair_node.rendering.notice_image import draw_notice
 from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
-from uair_node.results.reader_words import how_to_answer, without_commands
+from uair_node.results.reader_words import answer_words, how_to_answer, without_commands
 from uair_node.results.result_writer import keep_result
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
@@ -169,7 +169,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
         return Notice(
             uid=_uid(case, "replaced", round_.number, selection.id),
             moment=selection.received_at,
-            heading=f"Round {round_.number}: {selection.words} is replaced",
+            heading=f"Round {round_.number}: {answer_words(selection)} is replaced",
             text="A later answer to the same round counts."
             + (" Send the marks again to add them to it." if selection.marks else ""),
             round_id=round_.id,
@@ -178,9 +178,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
         )
     if selection.verb == Verb.START:
         return _about_start(case, selection, round_)
-    what = selection.words
-    if selection.artifact:
-        what = f"your edit of candidate {selection.picked}{', with marks' if selection.marks else ''}"
+    what = answer_words(selection)
     if offered is not round_:
         what = f"{what} of round {offered.number}"
     return Notice(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 from dicom_config.node import AeTitles
+from uair_node.cases.tables import MARKS, Selection
 
+CHANGE_SINCE = "change since"
+"""The beginning of the name of a change page; the day of the earlier study follows."""
 _SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 _COMMAND = re.compile(r"`uair\b")
 
@@ -16,6 +19,17 @@ def how_to_answer(titles: AeTitles) -> str:
         f"To answer, send a candidate to {titles.pick} (four new ones), {titles.accept} (final) "
         f"or {titles.reject} (none fits)."
     )
+
+
+def answer_words(selection: Selection) -> str:
+    """Name a reader's answer: "your pick of candidate 2", "your answer "none fits""."""
+    if selection.artifact:
+        return f"your edit of candidate {selection.picked}{', with marks' if selection.marks else ''}"
+    if selection.marks is not None and not selection.marks["picked"]:
+        return "your marks" if selection.mechanism == MARKS else "your changes to the findings"
+    if selection.picked is None:
+        return 'your answer "none fits"'
+    return f"your pick of {selection.words}"
 
 
 def how_to_drop(titles: AeTitles, number: int) -> str:

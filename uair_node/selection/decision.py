@@ -17,6 +17,13 @@ WAIT = "round-closed"
 CLOSED = "case-closed"
 _S = CaseState
 TAKES_REPETITIONS = (_S.AWAITING_SELECTION, _S.REFINING, _S.ACCEPTED)
+_ENDS = {
+    _S.ACCEPTED: "is accepted",
+    _S.EXPIRED: "expired without an answer",
+    _S.SUPERSEDED: "is replaced by a newer one",
+    _S.FAILED: "failed",
+    _S.REJECTED: "is rejected",
+}
 _COMPUTING = (_S.RECEIVING, _S.READY, _S.SEGMENTING, _S.REFINING)
 
 
@@ -51,6 +58,8 @@ class Standing:
         Whether candidates of the newest round are on their way to a destination, or there.
     taken
         The answer that started the newest round or ended the case; None before the first.
+    final
+        Where the final segmentation of an accepted case is, in a sentence.
     """
 
     case_id: int
@@ -58,6 +67,7 @@ class Standing:
     newest: int
     sent: bool
     taken: Said | None
+    final: str = ""
 
 
 class Effect(Enum):
@@ -84,11 +94,11 @@ def decide(standing: Standing, said: Said) -> Effect:
     answers_open_round = said.round_number == standing.newest - 1
     if state == CaseState.REFINING and answers_open_round and not standing.sent:
         return Effect.REPLACES
-    raise refusal_of(standing.case_id, state, standing.newest)
+    raise refusal_of(standing.case_id, state, standing.newest, standing.final)
 
 
-def refusal_of(case_id: int, state: CaseState, newest: int) -> InputError:
-    """Return why a case takes no answer in this state, and what to do."""
+def refusal_of(case_id: int, state: CaseState, newest: int, final: str) -> InputError:
+    """Return why a case takes no answer in this state, and what to do; `final` as of `Standing`."""
     if state in _COMPUTING:
         return InputError(
             WAIT,
@@ -96,14 +106,14 @@ def refusal_of(case_id: int, state: CaseState, newest: int) -> InputError:
             f"Wait for the four candidates of round {newest}, then pick or accept one of them.",
         )
     return InputError(
-        CLOSED, f"The case is {state}; nothing can be picked in it now.", _remedy(case_id, state)
+        CLOSED, f"This case {_ENDS[state]}; it takes no further answer.", _remedy(case_id, state, final)
     )
 
 
-def _remedy(case_id: int, state: CaseState) -> str:
+def _remedy(case_id: int, state: CaseState, final: str) -> str:
     see = f"`uair case show {case_id}` shows its history."
     return {
-        CaseState.ACCEPTED: f"Its final segmentation is in the archive. {see}",
+        CaseState.ACCEPTED: f"{final} {see}".strip(),
         CaseState.EXPIRED: f"Send the series again; it is segmented anew. {see}",
         CaseState.SUPERSEDED: f"Pick one of the newer case's candidates. {see}",
         CaseState.FAILED: f"`uair case retry {case_id}` takes the case up again; send the answer again then.",

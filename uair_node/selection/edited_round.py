@@ -25,6 +25,7 @@ from uair_node.cases.reader_choice import LIVER, ReaderChoice, target_name
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, CaseInstance, Instance
 from uair_node.context import Context
+from uair_node.delivery.outstanding import final_words
 from uair_node.dicom.edited_segmentation import EditedSegmentation, unrecognised
 from uair_node.dicom.readers import Reading
 from uair_node.dicom.rtstruct_reader import read_structures
@@ -157,10 +158,10 @@ def _answered_case(session: Session, reading: Reading) -> Case | None:
     if case is None:
         closed = _newest(session, Case.state.in_(_CLOSED), on_images)
         if closed is not None:
-            raise refusal_of(closed.id, closed.state, len(closed.rounds))
+            raise refusal_of(closed.id, closed.state, len(closed.rounds), final_words(session, closed))
         case = _newest(session, waiting, of_study)
         if case is not None and case.state == CaseState.REFINING:
-            raise refusal_of(case.id, case.state, len(case.rounds))
+            raise refusal_of(case.id, case.state, len(case.rounds), final_words(session, case))
     return case
 
 

@@ -19,6 +19,7 @@ from uair_node.cases.reader_choice import ReaderChoice, target_name
 from uair_node.cases.reasons import keep_reason, refuse
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import MARKS, Case, Result, Round, Selection, SelectionOutcome
+from uair_node.delivery.outstanding import final_words
 from uair_node.dicom.readers import Reading
 from uair_node.selection.decision import TAKES_REPETITIONS, Effect, Said, Standing, decide, refusal_of
 from uair_node.selection.marked_round import MarkedRound
@@ -170,7 +171,7 @@ def settle_parts(session: Session, parts: Sequence[Selection], answer: ReaderCho
     counts = lifecycle.answer_that_counts(session, case)
     try:
         if counts is not None and counts.round_number == last.round_number and counts.id > last.id:
-            raise refusal_of(case.id, CaseState.REFINING, last.round_number + 1)  # said later, it counts
+            raise refusal_of(case.id, CaseState.REFINING, last.round_number + 1, "")  # said later, it counts
         effect = decide(_standing(session, case), said)
     except InputError as refusal:
         refuse_parts(session, parts, refusal)
@@ -359,7 +360,9 @@ def _standing(session: Session, case: Case) -> Standing:
     newest = case.current_round
     assert newest is not None, "a candidate belongs to a round"
     row = lifecycle.answer_that_counts(session, case)
-    return Standing(case.id, case.state, newest.number, bool(newest.candidates), _said(row) if row else None)
+    final = final_words(session, case) if case.state == CaseState.ACCEPTED else ""
+    said = _said(row) if row else None
+    return Standing(case.id, case.state, newest.number, bool(newest.candidates), said, final)
 
 
 def _said(row: Selection) -> Said:

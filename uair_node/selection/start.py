@@ -20,6 +20,7 @@ from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, Selection, SelectionOutcome
 from uair_node.context import Context
+from uair_node.delivery.outstanding import final_words
 from uair_node.dicom.readers import DRAWN, Reading, read_selection
 from uair_node.dicom.volume import read_geometry
 from uair_node.results.round_inputs import CANDIDATES_FILE
@@ -128,7 +129,7 @@ def _case_of(session: Session, reading: Reading) -> Case:
             "Send the series to the AE title for series (UAIR) first, then the segmentation again.",
         )
     if case.state not in _OPEN:
-        raise refusal_of(case.id, case.state, len(case.rounds))
+        raise refusal_of(case.id, case.state, len(case.rounds), final_words(session, case))
     return case
 
 

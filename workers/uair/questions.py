@@ -34,7 +34,8 @@ class _Doubt:
     worth_ml
         Volume times the Dice that the alternative is expected to add.
     change
-        What it is, in words.
+        What it is, in words. They name the outline: "smaller" would read as growth or shrinkage since an
+        earlier study.
     """
 
     index: int
@@ -78,10 +79,18 @@ def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ..
 
 
 def _joined(changes: Sequence[str]) -> str:
-    """Return changes in one line: "lesion 2 smaller, 1 larger"."""
-    if all(change.startswith(_LESION) for change in changes):
-        return _LESION * bool(changes) + ", ".join(change.removeprefix(_LESION) for change in changes)
-    return ", ".join(changes)
+    """Return at most two changes in one line: "lesion 2 tighter, lesion 1 wider", "lesions 1 and 2 wider"."""
+    names, ways = (
+        [change.rpartition(" ")[0] for change in changes],
+        {change.split()[-1] for change in changes},
+    )
+    if len(changes) < 2 or len(ways) > 1:
+        return ", ".join(changes)
+    numbers = sorted(int(name.removeprefix(_LESION)) for name in names if name.startswith(_LESION))
+    what = (
+        f"lesions {numbers[0]} and {numbers[1]}" if len(numbers) > 1 else f"liver and {_LESION}{numbers[0]}"
+    )
+    return f"{what} {ways.pop()}"
 
 
 def _doubt(index: int, target: TargetState) -> _Doubt | None:
@@ -98,7 +107,7 @@ def _doubt(index: int, target: TargetState) -> _Doubt | None:
         index,
         alternative,
         float(gains[alternative - 1] * cells[0] * target.crop.cell_volume_ml),
-        f"{name} {'larger' if grows else 'smaller'}",
+        f"{name} {'wider' if grows else 'tighter'}",
     )
 
 
