@@ -1,1 +1,4 @@
-"""Objects that came in, without a database: files, headers, stacks, volumes, the gate."""
+"""Readers of received DICOM objects: files, headers, stacks, volumes and the gate.
+
+No module here uses the database.
+"""

@@ -1,7 +1,8 @@
-"""Several acquisitions under one series UID: told apart by their headers, where their positions overlap.
+"""Find several acquisitions under one series UID, by their headers and overlapping positions.
 
-Pure over header records. A single scan may number its slices or rotations one by one. So an attribute that
-varies is no proof: parts that follow each other along the axis are a single stack.
+The functions use header records only. A single scan may number its slices or rotations one by one. So an
+attribute that varies does not prove two acquisitions. Parts that follow each other along the axis are a
+single stack.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from uair_node.dicom.stack import FloatArray, Stack, build_stack
 
 _SAME_POSITION_MM = 0.01
 _HALF = 0.5
-"""Part of the whole extent that each acquisition covers at least where no single value overlaps another one.
+"""The least part of the whole extent that each acquisition covers, if no two single values overlap.
 
-Times, and numbers of single slices, may be out of order within one scan."""
+Times, and numbers of single slices, may be out of order within one scan.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,15 @@ class _Attribute:
     Parameters
     ----------
     only_ct
-        Whether it tells CT acquisitions only: packages of one MR stack interleave.
+        Whether it is used for CT only. The packages of one MR stack interleave.
     physics
-        Slices that differ in it are never one stack, wherever they lie.
+        Whether slices with different values are never one stack, wherever they lie.
     counts
         Whether one acquisition may have several values that follow each other, in time or in number.
     is_time
         Whether its values are times, which may be out of order within one scan.
     once
-        Whether it tells nothing where two slices have one value.
+        Whether it is ignored if two slices have the same value.
     is_number
         Whether its value can be shown; header texts cannot.
     """
@@ -54,7 +56,10 @@ class _Attribute:
 
 
 def _place_in_series(header: SliceHeader) -> int | None:
-    """Return Instance Number of a single-frame image; the frames of another image have one in common."""
+    """Return Instance Number of a single-frame image.
+
+    All frames of a multi-frame image share one number: return None.
+    """
     return header.instance_number if header.frame is None else None
 
 
@@ -70,13 +75,19 @@ _TELLING = (
     _Attribute("Trigger Time", lambda header: header.trigger_time_ms, counts=True, is_time=True),
     _Attribute("Instance Number", _place_in_series, counts=True, is_time=True, once=True, is_number=True),
 )
-"""The first attribute that divides a series decides. Instance Number stays where a system removed the others:
-a count that runs twice through the body is that of two stacks."""
+"""The attributes in the order in which they are tried.
+
+The first one that divides the series decides. Some systems remove all of them but Instance Number. If its
+count runs through the body twice, then there are two stacks.
+"""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Slices of one value, or of several that follow each other: their places in the stack, ascending."""
+    """Slices that have one value, or several values that follow each other.
+
+    The members are places in the stack, ascending.
+    """
 
     values: tuple[Any, ...]
     places: tuple[int, ...]
@@ -165,7 +176,7 @@ def split_acquisitions(headers: Sequence[SliceHeader], *, ct: bool) -> list[tupl
 
 
 def _parts_of(attribute: _Attribute, headers: Sequence[SliceHeader], stack: Stack) -> list[_Part]:
-    """Return the slices of each value that is not empty, in order of the values."""
+    """Return the slices of each value that is not empty, in ascending order of the values."""
     places: dict[Any, list[int]] = defaultdict(list)
     for place, index in enumerate(stack.order):
         places[attribute.value(headers[index])].append(place)
@@ -174,7 +185,7 @@ def _parts_of(attribute: _Attribute, headers: Sequence[SliceHeader], stack: Stac
 
 
 def _joined(parts: Sequence[_Part], along: FloatArray) -> list[_Part]:
-    """Join values whose slices follow each other in one direction, without an overlap."""
+    """Join values whose slices follow each other in one direction and do not overlap."""
     found: list[_Part] = []
     direction, last_mm = 0.0, 0.0
     for part in parts:
@@ -201,7 +212,10 @@ def _extent(part: _Part, along: FloatArray) -> float:
 
 
 def _overlap(parts: Sequence[_Part], along: FloatArray) -> bool:
-    """Return whether two parts, each of two slices at least, share more than an end along the axis."""
+    """Return whether two parts overlap along the axis by more than an end.
+
+    Each part has at least two slices.
+    """
     ranges = sorted((along[part.places[0]], along[part.places[-1]]) for part in parts if len(part.places) > 1)
     end = float("-inf")
     for first, last in ranges:
@@ -212,7 +226,7 @@ def _overlap(parts: Sequence[_Part], along: FloatArray) -> bool:
 
 
 def _name(attribute: _Attribute, part: _Part, number: int, parts: int) -> str:
-    """Name an acquisition without a text of a header."""
+    """Return a name for an acquisition that contains no text from a header."""
     if not attribute.is_number:
         return f"{attribute.name} {number} of {parts}"
     first, last = (f"{value:.9g}" for value in (part.values[0], part.values[-1]))
@@ -220,7 +234,7 @@ def _name(attribute: _Attribute, part: _Part, number: int, parts: int) -> str:
 
 
 def count_values(headers: Sequence[SliceHeader], value: Callable[[SliceHeader], str]) -> list[int]:
-    """Return how many slices each value has that is not empty, the most frequent first."""
+    """Return the number of slices of each value that is not empty, the most frequent value first."""
     found: dict[str, int] = defaultdict(int)
     for header in headers:
         found[value(header)] += 1

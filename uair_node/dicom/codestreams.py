@@ -1,7 +1,7 @@
-"""Sizes in the headers of compressed frames, compared with the data set before decoding.
+"""Before decoding, compare the sizes that compressed frames state with those of the data set.
 
 A decoder allocates what the codestream states, not what the data set states: 7 KB can claim gigabytes. This
-module must not know what the pixels mean.
+module does not interpret pixels.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from pydicom.uid import (
 )
 
 MOST_PIXELS = 1 << 24
-"""The most pixels of a frame, each sample counted: 4096 x 4096."""
+"""The largest number of pixels of a frame, times its samples per pixel: 4096 x 4096."""
 _MOST_TILES = 4096
-"""The most tiles of a JPEG 2000 frame. A decoder keeps several kilobytes for each."""
+"""The largest number of tiles of a JPEG 2000 frame. A decoder keeps several kilobytes for each."""
 _MOST_PRECINCTS = 1 << 16
-"""The most precincts of a JPEG 2000 frame. A decoder keeps about 600 bytes for each precinct."""
+"""The largest number of precincts of a JPEG 2000 frame. A decoder keeps about 600 bytes for each."""
 
 _Size = tuple[int, int, int]
 """Rows, columns, samples."""
 
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
-"""Second byte of the SOF markers (ISO 10918-1 Table B.1; ISO 14495-1 C.2.2 for 0xF7, SOF55)."""
+"""The second byte of the SOF markers (ISO 10918-1 Table B.1; ISO 14495-1 C.2.2 for 0xF7, SOF55)."""
 _END_OF_IMAGE = b"\xff\xd9"
 _PADDING_BYTES = 16
-"""The end marker stands within so many bytes of a frame's end: writers may pad behind it."""
+"""The end marker must stand in this many last bytes of a frame: writers may add padding after it."""
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 _COD, _COC, _SOT, _SOD, _EOC = 0x52, 0x53, 0x90, 0x93, 0xD9
-"""Second byte of JPEG 2000 markers (ISO 15444-1 Table A.2)."""
+"""The second byte of some JPEG 2000 markers (ISO 15444-1 Table A.2)."""
 
 
 def require_matching_codestreams(dataset: Dataset) -> None:
@@ -54,8 +54,8 @@ def require_matching_codestreams(dataset: Dataset) -> None:
     ------
     ValueError
         A frame's own header contradicts Rows, Columns or Samples per Pixel. A JPEG or JPEG-LS frame lacks its
-        end: decoders would silently fill the rest with grey. A frame exceeds a limit of this module. Offsets
-        name bytes twice.
+        end: decoders would silently fill the rest with grey. A frame exceeds a limit of this module. Two
+        frames of the offset table share bytes.
     """
     size = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     if size[0] * size[1] * size[2] > MOST_PIXELS:
@@ -73,7 +73,7 @@ def require_matching_codestreams(dataset: Dataset) -> None:
 
 
 def coded_frames(dataset: Dataset) -> Iterator[bytes]:
-    """Return the coded bytes of each frame of encapsulated pixel data, fragments put together (PS3.5 A.4)."""
+    """Yield the coded bytes of each frame of encapsulated pixel data, its fragments joined (PS3.5 A.4)."""
     number = int(dataset.get("NumberOfFrames") or 1)
     return generate_frames(
         dataset.PixelData, number_of_frames=number, extended_offsets=_extended_offsets(dataset)
@@ -91,12 +91,15 @@ def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
 
 
 def _has_end(frame: bytes) -> bool:
-    """Return whether a JPEG or JPEG-LS frame has its end marker; coded samples cannot hold these bytes."""
+    """Return whether a JPEG or JPEG-LS frame has its end marker.
+
+    Coded samples never contain these two bytes.
+    """
     return _END_OF_IMAGE in frame[-_PADDING_BYTES:]
 
 
 def _jpeg_size(frame: bytes) -> _Size | None:
-    """Read the first SOF marker segment: precision, rows, columns, samples (ISO 10918-1 B.2.2)."""
+    """Return the size that the first SOF marker segment states (ISO 10918-1 B.2.2); None without one."""
     at = 2
     while at + 4 <= len(frame) and frame[at] == 0xFF:
         marker, (length,) = frame[at + 1], struct.unpack_from(">H", frame, at + 2)
@@ -111,7 +114,10 @@ def _jpeg_size(frame: bytes) -> _Size | None:
 
 
 def _jpeg_2000_size(frame: bytes) -> _Size | None:
-    """Read the SIZ marker segment (ISO 15444-1 A.5.1); None without, or with too many tiles or precincts."""
+    """Return the size that the SIZ marker segment states (ISO 15444-1 A.5.1).
+
+    None if there is no such segment, or if the frame has too many tiles or precincts.
+    """
     at = _codestream(frame) if frame.startswith(_JP2_SIGNATURE) else 0
     if frame[at : at + 4] != _START_OF_CODESTREAM:
         return None
@@ -127,7 +133,7 @@ def _jpeg_2000_size(frame: bytes) -> _Size | None:
 
 
 def _most_precincts(frame: bytes, at: int, size: _Size, samples: int) -> int:
-    """Return the largest number of precincts of the codestream's coding styles (ISO 15444-1 A.6.1, A.6.2)."""
+    """Return the number of precincts of the coding style that has the most (ISO 15444-1 A.6.1, A.6.2)."""
     most, position, tile_part_end = 0, at + 2, 0
     while position + 4 <= len(frame) and frame[position] == 0xFF:
         marker, (length,) = frame[position + 1], struct.unpack_from(">H", frame, position + 2)
@@ -150,7 +156,11 @@ def _most_precincts(frame: bytes, at: int, size: _Size, samples: int) -> int:
 
 
 def _count_precincts(size: _Size, levels: int, exponents: bytes) -> int:
-    """Count the precincts of all resolutions, the lowest first; `exponents` has both of each in a byte."""
+    """Count the precincts of all resolution levels.
+
+    `exponents` has one byte for each level, the lowest first: the exponents of the precinct's width and
+    height.
+    """
     total = 0
     for resolution, both in enumerate(exponents[: levels + 1]):
         shrunk = max(levels - resolution, 0)
@@ -160,7 +170,7 @@ def _count_precincts(size: _Size, levels: int, exponents: bytes) -> int:
 
 
 def _codestream(frame: bytes) -> int:
-    """Return where the codestream begins in a JP2 file, which some systems send (ISO 15444-1 I.4)."""
+    """Return the offset of the codestream. Some systems send a whole JP2 file (ISO 15444-1 I.4)."""
     at = 0
     while at + 16 <= len(frame):
         length, kind = struct.unpack_from(">L4s", frame, at)
@@ -186,7 +196,10 @@ _MARKED_END = frozenset(
         JPEGLSNearLossless,
     )
 )
-"""Syntaxes whose decoders take a frame that is cut off; those of JPEG 2000 refuse it."""
+"""Transfer syntaxes whose decoders accept a truncated frame.
+
+Decoders of JPEG 2000 refuse it by themselves.
+"""
 
 _READERS: Mapping[str, Callable[[bytes], _Size | None]] = {
     **dict.fromkeys(_MARKED_END, _jpeg_size),

@@ -1,4 +1,7 @@
-"""Closed contours as pixels of a slice, and the shape between two slices.
+"""Fill closed contours on the pixel grid of a slice, and interpolate a shape between two slices.
+
+Points are (row, column) on the slice's grid; pixel centres have whole numbers. A pixel belongs to a contour
+if its centre lies in it or on it.
 
 Pure geometry: points are row and column on the grid of a slice, a pixel's centre has whole numbers. A pixel
 belongs to a contour if its centre lies in it or on it.
@@ -18,7 +21,10 @@ Mask = npt.NDArray[np.bool_]
 _Places = npt.NDArray[np.int64]
 
 _ON_EDGE = 0.01
-"""Pixels between a centre and a contour that counts as running through it: writers round coordinates."""
+"""A contour counts as running through a pixel's centre if it passes within this many pixels.
+
+Writers round coordinates.
+"""
 
 
 def fill_plane(contours: Sequence[Points], shape: tuple[int, int], *, by_parity: bool) -> Mask:
@@ -27,8 +33,9 @@ def fill_plane(contours: Sequence[Points], shape: tuple[int, int], *, by_parity:
     Parameters
     ----------
     by_parity
-        Whether a pixel belongs to the shape if an odd number of contours hold it (CLOSEDPLANAR_XOR). Else a
-        contour within the others' area is a hole, or an island in a hole, and overlapping ones are joined.
+        True: a pixel belongs to the shape if an odd number of contours contain it (CLOSEDPLANAR_XOR). False:
+        a contour inside another one is a hole, a contour inside a hole is an island, overlapping contours are
+        joined.
     """
     filled = np.zeros(shape, bool)
     insides = [_inside(points, shape) for points in contours]
@@ -44,12 +51,12 @@ def fill_plane(contours: Sequence[Points], shape: tuple[int, int], *, by_parity:
 
 
 def between(lower: Mask, upper: Mask, share: float, spacing_mm: tuple[float, float]) -> Mask:
-    """Return the shape between two slices, by their distance maps.
+    """Return the shape between two slices, interpolated from their signed distance maps.
 
     Parameters
     ----------
     share
-        Where it lies: 0 at the lower slice, 1 at the upper one.
+        Position between the slices: 0 at the lower slice, 1 at the upper one.
     spacing_mm
         Distances between rows and between columns.
     """
@@ -74,7 +81,7 @@ def _nest(insides: Sequence[Mask], filled: Mask) -> None:
 
 
 def _inside(points: Points, shape: tuple[int, int]) -> Mask:
-    """Return the pixels with their centre in a contour."""
+    """Return the mask of the pixels whose centre lies in or on a contour."""
     low = np.floor(points.min(axis=0)).clip(0, shape).astype(int)
     high = np.ceil(points.max(axis=0) + 1).clip(low, shape).astype(int)
     inside = np.zeros(shape, bool)
@@ -84,7 +91,7 @@ def _inside(points: Points, shape: tuple[int, int]) -> Mask:
 
 
 def _inside_box(points: Points, height: int, width: int) -> Mask:
-    """Return the mask of centres that have an odd number of edges to their left."""
+    """Return the mask of the pixel centres that have an odd number of contour edges to their left."""
     (rows, columns), (rows_on, columns_on) = points.T, np.roll(points, -1, axis=0).T
     first = np.ceil(np.minimum(rows, rows_on)).clip(0, height).astype(int)
     stop = np.ceil(np.maximum(rows, rows_on)).clip(0, height).astype(int)
@@ -98,14 +105,14 @@ def _inside_box(points: Points, height: int, width: int) -> Mask:
 
 
 def _centres_on(points: Points, shape: tuple[int, int]) -> tuple[_Places, _Places]:
-    """Return rows and columns of the pixels through whose centre a contour runs."""
+    """Return rows and columns of the pixels whose centre lies on a contour."""
     rows, columns = _centres_by_row(points, shape)
     turned_rows, turned_columns = _centres_by_row(points[:, ::-1], shape[::-1])
     return np.concatenate([rows, turned_columns]), np.concatenate([columns, turned_rows])
 
 
 def _centres_by_row(points: Points, shape: tuple[int, int]) -> tuple[_Places, _Places]:
-    """Return the centres that edges run through where they cross their rows."""
+    """Return rows and columns of the pixel centres that lie where an edge crosses a row."""
     (rows, columns), (rows_on, columns_on) = points.T, np.roll(points, -1, axis=0).T
     first = np.ceil(np.minimum(rows, rows_on) - _ON_EDGE).clip(0, shape[0]).astype(int)
     stop = np.floor(np.maximum(rows, rows_on) + _ON_EDGE).clip(-1, shape[0] - 1).astype(int) + 1
@@ -119,7 +126,7 @@ def _centres_by_row(points: Points, shape: tuple[int, int]) -> tuple[_Places, _P
 
 
 def _runs(first: _Places, lengths: _Places) -> tuple[_Places, _Places]:
-    """Return for each edge its number and its rows, `lengths` of them from `first` on."""
+    """Return pairs (edge number e, row). Edge e has `lengths[e]` rows, from `first[e]` on."""
     edge = np.repeat(np.arange(len(first)), lengths)
     offsets = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return edge, first[edge] + offsets
@@ -131,7 +138,7 @@ def _box_around(mask: Mask) -> tuple[slice, slice]:
 
 
 def _height(mask: Mask, spacing_mm: tuple[float, float]) -> npt.NDArray[np.float64]:
-    """Return the distance to the edge in mm, negative outside."""
+    """Return the signed distance of each pixel to the edge of a mask, in mm, negative outside."""
     padded = np.pad(mask, 1)
     inside = ndimage.distance_transform_edt(padded, sampling=spacing_mm)
     outside = ndimage.distance_transform_edt(~padded, sampling=spacing_mm)

@@ -1,4 +1,7 @@
-"""The pixel cells of an image's frames: decoded by pydicom's plug-ins, or here where these know no codec.
+"""The pixel cells of an image's frames, decoded by pydicom's plug-ins or by this module.
+
+This module decodes the two transfer syntaxes that the plug-ins do not know. It also reads files without the
+delimiter that ends encapsulated pixel data, in which parsers find no pixels. It does not interpret pixels.
 
 Some writers leave out the delimiter that ends encapsulated pixel data; parsers then find no pixels at all.
 
@@ -25,17 +28,18 @@ from dicom_config.contexts import DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSE
 from uair_node.dicom.codestreams import coded_frames
 
 WHOLE_CELLS_IN_FRAMES = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
-"""Transfer syntaxes whose frames are native pixel cells, each frame by itself (PS3.5 A.4.11, A.4.13)."""
+"""Transfer syntaxes whose frames hold native pixel cells, each frame stored by itself (PS3.5 A.4.11, A.4.13).
+"""
 
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff", b"\xe0\x7f\x10\x00OW\x00\x00\xff\xff\xff\xff")
-"""The head of encapsulated pixel data (PS3.5 A.4)."""
+"""The first bytes of the element Pixel Data when it is encapsulated (PS3.5 A.4)."""
 
 
 def read_image(path: Path) -> Dataset:
-    """Read a DICOM file with its pixels, also where the delimiter behind the last whole fragment is missing.
+    """Read a DICOM file with its pixels, even if the delimiter after the last complete fragment is missing.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def read_image(path: Path) -> Dataset:
 
 
 def _end_of_fragments(content: bytes, at: int) -> int:
-    """Return where the last fragment ends; only zeros may follow."""
+    """Return the offset at which the last fragment ends. Only zeros may follow it."""
     while content.startswith(_ITEM, at) and at + 8 <= len(content):
         at += 8 + struct.unpack_from("<L", content, at + 4)[0]
     if at > len(content) or content[at:].strip(b"\0"):
@@ -66,17 +70,17 @@ def _end_of_fragments(content: bytes, at: int) -> int:
 
 
 def decode_frames(dataset: Dataset, first: int = 0) -> Iterator[npt.NDArray[Any]]:
-    """Decode the frames of an image from `first`, an index, to the last one, each when it is asked for.
+    """Decode the frames of an image lazily, from index `first` (0-based) to the last one.
 
     Yields
     ------
     numpy.ndarray
-        Pixel cells as they are coded, ``(rows, columns)`` of one sample; all bits of the cell are kept.
+        ``(rows, columns)`` pixel cells as stored, one sample per pixel. No bit of a cell is masked.
 
     Raises
     ------
     ValueError
-        A frame has not the bytes that the header says. Codecs raise what they like.
+        A frame has another number of bytes than the header says. Codecs may raise other exceptions.
     """
     if dataset.file_meta.TransferSyntaxUID in WHOLE_CELLS_IN_FRAMES:
         return (_cells(dataset, frame) for frame in islice(coded_frames(dataset), first, None))
@@ -100,5 +104,5 @@ def _cells(dataset: Dataset, frame: bytes) -> npt.NDArray[Any]:
 
 
 def _inflate(frame: bytes, size: int) -> bytes:
-    """Inflate a frame (RFC 1951, PS3.5 8.2.16) to one byte more than `size` at most."""
+    """Inflate a frame (RFC 1951, PS3.5 8.2.16). Stop after `size` + 1 bytes: then it is too long."""
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, size + 1)

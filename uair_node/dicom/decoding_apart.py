@@ -1,10 +1,10 @@
-"""Frames of an object that a peer sent, decoded in a child process with limits.
+"""Decode the frames of a received object in a child process that has limits of memory and time.
 
-Codecs are C libraries: what they allocate follows from the codestream, and what they do wrong ends their
-process. Here that process is a child, so that the listener goes on (DESIGN invariant 9). Uncompressed and
-deflated pixel cells are read in this process: they need no codec, and no more memory than their size.
+Codecs are C libraries. The codestream decides how much memory they allocate, and a fault in them ends their
+process. Because that process is a child, the listener continues. Uncompressed and deflated pixel cells are
+read in this process: they need no codec, and no more memory than their size.
 
-Run as ``python -m uair_node.dicom.decoding_apart HANDLE BYTES SECONDS`` it is the child.
+``python -m uair_node.dicom.decoding_apart HANDLE BYTES SECONDS`` runs the child.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MOST_BYTES = 400 << 20
 """The address space that decoding may add to the child's own. A frame of `MOST_PIXELS` needs less."""
 MOST_CPU_S = 60
 MOST_WALL_S = 300.0
-"""The machine may be busy."""
+"""The longest time for decoding one object, in seconds. The machine may be busy."""
 
 _TAKEN_ALONG = (
     "SOPClassUID",
@@ -56,7 +56,7 @@ _TAKEN_ALONG = (
     "PixelData",
 )
 _CELLS = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4"})
-"""Types of decoded cells, as numpy writes them."""
+"""Types of decoded pixel cells, in numpy's notation."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -66,15 +66,15 @@ class DecoderEndedError(ValueError):
 
 @contextmanager
 def decode_apart(dataset: Dataset) -> Iterator[Iterator[_Cells]]:
-    """Give the frames of an object as `uair_node.dicom.decoding.decode_frames` does, one after the other.
+    """Yield an iterator over the decoded frames, see `uair_node.dicom.decoding.decode_frames`.
 
     Raises
     ------
     ResourceError
-        ``decoder-not-started``: the machine starts no process now.
+        ``decoder-not-started``: the operating system cannot start a process now.
     ValueError
-        A frame is not decoded, or has another size than the header says; codecs of whole cells raise what
-        they like.
+        A frame cannot be decoded, or has another size than the header says. Codecs may raise other
+        exceptions.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated or syntax in WHOLE_CELLS_IN_FRAMES:
@@ -87,7 +87,7 @@ def decode_apart(dataset: Dataset) -> Iterator[Iterator[_Cells]]:
 
 @contextmanager
 def _started(dataset: Dataset) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the child, and end it with the block or when its time is over."""
+    """Start the child process. End it when the block ends or when its time is over."""
     try:
         handle = os.memfd_create("object", os.MFD_CLOEXEC)
         with os.fdopen(handle, "wb") as file:
@@ -121,7 +121,7 @@ def _started(dataset: Dataset) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _pixels_of(dataset: Dataset) -> Dataset:
-    """Return what decoding needs, without anything of the patient."""
+    """Return a data set with only the elements that decoding needs, so without patient data."""
     image = Dataset()
     for keyword in _TAKEN_ALONG:
         if keyword in dataset:
@@ -148,7 +148,7 @@ def _read_frames(pipe: IO[bytes], dataset: Dataset) -> Iterator[_Cells]:
 
 
 def _limit(most_bytes: int, most_cpu_s: int) -> None:
-    """Bound what this process takes from now on, and let it leave no core file."""
+    """Limit this process's further memory and CPU time, and disable its core file."""
     own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (own + most_bytes, own + most_bytes))
     seconds = math.ceil(time.process_time()) + most_cpu_s
@@ -157,7 +157,7 @@ def _limit(most_bytes: int, most_cpu_s: int) -> None:
 
 
 def main(handle: int, most_bytes: int, most_cpu_s: int) -> None:
-    """Decode the file behind a handle, and write each frame to standard output."""
+    """Decode the file that an open handle refers to, and write each frame to standard output."""
     with os.fdopen(handle, "rb") as file:
         file.seek(0)
         dataset = dcmread(file)

@@ -1,7 +1,7 @@
-"""A returned segmentation of any object type: its targets as labels on the source grid.
+"""Turn a returned segmentation of any object type into labels on the source series' grid.
 
-This module has what the readers of SEG and RTSTRUCT share: on which images the object may be drawn, and how
-drawn voxels become labels. `uair_node.dicom.segment_targets` decides which target a segment is.
+The readers of SEG and RTSTRUCT share this module. It checks on which images the object was drawn, and turns
+drawn voxels into labels. `uair_node.dicom.segment_targets` decides which target a segment is.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ from uair_node.dicom.volume import Volume
 Labels = npt.NDArray[np.uint8]
 
 MOST_VOXELS = 1 << 26
-"""The most voxels of all segments together: 256 MiB of indices. A liver has about 2 million, a body 40
-million."""
+"""The largest number of voxels of all segments together: 256 MiB of indices.
+
+A liver has about 2 million voxels, a body 40 million.
+"""
 
 _one_at_a_time = threading.Lock()
-"""Held while an object is read: associations that send at once need the memory of one object."""
+"""Held while an object is read.
+
+So associations that send at the same time need the memory of one object only.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +42,14 @@ class EditedSegmentation:
     Attributes
     ----------
     labels
-        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. A lesion's voxel is the
-        lesion's where segments overlap.
+        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. Where segments overlap,
+        the lesion's label wins.
     targets
-        Which target each segment is, and which segments are none.
+        The target of each segment, and the segments that are no target.
     names
-        How to speak of each segment that has voxels, without free text.
+        A name for each segment that has voxels. It contains no free text of the object.
     remarks
-        Sentences for the reader about how it was read.
+        Sentences that tell the reader how the object was interpreted.
     """
 
     labels: Labels
@@ -54,17 +59,20 @@ class EditedSegmentation:
 
     @property
     def label_of_segment(self) -> Mapping[int, int]:
-        """Which label each segment number was recognised as."""
+        """Return the label of each recognised segment number."""
         return self.targets.label_of_segment
 
     def speak_of(self, numbers: Sequence[int]) -> str:
-        """Name segments in a sentence."""
+        """Return the names of segments, joined for use in a sentence."""
         return ", ".join(self.names[number] for number in numbers)
 
 
 @contextmanager
 def reading_alone(unreadable: Callable[[str], InputError]) -> Iterator[None]:
-    """Let no other returned segmentation be read meanwhile; any foreign exception becomes `unreadable`."""
+    """Hold the lock under which one returned segmentation is read at a time.
+
+    Other exceptions become `unreadable`.
+    """
     try:
         with _one_at_a_time:
             yield
@@ -85,23 +93,24 @@ def label_drawn(
     noun: str = "segment",
     remarks: Sequence[str] = (),
 ) -> EditedSegmentation:
-    """Return what was drawn as labels on the source grid.
+    """Convert drawn voxels to labels on the source grid.
 
     Parameters
     ----------
     drawn
-        Segment number -> its voxels, at least one of a segment that may be a target.
+        Segment number -> its voxels. At least one segment that may be a target has a voxel.
     segments
-        Segment number -> item of the Segment Sequence, or its likeness.
+        Segment number -> item of the Segment Sequence, or a data set of the same form.
     derived
-        Whether the object names a candidate of the case as what it was made from.
+        Whether the object names a candidate of the case as its source.
     noun
-        What messages call a segment.
+        The word for a segment in messages.
 
     Raises
     ------
     InputError
-        ``edited-unrecognised``: none is liver or lesion. ``edited-unreadable``: more lesions than labels.
+        ``edited-unrecognised``: no segment is liver or lesion. ``edited-unreadable``: more lesions than
+        labels.
     """
     organ = volume.profile.organ
     targets = tell_targets({n: (segments[n], drawn[n]) for n in sorted(drawn)}, organ, known, derived=derived)
@@ -116,7 +125,7 @@ def label_drawn(
 
 
 def unrecognised(edited: EditedSegmentation, organ: str) -> InputError:
-    """Refuse a segmentation for segments that cannot be told, or that lie outside of the organ."""
+    """Return the error for segments that were not recognised, or that lie outside of the organ."""
     targets = edited.targets
     if targets.outside and not set(targets.unrecognised) - set(targets.outside):
         return InputError(
@@ -133,12 +142,13 @@ def unrecognised(edited: EditedSegmentation, organ: str) -> InputError:
 
 
 def check_source(named: Collection[str], frames_of_reference: Collection[str], volume: Volume) -> None:
-    """Refuse what names other images, or lies in another space without naming any of ours.
+    """Refuse an object that was drawn on other images, or in another frame of reference.
 
     Parameters
     ----------
     named
-        SOP Instance UIDs of the images that it was drawn on.
+        SOP Instance UIDs of the images that the object says it was drawn on. If one of them is ours, then the
+        frame of reference does not matter.
 
     Raises
     ------
@@ -163,7 +173,7 @@ def check_source(named: Collection[str], frames_of_reference: Collection[str], v
 
 
 def nothing_drawn(organ: str) -> InputError:
-    """Refuse a segmentation without a voxel."""
+    """Return the error for a segmentation without a voxel."""
     return InputError(
         "edited-empty",
         f"No voxel of the returned segmentation belongs to the {organ} or to a lesion.",
@@ -172,7 +182,7 @@ def nothing_drawn(organ: str) -> InputError:
 
 
 def too_large(most: str) -> InputError:
-    """Refuse a segmentation that has more than a reader draws."""
+    """Return the error for a segmentation that is larger than any that a reader draws."""
     return InputError(
         "edited-too-large",
         f"The returned segmentation has more than {most}.",

@@ -1,4 +1,7 @@
-"""The frames of a multi-frame image, each described as a single-frame image would describe itself.
+"""Describe each frame of a multi-frame image as if it were a single-frame image.
+
+This module copies functional groups (PS3.3 C.7.6.16) to the attributes that CT Image Storage has at its root.
+So code that reads headers need not know which of the two SOP classes a series has. It refuses nothing.
 
 Turns functional groups (PS3.3 C.7.6.16) into the attributes that CT Image Storage has at its root. So code
 that reads headers need not know which of the two SOP classes a series has. It judges nothing.
@@ -42,7 +45,7 @@ _GROUPS: dict[str, dict[str, str]] = {
 
 _NOT_OF_A_FRAME = frozenset(Tag(keyword) for keyword in (_SHARED, _PER_FRAME, _CONTRAST, "PixelData"))
 _UNREADABLE = (ValueError, TypeError, NotImplementedError)
-"""Exceptions of pydicom for values that are not of their VR."""
+"""Exceptions of pydicom for values that do not have the form of their VR."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Frame:
     Attributes
     ----------
     number
-        From 1, as in Referenced Frame Number; None of a single-frame image.
+        From 1, as in Referenced Frame Number; None for a single-frame image.
     header
         Its attributes by their single-frame names.
     """
@@ -62,7 +65,10 @@ class Frame:
 
 
 def read_frames(source: Path | BinaryIO, keywords: Iterable[str]) -> list[Frame]:
-    """Read some attributes of each frame of a DICOM file, without its pixels; raises what pydicom raises."""
+    """Read some attributes of each frame of a DICOM file, without its pixels.
+
+    Exceptions are those of pydicom.
+    """
     tags = [Tag(keyword) for keyword in (*keywords, _SHARED, _PER_FRAME, _CONTRAST)]
     return describe_frames(pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags))
 
@@ -78,8 +84,9 @@ def is_of_the_disk(error: Exception) -> bool:
 def describe_frames(image: Dataset) -> list[Frame]:
     """Return the frames of an image, each with the attributes of its root and of its functional groups.
 
-    A frame's own functional group goes before the shared one (PS3.3 C.7.6.16.1). Number of Frames of each
-    is 1. An image that has several frames, but not as many descriptions of them, is returned as one.
+    A frame's own functional group has priority over the shared one (PS3.3 C.7.6.16.1). Each returned frame
+    has Number of Frames 1. If an image has another number of descriptions than of frames, then it is returned
+    as one.
     """
     own = image.get(_PER_FRAME)
     if not own:
@@ -91,7 +98,7 @@ def describe_frames(image: Dataset) -> list[Frame]:
 
 
 def _root(image: Dataset) -> Dataset:
-    """Return what all frames have in common."""
+    """Return the attributes that all frames have in common."""
     root = Dataset()
     for tag in image.keys() - _NOT_OF_A_FRAME:
         try:
@@ -122,7 +129,7 @@ def _header(image: Dataset, root: Dataset, own: Dataset, shared: Dataset) -> Dat
 
 
 def _first(dataset: Dataset, keyword: str) -> Dataset:
-    """Return a sequence's first item, an empty one without."""
+    """Return the first item of a sequence, or an empty data set."""
     items = _value(dataset, keyword)
     return items[0] if items else Dataset()
 

@@ -1,7 +1,7 @@
 """The gate: the checks that a series must pass to be segmented, and the refusal if it fails.
 
-Owns the checks on header records; their codes are in `gate_codes`. It must not know where the records come
-from, how long a series has been waited for, or how pixels are decoded.
+The checks use header records only; their codes are in `gate_codes`. This module does not know where the
+records come from, how long the node has waited for a series, or how pixels are decoded.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from uair_node.dicom.stack import Stack, build_stack, fit_even_grid
 from uair_node.dicom.stack_ends import warnings_of
 
 _COSINE_TOLERANCE = 1e-3
-"""Direction cosines are often written with four digits; more difference is another orientation."""
+"""The largest difference of direction cosines of one orientation. They are often written with four digits."""
 
 _SPACING_TOLERANCE_MM = 1e-4
-"""Pixel spacings that differ by less are the same number, written differently."""
+"""Pixel spacings that differ by less count as equal: the same number may be written with other digits."""
 
 _SAME_POSITION_MM = 0.01
-"""Slices nearer than this lie at one position; the thinnest slices are 0.2 mm apart."""
+"""Slices nearer than this lie at one position. The thinnest slices are 0.2 mm apart."""
 
 _ROUNDING_MM = 0.1
-"""Positions that were rounded to a tenth of a millimetre lie this far off their place at most, any axis."""
+"""The largest error, per axis, of positions that were rounded to a tenth of a millimetre."""
 
 _SAME_PART = 0.2
-"""Slices nearer than this part of the usual distance, and than the rounding, lie at one position."""
+"""Slices lie at one position below `_ROUNDING_MM` and below this part of the usual distance."""
 
 MOST_SLICE_PIXELS = 2048 * 2048
 """The largest matrix that CT scanners reconstruct."""
 
 MOST_VOXELS = 2_000_000_000
-"""4 GB of values."""
+"""The largest number of voxels of a series: 4 GB of 16-bit values."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class GateResult:
     Attributes
     ----------
     refusal
-        Why the series cannot be segmented as it is, with one of `GATE_CODES`; None if it can.
+        The error, with a code of `GATE_CODES`, if the series cannot be segmented as it is; else None.
     may_complete
-        Whether instances that may still arrive can clear `refusal`; False: waiting is in vain.
+        Whether instances that may still arrive can clear `refusal`. If false, waiting does not help.
     assumed
-        What the headers lack and what was assumed instead, see `assumptions`.
+        Names of attributes that are missing, for which a value was assumed, see `assumptions`.
     warnings
-        What may be wrong and stops nothing, in sentences.
+        Sentences about possible faults that do not stop the case.
     """
 
     refusal: InputError | None
@@ -68,7 +68,7 @@ class GateResult:
 def inspect_series(
     headers: Sequence[SliceHeader], section: GateSection, profiles: Sequence[ModalityProfile] = (CT,)
 ) -> GateResult:
-    """Judge what has arrived of a series; the order of `headers` does not matter.
+    """Check the slices of a series that have arrived. The order of `headers` does not matter.
 
     Permanent faults are checked before faults that later slices may clear. But a mixture is checked before
     its consequences, such as several slices at the same position.
@@ -76,7 +76,7 @@ def inspect_series(
     Parameters
     ----------
     profiles
-        What the site takes (`IntakeSection.modalities`).
+        The kinds of series that the site accepts (`IntakeSection.modalities`).
     """
     try:
         profile = _check_all(headers, section, profiles)
@@ -102,7 +102,7 @@ def _check_all(
 
 
 def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfile]) -> ModalityProfile:
-    """Return the first profile that all slices, at least one, belong to.
+    """Return the first profile that every slice fits. There is at least one slice.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def profile_of(headers: Sequence[SliceHeader], profiles: Iterable[ModalityProfil
 
 
 def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) -> Stack:
-    """Check what a grid cannot do without: that these are parallel slices of one kind, each in its place.
+    """Check that slices can form a grid: of one kind, parallel, each at its own position. Return their stack.
 
     Only arriving series are checked for a single patient and acquisition (`inspect_series`). So an accepted
     case stays readable in its later rounds.
@@ -159,7 +159,10 @@ def _build_checked(headers: Sequence[SliceHeader], profile: ModalityProfile) -> 
 
 
 def _check_patient(headers: Sequence[SliceHeader]) -> None:
-    """Refuse a series of several patients or studies; a lacking Patient ID is none."""
+    """Refuse a series of several patients or studies.
+
+    A missing Patient ID does not count as another patient.
+    """
     for value in (lambda header: header.patient_id, lambda header: header.study_instance_uid):
         counts = count_values(headers, value)
         if len(counts) > 1:
@@ -187,14 +190,14 @@ def _check_syntax(headers: Sequence[SliceHeader], stack: Stack) -> None:
 
 
 def _and(counts: Sequence[int]) -> str:
-    """Return the first few numbers in words."""
+    """Join the first four numbers by "and"; the rest is counted."""
     shown = [str(count) for count in counts[:4]]
     more = [f"{len(counts) - 4} more"] if len(counts) > 4 else []
     return " and ".join([*shown, *more])
 
 
 def _same_positions(stack: Stack) -> int:
-    """Count neighbours that lie at one position, as far as rounded positions tell."""
+    """Count the neighbours that lie at one position. Positions may be rounded."""
     distances = stack.distances_mm
     usual = distances[distances >= _ROUNDING_MM]
     limit = min(_ROUNDING_MM, _SAME_PART * float(np.median(usual))) if len(usual) else 0.0
@@ -202,11 +205,11 @@ def _same_positions(stack: Stack) -> int:
 
 
 def assumptions(headers: Iterable[SliceHeader], profile: ModalityProfile = CT) -> tuple[str, ...]:
-    """Name what some header lacks and what is assumed instead, without stopping the case.
+    """Return the names of attributes that some header lacks and the node assumes.
 
     ``frame-of-reference-uid`` is derived from the series UID; ``patient-id`` and ``series-number`` are left
-    empty. ``contrast-agent``: no slice names the agent that the profile expects. Many scanners leave
-    Contrast/Bolus Agent to be typed in.
+    empty. ``contrast-agent``: no slice names the agent that the profile expects. On many scanners, a person
+    must type Contrast/Bolus Agent.
     """
     known = list(headers)
     lacks = {
@@ -266,7 +269,10 @@ _INSTANCE_CHECKS: tuple[tuple[str, Callable[[SliceHeader], bool]], ...] = (
 
 
 def _is_too_large(headers: Sequence[SliceHeader]) -> bool:
-    """Return whether the pixels need more memory than a worker has; a few coded bytes may claim them."""
+    """Return whether the pixels need more memory than a worker has.
+
+    A few compressed bytes may state such sizes.
+    """
     sizes = [header.rows * header.columns for header in headers]
     return max(sizes) > MOST_SLICE_PIXELS or sum(sizes) > MOST_VOXELS
 

@@ -1,4 +1,4 @@
-"""The gate's codes, as a table: why a series is not segmented, and what a person can do about it."""
+"""The table of gate codes: why a series is not segmented, and what a person can do about it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class GateCode:
     Attributes
     ----------
     sentence
-        What is wrong; fields in braces are filled with figures.
+        The fault. Fields in braces are filled with values.
     remedy
-        What a person can do about it; fields likewise.
+        What a person can do about it, with the same kind of fields.
     may_arrive
-        Whether instances that have not arrived yet may clear it. They may be missing slices, or corrected
-        versions: a correction sent slice by slice is a mixture in between.
+        Whether instances that arrive later may clear it. They may be missing slices, or corrected versions.
+        While a correction arrives slice by slice, the series is a mixture.
     """
 
     sentence: str
@@ -130,12 +130,12 @@ GATE_CODES: dict[str, GateCode] = {
 
 
 def gate_error(code: str, **figures: float | str) -> InputError:
-    """Return the error of a gate code, sentence and remedy filled with `figures`."""
+    """Return the error of a gate code. `figures` fill the fields of its sentence and remedy."""
     entry = GATE_CODES[code]
     return InputError(code, entry.sentence.format(**figures), entry.remedy.format(**figures))
 
 
 def undecodable(slice_number: int, transfer_syntax_uid: str) -> InputError:
-    """Return the error of a slice, from 1, whose pixels cannot be decoded."""
+    """Return the error of a slice whose pixels cannot be decoded. `slice_number` counts from 1."""
     name = UID(transfer_syntax_uid).name or "not stated"
     return gate_error("undecodable-pixels", slice=slice_number, syntax=name)

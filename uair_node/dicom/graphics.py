@@ -1,7 +1,7 @@
-"""Graphics that a reader drew, whatever object holds them: shapes of points, with words and codes.
+"""The graphics that a reader drew, in one form for all object types: a shape, its points, words and codes.
 
-Owns the graphic types of reports and presentation states. It must not know cases, grids or what a graphic is
-used for.
+This module maps the graphic types of reports and presentation states. It does not know cases, grids or the
+use of a graphic.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pydicom.dataset import Dataset
 from dicom_config.errors import InputError
 
 MOST_GRAPHICS = 256
-"""An object of more graphics is no reader's: measurements of one study are some dozens."""
+"""The most graphics of an object that are read. The measurements of a study are a few dozen."""
 MOST_POINTS = 5_000
-"""A freehand contour has some hundreds of points."""
+"""The most points of a graphic that are read. A freehand contour has a few hundred."""
 _CLOSED_SHARE = 0.02
-"""A contour's ends may lie this part of its length apart; writers round coordinates."""
+"""A contour counts as closed if its ends lie no farther apart than this part of its length."""
 _ELLIPSE_POINTS = 48
 
 Points = npt.NDArray[np.float64]
 
 
 class Shape(StrEnum):
-    """The kind of a graphic, whatever its graphic type is called."""
+    """The kind of a graphic, independent of the name of its graphic type."""
 
     POINT = "point"
     LINE = "line"
@@ -45,17 +45,17 @@ class Graphic:
         A point, a line of two ends, or a closed contour.
     points
         ``(n, 2)`` column and row on the image, in pixels from the outer corner of the first pixel. Or ``(n,
-        3)`` x, y, z in mm in the frame of reference. A contour's last point is not its first again.
+        3)`` x, y, z in mm in the frame of reference. A contour does not repeat its first point at its end.
     image_uid, frame
-        SOP Instance UID of the image of two-dimensional points, and its frame number, None without one.
+        SOP Instance UID of the image that two-dimensional points lie on, and its frame number or None.
     frame_of_reference_uid
         The Frame of Reference UID of three-dimensional points; else empty.
     group
-        Graphics of one number belong to one measurement group.
+        Graphics with the same number belong to one measurement group.
     tracking
         Tracking UID of the group; empty without one.
     words
-        What the group says in words: labels, codes' meanings.
+        The words of the group: labels and meanings of codes.
     findings, sites
         Items of coded findings and of their sites (PS3.3 8.8).
     """
@@ -73,7 +73,7 @@ class Graphic:
 
 
 def require_few(count: int) -> None:
-    """Refuse an object of too many graphics; raises InputError ``marks-too-many``."""
+    """Raise an InputError ``marks-too-many`` if an object has too many graphics."""
     if count > MOST_GRAPHICS:
         raise InputError(
             "marks-too-many",
@@ -83,7 +83,7 @@ def require_few(count: int) -> None:
 
 
 def points_of(data: Any, axes: int) -> Points:
-    """Return the points of Graphic Data, ``(n, axes)``.
+    """Return the points ``(n, axes)`` of Graphic Data.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def shaped(kind: str, points: Points, *, spatial: bool = False, closed: bool = F
     Parameters
     ----------
     closed
-        Whether a polyline's last point is joined to its first, whatever they are.
+        Whether a polyline's last point is joined to its first even if they differ.
 
     Raises
     ------
@@ -157,5 +157,5 @@ def _ellipse(centre: Points, major: Points, minor: Points) -> Points:
 
 
 def refused(code: str, why: str, remedy: str) -> InputError:
-    """Return why a graphic cannot be used."""
+    """Return the error for a graphic that cannot be used."""
     return InputError(code, f"A graphic {why}.", remedy)

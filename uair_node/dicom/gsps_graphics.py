@@ -1,7 +1,7 @@
 """The graphics that a presentation state (GSPS) draws on images, with the texts beside them.
 
-Owns graphic and text objects (PS3.3 C.10.5), the displayed area that display units refer to (C.10.4) and the
-spatial transformation that turns it (C.10.6). It must not know cases, grids or what a graphic is used for.
+This module reads graphic and text objects (PS3.3 C.10.5). It applies the displayed area, to which display
+units refer (C.10.4), and the spatial transformation that turns it (C.10.6). It does not know cases or grids.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from dicom_config.errors import InputError
 from uair_node.dicom.graphics import Graphic, Points, Shape, points_of, refused, require_few, shaped
 
 _BESIDE_PIXELS = 2.0
-"""A text's anchor that lies this near a graphic labels it; one that lies elsewhere is a point of its own."""
+"""A text labels a graphic if its anchor lies at most this far from it, in pixels.
+
+Else the anchor is a point of its own.
+"""
 _POLYLINES = ("POLYLINE", "INTERPOLATED")
 _QUARTER, _TURN = 90, 360
 
 
 @dataclass(frozen=True, eq=False)
 class _Annotation:
-    """An item of the Graphic Annotation Sequence on its only image."""
+    """An item of the Graphic Annotation Sequence, with the only image that it refers to."""
 
     image: Dataset
     area: _Area | None
@@ -40,7 +43,7 @@ class _Area:
     down: tuple[float, float]
 
     def pixels(self, points: Points) -> Points:
-        """Return points in display units as pixels from the outer corner of the first."""
+        """Convert points from display units to pixels, counted from the outer corner of the first pixel."""
         across, along = points[:, :1], points[:, 1:]
         found: Points = (
             np.asarray(self.corner) + across * np.asarray(self.right) + along * np.asarray(self.down)
@@ -49,7 +52,7 @@ class _Area:
 
 
 def has_annotations(dataset: Dataset) -> bool:
-    """Return whether a presentation state draws or writes anything."""
+    """Return whether a presentation state holds a graphic or a text."""
     return any(
         item.get("GraphicObjectSequence") or item.get("TextObjectSequence")
         for item in dataset.get("GraphicAnnotationSequence") or ()
@@ -57,7 +60,7 @@ def has_annotations(dataset: Dataset) -> bool:
 
 
 def images_of(dataset: Dataset) -> list[Dataset]:
-    """Return the references of the images that a presentation state is about."""
+    """Return the references of the images that a presentation state applies to."""
     listed = [
         image
         for series in dataset.get("ReferencedSeriesSequence") or ()
@@ -72,12 +75,14 @@ def images_of(dataset: Dataset) -> list[Dataset]:
 
 
 def read_annotations(dataset: Dataset) -> list[Graphic | InputError]:
-    """Return what a presentation state draws, in its order; a graphic that cannot be used is its refusal.
+    """Return the graphics of a presentation state in its order.
 
-    Texts label the graphic that they stand nearest to, or whose group they share. A text whose anchor is
+    A graphic that cannot be used is replaced by its error.
+
+    A text labels the graphic that is nearest to it, or that is in the same group. A text whose anchor is
     shown and lies on no graphic is an arrow: its anchor is a point.
 
-    Refusals: ``mark-empty``, ``mark-too-large``, ``mark-not-finite``, ``mark-open-contour``,
+    Returned errors: ``mark-empty``, ``mark-too-large``, ``mark-not-finite``, ``mark-open-contour``,
     ``mark-several-images``, ``mark-unreadable``.
 
     Raises
@@ -131,7 +136,7 @@ def _frames(image: Dataset) -> list[int | None]:
 
 
 def _displayed_area(dataset: Dataset, image: Dataset) -> _Area | None:
-    """Return the displayed area of an image; None if the presentation state tells none that can be used."""
+    """Return the displayed area of an image; None if the presentation state has none that can be used."""
     uid = image.get("ReferencedSOPInstanceUID")
     for item in dataset.get("DisplayedAreaSelectionSequence") or ():
         named = [other.get("ReferencedSOPInstanceUID") for other in item.get("ReferencedImageSequence") or ()]
@@ -141,7 +146,7 @@ def _displayed_area(dataset: Dataset, image: Dataset) -> _Area | None:
 
 
 def _area(item: Dataset, dataset: Dataset) -> _Area | None:
-    """Return a displayed area; its corners are pixels, counted from 1, of the image before it is turned."""
+    """Return a displayed area. Its corners are pixels of the image before it is turned, counted from 1."""
     try:
         corners = np.array(
             [item.DisplayedAreaTopLeftHandCorner, item.DisplayedAreaBottomRightHandCorner], np.float64
@@ -200,7 +205,7 @@ def _shape(annotation: _Annotation, item: Dataset) -> tuple[Shape, Points]:
 
 
 def _pixels(annotation: _Annotation, points: Points, units: object) -> Points:
-    """Return points as pixels from the outer corner of the first one of the image."""
+    """Convert points to pixels, counted from the outer corner of the image's first pixel."""
     named = str(units or "PIXEL").strip()
     if named == "PIXEL":
         return points
@@ -214,7 +219,7 @@ def _pixels(annotation: _Annotation, points: Points, units: object) -> Points:
 def _labels(
     annotation: _Annotation, drawn: Sequence[tuple[str, Shape, Points, Dataset] | InputError]
 ) -> tuple[dict[int, list[str]], list[tuple[Points, str]]]:
-    """Return the texts of each graphic, and those of arrows with their tips."""
+    """Return the texts of each graphic by its index, and the texts of arrows with their tips."""
     places = {
         place: (entry[0], entry[2]) for place, entry in enumerate(drawn) if not isinstance(entry, InputError)
     }
@@ -241,7 +246,7 @@ def _labels(
 
 
 def _text_box(annotation: _Annotation, item: Dataset) -> tuple[Points | None, bool]:
-    """Return where a text points to or stands, ``(n, 2)``, None if unknown; and whether it points."""
+    """Return a text's anchor or its box's corners, ``(n, 2)`` or None; and whether the anchor is shown."""
     box_units = item.get("BoundingBoxAnnotationUnits")
     try:
         if item.get("AnchorPoint") is not None:
@@ -255,13 +260,13 @@ def _text_box(annotation: _Annotation, item: Dataset) -> tuple[Points | None, bo
 
 
 def _apart(box: Points, points: Points) -> float:
-    """Return how far the boxes around two sets of points lie apart, in pixels; 0 if they meet."""
+    """Return the distance of the boxes around two sets of points, in pixels; 0 if they touch."""
     gap = np.maximum(box.min(axis=0) - points.max(axis=0), points.min(axis=0) - box.max(axis=0))
     return float(np.linalg.norm(np.maximum(gap, 0.0)))
 
 
 def _group(item: Dataset) -> str:
-    """Return what objects of one drawing share: a Graphic Group ID or a Compound Graphic Instance ID."""
+    """Return the id that objects of one drawing share: Graphic Group ID or Compound Graphic Instance ID."""
     for keyword in ("CompoundGraphicInstanceID", "GraphicGroupID"):
         if item.get(keyword) is not None:
             return f"{keyword} {item.get(keyword)}"

@@ -1,4 +1,8 @@
-"""The header of a slice (an instance, or a frame of one), read without pixels.
+"""Read the header of a slice without its pixels.
+
+A slice is an instance, or a frame of a multi-frame instance. This module decides which attributes are read,
+and how tolerantly. A value that is absent, empty or malformed reads as None or as an empty string. The gate
+decides whether that is a fault.
 
 Owns which attributes matter and how tolerant their reading is. A value that is absent, empty or malformed
 reads as None or as an empty string; whether that matters is the gate's business.
@@ -68,37 +72,37 @@ _KEYWORDS = (
 
 
 class SliceHeader(BaseModel):
-    """Attributes of one SOP instance, or of one frame of a multi-frame one, that intake decides by.
+    """The attributes of a slice that intake uses. A slice is a SOP instance or a frame of a multi-frame one.
 
     Patient-related values stay out of `repr`, so that a logged record shows none.
 
     Attributes
     ----------
     frame
-        Its number in a multi-frame image, from 1; None for a single-frame one.
+        Frame number in a multi-frame image, from 1; None for a single-frame image.
     position_mm
         Image Position (Patient): LPS of the first voxel's centre, or None.
     orientation
-        Image Orientation (Patient): unit direction of increasing column index, then of increasing row
-        index, or None.
+        Image Orientation (Patient): unit direction of increasing column index, then of increasing row index,
+        or None.
     pixel_spacing_mm
         (between rows, between columns), or None.
     frames
         Number of Frames; 1 where the attribute is absent, and for each frame of an image that describes its
         frames one by one.
     contrast_start, acquisition_time
-        As TM; what passed between the two tells the contrast phase. Acquisition DateTime stands in for an
-        Acquisition Time that is absent.
+        Values of VR TM. The time between the two shows the contrast phase. Acquisition DateTime stands in for
+        an Acquisition Time that is absent.
     has_rescale
         Whether Rescale Slope (not 0) and Rescale Intercept are both there.
     not_hounsfield
-        What says that the values are no Hounsfield units; empty if nothing does.
+        The reason why the values are not Hounsfield units; empty if they may be.
     temporal_position
         Temporal Position Index, or Temporal Position Identifier.
     instance_number
-        What viewers count images by.
+        Instance Number, by which viewers order images.
     images_in_acquisition
-        How many images the scanner says that it made.
+        The number of images that the scanner says it acquired.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -146,12 +150,12 @@ class SliceHeader(BaseModel):
 
 
 def read_slices(source: Path | BinaryIO) -> list[SliceHeader]:
-    """Read the headers of the slices in a DICOM file (PS3.10): one, or one for each frame.
+    """Read the headers of a DICOM file (PS3.10): one header, or one for each frame of a multi-frame image.
 
     Raises
     ------
     InputError
-        ``not-dicom``: no DICOM file, a damaged one, or one without SOP Class or SOP Instance UID.
+        ``not-dicom``: the file is not DICOM, is damaged, or lacks SOP Class UID or SOP Instance UID.
     """
     try:
         return [_header_of(frame) for frame in read_frames(source, _KEYWORDS)]
@@ -165,7 +169,7 @@ def read_slices(source: Path | BinaryIO) -> list[SliceHeader]:
 
 
 def read_headers(paths: Iterable[Path]) -> list[SliceHeader]:
-    """Read the headers of the slices in several files, in their order; raises as `read_slices` does."""
+    """Read the headers of several files, in their order. It raises the errors of `read_slices`."""
     return [header for path in paths for header in read_slices(path)]
 
 
@@ -221,7 +225,10 @@ def _header_of(frame: Frame) -> SliceHeader:
 
 
 def assumed_frame_of_reference_uid(series_instance_uid: str) -> str:
-    """Return the Frame of Reference UID that a series without one is given; always the same (PS3.5 B.2)."""
+    """Return the Frame of Reference UID that is assumed for a series without one (PS3.5 B.2).
+
+    The same series always gets the same UID.
+    """
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{series_instance_uid}/frame-of-reference').int}"
 
 
@@ -232,7 +239,7 @@ def _not_dicom() -> InputError:
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:
-    """Return a value, None if it is absent or cannot be converted to its VR."""
+    """Return a value; None if it is absent or cannot be converted to its VR."""
     try:
         return dataset.get(keyword)
     except (ValueError, TypeError, NotImplementedError):
@@ -272,14 +279,14 @@ def _first_integer(dataset: Dataset, *keywords: str) -> int | None:
 
 
 def _mapped_units(dataset: Dataset) -> tuple[str, ...]:
-    """Return the UCUM codes of Real World Value Mapping (PS3.3 C.7.6.16.2.11)."""
+    """Return the UCUM codes of the units in Real World Value Mapping Sequence (PS3.3 C.7.6.16.2.11)."""
     mappings = _value(dataset, "RealWorldValueMappingSequence") or ()
     units = (unit for item in mappings for unit in _value(item, "MeasurementUnitsCodeSequence") or ())
     return tuple(_text(unit, "CodeValue") for unit in units)
 
 
 def _size(dataset: Dataset, keyword: str) -> int:
-    """Return rows or columns, 0 where they are none that the VR US can hold."""
+    """Return a number of rows or columns; 0 if it is absent or does not fit the VR US."""
     number = _integer(dataset, keyword) or 0
     return number if 0 < number < 1 << 16 else 0
 
@@ -290,7 +297,7 @@ def _float(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _floats(dataset: Dataset, keyword: str, count: int) -> Any:
-    """Return a tuple of `count` numbers, None if they are not all there and finite."""
+    """Return a tuple of `count` numbers; None if one is missing or not finite."""
     value = _value(dataset, keyword)
     try:
         numbers = tuple(float(part) for part in (value if count > 1 else (value,)))

@@ -1,6 +1,6 @@
-"""The unit of a series' values by its header: Hounsfield units, or another quantity.
+"""Decide by a series' header whether its values are Hounsfield units or another quantity.
 
-Pure over texts. Knows no data sets; what follows from the answer is the gate's business.
+The functions take texts, not data sets. The gate decides what follows from the answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 _HOUNSFIELD_TYPES = frozenset({"", "HU", "HU_MOD", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS"})
-"""Rescale Type (PS3.3 C.11.1.1.2) of Hounsfield units; HU_MOD are those of a monoenergetic image."""
+"""Values of Rescale Type (PS3.3 C.11.1.1.2) for Hounsfield units. Monoenergetic images have HU_MOD."""
 
 _HOUNSFIELD_UCUM = frozenset({"[hnsf'U]", "HU"})
 
@@ -54,5 +54,5 @@ def name_other_values(rescale_type: str, image_type: tuple[str, ...], mapped_uni
 
 
 def _shown(value: str) -> str:
-    """Return a coded term as it stands; free text may hold anything."""
+    """Return a coded term unchanged; for free text, which may hold patient data, return a fixed word."""
     return value if re.fullmatch(r"[\w/%.{}\[\]' ]{1,24}", value, re.ASCII) else "unknown"

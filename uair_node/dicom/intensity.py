@@ -1,6 +1,6 @@
-"""How voxel values come to a screen and to the networks, by the profile of their volume.
+"""Scale voxel values for a screen and for the networks, as the volume's modality profile says.
 
-Owns what counts as body and how its percentiles are found. Pure arrays.
+This module finds the body in a volume and the percentiles of its values. It uses arrays only.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from dicom_config.modalities.profile import FixedWindow
 AIR_HU = -1000.0
 
 _STEPS = 96
-"""The body is looked for on a grid of at most about this many voxels along each axis."""
+"""The body is searched on a grid of at most about this many voxels along each axis."""
 _FOREGROUND = 0.15
-"""Air has less than this part of the bright tissues' signal; suppressed fat has about 0.2 of it."""
+"""The limit between air and body, as a part of the bright tissues' signal.
+
+Suppressed fat has about 0.2 of it.
+"""
 _BRIGHT_PERCENT = 98.0
 
 
 def display_window(values: npt.NDArray[Any], profile: ModalityProfile) -> FixedWindow:
-    """Return which values of a volume ``(Z, Y, X)`` are drawn black and white."""
+    """Return the values that are drawn black and white in slices of a volume ``(Z, Y, X)``."""
     window = profile.window
     if isinstance(window, FixedWindow):
         return window
@@ -33,12 +36,12 @@ def display_window(values: npt.NDArray[Any], profile: ModalityProfile) -> FixedW
 
 
 def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt.NDArray[Any]:
-    """Return a volume ``(Z, Y, X)`` on the scale of the networks; the very array where it is on it.
+    """Return a volume ``(Z, Y, X)`` on the networks' scale. HU are on that scale and stay the same array.
 
     Returns
     -------
     numpy.ndarray
-        int16, HU or what stands for them, see `BodyScaling`.
+        int16: HU, or for other modalities the scale of `BodyScaling`.
     """
     if profile.scaling is None:
         return values
@@ -52,7 +55,7 @@ def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt
 
 
 def _body_of(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return a sample of the values inside the body; of the whole volume if no body stands out.
+    """Return a sample of the values inside the body. If no body is found, then sample the whole volume.
 
     The body is the largest piece that stands out from air, with the holes of its slices filled.
     """

@@ -1,4 +1,4 @@
-"""Where a graphic lies on a case's canonical grid.
+"""Compute where a graphic lies on a case's canonical grid.
 
 A graphic on an image of the case is placed by its slice. A graphic in space is placed by the frame of
 reference. A graphic on another image is placed by that image's plane, if both share the frame of reference.
@@ -22,7 +22,7 @@ FindHeader = Callable[[str], Dataset | None]
 
 @dataclass(frozen=True)
 class Grid:
-    """The grids of a case, and what else its graphics may have been drawn on.
+    """The grids of a case, with a way to find images of other series on which graphics were drawn.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Grid:
         return edges
 
     def _in_space(self, graphic: Graphic) -> Points:
-        """Return LPS mm, ``(n, 3)``."""
+        """Return a graphic's points in LPS mm, ``(n, 3)``."""
         if graphic.points.shape[1] == 3:
             if graphic.frame_of_reference_uid != self.volume.frame_of_reference_uid:
                 raise _other_space()
@@ -71,7 +71,7 @@ class Grid:
         return lps
 
     def _plane_of(self, image_uid: str) -> FloatArray:
-        """Return the affine (column, row, 1) to LPS mm of an image of another series (PS3.3 C.7.6.2.1.1)."""
+        """Return the affine of an image of another series: (column, row, 1) to LPS mm (PS3.3 C.7.6.2.1.1)."""
         header = self.find_header(image_uid)
         if header is None:
             raise _no_slice()

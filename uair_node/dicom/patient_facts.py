@@ -24,9 +24,9 @@ class PatientFacts:
     Attributes
     ----------
     study_date
-        As ``2026-03-12`` where it is a date.
+        In the form ``2026-03-12`` if it is a valid date; else as it is.
     texts, dates
-        What words are compared with: folded texts, dates as eight digits.
+        Values that words are compared with: texts after `fold`, dates as eight digits.
     """
 
     name: str
@@ -37,7 +37,7 @@ class PatientFacts:
     dates: tuple[str, ...] = ()
 
     def matches(self, words: str) -> bool:
-        """Return whether each of the words is a part of a text, or a date of the header."""
+        """Return whether each word is a part of a text of the header, or one of its dates."""
         return all(
             any(word in text for text in self.texts)
             or any(date.startswith(start) for start in date_digits(word) for date in self.dates)
@@ -46,12 +46,12 @@ class PatientFacts:
 
 
 def read_patient_facts(path: Path) -> PatientFacts:
-    """Read what a file's header says; raises what pydicom raises where it is no DICOM file."""
+    """Read the patient facts of a DICOM file. Exceptions are those of pydicom."""
     return facts_of(dcmread(path, stop_before_pixels=True, specific_tags=list(_READ)))
 
 
 def facts_of(header: Dataset) -> PatientFacts:
-    """Return what a header says."""
+    """Return the patient facts of a header."""
     value = {keyword: str(header.get(keyword) or "").strip() for keyword in _READ}
     day = value["StudyDate"]
     descriptions = (value["StudyDescription"], value["SeriesDescription"])
@@ -66,7 +66,7 @@ def facts_of(header: Dataset) -> PatientFacts:
 
 
 def readable_name(name: str) -> str:
-    """Return a person's name without DICOM's separators: "Doe, Jane"; other scripts follow in brackets."""
+    """Return a person's name without DICOM's separators, as "Doe, Jane". Other scripts follow in brackets."""
     groups = [
         ", ".join(filter(None, (part.strip() for part in group.split("^")))) for group in name.split("=")
     ]
@@ -75,13 +75,16 @@ def readable_name(name: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Return a text as it is compared: without case, accents and double spaces."""
+    """Return a text without case, accents and double spaces, for comparison."""
     apart = unicodedata.normalize("NFKD", text.casefold())
     return " ".join("".join(letter for letter in apart if not unicodedata.combining(letter)).split())
 
 
 def date_digits(word: str) -> tuple[str, ...]:
-    """Return how a date may begin in DICOM's form: of 2026-03-12, 2026-03, 20260312, 12.3.2026, 3/12/2026.
+    """Return the eight digits that a date in one of the usual forms may have in DICOM, or their beginning.
+
+    The forms are 2026-03-12, 2026-03, 20260312, 12.3.2026 and 3/12/2026. With slashes, day and month may
+    stand in either order.
 
     With slashes, day and month may stand in either order.
     """

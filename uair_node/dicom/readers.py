@@ -1,8 +1,8 @@
-"""References of a returned object: SEG, RTSTRUCT, Key Object Selection, report, presentation state.
+"""Read the references of a returned object: SEG, RTSTRUCT, Key Object Selection, report, presentation state.
 
-Owns the ways in which viewers say "this one". Knows no case and no candidate: it tells which instances are
-named, not whether we made them (that is the matching). Whatever a peer sends ends here in a `Reading` or in
-an `InputError`, never in another exception.
+This module knows the ways in which viewers refer to an instance. It does not know cases or candidates:
+`uair_node.selection.match` finds out whether we made an instance. For every object that a peer sends, the
+result is a `Reading` or an `InputError`, never another exception.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PATIENT_HASH_BYTES = 16
 
 
 class Mechanism(StrEnum):
-    """How the reader said it (DESIGN §7)."""
+    """The kind of object by which the reader answered."""
 
     SEG = "seg"
     KEY_OBJECT = "key-object"
@@ -57,7 +57,7 @@ MECHANISMS: Mapping[str, Mechanism] = {
 
 
 DRAWN = (Mechanism.SEG, Mechanism.STRUCTURES)
-"""Those that draw liver and lesions: such an object may be an edit."""
+"""Mechanisms whose objects show liver and lesions. Such an object may be an edit."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,11 @@ class Reading:
     mechanism
         Kind of the object.
     sop_instance_uid, sop_class_uid, study_instance_uid
-        Its own identity. The study is empty where the object names none.
+        The object's own UIDs. The study is empty if the object names none.
     patient_id_hash
         `hash_patient_id` of its Patient ID, to compare with that of a case; empty without one.
     references
-        SOP Instance UIDs that it names, each once, in the order of the document. A SEG or an RTSTRUCT names
-        itself.
+        SOP Instance UIDs that the object names, each once, in its order. A SEG or an RTSTRUCT names itself.
     source_references
         SOP Instance UIDs of the images that a SEG or an RTSTRUCT was drawn on, or that a document names or
         lists, each once.
@@ -122,20 +121,20 @@ def hash_patient_id(patient_id: str) -> str:
 def read_selection(dataset: Dataset) -> Reading:
     """Read which instances a returned object names.
 
-    - SEG (also label map): the object itself; the images that it was drawn on are kept beside.
+    - SEG (also label map): the object itself. Its source images are returned as `source_references`.
     - RT Structure Set: the object itself, with the images of its contours.
     - Secondary Capture: the object itself, a candidate's page.
-    - Key Object Selection: what its content tree (0040,A730) names; where that names nothing, what its
-      evidence (0040,A375) lists, since viewers have written only that.
+    - Key Object Selection: the instances in its content tree (0040,A730); without any, those in its
+      evidence (0040,A375): some viewers write only this.
     - Enhanced, Comprehensive and Comprehensive 3D SR: every image and composite object that the content
       tree names, at any depth.
-    - Presentation state (GSPS) that draws: the images that it is about.
+    - Presentation state (GSPS) with graphics: the images that it applies to.
 
     Raises
     ------
     InputError
-        ``selection-not-supported``: an object of another SOP Class. ``selection-unreadable``: a sequence or
-        a UID is missing or is not what the standard says. ``selection-without-reference``: a document that
+        ``selection-not-supported``: an object of another SOP Class. ``selection-unreadable``: a sequence or a
+        UID is missing or is not what the standard says. ``selection-without-reference``: a document that
         names no instance. ``mark-empty``: a presentation state that draws nothing.
     """
     try:
@@ -226,10 +225,10 @@ def _class_name(sop_class: str) -> str:
 
 
 def _seg_sources(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return instances and series that a SEG was drawn on.
+    """Return the SOP Instance UIDs and Series Instance UIDs that a SEG was drawn on.
 
-    The Referenced Series Sequence (PS3.3 C.12.1.1.3) names both; software that leaves it out names the
-    instances as derivation of each frame (C.7.6.16.2.6).
+    The Referenced Series Sequence (PS3.3 C.12.1.1.3) names both. Without it, the instances are read from the
+    derivation of each frame (C.7.6.16.2.6).
     """
     series: list[str] = []
     instances: list[str] = []
@@ -250,7 +249,7 @@ def _seg_sources(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _listed(dataset: Dataset, keyword: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return instances and series of a sequence of SOP instance references (PS3.3 table C.17-3b)."""
+    """Return the instance UIDs and series UIDs of a sequence of references (PS3.3 table C.17-3b)."""
     series: list[str] = []
     instances: list[str] = []
     for study in _items(dataset, keyword):
@@ -261,7 +260,7 @@ def _listed(dataset: Dataset, keyword: str) -> tuple[tuple[str, ...], tuple[str,
 
 
 def _tree_references(dataset: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Walk the content tree in document order, without recursion: a peer chooses the depth.
+    """Yield the references of the content tree in document order. No recursion: a peer chooses the depth.
 
     Only items of the value types IMAGE, COMPOSITE and WAVEFORM have a Referenced SOP Sequence (PS3.3 table
     C.17-5), so the type is not checked. Each reference comes with its segment numbers. Without numbers, it
@@ -276,7 +275,7 @@ def _tree_references(dataset: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _segment_numbers(reference: Dataset) -> tuple[int, ...]:
-    """Return the Referenced Segment Numbers (0062,000B): one or more, or none."""
+    """Return the Referenced Segment Numbers (0062,000B); empty if there are none."""
     value: Any = reference.get("ReferencedSegmentNumber")
     if value is None or value == "":
         return ()
@@ -285,7 +284,7 @@ def _segment_numbers(reference: Dataset) -> tuple[int, ...]:
 
 
 def _parts(named: Iterable[tuple[str, tuple[int, ...]]]) -> Mapping[str, tuple[int, ...]]:
-    """Return the segment numbers of objects of which nothing but segments is named."""
+    """Return the segment numbers of those objects that are named by their segments only."""
     found: dict[str, set[int]] = {}
     whole = set()
     for uid, numbers in named:
@@ -308,7 +307,7 @@ def _instances(dataset: Dataset, keyword: str) -> list[str]:
 
 
 def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Return the items of a sequence; none where it is missing or empty."""
+    """Return the items of a sequence; an empty list if it is missing or empty."""
     value: Any = dataset.get(keyword)
     if value is None or value == "":
         return []

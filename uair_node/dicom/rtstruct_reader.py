@@ -1,8 +1,8 @@
-"""An RT Structure Set as labels on the source grid (PS3.3 A.19, C.8.8.5 to C.8.8.8).
+"""Read an RT Structure Set as labels on the source grid (PS3.3 A.19, C.8.8.5 to C.8.8.8).
 
-Takes what planning systems export: closed contours on the slices of the series, holes by keyhole, by
-CLOSEDPLANAR_XOR or as a contour in a contour. A slice without contours between two with contours is filled by
-shape. It must not know cases, rounds or what the labels are used for.
+It accepts the contours that planning systems export: closed, on the slices of the series. Holes are keyholes,
+CLOSEDPLANAR_XOR, or a contour in a contour. A slice without contours between two slices with contours is
+interpolated. This module does not know cases or rounds.
 """
 
 from __future__ import annotations
@@ -34,37 +34,46 @@ from uair_node.dicom.volume import Volume
 
 _FEWEST_POINTS = 3
 _FLAT = 0.25
-"""How far a contour's points may lie off one plane, and the plane off a slice, in slices. Decimal strings and
-uneven slices shift it by less than a tenth."""
+"""The largest distance of a contour's points from a plane, and of the plane from a slice.
+
+In slice distances. Rounded decimal strings and uneven slices cause less than a tenth.
+"""
 _OFF_SLICE = 0.5
-"""How far a contour may lie off the slice that it names, as a frame of a SEG may."""
+"""The largest distance of a contour from the slice that it names, in slice distances.
+
+Frames of a SEG have the same limit.
+"""
 _MOST_CONTOURS = 5_000
-"""The most contours of liver and lesions together; a liver in 600 slices has about 2,000."""
+"""The largest number of contours of liver and lesions together. A liver in 600 slices has about 2,000."""
 _MOST_CONTOURS_A_SLICE = 200
 _MOST_POINTS = 2_000_000
 _FILLED_GAP_MM = 5.0
-"""Longest gap between two slices with contours that is filled, or twice a region's usual step if longer."""
+"""The longest gap in mm between two slices with contours that is filled.
+
+If a region's usual step is longer, then twice that step is the limit.
+"""
 
 
 def read_structures(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
     """Read an RT Structure Set that was drawn on `volume`.
 
-    Regions that show other structures are not looked into: their contours may be open, or anywhere.
+    Regions of other structures are not read. Their contours may be open or lie outside the series.
 
     Parameters
     ----------
     volume
         The source grid; its voxels are not read.
     known
-        What the case holds, to tell regions by.
+        The targets of the case, by which regions are recognised.
 
     Raises
     ------
     InputError
-        ``contour-open``: not closed, or fewer than three points. ``contour-not-finite``.
-        ``contour-slice-unknown``: on a slice that the series does not have. ``contour-not-planar``.
-        ``edited-unreadable``, ``edited-empty``, ``edited-too-large``, ``edited-other-frame-of-reference``,
-        ``edited-other-series``; ``edited-unrecognised``, ``edited-outside-organ`` of `label_drawn`.
+        ``contour-open``: a contour is not closed or has fewer than three points. ``contour-not-finite``.
+        ``contour-slice-unknown``: a contour lies on a slice that the series does not have.
+        ``contour-not-planar``. ``edited-unreadable``, ``edited-empty``, ``edited-too-large``,
+        ``edited-other-frame-of-reference``, ``edited-other-series``; ``edited-unrecognised``,
+        ``edited-outside-organ`` of `label_drawn`.
     """
     with reading_alone(_unreadable):
         return _read(dataset, volume, known)
@@ -110,7 +119,7 @@ def _require_bounded(regions: Mapping[int, Region]) -> None:
 
 
 def _stored_points(contour: Dataset) -> Any:
-    """Return Contour Data as it was read: bytes, unless somebody looked at it before."""
+    """Return Contour Data in its stored form: bytes, unless pydicom has converted it before."""
     return contour.get_item("ContourData").value if "ContourData" in contour else b""
 
 
@@ -129,7 +138,7 @@ class _Plane:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The voxels of a region, and how many of its slices were filled by shape."""
+    """The voxels of a region, and the number of its slices that were interpolated."""
 
     voxels: Voxels
     filled: int
@@ -176,7 +185,7 @@ def _points_of(contour: Dataset, name: str) -> Points:
 
 
 class _Grid:
-    """The source grid, for contours."""
+    """The source grid, with the functions that place contours on it."""
 
     def __init__(self, volume: Volume) -> None:
         self._to_index = np.linalg.inv(volume.affine)
@@ -188,11 +197,11 @@ class _Grid:
 
     @property
     def plane(self) -> tuple[int, int]:
-        """Rows and columns of a slice."""
+        """Number of rows and columns of a slice."""
         return self._shape[1:]
 
     def place(self, points: Points, contour: Dataset, name: str) -> tuple[int, Points]:
-        """Return the slice that a contour lies on, and its points there: row, column.
+        """Return the index of a contour's slice, and the contour's points on it as (row, column).
 
         Raises
         ------
@@ -224,7 +233,10 @@ class _Grid:
         return -1 if images else None
 
     def _slices_of(self, image: Dataset) -> list[int]:
-        """Return the slices that a reference names: several if it names no frame of a multi-frame image."""
+        """Return the indices of the slices that a reference names.
+
+        There are several if it names a multi-frame image without a frame.
+        """
         frames = self._slices.get(str(image.ReferencedSOPInstanceUID), {})
         number = image.get("ReferencedFrameNumber")
         if number is None or None in frames:
@@ -232,7 +244,7 @@ class _Grid:
         return [frames[int(number)]] if int(number) in frames else []
 
     def filled(self, masks: Mapping[int, Mask]) -> Iterator[tuple[int, Mask]]:
-        """Yield the slices of a region, with those between its contours."""
+        """Yield each slice of a region with its mask. The slices between its contours are interpolated."""
         ks = [k for k, mask in masks.items() if mask.any()]
         steps = np.diff(ks)
         usual = float(np.median(steps)) if len(steps) else 1.0

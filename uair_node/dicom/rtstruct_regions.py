@@ -1,7 +1,7 @@
-"""The regions of interest of an RT Structure Set, each as an item of a Segment Sequence would describe it.
+"""Describe the regions of an RT Structure Set in the form of items of a Segment Sequence.
 
-Owns what the modules of a structure set say of a region (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8), so that regions
-are told as segments are. It must not know where contours lie.
+It reads the modules that describe a region (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8). So regions are recognised by
+the same code as segments. This module does not know where contours lie.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ XOR = "CLOSEDPLANAR_XOR"
 CLOSED_TYPES = ("CLOSED_PLANAR", XOR)
 _LESION_TYPES = ("GTV",)
 _ORGAN_TYPES = ("ORGAN", "AVOIDANCE", "CONTROL", "")
-"""Interpreted types (PS3.3 C.8.8.8.1) that say nothing: planning systems write them for anything, and a
-liver is an organ to be spared. All others are nothing that a reader draws: margins, devices, marks."""
+"""Interpreted types (PS3.3 C.8.8.8.1) that do not tell the structure.
+
+Planning systems write them for any region, and for them a liver is an organ to be spared. All other types are
+margins, devices and marks, which no reader draws as liver or lesion.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Region:
     images
         SOP Instance UIDs that its contours name; those of the whole set if they name none.
     frames_of_reference
-        The region's own one; those of the whole set if it names none.
+        The region's own Frame of Reference UID; those of the whole set if it has none.
     made_from
         SOP Instance UIDs of the objects that it was made from.
     """
@@ -78,9 +81,10 @@ def read_regions(dataset: Dataset) -> dict[int, Region]:
 
 
 def shows_other(region: Region, organ: Organ) -> bool:
-    """Return whether a region shows another structure, by type, code or name.
+    """Return whether a region's type, code or name says that it is neither liver nor lesion.
 
-    Nor is it liver or lesion if nothing tells it and it has an open contour, such as a point.
+    A region without any such information counts as another structure if it has an open contour, such as a
+    point.
     """
     kind = kind_of(region.segment, organ)
     return kind is SegmentKind.OTHER or (
@@ -94,7 +98,7 @@ def is_closed(contour: Dataset) -> bool:
 
 
 def images_of_set(dataset: Dataset) -> Iterator[str]:
-    """Yield the SOP Instance UIDs that the whole set names, see `series_of_set`."""
+    """Yield the SOP Instance UIDs that the whole set names in its referenced series."""
     for series in series_of_set(dataset):
         yield from _instances(series, "ContourImageSequence")
 
@@ -129,10 +133,10 @@ def _frames_of_reference(dataset: Dataset) -> Iterator[str]:
 
 
 def _as_segment(item: Dataset, observation: Dataset) -> Dataset:
-    """Return what a region says of itself in the words of a segment (PS3.3 C.8.20.2).
+    """Return the description of a region in the form of a segment's (PS3.3 C.8.20.2).
 
-    The identification code is the property type. A gross tumour volume is a lesion; a type that no reader
-    draws counts as the category of a thing.
+    The identification code is the property type. A gross tumour volume is a lesion. A type such as a margin
+    or a device gets the category of a physical object.
     """
     segment = Dataset()
     segment.SegmentLabel = str(item.get("ROIName") or observation.get("ROIObservationLabel") or "")

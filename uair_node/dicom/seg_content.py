@@ -1,4 +1,4 @@
-"""Whether a returned SEG draws what our object under its UID draws: a UID is not content.
+"""Compare a returned SEG with our object of the same UID: the same UID may come with other content.
 
 An archive may rewrite headers and encode pixels anew. A viewer may save an edit under the UID of the object
 that it opened. Only segments and pixels tell the two apart.
@@ -25,7 +25,7 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
     """Return whether two SEGs have the same segments with the same pixels at the same places.
 
     The order of frames, frames without pixels, private elements and the transfer syntax do not count. A SEG
-    that cannot be read draws something else; its reading tells why it cannot be used.
+    that cannot be read counts as different. The reader of edits then gives the reason.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
 
 
 def _segments(dataset: Dataset) -> dict[int, Any]:
-    """Return what each segment number stands for."""
+    """Return the properties of each segment number that must be equal."""
     return {
         int(segment.SegmentNumber): (
             str(segment.get("TrackingUID") or ""),
@@ -55,7 +55,10 @@ def _segments(dataset: Dataset) -> dict[int, Any]:
 
 
 def _frames(dataset: Dataset) -> Counter[str]:
-    """Return digests of all frames with pixels: segment, place, and pixels."""
+    """Return digests of all frames that have pixels: segment, position and pixels.
+
+    Equal frames are counted.
+    """
     found: Counter[str] = Counter()
     groups = dataset.PerFrameFunctionalGroupsSequence
     with decode_apart(dataset) as frames:

@@ -1,11 +1,9 @@
-"""A segmentation that a reader edited in a viewer, as labels on the source grid.
+"""Read a SEG that a reader edited in a viewer, as labels on the source grid.
 
-Owns what the forms of SEG objects have in common: where a frame's pixels lie. It must not know by what a
-target is told (that is `uair_node.dicom.segment_targets`).
-Reads what viewers make of our candidates: BINARY, FRACTIONAL and LABELMAP (PS3.3 C.8.20.2), in any transfer
-syntax that decodes. Segments and frames may have any order; frames may be left out. Planes may be flipped,
-cropped or in another orientation of the same grid. It must not know cases, rounds or what the labels are used
-for.
+This module places the pixels of each frame on the grid. `uair_node.dicom.segment_targets` decides which
+target a segment is. BINARY, FRACTIONAL and LABELMAP are read (PS3.3 C.8.20.2), in any transfer syntax that
+can be decoded. Segments and frames may have any order, and frames may be missing. Planes may be flipped,
+cropped or in another orientation of the same grid. This module does not know cases or rounds.
 """
 
 from __future__ import annotations
@@ -41,13 +39,21 @@ _Float = npt.NDArray[np.float64]
 _BACKGROUND = Code("125040", "DCM", "Background")
 
 _OFF_GRID_VOXELS = 0.1
-"""How far a frame's last pixel may lie from a voxel's centre within the plane. Decimal strings of viewers
-shift it by less than 0.01 at 512 pixels; resampled grids miss by far more."""
+"""The largest distance of a frame's last pixel from a voxel's centre within the plane, in voxels.
+
+Rounded decimal strings cause less than 0.01 at 512 pixels. Resampled grids exceed the limit by far.
+"""
 _OFF_SLICE = 0.5
-"""How far along the slices; the gate lets distances vary, and the affine knows their mean only."""
+"""The largest distance of a frame from its slice, in slice distances.
+
+The gate accepts slightly uneven slices, and the affine has their mean distance only.
+"""
 
 _MOST_SEGMENTS = 512
-"""The most segments of one object. A segmentation of the whole body has about 120; our labels end at 255."""
+"""The largest number of segments of an object.
+
+A whole-body segmentation has about 120. Our labels end at 255.
+"""
 
 
 def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmentation:
@@ -60,16 +66,15 @@ def read_edited(dataset: Dataset, volume: Volume, known: KnownTargets) -> Edited
     volume
         The source grid; its voxels are not read.
     known
-        What the case holds, to tell segments by.
+        The targets of the case, by which segments are recognised.
 
     Raises
     ------
     InputError
         ``edited-unreadable``: pixels do not decode, or a frame cannot be placed on the grid.
-        ``edited-other-frame-of-reference``, ``edited-other-series``: drawn on something else.
-        ``edited-too-large``: more segments or voxels than a reader draws.
-        ``edited-empty``: no segment has a voxel. ``edited-unrecognised``, ``edited-outside-organ``: none that
-        has is liver or lesion.
+        ``edited-other-frame-of-reference``, ``edited-other-series``: drawn on other images.
+        ``edited-too-large``: more segments or voxels than a reader draws. ``edited-empty``: no segment has a
+        voxel. ``edited-unrecognised``, ``edited-outside-organ``: no segment with voxels is liver or lesion.
     ResourceError
         ``decoder-not-started``, see `uair_node.dicom.decoding_apart.decode_apart`.
     ValueError
@@ -114,7 +119,7 @@ def _derived_from(group: Dataset) -> Iterator[tuple[str, int | None]]:
 
 
 def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Dataset]) -> dict[int, Voxels]:
-    """Return the voxels of each segment number that has any, but not of background."""
+    """Return the voxels of each segment that has any. The background is left out."""
     background = _background(dataset, segments)
     drawn: dict[int, list[Voxels]] = {}
     placement, total = _Placement(dataset, volume), 0
@@ -135,7 +140,7 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Datas
 
 
 def _require_bounded(dataset: Dataset, volume: Volume, segments: int) -> None:
-    """Refuse what would decode to more than the source grid can need."""
+    """Refuse an object whose decoded pixels would exceed the need of the source grid."""
     if segments > _MOST_SEGMENTS:
         raise too_large(f"{_MOST_SEGMENTS} segments")
     if max(int(dataset.Rows), int(dataset.Columns)) > max(volume.shape):
@@ -147,7 +152,7 @@ def _require_bounded(dataset: Dataset, volume: Volume, segments: int) -> None:
 
 
 def _background(dataset: Dataset, segments: Mapping[int, Dataset]) -> set[int]:
-    """Return what a label map stores beside segments: background, and padding outside the images."""
+    """Return the values of a label map that are no segments: background, and padding outside the images."""
     background = {number for number, segment in segments.items() if _BACKGROUND in property_types(segment)}
     if dataset.SegmentationType == "LABELMAP":
         padding = dataset.get("PixelPaddingValue")
@@ -158,7 +163,7 @@ def _background(dataset: Dataset, segments: Mapping[int, Dataset]) -> set[int]:
 def _segments_of_frame(
     dataset: Dataset, groups: tuple[Dataset, Dataset], pixels: npt.NDArray[Any]
 ) -> Iterator[tuple[int, _Mask]]:
-    """Yield segment numbers and their pixels in one frame (PS3.3 C.8.20.2.3)."""
+    """Yield the segment numbers of one frame, each with the mask of its pixels (PS3.3 C.8.20.2.3)."""
     if dataset.SegmentationType == "LABELMAP":
         for value in np.unique(pixels):
             yield int(value), pixels == value
@@ -171,13 +176,13 @@ def _segments_of_frame(
 
 
 def _item(groups: tuple[Dataset, Dataset], keyword: str) -> Any:
-    """Return a functional group of a frame, its own or the shared one; None without (PS3.3 C.7.6.16)."""
+    """Return a frame's own or shared functional group (PS3.3 C.7.6.16); None if it has neither."""
     own, shared = groups
     return own.get(keyword) or shared.get(keyword)
 
 
 class _Placement:
-    """Where the pixels of each frame lie on the source grid."""
+    """The positions of the pixels of each frame on the source grid."""
 
     def __init__(self, dataset: Dataset, volume: Volume) -> None:
         self._to_index: _Float = np.asarray(np.linalg.inv(volume.affine), np.float64)
@@ -192,11 +197,11 @@ class _Placement:
         self._root = dataset
 
     def groups(self, frame: int) -> tuple[Dataset, Dataset]:
-        """Return a frame's own and the shared functional groups."""
+        """Return a frame's own functional groups and the shared ones."""
         return self._frames[frame] if self._frames else Dataset(), self._shared
 
     def voxels(self, frame: int, mask: _Mask) -> Voxels:
-        """Return the voxels that the pixels of `mask` `(Rows, Columns)` of a frame are.
+        """Return the flat indices of the voxels under the true pixels of a frame's `mask` `(Rows, Columns)`.
 
         Raises
         ------
@@ -225,7 +230,7 @@ class _Placement:
         return np.ravel_multi_index(tuple(index), self._shape).astype(np.uint32)
 
     def _named_slice(self, groups: tuple[Dataset, Dataset]) -> int | None:
-        """Return the slice that the frame was drawn on, when it names exactly one."""
+        """Return the index of the slice that the frame was drawn on; None unless it names exactly one."""
         named = set(_derived_from(groups[0])) or set(_derived_from(groups[1]))
         slices = {self._slice_of[uid] for uid in named if uid in self._slice_of}
         return slices.pop() if len(slices) == 1 else None
@@ -237,7 +242,7 @@ class _Placement:
         return np.asarray((self._to_index @ [*map(float, position), 1.0])[:3])
 
     def _steps(self, groups: tuple[Dataset, Dataset]) -> _Float:
-        """Return the steps `(3, 2)` in voxels that a row and a column further make."""
+        """Return the steps `(3, 2)` in voxels to the next row and to the next column."""
         orientation = self._attribute(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
         spacing = self._attribute(groups, "PixelMeasuresSequence", "PixelSpacing")
         if orientation is None or spacing is None:
@@ -251,7 +256,7 @@ class _Placement:
         return (items[0] if items else self._root).get(keyword)
 
     def _check_on_grid(self, origin: _Float, steps: _Float, *, in_slice: bool) -> None:
-        """Refuse a plane whose pixels are not voxels of the source grid."""
+        """Raise an error if the pixels of a plane do not lie on voxels of the source grid."""
         whole = np.rint(steps)
         single = (np.abs(whole).sum(axis=0) == 1).all() and np.linalg.matrix_rank(whole) == 2
         drift = np.abs(steps - whole) @ (np.array(self._size) - 1)

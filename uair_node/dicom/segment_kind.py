@@ -83,7 +83,7 @@ _WIDER_REGIONS = (
     Code("38266002", "SCT", "Entire body"),
     Code("22943007", "SCT", "Trunk"),
 )
-"""Regions that hold the organ and other structures: they tell nothing."""
+"""Regions that contain the organ and other structures. They do not decide what a segment is."""
 _CATEGORIES_OF_THINGS = (
     codes.PHYSICAL_OBJECT,
     Code("105590001", "SCT", "Substance"),
@@ -94,22 +94,22 @@ _REGIONS = {
     "AnatomicRegionSequence": "AnatomicRegionModifierSequence",
     "PrimaryAnatomicStructureSequence": "PrimaryAnatomicStructureModifierSequence",
 }
-"""Sequences that name a place, and the sequence in their items that names a part of it."""
+"""Sequences that name a region -> the sequence in their items that names a part of it."""
 _STANDARD_SCHEMES = ("SCT", "SRT", "DCM", "FMA", "RADLEX", "UMLS", "NCIt")
 _SRT_NAMES = ("SNM3", "99SDM")
-"""Older designators of SRT (PS3.16 8)."""
+"""Older designators of the coding scheme SRT (PS3.16 8)."""
 
 
 def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
     """Return the structure of an item of the Segment Sequence (PS3.3 C.8.20.2), without its voxels.
 
-    1. The anatomic region: another one than `organ`, or than what holds it, makes it something else.
+    1. The anatomic region: if it is neither `organ` nor a region around it, then it is another structure.
     2. The coded property type: the organ, a lesion, or something else. If the modifier of type or region is a
     side or a part, then the segment is another structure: a part of the organ. If the modifier is a lesion,
     then the segment is a lesion.
-    3. Where the type is one of those that tell nothing ("Tissue"): the category, then the words of the label.
+    3. If the type is unspecific ("Tissue"): the category, then the words of the label.
 
-    Codes of a scheme that is not a standard one count as words, by their meaning.
+    Codes of a private scheme count as words: their meaning is read.
     """
     regions = [code for keyword in _REGIONS for code in _coded(segment, keyword)]
     if any(_is_elsewhere(code, organ) for code in regions):
@@ -143,9 +143,9 @@ def property_types(segment: Dataset) -> list[Code]:
 
 
 def speak_of(number: int, segment: Dataset, organ: Organ, noun: str = "segment") -> str:
-    """Name a segment (`noun`): its number, and its label where each word of it is one of anatomy or counting.
+    """Return a name for a segment: `noun`, number, and its label if all words are anatomical or numbers.
 
-    Any other label may hold free text, hence a person's name; it is not repeated.
+    Any other label may contain a person's name and is left out.
     """
     label = " ".join(_label(segment).split())
     words = plain(label).split()
@@ -217,7 +217,7 @@ def _modifiers(segment: Dataset) -> Iterator[Code]:
 
 
 def _coded(dataset: Dataset, keyword: str) -> list[Code]:
-    """Return the codes of a sequence (PS3.3 8.8); an item without a value or a scheme tells nothing."""
+    """Return the codes of a sequence (PS3.3 8.8). Items without a value or a scheme are left out."""
     found = []
     for item in dataset.get(keyword) or ():
         value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue")
@@ -229,5 +229,5 @@ def _coded(dataset: Dataset, keyword: str) -> list[Code]:
 
 
 def _among(code: Code, known: Sequence[Code]) -> bool:
-    """Return whether a code is one of `known`; retired SRT codes equal their SCT successors."""
+    """Return whether a code is one of `known`. Retired SRT codes equal the SCT codes that replaced them."""
     return any(code == other for other in known)

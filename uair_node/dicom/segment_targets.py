@@ -1,8 +1,8 @@
-"""Which target each segment of a returned SEG is: the organ, a known lesion, a new one, or none.
+"""Find the target of each segment of a returned SEG: the organ, a known lesion, a new one, or none.
 
-In this order: our Tracking UID, the code, the words of the label (`uair_node.dicom.segment_kind`), and
-only where these do not tell, the place. A place is compared with every candidate of the round. No second
-segment becomes a lesion that is taken already.
+Our Tracking UID decides first, then the code, then the words of the label (`uair_node.dicom.segment_kind`).
+If none of these decides, then the segment's position does: it is compared with every candidate of the round.
+Each lesion is given to one segment only.
 """
 
 from __future__ import annotations
@@ -27,17 +27,24 @@ Voxels = npt.NDArray[np.uint32]
 _ORGAN = 1
 _MOST_LESIONS = 254  # uint8: 0 background, 1 organ, 1 + n lesion n
 _ORGAN_DICE = 0.8
-"""From this overlap on an unspecified segment is the organ. A right lobe, two thirds of a liver, is less."""
+"""An unspecified segment is the organ from this Dice overlap on.
+
+A right lobe, two thirds of a liver, is below it.
+"""
 _LESION_SHARE = 0.5
-"""Part of an unspecified segment, or of the lesion, that must be shared for the segment to be that lesion. A
-vessel that runs through a lesion shares less."""
+"""An unspecified segment is a lesion if they share this part of the segment or of the lesion.
+
+A vessel that runs through a lesion shares less.
+"""
 _PROOF_VOXELS = 100
-"""From this size on a target that equals a candidate's voxel for voxel is proof that it was copied from it. A
-lesion of a few voxels may equal one by chance."""
+"""The least number of voxels of an exact copy of a candidate's target that proves an edit.
+
+A lesion of a few voxels may be equal by chance.
+"""
 _INSIDE_SHARE = 0.5
-"""Part of an unspecified segment that must lie in the organ for it to be a new lesion."""
+"""The part of an unspecified segment that must lie in the organ for it to be a new lesion."""
 _LARGEST_SHARE = 0.5
-"""Largest part of the organ that an unspecified segment may be as a new lesion."""
+"""The largest part of the organ that an unspecified segment may cover as a new lesion."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class KnownTargets:
     offered
         ``(Z, Y, X)``, the labels of the round's candidates.
     used
-        Numbers of lesions that the case had in any round; none of them is given to a new lesion.
+        Numbers of lesions that the case had in any round. A new lesion gets another number.
     candidate_uids
         SOP Instance UIDs of the case's candidates.
     """
@@ -63,7 +70,10 @@ class KnownTargets:
 
     @cached_property
     def sizes(self) -> Sequence[npt.NDArray[np.int64]]:
-        """Voxels of each label of each candidate; counted by slices, which saves eight times the memory."""
+        """Number of voxels of each label of each candidate.
+
+        Counting slice by slice needs an eighth of the memory.
+        """
         return [
             np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0)
             for labels in self.offered
@@ -87,17 +97,17 @@ class Targets:
     added
         Segments that are new lesions.
     unspecified
-        Those of `added` that neither code nor name tells: their place does.
+        Those of `added` that were recognised by their position, because code and name did not tell.
     ignored
         Segments that show other structures.
     unrecognised
-        Segments that nothing tells.
+        Segments that neither code, name nor position tells.
     outside
         Those of `unrecognised` that are lesions by code or name, and lie outside of the organ.
     is_edit
         Whether the object is an edit of a candidate. It has Tracking UIDs of the case, or names a candidate,
-        or holds a candidate's target voxel for voxel (at least 100 voxels). Viewers that write neither (OHIF)
-        could delete no lesion otherwise.
+        or holds a candidate's target voxel for voxel (at least 100 voxels). Without the last rule, a viewer
+        that writes neither (OHIF) could not delete a lesion.
     """
 
     label_of_segment: Mapping[int, int]
@@ -171,7 +181,7 @@ class _Telling:
                 self._labels[number] = _ORGAN
 
     def _take_own_names(self) -> None:
-        """Let "Lesion 2" be lesion 2 where there is such a lesion."""
+        """Assign a segment with the name "Lesion 2" to lesion 2, if the case has that lesion."""
         for number, kind in self._open():
             words = str(self._segments[number][0].get("SegmentLabel", "")).strip().casefold()
             own = words.removeprefix("lesion").strip()
@@ -181,7 +191,7 @@ class _Telling:
                     self._labels[number] = label
 
     def _take_by_place(self) -> None:
-        """Let each lesion be the segment that is most like it (Dice), the most alike first."""
+        """Assign each remaining lesion to the most similar segment by Dice, the most similar pair first."""
         found = [
             (dice, number, label)
             for number, kind in self._open()
@@ -232,23 +242,23 @@ class _Telling:
 
 
 class _SegmentOverlap:
-    """Where a segment lies, compared with the round's candidates."""
+    """The overlap of a segment with the round's candidates."""
 
     def __init__(self, voxels: Voxels, known: KnownTargets) -> None:
         self._voxels, self._known = voxels, known
 
     @cached_property
     def _shared(self) -> Sequence[npt.NDArray[np.int64]]:
-        """Voxels shared with each label of each candidate."""
+        """The number of voxels that a segment shares with each label of each candidate."""
         return [
             np.bincount(labels.reshape(-1)[self._voxels], minlength=256) for labels in self._known.offered
         ]
 
     def likely(self, *, is_lesion: bool) -> list[tuple[float, int]]:
-        """Return Dice overlaps and labels that the segment may be; `is_lesion`: it is known to be a lesion.
+        """Return the labels that the segment may be, each with its Dice overlap.
 
-        Dice and not the number of voxels: a lesion drawn larger has more voxels in the old organ than in the
-        old lesion.
+        `is_lesion` says that the segment is known to be a lesion. Dice is used and not the number of voxels:
+        an enlarged lesion has more voxels in the old organ than in the old lesion.
         """
         size = len(self._voxels)
         best: dict[int, float] = {}
@@ -265,7 +275,7 @@ class _SegmentOverlap:
         return [(dice, label) for label, dice in best.items()]
 
     def _organ_dice(self) -> float:
-        """Return the largest overlap with the whole organ, as readers draw it: lesions are in it."""
+        """Return the largest Dice overlap with the whole organ of a candidate, its lesions included."""
         return max(
             (
                 float(2 * shared[_ORGAN:].sum() / (sizes[_ORGAN:].sum() + len(self._voxels)))
@@ -275,7 +285,7 @@ class _SegmentOverlap:
         )
 
     def equals(self, label: int) -> bool:
-        """Return whether a candidate has exactly these voxels as `label`."""
+        """Return whether the voxels of `label` in some candidate are exactly these voxels."""
         size = len(self._voxels)
         return any(
             shared[label] == size == sizes[label]
@@ -284,7 +294,7 @@ class _SegmentOverlap:
 
     @property
     def near_organ(self) -> bool:
-        """Whether it reaches into the smallest box around the organ of all candidates; true without any."""
+        """Whether the segment reaches into the box around all candidates' organ. True without candidates."""
         if not self._known.offered:
             return True
         box = self._known_box()
@@ -303,7 +313,7 @@ class _SegmentOverlap:
         return box
 
     def lies_in_organ(self, drawn_organ: Voxels) -> bool:
-        """Return whether most of it lies in the organ, drawn or offered, and is a part of it only."""
+        """Return whether most of the segment lies in the drawn or offered organ, and is only a part of it."""
         inside = np.isin(self._voxels, drawn_organ)
         for labels in self._known.offered:
             inside |= labels.reshape(-1)[self._voxels] > 0

@@ -1,6 +1,6 @@
-"""The meaning of a segment's label, or of a code's meaning: organ, lesion, another structure.
+"""Classify a segment's label or a code's meaning: organ, lesion or another structure.
 
-Pure over texts, in the languages of the sites. Words name the organ only if every other word beside it is
+The functions take texts in the languages of the sites. A text names the organ only if all its other words are
 known to be harmless. "Liver (AI)" is the liver, "Liver surface" is not, and "Liver x" may be.
 """
 
@@ -19,8 +19,8 @@ class SegmentKind(StrEnum):
     Attributes
     ----------
     PERHAPS_ORGAN
-        The label has the organ's name and unknown words. Only its place can make it the organ; it is never a
-        lesion.
+        The label has the organ's name and unknown words. The position of its voxels decides whether it is the
+        organ. It is never a lesion.
     """
 
     ORGAN = "organ"
@@ -47,7 +47,7 @@ _LESION_WORDS = re.compile(
     r"|опухол|метастаз|\bкист|腫瘍|腫瘤|肿瘤|病灶|病変|病变|結節|结节|転移|转移|嚢胞|囊肿|癌|종양|병변|전이|결절"
 )
 _BILIARY_LESIONS = re.compile(r"(?:gallengang|biliar|bile duct)\w* ?\w*(?:karzin|carcin|aden|cyst|hamart)\w*")
-"""Lesions of the liver whose name holds another structure's."""
+"""Names of liver lesions that contain the name of another structure."""
 _AFTER_WITH = re.compile(
     r"\b(?:with(?:out)?|w o|wo|minus|plus|incl\w*|excl\w*|except|and|ohne|mit|und|sans|avec|et|sin|con"
     r"|senza|met(?= \D)|zonder|y|e)\b"
@@ -78,7 +78,7 @@ _OTHER_STEMS = """vessel vascul gefass gefaess vaisseau vaso vein veine vene ven
     hirn thyroid breast mamma ascites aszites fluid background hintergrund artifact artefact artefakt
     diaphragm zwerchfell peritone omentum mesenter pleura abdomen rate ptv ctv itv spinal myelon
     ruckenmark sigmoid femor external"""
-"""Beginnings of words for other structures."""
+"""The first letters of words for other structures."""
 _OTHER_SIGNS = (
     "脾|腎|肾|胆|門脈|门静脉|門静脈|血管|静脈|静脉|動脈|动脉|胃|膵|胰|肺|骨|腸|肠|селез|почк|желч|желуд|аорт|\\bвен[аы]|артер"
     "|сосуд|비장|신장|담낭|혈관|문맥|췌장"
@@ -88,7 +88,7 @@ _OTHER_THINGS = re.compile(
     r"\bfat\b|\bfett|graisse|\bgrasa\b|remnant|\bflr\b|resect|resekt|margin|surface|oberflache|capsul|kapsel|bounding|\bbox\b"
     r"|\b(?:iso)?dos[ei]s?\b|ligament|ablat|lipiodol|ha?ematom|hamatom|bilom|calcif|verkalk|pforte"
 )
-"""Things that are no structure of their own: a lesion may have them in its name."""
+"""Words for tissues and materials. A lesion may have them in its name."""
 _ALWAYS_OTHER = re.compile(
     r"thromb|\bpvtt\b|\bptv|\bctv|\bitv|stent|background|hintergrund|art[ei]fa[ck]t"
     r"|(?:extra|peri) ?(?:hepat|liver)"
@@ -104,7 +104,7 @@ _SHOWN_WORDS = re.compile(
 
 
 def plain(words: str) -> str:
-    """Return words in lower case without accents: "LiverVessels" and "liver_vessels" are "liver vessels"."""
+    """Return words in lower case without accents. "LiverVessels" becomes "liver vessels"."""
     # "Liver-GTV" is the liver without (AAPM TG-263).
     marked = re.sub(r"(?<=-)\s*(?=[GCI]TV)", " minus ", words)
     split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", marked)
@@ -115,39 +115,39 @@ def plain(words: str) -> str:
 
 
 def organ_words(organ: Organ) -> re.Pattern[str]:
-    """Return the pattern of the words for an organ."""
+    """Return the regular expression that finds words for an organ."""
     return _LIVER_WORDS if organ == LIVER else re.compile(rf"\b{re.escape(plain(organ.name))}\b")
 
 
 def names_lesion(words: str) -> bool:
-    """Return whether words name a lesion, whatever else they name."""
+    """Return whether a text names a lesion. It may name other structures, too."""
     return bool(_LESION_WORDS.search(plain(words)))
 
 
 def names_other(words: str, organ: Organ) -> bool:
-    """Return whether words name another structure beside the organ, such as a vein of it."""
+    """Return whether a text names another structure beside the organ, such as a vein of the organ."""
     return bool(_OTHER_WORDS.search(organ_words(organ).sub(" ", plain(words))))
 
 
 def names_wider_region(words: str) -> bool:
-    """Return whether words name a region that holds the organ and other structures, such as the abdomen."""
+    """Return whether a text names a region around the organ, such as the abdomen."""
     text = plain(words)
     rest = _WIDER_WORDS.sub(" ", text)
     return rest != text and not _OTHER_WORDS.search(rest) and not _NARROWER_WORDS.search(rest)
 
 
 def names_part(words: str) -> bool:
-    """Return whether words name a part of an organ."""
+    """Return whether a text names a part of an organ."""
     return bool(_PART_WORDS.search(plain(words)) or _NUMBERED_PART.search(plain(words)))
 
 
 def kind_of_words(words: str, organ: Organ) -> SegmentKind:
-    """Return the structure that words name, `SegmentKind.UNSPECIFIED` if they name no known structure."""
+    """Return the structure that a text names; `SegmentKind.UNSPECIFIED` if it names no known structure."""
     return _kind_of_plain(plain(words), organ)
 
 
 def may_be_shown(word: str, organ: Organ) -> bool:
-    """Return whether a plain word is one of anatomy or of counting: any other one may be a person's name."""
+    """Return whether a word is known from anatomy or numbering. Any other word may be a person's name."""
     if _SHOWN_WORDS.fullmatch(word) or word == organ.name.casefold():
         return True
     stems = sorted((stem for stem in _OTHER_STEMS.split() if word.startswith(stem)), key=len)
@@ -172,7 +172,7 @@ def _kind_of_plain(text: str, organ: Organ) -> SegmentKind:
 
 
 def _kind_beside_lesion(text: str, pattern: re.Pattern[str], organ: Organ) -> SegmentKind:
-    """Return the structure of a text that names a lesion: "liver without tumour" is the liver."""
+    """Return the structure of a text that names a lesion. "Liver without tumour" is the liver."""
     if _NOT_TUMOROUS.search(text):
         return _kind_of_plain(_NOT_TUMOROUS.sub(" ", text).strip(), organ)
     joined = _AFTER_WITH.search(text)
@@ -187,5 +187,8 @@ def _kind_beside_lesion(text: str, pattern: re.Pattern[str], organ: Organ) -> Se
 
 
 def _is_harmless(rest: str) -> bool:
-    """Return whether the words beside the organ's say nothing; endings of compounds are words here, too."""
+    """Return whether the words beside the organ's do not change its meaning.
+
+    Endings of compounds count as words.
+    """
     return all(_HARMLESS_WORDS.fullmatch(word) for word in rest.split())

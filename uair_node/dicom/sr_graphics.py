@@ -1,7 +1,7 @@
-"""The graphics of a structured report, with the reader's words and codes.
+"""Read the graphics of a structured report, with the reader's words and codes.
 
-Owns the content items SCOORD and SCOORD3D (PS3.3 C.18.6, C.18.9) and the measurement groups that hold them
-(PS3.16 TID 1410, 1411, 1501). It must not know cases, grids or what a graphic is used for.
+This module reads the content items SCOORD and SCOORD3D (PS3.3 C.18.6, C.18.9) and the measurement groups that
+hold them (PS3.16 TID 1410, 1411, 1501). It does not know cases or grids.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class _Group:
 
 
 def read_graphics(dataset: Dataset) -> list[Graphic | InputError]:
-    """Return the graphics of a report in document order; a graphic that cannot be used is its refusal.
+    """Return the graphics of a report in document order. For a graphic that cannot be used, return the error.
 
-    Refusals: ``mark-empty``, ``mark-too-large``, ``mark-not-finite``, ``mark-open-contour``,
+    Returned errors: ``mark-empty``, ``mark-too-large``, ``mark-not-finite``, ``mark-open-contour``,
     ``mark-unreadable``.
 
     Raises
@@ -54,7 +54,7 @@ def has_graphics(dataset: Dataset) -> bool:
 
 
 def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group, str]]:
-    """Walk the content tree in document order, without recursion: a peer chooses the depth.
+    """Yield the graphics of the content tree in document order. No recursion: a peer chooses the depth.
 
     Each graphic comes with its group, and with the unit of the number that was inferred from it.
     """
@@ -150,7 +150,7 @@ def _value_type(item: Dataset) -> str:
 
 
 def _unit(item: Dataset) -> str:
-    """Return the unit of a NUM item (PS3.3 C.18.1); empty for other items and without one."""
+    """Return the unit of a NUM item (PS3.3 C.18.1); empty if it has none, and for other items."""
     for measured in item.get("MeasuredValueSequence") or ():
         for code in measured.get("MeasurementUnitsCodeSequence") or ():
             return str(code.get("CodeValue") or "").strip()

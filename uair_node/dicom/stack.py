@@ -1,6 +1,6 @@
-"""The geometry of a stack of parallel slices: order, affine, distances, angles.
+"""Compute the geometry of a stack of parallel slices: order, affine, distances, angles.
 
-Pure numpy over header records. It measures and judges nothing; the gate knows what is acceptable.
+The functions take header records. They measure only; the gate decides what is acceptable.
 """
 
 from __future__ import annotations
@@ -68,20 +68,20 @@ class Stack:
 
     @property
     def tilt_deg(self) -> float:
-        """Angle between slice normal and stacking direction: the gantry's tilt, 0 for an upright stack."""
+        """Gantry tilt: the angle in degrees between slice normal and stacking direction."""
         return _angle_deg(self.axes[:, 0], self.positions_mm[-1] - self.positions_mm[0])
 
     @property
     def oblique_deg(self) -> float:
-        """Angle between slice normal and the patient's long axis, 0 to 90."""
+        """Angle in degrees between slice normal and the patient's long axis, 0 to 90."""
         angle = _angle_deg(self.axes[:, 0], np.array([0.0, 0.0, 1.0]))
         return min(angle, 180.0 - angle)
 
     @property
     def affine(self) -> FloatArray:
-        """4x4, voxel index (k, j, i, 1) to LPS mm; a lone slice gets the distance 1 mm.
+        """4x4 affine from the voxel index (k, j, i, 1) to LPS mm. A single slice gets the distance 1 mm.
 
-        The slice step is the mean one, from the first to the last position.
+        The slice step is the mean distance between the first and the last position.
         """
         affine = np.eye(4)
         affine[:3, 0] = self.axes[:, 0]
@@ -119,16 +119,16 @@ def build_stack(headers: Sequence[SliceHeader]) -> Stack:
 
 @dataclass(frozen=True, eq=False)
 class EvenGrid:
-    """The evenly spaced positions that come nearest to a stack's, by least squares.
+    """The evenly spaced positions that fit a stack's positions best (least squares).
 
     Attributes
     ----------
     spacing_mm
         Distance of neighbours along the normal.
     missing
-        How many positions of the grid, between the first and the last slice, have no slice.
+        The number of grid positions between the first and the last slice that have no slice.
     along_mm, lateral_mm
-        `(Z,)`, how far each slice is off its place: along the normal, signed, and across it.
+        `(Z,)`, the distance of each slice from its grid position: along the normal (signed), and across it.
     """
 
     spacing_mm: float
@@ -140,8 +140,8 @@ class EvenGrid:
 def fit_even_grid(stack: Stack) -> EvenGrid:
     """Fit an even grid to a stack of at least two slices at different positions.
 
-    Each distance counts as the nearest whole number of spacings, at least one. The spacing that they are
-    counted by is the mean of the ordinary ones, so that rounded positions do not miscount wide gaps.
+    Each distance is divided by the usual spacing and rounded to a whole number, at least 1. The usual spacing
+    is the mean of the ordinary distances. So rounded positions do not lead to a wrong count in wide gaps.
     """
     distances = stack.distances_mm
     usual = float(distances[distances < 1.5 * np.median(distances)].mean())

@@ -1,6 +1,6 @@
-"""Signs that a stack lacks slices at an end, where no gap can show it.
+"""Warn if a stack may lack slices at an end, where no gap can show it.
 
-Pure over header records. A sign proves nothing: it is a warning that is kept with the case.
+The functions take header records. The sign is no proof, so the case keeps it as a warning and is not refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def warnings_of(headers: Sequence[SliceHeader]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        At most one sentence, about the acquisition that lacks most; none if none lacks any.
+        At most one sentence, about the acquisition that lacks the most slices; empty if no slice is missing.
     """
     parts: dict[int | None, list[int]] = defaultdict(list)
     for header in headers:

@@ -1,8 +1,7 @@
-"""The structure of a DICOM file, walked without reading a value: whether it is whole and within bounds.
+"""Check without parsing values that a DICOM file is complete and within limits.
 
 A parser that builds objects needs about 0.1 ms for each sequence item, and recursion for each level. This
-walk costs a few microseconds for each element, so it comes before any parser (DESIGN invariant 9). It must
-not know what an element means.
+walk costs a few microseconds for each element, so it comes before any parser.
 """
 
 from __future__ import annotations
@@ -24,12 +23,15 @@ from pydicom.uid import (
 from dicom_config.errors import InputError
 
 MOST_ITEMS = 16_000
-"""Sequence items of one file, at all levels: an Enhanced CT of 1000 frames has about 12,000."""
+"""The largest number of sequence items of a file, at all levels.
+
+An Enhanced CT of 1000 frames has about 12,000.
+"""
 MOST_ELEMENTS = 100_000
 DEEPEST = 64
-"""Levels of sequences; the content trees of structured reports have about 10."""
+"""The largest depth of nested sequences. The content trees of structured reports have about 10 levels."""
 MOST_INFLATED_BYTES = 128 << 20
-"""The largest deflated data set, inflated. Parsers inflate it in memory, as a whole."""
+"""The largest deflated data set after inflation. Parsers inflate the whole data set in memory."""
 
 _PIECE_BYTES = 1 << 16
 _INFLATED_PIECE_BYTES = 1 << 20
@@ -45,23 +47,26 @@ _TRANSFER_SYNTAX = 0x00020010
 
 
 def require_bounded(file: bytes) -> None:
-    """Refuse a DICOM file (PS3.10) that is too expensive to parse; a damaged one passes.
+    """Refuse a DICOM file (PS3.10) that is too expensive to parse. A damaged file passes.
 
     Raises
     ------
     InputError
-        ``instance-too-complex``: too many items, elements or levels, or it inflates to too much.
+        ``instance-too-complex``: too many items, elements or levels, or too many bytes after inflation.
     """
     _walk(file)
 
 
 def is_whole(file: bytes) -> bool:
-    """Return whether a DICOM file ends where its last element ends; raises as `require_bounded`."""
+    """Return whether a DICOM file ends where its last element ends.
+
+    It raises the errors of `require_bounded`.
+    """
     return _walk(file)
 
 
 def inflated_size(data: bytes | memoryview, most: int) -> int:
-    """Return the bytes that a data set (PS3.5 A.5) inflates to, counted until they are more than `most`.
+    """Return the bytes of a deflated data set (PS3.5 A.5) after inflation. Stop counting above `most`.
 
     Raises
     ------
@@ -84,7 +89,7 @@ def plain_file(file: bytes) -> bytes:
     Raises
     ------
     InputError
-        ``instance-too-complex``: it inflates to too much.
+        ``instance-too-complex``: too many bytes after inflation.
     """
     try:
         meta = _read_meta(file)
@@ -104,7 +109,7 @@ def plain_file(file: bytes) -> bytes:
 
 
 def _inflated(data: bytes | memoryview) -> Iterator[bytes]:
-    """Inflate piece by piece: zlib copies at each call what it does not consume."""
+    """Inflate piece by piece, because zlib copies the rest of its input at each call."""
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     for start in range(0, len(data), _PIECE_BYTES):
         rest: bytes | memoryview = data[start : start + _PIECE_BYTES]
@@ -128,7 +133,7 @@ def _walk(file: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Meta:
-    """Transfer syntax of a file, where its UID stands, half-open, and where the data set begins."""
+    """A file's transfer syntax, the byte range [begin, end) of its UID, and the data set's offset."""
 
     syntax: str
     syntax_at: tuple[int, int]
@@ -149,7 +154,7 @@ def _read_meta(file: bytes) -> _Meta:
 
 @dataclass(frozen=True)
 class _Open:
-    """A sequence or item that the walk is in; `end` is None where a delimiter ends it."""
+    """A sequence or item that the walk is inside of. `end` is None if a delimiter ends it."""
 
     end: int | None
     explicit: bool
@@ -167,7 +172,7 @@ class _Walk:
         self._items = self._elements = 0
 
     def header(self, at: int, *, explicit: bool) -> tuple[int, bytes, int, int]:
-        """Return an element's tag, VR, where its value begins, and its length (PS3.5 7.1)."""
+        """Return an element's tag, VR, the offset of its value, and its length (PS3.5 7.1)."""
         group, element = self._tag.unpack_from(self._data, at)
         tag = group << 16 | element
         if group == _DELIMITERS or not explicit:
@@ -178,7 +183,7 @@ class _Walk:
         return tag, vr, at + 8, self._short.unpack_from(self._data, at + 6)[0]
 
     def data_set(self, at: int) -> bool:
-        """Walk to the end; False where that is not the end of its last element."""
+        """Walk to the end of the data. Return whether the last element ends there."""
         size, opened = len(self._data), [_Open(None, self._explicit)]
         while at < size:
             while (end := opened[-1].end) is not None and at >= end:

@@ -1,8 +1,8 @@
-"""A series as a volume: array of Hounsfield units or of MR signal, affine to LPS, frame of reference.
+"""Read a series as a volume: array of Hounsfield units or MR signal, affine to LPS, frame of reference.
 
-The only place that decodes pixels. Has the source grid (slices ascending along their normal, rows and columns
-as stored) and the canonical grid (axes to superior, posterior, left). Converts exactly between the two. It
-must not know cases, rules or thresholds.
+The source grid has slices ascending along their normal, with rows and columns as stored. The axes of the
+canonical grid grow to superior, posterior and left. Conversion between the two is exact. This module does not
+know cases, rules or thresholds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Voxels = npt.NDArray[Any]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _CANONICAL_LPS_ROW = (2, 1, 0)
-"""LPS component along which canonical axes 0, 1, 2 grow: superior, posterior, left."""
+"""The LPS component along which each canonical axis 0, 1, 2 grows: superior, posterior, left."""
 
 
 _ALL = tuple(PROFILES.values())
@@ -42,7 +42,7 @@ _ALL = tuple(PROFILES.values())
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """The source of a volume's slice: an instance, or a frame (from 1) of a multi-frame instance.
+    """The source of a volume's slice: an instance, or a frame of a multi-frame instance, counted from 1.
 
     `number` is its Instance Number, which viewers show; None without one.
     """
@@ -65,13 +65,13 @@ class Volume:
     affine
         4x4, maps the voxel index (k, j, i, 1) to LPS millimetres.
     frame_of_reference_uid
-        The series' own, or the assumed one.
+        The series' own Frame of Reference UID, or the assumed one.
     slices
         The source of each slice, in the order of axis 0.
     assumed
-        What the headers lack and what was assumed instead, see `uair_node.dicom.gate.assumptions`.
+        Names of missing attributes for which a value was assumed, see `uair_node.dicom.gate.assumptions`.
     profile
-        What kind of examination it is.
+        The modality profile of the series.
     """
 
     array: Voxels
@@ -122,9 +122,9 @@ class CanonicalVolume:
     affine
         4x4, maps the canonical voxel index (k, j, i, 1) to LPS millimetres.
     transpose, flips
-        How the source grid became this one: first transposed, then flipped along the axes `flips`.
+        The steps from the source grid to this one: `transpose` the axes, then flip along the axes `flips`.
     profile
-        What kind of examination it is.
+        The modality profile of the series.
     """
 
     array: Voxels
@@ -149,7 +149,7 @@ class CanonicalVolume:
         Raises
         ------
         ValueError
-            If `labels` has not this volume's shape.
+            If `labels` does not have this volume's shape.
         """
         if labels.shape != self.shape:
             raise ValueError(f"expected shape {self.shape}, got {labels.shape}")
@@ -162,7 +162,7 @@ class CanonicalVolume:
         Raises
         ------
         ValueError
-            If `labels` has not the source grid's shape.
+            If `labels` does not have the source grid's shape.
         """
         turned = labels.transpose(self.transpose)
         if turned.shape != self.shape:
@@ -171,7 +171,7 @@ class CanonicalVolume:
 
 
 def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) -> Volume:
-    """Read one series in any order of files.
+    """Read the files of one series, in any order.
 
     If the profile has Hounsfield units, then values are rounded and clipped to int16. Otherwise they are the
     scanner's values, rescaled if the header says how. Padding becomes the profile's value.
@@ -179,12 +179,12 @@ def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) 
     Parameters
     ----------
     known
-        Modality profiles, of which the first that fits is the volume's (`IntakeSection.known`).
+        Modality profiles (`IntakeSection.known`). The volume gets the first one that fits.
 
     Raises
     ------
     InputError
-        ``not-dicom``, or a gate code: what `uair_node.dicom.gate.profile_of` and `check_structure` find, and
+        ``not-dicom``, a gate code of `uair_node.dicom.gate.profile_of` or `check_structure`, or
         ``undecodable-pixels``. The gate's thresholds are not applied.
     TransientError
         ``instance-missing``: a file is not there.
@@ -204,7 +204,7 @@ def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) 
 def read_geometry(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) -> Volume:
     """Read one series without its pixels: as `read_series`, but with all voxels 0.
 
-    For writers of results, which need the source grid only. The array is read-only and takes no memory.
+    Writers of results need only the source grid. The array is read-only and takes no memory.
 
     Raises
     ------
@@ -236,12 +236,12 @@ def read_geometry(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL
 
 
 def read_slice(grid: Volume, k: int) -> Voxels:
-    """Read the values of one slice of a series, `(Y, X)`, as `read_series` reads them all.
+    """Read the values of one slice of a series, `(Y, X)`, in the same way as `read_series`.
 
     Parameters
     ----------
     grid
-        What `read_geometry` returned.
+        The volume that `read_geometry` returned.
     k
         Index along axis 0.
 
@@ -285,7 +285,7 @@ def _voxel_type(profile: ModalityProfile) -> type[np.int16] | type[np.float32]:
 
 
 def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: ModalityProfile) -> None:
-    """Decode the frames of one file; `place` says to which slice of `array` each number goes."""
+    """Decode the frames of one file into `array`. `place` gives the slice index of each frame number."""
     number = min(place)
     try:
         dataset = read_image(path)
@@ -303,7 +303,7 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
 
 
 def _syntax_of(path: Path) -> str:
-    """Return the Transfer Syntax UID of a file; empty where it cannot be read any more."""
+    """Return the Transfer Syntax UID of a file; empty if the file cannot be read any more."""
     try:
         return str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") or "")
     except Exception:  # it serves a message about what is damaged anyway
@@ -313,7 +313,7 @@ def _syntax_of(path: Path) -> str:
 def _values(
     header: Dataset, cells: npt.NDArray[Any], shape: tuple[int, ...], profile: ModalityProfile
 ) -> Voxels:
-    """Return the values of one slice (PS3.3 C.11.1, C.8.15.3.10: slope x stored value + intercept)."""
+    """Return the values of one slice: slope x stored value + intercept (PS3.3 C.11.1, C.8.15.3.10)."""
     if cells.shape != shape:
         raise ValueError("the pixels are not as many as the header says")
     stored = _sample_values(header, cells)
@@ -333,10 +333,10 @@ def _values(
 
 
 def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the samples within decoded pixel cells: Bits Stored bits up to High Bit (PS3.5 8.1.1).
+    """Extract the samples from decoded pixel cells: Bits Stored bits up to High Bit (PS3.5 8.1.1).
 
-    The other bits of a cell may hold an overlay or anything else; decoders leave them in. pydicom's own
-    correction of unused bits must be off: it ignores High Bit.
+    The other bits of a cell may hold an overlay or undefined values; decoders do not remove them. pydicom's
+    own correction of unused bits must be off: it ignores High Bit.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]
 
 
 def _holds_cells(header: Dataset) -> bool:
-    """Return whether the transfer syntax keeps whole pixel cells: natively, by frame, or by byte (RLE)."""
+    """Return whether the transfer syntax keeps whole pixel cells: uncompressed, deflated by frame, or RLE."""
     syntax = header.file_meta.TransferSyntaxUID
     return syntax in (RLELossless, *WHOLE_CELLS_IN_FRAMES) or not syntax.is_encapsulated
 
@@ -376,7 +376,7 @@ def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_
 
 
 def _canonical_axes(affine: FloatArray) -> tuple[tuple[int, int, int], tuple[int, ...]]:
-    """Return which source axis becomes each canonical axis, and which of these run backwards."""
+    """Return the source axis of each canonical axis, and the canonical axes that run backwards."""
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     aligned = cosines[list(_CANONICAL_LPS_ROW)]
     i, j, k = max(

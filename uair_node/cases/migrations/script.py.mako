@@ -15,10 +15,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     ${downgrades if downgrades else "pass"}

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     with op.batch_alter_table("results") as table:
         table.add_column(sa.Column("targets", sa.JSON(), nullable=False, server_default=sa.text("'[]'")))
     with op.batch_alter_table("selections") as table:
@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     with op.batch_alter_table("selections") as table:
         table.drop_column("per_target")
     with op.batch_alter_table("results") as table:

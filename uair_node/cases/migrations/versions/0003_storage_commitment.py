@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     with op.batch_alter_table("deliveries") as table:
         table.add_column(sa.Column("transaction_uid", sa.String(64), nullable=False, server_default=""))
         table.add_column(sa.Column("commitment_asked_at", sa.DateTime(), nullable=True))
@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     with op.batch_alter_table("deliveries") as table:
         table.drop_index("ix_deliveries_transaction_uid")
         table.drop_column("commitment_asked_at")

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     op.create_table(
         "observations",
         sa.Column("id", sa.Integer(), primary_key=True),
@@ -33,7 +33,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     with op.batch_alter_table("rounds") as table:
         table.drop_column("base_mm")
         table.drop_column("prior")

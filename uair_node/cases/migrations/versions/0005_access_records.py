@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     op.create_table(
         "access_records",
         sa.Column("id", sa.Integer(), primary_key=True),

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply. Cases from before have no key, and so are nobody's prior."""
+    """Apply this migration. Cases from before have no key, and so are nobody's prior."""
     with op.batch_alter_table("cases") as table:
         table.add_column(
             sa.Column("patient_key", sa.String(length=64), nullable=False, server_default=sa.text("''"))
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     with op.batch_alter_table("cases") as table:
         table.drop_index("ix_cases_patient_key")
         table.drop_column("patient_key")

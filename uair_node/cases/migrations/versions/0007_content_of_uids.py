@@ -16,7 +16,7 @@ _EMPTY = sa.text("''")
 
 
 def upgrade() -> None:
-    """Apply. Earlier cases and their computed rounds keep the scheme of their UIDs."""
+    """Apply this migration. Earlier cases and their computed rounds keep the scheme of their UIDs."""
     with op.batch_alter_table("cases") as table:
         table.add_column(sa.Column("uid_scheme", sa.Integer(), nullable=False, server_default=sa.text("1")))
     with op.batch_alter_table("rounds") as table:
@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     for name, column in (
         ("selections", "evidence_sha256"),
         ("rounds", "content_digest"),

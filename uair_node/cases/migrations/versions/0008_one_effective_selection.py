@@ -16,7 +16,7 @@ _EFFECTIVE = sa.text("outcome = 'effective'")
 
 
 def upgrade() -> None:
-    """Apply. Until now a selection named candidates of the round that it answered."""
+    """Apply this migration. Until now a selection named candidates of the round that it answered."""
     with op.batch_alter_table("selections") as table:
         table.add_column(sa.Column("candidates_round", sa.Integer(), nullable=True))
     op.execute("UPDATE selections SET candidates_round = round_number")
@@ -32,7 +32,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back. Two answers of which one was replaced are not told apart from before."""
+    """Undo this migration. Two answers of which one was replaced are not told apart from before."""
     op.drop_index("ix_selections_effective", "selections")
     with op.batch_alter_table("selections") as table:
         table.drop_column("candidates_round")

@@ -34,7 +34,7 @@ _REPLACED = (
 
 
 def upgrade() -> None:
-    """Apply. Two indexes are the beginning of a longer one, and go."""
+    """Apply this migration. Two indexes are the beginning of a longer one, and go."""
     for name, table, columns in _ADDED:
         op.create_index(name, table, columns)
     for name, table, _ in _REPLACED:
@@ -42,7 +42,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     for name, table, columns in _REPLACED:
         op.create_index(name, table, columns)
     for name, table, _ in _ADDED:

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     op.create_table(
         "rejected_instances",
         sa.Column("id", sa.Integer(), primary_key=True),
@@ -28,5 +28,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     op.drop_table("rejected_instances")

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply; what was tried before may have been sent."""
+    """Apply this migration; what was tried before may have been sent."""
     op.add_column("deliveries", sa.Column("sent_at", sa.DateTime(), nullable=True))
     op.execute(
         "UPDATE deliveries SET sent_at = created_at "
@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     op.drop_column("deliveries", "sent_at")

@@ -14,12 +14,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     with op.batch_alter_table("cases") as table:
         table.add_column(sa.Column("warnings", sa.Text(), nullable=False, server_default=sa.text("''")))
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     with op.batch_alter_table("cases") as table:
         table.drop_column("warnings")

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     op.create_table(
         "patient_secret",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -24,5 +24,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back. Keyed digests stay; an earlier version finds no patient by them."""
+    """Undo this migration. Keyed digests stay; an earlier version finds no patient by them."""
     op.drop_table("patient_secret")

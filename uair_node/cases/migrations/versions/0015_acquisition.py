@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     with op.batch_alter_table("cases") as table:
         table.add_column(
             sa.Column("acquisition", sa.String(255), nullable=False, server_default=sa.text("''"))
@@ -22,6 +22,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     # In place: a batch would make the table anew, which the rows that refer to it forbid on SQLite.
     op.drop_column("cases", "acquisition")

@@ -16,7 +16,7 @@ _LOOSE = sa.text("status <> 'stored'")
 
 
 def upgrade() -> None:
-    """Apply. SQLite took the old index of instances for every question about a series' stored ones."""
+    """Apply this migration. SQLite took the old index of instances for every question about a series' stored ones."""
     op.drop_index("ix_instances_status_received", "instances")
     op.create_index(
         "ix_instances_loose_received",
@@ -33,7 +33,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     op.drop_index("ix_access_records_subject", "access_records")
     op.drop_index("ix_selections_outcome_verb_code", "selections")
     op.create_index("ix_selections_outcome", "selections", ["outcome"])

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     op.create_table(
         "data_folder",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -24,5 +24,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back; the marker in the folder stays."""
+    """Undo this migration; the marker in the folder stays."""
     op.drop_table("data_folder")

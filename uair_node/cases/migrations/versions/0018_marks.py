@@ -14,12 +14,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     with op.batch_alter_table("selections") as table:
         table.add_column(sa.Column("marks", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     # In place: a batch would make the table anew, which the rows that refer to it forbid on SQLite.
     op.drop_column("selections", "marks")

@@ -15,12 +15,12 @@ _RENAMED = (("cases", "mend", "remedy"), ("selections", "mend", "remedy"), ("res
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     for table, old, new in _RENAMED:
         op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     for table, old, new in _RENAMED:
         op.execute(f"ALTER TABLE {table} RENAME COLUMN {new} TO {old}")
