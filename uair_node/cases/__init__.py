@@ -1,1 +1,1 @@
-"""The truth: tables, state machine, and the one place that changes state."""
+"""The tables, the state machine, and the only module that changes a case's state."""

@@ -1,4 +1,4 @@
-"""Whether a destination has what the newest round of a case offers, so that older rounds can go there."""
+"""Decide whether a destination has all objects of a case's newest round, so that it may hide older rounds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from uair_node.cases.tables import Delivery, DeliveryState, Result, ResultKind, 
 
 
 def round_that_closes_others(session: Session, case_id: int, destination: str) -> int:
-    """Return the newest round that a destination was sent, if older ones are to be withdrawn there now.
+    """Return the newest round that was sent to a destination, if older rounds are to be withdrawn there now.
 
     Returns
     -------
     int
-        0 before all that is written of it has arrived, for the first round, and once the note is written.
+        0 if not all written objects of the round have arrived, for the first round, and if the rejection note
+        is already written.
     """
     rows = session.execute(
         select(Round.number, Result.kind, Delivery.state)

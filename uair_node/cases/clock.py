@@ -1,7 +1,7 @@
-"""The clock that leases, due times, quiet series, expiry and retention go by: the database's.
+"""The database's clock. Leases, due times, quiet series, expiry and retention use it.
 
-It is the same for every machine. So a machine with a wrong clock takes no work that another holds, and keeps
-no work that it has lost. It delays no series and expires no case.
+All machines share this clock. So a machine with a wrong clock cannot claim work that another machine holds,
+or keep work that it has lost. Neither can it delay a series or expire a case.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class present(FunctionElement[datetime]):  # noqa: N801  as SQLAlchemy's own functions
-    """The present by the database's clock, UTC, without zone; SQLite counts milliseconds."""
+    """SQL expression for the present by the database's clock (UTC, without zone).
+
+    SQLite counts milliseconds.
+    """
 
     type = DateTime()
     inherit_cache = True
@@ -33,5 +36,5 @@ def _postgresql(*_: Any, **__: Any) -> str:
 
 
 def database_now(session: Session) -> datetime:
-    """Return the present by the database's clock, UTC, without zone; SQLite counts milliseconds."""
+    """Return the present by the database's clock: UTC, without zone. SQLite counts milliseconds."""
     return session.scalars(select(present())).one()

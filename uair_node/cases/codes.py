@@ -1,4 +1,4 @@
-"""Codes that tell why a case stands still or ended without its results, and whether a retry can help."""
+"""Codes for the reason why a case waits or ended without results, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class CaseCode(StrEnum):
-    """A code of `Case.code` that the node gives by itself; other codes are those of the refused input."""
+    """Codes of `Case.code` that the node sets by itself. Other values are codes of refused input."""
 
     WORK_FAILED = "work-failed"
     CANCELLED = "cancelled"
@@ -30,8 +30,8 @@ _IS_RETRIABLE: Mapping[str, bool] = {
 
 
 def is_retriable(code: str) -> bool:
-    """Return whether a case with this code has work left that a retry takes up.
+    """Return whether a retry can continue the work of a case with this code.
 
-    Work stopped at a code that is not in the table, so a retry takes it up, too.
+    A code outside the table comes from work that failed, so a retry can continue it, too.
     """
     return _IS_RETRIABLE.get(code, True)

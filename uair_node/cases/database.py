@@ -26,13 +26,13 @@ BUSY_TIMEOUT_MS = 30_000
 READING = "uair_reading"
 """The execution option of a connection whose transaction can only read."""
 POOL_WAIT_S = 30.0
-"""How long a thread waits for one of the process's connections."""
+"""The longest time in seconds for which a thread waits for a connection of the process."""
 CONNECT_S = 10
-"""A server that is cut off from the network answers nothing; without a limit libpq waits for minutes."""
+"""Limit for connecting in seconds. If the network drops packets, then libpq would wait for minutes."""
 
 
 class Database:
-    """A place to open transactions.
+    """The database of an installation, on which transactions are opened.
 
     Parameters
     ----------
@@ -47,13 +47,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """Open a transaction; commits at the end, rolls back on any exception.
+        """Open a transaction. It commits at the end of the block and rolls back on any exception.
 
         Raises
         ------
         TransientError
-            ``database-unavailable``: it cannot be reached, stays locked, or all connections stay busy.
-            ``database-password``, ``database-missing``, ``database-refuses``: PostgreSQL does not let us in.
+            ``database-unavailable``: the database cannot be reached or stays locked, or all connections stay
+            busy. ``database-password``, ``database-missing``, ``database-refuses``: PostgreSQL refuses the
+            login.
         """
         session = self._sessions()
         try:
@@ -70,7 +71,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that can only read: on SQLite it waits for no writer.
+        """Open a transaction that can only read. On SQLite it does not wait for writers.
 
         A statement that writes or locks a row fails, on both databases.
 
@@ -85,7 +86,7 @@ class Database:
 
     @contextmanager
     def alone(self) -> Iterator[Session]:
-        """Open a transaction that only one process has at a time, for what is done at the start.
+        """Open a transaction that only one process has at a time, for the steps at the start of a service.
 
         Raises
         ------
@@ -97,7 +98,7 @@ class Database:
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision.
+        """Migrate the schema to the newest revision.
 
         Raises
         ------
@@ -124,7 +125,7 @@ class Database:
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
-        """Open a connection without a transaction; raises as `transaction`."""
+        """Open a connection without a transaction. It raises the errors of `transaction`."""
         try:
             with self.engine.connect() as connection:
                 yield connection
@@ -132,13 +133,16 @@ class Database:
             raise database_error(error, self.engine.url) from error
 
     def _heed_references(self, connection: Connection, switch: str) -> None:
-        """Make SQLite check references between rows, or not. SQLite obeys outside of transactions only."""
+        """Switch SQLite's check of references between rows on or off.
+
+        It has no effect inside a transaction.
+        """
         if self._file is not None:
             driver: Any = connection.connection.driver_connection
             driver.execute(f"PRAGMA foreign_keys={switch}")
 
     def require_current(self) -> None:
-        """Raise unless the schema is the newest.
+        """Raise an error unless the schema has the newest revision.
 
         Raises
         ------
@@ -159,7 +163,7 @@ class Database:
             )
 
     def _require_known(self, revision: str | None, scripts: ScriptDirectory) -> None:
-        """Raise ConfigError ``schema-newer`` if this version has no such revision."""
+        """Raise ConfigError ``schema-newer`` if this version does not have such a revision."""
         try:
             scripts.get_revision(revision or "base")
         except CommandError as error:
@@ -178,7 +182,7 @@ class Database:
 
     @property
     def _file(self) -> Path | None:
-        """SQLite's file."""
+        """Return the path of SQLite's file; None for PostgreSQL."""
         name = self.engine.url.database if self.engine.dialect.name == "sqlite" else None
         return Path(name) if name else None
 
@@ -192,7 +196,7 @@ class Database:
 
 
 def _wait_for_others(connection: Connection) -> None:
-    """Let one of several processes that start at once go first; SQLite's write lock does the same."""
+    """Wait for other processes that start at the same time. On SQLite the write lock does the same."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
 

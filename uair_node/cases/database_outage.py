@@ -1,4 +1,4 @@
-"""Why a database cannot be used: no server answers, a wrong password, a missing database, another refusal.
+"""Find the reason why a database cannot be used: no answer, a wrong password, a missing database, a refusal.
 
 libpq gives no SQLSTATE when a connection fails, so the server's message decides. A server whose messages are
 in another language is recognised by the severity alone: its refusals have the code ``database-refuses``.
@@ -19,7 +19,7 @@ UNAVAILABLE, PASSWORD, MISSING, REFUSES = (
     "database-refuses",
 )
 DATABASE_CODES = frozenset({UNAVAILABLE, PASSWORD, MISSING, REFUSES})
-"""Codes of all errors that say that the database cannot be used."""
+"""The codes of all errors of a database that cannot be used."""
 
 _GOES_ON = "Work goes on by itself then."
 _BUSY = ("is starting up", "is shutting down", "in recovery mode", "too many clients", "slots are reserved")
@@ -28,7 +28,7 @@ _SILENT = ("timeout", "timed out")
 
 
 def database_error(error: DBAPIError | PoolTimeout, url: URL) -> TransientError:
-    """Return the error that says why the database at `url` cannot be used, without the password."""
+    """Return the error for a database at `url` that cannot be used. It does not contain the password."""
     if isinstance(error, PoolTimeout):
         sentence = "The database cannot be used now (all connections of this process are busy)."
         return TransientError(UNAVAILABLE, sentence, f"Find the statement that takes so long. {_GOES_ON}")

@@ -1,4 +1,4 @@
-"""Tables about the installation, not a case: secrets, data folder, refused peers, accesses to the console."""
+"""Tables of the installation, not of a case: secrets, data folder, refused peers, accesses to the console."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALL_TABLES = Base.metadata
 
 
 class PatientSecret(Base):
-    """Which secret the patient keys were made with; one row, none before the first key."""
+    """The fingerprint of the secret for the patient keys. One row; none before the first key."""
 
     __tablename__ = "patient_secret"
 
@@ -33,7 +33,7 @@ class DataFolder(Base):
 
 
 class ListenerRefusal(Base):
-    """How many connections and associations the listeners refused for one reason, since the first start."""
+    """The number of connections and associations that were refused for one reason, since the first start."""
 
     __tablename__ = "listener_refusals"
 
@@ -43,7 +43,7 @@ class ListenerRefusal(Base):
 
 
 class RefusedPeer(Base):
-    """A peer that the listeners refused; the newest ones are kept, see `keep_refusals`."""
+    """A peer that the listeners refused. Only the newest rows are kept, see `keep_refusals`."""
 
     __tablename__ = "refused_peers"
     __table_args__ = (UniqueConstraint("outcome", "address", "calling_ae", "called_ae", "why"),)
@@ -60,7 +60,10 @@ class RefusedPeer(Base):
 
 
 class AccessRecord(Base):
-    """One row of who looked at what, or did what, in the console; what was typed is not kept."""
+    """One row for each page that a user looked at, and for each action, in the console.
+
+    Typed text is not kept.
+    """
 
     __tablename__ = "access_records"
 

@@ -1,7 +1,7 @@
-"""The one place that changes a case's state.
+"""The only module that changes a case's state.
 
-Every function takes an open session and does a whole step. It checks the transition against the table and
-writes it to the audit; it changes the rows and adds the work that becomes due. The caller commits.
+Every function takes an open session and makes one complete step. It checks the transition against the table
+of states, writes the audit, changes the rows and adds the work that becomes due. The caller commits.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
 
 @dataclass(frozen=True)
 class NewResult:
-    """A written DICOM object that becomes a row, due at `destinations`; `path` is relative to the root.
+    """A written DICOM object, for which a row and its deliveries to `destinations` are added.
 
-    `targets` are the label values of a SEG's segments 1, 2, …
+    `path` is relative to the data folder. `targets` are the label values of a SEG's segments 1, 2, …
     """
 
     kind: ResultKind
@@ -64,12 +64,12 @@ class NewResult:
 
 
 def advance(session: Session, case: Case, state: CaseState, *, actor: str, reason: str = "") -> None:
-    """Move a case along the state table and write the audit row.
+    """Change a case's state as the state table permits, and write the audit row.
 
     Raises
     ------
     IllegalTransitionError
-        The table does not lead there.
+        The table does not permit the transition.
     TransientError
         ``case-changed``: another transaction moved the case since it was read.
     """
@@ -94,7 +94,7 @@ def advance(session: Session, case: Case, state: CaseState, *, actor: str, reaso
 
 
 def open_case(session: Session, *, series_uid: str, study_uid: str, calling_ae: str) -> Case:
-    """Start a case with its first instance: RECEIVING."""
+    """Add a case in the state RECEIVING for a series of which the first instance arrived."""
     now = database_now(session)
     case = Case(
         created_at=now,
@@ -123,7 +123,7 @@ def make_ready(
     warnings: Sequence[str] = (),
     chosen_by: str = "",
 ) -> None:
-    """Seal a complete series as a case, supersede what it replaces, and make round 1 due.
+    """Make the case of a complete series READY, supersede the cases that it replaces, and make round 1 due.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def make_ready(
         Possible faults of the series that do not stop the case, in sentences. They follow the warnings of its
         arrival.
     chosen_by
-        The site's rules for which the series was chosen, in words; kept with the transition.
+        The site's rules by which the series was chosen, in words. The transition keeps them.
     """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
     for warning in warnings:
@@ -151,14 +151,14 @@ def make_ready(
 
 
 def warn(case: Case, warning: str) -> None:
-    """Keep a sentence about what may be wrong with the series, once."""
+    """Keep a sentence about a possible fault of the series. A repeated sentence is kept once."""
     known = case.warnings.splitlines()
     if warning not in known:
         case.warnings = "\n".join([*known, warning])
 
 
 def reject_input(session: Session, case: Case, error: UairError, *, actor: str = NODE) -> None:
-    """Refuse a series for good; code, sentence and remedy stay visible (invariant 5)."""
+    """Refuse a series permanently. The case keeps code, sentence and remedy."""
     work_items.close_case_items(session, case)
     keep_reason(case, error)
     advance(session, case, CaseState.REJECTED, actor=actor, reason=error.code)
@@ -168,9 +168,9 @@ def reject_input(session: Session, case: Case, error: UairError, *, actor: str =
 
 
 def reject_source(session: Session, case: Case, error: UairError) -> None:
-    """Stop a case whose images an archive rejected, withdraw what it sent, and tell the reader why.
+    """Stop a case whose images an archive rejected. Withdraw its results and tell the reader the reason.
 
-    An accepted case stays accepted; what was sent for it is withdrawn, too.
+    An accepted case stays accepted, but its results are withdrawn, too.
     """
     work_items.close_case_items(session, case)
     keep_reason(case, error)
@@ -184,7 +184,7 @@ def reject_source(session: Session, case: Case, error: UairError) -> None:
 
 
 def start_computing(session: Session, case: Case, *, actor: str) -> None:
-    """Record that a worker took the case. A repeated start changes nothing."""
+    """Record that a worker started the computation. A repeated start changes nothing."""
     if case.state == CaseState.READY:
         advance(session, case, CaseState.SEGMENTING, actor=actor)
 
@@ -198,7 +198,7 @@ def finish_computing(session: Session, case: Case, round_: Round) -> None:
 def finish_publishing(
     session: Session, case: Case, round_: Round, results: Sequence[NewResult], *, pages: bool
 ) -> None:
-    """Record a round's four objects, make their delivery and their pictures due, and wait for the reader."""
+    """Record a round's objects, make delivery and pictures due, and wait for the reader's answer."""
     add_results(session, round_, results)
     round_.published_at = database_now(session)
     if pages:
@@ -224,7 +224,7 @@ def add_results(session: Session, round_: Round, results: Sequence[NewResult]) -
 
 
 def apply_selection(session: Session, case: Case, selection: Selection) -> None:
-    """Let an effective selection take effect: the next round, or the end."""
+    """Apply an effective selection: start the next round, or end the case."""
     actor = selection.calling_ae or selection.mechanism
     work_items.close_case_items(session, case)  # pictures of an answered round help nobody
     if selection.verb == Verb.ACCEPT:
@@ -241,7 +241,8 @@ def apply_selection(session: Session, case: Case, selection: Selection) -> None:
 def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
     """Cancel the round that an answer started, because another answer to the same round replaces it.
 
-    Nothing of the round was sent. Whoever computes it finds its lease gone, and its outcome is dropped.
+    No object of the round was sent. A worker that computes the round loses its lease, and its outcome is
+    dropped.
     """
     work_items.close_case_items(session, case)
     round_ = case.current_round
@@ -261,12 +262,12 @@ def tell_reader(session: Session, case: Case) -> None:
 
 
 def close_rounds(session: Session, case: Case, number: int) -> None:
-    """Make the note due that withdraws what the rounds before `number` offered."""
+    """Make the rejection note due that withdraws the objects of the rounds before `number`."""
     work_items.require_work(session, WorkKind.CLOSE_ROUNDS, case=case, key=str(number))
 
 
 def effective_selection(session: Session, case: Case, round_number: int) -> Selection | None:
-    """Return what took effect in a round, None while it is open."""
+    """Return the selection that took effect in a round; None while the round is open."""
     return session.scalar(
         select(Selection).where(
             Selection.case_id == case.id,
@@ -277,7 +278,7 @@ def effective_selection(session: Session, case: Case, round_number: int) -> Sele
 
 
 def answer_that_counts(session: Session, case: Case) -> Selection | None:
-    """Return the answer that started the newest round or ended the case, None before the first.
+    """Return the answer that started the newest round or ended the case; None before the first answer.
 
     An accepted case ended with the answer to its newest round; else an answer to a round started the next.
     """
@@ -290,7 +291,7 @@ def answer_that_counts(session: Session, case: Case) -> Selection | None:
 
 
 def fail(session: Session, case: Case, *, code: str, cause: str, remedy: str, actor: str = NODE) -> None:
-    """Give up for now; the case can be retried."""
+    """Set a case to FAILED with a cause and a remedy. It can be retried."""
     work_items.close_case_items(session, case)
     case.code, case.sentence, case.remedy = code, cause, remedy
     if case.state not in _ENDED:  # these stay what they are; what they leave in archives can be retried
@@ -305,7 +306,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
     Raises
     ------
     InputError
-        ``nothing-to-cancel``: nothing is computed for the case.
+        ``nothing-to-cancel``: no computation of the case is due or running.
     """
     if case.state not in COMPUTING:
         raise InputError(
@@ -318,7 +319,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
 
 
 def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
-    """Close a case that nobody answers, or that failed, for good.
+    """Close a case permanently that is not answered, or that failed.
 
     Raises
     ------
@@ -336,20 +337,20 @@ def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
 
 
 def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> None:
-    """Expire a case that waits since `before`, unless somebody answered it meanwhile."""
+    """Expire a case that has waited for an answer since `before`, unless it was answered meanwhile."""
     case = lock_case(session, case_id)
     if case.state == CaseState.AWAITING_SELECTION and case.updated_at < before:
         expire(session, case, actor=NODE, reason="nobody picked in time")
 
 
 def can_be_retried(case: Case) -> bool:
-    """Return whether a case failed, or ended with something left undone in archives."""
+    """Return whether a case failed, or ended before all its objects were delivered or withdrawn."""
     stuck = case.state in _ENDED and is_retriable(case.code)
     return case.current_round is not None and (case.state == CaseState.FAILED or stuck)
 
 
 def retry(session: Session, case: Case, *, actor: str) -> None:
-    """Take a FAILED case up again where it stood.
+    """Continue a FAILED case from the step at which it failed.
 
     Raises
     ------
@@ -395,9 +396,9 @@ def _supersede(session: Session, case: Case, *, by: Case) -> None:
 
 
 def _require_withdrawal(session: Session, case: Case) -> None:
-    """Make the note due that withdraws what a case sent.
+    """Make the rejection note due that withdraws all results of a case.
 
-    What is still on its way is sent before it: deliveries keep their order.
+    Pending deliveries are sent before it, because deliveries keep their order.
     """
     published = [round_.number for round_ in case.rounds if round_.results]
     if published:

@@ -1,7 +1,8 @@
-"""How a case is read before its state is changed: locked, then read again.
+"""Lock a case's row and read it again before its state is changed.
 
-Everything that decides by a case's state and writes takes the case from here. Two answers, an answer and an
-expiry, or a worker's outcome and a late slice then come one after the other, on every database.
+Every function that decides by a case's state and then writes must get the case from here. So two answers, an
+answer and an expiry, or a worker's outcome and a late slice are handled one after the other, on every
+database.
 
 Order of locks: the case's row, then its work items. SQLite takes its write lock when a transaction begins.
 """
@@ -16,7 +17,7 @@ from uair_node.cases.tables import Case
 
 
 def lock_case(session: Session, case_id: int) -> Case:
-    """Lock a case's row until the transaction ends; return the case as it is then.
+    """Lock a case's row until the transaction ends. Return the case with its present values.
 
     The session forgets everything that it read before: rounds, results and selections are read again, too.
 

@@ -1,6 +1,6 @@
-"""The meaning of a reader's marks: lesions that are there, lesions that are not.
+"""The meaning of a reader's marks: which lesions exist, and which offered lesions do not.
 
-The record that a selection keeps, and that the next round is computed from.
+A selection keeps this record, and the next round is computed from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """One drawn shape.
+    """A shape that the reader drew.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class Mark:
     points
         z, y, x on the case's canonical grid; coordinates count voxel edges, voxel i covers [i, i + 1).
     document
-        SOP Instance UID of the object that drew it; empty where none did.
+        SOP Instance UID of the object that contains it; empty if there is none.
     tracking
-        Tracking UID of its measurement group; empty without one.
+        Tracking UID of its measurement group; empty if it has none.
     """
 
     shape: str
@@ -45,11 +45,11 @@ class MarkedLesion:
     value
         Its label value, 1 + n for lesion n.
     new
-        Whether no candidate of the round had it.
+        Whether no candidate of the round contained the lesion.
     size_mm
         Largest extent of its marks; 0 for points.
     marks
-        What was drawn.
+        The shapes that were drawn on it.
     """
 
     value: int
@@ -65,13 +65,14 @@ class Marks:
     Attributes
     ----------
     lesions
-        Lesions that are there.
+        Lesions that the reader confirmed or added.
     drops
-        Offered lesions that are none.
+        Offered lesions that the reader removed.
     left_out
         Codes of graphics that were not used, in the order of the report.
     picked
-        Whether the answer also names candidates; else what is not marked stays as it was offered.
+        Whether the answer also names candidates. If not, then everything without a mark stays as it was
+        offered.
     """
 
     lesions: tuple[MarkedLesion, ...] = ()
@@ -81,17 +82,20 @@ class Marks:
 
     @property
     def says_something(self) -> bool:
-        """Whether any mark was used."""
+        """Whether at least one mark was used."""
         return bool(self.lesions or self.drops)
 
     @property
     def dropped(self) -> tuple[int, ...]:
-        """Label values of lesions that are none, ascending."""
+        """Label values of the removed lesions, ascending."""
         return tuple(lesion.value for lesion in self.drops)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is said, whoever said it and whatever was left out."""
+        """SHA-256 of the marks' meaning.
+
+        Who drew them and which graphics were left out does not change it.
+        """
         said = (
             [[lesion.value, lesion.new, *_shapes(lesion)] for lesion in self.lesions],
             [[lesion.value, *_shapes(lesion)] for lesion in self.drops],
@@ -101,12 +105,12 @@ class Marks:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The marks as JSON knows them."""
+        """The marks as a JSON object."""
         return asdict(self)
 
 
 def marks_of(record: Mapping[str, Any] | None) -> Marks | None:
-    """Return the marks of a record that `Marks.record` made; None without one."""
+    """Return the marks of a record that `Marks.record` made; None for None."""
     if not record:
         return None
     left_out = tuple(str(code) for code in record["left_out"])

@@ -1,4 +1,4 @@
-"""Where cases stand in the queue of computations, and how long they have to wait."""
+"""Compute the place of each case in the queue of computations, and the time until it is computed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from uair_node.cases.tables import Round, WorkItem, WorkKind
 
 _RECENT = 30
 CLAIMED_WITHIN_S = 60.0
-"""A worker claims due work within a sweep. Where work waits longer and none is held, no worker runs."""
+"""The longest time in seconds until a running worker claims due work. Without a claim, no worker runs."""
 _DONE_IN_THE_MEAN = 0.5
-"""How much of a computation that is under way is done, in the mean over all moments to look at it."""
+"""The part of a running computation that is done, averaged over all moments at which one may look."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,12 @@ class QueuePosition:
     Parameters
     ----------
     position
-        0: being computed; 1: next.
+        0 while it is computed; 1 if it is the next one.
     seconds
-        Estimated time until its candidates are computed; None as long as nothing comparable was computed,
-        and without a worker.
+        Estimated time until its candidates are computed; None before the first comparable computation, and
+        while no worker runs.
     unmanned
-        Whether no worker computes: due work waits longer than a worker takes to claim it, or the broker
-        knows no worker.
+        Whether no worker runs: no due work was claimed in time, or the broker knows no worker.
     """
 
     position: int
@@ -43,13 +42,13 @@ class QueuePosition:
 def places(session: Session, *, worker_gone: bool = False) -> dict[int, QueuePosition]:
     """Return the place of each case whose computation is due, by case id.
 
-    The order is that in which workers claim: refinements before first rounds, the older first. The estimate
-    takes the median of the last 30 first rounds (or refinements), and as many workers as compute now.
+    Workers claim refinements before first rounds, and older work first. The estimate uses the median time of
+    the last 30 first rounds (or refinements), and the number of workers that compute now.
 
     Parameters
     ----------
     worker_gone
-        Whether the broker knows no worker. A claim then is a lease of a worker that is gone.
+        Whether the broker knows no worker. If so, a claim is a lease of a worker that has ended.
     """
     now = database_now(session)
     items = session.scalars(
@@ -83,7 +82,7 @@ def places(session: Session, *, worker_gone: bool = False) -> dict[int, QueuePos
 
 
 def _shared(ends: float | None, takes: float | None, position: int, workers: int) -> float | None:
-    """Return when a computation ends if `workers` share what is ahead of it."""
+    """Return the seconds until a computation ends if `workers` share the computations before it."""
     if ends is None or takes is None or position == 0:
         return takes
     return (ends - takes) / max(1, workers) + takes

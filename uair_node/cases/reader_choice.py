@@ -10,16 +10,18 @@ LIVER = 1
 
 @dataclass(frozen=True)
 class ReaderChoice:
-    """A pick.
+    """The candidates that a reader chose.
 
     Parameters
     ----------
     k
-        The candidate that all targets are taken from, 1 to 4; None: none fits.
+        The candidate (1 to 4) from which all targets are taken; None if no candidate fits.
     per_target
-        Label value (1 liver, 1 + n lesion n) -> candidate, where that is another one than `k`.
+        Label value (1 liver, 1 + n lesion n) -> candidate, for targets that are taken from another candidate
+        than `k`.
     per_part
-        (label value, name of a part) -> candidate, where a part of a target is taken from another one.
+        (label value, name of a part) -> candidate, for parts that are taken from another candidate than their
+        target.
     """
 
     k: int | None
@@ -28,7 +30,7 @@ class ReaderChoice:
 
     @property
     def words(self) -> str:
-        """Say it: "candidate 3, lesion 2 of candidate 1, upper part of lesion 2 of candidate 4"."""
+        """Return the choice in words: "candidate 3, lesion 2 of candidate 1, upper part of lesion 2 of candidate 4"."""
         if self.k is None:
             return "none fits"
         others = [f"{target_name(value)} of candidate {k}" for value, k in sorted(self.per_target.items())]
@@ -39,12 +41,12 @@ class ReaderChoice:
         return ", ".join([f"candidate {self.k}", *others, *parts])
 
     def candidate_of(self, value: int) -> int | None:
-        """Return the candidate that a target is taken from, its parts aside; None: none fits."""
+        """Return the candidate that a target is taken from, its parts aside; None if no candidate fits."""
         return self.k and self.per_target.get(value, self.k)
 
     @property
     def stored(self) -> dict[str, int]:
-        """The other candidates as a row keeps them: ``{"2": 1, "2 upper": 4}``."""
+        """Return the other candidates in the form that a row keeps: ``{"2": 1, "2 upper": 4}``."""
         of_targets = {str(value): k for value, k in self.per_target.items()}
         return of_targets | {f"{value} {name}": k for (value, name), k in self.per_part.items()}
 

@@ -1,6 +1,6 @@
-"""Other cases of a series: which of them a newer case replaces.
+"""Find the older cases of a series that a newer case replaces.
 
-Cases of different acquisitions of one series stand beside each other.
+Cases of different acquisitions of a series do not replace each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uair_node.cases.tables import Case, CaseInstance, Instance
 
 
 def replaced_by(session: Session, case: Case) -> list[Case]:
-    """Return the other sealed cases of a case's acquisition, each locked and as it is now."""
+    """Return the other sealed cases of a case's acquisition. Each is locked and read again."""
     ids = session.scalars(
         select(Case.id)
         .where(
@@ -45,6 +45,6 @@ def _holds_the_same(session: Session, case: Case, older: Case) -> bool:
 
 
 def _slices(session: Session, case: Case) -> set[str]:
-    """Return the SOP Instance UIDs of what a case is made of."""
+    """Return the SOP Instance UIDs of a case's slices."""
     uids = select(Instance.sop_instance_uid).join(CaseInstance, CaseInstance.instance_id == Instance.id)
     return set(session.scalars(uids.where(CaseInstance.case_id == case.id)))

@@ -1,4 +1,4 @@
-"""The states of a case and the only ways between them (DESIGN §4)."""
+"""The states of a case, and the permitted transitions between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dicom_config.errors import IllegalTransitionError
 
 
 class CaseState(StrEnum):
-    """Where a case stands."""
+    """The state of a case."""
 
     RECEIVING = "RECEIVING"
     READY = "READY"
@@ -41,11 +41,11 @@ TRANSITIONS: dict[CaseState | None, frozenset[CaseState]] = {
 }
 
 HOLDING = (_S.READY, _S.SEGMENTING, _S.AWAITING_SELECTION, _S.REFINING, _S.ACCEPTED)
-"""States of a sealed case whose instances need not come again."""
+"""The states in which a case has all its instances, so that none must be sent again."""
 
 
 def check_transition(origin: CaseState | None, state: CaseState) -> None:
-    """Raise IllegalTransitionError unless the table leads from `origin` to `state`."""
+    """Raise IllegalTransitionError unless the table permits the transition from `origin` to `state`."""
     if state not in TRANSITIONS[origin]:
         raise IllegalTransitionError(
             "illegal-transition",

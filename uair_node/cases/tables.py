@@ -1,4 +1,4 @@
-"""The tables. What they hold is the truth; the broker only carries work item ids.
+"""The database tables. They hold the whole state; the broker only carries work item ids.
 
 Times are UTC without zone (SQLite keeps none). No table holds patient names or IDs. A case is found by
 accession number or UID. The earlier cases of its patient are found by a keyed digest of the Patient ID.
@@ -33,19 +33,19 @@ Uid = String(64)
 
 
 def utc_now() -> datetime:
-    """Return the present, UTC, without zone."""
+    """Return the present: UTC, without zone."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 def _words(kind: type[StrEnum], length: int) -> Enum:
-    """Return a column type that keeps a StrEnum as its text."""
+    """Return a column type that stores a StrEnum as its text."""
     return Enum(
         kind, native_enum=False, length=length, values_callable=lambda members: [m.value for m in members]
     )
 
 
 class Base(DeclarativeBase):
-    """Root of the mapped classes."""
+    """Base class of the mapped classes."""
 
     type_annotation_map = {dict[str, Any]: JSON, list[int]: JSON}  # noqa: RUF012 - SQLAlchemy reads a plain dict
 
@@ -65,7 +65,7 @@ _LOOSE = text("status <> 'stored'")
 
 
 class Instance(Base):
-    """One received SOP instance, on disk at `path` before this row exists."""
+    """A received SOP instance. Its file at `path` is on disk before the row exists."""
 
     __tablename__ = "instances"
     __table_args__ = (
@@ -87,12 +87,15 @@ class Instance(Base):
 
     @classmethod
     def is_loose(cls) -> ColumnElement[bool]:
-        """Return the condition that an instance is part of no series, in words that its index knows."""
+        """Return the condition that an instance belongs to no series. Its form matches the index."""
         return cls.status != literal_column("'stored'")
 
 
 class RejectedInstance(Base):
-    """A source image that a rejection note names; without digest it was not known when the note came."""
+    """A source image that a rejection note names.
+
+    It has no digest if the image was unknown when the note came.
+    """
 
     __tablename__ = "rejected_instances"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
@@ -106,7 +109,7 @@ class RejectedInstance(Base):
 
 
 class Case(Base):
-    """One series on its way to an accepted segmentation; its identity is series UID + digest."""
+    """One series on its way to an accepted segmentation. Series UID and digest identify it."""
 
     __tablename__ = "cases"
     __table_args__ = (
@@ -141,7 +144,10 @@ class Case(Base):
 
     @property
     def uid_root(self) -> str:
-        """The seed of its results' UIDs; scheme 1: the digest, which a series sent again shares."""
+        """The seed of the UIDs of the case's results.
+
+        In scheme 1 it is the digest, which is equal if a series is sent again.
+        """
         return self.digest if self.uid_scheme == 1 else f"{self.digest}/{self.created_at.isoformat()}"
 
     @property
@@ -156,7 +162,7 @@ class Case(Base):
 
 
 class CaseInstance(Base):
-    """Which instances a case was made of when it became READY."""
+    """The instances that a case had when it became READY."""
 
     __tablename__ = "case_instances"
 
@@ -165,7 +171,7 @@ class CaseInstance(Base):
 
 
 class Round(Base):
-    """One turn of the loop; `selection_id` is what started it (none for the automatic first).
+    """One round of a case. `selection_id` is the answer that started it; None for the first round.
 
     A later round starts from the candidates of its selection's `candidates_round`.
     """
@@ -194,7 +200,7 @@ class Round(Base):
 
     @property
     def candidates(self) -> list[Result]:
-        """The published candidates, by k, each once: in the first of the forms that viewers need."""
+        """The published candidates by k, each once: in the first of the SEG variants that viewers need."""
         first: dict[int, Result] = {}
         for result in self.results:
             if result.kind == ResultKind.CANDIDATE:
@@ -203,7 +209,9 @@ class Round(Base):
 
     @property
     def final_folder(self) -> str:
-        """Where the files of the accepted segmentation lie, relative to the data folder; empty without them.
+        """The folder of the accepted segmentation's files, relative to the data folder.
+
+        Empty if there is none.
 
         It is the folder of the claim that finished the round, not the folder of `artifacts`.
         """
@@ -226,7 +234,7 @@ class ResultKind(StrEnum):
 
 
 class Result(Base):
-    """One DICOM object of ours; its UID is a function of case, model, round, k, kind and content."""
+    """A DICOM object of ours. Its UID is a function of case, model, round, k, kind and content."""
 
     __tablename__ = "results"
 
@@ -246,14 +254,17 @@ class Result(Base):
 
 
 class TargetKind(StrEnum):
-    """The subject of a reader's preference."""
+    """The target that a reader's preference refers to."""
 
     LIVER = "liver"
     LESION = "lesion"
 
 
 class Observation(Base):
-    """An accepted case's evidence of a preference: `difference_mm` of radius beyond the model's own mean."""
+    """An observation of a preference in an accepted case.
+
+    `difference_mm` is the accepted radius minus the mean radius of the model's own segmentation.
+    """
 
     __tablename__ = "observations"
     __table_args__ = (UniqueConstraint("case_id", "kind"), Index("ix_observations_key", "scope", "key"))
@@ -279,11 +290,11 @@ class SelectionOutcome(StrEnum):
 
 
 MARKS = "marks"
-"""Mechanism of a selection by what a reader drew."""
+"""Mechanism of a selection that consists of drawn marks."""
 
 
 class Selection(Base):
-    """A reader's selection with its evidence; a refused selection keeps its reason (invariant 6)."""
+    """A reader's selection with its evidence. A refused selection keeps its reason."""
 
     __tablename__ = "selections"
     __table_args__ = (
@@ -319,7 +330,7 @@ class Selection(Base):
 
     @property
     def words(self) -> str:
-        """Say what was answered: "candidate 3", "report of marks", "changed findings"."""
+        """The answer in words: "candidate 3", "report of marks", "changed findings"."""
         if self.verb == Verb.START.value:
             return "another system's segmentation"
         if self.marks is None:
@@ -338,7 +349,7 @@ class Selection(Base):
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands."""
+    """The state of a delivery."""
 
     PENDING = "pending"
     STORED = "stored"  # taken by the peer, storage commitment outstanding
@@ -371,7 +382,7 @@ class Delivery(Base):
 
 
 class Transition(Base):
-    """One row of the audit: a case went from one state to another, by whom and why."""
+    """One row of the audit: a case changed from one state to another, with actor and reason."""
 
     __tablename__ = "transitions"
 
@@ -385,7 +396,7 @@ class Transition(Base):
 
 
 class WorkKind(StrEnum):
-    """Kinds of work; each is one task."""
+    """Kinds of work. Each has a task of its own."""
 
     COMPUTE = "compute"  # a round's four label volumes
     PUBLISH = "publish"  # a round's segmentations
@@ -404,7 +415,7 @@ class WorkItem(Base):
     It is written in the transaction that makes it due, and closed in the transaction that stores its outcome.
 
     A message in the broker carries only `id`. A worker claims the item with a lease that it renews. If the
-    lease ran out, or the message was lost, then the sweeper enqueues the item again.
+    lease ran out, or the message was lost, then the node's loop enqueues the item again.
     """
 
     __tablename__ = "work_items"

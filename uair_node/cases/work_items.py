@@ -1,10 +1,10 @@
-"""Work items: what is due, who holds it, when it is tried again.
+"""Work items: which work is due, which worker holds it, when it is tried again.
 
 An item is written in the transaction that makes it due, and closed in the transaction that stores its
-outcome. In between, a worker claims it with a lease. The broker only wakes workers up: if every message is
-lost, the sweeper enqueues again what is open, unclaimed and not just enqueued (DESIGN invariant 3).
+outcome. In between, a worker claims it with a lease. The broker only wakes workers up. If messages are lost,
+then the node's loop enqueues every item again that is open, unclaimed and not just enqueued.
 
-All times of an item are by the database's clock.
+All times of an item come from the database's clock.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 
 REQUEUE_AFTER = timedelta(seconds=60)
-"""A message not answered by a claim for this long is taken for lost; a second one does no harm."""
+"""A message that no claim answered for this long counts as lost. A second message does no harm."""
 
 
 def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: str) -> WorkItem:
-    """Make work due: add the item, or open it again if it was closed.
+    """Make work due: add the item, or open it again if it is closed.
 
     Parameters
     ----------
     case
-        The case it belongs to; None for a delivery.
+        The case that it belongs to; None for a delivery.
     key
-        What tells items of one kind apart: ``"3"`` for round 3, a destination's name.
+        The item's name among those of its kind: ``"3"`` for round 3, or a destination's name.
     """
     subject = key if case is None else f"{case.id}/{key}"
     found = session.scalar(
@@ -56,13 +56,13 @@ def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: st
 
 
 def make_due_now(session: Session, item: WorkItem) -> None:
-    """Make a postponed item due now. A worker that holds it decides anew when it writes its outcome."""
+    """Make a postponed item due now. A worker that holds it decides again when it writes its outcome."""
     item.not_before = database_now(session)
     item.enqueued_at = None
 
 
 def due_items(session: Session) -> Sequence[WorkItem]:
-    """Return what should be enqueued now, refinements before first rounds, oldest first."""
+    """Return the items to enqueue now: refinements before first rounds, the oldest first."""
     now = database_now(session)
     return session.scalars(
         select(WorkItem)
@@ -79,7 +79,7 @@ def due_items(session: Session) -> Sequence[WorkItem]:
 
 
 def note_enqueued(session: Session, items: Sequence[WorkItem]) -> None:
-    """Remember that messages for these items were sent; leases that ran out end with it."""
+    """Record that messages for these items were sent, and clear their expired leases."""
     now = database_now(session)
     for item in items:
         item.enqueued_at = now
@@ -87,16 +87,16 @@ def note_enqueued(session: Session, items: Sequence[WorkItem]) -> None:
 
 
 def forget_enqueued(session: Session, ids: Sequence[int] | None = None) -> None:
-    """Treat messages as lost: those of the items `ids`, without them every one, as at start-up."""
+    """Treat the messages of the items `ids` as lost; without `ids` those of every item, as at start-up."""
     which = WorkItem.open if ids is None else WorkItem.open & WorkItem.id.in_(ids)
     session.execute(update(WorkItem).where(which).values(enqueued_at=None))
 
 
 def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkItem | None:
-    """Take an item, None if it is done, held by another or not due.
+    """Claim an item for `owner`. Return None if it is done, held by another worker or not due.
 
-    A message for one computation claims the most urgent one: a reader waits for a refinement, so it comes
-    before first rounds, on any broker.
+    A message for any computation claims the most urgent one. A reader waits for a refinement, so it comes
+    before first rounds, whatever the broker's order is.
     """
     now = database_now(session)
     item = session.get(WorkItem, item_id)
@@ -117,7 +117,7 @@ def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkIte
 
 
 def renew(session: Session, item_id: int, owner: str, lease_s: float) -> bool:
-    """Prolong a lease; False if it is no longer ours."""
+    """Extend a lease. Return False if `owner` does not hold it any more."""
     changed = session.execute(
         update(WorkItem)
         .where(WorkItem.id == item_id, WorkItem.lease_owner == owner, WorkItem.open)
@@ -128,7 +128,7 @@ def renew(session: Session, item_id: int, owner: str, lease_s: float) -> bool:
 
 
 def hold(session: Session, item_id: int, owner: str) -> WorkItem | None:
-    """Lock an item to write its outcome; None if the lease was lost meanwhile (its effects are dropped)."""
+    """Lock an item to write its outcome. Return None if the lease was lost: the outcome is dropped."""
     return session.scalar(
         select(WorkItem)
         .where(WorkItem.id == item_id, WorkItem.lease_owner == owner, WorkItem.open)
@@ -137,13 +137,13 @@ def hold(session: Session, item_id: int, owner: str) -> WorkItem | None:
 
 
 def close(item: WorkItem) -> None:
-    """Mark an item as done; the cause of an earlier failure no longer counts."""
+    """Mark an item as done, and clear the cause of an earlier failure."""
     item.open, item.cause = False, ""
     _release(item)
 
 
 def postpone(session: Session, item: WorkItem, delay_s: float, cause: str) -> None:
-    """Give an item back, to be tried again after a delay."""
+    """Release an item, to be tried again after a delay."""
     item.not_before = database_now(session) + timedelta(seconds=delay_s)
     item.cause = cause
     item.enqueued_at = None
@@ -158,14 +158,14 @@ def back_off(section: DeliverySection, attempt: int) -> float:
 def growing_pause(first_s: float, longest_s: float, attempt: int) -> float:
     """Return the seconds between attempt number `attempt` (1-based) and the next.
 
-    The pause doubles, up to `longest_s`. Up to a quarter of it is left out by chance, so that what failed
-    together is not tried together.
+    The pause doubles, up to `longest_s`. It is shortened at random by up to a quarter, so that work that
+    failed together is not tried together.
     """
     return min(longest_s, first_s * float(2 ** min(attempt - 1, 16))) * random.uniform(0.75, 1.0)  # no secret
 
 
 def close_case_items(session: Session, case: Case) -> None:
-    """Close all open work of a case; whoever holds it finds its lease gone."""
+    """Close all open work of a case. A worker that holds some of it loses its lease."""
     for item in session.scalars(select(WorkItem).where(WorkItem.case_id == case.id, WorkItem.open)):
         close(item)
 

@@ -1,1 +1,1 @@
-"""Outbox and the ways out of it."""
+"""The outbox, storage commitment and resending: results on their way to destinations."""

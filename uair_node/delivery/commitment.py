@@ -1,4 +1,4 @@
-"""Storage commitment of deliveries: asked for, waited for, written down; what has none is sent again."""
+"""Request storage commitment of deliveries, record the reports, and send again what was not committed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 
 def require_commitment(session: Session, destination: str) -> None:
-    """Make asking for commitment due for what a destination stored."""
+    """Make a request for storage commitment due at a destination that stored objects."""
     work_items.make_due_now(
         session, work_items.require_work(session, WorkKind.COMMIT, case=None, key=destination)
     )
 
 
 def commit(context: Context, claim: Claim) -> Commit:
-    """Request storage commitment of stored objects; give up on requests without an answer in time."""
+    """Request storage commitment of stored objects. Give up requests that got no report in time."""
     destination = context.settings.destination(claim.subject)
     if not isinstance(destination, Destination) or destination.commitment_timeout_s is None:
         return _confirm_all("stored; the configuration asks for no storage commitment any more")
@@ -51,7 +51,10 @@ def commit(context: Context, claim: Claim) -> Commit:
 
 
 def take_report(context: Context, calling_ae: str, report: Report) -> None:
-    """Write down what a destination reports; a report that belongs to nothing of ours changes nothing."""
+    """Record a destination's report of storage commitment.
+
+    A report of an unknown transaction changes nothing.
+    """
     known = [d.name for d in context.settings.destinations if getattr(d, "ae_title", None) == calling_ae]
     with context.database.transaction() as session:
         rows = session.scalars(

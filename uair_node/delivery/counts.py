@@ -1,4 +1,4 @@
-"""How many deliveries there are, by destination and state: for pages and metrics."""
+"""Count deliveries by destination and state, for pages and metrics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UNCONFIRMED = tuple(state for state in DeliveryState if state != DeliveryState.
 
 
 def count_deliveries(session: Session) -> dict[tuple[str, str], int]:
-    """Return how many deliveries there are, by destination and state.
+    """Return the number of deliveries for each destination and state.
 
-    Confirmed ones are those of the last 24 hours: all that were ever confirmed are too many to count for
-    each page.
+    Only deliveries that were confirmed in the last 24 hours count as confirmed. To count all for each page
+    would take too long.
     """
     number = func.count()
     waiting = (

@@ -1,4 +1,4 @@
-"""The outbox: every result that must reach a destination is a row until the peer confirmed it."""
+"""The outbox: each result for a destination is a row until the destination confirmed it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def deliver(context: Context, claim: Claim) -> Commit:
 def _announce(context: Context, instance: OutgoingInstance) -> bool:
     """Record in the database that an object is about to be sent.
 
-    After a crash, its duplicate at the peer is then known as ours.
+    If the process then crashes and the peer reports a duplicate later, it is known as ours.
     """
     with context.database.transaction() as session:
         return mark_sent(session.get_one(Delivery, instance.key, with_for_update=True))
@@ -66,7 +66,7 @@ def _wants_commitment(destination: AnyDestination) -> bool:
 
 
 def _readable(context: Context, destination: AnyDestination) -> Iterator[OutgoingInstance]:
-    """Yield what is due and has a file; what has none is parked by itself, so that the rest goes."""
+    """Yield due objects that have a file. An object without a file is parked, and the others are sent."""
     for key, sop_class_uid, kept in choose_pending(context, destination.name):
         path = context.store.fetch_if_kept(kept) if kept else None
         if path is not None:
@@ -78,7 +78,7 @@ def _readable(context: Context, destination: AnyDestination) -> Iterator[Outgoin
 
 
 def choose_pending(context: Context, destination: str) -> Sequence[tuple[int, str, str]]:
-    """Return what is due at a destination, in its order: delivery id, SOP class UID, path of the object."""
+    """Return the due objects of a destination in order: delivery id, SOP class UID, path of the object."""
     chosen = (
         select(Delivery.id, Result.sop_class_uid, Result.path)
         .join(Delivery.result)
@@ -94,7 +94,7 @@ def _pending_at(destination: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _record(context: Context, destination: AnyDestination, answer: SendResult) -> None:
-    """Record each result at once, so that a process that dies within a batch repeats little."""
+    """Record each result at once. If the process dies within a batch, then few objects are sent twice."""
     with context.database.transaction() as session:
         row = session.get_one(Delivery, answer.key, with_for_update=True)
         if answer.verdict == DeliveryVerdict.DUPLICATE and row.state in _TAKEN:
@@ -109,7 +109,10 @@ def _record(context: Context, destination: AnyDestination, answer: SendResult) -
 
 
 def _note_failure(context: Context, destination: AnyDestination, failure: str) -> None:
-    """Record why deliveries wait. An absent peer refuses no object, so no attempt is counted."""
+    """Record the reason why deliveries wait.
+
+    No attempt is counted, because an absent peer refused no object.
+    """
     with context.database.transaction() as session:
         session.execute(update(Delivery).where(*_pending_at(destination.name)).values(reason=failure))
 

@@ -1,4 +1,4 @@
-"""Which accepted cases have not delivered what they end with: an accepted case is done only then."""
+"""Find accepted cases whose final objects are not yet delivered. Only then is an accepted case done."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def final_words(session: Session, case: Case) -> str:
 
 
 def final_outstanding(session: Session, cases: Sequence[Case]) -> dict[int, str]:
-    """Return what is missing of accepted cases, by case id; a case that is done is left out."""
+    """Return the missing deliveries of accepted cases in words, by case id. Complete cases are left out."""
     accepted = [case.id for case in cases if case.state == CaseState.ACCEPTED]
     writing = select(WorkItem.case_id).where(
         WorkItem.kind == WorkKind.FINISH, WorkItem.open, WorkItem.case_id.in_(accepted)

@@ -1,4 +1,4 @@
-"""Sending again, on an administrator's word: an archive lost something, or what it refused was mended."""
+"""Send objects again at an administrator's request: an archive lost them, or refused them before."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from uair_node.network.outgoing import result_deleted
 
 
 def resend(session: Session, case: Case, destination: str, *, everything: bool) -> int:
-    """Make deliveries of a case to one destination due again, in their order, and return how many.
+    """Make deliveries of a case to a destination due again, in their order. Return their number.
 
     A delivery whose file retention has deleted stays as it is.
 
     Parameters
     ----------
     everything
-        What was confirmed, too; otherwise what is parked or still being tried.
+        Also send confirmed objects again; otherwise only parked and pending ones.
 
     Raises
     ------
     InputError
-        ``nothing-to-send``: the case has nothing (unconfirmed) for this destination.
-        ``result-deleted``: retention has deleted the files.
+        ``nothing-to-send``: the case has nothing (unconfirmed) for this destination. ``result-deleted``:
+        retention has deleted the files.
     """
     rows = session.scalars(
         select(Delivery)

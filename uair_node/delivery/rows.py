@@ -1,4 +1,4 @@
-"""How a delivery's row changes with what a peer said; shared by all ways out."""
+"""Change a delivery's row according to the peer's answer. All kinds of destination share this module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STATE_AFTER = {
 
 
 def apply_verdict(row: Delivery, verdict: DeliveryVerdict, reason: str) -> None:
-    """Write what became of a delivery."""
+    """Record the meaning of a peer's answer in a delivery's row."""
     row.state, row.reason = _STATE_AFTER[verdict], reason
     if verdict == DeliveryVerdict.CONFIRMED:
         row.confirmed_at = present()
@@ -25,14 +25,14 @@ def apply_verdict(row: Delivery, verdict: DeliveryVerdict, reason: str) -> None:
 
 
 def mark_sent(row: Delivery) -> bool:
-    """Note that a delivery's object is about to be sent; return whether it was sent before."""
+    """Record that a delivery's object is about to be sent. Return whether it was sent before."""
     sent_before = row.sent_at is not None
     row.sent_at = row.sent_at or present()
     return sent_before
 
 
 def count_attempt(row: Delivery, section: DeliverySection) -> None:
-    """Count one more answer; too many refusals for now are one for good."""
+    """Count one more answer. After too many temporary refusals, the delivery is parked."""
     row.attempts += 1
     if row.state == DeliveryState.PENDING and row.attempts >= section.max_attempts:
         row.state = DeliveryState.PARKED

@@ -27,16 +27,16 @@ _PARTS = re.compile(r"parts(\d+)")
 
 @dataclass(frozen=True, eq=False)
 class TargetParts:
-    """Parts of a target: their names, and `numbers` `(Z, Y, X)` on the source grid.
+    """The parts of a target: their names, and an array `numbers` `(Z, Y, X)` on the source grid.
 
-    1 + the index of its part where a candidate holds the target, else 0.
+    In a voxel that a candidate's target covers, the number is 1 + the index of its part; elsewhere it is 0.
     """
 
     names: tuple[str, ...]
     numbers: Labels
 
     def named(self, name: str) -> Region:
-        """Return `(Z, Y, X)` where a part lies; nowhere if there is none of this name."""
+        """Return the mask `(Z, Y, X)` of a part; an empty mask if there is no part of this name."""
         if name not in self.names:
             return np.zeros(self.numbers.shape, bool)
         return np.asarray(self.numbers == 1 + self.names.index(name))
@@ -44,7 +44,7 @@ class TargetParts:
 
 @dataclass(frozen=True)
 class StoredCandidate:
-    """One candidate: character, and `labels` `(Z, Y, X)` on the source grid (0, 1 liver, 1 + n lesion n).
+    """One candidate: its character, and its labels `(Z, Y, X)` on the source grid.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class StoredCandidate:
 
 
 def labels_digest(candidates: Sequence[StoredCandidate]) -> str:
-    """Return a SHA-256 over candidates: numbers, shapes, voxels, and what is said of them."""
+    """Return a SHA-256 of candidates: their numbers, shapes, voxels and texts."""
     digest = hashlib.sha256()
     for candidate in candidates:
         digest.update(f"{candidate.k} {candidate.labels.shape} {candidate.character}\n".encode())
@@ -68,7 +68,7 @@ def labels_digest(candidates: Sequence[StoredCandidate]) -> str:
 
 
 def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
-    """Write candidates, cropped to what any of them marks, durably."""
+    """Write candidates durably, cropped to the box of all labelled voxels."""
     shape = candidates[0].labels.shape
     starts, stops = zip(*(_bounds(candidate.labels) for candidate in candidates), strict=True)
     start, stop = np.min(starts, axis=0), np.max(stops, axis=0)
@@ -93,14 +93,14 @@ def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Cropped:
-    """Candidates as they are stored: without what none of them marks.
+    """Candidates in their stored form: cropped to the box of all labelled voxels.
 
     Parameters
     ----------
     candidates
-        Their `labels` are those of `box`.
+        The candidates. Their `labels` cover `box` only.
     box
-        Where they lie on the source grid, half-open.
+        The box on the source grid, half-open.
     shape
         The shape of the source grid.
     """
@@ -112,12 +112,12 @@ class Cropped:
 
 @contextmanager
 def reading_artifact() -> Iterator[None]:
-    """Turn what reading a missing, truncated or damaged artifact raises into an error with a code.
+    """Turn exceptions from a missing, truncated or damaged artifact into an error with a code.
 
     Raises
     ------
     TransientError
-        ``artifact-unreadable``: tried again for a while, since a disk or store may come back.
+        ``artifact-unreadable``: the work is tried again for a while, since a disk or store may come back.
     """
     try:
         yield
@@ -133,7 +133,7 @@ def reading_artifact() -> Iterator[None]:
 
 
 def load_cropped(path: Path) -> Cropped:
-    """Read what `save_candidates` wrote, as it is stored: a fraction of the grid's memory.
+    """Read the file of `save_candidates` in its cropped form, which needs a fraction of the grid's memory.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def load_cropped(path: Path) -> Cropped:
 
 
 def load_candidates(path: Path) -> list[StoredCandidate]:
-    """Read what `save_candidates` wrote, on the whole source grid; raises as `load_cropped`."""
+    """Read the file of `save_candidates` on the whole source grid. It raises the errors of `load_cropped`."""
     cropped = load_cropped(path)
 
     def whole(part: Labels) -> Labels:
@@ -175,7 +175,7 @@ def load_candidates(path: Path) -> list[StoredCandidate]:
 
 
 def save_arrays(file: IO[bytes], **arrays: npt.NDArray[Any]) -> None:
-    """Write arrays as `numpy.load` reads them, compressed lightly.
+    """Write arrays in the form that `numpy.load` reads, with light compression.
 
     Label volumes are nearly as small as with `numpy.savez_compressed`, in a fifth of its time.
     """
@@ -191,14 +191,14 @@ def label_values(labels: Labels) -> tuple[int, ...]:
 
 
 def marked_voxels(labels: Labels) -> Labels:
-    """Return all voxels above 0, some of their neighbours among them, as `(n,)`: a fraction of a volume."""
+    """Return an array `(n,)` of voxel values that contains all values above 0, and some zeros near them."""
     flat = np.ascontiguousarray(labels).reshape(-1)
     words = flat[: flat.size // 8 * 8].view(np.uint64)
     return np.concatenate([words[words != 0].view(np.uint8), flat[words.size * 8 :]])
 
 
 def save_region(path: Path, region: Region) -> None:
-    """Write a mask `(Z, Y, X)` on the source grid, cropped and packed, durably."""
+    """Write a mask `(Z, Y, X)` on the source grid durably, cropped and as bits."""
     start, stop = _bounds(region)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     part = region[box]
@@ -217,7 +217,7 @@ def save_region(path: Path, region: Region) -> None:
 
 
 def load_region(path: Path) -> Region:
-    """Read what `save_region` wrote, on the whole source grid; raises as `load_cropped`."""
+    """Read the file of `save_region` on the whole source grid. It raises the errors of `load_cropped`."""
     with reading_artifact(), np.load(path, allow_pickle=False) as data:
         start, part = data["start"], tuple(data["part"])
         region = np.zeros(tuple(data["shape"]), bool)
@@ -227,10 +227,11 @@ def load_region(path: Path) -> Region:
 
 
 def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCandidate:
-    """Return what an answer takes: a candidate, with targets and parts of others where it names such.
+    """Return the segmentation of an answer: a candidate, with targets and parts of other candidates.
 
-    A lesion that is taken from another candidate leaves liver where only this one has it; where two lesions
-    meet, the higher number wins. A target that is put together from parts is reduced to its largest piece.
+    If a lesion is taken from another candidate, then its voxels in this candidate become liver. Where two
+    lesions overlap, the higher number wins. Of a target that consists of parts, only the largest connected
+    piece is kept.
     """
     by_k = {candidate.k: candidate for candidate in offered}
     (base,) = (candidate for candidate in offered if candidate.k == answer.k)
@@ -249,7 +250,7 @@ def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCan
 
 
 def _taken_region(by_k: Mapping[int, StoredCandidate], answer: ReaderChoice, value: int) -> Region:
-    """Return where a target `(Z, Y, X)` lies by an answer: of a candidate, its parts of others."""
+    """Return the mask `(Z, Y, X)` of a target by an answer: a candidate's, with its parts from others."""
 
     def region_of(k: int) -> Region:
         labels = by_k[k].labels
@@ -272,7 +273,7 @@ def _largest_piece(region: Region) -> Region:
 
 
 def without_lesions(candidate: StoredCandidate, values: Sequence[int]) -> StoredCandidate:
-    """Return a candidate whose lesions of these label values are plain organ."""
+    """Return a candidate in which lesions of these label values became organ."""
     if not values:
         return candidate
     none = np.isin(candidate.labels, values)
@@ -280,7 +281,7 @@ def without_lesions(candidate: StoredCandidate, values: Sequence[int]) -> Stored
 
 
 def _bounds(marked: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the half-open box of what is marked; of everything if nothing is."""
+    """Return the half-open box of the true voxels; the whole grid if there are none."""
     plane: npt.NDArray[np.bool_] = np.any(marked, axis=0)
     hits = [np.flatnonzero(line) for line in (marked.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))]
     if hits[0].size == 0:

@@ -1,4 +1,4 @@
-"""Whether this machine's data folder belongs to the database.
+"""Check that this machine's data folder belongs to the database.
 
 Machines without an object store mount one data folder. A machine that has a folder of its own instead finds
 no file that another machine wrote. So the node writes a marker into its folder, and the database keeps it.
@@ -17,11 +17,11 @@ from uair_node.cases.installation_tables import DataFolder
 from uair_node.storage.store import Store, write_durably
 
 MARKER_FILE = "data-folder-id"
-"""Its name in the data folder: 32 hexadecimal digits."""
+"""The marker's file name in the data folder. It holds 32 hexadecimal digits."""
 
 
 def claim_folder(database: Database, store: Store) -> None:
-    """Mark the data folder at the first start of a node; afterwards raise as `require_same_folder`."""
+    """Mark the data folder at the first start of a node. Later, raise the errors of `require_same_folder`."""
     if store.remote is not None:
         return
     with database.alone() as session:
@@ -34,7 +34,9 @@ def claim_folder(database: Database, store: Store) -> None:
 
 
 def require_same_folder(database: Database, store: Store) -> None:
-    """Raise unless the data folder is the database's; with an object store each machine has its own.
+    """Raise an error unless the data folder belongs to the database.
+
+    With an object store, each machine has a folder of its own, and nothing is checked.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""One node for each data folder.
+"""Let only one node run on a data folder.
 
 A node cleans its spool when it starts, and `uair up` removes the messages of the last run. Beside a running
-node, both would take away files that this node is writing.
+node, both would delete files that this node is writing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dicom_config.errors import ConfigError
 log = logging.getLogger(__name__)
 
 LOCK_FILE = "node.lock"
-"""Its name in the data folder. The kernel drops the lock when the process ends, however it ends."""
+"""The lock's file name in the data folder. The kernel releases the lock whenever the process ends."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Error numbers of a file system without locks."""

@@ -16,7 +16,7 @@ from uair_node.storage.store import PARTIAL_SUFFIX, Store
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the data folder, with the object store where one is configured.
+    """Return the store of the data folder, with the object store if one is configured.
 
     Raises
     ------
@@ -28,14 +28,13 @@ def open_store(settings: Settings) -> Store:
 
 
 _PROBE_S = 5.0
-"""`uair check` waits this long for a server that is there and says nothing."""
+"""Limit in seconds for `uair check`, if a server accepts the connection and does not answer."""
 _REQUEST_S = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
-"""Limits of each request. s3fs itself tries five times; botocore would repeat each of these five times
-more."""
+"""Limits of each request. s3fs tries five times; botocore must not repeat each of these tries."""
 
 
 class ObjectStore:
-    """A bucket, or a folder of one.
+    """A bucket, or a folder in a bucket.
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ class ObjectStore:
             self._files().put([str(path) for path in files.values()], [self._key(name) for name in files])
 
     def get(self, files: Mapping[str, Path]) -> None:
-        """Download files; each is whole or not there."""
+        """Download files. Each file is complete or does not exist."""
         partial = [path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}") for path in files.values()]
         try:
             with _errors():
@@ -78,7 +77,7 @@ class ObjectStore:
             self._files().rm(self._key(name), recursive=True)
 
     def probe(self) -> None:
-        """Raise TransientError ``store-unavailable`` or ``store-bucket`` unless the bucket can be listed."""
+        """Raise TransientError ``store-unavailable`` or ``store-bucket`` if the bucket cannot be listed."""
         bucket = self._base.partition("/")[0]
         try:
             with _errors():
@@ -99,7 +98,7 @@ class ObjectStore:
         return f"{self._base}/{name}"
 
     def _files(self, **more: object) -> Any:
-        """Return the file system; a forked process gets its own."""
+        """Return the file system. A forked process gets its own."""
         import fsspec
 
         return fsspec.filesystem("s3", **(self._options | more))
@@ -130,7 +129,7 @@ def _secret(section: StoreSection) -> str:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Turn the client's exceptions into ours; their texts quote keys."""
+    """Turn the client's exceptions into our errors. Their texts would quote object names."""
     try:
         yield
     except Exception as error:  # botocore's and aiohttp's come through unchanged

@@ -1,7 +1,7 @@
-"""Durable keeping of received bytes.
+"""Keep received bytes durably.
 
-This module has the spool folder, and defines "on disk": a temporary file is written, synced and renamed, and
-the folder is synced (DESIGN invariant 1). It must not know DICOM nor the database.
+Bytes are on disk when a temporary file was written, synced and renamed, and its folder was synced. This
+module does not know DICOM or the database.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Spool:
     """A folder of received instances: ``<hash of series UID>/<hash of SOP UID>.<hash of content>.dcm``.
 
     Hashes are SHA-256. The same bytes always get the same path; other bytes under the same UID get another
-    path. So other content never overwrites an acknowledged instance. Safe for any number of threads.
+    path. So other content never overwrites an acknowledged instance. Any number of threads may call it.
 
     Parameters
     ----------
     root
-        Made if absent.
+        The folder. It is made if it does not exist.
     min_free_bytes
-        A write that would leave less free than this is refused.
+        A write is refused if fewer bytes would stay free.
     """
 
     def __init__(self, root: Path, min_free_bytes: int) -> None:
@@ -67,8 +67,8 @@ class Spool:
         Raises
         ------
         ResourceError
-            ``disk-low``: too little would stay free. ``disk-full``: no space or quota left in mid-write.
-            ``disk-broken``: any other error of the file system. Nothing of `data` is left behind.
+            ``disk-low``: too few bytes would stay free. ``disk-full``: space or quota ended during the write.
+            ``disk-broken``: any other error of the file system. No part of `data` stays on disk.
         """
         digest = hashlib.sha256(data).hexdigest()
         folder = self._root / _hash(series_instance_uid)
@@ -84,9 +84,9 @@ class Spool:
         return SpooledFile(path, digest, len(data))
 
     def clean(self) -> int:
-        """Remove what a crash left half written, and return how many files that were.
+        """Delete incomplete files that a crash left. Return their number.
 
-        To be called before the first `write`, by the one process that writes.
+        The only process that writes calls it before the first `write`.
         """
         leftovers = list(self._root.glob(f"*/*{PARTIAL_SUFFIX}"))
         for leftover in leftovers:
@@ -106,5 +106,5 @@ class Spool:
 
 
 def _hash(uid: str) -> str:
-    """Return a UID's whole digest: no peer can make two UIDs that share a name, and no name shows a UID."""
+    """Return the whole digest of a UID. No two UIDs get the same name, and no name shows a UID."""
     return hashlib.sha256(uid.encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""Where files lie, and how they reach the machine that needs them.
+"""The places of files, and their transfer to the machine that needs them.
 
 Rows keep paths relative to the data folder. With one machine, or a folder that all machines mount, the data
-folder is the store. With an object store configured, each machine has a data folder of its own: what one
-shares, others fetch when they first need it. A shared file never changes, so a fetched one is as good.
+folder is the store. With an object store, each machine has a data folder of its own. One machine shares a
+file, and others fetch it when they first need it. A shared file never changes, so a fetched copy stays valid.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Remote(Protocol):
-    """A place that all machines reach; names are paths relative to the data folder."""
+    """A store that all machines reach. Names are paths relative to the data folder."""
 
     def put(self, files: Mapping[str, Path]) -> None:
-        """Keep these files under their names; when this returns, every machine can get them."""
+        """Upload files under their names. When this returns, every machine can get them."""
 
     def get(self, files: Mapping[str, Path]) -> None:
-        """Write what is kept under these names to these files."""
+        """Download the objects with these names to these files."""
 
     def remove(self, names: Sequence[str]) -> None:
-        """Keep these no longer; what is not there is no error."""
+        """Delete the objects with these names. A missing object is no error."""
 
     def remove_folder(self, name: str) -> None:
-        """Keep nothing under this folder any longer; an empty one is no error."""
+        """Delete all objects of this folder. An empty folder is no error."""
 
     def probe(self) -> None:
-        """Raise TransientError unless files can be kept here."""
+        """Raise TransientError if no file can be stored."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Store:
     root
         The data folder.
     remote
-        Where files are shared with machines that have another data folder; None: they have the same.
+        The store that machines with other data folders share; None if all machines have the same data folder.
     """
 
     root: Path
@@ -57,19 +57,19 @@ class Store:
 
     @property
     def spool(self) -> Path:
-        """Received instances."""
+        """The spool of received instances."""
         return self.root / "spool"
 
     @property
     def broker(self) -> Path:
-        """Messages of the embedded transport."""
+        """The folder of the embedded transport's messages."""
         return self.root / "broker"
 
     def round_folder(self, case_id: int, number: int, token: str) -> Path:
-        """Return (and make) the folder where one claim of a round's work writes.
+        """Make and return the folder for the files of one claim of a round's work.
 
-        No two claims share one, so a worker that lost its lease never changes the files that count. The
-        rows that a claim commits name them.
+        Each claim has its own folder, so a worker that lost its lease cannot change files that rows name. A
+        claim's transaction writes the paths into rows.
 
         Parameters
         ----------
@@ -85,21 +85,21 @@ class Store:
         return self.root / "artifacts" / f"case-{case_id:06d}"
 
     def case_folders(self) -> list[Path]:
-        """Return the folders of all cases that have artifacts here."""
+        """Return the artifact folders of all cases that have one on this machine."""
         return sorted((self.root / "artifacts").glob("case-*"))
 
     def relative(self, path: Path) -> str:
-        """Return what a row keeps of `path`."""
+        """Return a path in the form that rows keep: relative to the data folder."""
         if path.is_relative_to(self.root):  # resolving asks the disk about each folder
             return path.relative_to(self.root).as_posix()
         return path.resolve().relative_to(self.root.resolve()).as_posix()
 
     def absolute(self, relative: str) -> Path:
-        """Return where a row's path lies now, on the machine that wrote it."""
+        """Return the path of a row's file on this machine. The file exists only if this machine wrote it."""
         return self.root / relative
 
     def share(self, *paths: Path) -> str:
-        """Let other machines reach files of the data folder; return what a row keeps of the first.
+        """Let other machines reach files of the data folder. Return the first path as rows keep it.
 
         Raises
         ------
@@ -112,11 +112,17 @@ class Store:
         return names[0]
 
     def fetch(self, relative: str) -> Path:
-        """Return a row's path on this machine, whichever machine wrote it; raises as `share`."""
+        """Return the path of a row's file on this machine; download it if needed.
+
+        It raises the errors of `share`.
+        """
         return self.fetch_all([relative])[0]
 
     def fetch_if_kept(self, relative: str) -> Path | None:
-        """Return a file's path on this machine, or None if retention deleted it; raises as `share`."""
+        """Return a file's path on this machine; None if retention deleted it.
+
+        It raises the errors of `share`.
+        """
         try:
             path = self.fetch(relative)
         except TransientError as error:
@@ -126,7 +132,7 @@ class Store:
         return path if path.exists() else None
 
     def require_available(self) -> None:
-        """Distinguish a store that is away from a file that is gone.
+        """Raise an error if the store is away. Without an error, a missing file was deleted.
 
         Raises
         ------
@@ -143,7 +149,7 @@ class Store:
             )
 
     def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:
-        """Return rows' paths on this machine, whichever machine wrote them; raises as `share`."""
+        """Return the paths of rows' files on this machine, as `fetch` does for one."""
         paths = tuple(self.root / relative for relative in relatives)
         missing = {name: path for name, path in zip(relatives, paths, strict=True) if not path.exists()}
         if self.remote is not None and missing:
@@ -153,18 +159,18 @@ class Store:
         return paths
 
     def fetch_folder(self, relative: str, names: Sequence[str]) -> Path:
-        """Return a folder on this machine that holds the files `names`; raises as `share`."""
+        """Return a folder on this machine that has the files `names`. It raises the errors of `share`."""
         self.fetch_all([f"{relative}/{name}" for name in names])
         return self.root / relative
 
 
 PARTIAL_SUFFIX = ".part"
-"""Names that a crash can leave behind; no complete file has such a name."""
+"""Suffix of incomplete files, which a crash can leave. No complete file has such a name."""
 
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turn what the file system refuses into an error with a code.
+    """Turn errors of the file system into errors with a code.
 
     Raises
     ------
@@ -188,15 +194,15 @@ def disk_errors() -> Iterator[None]:
 
 
 def write_durably(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then fsync and rename it: whole or not there.
+    """Write a file durably: `write` fills a temporary file, which is then synced and renamed to `path`.
 
-    A file that root writes belongs to the folder's owner: a command that an administrator runs as root locks
-    nobody out.
+    If root writes the file, then it gets the folder's owner. So services can still use it after a command
+    that an administrator ran as root.
 
     Raises
     ------
     ResourceError
-        As `disk_errors`; nothing half-written is left.
+        As `disk_errors`. No incomplete file stays.
     """
     with disk_errors():
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=PARTIAL_SUFFIX)
@@ -215,7 +221,7 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
-    """Make a folder, with `mode`, and those above it that are missing; their names survive a power cut.
+    """Make a folder with `mode`, and its missing parents. Their names survive a power cut.
 
     Raises
     ------
@@ -235,14 +241,14 @@ def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
 
 
 def _leave_to_owner(made: Path) -> None:
-    """Change the owner of a file that root made to the owner of its folder."""
+    """Give a file that root made to the owner of its folder."""
     if os.geteuid() == 0:
         owner = made.parent.stat()
         os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync a folder, so that the names in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,1 +1,1 @@
-"""Work that is due: dispatch of work items as tasks, queues, and the performer of an item."""
+"""Work items: their queues, their dispatch as tasks, and the performer of one item."""

@@ -1,4 +1,4 @@
-"""Waking workers up: sends work item ids by task name; knows nothing of the workers' code."""
+"""Send the ids of due work items to the queues, by task name. This module does not import the workers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Enqueues what is due. A dead broker costs nothing but time: the rows stay due.
+    """Enqueues due work items. If the broker is away, then the rows stay due and nothing is lost.
 
     Parameters
     ----------
     settings
-        Decides between RabbitMQ and files.
+        The settings; they choose between RabbitMQ and files.
     database
-        Where the work items are.
+        The database with the work items.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -39,14 +39,14 @@ class Dispatcher:
 
     @property
     def broker_up(self) -> bool:
-        """Whether the broker took the last message."""
+        """Whether the broker accepted the last message."""
         return self._broker_up
 
     def enqueue_due(self) -> int:
-        """Send one message for each item that is due and not yet sent; return how many.
+        """Send a message for each due item that has none yet. Return the number of messages.
 
-        The row is noted and committed before the message is sent. If a worker got the message while the row
-        is locked, then it would skip it, and the reader would wait for the next sending.
+        The sending is recorded and committed before the message is sent. If a worker got the message while
+        the row is locked, then it would skip the item, and the reader would wait for the next message.
         """
         with self._database.transaction() as session:
             due = list(work_items.due_items(session))
@@ -60,7 +60,7 @@ class Dispatcher:
         return sent
 
     def start_over(self) -> None:
-        """Take every message for lost, as after a crash: all that is due will be sent again."""
+        """Treat every message as lost, as after a crash. All due items will be sent again."""
         with self._database.transaction() as session:
             work_items.forget_enqueued(session)
 
@@ -82,7 +82,7 @@ class Dispatcher:
         return True
 
     def _declare(self) -> None:
-        """Declare the dead-letter queues once a connection; the work queues are declared by sending."""
+        """Declare the dead-letter queues once per connection. Sending declares the work queues."""
         if self._declared or self._embedded:
             return
         with self._celery.connection_for_write() as connection:
@@ -92,6 +92,6 @@ class Dispatcher:
 
 
 def clear_embedded_messages(settings: Settings) -> None:
-    """Drop the files of an earlier run; what is due is in the database."""
+    """Delete the message files of an earlier run. The due work is in the database."""
     if settings.embedded:
         shutil.rmtree(Store(settings.data_dir).broker, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Waiting for what is outside: a log line when it goes away, one when it is back, growing pauses between."""
+"""Log an outage once when it begins and once when it ends, with growing pauses between attempts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 
 class Outages:
-    """Remembers what is away, and since when.
+    """Remembers which services are away, and since when.
 
     Parameters
     ----------
     clock
-        Seconds; `time.monotonic`, but for tests.
+        A function that returns seconds. Only tests replace `time.monotonic`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,13 +30,13 @@ class Outages:
 
     @property
     def pause_s(self) -> float:
-        """Seconds until the next attempt: doubles from 1 s to 30 s, up to a quarter less by chance."""
+        """Seconds until the next attempt: 1 s, doubling to 30 s, shortened at random by up to a quarter."""
         if not self._failures:
             return 0.0
         return growing_pause(FIRST_PAUSE_S, LONGEST_PAUSE_S, self._failures)
 
     def failed(self, errors: list[TransientError]) -> None:
-        """Note what an attempt failed for: an error that is new is logged, one that goes on is not."""
+        """Record the errors of a failed attempt. Only new errors are logged."""
         self._failures += 1
         now = self._clock()
         for error in errors:
@@ -47,7 +47,7 @@ class Outages:
         self._since = since
 
     def succeeded(self) -> None:
-        """Note that an attempt succeeded; what was away is logged as being back."""
+        """Record a successful attempt. Log that the services are back."""
         self._tell_over(self._clock(), set(self._since))
         self._since, self._failures = {}, 0
 

@@ -1,7 +1,7 @@
-"""How one work item is done: claimed, held by a lease, its outcome written in one transaction.
+"""Perform one work item: claim it, hold it by a lease, write its outcome in one transaction.
 
-A job does its long part outside any transaction and returns what to write. If the lease was lost meanwhile
-(a stopped clock, a superseded case), nothing is written: effects happen once (DESIGN invariant 2).
+A job does its long part outside any transaction and returns a function that writes its outcome. If the lease
+was lost meanwhile (a stopped clock, a superseded case), then nothing is written. So each effect happens once.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from uair_node.work.topology import RULES
 log = logging.getLogger(__name__)
 
 _FAILED = CaseCode.WORK_FAILED.value
-"""Code of a case whose work failed with an error that has none of its own."""
+"""Code of a case whose work failed with an error that has no code of its own."""
 
 Commit = Callable[[Session, WorkItem], None]
-"""Writes a job's outcome and closes or postpones its item."""
+"""A function that writes a job's outcome, and closes or postpones its item."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A held item, readable without a session; `lost` is set once it is no longer held."""
+    """A claimed item, readable without a session. `lost` is set when the lease is lost."""
 
     item_id: int
     kind: WorkKind
@@ -53,11 +53,11 @@ class Claim:
 
     @property
     def token(self) -> str:
-        """A name that distinguishes the files of this claim from those of other claims."""
+        """A name that distinguishes the files of this claim from those of other claims of the same item."""
         return self.owner.rpartition(":")[2]
 
     def check(self) -> None:
-        """Stop a job whose outcome would be dropped: the case was superseded, or another took over.
+        """Stop a job whose outcome would be dropped: the case or the lease was lost.
 
         Raises
         ------
@@ -79,13 +79,13 @@ Job = Callable[[Claim], Commit]
 
 
 def perform(context: Context, item_id: int, job: Job, *, kind: WorkKind | None = None) -> bool:
-    """Do one item; False if there was nothing to do. Errors become rows, by their type.
+    """Perform one item. Return False if it cannot be claimed. Errors are recorded by their type.
 
     Parameters
     ----------
     kind
-        What the message asks for. An item of another kind is left alone: the message is older than the
-        database, which was restored since. None asks for whatever the item is.
+        The kind in the message. An item of another kind is not performed: the database was restored after the
+        message was sent. None: any kind is performed.
     """
     claim = _claim(context, item_id, kind)
     if claim is None:
@@ -110,7 +110,7 @@ def _perform(context: Context, claim: Claim, job: Job) -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """Say what happened without the text of a foreign exception, which may quote a header (invariant 7)."""
+    """Describe an error without the text of a foreign exception, which may quote a DICOM header."""
     if isinstance(error, UairError):
         return str(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
@@ -118,7 +118,7 @@ def describe_error(error: Exception) -> str:
 
 
 def error_line(error: Exception) -> str:
-    """Say the same for a log: an error of our own has its code first."""
+    """Describe an error for the log. An error of our own begins with its code."""
     return error.log_line if isinstance(error, UairError) else describe_error(error)
 
 
@@ -207,7 +207,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: 
 
 
 def _do_without(item: WorkItem, cause: str) -> None:
-    """Go on without pictures or notices: the segmentations are there, and the reader can pick."""
+    """Continue the case without pictures or notices: the segmentations exist, and the reader can pick."""
     log.error("%s %s given up: %s", item.kind, item.subject, cause)
     work_items.close(item)
     item.cause = cause

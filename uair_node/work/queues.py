@@ -1,6 +1,6 @@
-"""The broker as it is now: how many messages wait, who consumes, whether the queues are the ones we declare.
+"""Look at the broker: number of waiting messages, consumers, and whether the queues have our arguments.
 
-Knows AMQP and nothing of cases; what is due stands in the database, whatever is here.
+This module speaks AMQP and does not know cases. The due work is in the database, not in the queues.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONNECT_S = 4.0
 
 @dataclass(frozen=True)
 class QueueView:
-    """One queue: messages ready to be taken, and consumers; `mismatch` names another argument than ours."""
+    """A queue's waiting messages and consumers. `mismatch` names an argument that differs from ours."""
 
     name: str
     messages: int
@@ -28,22 +28,22 @@ class QueueView:
 
 
 def broker_connection(settings: Settings) -> Connection:
-    """Return a connection to the broker, not yet made."""
+    """Return a connection to the broker that is opened at its first use."""
     return Connection(celery_options(settings)["broker_url"], connect_timeout=CONNECT_S)
 
 
 def look_at_queues(connection: Connection, settings: Settings, *, compare: bool = False) -> list[QueueView]:
-    """Return the queues that are there; nothing is declared that was not.
+    """Return the existing queues. No queue is declared.
 
     Parameters
     ----------
     compare
-        Also ask whether their arguments are ours; the broker logs each that are not.
+        Also compare their arguments with ours. The broker logs each queue that differs.
 
     Raises
     ------
     OSError, kombu.exceptions.OperationalError
-        The broker is away.
+        The broker does not answer.
     """
     declared = [work_queue(name, settings) for name in QueueName]
     declared += [dead_letter_queue(name) for name in QueueName]

@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 def open_service(
     settings: Settings, *, migrate: bool = False, sleep: Callable[[float], object] = time.sleep
 ) -> Context:
-    """Open the context of a service as `open_context` does; wait while no database answers.
+    """Open the context of a service as `open_context` does. Wait as long as no database answers.
 
-    If a database answers and refuses us, then the process does not wait. The configuration has to change; a
-    service manager starts the process again, which then reads the new configuration.
+    If a database answers and refuses the login, then the process does not wait. The configuration must be
+    changed. A service manager then starts the process again, which reads the new configuration.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def open_service(
 
 
 def _tell_overrides(settings: Settings) -> None:
-    """Log which keys of the file do not count, since a variable sets them otherwise."""
+    """Log the keys of the file that an environment variable overrides."""
     for override in find_overrides(settings.source):
         if override.contradicts:
             log.warning("config-overruled: %s", override.sentence)

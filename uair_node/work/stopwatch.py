@@ -1,4 +1,4 @@
-"""Where a job's time goes, for one line in the log: passed, and spent by this process' processors."""
+"""Measure the time of a job's parts for one line in the log: elapsed time and processor time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Stopwatch:
-    """Laps of one job, from its construction on."""
+    """The parts of one job, measured from the construction of this object on."""
 
     def __init__(self) -> None:
         self._started = self._last = time.monotonic()
@@ -14,14 +14,14 @@ class Stopwatch:
         self._laps: list[tuple[str, float, float]] = []
 
     def lap(self, part: str) -> None:
-        """End a part that began with the last one's end."""
+        """End a part. It began when the part before it ended."""
         now, spent = time.monotonic(), time.process_time()
         self._laps.append((part, now - self._last, spent - self._spent))
         self._last, self._spent = now, spent
 
     @property
     def seconds(self) -> float:
-        """All parts together."""
+        """Elapsed seconds of all parts together."""
         return self._last - self._started
 
     def __str__(self) -> str:

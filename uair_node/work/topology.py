@@ -1,9 +1,9 @@
-"""The queues, in one place: names, arguments, and how tasks travel with and without a broker server.
+"""The queues: their names and arguments, and the transport of tasks with and without a broker server.
 
-``uair.gpu`` and ``uair.io`` carry work item ids; a message handed out too often dead-letters to
-``<queue>.XQ``. With RabbitMQ the queues are quorum queues (delivery limit and dead-letter exchange, always
-both). Without a broker URL the messages are files in the data folder (kombu's filesystem transport): the same
-tasks, several processes, no server.
+``uair.gpu`` and ``uair.io`` carry work item ids. A message that was delivered too often goes to the
+dead-letter queue ``<queue>.XQ``. With RabbitMQ the queues are quorum queues (delivery limit and dead-letter
+exchange, always both). Without a broker URL the messages are files in the data folder (kombu's filesystem
+transport): the same tasks, several processes, no server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class QueueName(StrEnum):
 
     @property
     def dead_letters(self) -> str:
-        """Where messages end that were handed out too often."""
+        """Name of the queue for messages that were delivered too often."""
         return f"{self.value}.XQ"
 
     @property
@@ -38,7 +38,7 @@ class QueueName(StrEnum):
 
     @property
     def remedy(self) -> str:
-        """A sentence for the administrator of a queue that no worker serves."""
+        """A sentence that tells the administrator what to do if no worker serves the queue."""
         containers = "`gpu-worker` or `cpu-worker`" if self is QueueName.GPU else "`io-worker`"
         return (
             f"Start `uair worker --queue {self.short}` (unit `uair-{self.short}-worker`, "
@@ -48,12 +48,12 @@ class QueueName(StrEnum):
 
 @dataclass(frozen=True)
 class WorkRule:
-    """How work of one kind is treated.
+    """The queue of a kind of work, and what happens if it fails.
 
     Attributes
     ----------
     queue
-        Which queue carries it.
+        The queue that carries it.
     dispensable
         Whether a case goes on without it. After the last attempt, the work is given up, but the case does not
         fail.
@@ -74,7 +74,7 @@ RULES: Mapping[WorkKind, WorkRule] = {
     WorkKind.DELIVER: WorkRule(QueueName.IO),
     WorkKind.COMMIT: WorkRule(QueueName.IO),
 }
-"""One row for each kind of work; what does it is in `workers.jobs`."""
+"""One row for each kind of work. `workers.jobs` has the functions that do it."""
 
 EXCHANGE = Exchange("uair", type="direct")
 DEAD_LETTER_EXCHANGE = Exchange("uair.XQ", type="direct")
@@ -86,7 +86,7 @@ def task_name(kind: WorkKind) -> str:
 
 
 def work_queue(name: QueueName, settings: Settings) -> Queue:
-    """Return a work queue as producers and consumers declare it."""
+    """Return a work queue with the arguments that producers and consumers declare."""
     return Queue(
         name.value,
         EXCHANGE,
@@ -97,7 +97,7 @@ def work_queue(name: QueueName, settings: Settings) -> Queue:
 
 
 def dead_letter_queue(name: QueueName) -> Queue:
-    """Return the queue that keeps what `name` gave up on, for a person to look at."""
+    """Return the queue for messages that `name` gave up. A person can look at them."""
     return Queue(
         name.dead_letters,
         DEAD_LETTER_EXCHANGE,

@@ -1,4 +1,4 @@
-"""Queues that no worker serves: how much waits there, and since when. The database alone tells it."""
+"""Find queues that no worker serves, with the number of waiting items and the waiting time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnservedQueue:
     Attributes
     ----------
     waiting
-        How many work items are due.
+        Number of due work items.
     since
         When the oldest of them became due, by the database's clock, UTC.
     """
@@ -36,13 +36,13 @@ class UnservedQueue:
 
     @property
     def words(self) -> str:
-        """Say how much waits, and since when."""
+        """The number of waiting items and the waiting time, in words."""
         works, wait = ("work item", "waits") if self.waiting == 1 else ("work items", "wait")
         return f"{self.waiting} {works} {wait}, the oldest since {self.since:%Y-%m-%d %H:%M} UTC"
 
 
 def unserved_queues(session: Session) -> list[UnservedQueue]:
-    """Return the queues without a claim whose oldest work waits longer than a worker takes to claim it."""
+    """Return the queues whose oldest due work was not claimed in the usual time, and that hold no claim."""
     now = database_now(session)
     items = session.scalars(select(WorkItem).where(WorkItem.open, WorkItem.not_before <= now)).all()
     found = []
@@ -58,7 +58,7 @@ def unserved_queues(session: Session) -> list[UnservedQueue]:
 class UnservedWatch:
     """Logs once when a queue is no longer served, and when it is served again.
 
-    A queue counts from the second look on: between two work items no worker holds one.
+    A queue counts as unserved after two looks, because a worker holds no item between two items.
     """
 
     def __init__(self, database: Database) -> None:
@@ -67,7 +67,7 @@ class UnservedWatch:
         self._logged: set[QueueName] = set()
 
     def look(self) -> None:
-        """Look at the queues, and log what is new."""
+        """Look at the queues, and log changes."""
         with self._database.reading() as session:
             found = {queue.name: queue for queue in unserved_queues(session)}
         for name in sorted(found.keys() & self._seen - self._logged):

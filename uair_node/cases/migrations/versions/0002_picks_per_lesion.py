@@ -1,7 +1,6 @@
-"""Picks per lesion: which target each segment is, and what was taken from other candidates.
+"""Picks per lesion: the target of each segment, and targets that an answer took from other candidates.
 
-Revision ID: 0002
-Revises: 0001
+Revision ID: 0002 Revises: 0001
 """
 
 import sqlalchemy as sa

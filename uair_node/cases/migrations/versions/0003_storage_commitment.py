@@ -1,7 +1,6 @@
-"""Storage commitment: which transaction a delivery was asked about in, and when.
+"""Storage commitment: the transaction of each delivery's request, and its time.
 
-Revision ID: 0003
-Revises: 0002
+Revision ID: 0003 Revises: 0002
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,6 @@
-"""Preference memory: what accepted cases told, and what each round was computed with.
+"""Preference memory: observations from accepted cases, and the preference that each round was computed with.
 
-Revision ID: 0004
-Revises: 0003
+Revision ID: 0004 Revises: 0003
 """
 
 import sqlalchemy as sa

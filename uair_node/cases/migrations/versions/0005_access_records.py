@@ -1,7 +1,6 @@
-"""The console's audit: who looked at what, or did what.
+"""The console's audit: which user looked at which page or did which action.
 
-Revision ID: 0005
-Revises: 0004
+Revision ID: 0005 Revises: 0004
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,6 @@
-"""Earlier cases of a patient are found: by the digest of the Patient ID.
+"""Earlier cases of a patient are found by the digest of the Patient ID.
 
-Revision ID: 0006
-Revises: 0005
+Revision ID: 0006 Revises: 0005
 """
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply this migration. Cases from before have no key, and so are nobody's prior."""
+    """Apply this migration. Earlier cases have no key, so they are not found as priors."""
     with op.batch_alter_table("cases") as table:
         table.add_column(
             sa.Column("patient_key", sa.String(length=64), nullable=False, server_default=sa.text("''"))

@@ -1,7 +1,6 @@
-"""UIDs stand for content: digests of what a round's results depend on, and of the objects that readers send.
+"""UIDs depend on content: digests of the inputs of a round's results, and of the objects that readers send.
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0007 Revises: 0006
 """
 
 import sqlalchemy as sa

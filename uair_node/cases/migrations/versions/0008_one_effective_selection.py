@@ -1,7 +1,6 @@
-"""One effective selection a round, and the round whose candidates a selection names.
+"""At most one effective selection per round, and the round whose candidates a selection names.
 
-Revision ID: 0008
-Revises: 0007
+Revision ID: 0008 Revises: 0007
 """
 
 import sqlalchemy as sa
@@ -32,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo this migration. Two answers of which one was replaced are not told apart from before."""
+    """Undo this migration. Replaced answers look like effective ones again."""
     op.drop_index("ix_selections_effective", "selections")
     with op.batch_alter_table("selections") as table:
         table.drop_column("candidates_round")

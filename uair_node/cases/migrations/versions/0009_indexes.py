@@ -34,7 +34,7 @@ _REPLACED = (
 
 
 def upgrade() -> None:
-    """Apply this migration. Two indexes are the beginning of a longer one, and go."""
+    """Apply this migration. Two indexes are replaced by longer ones with the same beginning."""
     for name, table, columns in _ADDED:
         op.create_index(name, table, columns)
     for name, table, _ in _REPLACED:

@@ -1,7 +1,6 @@
-"""When a delivery was first sent: only then may a peer's "duplicate" confirm it.
+"""The time at which a delivery was first sent. Only then may a peer's "duplicate" confirm it.
 
-Revision ID: 0011
-Revises: 0010
+Revision ID: 0011 Revises: 0010
 """
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply this migration; what was tried before may have been sent."""
+    """Apply this migration. Deliveries that were tried before count as sent."""
     op.add_column("deliveries", sa.Column("sent_at", sa.DateTime(), nullable=True))
     op.execute(
         "UPDATE deliveries SET sent_at = created_at "

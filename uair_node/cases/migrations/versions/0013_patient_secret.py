@@ -1,7 +1,6 @@
-"""Patient keys are made with a secret: its fingerprint. A node keys older digests when it starts.
+"""The fingerprint of the secret for patient keys. When a node starts, it replaces older digests by keys.
 
-Revision ID: 0013
-Revises: 0012
+Revision ID: 0013 Revises: 0012
 """
 
 import sqlalchemy as sa
@@ -24,5 +23,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo this migration. Keyed digests stay; an earlier version finds no patient by them."""
+    """Undo this migration. Keyed digests stay, but an earlier version finds no patient by them."""
     op.drop_table("patient_secret")

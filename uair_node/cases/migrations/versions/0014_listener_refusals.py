@@ -1,7 +1,6 @@
-"""How many connections and associations the listener refused, and why.
+"""The number of connections and associations that the listener refused, by reason.
 
-Revision ID: 0014
-Revises: 0013
+Revision ID: 0014 Revises: 0013
 """
 
 import sqlalchemy as sa

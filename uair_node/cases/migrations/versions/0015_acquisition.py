@@ -1,7 +1,6 @@
-"""Which of several acquisitions of a series a case holds.
+"""The acquisition of a case, if its series has several.
 
-Revision ID: 0015
-Revises: 0014
+Revision ID: 0015 Revises: 0014
 """
 
 import sqlalchemy as sa

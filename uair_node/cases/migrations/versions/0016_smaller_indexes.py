@@ -1,7 +1,6 @@
-"""Indexes for counts and for what is rare: waiting deliveries, loose instances, deeds on a case.
+"""Indexes for counts and for rare rows: waiting deliveries, loose instances, actions on a case.
 
-Revision ID: 0016
-Revises: 0015
+Revision ID: 0016 Revises: 0015
 """
 
 import sqlalchemy as sa
@@ -16,7 +15,10 @@ _LOOSE = sa.text("status <> 'stored'")
 
 
 def upgrade() -> None:
-    """Apply this migration. SQLite took the old index of instances for every question about a series' stored ones."""
+    """Apply this migration.
+
+    SQLite used the old index of instances for each query of a series' stored instances.
+    """
     op.drop_index("ix_instances_status_received", "instances")
     op.create_index(
         "ix_instances_loose_received",

@@ -1,7 +1,6 @@
-"""Which data folder belongs to this database, so that a machine with another one is told.
+"""The data folder that belongs to this database. A machine with another folder gets an error.
 
-Revision ID: 0017
-Revises: 0016
+Revision ID: 0017 Revises: 0016
 """
 
 import sqlalchemy as sa

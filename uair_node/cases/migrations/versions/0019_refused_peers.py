@@ -1,7 +1,6 @@
-"""Which peers the listener refused.
+"""The peers that the listener refused.
 
-Revision ID: 0019
-Revises: 0018
+Revision ID: 0019 Revises: 0018
 """
 
 import sqlalchemy as sa
