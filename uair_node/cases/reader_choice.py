@@ -30,7 +30,7 @@ class ReaderChoice:
 
     @property
     def words(self) -> str:
-        """Return the choice in words: "candidate 3, lesion 2 of candidate 1, upper part of lesion 2 of candidate 4"."""
+        """Return the choice in words: "candidate 3, lesion 2 of candidate 1"."""
         if self.k is None:
             return "none fits"
         others = [f"{target_name(value)} of candidate {k}" for value, k in sorted(self.per_target.items())]

@@ -45,8 +45,8 @@ class Dispatcher:
     def enqueue_due(self) -> int:
         """Send a message for each due item that has none yet. Return the number of messages.
 
-        The sending is recorded and committed before the message is sent. If a worker got the message while
-        the row is locked, then it would skip the item, and the reader would wait for the next message.
+        The sending is recorded and committed before the message is sent. A worker that got the message while
+        the row is locked would skip the item. The reader would wait for the next message.
         """
         with self._database.transaction() as session:
             due = list(work_items.due_items(session))
