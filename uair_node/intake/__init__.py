@@ -1,1 +1,1 @@
-"""From instances to cases: spool, assembly, gate."""
+"""From instances to cases: receive, register, assemble, choose."""

@@ -1,8 +1,8 @@
-"""From a quiet series to a case: sealed when its geometry is whole, refused with a code when it stays broken.
+"""Turn a quiet series into a case: READY if its geometry is complete, else refused with a code.
 
-An association's release proves nothing: some PACS open an association for each instance. A series is complete
-after a quiet period, if its stack is regular. The node waits for an irregular stack up to a limit (DESIGN
-§5).
+The release of an association is no sign that a series is complete: some PACS open one for each instance. A
+series is complete after a quiet period, if its stack is regular. The node waits for an irregular stack up to
+a limit.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ log = logging.getLogger(__name__)
 
 
 def assemble(context: Context) -> int:
-    """Decide every series that has been quiet long enough; return how many were decided.
+    """Decide every series that has been quiet long enough. Return the number of decided series.
 
-    One that cannot be decided now, for a disk that fails, is left for the next time and stops no other.
+    If a series cannot be decided now, for example because a disk fails, then it is left for the next time.
+    Other series are decided.
     """
     decided = 0
     with context.database.reading() as session:
@@ -55,7 +56,7 @@ def assemble(context: Context) -> int:
 
 
 def series_digest(instances: Sequence[Instance]) -> str:
-    """Return the identity of a set of instances: SHA-256 over their UIDs and contents, in UID order."""
+    """Return the identity of a set of instances: SHA-256 of their UIDs and contents, in UID order."""
     digest = hashlib.sha256()
     for instance in sorted(instances, key=lambda row: row.sop_instance_uid):
         digest.update(f"{instance.sop_instance_uid} {instance.sha256}\n".encode())
@@ -112,7 +113,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
 
 @dataclass(frozen=True)
 class _Part:
-    """One acquisition of a series, and the instances that it came in."""
+    """One acquisition of a series, and its instances."""
 
     found: SeriesPart
     instances: Sequence[Instance]
@@ -129,7 +130,7 @@ class _Part:
 def _choose(
     context: Context, case_id: int, parts: Sequence[_Part], held: int, now: datetime
 ) -> list[SeriesDecision]:
-    """Return what becomes of each part; share the files of those that are segmented."""
+    """Return the decision for each part. Share the files of the parts that are segmented."""
     passing = [part for part in parts if part.refusal is None]
     chosen = choose(context, case_id, [part.found for part in passing], held, now) if passing else []
     for part, decision in zip(passing, chosen, strict=True):
@@ -142,7 +143,7 @@ def _choose(
 
 
 def _held_digests(session: Session, case: Case) -> set[str]:
-    """Return the identities of the living and accepted cases of a case's series."""
+    """Return the digests of the open and accepted cases of a case's series."""
     held = select(Case.digest).where(
         Case.series_instance_uid == case.series_instance_uid, Case.state.in_(HOLDING)
     )
@@ -189,7 +190,7 @@ def _describe(case: Case, part: _Part, patient_key: str) -> None:
 
 
 def _apply_decision(session: Session, case: Case, part: _Part, decision: SeriesDecision) -> None:
-    """Seal or refuse a case of one part."""
+    """Make the case of one part READY, or refuse it."""
     slices, verdict = len(part.found.headers), part.found.verdict
     case.acquisition = part.found.acquisition
     if decision.refusal is not None:
@@ -213,7 +214,7 @@ def _apply_decision(session: Session, case: Case, part: _Part, decision: SeriesD
 
 
 def _show_waiting(case: Case, refusal: InputError) -> None:
-    """Let a person see what the series still lacks."""
+    """Show in the case which slices the series still lacks."""
     case.code, case.sentence, case.remedy = refusal.code, refusal.sentence, "Waiting for more slices."
 
 

@@ -1,6 +1,6 @@
-"""Which series are segmented: scored by the site's rules, with the reason in words.
+"""Choose which series are segmented, by the site's rules, and give the reason in words.
 
-Pure over header records. Reasons name rules and scores, never a header's text (DESIGN invariant 7).
+The functions take header records. Reasons name rules and scores, and never contain text from a header.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class SeriesFacts:
     Attributes
     ----------
     delay_s
-        From the start of the contrast injection to the first acquisition.
+        Seconds from the start of the contrast injection to the first acquisition.
     coverage_mm
-        From the first slice's centre to the last one's.
+        Distance in mm from the first slice's centre to the last slice's centre.
     """
 
     modality: str
@@ -50,9 +50,9 @@ class Score:
     value
         Sum of the scores of the rules that match.
     excluded_by
-        Name of the first excluding rule that matches, empty if none does.
+        Name of the first matching rule that excludes the series; empty if no rule does.
     reason
-        The rules that match, in words.
+        The matching rules, in words.
     """
 
     value: float
@@ -71,7 +71,10 @@ class SeriesCandidate:
 
     @property
     def rank(self) -> tuple[float, float, int, str, str]:
-        """Sort key: the best series has the least (highest score, thinnest, most slices, UID, name)."""
+        """Sort key.
+
+        The best series has the smallest key: highest score, then thinnest, most slices, UID, name.
+        """
         thickness = self.facts.slice_thickness_mm
         return (
             -self.score.value,
@@ -83,7 +86,7 @@ class SeriesCandidate:
 
 
 def read_facts(headers: Sequence[SliceHeader]) -> SeriesFacts:
-    """Collect what rules look at from the headers of one series, at least one."""
+    """Collect the values that rules examine from the headers of a series. There is at least one header."""
     first = min(headers, key=lambda header: header.sop_instance_uid)
     delays = [delay for header in headers if (delay := _delay(header)) is not None]
     return SeriesFacts(
@@ -99,7 +102,7 @@ def read_facts(headers: Sequence[SliceHeader]) -> SeriesFacts:
 
 
 def score_series(facts: SeriesFacts, section: RulesSection) -> Score:
-    """Apply every rule."""
+    """Return the score of a series by all rules."""
     matching = [rule for rule in section.series if _matches(rule, facts)]
     value = sum(rule.score for rule in matching)
     excluded = next((rule.name for rule in matching if rule.exclude), "")
@@ -108,7 +111,7 @@ def score_series(facts: SeriesFacts, section: RulesSection) -> Score:
 
 
 def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
-    """Return why a series is not segmented, whatever its study holds; None if it may be segmented."""
+    """Return the error of a series that the rules exclude in any study; None if it may be segmented."""
     if score.excluded_by:
         return InputError(
             "excluded-by-rule",
@@ -127,14 +130,14 @@ def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
 def refusal_by_rivals(
     own: SeriesCandidate, rivals: Sequence[SeriesCandidate], taken: int, section: RulesSection
 ) -> InputError | None:
-    """Return why other series of the study are preferred; None if this series is chosen.
+    """Return the error of a series if others of its study are preferred; None if this series is chosen.
 
     Parameters
     ----------
     rivals
         The other series that could be segmented.
     taken
-        How many series of the study were chosen before.
+        Number of series of the study that were chosen before.
     """
     if section.per_study is None:
         return None
@@ -182,7 +185,7 @@ def _delay(header: SliceHeader) -> float | None:
 
 
 def _seconds(time: str) -> float | None:
-    """Read a TM, ``HHMMSS.FFFFFF`` with the later parts optional (PS3.5 6.2), as seconds of the day."""
+    """Return the seconds of the day of a TM, ``HHMMSS.FFFFFF`` with optional later parts (PS3.5 6.2)."""
     parts = re.fullmatch(r"(\d\d)(\d\d)(\d\d(?:\.\d{1,6})?)?", time.replace(":", ""))
     if parts is None:
         return None

@@ -1,7 +1,7 @@
-"""A received instance: its bytes go to the spool, it gets a row, and the called AE title decides the rest.
+"""Receive an instance: write its bytes to the spool, add its row, and act by the called AE title.
 
-C-STORE is answered 0000 only after this returned: the bytes are on disk and the transaction is committed
-(DESIGN invariant 1).
+C-STORE is answered 0000 only after this returned. Then the bytes are on disk and the transaction is
+committed.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ from uair_node.storage.spool import Spool, SpooledFile
 log = logging.getLogger(__name__)
 
 _TRIES = 5
-"""How often marks are read again because another answer came meanwhile."""
+"""How often marks are read again, if another answer came meanwhile."""
 _REMEMBERED = 1000
-"""Associations and studies of which it is known that a refusal was told."""
+"""The most associations and studies for which a refusal is remembered, so that it is not repeated."""
 _CUT_OFF = (
     "An association of the sender ended without a release while this series came: "
     "slices may be missing at an end."
@@ -91,19 +91,19 @@ class _Rejection:
 
 @dataclass(frozen=True)
 class _Refused:
-    """Why a returned object cannot be used, and the SOP Instance UIDs that it names."""
+    """The reason why a returned object cannot be used, and the SOP Instance UIDs that it names."""
 
     refusal: InputError
     named: Sequence[str]
 
 
 class Inbox:
-    """Takes instances from the listener.
+    """Receives the instances of the listener.
 
     Parameters
     ----------
     context
-        Settings, database, data folder.
+        The settings, database and data folder.
     """
 
     def __init__(self, context: Context) -> None:
@@ -117,16 +117,17 @@ class Inbox:
         self._register: GroupCommit[Arrival] = GroupCommit(partial(register, context))
 
     def receive(self, received: ReceivedInstance) -> StoreStatus | None:
-        """Keep an instance and do what its verb says.
+        """Keep an instance and act by its verb.
 
-        Returns a status that is no success if the instance is not kept: as configured, or a document that
-        asks nothing or is refused. Archives forward every measurement; the disk is not for them.
+        A returned status says that the instance is not kept. The configuration excludes it, or it is a document without
+        a request, or its request is refused. Archives forward every measurement, and these should
+        not fill the disk.
 
         Raises
         ------
         InputError
-            ``unreadable-instance``: no data set with the four UIDs. ``instance-too-complex``: see
-            `uair_node.dicom.structure.require_bounded`.
+            ``unreadable-instance``: the data set is damaged or lacks one of the four UIDs.
+            ``instance-too-complex``: see `uair_node.dicom.structure.require_bounded`.
         ResourceError
             ``disk-low``, ``disk-full``.
         TransientError
@@ -156,14 +157,14 @@ class Inbox:
         return None
 
     def association_ended(self, association: str, aborted: bool) -> None:
-        """Note with the receiving case that its series may be cut off; a later release takes that back.
+        """Record in the receiving case that its series may be incomplete. A later release clears this.
 
         Parameters
         ----------
         association
             As in `ReceivedInstance`.
         aborted
-            Whether it ended without a release.
+            Whether the association ended without a release.
         """
         series = self._coming.pop(association, None)
         if series is None or not (aborted or series in self._cut_off):
@@ -176,10 +177,10 @@ class Inbox:
             self._cut_off.pop()
 
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
-        """Return what the sender asks for: by the AE title called, on the store AE also by a tag.
+        """Return the verb of an instance: by the called AE title, or on the store AE also by a tag.
 
         Our own object counts as tagged only if its words were changed. So an object that a PACS forwards
-        unchanged starts no work, whatever the site's tags are (DESIGN invariant 4).
+        unchanged never starts work.
         """
         if received.verb != Verb.STORE or identity.sop_class_uid not in SELECTION_SOP_CLASSES:
             return received.verb
@@ -195,7 +196,7 @@ class Inbox:
         return Verb.STORE if unchanged else tagged
 
     def _take_rejection(self, rejection: _Rejection, arrival: Arrival) -> bool:
-        """Take a rejection note about images. Return False if it is our own note."""
+        """Apply a rejection note about images. Return False if the note is our own."""
         identity = arrival.identity
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
         with self._context.database.transaction() as session:
@@ -207,7 +208,7 @@ class Inbox:
         return True
 
     def _asks_nothing(self, identity: Identity) -> bool:
-        """Return whether an object on the store AE, no rejection note, is a document that no case can use."""
+        """Return whether an object on the store AE is a document of no use, except a rejection note."""
         if identity.sop_class_uid not in DOCUMENT_CLASSES:
             return False
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
@@ -249,9 +250,9 @@ class Inbox:
         evidence: Evidence,
         write: Callable[[], SpooledFile] | None,
     ) -> StoreStatus | None:
-        """Judge an object and let it take effect; raises AnswerChangedError of `select_by_marks`.
+        """Read a returned object and apply it. It raises AnswerChangedError of `select_by_marks`.
 
-        A document is kept if it takes effect. If it is refused, its reason is kept alone.
+        A document is kept if it takes effect. If it is refused, then only the reason is kept.
         """
         if evidence.verb == Verb.START:
             self._start(received, identity, dataset, evidence, None if write is None else write())
@@ -277,7 +278,7 @@ class Inbox:
     def _keep(
         self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
     ) -> None:
-        """Add an answer's row, unless its very bytes are known."""
+        """Add an answer's row, unless the same bytes are known."""
         if not self._known(session, identity, file):
             self._add(session, Arrival(identity, file, received.calling_ae))
 
@@ -297,7 +298,7 @@ class Inbox:
         take_start(self._context, dataset, evidence, file.path if file else None)
 
     def _judge(self, received: ReceivedInstance, identity: Identity, dataset: Dataset) -> _Usable | _Refused:
-        """Read an object outside of any writing transaction, with the files of the case that it speaks of."""
+        """Read a returned object outside of any writing transaction, with the files of its case."""
         drawn_anew = self._drawn_anew(identity, dataset)
         named: Sequence[str] = ()
         try:
@@ -315,9 +316,9 @@ class Inbox:
         return _Usable(reading, edited, marked)
 
     def _was_refused_before(self, received: ReceivedInstance, identity: Identity) -> bool:
-        """Return whether an object of a class that can be no answer was refused before in its association.
+        """Return whether an object that cannot be an answer was refused before in the same association.
 
-        Whoever sends a whole study to a verb is told once, not for each slice.
+        If a whole study is sent to a verb, then the sender gets one refusal, not one for each slice.
         """
         if identity.sop_class_uid in SELECTION_SOP_CLASSES or not received.association:
             return False
@@ -330,7 +331,7 @@ class Inbox:
         return False
 
     def _check_allowed(self, received: ReceivedInstance) -> None:
-        """Refuse a tag from a sender whose associations may only store."""
+        """Refuse a tag if the sender may only store."""
         node, sender = self._context.settings.node, (received.calling_ae, received.address)
         if not node.admits(received.verb, *sender, received.certificate):
             raise InputError(
@@ -340,7 +341,7 @@ class Inbox:
             )
 
     def _drawn_anew(self, identity: Identity, dataset: Dataset) -> bool | None:
-        """Return whether an object under our SEG's UID draws something else; None: the UID is not ours."""
+        """Return whether an object under our SEG's UID has other content; None if the UID is not ours."""
         with self._context.database.reading() as session:
             row = session.execute(
                 select(Result.path, Result.sop_class_uid).where(
@@ -355,7 +356,7 @@ class Inbox:
         return ours is not None and not draws_the_same(dataset, ours)
 
     def _edited_round(self, reading: Reading, drawn_anew: bool | None) -> EditedRound | None:
-        """Return the open round that an edited SEG or an RTSTRUCT answers; None if the object is none.
+        """Return the open round that an edited SEG or an RTSTRUCT answers; None if the object is not an edit.
 
         Raises
         ------
@@ -374,7 +375,10 @@ class Inbox:
         return edited
 
     def _take_edit(self, dataset: Dataset, evidence: Evidence, reading: Reading, edited: EditedRound) -> None:
-        """Read what was drawn outside of any transaction (it takes a second), then let it take effect."""
+        """Read the drawn segments outside of any transaction, because this takes a second.
+
+        Then apply them.
+        """
         study = reading.study_instance_uid
         if reading.mechanism is Mechanism.SEG:
             evidence = replace(evidence, mechanism="edited-seg")
@@ -400,7 +404,7 @@ class Inbox:
             select_by_edit(session, said, edited.candidates, answer, study)
 
     def _add(self, session: Session, arrival: Arrival) -> None:
-        """Add a selection's row, unless another association adds the same object at this moment."""
+        """Add a selection's row, unless another association adds the same object now."""
         try:
             with session.begin_nested():
                 session.add(Instance(**arrival.row(self._context, InstanceStatus.SELECTION)))
@@ -408,7 +412,7 @@ class Inbox:
             log.info("the same selection came over two associations")
 
     def _known(self, session: Session, identity: Identity, file: SpooledFile) -> bool:
-        """Return whether these very bytes were received before: a repetition changes nothing."""
+        """Return whether the same bytes were received before. A repetition changes nothing."""
         return (
             session.scalar(
                 select(Instance.id).where(
@@ -420,7 +424,7 @@ class Inbox:
 
 
 def _answer(session: Session, evidence: Evidence, judged: _Usable | _Refused) -> Selection | None:
-    """Let what was judged take effect, or record its refusal; None for an edit, which is read first."""
+    """Apply a usable object or record its refusal. Return None for an edit, which must be read first."""
     if isinstance(judged, _Refused):
         return record_refusal(session, evidence, judged.refusal, results_named(session, judged.named))
     if judged.marked is not None:
@@ -429,7 +433,7 @@ def _answer(session: Session, evidence: Evidence, judged: _Usable | _Refused) ->
 
 
 def _rejection(received: ReceivedInstance, identity: Identity) -> _Rejection | None:
-    """Return what a rejection note says, None for any other object."""
+    """Return the content of a rejection note; None for any other object."""
     if identity.sop_class_uid != SelectionClass.KEY_OBJECT_SELECTION:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Objects of SOP classes that no case can use and that are no answer: documents, private ones.
+"""Keep objects that neither a case nor an answer can use: documents, private objects.
 
-They are taken so that nobody who pushes a whole study stops at them. This module decides whether their bytes
-are kept, and that all of them together stay within a budget of disk space.
+They are accepted, because some senders stop a whole study at a refused object. This module decides whether
+their bytes are kept. All of them together have a budget of disk space.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _USED = frozenset(SELECTION_SOP_CLASSES).union(*(profile.sop_classes for profile
 
 
 def is_other(sop_class_uid: str) -> bool:
-    """Return whether neither a case nor an answer can use instances of a SOP class."""
+    """Return whether instances of a SOP class can be used neither for a case nor as an answer."""
     return sop_class_uid not in _USED
 
 
 class OtherObjects:
-    """Counts what is kept of such objects; safe for any number of threads.
+    """Counts the bytes of kept objects. Any number of threads may call it.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class OtherObjects:
         self._kept: int | None = None
 
     def admit(self, size: int) -> bool:
-        """Return whether `size` more bytes may be kept; if so, count them."""
+        """Count `size` more bytes and return True, if the settings and the budget permit to keep them."""
         intake = self._context.settings.intake
         if intake.other_objects == "drop":
             return False

@@ -1,4 +1,4 @@
-"""A received data set: what files it, its words, its parsing; whatever a peer sent ends in an InputError."""
+"""Read a received data set: its identity, its words, its elements. Every failure is an InputError."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAGGED = ["SeriesDescription", "ContentLabel", "StructureSetLabel"]
 
 
 def read_identity(data: bytes) -> Identity:
-    """Return what files an instance.
+    """Return the identity by which an instance is filed.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def read_identity(data: bytes) -> Identity:
 
 
 def identify(received: ReceivedInstance) -> Identity:
-    """Return what files a received instance, and hold it against its C-STORE request.
+    """Return the identity of a received instance, and compare it with the C-STORE request.
 
     Raises
     ------
     InputError
-        ``sop-class-mismatch``, and what `read_identity` raises.
+        ``sop-class-mismatch``, and the errors of `read_identity`.
     """
     identity = read_identity(received.data)
     if (identity.sop_class_uid, identity.sop_instance_uid) != (
@@ -59,7 +59,7 @@ def identify(received: ReceivedInstance) -> Identity:
 
 
 def parse(data: bytes) -> Dataset:
-    """Return a received data set; raises InputError ``unreadable-instance``."""
+    """Return a received data set. It raises an InputError ``unreadable-instance``."""
     try:
         dataset: Dataset = dcmread(BytesIO(data))
     except Exception as error:
@@ -76,7 +76,7 @@ def _unreadable(why: str) -> InputError:
 
 
 def tagged_words(file: BytesIO | Path) -> str:
-    """Return the words of an object that may hold a tag; none where they cannot be read."""
+    """Return the words of an object that may contain a tag; empty if they cannot be read."""
     try:
         dataset = dcmread(file, specific_tags=_TAGGED, stop_before_pixels=True)
         return " / ".join(str(dataset.get(keyword) or "").strip() for keyword in _TAGGED)

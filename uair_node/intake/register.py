@@ -1,9 +1,8 @@
-"""Rows of the instances that the store AE takes: those that arrive together are committed together.
+"""Add rows for instances on the store AE. Instances that arrive at the same time share one commit.
 
-A commit costs a sync of the disk however little it holds, and SQLite lets one transaction write at a time.
-So the threads of several associations share transactions: while one commits, the others' instances gather,
-and the next commit takes them all. Each thread still returns only when its own row is committed (DESIGN
-invariant 1).
+Each commit needs a sync of the disk, and SQLite lets one transaction write at a time. So the threads of
+several associations share transactions. While one commits, other instances gather, and the next commit takes
+them all. Each thread returns only when its own row is committed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Arrival:
-    """An instance whose bytes are on disk and that has no row yet."""
+    """An instance whose bytes are on disk, and whose row does not exist yet."""
 
     identity: Identity
     file: SpooledFile
@@ -76,8 +75,7 @@ class GroupCommit(Generic[_Item]):
     Parameters
     ----------
     take
-        Treats a group as a whole: if it raises, it has done nothing for any item. Called by one thread at a
-        time.
+        Processes a group as a whole: if it raises, then no item was processed. One thread calls it at a time.
     """
 
     def __init__(self, take: Callable[[Sequence[_Item]], None]) -> None:
@@ -87,7 +85,7 @@ class GroupCommit(Generic[_Item]):
         self._taking = threading.Lock()
 
     def add(self, item: _Item) -> None:
-        """Return when `take` has done its work for `item`; raise what it raised for it."""
+        """Return when `take` has processed `item`. Raise the error that it raised for the group."""
         waiting = _Waiting(item)
         with self._gathering:
             self._gathered.append(waiting)
@@ -120,13 +118,13 @@ def register(context: Context, arrivals: Sequence[Arrival]) -> None:
     """Add rows for stored instances in one transaction, and count them for their series' cases.
 
     Other bytes under a known UID of the series are a new version: it replaces the earlier one in the next
-    case. The very bytes of before change nothing while a living or accepted case holds them; otherwise they
-    open a case. What we sent ourselves starts nothing (DESIGN section 7).
+    case. The same bytes again change nothing while an open or accepted case holds them; otherwise they open a
+    case. Our own objects start nothing.
 
     Raises
     ------
     TransientError
-        ``database-unavailable``; there is no row of any of them then.
+        ``database-unavailable``. Then no row was added.
     """
     with context.database.transaction() as session:
         shelf = _Shelf(context, session, arrivals)
@@ -136,7 +134,7 @@ def register(context: Context, arrivals: Sequence[Arrival]) -> None:
 
 
 class _Shelf:
-    """The versions known of each instance that arrives, and the changes that a group of arrivals makes."""
+    """The known versions of each arriving instance, and the changes that a group of arrivals makes."""
 
     def __init__(self, context: Context, session: Session, arrivals: Sequence[Arrival]) -> None:
         self._context, self._session = context, session
@@ -156,7 +154,7 @@ class _Shelf:
         self._more: Counter[str] = Counter()
 
     def put(self, arrival: Arrival) -> None:
-        """Decide what an arrival is; the rows follow with `write`."""
+        """Decide how an arrival is recorded. `write` adds the rows."""
         uid, sha256 = arrival.identity.sop_instance_uid, arrival.file.sha256
         versions = self._known[uid]
         same = versions.get(sha256)
@@ -184,9 +182,9 @@ class _Shelf:
         self._receiving.add(series)
 
     def _name_present_file(self, same: _Version, arrival: Arrival) -> None:
-        """Let the row of the same bytes name the file that came now, if its own file is gone.
+        """If the row of the same bytes names a missing file, then let it name the new file.
 
-        Earlier versions gave files other names.
+        Earlier versions of the software gave files other names.
         """
         path = self._context.store.relative(arrival.file.path)
         if same.id is not None and path != same.path and not self._context.store.absolute(same.path).exists():
@@ -221,7 +219,7 @@ class _Shelf:
 
 @dataclass
 class _Version:
-    """A content of a SOP Instance UID: an existing row, or a row that will be added (`row`)."""
+    """One content of a SOP Instance UID: an existing row, or a row that will be added (`row`)."""
 
     series: str
     status: InstanceStatus
@@ -235,7 +233,7 @@ class _Version:
         self._before = self.status
 
     def write_to(self, session: Session, now: datetime) -> None:
-        """Bring the row to what was decided."""
+        """Write the decision to the row."""
         if self.row is not None:
             self.row |= {"status": self.status, "received_at": now}
         elif self.received_again or self.new_path or self.status != self._before:
@@ -289,7 +287,7 @@ _COUNT = (
 
 
 def _touch_case(session: Session, arrivals: Sequence[Arrival], more: int, now: datetime) -> None:
-    """Count `more` instances of one series for its receiving case, opening one if there is none."""
+    """Count `more` instances of a series in its receiving case. Open a case if there is none."""
     newest = arrivals[-1].identity
     case_id = session.scalar(_RECEIVING, {"series": newest.series_instance_uid})
     if case_id is not None:

@@ -22,12 +22,12 @@ from uair_node.intake.series_parts import SeriesPart, inspect_parts
 
 @dataclass(frozen=True)
 class Trial:
-    """One series, or one of its acquisitions: whether it would be segmented, and why.
+    """The decision about a series, or about one of its acquisitions, and its reason.
 
     Attributes
     ----------
     code, why
-        Code and sentence of the refusal, empty and the matching rules where it would be segmented.
+        Code and sentence of the refusal. If it would be segmented: empty, and the matching rules.
     """
 
     study_instance_uid: str
@@ -44,7 +44,7 @@ class Trial:
 
 
 def try_folder(folder: Path, settings: Settings) -> list[Trial]:
-    """Judge every series below `folder` as if all of it had just been received; other files are ignored.
+    """Decide about every series in `folder` and its subfolders as if it had just been received.
 
     Raises
     ------

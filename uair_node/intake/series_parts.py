@@ -1,7 +1,8 @@
-"""A series as the acquisitions that it holds, each judged by itself: usually one, the whole series.
+"""Divide a series into its acquisitions, and check each one. Most series are one acquisition.
 
-Pure over header records. A series is divided only if at least one of its acquisitions can be segmented as it
-is. Otherwise the whole series is refused with a single code: it may be a correction that has half arrived.
+The functions take header records. A series is divided only if at least one of its acquisitions can be
+segmented as it is. Otherwise the whole series is refused with a single code: it may be a correction of which
+a half has arrived.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class SeriesPart:
     headers
         Its slices.
     verdict
-        What the gate says about them, and whether the site takes this acquisition.
+        The gate's result for them. It also refuses acquisitions that the site does not segment.
     """
 
     acquisition: str
@@ -36,7 +37,10 @@ class SeriesPart:
 
 
 def inspect_parts(headers: Sequence[SliceHeader], settings: Settings) -> list[SeriesPart]:
-    """Judge what has arrived of a series, acquisition by acquisition in order of time; at least one part."""
+    """Check the arrived slices of a series, for each acquisition in order of time.
+
+    Return at least one part.
+    """
     gate, profiles, taken = settings.gate, settings.intake.modalities, settings.intake.acquisitions
     whole = SeriesPart("", headers, inspect_series(headers, gate, profiles))
     refusal = whole.verdict.refusal
@@ -57,7 +61,10 @@ def inspect_parts(headers: Sequence[SliceHeader], settings: Settings) -> list[Se
 
 
 def _share_an_instance(parts: Sequence[SeriesPart]) -> bool:
-    """Return whether a multi-frame image holds frames of two acquisitions: a case holds whole instances."""
+    """Return whether a multi-frame image has frames of two acquisitions.
+
+    A case holds whole instances only.
+    """
     uids = [{header.sop_instance_uid for header in part.headers} for part in parts]
     return len(set().union(*uids)) < sum(map(len, uids))
 

@@ -1,7 +1,7 @@
-"""Rejection notes about source images (IHE RAD TF-2, 4.66): what they name is segmented no longer.
+"""Apply rejection notes about source images (IHE RAD TF-2, 4.66): the images are no longer segmented.
 
-A note may come before the images, and it may name a part of a series only: what is left is decided anew. A
-note speaks of the versions that are known when it comes; other bytes under a UID are another object.
+A note may come before the images. It may name only some images of a series; the other images are decided
+again. A note concerns the versions that are known when it comes. Other bytes under a UID are another object.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _CHUNK = 5000  # databases limit the parameters of a statement
 
 
 def reject_sources(session: Session, note_uid: str, title: str, references: Sequence[str]) -> None:
-    """Remember which images a note rejects, stop their cases, and let the rest of their series be decided.
+    """Record which images a note rejects, stop their cases, and let the rest of their series be decided.
 
-    What the note says of our own results changes nothing here. Images whose retention ended leave an ended
-    case as it is: its results stay true.
+    References to our own results change nothing here. If an archive rejected images because their retention
+    ended, then an ended case stays as it is: its results stay true.
     """
     for start in range(0, len(references), _CHUNK):
         uids = references[start : start + _CHUNK]
@@ -62,7 +62,7 @@ def not_rejected() -> ColumnElement[bool]:
 
 
 def source_rejected(title: str = "") -> InputError:
-    """Return the refusal of a series whose images were rejected."""
+    """Return the error of a series whose images were rejected."""
     return InputError(
         CaseCode.SOURCE_REJECTED,
         " ".join(filter(None, ["The archive rejected source images of this series", _WHY.get(title)])) + ".",
@@ -112,7 +112,7 @@ def _stop_cases(session: Session, title: str, uids: Sequence[str]) -> None:
 
 
 def _is_left(session: Session, case: Case) -> int:
-    """Count the images of a case's series that no note rejects, and that no other case of it holds."""
+    """Count the images of a case's series that no note rejects and no other case of the series holds."""
     held = select(CaseInstance.instance_id).join(Case, Case.id == CaseInstance.case_id)
     held = held.where(Case.series_instance_uid == case.series_instance_uid, Case.state.in_(HOLDING))
     left = select(func.count(Instance.id)).where(

@@ -1,4 +1,4 @@
-"""A series among the others of its study: waited for, scored, chosen or not."""
+"""Decide whether a series is segmented, among the other series of its study: wait, compare scores, choose."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _UNDECIDED_OR_REFUSED = (CaseState.RECEIVING, CaseState.REJECTED, CaseState.SUPE
 
 @dataclass(frozen=True)
 class SeriesDecision:
-    """Whether a part of a series that the gate lets pass is segmented.
+    """The decision whether a part of a series that passed the gate is segmented.
 
     Attributes
     ----------
     reason
-        The rules that match, empty without rules.
+        The matching rules; empty without rules.
     refusal
-        Why it is not; None if it is, or if it `waits`.
+        The error if it is not segmented; None if it is, or if it `waits`.
     waits
         Whether other series of the study have to be complete first.
     """
@@ -61,9 +61,9 @@ def choose(
     Parameters
     ----------
     parts
-        Those of the case's series that the gate lets pass.
+        The parts of the case's series that passed the gate.
     held
-        How many other parts of the series have a case already.
+        Number of other parts of the series that have a case.
     """
     rules = context.settings.rules
     own = [_candidate(context, part) for part in parts]
@@ -93,7 +93,7 @@ def _candidate(context: Context, part: SeriesPart) -> SeriesCandidate:
 
 
 def _inspect(context: Context, rival: _Rival, now: datetime) -> list[SeriesCandidate] | None:
-    """Return what of a rival could be segmented, None if that is not known yet."""
+    """Return the parts of another series that could be segmented; None if this is not known yet."""
     intake = context.settings.intake
     quiet = now - rival.last_instance_at
     if quiet < timedelta(seconds=intake.quiet_s):
@@ -135,7 +135,7 @@ def _paths(context: Context, session: Session, case: Case) -> list[Path]:
 
 
 def _taken(session: Session, case: Case) -> int:
-    """Count the acquisitions of the study's other series that were chosen before."""
+    """Count the chosen acquisitions of the study's other series."""
     chosen = select(Case.series_instance_uid, Case.acquisition).where(
         Case.study_instance_uid == case.study_instance_uid,
         Case.series_instance_uid != case.series_instance_uid,

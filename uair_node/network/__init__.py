@@ -1,1 +1,1 @@
-"""Connections in and out: the listener, TLS, and the users of C-STORE, STOW-RS, commitment and retrieve."""
+"""Connections in both directions: the listener, TLS, C-STORE, STOW-RS, storage commitment and retrieval."""

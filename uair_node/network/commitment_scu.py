@@ -1,6 +1,6 @@
-"""Storage Commitment Push Model as SCU (PS3.4 J): the request, and how a report is read.
+"""Storage Commitment Push Model as SCU (PS3.4 J): send the request, and read the report.
 
-Knows the network only; what a report means for deliveries is `uair_node.delivery.commitment`'s.
+`uair_node.delivery.commitment` applies a report to the deliveries.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _REQUEST = 1
 """Action Type ID (PS3.4 Table J.3.2-1)."""
 
 _SAME_ASSOCIATION_S = 1.0
-"""How long the association is kept for a peer that reports on it; most report on one of their own."""
+"""How long in seconds the association stays open for a report. Most peers open one of their own."""
 
 _SUCCESS, _PROCESSING_FAILURE, _INVALID_ARGUMENT = 0x0000, 0x0110, 0x0115
 
 
 @dataclass(frozen=True)
 class Report:
-    """An SCP's report about one transaction.
+    """A peer's report about one transaction of storage commitment.
 
     Attributes
     ----------
     committed
-        SOP Instance UIDs that it keeps safely.
+        SOP Instance UIDs that the peer committed to.
     failed
-        Failure Reason (0008,1197) of each that it does not.
+        SOP Instance UID of each other instance -> Failure Reason (0008,1197).
     """
 
     transaction_uid: str
@@ -47,7 +47,7 @@ class Report:
 
 
 ReportHandler = Callable[[str, Report], None]
-"""Gets the SCP's AE title and its report; returns when both are kept."""
+"""A function of the peer's AE title and its report. It returns when the report is recorded."""
 
 
 def request_commitment(
@@ -56,12 +56,12 @@ def request_commitment(
     instances: Sequence[tuple[str, str]],
     take_report: ReportHandler,
 ) -> bool:
-    """Ask a destination to commit to instances (SOP class and instance UIDs), N-ACTION.
+    """Request storage commitment (N-ACTION) of instances, each a pair of SOP Class UID and SOP Instance UID.
 
     Returns
     -------
     bool
-        False if it offers no storage commitment.
+        False if the destination offers no storage commitment.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def request_commitment(
 
 
 def answer_report(event: Event, calling_ae: str, take_report: ReportHandler) -> tuple[int, None]:
-    """Hand an N-EVENT-REPORT on; return its answer: a status and no event reply."""
+    """Pass an N-EVENT-REPORT to `take_report`. Return the status that answers it, and no event reply."""
     try:
         take_report(calling_ae, read_report(event.event_information))
     except InputError:

@@ -1,4 +1,4 @@
-"""The kinds of destination: how each is sent to, how it is tested, and which address people see.
+"""The kinds of destination: sending to each kind, testing it, and its address for people.
 
 Other modules call the functions below and treat all destinations alike. A new kind needs a case in each
 function. If a case is missing, then mypy reports the call of `assert_never`.

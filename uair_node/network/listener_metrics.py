@@ -1,4 +1,4 @@
-"""Counters of the listener: associations and instances by outcome, and refused peers."""
+"""Counters of the listener: associations by outcome, instances by outcome, and refused peers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from prometheus_client import CollectorRegistry, Counter
 ACCEPTED = "accepted"
 
 _MOST_PEERS = 100
-"""Different peers that are kept apart between two sweeps; a scanner of ports must not fill the memory."""
+"""The most refused peers that are counted separately between two sweeps.
+
+A port scan must not fill the memory.
+"""
 _LONGEST_WHY = 120
 _LONGEST_TITLE = 16
 
 
 class RefusalReason(StrEnum):
-    """Why a connection or an association was refused, as in the metric ``uair_associations``."""
+    """The reason why a connection or an association was refused, as in the metric ``uair_associations``."""
 
     ADDRESS_NOT_ADMITTED = "address_not_admitted"
     TOO_MANY_CONNECTIONS = "too_many_connections"
@@ -38,11 +41,11 @@ class Refusal:
     Attributes
     ----------
     address
-        Empty where more peers were refused than are kept apart.
+        Empty if more peers were refused than are counted separately.
     calling_ae, called_ae
-        Empty where the connection was closed before it asked for an association.
+        Empty if the connection was closed before an association request came.
     why
-        More than the reason says.
+        A sentence with details.
     """
 
     reason: RefusalReason
@@ -55,7 +58,7 @@ class Refusal:
     def of(
         cls, reason: RefusalReason, address: str, calling_ae: str = "", called_ae: str = "", why: str = ""
     ) -> Refusal:
-        """Return the refusal of a peer, whose AE titles may hold anything."""
+        """Return the refusal of a peer. The AE titles come from the peer and may hold any characters."""
         calling, called = (_printable(title)[:_LONGEST_TITLE] for title in (calling_ae, called_ae))
         return cls(reason, address, calling, called, _printable(why)[:_LONGEST_WHY])
 
@@ -66,7 +69,7 @@ class ListenerMetrics:
     Attributes
     ----------
     registry
-        For `uair_node.operations.monitoring.server.MonitoringServer`.
+        The registry that `uair_node.operations.monitoring.server.MonitoringServer` serves.
     """
 
     def __init__(self) -> None:
@@ -92,13 +95,13 @@ class ListenerMetrics:
         self._add({refusal: 1})
 
     def take_refusals(self) -> Mapping[Refusal, int]:
-        """Return how often peers were refused since the last call."""
+        """Return how often each peer was refused since the last call, and reset the counts."""
         with self._lock:
             taken, self._refusals = self._refusals, collections.Counter()
         return taken
 
     def give_back(self, counts: Mapping[Refusal, int]) -> None:
-        """Count again what `take_refusals` returned and nobody kept."""
+        """Add the counts of `take_refusals` again, if they could not be recorded."""
         self._add(counts)
 
     def instance(self, verb: str, status: int) -> None:

@@ -1,4 +1,4 @@
-"""An object that is sent to a destination, and the result of sending it: for C-STORE and STOW-RS alike."""
+"""An object that is sent to a destination, and the result of sending it. C-STORE and STOW-RS use both."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OutgoingInstance:
 
 @dataclass(frozen=True)
 class SendResult:
-    """The peer's answer to one object, and what it means for the delivery."""
+    """The peer's answer to one object: the verdict for its delivery, and a reason."""
 
     key: int
     verdict: DeliveryVerdict
@@ -35,11 +35,14 @@ class SendResult:
 
 
 Announce = Callable[[OutgoingInstance], bool]
-"""Records durably that an object is about to be sent. Returns whether it was sent before."""
+"""A function that records durably that an object is about to be sent.
+
+It returns whether it was sent before.
+"""
 
 
 def first_time(_instance: OutgoingInstance) -> bool:
-    """Stand in for `Announce` where no row of the outbox exists: the object counts as never sent before."""
+    """Stand in for `Announce` without an outbox: every object counts as never sent before."""
     return False
 
 
@@ -57,7 +60,8 @@ def result_of(
 def read_instance(instance: OutgoingInstance) -> Dataset | SendResult:
     """Read the object to be sent. If that fails, return the result for its delivery.
 
-    A file that is cut off or damaged parks its delivery. An error of the disk makes it due again.
+    If the file is truncated or damaged, then the delivery is parked. After an error of the disk it is tried
+    again.
     """
     try:
         file = instance.path.read_bytes()
@@ -96,7 +100,7 @@ def result_deleted() -> InputError:
 
 
 def duplicate_uid() -> InputError:
-    """Return the error of an object whose UID the peer holds already, though we never sent it there."""
+    """Return the error of an object whose UID the peer holds, although this delivery never sent it."""
     return InputError(
         "duplicate-uid",
         "The destination holds an object of this UID that this delivery never sent (status 0111).",
@@ -105,7 +109,7 @@ def duplicate_uid() -> InputError:
 
 
 def reason_of(error: InputError) -> str:
-    """Return what a parked delivery shows: code, sentence, remedy."""
+    """Return the reason that a parked delivery shows: code, sentence and remedy."""
     return f"{error.code}: {error.sentence} {error.remedy}"
 
 

@@ -24,7 +24,7 @@ _NEAREST_MISS = {
 
 
 def association_name(association: Association) -> str:
-    """Return the name of an association, as `ReceivedInstance.association` has it."""
+    """Return the name of an association, as in `ReceivedInstance.association`."""
     return f"{association.name}:{association.requestor.port}"
 
 
@@ -32,7 +32,7 @@ def association_name(association: Association) -> str:
 class Peer:
     """The peer of an association, the AE title that it called, and the names in its certificate.
 
-    `local`: it is on this machine.
+    `local` says whether the peer is on this machine.
     """
 
     calling_ae: str
@@ -57,7 +57,7 @@ class Peer:
 
     @property
     def is_check(self) -> bool:
-        """Whether this is `uair check` on this machine, which only asks whether a node answers."""
+        """Whether the peer is `uair check` on this machine, which only tests whether a node answers."""
         return self.calling_ae == CHECK_TITLE and self.local
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Peer:
 
 
 def nearest_miss(rules: Sequence[AllowRule], verb: Verb, peer: Peer) -> str | None:
-    """Return why no rule admits the peer, None if one does."""
+    """Return the reason why no rule admits the peer; None if a rule admits it."""
     misses = {rule.mismatch(verb, peer.calling_ae, peer.address, peer.certificate) for rule in rules}
     if None in misses:
         return None

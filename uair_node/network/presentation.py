@@ -1,4 +1,4 @@
-"""Which of a peer's proposed presentation contexts the listener accepts."""
+"""Choose which presentation contexts of a peer's proposal the listener accepts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_config.contexts import is_taken, sop_classes, taken_syntaxes
 
 
 def supported_contexts(proposed: Sequence[PresentationContext]) -> list[PresentationContext]:
-    """Return what to take of the presentation contexts that a peer proposes."""
+    """Return the accepted ones of the presentation contexts that a peer proposes."""
     of_class: dict[str, list[list[str]]] = {}
     for context in proposed:
         syntaxes = [str(syntax) for syntax in context.transfer_syntax]
@@ -27,9 +27,9 @@ def supported_contexts(proposed: Sequence[PresentationContext]) -> list[Presenta
 
 
 def serve_as_storage(association: Association) -> None:
-    """Let instances of classes that the library does not know be stored like those of any other.
+    """Let instances of SOP classes that pynetdicom does not know be stored, too.
 
-    The library finds the service of a class by these items (PS3.7 D.3.3.6), else by its own table.
+    pynetdicom finds the service of a class by these items (PS3.7 D.3.3.6), or else by its own table.
     """
     for context in association.accepted_contexts:
         sop_class = str(context.abstract_syntax)
@@ -40,7 +40,7 @@ def serve_as_storage(association: Association) -> None:
 
 
 def reporting_context() -> PresentationContext:
-    """Storage commitment for a peer that reports to us: it is the SCP though it calls (PS3.4 J.3.3)."""
+    """Return the context for a destination's report of storage commitment, as SCP (PS3.4 J.3.3)."""
     context = build_context(StorageCommitmentPushModel)
     context.scu_role, context.scp_role = False, True
     return context

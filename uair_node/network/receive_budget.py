@@ -1,7 +1,7 @@
-"""The memory that instances may take while they are received, one budget for all associations.
+"""Limit the memory of instances that are being received: one budget for all associations.
 
-An instance is in memory from its first fragment until its C-STORE is answered. It must not know what an
-instance holds.
+An instance is in memory from its first fragment until its C-STORE is answered. This module does not read
+instances.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pynetdicom.association import Association
 
 
 class ReceiveBudget:
-    """Counts the bytes that associations hold.
+    """Counts the bytes that each association holds.
 
-    If an association holds all bytes in flight, then it may exceed the budget. So an instance that is larger
-    than the budget arrives when no other instance is being received.
+    If no other association holds bytes, then an association may exceed the budget. So an instance that is
+    larger than the budget can arrive while no other instance is being received.
 
     Parameters
     ----------
     most
-        Bytes of all associations together.
+        The budget: the most bytes of all associations together.
     """
 
     def __init__(self, most: int) -> None:
@@ -31,7 +31,7 @@ class ReceiveBudget:
         self._lock = threading.Lock()
 
     def take(self, association: Association, size: int) -> bool:
-        """Reserve `size` bytes; False if others hold too many."""
+        """Reserve `size` bytes for an association. Return False if other associations hold too many."""
         with self._lock:
             if not self._fits(association, size):
                 # What a lost association held is no longer in use.
@@ -42,7 +42,7 @@ class ReceiveBudget:
             return True
 
     def give_back(self, association: Association, size: int) -> None:
-        """Return `size` bytes that the association took."""
+        """Release `size` bytes of an association."""
         with self._lock:
             left = self._held.pop(association, 0) - size
             if left > 0:
@@ -54,7 +54,7 @@ class ReceiveBudget:
 
 
 class IncomingDataSet(BytesIO):
-    """The data set of a message while it comes in; beyond the budget it drops its bytes.
+    """The data set of a message while it is received. Beyond the budget, its bytes are dropped.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class IncomingDataSet(BytesIO):
         self.dropped = False
 
     def write(self, data: Any) -> int:
-        """Keep a fragment, or drop it with all that came before."""
+        """Keep a fragment. If the budget is exceeded, then drop it with all earlier fragments."""
         size = len(data)
         if not self.dropped and self._budget.take(self._association, size):
             self._size += size
@@ -82,13 +82,16 @@ class IncomingDataSet(BytesIO):
         return size
 
     def take_more(self, size: int) -> bool:
-        """Reserve what the data set becomes in memory beside its own bytes; False if others hold too much."""
+        """Reserve further memory for reading the data set.
+
+        Return False if other associations hold too much.
+        """
         if not self._budget.take(self._association, size):
             return False
         self._size += size
         return True
 
     def give_back(self) -> None:
-        """Return what the data set took, once its message is served."""
+        """Release the bytes of the data set after its message was answered."""
         size, self._size = self._size, 0
         self._budget.give_back(self._association, size)

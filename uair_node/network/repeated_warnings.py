@@ -1,4 +1,4 @@
-"""Log lines that a peer can cause as often as it likes: one a minute of each, with a count."""
+"""Limit log lines that a peer can cause without limit: each sentence once a minute, with a count."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _EVERY_S = 60.0
 
 
 class RepeatedWarnings:
-    """Logs a sentence at once, and its repetitions as a number once a minute.
+    """Logs a sentence at once, and the number of its repetitions once a minute.
 
     Parameters
     ----------
     log
-        Where the lines go.
+        The logger.
     clock
-        Seconds; `time.monotonic`, but for tests.
+        A function that returns seconds. Only tests replace `time.monotonic`.
     """
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class RepeatedWarnings:
             self._log.warning("%s", sentence)
 
     def tell_repetitions(self) -> None:
-        """Log the repetitions that are a minute old; to be called every now and then."""
+        """Log the number of repetitions older than a minute. The caller calls this regularly."""
         now = self._clock()
         with self._lock:
             due = {each: more for each, (at, more) in self._told.items() if now - at >= _EVERY_S}

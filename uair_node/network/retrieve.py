@@ -1,7 +1,7 @@
-"""Segmentations that an archive keeps: our final ones of a patient, and those of another system in a study.
+"""Find segmentations in an archive: our final ones of a patient, and those of another system in a study.
 
-Found by C-FIND or QIDO-RS, fetched by C-GET or WADO-RS. The archive is not believed: what comes back must
-name the patient that was asked for.
+They are found by C-FIND or QIDO-RS, and fetched by C-GET or WADO-RS. Archives may match too much. So each
+object that comes back must name the patient of the search.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PENDING = (0xFF00, 0xFF01)
 
 
 def latest_final(archive: AnyDestination, patient_id: str, before: date) -> Dataset | None:
-    """Return our last final segmentation in a patient's studies before a day; None without one.
+    """Return our newest final segmentation in a patient's studies before a day; None if there is none.
 
     Raises
     ------
@@ -53,14 +53,14 @@ def latest_final(archive: AnyDestination, patient_id: str, before: date) -> Data
 
 
 def segmentations(archive: AnyDestination, study_uid: str, patient_id: str, system: str) -> list[Dataset]:
-    """Return the SEGs and structure sets of a study whose series names a system.
+    """Return the SEGs and structure sets of a study that come from a given system.
 
     Parameters
     ----------
     patient_id
-        The patient whose study it is; what is another's is left out.
+        The patient of the study. Objects of another patient are left out.
     system
-        Words that the Series Description or the Manufacturer holds, in any case.
+        Words in the Series Description or the Manufacturer, in upper or lower case.
 
     Raises
     ------
@@ -105,7 +105,10 @@ def _segmentations_by_dimse(archive: Destination, study_uid: str, system: str) -
 def _retrieving(
     archive: Destination, retrieved: Sequence[str]
 ) -> Iterator[tuple[Association, list[Dataset]]]:
-    """Open an association for searches and C-GET of some SOP classes; yield it and what comes back."""
+    """Open an association for searches and C-GET of some SOP classes.
+
+    Yield it and the list of received objects.
+    """
     received: list[Dataset] = []
 
     def keep(event: Event) -> int:
@@ -136,7 +139,7 @@ def _found(archive: Destination, association: Association, query: Dataset) -> It
 
 
 def _check(archive: Destination, status: Dataset) -> None:
-    """Raise unless the archive goes on or has done all (PS3.4 C.4.1.1.4 and C.4.3.1.4)."""
+    """Raise an error unless the status is pending or success (PS3.4 C.4.1.1.4 and C.4.3.1.4)."""
     if "Status" not in status:
         raise TransientError(
             "peer-aborted",
@@ -204,7 +207,7 @@ def _is_of_system(series: Dataset, system: str) -> bool:
 
 
 def _checked(received: list[Dataset], patient_id: str) -> Dataset | None:
-    """Return the segmentation, if it is one and the patient's: archives may match more than was asked for."""
+    """Return the first received object that is a segmentation of the patient; None if there is none."""
     return next((dataset for dataset in received if _is(dataset, patient_id, [_SEG])), None)
 
 

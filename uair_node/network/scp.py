@@ -1,9 +1,9 @@
-"""The DICOM listener: who may associate, for what, and what C-STORE answers.
+"""The DICOM listener: it admits associations, receives instances by C-STORE, and answers them.
 
-Owns association policy (PS3.8 7.1.1). Statuses are in `store_status`, presentation contexts in
-`presentation`, allow rules in `peer`. It must not know what becomes of an instance: its handler does.
+This module has the association policy (PS3.8 7.1.1). Statuses are in `store_status`, presentation contexts in
+`presentation`, allow rules in `peer`. A handler, which the caller gives, processes each instance.
 
-Nothing is decoded here: an instance is handed on as the bytes that came. Each association has a thread of its
+An instance is not decoded here: the handler gets the received bytes. Each association has a thread of its
 own, in which the handler runs; the handler must be thread-safe.
 """
 
@@ -38,16 +38,19 @@ from uair_node.network.transport import Server, guarded, request_time_s
 log = logging.getLogger(__name__)
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-"""The one there is (PS3.7 A.2.1)."""
+"""The only DICOM application context name (PS3.7 A.2.1)."""
 
 _NO_LIMIT = 1 << 30
-"""For the library's own limit of associations, which counts those that wait; ours is `_Places`."""
+"""Value for pynetdicom's own limit of associations, which also counts waiting ones.
+
+`_Places` has our limit.
+"""
 
 _TIMES_IN_MEMORY = 2
-"""How often an inflated data set is in memory while it is filed: the whole, and the values that are read."""
+"""Copies of an inflated data set in memory while it is filed: the whole, and the values that are read."""
 
 _STOP_GRACE_S = 5.0
-"""How long `DicomListener.stop` lets associations end by themselves."""
+"""How long in seconds `DicomListener.stop` waits for associations to end by themselves."""
 
 
 class Rejection(Enum):
@@ -61,22 +64,23 @@ class Rejection(Enum):
 
 @dataclass(frozen=True)
 class ReceivedInstance:
-    """One instance as it came by C-STORE.
+    """One instance that was received by C-STORE.
 
     Attributes
     ----------
     verb
-        What the sender asks for, by the AE title that it called.
+        The verb of the AE title that the sender called.
     calling_ae, address, certificate
-        Who sent it; the certificate's names, none without TLS.
+        The sender. `certificate` has the names in its certificate; it is empty without TLS.
     sop_class_uid, sop_instance_uid
-        As the C-STORE request states them; the data set may disagree.
+        The UIDs in the C-STORE request. The data set may have others.
     transfer_syntax_uid
         The transfer syntax of the presentation context, and so of `data`.
     data
-        A complete DICOM file (PS3.10): preamble, file meta information, data set byte by byte as sent.
+        A complete DICOM file (PS3.10): preamble, file meta information, and the data set with unchanged
+        bytes.
     association
-        The same for all instances of one association, and only for these.
+        A name that exactly the instances of one association share.
     """
 
     verb: Verb
@@ -91,16 +95,18 @@ class ReceivedInstance:
 
 
 Handler = Callable[[ReceivedInstance], StoreStatus | None]
-"""Returns when the instance is safe, which is answered 0000, or a warning if it is left out on purpose.
-Raises otherwise, see `store_status`."""
+"""A function that keeps an instance. It returns when the bytes are safe, and C-STORE is answered 0000.
+
+If it returns a status, then C-STORE is answered with that. An error is answered as in `store_status`.
+"""
 
 
 EndHandler = Callable[[str, bool], None]
-"""Gets `ReceivedInstance.association`, and whether it ended without a release: aborted, or cut off."""
+"""A function of `ReceivedInstance.association`, and of whether the association ended without a release."""
 
 
 def _tell_nobody(_association: str, _aborted: bool) -> None:
-    """Leave the end of an association alone."""
+    """Do nothing at the end of an association."""
 
 
 def _asked_nobody(_calling_ae: str, _report: Report) -> None:
@@ -118,15 +124,15 @@ class DicomListener:
     Parameters
     ----------
     settings
-        Address, AE titles, allow rules, limits.
+        The address, AE titles, allow rules and limits.
     handler
-        Gets every instance, in the association's thread.
+        Is called with every instance, in the association's thread.
     report_handler
-        Gets storage commitment reports about what we sent.
+        Is called with each report of storage commitment about our objects.
     metrics
-        Counts associations and instances; one of its own if not given.
+        The counters for associations and instances. By default, the listener makes its own.
     end_handler
-        Is told of every association that ends.
+        Is called at the end of every association.
     """
 
     def __init__(
@@ -159,7 +165,8 @@ class DicomListener:
         Raises
         ------
         ConfigError
-            ``port-unavailable``: another program has it, or the host is not ours; ``tls-files``.
+            ``port-unavailable``: another program uses the port, or this machine does not have the address.
+            ``tls-files``.
         """
         # pynetdicom's own lines name full UIDs; ours tell the same without.
         logging.getLogger("pynetdicom").setLevel(logging.ERROR)
@@ -197,7 +204,10 @@ class DicomListener:
         threading.Thread(target=self._server.serve_forever, name="listener", daemon=True).start()
 
     def stop(self) -> None:
-        """Close the port, give associations a few seconds to end, abort the rest. May be called twice."""
+        """Close the port, wait a few seconds for associations to end, abort the rest.
+
+        It may be called twice.
+        """
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -299,7 +309,7 @@ class DicomListener:
 
 
 def _inflated_size(event: Event, limit: int) -> int:
-    """Return the bytes that a deflated data set (PS3.5 A.5) inflates to; 0 of any other, or a damaged one."""
+    """Return the bytes of a deflated data set (PS3.5 A.5) after inflation; 0 if it cannot be inflated."""
     data = event.request.DataSet.getbuffer()
     if data.nbytes > limit or event.context.transfer_syntax != DeflatedExplicitVRLittleEndian:
         return 0
@@ -310,7 +320,10 @@ def _inflated_size(event: Event, limit: int) -> int:
 
 
 class _Places:
-    """How many associations are served at a time; more wait for a place, for a while."""
+    """The limit of associations that are served at a time.
+
+    Further associations wait for a place for a while.
+    """
 
     def __init__(self, places: int, wait_s: float) -> None:
         self._places = places
@@ -319,7 +332,10 @@ class _Places:
         self._lock = threading.Lock()
 
     def take(self, association: Association) -> bool:
-        """Wait for a place, to be kept until the association's thread ends; False: there is none."""
+        """Wait for a place, which is kept until the association's thread ends.
+
+        Return False if none became free.
+        """
         deadline = time.monotonic() + self._wait_s
         while not self._take(association):
             if time.monotonic() > deadline:

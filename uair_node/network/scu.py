@@ -1,4 +1,4 @@
-"""C-STORE as SCU: one association for a batch, one answer for each instance."""
+"""Send objects by C-STORE (SCU): one association for a batch, one answer for each instance."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def send(
     Raises
     ------
     TransientError
-        ``peer-unreachable``, ``peer-tls``, ``peer-rejects``, ``peer-aborted``; what has no answer may be
-        there or not.
+        ``peer-unreachable``, ``peer-tls``, ``peer-rejects``, ``peer-aborted``. An object without an answer
+        may have arrived.
     ConfigError
         ``tls-files``, ``crl-expired``, ``crl-unreadable``, see `uair_node.network.tls.client_context`.
     """
@@ -60,18 +60,18 @@ def echo(destination: Destination) -> None:
     Raises
     ------
     TransientError
-        As `send`, and so ConfigError.
+        As `send`, also ConfigError.
     """
     refused_classes(destination, ())
 
 
 def refused_classes(destination: Destination, sop_classes: Sequence[str]) -> list[str]:
-    """Verify a destination with C-ECHO, and return the names of the SOP classes that it does not take.
+    """Verify a destination with C-ECHO. Return the names of the SOP classes that it does not accept.
 
     Raises
     ------
     TransientError
-        As `send`, and so ConfigError.
+        As `send`, also ConfigError.
     """
     association = associate(destination, sop_classes)
     try:
@@ -90,7 +90,7 @@ def associate(
     handlers: Sequence[tuple[Any, ...]] = (),
     retrieved: Sequence[str] = (),
 ) -> Association:
-    """Open an association for SOP classes and, always, Verification; `handlers` are pynetdicom's.
+    """Open an association for some SOP classes and Verification, with event handlers of pynetdicom.
 
     We are the SCP of the `retrieved` SOP classes, as C-GET needs it (PS3.7 D.3.3.4).
 
@@ -155,7 +155,7 @@ def _keep_first(event: Event, answers: list[Any]) -> None:
 
 
 def _limit_reads(event: Event, timeout_s: float) -> None:
-    """Let no read wait longer: a peer that stops in the middle of a PDU would hold us for ever."""
+    """Limit the time of each read. Otherwise a peer that stops within a PDU would block us for ever."""
     event.assoc.dul.socket.socket.settimeout(timeout_s)
 
 
@@ -175,7 +175,7 @@ def _store(
 
 
 def aborted(destination: Destination) -> TransientError:
-    """Return the error of an association that ended, or stayed silent, before it should."""
+    """Return the error of an association that ended too early, or did not answer in time."""
     return TransientError(
         "peer-aborted",
         f"{destination.name} broke the association off or did not answer in time.",

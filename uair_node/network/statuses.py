@@ -1,4 +1,4 @@
-"""The meaning of a peer's answer, as data: C-STORE statuses (PS3.4 B.2.3, PS3.7 C), failure reasons."""
+"""The meaning of a peer's answer, as tables: C-STORE statuses (PS3.4 B.2.3, PS3.7 C) and failure reasons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class DeliveryVerdict(StrEnum):
-    """The next step after an answer."""
+    """The next step after a peer's answer."""
 
     CONFIRMED = "confirmed"
     RETRY = "retry"
@@ -46,13 +46,13 @@ _BY_FAILURE_REASON: dict[int, tuple[DeliveryVerdict, str]] = {
 
 
 def judge_commitment(failure_reason: int) -> tuple[DeliveryVerdict, str]:
-    """Return what a failed commitment means; RETRY is to send the instance again."""
+    """Return the meaning of a failed commitment. RETRY sends the instance again."""
     verdict, words = _BY_FAILURE_REASON.get(failure_reason, (DeliveryVerdict.RETRY, "not committed"))
     return verdict, f"{words} (failure reason {failure_reason:04X})"
 
 
 def judge(status: int) -> tuple[DeliveryVerdict, str]:
-    """Return what a status means; an unknown one is tried again."""
+    """Return the meaning of a C-STORE status. After an unknown status, the object is sent again."""
     if status in _BY_STATUS:
         verdict, words = _BY_STATUS[status]
     else:

@@ -1,4 +1,4 @@
-"""Answers to C-STORE: the one table that turns errors into statuses (PS3.4 B.2.3)."""
+"""The statuses that answer C-STORE. One table turns errors into statuses (PS3.4 B.2.3)."""
 
 from __future__ import annotations
 
@@ -39,14 +39,17 @@ _STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
 
 
 def store_status(error: Exception) -> StoreStatus:
-    """Return the status that a handler's error is answered with; never success."""
+    """Return the status that answers a handler's error. It is never success."""
     if isinstance(error, UairError) and error.code in _STATUS_OF_CODE:
         return _STATUS_OF_CODE[error.code]
     return next(status for kind, status in _STATUS_OF_TYPE if isinstance(error, kind))
 
 
 def refusal(event: Event, error: Exception) -> Dataset:
-    """Log an error without the texts of foreign exceptions, which may quote patient data, and answer it."""
+    """Log a handler's error and return the response.
+
+    Texts of foreign exceptions, which may quote patient data, are left out.
+    """
     status = store_status(error)
     uid = str(event.request.AffectedSOPInstanceUID)[-8:]
     if isinstance(error, UairError):
@@ -61,7 +64,7 @@ def refusal(event: Event, error: Exception) -> Dataset:
 
 
 def response_of(status: StoreStatus, comment: str = "") -> Dataset:
-    """Return a C-STORE response; `comment` tells the sender why."""
+    """Return a C-STORE response. `comment` tells the sender the reason."""
     response = Dataset()
     response.Status = int(status)
     if comment:

@@ -1,4 +1,4 @@
-"""STOW-RS as user agent (PS3.18 10.5): one request for each instance, one answer for each."""
+"""Send objects by STOW-RS (PS3.18 10.5): one request and one answer for each instance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uair_node.network.statuses import DeliveryVerdict, judge
 from uair_node.network.tls import client_context
 
 _FOR_GOOD = frozenset({400, 406, 413, 415})
-"""HTTP statuses by which a server refuses one instance for good (PS3.18 Table 10.5.3-1)."""
+"""HTTP statuses by which a server refuses an instance permanently (PS3.18 Table 10.5.3-1)."""
 
 
 def send_stow(
@@ -30,7 +30,8 @@ def send_stow(
     Raises
     ------
     TransientError
-        ``peer-unreachable``, ``peer-rejects``, ``peer-aborted``: what has no answer may be there or not.
+        ``peer-unreachable``, ``peer-rejects``, ``peer-aborted``. An object without an answer may have
+        arrived.
     ConfigError
         ``password-file``, ``tls-files``.
     """
@@ -40,7 +41,7 @@ def send_stow(
 
 
 def probe_stow(destination: StowDestination) -> None:
-    """See whether a destination answers at all, by the smallest search there is.
+    """Test whether a destination answers, with the smallest possible search.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def probe_stow(destination: StowDestination) -> None:
 
 @contextmanager
 def open_client(destination: StowDestination) -> Iterator[DICOMwebClient]:
-    """Connect to a destination."""
+    """Yield a client for a destination, with its user, timeout and TLS."""
     # The client's own lines name whole UIDs.
     logging.getLogger("dicomweb_client").setLevel(logging.ERROR)
     with requests.Session() as session:
@@ -68,7 +69,7 @@ def open_client(destination: StowDestination) -> Iterator[DICOMwebClient]:
 
 
 class _TlsAdapter(HTTPAdapter):
-    """Connects by our own TLS context instead of the library's."""
+    """Lets `requests` use our own TLS context."""
 
     def __init__(self, section: TlsClientSection) -> None:
         self._section = section
@@ -81,7 +82,7 @@ class _TlsAdapter(HTTPAdapter):
         super().init_poolmanager(*arguments, **options)  # type: ignore[arg-type]
 
     def cert_verify(self, *_: object) -> None:
-        """Leave trust to the context."""
+        """Do nothing: the TLS context verifies the certificate."""
 
 
 def _store(
@@ -100,7 +101,7 @@ def _store(
 
 
 def _judge(response: Dataset) -> tuple[DeliveryVerdict, str]:
-    """Read a Store Instances Response Module (PS3.18 Table I.2-1) about one instance."""
+    """Return the verdict of a Store Instances Response Module (PS3.18 Table I.2-1) about one instance."""
     failed = response.get("FailedSOPSequence")
     if failed:
         return judge(int(failed[0].get("FailureReason", 0x0110)))
@@ -118,7 +119,7 @@ class _RefusalError(Exception):
 
 @contextmanager
 def translated(destination: StowDestination) -> Iterator[None]:
-    """Turn the client's exceptions into ours; their texts quote URLs with UIDs."""
+    """Turn the client's exceptions into our errors. Their texts would quote URLs with UIDs."""
     try:
         yield
     except requests.HTTPError as error:

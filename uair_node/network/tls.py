@@ -1,7 +1,7 @@
-"""TLS contexts for both roles, and whom a verified certificate names.
+"""TLS contexts for server and client, and the names in a verified certificate.
 
-Owns what PS3.15 B.12 (BCP 195, RFC 9325) asks of a connection. It must not know AE titles: allow rules bind
-them to certificates.
+Connections follow PS3.15 B.12 (BCP 195, RFC 9325). This module does not know AE titles: allow rules bind them
+to certificates.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from dicom_config.tls import (
 log = logging.getLogger(__name__)
 
 _NAMING_TYPES = {"DNS": NameType.DNS, "URI": NameType.URI, "IP Address": NameType.IP}
-"""As `ssl` calls the entries of the subject's alternative names."""
+"""The names that `ssl` gives to the entries of the subject's alternative names."""
 
 _HANDSHAKE = b"\x16"
 """The first byte of a connection with TLS (RFC 8446 5.1: the content type handshake)."""
 _CUT_OFF = "UNEXPECTED_EOF"
 _NO_CERTIFICATE = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
-"""OpenSSL's reasons for an answer that is no TLS."""
+"""OpenSSL's reasons for an answer that is not TLS."""
 _CERTIFICATE_ALERTS = (
     "ALERT_UNKNOWN_CA",
     "ALERT_BAD_CERTIFICATE",
@@ -88,10 +88,10 @@ def client_context(section: TlsClientSection) -> ClientContext:
 
 
 def certificate_names(connection: object) -> frozenset[str]:
-    """Return all names of the peer's verified certificate, none where it showed none.
+    """Return all names in the peer's verified certificate; empty if it sent no certificate.
 
-    Allow rules name certificates by these. They are the subject's CNs, the DNS, URI and IP entries of its
-    alternative names, each with its type, and ``sha256:`` with the fingerprint.
+    Allow rules refer to certificates by these names: the subject's CNs; the DNS, URI and IP entries of its
+    alternative names, each with its type. ``sha256:`` with the fingerprint is a name, too.
     """
     if not isinstance(connection, ssl.SSLSocket):
         return frozenset()
@@ -103,14 +103,14 @@ def certificate_names(connection: object) -> frozenset[str]:
 
 
 def certificate_end(path: Path) -> datetime:
-    """Return when the first certificate of a PEM file expires."""
+    """Return the time at which the first certificate of a PEM file expires."""
     return min(
         certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(path.read_bytes())
     )
 
 
 def peer_certificate_end(host: str, port: int, timeout_s: float) -> datetime | None:
-    """Return when the certificate that a peer shows expires, without trusting it; None if it shows none."""
+    """Return the time at which a peer's certificate expires, without verifying it; None if it sends none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -125,20 +125,20 @@ def peer_certificate_end(host: str, port: int, timeout_s: float) -> datetime | N
 
 
 class ClosedError(OSError):
-    """A connection was closed before it said a word."""
+    """The peer closed the connection before it sent a byte."""
 
 
 class PlainSenderError(OSError):
-    """A connection began without TLS."""
+    """The peer began a connection without TLS."""
 
 
 def require_tls(connection: socket.socket) -> None:
-    """Look at a connection's first byte, and leave it there.
+    """Check that a connection begins with TLS. Its first byte is read without being removed.
 
     Raises
     ------
     ClosedError, PlainSenderError
-        Nothing comes, or something else than a TLS handshake.
+        The peer sends nothing, or something else than a TLS handshake.
     """
     first = connection.recv(1, socket.MSG_PEEK)
     if not first:
@@ -148,13 +148,16 @@ def require_tls(connection: socket.socket) -> None:
 
 
 def hung_up(error: OSError) -> bool:
-    """Return whether a peer closed the connection without saying what it does not like."""
+    """Return whether the peer closed the connection without giving a reason."""
     cut = isinstance(error, ClosedError | ConnectionError | ssl.SSLEOFError)
     return cut or (isinstance(error, ssl.SSLError) and (error.reason or "").startswith(_CUT_OFF))
 
 
 def why_sender_failed(error: Exception) -> str:
-    """Say why TLS with a sender failed, and whose certificate it is about; no data of the peer's."""
+    """Return the reason why TLS with a sender failed, and whose certificate it concerns.
+
+    It has no data of the peer.
+    """
     if isinstance(error, PlainSenderError):
         return "a plain sender, which does not speak TLS"
     if isinstance(error, ClosedError):
@@ -165,7 +168,7 @@ def why_sender_failed(error: Exception) -> str:
 
 
 def why_peer_failed(error: Exception) -> str:
-    """Say why TLS with a destination failed, and whose certificate it is about."""
+    """Return the reason why TLS with a destination failed, and whose certificate it concerns."""
     reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
     if reason in _PLAIN:
         return f"it does not speak TLS at this port ({_plain_words(reason)})"
@@ -188,7 +191,7 @@ def _why(error: Exception, theirs: str, ours: str) -> str:
 
 
 def tls_reason(error: Exception) -> str:
-    """Say why TLS failed, in OpenSSL's words; they hold no data of the peer's."""
+    """Return the reason of a TLS failure in OpenSSL's words, which contain no data of the peer."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return _plain_words(error.reason)
     if isinstance(error, TimeoutError):
@@ -201,9 +204,9 @@ def _plain_words(reason: str) -> str:
 
 
 class ListenerTls:
-    """The listener's context, which follows its CRL: CAs publish a new one every few days.
+    """The listener's TLS context. It reads a changed CRL again, since CAs publish a new one every few days.
 
-    A new CRL that cannot be used is logged; the one before counts until it expires.
+    If a new CRL cannot be used, then this is logged, and the previous CRL counts until it expires.
 
     Raises
     ------
@@ -217,7 +220,7 @@ class ListenerTls:
         self._context = server_context(section)
 
     def current(self) -> ssl.SSLContext:
-        """Return the context for a connection that comes now; any thread may ask."""
+        """Return the context for a new connection. Any thread may call it."""
         stamp = self._stamp()
         if stamp != self._seen:
             self._seen = stamp
@@ -229,7 +232,7 @@ class ListenerTls:
         return self._context
 
     def _stamp(self) -> tuple[int, ...]:
-        """Return what changes with the CRL file."""
+        """Return a value that changes when the CRL file changes."""
         try:
             found = self._section.crl.stat() if self._section.crl is not None else None
         except OSError:
@@ -238,10 +241,10 @@ class ListenerTls:
 
 
 class _ExplainingSocket(ssl.SSLSocket):
-    """Keeps in its context why TLS failed: all that a DUL passes on is that the connection is gone.
+    """Records in its context why TLS failed. pynetdicom only reports that the connection is closed.
 
-    In TLS 1.3 a server refuses our certificate only after our handshake is done (RFC 8446 4.4.2), hence
-    a read can tell, too.
+    In TLS 1.3 a server refuses our certificate only after our handshake is done (RFC 8446 4.4.2), so a read
+    can fail for this reason, too.
     """
 
     context: ClientContext
@@ -262,7 +265,7 @@ class _ExplainingSocket(ssl.SSLSocket):
 
 
 class ClientContext(ssl.SSLContext):
-    """A TLS context for a single association, which keeps why TLS failed.
+    """A TLS context for a single association. It records why TLS failed.
 
     Attributes
     ----------
@@ -301,7 +304,7 @@ def _load_authorities(context: ssl.SSLContext, ca: Path, crl: Path | None) -> No
 
 
 def _require_current(crl: Path) -> None:
-    """Refuse a list of revoked certificates that nobody can read, or whose time is over."""
+    """Refuse a list of revoked certificates that cannot be read or is expired."""
     try:
         lists = [x509.load_pem_x509_crl(found) for found in _PEM_CRL.findall(crl.read_bytes())]
     except (OSError, ValueError) as error:

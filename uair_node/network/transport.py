@@ -1,7 +1,7 @@
-"""Connections in: TLS, and the bounds that keep a slow, silent or endless peer from holding the node.
+"""Incoming connections: TLS, and limits against peers that are slow, silent or send without end.
 
-A handshake runs in the connection's own thread; every read has a limit in time, every PDU and every instance
-one in bytes. It must not know AE titles or what a PDU means.
+A handshake runs in the connection's own thread. Every read has a limit in time, every PDU and every instance
+a limit in bytes. This module does not know AE titles or interpret PDUs.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ log = logging.getLogger(__name__)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _LONGEST_PDU = 1 << 20
-"""Bytes of one PDU; `NodeSection.max_pdu_bytes` is at most this, an A-ASSOCIATE-RQ far shorter."""
+"""The largest PDU in bytes. `NodeSection.max_pdu_bytes` is at most this; an A-ASSOCIATE-RQ is far shorter."""
 
 _MOST_CONNECTIONS = 400
-"""Open at a time, served or not: `select` cannot watch file descriptors beyond 1023."""
+"""The most open connections, waiting ones included. `select` cannot watch file descriptors beyond 1023."""
 
 
 _MOST_OF_AN_ADDRESS = 100
-"""Open at a time from one address, so that one peer cannot take all."""
+"""The most open connections from one address, so that one peer cannot use them all."""
 
 _REQUEST_S = 10.0
-"""How long a peer may take for its TLS handshake, and then for its association request."""
+"""The longest time in seconds for a peer's TLS handshake, and then for its association request."""
 
 
 class GuardedSocket(AssociationSocket):
-    """An association's socket whose peer has a limit in time and in bytes.
+    """An association's socket with limits in time and in bytes for the peer.
 
-    Silence beyond the idle time and a PDU or an instance beyond all bounds read as a lost connection.
+    If the peer is silent too long, or sends too large a PDU or instance, then reading fails as if the
+    connection were lost.
     """
 
     def __init__(self, association: Association, connection: socket.socket, settings: NodeSection) -> None:
@@ -57,7 +58,7 @@ class GuardedSocket(AssociationSocket):
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read now or in a moment; False once the time is over."""
+        """Whether bytes can be read now or within a moment. False after the peer's time is over."""
         if self._is_connected and time.monotonic() > self._deadline:
             log.warning("association ended: its time is over")
             self.close()
@@ -66,7 +67,7 @@ class GuardedSocket(AssociationSocket):
         return bool(super().ready)
 
     def wait_for(self, wake: Wake) -> None:
-        """Wait for the peer and for `wake` from now on, and close both together."""
+        """From now on, wait for the peer and for `wake`. Closing the socket closes both."""
         self._wake = wake
 
     def close(self) -> None:
@@ -81,7 +82,7 @@ class GuardedSocket(AssociationSocket):
         Raises
         ------
         OSError
-            The peer was silent too long (TimeoutError), or sends more than it may.
+            The peer was silent too long (TimeoutError), or sent more than the limit.
         """
         if nr_bytes > _LONGEST_PDU:
             raise OSError("PDU too long")
@@ -100,7 +101,7 @@ class GuardedSocket(AssociationSocket):
         return data
 
     def admitted(self) -> None:
-        """Give the peer the time of an association; until then it has `request_time_s` to ask for one."""
+        """Give the peer the time of an association. Before, it has `request_time_s` to request one."""
         if self.socket is None:
             return  # the peer went away while it waited
         cast(socket.socket, self.socket).settimeout(self._settings.idle_timeout_s)
@@ -108,11 +109,11 @@ class GuardedSocket(AssociationSocket):
         self.assoc.dul._idle_timer.restart()  # it was us who kept the peer waiting for a place
 
     def waits(self) -> None:
-        """Let the peer wait for a place."""
+        """Extend the peer's time while it waits for a place."""
         self._deadline = time.monotonic() + self._settings.wait_s + self._settings.idle_timeout_s
 
     def instance_ended(self) -> None:
-        """Begin to count the next instance."""
+        """Start to count the bytes of the next instance."""
         self._received = 0
 
     def _count(self, size: int) -> None:
@@ -123,11 +124,11 @@ class GuardedSocket(AssociationSocket):
 
 
 class _TlsRefusedError(Exception):
-    """There is no TLS with a peer; that is told already."""
+    """TLS with a peer failed. The failure is already logged."""
 
 
 class _Handler(RequestHandler):
-    """Gives each association its guarded socket."""
+    """Gives each association its `GuardedSocket`."""
 
     server: Server
 
@@ -141,14 +142,14 @@ class _Handler(RequestHandler):
 
 
 class Server(ThreadedAssociationServer):
-    """Accepts connections and hands each to an association of its own.
+    """Accepts connections, and starts an association for each.
 
     Parameters
     ----------
     settings
-        Limits, allow rules and TLS.
+        The limits, allow rules and TLS files.
     refused
-        Gets each connection that is closed before an association.
+        Is called with each connection that is closed before an association.
 
     Raises
     ------
@@ -172,7 +173,7 @@ class Server(ThreadedAssociationServer):
         super().__init__(*arguments, request_handler=_Handler, **options)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Return whether a connection is worth a thread; it is closed otherwise."""
+        """Return whether a connection is within the limits. If not, then it is closed."""
         address = plain_address(client_address[0])
         why = self._why_not(address, local=is_from_here(request, client_address[0]))
         if why is None:
@@ -195,12 +196,12 @@ class Server(ThreadedAssociationServer):
         return RefusalReason.TOO_MANY_OF_AN_ADDRESS if same >= _MOST_OF_AN_ADDRESS else None
 
     def service_actions(self) -> None:
-        """Do what is due between connections; the accepting thread calls it twice a second."""
+        """Do the work that is due between connections. The accepting thread calls this twice a second."""
         super().service_actions()
         self._warnings.tell_repetitions()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Do the TLS handshake and start the association; runs in a thread of its own."""
+        """Do the TLS handshake and start the association, in a thread of its own."""
         number = id(request)
         request.settimeout(request_time_s(self.settings))
         try:
@@ -211,7 +212,7 @@ class Server(ThreadedAssociationServer):
             self._starting.pop(number, None)
 
     def _handshake(self, tls: ListenerTls, request: Any, client_address: Any) -> Any:
-        """Return the connection with TLS; tell why there is none, unless this machine only looked."""
+        """Return the connection with TLS. Log a failure, unless this machine only tested the port."""
         local = is_from_here(request, client_address[0])
         try:
             require_tls(request)
@@ -225,7 +226,7 @@ class Server(ThreadedAssociationServer):
             raise _TlsRefusedError from None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log why a connection was not served."""
+        """Log the reason why a connection was not served."""
         self._starting.pop(id(request), None)
         error = sys.exception()
         if not isinstance(error, _TlsRefusedError):
@@ -233,12 +234,12 @@ class Server(ThreadedAssociationServer):
 
 
 def request_time_s(settings: NodeSection) -> float:
-    """Return how long a peer may take to ask for an association."""
+    """Return the longest time in seconds for a peer to request an association."""
     return min(_REQUEST_S, settings.idle_timeout_s)
 
 
 def is_from_here(connection: Any, address: str) -> bool:
-    """Return whether a connection from `address` comes from this machine: it has one address at both ends."""
+    """Return whether a connection comes from this machine: both ends then have the same address."""
     try:
         return plain_address(connection.getsockname()[0]) == plain_address(address)
     except (OSError, AttributeError):  # it is closed
@@ -246,7 +247,10 @@ def is_from_here(connection: Any, address: str) -> bool:
 
 
 def plain_address(text: str) -> Address:
-    """Return an address; a dual-stack socket shows IPv4 peers mapped, allow rules name the IPv4 network."""
+    """Return an address.
+
+    A dual-stack socket shows IPv4 peers as mapped IPv6 addresses: return these as IPv4.
+    """
     address = ipaddress.ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address
 

@@ -1,8 +1,8 @@
-"""Lets an association's two threads of pynetdicom wait for what concerns them, where they would poll.
+"""Let the two threads of a pynetdicom association wait for events instead of polling.
 
 One thread moves PDUs, the other serves DIMSE messages. Each thread polls the other every millisecond. So a
-C-STORE waits three times, and an idle association wakes up two thousand times a second. Here whoever puts
-something in wakes the other one up. It must not know what a message means.
+C-STORE waits three times, and an idle association wakes up two thousand times a second. Here a thread that
+puts something into a queue wakes up the other one. This module does not interpret messages.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 from uair_node.network.receive_budget import IncomingDataSet, ReceiveBudget
 
 _MOMENT_S = 0.02
-"""Longest wait: timers and the end of a thread are still looked after at this pace."""
+"""The longest wait in seconds. Timers and the end of a thread are checked at this pace."""
 
 _DATA_TRANSFER = "Sta6"
 """The state of an established association (PS3.8 Table 9-10)."""
 
 
 class Wake:
-    """Ends the wait of the thread that moves an association's PDUs."""
+    """Wakes up the thread that moves an association's PDUs."""
 
     def __init__(self, association: Association) -> None:
         self._association = association
@@ -42,9 +42,9 @@ class Wake:
                 self._ends[1].send(b"\0")
 
     def wait(self, connection: socket.socket) -> None:
-        """Return once there is something to read or to send, or after a moment.
+        """Return when there is something to read or to send, or after `_MOMENT_S`.
 
-        What there is to send is made an event at once: the thread would sleep before it looks again.
+        A message to send becomes an event at once. Otherwise the thread would sleep before it looks again.
         """
         dul = self._association.dul
         if dul.state_machine.current_state != _DATA_TRANSFER:
@@ -57,7 +57,7 @@ class Wake:
             dul._process_recv_primitive()
 
     def close(self) -> None:
-        """Give its handles back."""
+        """Close the handles."""
         for end in self._ends or ():
             end.close()
 
@@ -77,7 +77,7 @@ def _wait_for(connection: socket.socket, bell: socket.socket) -> None:
 
 
 def wait_instead_of_polling(association: Association, budget: ReceiveBudget) -> Wake:
-    """Change the queues of an association whose threads do not run yet."""
+    """Replace the queues of an association before its threads start."""
     wake = Wake(association)
     association.dimse = _Messages(association, budget)
     association.dul.to_provider_queue = _ToPeer(wake)
@@ -86,7 +86,7 @@ def wait_instead_of_polling(association: Association, budget: ReceiveBudget) -> 
 
 
 class _Messages(DIMSEServiceProvider):
-    """Messages from the peer. The thread that takes them waits a moment; their bytes count as in flight."""
+    """Messages from the peer. The thread that takes them waits a moment. Their bytes count in the budget."""
 
     def __init__(self, association: Association, budget: ReceiveBudget) -> None:
         super().__init__(association)
@@ -131,7 +131,7 @@ class _ToPeer(queue.Queue[Any]):
 
 
 class _ToUser(queue.Queue[Any]):
-    """The peer's requests about the association itself; its end is looked for between messages."""
+    """The peer's requests about the association itself. Its end is checked between messages."""
 
     def __init__(self, messages: DIMSEServiceProvider) -> None:
         super().__init__()

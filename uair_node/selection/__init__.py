@@ -1,1 +1,1 @@
-"""Objects that come back from the reader."""
+"""Objects that come back from the reader: match, decide, apply."""

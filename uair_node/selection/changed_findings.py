@@ -1,7 +1,7 @@
-"""Findings that are dropped, kept or added without a report: by lesion number, or by a place.
+"""Drop, keep or add findings without a report: by lesion number, or by a place.
 
-The command line, the console and the pages of findings end here. What they ask for becomes marks, as
-measurements do.
+The command line, the console and the pages of findings use this module. Their changes become marks, in the
+same form as a reader's measurements.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _CIRCLE_POINTS = 16
 
 
 class LesionLocation(Protocol):
-    """Where a lesion is: its middle, and its diameter; 0 if that is not told."""
+    """The place of a lesion: its centre, and its diameter in mm; 0 if the diameter is unknown."""
 
     @property
     def size_mm(self) -> float:
-        """Its diameter."""
+        """Diameter of the lesion in mm."""
 
     def middle(self, volume: Volume) -> Points:
-        """Return its middle, LPS in mm; raises InputError ``mark-slice-unknown``."""
+        """Return the centre of the lesion in LPS mm. It raises an InputError ``mark-slice-unknown``."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class OnImage:
     Attributes
     ----------
     image
-        Instance Number of its slice, or its frame number, as viewers and pages count.
+        Instance Number of its slice, or its frame number, as viewers and pages show it.
     column, row
-        Its middle, in pixels from the outer corner of the first pixel.
+        The lesion's centre, in pixels from the outer corner of the first pixel.
     """
 
     image: int
@@ -63,7 +63,7 @@ class OnImage:
     size_mm: float = 0.0
 
     def middle(self, volume: Volume) -> Points:
-        """Return its middle on the only slice of that number."""
+        """Return the centre on the only slice of that number."""
         numbers = [source.frame or source.number for source in volume.slices]
         if numbers.count(self.image) != 1:
             several = "several images of number" if self.image in numbers else "no image"
@@ -79,13 +79,13 @@ class OnImage:
 
 @dataclass(frozen=True)
 class InSpace:
-    """A place in the series' frame of reference, LPS in mm."""
+    """A place in the series' frame of reference, in LPS mm."""
 
     position: tuple[float, float, float]
     size_mm: float = 0.0
 
     def middle(self, _volume: Volume) -> Points:
-        """Return its middle."""
+        """Return the centre."""
         return np.array(self.position)
 
 
@@ -111,7 +111,7 @@ class OfferedFindings:
     used
         Label values of the lesions that the case had in any round.
     artifacts, series
-        Where its files are, as the store names them.
+        The paths of its files, as rows keep them.
     """
 
     round_id: int
@@ -123,7 +123,7 @@ class OfferedFindings:
 
 
 def offered_findings(case: Case) -> OfferedFindings:
-    """Return the lesions of the newest round that a reader sees.
+    """Return the lesions of the newest round that a reader can see.
 
     Raises
     ------
@@ -156,20 +156,22 @@ def offered_findings(case: Case) -> OfferedFindings:
 def understand_changes(
     context: Context, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
-    """Return changes as marks. Files are read for places: call it outside of any transaction.
+    """Turn changes into marks. Files are read for places, so it must be called outside of any transaction.
 
     Parameters
     ----------
     verb
-        A pick: the changes join an earlier answer to the round. Or the end with the `named` candidate.
+        PICK: the changes join an earlier answer to the round. ACCEPT: the case ends with the `named`
+        candidate.
     named
-        The candidate that is picked or accepted with them; None: all else stays as it was offered.
+        The candidate that is picked or accepted with them. None: all other findings stay as they were
+        offered.
 
     Raises
     ------
     InputError
-        ``no-such-lesion``, ``no-such-candidate``, ``marks-contradict``, ``mark-slice-unknown``, or why a
-        place cannot be a lesion, see `uair_node.selection.mark_meaning.understand`. ``nothing-changed``.
+        ``no-such-lesion``, ``no-such-candidate``, ``marks-contradict``, ``mark-slice-unknown``,
+        ``nothing-changed``, or an error of `uair_node.selection.mark_meaning.understand`.
     """
     with context.database.reading() as session:
         made = changes_by_number(session, findings, changes, verb, named)
@@ -183,7 +185,7 @@ def understand_changes(
 def changes_by_number(
     session: Session, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
-    """Return what of the changes is told by lesion numbers, within a transaction; as `understand_changes`."""
+    """Turn changes by lesion number into marks, within a transaction. Otherwise as `understand_changes`."""
     if not (changes.dropped or changes.kept or changes.added):
         raise InputError(
             "nothing-changed", "No finding is dropped, kept or added.", "Name a lesion, or a place."
@@ -201,16 +203,16 @@ def _made(
 
 
 def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> MarkedRound | None:
-    """Return what an object says that names pages of findings; None for one that names none.
+    """Return the marks of an object that names pages of findings; None if it names none.
 
     A lesion keeps its number in all rounds: the page of an older round drops it from the newest.
 
     Raises
     ------
     InputError
-        ``mark-needs-pick``: the verb is that of none fits. ``mark-needs-candidate``: it ends the case, and
-        names no candidate. ``ambiguous-selection``: findings of two cases, or what `read_answer` finds.
-        ``mark-older-round``: it also names a candidate of an older round. ``no-such-lesion``.
+        ``mark-needs-pick``: the verb is REJECT. ``mark-needs-candidate``: the verb is ACCEPT, and the object
+        names no candidate. ``ambiguous-selection``: findings of two cases, or an error of `read_answer`.
+        ``mark-older-round``: the object also names a candidate of an older round. ``no-such-lesion``.
     """
     with context.database.reading() as session:
         pages = results_named(session, reading.references, [ResultKind.FINDING])
@@ -247,7 +249,7 @@ def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> Mar
 
 
 def _with_numbers(findings: OfferedFindings, changes: Changes, earlier: Marks) -> Marks:
-    """Return earlier marks with lesions that are dropped and kept by their numbers."""
+    """Return the earlier marks, with lesions dropped and kept by their numbers."""
     dropped = {LIVER + number for number in changes.dropped}
     kept = {LIVER + number for number in changes.kept}
     for value in (dropped | kept) - findings.offered.keys():
@@ -268,7 +270,10 @@ def _joined(earlier: Sequence[MarkedLesion], values: Collection[int]) -> tuple[M
 def _with_places(
     context: Context, findings: OfferedFindings, places: Sequence[LesionLocation], marks: Marks, artifact: str
 ) -> Marks:
-    """Return marks with lesions at places; `artifact` is the reader's edit beneath them, if any."""
+    """Return marks with added lesions at places.
+
+    `artifact` is the reader's edit that they refer to, if any.
+    """
     store = context.store
     volume = read_geometry(store.fetch_all(findings.series), context.settings.intake.known)
     path = store.fetch(artifact or f"{findings.artifacts}/{CANDIDATES_FILE}")

@@ -1,6 +1,6 @@
-"""The effect of an answer: one rule for returned objects, command line, console and held parts.
+"""Decide the effect of an answer. One rule holds for returned objects, command line, console and held parts.
 
-A pure function. The caller locks the case first (`uair_node.cases.lock`) and states what it read then.
+The functions use no database. The caller locks the case first (`uair_node.cases.lock`) and passes its state.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _COMPUTING = (_S.RECEIVING, _S.READY, _S.SEGMENTING, _S.REFINING)
 
 @dataclass(frozen=True)
 class Said:
-    """An answer: what it asks for, and the round whose candidates it names.
+    """An answer: its verb and content, and the round whose candidates it names.
 
     Parameters
     ----------
     artifact
-        Where the edited label volume is kept; empty for an answer that takes candidates as they are.
+        Path of the edited label volume; empty for an answer that takes unchanged candidates.
     marks
-        Digest of what marks say, see `uair_node.cases.marks`; empty without marks.
+        Digest of the marks' meaning, see `uair_node.cases.marks`; empty without marks.
     """
 
     verb: Verb
@@ -79,12 +79,12 @@ class Effect(Enum):
 
 
 def decide(standing: Standing, said: Said) -> Effect:
-    """Decide what an answer does (the table in docs/readers.md).
+    """Return the effect of an answer (see the table in docs/readers.md).
 
     Raises
     ------
     InputError
-        ``round-closed``: the next four are on their way, wait for them. ``case-closed``.
+        ``round-closed``: the next candidates are being sent. ``case-closed``.
     """
     state = standing.state
     if said == standing.taken and state in TAKES_REPETITIONS:

@@ -1,7 +1,7 @@
-"""A SEG that the reader edited, or an RTSTRUCT that they drew: which round it answers, and what it draws.
+"""Read an edited SEG or a drawn RTSTRUCT: the round that it answers, and its content.
 
 The viewer gave it new UIDs, so it is matched by the images that it was drawn on. It is read before it is
-accepted, so that one that cannot be used is refused at once, with its reason.
+accepted. So an object that cannot be used is refused at once, with the reason.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class EditedRound:
     Parameters
     ----------
     candidates, all_candidates
-        SOP Instance UIDs of the round's candidates, and of those of all rounds.
+        SOP Instance UIDs of the round's candidates, and of the candidates of all rounds.
     lesions
         Numbers of the lesions that the case had in any round.
     case_digest, series_paths, folder
@@ -81,11 +81,11 @@ class Drawn:
     Parameters
     ----------
     part
-        Its labels on the source grid; the character tells whether it is an edit of a candidate.
+        The drawn labels on the source grid. Their character tells whether it is an edit of a candidate.
     offered
         The round's candidates.
     remark
-        Sentences for the reader: new lesions, what was left out.
+        Sentences for the reader: new lesions, segments that were left out.
     """
 
     part: StoredCandidate
@@ -94,7 +94,10 @@ class Drawn:
 
     @property
     def partial(self) -> bool:
-        """Whether it lacks a target of the candidate that it is most like: more may come with it."""
+        """Whether a target of the most similar candidate is missing.
+
+        Then further parts may be sent with it.
+        """
         labels = self.part.labels
         k = main_candidate(_origins(_targets_of(self.offered, [labels]), self.offered))
         (base,) = (candidate for candidate in self.offered if candidate.k == k)
@@ -103,23 +106,23 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Edit:
-    """An answer by segmentations: a pick where they are candidates' own targets, else also an artifact."""
+    """An answer by segmentations. Its artifact is empty if all targets equal candidates' targets."""
 
     answer: ReaderChoice
     artifact: str
 
 
 def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
-    """Return the round that a reader sees and that a SEG answers, if there is one.
+    """Return the open round that a SEG answers; None if there is none.
 
-    It is the round on whose images the SEG was drawn. If the SEG names no such image, then it is compared
-    with a round of its series or study. So the reader learns why it cannot be used.
+    The SEG was drawn on the images of that round. If it names no such image, then it is compared with a round
+    of its series or study. So the reader learns why it cannot be used.
 
     Raises
     ------
     InputError
-        ``case-closed``: drawn on the images of a case that waits for nobody. ``round-closed``: the next
-        candidates are on their way, and the SEG cannot be held against the round before.
+        ``case-closed``: the case does not wait for an answer. ``round-closed``: the next candidates are being
+        computed or sent, and the SEG cannot be compared with the round before.
     """
     with context.database.reading() as session:
         case = _answered_case(session, reading)
@@ -141,7 +144,10 @@ def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
 
 
 def _answered_case(session: Session, reading: Reading) -> Case | None:
-    """Return the case that a SEG answers, None if there is none; raises as `find_edited_round`."""
+    """Return the case that a SEG answers; None if there is none.
+
+    It raises the errors of `find_edited_round`.
+    """
     on_images: ColumnElement[bool] = Case.id.in_(
         select(CaseInstance.case_id)
         .join(Instance, Instance.id == CaseInstance.instance_id)
@@ -170,13 +176,13 @@ def _newest(session: Session, *conditions: ColumnElement[bool]) -> Case | None:
 
 
 def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityProfile]) -> Drawn:
-    """Read an edited SEG or an RTSTRUCT onto the source grid of a series of one of the `known` profiles.
+    """Read an edited SEG or an RTSTRUCT as labels on the source grid. `known` are the modality profiles.
 
     Raises
     ------
     InputError
-        What `uair_node.dicom.seg_reader.read_edited` or `uair_node.dicom.rtstruct_reader.read_structures`
-        finds, or ``edited-unrecognised``.
+        An error of `uair_node.dicom.seg_reader.read_edited` or
+        `uair_node.dicom.rtstruct_reader.read_structures`, or ``edited-unrecognised``.
     """
     volume = read_geometry(edited.series_paths, known)
     offered = load_candidates(edited.folder / CANDIDATES_FILE)
@@ -198,7 +204,7 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
 
 
 def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ: str) -> str:
-    """Say what a reader would not expect: new lesions, segments left out, lesions that stay."""
+    """Return sentences for the reader: new lesions, segments left out, lesions that stay."""
     targets, sentences = found.targets, []
     for number in targets.added:
         name = target_name(targets.label_of_segment[number])
@@ -223,7 +229,9 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
 
 
 def evidence_name(evidence_uid: str, content: str) -> str:
-    """Return what tells files of one object from those of every other, also of one with the same UID.
+    """Return a name for the files of one object.
+
+    An object with the same UID and other content gets another name.
 
     Parameters
     ----------
@@ -234,7 +242,7 @@ def evidence_name(evidence_uid: str, content: str) -> str:
 
 
 def keep_part(context: Context, edited: EditedRound, drawn: Drawn, name: str) -> str:
-    """Keep what was drawn beside the round's candidates, to be put together with others; return its path.
+    """Keep a partial edit beside the round's candidates, to be merged with others. Return its path.
 
     Parameters
     ----------
@@ -251,7 +259,7 @@ def keep_whole(
     parts: Sequence[StoredCandidate],
     name: str,
 ) -> Edit:
-    """Put together what was drawn and keep it, unless candidates hold it voxel for voxel.
+    """Merge partial edits and keep the result, unless candidates hold it voxel for voxel.
 
     Parameters
     ----------
@@ -261,7 +269,7 @@ def keep_whole(
     Raises
     ------
     InputError
-        ``ambiguous-selection``: two of the parts draw one target differently.
+        ``ambiguous-selection``: two parts draw one target differently.
     """
     complete = all(part.character == CHARACTER for part in parts)
     answer, labels = put_together(offered, [part.labels for part in parts], complete=complete)
@@ -276,16 +284,16 @@ def keep_whole(
 def put_together(
     offered: Sequence[StoredCandidate], parts: Sequence[Labels], *, complete: bool = True
 ) -> tuple[ReaderChoice, Labels]:
-    """Return which candidate each target is nearest to, and the segmentation that the parts amount to.
+    """Return the most similar candidate for each target, and the merged segmentation.
 
     Edits of a candidate (`complete`) that draw the liver are the whole answer: a lesion that none of them has
-    was deleted. All other parts speak of what they draw alone; everything else stays as in the candidate that
-    they are most like.
+    was deleted. Other parts concern only the targets that they draw. The rest stays as in the most similar
+    candidate.
 
     Raises
     ------
     InputError
-        ``ambiguous-selection``: two of the parts draw one target differently.
+        ``ambiguous-selection``: two parts draw one target differently.
     """
     drawn = _targets_of(offered, parts)
     origins = _origins(drawn, offered)
@@ -328,7 +336,7 @@ def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> 
 
 
 def _origins(drawn: Mapping[int, Voxels], offered: Sequence[StoredCandidate]) -> dict[int, int]:
-    """Return for each target the most similar candidate (Dice).
+    """Return the most similar candidate for each target (Dice).
 
     Candidates often share a target voxel for voxel. Ties go to the candidate that is most similar for the
     most targets.

@@ -1,6 +1,6 @@
-"""A Key Object that flags images of a case: what its words say of the lesions on them.
+"""Read a Key Object that flags images of a case: its words may drop the lesion on them.
 
-An image alone tells no place. So nothing but a drop word means anything, where one lesion alone lies on the
+An image does not tell a place. So only drop words have a meaning, and only if exactly one lesion lies on the
 images.
 """
 
@@ -36,9 +36,9 @@ def flags_images(context: Context, references: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class FlaggedImages:
-    """The images that a Key Object flags: SOP Instance UIDs with frame numbers, empty for whole instances.
+    """The images that a Key Object flags: SOP Instance UID -> frame numbers, empty for a whole instance.
 
-    `drops` tells whether its words say that a finding is none.
+    `drops` tells whether its words contain a drop word.
     """
 
     images: tuple[tuple[str, frozenset[int]], ...]
@@ -57,8 +57,8 @@ class FlaggedImages:
         Raises
         ------
         InputError
-            ``mark-without-place``: no drop word. ``mark-slice-unknown``: it flags no image of this case.
-            ``mark-on-nothing``: no lesion is on the images. ``mark-several-lesions``.
+            ``mark-without-place``: the words have no drop word. ``mark-slice-unknown``: it flags no image of
+            this case. ``mark-on-nothing``: no lesion lies on the images. ``mark-several-lesions``.
         """
         if not self.drops:
             raise InputError(
@@ -98,12 +98,12 @@ class FlaggedImages:
 
 
 def flagged_images(dataset: Dataset, references: Sequence[str], drop_words: Collection[str]) -> FlaggedImages:
-    """Read a Key Object (PS3.16 TID 2010); raises InputError ``selection-unreadable``.
+    """Read a Key Object (PS3.16 TID 2010). It raises an InputError ``selection-unreadable``.
 
     Parameters
     ----------
     references
-        What the object refers to as a whole. It counts if the content names no object.
+        The references of the whole object. They count if its content tree names no object.
     """
     try:
         images = tuple(_images(dataset)) or tuple((uid, frozenset[int]()) for uid in references)

@@ -1,7 +1,7 @@
-"""The meaning of marks for a case: lesions that are there, lesions that are not, marks left out and why.
+"""Interpret marks: confirmed and new lesions, dropped lesions, and marks that are left out with a reason.
 
-Each measurement group of a report is judged alone. Knows candidates as label volumes on the canonical grid;
-it must not know cases, rounds or files.
+Each measurement group of a report is interpreted by itself. Candidates are label volumes on the canonical
+grid. This module does not know cases, rounds or files.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from uair_node.dicom.segment_words import SegmentKind
 Labels = npt.NDArray[np.uint8]
 
 NEAR_ORGAN_MM = 5.0
-"""A lesion's middle may lie this far outside the organ: a missed lesion at its surface is not in it."""
+"""The largest distance in mm of a lesion's centre from the organ. A missed lesion may lie at its surface."""
 MOST_MM = 250.0
 MOST_OF_ORGAN = 0.7
-"""A mark that takes more of the organ measures the organ."""
+"""A mark that covers more than this part of the organ measures the organ."""
 _ON_LESION = 0.3
-"""Part of a mark's samples that lies on an offered lesion if the mark is about it."""
+"""A mark concerns an offered lesion if this part of the mark's samples lies on it."""
 _POINT_REACH_MM = 5.0
 _SAMPLES = np.linspace(0.0, 1.0, 6)[1:]
 _KEPT_POINTS = 64
@@ -42,7 +42,10 @@ class Places(Protocol):
     """Places graphics on a case's canonical grid, as `uair_node.dicom.mark_places.Grid` does."""
 
     def place(self, graphic: Graphic) -> Points:
-        """Return the points of a graphic, ``(n, 3)`` z, y, x, by voxel edges; refuse what has no place."""
+        """Return the points of a graphic, ``(n, 3)`` z, y, x, by voxel edges.
+
+        Refuse a graphic without a place.
+        """
         ...
 
 
@@ -59,9 +62,9 @@ class Offer:
     spacing_mm
         Voxel spacing of the grid (z, y, x).
     organ
-        What is segmented.
+        The segmented organ.
     earlier
-        Marks of this round that were understood before; they stay.
+        Earlier marks of this round. They stay valid.
     """
 
     candidates: Sequence[Labels]
@@ -73,7 +76,7 @@ class Offer:
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """A measurement group on the grid: its shapes, by voxel edges."""
+    """A measurement group on the canonical grid: its shapes, in voxels by voxel edges."""
 
     shapes: tuple[tuple[Shape, Points], ...]
     spacing: npt.NDArray[np.float64]
@@ -100,7 +103,7 @@ class _Drawn:
 
     @property
     def samples(self) -> Points:
-        """Points on and inside the shapes."""
+        """Sample points on and inside the shapes."""
         found = []
         for shape, points in self.shapes:
             middle = points.mean(axis=0)
@@ -111,13 +114,13 @@ class _Drawn:
         return np.concatenate([self.middle[None], *found])
 
     def lies_on(self, other: _Drawn) -> bool:
-        """Return whether two groups mark one place: the middle of one lies within the reach of the other."""
+        """Return whether two groups mark one place: the centre of one lies within the other's extent."""
         distance = float(np.linalg.norm((self.middle - other.middle) * self.spacing))
         return distance <= max(_POINT_REACH_MM, self.size_mm / 2.0, other.size_mm / 2.0)
 
 
 _Placed = tuple[int | None, _Drawn]
-"""A measurement group and the label value of the offered lesion that it lies on, None if on none."""
+"""A measurement group, and the label value of the offered lesion under it; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -136,25 +139,26 @@ def understand(
     document: Document,
     dropped: Collection[int] = (),
 ) -> tuple[Marks, list[InputError]]:
-    """Return what a report's graphics say together with earlier marks, and why some of them are left out.
+    """Return the marks of a report's graphics, joined with earlier marks, and the errors of those left out.
 
-    Earlier marks stay, but those of a document that this one replaces, and of its measurement groups.
+    Earlier marks stay, except those of a document that this one replaces, and those of the same measurement
+    groups.
 
     Parameters
     ----------
     graphics
-        What `uair_node.dicom.sr_graphics.read_graphics` returned.
+        The result of `uair_node.dicom.sr_graphics.read_graphics`.
     drop_words
-        Words in a group's labels that say that a finding is none.
+        Words in a group's labels that remove a finding.
     document
-        What holds the graphics.
+        The object that holds the graphics.
     dropped
-        Label values of offered lesions that it drops by themselves, without a place.
+        Label values of offered lesions that the object drops by number, without a graphic.
 
     Raises
     ------
     InputError
-        ``marks-contradict``: one place is marked as a lesion and as none.
+        ``marks-contradict``: one place is marked as a lesion and as no lesion.
     """
     refused: list[InputError] = []
     said = {graphic.tracking for graphic in graphics if isinstance(graphic, Graphic) and graphic.tracking}
@@ -182,7 +186,7 @@ def understand(
 def _still_said(
     earlier: Sequence[MarkedLesion], offer: Offer, document: Document, tracked: Collection[str]
 ) -> list[_Placed]:
-    """Return the earlier marks that a new document leaves as they are."""
+    """Return the earlier marks that stay valid beside a new document."""
     spacing = np.asarray(offer.spacing_mm)
     stay: list[_Placed] = []
     for lesion in earlier:
@@ -221,14 +225,14 @@ def _groups(
 
 
 def says(text: str, words: Collection[str]) -> bool:
-    """Return whether a text holds any of the words, as a word of its own."""
+    """Return whether a text contains any of the words as a whole word."""
     return any(
         re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE) for word in words if word
     )
 
 
 def _require_lesion(graphic: Graphic, drawn: _Drawn, offer: Offer) -> None:
-    """Refuse what measures another structure, lies outside the organ, or is as large as the organ."""
+    """Refuse a graphic of another structure, outside the organ, or as large as the organ."""
     if _kind(graphic, offer.organ) in (SegmentKind.OTHER, SegmentKind.ORGAN):
         raise InputError(
             "mark-other-structure",
@@ -252,7 +256,7 @@ def _require_lesion(graphic: Graphic, drawn: _Drawn, offer: Offer) -> None:
 
 
 def _kind(graphic: Graphic, organ: Organ) -> SegmentKind:
-    """Return the structure that a measurement group is about, by the rules for segments."""
+    """Return the structure that a measurement group names, by the rules for segments."""
     segment = Dataset()
     segment.SegmentLabel = graphic.words[:1000]
     segment.SegmentedPropertyTypeCodeSequence = list(graphic.findings)
@@ -277,7 +281,7 @@ def _near_organ(drawn: _Drawn, offer: Offer) -> bool:
 
 
 def _lesion_under(drawn: _Drawn, offer: Offer) -> int | None:
-    """Return the label value of the offered lesion that a mark lies on, None if it lies on none."""
+    """Return the label value of the offered lesion under a mark; None if there is none."""
     best: dict[int, float] = {}
     for labels in offer.candidates:
         values = _values_at(drawn.samples, labels)
@@ -315,7 +319,7 @@ def _require_agreement(lesions: Sequence[_Placed], drops: Sequence[_Placed]) -> 
 
 
 def contradiction(*, in_one_report: bool) -> InputError:
-    """Return the refusal of marks that say both of one place, or of one number."""
+    """Return the error of marks that add and drop the same place or the same number."""
     if in_one_report:
         sentence = "One place is marked as a lesion and as no lesion."
         remedy = "Delete one of the two marks and send the report again."

@@ -1,4 +1,4 @@
-"""Marks in words for the reader: what was understood, and what was left out and why."""
+"""Put marks into words for the reader: which were understood, and which were left out and why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uair_node.cases.reader_choice import target_name
 
 
 def words_of(marks: Marks, organ: str) -> str:
-    """Say what was understood, in one or a few sentences."""
+    """Return one or a few sentences about the marks that were understood."""
     added = [lesion for lesion in marks.lesions if lesion.new]
     parts = []
     for lesion in added:

@@ -1,4 +1,4 @@
-"""An object with marks: which round it answers, and what its marks say about that round."""
+"""Read an object with marks: the round that it answers, and the meaning of its marks in that round."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Before:
     Attributes
     ----------
     selection_id
-        The answer that counts, None before the first.
+        The answer that counts; None before the first answer.
     answer, artifact, marks
-        What it says if it picks from the round that the marks answer: they join it.
+        The content of that answer, if it picks from the round that the marks answer. Then the marks join it.
     """
 
     selection_id: int | None
@@ -63,15 +63,16 @@ class MarkedRound:
     candidates
         SOP Instance UIDs of the round's candidates.
     marks
-        What was understood, together with earlier marks of the round.
+        The understood marks, together with earlier marks of the round.
     remark
         The same, in words for the reader.
     answer, artifact
-        What is picked or accepted beneath the marks; the label volume, if the reader edited it.
+        The pick or acceptance that goes with the marks, and the path of its label volume if the reader edited
+        it.
     before
-        What counted when the marks were read; None if they follow from no earlier answer.
+        The state when the marks were read; None if they do not depend on an earlier answer.
     joins
-        Whether they join it: it took effect, too.
+        Whether the marks join an earlier answer, which took effect.
     """
 
     candidates: tuple[str, ...]
@@ -85,7 +86,7 @@ class MarkedRound:
 
 @dataclass(frozen=True)
 class _Said:
-    """The object's graphics, or the images that it flags."""
+    """The graphics of an object, or the images that it flags."""
 
     document: Document
     graphics: tuple[Graphic | InputError, ...]
@@ -93,24 +94,25 @@ class _Said:
 
     @property
     def marks_something(self) -> bool:
-        """Whether it means more than the candidate that it names."""
+        """Whether the object contains marks beside the candidate that it names."""
         return bool(self.graphics) or (self.flagged is not None and self.flagged.drops)
 
 
 def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: Reading) -> MarkedRound | None:
-    """Read an object's marks onto the round that a reader sees; None for an object that marks nothing.
+    """Interpret an object's marks in the round that a reader sees. Return None for an object without marks.
 
-    Marks beside a reference to a candidate go with that pick: if none of them can be used, the pick stays.
-    Marks join an earlier pick, edit or marks of the same round.
+    Marks beside a reference to a candidate belong to that pick. If no mark can be used, then the pick still
+    counts. Marks join an earlier pick, edit or marks of the same round.
 
     Raises
     ------
     InputError
-        ``mark-needs-pick``: marks ask for another round, the verb for an end. ``mark-needs-candidate``: a
-        drop to end the case with, and no candidate. ``mark-case-unknown``: no open round belongs to its
-        images. ``mark-older-round``: the candidate is not of the round that is marked. ``own-object``. What
-        `uair_node.selection.mark_meaning.understand` raises; or, if no mark can be used, why the first
-        cannot. ``case-closed``, ``round-closed`` of `find_edited_round`.
+        ``mark-needs-pick``: the marks need another round, but the verb ends the case.
+        ``mark-needs-candidate``: a lesion is dropped and the case ends, but no candidate is named.
+        ``mark-case-unknown``: no open round has these images. ``mark-older-round``: the candidate belongs to
+        an older round. ``own-object``. The errors of `uair_node.selection.mark_meaning.understand`. If no
+        mark can be used, the error of the first one. ``case-closed``, ``round-closed`` of
+        `find_edited_round`.
     """
     flags = (
         verb != Verb.REJECT
@@ -137,7 +139,7 @@ def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: R
 
 
 def _read(dataset: Dataset, reading: Reading, pages: Collection[str], drop_words: Sequence[str]) -> _Said:
-    """Return what an object marks; what is drawn on candidates' `pages` marks no image."""
+    """Return the marks of an object. Graphics on the `pages` of candidates are left out."""
     document = Document(
         reading.sop_instance_uid, frozenset({reading.sop_instance_uid, *reading.predecessors})
     )
@@ -153,7 +155,7 @@ def _read(dataset: Dataset, reading: Reading, pages: Collection[str], drop_words
 
 
 def _open_round(context: Context, reading: Reading, offered: Collection[str]) -> EditedRound:
-    """Return the round that the marks answer. `offered` are the candidates that the marks' object names."""
+    """Return the round that the marks answer. `offered` are the candidates that the object names."""
     round_ = find_edited_round(context, reading)
     if round_ is None:
         raise InputError(
@@ -186,14 +188,14 @@ def _picked(context: Context, what: _Said, round_: EditedRound, named: ReaderCho
 def joined(
     candidates: tuple[str, ...], marks: Marks, before: Before, named: ReaderChoice | None, organ: str
 ) -> MarkedRound:
-    """Return marks together with the pick that is named with them, or with the earlier answer that they join.
+    """Join marks with the pick that the same object names, or with the earlier answer.
 
     Parameters
     ----------
     candidates
         SOP Instance UIDs of the round's candidates.
     marks
-        Those before and the new ones.
+        The earlier marks and the new ones.
     """
     answered = before.answer is not None
     picked = named is not None or (answered and (before.marks is None or before.marks.picked))
@@ -209,7 +211,10 @@ def joined(
 
 
 def _accepted(context: Context, what: _Said, round_: EditedRound, named: ReaderChoice | None) -> MarkedRound:
-    """Let a case end with a candidate without the lesions that marks drop; other marks need a round more."""
+    """End a case with a candidate without the dropped lesions.
+
+    Refuse other marks, which need another round.
+    """
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
     offered = load_candidates(round_.folder / CANDIDATES_FILE)
     marks, refusals = _understood(context, what, round_, volume, offered, _NO_MARKS)
@@ -247,14 +252,14 @@ def _understood(
 def offer_of(
     volume: Volume, offered: Sequence[StoredCandidate], used: Collection[int], earlier: Marks
 ) -> Offer:
-    """Return what a round offers, to hold marks against.
+    """Return the lesions that a round offers, for comparison with marks.
 
     Parameters
     ----------
     used
         Numbers of the lesions that the case had in any round.
     earlier
-        Marks of this round that stay.
+        Earlier marks of this round. They stay valid.
     """
     canonical = volume.canonical()
     candidates = [canonical.from_source(candidate.labels) for candidate in offered]
@@ -269,13 +274,13 @@ def offer_of(
 
 
 def find_before(context: Context, candidates: Sequence[str]) -> Before:
-    """Return what counts in the case of these candidates, and what of it marks join."""
+    """Return the answer that counts in the case of these candidates, and its parts that marks join."""
     with context.database.reading() as session:
         return before_in(session, candidates)
 
 
 def before_in(session: Session, candidates: Sequence[str]) -> Before:
-    """Return the same, within a transaction."""
+    """As `find_before`, within a transaction."""
     (result, *_) = session.scalars(select(Result).where(Result.sop_instance_uid.in_(candidates)).limit(1))
     case = result.round.case
     counts = lifecycle.answer_that_counts(session, case)
@@ -296,7 +301,7 @@ def _needs_pick(verb: Verb) -> InputError:
 
 
 def _header_of(context: Context, sop_instance_uid: str) -> Dataset | None:
-    """Return the header of an image that the node received, None without one."""
+    """Return the header of an image that the node received; None if it received none."""
     with context.database.reading() as session:
         path = session.scalar(
             select(Instance.path)

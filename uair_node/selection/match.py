@@ -1,6 +1,6 @@
-"""Which candidate of which round a returned object means.
+"""Find the candidate and the round that a returned object refers to.
 
-Refusals are InputError with a code; the caller records them, none is dropped (DESIGN invariant 6).
+A refusal is an InputError with a code. The caller records every refusal.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from uair_node.cases.tables import (
 from uair_node.dicom.readers import Reading
 
 CANDIDATE_KINDS = (ResultKind.CANDIDATE, ResultKind.PAGE)
-"""Results that name a candidate."""
+"""Kinds of results that stand for a candidate."""
 
 
 def check_document(session: Session, verb: Verb, reading: Reading) -> None:
-    """Refuse documents that name candidates for another reason than to choose one.
+    """Refuse documents that name candidates, but do not choose one.
 
     Raises
     ------
     InputError
         ``own-object``: our own report or rejection note, forwarded back by a PACS. ``rejection-note``:
-        somebody else's, sent to a verb that chooses.
+        another system's rejection note, sent to the AE title of a choosing verb.
     """
     own = session.scalar(
         select(Result.kind).where(
@@ -71,8 +71,8 @@ def find_candidates(
     Raises
     ------
     InputError
-        ``unknown-reference``: none of them is ours. ``segment-not-ours``: none is, and some name segments of
-        another segmentation.
+        ``unknown-reference``: no reference is ours. ``segment-not-ours``: no reference is ours, and some name
+        segments of another segmentation.
     """
     found = results_named(session, references)
     if not found and segments:
@@ -93,13 +93,13 @@ def find_candidates(
 def results_named(
     session: Session, references: Sequence[str], kinds: Sequence[ResultKind] = CANDIDATE_KINDS
 ) -> list[Result]:
-    """Return our results of some kinds among referenced SOP Instance UIDs; empty without any."""
+    """Return our results of the given kinds among referenced SOP Instance UIDs."""
     named = Result.sop_instance_uid.in_(references), Result.kind.in_(kinds)
     return list(session.scalars(select(Result).where(*named)))
 
 
 def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> ReaderChoice:
-    """Decide which candidate each target is taken from.
+    """Decide for each target from which candidate it is taken.
 
     If a segment is named, then its target is taken from that segment's candidate. All other targets come from
     a single candidate. It is the candidate that is named as a whole, else the candidate whose liver is named,
@@ -153,12 +153,12 @@ def main_candidate(parts: Mapping[int, int]) -> int:
 
 
 def the_case_and_round(session: Session, named: Sequence[Result], study_uid: str) -> tuple[Case, Round]:
-    """Return the case, locked, and the one round that candidates belong to.
+    """Return the case of candidates, locked, and their round.
 
     Parameters
     ----------
     study_uid
-        Study Instance UID of the returned object; empty where it came without one (command line).
+        Study Instance UID of the returned object; empty for the command line.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def the_case_and_round(session: Session, named: Sequence[Result], study_uid: str
 
 
 def check_study(case: Case, study_uid: str) -> None:
-    """Refuse an object of another study; raises InputError ``other-study``."""
+    """Refuse an object of another study. It raises an InputError ``other-study``."""
     if study_uid and study_uid != case.study_instance_uid:
         raise InputError(
             "other-study",
@@ -184,7 +184,7 @@ def check_study(case: Case, study_uid: str) -> None:
 
 
 def ambiguous(what: str) -> InputError:
-    """Return the refusal of an object that names several things where it must name a single one."""
+    """Return the error of an object that names several cases, rounds or candidates instead of one."""
     return InputError(
         "ambiguous-selection",
         f"The object names {what}.",
@@ -194,7 +194,7 @@ def ambiguous(what: str) -> InputError:
 
 
 def no_such_lesion(value: int) -> InputError:
-    """Return the refusal of a label value that is not offered."""
+    """Return the error of a label value that is not offered."""
     return InputError(
         "no-such-lesion",
         f"No candidate has {target_name(value)}.",

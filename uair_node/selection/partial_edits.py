@@ -1,7 +1,7 @@
-"""Segmentations of some targets that were sent together: one answer, once nothing more comes.
+"""Merge segmentations of some targets that were sent together into one answer.
 
 A viewer's "save selected segments" makes one SEG of candidate 2's lesion 1 and another of candidate 3's
-lesion 2. Each is held, as a row, until its sender has been quiet for a while.
+lesion 2. Each is kept as a row until its sender has been quiet for a while.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def answer_with_parts(context: Context) -> int:
 
 
 def _is_answered(context: Context, ids: Sequence[int]) -> bool:
-    """Answer with one group of parts; one that cannot be read is refused, and stops no other."""
+    """Answer with one group of parts.
+
+    If a part cannot be read, then the group is refused, and others continue.
+    """
     try:
         _answer(context, ids)
     except TransientError as error:
@@ -51,7 +54,7 @@ def _is_answered(context: Context, ids: Sequence[int]) -> bool:
 
 
 def _refuse(context: Context, ids: Sequence[int], patience_s: float) -> None:
-    """Refuse parts that cannot be read, once the last of them was received so long ago."""
+    """Refuse parts that cannot be read, after the last of them was received `patience_s` ago."""
     unreadable = InputError(
         "part-unreadable",
         "A part of this answer cannot be read any more.",

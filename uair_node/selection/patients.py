@@ -1,6 +1,6 @@
-"""Whether a returned object belongs to the patient of the case that it speaks of.
+"""Check that a returned object belongs to the patient of the case that it refers to.
 
-Patient IDs are in no table: the case's is read from its series, and only digests are compared.
+Patient IDs are in no table. The case's ID is read from its series, and only digests are compared.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from uair_node.selection.match import results_named
 def check_patient(context: Context, reading: Reading, named: Sequence[str]) -> None:
     """Refuse an object of another patient. Without a Patient ID on either side there is nothing to compare.
 
-    A file is read: call it outside of any writing transaction.
+    A file is read, so it must be called outside of any writing transaction.
 
     Parameters
     ----------
     named
-        SOP Instance UIDs that the object names; the first that is a result of ours tells the case.
+        SOP Instance UIDs that the object names. The first result of ours among them gives the case.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def check_patient(context: Context, reading: Reading, named: Sequence[str]) -> N
 
 
 def check_patient_of(context: Context, reading: Reading, name: str) -> None:
-    """Refuse an object of another patient than that of a slice (`name` in the store), as `check_patient`."""
+    """Refuse an object of another patient than that of a slice. `name` is the slice's path in the store."""
     if not reading.patient_id_hash:
         return
     path = context.store.fetch_if_kept(name) if name else None

@@ -1,4 +1,4 @@
-"""A returned object, from its reading to its effect, in one transaction; refusals are recorded."""
+"""Apply a returned object in one transaction. Refusals are recorded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from uair_node.selection.match import (
 log = logging.getLogger(__name__)
 
 _PART = "part"
-"""Stands for the volume that parts of an edit amount to: no earlier answer had it."""
+"""Stands for the volume of merged parts, which no earlier answer had."""
 _TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutcome.HELD)
 
 
@@ -43,9 +43,9 @@ _TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutc
 class Evidence:
     """The sender and the mechanism of a selection; stored beside every selection.
 
-    The study tells where a refusal belongs whose object names none of our candidates. The remark says what
-    the reader is told beside the outcome: new lesions, segments that were left out. Marks are kept as they
-    were understood.
+    If an object names none of our candidates, then its study shows where the refusal belongs. The remark
+    tells the reader of new lesions and of segments that were left out. Marks are kept as they were
+    interpreted.
     """
 
     verb: Verb
@@ -60,7 +60,7 @@ class Evidence:
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
-    """Apply what an object references; the returned row tells the outcome."""
+    """Apply the references of an object. The returned row has the outcome."""
     try:
         check_document(session, evidence.verb, reading)
     except InputError as refusal:
@@ -84,7 +84,7 @@ class AnswerChangedError(Exception):
 
 
 def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, reading: Reading) -> Selection:
-    """Apply an object's marks, with the pick that they go with, or with the earlier answer that they join.
+    """Apply an object's marks, with the pick that they belong to, or with the earlier answer that they join.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, r
 def select_marked(
     session: Session, evidence: Evidence, marked: MarkedRound, study_uid: str = ""
 ) -> Selection:
-    """Apply marks, also those that came without an object; raises InputError where they are refused.
+    """Apply marks, also those that came without an object. It raises an InputError if they are refused.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def _with_marks(evidence: Evidence, marked: MarkedRound) -> Evidence:
 
 
 def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:
-    """Keep a segmentation of some targets until the objects sent with it have arrived."""
+    """Keep a segmentation of some targets until the objects that were sent with it have arrived."""
     named = find_candidates(session, candidates)
     try:
         case = lock_case(session, named[0].round.case_id)
@@ -145,7 +145,7 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
 
 
 def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
-    """Keep another system's segmentation for the first round of a case; it replaces one that is kept."""
+    """Keep another system's segmentation for the first round of a case. It replaces an earlier one."""
     session.execute(
         update(Selection)
         .where(
@@ -162,7 +162,7 @@ def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
 
 
 def settle_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoice, artifact: str) -> None:
-    """Let parts of one round, held until now, take effect together: the last one stands for all."""
+    """Apply the held parts of one round together. The row of the last part stands for all."""
     last = parts[-1]
     assert last.case_id is not None, "a part is held for a case"
     assert last.round_number is not None, "a part is held for a round"
@@ -184,7 +184,7 @@ def settle_parts(session: Session, parts: Sequence[Selection], answer: ReaderCho
 
 
 def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputError) -> None:
-    """Refuse what was held."""
+    """Refuse held parts."""
     for part in parts:
         refuse(part, refusal)
     lifecycle.tell_reader(session, session.get_one(Case, parts[-1].case_id))
@@ -194,9 +194,9 @@ def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputErr
 def note_repetition(session: Session, evidence: Evidence) -> bool:
     """Record a repeated object that has already taken effect; return False if it is new.
 
-    Other bytes under its UID are another object: viewers save under the same UID again and again. If the case
-    has failed or was closed since, then the object is no repetition: its sender must learn that it has no
-    effect.
+    Other bytes under the same UID are another object, since viewers save repeatedly under one UID. If the
+    case has failed or was closed since, then the object is no repetition: the sender must learn that it has
+    no effect.
     """
     earlier = session.scalars(
         select(Selection).where(
@@ -232,17 +232,17 @@ def select_by_number(
     Parameters
     ----------
     answer
-        The candidate that is named; None: `marked` alone is said.
+        The candidate that is named; None if only `marked` counts.
     marked
         Findings that are dropped, kept or added with it.
     of_round
-        The round whose candidate is named; None: the newest that a reader sees.
+        The round whose candidate is named; None for the newest round that a reader sees.
 
     Raises
     ------
     InputError
-        ``no-candidates``, ``no-such-candidate``, ``no-such-lesion``, or what
-        `uair_node.selection.decision.decide` refuses. ``case-changed``: since `marked` was read.
+        ``no-candidates``, ``no-such-candidate``, ``no-such-lesion``, or an error of
+        `uair_node.selection.decision.decide`. ``case-changed``: the case changed after `marked` was read.
     """
     case = lock_case(session, case.id)
     round_, candidates = _candidates_of(case, of_round)
@@ -301,7 +301,7 @@ def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoi
 def record_refusal(
     session: Session, evidence: Evidence, refusal: InputError, named: Sequence[Result]
 ) -> Selection:
-    """Keep a selection that cannot be used, with its reason; at its case, if that is known."""
+    """Record a selection that cannot be used, with its reason, and with its case if that is known."""
     round_ = named[0].round if named else _newest_round_of_study(session, evidence.study_uid)
     row = _row(evidence, SelectionOutcome.REFUSED)
     row.case_id = round_.case_id if round_ else None
@@ -317,7 +317,7 @@ def record_refusal(
 
 
 def _newest_round_of_study(session: Session, study_uid: str) -> Round | None:
-    """Return the newest round of a study: what names no candidate was most likely meant for it."""
+    """Return the newest round of a study. An object that names no candidate most likely refers to it."""
     return session.scalars(
         select(Round)
         .join(Round.case)
@@ -356,7 +356,7 @@ def _apply(
 
 
 def _standing(session: Session, case: Case) -> Standing:
-    """Return where a case stands; the caller has locked it."""
+    """Return the state of a case. The caller has locked it."""
     newest = case.current_round
     assert newest is not None, "a candidate belongs to a round"
     row = lifecycle.answer_that_counts(session, case)
@@ -376,7 +376,7 @@ def _digest(marks: Marks | None) -> str:
 
 
 def _take_effect(session: Session, case: Case, row: Selection, said: Said, effect: Effect) -> None:
-    """Write the effect of an answer: its row, and the next round or the end of the case."""
+    """Apply an answer: write its row, and start the next round or end the case."""
     counts = lifecycle.answer_that_counts(session, case)
     row.candidates_round = said.round_number
     if effect is Effect.REPEATED:

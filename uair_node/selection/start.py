@@ -1,7 +1,7 @@
-"""Another system's segmentation, sent to start a case with: the reference of its round 1, or of the next one.
+"""Start a case from another system's segmentation: it is the reference of round 1, or of the next round.
 
-A case whose first round is not published keeps the object until that round is computed. A case that waits
-for a reader starts again from it at once.
+A case whose first round is not published keeps the object until that round is computed. A case that waits for
+a reader starts again from it at once.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ _OPEN = (*_PENDING, CaseState.AWAITING_SELECTION, CaseState.REFINING)
 
 
 def take_start(context: Context, dataset: Dataset, evidence: Evidence, path: Path | None) -> None:
-    """Let a received object start its case, or record why it cannot.
+    """Start a case from a received object, or record the reason why it cannot be used.
 
     Parameters
     ----------
     path
-        Its file, for a case that is not offered yet; None for a class that is not kept.
+        Path of its file, for a case whose first round is not published yet; None for a class that is not
+        kept.
     """
     try:
         reading = _read(context, dataset)
@@ -59,9 +60,9 @@ def take_start(context: Context, dataset: Dataset, evidence: Evidence, path: Pat
 
 
 def answer_with_starts(context: Context) -> int:
-    """Let objects that were kept take effect once their case waits for a reader; return how many did.
+    """Apply kept objects of cases that now wait for a reader. Return their number.
 
-    Most are taken by the computation of the first round; this is for those that came while it was published.
+    The computation of the first round uses most objects. This function is for those that came after it.
     """
     with context.database.reading() as session:
         held = session.scalars(
@@ -78,7 +79,7 @@ def answer_with_starts(context: Context) -> int:
 
 
 def held_start(session: Session, case: Case) -> Selection | None:
-    """Return the newest object that is kept for a case's first round, None without one."""
+    """Return the newest object that is kept for a case's first round; None if there is none."""
     return session.scalars(
         select(Selection)
         .where(
@@ -146,7 +147,7 @@ def _a_slice(session: Session, case: Case) -> str:
 
 
 def _is_held(context: Context, evidence: Evidence, case_id: int, path: Path) -> bool:
-    """Keep an object for the first round of a case; False if that is published meanwhile."""
+    """Keep an object for the first round of a case. Return False if the round was published meanwhile."""
     evidence = replace(evidence, artifact=context.store.share(path))
     with context.database.transaction() as session:
         case = lock_case(session, case_id)
@@ -157,7 +158,7 @@ def _is_held(context: Context, evidence: Evidence, case_id: int, path: Path) -> 
 
 
 def _answer(context: Context, dataset: Dataset, evidence: Evidence, reading: Reading) -> None:
-    """Start the case that waits for a reader again."""
+    """Start a case again that waits for a reader."""
     edited = find_edited_round(context, reading)
     if edited is None:
         raise InputError(

@@ -1,6 +1,6 @@
-"""Another system's segmentation as a reference: liver and lesions on the source grid.
+"""Read another system's segmentation as a reference: liver and lesions on the source grid.
 
-What is neither liver nor lesion is left out, and said.
+Other structures are left out, and a remark names them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from uair_node.storage.artifacts import Labels
 
 CHARACTER = "from another system"
 _NAMED = 8
-"""The most segments that a remark names; a segmentation of the body has a hundred."""
+"""The most segments that a remark names. A whole-body segmentation has about a hundred."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference on the source grid, and what the reader is told of it."""
+    """A reference on the source grid, and the remark for the reader."""
 
     labels: Labels
     remark: str
@@ -42,15 +42,15 @@ def read_reference(
     volume
         The source grid; its voxels are not read.
     offered
-        Our own candidates, on the source grid. What `dataset` does not speak of comes from the first of them.
+        Our own candidates, on the source grid. Targets that `dataset` does not draw come from the first of
+        them.
     used
         Numbers of the lesions that the case had in any round.
 
     Raises
     ------
     InputError
-        What `uair_node.dicom.seg_reader.read_edited` or `uair_node.dicom.rtstruct_reader.read_structures`
-        finds.
+        As `uair_node.dicom.seg_reader.read_edited` or `uair_node.dicom.rtstruct_reader.read_structures`.
     """
     structures = dataset.SOPClassUID == SelectionClass.RT_STRUCTURE_SET
     read = read_structures if structures else read_edited
@@ -63,7 +63,8 @@ def read_reference(
 def _completed(drawn: Labels, offered: Labels) -> Labels:
     """Return a reference with liver and lesions.
 
-    A segmentation without any lesion says nothing of lesions; one with lesions tells all of them.
+    If the segmentation has no lesions, then those of our candidate are added. If it has some, then they are
+    all.
     """
     reference = drawn.copy()
     if not (drawn == LIVER).any():
