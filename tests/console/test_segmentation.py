@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from uair_node.cases.tables import Case, Round
 from uair_node.dicom.volume import read_series
 from uair_node.findings.record import as_csv, load_findings
 from uair_node.results.round_inputs import ACCEPTED_FILE, CANDIDATES_FILE, FINDINGS_FILE
-from uair_node.storage.artifacts import load_candidates
+from uair_node.storage.artifacts import TargetParts, load_candidates, save_candidates
 
 PAGE = "/cases/2/segmentation"
 ROUND = "artifacts/case-000002/round-02.made"
@@ -51,6 +52,24 @@ def test_the_page_shows_what_was_accepted_and_how_it_came_about(reader: TestClie
     assert page.text.count("thumbnail.jpg") == 8, "four candidates of two rounds"
     taken = re.findall(r'<li class="taken">.*?rounds/(\d)/(\d)/.*?✓</span> ([^<]+)<', page.text, re.DOTALL)
     assert taken == [("2", "1", "accepted"), ("2", "2", "lesion 1 taken"), ("1", "3", "picked")]
+
+
+def test_a_part_is_pictured_where_the_candidates_differ_in_it(studies: Site, reader: TestClient) -> None:
+    path = studies.context.store.absolute(f"{ROUND}/{CANDIDATES_FILE}")
+    before = load_candidates(path)
+    shape = before[0].labels.shape
+    held = np.any([candidate.labels == 2 for candidate in before], axis=0)
+    parts = {2: TargetParts(("lower", "upper"), (held * (1 + (np.indices(shape)[0] > 15))).astype(np.uint8))}
+    save_candidates(path, [replace(candidate, parts=parts) for candidate in before])
+    pictures = {
+        (k, part): reader.get(f"/cases/2/rounds/2/{k}/parts/2/{part}.jpg") for k in (1, 4) for part in (0, 1)
+    }
+    for picture in pictures.values():
+        assert picture.status_code == 200
+        assert Image.open(io.BytesIO(picture.content)).width > 100
+    assert pictures[1, 1].content != pictures[4, 1].content, "the candidates differ there"
+    for missing in ("2/3", "3/1"):
+        assert reader.get(f"/cases/2/rounds/2/1/parts/{missing}.jpg").status_code == 404
 
 
 def test_round_candidate_and_slice_are_chosen_by_the_address(reader: TestClient) -> None:

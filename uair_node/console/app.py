@@ -22,7 +22,7 @@ from uair_node.console.cases import list_cases
 from uair_node.console.configuration import show_configuration
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.destinations import ask_destination, show_destinations
-from uair_node.console.drawings import show_slice, show_solid, show_surfaces, show_thumbnail
+from uair_node.console.drawings import show_part, show_slice, show_solid, show_surfaces, show_thumbnail
 from uair_node.console.exports import export_numbers, export_segmentation
 from uair_node.console.guard import guarded
 from uair_node.console.headers import NothingEscapes, SecurityHeaders
@@ -68,6 +68,7 @@ def _pages(console: ConsoleApp) -> list[BaseRoute]:
         guarded(console, f"{_CASE}/segmentation", show_segmentation),
         guarded(console, f"{_SEGMENTATION}/slices/{{slice:int}}.jpg", show_slice),
         guarded(console, f"{_SEGMENTATION}/thumbnail.jpg", show_thumbnail),
+        guarded(console, f"{_SEGMENTATION}/parts/{{value:int}}/{{part:int}}.jpg", show_part),
         guarded(console, f"{_SEGMENTATION}/solid.jpg", show_solid),
         guarded(console, f"{_SEGMENTATION}/surfaces.glb", show_surfaces),
         guarded(console, f"{_SEGMENTATION}/export/{{form:str}}", export_segmentation),

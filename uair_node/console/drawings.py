@@ -19,8 +19,10 @@ from uair_node.rendering.export_formats import as_glb
 from uair_node.rendering.solids import solids_of
 from uair_node.rendering.surface import solid_view
 
-_WIDTH, _THUMBNAIL_WIDTH = 6.4, 3.2  # inches
+_WIDTH, _THUMBNAIL_WIDTH, _PART_WIDTH = 6.4, 3.2, 1.8  # inches
 _DPI = 100
+_DARKER = 0.3
+"""How much darker the other parts of a target are, in parts of the window."""
 _QUALITY = 88  # with colours as fine as the rest: outlines are thin
 _DRAWING = threading.Lock()
 """matplotlib's text layout is not made for threads."""
@@ -39,6 +41,22 @@ def show_thumbnail(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Answer with a small picture of the slice that tells most of a round's segmentations."""
     view, k = _looked_at(console, request), request.path["k"]
     data = view.once("thumbnail", k, lambda: draw(view, k, view.key_slice, _THUMBNAIL_WIDTH))
+    return Response(data, media_type="image/jpeg")
+
+
+def show_part(console: ConsoleApp, request: ConsoleRequest) -> Response:
+    """Answer with a small picture of a target where the candidates differ most; part 0 is all of it.
+
+    The other parts of the target are dark.
+    """
+    view, k = _looked_at(console, request), request.path["k"]
+    value, part = request.path["value"], request.path["part"]
+    own = view.parts.get(value)
+    if own is None or part > len(own.names):
+        raise InputError("no-such-page", "This round has no such part.", "Open it from the case's page.")
+    here = own.numbers == part if part else own.numbers > 0
+    others = (own.numbers > 0) & ~here
+    data = view.once(f"part {value} {part}", k, lambda: _draw_part(view, k, value, here, others))
     return Response(data, media_type="image/jpeg")
 
 
@@ -68,6 +86,33 @@ def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
         draw_slice(axes, values[rows, columns], labels[rows, columns], spacing[1:], view.window)
         number_lesions(axes, labels[rows, columns])
         mark_sides(axes, view.planes[n])
+        return _jpeg(pixels(figure, _DPI))
+
+
+def _draw_part(
+    view: RoundView, k: int, value: int, here: NDArray[np.bool_], others: NDArray[np.bool_]
+) -> bytes:
+    """Draw the slice in which the candidates differ most `here`; `others` are darkened.
+
+    Both are ``(Z, Y, X)`` in the view's box.
+    """
+    held = np.stack([labels == value if value > 1 else labels > 0 for labels in view.labels.values()])
+    differing = (held.any(axis=0) & ~held.all(axis=0) & here).sum(axis=(1, 2))
+    n = view.box[0].start + int(differing.argmax())
+    spacing = view.canonical.spacing_mm
+    shown = np.zeros(view.canonical.shape[1:], bool)
+    shown[view.box[1:]] = held.any(axis=(0, 1))
+    rows, columns = (bounds(shown, axis, spacing[axis + 1]) for axis in (0, 1))
+    labels = view.plane(k, n)[rows, columns]
+    dark = np.zeros(view.canonical.shape[1:], bool)
+    dark[view.box[1:]] = others[n - view.box[0].start]
+    values = view.values(n) - dark * _DARKER * (view.window.high - view.window.low)
+    shape = (rows.stop - rows.start) * spacing[1] / ((columns.stop - columns.start) * spacing[2])
+    with _DRAWING:
+        figure = Figure(figsize=(_PART_WIDTH, _PART_WIDTH * shape), facecolor=PAPER)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        draw_slice(axes, values[rows, columns], labels, spacing[1:], view.window)
         return _jpeg(pixels(figure, _DPI))
 
 

@@ -21,12 +21,15 @@ class Question:
         Name of the form's field: ``take-3`` a target, ``take-3-upper`` its part.
     name
         "lesion 2", "upper part of lesion 2".
+    picture
+        Its address below a candidate's: ``parts/3/0.jpg`` the target, ``parts/3/1.jpg`` its first part.
     holders
         Numbers of the candidates that hold the target.
     """
 
     field: str
     name: str
+    picture: str
     holders: tuple[int, ...]
 
 
@@ -37,8 +40,10 @@ def questions_of(round_: Round) -> list[Question]:
         value = int(key)
         target = target_name(value)
         holders = tuple(candidate.k for candidate in round_.candidates if value in candidate.targets)
-        found.append(Question(f"{_FIELD}-{value}", target, holders))
-        found += [Question(f"{_FIELD}-{value}-{name}", f"{name} part of {target}", holders) for name in names]
+        found.append(Question(f"{_FIELD}-{value}", target, f"parts/{value}/0.jpg", holders))
+        for number, name in enumerate(names, start=1):
+            picture = f"parts/{value}/{number}.jpg"
+            found.append(Question(f"{_FIELD}-{value}-{name}", f"{name} part of {target}", picture, holders))
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,7 @@ from uair_node.operations import reports
 from uair_node.rendering.plane_names import plane_names
 from uair_node.rendering.telling_slices import telling_slices
 from uair_node.results.round_inputs import ACCEPTED_FILE, CANDIDATES_FILE
-from uair_node.storage.artifacts import Box, Cropped, Labels, load_cropped
+from uair_node.storage.artifacts import Box, Cropped, Labels, TargetParts, load_cropped
 
 ACCEPTED = 0
 """Stands in addresses for what was accepted, where a candidate has its k."""
@@ -57,6 +57,8 @@ class RoundView:
         The part of the canonical grid that holds all segmented voxels.
     labels
         Number k of a candidate, or `ACCEPTED` -> its labels in `box`, ``(Z, Y, X)`` uint8.
+    parts
+        Label value -> the parts of a target that can be answered on their own, in `box`.
     drawn
         Cache of drawn pictures and surfaces, by kind and name.
     """
@@ -67,6 +69,7 @@ class RoundView:
     planes: tuple[str, ...]
     box: Box
     labels: Mapping[int, Labels]
+    parts: Mapping[int, TargetParts] = field(default_factory=dict)
     drawn: dict[tuple[str, int], bytes] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -222,15 +225,20 @@ def read_round(number: int, grid: Volume, offered: Cropped, accepted: Cropped | 
         The four candidates, and what was accepted if the round ended the case.
     """
     canonical = grid.canonical()
-    parts = {candidate.k: (candidate.labels, offered.box) for candidate in offered.candidates}
+    stored = {candidate.k: (candidate.labels, offered.box) for candidate in offered.candidates}
     if accepted is not None:
-        parts[ACCEPTED] = (accepted.candidates[0].labels, accepted.box)
+        stored[ACCEPTED] = (accepted.candidates[0].labels, accepted.box)
     placed = {
-        k: (_turned(labels, canonical), _turned_box(box, canonical)) for k, (labels, box) in parts.items()
+        k: (_turned(labels, canonical), _turned_box(box, canonical)) for k, (labels, box) in stored.items()
     }
     box = _union([labels for _, labels in placed.values()])
     labels = {k: _put(part, at, box) for k, (part, at) in placed.items()}
-    return RoundView(number, grid, canonical, plane_names(grid), box, labels)
+    at = _turned_box(offered.box, canonical)
+    parts = {
+        value: replace(own, numbers=_put(_turned(own.numbers, canonical), at, box))
+        for value, own in offered.candidates[0].parts.items()
+    }
+    return RoundView(number, grid, canonical, plane_names(grid), box, labels, parts)
 
 
 def _turned(labels: Labels, canonical: CanonicalVolume) -> Labels:
