@@ -119,9 +119,9 @@ class Inbox:
     def receive(self, received: ReceivedInstance) -> StoreStatus | None:
         """Keep an instance and act by its verb.
 
-        A returned status says that the instance is not kept. The configuration excludes it, or it is a document without
-        a request, or its request is refused. Archives forward every measurement, and these should
-        not fill the disk.
+        A returned status says that the instance is not kept. The configuration excludes it, or it is a
+        document without a request, or its request is refused. Archives forward every measurement, and these
+        should not fill the disk.
 
         Raises
         ------
