@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import torch
 import typer
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError
@@ -30,7 +32,7 @@ from workers.research.evaluation.intervals import estimate
 from workers.research.evaluation.json_report import as_json
 from workers.research.evaluation.reader import one_for_all
 from workers.research.evaluation.remember import RememberingPredictor, Stopwatch
-from workers.research.evaluation.report import Header, as_markdown
+from workers.research.evaluation.report import Grid, Header, as_markdown
 from workers.research.evaluation.results import CaseResult, Method, PreferenceRun, compared
 from workers.research.evaluation.run_cases import FIRST_PASS, Skipped, evaluate, learned
 from workers.research.evaluation.single import GivenLesion, given_box
@@ -64,6 +66,23 @@ def dsc(results: list[CaseResult], method: str, target: str, rule: str | None = 
         for row in rows(results)
         if (row.method.name, row.target, row.method.rule) == (method, target, rule)
     )
+
+
+@pytest.mark.parametrize(("width", "columns"), [(80, 7), (200, 13), (20, 1)])
+def test_a_table_on_the_terminal_cuts_and_loses_no_word(width: int, columns: int) -> None:
+    names = ("target", "method", "rule", "n", "DSC [95 % CI]", "Jaccard", "ASSD mm", "HD95 mm", "s", "picks")
+    names += ("automatic", "interactable", "reader s")
+    cells = ("tumour", "UAIR, 3 rounds", "belief", "40", "0.812 [0.790, 0.831]", ".69", "1.2", "7.3", "2")
+    cells += ("2.0", "yes", "", "28")
+    file = io.StringIO()
+    Grid("Methods", names, (cells,)).print(Console(file=file, width=width))
+    title, head, *lines = file.getvalue().rstrip().splitlines()
+    assert title == "Methods"
+    assert head.split() == " ".join(names[:columns]).split()
+    if columns > 1:
+        assert max(map(len, (head, *lines))) <= width
+    named = [f"{name}: {cell}" for name, cell in list(zip(names, cells, strict=True))[columns:] if cell]
+    assert " ".join(lines).split() == f"{' '.join(cells[:columns])} {', '.join(named)}".split()
 
 
 def test_every_method_has_its_row_for_every_target(results: list[CaseResult]) -> None:

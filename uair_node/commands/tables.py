@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-_GAP = "  "
+COLUMN_GAP = "  "
 _INDENT = 4
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*")
 
@@ -47,8 +47,8 @@ def print_rows(console: Console, heads: Sequence[str], rows: Iterable[Row], *, t
     for row in rows:
         line = Text(_line(row.cells, widths, right))
         line.stylize(row.style, 0, len(row.cells[0]))
-        if row.note and line.cell_len + len(_GAP) + Text(row.note).cell_len <= console.width:
-            _print(console, line.append(_GAP + row.note))
+        if row.note and line.cell_len + len(COLUMN_GAP) + Text(row.note).cell_len <= console.width:
+            _print(console, line.append(COLUMN_GAP + row.note))
             continue
         line.rstrip()
         _print(console, line)
@@ -65,7 +65,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
         " " * (width - Text(cell).cell_len) + cell if numeric else cell + " " * (width - Text(cell).cell_len)
         for cell, width, numeric in zip(cells, widths, right, strict=True)
     )
-    return _GAP.join(padded)
+    return COLUMN_GAP.join(padded)
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

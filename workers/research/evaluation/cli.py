@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from workers.research.evaluation.workbench import Workbench
 
 console = Console()
-TABLE_WIDTH = 200
 """A table that is cut off tells less than one that a narrow terminal wraps; a pipe has no width."""
 
 
@@ -149,9 +148,8 @@ def _publish(
 
     for line in header.lines():
         console.print(line, highlight=False)
-    wide = Console(width=max(console.width, TABLE_WIDTH))
     for grid in grids(results):
-        wide.print(grid.rich())
+        grid.print(console)
     console.print(NOTES, highlight=False)
     if markdown:
         _write(markdown, as_markdown(header, results))

@@ -1,12 +1,14 @@
-"""The table's forms for people: Markdown, and rich tables for a terminal."""
+"""The table's forms for people: Markdown, and rows for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from rich.table import Table
+from rich.console import Console
 
+from uair_node.commands.tables import COLUMN_GAP, Row, print_rows
 from workers.research.evaluation import table
 from workers.research.evaluation.detection import HIT_IOU, LARGE_MM, Detection, summed
 from workers.research.evaluation.fixed_preferences import REACHED_DICE
@@ -73,14 +75,24 @@ class Grid:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def rich(self) -> Table:
-        """Return it for a terminal."""
-        drawn = Table(title=self.title, title_justify="left", title_style="bold")
-        for number, column in enumerate(self.columns):
-            drawn.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
-        for row in self.rows:
-            drawn.add_row(*row)
-        return drawn
+    def print(self, console: Console) -> None:
+        """Print it. Columns that the terminal has no room for follow each row, with their names."""
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        ends = accumulate(width + len(COLUMN_GAP) for width in widths)
+        fitting = max(1, sum(end - len(COLUMN_GAP) <= console.width for end in ends))
+        rows = [
+            Row(
+                row[:fitting],
+                ", ".join(
+                    f"{name}: {cell}"
+                    for name, cell in zip(self.columns[fitting:], row[fitting:], strict=True)
+                    if cell
+                ),
+            )
+            for row in self.rows
+        ]
+        print_rows(console, self.columns[:fitting], rows, title=self.title)
+        console.print()
 
     def markdown(self) -> str:
         """Return it as Markdown."""
