@@ -1,8 +1,8 @@
 """The change since earlier studies of a patient: records, sums of diameters, response categories.
 
 RECIST 1.1: Eisenhauer et al., European Journal of Cancer 45 (2009) 228-247. Volumes: the same limits for a
-ball, whose volume goes with the cube of its diameter (vRECIST). Only lesions of the liver are known here: a
-category is that of the liver's lesions, not of the patient. Knows nothing of pixels, of DICOM and of how
+ball, whose volume goes with the cube of its diameter (vRECIST). Only lesions of the liver are known here. So
+a category concerns the liver's lesions, not the patient. This module does not know pixels, DICOM, or how
 lesions are matched.
 """
 
@@ -15,30 +15,33 @@ from math import exp, hypot, inf, log
 from typing import Any
 
 LEAST_MM = 10.0
-"""A lesion whose longest axial diameter is shorter is not measurable (RECIST 1.1, 3.1; slices up to 5 mm)."""
+"""The least longest axial diameter in mm of a measurable lesion (RECIST 1.1, 3.1; slices up to 5 mm)."""
 MOST_TARGETS = 2
-"""Target lesions in one organ (RECIST 1.1, 3.1.2)."""
+"""The most target lesions in one organ (RECIST 1.1, 3.1.2)."""
 PARTIAL_RESPONSE = -0.30
-"""Change of the sum of diameters from baseline to PR."""
+"""PR: change of the sum of diameters since baseline, as a part."""
 PROGRESSION = 0.20
-"""Change of the sum of diameters from its smallest value (nadir) to PD ..."""
+"""PD: change of the sum of diameters since its smallest value (nadir), as a part."""
 PROGRESSION_MM = 5.0
-"""... which must be this much in mm, too."""
+"""PD: the least change of the sum of diameters since its smallest value, in mm."""
 PARTIAL_RESPONSE_VOLUME = (1 + PARTIAL_RESPONSE) ** 3 - 1
-"""-65.7 %."""
+"""PR by volume: -65.7 %."""
 PROGRESSION_VOLUME = (1 + PROGRESSION) ** 3 - 1
-"""+72.8 %."""
+"""PD by volume: +72.8 %."""
 
 
 OTHER_PREFERENCE_MM = 0.5
-"""Lesions that are drawn so much wider or tighter differ by that alone: a ball of 20 mm by 16 % of volume."""
+"""Lesions that are drawn wider or tighter by this many mm differ for that reason alone.
+
+For a ball of 20 mm, it is 16 % of the volume.
+"""
 _SIZES = ("most inclusive", "inclusive", "in between", "tight", "tightest")
-"""Kinds of candidates that mean the same in each case; the others are relative to what was picked before."""
+"""Kinds of candidates with the same meaning in each case. Other kinds are relative to an earlier pick."""
 _SURE_ONLY = ", sure lesions only"
 
 
 class Response(StrEnum):
-    """Categories of RECIST 1.1; NE where there was nothing to measure at baseline."""
+    """Categories of RECIST 1.1. NE: there was no target at baseline."""
 
     COMPLETE = "CR"
     PARTIAL = "PR"
@@ -59,7 +62,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Link:
-    """One lesion over two studies.
+    """A lesion in two studies.
 
     Parameters
     ----------
@@ -68,13 +71,13 @@ class Link:
     tracking_uid
         The Tracking UID of the lesion now; for a vanished lesion, its earlier one.
     earlier_uids
-        Tracking UIDs of what it was before; empty for a new one.
+        Tracking UIDs of the lesion (or lesions) in the earlier study; empty for a new lesion.
     earlier_ml, earlier_mm
-        Volume and long axis before, sums where several merged; None for a new one.
+        Volume and long axis in the earlier study, summed if several lesions merged; None for a new lesion.
     ml, mm
-        The same now; None for a vanished one.
+        The same in the present study; None for a vanished lesion.
     earlier_ml_range, ml_range
-        Interval of each volume; None where nothing tells, or where it is a sum.
+        Interval of each volume; None if it is unknown, or if the volume is a sum.
     """
 
     fate: Fate
@@ -91,7 +94,7 @@ class Link:
     def volume_change_range(self) -> tuple[float, float] | None:
         """Interval of `volume_change`; None unless both volumes have one.
 
-        The two errors are taken as independent: half-widths of logarithms add as squares.
+        The two errors are assumed to be independent: the squares of the half-widths of logarithms are added.
         """
         if not self.earlier_ml or not self.ml or self.earlier_ml_range is None or self.ml_range is None:
             return None
@@ -102,20 +105,20 @@ class Link:
 
     @property
     def within_error(self) -> bool:
-        """Whether the interval of the change holds zero."""
+        """Whether the interval of the change contains zero."""
         found = self.volume_change_range
         return found is not None and found[0] <= 0.0 <= found[1]
 
     @property
     def volume_change(self) -> float | None:
-        """Change of volume as a part of the earlier one; -1 for a vanished lesion, None for a new one."""
+        """Change of volume as a part of the earlier volume; -1 for a vanished lesion, None for a new one."""
         if not self.earlier_ml:
             return None
         return ((self.ml or 0.0) - self.earlier_ml) / self.earlier_ml
 
 
 def _half_width(interval: tuple[float, float]) -> float:
-    """Return half the width of an interval in logarithms; an interval that reaches zero is unbounded."""
+    """Return half the width of an interval in logarithms. It is infinite if the interval reaches zero."""
     low, high = interval
     return 0.5 * log(high / low) if low > 0 else inf
 
@@ -131,7 +134,7 @@ class TimePoint:
     sum_mm, sum_ml
         Sum of the targets' long axes and volumes.
     lesions_ml, liver_ml
-        Volume of all lesions, of the liver.
+        Volume of all lesions, and of the liver.
     lesion_ml
         Tracking UID -> volume of each lesion.
     """
@@ -151,7 +154,7 @@ class EarlierSegmentation:
     Parameters
     ----------
     study_uid, series_uid, sop_instance_uid
-        Which object it is.
+        The UIDs of the object.
     segments
         Tracking UID -> Segment Number of each lesion.
     """
@@ -164,12 +167,12 @@ class EarlierSegmentation:
 
 @dataclass(frozen=True)
 class EqualPreference:
-    """The candidate of this study that is drawn most like what was accepted of the study before.
+    """The candidate of this study that is drawn most like the accepted segmentation of the study before.
 
     Parameters
     ----------
     round, k, kind
-        Which candidate it is, and its name.
+        Round and number of the candidate, and its kind.
     lesion_ml
         Tracking UID -> volume of each lesion in it.
     """
@@ -182,14 +185,14 @@ class EqualPreference:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A study beside earlier ones.
+    """The comparison of a study with earlier studies of the patient.
 
     Parameters
     ----------
     days
-        Since the study compared with.
+        Days since the study that it is compared with.
     prior_series_uid, prior_report_uid
-        Series that was compared with, and its report; the latter empty if there is none.
+        Series of that study, and its report (empty if there is none).
     links
         Lesions of both studies.
     targets
@@ -197,17 +200,18 @@ class FollowUp:
     points
         All time points of the patient in order of time, this one last; the first is the baseline.
     response, volume_response
-        By sum of diameters and by sum of volumes.
+        Categories by sum of diameters and by sum of volumes.
     earlier
-        The final segmentation of the study compared with; None where it is not known.
+        The final segmentation of the earlier study; None if it is unknown.
     kinds
-        The kinds of candidates that were accepted, then and now ("most inclusive"); empty where not known.
+        The kinds of the accepted candidates ("most inclusive"), in the earlier and in this study; empty if
+        unknown.
     beyond_mm
-        How much wider than the model's own mean the accepted lesions were drawn, then and now, in mm of
-        radius. None where that is not known.
+        How much wider than the model's own mean the accepted lesions were drawn, in mm of radius. The values
+        are for the earlier and for this study; None if unknown.
     equal_taste
-        What this study would be with lesions drawn as then; None unless they are drawn otherwise.
-        The name is a key of stored findings.
+        The candidate of this study whose lesions are drawn as in the earlier study; None unless the drawing
+        differs. The name is a key of stored findings.
     """
 
     days: int
@@ -225,15 +229,15 @@ class FollowUp:
 
     @property
     def wider_mm(self) -> float | None:
-        """By how much wider lesions were drawn than before; None where that is not known."""
+        """By how many mm of radius lesions were drawn wider than before; None if unknown."""
         then, now = self.beyond_mm
         return None if then is None or now is None else now - then
 
     @property
     def other_preference(self) -> bool:
-        """Whether lesions were drawn wider or tighter than before, which alone changes sizes.
+        """Whether lesions were drawn wider or tighter than before. This alone changes sizes.
 
-        Where the millimetres are not known, names of sizes tell, if both are such.
+        If the millimetres are unknown, then the kinds decide, if both are kinds of size.
         """
         if self.wider_mm is not None:
             return abs(self.wider_mm) >= OTHER_PREFERENCE_MM
@@ -241,7 +245,10 @@ class FollowUp:
         return then != now and then in _SIZES and now in _SIZES
 
     def change_at_equal_preference(self, link: Link) -> float | None:
-        """Return the change of a lesion's volume if it were drawn as then; None where nothing tells."""
+        """Return the change of a lesion's volume if it were drawn as in the earlier study.
+
+        None if unknown.
+        """
         ml = self.equal_taste.lesion_ml.get(link.tracking_uid) if self.equal_taste else None
         if ml is None or not link.earlier_ml or link.fate != Fate.MATCHED:
             return None
@@ -249,7 +256,7 @@ class FollowUp:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> FollowUp:
-        """Read what `dataclasses.asdict` made of one."""
+        """Return the object of a record that `dataclasses.asdict` made."""
         return cls(
             **{
                 **record,

@@ -1,6 +1,6 @@
 """Measurements of an accepted segmentation: volumes, diameters, density. Pure arrays, no DICOM.
 
-Owns the definition of each number that the report states.
+This module defines each number of the report.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Diameters:
     long_mm, short_mm
         Lengths in mm, `short_mm` at most `long_mm`.
     long_axis, short_axis
-        Their end points, each ``(row, column)`` in voxel indices; whole numbers are pixel centres.
+        End points of the two diameters, each ``(row, column)`` in voxel indices. Pixel centres have whole
+        numbers.
     """
 
     slice_index: int
@@ -50,7 +51,7 @@ class Diameters:
 
 @dataclass(frozen=True)
 class Density:
-    """Statistics of the values of a lesion, in their own unit; `sd` divides by their number."""
+    """Statistics of a lesion's voxel values, in their own unit. `sd` is the population standard deviation."""
 
     mean: float
     sd: float
@@ -75,11 +76,11 @@ class Measurements:
     Parameters
     ----------
     liver_ml
-        The whole organ with its lesions, as radiology reports liver volume.
+        Volume of the whole organ with its lesions, as radiology reports liver volume.
     parenchyma_ml, parenchyma_mean
-        Volume and mean density of the liver without its lesions; the density is None without a voxel.
+        Volume and mean density of the liver without its lesions; the density is None if there is no voxel.
     lesions
-        By ascending number.
+        The lesions, by ascending number.
     """
 
     liver_ml: float
@@ -115,7 +116,7 @@ def measure(
     Raises
     ------
     ValueError
-        When the shapes differ.
+        The shapes differ.
     """
     if values.shape != labels.shape:
         raise ValueError(f"labels {labels.shape} are not on the grid of the volume {values.shape}")
@@ -145,26 +146,26 @@ def axial_diameters(
     The outline of a lesion in a slice runs midway between the centres of its outermost pixels and their outer
     sides. The farthest pair of centres is up to a pixel too short, since centres lie inside. The farthest
     pair of sides is up to 0.9 pixels too long for a ball, since some direction always fits well.
-    (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure this.) Midway, balls,
-    ellipsoids and touching balls measure within half a pixel. The long diameter is the farthest pair of its
-    vertices, exactly: both lie on the convex hull, all of whose pairs are compared. The short diameter is the
+    (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure this.) With the outline
+    midway, balls, ellipsoids and touching balls are measured to half a pixel. The long diameter is the exact
+    farthest pair of its vertices: all pairs of the convex hull are compared. The short diameter is the
     longest chord of the convex hull at a right angle to it. The length of such a chord is concave along the
-    long axis, so the longest chord starts in a vertex. Parts that do not touch in the slice, not even with
-    corners, are measured each by itself: a stray voxel makes no diameter.
+    long axis, so the longest chord starts in a vertex. Parts that do not touch in the slice, not even at
+    corners, are measured separately. So a stray voxel does not change a diameter.
 
     Parameters
     ----------
     mask
-        ``(Z, Y, X)``, at least one voxel.
+        ``(Z, Y, X)`` with at least one true voxel.
     pixel_mm
         ``(y, x)`` in mm.
     origin
-        Index of the mask's first voxel, added to what is returned.
+        Index of the mask's first voxel. It is added to the returned indices.
 
     Raises
     ------
     ValueError
-        When the mask is empty.
+        The mask is empty.
     """
     best: tuple[float, int, FloatArray] | None = None
     for k in np.flatnonzero(mask.any(axis=(1, 2))).tolist():

@@ -1,7 +1,7 @@
 """The record of a measured segmentation. Report, table, page and JSON all use it.
 
-Owns the record and its file `measurements.json`. Numbers are rounded here and nowhere else, so that every
-place states the same. Knows nothing of how they are found, nor of DICOM objects.
+This module has the record and its file `measurements.json`. Numbers are rounded only here, so that they are
+equal in every place. It does not know how they are measured, or DICOM objects.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from uair_node.storage.artifacts import reading_artifact
 from uair_node.storage.store import write_durably
 
 NOMINAL = 0.9
-"""Share of true values that an interval is to hold; docs/measurements.md says what it was found to hold."""
+"""The share of true values that an interval should contain. docs/measurements.md has the measured share."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number and where the true one lies between with `NOMINAL` probability; None where nothing tells."""
+    """A number, and the interval that contains the true one with `NOMINAL` probability.
+
+    None if it is unknown.
+    """
 
     value: float
     low: float | None = None
@@ -42,14 +45,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class LesionFindings:
-    """One lesion.
+    """The measurements of a lesion.
 
     Parameters
     ----------
     number
-        Its label is 1 + number.
+        Lesion number. Its label value is 1 + number.
     tracking_uid, tracking_id
-        What makes it the same lesion in other rounds and at other times.
+        The identity of the lesion in other rounds and studies.
     slice_index
         Index of the source slice on which its axes were measured.
     values
@@ -70,13 +73,13 @@ class Findings:
     Parameters
     ----------
     liver, parenchyma
-        By the keys of `Quantities.liver` and `Quantities.parenchyma`.
+        Values by the keys of `Quantities.liver` and `Quantities.parenchyma`.
     lesions
-        By ascending number.
+        The lesions, by ascending number.
     follow_up
-        What changed since earlier studies, None without any.
+        Changes since earlier studies; None if there is no earlier study.
     profile
-        Name of the modality profile, which tells quantities and units.
+        Name of the modality profile, which has the quantities and units.
     """
 
     liver: Values
@@ -96,12 +99,12 @@ class Findings:
         return PROFILES[self.profile].unit
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the record as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Findings:
-        """Read what `as_json` returned."""
+        """Return the findings of a record that `as_json` made."""
         lesions = tuple(
             LesionFindings(**{**lesion, "values": _values(lesion["values"])}) for lesion in record["lesions"]
         )
@@ -118,7 +121,7 @@ def tabulate(
     follow_up: FollowUp | None = None,
     profile: ModalityProfile = CT,
 ) -> Findings:
-    """Put measurements together.
+    """Combine measurements into findings.
 
     Parameters
     ----------
@@ -164,7 +167,7 @@ def tabulate(
 
 
 def lesion_numbers(lesion: LesionMeasurements, unit: Unit) -> dict[str, float]:
-    """Return what is measured of a lesion without its shape, by key."""
+    """Return the measurements of a lesion without its shape, by key."""
     return {
         "volume_ml": lesion.volume_ml,
         "long_mm": lesion.diameters.long_mm,
@@ -174,7 +177,7 @@ def lesion_numbers(lesion: LesionMeasurements, unit: Unit) -> dict[str, float]:
 
 
 def liver_numbers(measured: Measurements) -> dict[str, float]:
-    """Return what is measured of the whole organ, by key."""
+    """Return the measurements of the whole organ, by key."""
     return {
         "liver_ml": measured.liver_ml,
         "lesions": len(measured.lesions),
@@ -184,7 +187,7 @@ def liver_numbers(measured: Measurements) -> dict[str, float]:
 
 
 def parenchyma_numbers(measured: Measurements, unit: Unit) -> dict[str, float]:
-    """Return what is measured of the liver without its lesions, by key."""
+    """Return the measurements of the liver without its lesions, by key."""
     numbers = {"parenchyma_ml": measured.parenchyma_ml}
     if measured.parenchyma_mean is not None:
         numbers[f"parenchyma_{unit.suffix}"] = measured.parenchyma_mean
@@ -198,7 +201,7 @@ def save_findings(path: Path, findings: Findings) -> None:
 
 
 def load_findings(path: Path) -> Findings | None:
-    """Read what `save_findings` wrote; None without the file, as of cases accepted before there was one."""
+    """Read the file of `save_findings`; None if it does not exist, as for cases of older versions."""
     if not path.exists():
         return None
     with reading_artifact():
@@ -206,7 +209,7 @@ def load_findings(path: Path) -> Findings | None:
 
 
 def as_csv(findings: Findings) -> str:
-    """Return findings as a table: a line for each number, with its interval where it has one."""
+    """Return findings as CSV: a line for each number, with its interval if it has one."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["target", "tracking_uid", "quantity", "value", "low", "high", "unit"])

@@ -1,4 +1,4 @@
-"""Volumes of a label volume, in millilitres. Knows nothing of DICOM."""
+"""Measure the volumes of labels, in millilitres."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Volumes:
     Parameters
     ----------
     liver_ml
-        The whole organ with its lesions, as radiology reports liver volume.
+        Volume of the whole organ with its lesions, as radiology reports liver volume.
     lesions_ml
         ``(lesion number, ml)`` of each lesion present, by ascending number.
     """
@@ -34,15 +34,15 @@ def describe(labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) 
     Parameters
     ----------
     labels
-        ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint. Any grid, the
-        volume of a voxel is all that counts.
+        ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint. Any grid is
+        possible, since only the volume of a voxel counts.
     spacing_mm
         ``(z, y, x)`` in mm.
 
     Returns
     -------
     Volumes
-        The liver's volume includes that of its lesions.
+        The volumes. The liver's volume includes its lesions.
     """
     counts = np.bincount(marked_voxels(labels), minlength=256)
     ml = float(np.prod(spacing_mm)) / _MM3_PER_ML

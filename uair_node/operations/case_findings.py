@@ -1,4 +1,4 @@
-"""Measurements of an accepted case, read from its files: for the command line and the console."""
+"""Read the measurements of an accepted case from its files, for the command line and the console."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from uair_node.results.round_inputs import FINDINGS_FILE
 
 
 def findings_of(context: Context, case_id: int) -> Findings:
-    """Return what was measured of a case.
+    """Return the measurements of a case.
 
     Raises
     ------
     InputError
-        ``no-such-case``, or ``not-measured``: it is not accepted yet, or its files are gone.
+        ``no-such-case``, or ``not-measured``: the case is not accepted yet, or its files were deleted.
     """
     with context.database.reading() as session:
         round_ = get_case(session, case_id).current_round

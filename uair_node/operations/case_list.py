@@ -1,4 +1,4 @@
-"""Which cases a list shows, and in which order."""
+"""Filter and sort the list of cases."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, Sequence[Any]] = {
     "round": (_NEWEST_ROUND,),
     "why": (Case.code,),
 }
-"""The columns that each order compares first; equal cases follow by number."""
+"""The columns that each order compares first. Equal cases are sorted by number."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class CaseFilter:
     Attributes
     ----------
     state
-        A state; empty for all.
+        A state; empty for all states.
     search
-        A part of an accession number, a UID, or the end of a UID; empty for all.
+        A part of an accession number, a UID, or the end of a UID; empty for all cases.
     among
-        Numbers of cases, None for all.
+        Numbers of cases; None for all cases.
     """
 
     state: str = ""
@@ -52,7 +52,7 @@ class CaseFilter:
 
     @property
     def conditions(self) -> list[Any]:
-        """Return the conditions in SQL."""
+        """Return the filter as SQL conditions."""
         conditions: list[Any] = []
         if self.state:
             conditions.append(Case.state == self.state.upper())
@@ -73,7 +73,7 @@ ALL_CASES = CaseFilter()
 
 
 def is_order(sort: str) -> bool:
-    """Return whether cases can be sorted so: by a column's name, downwards with ``-`` before it."""
+    """Return whether `sort` is an order of cases: a column's name, with a leading ``-`` for descending."""
     return sort.removeprefix("-") in _COLUMNS
 
 
@@ -85,7 +85,7 @@ def find_cases(
     limit: int = 100,
     offset: int = 0,
 ) -> Sequence[Case]:
-    """Return cases in an order that `is_order` knows."""
+    """Return the cases of a filter, in an order that `is_order` accepts."""
     down = sort.startswith("-")
     columns = [*_COLUMNS[sort.removeprefix("-")], Case.id]
     query = select(Case).where(*wanted.conditions)
@@ -94,12 +94,15 @@ def find_cases(
 
 
 def count_cases(session: Session, wanted: CaseFilter = ALL_CASES) -> int:
-    """Return how many cases `find_cases` finds without a limit."""
+    """Return the number of cases that `find_cases` finds without a limit."""
     return session.scalar(select(func.count(Case.id)).where(*wanted.conditions)) or 0
 
 
 def first_slices(session: Session, case_ids: Iterable[int]) -> dict[int, str]:
-    """Return the path of a slice of each case, as rows keep it; of one that is not sealed, of its series."""
+    """Return the path of one slice for each case, in the form that rows keep.
+
+    If the case has no instances yet, then it is a slice of its series.
+    """
     wanted = list(case_ids)
     linked = (
         select(CaseInstance.case_id, func.min(CaseInstance.instance_id).label("first"))

@@ -1,7 +1,7 @@
 """Statistics of a department's accepted cases in a period: sizes, effort, preferences, agreement.
 
-Owns the numbers and their table; the page is `cohort_page`'s. The numbers identify no patient: cases are
-named by their number. Series and accession number are added only on request.
+`cohort_page` makes the page. The numbers identify no patient: cases are named by their number. Series and
+accession number are added only on request.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ class CohortCase:
     case
         Its number.
     reader
-        AE title that accepted.
+        AE title of the sender of the acceptance.
     accepted_at
-        UTC.
+        Time of the acceptance, UTC.
     hours_to_accept
-        From the first four candidates to acceptance.
+        Hours from the first four candidates to the acceptance.
     rounds, picks
-        How many rounds there were, and how many answers took effect (the acceptance is one).
+        Number of rounds, and of answers that took effect, the acceptance included.
     kinds
         Each answer's choice: the candidate's character, "edited" for an edit, "none" for a rejection of all.
     liver_ml, lesions, lesions_ml
-        As measured; None where the case has no measurements.
+        Measured volumes and number of lesions; None if the case has no measurements.
     response
-        Category against the study before; empty without one.
+        Response category since the study before; empty if there is none.
     seen
-        Which lesions were found, added or dropped; None where that cannot be told.
+        Numbers of lesions that were found, added or dropped; None if unknown.
     identity
-        What identifies the case: only where it was asked for.
+        Identifiers of the case; empty unless requested.
     """
 
     case: int
@@ -87,12 +87,13 @@ class CohortCase:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far readers agree.
+    """The agreement of readers.
 
     Parameters
     ----------
     same_pick, asked
-        Rounds that several AE titles answered, and in how many all named the same candidate.
+        Number of rounds that several AE titles answered (`asked`), and of those with the same candidate
+        (`same_pick`).
     liver_dice, lesion_dice
         Dice of each two accepted segmentations of the same series by different AE titles.
     """
@@ -114,7 +115,7 @@ class Cohort:
 
     @property
     def seen(self) -> LesionTally:
-        """Which lesions of all cases were found, added or dropped."""
+        """Number of lesions of all cases that were found, added or dropped."""
         return sum((case.seen for case in self.cases if case.seen is not None), LesionTally())
 
     @property
@@ -131,7 +132,7 @@ def collect(context: Context, first: date, last: date, *, identifying: bool = Fa
     first, last
         Days in UTC, both included.
     identifying
-        Add accession number and series UID of each case.
+        Whether to add accession number and series UID of each case.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def collect(context: Context, first: date, last: date, *, identifying: bool = Fa
 
 
 def as_csv(cohort: Cohort) -> str:
-    """Return a line for each case."""
+    """Return a CSV table with a line for each case."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     identity = [name for name in IDENTIFYING if any(name in case.identity for case in cohort.cases)]
@@ -263,7 +264,7 @@ def _accepted(context: Context, case: Case) -> NDArray[np.uint8] | None:
 
 
 def _kept(context: Context, case: Case, name: str) -> Path | None:
-    """Return a file of an accepted case, None if it is not kept."""
+    """Return a file of an accepted case; None if it is not kept."""
     folder = case.current_round.final_folder if case.current_round else ""
     return context.store.fetch_if_kept(f"{folder}/{name}") if folder else None
 

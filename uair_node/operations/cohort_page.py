@@ -1,4 +1,4 @@
-"""The page of a cohort: one HTML file that needs nothing else, with its pictures inside."""
+"""The page of a cohort: one HTML file that includes its pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BLUE = "#0072b2"
 
 
 def cohort_page(cohort: Cohort) -> str:
-    """Return the page as HTML; whoever reads the same cohort gets the same page."""
+    """Return the page as HTML. The same cohort always gives the same page."""
     title = f"UAIR cohort, {cohort.first} to {cohort.last}"
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -71,7 +71,7 @@ def _number(values: Sequence[float | None], unit: str, decimals: int) -> str:
 
 
 def _lesions(cohort: Cohort) -> str:
-    """Return how often round 1 found what was accepted, as this department sees it."""
+    """Return how often round 1 found the accepted lesions in this department."""
     counted = [case for case in cohort.cases if case.seen is not None]
     if not counted:
         return "<p>No case tells.</p>"

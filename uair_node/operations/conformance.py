@@ -1,4 +1,4 @@
-"""The DICOM conformance statement (PS3.2), written from the data that the node itself runs on."""
+"""Write the DICOM conformance statement (PS3.2) from the data that the node itself uses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _STATUS_MEANING = {
 
 
 def conformance_statement(settings: Settings) -> str:
-    """Return the statement as Markdown; AE titles, port and limits are those of `settings`."""
+    """Return the statement as Markdown. AE titles, port and limits come from `settings`."""
     parts = [
         _introduction(),
         _roles(),
@@ -186,7 +186,7 @@ def _security() -> str:
 
 
 _NEWER_NAMES = {str(uid): name for name, uid in vars(sop_class).items() if isinstance(uid, UID)}
-"""Keywords of SOP classes that are younger than pydicom's dictionary."""
+"""Names of SOP classes that are newer than pydicom's dictionary."""
 
 
 def _name(uid: str) -> str:

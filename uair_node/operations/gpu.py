@@ -1,4 +1,4 @@
-"""GPU memory as the driver's own tool tells it: the node knows no torch, and asking must not touch CUDA."""
+"""Read GPU memory with the driver's own tool. The node has no torch, and the query must not use CUDA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATIENCE_S = 3.0
 
 @dataclass(frozen=True)
 class Gpu:
-    """One device; memory in MiB, utilisation in percent (None where the driver does not tell)."""
+    """A GPU: memory in MiB, utilisation in percent (None if the driver does not report it)."""
 
     index: int
     name: str
@@ -36,7 +36,7 @@ def read_gpus() -> list[Gpu]:
 
 
 def parse_gpus(text: str) -> list[Gpu]:
-    """Read what ``nvidia-smi`` prints for our query; a line of another form is left out."""
+    """Parse the output of ``nvidia-smi`` for our query. Lines of another form are left out."""
     found = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]

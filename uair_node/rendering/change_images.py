@@ -1,7 +1,7 @@
-"""The picture of what changed: each lesion before and now, side by side, and its course over all studies.
+"""Draw the changes: each lesion before and now, side by side, and its course over all studies.
 
-Owns the layout. Knows nothing of DICOM, nor of how lesions are matched. The earlier study was brought to the
-grid of this one, so that both panels of a lesion show the same place.
+The earlier study was resampled to the grid of this one, so that both panels of a lesion show the same place.
+This module does not know DICOM, or how lesions are matched.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class ChangeScene:
     Parameters
     ----------
     hu, labels
-        ``(Z, Y, X)`` of this study; values on the scale of the networks, so that grey means the same in both.
+        ``(Z, Y, X)`` of this study. Values are on the networks' scale, so that grey means the same in both
+        studies.
     earlier_hu, earlier_labels
         Volume and labels of the study before.
     earlier_uids
@@ -59,9 +60,9 @@ class ChangeScene:
     spacing_mm
         (z, y, x).
     planes
-        What each plane along axis 0 of this study is called.
+        Name of each plane along axis 0 of this study.
     days
-        When the two were acquired: then, now.
+        Days of acquisition: of the earlier study, of this one.
     findings
         The findings of this study, with its `follow_up`.
     """
@@ -78,7 +79,7 @@ class ChangeScene:
 
     @property
     def follow_up(self) -> FollowUp:
-        """The changes in words."""
+        """The changes since the earlier study."""
         assert self.findings.follow_up is not None, "only what is compared has a picture of it"
         return self.findings.follow_up
 
@@ -125,7 +126,7 @@ class _Page:
             self._text(0.15, 0.86 + _LINE * row, words, size=12, color=colour)
 
     def lesions(self) -> None:
-        """Draw the most telling lesions, each before (above) and now (below)."""
+        """Draw the lesions that changed most, each before (above) and now (below)."""
         chosen = _most_telling(self._scene.follow_up)
         for row, (words, day) in enumerate(zip(("before", "now"), self._scene.days, strict=True)):
             middle = self._top(row) + _PANEL / 2
@@ -219,7 +220,7 @@ class _Page:
         return [] if change is None else [f"drawn as then: {100 * change:+.0f} %"]
 
     def _centre(self, link: Link) -> tuple[int, int, int] | None:
-        """Return where a lesion is largest, in voxels: now, or before if it has vanished."""
+        """Return the voxel at which a lesion is largest now, or in the earlier study if it has vanished."""
         number = self._scene.numbers.get(link.tracking_uid)
         mask = self._scene.labels == number + 1 if number else np.zeros((0, 0, 0), bool)
         if not mask.any():
@@ -235,7 +236,7 @@ class _Page:
         return self._scene.labels
 
     def _earlier_drawn(self) -> NDArray[np.uint8]:
-        """Return the earlier labels under the numbers of now; 255 what has none."""
+        """Return the earlier labels with the present lesion numbers; 255 for lesions without one."""
         table = np.full(256, 255, np.uint8)
         table[:2] = (0, 1)
         by_uid = {
@@ -291,13 +292,13 @@ class _Page:
         return self._title_height + row * (_PANEL + _GAP)
 
     def _text(self, x: float, y: float, text: str, *, size: float, **style: Any) -> None:
-        """Write at `y` inches from the top."""
+        """Write a text at `x` and `y` inches from the upper left corner."""
         style = {"color": INK} | style
         self.figure.text(x / _WIDTH, 1 - y / self._height, text, fontsize=size, **style)
 
 
 def accepted_words(change: FollowUp) -> list[str]:
-    """Say which kinds of candidates were accepted, how wide lesions were drawn, and what compares equally."""
+    """Return sentences about accepted kinds of candidates, drawing widths, and a fair comparison."""
     then, now = (
         ", ".join(filter(None, (f'"{kind}"' if kind else "", _drawn(mm))))
         for kind, mm in zip(change.kinds, change.beyond_mm, strict=True)
@@ -317,7 +318,7 @@ def accepted_words(change: FollowUp) -> list[str]:
 
 
 def _drawn(mm: float | None) -> str:
-    """Say how far accepted outlines lie from the model's own."""
+    """Return in words how far accepted outlines lie from the model's own."""
     if mm is None:
         return ""
     if abs(mm) < _ON_OUTLINE_MM:
@@ -330,7 +331,7 @@ def _side(mm: float) -> str:
 
 
 def _most_telling(change: FollowUp) -> Sequence[Link]:
-    """Return the links that are shown: targets, then new and vanished ones, then the largest."""
+    """Return the links to be shown: targets, then new and vanished lesions, then the largest."""
 
     def rank(link: Link) -> tuple[int, float]:
         size = max(link.ml or 0.0, link.earlier_ml or 0.0)

@@ -1,6 +1,6 @@
-"""In words: what makes one candidate different from its siblings, and from the selection before.
+"""Say in words how a candidate differs from the other candidates, and from the selection before.
 
-Pure arrays on the canonical grid (axes grow to superior, posterior, patient left); knows nothing of pictures.
+The functions take arrays on the canonical grid (axes grow to superior, posterior, patient left).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEIGHTS = ("near the lower edge", "half-way up", "near the dome")
 
 @dataclass(frozen=True)
 class Change:
-    """How one mask differs from another: ml only in the first, ml only in the second, and their Dice."""
+    """The difference of two masks: ml only in the first, ml only in the second, and their Dice."""
 
     added_ml: float
     removed_ml: float
@@ -33,7 +33,7 @@ class Change:
 
 
 def change(first: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spacing) -> Change:
-    """Compare two masks of one shape; two empty ones have Dice 1."""
+    """Compare two masks of the same shape. Two empty masks have Dice 1."""
     ml = float(np.prod(spacing_mm)) / 1000.0
     counts = np.count_nonzero(first), np.count_nonzero(other), np.count_nonzero(first & other)
     total = counts[0] + counts[1]
@@ -42,7 +42,7 @@ def change(first: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spaci
 
 
 def cut_off_ends(volumes: Sequence[Labels], organ: str = LIVER.name) -> str:
-    """Say at which ends of the stack the organ may be cut off: where some label volume touches the end.
+    """Name the ends of the stack at which the organ may be cut off, because a label volume touches the end.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def cut_off_ends(volumes: Sequence[Labels], organ: str = LIVER.name) -> str:
     Returns
     -------
     str
-        Empty if none touches an end.
+        Empty if no label volume touches an end.
     """
     last = len(volumes[0])
     touched = [end for end in (1, last) if any(volume[end - 1].any() for volume in volumes)]
@@ -63,14 +63,14 @@ def cut_off_ends(volumes: Sequence[Labels], organ: str = LIVER.name) -> str:
 
 
 def as_sentence(statement: str) -> str:
-    """Make a statement about the organ a sentence."""
+    """Return a statement about the organ as a sentence."""
     return f"The {statement}."
 
 
 def against_siblings(
     labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name
 ) -> list[str]:
-    """Say what only this candidate does.
+    """Say how this candidate differs from all others.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def against_siblings(
     Returns
     -------
     list of str
-        One statement each, the most general first; one that says so where nothing is notable.
+        Statements, the most general first. If no difference is notable, then the only statement says so.
     """
     if not siblings:
         return ["the only candidate"]
@@ -100,10 +100,10 @@ def against_siblings(
 
 
 def headline(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name) -> str:
-    """Say in a few words what a reader should see first; parameters as `against_siblings`.
+    """Say the most important difference in a few words. The parameters are those of `against_siblings`.
 
-    A lesion that others lack, or that this candidate lacks, comes first; then the largest part of the organ
-    that others see otherwise.
+    A lesion that only this candidate has or lacks comes first, then the largest part of the organ that the
+    others draw differently.
     """
     if not siblings:
         return ""
@@ -122,7 +122,7 @@ def headline(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, or
 def of_the_unsure(
     labels: Labels, siblings: Sequence[Labels], uncertain: NDArray[np.bool_], spacing_mm: Spacing
 ) -> list[str]:
-    """Say how much of the region where the model is unsure this candidate takes in, and its siblings."""
+    """Say how much of the uncertain region this candidate includes, compared with the others."""
     total = int(np.count_nonzero(uncertain))
     if not total:
         return []
@@ -139,7 +139,7 @@ def of_the_unsure(
 def against_reference(
     labels: Labels, reference: Labels, spacing_mm: Spacing, organ: str = LIVER.name
 ) -> list[str]:
-    """Say what became of the selection that the round started from, the liver first, then its lesions."""
+    """Say how the liver, then each lesion, differs from the selection that the round started from."""
     said = [_changed(organ, change(labels > 0, reference > 0, spacing_mm))]
     numbers = np.union1d(np.unique(labels[labels > 1]), np.unique(reference[reference > 1])) - 1
     for number in numbers.tolist():
@@ -160,7 +160,7 @@ def _changed(what: str, found: Change) -> str:
 
 
 def _rank(what: str, own: float, others: Sequence[float], notable: float) -> list[str]:
-    """Return the sentences for the largest and the smallest, if the next in size is notably different."""
+    """Return sentences for the largest and the smallest candidate, if the next one is notably different."""
     nearest_below, nearest_above = own - max(others), min(others) - own
     if nearest_below >= notable:
         return [f"largest {what}: {nearest_below:.1f} ml more than the next"]
@@ -170,7 +170,7 @@ def _rank(what: str, own: float, others: Sequence[float], notable: float) -> lis
 
 
 def _lesions(own: Volumes, others: Sequence[Volumes]) -> list[str]:
-    """Return the sentences for lesions that most others have and this candidate lacks, and the reverse."""
+    """Return sentences for lesions that most others have and this candidate lacks, and the reverse."""
     mine = dict(own.lesions_ml)
     theirs: dict[int, list[float]] = {}
     for other in others:
@@ -196,7 +196,7 @@ def _plural(lesions: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Region:
-    """A part of the organ that most siblings see otherwise: its volume, and where most of it lies."""
+    """A part of the organ that most other candidates draw differently: its volume, and its place."""
 
     included: bool
     ml: float
@@ -210,7 +210,7 @@ class _Region:
 
 
 def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[_Region]:
-    """Return the sentence for the place where the organ's outline leaves that of most siblings."""
+    """Return the sentences for the places at which the organ's outline differs from most others."""
     votes = np.zeros(labels.shape, np.uint8)
     for sibling in siblings:
         votes += sibling > 0
@@ -226,7 +226,7 @@ def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) ->
 
 
 def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
-    """Say where in the organ most of `part` lies, by height, by side and by depth."""
+    """Return the place of most of `part` in the organ: height, side and depth."""
     thirds = _shares(part, organ, axis=0, parts=3)
     words = [_HEIGHTS[int(np.argmax(thirds))]] if max(thirds) > 0.5 else []
     for axis, (first, second) in ((2, ("on the right", "on the left")), (1, ("in front", "at the back"))):
@@ -237,7 +237,7 @@ def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
 
 
 def _shares(part: NDArray[np.bool_], organ: NDArray[np.bool_], axis: int, parts: int) -> list[float]:
-    """Return how much of `part` lies in each of equal stretches of the organ's extent along an axis."""
+    """Return the shares of `part` in equal sections of the organ's extent along an axis."""
     others = tuple(n for n in range(3) if n != axis)
     extent = np.flatnonzero(organ.any(axis=others))
     along = part.sum(axis=others)[extent[0] : extent[-1] + 1]

@@ -1,6 +1,7 @@
 """Drawing primitives of contact sheet and pages: window, outlines, marks, crop.
 
-Owns how a slice with its segmentation looks. Knows nothing of layouts, of DICOM and of candidates.
+All pictures draw a slice with its segmentation by these functions. They do not know layouts, DICOM or
+candidates.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ _NUMBER_ROOM = 0.09  # of a panel's height
 
 
 def crop(labels: Sequence[NDArray[np.uint8]], spacing_mm: tuple[float, float, float]) -> tuple[slice, slice]:
-    """Return the rows and columns (half-open) that hold all label volumes, with a margin; all if empty."""
+    """Return the rows and columns (half-open) that contain all label volumes, with a margin.
+
+    All rows and columns if the volumes are empty.
+    """
     seen = np.logical_or.reduce([volume.any(axis=0) for volume in labels])
     if not seen.any():
         return slice(0, seen.shape[0]), slice(0, seen.shape[1])
@@ -36,7 +40,7 @@ def crop(labels: Sequence[NDArray[np.uint8]], spacing_mm: tuple[float, float, fl
 
 
 def bounds(seen: NDArray[np.bool_], axis: int, spacing_mm: float) -> slice:
-    """Return the half-open range along `axis` of a mask that is not empty, with a margin."""
+    """Return the half-open range of a non-empty mask along `axis`, with a margin."""
     others = tuple(n for n in range(seen.ndim) if n != axis)
     used = np.flatnonzero(seen.any(axis=others))
     margin = round(_MARGIN_MM / spacing_mm)
@@ -65,15 +69,16 @@ def draw_slice(
 
 
 def see_part(axes: Axes, rows: slice, columns: slice) -> None:
-    """Show a part of a slice that is drawn whole. Outlines that leave it are not closed at its edge."""
+    """Show a part of a slice that was drawn whole. So outlines that leave it are not closed at its edge."""
     axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
     axes.set_ylim(rows.stop - 0.5, rows.start - 0.5)
 
 
 def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, style: str = "solid") -> None:
-    """Draw the outline of a mask in a slice; nothing for an empty one.
+    """Draw the outline of a mask in a slice. An empty mask has no outline.
 
-    Its dark edge keeps it visible where it is as bright as the tissue, which grey-scale monitors make of it.
+    The outline has a dark edge. So it is visible on grey-scale monitors, even if it is as bright as the
+    tissue.
     """
     if mask.any():
         x, y, framed = _framed(mask)
@@ -82,9 +87,9 @@ def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, styl
 
 
 def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> None:
-    """Tint and hatch a mask: a tint alone is lost on a grey-scale monitor.
+    """Tint and hatch a mask. A tint alone is not visible on a grey-scale monitor.
 
-    Each line of the hatch has a dark edge, without which it would be as bright as the tissue there.
+    Each line of the hatch has a dark edge, because it could be as bright as the tissue.
     """
     if mask.any():
         x, y, framed = _framed(mask)
@@ -97,7 +102,7 @@ def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> Non
 
 
 def number_lesions(axes: Axes, labels: NDArray[np.uint8]) -> None:
-    """Write each lesion's number above it, or below where there is no room: it is told without its colour."""
+    """Write each lesion's number above it, or below it if there is no space. So colour is not needed."""
     for value in np.unique(labels[labels > 1]).tolist():
         rows, columns = np.nonzero(labels == value)
         above = rows.min() > _NUMBER_ROOM * len(labels)
@@ -108,14 +113,14 @@ def number_lesions(axes: Axes, labels: NDArray[np.uint8]) -> None:
 
 
 def mark_sides(axes: Axes, text: str, left: str = "R", right: str = "L") -> None:
-    """Write what slice it is, and which side of the patient is where."""
+    """Write the name of the slice, and the sides of the patient."""
     note(axes, text, (0.02, 0.97), va="top")
     note(axes, left, (0.02, 0.5), va="center")
     note(axes, right, (0.98, 0.5), va="center", ha="right")
 
 
 def note(axes: Axes, text: str, at: tuple[float, float], *, size: float = 9, **style: Any) -> None:
-    """Write on a slice, by default in parts of the panel from its lower left corner."""
+    """Write on a slice. `at` is in parts of the panel from its lower left corner."""
     # Bone is as white as the letters: they bring their own edge.
     edge = [withStroke(linewidth=2, foreground=PAPER)]
     usual: dict[str, Any] = {"transform": axes.transAxes, "color": INK, "path_effects": edge, "clip_on": True}
@@ -123,7 +128,7 @@ def note(axes: Axes, text: str, at: tuple[float, float], *, size: float = 9, **s
 
 
 def as_hex(colour: codes.Colour) -> str:
-    """Return a colour as matplotlib takes it."""
+    """Return a colour in matplotlib's form."""
     return "#{:02x}{:02x}{:02x}".format(*colour.rgb)
 
 

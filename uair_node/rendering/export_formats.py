@@ -1,12 +1,11 @@
-"""A segmentation in the file formats that other programs read: NIfTI, STL and glTF.
+"""Write a segmentation in file formats of other programs: NIfTI, STL and glTF.
 
-Owns these formats and in which coordinates each states a position. No patient data is in any of them.
+No file contains patient data. The formats have different coordinates:
 
 - NIfTI states its affine in RAS, in mm; the voxels are those of the source grid.
-- STL has no place for units and coordinates. Ours are LPS in mm; the header says so in the words that 3D
-  Slicer reads.
-- glTF 2.0 wants metres, +Y up and +Z forward: the root node's matrix makes them from LPS in mm, in which the
-  vertices are.
+- STL states no units or coordinates. Ours are LPS in mm. The header says so in words that 3D Slicer reads.
+- glTF 2.0 requires metres, +Y up and +Z forward. The vertices are in LPS mm. The root node's matrix converts
+  them.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from uair_node.storage.artifacts import Labels
 
 _LIVER_OPACITY = 0.35
 _LPS_MM_TO_GLTF = [0.001, 0, 0, 0, 0, 0, -0.001, 0, 0, 0.001, 0, 0, 0, 0, 0, 1]
-"""By columns: left is +X, posterior -Z, superior +Y (glTF 2.0, 3.4)."""
+"""The matrix from LPS mm to glTF, by columns: left is +X, posterior -Z, superior +Y (glTF 2.0, 3.4)."""
 _ARRAY_BUFFER, _INDEX_BUFFER, _FLOAT, _UNSIGNED_INT = 34962, 34963, 5126, 5125
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -64,7 +63,7 @@ def as_stl(solids: Sequence[Solid]) -> bytes:
 
 
 def as_glb(solids: Sequence[Solid]) -> bytes:
-    """Return surfaces as binary glTF 2.0: a node and a material for each, named as they are."""
+    """Return surfaces as binary glTF 2.0, with a node and a material for each surface, both with its name."""
     chunks: list[bytes] = []
     document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": codes.MANUFACTURER, "copyright": codes.DISCLAIMER},
@@ -134,7 +133,7 @@ def _material(solid: Solid) -> dict[str, Any]:
 
 
 def _add_array(document: dict[str, Any], chunks: list[bytes], array: NDArray[Any], target: int) -> int:
-    """Append an array to the buffer, describe it and return its accessor's number."""
+    """Append an array to the buffer and describe it. Return the number of its accessor."""
     data = array.tobytes()  # 4-byte values: views stay aligned
     view = {"buffer": 0, "byteOffset": sum(map(len, chunks)), "byteLength": len(data), "target": target}
     chunks.append(data)
@@ -153,7 +152,7 @@ def _add_array(document: dict[str, Any], chunks: list[bytes], array: NDArray[Any
 
 
 def _packed(document: dict[str, Any], binary: bytes) -> bytes:
-    """Return the container (glTF 2.0, 4.4): header, JSON chunk padded by blanks, binary chunk."""
+    """Return the container (glTF 2.0, 4.4): header, JSON chunk padded with spaces, binary chunk."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     chunks = len(text).to_bytes(4, "little") + b"JSON" + text

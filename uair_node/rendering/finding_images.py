@@ -1,6 +1,6 @@
-"""The page of a finding: a lesion as each candidate has it, beside the bare image.
+"""Draw the page of a finding: the image alone, and the lesion of each candidate beside it.
 
-Owns its layout and what it says. Knows nothing of DICOM.
+This module has the layout and the texts. It does not know DICOM.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from uair_node.rendering.drawing import (
 from uair_node.rendering.page_images import DPI, Picture, Scene
 
 MOST_FINDINGS = 12
-"""Findings of a round that have a page."""
+"""The most findings of a round that get a page."""
 _AROUND_MM = 30.0
 # Inches.
 _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _FOOTER, _LINE = 2.5, 0.06, 0.15, 0.8, 0.3, 0.3, 0.22
@@ -39,12 +39,14 @@ _LEAST_PANELS = 3
 
 
 def pictured_findings(volumes: Sequence[Volumes]) -> list[int]:
-    """Return the lesion numbers that have a page, ascending: those that fewest candidates hold, the smallest.
+    """Return the lesion numbers that get a page, ascending.
+
+    Lesions that few candidates have come first, then small lesions.
 
     Parameters
     ----------
     volumes
-        What each candidate measures.
+        The volumes of each candidate.
     """
     found: dict[int, list[float]] = defaultdict(list)
     for measured in volumes:
@@ -55,7 +57,7 @@ def pictured_findings(volumes: Sequence[Volumes]) -> list[int]:
 
 
 def draw_finding(scene: Scene, number: int, how_to_drop: str) -> Picture:
-    """Draw the page of lesion `number`: the slice where it is largest, bare and as each candidate has it.
+    """Draw the page of lesion `number`: its largest slice, without and with each candidate's outline.
 
     Returns
     -------
@@ -65,13 +67,13 @@ def draw_finding(scene: Scene, number: int, how_to_drop: str) -> Picture:
     Raises
     ------
     ValueError
-        When no candidate has the lesion.
+        No candidate has the lesion.
     """
     return pixels(finding_figure(scene, number, how_to_drop), DPI)
 
 
 def finding_figure(scene: Scene, number: int, how_to_drop: str) -> Figure:
-    """Return what `draw_finding` draws, before it is pixels."""
+    """Return the figure of `draw_finding`."""
     value, every = number + 1, [candidate.labels for candidate in scene.candidates]
     counts = np.stack([np.count_nonzero(labels == value, axis=(1, 2)) for labels in every])
     if not counts.any():
@@ -121,7 +123,7 @@ def _around(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
 
 
 class _Page:
-    """Where things stand, in inches from the lower left corner."""
+    """The positions of the page's parts, in inches from the lower left corner."""
 
     def __init__(self, panels: int, footer: str) -> None:
         self.width = 2 * _SIDE + max(panels, _LEAST_PANELS) * (_PANEL + _GAP) - _GAP
@@ -134,12 +136,12 @@ class _Page:
         self._text(self.width - _SIDE, 0.1, f"{codes.DISCLAIMER}.", size=10, color=FAINT, ha="right")
 
     def write_head(self, title: str, summary: str) -> None:
-        """Write what page it is, and how sure the finding is."""
+        """Write the title of the page, and how many candidates have the finding."""
         self._text(_SIDE, self.height - 0.36, title, size=17, weight="bold")
         self._text(_SIDE, self.height - 0.63, summary, size=12.5)
 
     def panel(self, place: int, caption: str) -> Axes:
-        """Return the axes of a panel, from the left, with its caption below."""
+        """Return the axes of a panel with a caption below. `place` counts from the left."""
         left, bottom = _SIDE + place * (_PANEL + _GAP), self._bottom + _CAPTION
         self._text(left, self._bottom + 0.1, caption, size=12)
         axes = self.figure.add_axes(

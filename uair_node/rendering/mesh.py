@@ -1,4 +1,4 @@
-"""Closed triangle meshes, and the mesh of a mask that a 3-D view draws. Pure arrays, no DICOM."""
+"""Closed triangle meshes, and the mesh of a mask for a 3-D view."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Spacing = tuple[float, float, float]
 Floats = NDArray[np.float64]
 
 SMOOTHING = 0.8
-"""Standard deviation of the smoothing in voxels along each axis: enough to take the stairs away."""
+"""Standard deviation of the smoothing, in voxels along each axis. It removes the steps between voxels."""
 _VIEW_STEP_MM = 2.0
 
 
@@ -44,14 +44,14 @@ class Mesh:
         return abs(signed_volume(self.vertices, self.faces))
 
     def scaled_to(self, volume_mm3: float) -> Mesh:
-        """Return the mesh, grown or shrunk about its middle so that it encloses a volume."""
+        """Return the mesh, scaled about its centre so that it encloses a given volume."""
         middle = self.vertices.mean(axis=0)
         factor = (volume_mm3 / self.volume_mm3) ** (1.0 / 3.0)
         return Mesh((self.vertices - middle) * factor + middle, self.faces)
 
 
 def signed_volume(vertices: Floats, faces: NDArray[np.int64]) -> float:
-    """Return the enclosed volume; negative where faces run clockwise as seen from outside."""
+    """Return the enclosed volume. It is negative if faces run clockwise as seen from outside."""
     a, b, c = (vertices[faces[:, n]] for n in range(3))
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6.0)
 
@@ -66,12 +66,12 @@ def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -
     spacing_mm
         (z, y, x).
     step_mm
-        Distance of the mesh's vertices, about; finer axes are averaged down to it.
+        Approximate distance of the mesh's vertices. Finer axes are averaged.
 
     Returns
     -------
     Mesh
-        Empty for an empty mask.
+        The mesh; empty for an empty mask.
     """
     box = ndimage.find_objects(mask.astype(np.uint8))
     if not box:
@@ -91,7 +91,7 @@ def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -
 
 
 def _means(mask: Mask, parts: list[int]) -> NDArray[np.float32]:
-    """Return the share of marked voxels in blocks of `parts` voxels."""
+    """Return the share of true voxels in each block of `parts` voxels."""
     share = mask.astype(np.float32)
     for axis, n in enumerate(parts):
         shape = (*share.shape[:axis], share.shape[axis] // n, n, *share.shape[axis + 1 :])

@@ -1,4 +1,4 @@
-"""The picture of a notice: a heading, a sentence or two, what it is not. Knows nothing of DICOM."""
+"""Draw the picture of a notice: a heading, one or two sentences, and the disclaimer."""
 
 from __future__ import annotations
 

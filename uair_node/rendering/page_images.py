@@ -1,8 +1,8 @@
-"""The pictures of a round for viewers that cannot draw segmentations: an overview, and a page a candidate.
+"""Draw the pictures of a round for viewers that cannot draw segmentations: overview and candidates' pages.
 
-Owns their layout and what they say. Knows nothing of DICOM (that is `pages`) nor of how candidates are made.
-A line style, a pattern or a number repeats the meaning of each colour. This is for grey-scale monitors and
-for readers who distinguish fewer colours.
+This module has the layout and the texts. `pages` makes DICOM objects of them. A line style, a pattern or a
+number repeats the meaning of each colour. This is for grey-scale monitors and for readers who distinguish
+fewer colours.
 """
 
 from __future__ import annotations
@@ -73,25 +73,25 @@ class Scene:
     spacing_mm
         ``(z, y, x)`` in mm.
     planes
-        What each plane along axis 0 is called.
+        Name of each plane along axis 0.
     round
         1-based.
     candidates
         The round's candidates, labels on the same grid.
     reference
-        Labels of the selection that the round started from, None without one.
+        Labels of the selection that the round started from; None in round 1.
     uncertain
-        ``(Z, Y, X)`` bool, where the engine is unsure; None if it is not told.
+        ``(Z, Y, X)`` bool, the uncertain region; None if it is unknown.
     window
-        Which values are black and white.
+        The values that are drawn black and white.
     unit
         The unit of the values.
     organ
-        Its name.
+        The organ's name.
     warnings
-        What may be wrong with the series, in sentences.
+        Possible faults of the series, in sentences.
     how_to_answer
-        What the overview says of answering.
+        The overview's sentence about answering.
     """
 
     values: NDArray[Any]
@@ -108,14 +108,17 @@ class Scene:
     how_to_answer: str = ""
 
     def warned(self, volumes: Sequence[Labels]) -> list[str]:
-        """Return the series' warnings, before them where label volumes touch an end of the stack."""
+        """Return the series' warnings.
+
+        Before them, name the ends of the stack that a label volume touches.
+        """
         cut_off = cut_off_ends(volumes, self.organ)
         said = [cut_off] if cut_off and as_sentence(cut_off) not in self.warnings else []
         return [*said, *self.warnings]
 
 
 def cropped(scene: Scene) -> Scene:
-    """Return the scene without the rows and columns that no page shows; slices keep their numbers."""
+    """Return the scene without rows and columns that no page shows. Slices keep their numbers."""
     rows, columns = crop(_marked(scene), scene.spacing_mm)
 
     def part(array: NDArray[Any]) -> NDArray[Any]:
@@ -136,13 +139,13 @@ def draw_overview(scene: Scene) -> Picture:
     Returns
     -------
     numpy.ndarray
-        ``(rows, columns, 3)`` uint8, sRGB; so does `draw_candidate`.
+        ``(rows, columns, 3)`` uint8, sRGB, as for `draw_candidate`.
     """
     return pixels(overview_figure(scene), DPI)
 
 
 def overview_figure(scene: Scene) -> Figure:
-    """Return what `draw_overview` draws, before it is pixels."""
+    """Return the figure of `draw_overview`."""
     count = len(scene.candidates)
     title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
     if count == 1:
@@ -162,18 +165,18 @@ def overview_figure(scene: Scene) -> Figure:
 
 
 def draw_candidate(scene: Scene, k: int) -> Picture:
-    """Draw the page of candidate `k`: five axial slices and a coronal one, its numbers and its words.
+    """Draw the page of candidate `k`: five axial slices and a coronal one, its numbers and its texts.
 
     Raises
     ------
     ValueError
-        When the scene has no candidate `k`.
+        The scene has no candidate `k`.
     """
     return pixels(candidate_figure(scene, k), DPI)
 
 
 def candidate_figure(scene: Scene, k: int) -> Figure:
-    """Return what `draw_candidate` draws, before it is pixels."""
+    """Return the figure of `draw_candidate`."""
     (candidate,) = (shown for shown in scene.candidates if shown.k == k)
     return CandidatePage(scene, candidate).drawn()
 
@@ -184,7 +187,7 @@ def _headline(scene: Scene, candidate: SheetCandidate) -> str:
 
 
 def _marked(scene: Scene) -> list[Labels]:
-    """Return all label volumes whose outlines a page may show."""
+    """Return all label volumes that a page may outline."""
     reference = [] if scene.reference is None else [scene.reference]
     return [*(candidate.labels for candidate in scene.candidates), *reference]
 
@@ -233,7 +236,7 @@ class CandidatePage:
         self._draw(self._panel(place), (upside, coronal_row(labels), self._columns), pixel_mm, "coronal")
 
     def write(self) -> None:
-        """Write title, numbers, words, legend and what the page is not."""
+        """Write title, numbers, texts, legend and disclaimer."""
         self._text(_SIDE, self.height - 0.36, _shorten(self._title(), 100), size=17, weight="bold")
         self._text(_SIDE, self.height - 0.63, self._subtitle(), size=14)
         right = self.width - _SIDE
@@ -292,7 +295,7 @@ class CandidatePage:
         return [*lines, f"and {left} smaller"] if left else lines
 
     def _fitting_height(self) -> float:
-        """Let panels be as high as what they show, within what the words need and a monitor has."""
+        """Return the height of the panels in inches, limited by the texts and by the height of a monitor."""
         z, y, x = self._scene.spacing_mm
         width = (self._columns.stop - self._columns.start) * x
         axial = (self._rows.stop - self._rows.start) * y

@@ -1,4 +1,4 @@
-"""Which planes of a candidate its page shows."""
+"""Choose the planes of a candidate that its page shows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from uair_node.rendering.telling_slices import telling_slices
 Labels = NDArray[np.uint8]
 _OF_LESIONS = 3
 _SHOWN_WELL = 0.6
-"""A lesion is shown well by a slice with at least this part of its largest area."""
+"""A slice shows a lesion well if it has at least this part of the lesion's largest area."""
 
 
 def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int) -> list[int]:
-    """Return up to `count` axial slices, uppermost first: of largest lesions, of differences, then evenly.
+    """Return up to `count` axial slices, the uppermost first.
 
-    A lesion that an earlier slice shows well needs no slice of its own.
+    They show the largest lesions, then the largest differences; the rest is evenly spaced. A lesion that an
+    earlier slice shows well needs no slice of its own.
     """
     chosen: list[int] = []
     for value in _lesion_values(labels):
@@ -38,7 +39,7 @@ def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: fl
 
 
 def coronal_row(labels: Labels) -> int:
-    """Return the row that shows most of the organ and of its lesions, each as a share of its total."""
+    """Return the row that shows most of the organ and its lesions, each as a share of its total."""
     score = np.zeros(labels.shape[1])
     for mask in (labels > 0, labels > 1):
         counts = mask.sum(axis=(0, 2)).astype(float)

@@ -9,8 +9,8 @@ def plane_names(volume: Volume) -> tuple[str, ...]:
     """Return the name of each plane along axis 0 of a volume's canonical grid, lowest first.
 
     A plane that is a slice of the series has its Instance Number (PS3.3 C.7.6.1), or its frame number in a
-    multi-frame image. Viewers count so. The z coordinate is that of the plane's middle, LPS in mm. Planes of
-    a coronal or sagittal stack have the coordinate alone.
+    multi-frame image. Viewers show these numbers. The z coordinate is of the plane's centre, in LPS mm.
+    Planes of a coronal or sagittal stack have the coordinate alone.
     """
     canonical = volume.canonical()
     planes, rows, columns = canonical.shape

@@ -1,4 +1,4 @@
-"""The page of an accepted candidate: slices, the organ as a solid, and the report's numbers."""
+"""Draw the page of an accepted candidate: slices, the organ as a solid, and the report's numbers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from uair_node.rendering.surface import solid_view
 def draw_result(scene: Scene, k: int, findings: Findings) -> Picture:
     """Draw the page of the accepted candidate `k`: slices, and the organ as a solid from front and right.
 
-    Its numbers are those of `findings`, as in the report.
+    Its numbers come from `findings`, as in the report.
 
     Raises
     ------
     ValueError
-        When the scene has no candidate `k`.
+        The scene has no candidate `k`.
     """
     return pixels(result_figure(scene, k, findings), DPI)
 
 
 def result_figure(scene: Scene, k: int, findings: Findings) -> Figure:
-    """Return what `draw_result` draws, before it is pixels."""
+    """Return the figure of `draw_result`."""
     (candidate,) = (shown for shown in scene.candidates if shown.k == k)
     return _ResultPage(replace(scene, candidates=(candidate,)), candidate, findings).drawn()
 
 
 class _ResultPage(CandidatePage):
-    """The page of what was accepted."""
+    """The page of an accepted candidate while it is drawn."""
 
     def __init__(self, scene: Scene, candidate: SheetCandidate, findings: Findings) -> None:
         self._findings = findings

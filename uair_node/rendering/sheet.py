@@ -1,6 +1,6 @@
-"""A contact sheet: the candidates of one round side by side, where they differ most, as one picture.
+"""Draw a contact sheet: the candidates of a round side by side on the slices where they differ most.
 
-Owns what a person sees of a round outside a viewer. Knows nothing of DICOM and of how candidates are made.
+It shows a round outside of a viewer. This module does not know DICOM, or how candidates are made.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class SheetCandidate:
     labels
         ``(Z, Y, X)`` uint8 on the grid of the sheet's volume: 0 background, 1 liver, 1 + n lesion n.
     note
-        What else there is to say about it ("picked"), put behind the character.
+        A further word ("picked"), written after the character.
     headline
-        What makes it different, in a few words below the heading.
+        The main difference, in a few words below the heading.
     """
 
     k: int
@@ -81,9 +81,9 @@ def draw_sheet(
 ) -> None:
     """Write the contact sheet of a round as PNG.
 
-    Columns are candidates, rows are up to four axial slices, each for another difference, the uppermost
-    slice first. Seen from the feet, as radiology does: the patient's right is on the left of the picture.
-    Outlines are those of the whole liver and of each lesion; volumes stand below.
+    Columns are candidates. Rows are up to four axial slices, the uppermost first; each shows another
+    difference. The view is from the feet, as usual in radiology: the patient's right is on the left of the
+    picture. The whole liver and each lesion are outlined. Volumes are written below.
 
     Parameters
     ----------
@@ -92,15 +92,15 @@ def draw_sheet(
     spacing_mm
         ``(z, y, x)`` in mm.
     planes
-        What each plane along axis 0 is called.
+        Name of each plane along axis 0.
     candidates
-        At least one, each with labels of the volume's shape.
+        The candidates, at least one. Their labels have the volume's shape.
     title
-        One line above everything; no patient data.
+        A line at the top, without patient data.
     path
         The PNG file; its folder must exist.
     window
-        Which values are black and white, see `display_window`.
+        The values that are drawn black and white, see `display_window`.
     """
     figure = sheet_figure(values, spacing_mm, planes, candidates, title, window=window)
     FigureCanvasAgg(figure)
@@ -121,10 +121,10 @@ def sheet_figure(
     warnings: Sequence[str] = (),
     footer: str = "",
 ) -> Figure:
-    """Draw the contact sheet as a figure; parameters as `draw_sheet`.
+    """Return the contact sheet as a figure. The parameters are those of `draw_sheet`.
 
-    With `numbered`, each lesion's number stands beside it. Warnings stand below the title, `footer` at the
-    lower end.
+    With `numbered`, each lesion's number is written beside it. Warnings are below the title, and `footer` is
+    at the lower end.
     """
     volumes = [describe(candidate.labels, spacing_mm) for candidate in candidates]
     rows, columns = crop([candidate.labels for candidate in candidates], spacing_mm)
@@ -161,7 +161,7 @@ def sheet_figure(
 
 
 class _Layout:
-    """Where things stand, in inches from the lower left corner."""
+    """The positions of the sheet's parts, in inches from the lower left corner."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ def _heading(candidate: SheetCandidate) -> str:
 
 
 def _caption(volumes: Volumes, organ: str) -> str:
-    """Return two lines of volumes for the space under a column: totals, then the largest lesions."""
+    """Return the two lines of volumes below a column: totals, then the largest lesions."""
     lesions = volumes.lesions_ml
     total = f"lesions {sum(ml for _, ml in lesions):.1f} ml" if lesions else "no lesion"
     largest = sorted(lesions, key=lambda lesion: -lesion[1])[:_LISTED_LESIONS]

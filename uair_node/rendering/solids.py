@@ -1,6 +1,6 @@
-"""A segmentation as surfaces in the patient's space: what a 3-D view shows and what leaves as STL and glTF.
+"""Turn a segmentation into surfaces in the patient's space, for the 3-D view and for export as STL and glTF.
 
-Owns which surfaces there are, their names and colours. Knows nothing of files.
+This module decides which surfaces there are, and their names and colours. It writes no files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Solid:
     value
         Its label value.
     colour
-        The one that it has in the SEG.
+        The colour that it has in the SEG.
     volume_ml
         The volume of its voxels. The surface encloses the same volume.
     vertices
@@ -44,12 +44,12 @@ class Solid:
 
     @property
     def name(self) -> str:
-        """As the console and files call it: "liver", "lesion 2"."""
+        """The name in the console and in files: "liver", "lesion 2"."""
         return target_name(self.value)
 
 
 def solids_of(labels: Labels, affine: NDArray[np.float64]) -> tuple[Solid, ...]:
-    """Draw the surfaces of a segmentation, the liver's first, then lesions by number.
+    """Return the surfaces of a segmentation: the liver's first, then lesions by number.
 
     Parameters
     ----------

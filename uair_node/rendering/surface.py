@@ -1,7 +1,7 @@
-"""A view of the organ as a solid, its lesions shining through. Pure arrays, knows nothing of pages.
+"""Draw a view of the organ as a solid. Its lesions are visible through the surface.
 
-An orthographic projection of the surface that faces the viewer, shaded by its slope. No mesh is made, so it
-takes a second and needs no 3-D library.
+It is an orthographic projection of the front surface, shaded by its slope. No mesh is made, so it takes a
+second and needs no 3-D library.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Image = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """A view.
+    """A view of the organ.
 
     Parameters
     ----------
     picture
-        ``(rows, columns, 3)`` in 0..1, one pixel is 1.5 mm; black where there is nothing.
+        ``(rows, columns, 3)`` in 0..1. A pixel is 1.5 mm. The background is black.
     lesions
-        Number of each lesion in it and where it stands, ``(row, column)``.
+        Number of each visible lesion, and its place ``(row, column)``.
     """
 
     picture: Image
@@ -43,7 +43,7 @@ class Solid:
 def solid_view(
     labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float], azimuth_deg: float = 0.0
 ) -> Solid:
-    """Look at a segmentation from the front, or from a side.
+    """Return a view of a segmentation from the front or from a side.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def solid_view(
     spacing_mm
         ``(z, y, x)`` in mm.
     azimuth_deg
-        0 looks from anterior, 90 from the patient's right; superior is always up.
+        0 is the view from anterior, 90 from the patient's right. Superior is up.
     """
     turned = _turned(labels, spacing_mm, azimuth_deg)
     picture = _shaded(turned > 0, codes.LIVER_COLOUR)
@@ -73,7 +73,7 @@ def solid_view(
 def _turned(
     labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float], azimuth_deg: float
 ) -> NDArray[np.uint8]:
-    """Resample what is marked to cubes, turned about the patient's long axis so that axis 1 runs away."""
+    """Resample labels to cubes, turned about the patient's long axis. Axis 1 points away from the viewer."""
     boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
     if not boxes:
         return np.zeros((1, 1, 1), np.uint8)
@@ -92,7 +92,10 @@ def _turned(
 
 
 def _depth(mask: NDArray[np.bool_]) -> Image:
-    """Return how far away the mask begins in each line of sight, in voxels; its size where there is none."""
+    """Return the distance in voxels at which the mask begins in each line of sight.
+
+    The array's size if it is empty there.
+    """
     return np.where(mask.any(axis=1), mask.argmax(axis=1), mask.shape[1]).astype(float)
 
 

@@ -1,6 +1,6 @@
-"""Which slices tell candidates apart, and what each of them shows: each another difference.
+"""Choose slices on which candidates differ. Each slice shows another difference.
 
-Pure arrays on the canonical grid (axes grow to superior, posterior, patient left); knows nothing of pictures.
+The functions take arrays on the canonical grid (axes grow to superior, posterior, patient left).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Labels = NDArray[np.uint8]
 _MAX_SLICES = 4
 _LIVER = 1
 _MISSING, _OTHERWISE = 2.0, 1.0
-"""Weight of a lesion that some candidates lack, and of a lesion that they draw otherwise."""
+"""Weights of a lesion that some candidates lack, and of a lesion that they draw differently."""
 _LEAST_GAIN = 0.02
 _SAID_AGAIN = 0.3
-"""Weight of a difference for the words of a slice, where another slice is shown for it."""
+"""Weight of a difference for the words of a slice, if another slice is shown for it."""
 
 
 @dataclass(frozen=True)
 class TellingSlice:
-    """A slice, from 0, and the difference that it is shown for, in words; empty where nothing differs."""
+    """A slice (0-based), and the difference that it shows, in words; empty if no difference exists."""
 
     k: int
     words: str = ""
@@ -33,7 +33,7 @@ class TellingSlice:
 
 @dataclass(frozen=True)
 class _Part:
-    """Where one candidate leaves the organ's outline of most others: outwards or inwards, in one quarter."""
+    """A quarter in which one candidate lies outside or inside of the organ's outline of most others."""
 
     candidate: int
     more: bool
@@ -44,12 +44,12 @@ class _Part:
 def telling_slices(
     labels: Sequence[Labels], slice_distance_mm: float, ks: Sequence[int] = ()
 ) -> list[TellingSlice]:
-    """Return up to four slices on which label volumes differ, each for another difference, the highest first.
+    """Return up to four slices on which label volumes differ, the uppermost first.
 
-    Differences are: a lesion that some lack or draw otherwise, and a quarter of the organ that one candidate
-    sees larger or smaller than most. A slice that shows one of them again adds little, so that other
-    differences come first. The organ's outline and the lesions weigh the same. Where nothing differs, the
-    largest slices are shown.
+    There are two kinds of differences. Some candidates lack a lesion or draw it differently. One candidate
+    draws a quarter of the organ larger or smaller than most. A slice that shows one of them again adds
+    little, so that other differences come first. The organ's outline and the lesions have the same weight. If
+    there are no differences, then the largest slices are shown.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ class _Found:
     Attributes
     ----------
     names, weights
-        What each is, and how much it counts.
+        Name and weight of each difference.
     table
-        ``(differences, slices)``: how much a slice shows, as a part of the slice that shows most.
+        ``(differences, slices)``: how much of a difference a slice shows, as a part of the best slice for it.
     lacking
-        Indices of the candidates that lack a lesion, by its value.
+        Lesion value -> indices of the candidates that lack it.
     """
 
     names: Sequence[_Part | int]
@@ -97,7 +97,7 @@ def _union(labels: Sequence[Labels], k: int) -> NDArray[np.bool_]:
 
 
 def _greedy(found: _Found, distance: float) -> list[int]:
-    """Choose slice after slice by what it adds to what is shown."""
+    """Choose slices one after the other by what each adds to the shown differences."""
     weights, shown = np.array(found.weights), np.zeros(len(found.names))
     places = np.arange(found.table.shape[1])
     chosen: list[int] = []
@@ -114,7 +114,7 @@ def _greedy(found: _Found, distance: float) -> list[int]:
 
 
 def _apart(chosen: Sequence[int], score: NDArray[np.float64], distance: float) -> list[int]:
-    """Return chosen slices and, as long as there are fewer than four, others of high score away from them."""
+    """Return the chosen slices. If there are fewer than four, add distant slices with high scores."""
     every = list(chosen)
     for k in np.argsort(-score, kind="stable").tolist():
         if score[k] <= 0 or len(every) == _MAX_SLICES:
@@ -180,7 +180,7 @@ def _organ_parts(masks: Sequence[NDArray[np.bool_]]) -> list[tuple[_Part, int]]:
 
 
 def _words(found: _Found, chosen: Sequence[int], ks: Sequence[int]) -> list[str]:
-    """Name the difference that each slice shows most of, if possible another for each."""
+    """Name the largest difference that each slice shows, if possible another one for each slice."""
     kinds = [name if isinstance(name, int) else (name.candidate, name.more) for name in found.names]
     weights = np.array(found.weights)
     words = []

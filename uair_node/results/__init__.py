@@ -1,1 +1,1 @@
-"""The objects that go back to the PACS."""
+"""The DICOM objects that go back to the PACS: SEG, structure set, report, pages, notices, rejection notes."""

@@ -1,14 +1,14 @@
-"""Pictures as Secondary Capture images: the one form that every viewer shows (PS3.3 A.8.1).
+"""Write pictures as Secondary Capture images, which every viewer shows (PS3.3 A.8.1).
 
-Owns the form in which pages and notices go to the archive. Knows nothing of what they show.
+Pages and notices go to the archive in this form. This module does not know their content.
 
 Choices:
 
 - Single-frame Secondary Capture, an instance for each page: every viewer shows it, and thumbnails tell the
-  pages apart. A Key Object Selection that names a page names a single candidate. Frames of a multi-frame
-  capture some viewers play as a film, and few can name one of them.
-- RGB, 8 bits, uncompressed: no decoder to fail. A page is about 3 MB, the overview 5 MB.
-- Modality OT: nobody's rules take a page for a CT slice.
+  pages apart. A Key Object Selection that names a page names a single candidate. Some viewers play the
+  frames of a multi-frame capture as a film, and few viewers can refer to one frame.
+- RGB, 8 bits, uncompressed: no decoder can fail. A page is about 3 MB, the overview 5 MB.
+- Modality OT: no routing rule takes a page for a CT slice.
 - No patient data is burned in (Burned In Annotation NO): an archive can correct headers, not pixels.
 """
 
@@ -33,7 +33,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class CaptureSeries:
-    """Values that the pictures of a series share."""
+    """Attributes that the pictures of a series share."""
 
     uid: str
     number: int
@@ -43,7 +43,7 @@ class CaptureSeries:
 
 @dataclass(frozen=True)
 class CapturedPage:
-    """Values that distinguish one picture of a series from another."""
+    """Attributes of one picture of a series."""
 
     uid: str
     number: int
@@ -54,7 +54,7 @@ class CapturedPage:
 def write_capture(
     picture: Picture, page: CapturedPage, headers: Sequence[Dataset], series: CaptureSeries
 ) -> Dataset:
-    """Make the object of a picture.
+    """Return the Secondary Capture object of a picture.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def write_capture(
 
 
 def _describe(image: Dataset, page: CapturedPage, headers: Sequence[Dataset], provenance: Provenance) -> None:
-    """Say what the picture is and where it comes from (PS3.3 C.7.6.1, C.8.6, C.12.4)."""
+    """Set the attributes that describe the picture and its origin (PS3.3 C.7.6.1, C.8.6, C.12.4)."""
     image.ConversionType = "WSD"  # workstation
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.BodyPartExamined = "LIVER"

@@ -1,8 +1,7 @@
-"""The closed contours of a mask on one slice, each hole joined to its outer contour by a keyhole.
+"""Trace the closed contours of a mask on one slice. A keyhole joins each hole to its outer contour.
 
-Contours run between the centres of pixels, so that every program finds the same centres inside. A keyhole is
-the one form of a hole that all readers of CLOSED_PLANAR understand (PS3.3 C.8.8.6.3). Its channel runs along
-pixel edges, too.
+Contours run between the centres of pixels, so that every program finds the same centres inside. All readers
+of CLOSED_PLANAR understand a keyhole (PS3.3 C.8.8.6.3). Its channel runs along pixel edges, too.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Ring = npt.NDArray[np.float64]
 
 
 def trace(mask: npt.NDArray[np.bool_]) -> list[Ring]:
-    """Return the contours of a mask ``(rows, columns)``; pixels that touch by a corner are apart."""
+    """Return the contours of a mask ``(rows, columns)``. Pixels that touch only at a corner are separate."""
     if not mask.any():
         return []
     box = _box(mask)
@@ -37,7 +36,7 @@ def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _area(ring: Ring) -> float:
-    """Return the signed area: its sign tells the sense of rotation."""
+    """Return the signed area of a contour. Its sign tells the direction in which the contour runs."""
     rows, columns = ring.T
     return float(np.dot(rows, np.roll(columns, -1)) - np.dot(columns, np.roll(rows, -1))) / 2.0
 
@@ -48,10 +47,10 @@ def _from_top_left(ring: Ring) -> Ring:
 
 
 def _join(outer: list[Ring], hole: Ring) -> None:
-    """Put a hole into the contour that lies to the left of its first point, there and back along the row.
+    """Insert a hole into the contour to the left of its first point, by a channel along the row.
 
-    The pixels above and below that way are all in the mask. So it first meets an outer contour, or a hole
-    that was already joined to an outer contour.
+    The pixels above and below the channel are all in the mask. So the first contour on the way is an outer
+    contour, or a hole that is already joined to one.
     """
     row, column = hole[0]
     met = [_left_of(ring, row, column) for ring in outer]
@@ -62,9 +61,9 @@ def _join(outer: list[Ring], hole: Ring) -> None:
 
 
 def _left_of(ring: Ring, row: float, column: float) -> tuple[float, int]:
-    """Return where a contour meets a row nearest to the left of a column, and the point before.
+    """Return the column nearest to the left where a contour crosses a row, and the point before it.
 
-    A contour meets a row between pixels at a point, or upright in the middle between two.
+    A contour crosses a row at a point, or in the middle of a vertical edge.
     """
     next_rows = np.roll(ring[:, 0], -1)
     meets = (ring[:, 0] == row) | ((ring[:, 0] - row) * (next_rows - row) < 0.0)
@@ -76,7 +75,7 @@ def _left_of(ring: Ring, row: float, column: float) -> tuple[float, int]:
 
 
 def _without_needless_points(ring: Ring) -> Ring:
-    """Leave out points that are written twice in a row, and those in the middle of a straight line."""
+    """Remove repeated points, and points in the middle of a straight line."""
     ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]

@@ -1,7 +1,6 @@
 """The final objects of an accepted case: SEG, report, pages, and a note that withdraws the other results.
 
-The note is `uair_node.results.withdrawal`'s. How a segmentation is measured is the workers' business:
-`finish` is given the function that does it.
+`uair_node.results.withdrawal` writes the note. The workers pass the function that measures a segmentation.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ from uair_node.work.performer import Claim, Commit
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """An earlier study brought to the canonical grid of this one, for pictures.
+    """An earlier study, resampled to the canonical grid of the present study for pictures.
 
     Parameters
     ----------
     day
-        When it was acquired.
+        The day of its acquisition.
     hu, labels
-        ``(Z, Y, X)`` int16, on the scale of the networks, and uint8.
+        ``(Z, Y, X)``: int16 on the networks' scale, and uint8.
     uids
         Tracking UID of each lesion number of `labels`.
     """
@@ -72,7 +71,7 @@ class Measured:
     Parameters
     ----------
     findings
-        The numbers, and what changed.
+        The numbers, and the changes since earlier studies.
     tracking
         Tracking of each lesion number. A lesion that was seen in an earlier study keeps that study's
         tracking.
@@ -89,7 +88,7 @@ Measurer = Callable[[Context, Claim, RoundInputs, Volume, StoredCandidate], Meas
 
 
 def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
-    """Write all that an accepted case ends with."""
+    """Write all final objects of an accepted case."""
     inputs = read_round_inputs(context, claim)
     volume = read_series(inputs.series_paths, context.settings.intake.known)
     accepted = inputs.accepted()
@@ -148,7 +147,7 @@ def _write_structures(
     accepted: StoredCandidate,
     final: NewResult,
 ) -> NewResult:
-    """Write the accepted segmentation as contours, for planning systems."""
+    """Write the accepted segmentation as contours (RTSTRUCT), for planning systems."""
     instance_uid, series_uid = inputs.uids(ResultKind.STRUCTURES, accepted.k)
     request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.character, inputs.provenance)
     made = write_structure_set(volume, accepted.labels, request)
@@ -182,7 +181,7 @@ def _write_change(
     measured: Measured,
     final: NewResult,
 ) -> NewResult:
-    """Write the picture of what changed, beside the page of the accepted candidate."""
+    """Write the picture of the changes, beside the page of the accepted candidate."""
     compared = measured.compared
     assert compared is not None
     canonical = volume.canonical()

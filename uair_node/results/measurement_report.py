@@ -1,21 +1,21 @@
 """The measurement report of an accepted segmentation: Comprehensive 3D SR, TID 1500 (PS3.16).
 
-Owns the report's content tree. The numbers are those of `findings`; it must not know how labels are made
-nor where the report goes.
+This module builds the report's content tree. The numbers come from `findings`. It does not know how labels
+are made or where the report goes.
 
-Comprehensive 3D SR, the class that IHE AI Results names. Measurement groups:
+IHE AI Results names the class Comprehensive 3D SR. The measurement groups are:
 
 - the whole organ (TID 1411): volume with lesions, number of lesions, lesion burden; refers to all segments,
   since their union was measured. After an earlier study also the sums of target diameters and the response
   categories;
-- the liver's segment (TID 1411): volume and mean density of what it holds, the liver without lesions;
+- the liver's segment (TID 1411): volume and mean density of the liver without lesions;
 - each lesion's segment (TID 1411), under the lesion's own Tracking UID. It has volume, diameters and their
   slice, density, shape, and the earlier lesion;
 - each lesion that an earlier study had and this study lacks (TID 1411). It refers to its segment in the
-  earlier final segmentation. Where that object is not known, TID 1501.
+  earlier final segmentation. If that object is unknown, then the group is of TID 1501.
 
-Warnings about the series stand as comments among the qualitative evaluations of the report.
-An interval stands as the upper and the lower range of uncertainty of its number, in its unit (TID 310).
+Warnings about the series are comments among the qualitative evaluations of the report. An interval is written
+as the upper and the lower range of uncertainty of its number, in its unit (TID 310).
 """
 
 from __future__ import annotations
@@ -68,18 +68,18 @@ from uair_node.results.uids import result_uid
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """Everything a report says beyond its numbers and its source.
+    """The content of a report beyond its numbers and its source.
 
     Parameters
     ----------
     sop_instance_uid, series_instance_uid
-        Deterministic ones (`uids.result_uid`).
+        Deterministic UIDs (`uids.result_uid`).
     k
         The accepted candidate, 1..4.
     provenance
-        Where it comes from.
+        The origin of the report.
     warnings
-        What may be wrong with the series, in sentences.
+        Possible faults of the series, in sentences.
     """
 
     sop_instance_uid: str
@@ -99,14 +99,14 @@ def write_report(
     volume
         The source series.
     findings
-        What was measured of the labels that `segmentation` was made from.
+        The measurements of the labels from which `segmentation` was made.
     segmentation
-        What `seg.write_seg` returned, or the same read from its file; its pixels are not needed.
+        The object of `seg.write_seg`, or the same read from its file. Its pixels are not needed.
 
     Raises
     ------
     ValueError
-        When `segmentation` has no segment for a lesion.
+        `segmentation` has no segment for a lesion.
     """
     headers = source_headers(volume)
     instances: dict[str, Dataset] = {}
@@ -167,7 +167,7 @@ class _Content:
         return report
 
     def _warnings(self) -> ContainerContentItem:
-        """Return the warnings as texts of TID 1500's row 12, which the library does not know."""
+        """Return the warnings as text items of TID 1500, row 12. highdicom does not support that row."""
         container = ContainerContentItem(
             name=codes.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS
         )
@@ -313,7 +313,7 @@ class _Content:
 
 
 def _earlier_segment(follow_up: FollowUp | None, link: Link) -> ReferencedSegment | None:
-    """Return the segment that a vanished lesion was; None where that is not known."""
+    """Return the earlier segment of a vanished lesion; None if it is unknown."""
     if follow_up is None or follow_up.earlier is None or link.tracking_uid not in follow_up.earlier.segments:
         return None
     return ReferencedSegment(
@@ -325,7 +325,10 @@ def _earlier_segment(follow_up: FollowUp | None, link: Link) -> ReferencedSegmen
 
 
 def _earlier_evidence(follow_up: FollowUp | None) -> list[Dataset]:
-    """Return the header of the earlier segmentation if the report refers to it: evidence of another study."""
+    """Return the header of the earlier segmentation if the report refers to it.
+
+    It is evidence of another study.
+    """
     if follow_up is None or follow_up.earlier is None:
         return []
     vanished = {link.tracking_uid for link in follow_up.links if link.fate == Fate.VANISHED}

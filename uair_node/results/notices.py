@@ -1,9 +1,9 @@
-"""Notices to the reader in the study: the outcome of a selection, as pictures in one series for each case.
+"""Write notices to the reader: pictures in the study that tell the outcome of a selection, one series a case.
 
-A notice follows from the case's rows alone: each is written once, whatever runs twice. Secondary Capture
-because every viewer shows it; a Basic Text SR is shown by few. An accepted selection needs no notice, since
-the final objects tell it. Our own objects sent back get no notice: otherwise a PACS that forwards everything
-would get a notice for each notice.
+A notice depends on the case's rows only, so each is written once even if a job runs twice. Every viewer shows
+a Secondary Capture; few show a Basic Text SR. An accepted selection needs no notice, since the final objects
+show it. Our own objects that come back get no notice. Otherwise a PACS that forwards everything would get a
+notice for each notice.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from uair_node.work.performer import Claim, Commit
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing to tell.
+    """One notice.
 
     Attributes
     ----------
     uid
-        SOP Instance UID, a function of case and what is told.
+        SOP Instance UID, a function of the case and the notice's subject.
     moment
-        When it came to be.
+        The time of the event.
     heading, text
-        In words, without patient data.
+        The texts, without patient data.
     round_id, round_number
         The round that it belongs to.
     segmentation_uids
-        The candidate that it speaks of, if any.
+        The candidate that it refers to, if any.
     """
 
     uid: str
@@ -67,7 +67,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class _PendingNotices:
-    """A notice to be written, read in one transaction."""
+    """The notices to be written, read in one transaction."""
 
     notices: tuple[tuple[Notice, Provenance], ...]
     first_number: int
@@ -77,7 +77,7 @@ class _PendingNotices:
 
 
 def write_notices(context: Context, claim: Claim) -> Commit:
-    """Write all notices of a case that are not yet written."""
+    """Write all notices of a case that do not exist yet."""
     pending = _read(context, claim)
     results = _write(context, pending) if pending.notices else []
 
@@ -95,9 +95,9 @@ def write_notices(context: Context, claim: Claim) -> Commit:
 
 
 def pending_notices(session: Session, case: Case, settings: Settings) -> list[Notice]:
-    """Return what a case's reader is to be told and has not been, in the order in which it came to be.
+    """Return the notices of a case that are not yet written, in the order of their events.
 
-    Without pages, whose overview says how to answer, the first round is told, too.
+    If the site has no pages, whose overview says how to answer, then the first round gets a notice, too.
     """
     written = set(
         session.scalars(
@@ -251,9 +251,9 @@ def _about_rejected_source(case: Case) -> Notice:
 
 
 def _refused(selection: Selection, round_number: int) -> tuple[str | int, ...]:
-    """Return what tells two refused objects apart: a viewer may save other content under one UID.
+    """Return a key of a refused object. Other content under the same UID has another key.
 
-    An archive may forward every measurement: a round tells each reason once for all of them.
+    An archive may forward every measurement. So each reason is told once per round for all measurements.
     """
     if selection.mechanism in (Mechanism.SR, Mechanism.PRESENTATION_STATE):
         return "measurements", round_number

@@ -1,4 +1,4 @@
-"""The page set of a published round as a job of its own: the segmentations do not wait for their pictures."""
+"""Write the page set of a published round, in a job of its own: segmentations do not wait for pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from uair_node.storage.artifacts import Labels, StoredCandidate, load_candidates
 from uair_node.work.performer import Claim, Commit
 
 OVERVIEW = 0
-"""The overview's place among the pages, where a candidate's page has its k."""
+"""The overview's number among the pages. The page of a candidate has the number k."""
 
 
 def draw_page_set(context: Context, claim: Claim) -> Commit:
@@ -79,7 +79,7 @@ def _request(
 
 
 def _reference(context: Context, claim: Claim) -> Labels | None:
-    """Return what the reader picked in the round before; None in round 1 and after "none fits"."""
+    """Return the labels that the reader picked in the round before; None in round 1 and after "none fits"."""
     number = (claim.round_number or 1) - 1
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)

@@ -1,7 +1,6 @@
-"""The page set of a round: Secondary Capture images for viewers that cannot draw segmentations (PS3.3 A.8.1).
+"""Write the page set of a round as Secondary Capture images, for viewers that cannot draw segmentations.
 
-Owns the form in which pictures go to the archive; what they show is `page_images`'. It must not know where
-the objects go, nor which state their case is in.
+`page_images` draws the pictures. This module does not know where the objects go, or the state of their case.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _FIRST_FINDING = 5  # Instance Number before the first finding's: overview, four
 
 @dataclass(frozen=True, eq=False)
 class PageCandidate:
-    """A candidate of which a page is made.
+    """A candidate that gets a page.
 
     Parameters
     ----------
@@ -56,26 +55,26 @@ class PageCandidate:
 
 @dataclass(frozen=True)
 class PagesRequest:
-    """Everything a page set says beyond its pictures and its source.
+    """The content of a page set beyond its pictures and its source.
 
     Parameters
     ----------
     series_instance_uid
-        Deterministic (`uids.result_uid`), as are all others.
+        Series Instance UID. All UIDs are deterministic (`uids.result_uid`).
     overview_uid
         SOP Instance UID of the overview.
     page_uids
         SOP Instance UID of each candidate's page, by k.
     provenance
-        Where it comes from.
+        The origin of the pages.
     warnings
-        What may be wrong with the series, in sentences.
+        Possible faults of the series, in sentences.
     how_to_answer
-        What the overview says of answering, a sentence.
+        A sentence for the overview that tells how to answer.
     finding_uids
         SOP Instance UID of the page of each lesion that has one, by its number.
     how_to_drop
-        What the page of each such lesion says of dropping it.
+        Lesion number -> sentence for its page that tells how to drop it.
     in_series_of_case
         Whether the series holds the pages of all rounds.
     """
@@ -98,11 +97,11 @@ class ResultPageRequest:
     Parameters
     ----------
     sop_instance_uid, series_instance_uid
-        Deterministic ones (`uids.result_uid`).
+        Deterministic UIDs (`uids.result_uid`).
     provenance
-        Where it comes from.
+        The origin of the page.
     warnings
-        What may be wrong with the series, in sentences.
+        Possible faults of the series, in sentences.
     """
 
     sop_instance_uid: str
@@ -131,7 +130,7 @@ def write_pages(
         ``(Z, Y, X)`` uint8 labels on the source grid of the selection that the round started from, drawn
         dotted; None in round 1.
     uncertain
-        ``(Z, Y, X)`` bool on the source grid, tinted; None if the engine does not tell.
+        ``(Z, Y, X)`` bool on the source grid: the uncertain region, which is tinted; None if it is unknown.
 
     Returns
     -------
@@ -142,7 +141,7 @@ def write_pages(
     Raises
     ------
     ValueError
-        When an array is not on the source grid.
+        An array is not on the source grid.
     """
     scene = _scene(volume, candidates, request, reference, uncertain)
     headers = source_headers(volume)
@@ -165,7 +164,7 @@ def write_pages(
 
 
 def _page_series(request: PagesRequest) -> tuple[CaptureSeries, int]:
-    """Return the series of a round's pages, and the Instance Number before the first."""
+    """Return the series of a round's pages, and the number that is added to each Instance Number."""
     uid, provenance, words = request.series_instance_uid, request.provenance, "overview and candidates"
     if not request.in_series_of_case:
         return _series(uid, codes.Companion.PAGES, words, provenance), 0
@@ -175,7 +174,7 @@ def _page_series(request: PagesRequest) -> tuple[CaptureSeries, int]:
 
 
 def finding_words(number: int) -> str:
-    """Return what the page of a lesion is called."""
+    """Return the name of a lesion's page."""
     return f"lesion {number}: drop"
 
 
@@ -189,14 +188,14 @@ def write_result_page(
     volume
         The source series with its pixels (`read_series`).
     accepted
-        Its `segmentation_uid` is that of the final SEG.
+        The accepted candidate. Its `segmentation_uid` is the final SEG's.
     findings
-        Its numbers, as in the report.
+        The numbers of the report.
 
     Raises
     ------
     ValueError
-        When its labels are not on the source grid.
+        The labels are not on the source grid.
     """
     provenance = request.provenance
     scene = _scene(volume, [accepted], request, None, None)
@@ -209,7 +208,7 @@ def write_result_page(
 def write_change_page(
     volume: Volume, scene: ChangeScene, segmentation_uid: str, k: int, request: ResultPageRequest
 ) -> Dataset:
-    """Make the page of what changed since an earlier study; it joins the series of `write_result_page`."""
+    """Make the page of the changes since an earlier study. It joins the series of `write_result_page`."""
     provenance = request.provenance
     words = f"candidate {k} accepted"
     series = _series(request.series_instance_uid, codes.Companion.RESULT, words, provenance)

@@ -1,7 +1,7 @@
-"""How wide the lesions of two studies were drawn, and which candidate of the new one compares equally.
+"""Compare how wide the lesions of two studies were drawn, and find the candidate that compares fairly.
 
-What a reader accepts may lie inside or outside of the model's own outline. If it is another side than in the
-study before, sizes change by that alone.
+An accepted outline may lie inside or outside of the model's own. If the side differs from the study before,
+then this alone changes the sizes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uair_node.results.reader_preference import accepted_differences, difference
 
 @dataclass(frozen=True)
 class PreferenceComparison:
-    """As in `FollowUp`."""
+    """The comparison of drawing preferences of two studies. `FollowUp` explains the fields."""
 
     beyond_mm: tuple[float | None, float | None] = (None, None)
     equal_preference: EqualPreference | None = None
@@ -32,14 +32,14 @@ NOT_COMPARED = PreferenceComparison()
 def compare_preferences(
     session: Session, case_id: int | None, earlier_id: int, findings: Findings, tracking: Mapping[int, str]
 ) -> PreferenceComparison:
-    """Compare what was accepted of two cases.
+    """Compare the accepted segmentations of two cases.
 
     Parameters
     ----------
     case_id, earlier_id
-        The case that is being finished, and the one of the study before; 0 where only an archive has it.
+        The case that is being finished, and the case of the study before; 0 if only an archive has that one.
     findings
-        What was measured of the case that is being finished.
+        The measurements of the case that is being finished.
     tracking
         Lesion number of that case -> Tracking UID.
     """
@@ -62,7 +62,10 @@ def compare_preferences(
 def _most_alike(
     case: Case, wanted_mm: float, accepted_off_mm: float, accepted: Volumes, tracking: Mapping[int, str]
 ) -> EqualPreference | None:
-    """Return the candidate with the accepted lesions nearest to a preference; None if none is nearer."""
+    """Return the candidate whose accepted lesions are nearest to a preference.
+
+    None if the accepted one is nearest.
+    """
     numbers = {number for number, _ in accepted.lesions_ml}
     best = min(_offers(case, wanted_mm, numbers), key=lambda offer: offer[0], default=None)
     if best is None or best[0] >= accepted_off_mm:
@@ -75,7 +78,7 @@ def _most_alike(
 def _offers(
     case: Case, wanted_mm: float, numbers: set[int]
 ) -> Iterator[tuple[float, int, int, str, Volumes]]:
-    """Yield how far each candidate that holds these lesions is from a preference, and which it is."""
+    """Yield each candidate that holds these lesions, with its distance from a preference."""
     radii = model_radii(case)
     for round_ in case.rounds:
         for candidate in round_.candidates:

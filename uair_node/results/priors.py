@@ -1,7 +1,7 @@
-"""Earlier accepted cases of the same patient, as the database and the store have them.
+"""Find earlier accepted cases of the same patient in the database and the store.
 
-Owns the rule of who is the same patient: equal Patient IDs, and no birth dates that contradict each other.
-Patient IDs are in no table, only keyed digests are (`Case.patient_key`, see `uair_node.patient_keys`).
+Two cases are of the same patient if their Patient IDs are equal and their birth dates do not differ. Tables
+hold no Patient IDs, but keyed digests (`Case.patient_key`, see `uair_node.patient_keys`).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Prior:
     Parameters
     ----------
     case_id, day
-        Which case it is (0: none of ours), and when it was acquired.
+        Number of the case (0 if it is not in our database), and the day of acquisition.
     series_uid, report_uid
-        Its series, and the report on it (empty without one).
+        Its series, and its report (empty if there is none).
     findings
-        What was measured of it.
+        Its measurements.
     segmentation
-        Its final segmentation as an object; None where that is not there any more.
+        Its final segmentation as an object; None if it does not exist any more.
     series_paths, labels_path
-        The files of the series and of the accepted segmentation; none where only an archive has them.
+        The files of the series and of the accepted segmentation; empty if only an archive has them.
     """
 
     case_id: int
@@ -69,7 +69,7 @@ def keep_accepted(folder: Path, accepted: StoredCandidate) -> Path:
 
 
 def same_patient(session: Session, case: Case) -> Sequence[Case]:
-    """Return the accepted cases of other studies that bear the same Patient ID."""
+    """Return the accepted cases of the same patient in other studies."""
     if not case.patient_key:
         return ()
     return session.scalars(
@@ -82,11 +82,11 @@ def same_patient(session: Session, case: Case) -> Sequence[Case]:
 
 
 def find_priors(context: Context, case_id: int) -> list[Prior]:
-    """Return what was accepted of earlier studies of a case's patient, in order of time.
+    """Return the accepted cases of earlier studies of a case's patient, in order of time.
 
-    Studies of the same day or later are none: what is compared must lie before. Nor are those of another
-    modality: a change of method is no change of the patient (RECIST 1.1, 3.2). A case whose files are gone,
-    or that was accepted before measurements were kept, is left out.
+    Studies of the same day or later do not count. Neither do studies of another modality, since a change of
+    method is no change of the patient (RECIST 1.1, 3.2). A case without files or without kept measurements is
+    left out.
     """
     with context.database.reading() as session:
         case = session.get_one(Case, case_id)
@@ -104,7 +104,7 @@ def find_priors(context: Context, case_id: int) -> list[Prior]:
 
 
 def acquired(header: Dataset) -> date | None:
-    """Return the day on which a series was acquired; None where no date can be read."""
+    """Return the day on which a series was acquired; None if no date can be read."""
     for keyword in _DATES:
         try:
             return datetime.strptime(str(header.get(keyword) or "")[:8], "%Y%m%d").date()
@@ -173,7 +173,7 @@ def _paths(context: Context, case: Case) -> list[Path]:
 
 
 def read_dating(paths: Sequence[Path]) -> Dataset | None:
-    """Read birth date, dates and SOP Class of a series; None if the files are gone."""
+    """Read birth date, dates and SOP Class of a series; None if the files do not exist."""
     if not paths or not paths[0].exists():
         return None
     return dcmread(

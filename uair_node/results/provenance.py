@@ -1,7 +1,6 @@
-"""Attributes of origin that all results besides segmentations share: pages, report, rejection note.
+"""Attributes of origin that pages, report, rejection note and structure set share.
 
-These objects hold no value of a clock or a random source (DESIGN invariant 2). This module does not know
-their content.
+These objects contain no value of a clock or a random source. This module does not know their content.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from uair_node.results.zone import KEYWORD, in_zone
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an object comes from.
+    """The origin of an object.
 
     Parameters
     ----------
     round
         1-based.
     model_name, model_digest, software_version
-        What made it; the digest in hexadecimal, at most 64 characters.
+        The model and software that made it. The digest is hexadecimal, with at most 64 characters.
     case_digest
         Digest of the source series.
     content_datetime
-        When its content was computed, UTC without zone.
+        Time at which its content was computed, UTC without zone.
     series_datetime
-        The same for its series, where that holds objects of several moments.
+        The same for its series, if that holds objects of several times.
     """
 
     round: int
@@ -45,7 +44,7 @@ class Provenance:
 
 
 def shared_arguments(provenance: Provenance, source: Dataset) -> dict[str, Any]:
-    """Return what all constructors of the library take: equipment, and dates in the zone of `source`."""
+    """Return the arguments that all constructors of highdicom take: equipment, dates in `source`'s zone."""
     seconds = in_zone(provenance.content_datetime, source)
     begun = in_zone(provenance.series_datetime or provenance.content_datetime, source)
     return {
@@ -63,12 +62,12 @@ def shared_arguments(provenance: Provenance, source: Dataset) -> dict[str, Any]:
 
 
 def make_reproducible(made: Dataset, provenance: Provenance, source: Dataset) -> Dataset:
-    """Return the library's object as a plain data set of which a second run makes the same bytes.
+    """Return highdicom's object as a plain data set. A second run gives the same bytes.
 
     Parameters
     ----------
     source
-        Header of the study: its time zone, and its character set as it is, the library refuses common ones.
+        Header of the study. Its time zone and its character set are used; highdicom refuses some common sets.
     """
     plain = Dataset(made)
     plain.file_meta = made.file_meta

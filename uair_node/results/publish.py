@@ -1,4 +1,4 @@
-"""The publication of a round: four label volumes become SEG objects and rows, in one transaction."""
+"""Publish a round: write four label volumes as SEG objects, and add their rows in one transaction."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The readers' remembered preference: how much farther out than the model they draw.
+"""Remember the readers' preference: how much farther out or in than the model they draw.
 
-Opt-in (`engine.preference`). An accepted segmentation is compared with the model's own mean in round 1. The
-difference of their radii is kept for the liver and for its lesions. If cases are few or contradict each
-other, then the estimate is shrunk to 0: a chance or a mixed department moves nothing.
+It is off unless `engine.preference` is set. An accepted segmentation is compared with the model's own mean in
+round 1. The difference of their radii is kept for the liver and for its lesions. If cases are few or
+contradict each other, then the estimate is reduced towards 0. So chance, or a department with mixed
+preferences, has no effect.
 """
 
 from __future__ import annotations
@@ -21,24 +22,25 @@ from uair_node.cases.tables import Case, Observation, Result, ResultKind, Round,
 from uair_node.findings.volumes import Volumes
 
 MOST_MM = 4.0
-"""Larger differences are corrections of errors, not preference."""
+"""The largest difference in mm that counts. Larger differences are corrections of errors."""
 SPREAD_MM = 2.0
-"""How much differences vary from case to case before anything is known: worth two cases."""
+"""The assumed spread of differences between cases, in mm, before any is known. It counts as two cases."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """An estimate: mm beyond the model's mean, from how many cases."""
+    """An estimated preference: mm of radius beyond the model's mean, and the number of cases."""
 
     mm: float
     cases: int
 
 
 def estimate(differences_mm: Sequence[float]) -> Remembered:
-    """Return what differences of some cases, in mm of radius, tell about the next one.
+    """Estimate the difference of the next case from those of earlier cases, in mm of radius.
 
-    Their mean, each cut to 4 mm, times ``max(0, 1 - (standard error / mean)^2)`` (James and Stein's positive
-    part). Two cases of a reader who draws 2 mm wider give 1.3 mm, and a mixed department gives 0.
+    The estimate is the mean, each difference limited to 4 mm, times ``max(0, 1 - (standard error / mean)^2)``
+    (James and Stein's positive part). Two cases of a reader who draws 2 mm wider give 1.3 mm, and a mixed
+    department gives 0.
     """
     count = len(differences_mm)
     if count == 0:
@@ -52,7 +54,7 @@ def estimate(differences_mm: Sequence[float]) -> Remembered:
 
 
 def radius_mm(volume_ml: float) -> float:
-    """Return the radius of the sphere of a volume."""
+    """Return the radius in mm of the sphere with a given volume."""
     return float((volume_ml * 1000.0 * 0.75 / np.pi) ** (1.0 / 3.0))
 
 
@@ -64,12 +66,12 @@ def differences(volumes: Volumes, base_mm: Mapping[int, float]) -> dict[TargetKi
     volumes
         The volumes of the accepted segmentation.
     base_mm
-        Label value -> radius of the model's mean in round 1. Lesions without one do not count.
+        Label value -> radius of the model's mean in round 1. Lesions without a radius do not count.
 
     Returns
     -------
     dict
-        For the liver, and the mean over its lesions if there are any.
+        The difference for the liver, and the mean over its lesions if there are any.
     """
     found = {}
     if LIVER in base_mm and volumes.liver_ml > 0:
@@ -85,7 +87,7 @@ def differences(volumes: Volumes, base_mm: Mapping[int, float]) -> dict[TargetKi
 
 
 def key_of(mode: Preference, case: Case, answered: Selection | None) -> str:
-    """Return whose memory counts for a round: "" without any.
+    """Return the key of the preference memory that a round uses; "" if none is used.
 
     A department is the AE title that sends the series. A reader is the AE title that picks. Before the first
     pick, the sender of the series stands for the reader: if readers send it themselves, then it is their
@@ -101,7 +103,7 @@ def key_of(mode: Preference, case: Case, answered: Selection | None) -> str:
 def remember(
     session: Session, mode: Preference, case: Case, accepted: Selection, found: Mapping[TargetKind, float]
 ) -> None:
-    """Keep what an accepted case tells; once for each case."""
+    """Record the preference in an accepted case, once for each case."""
     key = key_of(mode, case, accepted)
     known = session.scalar(select(Observation.id).where(Observation.case_id == case.id).limit(1))
     if not key or known is not None:
@@ -111,7 +113,7 @@ def remember(
 
 
 def recalled(session: Session, mode: str, key: str) -> dict[str, Any]:
-    """Return what is remembered under a key as a record that a round keeps; empty if nothing is."""
+    """Return the preference under a key as a record that a round keeps; empty if there is none."""
     found = {kind: estimate(_differences(session, mode, key, kind)) for kind in TargetKind}
     cases = max(estimate.cases for estimate in found.values())
     if not key or not cases:
@@ -127,15 +129,16 @@ def recalled(session: Session, mode: str, key: str) -> dict[str, Any]:
 def prior_of(
     session: Session, mode: Preference, case: Case, round_: Round, *, earlier: int | None = None
 ) -> dict[str, Any]:
-    """Return what a round is computed with, the same for every delivery of its task.
+    """Return the preference that a round is computed with. It is the same in every run of its task.
 
-    Decided when the round is computed first and kept with it: what is learned or reset later changes nothing.
+    It is decided when the round is first computed, and kept with the round. Later learning or a reset does
+    not change it.
 
     Parameters
     ----------
     earlier
-        The case of the patient's study before, if there is one: what was accepted then counts ahead of what
-        is remembered of others.
+        The case of the patient's study before, if there is one. Its preference has priority over the memory
+        of other patients' cases.
     """
     if round_.prior is None:
         answered = session.get(Selection, round_.selection_id) if round_.selection_id else None
@@ -145,13 +148,13 @@ def prior_of(
 
 
 def accepted_differences(case: Case) -> dict[TargetKind, float]:
-    """Return `differences` of what was accepted of a case; empty where it is not known."""
+    """Return the `differences` of the accepted segmentation of a case; empty if they are unknown."""
     finals = [result for result in case.rounds[-1].results if result.kind == ResultKind.FINAL]
     return differences(volumes_of(finals[0]), model_radii(case)) if finals and model_radii(case) else {}
 
 
 def volumes_of(segmentation: Result) -> Volumes:
-    """Return what a segmentation of ours measures."""
+    """Return the measured volumes of a segmentation of ours."""
     numbers = [value - LIVER for value in segmentation.targets if value > LIVER]
     volumes = segmentation.volumes_ml
     return Volumes(volumes["liver"], tuple(zip(numbers, volumes["lesions"], strict=True)))
@@ -163,10 +166,10 @@ def model_radii(case: Case) -> dict[int, float]:
 
 
 def patient_preference(earlier: Case) -> dict[str, Any]:
-    """Return by how much what was accepted of an earlier study exceeded the model's own mean.
+    """Return by how much the accepted segmentation of an earlier study exceeded the model's own mean.
 
-    Kept from one study of a patient to the next, so that what changes between them is the lesion and not the
-    habit. Not shrunk: what the model misses of this patient's lesions it misses again.
+    A patient's next study uses the same preference. So a change of size is a change of the lesion, not of the
+    reader's habit. It is not reduced: what the model misses of this patient's lesions, it misses again.
     """
     found = accepted_differences(earlier)
     if not found:
@@ -181,7 +184,7 @@ def patient_preference(earlier: Case) -> dict[str, Any]:
 
 
 def in_words(prior: Mapping[str, Any]) -> str:
-    """Say which remembered preference a round used; empty without any."""
+    """Return the remembered preference that a round used, in words; empty if it used none."""
     if not prior:
         return ""
     sizes = f"liver {prior['liver_mm']:+.1f} mm, lesions {prior['lesion_mm']:+.1f} mm"
@@ -198,7 +201,7 @@ def listed(session: Session) -> list[dict[str, Any]]:
 
 
 def forget(session: Session, key: str | None) -> int:
-    """Forget what is remembered under a key, everything for None; return how many cases that were."""
+    """Delete the preference data of a key, or of all keys for None. Return the number of cases."""
     chosen = [Observation.key == key] if key is not None else []
     cases = session.scalars(select(Observation.case_id).where(*chosen).distinct()).all()
     session.execute(delete(Observation).where(*chosen))

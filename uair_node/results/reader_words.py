@@ -14,7 +14,7 @@ _COMMAND = re.compile(r"`uair\b")
 
 
 def how_to_answer(titles: AeTitles) -> str:
-    """Say to which AE title a reader sends a candidate for each answer."""
+    """Return the sentence that says to which AE title a reader sends a candidate for each answer."""
     return (
         f"To answer, send a candidate to {titles.pick} (four new ones), {titles.accept} (final) "
         f"or {titles.reject} (none fits)."
@@ -22,7 +22,7 @@ def how_to_answer(titles: AeTitles) -> str:
 
 
 def answer_words(selection: Selection) -> str:
-    """Name a reader's answer: "your pick of candidate 2", "your answer "none fits""."""
+    """Return the name of a reader's answer: "your pick of candidate 2", "your answer "none fits""."""
     if selection.artifact:
         return f"your edit of candidate {selection.picked}{', with marks' if selection.marks else ''}"
     if selection.marks is not None and not selection.marks["picked"]:
@@ -33,7 +33,7 @@ def answer_words(selection: Selection) -> str:
 
 
 def how_to_drop(titles: AeTitles, number: int) -> str:
-    """Say what a reader does with the page of a finding that is no lesion."""
+    """Return the sentence that says how a reader drops a finding by its page."""
     return (
         f"No lesion? Send this page, or a Key Object of it, to {titles.pick}: lesion {number} is dropped. "
         f"With a candidate beside it, {titles.accept} ends the case without lesion {number}."
@@ -41,7 +41,7 @@ def how_to_drop(titles: AeTitles, number: int) -> str:
 
 
 def without_commands(text: str, case_id: int) -> str:
-    """Replace the sentences that name a command of ours: a reader has no command line."""
+    """Replace sentences that name a command of ours, since a reader has no command line."""
     sentences = [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
     kept = [sentence for sentence in sentences if not _COMMAND.search(sentence)]
     if len(kept) < len(sentences):

@@ -1,6 +1,6 @@
-"""How results name the images that they were made from: instances, or frames of multi-frame ones.
+"""Refer to the source images of results: instances, or frames of multi-frame instances.
 
-Owns the Image SOP Instance Reference (PS3.3 Table 10-3). It must not know what refers.
+This module writes the Image SOP Instance Reference (PS3.3 Table 10-3) for all results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uair_node.results.uids import result_uid
 
 
 def refer(reference: Dataset, slice_: SourceSlice) -> Dataset:
-    """Make `reference` name a slice; return `reference`."""
+    """Fill `reference` with the reference to a slice, and return it."""
     reference.ReferencedSOPClassUID = slice_.sop_class_uid
     reference.ReferencedSOPInstanceUID = slice_.sop_instance_uid
     if slice_.frame is not None:
@@ -31,10 +31,11 @@ def refer_to_instances(slices: Sequence[SourceSlice]) -> list[Dataset]:
 
 
 def one_image_a_slice(headers: Sequence[Dataset], volume: Volume) -> list[Dataset]:
-    """Return headers of slices that highdicom takes for single-frame images, whatever the slices came from.
+    """Return headers of slices in the form of single-frame images, also for slices of multi-frame images.
 
-    Frames get UIDs of their own, which `refer_to_frames` takes out of the object again. highdicom wants a
-    single multi-frame image with exactly the object's frames. A series may have several, in any order.
+    highdicom accepts a single multi-frame image with exactly the object's frames, but a series may have
+    several, in any order. So each frame gets a UID of its own, which `refer_to_frames` replaces in the
+    object.
     """
     images = []
     for header, slice_ in zip(headers, volume.slices, strict=True):
@@ -49,7 +50,7 @@ def one_image_a_slice(headers: Sequence[Dataset], volume: Volume) -> list[Datase
 
 
 def refer_to_frames(seg: Dataset, volume: Volume) -> None:
-    """Put real images and frame numbers in the place of what `one_image_a_slice` invented."""
+    """Replace the UIDs that `one_image_a_slice` made by the real images and frame numbers."""
     frames = {_stand_in(slice_): slice_ for slice_ in volume.slices if slice_.frame is not None}
     if not frames:
         return

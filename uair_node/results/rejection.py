@@ -1,14 +1,13 @@
-"""The rejection note that withdraws results which were not chosen (IHE Imaging Object Change Management).
+"""Write the rejection note that withdraws results (IHE Imaging Object Change Management).
 
-Owns the Key Object Selection by which an archive learns to hide instances. It must not know which results are
-withdrawn, nor why; they are named to it.
+An archive that gets this Key Object Selection hides the named instances. The caller decides which results are
+withdrawn.
 
 The document title is (113001, DCM, "Rejected for Quality Reasons"). IHE RAD TF-2, 4.66 (Rejection Note
 Stored) defines four titles, and the other three would be wrong. A candidate that the reader did not choose is
 no hazard (113037, Patient Safety). It is not filed under a wrong order (113038, Incorrect Modality Worklist
 Entry). It must stay auditable, while instances whose Data Retention Policy Expired (113039) may be erased.
-dcm4chee-arc marks these for deletion and hides the others. It has a view for regular use that shows instances
-rejected for quality to those who want them.
+dcm4chee-arc marks instances of this last title for deletion and hides the others.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ class RejectionRequest:
     Parameters
     ----------
     sop_instance_uid, series_instance_uid
-        Deterministic ones (`uids.result_uid`).
+        Deterministic UIDs (`uids.result_uid`).
     reason
-        For people, in words: "another candidate was accepted".
+        The reason in words: "another candidate was accepted".
     provenance
-        Where it comes from; the round is that in which the instances were withdrawn.
+        The origin of the note. Its round is the one in which the instances were withdrawn.
     number_of_case
-        Its Instance Number in a series that holds the notes of all rounds; None: its series holds it alone.
+        Its Instance Number in a series with the notes of all rounds; None if it is alone in its series.
     """
 
     sop_instance_uid: str
@@ -69,12 +68,12 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
     volume
         The source series (`read_geometry` is enough); its headers give patient and study.
     withdrawn
-        At least one; each is named in the content and in the evidence, as the transaction requires.
+        The instances, at least one. Content and evidence name each, as the IHE transaction requires.
 
     Raises
     ------
     ValueError
-        When nothing is withdrawn.
+        `withdrawn` is empty.
     """
     if not withdrawn:
         raise ValueError("a rejection note rejects at least one instance")

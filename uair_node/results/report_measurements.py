@@ -29,7 +29,7 @@ _RANGES = (
 def measurements_of(
     quantities: Sequence[Quantity], values: Values, slice_: SourceSlice | None = None
 ) -> list[Measurement]:
-    """Return measurements; `slice_` is the one on which axes were taken."""
+    """Return measurement items. `slice_` is the slice on which axes were measured."""
     return [
         _measurement(quantity, values[quantity.key], slice_)
         for quantity in quantities
@@ -56,9 +56,9 @@ def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -
 
 
 def _as_ranges(measurement: Measurement, unit: Code) -> None:
-    """Give ranges of uncertainty the unit of their number, and the relationship of TID 1419.
+    """Set the unit of ranges of uncertainty to that of their number, and their relationship as in TID 1419.
 
-    The library writes both without a unit, as properties of the number.
+    highdicom writes them without a unit and as properties of the number.
     """
     for item in measurement[0].get("ContentSequence", ()):
         if item.ConceptNameCodeSequence[0].CodeValue in _RANGES:
@@ -67,7 +67,7 @@ def _as_ranges(measurement: Measurement, unit: Code) -> None:
 
 
 def _uncertainty(quantity: Quantity, found: Value) -> MeasurementProperties | None:
-    """Return the interval as ranges above and below the number (PS3.16 TID 310)."""
+    """Return an interval as the ranges above and below its number (PS3.16 TID 310); None without one."""
     if found.low is None or found.high is None:
         return None
     return MeasurementProperties(
@@ -77,7 +77,7 @@ def _uncertainty(quantity: Quantity, found: Value) -> MeasurementProperties | No
 
 
 def earlier_measurements(link: Link) -> list[Measurement]:
-    """Return a lesion's volume and long axis in the earlier study, and the change; empty without them."""
+    """Return a lesion's earlier volume and long axis, and the change; empty if they are unknown."""
     if link.earlier_ml is None or link.earlier_mm is None or link.volume_change is None:
         return []
     return [
@@ -88,7 +88,7 @@ def earlier_measurements(link: Link) -> list[Measurement]:
 
 
 def change_of(link: Link) -> QualitativeEvaluation:
-    """Return what became of a lesion since the earlier study."""
+    """Return the fate of a lesion since the earlier study, as a coded evaluation."""
     return QualitativeEvaluation(change_codes.CHANGE, change_codes.FATES[link.fate])
 
 

@@ -1,4 +1,4 @@
-"""The only place that writes a result: its file, a copy for other machines, and what becomes its row."""
+"""The only place that writes a result: its file, its copy for other machines, and the values of its row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keep_result(
     volumes_ml: Mapping[str, Any] | None = None,
     targets: Sequence[int] = (),
 ) -> NewResult:
-    """Write a DICOM object into the claim's folder; return what the claim's commit adds as a row.
+    """Write a DICOM object into the claim's folder. Return the result that the claim's commit adds as a row.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def keep_result(
     Raises
     ------
     ResourceError
-        ``disk-full`` and the others of `write_durably`.
+        The errors of `write_durably`.
     TransientError
         ``store-unavailable``.
     """
@@ -58,6 +58,6 @@ def keep_result(
 
 
 def save_durably(document: Dataset, path: Path) -> None:
-    """Write a DICOM file: `path` either holds all of it, also after a power cut, or does not exist."""
+    """Write a DICOM file durably. After a power cut, `path` is either complete or does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, lambda temporary: document.save_as(temporary, enforce_file_format=True))

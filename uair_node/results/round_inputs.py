@@ -1,6 +1,6 @@
-"""The inputs of a round's objects, and the names and provenance that they share.
+"""Read the inputs of a round's objects, and give the objects their UIDs and their origin.
 
-They are read in a short transaction; objects are written outside of it.
+A short transaction reads the inputs. The objects are written outside of it.
 """
 
 from __future__ import annotations
@@ -33,44 +33,45 @@ CANDIDATES_FILE = "candidates.npz"
 UNCERTAIN_FILE = "uncertain.npz"
 STATE_FILE = "state.npz"
 ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
-"""Files of a computed round in its folder of artifacts. The last is private to the method."""
+"""Files of a computed round in its artifact folder. Only the engine reads the last one."""
 START_FILE = "start.npz"
-"""The reference of another system that round 1 started from."""
+"""The file with the reference of another system from which round 1 started."""
 ACCEPTED_FILE = "accepted.npz"
 FINDINGS_FILE = "measurements.json"
-"""Files of an accepted round beside its final segmentation (`Round.final_folder`)."""
+"""The file with the measurements of an accepted round, in `Round.final_folder`."""
 
 
 @dataclass(frozen=True)
 class RoundInputs:
-    """A computed round: its series on disk, its artifacts, its place in the case.
+    """A computed round: its series on disk, its artifacts, its number in the case.
 
     Attributes
     ----------
     case_begun
-        When the case was opened.
+        Time at which the case was opened.
     uid_root, content_digest
-        What the UIDs of the round's objects derive from; the latter is empty for rounds of an older version.
+        The seeds of the UIDs of the round's objects. `content_digest` is empty for rounds of an older
+        version.
     acquisition
-        Which of several acquisitions of its series the case holds; empty for a whole series.
+        Name of the case's acquisition; empty if the case has the whole series.
     warnings
-        What may be wrong with the series, in sentences.
+        Possible faults of the series, in sentences.
     derived_from
         SOP Instance UID of the evidence that started the round; empty for the first.
     answer
-        What the reader took in this round, None while it is open.
+        The reader's choice in this round; None while it is open.
     dropped
-        Label values of the lesions that the reader left out of it.
+        Label values of the lesions that the reader dropped.
     prior
         The remembered preference that the round was computed with; empty without one.
     base_mm
         Label value -> radius of the model's own mean in round 1.
     edit
-        The label volume that the reader edited and answered with, if so.
+        The label volume of the reader's edit; empty if the answer is no edit.
     answered_folder
-        Artifacts of the round whose candidates the answer names: this one, or an older one.
+        Artifact folder of the round whose candidates the answer names: this round, or an older one.
     own_folder
-        Where the claim writes. No other claim writes there; `folder` and `answered_folder` are only read.
+        The folder of this claim. No other claim writes there. `folder` and `answered_folder` are only read.
     """
 
     case_digest: str
@@ -97,7 +98,7 @@ class RoundInputs:
 
     @property
     def provenance(self) -> Provenance:
-        """Where every object of this round comes from."""
+        """The origin of every object of this round."""
         return Provenance(
             round=self.number,
             model_name=self.model_name,
@@ -109,11 +110,11 @@ class RoundInputs:
 
     @property
     def case_provenance(self) -> Provenance:
-        """The same for an object in a series that holds those of all rounds."""
+        """The origin of an object in a series with objects of all rounds."""
         return replace(self.provenance, series_datetime=self.case_begun)
 
     def case_series_uid(self, kind: ResultKind) -> str:
-        """Return the UID of the series that holds the objects of a kind of all rounds."""
+        """Return the UID of the case's series that holds the objects of one kind from all rounds."""
         return result_uid(self.uid_root, kind.value, "series of the case")
 
     def candidates(self) -> list[StoredCandidate]:
@@ -121,16 +122,16 @@ class RoundInputs:
         return load_candidates(self.folder / CANDIDATES_FILE)
 
     def uncertain(self) -> Region:
-        """Load where the model was unsure, `(Z, Y, X)` on the source grid."""
+        """Load the mask of the uncertain region, `(Z, Y, X)` on the source grid."""
         return load_region(self.folder / UNCERTAIN_FILE)
 
     def accepted(self) -> StoredCandidate:
-        """Load what the reader accepted: a candidate, targets of several, or their own edit.
+        """Load the accepted segmentation: a candidate, targets of several candidates, or the reader's edit.
 
         Raises
         ------
         ValueError
-            While the round is open.
+            The round is open.
         """
         if self.answer is None:
             raise ValueError(f"round {self.number} is open")
@@ -140,10 +141,11 @@ class RoundInputs:
     def uids(
         self, kind: ResultKind, k: int, variant: str = "", *, names: Sequence[str] = ()
     ) -> tuple[str, str]:
-        """Return SOP Instance and Series Instance UID of an object: the same in every run (invariant 2).
+        """Return SOP Instance and Series Instance UID of an object. They are the same in every run.
 
-        Other content has other UIDs. They cover the input and the result of the round, and the instances that
-        the object `names`. If the object follows from the reader's answer, they cover the answer, too.
+        They depend on the input and the result of the round, and on the instances that the object `names`. If
+        the object follows from the reader's answer, then they depend on the answer, too. So other content has
+        other UIDs.
         """
         identity = (self.uid_root, self.model_digest, self.number, k, kind.value)
         more = [variant] if variant else []
@@ -158,7 +160,7 @@ class RoundInputs:
 
 
 def read_round_inputs(context: Context, claim: Claim) -> RoundInputs:
-    """Read what a claimed publication is made from."""
+    """Read the inputs of a claimed publication."""
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         round_ = next(r for r in case.rounds if r.number == claim.round_number)
@@ -199,5 +201,5 @@ def _dropped(selection: Selection | None) -> tuple[int, ...]:
 
 
 def _folder(context: Context, round_: Round, own_folder: Path, *names: str) -> Path:
-    """Return the folder of a round with its files; the claim's own where retention has deleted them."""
+    """Return the folder with a round's files; the claim's own folder if retention has deleted them."""
     return context.store.fetch_folder(round_.artifacts, names) if round_.artifacts else own_folder

@@ -1,17 +1,17 @@
-"""The DICOM Segmentation of one candidate (PS3.3 A.51).
+"""Write the DICOM Segmentation of a candidate (PS3.3 A.51).
 
-Owns the form in which label volumes go back to the archive; the only place that writes SEG. It must not know
-how labels are made, where the object goes, nor which state its case is in.
+Only this module writes SEG. It does not know how labels are made, where the object goes, or the state of its
+case.
 
-Choices, each for viewers that departments really have:
+Choices for the viewers that departments have:
 
-- BINARY, explicit VR little endian: what every viewer that draws SEG can draw.
+- BINARY, explicit VR little endian: every viewer that draws SEG can draw it.
 - Frames without any voxel of their segment are left out (some viewers need those in gaps, see
   `dicom_config.profiles`). Keeping them costs 32 KiB for each slice and segment at 512 x 512. Four candidates
   of 500 slices with 12 lesions have 850 MB, nearly all zeros. Current viewers place the remaining frames by
   position and derivation.
-- Every source slice is nevertheless listed in the Referenced Series Sequence: viewers look up there what to
-  load under the segmentation.
+- Every source slice is nevertheless listed in the Referenced Series Sequence: viewers find there which
+  images to load under the segmentation.
 """
 
 from __future__ import annotations
@@ -54,24 +54,24 @@ class Tracking:
 
 @dataclass(frozen=True)
 class SegRequest:
-    """Everything a SEG says beyond its voxels and its source.
+    """The content of a SEG beyond its voxels and its source.
 
-    No clock and no chance is added to it: the same request gives the same bytes.
+    No clock or random source is used: the same request gives the same bytes.
 
     Parameters
     ----------
     sop_instance_uid, series_instance_uid
-        Deterministic ones (`uids.result_uid`).
+        Deterministic UIDs (`uids.result_uid`).
     round, k
         1-based round and candidate (1..4).
     character
         The candidate's character in short words ("most inclusive").
     model_name, model_digest, software_version
-        What made it; the digest in hexadecimal, at most 64 characters.
+        The model and software that made it. The digest is hexadecimal, with at most 64 characters.
     case_digest
         Digest of the source series.
     content_datetime
-        When the candidate was computed, UTC without zone.
+        Time at which the candidate was computed, UTC without zone.
     tracking
         Tracking of each lesion number that occurs in the labels.
     derived_from
@@ -79,11 +79,11 @@ class SegRequest:
     preference
         The remembered preference that the round was computed with, in words; empty without one.
     acquisition
-        Which of several acquisitions of the series it is of; empty for a whole series.
+        Name of the case's acquisition; empty if the case has the whole series.
     final
-        Whether the reader has accepted this one.
+        Whether the reader has accepted this segmentation.
     needs
-        What the viewer that it is for needs changed.
+        The changes that the destination's viewer needs.
     """
 
     sop_instance_uid: str
@@ -134,8 +134,8 @@ def write_seg(
     volume
         The source series; the headers of its files are read, not its pixels.
     labels
-        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. Labels without a voxel
-        get no segment; segment numbers are contiguous nevertheless.
+        ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. A label without a voxel
+        gets no segment; segment numbers have no gaps.
     sources
         The headers from `source_headers(volume)`. A caller that writes several objects reads them once.
 
@@ -147,9 +147,9 @@ def write_seg(
     Raises
     ------
     InputError
-        ``empty-segmentation`` when all labels are background.
+        ``empty-segmentation``: all labels are background.
     ValueError
-        When `labels` is not on the source grid, or a lesion in it has no tracking.
+        `labels` is not on the source grid, or a lesion in it has no tracking.
     """
     if labels.shape != volume.shape:
         raise ValueError(f"labels {labels.shape} are not on the source grid {volume.shape}")
@@ -260,7 +260,7 @@ def _describe_lesion(
 
 
 def _provenance(request: SegRequest) -> dict[str, str]:
-    """Collect what DESIGN §6 asks of every object, for the one attribute that takes free parameters."""
+    """Return the origin of an object in the form of the one attribute that takes free parameters."""
     provenance = {
         "round": str(request.round),
         "candidate": str(request.k),
@@ -275,7 +275,7 @@ def _provenance(request: SegRequest) -> dict[str, str]:
 
 
 def _take_out_clock_and_chance(seg: Dataset, request: SegRequest, made: datetime) -> None:
-    """Replace what the library takes from the clock and from a random source (DESIGN invariant 2)."""
+    """Replace the values that highdicom takes from the clock and from a random source."""
     organization = result_uid(request.sop_instance_uid, "dimension-organization")
     seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in seg.DimensionIndexSequence:
@@ -288,9 +288,9 @@ def _take_out_clock_and_chance(seg: Dataset, request: SegRequest, made: datetime
 
 
 def _add_gap_frames(seg: Dataset, sources: Sequence[Dataset], volume: Volume) -> None:
-    """Add frames without a voxel between the first and the last of each segment, behind the others.
+    """Add the missing frames between the first and the last one of each segment, after the other frames.
 
-    Pixel Data need no bits for them yet: those that are missing at its end count as zeros.
+    Pixel Data is not changed: missing bits at its end count as zeros.
     """
     frames = list(seg.PerFrameFunctionalGroupsSequence)
     slices: dict[int, dict[int, Dataset]] = {}
@@ -320,7 +320,7 @@ def _frame_keys(frames: Sequence[Dataset], volume: Volume) -> list[tuple[int, in
 
 
 def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
-    """Sort each segment's frames in the order of the source slices; the library has its own order."""
+    """Sort each segment's frames in the order of the source slices. highdicom has another order."""
     frames = list(seg.PerFrameFunctionalGroupsSequence)
     contents = [frame.FrameContentSequence[0] for frame in frames]
     keys = _frame_keys(frames, volume)
@@ -345,7 +345,7 @@ def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
 
 
 def _without_library(seg: Segmentation) -> Dataset:
-    """Return the object as a plain data set, since the library's look-up tables hold the old frame order."""
+    """Return the object as a plain data set, since highdicom's look-up tables hold the old frame order."""
     plain = Dataset(seg)
     plain.file_meta = seg.file_meta
     return plain

@@ -1,4 +1,4 @@
-"""One label volume of a round as a SEG file and the row that will stand for it."""
+"""Write a label volume of a round as a SEG file, and return the values of its row."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def write_segmentation(
 ) -> NewResult:
     """Write a candidate, or the final segmentation, durably into the claim's folder, in one variant.
 
-    `headers` are those of `source_headers`, see `write_seg`; `tracking` is that of each lesion number, the
-    case's own unless given.
+    `headers` come from `source_headers`, see `write_seg`. `tracking` has the identity of each lesion number;
+    by default the case's own.
     """
     present = label_values(candidate.labels)
     instance_uid, series_uid = inputs.uids(kind, candidate.k, variant.suffix)
@@ -77,6 +77,6 @@ def write_segmentation(
 
 
 def _tracking(inputs: RoundInputs, present: Sequence[int]) -> dict[int, Tracking]:
-    """Give each lesion number its Tracking UID, the same in every candidate and round of a case."""
+    """Return the tracking of each lesion number. It is the same in every candidate and round of a case."""
     lesions = [value - 1 for value in present if value > 1]
     return {n: Tracking(f"UAIR lesion {n}", lesion_uid(inputs.case_digest, n)) for n in lesions}

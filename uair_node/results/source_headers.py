@@ -1,7 +1,7 @@
-"""Headers of a case's source slices, as the writers of results need them.
+"""Read the headers of a case's source slices for the writers of results.
 
-Owns what is taken over from a source series, and what stands in where its headers are imperfect. Reads no
-pixels and decides nothing about the results.
+This module decides which attributes results copy from the source series, and replaces missing or invalid
+values. It reads no pixels.
 """
 
 from __future__ import annotations
@@ -139,5 +139,5 @@ def _describe_plane(header: Dataset, source: Dataset, volume: Volume) -> None:
 
 
 def _decimal(values: Sequence[Any] | np.ndarray[Any, Any]) -> list[str]:
-    """Write numbers as DS of at most 16 characters (PS3.5 6.2); some sources exceed that."""
+    """Return numbers as DS of at most 16 characters (PS3.5 6.2). Some sources exceed that length."""
     return [format_number_as_ds(float(value)) for value in values]

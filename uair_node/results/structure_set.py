@@ -1,13 +1,13 @@
-"""The RT Structure Set of an accepted segmentation, for planning systems (PS3.3 A.19).
+"""Write the RT Structure Set of an accepted segmentation, for planning systems (PS3.3 A.19).
 
-Owns the form in which labels go to a system that draws contours. It must not know how labels are made, where
-the object goes, nor which state its case is in. No library writes this. rt-utils traces along the centres of
-the outer pixels, which removes half a pixel at each side, and writes holes as parts.
+This module does not know how labels are made, where the object goes, or the state of its case. No library
+writes contours in this form. rt-utils traces along the centres of the outer pixels, which removes half a
+pixel at each side. It writes holes as separate parts.
 
 Choices:
 
 - Implicit VR little endian: the points of a large contour exceed the 64 KiB of an explicit DS (PS3.5 7.1.2).
-- The organ's region holds its lesions, as planners draw organs; a lesion's interpreted type stays empty,
+- The organ's region includes its lesions, as planners draw organs. A lesion's interpreted type is empty,
   since GTV would claim more than was measured.
 """
 
@@ -35,7 +35,8 @@ from uair_node.storage.artifacts import label_values
 
 _LIVER_LABEL = 1
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
-"""Retired, and what planning systems expect for the study (PS3.3 C.8.8.5, RT Referenced Study Sequence)."""
+"""A retired SOP Class that planning systems expect in RT Referenced Study Sequence (PS3.3 C.8.8.5).
+"""
 _OF_STUDY = (
     "PatientName",
     "PatientID",
@@ -61,11 +62,11 @@ class StructuresRequest:
     Parameters
     ----------
     sop_instance_uid, series_instance_uid
-        Deterministic ones.
+        Deterministic UIDs.
     k, character
         The accepted candidate and its character.
     provenance
-        Where it comes from.
+        The origin of the object.
     """
 
     sop_instance_uid: str
@@ -77,7 +78,7 @@ class StructuresRequest:
 
 @dataclass(frozen=True)
 class _Roi:
-    """A region that is written."""
+    """A region of interest to be written."""
 
     number: int
     name: str
@@ -196,7 +197,7 @@ def _observed(roi: _Roi) -> Dataset:
 
 
 class _Grid:
-    """Where rows and columns of each slice lie."""
+    """Rows and columns of each slice in LPS mm."""
 
     def __init__(self, volume: Volume, headers: Sequence[Dataset]) -> None:
         self._slices = volume.slices
@@ -205,7 +206,7 @@ class _Grid:
         self._steps = volume.affine[:3, 1:3].T
 
     def drawn(self, roi: _Roi) -> Dataset:
-        """Return a region's item of the ROI Contour Sequence."""
+        """Return the item of the ROI Contour Sequence for a region."""
         slices = np.flatnonzero(roi.mask.any(axis=(1, 2))).tolist()
         rings = [(k, ring) for k in slices for ring in trace(roi.mask[k])]
         contours = [self._contour(k, ring, number) for number, (k, ring) in enumerate(rings, 1)]

@@ -1,6 +1,6 @@
-"""Deterministic UIDs: what makes a task that runs twice have its effects once (DESIGN invariant 2).
+"""Make deterministic UIDs. So a task that runs twice makes the same objects.
 
-Knows nothing of what its parts mean.
+This module does not know the meaning of the parts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def result_uid(*parts: str | int) -> str:
     Raises
     ------
     ValueError
-        Without any part.
+        There is no part.
     """
     if not parts:
         raise ValueError("a UID needs at least one part to be derived from")

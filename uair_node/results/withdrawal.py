@@ -1,7 +1,7 @@
-"""Notes that hide results in an archive: candidates not chosen, or all results of a superseded case.
+"""Write rejection notes that hide results in an archive: of other candidates, or of a whole case.
 
 A note goes only to destinations that want it (`withdraw`): an archive that does not support IHE IOCM would
-show it as a document. It names exactly the objects that its destination got.
+show it as a document. It names exactly the objects that the destination got.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class _Group:
 
 
 def withdraw(context: Context, claim: Claim) -> Commit:
-    """Write the notes that withdraw everything of a superseded case, or of one whose images were rejected.
+    """Write the notes that withdraw all results of a superseded case, or of a case with rejected images.
 
-    Where retention has deleted the case's files, patient and study come from another case of the same series,
-    patient and study. Without one there is no note, and the case says so.
+    If retention has deleted the case's files, then patient and study come from another case of the same
+    series, patient and study. Without such a case no note is written, and the case shows this.
     """
     with context.database.reading() as session:
         rejected = session.get_one(Case, claim.case_id).code == CaseCode.SOURCE_REJECTED
@@ -74,7 +74,7 @@ def withdraw(context: Context, claim: Claim) -> Commit:
 
 
 def withdraw_closed_rounds(context: Context, claim: Claim) -> Commit:
-    """Write the notes that withdraw what the rounds before the claimed one offered, where that has arrived.
+    """Write the notes that withdraw earlier rounds at destinations that have the claimed round.
 
     Pages stay if they share a series with those of the claimed round.
     """
@@ -107,7 +107,7 @@ def _close(_session: Session, item: WorkItem) -> None:
 
 
 def _leave(session: Session, item: WorkItem) -> None:
-    """Say that what the case sent stays in archives; retrying could not help."""
+    """Record that results stay in archives because no note can be written. A retry would not help."""
     case = session.get_one(Case, item.case_id)
     case.code = CaseCode.NOT_WITHDRAWN
     case.sentence = f"{case.sentence} Its results stay in archives: retention has deleted its images.".strip()
@@ -117,7 +117,7 @@ def _leave(session: Session, item: WorkItem) -> None:
 
 
 def _paths_of_sibling(context: Context, claim: Claim) -> tuple[Path, ...]:
-    """Return the files of the newest case whose headers name the same patient and study, if there is one."""
+    """Return the files of the newest case of the same patient and study; empty if there is none."""
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         same = (Case.series_instance_uid, Case.study_instance_uid, Case.patient_key)
@@ -136,9 +136,9 @@ def write_withdrawals(
     Parameters
     ----------
     k
-        The candidate that remains; 0: none does.
+        The candidate that remains; 0 if none remains.
     reason
-        For people.
+        The reason in words.
     """
     groups = _groups(context, claim, _kinds(context, claim, reason), context.withdrawing)
     return _write_notes(context, inputs, groups, volume, k, reason)
@@ -147,7 +147,7 @@ def write_withdrawals(
 def _write_notes(
     context: Context, inputs: RoundInputs, groups: Sequence[_Group], volume: Volume, k: int, reason: str
 ) -> list[NewResult]:
-    """Write a note for each group; where notes come with each round, all are in one series of the case."""
+    """Write a note for each group. If each round has a note, then all notes are in one series of the case."""
     notes = []
     for group in groups:
         names = [instance.sop_instance_uid for instance in group.instances]
@@ -168,7 +168,7 @@ def _write_notes(
 
 
 def _kinds(context: Context, claim: Claim, reason: str) -> tuple[ResultKind, ...]:
-    """Return what is to be withdrawn; the notice that tells of rejected images stays."""
+    """Return the kinds of results to withdraw. The notice about rejected images stays."""
     if reason != _SOURCE_REJECTED:
         return _WITHDRAWN
     with context.database.reading() as session:
@@ -185,12 +185,12 @@ def _groups(
     destinations: Sequence[str],
     before: int | None = None,
 ) -> list[_Group]:
-    """Return objects by destination that no note withdrew: an archive refuses a note about what it lacks.
+    """Return the results that no note withdrew, by destination. A note must not name other objects.
 
     Parameters
     ----------
     before
-        Only of rounds before this one; None: of all.
+        Only rounds before this number; None for all rounds.
     """
     groups: dict[tuple[Withdrawn, ...], list[str]] = {}
     for name in destinations:

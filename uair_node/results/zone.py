@@ -1,8 +1,8 @@
 """The time zone of a result: Timezone Offset From UTC (0008,0201), and our times in it.
 
 The offset holds for all dates and times of an instance (PS3.3 C.12.1), so for those of the study, too, which
-come from the series. It is what the series states. Where the series states none, it keeps local time. The
-offset is then the one of this machine's zone (``TZ``, or ``/etc/localtime``) at the time of the study.
+come from the series. The series' own offset is used. If the series states none, then the offset of this
+machine's zone (``TZ``, or ``/etc/localtime``) at the time of the study is used.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ KEYWORD = "TimezoneOffsetFromUTC"
 _OFFSET = re.compile(r"([+-])(\d{2})([0-5]\d)")
 _LEAST, _MOST = timedelta(hours=-12), timedelta(hours=14)
 _WITHOUT_DATE = datetime(2000, 1, 1)
-"""Its offset is that of a study without a date: fixed, so that a repetition makes the same bytes."""
+"""The date that gives the offset for a study without a date.
+
+It is fixed, so that a repetition makes the same bytes.
+"""
 
 
 def utc_offset(source: Dataset) -> str:
-    """Return the offset of a series' times, as DICOM writes it: ``+0100``."""
+    """Return the offset of a series' times in DICOM's form: ``+0100``."""
     stated = _read(str(source.get(KEYWORD) or "").strip())
     return _written(stated if stated is not None else _local(_study_moment(source)))
 
 
 def in_zone(moment: datetime, header: Dataset) -> datetime:
-    """Return a moment, UTC without zone, as the clock shows it in a header's zone, to the second."""
+    """Return a time (UTC without zone) as the clock shows it in a header's zone, to the second."""
     offset = _read(str(header.get(KEYWORD) or "")) or timedelta()
     return moment.replace(tzinfo=UTC, microsecond=0).astimezone(timezone(offset)).replace(tzinfo=None)
 

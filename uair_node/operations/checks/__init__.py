@@ -1,6 +1,6 @@
-"""The checks of `uair check`. Each finding says what is wrong, and what to do.
+"""The checks of `uair check`. Each finding names the fault and the remedy.
 
-Checks run side by side, so that several silent peers take no longer than one. Checks that need the workers'
+Checks run in parallel, so that several silent peers take no more time than one. Checks that need the workers'
 code (weights, device) come from the entry point group ``uair.checks``.
 """
 
@@ -41,12 +41,12 @@ _CHECKS: tuple[Check, ...] = (
 
 
 def checked(config: Path | None) -> tuple[list[Finding], int]:
-    """Look at everything, the configuration file first; return the findings and a script's exit status.
+    """Run all checks, the configuration file first. Return the findings and an exit status.
 
     Returns
     -------
     list of Finding, int
-        0: no fault; 1: a fault; 2: the configuration cannot be used, and nothing else was looked at.
+        0: no fault; 1: a fault; 2: the configuration cannot be used, and no other check was run.
     """
     try:
         settings = load_settings(config)
@@ -57,12 +57,12 @@ def checked(config: Path | None) -> tuple[list[Finding], int]:
 
 
 def run_checks(settings: Settings, *, with_workers: bool = True) -> list[Finding]:
-    """Look at everything; never raises.
+    """Run all checks. It never raises.
 
     Parameters
     ----------
     with_workers
-        Also at what only the workers' code can tell, which loads torch.
+        Also run the checks of the workers' code, which load torch.
     """
     of_workers = [entry.load() for entry in entry_points(group="uair.checks")] if with_workers else []
     checks = [*_CHECKS, *of_workers]
@@ -72,7 +72,7 @@ def run_checks(settings: Settings, *, with_workers: bool = True) -> list[Finding
 
 
 def _configuration(settings: Settings) -> list[Finding]:
-    """Say which file was loaded, and which variables of the environment count instead of it."""
+    """Name the loaded file, and the environment variables that override it."""
     file = settings.source or "the packaged embedded.yaml"
     loaded = good("configuration", f"{file} loaded; data in {settings.data_dir}")
     return [loaded, *map(_override, find_overrides(settings.source))]

@@ -23,13 +23,13 @@ from uair_node.operations.checks.finding import Finding, fault, good, of_error, 
 _RENEW_BEFORE_DAYS = 30
 _ANSWER_S = 5.0
 _TLS_RECORDS = (b"\x15", b"\x16")
-"""How a TLS server begins its answer: an alert or a handshake (RFC 8446 5.1)."""
+"""The first byte of a TLS server's answer: an alert or a handshake (RFC 8446 5.1)."""
 _NARROW = {4: 24, 6: 64}
-"""Shortest prefix, by IP version, of a network that `uair check` does not name."""
+"""IP version -> the shortest network prefix that `uair check` does not warn about."""
 
 
 def check_listener(settings: Settings) -> Iterable[Finding]:
-    """See who has our port: the node, nobody, or another program."""
+    """Find out who uses our port: the node, no program, or another program."""
     node = settings.node
     if node.port == 0:
         return
@@ -62,7 +62,7 @@ def _connects(host: str, port: int) -> bool:
 
 
 def _speaks_dicom(settings: Settings, host: str) -> bool:
-    """Return whether an association is accepted or rejected there: both are a DICOM node's answers."""
+    """Return whether the port accepts or rejects an association. Both are answers of a DICOM node."""
     ours = Destination(
         name="our own port",
         ae_title=settings.node.ae_titles.store,
@@ -79,7 +79,7 @@ def _speaks_dicom(settings: Settings, host: str) -> bool:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Return whether a peer answers the first word of a TLS handshake with TLS, and hang up."""
+    """Return whether a peer answers the beginning of a TLS handshake with TLS. Then close the connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     incoming, hello = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -106,7 +106,7 @@ def _bind_error(host: str, port: int) -> str:
 
 
 def check_admitted(settings: Settings) -> Iterable[Finding]:
-    """See whether allow rules without certificates name few addresses: AE titles are no secret."""
+    """Check that allow rules without certificates name few addresses, since AE titles are no secret."""
     wide = [
         network
         for rule in settings.node.allow
@@ -126,7 +126,7 @@ def check_admitted(settings: Settings) -> Iterable[Finding]:
 
 
 def check_tls(settings: Settings) -> Iterable[Finding]:
-    """See whether every certificate, key and CA that is configured can be used, today and next month."""
+    """Check that every configured certificate, key and CA can be used, today and next month."""
     if settings.node.tls is not None:
         yield _tls("tls of the node", settings.node.tls, "the node's certificate", "senders refuse the node")
     for destination in settings.destinations:
@@ -165,12 +165,12 @@ def _days(number: float) -> str:
 
 
 def destination_parts(name: str) -> tuple[str, str]:
-    """Return the parts of the installation that findings about a destination name."""
+    """Return the names under which findings refer to a destination."""
     return f"destination {name}", f"tls of {name}"
 
 
 def check_destinations(settings: Settings) -> Iterable[Finding]:
-    """See whether every destination answers, knows our AE title and takes what we send."""
+    """Check that every destination answers, knows our AE title and accepts our objects."""
     if not settings.destinations:
         remedy = "Name your PACS under `destinations`, or results stay here."
         return [fault("destinations", "no-destination", "none configured", remedy)]

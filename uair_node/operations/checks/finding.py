@@ -12,7 +12,7 @@ from dicom_config.model import Settings
 
 
 class Level(StrEnum):
-    """How bad it is; only a fault makes `uair check` end with 1."""
+    """The severity of a finding. Only a fault makes `uair check` end with 1."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,14 +21,14 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of a check of one part.
 
     Attributes
     ----------
     what
         The part of the installation.
     code
-        Stable name of what is wrong, empty where nothing is; `docs/administrators.md` explains each.
+        Stable name of the fault; empty if there is none. `docs/administrators.md` explains each code.
     """
 
     what: str
@@ -39,17 +39,17 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing keeps the node from its work."""
+        """Whether the part does not stop the node from working."""
         return self.level != Level.FAULT
 
     @property
     def text(self) -> str:
-        """The code, what is wrong, and what to do; of a part that is well, the sentence alone."""
+        """Code, fault and remedy; for a good part the sentence only."""
         return f"{self.code}: {self._sentences}" if self.code else self.sentence
 
     @property
     def log_line(self) -> str:
-        """The code, the part, what is wrong, and what to do: what a log says."""
+        """Code, part, fault and remedy, as a line for the log."""
         return f"{self.code}: {self.what}: {self._sentences}"
 
     @property
@@ -57,26 +57,26 @@ class Finding:
         return f"{self.sentence.rstrip('.')}. {self.remedy}"
 
     def record(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
+        """Return the finding as a record for `--json`."""
         return {**asdict(self), "level": str(self.level), "ok": self.ok}
 
 
 Check = Callable[[Settings], Iterable[Finding]]
-"""Looks at one part of the installation; does not raise what it looks for."""
+"""A function that checks one part of the installation. It returns faults instead of raising them."""
 
 
 def good(what: str, sentence: str) -> Finding:
-    """Return that a part is well."""
+    """Return the finding of a part without a fault."""
     return Finding(what, Level.OK, sentence)
 
 
 def warning(what: str, code: str, sentence: str, remedy: str) -> Finding:
-    """Return what does not stop the node, or not yet."""
+    """Return the finding of a fault that does not stop the node now."""
     return Finding(what, Level.WARNING, sentence, remedy, code)
 
 
 def fault(what: str, code: str, sentence: str, remedy: str) -> Finding:
-    """Return what stops the node or a part of it."""
+    """Return the finding of a fault that stops the node or a part of it."""
     return Finding(what, Level.FAULT, sentence, remedy, code)
 
 

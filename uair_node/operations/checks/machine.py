@@ -14,14 +14,17 @@ from uair_node.operations.checks.finding import Finding, fault, good, of_error, 
 from uair_node.storage.object_store import ObjectStore
 
 _AMPLE = 4
-"""Below this many times the least free space the disk is named before C-STORE is refused."""
+"""If less than this many times the least free space is left, then the check warns.
+
+C-STORE is not refused yet.
+"""
 
 
 _FOR_OTHERS = 0o077
 
 
 def check_disk(settings: Settings) -> Iterable[Finding]:
-    """See whether the spool's disk has the room that C-STORE asks for."""
+    """Check that the spool's disk has the free space that C-STORE requires."""
     folder = _existing(settings.data_dir)
     free, least = shutil.disk_usage(folder).free, settings.intake.min_free_bytes
     sentence = f"{free / 2**30:.1f} GiB free in {folder}"
@@ -36,7 +39,7 @@ def check_disk(settings: Settings) -> Iterable[Finding]:
 
 
 def check_data_folder(settings: Settings) -> Iterable[Finding]:
-    """See whether this user can write to the data folder, or make it; nothing is left behind."""
+    """Check that this user can write to the data folder or make it. No file is left behind."""
     folder = settings.data_dir if settings.data_dir.exists() else _existing(settings.data_dir)
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".uair-check-") as file:
@@ -63,7 +66,7 @@ def check_data_folder(settings: Settings) -> Iterable[Finding]:
 
 
 def check_store(settings: Settings) -> Iterable[Finding]:
-    """See whether the object store that machines share files through can be listed."""
+    """Check that the shared object store can be listed."""
     if not settings.store.url:
         return
     try:

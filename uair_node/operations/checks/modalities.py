@@ -1,4 +1,4 @@
-"""Checks of the profiles: what is segmented, and whether the weights were trained for it."""
+"""Check the modality profiles: which are configured, and whether weights were trained for them."""
 
 from __future__ import annotations
 

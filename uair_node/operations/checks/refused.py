@@ -1,4 +1,4 @@
-"""Peers that the listener refused lately: a wrong AE title, address or certificate."""
+"""Name peers that the listener recently refused: a wrong AE title, address or certificate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 5
 
 
 def check_refused_peers(database: Database) -> Iterable[Finding]:
-    """Name the peers that were refused in the last 24 hours, the newest ones."""
+    """Name the newest peers that were refused in the last 24 hours."""
     with database.reading() as session:
         peers = newest_refused(session, limit=_MOST, within=_LATELY)
         now = database_now(session)

@@ -1,4 +1,4 @@
-"""Database and broker: reachable, current, and set up as the workers need them."""
+"""Check database and broker: reachable, current, and configured as the workers need them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _READ_TIMEOUT = "application:get_env(rabbit, consumer_timeout)."
 
 
 def check_database(settings: Settings) -> Iterable[Finding]:
-    """See whether the database answers, its schema is current, its clock is ours; name what stands still."""
+    """Check that the database answers, has a current schema and the right time. Name unserved queues."""
     try:
         database = Database(settings.database_url)
     except ConfigError as error:
@@ -73,7 +73,10 @@ def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:
 
 
 def _clock(connection: Connection) -> Iterable[Finding]:
-    """Compare with the database's clock, which leases go by; all other times are this machine's."""
+    """Compare this machine's clock with the database's.
+
+    Leases use the database's clock, other times this machine's.
+    """
     if connection.dialect.name != "postgresql":
         return
     theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
@@ -109,7 +112,7 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
 
 
 def check_broker(settings: Settings) -> Iterable[Finding]:
-    """See whether the broker answers, its queues are ours, somebody consumes, nothing was given up on."""
+    """Check that the broker answers, its queues are ours and have consumers, and no message was given up."""
     if settings.embedded:
         yield good("broker", "none needed (embedded mode)")
         for queue in _unserved(settings).values():
@@ -141,7 +144,7 @@ def check_broker(settings: Settings) -> Iterable[Finding]:
 
 
 def _unserved(settings: Settings) -> dict[str, UnservedQueue]:
-    """Return the queues whose due work no worker takes; none while the database cannot tell."""
+    """Return the queues whose due work no worker claims; empty if the database cannot be read."""
     try:
         database = Database(settings.database_url)
         try:
@@ -155,7 +158,7 @@ def _unserved(settings: Settings) -> dict[str, UnservedQueue]:
 
 
 def _waits(queue: UnservedQueue) -> Finding:
-    """Return the finding about work that nobody takes, though workers may be connected."""
+    """Return the finding about due work that no worker claims, although workers may be connected."""
     sentence = f"no worker takes its work: {queue.words}"
     return fault(f"queue {queue.name.value}", "work-waits", sentence, queue.name.remedy)
 
@@ -183,7 +186,10 @@ def _queue(view: QueueView, unserved: UnservedQueue | None) -> Iterable[Finding]
 
 
 def _consumer_timeout(settings: Settings) -> Iterable[Finding]:
-    """Compare RabbitMQ's patience with our longest task; only its own machine can tell (no AMQP means)."""
+    """Compare RabbitMQ's consumer timeout with our longest task.
+
+    AMQP does not tell it, so it is read on this machine.
+    """
     what, limit_s = "broker limits", settings.work.time_limit_s
     found_ms = _read_consumer_timeout_ms() if make_url(settings.broker.url).host in _LOCAL else None
     if found_ms is None:

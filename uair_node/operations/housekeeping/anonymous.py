@@ -1,7 +1,7 @@
-"""DICOM objects without what tells a person, a place or a time.
+"""Make DICOM objects anonymous: without values that identify a person, a place or a time.
 
 The export keeps elements of an allow-list (`kept_elements`): geometry, pixels, coded concepts, our own words.
-Whatever a scanner or a PACS adds, private elements among it, is left out. It is stricter than the Basic
+All other elements of a scanner or a PACS are left out, also private ones. It is stricter than the Basic
 Profile of PS3.15 E.1 with Retain Device Identity switched off. It is good for support, not for research: most
 of a header is removed.
 """
@@ -44,7 +44,7 @@ from uair_node.operations.housekeeping.kept_elements import (
 )
 
 UNREADABLE = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, NotImplementedError)
-"""Exceptions of pydicom for values that are not of their VR."""
+"""Exceptions of pydicom for values that do not have the form of their VR."""
 _DEEPEST = 8
 _METHOD = "UAIR export: geometry, pixels and coded concepts kept"
 _METHOD_WITHOUT_PIXELS = "UAIR export: geometry and coded concepts kept"
@@ -55,26 +55,32 @@ _ACQUIRED = frozenset(
         PositronEmissionTomographyImageStorage, SegmentationStorage,
     }
 )  # fmt: skip
-"""Classes whose pixels are measured or computed; other classes hold screens, scans and photographs, too."""
+"""SOP classes whose pixels are measured or computed.
+
+Other classes also hold screens, scans and photographs.
+"""
 _SCREENS = ("SCREEN", "DOSE", "REPORT")
 """Parts of Image Type values of CT and MR objects that are pictures of text."""
 
 
 class Pseudonyms:
-    """New UIDs for old ones: the same for the same within one export, unrelated in another."""
+    """New UIDs for old ones.
+
+    Equal UIDs get equal pseudonyms within one export, and other pseudonyms in another.
+    """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
 
     def uid(self, old: str) -> str:
-        """Return a UID's pseudonym; what the standard defines stays."""
+        """Return a UID's pseudonym. UIDs that the standard defines stay."""
         if not old or UID(old, validation_mode=config.IGNORE).name != old:
             return old
         digest = hmac.new(self._key, old.encode(), hashlib.sha256).digest()
         return f"2.25.{int.from_bytes(digest[:15], 'big')}"
 
     def dataset(self, source: Dataset, depth: int = 0) -> Dataset:
-        """Return what is kept of a data set, its sequences too."""
+        """Return the kept elements of a data set, also within its sequences."""
         kept = Dataset()
         for tag in sorted(source.keys()):
             keyword = keyword_for_tag(tag)  # private and unknown elements have none
@@ -95,7 +101,7 @@ class Pseudonyms:
         return kept
 
     def file(self, source: Dataset) -> Dataset:
-        """Return a whole object, ready to be saved, uncompressed; without Pixel Data that cannot be decoded.
+        """Return a complete anonymous object, uncompressed. Pixel Data that cannot be decoded is left out.
 
         Raises
         ------
@@ -154,7 +160,7 @@ def _text(source: Dataset, keyword: str) -> str:
 
 
 def _values(source: Dataset, tag: BaseTag, *vrs: str) -> list[Any]:
-    """Return an element's values, none if it is unreadable or of another VR."""
+    """Return an element's values; empty if it is unreadable or has another VR."""
     try:
         element = source[tag]
         value, vr = element.value, element.VR
@@ -193,7 +199,7 @@ def _add(kept: Dataset, tag: BaseTag, vr: str, values: list[Any]) -> None:
 
 
 def _coded(source: Dataset) -> Dataset | None:
-    """Return a Code Sequence item in the standard's words, None for a code that it does not define."""
+    """Return a Code Sequence item with the standard's own meaning; None for an unknown code."""
     try:
         code = known_code(source)
     except UNREADABLE:
@@ -207,7 +213,7 @@ def _coded(source: Dataset) -> Dataset | None:
 
 
 def _name_segment(kept: Dataset, source: Dataset) -> None:
-    """Write the texts of a segment (PS3.3 C.8.20.4) ourselves."""
+    """Write the texts of a segment (PS3.3 C.8.20.4) in our own words."""
     (label, *_) = [*map(str, _values(source, Tag("SegmentLabel"), "LO")), ""]
     kept.SegmentLabel = segment_label(label, int(kept.SegmentNumber))
     kept.SegmentAlgorithmName = codes.MANUFACTURER
@@ -216,7 +222,7 @@ def _name_segment(kept: Dataset, source: Dataset) -> None:
 
 
 def _keep_pixels(kept: Dataset, source: Dataset) -> None:
-    """Copy the samples alone: neither bits beside a sample nor bytes behind the last one."""
+    """Copy only the samples: no bits beside a sample, and no bytes after the last one."""
     is_big = source.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
     try:
         samples = (
@@ -240,7 +246,7 @@ def _bits(data: bytes, count: int) -> bytes:
 
 
 def _samples(data: bytes, count: int, kept: Dataset, order: str) -> bytes:
-    """Return samples in little endian, with their unused bits as PS3.5 8.1.1 asks: zero, or the sign."""
+    """Return samples in little endian. Unused bits are zero or the sign, as PS3.5 8.1.1 requires."""
     width = int(kept.BitsAllocated)
     stored = np.frombuffer(data, f"{order}u{width // 8}", count).astype(f"<u{width // 8}")
     above = width - 1 - int(kept.HighBit)
@@ -254,7 +260,7 @@ def _samples(data: bytes, count: int, kept: Dataset, order: str) -> bytes:
 
 
 def _decompress(source: Dataset) -> None:
-    """Decode the pixels in place; no pixels are left where they do not decode."""
+    """Decode the pixels in place. Pixels that cannot be decoded are removed."""
     if not source.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in source:
         return
     try:

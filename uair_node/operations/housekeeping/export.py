@@ -1,6 +1,6 @@
-"""A case as a zip for support: enough to see and repeat what happened, nothing that names a person.
+"""Export a case as a zip for support: enough to see and repeat what happened, without personal data.
 
-Pages, reports and notices stay out: pictures and texts are not worth the risk.
+Pages, reports and notices are left out, because pictures and texts are a risk.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _SEGMENTATIONS = (ResultKind.CANDIDATE, ResultKind.FINAL)
 _DAMAGED = (*UNREADABLE, OSError, EOFError, zipfile.BadZipFile)
 _PRIVATE_FOLDER = 0o700
 _YEAR_0 = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip can state."""
+"""The earliest time that a zip file can state."""
 
 
 def export_case(context: Context, case_id: int, target: Path, *, actor: str) -> int:
-    """Write a case to a zip file that only its owner can read, and return the number of its files.
+    """Write a case to a zip file that only its owner can read. Return the number of its files.
 
-    Every export, also a refused one, is a row in the record of accesses; the file appears after the row.
+    Every export, also a refused one, adds a row to the record of accesses. The file appears after the row.
 
     Raises
     ------
     InputError
-        ``no-such-case``; ``burned-in-annotation`` and no file.
+        ``no-such-case``, ``burned-in-annotation``. No file is written.
     """
     written = 0
 
@@ -58,7 +58,7 @@ def export_case(context: Context, case_id: int, target: Path, *, actor: str) -> 
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder and its parents; those that exist stay as they are."""
+    """Make a folder and its parents private. Existing folders stay as they are."""
     for missing in [part for part in (*reversed(folder.parents), folder) if not part.exists()]:
         missing.mkdir(_PRIVATE_FOLDER, exist_ok=True)
 
@@ -93,7 +93,7 @@ def _write(context: Context, case_id: int, target: Path) -> int:
 
 
 def _files(context: Context, case: Case) -> Iterator[tuple[str, Path]]:
-    """Yield names in the zip and files here; the names tell nothing."""
+    """Yield pairs of a name in the zip and a file here. The names identify no one."""
     paths = context.store.fetch_all([instance.path for instance in case.instances])
     for number, path in enumerate(sorted(paths), 1):
         yield f"series/{number:04d}.dcm", path
@@ -109,7 +109,7 @@ def _files(context: Context, case: Case) -> Iterator[tuple[str, Path]]:
 
 
 def _content(pseudonyms: Pseudonyms, path: Path) -> tuple[bytes, bool]:
-    """Return what is kept of a file, and whether its pixels are among it."""
+    """Return the anonymous content of a file, and whether it includes the pixels."""
     if path.suffix != ".dcm":
         return kept_arrays(path), True
     with config.disable_value_validation():  # warnings would print values

@@ -1,9 +1,9 @@
-"""Which DICOM elements an export keeps, and which of their values.
+"""Decide which DICOM elements an export keeps, and which of their values.
 
-Owns the allow-list: single elements, never groups or value representations. A value stays only if a check
-knows it. It is a number within bounds, a defined term, a code of the standard, the colour of one of our
+The allow-list names single elements, never groups or value representations. A value stays only if a check
+accepts it. It is a number within bounds, a defined term, a code of the standard, the colour of one of our
 segments. No check takes free text, so no text of a scanner, a PACS or a person passes. UIDs and sequences are
-listed here, and replaced or entered elsewhere.
+listed here; another module replaces UIDs and enters sequences.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dicom_config import codes
 from dicom_config.modalities import PROFILES
 
 Check = Callable[[Sequence[Any]], list[Any]]
-"""Returns the values to write; raises ValueError for a value that must not stay."""
+"""A function that returns the values to write. It raises ValueError for a value that must be removed."""
 
 _LARGEST = 100_000.0
-"""No coordinate in mm, no rescaled value and no counter of a slice is larger; an ID or a date mostly is."""
+"""The largest coordinate in mm, rescaled value or counter of a slice. IDs and dates are mostly larger."""
 _SMALLEST = 1e-9
 
 
@@ -57,7 +57,10 @@ def _integers(least: int, most: int, longest: int = 1) -> Check:
 
 
 def _terms(*defined: str, other: str = "") -> Check:
-    """Keep defined terms (PS3.3); `other` stands for every other value, without it those are refused."""
+    """Return a check that keeps defined terms (PS3.3).
+
+    `other` replaces other values; without it they are refused.
+    """
 
     def check(values: Sequence[Any]) -> list[Any]:
         found = [value if value in defined else other for value in map(str, values)]
