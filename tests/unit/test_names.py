@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,12 @@ def banned_names(source: str) -> Iterator[int]:
                 yield node.lineno
 
 
+def bound_in(template: str) -> Iterator[str]:
+    """Yield the names that a Jinja template binds by ``for`` and ``set``."""
+    for names in re.findall(r"{%-?\s*(?:for|set)\s+([\w, ]+?)\s+(?:in|=)\s", template):
+        yield from (name.strip() for name in names.split(","))
+
+
 def test_no_variable_is_called_one() -> None:
     found = [
         f"{path.relative_to(_ROOT)}:{line}"
@@ -29,6 +36,17 @@ def test_no_variable_is_called_one() -> None:
         for line in banned_names(path.read_text("utf-8"))
     ]
     assert not found, "name the thing"
+
+
+def test_no_variable_of_a_template_is_called_one() -> None:
+    found = [
+        f"{path.name}: {name}"
+        for path in sorted((_ROOT / "uair_node" / "console" / "templates").rglob("*.html"))
+        for name in bound_in(path.read_text("utf-8"))
+        if name in _BANNED
+    ]
+    assert not found, "name the thing"
+    assert list(bound_in("{% for name, one in rows %}{% set other = one %}")) == ["name", "one", "other"]
 
 
 def test_no_sentence_is_hard_to_read() -> None:
