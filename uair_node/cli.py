@@ -20,7 +20,7 @@ from uair_node import __version__
 from uair_node.commands.lazy import LazyCommand, lazy_group
 
 _PRIVATE = 0o077
-"""The umask of every command: what it writes is for its own user alone."""
+"""The umask of every command: only its own user can read the files that it writes."""
 
 _RUN, _CASES, _SITE = "Run", "Cases", "Installation"
 _OWN = {
@@ -88,7 +88,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> None:
-    """Run the command line; our own errors end with their sentence and remedy, not with a traceback."""
+    """Run the command line. Our own errors end with sentence and remedy, without a traceback."""
     os.umask(_PRIVATE)
     try:
         app()
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _tell(error: UairError) -> None:
-    """Print an error; in a log it is one line."""
+    """Print an error; as one line if it goes to a log."""
     console = Console(stderr=True)
     line = f"[red]{escape(error.code)}[/]: {escape(f'{error.sentence} {error.remedy}')}"
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)

@@ -18,7 +18,7 @@ from uair_node.storage.store import Store, make_folder_durably
 
 @dataclass(frozen=True)
 class SegVariant:
-    """Segmentations as one kind of viewer needs them, and where these go."""
+    """The variant of segmentations for one kind of viewer, and the destinations that get it."""
 
     profile: Profile
     destinations: tuple[str, ...]
@@ -36,7 +36,7 @@ class SegVariant:
 
 @dataclass(frozen=True)
 class Context:
-    """Built once at start and passed down."""
+    """The settings, database and files of a process. It is built once at the start and passed down."""
 
     settings: Settings
     database: Database
@@ -44,7 +44,7 @@ class Context:
 
     @cached_property
     def patient_keys(self) -> PatientKeys:
-        """The keys of Patient IDs; raises as `open_patient_keys`."""
+        """The keys of Patient IDs. It raises the errors of `open_patient_keys`."""
         configured = self.settings.intake.patient_secret_file
         return open_patient_keys(self.database, self.store.root, configured)
 
@@ -69,7 +69,7 @@ class Context:
 
     @property
     def segmentation_variants(self) -> tuple[SegVariant, ...]:
-        """The variants in which segmentations are written, at least one; pages refer to the first."""
+        """The variants in which segmentations are written, at least one. Pages refer to the first."""
         variants = [
             SegVariant(
                 profile,
@@ -104,9 +104,8 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
     Parameters
     ----------
     migrate
-        Make and mark the data folder, bring the schema and the patient keys up to date, as a node does at its
-        start.
-        Otherwise nothing is made, and an old schema raises ConfigError ``migration-due``.
+        Make and mark the data folder, and update the schema and the patient keys, as a node does at its
+        start. Without it, nothing is changed, and an old schema raises ConfigError ``migration-due``.
     """
     database = Database(settings.database_url)
     if migrate:

@@ -1,4 +1,4 @@
-"""Logging of a process: one line an event, to standard error. No patient data ever goes in (invariant 7)."""
+"""Logging of a process: one line for each event, to standard error. No line contains patient data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bound(**values: object) -> Iterator[None]:
 
 
 class _Discreet(logging.Formatter):
-    """Shows of an exception its type and place; its text may quote a header."""
+    """Formats only type and place of an exception. Its text may quote a DICOM header."""
 
     def formatException(self, ei: _Failure) -> str:  # noqa: N802 - the base class' name
         """Return the frames and the type, innermost last."""
@@ -45,7 +45,7 @@ class _Discreet(logging.Formatter):
 
 
 def _hide_error_texts(record: logging.LogRecord) -> bool:
-    """Replace an exception that is a record's message or argument, and Celery's text of it, by its type.
+    """Replace an exception in a record's message or arguments by its type, also where Celery wrote its text.
 
     Celery passes the exception's text and its traceback as text in a mapping of arguments.
     """
@@ -71,7 +71,7 @@ def _without_text(value: object) -> object:
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Log an exception that ends the process; `sys.excepthook` would print its text."""
+    """Log an exception that ends the process, without its text. `sys.excepthook` would print the text."""
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
@@ -79,14 +79,14 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
-    """Log an exception that ends a thread; `threading.excepthook` would print its text."""
+    """Log an exception that ends a thread, without its text. `threading.excepthook` would print the text."""
     if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
         failure = (args.exc_type, args.exc_value, args.exc_traceback)
         log.critical("uncaught exception in a thread", exc_info=failure)
 
 
 def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
-    """Log an exception that nothing can catch, as of a finalizer; the interpreter would print its text."""
+    """Log an exception in a finalizer, without its text. The interpreter would print the text."""
     if args.exc_value is not None:
         log.error("exception in a finalizer", exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
 
@@ -125,11 +125,11 @@ def set_up_logging(
     Parameters
     ----------
     verbose
-        Also debug messages of our own.
+        Also log our own debug messages.
     quiet
-        Only warnings and worse.
+        Log only warnings and errors.
     form
-        Lines for people, or one JSON object a line.
+        ``text``: lines for people. ``json``: a JSON object per line.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler = logging.StreamHandler()

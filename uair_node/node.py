@@ -1,4 +1,4 @@
-"""The running node: the listener, and one loop that assembles, sweeps and enqueues."""
+"""The running node: the listener, and a loop that assembles series, applies answers and enqueues work."""
 
 from __future__ import annotations
 
@@ -39,17 +39,19 @@ from uair_node.work.unserved import UnservedWatch
 log = logging.getLogger(__name__)
 
 _LONGEST_SWEEP_S = 600.0
-"""Reading the headers of a large study takes seconds. A node
- without a sweep that succeeded for longer than this is stuck."""
+"""A node without a successful sweep for this many seconds is stuck.
+
+Reading the headers of a large study takes seconds.
+"""
 
 
 class Node:
-    """Receives, assembles and dispatches until stopped.
+    """Receives instances, assembles series and dispatches work until it is stopped.
 
     Parameters
     ----------
     context
-        Opened with ``migrate=True``: the node owns the schema.
+        A context that was opened with ``migrate=True``: the node migrates the schema.
     """
 
     def __init__(self, context: Context) -> None:
@@ -74,11 +76,11 @@ class Node:
 
     @property
     def port(self) -> int:
-        """The TCP port that the listener got."""
+        """The TCP port of the listener."""
         return self._listener.port
 
     def start(self) -> None:
-        """Re-enqueue what the state says is due, then open the port."""
+        """Enqueue all due work again, then open the port."""
         self._dispatcher.start_over()
         self._loop.start()
         self._listener.start()
@@ -87,7 +89,7 @@ class Node:
         log.info("listening on port %d", self.port)
 
     def stop(self) -> None:
-        """Close the ports, let running associations end, end the loop."""
+        """Close the ports, wait for running associations to end, end the loop."""
         if self._monitoring is not None:
             self._monitoring.stop()
         self._listener.stop()
@@ -96,7 +98,7 @@ class Node:
         self._loop.join()
 
     def sweep(self) -> bool:
-        """Take every step; a step that fails stops no other. Return whether none failed."""
+        """Do all steps of a sweep. If a step fails, continue with the next. Return whether all succeeded."""
         steps: tuple[Callable[[], object], ...] = (
             partial(assemble, self._context),
             partial(answer_with_parts, self._context),
@@ -136,7 +138,7 @@ class Node:
             self._nudged.clear()
 
     def alive(self) -> dict[str, bool]:
-        """Return whether the loop goes on: false once it ended, or stands still for ten minutes."""
+        """Return whether the loop runs: false if it ended, or did nothing for ten minutes."""
         idle_s = time.monotonic() - self._swept_at
         return {"sweeper": self._loop.is_alive() and idle_s < _LONGEST_SWEEP_S}
 

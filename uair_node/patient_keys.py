@@ -1,8 +1,8 @@
-"""The keys by which the studies of one patient find each other.
+"""The keys by which the studies of one patient are found.
 
 A table keeps a keyed digest (HMAC-SHA256) of a Patient ID. A digest without a secret does not hide an ID: an
 ID of 8 digits is found by trial in minutes. The secret is a file of its own, outside of the database. The
-database keeps a fingerprint of the secret: keys of two secrets would never match, and nobody would notice.
+database keeps a fingerprint of the secret. Otherwise keys of two secrets would never match, without an error.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from uair_node.cases.tables import Case
 from uair_node.storage.store import make_folder_durably, write_durably
 
 SECRET_FILE = "patient-key-secret"
-"""Its name in the data folder, unless `intake.patient_secret_file` names another file."""
+"""The secret's file name in the data folder, unless `intake.patient_secret_file` names another file."""
 
 _SECRET_BYTES = 32
 _FEWEST_CHARACTERS = 32
 _UNKEYED_DIGITS = 32
-"""Earlier versions kept a digest of 16 bytes without a secret; a key has 64 digits."""
+"""Number of digits of the digests of earlier versions, which had no secret. A key has 64 digits."""
 
 
 class PatientKeys:
@@ -57,10 +57,10 @@ class PatientKeys:
 
 
 def open_patient_keys(database: Database, folder: Path, configured: Path | None) -> PatientKeys:
-    """Return the keys of an installation, and key the digests that an earlier version stored.
+    """Return the keys of an installation. Replace digests of an earlier version by keys.
 
-    The first process makes the secret, with mode 0600; a process that comes at the same moment waits. All
-    stored digests are keyed in one transaction: after an interruption the next start does it again.
+    The first process makes the secret, with mode 0600; another process that starts now waits. One transaction
+    replaces all stored digests. After an interruption, the next start repeats it.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def open_patient_keys(database: Database, folder: Path, configured: Path | None)
 
 
 def find_patient_keys(database: Database, folder: Path, configured: Path | None) -> PatientKeys | None:
-    """Return the keys, None before the first one; raise as `open_patient_keys`, and change nothing."""
+    """Return the keys; None before the first key. It changes nothing and raises as `open_patient_keys`."""
     with database.reading() as session:
         known = session.scalar(select(PatientSecret.fingerprint))
     file = configured or folder / SECRET_FILE
@@ -103,14 +103,14 @@ def find_patient_keys(database: Database, folder: Path, configured: Path | None)
 def replace_patient_keys(
     database: Database, folder: Path, configured: Path | None, digests: Mapping[int, str]
 ) -> int:
-    """Key all cases anew where the secret was lost, or became known; return how many cases lost their key.
+    """Make new keys for all cases after the secret was lost or became known. Return how many lost theirs.
 
-    Without `configured` a new secret takes the place of the old one.
+    Without `configured`, a new secret replaces the old one.
 
     Parameters
     ----------
     digests
-        The digest of the Patient ID by case, as of `PatientKeys.key`, of cases whose images are still there.
+        Case -> digest of the Patient ID, as for `PatientKeys.key`, of the cases whose images still exist.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def replace_patient_keys(
 
 
 def _make_secret(file: Path) -> None:
-    """Write a new secret, unless the file is there already."""
+    """Write a new secret, unless the file exists."""
     make_folder_durably(file.parent)
     if not file.exists():
         # A temporary file of mkstemp has mode 0600.

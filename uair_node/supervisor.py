@@ -15,23 +15,26 @@ log = logging.getLogger(__name__)
 _RESTART_DELAY_S = 2.0
 _LONGEST_DELAY_S = 60.0
 _SOUND_AFTER_S = 30.0
-"""A worker that lived this long had started well; one that ends sooner each time is started ever later."""
+"""A worker that lived this many seconds started correctly.
+
+If it ends sooner, then the next start is delayed longer.
+"""
 
 
 def uair_command(*arguments: str) -> list[str]:
-    """Return the command line of a `uair` command in this very installation."""
+    """Return the command line of a `uair` command of this installation."""
     return [sys.executable, "-m", "uair_node.cli", *arguments]
 
 
 class Workers:
-    """The worker children; a dead one is started again.
+    """The worker processes of embedded mode. A dead worker is started again.
 
     Parameters
     ----------
     config
-        Configuration file for the children, None for the packaged default.
+        Configuration file for the workers; None for the packaged default.
     queues
-        One child for each of these queue names (``gpu``, ``io``).
+        Queue names (``gpu``, ``io``). Each gets one worker process.
     """
 
     def __init__(self, config: Path | None, queues: Sequence[str]) -> None:
@@ -53,7 +56,7 @@ class Workers:
             self._start(queue)
 
     def tend(self) -> None:
-        """Start again what died; to be called every now and then."""
+        """Start dead workers again. The caller calls this regularly."""
         for queue, child in self._children.items():
             if child.poll() is None:
                 continue
@@ -63,7 +66,7 @@ class Workers:
                 self._start(queue)
 
     def stop(self, patience_s: float = 20.0) -> None:
-        """Let the children finish their task; kill what takes longer."""
+        """Let the workers finish their tasks. Kill those that need longer than `patience_s`."""
         for child in self._children.values():
             child.terminate()
         deadline = time.monotonic() + patience_s

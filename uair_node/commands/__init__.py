@@ -1,1 +1,1 @@
-"""`uair ...`: a file for each group of commands, loaded when one of its commands is called."""
+"""The commands of `uair`. Each file has a group of commands and is loaded when one of them is called."""

@@ -1,4 +1,4 @@
-"""`uair case`: show a case, or answer for its reader."""
+"""`uair case`: show a case, or answer in place of its reader."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ case_app = typer.Typer(
 
 @case_app.command()
 def measurements(case_id: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print what was measured of an accepted case as CSV: the numbers of its SR, with their intervals."""
+    """Print the measurements of an accepted case as CSV: the numbers of its SR, with their intervals."""
     found = findings_of(context_of(config), case_id)
     if as_json:
         print_json(found.as_json())
@@ -71,7 +71,7 @@ def show(case_id: CaseArgument, config: ConfigOption = None, as_json: JsonOption
 
 @case_app.command()
 def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
-    """Take a FAILED case up again where it stood."""
+    """Continue a FAILED case from the step at which it failed."""
     with context_of(config).database.transaction() as session:
         lifecycle.retry(session, lock_case(session, case_id), actor="command line")
     console.print(f"Case {case_id} is due again.")
@@ -79,7 +79,7 @@ def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
 
 @case_app.command()
 def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
-    """Drop what is computed for a case; it is FAILED then and can be retried."""
+    """Stop the computation of a case. It is FAILED then and can be retried."""
     with context_of(config).database.transaction() as session:
         lifecycle.cancel(session, lock_case(session, case_id), actor="command line")
     console.print(f"Case {case_id} is cancelled.")
@@ -87,7 +87,7 @@ def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
 
 @case_app.command()
 def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
-    """Close a case without an answer, or a failed case, for good."""
+    """Close a case permanently that has no answer, or that failed."""
     with context_of(config).database.transaction() as session:
         case = lock_case(session, case_id)
         lifecycle.expire(session, case, actor="command line", reason="closed by hand")
@@ -101,7 +101,7 @@ def send_again(
     everything: Annotated[bool, typer.Option("--all", help="What was confirmed, too.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Send again what a destination did not confirm."""
+    """Send the objects again that a destination did not confirm."""
     with context_of(config).database.transaction() as session:
         number = resend(session, lock_case(session, case_id), destination, everything=everything)
     console.print(f"{number} objects of case {case_id} are due again at {destination}.")
@@ -137,7 +137,7 @@ def accept(
 
 @case_app.command()
 def reject(case_id: CaseArgument, config: ConfigOption = None) -> None:
-    """Say that none of the four fits; the next round looks elsewhere."""
+    """Reject all four candidates of the open round. The next round offers different ones."""
     _answer(config, case_id, Verb.REJECT, ReaderChoice(None))
 
 
@@ -154,7 +154,10 @@ def mark(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Drop, keep or add findings of the open round without a pick; all else stays as it was offered."""
+    """Drop, keep or add findings of the open round without a pick.
+
+    Other findings stay as they were offered.
+    """
     changes = Changes(tuple(drop or ()), tuple(keep or ()), tuple(_place(text) for text in add or ()))
     _answer(config, case_id, Verb.PICK, None, changes)
 

@@ -1,4 +1,4 @@
-"""`uair check` checks an installation; `uair conformance` prints what it promises to peers."""
+"""`uair check` checks an installation. `uair conformance` prints its DICOM conformance statement."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from uair_node.operations.conformance import conformance_statement
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, database, broker, disk, model, TLS and peers; each finding has a remedy.
+    """Check configuration, database, broker, disk, model, TLS and peers. Each fault has a remedy.
 
-    Ends with 0 when all is well, 1 when there is a fault, 2 when the configuration cannot be used.
+    The exit status is 0 without a fault, 1 with a fault, 2 if the configuration cannot be used.
     """
     set_up_logging(quiet=True)
     findings, status = checked(config)

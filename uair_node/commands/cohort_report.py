@@ -1,4 +1,4 @@
-"""`uair report`: the cohort of a period as a table and a page."""
+"""`uair report`: the cohort report of a period as a table and a page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def report(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Report on all cases accepted in a period: sizes, effort, what readers take, how they agree."""
+    """Report on all cases that were accepted in a period: sizes, effort, readers' choices, agreement."""
     stop = last.date() if last else datetime.now(UTC).date()
     start = first.date() if first else stop - timedelta(days=_DAYS)
     cohort = collect(context_of(config), start, stop, identifying=identifying)

@@ -16,4 +16,4 @@ ConfigOption = Annotated[
         help="YAML configuration; without it, embedded mode on this machine.",
     ),
 ]
-"""Which configuration a command works with; None: the packaged one, with a data folder right here."""
+"""The configuration of a command. None: the packaged one, with a data folder in the current folder."""

@@ -18,7 +18,7 @@ def init(
         bool, typer.Option("--department", help="With broker, database, router and PACS; else one machine.")
     ] = False,
 ) -> None:
-    """Write an example configuration with comments; nothing that exists is overwritten.
+    """Write an example configuration with comments. No existing file is overwritten.
 
     Raises
     ------

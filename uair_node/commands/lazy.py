@@ -1,4 +1,4 @@
-"""Commands that are loaded when they are called.
+"""Load commands when they are called.
 
 `uair --help`, `uair --version` and completion then need no database, no DICOM library and no torch.
 """
@@ -17,16 +17,16 @@ from typer.main import get_command
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """Where a command is, and what help says of it without loading it.
+    """The place of a command, and its help text without loading it.
 
     Attributes
     ----------
     where
         ``module:name`` of a function, or of a `typer.Typer` with commands of its own.
     help
-        One sentence.
+        The help text, one sentence.
     panel
-        Heading under which help lists it.
+        The heading under which help lists it.
     """
 
     where: str
@@ -34,7 +34,7 @@ class LazyCommand:
     panel: str | None = None
 
     def listed(self, name: str) -> TyperCommand:
-        """Return a stand-in for help and completion; it does nothing."""
+        """Return a stand-in for help and completion. It does nothing."""
         return TyperCommand(name, help=self.help, rich_help_panel=self.panel)
 
     def load(self, name: str) -> Any:
@@ -51,7 +51,7 @@ class LazyCommand:
 
 
 class LazyGroup(TyperGroup):
-    """A group of commands from a table, which subclasses set."""
+    """A group of commands from a table. Subclasses set the table."""
 
     table: ClassVar[Mapping[str, LazyCommand]] = {}
 
@@ -60,12 +60,12 @@ class LazyGroup(TyperGroup):
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a stand-in: help and completion ask for every command."""
+        """Return a stand-in, since help and completion request every command."""
         found = self.table.get(cmd_name)
         return found.listed(cmd_name) if found else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Load the called command; return its name, the command, and the remaining arguments."""
+        """Load the called command. Return its name, the command, and the remaining arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         found = self.table.get(name or "")
         return name, found.load(name or "") if found else command, rest

@@ -25,7 +25,7 @@ def cases(
     limit: int = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List cases, newest first, with the reason for each that was not segmented."""
+    """List cases, newest first, with the reason for each series that was not segmented."""
     with context_of(config).database.reading() as session:
         found = find_cases(session, CaseFilter(state or "", search), limit=limit)
         rows = [reports.summarize(case) for case in found]

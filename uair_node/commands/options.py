@@ -21,11 +21,11 @@ CaseArgument = Annotated[int, typer.Argument(help="Number of the case, see `uair
 
 
 def context_of(config: Path | None) -> Context:
-    """Open what a configuration names; of the log, only warnings are shown."""
+    """Open the context of a configuration. Only warnings of the log are shown."""
     set_up_logging(quiet=True)
     return open_context(load_settings(config))
 
 
 def print_json(value: Any) -> None:
-    """Write a record for scripts to standard output."""
+    """Print a record for scripts to standard output."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")

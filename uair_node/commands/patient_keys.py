@@ -1,4 +1,4 @@
-"""`uair renew-patient-keys`: a new secret where the old one was lost or became known."""
+"""`uair renew-patient-keys`: make a new secret after the old one was lost or became known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def renew_patient_keys(
     config: ConfigOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: all nodes are stopped.")] = False,
 ) -> None:
-    """Replace the secret of the patient keys, with all nodes stopped; keys are made anew from the images.
+    """Replace the secret of the patient keys while all nodes are stopped. New keys are made from the images.
 
     A case whose images retention has deleted loses its key: later studies are no longer compared with it.
     """
@@ -35,7 +35,7 @@ def renew_patient_keys(
 
 
 def _patient_digests(context: Context) -> dict[int, str]:
-    """Read the Patient ID of each case with a key from its first image, where the image is still kept."""
+    """Read the Patient ID of each case with a key from its first image, if the image is still kept."""
     with context.database.reading() as session:
         cases = session.scalars(select(Case).where(Case.patient_key != ""))
         paths = {case.id: case.instances[0].path for case in cases if case.instances}

@@ -1,4 +1,4 @@
-"""`uair preference`: what readers are remembered to prefer."""
+"""`uair preference`: the remembered preferences of readers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ preference_app = typer.Typer(
 
 @preference_app.command("show")
 def show_preference(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show what is remembered, in mm of radius beyond the model's own mean; positive is more inclusive."""
+    """Show remembered preferences, in mm of radius beyond the model's own mean.
+
+    Positive is more inclusive.
+    """
     with context_of(config).database.reading() as session:
         found = reader_preference.listed(session)
     if as_json:
@@ -36,7 +39,7 @@ def reset(
     ae_title: Annotated[str | None, typer.Argument(help="Whose memory; without it, everybody's.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Forget what is remembered; rounds that were computed with it keep their record of it."""
+    """Delete remembered preferences. Rounds that were computed with them keep their record."""
     with context_of(config).database.transaction() as session:
         cases = reader_preference.forget(session, ae_title)
     console.print(f"Forgotten: what {cases} cases told.")

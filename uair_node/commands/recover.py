@@ -1,4 +1,4 @@
-"""`uair recover`: after a restore, what the data folder has and the database does not know."""
+"""`uair recover`: after a restore, register files that the data folder has and the database does not know."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def recover(
     config: ConfigOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: node and workers are stopped.")] = False,
 ) -> None:
-    """After a restore, with node and workers stopped: take in received files that the database lacks.
+    """After a restore, register received files that the database lacks. Node and workers must be stopped.
 
-    Brings the database's schema up to date, too. Names what has to be sent again. May be repeated.
+    The command also updates the database's schema. It lists objects that must be sent again. It may be
+    repeated.
     """
     set_up_logging(quiet=True)
     settings = load_settings(config)

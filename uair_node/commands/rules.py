@@ -1,4 +1,4 @@
-"""`uair rules`: which series of a study are segmented."""
+"""`uair rules`: show which series of a study are segmented."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ rules_app = typer.Typer(
 
 @rules_app.callback()
 def _group() -> None:
-    """Keep `try` a command of its own: Typer would merge a single one into its group."""
+    """Keep `try` a separate command. Otherwise Typer would merge a single command into its group."""
 
 
 @rules_app.command("try")
 def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show which series of the studies in a folder would be segmented, and why; nothing is sent or stored."""
+    """Show which series of the studies in a folder would be segmented, and why. Nothing is sent or stored."""
     trials = try_folder(folder, load_settings(config))
     if as_json:
         print_json([vars(trial) for trial in trials])

@@ -59,21 +59,21 @@ def add(
     config: ConfigOption = None,
     password_stdin: StdinOption = False,
 ) -> None:
-    """Add a user; asks for the password."""
+    """Add a user. The command asks for the password."""
     _users(config).add(name, role, _password(password_stdin))
     console.print(f"{name} may log in as {role}.", highlight=False)
 
 
 @user_app.command()
 def password(name: NameArgument, config: ConfigOption = None, password_stdin: StdinOption = False) -> None:
-    """Change a password; sessions that began with the old one end."""
+    """Change a password. Sessions with the old password end."""
     _users(config).change_password(name, _password(password_stdin))
     console.print(f"The password of {name} is changed.", highlight=False)
 
 
 @user_app.command()
 def remove(name: NameArgument, config: ConfigOption = None) -> None:
-    """Remove a user; their sessions end."""
+    """Remove a user. Their sessions end."""
     _users(config).remove(name)
     console.print(f"{name} may not log in any more.", highlight=False)
 

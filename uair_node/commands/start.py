@@ -1,4 +1,4 @@
-"""`uair up`, `uair node`: run the product until a signal ends it."""
+"""`uair up`, `uair node`: run the product until a signal stops it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def up(config: ConfigOption = None, verbose: bool = False) -> None:
-    """Run everything on this machine: node, GPU worker and IO worker, no broker server (embedded mode)."""
+    """Run node, GPU worker and IO worker on this machine, without a broker server (embedded mode)."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
     with only_node(settings.data_dir):
@@ -41,7 +41,7 @@ def up(config: ConfigOption = None, verbose: bool = False) -> None:
 
 
 def node(config: ConfigOption = None, verbose: bool = False) -> None:
-    """Run the DICOM node alone; workers run elsewhere with `uair worker`."""
+    """Run only the DICOM node. Start workers elsewhere with `uair worker`."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
     with only_node(settings.data_dir):
@@ -67,7 +67,7 @@ def _run_node(context: Context, tend: Any = lambda: None) -> None:
 
 
 def _warn_of_certificates(settings: Settings) -> None:
-    """Log certificates that have expired, or expire soon: peers say only that TLS fails."""
+    """Log certificates that have expired or expire soon. Peers only report that TLS fails."""
     for finding in check_tls(settings):
         if finding.level != Level.OK:
             log.warning("%s", finding.log_line)

@@ -1,4 +1,4 @@
-"""Tables of the command line: aligned columns, and no word is ever cut, however narrow the terminal is."""
+"""Print tables: aligned columns, and no word is cut, however narrow the terminal is."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Row:
     Attributes
     ----------
     cells
-        Short words, each beneath its head.
+        Short words, one for each column.
     note
-        Sentences. They follow the cells if there is room, and otherwise stand below them.
+        Sentences. They follow the cells if there is space, and are otherwise below them.
     style
-        How the first cell is shown, in rich's words; it says nothing that the cell does not say.
+        The style of the first cell, in rich's notation. It repeats the meaning of the cell.
     """
 
     cells: Sequence[str]
@@ -35,7 +35,7 @@ class Row:
 
 
 def print_rows(console: Console, heads: Sequence[str], rows: Iterable[Row], *, title: str = "") -> None:
-    """Print a table; the texts are no markup."""
+    """Print a table. Texts are not interpreted as markup."""
     rows = list(rows)
     columns = list(zip(heads, *(row.cells for row in rows), strict=True))
     widths = [max(Text(cell).cell_len for cell in column) for column in columns]

@@ -20,7 +20,7 @@ export_app = typer.Typer(
 
 @export_app.callback()
 def _group() -> None:
-    """Keep `case` a command of its own: Typer would merge a single one into its group."""
+    """Keep `case` a separate command. Otherwise Typer would merge a single command into its group."""
 
 
 def tidy(
@@ -28,7 +28,7 @@ def tidy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete what `retention` no longer keeps; never what waits for a reader or is not delivered."""
+    """Delete data whose `retention` is over. Cases that wait for a reader or for a delivery are kept."""
     removed = apply_retention(context_of(config), dry_run=dry_run)
     if as_json:
         print_json([vars(removal) for removal in removed])

@@ -12,7 +12,7 @@ _A_PAGE = 50
 
 
 def show_accesses(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with who looked at what and did what, newest first."""
+    """Answer with the audit of the console, the newest row first."""
     with console.context.database.reading() as session:
         paging = page_of(request, audit.count(session), _A_PAGE)
         rows = audit.newest(session, limit=_A_PAGE, offset=paging.offset)

@@ -1,6 +1,7 @@
-"""An operator's actions on a case. Each is confirmed on a page of its own, then done by the life cycle.
+"""An operator's actions on a case. Each action is confirmed on a page of its own and then done.
 
-The confirmation carries the state and round that it was shown with; a case that moved on since is left alone.
+The confirmation carries the state and round that it showed. If the case changed since, then the action is
+refused.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ Apply = Callable[[Session, Case, Form, str], str]
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that can be done.
+    """An action on a case.
 
     Parameters
     ----------
     name, title, explanation
-        In the address, on the button, on the confirmation.
+        Texts for the address, for the button, and for the confirmation.
     fits
-        Whether a case is in a state for it.
+        A function that returns whether the action is possible for a case.
     apply
-        Does it and returns in words what was done; its errors are shown.
+        A function that does the action and returns a sentence about the effect. The page shows its errors.
     asks
         Fields of the confirmation: ``destination``, ``candidate``, its ``round``, ``drops`` beside it,
         ``findings``.
     grave
-        Whether it ends something.
+        Whether the action ends a case or a computation.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Action:
 
 
 def actions_for(settings: Settings, case: Case) -> Sequence[Action]:
-    """Return what can be done to a case as it is now."""
+    """Return the actions that are possible for a case in its present state."""
     return [action for action in ACTIONS.values() if action.fits(settings, case)]
 
 
@@ -90,7 +91,7 @@ def confirm(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def act(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Do what was confirmed, and go back to the case."""
+    """Do the confirmed action, and go back to the case."""
     case_id, name = request.path["case_id"], request.path["action"]
     where = f"/cases/{case_id}"
     try:
@@ -105,17 +106,17 @@ def act(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def act_on(console: ConsoleApp, request: ConsoleRequest, case_id: int, name: str, seen_before: str) -> str:
-    """Do an action to a case and say what was done; the action and its record are one transaction.
+    """Do an action on a case, and return a sentence about the effect. Action and audit are one transaction.
 
     Parameters
     ----------
     seen_before
-        What `seen` returned when the action was confirmed.
+        The value of `seen` when the confirmation was shown.
 
     Raises
     ------
     InputError
-        It is not possible; that is recorded.
+        The action is not possible. The audit records this, too.
     """
     try:
         with console.context.database.transaction() as session:
@@ -148,7 +149,7 @@ def _action(console: ConsoleApp, name: str, case: Case) -> Action:
 
 
 def seen(case: Case) -> str:
-    """Return what changes when a case moves on."""
+    """Return a value that changes when the case's state or round changes."""
     round_ = case.current_round
     return f"{case.state}/{round_.number if round_ else 0}"
 

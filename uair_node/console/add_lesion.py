@@ -1,4 +1,4 @@
-"""A lesion that nobody offered is added where an operator clicks on a slice."""
+"""Add a lesion that no candidate has, where an operator clicks on a slice."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _understood(console: ConsoleApp, request: ConsoleRequest) -> MarkedRound:
 
 
 def _open_round(case: Case) -> int:
-    """Return the round that a reader sees; raises InputError where the case awaits no answer."""
+    """Return the open round of a case. It raises an InputError if the case awaits no answer."""
     round_ = case.offered_round
     if case.state != CaseState.AWAITING_SELECTION or round_ is None:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The application: every page, who may open it, and what surrounds all of them."""
+"""The console's application: every page with its required role, and the middleware around all pages."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def _home(_console: ConsoleApp, _request: ConsoleRequest) -> Response:
 
 
 class _Problem:
-    """Answers to what no page is there for, and to what nobody thought of."""
+    """Answers to unknown addresses and to unexpected errors."""
 
     def __init__(self, console: ConsoleApp) -> None:
         self._console = console
 
     async def http(self, _request: Request, error: Exception) -> Response:
-        """Answer with the status that the framework found (no such page, no such method)."""
+        """Answer with the status of the framework (no such page, no such method)."""
         assert isinstance(error, HTTPException)
         sentence = {404: "There is no such page.", 405: "This cannot be done here."}.get(
             error.status_code, "This cannot be answered."
@@ -122,7 +122,7 @@ class _Problem:
         return await self._page(problem, error.status_code)
 
     async def unexpected(self) -> Response:
-        """Answer to what nobody thought of."""
+        """Answer to an unexpected error."""
         problem = InputError("console-failed", "This page failed.", "The console's log says where.")
         return await self._page(problem, 500)
 

@@ -1,6 +1,6 @@
-"""The audit: who viewed which data, and who did what. Rows are written before a page or an action.
+"""The audit: who viewed which data, and who did which action. Rows are written before the page or action.
 
-What people type is not kept: somebody may search for a patient's name. Rows say which cases were shown.
+Typed text is not kept, since it may be a patient's name. Rows name the cases that were shown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from uair_node.cases.installation_tables import AccessRecord
 
 ALLOWED, REFUSED = "done", "refused"
 REPEAT_S = 600.0
-"""The same view by the same session is noted again after this time; pages refresh themselves."""
+"""The same view by the same session is recorded again after this many seconds. Pages refresh themselves.
+"""
 
 _LONGEST_SUBJECT = 500
 
@@ -41,5 +42,5 @@ def newest(session: Session, *, limit: int, offset: int) -> Sequence[AccessRecor
 
 
 def count(session: Session) -> int:
-    """Return how many rows there are."""
+    """Return the number of rows."""
     return session.scalar(select(func.count(AccessRecord.id))) or 0

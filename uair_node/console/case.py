@@ -1,7 +1,7 @@
-"""One case: a page of sections. A further section is one more line in `SECTIONS` and its template.
+"""The page of a case, which consists of sections. A new section needs a line in `SECTIONS` and a template.
 
-The page refreshes itself by replacing all sections. A part that is costly to draw again carries an id that
-changes with its content, and ``hx-preserve``, as the pictures do.
+The page refreshes itself by replacing all sections. A part that is slow to draw, such as a picture, has an id
+that changes with its content, and ``hx-preserve``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its place in links, its heading, its template and what the template shows."""
+    """A section of the page: its anchor, its heading, its template, and the values for the template."""
 
     anchor: str
     title: str
@@ -66,7 +66,7 @@ def _segmentation(_console: ConsoleApp, _session: Session, case: Case) -> Values
 
 
 def picture_words(result: Result) -> str:
-    """Say what a picture shows; a notice's own heading may name the round."""
+    """Return the caption of a picture. A notice's own heading may name the round."""
     said = result.character or result.kind
     if said.startswith("Round "):
         return said

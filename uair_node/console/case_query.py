@@ -1,4 +1,4 @@
-"""The query of a list of cases in its URL: filter, order, and the patient data that was looked up before."""
+"""The query in the URL of a list of cases: filter, order, and the look-up by patient data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CaseQuery:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Return what asks for the same list again."""
+        """Return the form fields that request the same list again."""
         given = {
             "search": self.wanted.search,
             "state": self.wanted.state,
@@ -34,26 +34,32 @@ class CaseQuery:
 
     @property
     def address(self) -> str:
-        """Return where the list is."""
+        """Return the address of the list."""
         return f"/cases?{urlencode(self.fields)}" if self.fields else "/cases"
 
     def sorted_by(self, column: str) -> str:
-        """Return where the list is sorted by a column; where it is already, the other way round."""
+        """Return the address of the list sorted by a column.
+
+        If it is sorted by it already, reverse the order.
+        """
         down = self.sort == column
         return replace(self, sort=f"-{column}" if down else column).address
 
     def direction(self, column: str) -> str:
-        """Return how the list is sorted by a column, in the words of ``aria-sort``; empty if it is not."""
+        """Return the sort direction of a column in the words of ``aria-sort``.
+
+        Empty if it is not sorted by it.
+        """
         return {column: "ascending", f"-{column}": "descending"}.get(self.sort, "")
 
 
 def case_query(session: Session, given: Mapping[str, str]) -> CaseQuery:
-    """Return what is asked for by `given`: the query of an address, or the fields of a form.
+    """Return the query that `given` states: the query of an address, or the fields of a form.
 
     Raises
     ------
     InputError
-        ``lookup-over``: the look-up that it names is not the session's last one.
+        ``lookup-over``: the named look-up is not the session's last one.
     """
     state, sort = given.get("state", "").upper(), given.get("sort", NEWEST_FIRST)
     number, lookup = given.get("found", ""), session.lookup

@@ -56,13 +56,13 @@ def list_cases(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def _newest_rounds(session: Session, case_ids: Sequence[int]) -> dict[int, int]:
-    """Return the number of the newest round of each case that has any."""
+    """Return the number of the newest round of each case that has a round."""
     newest = select(Round.case_id, func.max(Round.number)).where(Round.case_id.in_(case_ids))
     return {case_id: number for case_id, number in session.execute(newest.group_by(Round.case_id))}  # noqa: C416
 
 
 def _counts(session: Session) -> dict[CaseState, int]:
-    """Return how many cases are in each state, in the order of a case's life."""
+    """Return the number of cases in each state, in the order of a case's life."""
     rows = session.execute(select(Case.state, func.count()).group_by(Case.state))
     found = {state: number for state, number in rows}  # noqa: C416 - rows are no pairs to dict
     return {state: found.get(state, 0) for state in CaseState}

@@ -1,9 +1,9 @@
-"""`uair check` by itself, in a thread beside the pages: at the console's start and every quarter of an hour.
+"""Run `uair check` in a thread: at the console's start and every quarter of an hour.
 
-While it finds something wrong, it checks each minute. It also checks when a page shows another part as bad.
+While a fault exists, it runs each minute. It also runs when a page shows a new bad part.
 
-The model and the device are left out: their checks load torch, which the console does not need.
-A worker looks at both when it starts.
+The model and the device are left out: their checks load torch, which the console does not need. A worker
+checks both when it starts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CHECKS, _WANTED, _BAD = "checks", "check wanted", "bad signs"
 
 
 class CheckSchedule:
-    """Checks, keeps the findings for the pages, and logs what is new and what is over.
+    """Runs the checks, keeps the findings for the pages, and logs new and resolved findings.
 
     Parameters
     ----------
     kept
-        Where the pages look, see `last_findings`.
+        The store of values for the pages, see `last_findings`.
     """
 
     def __init__(self, settings: Settings, kept: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ class CheckSchedule:
         threading.Thread(target=self._run, name="checks", daemon=True).start()
 
     def check(self) -> None:
-        """Check once."""
+        """Run the checks once."""
         findings = run_checks(self._settings, with_workers=False)
         keep_findings(self._kept, findings)
         wrong = {(found.what, found.code): found for found in findings if found.level != Level.OK}
@@ -69,7 +69,7 @@ class CheckSchedule:
 
 
 def check_soon(kept: dict[str, Any], bad: Set[str]) -> None:
-    """Have the next check done now if another part of the department is bad than on the page before."""
+    """Run the next check now if another part of the department is bad than on the page before."""
     if kept.get(_BAD, set()) != bad:
         kept[_BAD] = bad
         if _WANTED in kept:
@@ -82,13 +82,13 @@ def keep_findings(kept: dict[str, Any], findings: Sequence[Finding]) -> None:
 
 
 def last_findings(kept: dict[str, Any]) -> tuple[datetime | None, Sequence[Finding]]:
-    """Return when was checked last, and what was found; None before the first check."""
+    """Return the time of the last check and its findings; None before the first check."""
     at, findings = kept.get(_CHECKS, (None, ()))
     return at, findings
 
 
 def in_words(findings: Sequence[Finding]) -> tuple[str, str]:
-    """Say what is wrong, by the code or by numbers, and the tone of it: ``good``, ``waits`` or ``bad``."""
+    """Return the faults in words, by code or number, and their tone: ``good``, ``waits`` or ``bad``."""
     number = Counter(finding.level for finding in findings)
     faults, warnings = number[Level.FAULT], number[Level.WARNING]
     if faults + warnings == 1:

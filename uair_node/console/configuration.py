@@ -1,4 +1,4 @@
-"""The configuration as this process loaded it, secrets hidden."""
+"""Show the configuration that this process loaded. Secrets are hidden."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _HARMLESS = ("_file", "_header")  # where a secret stands is none
 
 @dataclass(frozen=True)
 class Line:
-    """One key.
+    """A key of the configuration with its value.
 
     Attributes
     ----------
     ours
         Whether the value is the default.
     variable
-        The variable of the environment that sets the key; empty: the file or the default does.
+        The environment variable that sets the key; empty if the file or the default does.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Line:
 
 
 def show_configuration(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with every key by section."""
+    """Answer with all keys, by section."""
     sections: dict[str, list[Line]] = {}
     for line in lines(console.context.settings):
         sections.setdefault(line.key.split(".")[0].split("[")[0], []).append(line)
@@ -56,7 +56,10 @@ def lines(settings: Settings) -> list[Line]:
 
 
 def without_secrets(key: str, value: str) -> str:
-    """Return a value as the page may show it: without a URL's password, and hidden if its key is a secret."""
+    """Return a value in the form that the page shows.
+
+    A URL loses its password, and the value of a secret key is hidden.
+    """
     name = key.rsplit(".", 1)[-1]
     if value and _SECRET_KEY.search(name) and not name.endswith(_HARMLESS):
         return HIDDEN

@@ -1,4 +1,7 @@
-"""`ConsoleApp`: the parts that all requests share. `ConsoleRequest`: one request that was checked."""
+"""`ConsoleApp` has the parts that all requests share.
+
+`ConsoleRequest` is a request that passed the checks.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,9 @@ class ConsoleRequest:
     session
         The session of the user who sent the request.
     address
-        The user's network address, as far as known.
+        The user's network address, if it is known.
     path, query, form
-        Its parameters; a form was checked to come from this session.
+        The parameters of the request. A form was checked to come from this session.
     url
         Path of the page.
     """
@@ -46,12 +49,12 @@ class ConsoleRequest:
 
     @property
     def actor(self) -> str:
-        """The user's name as audit rows and state transitions keep it."""
+        """The user's name in the form that audit rows and state transitions keep."""
         return f"console {self.session.name}"
 
     @property
     def operates(self) -> bool:
-        """Whether the user has the role operator, which may act."""
+        """Whether the user has the role operator, which may do actions."""
         return self.session.role.covers(Role.OPERATOR)
 
 
@@ -67,14 +70,14 @@ class ConsoleApp:
     kept: dict[str, Any] = field(default_factory=dict)  # the latest results of checks and peers, by page
 
     def __post_init__(self) -> None:
-        """Load the templates; the cache of segmentations starts empty."""
+        """Load the templates. The cache of segmentations is empty at the start."""
         self._templates = make_environment()
         self.views = Views(self.context)
 
     def page(
         self, template: str, request: ConsoleRequest | None, *, status: int = 200, **values: Any
     ) -> HTMLResponse:
-        """Render a page; the notice that the session holds is shown once."""
+        """Render a page. The notice of the session is shown once."""
         notice = None
         if request is not None:
             notice, request.session.notice = request.session.notice, None
@@ -84,12 +87,12 @@ class ConsoleApp:
         return HTMLResponse(text, status)
 
     def gpu_worker_gone(self) -> bool:
-        """Whether the broker's last answer knows no worker that computes."""
+        """Whether the broker's last answer has no worker for computations."""
         broker = last_answer(self.kept, self.context.settings)
         return broker is not None and QueueName.GPU in broker.alone_since
 
     def note(self, request: ConsoleRequest, action: str, subject: str) -> None:
-        """Write a view of patient data to the audit before the page is shown.
+        """Record a view of patient data in the audit before the page is shown.
 
         A page that refreshes itself writes no further row for some time. The row has a transaction of its
         own, so that the page itself only reads and never waits for a writer.

@@ -1,4 +1,4 @@
-"""Destinations: what each still has to get, what it refused, and whether it answers."""
+"""Show destinations: pending and refused deliveries, and whether the destination answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_REASONS = 5
 
 @dataclass(frozen=True)
 class Reason:
-    """Why deliveries do not move, and the cases that it is about."""
+    """A reason why deliveries wait, and the cases that it concerns."""
 
     state: DeliveryState
     text: str
@@ -36,7 +36,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Row:
-    """One destination: how it is reached, its deliveries by state, why some do not move."""
+    """A destination: its address, its deliveries by state, and the reasons why some wait."""
 
     name: str
     how: str
@@ -57,7 +57,7 @@ class ConnectionTest:
 
 
 def show_destinations(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with all destinations, also those that rows name and the configuration does not any more."""
+    """Answer with all destinations, also with those that only rows name."""
     configured = console.context.settings.destinations
     with console.context.database.reading() as session:
         counts = _counts(session)
@@ -76,7 +76,7 @@ def show_destinations(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def _findings(console: ConsoleApp) -> dict[str, list[Finding]]:
-    """Return what the last check found wrong with each destination, by its name."""
+    """Return the last check's findings about each destination, by its name."""
     _, found = last_findings(console.kept)
     return {
         destination.name: [
@@ -89,7 +89,7 @@ def _findings(console: ConsoleApp) -> dict[str, list[Finding]]:
 
 
 def ask_destination(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Ask a destination whether it is there: C-ECHO, or a DICOMweb search that finds nothing."""
+    """Test a destination: C-ECHO, or a DICOMweb search that finds nothing."""
     name = request.path["name"]
     found = console.context.settings.destination(name)
     if found is None:

@@ -1,4 +1,4 @@
-"""Drawings of a segmentation on demand: slices with outlines, pictures of the solid, surfaces."""
+"""Draw a segmentation on request: slices with outlines, pictures of the solid, surfaces."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from uair_node.rendering.surface import solid_view
 _WIDTH, _THUMBNAIL_WIDTH, _PART_WIDTH = 6.4, 3.2, 1.8  # inches
 _DPI = 100
 _DARKER = 0.3
-"""How much darker the other parts of a target are, in parts of the window."""
+"""How much darker the other parts of a target are drawn, as a part of the window."""
 _QUALITY = 88  # with colours as fine as the rest: outlines are thin
 _DRAWING = threading.Lock()
-"""matplotlib's text layout is not made for threads."""
+"""Held while matplotlib draws, because its text layout is not thread-safe."""
 
 
 def show_slice(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with an axial slice and a segmentation's outlines, as JPEG; slices count from 1, upwards."""
+    """Answer with an axial slice and a segmentation's outlines, as JPEG. Slices count from 1, upwards."""
     view = _looked_at(console, request)
     k, number = request.path["k"], request.path["slice"]
     if not 1 <= number <= view.canonical.shape[0]:
@@ -38,16 +38,16 @@ def show_slice(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def show_thumbnail(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with a small picture of the slice that tells most of a round's segmentations."""
+    """Answer with a small picture of the slice that shows most of a round's segmentations."""
     view, k = _looked_at(console, request), request.path["k"]
     data = view.once("thumbnail", k, lambda: draw(view, k, view.key_slice, _THUMBNAIL_WIDTH))
     return Response(data, media_type="image/jpeg")
 
 
 def show_part(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with a small picture of a target where the candidates differ most; part 0 is all of it.
+    """Answer with a small picture of a target on the slice where the candidates differ most.
 
-    The other parts of the target are dark.
+    Part 0 is the whole target. The other parts of the target are dark.
     """
     view, k = _looked_at(console, request), request.path["k"]
     value, part = request.path["value"], request.path["part"]
@@ -117,12 +117,12 @@ def _draw_part(
 
 
 def place_on(view: RoundView, n: int, x: float, y: float) -> tuple[float, float, float]:
-    """Return where a pixel of the picture of slice `n` lies, LPS in mm, as `show_slice` draws it.
+    """Return the place of a pixel of `show_slice`'s picture of slice `n`, in LPS mm.
 
     Parameters
     ----------
     x, y
-        From the picture's upper left corner.
+        Pixels from the picture's upper left corner.
     """
     rows, columns, height = _shown(view, _WIDTH)
     row = rows.start + y / (height * _DPI) * (rows.stop - rows.start) - 0.5

@@ -1,4 +1,4 @@
-"""Files that the console exports: numbers, labels, surfaces, DICOM objects. Each export is recorded."""
+"""Export files from the console: numbers, labels, surfaces, DICOM objects. The audit records each export."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from uair_node.rendering.solids import solids_of
 
 @dataclass(frozen=True)
 class Export:
-    """One form.
+    """A file format.
 
     Parameters
     ----------
     name
-        In the address.
+        The name in the address.
     title, explanation
-        On the page.
+        Texts for the page.
     ending
         The ending of the file's name.
     media_type
         The media type that the browser receives.
     make
-        Makes the file of what the address names.
+        A function that makes the file for an address.
     """
 
     name: str
@@ -98,7 +98,7 @@ def _glb(console: ConsoleApp, request: ConsoleRequest) -> bytes:
 
 
 def _dicom(console: ConsoleApp, request: ConsoleRequest) -> bytes:
-    """Return the objects as they went to the archive: the SEG, of what was accepted with its report."""
+    """Return the objects that went to the archive: the SEG, and for an accepted segmentation its report."""
     number, k = request.path["round"], request.path["k"]
     with console.context.database.reading() as session:
         case = reports.get_case(session, request.path["case_id"])

@@ -1,4 +1,4 @@
-"""Figures of queues and workers: from the database always, from the broker and the workers if they answer."""
+"""Figures of queues and workers: from the database, and from broker and workers if they answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from uair_node.work.queues import CONNECT_S, QueueView, broker_connection, look_
 from uair_node.work.topology import RULES, QueueName, celery_options
 
 DESCRIBE = "uair_describe"
-"""The control command that a worker answers about itself (`workers.process.describe`)."""
+"""The control command to which a worker answers with its description (`workers.process.describe`)."""
 
 _ANSWER_S = 1.5
 _STALE_S = 60.0
@@ -28,7 +28,7 @@ _STALE_S = 60.0
 
 @dataclass(frozen=True)
 class DueWork:
-    """Open work of one kind; ages in seconds."""
+    """Open work of one kind. Ages are in seconds."""
 
     kind: WorkKind
     queue: QueueName
@@ -40,16 +40,16 @@ class DueWork:
 
     @property
     def idle(self) -> bool:
-        """Whether there is none."""
+        """Whether there is no open work."""
         return not (self.held or self.waiting or self.postponed)
 
 
 @dataclass(frozen=True)
 class Broker:
-    """The broker's queues, the names of those that nobody declared yet, and the workers that answered.
+    """The broker's queues, the names of queues that are not declared yet, and the workers that answered.
 
-    `sentence` says what is not known, and why. `alone_since` has each queue that no worker consumes, and when
-    the console saw that first, UTC by the console's clock.
+    `sentence` says what is unknown, and why. `alone_since` has the queues without a worker, and the time
+    (UTC, the console's clock) at which the console first saw this.
     """
 
     queues: Sequence[QueueView] = ()
@@ -61,7 +61,7 @@ class Broker:
 
     @property
     def alone(self) -> list[QueueName]:
-        """The queues that no worker consumes."""
+        """The queues without a worker."""
         if not self.up or self.sentence:
             return []
         consumed = {view.name for view in self.queues if view.consumers}
@@ -136,14 +136,14 @@ def _ask_workers(options: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def last_answer(kept: dict[str, Any], settings: Settings) -> Broker | None:
-    """Return the broker's last answer without waiting for it; None before the first."""
+    """Return the broker's last answer without waiting; None before the first answer."""
     remembered: Remembered = kept.setdefault("broker", Remembered())
     return remembered.latest(settings)
 
 
 @dataclass
 class Remembered:
-    """The last answer, so that several people who look do not ask the broker several times."""
+    """Keeps the broker's last answer, so that several users do not query the broker several times."""
 
     lasts_s: float = 5.0
     _at: float = field(default=float("-inf"))
@@ -151,20 +151,20 @@ class Remembered:
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, settings: Settings) -> Broker:
-        """Return the broker's answer, at most some seconds old."""
+        """Return the broker's answer, which is at most a few seconds old."""
         if self._broker is None or time.monotonic() - self._at > self.lasts_s:
             self._broker, self._at = self._dated(ask_broker(settings)), time.monotonic()
         return self._broker
 
     def _dated(self, broker: Broker) -> Broker:
-        """Return the answer with the time since when each queue is without a worker."""
+        """Return the answer, with the time since which each queue has had no worker."""
         before = self._broker.alone_since if self._broker else {}
         return replace(broker, alone_since={name: before.get(name, utc_now()) for name in broker.alone})
 
     def latest(self, settings: Settings) -> Broker | None:
-        """Return the last answer, and ask again in a thread once it is old.
+        """Return the last answer. If it is old, then query again in a thread.
 
-        None before the first answer, and where the last one is older than a minute.
+        None before the first answer, and if the last one is older than a minute.
         """
         if settings.embedded:
             return self.ask(settings)  # without a broker this takes no time

@@ -1,4 +1,4 @@
-"""Findings on the confirmations: which there are, and what a form says of them."""
+"""List findings on confirmations, and read the changes in a form."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from uair_node.selection.changed_findings import Changes, changes_by_number, off
 from uair_node.selection.marked_round import MarkedRound
 
 MOST_LISTED = 40
-"""A form has at most 50 fields."""
+"""The most findings on a form, which has at most 50 fields."""
 _FIELD = re.compile(r"finding-(\d{1,3})")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A lesion that is offered: its number, the candidates that hold it, and its volumes there."""
+    """An offered lesion: its number, the candidates that have it, and its volumes there."""
 
     number: int
     holders: tuple[int, ...]
@@ -29,7 +29,7 @@ class Finding:
 
     @property
     def size(self) -> str:
-        """Its volume, or the smallest and the largest."""
+        """Its volume, or the smallest and the largest volume."""
         low, high = (f"{ml:.1f}" for ml in (min(self.volumes_ml), max(self.volumes_ml)))
         return f"{low} ml" if low == high else f"{low} to {high} ml"
 
@@ -50,7 +50,7 @@ def listed_findings(round_: Round | None) -> list[Finding]:
 def changes_in(
     session: Session, case: Case, form: Mapping[str, str], verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound | None:
-    """Return what a form drops and keeps, None if neither; raises InputError as `changes_by_number`."""
+    """Return the changes of a form; None if it has none. It raises the errors of `changes_by_number`."""
     said: dict[str, set[int]] = {"drop": set(), "keep": set()}
     for name, value in form.items():
         match = _FIELD.fullmatch(name)

@@ -1,7 +1,7 @@
-"""Access control. Every route but the login passes through here; no route can be made without it.
+"""Access control. Every route except the login uses it.
 
-A session comes from the login, or from a reverse proxy whose header is believed only where the connection is
-the proxy's. A form must come from our own page (Fetch Metadata or Origin) and carry the session's token.
+A session comes from the login, or from the header of a reverse proxy. The header counts only on a connection
+from the proxy. A form must come from our own page (Fetch Metadata or Origin) and carry the session's token.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST_FORM = 16_384
 _LARGEST_ID = (1 << 31) - 1
 _STATUS = {"no-such-case": 404, "no-such-page": 404, "forbidden": 403, "not-a-form": 400}
 REFRESH = "refresh"
-"""The query parameter of a page that refreshes itself: it keeps no session alive."""
+"""The query parameter of a page that refreshes itself. Such a request does not prolong the session."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Peer:
 def guarded(
     console: ConsoleApp, path: str, handler: Handler, *, role: Role = Role.VIEWER, method: str = "GET"
 ) -> Route:
-    """Return a route that only those with `role` reach; a POST also needs this session's token."""
+    """Return a route that requires `role`. A POST also requires the session's token."""
 
     async def endpoint(request: Request) -> Response:
         form = await read_form(request) if method == "POST" else {}
@@ -102,7 +102,7 @@ def set_cookie(response: Response, peer: Peer, cookie: str) -> None:
 
 
 def is_from_us(request: Request) -> bool:
-    """Return whether a form was sent by our own page, as far as the browser says."""
+    """Return whether our own page sent a form, according to the browser's headers."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -111,7 +111,7 @@ def is_from_us(request: Request) -> bool:
 
 
 def _storable(values: dict[str, str]) -> dict[str, str]:
-    """Return values without the characters that no database text holds."""
+    """Return values without the characters that database texts cannot contain."""
     return {key: value.replace("\0", "") for key, value in values.items()}
 
 
@@ -148,7 +148,7 @@ def _answer(
 
 
 def _session(console: ConsoleApp, request: Request, peer: Peer) -> tuple[str, Session | None]:
-    """Return the session of a request, and the cookie to be set where it is a new one."""
+    """Return the session of a request, and the cookie to set if the session is new."""
     touch = REFRESH not in request.query_params
     found = console.sessions.find(request.cookies.get(cookie_name(peer), ""), touch=touch)
     proxy = console.context.settings.console.proxy
@@ -169,7 +169,7 @@ def _session(console: ConsoleApp, request: Request, peer: Peer) -> tuple[str, Se
 
 
 def _without_secret() -> InputError:
-    """Return the refusal of a request from the proxy's network that bears another secret, or none."""
+    """Return the error of a request from the proxy's network with a wrong secret or without one."""
     log.warning("console: a request from the proxy's network without the proxy's secret was refused")
     return InputError(
         "forbidden",
@@ -179,7 +179,7 @@ def _without_secret() -> InputError:
 
 
 def _only_name(names: list[str]) -> str:
-    """Refuse a second name: the proxy adds one, so another comes from the browser."""
+    """Return the only name. Refuse a second one, since it comes from the browser and not from the proxy."""
     if len(names) > 1:
         raise InputError(
             "forbidden",

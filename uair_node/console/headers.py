@@ -1,6 +1,6 @@
-"""Security headers of every answer: own content only, no frames, no type guessing, no caching.
+"""Add security headers to every answer: own content only, no frames, no type guessing, no caching.
 
-And what no answer and no log says: the text of an exception that nobody thought of, which may quote a header.
+Also hide the text of unexpected exceptions in answers and logs, since it may quote a DICOM header.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _ONE_YEAR = "max-age=31536000"
 
 
 class SecurityHeaders:
-    """ASGI middleware around the whole application, its errors included.
+    """ASGI middleware around the whole application and its error pages.
 
     Parameters
     ----------
     strict_transport
-        Tell browsers to use HTTPS only (RFC 6797), where the console itself serves it.
+        Tell browsers to use HTTPS only (RFC 6797). It is set if the console itself serves HTTPS.
     """
 
     def __init__(self, app: ASGIApp, *, strict_transport: bool) -> None:
@@ -63,12 +63,12 @@ class SecurityHeaders:
 
 
 class NothingEscapes:
-    """ASGI middleware that ends every exception: outside of it, a server would log its text.
+    """ASGI middleware that catches every exception. Otherwise the server would log its text.
 
     Parameters
     ----------
     problem
-        Makes the answer.
+        A function that makes the answer.
     """
 
     def __init__(self, app: ASGIApp, *, problem: Callable[[], Awaitable[Response]]) -> None:
@@ -76,7 +76,7 @@ class NothingEscapes:
         self._problem = problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; answer it if nobody else did."""
+        """Pass a request on. If it raises, then answer it here."""
         started = False
 
         async def send_and_note(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Login and logout. The login form carries a token of its own: nobody is logged in by another site's form."""
+"""Login and logout. The login form has a token of its own, so that no other site can log a user in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STALE = "This form is too old. Try again."
 
 
 def login_routes(console: ConsoleApp) -> Sequence[Route]:
-    """Return the routes of login, which need no session, and the route of logout."""
+    """Return the route of the login, which needs no session, and the route of the logout."""
     login = _Login(console)
     return [
         Route("/login", login.show, methods=["GET"]),
@@ -47,7 +47,7 @@ def login_routes(console: ConsoleApp) -> Sequence[Route]:
 
 
 def safe_target(text: str) -> str:
-    """Return a path of ours to go to after the login, whatever was asked for; never another site."""
+    """Return a safe path of ours to go to after the login. It is never another site."""
     parts = urlsplit(text) if text.isprintable() and "\\" not in text else None
     if parts is None or parts.scheme or parts.netloc or not text.startswith("/") or text.startswith("//"):
         return "/"
@@ -55,9 +55,9 @@ def safe_target(text: str) -> str:
 
 
 class _Login:
-    """The form and what becomes of it.
+    """The login form and its handling.
 
-    The token in the form is a keyed digest of a random cookie, so nothing is kept for those who never log in.
+    The form's token is a keyed digest of a random cookie. So the server keeps nothing before the login.
     """
 
     def __init__(self, console: ConsoleApp) -> None:
@@ -69,7 +69,7 @@ class _Login:
         return await run_in_threadpool(self._form, request, request.query_params.get("next", "/"))
 
     async def submit(self, request: Request) -> Response:
-        """Log in, or answer with the form and why not."""
+        """Log in, or answer with the form and the reason."""
         form = await read_form(request)
         return await run_in_threadpool(self._submit, request, form or {})
 

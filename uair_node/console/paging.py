@@ -1,4 +1,4 @@
-"""Which part of a long list is shown, and the links to the others."""
+"""Divide a long list into pages, with links to the other pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAGE = "page"
 
 @dataclass(frozen=True)
 class Paging:
-    """Page `number` (1-based) of `pages`; `rest` is the query of the others, without their number."""
+    """Page `number` (1-based) of `pages`. `rest` is the query without the page number."""
 
     number: int
     pages: int
@@ -27,12 +27,12 @@ class Paging:
 
     @property
     def refreshing(self) -> str:
-        """Return the query string with which this page asks for itself again."""
+        """Return the query string with which this page refreshes itself."""
         return f"{self.link(self.number)}&{REFRESH}=1"
 
 
 def page_of(request: ConsoleRequest, total: int, size: int) -> Paging:
-    """Return the page that is asked for, the nearest one where there is no such page."""
+    """Return the requested page, or the nearest existing page."""
     pages = max(1, -(-total // size))
     text = request.query.get(_PAGE, "1")
     number = min(max(1, int(text)), pages) if text.isdecimal() and len(text) < 10 else 1

@@ -1,4 +1,4 @@
-"""Targets and their parts that a reader may take from another candidate, on the page of a pick."""
+"""Let a reader take targets and parts from other candidates, on the page of a pick."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class Question:
     field
         Name of the form's field: ``take-3`` a target, ``take-3-upper`` its part.
     name
-        "lesion 2", "upper part of lesion 2".
+        The name in words: "lesion 2", "upper part of lesion 2".
     picture
-        Its address below a candidate's: ``parts/3/0.jpg`` the target, ``parts/3/1.jpg`` its first part.
+        The picture's address below a candidate's: ``parts/3/0.jpg`` the target, ``parts/3/1.jpg`` its first
+        part.
     holders
-        Numbers of the candidates that hold the target.
+        Numbers of the candidates that have the target.
     """
 
     field: str
@@ -34,7 +35,7 @@ class Question:
 
 
 def questions_of(round_: Round) -> list[Question]:
-    """Return what a reader may answer on its own in a round: targets with parts, each followed by these."""
+    """Return the targets that have parts in a round, each followed by its parts."""
     found = []
     for key, names in sorted(round_.parts.items(), key=lambda item: int(item[0])):
         value = int(key)

@@ -1,6 +1,6 @@
-"""The patient data of a series' own header: on a page of its own, and to find cases by it.
+"""Show the patient data of a series' header on a page, and find cases by it.
 
-Read from the file each time; the database holds none of it (DESIGN invariant 7).
+The file is read each time, since the database has no patient data.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LONGEST_WORDS = 64
 
 
 def show_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with what the first slice's header says."""
+    """Answer with the patient data of the first slice's header."""
     with console.context.database.reading() as session:
         case = reports.get_case(session, request.path["case_id"])
         path = first_slices(session, [case.id]).get(case.id, "")
@@ -57,9 +57,9 @@ def show_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def look_up_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Look for cases by patient data, or go on with older ones, and show the list of what was found.
+    """Search cases by patient data, or continue with older cases. Show the list of found cases.
 
-    A form, since an address would keep the words in the browser's history and in a proxy's log.
+    The words come in a form. In an address, the browser's history and a proxy's log would keep them.
     """
     last = request.session.lookup
     if last is not None and request.form.get("older") == str(last.number):

@@ -1,7 +1,7 @@
-"""A look-up by patient data: the headers of cases are read, the newest case first, for some seconds.
+"""Search by patient data: read the headers of cases for some seconds, the newest case first.
 
-The database holds no patient data (DESIGN invariant 7), except a keyed digest of the Patient ID, which finds
-a whole Patient ID at once. What was looked up is kept in the session's memory, and in no address.
+The database has no patient data except a keyed digest of the Patient ID. The digest finds a whole Patient ID
+at once. The words are kept in the session's memory, and in no address.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uair_node.operations.case_list import first_slices
 from uair_node.patient_keys import find_patient_keys
 
 LONGEST_S = 5.0
-"""A look-up that takes longer stops, and can be continued with older cases."""
+"""The longest time of a look-up in seconds. Then it stops, and can be continued with older cases."""
 
 _AT_A_TIME = 200
 _READERS = 8
@@ -36,13 +36,13 @@ class PatientLookup:
     Attributes
     ----------
     number
-        Tells it from other look-ups of its session.
+        Number of the look-up in its session.
     found
         Numbers of cases.
     read, unreadable
-        How many cases' headers were read; of how many no file can be read here.
+        Number of cases whose header was read, and of cases without a readable file.
     before
-        Older cases than this one are still to be read; None once all have been.
+        Cases older than this one are still to be read; None after the last case.
     """
 
     number: int
@@ -72,7 +72,7 @@ def look_through(context: Context, lookup: PatientLookup) -> PatientLookup:
 
 
 def facts_of_cases(context: Context, paths: Mapping[int, str]) -> dict[int, PatientFacts | None]:
-    """Read the header of each case's slice; None where there is none that can be read."""
+    """Read the header of a slice of each case; None if it cannot be read."""
     with ThreadPoolExecutor(_READERS) as pool:
         facts = pool.map(lambda path: _facts(context, path), paths.values())
         return dict(zip(paths, facts, strict=True))
@@ -105,7 +105,7 @@ def _facts(context: Context, path: str) -> PatientFacts | None:
 
 
 def _of_patient_id(context: Context, words: str) -> tuple[int, ...]:
-    """Return the cases whose Patient ID is what was typed, however old."""
+    """Return all cases whose Patient ID equals the typed words."""
     folder, configured = context.store.root, context.settings.intake.patient_secret_file
     try:
         keys = find_patient_keys(context.database, folder, configured)

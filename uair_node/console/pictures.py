@@ -1,4 +1,4 @@
-"""The pages that went to the archive as Secondary Captures, as PNG for a browser."""
+"""Show the pages that went to the archive as Secondary Captures, as PNG for a browser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _THUMBNAIL_WIDTH = 480
 
 
 def show_picture(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with a picture of a case; `?small=1` with one for a list."""
+    """Answer with a picture of a case; with ``?small=1``, with a small one for a list."""
     with console.context.database.reading() as session:
         case = reports.get_case(session, request.path["case_id"])
         result = session.get(Result, request.path["result_id"])

@@ -1,4 +1,4 @@
-"""Queues and workers: what is due, who works on it, what the broker holds, GPU memory."""
+"""Show queues and workers: due work, running work, the broker's messages, GPU memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uair_node.work.unserved import unserved_queues
 
 
 def show_queues(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with all figures; what does not answer is said in a sentence."""
+    """Answer with all figures. A sentence names services that do not answer."""
     with console.context.database.reading() as session:
         due, held = due_work(session), holders(session)
         unserved = unserved_queues(session)

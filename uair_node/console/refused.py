@@ -1,4 +1,4 @@
-"""Refused things: series by code, peers and connections by reason, answers that belong to no case."""
+"""Show refusals: series by code, peers and connections by reason, answers without a case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hides the secrets of addresses wherever one is shown: in the configuration, in a sentence about a peer."""
+"""Hide secrets in addresses, wherever one is shown: in the configuration, or in a sentence about a peer."""
 
 from __future__ import annotations
 

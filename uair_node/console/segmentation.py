@@ -1,7 +1,7 @@
-"""The page of a case's segmentation: seen as a solid and in slices, measured, its history, its patient's.
+"""The page of a case's segmentation: solid and slices, measurements, history, and the patient's studies.
 
-Owns which segmentation is shown, and what the page says of it. What is drawn is `drawings`', what leaves as a
-file `exports`'. The page works without JavaScript: links choose, pictures are stills.
+This module chooses the segmentation and its texts. `drawings` draws the pictures, `exports` makes the files.
+The page works without JavaScript: links choose, and pictures do not move.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UNITS = {"mm2": "mm²", "1": "", "{lesions}": ""} | {
     profile.unit.code.value: profile.unit.name for profile in PROFILES.values()
 }
 _DECIMALS = {"sphericity": 2, "irregularity": 2, "liver": 0, "parenchyma": 0, "mean": 0}
-"""Where one decimal is not what somebody reads."""
+"""Decimals of quantities that are not shown with one decimal."""
 _SUMMARY = ("volume", "long", "short", "largest", "mean", "sphericity", "irregularity")
 """Columns of the short table of lesions."""
 
@@ -53,7 +53,7 @@ class ShownSegmentation:
 
 @dataclass(frozen=True)
 class HistoryRound:
-    """One round of the history: what was offered, and what the reader said."""
+    """A round in the history: the offered candidates, and the reader's answer."""
 
     round: Round
     choices: Sequence[ShownSegmentation]
@@ -62,7 +62,7 @@ class HistoryRound:
 
 @dataclass(frozen=True)
 class Number:
-    """A line of the table: the numbers of the CSV, in its order."""
+    """A line of the table. The numbers are those of the CSV, in its order."""
 
     target: str
     quantity: Quantity
@@ -70,27 +70,27 @@ class Number:
 
     @property
     def value(self) -> str:
-        """As it stands in CSV and report."""
+        """The number as in CSV and report."""
         return self._written(self.found.value, self.quantity.decimals)
 
     @property
     def interval(self) -> str:
-        """The interval as the page shows it; empty without an interval."""
+        """The interval in the page's form; empty without an interval."""
         return self._bounds(self.quantity.decimals)
 
     @property
     def rounded(self) -> str:
-        """As many digits as somebody reads."""
+        """The number rounded to the digits that a person reads."""
         return self._written(self.found.value, self._decimals)
 
     @property
     def rounded_interval(self) -> str:
-        """The interval with as many."""
+        """The interval rounded to the same digits."""
         return self._bounds(self._decimals)
 
     @property
     def unit(self) -> str:
-        """Its unit as people write it."""
+        """The unit in its usual form."""
         return _UNITS.get(self.quantity.unit.value, self.quantity.unit.value)
 
     @property
@@ -108,7 +108,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Story:
-    """A case and its patient, as the database and the stored measurements have them."""
+    """The history of a case and its patient, from the database and the stored measurements."""
 
     case: Case
     turns: Sequence[HistoryRound]
@@ -118,7 +118,7 @@ class Story:
 
 
 def show_segmentation(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Show the page. `?round=2&candidate=3&slice=57` choose what is shown; the default is the newest."""
+    """Show the page. `?round=2&candidate=3&slice=57` chooses the content; the default is the newest."""
     story = _story(console, request.path["case_id"])
     case, turn = story.case, _asked_for(request, story.turns)
     view = console.views.view(case.id, turn.round.number)
@@ -187,7 +187,7 @@ def _turn(session: Session, case: Case, round_: Round) -> HistoryRound:
 
 
 def _mark(k: int, said: Selection | None) -> str:
-    """Say what the reader took of a candidate."""
+    """Return in words which part of a candidate the reader chose."""
     if said is None:
         return ""
     answer = said.answer
@@ -208,14 +208,14 @@ def _asked_for(request: ConsoleRequest, turns: Sequence[HistoryRound]) -> Histor
 
 
 def _slice(request: ConsoleRequest, view: RoundView) -> int:
-    """Return the slice that is shown, from 1."""
+    """Return the number of the shown slice, from 1."""
     text = request.query.get("slice", "")
     number = int(text) if text.isdecimal() and len(text) < 6 else view.key_slice + 1
     return min(max(1, number), view.canonical.shape[0])
 
 
 def _structures(view: RoundView) -> list[tuple[int, str, str]]:
-    """Return label value, name and colour of all that any segmentation of a round marks."""
+    """Return label value, name and colour of each structure in any segmentation of a round."""
     values = sorted(
         {LIVER_LABEL, *(value for label in view.labels.values() for value in label_values(label))}
     )
@@ -223,7 +223,7 @@ def _structures(view: RoundView) -> list[tuple[int, str, str]]:
 
 
 def _plane(view: RoundView) -> str:
-    """Return where slices lie in the solid: corners of the lowest, and the step to the next, LPS in mm."""
+    """Return the corners of the lowest slice in the solid, and the step to the next, in LPS mm."""
     step = view.canonical.affine[:3, 0]
     return json.dumps({"corners": view.plane_corners.round(3).tolist(), "step": step.round(5).tolist()})
 
@@ -252,7 +252,7 @@ def _lesions(findings: Findings | None) -> list[list[Number]]:
 
 
 def _summary(findings: Findings | None) -> list[Quantity]:
-    """Return what the short table says of each lesion."""
+    """Return the quantities of each lesion in the short table."""
     return (
         [quantity for quantity in findings.quantities.lesion if _stem(quantity.key) in _SUMMARY]
         if findings
@@ -266,7 +266,7 @@ def _stem(key: str) -> str:
 
 
 def _changes(findings: Findings | None) -> list[tuple[str, Link]]:
-    """Return what became of each lesion since the study before, by its name now."""
+    """Return the change of each lesion since the study before, by its present name."""
     if findings is None or findings.follow_up is None:
         return []
     names = {lesion.tracking_uid: str(lesion.number) for lesion in findings.lesions}

@@ -19,28 +19,28 @@ _LONGEST_PAUSE_S = 300.0
 
 
 class Pulse:
-    """Beats while the server's loop goes round."""
+    """Records that the server's event loop runs."""
 
     def __init__(self) -> None:
         self._beat_at = time.monotonic()
 
     async def beat(self) -> None:
-        """Note that the loop went round; uvicorn calls it every half minute."""
+        """Record that the loop runs. uvicorn calls it every half minute."""
         self._beat_at = time.monotonic()
 
     def alive(self) -> dict[str, bool]:
-        """Return whether the last beat is recent."""
+        """Return whether the last record is recent."""
         return {"console": time.monotonic() - self._beat_at < _LONGEST_PAUSE_S}
 
 
 def make_server(context: Context, pulse: Pulse) -> uvicorn.Server:
-    """Return the server; its ``run`` serves until SIGINT or SIGTERM.
+    """Return the server. Its method ``run`` serves until SIGINT or SIGTERM.
 
     Raises
     ------
     ConfigError
-        ``console-no-users``: nobody could log in. ``tls-files``, see `uair_node.network.tls.server_context`.
-        ``proxy-secret``, see `ConsoleProxy.read_secret`.
+        ``console-no-users``: there is no user who could log in. ``tls-files``, see
+        `uair_node.network.tls.server_context`. ``proxy-secret``, see `ConsoleProxy.read_secret`.
     """
     console = make_console(context)
     _require_users(console)

@@ -1,6 +1,6 @@
-"""Sessions, kept in this process: a restart logs everybody out, and nothing needs a secret key.
+"""Sessions, kept in the memory of this process. A restart logs all users out. No secret key is needed.
 
-The cookie is 256 random bits; only its digest is kept, so that a memory dump holds no usable cookie.
+The cookie is 256 random bits; only its digest is kept, so that a memory dump contains no usable cookie.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ _MOST_SESSIONS = 1000
 
 @dataclass
 class Session:
-    """One login.
+    """A session of a user.
 
     Parameters
     ----------
     name, role
         The user's name and role.
     credential
-        What the login rests on, compared at every request: a removed user or another password ends it.
+        The credential of the login, compared at every request. If the user is removed or the password
+        changes, then the session ends.
     csrf
-        What every form of this session carries.
+        The token that every form of this session carries.
     notice
-        What the next page says once: (went well, text).
+        The notice that the next page shows once: (success, text).
     seen
-        When which view was last noted in the audit.
+        View -> time of its last row in the audit.
     lookup
-        The last look-up by patient data; its words stand in no address.
+        The last look-up by patient data. No address contains its words.
     """
 
     name: str
@@ -55,9 +56,9 @@ class Sessions:
     Parameters
     ----------
     idle_s, longest_s
-        An unused session ends after the first, every one after the second.
+        An unused session ends after `idle_s` seconds, every session after `longest_s`.
     clock
-        Seconds; `time.monotonic`, but for tests.
+        A function that returns seconds. Only tests replace `time.monotonic`.
     """
 
     def __init__(self, idle_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,7 +67,10 @@ class Sessions:
         self._lock = threading.Lock()
 
     def begin(self, name: str, role: Role, credential: str) -> tuple[str, Session]:
-        """Start a session and return its cookie, always a new one (no session is taken over)."""
+        """Start a session and return its cookie.
+
+        The cookie is always new, so that no session can be taken over.
+        """
         cookie, now = secrets.token_urlsafe(32), self._clock()
         session = Session(name, role, credential, now, now)
         with self._lock:
@@ -75,7 +79,7 @@ class Sessions:
         return cookie, session
 
     def find(self, cookie: str, *, touch: bool = True) -> Session | None:
-        """Return a living session; `touch` counts as use, which a page that refreshes itself is not."""
+        """Return an open session. `touch` says that the request counts as use, unlike a refresh."""
         now = self._clock()
         with self._lock:
             session = self._sessions.get(_digest(cookie))

@@ -1,6 +1,6 @@
-"""Actions on several cases at once: ticked in the list, or all that the list finds.
+"""Do an action on several cases: those selected in the list, or all that the list finds.
 
-Each case is its own transaction: a case that moved on, or that does not fit, stops no other.
+Each case has its own transaction. If a case changed or does not fit, then the others are still done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.operations.case_list import CaseFilter, find_cases
 
 SEVERAL = tuple(ACTIONS[name] for name in ("retry", "resend", "expire"))
-"""Actions that need no look at each case."""
+"""Actions for which a person need not look at each case."""
 
 _MOST = 300
 _MOST_REASONS = 3
@@ -26,7 +26,7 @@ _TICKED = "case-"
 
 
 def confirm_several(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with the question whether an action is to be done to the chosen cases."""
+    """Answer with the confirmation of an action on the chosen cases."""
     action, query = _action(request), case_query(request.session, request.query)
     with console.context.database.reading() as session:
         chosen = _chosen(session, request, query)
@@ -48,7 +48,7 @@ def confirm_several(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def act_on_several(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Do what was confirmed, case by case, and go back to the list."""
+    """Do the confirmed action, case by case, and go back to the list."""
     action = _action(request)
     done, reasons = 0, []
     for entry in request.form.get("seen", "").split()[:_MOST]:

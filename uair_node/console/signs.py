@@ -1,7 +1,7 @@
-"""The strip on each page: how the department is, in a few words for each part.
+"""The strip on each page: the state of each part of the department in a few words.
 
-What the database and the disk say is read for each page. The broker is asked in a thread beside it: a page
-never waits for it, and shows its last answer.
+Database and disk are read for each page. A thread queries the broker: a page does not wait for it, and shows
+its last answer.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from uair_node.work.unserved import unserved_queues
 
 _LATE_S = 600.0
 _FRESH_S = 120.0
-"""Findings of a check that is older than this are shown with its age."""
+"""Findings older than this many seconds are shown with their age."""
 _AMPLE = 4
-"""Below this many times the least free space the disk is shown as filling."""
+"""If less than this many times the least free space is left, then the disk is shown as filling."""
 _NODE_S_WORK = (CaseState.RECEIVING, CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
 
 
 @dataclass(frozen=True)
 class Sign:
-    """One part of the department.
+    """The sign of one part of the department.
 
     Attributes
     ----------
     label, words
-        The part, and how it is.
+        The part, and its state in words.
     tone
-        ``good``, ``waits`` or ``bad``; ``plain`` where nothing is good or bad about it.
+        ``good``, ``waits`` or ``bad``; ``plain`` if its state is neither good nor bad.
     where
-        Path of the page that says more.
+        Path of the page with details.
     """
 
     label: str
@@ -56,7 +56,7 @@ class Sign:
 
 
 def department_signs(context: Context, kept: dict[str, Any]) -> list[Sign]:
-    """Return the present state of the department's parts. A part that is away raises no error."""
+    """Return the present state of the department's parts. An unavailable part raises no error."""
     broker = last_answer(kept, context.settings)
     try:
         with context.database.reading() as session:
@@ -82,7 +82,7 @@ def _from_database(session: Session, broker: Broker | None) -> Iterator[Sign]:
 
 
 def _workers(session: Session, broker: Broker | None) -> Iterator[Sign]:
-    """Yield how the workers are; the one of the IO queue only where it is away."""
+    """Yield the signs of the workers. The IO workers have a sign only if none runs."""
     alone_since = broker.alone_since if broker else {}
     unserved = {queue.name: queue.since for queue in unserved_queues(session)}
     labels = {QueueName.GPU: "GPU worker", QueueName.IO: "IO worker"}

@@ -1,7 +1,7 @@
-"""The accepted studies of a case's patient, in order of time.
+"""List the accepted studies of a case's patient, in order of time.
 
-Owns the time line only: who is the same patient is `uair_node.results.priors`' rule, and what a study said is
-in its findings.
+`uair_node.results.priors` decides which cases are of the same patient. The findings have each study's
+numbers.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Study:
     day
         The day of its acquisition.
     case_id
-        Its case; None where only the comparison with it is kept here.
+        Its case; None if only the comparison with it is kept here.
     liver_ml, lesions_ml
-        Volumes of the liver with its lesions, of all lesions.
+        Volumes of the liver with its lesions, and of all lesions.
     lesions
-        How many.
+        Number of lesions.
     sum_mm
-        Sum of the target lesions' long axes, as the newest comparison has it; None without one.
+        Sum of the target lesions' long axes from the newest comparison; None without one.
     response
-        RECIST 1.1 category at that time; empty where nothing was compared.
+        RECIST 1.1 category at that time; empty without a comparison.
     """
 
     day: date
@@ -54,10 +54,10 @@ class Study:
 
 
 def studies_of(context: Context, session: Session, case: Case) -> list[Study]:
-    """Return the accepted studies of a case's patient, this one among them, the first one first.
+    """Return the accepted studies of a case's patient, this one included, in order of time.
 
-    Studies that the case was compared with and that are not here, as those of an archive, are among them.
-    What may be another patient's is left out.
+    Studies of an archive with which the case was compared are included. A study that may be another patient's
+    is left out.
     """
     own = _header(context, case)
     cases = [*same_patient(session, case), *([case] if case.state == CaseState.ACCEPTED else [])]
@@ -97,7 +97,7 @@ def _compared(point: TimePoint) -> Study:
 
 
 def plot(studies: Sequence[Study]) -> list[tuple[float, float]]:
-    """Place studies in a plot of 600 x 160: days across, the volume of all lesions up from zero."""
+    """Return the points of studies in a plot of 600 x 160: x is the day, y the volume of all lesions."""
     days = [(study.day - studies[0].day).days for study in studies]
     across = (_WIDTH - 2 * _SIDE) / max(days[-1], 1)
     up = (_HEIGHT - _SIDE - _TOP) / max(*(study.lesions_ml for study in studies), 1e-6)
@@ -113,7 +113,7 @@ def _header(context: Context, case: Case) -> Dataset | None:
 
 
 def findings_at(context: Context, case: Case) -> Findings | None:
-    """Return what was measured of a case's newest round; None if nothing was, or if it is not kept."""
+    """Return the measurements of a case's newest round; None if there are none, or if they are not kept."""
     folder = case.current_round.final_folder if case.current_round else ""
     path = context.store.fetch_if_kept(f"{folder}/{FINDINGS_FILE}") if folder else None
     return load_findings(path) if path else None

@@ -50,12 +50,12 @@ def make_environment() -> Environment:
 
 
 def moment(at: datetime) -> str:
-    """Say when, UTC, to the second."""
+    """Return a time in words: UTC, to the second."""
     return at.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def span(seconds: float) -> str:
-    """Say how long, in its two largest units: "3 min", "2 h 5 min", "4 d 1 h"."""
+    """Return a duration in its two largest units: "3 min", "2 h 5 min", "4 d 1 h"."""
     left = max(0, round(seconds))
     if left < 60:
         return f"{left} s"
@@ -69,7 +69,10 @@ def span(seconds: float) -> str:
 
 
 def prose(text: str) -> Markup:
-    """Return a sentence as HTML: `commands` as code, passwords of addresses hidden, all else escaped."""
+    """Return a sentence as HTML.
+
+    `commands` become code, passwords in addresses are hidden, the rest is escaped.
+    """
     text = without_url_secrets(text)
     parts = text.split("`")
     if len(parts) % 2 == 0:  # one that is never closed
@@ -81,7 +84,10 @@ def prose(text: str) -> Markup:
 
 
 def volumes(volumes_ml: Mapping[str, Any]) -> str:
-    """Say a candidate's volumes: "liver 1520 ml, 2 lesions 14.2 ml"; empty where they are not known."""
+    """Return a candidate's volumes in words: "liver 1520 ml, 2 lesions 14.2 ml".
+
+    Empty if they are unknown.
+    """
     if "liver" not in volumes_ml:
         return ""
     lesions = volumes_ml.get("lesions", [])
@@ -91,7 +97,7 @@ def volumes(volumes_ml: Mapping[str, Any]) -> str:
 
 
 def size(mebibytes: float) -> str:
-    """Say an amount of memory."""
+    """Return an amount of memory in words."""
     return f"{mebibytes / 1024:.1f} GiB"
 
 

@@ -1,4 +1,4 @@
-"""Bounds on wrong passwords: for a name from an address, for an address, for a name."""
+"""Limit wrong passwords: per name and address, per address, per name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LIMITS = {"name and address": 5, "address": 30, "name": 100}
 
 
 class Throttle:
-    """Counts wrong passwords of the last quarter of an hour.
+    """Counts the wrong passwords of the last quarter of an hour.
 
     Parameters
     ----------
     clock
-        A clock in seconds: `time.monotonic`, or a test's.
+        A function that returns seconds. Only tests replace `time.monotonic`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,15 +29,15 @@ class Throttle:
         self._lock = threading.Lock()
 
     def wait_s(self, name: str, address: str) -> float:
-        """Return for how long nothing is tried any more for this name from this address; 0: it may try."""
+        """Return the seconds for which this name must not try from this address; 0 if it may try now."""
         now = self._clock()
         with self._lock:
             return max(self._wait(key, limit, now) for key, limit in _keys(name, address))
 
     def is_news(self, name: str, address: str) -> bool:
-        """Return True once in a quarter of an hour if this name from this address is bounded.
+        """Return True once in a quarter of an hour if this name is blocked from this address.
 
-        Whoever goes on trying writes no further rows.
+        So further attempts write no further rows.
         """
         now, key = self._clock(), (name, address)
         with self._lock:
@@ -48,7 +48,7 @@ class Throttle:
             return news
 
     def failed(self, name: str, address: str) -> None:
-        """Count a wrong password, before it is verified: simultaneous attempts count, too."""
+        """Count an attempt before its password is verified, so that simultaneous attempts count, too."""
         now = self._clock()
         with self._lock:
             if len(self._failures) > _MOST_KEYS:
@@ -57,7 +57,7 @@ class Throttle:
                 self._failures.setdefault(key, deque(maxlen=limit)).append(now)
 
     def succeeded(self, name: str, address: str) -> None:
-        """Forget what was counted for this name from this address; what else was tried there stays."""
+        """Clear the count of this name from this address. Other counts stay."""
         with self._lock:
             for key, _ in _keys(name, address):
                 times = self._failures.get(key)

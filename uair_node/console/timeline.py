@@ -1,4 +1,4 @@
-"""A case's story as one list: transitions, answers, rounds, deliveries, deeds; oldest first."""
+"""The history of a case as one list: transitions, answers, rounds, deliveries, actions; oldest first."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _TONES = {DeliveryState.CONFIRMED: "good", DeliveryState.PARKED: "bad"}
 
 @dataclass(frozen=True)
 class Event:
-    """One line: when, what kind, what happened, by whom, why or with what outcome.
+    """A line of the history: time, kind, event, actor, reason or outcome.
 
-    `tone` is ``good``, ``bad`` or ``plain``; the words say the same.
+    `tone` is ``good``, ``bad`` or ``plain``. The words have the same meaning.
     """
 
     at: datetime
@@ -40,7 +40,7 @@ class Event:
 
 
 def timeline(session: Session, case: Case) -> list[Event]:
-    """Return everything that happened to a case."""
+    """Return all events of a case."""
     events = [
         *map(_transition, case.transitions),
         *(event for round_ in case.rounds for event in _round(round_)),
@@ -52,7 +52,7 @@ def timeline(session: Session, case: Case) -> list[Event]:
 
 
 def deliveries(session: Session, case: Case) -> list[Delivery]:
-    """Return what must reach destinations, in the order of sending, with results and rounds."""
+    """Return the deliveries of a case in the order of sending, with results and rounds."""
     query = (
         select(Delivery)
         .join(Delivery.result)

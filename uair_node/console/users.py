@@ -1,4 +1,4 @@
-"""The users file: names, roles and hashed passwords. No password is in it, and there is no default one.
+"""The users file: names, roles and password hashes. There is no default password.
 
 Passwords are hashed with scrypt (RFC 7914), N = 2^15, r = 8, p = 3: 32 MiB and about a third of a second.
 """
@@ -30,13 +30,13 @@ _MOST_MEMORY = 1 << 27
 
 
 class Role(StrEnum):
-    """A user's role. An operator may do all that a viewer may."""
+    """A user's role. An operator has all rights of a viewer."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
 
     def covers(self, needed: Role) -> bool:
-        """Return whether this role may what `needed` may."""
+        """Return whether this role has the rights of `needed`."""
         return self == Role.OPERATOR or needed == Role.VIEWER
 
 
@@ -50,12 +50,12 @@ class User:
 
 
 class UsersFile:
-    """The file; read anew when it changed, so that who is removed is out at once.
+    """The users file. It is read again after a change, so that a removed user is logged out at once.
 
     Parameters
     ----------
     path
-        JSON, readable by its owner alone; it need not exist.
+        A JSON file that only its owner can read. It need not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,21 +70,21 @@ class UsersFile:
         Raises
         ------
         ConfigError
-            ``users-file``: it cannot be read.
+            ``users-file``: the file cannot be read.
         """
         return [user for _, user in sorted(self._read().items())]
 
     def get(self, name: str) -> User | None:
-        """Return a user."""
+        """Return a user by name; None if there is no such user."""
         return self._read().get(name)
 
     @cached_property
     def _unknown(self) -> str:
-        """A hash of no password, verified for unknown names."""
+        """A hash without a password. It is verified for unknown names, so that they take the same time."""
         return hash_password(secrets.token_hex(16))
 
     def verify(self, name: str, password: str) -> User | None:
-        """Return the user whose password this is; an unknown name takes as long as a wrong password."""
+        """Return the user if the password is right. An unknown name takes as long as a wrong password."""
         user = self.get(name)
         with self._one_at_a_time:
             right = is_password(password, user.password_hash if user else self._unknown)
@@ -107,7 +107,7 @@ class UsersFile:
         self._write({**self._read(), name: User(name, role, _checked_hash(password))})
 
     def change_password(self, name: str, password: str) -> None:
-        """Give a user another password; sessions that began with the old one end.
+        """Change a user's password. Sessions with the old password end.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class UsersFile:
         self._write({**self._read(), name: User(name, user.role, _checked_hash(password))})
 
     def remove(self, name: str) -> None:
-        """Remove a user, whose sessions end.
+        """Remove a user. Their sessions end.
 
         Raises
         ------
@@ -164,14 +164,14 @@ def users_file(settings: Settings) -> UsersFile:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError ``user-name`` unless a name can stand in audit rows and logs."""
+    """Raise an InputError ``user-name`` if a name cannot be used in audit rows and logs."""
     if not _NAME.fullmatch(name):
         remedy = "Use 1 to 40 letters, digits, dots, hyphens, underscores or @, a letter or digit first."
         raise InputError("user-name", "This user name is not allowed.", remedy)
 
 
 def hash_password(password: str) -> str:
-    """Return ``scrypt$N$r$p$salt$key``."""
+    """Return the hash of a password in the form ``scrypt$N$r$p$salt$key``."""
     salt = secrets.token_bytes(16)
     key = _derive(password, salt, _N, _R, _P)
     encoded = (base64.b64encode(part).decode() for part in (salt, key))
@@ -179,7 +179,7 @@ def hash_password(password: str) -> str:
 
 
 def is_password(password: str, password_hash: str) -> bool:
-    """Return whether a password has this hash; an unreadable hash is nobody's."""
+    """Return whether a password has this hash. An unreadable hash matches no password."""
     try:
         kind, n, r, p, salt, key = password_hash.split("$")
         expected = base64.b64decode(key, validate=True)

@@ -1,7 +1,7 @@
-"""The label volumes of a round, from which pages are drawn. They stay in memory while people look.
+"""Keep the label volumes of a round in memory while a user looks at its pages.
 
-Owns how a round's files become arrays on the canonical grid (superior, posterior, left), and how long they
-are kept. Pixels of the series are read slice by slice when they are drawn. Needs no torch.
+This module turns a round's files into arrays on the canonical grid (superior, posterior, left). A slice of
+the series is read when it is drawn. torch is not needed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from uair_node.results.round_inputs import ACCEPTED_FILE, CANDIDATES_FILE
 from uair_node.storage.artifacts import Box, Cropped, Labels, TargetParts, load_cropped
 
 ACCEPTED = 0
-"""Stands in addresses for what was accepted, where a candidate has its k."""
+"""The number of the accepted segmentation in addresses. A candidate's number is its k."""
 
 _Key = tuple[int, int, str]
-"""Case, round, and the folder of its final segmentation once there is one."""
+"""Case, round, and the folder of its final segmentation (empty before there is one)."""
 _KEPT_ROUNDS = 6
 _NOT_KEPT = "The files of round {} are not kept any more. Look for its results in the archive."
 _WINDOW_SLICES = 16
@@ -50,15 +50,15 @@ class RoundView:
     grid
         The series without its pixels.
     canonical
-        The same on the canonical grid.
+        The series on the canonical grid, without its pixels.
     planes
-        What each plane of it along axis 0 is called.
+        Name of each plane along axis 0 of the canonical grid.
     box
-        The part of the canonical grid that holds all segmented voxels.
+        The box of the canonical grid around all segmented voxels.
     labels
         Number k of a candidate, or `ACCEPTED` -> its labels in `box`, ``(Z, Y, X)`` uint8.
     parts
-        Label value -> the parts of a target that can be answered on their own, in `box`.
+        Label value -> the parts of the target that a reader can choose separately, in `box`.
     drawn
         Cache of drawn pictures and surfaces, by kind and name.
     """
@@ -74,7 +74,10 @@ class RoundView:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, k: int) -> Labels:
-        """Return a segmentation; raises InputError ``no-such-page`` if there is no such one."""
+        """Return a segmentation.
+
+        It raises an InputError ``no-such-page`` if there is no such segmentation.
+        """
         if k not in self.labels:
             raise _missing(f"Round {self.number} has no such segmentation.")
         return self.labels[k]
@@ -90,14 +93,14 @@ class RoundView:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """4x4, maps the index (k, j, i, 1) of a voxel of `labels` to LPS millimetres."""
+        """4x4 affine from the index (k, j, i, 1) of a voxel of `labels` to LPS mm."""
         affine = self.canonical.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [span.start for span in self.box]
         return affine
 
     @cached_property
     def key_slice(self) -> int:
-        """The canonical slice that tells most: of those where candidates differ, the one with most lesion."""
+        """The canonical slice with the most lesion voxels, of those where candidates differ."""
         candidates = list(self.labels.values())
         chosen = [shown.k for shown in telling_slices(candidates, self.canonical.spacing_mm[0])]
         lesion = {n: sum(int(np.count_nonzero(candidate[n] > 1)) for candidate in candidates) for n in chosen}
@@ -113,7 +116,7 @@ class RoundView:
 
     @cached_property
     def window(self) -> FixedWindow:
-        """Return which values are black and white: the profile's, or estimated from a few slices."""
+        """Return the values for black and white: the profile's, or an estimate from a few slices."""
         if isinstance(self.grid.profile.window, FixedWindow):
             return self.grid.profile.window
         few = np.linspace(0, self.canonical.shape[0] - 1, _WINDOW_SLICES).round().astype(int)
@@ -134,7 +137,7 @@ class RoundView:
         return self.canonical.to_source(whole)
 
     def once(self, name: str, k: int, draw: Callable[[], bytes]) -> bytes:
-        """Return what `draw` makes, drawn the first time only; one is drawn at a time."""
+        """Return the result of `draw`. It is computed once and kept; one drawing is made at a time."""
         with self._lock:
             if (name, k) not in self.drawn:
                 self.drawn[name, k] = draw()
@@ -142,7 +145,7 @@ class RoundView:
 
 
 class Views:
-    """The rounds that were looked at last."""
+    """The rounds that were viewed last."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -156,7 +159,7 @@ class Views:
         Raises
         ------
         InputError
-            ``no-such-case``; ``no-such-page``: the round is not computed, or its files are gone.
+            ``no-such-case``; ``no-such-page``: the round is not computed, or its files were deleted.
         TransientError
             ``store-unavailable``.
         """
@@ -208,7 +211,7 @@ class Views:
 
 
 def is_finished(round_: Round) -> bool:
-    """Return whether a round was accepted and what it ends with is written."""
+    """Return whether a round was accepted and its final objects are written."""
     return round_.case.state == CaseState.ACCEPTED and any(
         result.kind == ResultKind.FINAL for result in round_.results
     )
@@ -220,9 +223,9 @@ def read_round(number: int, grid: Volume, offered: Cropped, accepted: Cropped | 
     Parameters
     ----------
     grid
-        The series, of `read_geometry`.
+        The series, from `read_geometry`.
     offered, accepted
-        The four candidates, and what was accepted if the round ended the case.
+        The four candidates, and the accepted segmentation if the round ended the case.
     """
     canonical = grid.canonical()
     stored = {candidate.k: (candidate.labels, offered.box) for candidate in offered.candidates}
@@ -246,7 +249,7 @@ def _turned(labels: Labels, canonical: CanonicalVolume) -> Labels:
 
 
 def _turned_box(box: Box, canonical: CanonicalVolume) -> Box:
-    """Return a box of the source grid on the canonical one."""
+    """Convert a box of the source grid to the canonical grid."""
     turned = [box[axis] for axis in canonical.transpose]
     for axis in canonical.flips:
         size = canonical.shape[axis]

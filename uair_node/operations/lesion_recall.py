@@ -1,6 +1,6 @@
-"""Which lesions of an accepted case round 1 found, the reader added, or the reader dropped.
+"""Count the lesions of accepted cases: found in round 1, added by the reader, or dropped.
 
-Read from the case's rows: a lesion keeps its number in all rounds.
+The case's rows have the numbers, since a lesion keeps its number in all rounds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class LesionTally:
     Attributes
     ----------
     found
-        Accepted, and offered by a candidate of round 1.
+        Accepted lesions that a candidate of round 1 offered.
     marked, drawn
-        Accepted, and added: by a mark, by an edit.
+        Accepted lesions that were added by a mark, and by an edit.
     dropped
-        Shown by candidate 1 of round 1, and not accepted.
+        Lesions of candidate 1 of round 1 that were not accepted.
     """
 
     found: int = 0
@@ -42,22 +42,24 @@ class LesionTally:
 
     @property
     def accepted(self) -> int:
-        """How many lesions were accepted."""
+        """Number of accepted lesions."""
         return self.found + self.marked + self.drawn
 
     @property
     def recall(self) -> float | None:
-        """Which part of the accepted lesions round 1 offered; None without any."""
+        """The part of the accepted lesions that round 1 offered; None if no lesion was accepted."""
         return self.found / self.accepted if self.accepted else None
 
 
 def tally_lesions(case: Case, answers: Sequence[Selection]) -> LesionTally | None:
-    """Count the lesions of an accepted case; None if it has no final yet, or started from another system.
+    """Count the lesions of an accepted case.
+
+    Return None if it has no final segmentation yet, or started from another system's.
 
     Parameters
     ----------
     answers
-        Those that took effect.
+        The answers that took effect.
     """
     first, newest = case.rounds[0], case.rounds[-1]
     finals = [result for result in newest.results if result.kind == ResultKind.FINAL]

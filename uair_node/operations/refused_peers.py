@@ -1,4 +1,4 @@
-"""Refused peers of late, and for each reason its meaning and its remedy."""
+"""Recently refused peers, with the meaning and the remedy of each reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Explanation:
     remedy: str
 
     def of(self, peer: RefusedPeer) -> str:
-        """Say what it means for a peer."""
+        """Return the meaning in words for a peer."""
         return f"{self.sentence.rstrip('.')}: {peer.why}." if peer.why else self.sentence
 
 
@@ -62,7 +62,7 @@ _UNKNOWN = Explanation("It was refused.", "The node's log says why.")
 
 
 def explain(outcome: str) -> Explanation:
-    """Return what a reason means; one of an older version has no words of its own."""
+    """Return the meaning of a reason. A reason of an older version gets general words."""
     return EXPLANATIONS.get(outcome, _UNKNOWN)
 
 
@@ -75,7 +75,7 @@ def newest_refused(session: Session, *, limit: int, within: timedelta | None = N
 
 
 def describe_refusals(peer: RefusedPeer, now: datetime) -> str:
-    """Say which peer was refused, why, how often and when last."""
+    """Return in words which peer was refused, why, how often, and when last."""
     who = f"{peer.calling_ae or 'a sender'} at {peer.address}"
     whom = f", which calls {peer.called_ae}," if peer.called_ae else ""
     times = "once" if peer.count == 1 else f"{peer.count} times"

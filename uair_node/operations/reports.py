@@ -1,4 +1,4 @@
-"""Records of a case for people and scripts: the same for tables and for `--json`."""
+"""Make records of a case, the same for tables and for `--json`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def get_case(session: Session, case_id: int) -> Case:
 
 
 def summarize(case: Case) -> dict[str, Any]:
-    """Return one line about a case."""
+    """Return the values of a case for one line of a list."""
     round_ = case.current_round
     return {
         "case": case.id,
@@ -58,7 +58,7 @@ def summarize(case: Case) -> dict[str, Any]:
 
 
 def detail(session: Session, case: Case) -> dict[str, Any]:
-    """Return all that is known of a case: rounds, candidates, deliveries, selections, history, due work."""
+    """Return all data of a case: rounds, candidates, deliveries, selections, history, due work."""
     return {
         **summarize(case),
         "study_instance_uid": case.study_instance_uid,
@@ -83,7 +83,7 @@ def detail(session: Session, case: Case) -> dict[str, Any]:
 
 
 def _own_returned(session: Session, case: Case) -> int:
-    """Count objects of ours that a PACS forwarded back: they start nothing."""
+    """Count our own objects that a PACS sent back. They start nothing."""
     own = select(Result.sop_instance_uid).join(Result.round).where(Round.case_id == case.id)
     query = select(func.count(Instance.id)).where(
         Instance.status == InstanceStatus.OWN, Instance.sop_instance_uid.in_(own)

@@ -211,5 +211,5 @@ _OWN_LABEL = re.compile(
 
 
 def segment_label(label: str, number: int) -> str:
-    """Return a Segment Label that we write ourselves, or the segment's number in place of any other."""
+    """Return a Segment Label if it is one of ours; else return the segment's number."""
     return label if _OWN_LABEL.fullmatch(label) else f"Segment {number}"

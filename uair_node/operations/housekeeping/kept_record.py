@@ -1,8 +1,8 @@
-"""The record of a case in an export, beside its images: numbers, times, states and codes.
+"""Make the record of a case in an export, beside its images: numbers, times, states and codes.
 
-Owns the allow-list of keys for `case.json` and for the arrays of a round. Texts stay only if they are words
-of the product: a state, a code, a digest. Names of people, hosts, AE titles and destinations, reasons, causes
-and descriptions are in no list.
+This module has the allow-list of keys for `case.json` and for the arrays of a round. A text stays only if it
+is a word of the product: a state, a code, a digest. The list has no names of people, hosts, AE titles or
+destinations, and no reasons, causes or descriptions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MECHANISMS = (*Mechanism, "edited-seg", MARKS, "command-line", "console", "unkn
 
 
 def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms) -> dict[str, Any]:
-    """Return what is kept of a case's report (`reports.detail`), with times as seconds since `start`."""
+    """Return the kept part of a case's report (`reports.detail`), with times as seconds since `start`."""
 
     def uid(value: Any) -> Any:
         return pseudonyms.uid(str(value))
@@ -111,7 +111,7 @@ def kept_record(record: dict[str, Any], start: datetime, pseudonyms: Pseudonyms)
 
 
 def kept_arrays(path: Path) -> bytes:
-    """Return the arrays of a round's file: numbers as they are, texts emptied.
+    """Return the arrays of a round's file. Numbers stay unchanged, texts become empty.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _kept_array(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _keep(value: Any, shape: Any) -> Any:
-    """Return what `shape` allows of a value, None for anything else."""
+    """Return the part of a value that `shape` allows; None for anything else."""
     if value is None:
         return None
     if isinstance(shape, dict):
@@ -167,7 +167,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _by_target(value: Any) -> dict[str, int | float]:
-    """Keep what is said of targets and of their parts: ``{"2": 1, "2 upper": 4}``."""
+    """Keep the values of targets and of their parts: ``{"2": 1, "2 upper": 4}``."""
     if not all(_TARGET.fullmatch(str(key)) for key in dict(value)):
         raise ValueError("not a target")
     return {key: _number(inner) for key, inner in dict(value).items()}

@@ -1,7 +1,7 @@
-"""Brings a restored database and the data folder together again, where the folder is newer than the database.
+"""Match a restored database with a data folder that is newer than the database.
 
-Received images that no row names are registered as if they came now. Answers of readers are only named: the
-AE title that they were sent to is not in the file. Images that rows name and that are gone are named, too.
+Received images without a row are registered as if they arrived now. Answers of readers are only listed,
+because their file does not contain the called AE title. Missing images that rows name are listed, too.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from uair_node.intake.register import Arrival, register
 from uair_node.storage.spool import SpooledFile
 
 CALLING_AE = "UAIR_RECOVER"
-"""The sender of images that are registered again; who sent them first is not in the file."""
+"""Calling AE title of images that are registered again. Their file does not contain the first sender."""
 
 _TOGETHER = 100
-"""Images that are registered in one transaction."""
+"""Number of images that are registered in one transaction."""
 
 
 @dataclass(frozen=True)
 class UnknownAnswer:
-    """An answer of a reader that no row names: its file, study, and when it came (Unix time, seconds)."""
+    """A reader's answer without a row: its file, its study, and its time of arrival (Unix time, seconds)."""
 
     path: str
     study_instance_uid: str
@@ -45,13 +45,13 @@ class Recovery:
     Attributes
     ----------
     images
-        How many images were registered again.
+        Number of images that were registered again.
     answers
-        What readers have to send again.
+        Answers that readers have to send again.
     unreadable
-        Files that are no DICOM instances, relative to the data folder.
+        Paths of files that are no DICOM instances, relative to the data folder.
     missing
-        How many images are gone, by the number of the case that needs them.
+        Number of the case -> number of its images that are missing.
     """
 
     images: int = 0
@@ -61,9 +61,9 @@ class Recovery:
 
 
 def recover(context: Context) -> Recovery:
-    """Register received files that the database does not know; to be called while no node runs.
+    """Register received files that the database does not know. No node may run meanwhile.
 
-    May be interrupted and called again: what is registered is known then.
+    It may be interrupted and called again, because registered files are then known.
     """
     done = Recovery()
     images: list[Arrival] = []
@@ -85,7 +85,7 @@ def recover(context: Context) -> Recovery:
 
 
 def _unknown(context: Context) -> list[Path]:
-    """Return received files that no row names, oldest first: the newest version of an instance counts."""
+    """Return received files without a row, oldest first. So the newest version of an instance counts."""
     with context.database.reading() as session:
         known = set(session.scalars(select(Instance.path)))
     found = [path for path in context.store.spool.rglob("*.dcm") if context.store.relative(path) not in known]
@@ -93,7 +93,7 @@ def _unknown(context: Context) -> list[Path]:
 
 
 def _arrival(path: Path) -> Arrival | None:
-    """Return a file as if it came now; None if it is no DICOM instance."""
+    """Return a file as an arrival of now; None if it is not a DICOM instance."""
     data = path.read_bytes()
     try:
         identity = read_identity(data)
@@ -103,7 +103,10 @@ def _arrival(path: Path) -> Arrival | None:
 
 
 def _is_known(context: Context, arrival: Arrival) -> bool:
-    """Return whether a row has these very bytes under another path, which it gets where that one is gone."""
+    """Return whether a row has the same bytes under another path.
+
+    If that file is missing, give the row this path.
+    """
     same = select(Instance).where(
         Instance.sop_instance_uid == arrival.identity.sop_instance_uid,
         Instance.sha256 == arrival.file.sha256,
@@ -116,7 +119,7 @@ def _is_known(context: Context, arrival: Arrival) -> bool:
 
 
 def _keep_answer(context: Context, arrival: Arrival) -> UnknownAnswer:
-    """Give an answer a row, so that it is kept as long as others; it has no effect."""
+    """Add a row for an answer, so that its file is kept. The answer has no effect."""
     with context.database.transaction() as session:
         session.add(Instance(**arrival.row(context, InstanceStatus.SELECTION)))
     path = arrival.file.path
@@ -126,7 +129,10 @@ def _keep_answer(context: Context, arrival: Arrival) -> UnknownAnswer:
 
 
 def _missing(context: Context) -> dict[int, int]:
-    """Return how many images are gone, by living case. With an object store nothing can be said quickly."""
+    """Return the number of missing images of each open case.
+
+    With an object store, return nothing: it would take too long.
+    """
     if context.store.remote is not None:
         return {}
     sealed = (

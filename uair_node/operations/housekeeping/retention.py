@@ -1,9 +1,9 @@
-"""Deletes what the site's retention no longer keeps: received files, artifacts, rows.
+"""Delete received files, artifacts and rows whose retention time is over.
 
-A case is touched only after it has ended. It is kept while its work or a delivery is open, or while another
-case of its series goes on. Rows that name a file go first, in one transaction; then files go that no row
-names. What a crash in between leaves goes after `retention.loose_days`. Machines with a data folder of their
-own each run it for theirs.
+A case is deleted only after it has ended. It is kept while its work or a delivery is open, or while another
+case of its series continues. First, one transaction removes file names from rows. Then files without a row
+are deleted. If a crash comes in between, then the files are deleted after `retention.loose_days`. Each
+machine with a data folder of its own runs this for it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 _UNKNOWN_DAYS = 30
 _YOUNG = timedelta(hours=1)
-"""A file is on disk before the row that names it: what is younger is left alone."""
+"""Files younger than this are not deleted. A file is on disk before the row that names it."""
 
 _ENDED = (
     CaseState.ACCEPTED,
@@ -59,7 +59,10 @@ _ENDED = (
 
 @dataclass(frozen=True)
 class Removal:
-    """Files that one step deletes: `case` is 0 for files of no case, `shared` those in the shared store."""
+    """Files that one step deletes.
+
+    `case` is 0 for files without a case; `shared` are those in the shared store.
+    """
 
     what: str
     case: int
@@ -70,19 +73,19 @@ class Removal:
 
 
 def apply_retention(context: Context, *, dry_run: bool, now: datetime | None = None) -> list[Removal]:
-    """Delete what is over its time, and return it.
+    """Delete everything whose retention time is over. Return the removals.
 
     Parameters
     ----------
     dry_run
-        Only tell.
+        Return the removals without deleting.
     now
-        The database's present unless given.
+        The time of comparison. By default the database's present.
 
     Raises
     ------
     ConfigError
-        ``data-folder-other``: rows would be deleted whose files lie elsewhere.
+        ``data-folder-other``: the rows' files are in another folder.
     """
     require_same_folder(context.database, context.store)
     found: list[Removal] = []
@@ -130,7 +133,7 @@ def _has_files() -> ColumnElement[bool]:
 
 
 def _unsealed(series_uid: Any, until: Any) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions for instances of a series that were received until then and are of no case."""
+    """Return the conditions for a series' instances that arrived before `until` and belong to no case."""
     return (
         Instance.series_instance_uid == series_uid,
         Instance.status == InstanceStatus.STORED,
@@ -165,7 +168,10 @@ def _remove_case_data(
 
 
 def _lock_instances(session: Session, case: Case) -> None:
-    """Wait for arrivals of the series: those answered meanwhile have opened a case that needs the files."""
+    """Wait for arrivals of the series.
+
+    Instances that were just received have opened a case that needs the files.
+    """
     ids = select(Instance.id).where(Instance.series_instance_uid == case.series_instance_uid)
     session.execute(ids.order_by(Instance.id).with_for_update())
 
@@ -180,7 +186,7 @@ def _over(days: float | None, since: datetime, now: datetime) -> bool:
 
 
 def _needed(session: Session, case: Case) -> bool:
-    """Return whether a case's files are still needed, for it or for another of its series."""
+    """Return whether a case's files are still needed, by this case or by another case of its series."""
     open_work = select(WorkItem.id).where(WorkItem.case_id == case.id, WorkItem.open)
     unconfirmed = (
         select(Delivery.id)
@@ -195,7 +201,7 @@ def _needed(session: Session, case: Case) -> bool:
 
 
 def _shared(session: Session, case: Case) -> set[int]:
-    """Return the instances that another case whose files are kept is made of, too."""
+    """Return the instances that also belong to another case whose files are kept."""
     own = select(CaseInstance.instance_id).where(CaseInstance.case_id == case.id)
     others = select(CaseInstance.instance_id).where(
         CaseInstance.case_id != case.id, CaseInstance.instance_id.in_(own)
@@ -204,7 +210,10 @@ def _shared(session: Session, case: Case) -> set[int]:
 
 
 def _instances(session: Session, case: Case) -> list[Instance]:
-    """Return what was received for a case and for no other; for one that was never sealed, its series."""
+    """Return the instances that belong only to this case.
+
+    For a case that never became READY, those of its series.
+    """
     shared = _shared(session, case)
     if case.instances:
         return [instance for instance in case.instances if instance.id not in shared]
@@ -220,7 +229,7 @@ def _paths(context: Context, session: Session, case: Case) -> list[Path]:
 
 
 def _has_results(session: Session, case: Case) -> bool:
-    """Return whether results have files: a note may be written after a case's other files are gone."""
+    """Return whether results have files. A note may be written after a case's other files were deleted."""
     kept = select(Result.id).join(Result.round).where(Round.case_id == case.id, Result.path != "")
     return session.scalar(kept.limit(1)) is not None
 
@@ -230,9 +239,10 @@ def _size(paths: Sequence[Path]) -> int:
 
 
 def _unshare(context: Context, removal: Removal) -> None:
-    """Delete a case's files where machines share them, outside of any transaction.
+    """Delete a case's files in the shared store, outside of any transaction.
 
-    If that fails, the machine that shared a file still has it: its next run finds that no row names it.
+    If that fails, then the machine that shared a file still has it. Its next run finds that no row names the
+    file.
     """
     if context.store.remote is None or removal.what != "files":
         return
@@ -242,7 +252,7 @@ def _unshare(context: Context, removal: Removal) -> None:
 
 
 def _forget_files(session: Session, case: Case) -> set[str]:
-    """Take a case's files out of its rows; return those of the spool."""
+    """Remove a case's files from its rows. Return the paths of those in the spool."""
     if case.state == CaseState.FAILED:
         reason = "its files are over their time"
         lifecycle.advance(session, case, CaseState.EXPIRED, actor="tidy", reason=reason)
@@ -258,7 +268,7 @@ def _forget_files(session: Session, case: Case) -> set[str]:
 
 
 def _remembered(session: Session, case: Case) -> bool:
-    """Return whether the memory of readers' preferences rests on this case."""
+    """Return whether the memory of readers' preferences uses this case."""
     return session.scalar(select(Observation.id).where(Observation.case_id == case.id).limit(1)) is not None
 
 
@@ -319,10 +329,10 @@ def _remove_old_accesses(
 
 
 def _sweep(context: Context, now: datetime, released: set[str]) -> None:
-    """Delete files that no row names.
+    """Delete files without a row.
 
-    A received file that was not `released` here may be newer than the database, which was restored. It stays
-    for `retention.loose_days`, and `uair recover` takes it in again.
+    A received file that is not in `released` may be newer than a restored database. It stays for
+    `retention.loose_days`, so that `uair recover` can register it.
     """
     with context.database.reading() as session:
         received = set(session.scalars(select(Instance.path)))
@@ -363,7 +373,7 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
 
 
 def _named_folders(session: Session, cases: Select[int]) -> set[str]:
-    """Return the folders of claims whose outcome counts: a row of `cases` names them, or a file in them."""
+    """Return the folders of claims that rows of `cases` name, or that contain a named file."""
     of_rounds = Round.case_id.in_(cases)
     folders = set(session.scalars(select(Round.artifacts).where(Round.artifacts != "", of_rounds)))
     results = select(Result.path).join(Result.round).where(Result.path != "", of_rounds)
@@ -374,7 +384,10 @@ def _named_folders(session: Session, cases: Select[int]) -> set[str]:
 
 
 def _remove_folder(context: Context, folder: Path, name: str) -> None:
-    """Delete what no row names: where machines share it first, so that a failure leaves it to be found."""
+    """Delete a folder without a row, first in the shared store.
+
+    If that fails, the next run finds it again.
+    """
     if context.store.remote is not None:
         context.store.remote.remove_folder(name)
     shutil.rmtree(folder, ignore_errors=True)

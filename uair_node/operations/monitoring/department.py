@@ -1,6 +1,6 @@
-"""Metrics that are read from the database, the broker and the disk when somebody asks for them.
+"""Read metrics from the database, the broker and the disk at each scrape.
 
-They are the same whichever process answers, and right after a restart: the database is the truth.
+So they do not depend on the process that answers, and are right after a restart.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class DepartmentCollector(Collector):
     Parameters
     ----------
     context
-        Settings, database, data folder.
+        The settings, database and data folder.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing beforehand: registering must not ask the database."""
+        """Return no metrics. Otherwise registering the collector would query the database."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric; what cannot be read is left out, and ``…_up`` says so."""
+        """Yield every metric. Those that cannot be read are left out, and ``…_up`` is 0."""
         yield _gauge("uair_build_info", "Version of the software.", ["version"], [((__version__,), 1)])
         yield from _disk(self._context.settings)
         yield from _certificates(self._context.settings)
@@ -166,7 +166,7 @@ def _model(session: Session) -> Iterator[Metric]:
 
 
 def _stages(session: Session) -> Iterator[Metric]:
-    """Yield what stages took in the last 24 hours."""
+    """Yield the durations of the stages in the last 24 hours."""
     rows = []
     for stage, seconds in _durations(session).items():
         if seconds:
@@ -218,7 +218,7 @@ _READERS = (_cases, _work, _deliveries, _selections, _model, _stages)
 
 
 def _senders(session: Session, settings: Settings) -> list[Metric]:
-    """Return when each sender last sent; those that an allow rule names are there from the start, with 0."""
+    """Return the time of each sender's last instance. Senders that an allow rule names start with 0."""
     expected = {
         title: 0.0 for rule in settings.node.allow if Verb.STORE in rule.verbs for title in rule.calling_ae
     }

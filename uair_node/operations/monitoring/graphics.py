@@ -1,4 +1,4 @@
-"""Memory and load of the graphics cards, by NVML.
+"""Read memory and load of the graphics cards with NVML.
 
 NVML needs no CUDA context, so a worker's parent process may call it.
 """
@@ -15,10 +15,10 @@ NAMES = ("uair_gpu_memory_bytes", "uair_gpu_busy_ratio")
 
 
 class GraphicsCollector(Collector):
-    """One series for each card of this machine; none where there is no driver."""
+    """One series of values for each card of this machine; none if there is no driver."""
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing beforehand."""
+        """Return no metrics beforehand."""
         return ()
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Whether the node can do what C-STORE promises now: a database that answers, a disk with room."""
+"""Check whether C-STORE can keep its promise now: the database answers, and the disk has space."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PATIENCE_S = 2.0
 
 
 class Readiness:
-    """Looks quickly: a database that hangs is one that is not there.
+    """Runs quick checks. A database that does not answer in time counts as absent.
 
     Parameters
     ----------
     context
-        Settings, database, data folder.
+        The settings, database and data folder.
     """
 
     def __init__(self, context: Context) -> None:
@@ -30,7 +30,7 @@ class Readiness:
         self._asked: Future[bool] | None = None
 
     def parts(self) -> dict[str, bool]:
-        """Return each part that matters and whether it is well."""
+        """Return the name of each checked part, and whether it is good."""
         return {"database": self._database_answers(), "disk": self._disk_has_room()}
 
     def _database_answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""Connections and associations that the listener refused, kept for console and check: other processes."""
+"""Keep the listener's refusals of connections and associations for other processes: console and check."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _add_reasons(session: Session, counts: Mapping[Refusal, int], now: datetime)
 
 
 def _add_peers(session: Session, counts: Mapping[Refusal, int], now: datetime) -> None:
-    """Add to the rows of peers, which the rows of reasons lock; the oldest rows beyond a bound go."""
+    """Add to the rows of peers. The rows of reasons lock them. The oldest rows beyond a limit are deleted."""
     for refusal, count in sorted(counts.items()):
         if not refusal.address:
             continue

@@ -1,4 +1,4 @@
-"""The HTTP server behind ``/live``, ``/ready`` and ``/metrics``; it must not know what they tell."""
+"""The HTTP server of ``/live``, ``/ready`` and ``/metrics``. It does not know the content of the answers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 log = logging.getLogger(__name__)
 
 Parts = Callable[[], Mapping[str, bool]]
-"""Returns each part that was looked at and whether it is well."""
+"""A function that returns the name of each checked part, and whether it is good."""
 
 _IDLE_S = 10.0
 
 
 class MonitoringServer:
-    """Answers a monitoring system, in threads of its own.
+    """Answers the requests of a monitoring system, in threads of its own.
 
     Parameters
     ----------
     host, port
-        Where; port 0 takes a free one.
+        The address. Port 0 takes a free port.
     live, ready
-        What ``/live`` and ``/ready`` look at; all well is answered 200, else 503.
+        The checks of ``/live`` and ``/ready``. If all parts are good, then the answer is 200, else 503.
     registries
-        What ``/metrics`` shows, in this order.
+        The metrics of ``/metrics``, in this order.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class MonitoringServer:
         return int(self._server.server_address[1]) if self._server else self._address[1]
 
     def start(self) -> None:
-        """Open the port. One that cannot be had costs a warning: cases go on without monitoring."""
+        """Open the port. If that fails, log a warning: cases continue without monitoring."""
         try:
             self._server = ThreadingHTTPServer(self._address, self._handler())
         except OSError as error:
@@ -62,7 +62,7 @@ class MonitoringServer:
             self._server = None
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
-        """Return status, content type and body."""
+        """Return status, content type and body of the answer to a path."""
         if path == "/metrics":
             body = b"".join(generate_latest(registry) for registry in self._registries)
             return 200, CONTENT_TYPE_LATEST, body
@@ -88,6 +88,6 @@ class MonitoringServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Keep a scrape each few seconds out of the log."""
+                """Log nothing, since a scrape comes every few seconds."""
 
         return Handler

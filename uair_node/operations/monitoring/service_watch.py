@@ -1,4 +1,4 @@
-"""Looks after a process from within: systemd hears that it works, and one that stands still ends itself."""
+"""Watch a process from within: report to systemd that it works, and end the process if it hangs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from uair_node.operations.monitoring.server import Parts
 log = logging.getLogger(__name__)
 
 _LOOK_S = 20.0
-"""Far below `WatchdogSec` of the units."""
+"""Seconds between two checks, far below `WatchdogSec` of the units."""
 
 
 class ServiceWatch:
     """Watches a process from a thread of its own.
 
-    If a part is not well, then the process ends with code 1, and systemd or Docker starts it again. If its
+    If a check fails, then the process ends with code 1, and systemd or Docker starts it again. If its
     interpreter is blocked, then systemd notices that its reports stop.
 
     Parameters
@@ -27,7 +27,7 @@ class ServiceWatch:
     live
         The checks that ``/live`` uses, too.
     look_s
-        Seconds between two looks.
+        Seconds between two checks.
     """
 
     def __init__(self, live: Parts, *, look_s: float = _LOOK_S) -> None:
@@ -42,7 +42,7 @@ class ServiceWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking: the end of a process may take its time."""
+        """Stop watching, because the end of a process may take a long time."""
         self._stopping.set()
         self._thread.join()
 
@@ -55,14 +55,14 @@ class ServiceWatch:
 
 
 def _end_process(ill: str) -> None:
-    """End at once: an orderly end would wait for what hangs."""
+    """End the process at once. An orderly end would wait for the part that hangs."""
     log.critical("not-live: the %s stands still; this process ends, systemd or Docker starts it again", ill)
     faulthandler.dump_traceback()  # where each thread stood, without any value
     os._exit(1)
 
 
 def _tell_systemd(state: str) -> None:
-    """Send a state by the protocol of sd_notify(3); without systemd nothing happens."""
+    """Send a state by the protocol of sd_notify(3). Without systemd, do nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
