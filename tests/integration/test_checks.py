@@ -10,137 +10,43 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from importlib.metadata import Distribution
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-import yaml
 from kombu import Connection, Queue
-from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 from sqlalchemy import text
 
 from dicom_config.model import Settings, load_settings
 from tests.support.cases import publish_round, ready_case
 from tests.support.certificates import Authority
-from tests.support.peers import Dcmtk, Postgres, RabbitMQ, need
-from tests.support.ports import answers, free_port, wait_until
+from tests.support.checked_site import BROKER_LIMITS, CheckedSite, pacs_for, read_broker_limits
+from tests.support.peers import Dcmtk, Postgres, RabbitMQ
+from tests.support.ports import free_port, wait_until
 from uair_node.cases import lifecycle
 from uair_node.cases.database import Database
 from uair_node.cases.database_outage import DATABASE_CODES
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem
 from uair_node.network.scp import DicomListener
-from uair_node.operations.checks import Finding, Level, checked, servers
 from uair_node.patient_keys import SECRET_FILE, open_patient_keys
 from uair_node.work.topology import DEAD_LETTER_EXCHANGE, EXCHANGE, QueueName, dead_letter_queue, work_queue
 from workers.checks import altered_files
 
 pytestmark = pytest.mark.integration
 
-_FAULTS: dict[str, Callable[[Site], None]] = {}
-# Each call of rabbitmqctl takes seconds: only the test of the broker's limits reads them.
-_BROKER_LIMITS = (servers, "_read_consumer_timeout_ms")
-_read_broker_limits = servers._read_consumer_timeout_ms
-
-
-class Site:
-    """A configuration that checks without a fault, whose parts a fault may break."""
-
-    def __init__(self, folder: Path, url: str, rabbitmq: RabbitMQ, pacs: int, stack: ExitStack) -> None:
-        self.folder, self.stack, self.rabbitmq = folder, stack, rabbitmq
-        self.config = folder / "site.yaml"
-        self.patch = stack.enter_context(pytest.MonkeyPatch.context())
-        self.patch.setattr(*_BROKER_LIMITS, lambda: None)
-        self.values: dict[str, Any] = {
-            "data_dir": str(folder / "data"),
-            "node": {"port": free_port()},
-            "intake": {"min_free_bytes": 1 << 20},
-            "database": {"url": url},
-            "broker": {"url": rabbitmq.url},
-            "destinations": [
-                {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs, "timeout_s": 20}
-            ],
-        }
-
-    def peer(self, **changes: Any) -> None:
-        self.values["destinations"][0].update(changes)
-
-    def own_database(self) -> Database:
-        """A database that only this test uses: a fresh one, in a file."""
-        url = self.values["database"]["url"] = f"sqlite:///{self.folder / 'own.sqlite'}"
-        database = Database(url)
-        self.stack.callback(database.close)
-        database.migrate()
-        return database
-
-    def tls(self, days: int = 25 * 365) -> dict[str, str]:
-        """TLS files of the node, its certificate valid for so many more days."""
-        authority = Authority(self.folder / "tls", "ca", days=25 * 365)
-        node, other = authority.issue("node", days=days), authority.issue("other")
-        files = {"certificate": node.certificate, "key": node.key, "ca": authority.ca}
-        self.values["node"]["tls"] = {key: str(path) for key, path in files.items()}
-        return {**self.values["node"]["tls"], "other_key": str(other.key)}
-
-    def revoke(self, days: int = 1) -> Path:
-        """A list of revoked certificates, which promises the next one in so many days."""
-        self.tls()
-        crl = Authority(self.folder / "tls", "ca").revoke(self.folder / "tls" / "crl.pem", days=days)
-        self.values["node"]["tls"]["crl"] = str(crl)
-        return crl
-
-    def write(self) -> Path:
-        self.config.write_text(yaml.safe_dump(self.values), "utf-8")
-        return self.config
-
-    def check(self) -> tuple[int, dict[str, Finding]]:
-        """Run the check; return a script's exit status, and what it found that is not well, by code."""
-        findings, status = checked(self.write())
-        return status, {finding.code: finding for finding in findings if finding.level != Level.OK}
-
-
-@contextmanager
-def _pacs(*sop_classes: str) -> Iterator[int]:
-    """DCMTK's archive, which knows our AE title and its own; or a listener for some SOP classes only."""
-    if sop_classes:
-        entity = AE("PACS")
-        for sop_class in sop_classes:
-            entity.add_supported_context(sop_class)
-        server = entity.start_server(("127.0.0.1", 0), block=False)
-        yield server.server_address[1]
-        server.shutdown()
-        return
-    (program,) = need("dcmqrscp")
-    port = free_port()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="uair-check-")))
-        config = folder / "dcmqrscp.cfg"
-        config.write_text(
-            f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
-            "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
-            f"AETable BEGIN\nPACS {folder} RW (9, 1024mb) ANY\nAETable END\n"
-        )
-        process = subprocess.Popen(
-            [str(program), "--allow-shutdown", "-c", str(config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        wait_until(lambda: answers(port), "dcmqrscp")
-        yield port
+_FAULTS: dict[str, Callable[[CheckedSite], None]] = {}
 
 
 @pytest.fixture(scope="module")
 def pacs() -> Iterator[int]:
-    with _pacs() as port:
+    with pacs_for() as port:
         yield port
 
 
@@ -154,17 +60,17 @@ def migrated(postgres: Postgres) -> Iterator[str]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, migrated: str, rabbitmq: RabbitMQ, pacs: int) -> Iterator[Site]:
+def site(tmp_path: Path, migrated: str, rabbitmq: RabbitMQ, pacs: int) -> Iterator[CheckedSite]:
     with ExitStack() as stack:
-        yield Site(tmp_path, migrated, rabbitmq, pacs, stack)
+        yield CheckedSite(tmp_path, migrated, rabbitmq, pacs, stack)
     with Connection(rabbitmq.url) as connection:
         for name in QueueName:
             for queue in (name.value, name.dead_letters):
                 connection.channel().queue_delete(queue)
 
 
-def _fault(code: str) -> Callable[[Callable[[Site], None]], Callable[[Site], None]]:
-    def add(function: Callable[[Site], None]) -> Callable[[Site], None]:
+def _fault(code: str) -> Callable[[Callable[[CheckedSite], None]], Callable[[CheckedSite], None]]:
+    def add(function: Callable[[CheckedSite], None]) -> Callable[[CheckedSite], None]:
         _FAULTS[code] = function
         return function
 
@@ -172,27 +78,27 @@ def _fault(code: str) -> Callable[[Callable[[Site], None]], Callable[[Site], Non
 
 
 @_fault("config-value")
-def _a_key_that_is_none(site: Site) -> None:
+def _a_key_that_is_none(site: CheckedSite) -> None:
     site.values["intake"]["quite_s"] = 10
 
 
 @_fault("disk-low")
-def _disk_full(site: Site) -> None:
+def _disk_full(site: CheckedSite) -> None:
     site.values["intake"]["min_free_bytes"] = 1 << 60
 
 
 @_fault("data-folder-unusable")
-def _data_folder_is_a_file(site: Site) -> None:
+def _data_folder_is_a_file(site: CheckedSite) -> None:
     (site.folder / "data").write_text("")
 
 
 @_fault("data-folder-open")
-def _data_folder_of_an_earlier_version(site: Site) -> None:
+def _data_folder_of_an_earlier_version(site: CheckedSite) -> None:
     (site.folder / "data").mkdir()
     (site.folder / "data").chmod(0o755)
 
 
-def _patient_secret(site: Site) -> Path:
+def _patient_secret(site: CheckedSite) -> Path:
     """The secret of the patient keys, which the database knows."""
     database, folder = site.own_database(), site.folder / "data"
     folder.mkdir(0o700)
@@ -201,72 +107,72 @@ def _patient_secret(site: Site) -> Path:
 
 
 @_fault("patient-secret-missing")
-def _patient_secret_lost(site: Site) -> None:
+def _patient_secret_lost(site: CheckedSite) -> None:
     _patient_secret(site).unlink()
 
 
 @_fault("patient-secret-other")
-def _patient_secret_exchanged(site: Site) -> None:
+def _patient_secret_exchanged(site: CheckedSite) -> None:
     _patient_secret(site).write_text("0" * 64)
 
 
 @_fault("patient-secret-unusable")
-def _patient_secret_cut_off(site: Site) -> None:
+def _patient_secret_cut_off(site: CheckedSite) -> None:
     _patient_secret(site).write_text("0123")
 
 
 @_fault("database-unavailable")
-def _database_stopped(site: Site) -> None:
+def _database_stopped(site: CheckedSite) -> None:
     site.values["database"]["url"] = f"postgresql+psycopg://uair@127.0.0.1:{free_port()}/uair"
 
 
 @_fault("migration-due")
-def _schema_of_an_older_version(site: Site) -> None:
+def _schema_of_an_older_version(site: CheckedSite) -> None:
     with site.own_database().engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
 
 
 @_fault("schema-newer")
-def _schema_of_a_newer_version(site: Site) -> None:
+def _schema_of_a_newer_version(site: CheckedSite) -> None:
     with site.own_database().engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
 
 @_fault("clock-skew")
-def _clock_wrong(site: Site) -> None:
+def _clock_wrong(site: CheckedSite) -> None:
     ahead = time.time() + 120
     site.patch.setattr("uair_node.operations.checks.servers.time", SimpleNamespace(time=lambda: ahead))
 
 
 @_fault("broker-unreachable")
-def _broker_stopped(site: Site) -> None:
+def _broker_stopped(site: CheckedSite) -> None:
     site.values["broker"]["url"] = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
 
 
 @_fault("broker-refuses")
-def _broker_password_wrong(site: Site) -> None:
+def _broker_password_wrong(site: CheckedSite) -> None:
     site.values["broker"]["url"] = site.rabbitmq.url.replace("guest:guest", "guest:wrong")
 
 
 @_fault("queue-arguments")
-def _classic_queue(site: Site) -> None:
+def _classic_queue(site: CheckedSite) -> None:
     with Connection(site.rabbitmq.url) as connection:
         queue = Queue(QueueName.GPU.value, EXCHANGE, QueueName.GPU.value, durable=True)
         queue.bind(connection.channel()).declare()
 
 
-def _declare(site: Site, queue: Callable[[Settings], Queue]) -> None:
+def _declare(site: CheckedSite, queue: Callable[[Settings], Queue]) -> None:
     with Connection(site.rabbitmq.url) as connection:
         queue(load_settings(site.write())).bind(connection.channel()).declare()
 
 
 @_fault("no-worker")
-def _worker_gone(site: Site) -> None:
+def _worker_gone(site: CheckedSite) -> None:
     _declare(site, lambda settings: work_queue(QueueName.GPU, settings))
 
 
 @_fault("work-waits")
-def _work_that_no_worker_takes(site: Site) -> None:
+def _work_that_no_worker_takes(site: CheckedSite) -> None:
     """Embedded mode: without a broker the database alone tells."""
     site.values["broker"]["url"] = ""
     with site.own_database().transaction() as session:
@@ -276,7 +182,7 @@ def _work_that_no_worker_takes(site: Site) -> None:
 
 
 @_fault("dead-letters")
-def _message_given_up(site: Site) -> None:
+def _message_given_up(site: CheckedSite) -> None:
     _declare(site, lambda _: dead_letter_queue(QueueName.IO))
     with Connection(site.rabbitmq.url) as connection:
         connection.Producer().publish("7", exchange=DEAD_LETTER_EXCHANGE, routing_key=QueueName.IO.value)
@@ -285,8 +191,8 @@ def _message_given_up(site: Site) -> None:
 
 
 @_fault("consumer-timeout")
-def _broker_loses_patience_too_soon(site: Site) -> None:
-    site.patch.setattr(*_BROKER_LIMITS, _read_broker_limits)
+def _broker_loses_patience_too_soon(site: CheckedSite) -> None:
+    site.patch.setattr(*BROKER_LIMITS, read_broker_limits)
     set_to = "application:set_env(rabbit, consumer_timeout, {})."
     site.rabbitmq.ctl("eval", set_to.format(60_000))
     site.stack.callback(lambda: site.rabbitmq.ctl("eval", set_to.format(14_400_000)))
@@ -296,12 +202,12 @@ def _broker_loses_patience_too_soon(site: Site) -> None:
 
 
 @_fault("certificate-expired")
-def _certificate_expired(site: Site) -> None:
+def _certificate_expired(site: CheckedSite) -> None:
     site.tls(days=-1)
 
 
 @_fault("peer-certificate-expired")
-def _certificate_of_the_pacs_expired(site: Site) -> None:
+def _certificate_of_the_pacs_expired(site: CheckedSite) -> None:
     authority = Authority(site.folder / "tls", "ca", days=25 * 365)
     theirs, ours = authority.issue("pacs", host="127.0.0.1", days=-12), authority.issue("ours", days=9999)
     options = ["+tls", str(theirs.key), str(theirs.certificate), "+cf", str(authority.ca)]
@@ -311,89 +217,89 @@ def _certificate_of_the_pacs_expired(site: Site) -> None:
 
 
 @_fault("wide-network")
-def _half_the_hospital_may_send(site: Site) -> None:
+def _half_the_hospital_may_send(site: CheckedSite) -> None:
     site.values["node"]["allow"] = [{"networks": ["127.0.0.0/8", "172.16.0.0/12"]}]
 
 
 @_fault("certificate-expires")
-def _certificate_expires_soon(site: Site) -> None:
+def _certificate_expires_soon(site: CheckedSite) -> None:
     site.tls(days=7)
 
 
 @_fault("tls-files")
-def _key_of_another_certificate(site: Site) -> None:
+def _key_of_another_certificate(site: CheckedSite) -> None:
     site.values["node"]["tls"]["key"] = site.tls()["other_key"]
 
 
 @_fault("crl-expired")
-def _revocations_of_last_month(site: Site) -> None:
+def _revocations_of_last_month(site: CheckedSite) -> None:
     site.revoke(days=-1)
 
 
 @_fault("crl-unreadable")
-def _revocations_in_another_form(site: Site) -> None:
+def _revocations_in_another_form(site: CheckedSite) -> None:
     site.revoke().write_bytes(b"DER")
 
 
 @_fault("weights-missing")
-def _weights_missing(site: Site) -> None:
+def _weights_missing(site: CheckedSite) -> None:
     site.values["engine"] = {"model": "vit_b", "checkpoint": str(site.folder / "absent.pth")}
 
 
 @_fault("weights-altered")
-def _weights_altered(site: Site) -> None:
+def _weights_altered(site: CheckedSite) -> None:
     checkpoint = site.folder / "vit_b.pth"
     checkpoint.write_bytes(b"half of it")
     site.values["engine"] = {"model": "vit_b", "checkpoint": str(checkpoint), "checkpoint_sha256": "0" * 64}
 
 
 @_fault("checkpoint-window")
-def _checkpoint_that_may_be_medsam(site: Site) -> None:
+def _checkpoint_that_may_be_medsam(site: CheckedSite) -> None:
     checkpoint = site.folder / "medsam_vit_b.pth"
     checkpoint.write_bytes(b"other tensors")
     site.values["engine"] = {"model": "vit_b", "checkpoint": str(checkpoint)}
 
 
 @_fault("no-cuda")
-def _no_graphics_card(site: Site) -> None:
+def _no_graphics_card(site: CheckedSite) -> None:
     site.values["engine"] = {"device": "cuda"}
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
 
 
 @_fault("peer-unreachable")
-def _pacs_down(site: Site) -> None:
+def _pacs_down(site: CheckedSite) -> None:
     site.peer(port=free_port())
 
 
 @_fault("peer-rejects")
-def _pacs_does_not_know_the_title(site: Site) -> None:
+def _pacs_does_not_know_the_title(site: CheckedSite) -> None:
     site.peer(ae_title="OTHER")
 
 
 @_fault("peer-refuses-class")
-def _pacs_takes_no_segmentations(site: Site) -> None:
-    site.peer(port=site.stack.enter_context(_pacs(Verification, CTImageStorage)))
+def _pacs_takes_no_segmentations(site: CheckedSite) -> None:
+    site.peer(port=site.stack.enter_context(pacs_for(Verification, CTImageStorage)))
 
 
 @_fault("no-destination")
-def _no_pacs_configured(site: Site) -> None:
+def _no_pacs_configured(site: CheckedSite) -> None:
     site.values["destinations"] = []
 
 
 @_fault("port-taken")
-def _another_program_has_our_port(site: Site) -> None:
+def _another_program_has_our_port(site: CheckedSite) -> None:
     taken = site.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     site.values["node"]["port"] = taken.getsockname()[1]
 
 
 @_fault("port-unavailable")
-def _address_of_another_machine(site: Site) -> None:
+def _address_of_another_machine(site: CheckedSite) -> None:
     site.values["node"]["host"] = "192.0.2.1"
 
 
 @_fault("delivery-parked")
-def _pacs_refused_for_good(site: Site) -> None:
+def _pacs_refused_for_good(site: CheckedSite) -> None:
     with site.own_database().transaction() as session:
         publish_round(session, ready_case(session), ["pacs"])
         for delivery in session.query(Delivery):
@@ -401,7 +307,7 @@ def _pacs_refused_for_good(site: Site) -> None:
 
 
 @_fault("cases-failed")
-def _work_given_up(site: Site) -> None:
+def _work_given_up(site: CheckedSite) -> None:
     with site.own_database().transaction() as session:
         case = ready_case(session)
         lifecycle.start_computing(session, case, actor="worker")
@@ -409,7 +315,7 @@ def _work_given_up(site: Site) -> None:
 
 
 @pytest.mark.parametrize("code", _FAULTS)
-def test_each_fault_is_named_with_its_mend(site: Site, code: str) -> None:
+def test_each_fault_is_named_with_its_mend(site: CheckedSite, code: str) -> None:
     _FAULTS[code](site)
     status, found = site.check()
     assert code in found
@@ -421,13 +327,13 @@ def test_each_fault_is_named_with_its_mend(site: Site, code: str) -> None:
     assert status == expected
 
 
-def test_a_site_that_is_well_has_no_fault(site: Site) -> None:
+def test_a_site_that_is_well_has_no_fault(site: CheckedSite) -> None:
     status, found = site.check()
     assert status == 0
     assert set(found) == {"node-not-running"}
 
 
-def test_a_node_that_runs_is_recognised(site: Site) -> None:
+def test_a_node_that_runs_is_recognised(site: CheckedSite) -> None:
     settings = load_settings(site.write())
     listener = DicomListener(settings.node, lambda _: None)
     listener.start()
@@ -435,7 +341,7 @@ def test_a_node_that_runs_is_recognised(site: Site) -> None:
     assert site.check() == (0, {})
 
 
-def test_scripts_get_records_and_a_status(site: Site) -> None:
+def test_scripts_get_records_and_a_status(site: CheckedSite) -> None:
     """The command itself, as a script calls it."""
     site.tls(days=-1)
     program = str(Path(sys.executable).with_name("uair"))
