@@ -10,7 +10,8 @@ from types import FrameType
 
 import pytest
 
-_STORE = "uair_node.storage.store"
+_WRITERS = {"uair_node.storage.store", "uair_node.results.result_writer", "contextlib"}
+"""Modules that write for others."""
 
 
 @contextmanager
@@ -34,15 +35,15 @@ def failing_writes_of(module: str, number: int) -> Iterator[list[str]]:
 
 
 def _writing(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of `write_durably` whose file is synced now."""
-    if frame is not None and frame.f_code.co_name == "write_durably":
+    """Return the frame of the durable write whose file is synced now."""
+    if frame is not None and frame.f_code.co_name == "_write_synced":
         return frame
     return None
 
 
 def _asker(frame: FrameType | None) -> str:
     """Return the module that asked for a write."""
-    while frame is not None and frame.f_globals["__name__"] == _STORE:
+    while frame is not None and frame.f_globals["__name__"] in _WRITERS:
         frame = frame.f_back
     assert frame is not None, "somebody asked for it"
     return str(frame.f_globals["__name__"])

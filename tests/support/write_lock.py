@@ -45,7 +45,7 @@ class Watch:
             if not self._can_write():
                 frames = [frame for frame in traceback.extract_stack() if "/uair_node/" in frame.filename]
                 self.locked.append(
-                    " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+                    " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
                 )
         finally:
             self._busy.now = False

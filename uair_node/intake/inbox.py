@@ -7,7 +7,8 @@ committed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -22,41 +23,19 @@ from dicom_config.codes import REJECTION_TITLES, SelectionClass
 from dicom_config.contexts import DOCUMENT_CLASSES, SELECTION_SOP_CLASSES
 from dicom_config.errors import InputError, TransientError
 from dicom_config.model import Verb
-from uair_node.cases.reader_choice import ReaderChoice
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, Selection, SelectionOutcome
+from uair_node.cases.tables import Case, Instance, InstanceStatus, Result, SelectionOutcome
 from uair_node.context import Context
-from uair_node.dicom.readers import DRAWN, MECHANISMS, Mechanism, Reading, read_selection
-from uair_node.dicom.seg_content import draws_the_same
+from uair_node.dicom.readers import MECHANISMS, read_selection
 from uair_node.dicom.structure import plain_file
 from uair_node.intake.other_objects import OtherObjects, is_other
 from uair_node.intake.received_data import identify, parse, tagged_words
 from uair_node.intake.register import Arrival, GroupCommit, Identity, register
+from uair_node.intake.returned_object import Refused, Usable, answer, judge, take_edit
 from uair_node.intake.source_rejection import reject_sources
 from uair_node.network.scp import ReceivedInstance
 from uair_node.network.store_status import StoreStatus
-from uair_node.selection.changed_findings import find_dropped_findings
-from uair_node.selection.edited_round import (
-    EditedRound,
-    evidence_name,
-    find_edited_round,
-    keep_part,
-    keep_whole,
-    read_drawn,
-)
-from uair_node.selection.marked_round import MarkedRound, find_marked_round
-from uair_node.selection.match import results_named
-from uair_node.selection.patients import check_patient
-from uair_node.selection.service import (
-    AnswerChangedError,
-    Evidence,
-    hold_part,
-    note_repetition,
-    record_refusal,
-    select_by_edit,
-    select_by_marks,
-    select_by_object,
-)
+from uair_node.selection.service import AnswerChangedError, Evidence, note_repetition
 from uair_node.selection.start import take_start
 from uair_node.storage.spool import Spool, SpooledFile
 
@@ -73,15 +52,6 @@ _CUT_OFF = (
 
 
 @dataclass(frozen=True)
-class _Usable:
-    """The content of a returned object, and the open round that it answers if it edits, marks or drops."""
-
-    reading: Reading
-    edited: EditedRound | None
-    marked: MarkedRound | None
-
-
-@dataclass(frozen=True)
 class _Rejection:
     """The code of a rejection note's title, and the SOP Instance UIDs that it names."""
 
@@ -89,12 +59,14 @@ class _Rejection:
     references: Sequence[str]
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """The reason why a returned object cannot be used, and the SOP Instance UIDs that it names."""
+_BeginWrite = Callable[[], AbstractContextManager[Callable[[], SpooledFile | None]]]
+"""The first part of writing an object's bytes to the spool; see `Spool.staged`."""
 
-    refusal: InputError
-    named: Sequence[str]
+
+@contextmanager
+def _not_kept() -> Iterator[Callable[[], None]]:
+    """Write nothing, because the node does not keep the object."""
+    yield lambda: None
 
 
 class Inbox:
@@ -137,20 +109,19 @@ class Inbox:
         identity = identify(plain)
         if is_other(identity.sop_class_uid) and not self._others.admit(len(received.data)):
             if received.verb != Verb.STORE:
-                self._select(plain, identity, sha256(received.data).hexdigest(), None)
+                self._select(plain, identity, sha256(received.data).hexdigest(), _not_kept)
             return StoreStatus.ELEMENTS_DISCARDED
-        write = partial(
-            self._spool.write, identity.series_instance_uid, identity.sop_instance_uid, received.data
-        )
+        content = (identity.series_instance_uid, identity.sop_instance_uid, received.data)
         verb = self._verb(plain, identity)
         if verb != Verb.STORE:
             digest = sha256(received.data).hexdigest()
-            return self._select(replace(plain, verb=verb), identity, digest, write)
+            begin_write = partial(self._spool.staged, *content)
+            return self._select(replace(plain, verb=verb), identity, digest, begin_write)
         rejection = _rejection(plain, identity)
         if rejection is None and self._asks_nothing(identity):
             log.info("a document that asks nothing is not kept")
             return StoreStatus.ELEMENTS_DISCARDED
-        arrival = Arrival(identity, write(), received.calling_ae)
+        arrival = Arrival(identity, self._spool.write(*content), received.calling_ae)
         if rejection is None or not self._take_rejection(rejection, arrival):
             self._register.add(arrival)
             self._coming[received.association] = identity.series_instance_uid
@@ -216,11 +187,7 @@ class Inbox:
             return session.scalar(own) is None
 
     def _select(
-        self,
-        received: ReceivedInstance,
-        identity: Identity,
-        digest: str,
-        write: Callable[[], SpooledFile] | None,
+        self, received: ReceivedInstance, identity: Identity, digest: str, begin_write: _BeginWrite
     ) -> StoreStatus | None:
         dataset = parse(received.data)
         evidence = Evidence(
@@ -231,9 +198,12 @@ class Inbox:
             evidence_sha256=digest,
             study_uid=identity.study_instance_uid,
         )
+        if evidence.verb == Verb.START:
+            self._start(received, identity, dataset, evidence, begin_write)
+            return None
         for _ in range(_TRIES):
             try:
-                return self._apply(received, identity, dataset, evidence, write)
+                return self._apply(received, identity, dataset, evidence, begin_write)
             except AnswerChangedError:
                 continue
         raise TransientError(
@@ -248,39 +218,35 @@ class Inbox:
         identity: Identity,
         dataset: Dataset,
         evidence: Evidence,
-        write: Callable[[], SpooledFile] | None,
+        begin_write: _BeginWrite,
     ) -> StoreStatus | None:
         """Read a returned object and apply it. It raises AnswerChangedError of `select_by_marks`.
 
-        A document is kept if it takes effect. If it is refused, then only the reason is kept.
+        A document is kept if it takes effect. If it is refused, then only the reason is kept. Its bytes are on
+        disk before the transaction begins. The transaction only renames their file.
         """
-        if evidence.verb == Verb.START:
-            self._start(received, identity, dataset, evidence, None if write is None else write())
-            return None
         # Files are read before: nobody else could write to the database meanwhile.
-        judged = self._judge(received, identity, dataset)
+        judged = judge(self._context, received, identity, dataset)
         is_document = identity.sop_class_uid in DOCUMENT_CLASSES
-        file = None if is_document or write is None else write()
-        with self._context.database.transaction() as session:
-            if file is not None:
-                self._keep(session, received, identity, file)
-            if self._was_refused_before(received, identity) or note_repetition(session, evidence):
-                return None
-            row = _answer(session, evidence, judged)
-            if is_document and write is not None:
-                if row is not None and row.outcome == SelectionOutcome.REFUSED:
-                    return StoreStatus.ELEMENTS_DISCARDED
-                self._keep(session, received, identity, write())
-        if isinstance(judged, _Usable) and judged.edited is not None:
-            self._take_edit(dataset, evidence, judged.reading, judged.edited)
+        if is_document and isinstance(judged, Refused):
+            begin_write = _not_kept
+        with begin_write() as keep:
+            file = None if is_document else keep()
+            with self._context.database.transaction() as session:
+                if file is not None:
+                    self._add(session, received, identity, file)
+                if self._was_refused_before(received, identity) or note_repetition(session, evidence):
+                    return None
+                row = answer(session, evidence, judged)
+                if is_document:
+                    if row is not None and row.outcome == SelectionOutcome.REFUSED:
+                        return StoreStatus.ELEMENTS_DISCARDED
+                    file = keep()
+                    if file is not None:
+                        self._add(session, received, identity, file)
+        if isinstance(judged, Usable) and judged.edited is not None:
+            take_edit(self._context, dataset, evidence, judged.reading, judged.edited)
         return None
-
-    def _keep(
-        self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
-    ) -> None:
-        """Add an answer's row, unless the same bytes are known."""
-        if not self._known(session, identity, file):
-            self._add(session, Arrival(identity, file, received.calling_ae))
 
     def _start(
         self,
@@ -288,32 +254,16 @@ class Inbox:
         identity: Identity,
         dataset: Dataset,
         evidence: Evidence,
-        file: SpooledFile | None,
+        begin_write: _BeginWrite,
     ) -> None:
+        with begin_write() as keep:
+            file = keep()
         with self._context.database.transaction() as session:
             if file is not None:
-                self._keep(session, received, identity, file)
+                self._add(session, received, identity, file)
             if self._was_refused_before(received, identity) or note_repetition(session, evidence):
                 return
         take_start(self._context, dataset, evidence, file.path if file else None)
-
-    def _judge(self, received: ReceivedInstance, identity: Identity, dataset: Dataset) -> _Usable | _Refused:
-        """Read a returned object outside of any writing transaction, with the files of its case."""
-        drawn_anew = self._drawn_anew(identity, dataset)
-        named: Sequence[str] = ()
-        try:
-            self._check_allowed(received)
-            reading = read_selection(dataset)
-            edited = self._edited_round(reading, drawn_anew)
-            marked = find_dropped_findings(self._context, received.verb, reading) or find_marked_round(
-                self._context, received.verb, dataset, reading
-            )
-            answered = edited or marked
-            named = answered.candidates[:1] if answered else reading.references
-            check_patient(self._context, reading, named)
-        except InputError as refusal:
-            return _Refused(refusal, named)
-        return _Usable(reading, edited, marked)
 
     def _was_refused_before(self, received: ReceivedInstance, identity: Identity) -> bool:
         """Return whether an object that cannot be an answer was refused before in the same association.
@@ -330,81 +280,13 @@ class Inbox:
             self._refused_classes.pop(next(iter(self._refused_classes)), None)
         return False
 
-    def _check_allowed(self, received: ReceivedInstance) -> None:
-        """Refuse a tag if the sender may only store."""
-        node, sender = self._context.settings.node, (received.calling_ae, received.address)
-        if not node.admits(received.verb, *sender, received.certificate):
-            raise InputError(
-                "tag-not-allowed",
-                f"Its tag asks to {received.verb}, which its sender may not.",
-                f"Add the verb `{received.verb}` to an `allow` rule of this sender.",
-            )
-
-    def _drawn_anew(self, identity: Identity, dataset: Dataset) -> bool | None:
-        """Return whether an object under our SEG's UID has other content; None if the UID is not ours."""
-        with self._context.database.reading() as session:
-            row = session.execute(
-                select(Result.path, Result.sop_class_uid).where(
-                    Result.sop_instance_uid == identity.sop_instance_uid
-                )
-            ).first()
-        if row is None:
-            return None
-        if MECHANISMS.get(row.sop_class_uid) is not Mechanism.SEG or not row.path:
-            return False  # retention deleted the file: the case ended, and a selection of it is refused
-        ours = self._context.store.fetch_if_kept(row.path)
-        return ours is not None and not draws_the_same(dataset, ours)
-
-    def _edited_round(self, reading: Reading, drawn_anew: bool | None) -> EditedRound | None:
-        """Return the open round that an edited SEG or an RTSTRUCT answers; None if the object is not an edit.
-
-        Raises
-        ------
-        InputError
-            ``edited-case-unknown``: an edit under the UID of our object whose round is not open.
-        """
-        if reading.mechanism not in DRAWN or drawn_anew is False:
-            return None
-        edited = find_edited_round(self._context, reading)
-        if edited is None and drawn_anew:
-            raise InputError(
-                "edited-case-unknown",
-                "The object is an edit of ours, but no open round belongs to its images.",
-                "Edit a candidate of the newest round, and send it again.",
-            )
-        return edited
-
-    def _take_edit(self, dataset: Dataset, evidence: Evidence, reading: Reading, edited: EditedRound) -> None:
-        """Read the drawn segments outside of any transaction, because this takes a second.
-
-        Then apply them.
-        """
-        study = reading.study_instance_uid
-        if reading.mechanism is Mechanism.SEG:
-            evidence = replace(evidence, mechanism="edited-seg")
-        name = evidence_name(evidence.evidence_uid, evidence.evidence_sha256)
-        try:
-            drawn = read_drawn(dataset, edited, self._context.settings.intake.known)
-            evidence = replace(evidence, remark=drawn.remark)
-            # A structure set holds all that its writer drew.
-            whole = reading.mechanism is Mechanism.STRUCTURES or not drawn.partial
-            if not whole and evidence.verb != Verb.REJECT:
-                part = keep_part(self._context, edited, drawn, name)
-                with self._context.database.transaction() as session:
-                    hold_part(session, replace(evidence, artifact=part), edited.candidates, study)
-                return
-            edit = keep_whole(self._context, edited.folder, drawn.offered, [drawn.part], name)
-        except InputError as refusal:
-            with self._context.database.transaction() as session:
-                record_refusal(session, evidence, refusal, results_named(session, edited.candidates[:1]))
+    def _add(
+        self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
+    ) -> None:
+        """Add a selection's row, unless the same bytes are known or another association adds them now."""
+        if self._known(session, identity, file):
             return
-        answer = ReaderChoice(None) if evidence.verb == Verb.REJECT else edit.answer
-        with self._context.database.transaction() as session:
-            said = replace(evidence, artifact=edit.artifact)
-            select_by_edit(session, said, edited.candidates, answer, study)
-
-    def _add(self, session: Session, arrival: Arrival) -> None:
-        """Add a selection's row, unless another association adds the same object now."""
+        arrival = Arrival(identity, file, received.calling_ae)
         try:
             with session.begin_nested():
                 session.add(Instance(**arrival.row(self._context, InstanceStatus.SELECTION)))
@@ -421,15 +303,6 @@ class Inbox:
             )
             is not None
         )
-
-
-def _answer(session: Session, evidence: Evidence, judged: _Usable | _Refused) -> Selection | None:
-    """Apply a usable object or record its refusal. Return None for an edit, which must be read first."""
-    if isinstance(judged, _Refused):
-        return record_refusal(session, evidence, judged.refusal, results_named(session, judged.named))
-    if judged.marked is not None:
-        return select_by_marks(session, evidence, judged.marked, judged.reading)
-    return select_by_object(session, evidence, judged.reading) if judged.edited is None else None
 
 
 def _rejection(received: ReceivedInstance, identity: Identity) -> _Rejection | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from uair_node.storage.store import (
     PARTIAL_SUFFIX,
     disk_errors,
     make_folder_durably,
+    staged,
     sync_folder,
-    write_durably,
 )
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,10 @@ class SpooledFile:
     path: Path
     sha256: str
     size: int
+
+
+Keep = Callable[[], SpooledFile]
+"""Keeps what was written; when it returns, the bytes are on disk under their name."""
 
 
 class Spool:
@@ -62,7 +68,13 @@ class Spool:
         self._synced: set[Path] = set()
 
     def write(self, series_instance_uid: str, sop_instance_uid: str, data: bytes) -> SpooledFile:
-        """Keep `data`; when this returns, it is on disk.
+        """Keep `data`; when this returns, it is on disk. Raises as `staged`."""
+        with self.staged(series_instance_uid, sop_instance_uid, data) as keep:
+            return keep()
+
+    @contextmanager
+    def staged(self, series_instance_uid: str, sop_instance_uid: str, data: bytes) -> Iterator[Keep]:
+        """Write `data` to a temporary file; the function that is given keeps it, in the time of a rename.
 
         Raises
         ------
@@ -80,8 +92,13 @@ class Spool:
                 folder.mkdir(exist_ok=True)
                 sync_folder(self._root)
                 self._synced.add(folder)
-            write_durably(path, lambda temporary: temporary.write_bytes(data))
-        return SpooledFile(path, digest, len(data))
+
+        def keep() -> SpooledFile:
+            rename()
+            return SpooledFile(path, digest, len(data))
+
+        with staged(path, lambda temporary: temporary.write_bytes(data)) as rename:
+            yield keep
 
     def clean(self) -> int:
         """Delete incomplete files that a crash left. Return their number.

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -204,6 +205,30 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     ResourceError
         As `disk_errors`. No incomplete file stays.
     """
+    with staged(path, write) as rename:
+        rename()
+
+
+@contextmanager
+def staged(path: Path, write: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
+    """Do the long part of `write_durably` before a block, and give the function that does the rest: a rename.
+
+    A block that does not call the function leaves no file.
+
+    Raises
+    ------
+    ResourceError
+        As `disk_errors`; the function, too.
+    """
+    temporary = _write_synced(path, write)
+    try:
+        yield partial(_rename_durably, temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_synced(path: Path, write: Callable[[Path], object]) -> Path:
+    """Return a temporary file beside `path` that `write` filled and that is on disk; none after an error."""
     with disk_errors():
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=PARTIAL_SUFFIX)
         os.close(handle)
@@ -213,9 +238,15 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             _leave_to_owner(temporary)
-            temporary.replace(path)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+    return temporary
+
+
+def _rename_durably(temporary: Path, path: Path) -> None:
+    with disk_errors():
+        temporary.replace(path)
         # The rename itself is durable only once the folder is.
         sync_folder(path.parent)
 
