@@ -27,7 +27,7 @@ from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.service import Evidence, select_by_number
 from uair_node.storage.artifacts import load_candidates
 from uair_node.work.performer import perform
-from workers.compute import Computer
+from workers.compute.computer import Computer
 from workers.demo.reader import score
 from workers.demo.series import Input, phantom_input
 

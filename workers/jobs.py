@@ -17,7 +17,9 @@ from uair_node.work.performer import Claim, Commit, Job
 
 
 def _compute(context: Context) -> Job:
-    from workers.compute import Computer  # torch is imported in the child that computes, nowhere else
+    from workers.compute.computer import (
+        Computer,  # torch is imported in the child that computes, nowhere else
+    )
 
     return Computer(context).compute
 

@@ -27,7 +27,7 @@ from uair_node.network.retrieve import segmentations
 from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.storage.artifacts import load_candidates
 from uair_node.work.performer import perform
-from workers.compute import Computer
+from workers.compute.computer import Computer
 from workers.engine import Engine, EngineOptions
 from workers.phantoms.ct_series import write_ct_series
 

@@ -20,10 +20,10 @@ from uair_node.cases.tables import Case, Observation, TargetKind, WorkItem, Work
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.results.round_inputs import CANDIDATES_FILE, UNCERTAIN_FILE
+from uair_node.results.round_inputs import CANDIDATES_FILE, STATE_FILE, UNCERTAIN_FILE
 from uair_node.storage.artifacts import load_candidates, load_region
 from uair_node.work.performer import Claim, Commit, perform
-from workers.compute import STATE_FILE, Computer
+from workers.compute.computer import Computer
 from workers.engine import Engine, EngineOptions
 from workers.phantoms.ct_series import write_ct_series
 from workers.uair.state import RoundState
@@ -77,7 +77,7 @@ def test_a_round_whose_state_finds_no_space_is_computed_again(context: Context) 
     computer = _computer(context)
     with context.database.transaction() as session:
         item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE).one().id
-    with failing_writes_of("workers.compute", errno.ENOSPC) as failed:
+    with failing_writes_of("workers.compute.computer", errno.ENOSPC) as failed:
         assert perform(context, item_id, computer.compute)
     assert failed == [STATE_FILE]
     with context.database.transaction() as session:

@@ -162,7 +162,7 @@ def test_a_marker_that_cannot_be_written_is_made_by_the_next_start(
 _ELSEWHERE = {
     "uair_node/storage/artifacts.py",  # tests/unit/test_failing_disk.py: label volumes, regions, edits
     "uair_node/storage/spool.py",  # tests/unit/test_failing_disk.py: instances
-    "workers/compute.py",  # tests/unit/test_compute.py
+    "workers/compute/computer.py",  # tests/unit/test_compute.py
 }
 _WRITERS = {"uair_node/storage/store.py", "uair_node/results/result_writer.py"}
 """Modules that write for others."""

@@ -19,7 +19,7 @@ from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import ResultKind, SelectionOutcome, WorkItem, WorkKind, utc_now
 from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.work.performer import Claim, Commit, perform
-from workers.compute import Computer
+from workers.compute.computer import Computer
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from uair_node.selection.partial_edits import answer_with_parts
 from uair_node.selection.start import answer_with_starts
 from uair_node.storage.artifacts import load_candidates
 from uair_node.work.performer import perform
-from workers.compute import Computer
+from workers.compute.computer import Computer
 from workers.engine import Engine, EngineOptions
 from workers.phantoms.ct_series import write_ct_series
 

@@ -18,7 +18,7 @@ from dicom_config.modalities.profile import LIVER as LIVER_ORGAN
 from uair_node.cases.marks import Marks
 from uair_node.dicom.graphics import Graphic, Points, Shape
 from uair_node.selection.mark_meaning import Document, Offer, understand
-from workers.compute import marked_target
+from workers.compute.round_task import marked_target
 from workers.engine import Feedback, Round
 from workers.research.evaluation.detection import LARGE_MM, diameters_mm, matched
 from workers.research.evaluation.evaluated_cases import EvaluationCase

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from sqlalchemy.orm import Session
@@ -19,16 +18,12 @@ from dicom_config.errors import InputError
 from dicom_config.modalities import ModalityProfile
 from uair_node import __version__
 from uair_node.cases import lifecycle, work_items
-from uair_node.cases.lock import lock_case
-from uair_node.cases.marks import MarkedLesion, Marks, marks_of
 from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.cases.reasons import refuse
 from uair_node.cases.tables import Case, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
 from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_series
-from uair_node.results.priors import find_priors
-from uair_node.results.reader_preference import prior_of
 from uair_node.results.round_inputs import (
     CANDIDATES_FILE,
     ROUND_FILES,
@@ -42,36 +37,25 @@ from uair_node.storage.artifacts import (
     StoredCandidate,
     TargetParts,
     labels_digest,
-    load_candidates,
     reading_artifact,
     save_candidates,
     save_region,
-    taken,
-    without_lesions,
 )
 from uair_node.storage.store import write_durably
-from uair_node.work.performer import Claim, Commit, no_longer_due
+from uair_node.work.performer import Claim, Commit
 from uair_node.work.stopwatch import Stopwatch
 from workers import engine as engines
+from workers.compute.round_task import Task, begin, feedback_of, marked_target, unsaid
 from workers.search.archived_start import take_found_start
 from workers.site_engine import build_engine
 from workers.uair.compose import Labels
 from workers.uair.edits import adopt_edit, keep_selected
-from workers.uair.marks import DrawnMark, MarkedTarget, take_marked, without
+from workers.uair.marks import take_marked, without
 from workers.uair.parts import numbers_on_volume
-from workers.uair.preference import NEUTRAL, ReaderPreference
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Start:
-    """Another system's segmentation that round 1 starts from: the row that keeps it, and its file."""
-
-    selection_id: int
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -88,32 +72,6 @@ class Started:
     own_mm: Mapping[int, float]
     reference: Reference | None = None
     refusal: InputError | None = None
-
-
-@dataclass(frozen=True)
-class Task:
-    """The inputs of a round, read in one transaction. `parent` names the selection that led to it."""
-
-    case_id: int
-    round_id: int
-    number: int
-    content: str
-    series_paths: tuple[Path, ...]
-    previous_state: Path | None
-    offered: Path | None
-    answer: ReaderChoice | None
-    edited: bool
-    marks: Marks | None
-    prior: ReaderPreference
-    parent: str
-    start: Start | None = None
-
-    def selected(self) -> StoredCandidate | None:
-        """Load what the reader selected in the round before; None in round 1, and if none fitted."""
-        if self.offered is None or self.answer is None or self.answer.k is None:
-            return None
-        selected = taken(load_candidates(self.offered), self.answer)
-        return without_lesions(selected, self.marks.dropped if self.marks else ())
 
 
 @dataclass(frozen=True)
@@ -181,7 +139,7 @@ class Computer:
             claim.check()  # a superseded case stops here, and frees the device for the case that replaced it
 
         take_found_start(self._context, claim)
-        task = self._begin(claim)
+        task = begin(self._context, claim)
         watch = Stopwatch()
         made, view, started = self._round(task, watch, going_on)
         watch.lap("refine")
@@ -228,13 +186,13 @@ class Computer:
             previous = self.engine.with_added_lesions(
                 voxels, view.spacing_mm, previous, drawn, content=task.content
             )
-        feedback = _feedback(task)
+        feedback = feedback_of(task)
         if task.marks is not None:
             marked = [marked_target(lesion) for lesion in task.marks.lesions]
             previous = self.engine.with_marked_lesions(
                 voxels, view.spacing_mm, without(previous, task.marks.dropped), marked, content=task.content
             )
-            feedback = replace(feedback, unsaid=_unsaid(task.marks, previous))
+            feedback = replace(feedback, unsaid=unsaid(task.marks, previous))
         watch.lap("decode")
         made = self.engine.next_round(
             voxels,
@@ -275,50 +233,6 @@ class Computer:
             voxels, view.spacing_mm, state, engines.Feedback(1), content=task.content, number=1
         )
         return _with_selected(again, drawn), view, Started(task.start.selection_id, own_mm, reference)
-
-    def _begin(self, claim: Claim) -> Task:
-        store, preference = self._context.store, self._context.settings.engine.preference
-        earlier = self._earlier(claim)
-        with self._context.database.transaction() as session:
-            assert claim.case_id is not None, "a computation belongs to a case"
-            case = lock_case(session, claim.case_id)
-            lifecycle.start_computing(session, case, actor="worker")
-            rounds: Mapping[int | None, Round] = {round_.number: round_ for round_ in case.rounds}
-            round_ = rounds.get(claim.round_number or 1)
-            if round_ is None:  # another answer replaced the answer that asked for this round
-                raise no_longer_due()
-            started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
-            # The reader may have gone back to the candidates of an older round.
-            previous = rounds.get(started_by.candidates_round) if started_by else None
-            series = [instance.path for instance in case.instances]
-            prior = _preference_of(prior_of(session, preference, case, round_, earlier=earlier))
-            kept = held_start(session, case) if round_.number == 1 else None
-        # Files are fetched outside of the transaction: it locks the case, on SQLite the database.
-        offered = None
-        if previous and started_by:
-            offered = store.fetch(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
-        return Task(
-            case_id=case.id,
-            round_id=round_.id,
-            number=round_.number,
-            content=case.digest,
-            series_paths=store.fetch_all(series),
-            previous_state=store.fetch(f"{previous.artifacts}/{STATE_FILE}") if previous else None,
-            offered=offered,
-            answer=started_by.answer if started_by else None,
-            edited=bool(started_by and started_by.artifact),
-            marks=marks_of(started_by.marks) if started_by else None,
-            parent=_parent(started_by or kept),
-            prior=prior,
-            start=Start(kept.id, store.fetch(kept.artifact)) if kept else None,
-        )
-
-    def _earlier(self, claim: Claim) -> int | None:
-        """Return the case of the patient's study before, None without one or where the site wants none."""
-        if claim.case_id is None or not self._context.settings.results.follow_up:
-            return None
-        priors = find_priors(self._context, claim.case_id)
-        return priors[-1].case_id if priors else None
 
     def _content_digest(self, task: Task, candidates: Sequence[StoredCandidate]) -> str:
         """Return a SHA-256 over all that the round's objects depend on: what led to it, and what it is.
@@ -383,19 +297,6 @@ def _as_trained(view: CanonicalVolume) -> npt.NDArray[Any]:
     return on_training_scale(view.array, view.profile)
 
 
-def _preference_of(prior: Mapping[str, Any]) -> ReaderPreference:
-    return ReaderPreference(prior["liver_mm"], prior["lesion_mm"]) if prior else NEUTRAL
-
-
-def _parent(selection: Selection | None) -> str:
-    """Say which selection led to a round: its evidence and its answer."""
-    if selection is None:
-        return ""
-    marks = marks_of(selection.marks)
-    facts = (selection.verb, selection.answer.words, selection.artifact, *([marks.digest] if marks else []))
-    return " ".join((*facts, selection.evidence_uid, selection.evidence_sha256))
-
-
 def _stored_candidates(made: engines.Round, view: CanonicalVolume) -> list[StoredCandidate]:
     """Return a round's candidates and the parts of its targets on the source grid."""
     labels = [candidate.labels for candidate in made.candidates]
@@ -408,30 +309,6 @@ def _stored_candidates(made: engines.Round, view: CanonicalVolume) -> list[Store
         StoredCandidate(candidate.k, view.to_source(candidate.labels), candidate.character, parts)
         for candidate in made.candidates
     ]
-
-
-def _feedback(task: Task) -> engines.Feedback:
-    """Return the reader's answer for the engine. An edit takes the place of candidate 1."""
-    if task.answer is None or task.answer.k is None:
-        return engines.Feedback(rejected_all=True)
-    if task.edited:
-        return engines.Feedback(1)
-    per_part: dict[int, dict[str, int]] = {}
-    for (value, name), k in task.answer.per_part.items():
-        per_part.setdefault(value, {})[name] = k
-    return engines.Feedback(task.answer.k, task.answer.per_target, per_part)
-
-
-def marked_target(lesion: MarkedLesion) -> MarkedTarget:
-    """Return a marked lesion as the engine takes it."""
-    marks = tuple(DrawnMark(mark.shape, np.array(mark.points, np.float64)) for mark in lesion.marks)
-    return MarkedTarget(lesion.value, marks)
-
-
-def _unsaid(marks: Marks, state: RoundState) -> frozenset[int]:
-    """Return the targets that an answer with marks does not choose among; all, if it names no candidate."""
-    marked = {lesion.value for lesion in marks.lesions} | set(marks.dropped)
-    return frozenset(marked if marks.picked else (target.value for target in state.targets))
 
 
 def _with_selected(made: engines.Round, selected: Labels) -> engines.Round:
