@@ -97,7 +97,7 @@ def test_unusable_files_are_a_configuration_error(site: TlsSite, tmp_path: Path)
         server_context(site.server(key=site.viewer.key))
     for key, ok in ((site.node.key, True), (site.viewer.key, False)):
         settings = Settings(data_dir=tmp_path, node=NodeSection(tls=site.server(key=key)))
-        (finding,) = (finding for finding in run_checks(settings) if finding.what == "tls")
+        (finding,) = (finding for finding in run_checks(settings) if finding.what == "tls of the node")
         assert finding.ok == ok
     with pytest.raises(ConfigError, match="cannot be used for TLS"):
         client_context(site.client(ca=site.node.key))
