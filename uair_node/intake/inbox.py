@@ -222,8 +222,8 @@ class Inbox:
     ) -> StoreStatus | None:
         """Read a returned object and apply it. It raises AnswerChangedError of `select_by_marks`.
 
-        A document is kept if it takes effect. If it is refused, then only the reason is kept. Its bytes are on
-        disk before the transaction begins. The transaction only renames their file.
+        A document is kept if it takes effect. If it is refused, then only the reason is kept. Its bytes are
+        on disk before the transaction begins. The transaction only renames their file.
         """
         # Files are read before: nobody else could write to the database meanwhile.
         judged = judge(self._context, received, identity, dataset)
