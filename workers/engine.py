@@ -22,37 +22,25 @@ from workers.models.cache import EmbeddingCache, EmbeddingFolder
 from workers.models.predictor import Predictor
 from workers.models.weights import joint_digest
 from workers.models.windows import NEIGHBOUR_MM
+from workers.uair.answered_targets import answered, refine_target
 from workers.uair.candidates import Rule
 from workers.uair.compose import LIVER, Labels
 from workers.uair.edits import DrawnLesion, opened, unknown_lesions
 from workers.uair.ensemble import Decoder
-from workers.uair.extent import Tissue, near, tissue_of, trace_liver
-from workers.uair.finder import BEYOND_MM, EncodeCrop, LesionFinder, Organ, majority, same_lesion
+from workers.uair.finder import BEYOND_MM, LesionFinder, same_lesion
 from workers.uair.grids import Box, Crop, Float32, Mask, Spacing, Voxels, bounding_box
-from workers.uair.lesion_maps import LIVER_SHARES, LesionMaps, LesionModel, led
-from workers.uair.lesions import lesion_domain
-from workers.uair.localize import Localizer, Location
+from workers.uair.lesion_maps import LesionModel
+from workers.uair.localize import Localizer
 from workers.uair.marks import MarkAsker, MarkedTarget
+from workers.uair.organ_finder import OrganFinder, domain_of
 from workers.uair.outlines import Outliner
 from workers.uair.preference import NEUTRAL, ReaderPreference
-from workers.uair.prompts import outline_of
 from workers.uair.questions import two_questions
 from workers.uair.rounds import SIZES, SIZES_AFTER_PICK, Candidate, Round, composed, presented
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import (
-    LESION_PLAN,
-    LIVER_PLAN,
-    CandidateOptions,
-    Plan,
-    answered,
-    first_pool,
-    open_target,
-    refine_target,
-)
+from workers.uair.targets import LESION_PLAN, LIVER_PLAN, CandidateOptions, Plan
 
 Progress = Callable[[float, str], None]
-AROUND_MM = (6.0, 12.0, 12.0)
-"""How far beyond the liver's search box the lesion finder sees."""
 CACHE_BYTES = 1 << 30
 __all__ = [
     "SIZES_AFTER_PICK",
@@ -205,7 +193,11 @@ class Engine:
         if location is None:
             raise _not_found(wanted)
         report(0.1, f"segmenting the {wanted.name}")
-        organ = self._first_organ(encode_crop, hu, spacing_mm, location, prior.liver_mm, wanted)
+        model = self._lesions if wanted == profile.LIVER else None
+        organs = OrganFinder(self._crop, encode_crop, self._candidate_options, self._rng(1, LIVER), model)
+        organ = organs.found(hu, spacing_mm, location, prior.liver_mm)
+        if organ is None:
+            raise _not_found(wanted)
         report(0.4, "looking for lesions")
         finder = LesionFinder(
             self._crop, encode_crop, self._candidate_options, self._options.seed, self._outliner
@@ -285,7 +277,7 @@ class Engine:
             picked, by_part = feedback.candidate_of(LIVER), feedback.parts_of(LIVER)
             liver = self._refined(hu, content, liver, picked, number, by_part=by_part, quiet=quiet)
         # What the reader selected must come back voxel for voxel, so its domain stays.
-        domain = previous.domain | _domain(liver, None, None) if anew else previous.domain
+        domain = previous.domain | domain_of(liver) if anew else previous.domain
         report(0.9, "composing candidates")
         targets, changes = (liver, *shown), None
         # After an edit all targets vary: what the reader drew shall have four candidates of its own.
@@ -361,48 +353,6 @@ class Engine:
         asker = MarkAsker(self._crop, encode_crop, self._candidate_options, self._rng, self._outliner)
         return asker.with_marked(state, marked, spacing_mm, hu.shape)
 
-    def _first_organ(
-        self,
-        encode_crop: EncodeCrop,
-        hu: NDArray[np.generic],
-        spacing: Spacing,
-        location: Location,
-        preference_mm: float,
-        wanted: profile.Organ,
-    ) -> Organ:
-        """Trace the organ through the slices; return its first four candidates from an ensemble."""
-        box = location.search_box(spacing, hu.shape)
-        crop = self._crop(box, spacing, hu.shape, LIVER_PLAN)
-        decode, cells = encode_crop(hu, crop)
-        coarse = location.coarse.at(*crop.cell_centres())
-        traced = trace_liver(decode, cells, coarse, crop.pixels)
-        if traced is None:
-            raise _not_found(wanted)
-        tissue = tissue_of(cells, (traced > 0).astype(np.float32))
-        maps = self._search(hu, spacing, box, tissue) if wanted == profile.LIVER else None
-        organ = traced if maps is None else maps.organ_on(crop)
-        outline = outline_of(organ, crop.pixels)
-        pool = first_pool(decode, crop, outline, LIVER_PLAN, self._candidate_options, self._rng(1, LIVER))
-        # The learned finder sees all slices of the liver at once, and that tumours belong to it.
-        pool = pool.joined_by(traced) if maps is None else led(pool, organ, LIVER_SHARES)
-        claimed = near(organ > 0, crop, tissue.like(cells))
-        liver = open_target(
-            LIVER,
-            crop,
-            pool.confined(claimed),
-            self._candidate_options,
-            organ=claimed,
-            preference_mm=preference_mm,
-        )
-        return Organ(liver, _domain(liver, location, maps), tissue, maps)
-
-    def _search(
-        self, hu: NDArray[np.generic], spacing: Spacing, box: Box, tissue: Tissue
-    ) -> LesionMaps | None:
-        if self._lesions is None:
-            return None
-        return self._lesions.search(hu, spacing, box.extended(AROUND_MM, spacing, hu.shape), tissue.median)
-
     def _crop(self, box: Box, spacing: Spacing, shape: tuple[int, ...], plan: Plan) -> Crop:
         model = self._predictor
         return plan.crop(
@@ -456,15 +406,3 @@ def _not_found(wanted: profile.Organ) -> InputError:
         f"No {wanted.name} was found in the series.",
         "Send a series that covers the upper abdomen, without contrast medium or in any phase.",
     )
-
-
-def _domain(liver: TargetState, location: Location | None, maps: LesionMaps | None) -> Mask:
-    """Return where lesions may be, on the liver's crop.
-
-    About most of its candidates; what the localizer takes for liver, too, if it is thick; and all of what the
-    learned finder does.
-    """
-    crop = liver.crop
-    doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5
-    domain = lesion_domain(majority(liver), (crop.step_mm, crop.cell_mm, crop.cell_mm), doubtful)
-    return domain if maps is None else domain | (maps.organ_on(crop) > 0)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from tests.unit.test_uair_rounds import CROP, dice, pool, sphere
 from workers.engine import Engine, EngineOptions, Feedback
+from workers.uair.answered_targets import answered
 from workers.uair.compose import tidied
 from workers.uair.parts import (
     DIRECTIONS,
@@ -24,7 +25,7 @@ from workers.uair.parts import (
 from workers.uair.posterior import after_parts, after_pick
 from workers.uair.rounds import Round
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import CandidateOptions, answered, open_target
+from workers.uair.targets import CandidateOptions, open_target
 
 OPTIONS = CandidateOptions(16, "belief")
 

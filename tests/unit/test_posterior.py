@@ -13,21 +13,14 @@ import pytest
 from tests.unit.test_uair_rounds import CROP, answer_box, dice, pool, sphere
 from workers.uair import belief as shapes
 from workers.uair import posterior
+from workers.uair.answered_targets import SETTLED_GAIN, answered, chosen_with, refine_target
 from workers.uair.belief import Belief, prior_belief
 from workers.uair.candidates import dice_matrix
 from workers.uair.edits import adopt_edit
 from workers.uair.posterior import after_pick, after_rejection, expected_gain, likelihood_of_pick
 from workers.uair.prompts import Member, Prompts, mean_box_area
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import (
-    LESION_PLAN,
-    SETTLED_GAIN,
-    CandidateOptions,
-    answered,
-    chosen_with,
-    open_target,
-    refine_target,
-)
+from workers.uair.targets import LESION_PLAN, CandidateOptions, open_target
 
 OPTIONS = CandidateOptions(16, "belief")
 CELLS = (2.0, 2.0, 2.0)

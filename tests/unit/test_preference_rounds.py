@@ -11,9 +11,10 @@ import pytest
 
 from tests.unit.test_uair_rounds import CROP, dice, sphere
 from uair_node.results.reader_preference import estimate
+from workers.uair.answered_targets import answered
 from workers.uair.ensemble import Ensemble
 from workers.uair.preference import radius_mm
-from workers.uair.targets import CandidateOptions, answered, open_target
+from workers.uair.targets import CandidateOptions, open_target
 
 OPTIONS = CandidateOptions(16, "belief")
 ROUNDS = 3

@@ -10,10 +10,11 @@ import pytest
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from tests.unit.test_uair_rounds import CROP, pool
 from workers.engine import SIZES_AFTER_PICK, Engine, EngineOptions, Feedback
+from workers.uair.answered_targets import answered
 from workers.uair.questions import _joined, two_questions
 from workers.uair.rounds import Round
 from workers.uair.state import TargetState
-from workers.uair.targets import CandidateOptions, answered, open_target
+from workers.uair.targets import CandidateOptions, open_target
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from workers.uair import refine
+from workers.uair.answered_targets import refine_target
 from workers.uair.candidates import dice_matrix
 from workers.uair.compose import Layer, compose, dice_by_label, spread_apart, tidied
 from workers.uair.ensemble import Ensemble
@@ -18,7 +19,7 @@ from workers.uair.grids import Crop
 from workers.uair.preference import SizePosterior, radius_mm
 from workers.uair.prompts import INSIDE, OUTSIDE, PADDING, Prompts
 from workers.uair.state import RoundState, TargetState
-from workers.uair.targets import LESION_PLAN, CandidateOptions, open_target, refine_target
+from workers.uair.targets import LESION_PLAN, CandidateOptions, open_target
 
 SHAPE = (24, 64, 64)
 CROP = Crop((32.0, 32.0), 64.0, tuple(range(24)), (2.0, 1.0, 1.0), SHAPE, 64, 32)

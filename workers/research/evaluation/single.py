@@ -20,6 +20,7 @@ from workers.research.evaluation.reader import Choose, best
 from workers.research.evaluation.results import Measure, Method, Offered, PreferenceRun, compared
 from workers.research.evaluation.workbench import Workbench
 from workers.truth.metrics import FIRST_LESION, Labels, Mask, Overlap, dice
+from workers.uair.answered_targets import answered, refine_target, selected_logits
 from workers.uair.candidates import Rule, dice_matrix
 from workers.uair.compose import tidied
 from workers.uair.ensemble import Decoder
@@ -29,15 +30,7 @@ from workers.uair.parts import part_numbers, parts_of
 from workers.uair.preference import radius_mm
 from workers.uair.prompts import Outline, Prompts
 from workers.uair.state import TargetState
-from workers.uair.targets import (
-    LESION_PLAN,
-    CandidateOptions,
-    answered,
-    first_pool,
-    open_target,
-    refine_target,
-    selected_logits,
-)
+from workers.uair.targets import LESION_PLAN, CandidateOptions, first_pool, open_target
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
 """How far each face of a given box moves outwards, as a part of the box: people do not draw boxes to the
