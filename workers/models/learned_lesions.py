@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,18 +19,9 @@ from workers.uair.localize import CoarseMap, to_isotropic
 
 
 class LearnedLesions(PackagedNetwork):
-    """Finds liver and lesions with a 3-D U-Net at 3 mm.
+    """Finds liver and lesions with a 3-D U-Net at 3 mm. Parameters as of `PackagedNetwork`."""
 
-    Parameters
-    ----------
-    device
-        Where the network runs.
-    path
-        Its weights; those that learned from phantoms alone if None.
-    """
-
-    def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        super().__init__(LesionNet(), LESIONS_FILE, device, path)
+    network, file = LesionNet, LESIONS_FILE
 
     @classmethod
     def trained_on(cls, data: Literal["real", "phantom"], device: torch.device) -> LearnedLesions:

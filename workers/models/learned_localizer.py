@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,18 +15,9 @@ from workers.uair.localize import Location, body_region, location_of, to_isotrop
 
 
 class LearnedLocalizer(PackagedNetwork):
-    """Finds the liver with a 3-D U-Net at 6 mm.
+    """Finds the liver with a 3-D U-Net at 6 mm. Parameters as of `PackagedNetwork`."""
 
-    Parameters
-    ----------
-    device
-        Where the network runs.
-    path
-        Its weights; those of the package if None.
-    """
-
-    def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        super().__init__(LocalizerNet(), LOCALIZER_FILE, device, path)
+    network, file = LocalizerNet, LOCALIZER_FILE
 
     def probability(self, coarse: Float32) -> Float32:
         """Return the liver's probability ``(Z, Y, X)`` for HU at 6 mm."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,18 +16,9 @@ from workers.uair.outlines import Question
 
 
 class LearnedOutlines(PackagedNetwork):
-    """Outlines one lesion in all slices of its crop at once.
+    """Outlines one lesion in all slices of its crop at once. Parameters as of `PackagedNetwork`."""
 
-    Parameters
-    ----------
-    device
-        Where the network runs.
-    path
-        Its weights; those of the package if None.
-    """
-
-    def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        super().__init__(OutlineNet(), OUTLINES_FILE, device, path)
+    network, file = OutlineNet, OUTLINES_FILE
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
         """Return logits ``(Q, A, n, h, w)`` of the outlines of what each box holds; see `Outliner`.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -11,14 +13,10 @@ from workers.models.weights import load_weights, packaged
 
 
 class PackagedNetwork:
-    """Loads a network's weights.
+    """Loads a network's weights. A subclass names the network and its file in the package.
 
     Parameters
     ----------
-    network
-        With random weights.
-    file
-        Name of its weights in the package.
     device
         Where it runs.
     path
@@ -30,10 +28,13 @@ class PackagedNetwork:
         ``weights-missing``; ``weights-mismatch``: the file is of another architecture.
     """
 
-    def __init__(self, network: nn.Module, file: str, device: torch.device, path: Path | None) -> None:
+    network: ClassVar[Callable[[], nn.Module]]
+    file: ClassVar[str]
+
+    def __init__(self, device: torch.device, path: Path | None = None) -> None:
         self._device = device
-        self._net = network
-        self._digest = load_weights(network, path or packaged(file))
+        self._net = type(self).network()
+        self._digest = load_weights(self._net, path or packaged(self.file))
         self._net.to(device)
 
     @property

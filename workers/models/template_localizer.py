@@ -8,7 +8,6 @@ predicted; then by features around the place where the jumps ended.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,18 +60,9 @@ _AROUND = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), axis=-1).
 
 
 class CoordinateEncoder(PackagedNetwork):
-    """The coordinate network on scans at 3 mm.
+    """The coordinate network on scans at 3 mm. Parameters as of `PackagedNetwork`."""
 
-    Parameters
-    ----------
-    device
-        Where the network runs.
-    path
-        Its weights; those of the package if None.
-    """
-
-    def __init__(self, device: torch.device, path: Path | None = None) -> None:
-        super().__init__(CoordinateNet(), COORDINATES_FILE, device, path)
+    network, file = CoordinateNet, COORDINATES_FILE
 
     def described(self, hu: Float32, centres: NDArray[np.int64], reach: int = 0) -> tuple[Float32, Float32]:
         """Describe the surroundings of places.
