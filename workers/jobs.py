@@ -7,7 +7,7 @@ from functools import partial
 
 from uair_node.cases.tables import WorkKind
 from uair_node.context import Context
-from uair_node.delivery.commitment import commit
+from uair_node.delivery.commitment import request_commitments
 from uair_node.delivery.outbox import deliver
 from uair_node.results.notices import write_notices
 from uair_node.results.page_set import draw_page_set
@@ -43,6 +43,6 @@ JOBS: Mapping[WorkKind, Callable[[Context], Job]] = {
     WorkKind.WITHDRAW: _plain(withdraw),
     WorkKind.CLOSE_ROUNDS: _plain(withdraw_closed_rounds),
     WorkKind.DELIVER: _plain(deliver),
-    WorkKind.COMMIT: _plain(commit),
+    WorkKind.COMMIT: _plain(request_commitments),
 }
 """Kind -> maker. A pool child calls a maker once, with the context that it opened itself."""

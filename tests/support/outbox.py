@@ -16,7 +16,7 @@ from tests.support.selections import instance_header
 from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Delivery, DeliveryState, WorkItem, WorkKind
 from uair_node.context import Context
-from uair_node.delivery.commitment import commit
+from uair_node.delivery.commitment import request_commitments
 from uair_node.delivery.outbox import deliver
 from uair_node.work.performer import Claim, Commit, perform
 
@@ -53,7 +53,7 @@ def run_delivery(context: Context, *destinations: AnyDestination, name: str = "p
 
 def run_commitment(context: Context, *destinations: AnyDestination) -> None:
     """Do the storage commitment that is due, whenever it is."""
-    _run(with_destinations(context, *destinations), WorkKind.COMMIT, "pacs", commit)
+    _run(with_destinations(context, *destinations), WorkKind.COMMIT, "pacs", request_commitments)
 
 
 def _run(context: Context, kind: WorkKind, name: str, job: Callable[[Context, Claim], Commit]) -> None:

@@ -28,7 +28,7 @@ from uair_node.context import Context
 from uair_node.dicom.headers import read_headers
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.intake.rules_dry_run import try_folder
+from uair_node.intake.rules_dry_run import dry_run
 from uair_node.intake.series_parts import inspect_parts
 from uair_node.results.seg import SegRequest
 from workers.phantoms.ct_series import write_ct_series
@@ -370,7 +370,7 @@ def test_a_rule_chooses_the_phase_by_its_delay(
     with context_in(tmp_path / "data", database_url, rules=RULES) as context:
         states = dict(_send(context, [path for n in order for path in phases[n]]))
     assert states == {f"Acquisition Number {n}": S.READY if n == 2 else S.REJECTED for n in minutes}
-    tried = try_folder(tmp_path / "ct", Settings(rules=RULES))
+    tried = dry_run(tmp_path / "ct", Settings(rules=RULES))
     assert {(series.acquisition, series.runs, series.code) for series in tried} == {
         ("Acquisition Number 1", False, "other-series-chosen"),
         ("Acquisition Number 2", True, ""),

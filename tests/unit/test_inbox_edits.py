@@ -165,6 +165,6 @@ def test_an_edit_answers_the_case_of_its_series_where_another_series_shares_its_
     row = _send(context, _edited(volume, tmp_path, _box(3)), Verb.PICK)
     if state == CaseState.ACCEPTED:
         assert (row.outcome, row.code) == (SelectionOutcome.REFUSED, "case-closed")
-        assert f"{CaseState.ACCEPTED}" in row.sentence
+        assert "is accepted" in row.sentence
     else:
         assert (row.outcome, row.case_id) == (SelectionOutcome.EFFECTIVE, number)

@@ -30,7 +30,7 @@ from uair_node.dicom.intensity import display_window, on_training_scale
 from uair_node.dicom.volume import read_geometry, read_series
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
-from uair_node.intake.rules_dry_run import try_folder
+from uair_node.intake.rules_dry_run import dry_run
 from uair_node.operations.checks.finding import Level
 from uair_node.operations.checks.modalities import check_profiles
 from workers.demo.cli import phantom as phantom_command
@@ -251,12 +251,12 @@ def test_rules_try_tells_what_the_profiles_refuse(tmp_path: Path) -> None:
     good_mr_series(tmp_path / "mr")
     good_series(tmp_path / "ct")
     settings = load_settings()
-    told = {series.modality: series for series in try_folder(tmp_path, settings)}
+    told = {series.modality: series for series in dry_run(tmp_path, settings)}
     assert (told["CT"].runs, told["MR"].runs, told["MR"].code) == (True, False, "other-modality")
     both = settings.model_copy(
         update={"intake": settings.intake.model_copy(update={"profiles": ("ct", "mr-t1")})}
     )
-    assert all(series.runs for series in try_folder(tmp_path, both))
+    assert all(series.runs for series in dry_run(tmp_path, both))
 
 
 def test_a_phantom_of_either_kind_is_written_and_evaluated(tmp_path: Path) -> None:

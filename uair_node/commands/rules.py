@@ -10,7 +10,7 @@ from dicom_config.model import load_settings
 from uair_node.commands.config_option import ConfigOption
 from uair_node.commands.options import JsonOption, console, print_json
 from uair_node.commands.tables import Row, print_rows
-from uair_node.intake.rules_dry_run import try_folder
+from uair_node.intake.rules_dry_run import dry_run
 
 rules_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Which series of a study are segmented."
@@ -25,12 +25,12 @@ def _group() -> None:
 @rules_app.command("try")
 def try_rules(folder: Path, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show which series of the studies in a folder would be segmented, and why. Nothing is sent or stored."""
-    trials = try_folder(folder, load_settings(config))
+    results = dry_run(folder, load_settings(config))
     if as_json:
-        print_json([vars(trial) for trial in trials])
+        print_json([vars(result) for result in results])
         return
     rows = []
-    for series in trials:
+    for series in results:
         run, style = ("run", "green") if series.runs else ("no", "red")
         code = f"{series.code}: " if series.code else ""
         number = "" if series.series_number is None else str(series.series_number)

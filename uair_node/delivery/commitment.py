@@ -32,7 +32,7 @@ def require_commitment(session: Session, destination: str) -> None:
     )
 
 
-def commit(context: Context, claim: Claim) -> Commit:
+def request_commitments(context: Context, claim: Claim) -> Commit:
     """Request storage commitment of stored objects. Give up requests that got no report in time."""
     destination = context.settings.destination(claim.subject)
     if not isinstance(destination, Destination) or destination.commitment_timeout_s is None:

@@ -21,7 +21,7 @@ from uair_node.intake.series_parts import SeriesPart, inspect_parts
 
 
 @dataclass(frozen=True)
-class Trial:
+class DryRunResult:
     """The decision about a series, or about one of its acquisitions, and its reason.
 
     Attributes
@@ -43,7 +43,7 @@ class Trial:
     why: str
 
 
-def try_folder(folder: Path, settings: Settings) -> list[Trial]:
+def dry_run(folder: Path, settings: Settings) -> list[DryRunResult]:
     """Decide about every series in `folder` and its subfolders as if it had just been received.
 
     Raises
@@ -63,10 +63,10 @@ def try_folder(folder: Path, settings: Settings) -> list[Trial]:
     studies: dict[str, list[list[SliceHeader]]] = defaultdict(list)
     for (study, _), headers in sorted(series.items()):
         studies[study].append(headers)
-    return [trial for paths in studies.values() for trial in _try_study(paths, settings)]
+    return [result for paths in studies.values() for result in _dry_run_study(paths, settings)]
 
 
-def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> list[Trial]:
+def _dry_run_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> list[DryRunResult]:
     parts = [part for headers in study for part in inspect_parts(headers, settings)]
     candidates = [_candidate(part, settings) for part in parts]
     refusals = [
@@ -74,12 +74,12 @@ def _try_study(study: Sequence[Sequence[SliceHeader]], settings: Settings) -> li
         for part, candidate in zip(parts, candidates, strict=True)
     ]
     eligible = [series for series, refusal in zip(candidates, refusals, strict=True) if refusal is None]
-    trials = []
+    results = []
     for part, own, refusal in zip(parts, candidates, refusals, strict=True):
         rivals = [rival for rival in eligible if rival is not own]
         final = refusal or refusal_by_rivals(own, rivals, 0, settings.rules)
-        trials.append(_trial(part.headers[0], own, final))
-    return trials
+        results.append(_result(part.headers[0], own, final))
+    return results
 
 
 def _candidate(part: SeriesPart, settings: Settings) -> SeriesCandidate:
@@ -88,8 +88,8 @@ def _candidate(part: SeriesPart, settings: Settings) -> SeriesCandidate:
     return SeriesCandidate(part.headers[0].series_instance_uid, facts, score, part.acquisition)
 
 
-def _trial(header: SliceHeader, own: SeriesCandidate, refusal: InputError | None) -> Trial:
-    return Trial(
+def _result(header: SliceHeader, own: SeriesCandidate, refusal: InputError | None) -> DryRunResult:
+    return DryRunResult(
         study_instance_uid=header.study_instance_uid,
         series_instance_uid=header.series_instance_uid,
         acquisition=own.acquisition,
