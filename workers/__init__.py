@@ -1,1 +1,1 @@
-"""The Celery app and the science: one round of the method per task."""
+"""The workers: the Celery application, its jobs, and the segmentation method."""

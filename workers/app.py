@@ -1,7 +1,7 @@
-"""The Celery application: one task for each kind of work, all made by one function.
+"""The Celery application: one task for each kind of work. One function makes all tasks.
 
-A message carries the id of a work item. The task claims it, does it, commits, and wakes up whatever became
-due. Retries, leases and attempts live in the database, so none of Celery's own are used.
+A message carries the id of a work item. The task claims it, does it, commits, and enqueues work that became
+due. Retries, leases and attempts are in the database, so Celery's own are not used.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def _register(app: Celery, worker: _Worker, kind: WorkKind) -> None:
 
 
 class _Worker:
-    """The state of a pool child, opened with its first task.
+    """The state of a pool child, which its first task opens.
 
-    A pool child is a fork: database connections and CUDA must not cross it.
+    A pool child is a fork. A fork must not use its parent's database connections or CUDA.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class _Worker:
         return Dispatcher(self._settings, self._context.database)
 
     def run(self, kind: WorkKind, item_id: int) -> None:
-        """Do one work item and enqueue what it made due."""
+        """Do one work item, and enqueue the work that became due."""
         if kind not in self._jobs:
             self._jobs[kind] = JOBS[kind](self._context)
         if perform(self._context, item_id, self._jobs[kind], kind=kind):

@@ -1,7 +1,7 @@
 """Checks of `uair check` that need the workers' code: weights and device.
 
-torch is imported with this module, hence before the checks run side by side: two threads that import it at
-the same time break it.
+This module imports torch before the checks run in parallel. If two threads import torch at the same time,
+then the import fails.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_model(settings: Settings) -> Iterable[Finding]:
 
 
 def check_device(settings: Settings) -> Iterable[Finding]:
-    """See whether the device that is asked for is there."""
+    """Check that the configured device exists."""
     try:
         device = choose_device(settings.engine.device)
     except UairError as error:
@@ -46,9 +46,9 @@ def check_device(settings: Settings) -> Iterable[Finding]:
 
 
 def altered_files(package: Distribution) -> Iterator[Path]:
-    """Yield weight files that are missing, or whose SHA-256 differs from the installed file's.
+    """Yield weight files that are missing, or whose SHA-256 differs from the recorded one.
 
-    A package that is installed from its sources in place records none; then only absence is seen.
+    An editable installation records no SHA-256. Then only missing files are found.
     """
     for file in package.files or ():
         if file.suffix != _WEIGHTS:
@@ -59,7 +59,7 @@ def altered_files(package: Distribution) -> Iterator[Path]:
 
 
 def _encoded(path: Path) -> str:
-    """Return a file's SHA-256 as RECORD files write it."""
+    """Return a file's SHA-256 in the form of RECORD files."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
@@ -77,7 +77,7 @@ def _checkpoint(section: EngineSection) -> Finding | None:
 
 
 def _normalisation(section: EngineSection) -> str:
-    """Return which normalisation a checkpoint gets, and what decided it."""
+    """Return the normalisation of a checkpoint's input, and the reason for it."""
     if section.model not in SAM_MODELS or section.checkpoint is None:
         return ""
     by = "its SHA-256" if section.window == "auto" else "engine.window"
@@ -96,7 +96,7 @@ def _packaged() -> Finding | None:
 
 
 def _is_compared(section: EngineSection) -> bool:
-    """Return whether there is a SHA-256 that the weights were compared with."""
+    """Return whether a SHA-256 was available for comparison with the weights."""
     if section.checkpoint:
         return bool(section.checkpoint_sha256)
     try:

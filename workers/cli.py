@@ -1,4 +1,4 @@
-"""The commands that need the workers' code; `uair` finds their table through an entry point."""
+"""The commands of the workers. `uair` finds their table through an entry point."""
 
 from __future__ import annotations
 

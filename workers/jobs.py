@@ -45,4 +45,4 @@ JOBS: Mapping[WorkKind, Callable[[Context], Job]] = {
     WorkKind.DELIVER: _plain(deliver),
     WorkKind.COMMIT: _plain(request_commitments),
 }
-"""Kind -> maker. A pool child calls a maker once, with the context that it opened itself."""
+"""Kind of work -> function that makes its job. A pool child calls it once, with its own context."""

@@ -1,4 +1,4 @@
-"""The engine that a site configured: which device, which models, where embeddings are kept."""
+"""Build the engine of a site's configuration: device, models, folder of embeddings."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ def build_engine(
     Parameters
     ----------
     data_dir
-        Where embeddings are kept unless the section names a folder; None: they are kept nowhere.
+        The data folder, in which embeddings are kept unless the section names a folder; None: they are not
+        kept.
     predictor, outliner
         The promptable model and the lesion outliner, if they are built already.
 
     Raises
     ------
     ConfigError
-        No such device here, or a checkpoint that cannot be read or does not fit.
+        The device does not exist, or a checkpoint cannot be read or does not fit.
     """
     if section.threads:
         torch.set_num_threads(section.threads)

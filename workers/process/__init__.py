@@ -1,1 +1,1 @@
-"""Worker processes: how one starts, what it says of itself, how it returns memory."""
+"""Worker processes: their start, their description for the console, and their memory."""

@@ -14,7 +14,7 @@ _SENTENCE = (
 
 
 def name_outages() -> None:
-    """Let Celery's consumer say what to do about a broker that is away."""
+    """Add code and remedy to the log lines of Celery's consumer about a broker that is away."""
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_name_outage)
 
 

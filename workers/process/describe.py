@@ -1,6 +1,7 @@
 """A worker's answer to the console, over the broker. It is given by the worker's parent process.
 
-Registered by import. The parent must not touch CUDA, so memory is what the driver's tool says of the machine.
+Importing this module registers the command. The parent must not use CUDA, so the driver's tool reads the GPU
+memory.
 """
 
 from __future__ import annotations

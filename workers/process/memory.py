@@ -1,4 +1,4 @@
-"""Gives memory that a task has freed back to the machine."""
+"""Return memory that a task has freed to the system."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 
 def release_memory(**_: object) -> None:
-    """Return freed pages to the system, where the C library can (glibc's `malloc_trim`).
+    """Return freed pages to the system, if the C library can (glibc's `malloc_trim`).
 
-    Volumes of some megabytes that come and go leave holes in the heap: a fifth of what a worker holds after a
-    few series. Takes keywords so that a signal may call it.
+    Freed volumes of some megabytes leave holes in the heap: a fifth of a worker's memory after a few series.
+    The function takes any keywords, so that a Celery signal can call it.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,6 @@
-"""Starts one worker process: prefork, so that a time limit can kill what hangs.
+"""Start a worker process. Tasks run in child processes, so that a time limit can kill one of them.
 
-The parent keeps the heart-beats and never touches torch; the child loads the model with its first task.
+The parent sends the heart-beats and never uses torch. The child loads the model with its first task.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
     Parameters
     ----------
     parent_pid
-        End when this process, which started us, is gone, however it ended; 0: nobody to follow.
+        The process that started this one. If it ends for any reason, then this process ends; 0 for no such
+        process.
 
     Raises
     ------
@@ -72,14 +73,14 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
 
 
 def children(settings: Settings, queue: QueueName) -> int:
-    """Return how many tasks run at a time: one on the device, on IO one more than destinations hold up."""
+    """Return the number of parallel tasks: one on the device, for IO one more than there are destinations."""
     if queue == QueueName.GPU:
         return 1
     return min(_MOST_IO_CHILDREN, 1 + len(settings.destinations))
 
 
 def yield_idle_cores() -> None:
-    """Let waiting OpenMP threads sleep instead of spinning; to be called before torch is imported.
+    """Let waiting OpenMP threads sleep instead of spinning. It must be called before torch is imported.
 
     Measured on two cores beside another busy process: a first round of 90 slices in 11 s instead of 61 s;
     alone there is no difference.
@@ -88,7 +89,7 @@ def yield_idle_cores() -> None:
 
 
 def _monitoring(settings: Settings, queue: QueueName) -> MonitoringServer | None:
-    """Return what tells that this worker lives, and how full its cards are; None where nobody asks."""
+    """Return the server for liveness and GPU memory; None if monitoring is not configured."""
     section = settings.monitoring
     if not section.port:
         return None
@@ -101,12 +102,12 @@ def _monitoring(settings: Settings, queue: QueueName) -> MonitoringServer | None
 
 
 def _is_live() -> dict[str, bool]:
-    """Report liveness: a worker that answers is alive. A time limit ends a task that hangs."""
+    """Report that the worker is alive. A time limit ends a task that hangs."""
     return {"worker": True}
 
 
 def _keep_logging(**_: object) -> None:
-    """Leave logging as it is."""
+    """Leave logging unchanged, so that Celery does not configure it."""
 
 
 def _end_with(parent: int) -> None:

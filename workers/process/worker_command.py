@@ -1,4 +1,4 @@
-"""`uair worker`."""
+"""`uair worker`: run a worker process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def worker(
     parent_pid: Annotated[int, typer.Option(hidden=True)] = 0,
     verbose: bool = False,
 ) -> None:
-    """Run one worker process for one queue; one for each GPU."""
+    """Run one worker process for one queue. Start one `gpu` worker for each GPU."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
     run_worker(settings, QueueName[queue.name], parent_pid=parent_pid)

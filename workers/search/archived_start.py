@@ -1,4 +1,4 @@
-"""Another system's segmentation in an archive: taken before round 1, as if it came to `UAIR_START`."""
+"""Find another system's segmentation in an archive before round 1, and receive it as from `UAIR_START`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def take_found_start(context: Context, claim: Claim) -> None:
-    """Take what the rule `start` finds for a case whose first round is due.
+    """Receive the segmentation that the rule `start` finds for a case whose first round is due.
 
-    What somebody sent to `UAIR_START` already comes first. An archive that is away is asked again, but the
-    last attempt goes without it.
+    A segmentation that was sent to `UAIR_START` has priority. If the archive is away, then the search is
+    repeated with the next attempt, but the last attempt continues without it.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def take_found_start(context: Context, claim: Claim) -> None:
 
 
 def _newest(context: Context, archive: AnyDestination, case_id: int) -> Dataset | None:
-    """Return the newest segmentation of the system on the case's series; None without one."""
+    """Return the newest segmentation of the system on the case's series; None if there is none."""
     with context.database.reading() as session:
         case = session.get_one(Case, case_id)
         sent = session.scalars(
@@ -76,13 +76,13 @@ def _drawn_on(dataset: Dataset, series_uid: str, images: set[str]) -> bool:
 
 
 def _written_at(dataset: Dataset) -> str:
-    """Return when an object was written, to compare; the UID decides a tie."""
+    """Return a sort key: the time at which an object was written, then its UID."""
     keywords = ("ContentDate", "ContentTime", "StructureSetDate", "StructureSetTime", "SOPInstanceUID")
     return " ".join(str(dataset.get(keyword) or "") for keyword in keywords)
 
 
 def _receive(context: Context, archive: AnyDestination, found: Dataset) -> None:
-    """Take an object of the archive as the listener takes what is sent to `UAIR_START`."""
+    """Receive an object of the archive as if it was sent to `UAIR_START`."""
     data = BytesIO()
     found.save_as(data, enforce_file_format=True)
     Inbox(context).receive(

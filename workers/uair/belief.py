@@ -1,4 +1,4 @@
-"""A belief over the shapes of one target: what it consists of, and how it begins.
+"""A belief over the shapes of one target: its parts, and its state before any answer.
 
 A shape is the zero level of a field of signed distances, in mm, positive inside::
 
@@ -6,8 +6,8 @@ A shape is the zero level of a field of signed distances, in mm, positive inside
 
 ``mean`` is the mean distance map of the first members (equation 1). ``F_f`` are the directions in which these
 members differ. ``C_k`` are smooth cosine fields for errors that all members share. ``o`` moves the whole
-surface. A particle is a vector ``(a, b, o)``. `PARTICLES` of them, equally likely, are the belief;
-`workers.uair.posterior` says what an answer does to them.
+surface. A particle is a vector ``(a, b, o)``. The belief consists of `PARTICLES` equally likely particles.
+`workers.uair.posterior` updates them after an answer.
 """
 
 from __future__ import annotations
@@ -27,26 +27,32 @@ Float64 = NDArray[np.float64]
 
 PARTICLES = 256
 MOST_CELLS = 24000
-"""Particles are compared on at most so many cells; larger targets are sampled more coarsely."""
+"""Particles are compared on at most this many cells. Larger targets are sampled with a stride."""
 MARGIN_MM = 4.0
 MARGIN_RADII = 0.4
-"""How far beyond all members a shape may reach: in mm, or in parts of the radius if that is more."""
+"""How far beyond all members a shape may reach, in parts of the radius. At least a few mm are allowed."""
 MOST_FACTORS = 12
 MOST_MODES = 160
 LENGTH_RADII = 0.6
-"""Standard deviation of the smooth fields' kernel, in radii."""
+"""Length scale (standard deviation) of the smooth fields' kernel, in radii."""
 AMPLITUDE_RADII, LEAST_AMPLITUDE_MM, MOST_AMPLITUDE_MM = 0.10, 0.3, 2.5
 """Standard deviation of the prior's smooth fields, in radii and in mm."""
 DENSITY_MEAN = 0.5
-"""Mean of the coefficient of the evidence of density, whose deviation is 1: networks follow it too little."""
+"""Prior mean of the coefficient of the density evidence.
+
+Its standard deviation is 1. The mean is positive, because networks follow the density too little.
+"""
 REACH = 2.0
-"""How far from the surface shapes follow the density, in the smooth fields' deviation."""
+"""How far from the surface shapes follow the density, in standard deviations of the smooth fields."""
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
-"""Standard deviation of how generously readers draw."""
+"""Standard deviation of the offset (how far out readers draw): in radii, and at most in mm."""
 TASTE_SHARE = 0.2
-"""The remaining part of the offset's spread where the reader's preference is remembered."""
+"""The part of the offset's spread that remains if the reader's preference is remembered."""
 LEVEL = 0.45
-"""Part of a cluster's shapes that hold a cell of its candidate: below one half, since Dice rewards that."""
+"""A candidate contains the cells that this part of its cluster's shapes contain.
+
+It is below one half, because Dice rewards that.
+"""
 NEAR_MM = 6.0
 _LEVEL_LOGIT = float(np.log(LEVEL / (1.0 - LEVEL)))
 
@@ -58,7 +64,7 @@ class Belief:
     Parameters
     ----------
     start
-        First cell (z, y, x) of the window that shapes live in.
+        First cell (z, y, x) of the window that contains the shapes.
     cell_mm
         Size of a cell (z, y, x).
     mean
@@ -68,7 +74,7 @@ class Belief:
     stride
         Cells (z, y, x) from one sample of the window to the next.
     allowed
-        ``(n, h, w)``: cells of the window that the target may take.
+        ``(n, h, w)``: cells of the window that the target may cover.
     radius_mm
         Radius of a sphere with the mean's volume.
     particles
@@ -86,7 +92,7 @@ class Belief:
 
     @property
     def part(self) -> tuple[slice, slice, slice]:
-        """Where the window lies in the crop's cells."""
+        """The window as slices of the crop's cells."""
         z, y, x = (slice(first, first + n) for first, n in zip(self.start, self.mean.shape, strict=True))
         return z, y, x
 
@@ -97,14 +103,14 @@ class Belief:
         return z, y, x
 
     def told(self, change_mm: float) -> Belief:
-        """Return the belief as if the remembered taste were so much larger; half of the particles move."""
+        """Return the belief with a preference changed by so many mm. Half of the particles move."""
         particles = self.particles.astype(np.float32)
         particles[1::2, -1] += change_mm
         return replace(self, particles=particles.astype(np.float16))
 
     @cached_property
     def _basis(self) -> Float32:
-        """``(F + K + 1, V)``: what coefficients multiply, on the samples."""
+        """``(F + K + 1, V)``: the basis that the coefficients multiply, on the samples."""
         shape = self.factors.shape[1:]
         fields = _cosines(shape, self._modes)
         factors = self.factors.reshape(len(self.factors), fields.shape[1]).astype(np.float32)
@@ -183,7 +189,7 @@ class Belief:
         return values
 
     def logits_of(self, members: NDArray[np.intp], crop_shape: tuple[int, ...]) -> Float32:
-        """Return the candidate ``(n, h, w)`` that stands for some particles, in logits on the crop's cells.
+        """Return the candidate ``(n, h, w)`` that represents some particles, in logits on the crop's cells.
 
         A cell's logit is that of the mean of ``1 / (1 + exp(-phi / s))`` over them, less that of `LEVEL`; s
         is half of a sample.
@@ -218,12 +224,12 @@ def prior_belief(
     masks
         ``(N, n, h, w)`` members; none of them empty.
     allowed
-        ``(n, h, w)``: where the target may be; None: anywhere.
+        ``(n, h, w)``: cells that the target may cover; None: all cells.
     cell_mm
         Size of a cell (z, y, x).
     taste_mm
-        How much farther out the reader is remembered to draw. Half of the particles begin there: the belief
-        holds both, whoever reads.
+        The remembered preference of the reader, in mm outwards. Half of the particles begin there. The other
+        half serves other readers.
     """
     shape = masks.shape[1:]
     allowed = np.ones(shape, bool) if allowed is None else allowed
@@ -273,7 +279,7 @@ def prior_belief(
 
 
 def with_direction(belief: Belief, evidence: Float32, rng: np.random.Generator) -> Belief:
-    """Return the belief with shapes that follow an evidence ``(n, h, w)``, see `workers.uair.density`.
+    """Return the belief with shapes that follow a density evidence ``(n, h, w)``, see `workers.uair.density`.
 
     Near the surface the direction moves shapes as far as a smooth field does (root mean square). Far from it,
     the evidence counts less: ``exp(-(mean / (2 A))^2 / 2)`` with the fields' deviation A. The coefficient is
@@ -302,7 +308,7 @@ def _amplitude_mm(radius_mm: float) -> float:
 def smooth_fields(
     belief: Belief, rng: np.random.Generator, count: int, length_mm: float, amplitude_mm: float
 ) -> Float64:
-    """Return ``(count, F + K + 1)`` coefficients of smooth fields of a kernel's width and a deviation."""
+    """Return ``(count, F + K + 1)`` coefficients of random smooth fields of a length scale and amplitude."""
     modes = belief._modes
     waves = np.pi * modes / np.asarray(belief._extent_mm)
     power = np.exp(-0.5 * (length_mm**2) * (waves**2).sum(axis=1))
@@ -335,7 +341,7 @@ def _cosines(shape: tuple[int, ...], modes: NDArray[np.int64]) -> Float32:
 
 
 def window_around(mask: Mask, cell_mm: Spacing, margin_mm: float) -> tuple[slice, slice, slice]:
-    """Return the box of a mask and so many mm around it.
+    """Return the box of a mask with a margin in mm around it.
 
     Raises
     ------
@@ -349,7 +355,7 @@ def window_around(mask: Mask, cell_mm: Spacing, margin_mm: float) -> tuple[slice
 
 
 def _stride(shape: tuple[int, ...], cell_mm: Spacing) -> tuple[int, int, int]:
-    """Return the cells (z, y, x) from sample to sample, so that there are at most `MOST_CELLS`."""
+    """Return the stride (z, y, x) in cells, so that there are at most `MOST_CELLS` samples."""
     pitch = min(cell_mm)
     while True:
         z, y, x = (max(1, round(pitch / mm)) for mm in cell_mm)
@@ -359,7 +365,7 @@ def _stride(shape: tuple[int, ...], cell_mm: Spacing) -> tuple[int, int, int]:
 
 
 def distance_mm(mask: Mask, sampling: Spacing) -> Float32:
-    """Return the distance to a mask's surface, positive inside; `-20` everywhere about nothing."""
+    """Return the signed distance to a mask's surface, positive inside; `-20` everywhere for an empty mask."""
     if not mask.any():
         return np.full(mask.shape, -20.0, np.float32)
     half = sampling[1] / 2.0
@@ -371,7 +377,10 @@ def distance_mm(mask: Mask, sampling: Spacing) -> Float32:
 
 
 def dices(shapes: Float32, candidates: Float32, sizes: Float32 | None = None) -> Float64:
-    """Return the Dice ``(P, K)`` of rows of 0 and 1; `sizes` of the candidates, if they reach farther."""
+    """Return the Dice ``(P, K)`` of rows of 0 and 1.
+
+    `sizes` are those of the candidates if they reach beyond the samples.
+    """
     drawn = candidates.sum(axis=1) if sizes is None else sizes
     shared = shapes @ candidates.T
     return np.asarray(2.0 * shared / np.maximum(shapes.sum(axis=1)[:, None] + drawn[None], 1.0), np.float64)

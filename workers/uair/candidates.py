@@ -1,4 +1,4 @@
-"""The choice of four among N members (equation 3)."""
+"""Choose four of N members (equation 3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.uair.grids import Float32, Mask
 Rule = Literal["belief", "max_variance", "medoids"]
 SHOWN = 4
 FEWEST_PLAUSIBLE = 8
-"""However odd members look, this many are kept: the reader, not the filter, decides what is right."""
+"""At least this many members are kept, even if they look implausible. The reader decides."""
 
 
 @lru_cache(maxsize=32)
@@ -24,7 +24,7 @@ def quadruples(count: int) -> NDArray[np.intp]:
 
 
 def dice_matrix(masks: Mask) -> NDArray[np.float64]:
-    """Return pairwise Dice ``(N, N)`` of masks ``(N, …)``; two empty masks agree."""
+    """Return the pairwise Dice ``(N, N)`` of masks ``(N, …)``. Two empty masks have Dice 1."""
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     gram = (flat @ flat.T).astype(np.float64)
     sizes = np.diag(gram)
@@ -33,12 +33,12 @@ def dice_matrix(masks: Mask) -> NDArray[np.float64]:
 
 
 def plausible(masks: Mask, quality: NDArray[np.float32], organ: Mask | None = None) -> NDArray[np.intp]:
-    """Return the indices of members worth showing, ascending.
+    """Return the indices of plausible members, ascending.
 
-    Else the rule of maximal variance picks failures. A member is dropped if it is tiny (a fifth of the median
-    size) or mostly outside the organ. It is dropped if its predicted IoU is 0.15 below the median, or if it
-    is in the last eighth by agreement with the majority. At least `FEWEST_PLAUSIBLE` stay (all, if there are
-    fewer).
+    Without this filter, the rule of maximal variance picks failures. A member is dropped if it is tiny (a
+    fifth of the median size) or mostly outside the organ. It is dropped if its predicted IoU is 0.15 below
+    the median, or if it is in the last eighth by agreement with the majority. At least `FEWEST_PLAUSIBLE`
+    stay (all, if there are fewer).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def plausible(masks: Mask, quality: NDArray[np.float32], organ: Mask | None = No
     quality
         ``(N,)`` predicted IoU.
     organ
-        ``(…)`` where the target may be; None: anywhere.
+        ``(…)`` cells that the target may cover; None: all cells.
     """
     count = len(masks)
     flat = masks.reshape(count, -1)
@@ -74,7 +74,7 @@ def choose_four(
     weights: NDArray[np.float64] | None = None,
     fixed: int | None = None,
 ) -> tuple[int, int, int, int]:
-    """Return the indices of the four members to show, found by searching all quadruples.
+    """Return the indices of the four members to show. All quadruples are searched.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def choose_four(
     uncertain
         ``(…)`` M_unc of equation 2.
     rule
-        ``max_variance``: largest sum over M_unc of the variance within the four (equation 3).
-        ``medoids``: smallest expected distance (1 - Dice) of a member to its nearest shown one.
+        ``max_variance``: largest sum over M_unc of the variance within the four (equation 3). ``medoids``:
+        smallest expected distance (1 - Dice) of a member to its nearest shown one.
     weights
         ``(N,)`` probability of each member for `medoids`; uniform if None.
     fixed
@@ -117,6 +117,6 @@ def _variance(masks: Mask, uncertain: Mask, options: NDArray[np.intp]) -> NDArra
 
 
 def by_size(logits: Float32) -> Float32:
-    """Sort candidates, largest first, so that k means the same for every target of a round."""
+    """Sort candidates, the largest first. So k has the same meaning for every target of a round."""
     sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
     return logits[np.argsort(-sizes, kind="stable")]

@@ -1,4 +1,4 @@
-"""From logits of single targets to one label volume: 0 background, 1 liver, 1 + n lesion n."""
+"""Combine the logits of single targets into one label volume: 0 background, 1 liver, 1 + n lesion n."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Layer:
 
 
 def tidied(logits: Float32) -> Float32:
-    """Return logits whose mask is one component without holes (holes are closed slice by slice, too)."""
+    """Return logits whose mask is one component without holes. Holes are also closed in each slice."""
     box = bounding_box(logits > 0)
     if box is None:
         return logits
@@ -70,7 +70,7 @@ def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[i
 
 
 def dice_by_label(a: Labels, b: Labels) -> dict[int, float]:
-    """Return the Dice of every label value that occurs in `a` or `b`; the liver is counted with lesions."""
+    """Return the Dice of every label value in `a` or `b`. Lesions count as liver, too."""
     counts = np.zeros((256, 256), np.int64)
     for plane_a, plane_b in zip(a, b, strict=True):
         if plane_a.any() or plane_b.any():
@@ -89,16 +89,16 @@ def dice_by_label(a: Labels, b: Labels) -> dict[int, float]:
 
 
 def spread_apart(logits: Float32, fixed: int | None, largest_dice: float) -> Float32:
-    """Return candidates ``(4, n, h, w)`` that differ, shifting levels where members agreed too well.
+    """Return candidates ``(4, n, h, w)`` that differ. If they agree too well, then their levels are shifted.
 
     Parameters
     ----------
     logits
         Logits of four candidates. No candidate is empty.
     fixed
-        Index of a candidate that stays as it is (what the reader selected), or None.
+        Index of a candidate that stays unchanged (the reader's selection), or None.
     largest_dice
-        No two masks of the result agree more than this, except where that would empty one.
+        The largest Dice of two masks of the result, unless a mask would become empty.
     """
     result = logits.copy()
     sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)

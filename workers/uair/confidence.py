@@ -1,9 +1,9 @@
-"""How likely a proposed lesion is one, once the model has been asked about it.
+"""Estimate how likely a proposal is a lesion, after the model answered prompts about it.
 
-Proposals are cheap and mostly wrong: blurred edges, vessels, the gallbladder's bed. After the ensemble, a
-lesion differs from them by four features. Members agree; liver lies all around; there is some volume; a
-learned finder saw it. Without a finder, its density differs from the liver's by a lesion's amount. The
-model's own predicted IoU is left out: its scale differs from model to model.
+Most proposals are wrong: blurred edges, vessels, the gallbladder's bed. After the ensemble, a lesion differs
+from these by four features. Its members agree, liver surrounds it, it has some volume, and a learned finder
+saw it. Without a finder, the fourth feature is a density that differs from the liver's by a lesion's amount.
+The model's own predicted IoU is left out: its scale differs from model to model.
 """
 
 from __future__ import annotations
@@ -20,21 +20,27 @@ from workers.uair.grids import Crop, Float32, Mask
 
 RING_MM = (2.0, 7.0)
 DARKEST = 6.0
-"""Contrast, in the liver's robust standard deviations, beyond which it is fat or gas rather than lesion."""
+"""A contrast beyond this, in the liver's robust standard deviations, is fat or gas rather than a lesion."""
 FAINTEST = 1.2
 DOUBTFUL = 0.5
-"""A proposal of less confidence is not shown at all, where density alone speaks."""
+"""Without a finder, a proposal with less confidence than this is not shown."""
 HARDLY_SEEN = 0.05
-"""The same where a learned finder looked: about two false ones a case on phantoms, in half of the four."""
+"""With a finder, a proposal with less confidence than this is not shown.
+
+On phantoms, it leaves about two false lesions a case, each in two of the four candidates.
+"""
 SURE = 0.85
-"""A lesion of less confidence is left out of two of the first four candidates, so that the reader decides."""
+"""A lesion with less confidence than this is left out of two of the first four candidates.
+
+The reader decides.
+"""
 CERTAIN = 0.97
-"""A lesion of less confidence is left out of one."""
+"""A lesion with less confidence than this is left out of one of the first four candidates."""
 
 VOLUME_ENOUGH_ML = 5.0
-"""More volume than this is no further evidence: misread stomach and gallbladder are large, too."""
+"""A larger volume in ml is no further evidence. Misread stomach and gallbladder are large, too."""
 LEAST_SURE_ML = 1.0
-"""Below this (12 mm across) a lesion stays doubtful, however clear it looks."""
+"""A lesion below this volume in ml (12 mm across) stays doubtful, even if its features are clear."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,15 @@ class Evidence:
     agreement
         Mean pairwise Dice of the members.
     surrounded
-        Part of the ring 2 to 7 mm around that is liver.
+        The part of the ring from 2 to 7 mm around the lesion that is liver.
     volume_ml
         Volume of the majority mask.
     contrast
-        Median density inside less the liver's, over the liver's robust standard deviation.
+        Median density inside minus the liver's, divided by the liver's robust standard deviation.
     seen
         Mean probability of a learned finder inside the majority mask; None without one.
     peak
-        The same, its 90th percentile.
+        90th percentile of the finder's probability inside the majority mask; None without one.
     """
 
     agreement: float
@@ -66,10 +72,9 @@ class Evidence:
 
     @property
     def confidence(self) -> float:
-        """Logistic score, 0 … 1; it ranks, it is no probability.
+        """Logistic score, 0 … 1. It is a ranking, not a probability.
 
-        Where a learned finder looked, density is not asked: what it alone believed in was wrong nine times
-        out of ten.
+        With a learned finder, density is not used: nine of ten lesions that only density proposed were wrong.
         """
         if self.seen is None or self.peak is None:
             confidence = self._by_density()
@@ -79,11 +84,11 @@ class Evidence:
 
     @property
     def shown(self) -> bool:
-        """Whether a reader is asked about it."""
+        """Whether the lesion is shown to the reader."""
         return self.confidence >= (DOUBTFUL if self.seen is None else HARDLY_SEEN)
 
     def _by_density(self) -> float:
-        """Return the score without a finder; weights set by hand on six phantoms and one real CT."""
+        """Return the score without a finder. Its weights were set by hand on six phantoms and one real CT."""
         return _logistic(
             12.0 * (self.agreement - 0.58)
             + 4.0 * (self.surrounded - 0.5)
@@ -120,7 +125,7 @@ def evidence_of(
     crop: Crop,
     probability: Float32 | None = None,
 ) -> Evidence | None:
-    """Weigh a proposal by its ensemble, or return None if the members have no majority.
+    """Return the evidence for a proposal from its ensemble; None if the members have no majority.
 
     Parameters
     ----------
@@ -156,10 +161,10 @@ def evidence_of(
 
 
 def shown_in(confidences: list[float], *, first: bool) -> list[tuple[bool, bool, bool, bool]]:
-    """Return for each lesion in which of candidates 1 to 4 it appears.
+    """Return for each lesion whether candidates 1 to 4 contain it.
 
-    The less certain a lesion, the more of the four are without it. After a pick candidate 1 is what the
-    reader selected, so there only new candidates are.
+    A less certain lesion is left out of more candidates. After a pick, candidate 1 is the reader's selection,
+    and only the new candidates may lack it.
     """
     doubtful = (True, False, True, False) if first else (True, True, False, False)
     return [

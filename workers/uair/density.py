@@ -1,4 +1,4 @@
-"""How far a cell's density speaks for the lesion: a direction in which shapes of a belief may differ.
+"""Compute the density evidence for a lesion in each cell: a direction in which shapes of a belief may differ.
 
 Networks draw a lesion's surface too smooth, or at another level of density than the reader. A shape that
 follows the density more, or less, is a likely correction.
@@ -13,17 +13,17 @@ from workers.uair.grids import Float32, Mask, Spacing
 
 SMOOTHING_MM = 1.0
 CORE, AROUND = 0.7, 0.1
-"""Part of the members that hold a cell of the core, and at most hold a cell around the lesion."""
+"""A cell of the core lies in at least the first part of the members, a cell around in at most the second."""
 NEAREST_MM, FARTHEST_MM = 1.0, 10.0
-"""Where cells around a lesion begin and end, from the surface of most members."""
+"""Distance range in mm of the cells around a lesion, from the surface of most members."""
 LEAST_CELLS = 20
 LEAST_CONTRAST = 1.0
-"""HU between core and surroundings; a lesion with less has no edge to follow."""
+"""The least difference in HU between core and surroundings. A lesion with less has no edge to follow."""
 MOST_EVIDENCE = 1.5
 
 
 def density_evidence(hu: Float32, masks: Mask, allowed: Mask, cell_mm: Spacing) -> Float32 | None:
-    """Return the evidence ``(n, h, w)`` of density: 1 as in the lesion's core, -1 as around the lesion.
+    """Return the density evidence ``(n, h, w)``: 1 for the core's density, -1 for the surroundings'.
 
     ``e = clip(2 (g - (a + b) / 2) / (a - b), -1.5, 1.5)`` with densities g smoothed by `SMOOTHING_MM`, and
     their medians a in the core and b around the lesion.
@@ -35,14 +35,14 @@ def density_evidence(hu: Float32, masks: Mask, allowed: Mask, cell_mm: Spacing) 
     masks
         ``(N, n, h, w)`` members.
     allowed
-        ``(n, h, w)`` where the target may be; other cells say nothing about its surroundings.
+        ``(n, h, w)`` cells that the target may cover. Other cells are not used as its surroundings.
     cell_mm
         Size of a cell (z, y, x).
 
     Returns
     -------
     Float32 | None
-        None where core and surroundings are too small or too much alike.
+        None if core and surroundings are too small or too similar.
     """
     held = masks.mean(axis=0)
     outside_mm = ndimage.distance_transform_edt(held <= 0.5, sampling=cell_mm)

@@ -1,7 +1,7 @@
-"""A segmentation that the reader drew or corrected replaces candidate 1 of the round.
+"""Replace candidate 1 of a round by a segmentation that the reader drew or corrected.
 
 The next round then starts from it as from any pick (equation 4). It is the reference of the new prompts, and
-evidence of how the reader draws.
+evidence of the reader's preference.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def adopt_edit(state: RoundState, labels: Labels) -> RoundState:
 
 
 def unknown_lesions(state: RoundState, labels: Labels) -> list[int]:
-    """Return label values of lesions that the reader drew and the state has no target for, ascending."""
+    """Return the label values of drawn lesions for which the state has no target, ascending."""
     known = {target.value for target in state.targets}
     present = np.flatnonzero(np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0))
     return [int(value) for value in present if value > LIVER and value not in known]
@@ -43,7 +43,7 @@ def unknown_lesions(state: RoundState, labels: Labels) -> list[int]:
 
 @dataclass(frozen=True)
 class DrawnLesion:
-    """A lesion that the reader added, and where the model looks at it.
+    """A lesion that the reader added, with the crop that the model sees.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class DrawnLesion:
     mask
         ``(Z, Y, X)`` on the canonical grid, as the reader drew it.
     crop
-        Around it.
+        The crop around it.
     decode
         The model bound to the crop.
     cells
@@ -69,10 +69,10 @@ class DrawnLesion:
 def opened(
     state: RoundState, drawn: DrawnLesion, options: CandidateOptions, rng: np.random.Generator
 ) -> RoundState:
-    """Return `state` with a target for a lesion that the reader added, as if it had been candidate 1's.
+    """Return `state` with a target for a lesion that the reader added, as if candidate 1 had contained it.
 
-    Its other three candidates are the model's answers to prompts around what was drawn. A lesion smaller than
-    half of a cell stays without a target; `keep_selected` carries it on.
+    Its other three candidates are the model's answers to prompts around the drawn lesion. A lesion smaller
+    than half of a cell gets no target; `keep_selected` keeps it.
     """
     known = _logits(drawn.crop, drawn.mask)
     if not (known > 0).any():
@@ -97,10 +97,10 @@ def opened(
 
 
 def keep_selected(candidates: Sequence[Labels], selected: Labels, known: Sequence[int]) -> list[Labels]:
-    """Return the candidates of a round with nothing lost of what was selected in the one before.
+    """Return the candidates of a round, with every voxel of the earlier selection kept.
 
-    Logits on a crop's cells cannot hold every voxel that a reader drew. So candidate 1 is what was selected,
-    voxel for voxel, and a lesion that the method has no state of stays in all four.
+    Logits on a crop's cells cannot represent every voxel that a reader drew. So candidate 1 is the exact
+    selection, and a lesion without a target stays in all four candidates.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def keep_selected(candidates: Sequence[Labels], selected: Labels, known: Sequenc
     selected
         Label volume of the same shape.
     known
-        Label values that the method has a state of.
+        Label values that have a target in the state.
     """
     drawn = np.isin(selected, [value for value in np.unique(selected) if value and value not in known])
     others = [np.where(drawn, selected, labels) for labels in candidates[1:]]
@@ -125,7 +125,7 @@ def _edited(target: TargetState, labels: Labels) -> TargetState:
 
 
 def _logits(crop: Crop, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return logits ``(n, cells, cells)`` of a mask: 0 where half of a cell is covered."""
+    """Return logits ``(n, cells, cells)`` of a mask. They are 0 where half of a cell is covered."""
     region = crop.region()
     centres = crop.cell_centres()
     part = mask[region].astype(np.float32)

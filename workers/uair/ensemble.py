@@ -13,16 +13,19 @@ from workers.uair.grids import Float32, Mask
 from workers.uair.prompts import Member, Prompts, joined
 
 ABSENT = -10.0
-"""Logit of slices that a member did not ask about."""
+"""Logit of slices for which a member has no prompt."""
 CUT = -4.0
-"""Logit of cells that a member may not claim."""
+"""Logit of cells that a member must not cover."""
 LIMIT = 8.0
-"""Logits beyond this are certain enough; clipping keeps averages from being ruled by one member."""
+"""Logits are clipped to this magnitude, so that one member does not dominate the mean."""
 CELLS_AT_ONCE = 1 << 24
-"""Cells of one mask token that are asked for in one go; four tokens of them are 256 MB."""
+"""The most cells of one mask token per call of the model. Four tokens of them need 256 MB."""
 
 Decoder = Callable[[Prompts], tuple[Float32, NDArray[np.float32]]]
-"""Answers ``P`` prompts with logits ``(P, M, h, w)`` and predicted IoU ``(P, M)`` of ``M`` mask tokens."""
+"""A function that answers ``P`` prompts.
+
+It returns logits ``(P, M, h, w)`` and predicted IoU ``(P, M)`` of ``M`` mask tokens.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ class Ensemble:
     logits
         ``(N, n, h, w)`` float32.
     quality
-        ``(N,)`` mean predicted IoU; the median of the others for a member that asks nothing.
+        ``(N,)`` mean predicted IoU. A member without prompts gets the median of the others.
     box_cells
-        S_b of equation 2: the area of a member's boxes in cells, summed over slices, on average; 0: unknown.
+        S_b of equation 2: the mean over members of the area of their boxes in cells, summed over slices; 0 if
+        unknown.
     """
 
     logits: Float32
@@ -49,12 +53,12 @@ class Ensemble:
         return self.logits > 0
 
     def confined(self, organ: Mask) -> Ensemble:
-        """Return the ensemble with every member cut off outside ``(n, h, w)``."""
+        """Return the ensemble with every member removed outside of a mask ``(n, h, w)``."""
         cut = np.where(organ, self.logits, np.minimum(self.logits, CUT))
         return replace(self, logits=cut.astype(np.float32))
 
     def joined_by(self, logits: Float32) -> Ensemble:
-        """Return the ensemble with one more member ``(n, h, w)``, of median quality."""
+        """Return the ensemble with one more member ``(n, h, w)``, which gets the median quality."""
         quality = np.append(self.quality, np.median(self.quality)).astype(np.float32)
         return replace(self, logits=np.concatenate([self.logits, logits[None]]), quality=quality)
 
@@ -65,18 +69,18 @@ def probability(logits: Float32) -> Float32:
 
 
 def logit(chance: Float32) -> Float32:
-    """Return the inverse of `probability`, finite for 0 and 1."""
+    """Return the inverse of `probability`. It is finite for 0 and 1."""
     inside = np.clip(chance, 1e-6, 1.0 - 1e-6)
     return np.log(inside / (1.0 - inside)).astype(np.float32)
 
 
 def in_half(values: Float32) -> NDArray[np.float16]:
-    """Return logits in half precision, as a state keeps them."""
+    """Return logits in half precision, the form in which a state keeps them."""
     return np.clip(values, -LIMIT, LIMIT).astype(np.float16)
 
 
 def statistics(predictions: Float32) -> tuple[Float32, Float32]:
-    """Return mean and standard deviation over axis 0, the latter over N - 1 (equation 1)."""
+    """Return mean and sample standard deviation (over N - 1) along axis 0 (equation 1)."""
     mean = predictions.mean(axis=0)
     variance = ((predictions - mean) ** 2).sum(axis=0) / max(1, len(predictions) - 1)
     return mean, np.sqrt(variance)
@@ -85,19 +89,19 @@ def statistics(predictions: Float32) -> tuple[Float32, Float32]:
 def predict(
     decode: Decoder, members: Sequence[Member], stack_shape: tuple[int, int, int], smooth_slices: float
 ) -> Ensemble:
-    """Ask the model for every member.
+    """Let the model answer the prompts of every member.
 
     Parameters
     ----------
     decode
         The model, bound to the crop's embeddings.
     members
-        What to ask.
+        The members with their prompts.
     stack_shape
         ``(n, h, w)`` of one member's logits.
     smooth_slices
-        Standard deviation of a Gaussian across slices (in slices); a 2-D model's answers jitter between
-        neighbours. 0 switches it off.
+        Standard deviation of a Gaussian across slices, in slices; 0 for no smoothing. A 2-D model's answers
+        vary randomly between neighbouring slices.
     """
     logits = np.full((len(members), *stack_shape), ABSENT, np.float32)
     quality = np.full(len(members), np.nan, np.float32)
@@ -117,7 +121,7 @@ def predict(
 def _answers(
     decode: Decoder, members: Sequence[Member], cells: int
 ) -> Iterator[tuple[int, Float32, NDArray[np.float32]]]:
-    """Yield each member's answers; members asked in the same form are asked together."""
+    """Yield each member's answers. Members with prompts of the same form share a call of the model."""
     for indices in _together(members, max(1, CELLS_AT_ONCE // cells)):
         answers, predicted = decode(joined([members[index].prompts for index in indices]))
         start = 0
@@ -128,7 +132,7 @@ def _answers(
 
 
 def _together(members: Sequence[Member], limit: int) -> list[list[int]]:
-    """Return groups of members of one form, with `limit` prompts or a single member."""
+    """Return groups of members with prompts of the same form: at most `limit` prompts, or one member."""
     groups: dict[tuple[bool, bool], list[list[int]]] = {}
     sizes = [len(member.prompts) for member in members]
     for index, member in enumerate(members):

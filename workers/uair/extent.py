@@ -1,8 +1,8 @@
-"""The liver's extent, slice by slice: a first mask that the ensemble's prompts are read off.
+"""Trace the liver's extent slice by slice. The resulting mask gives the ensemble's prompts.
 
-A coarse localizer is least sure where the liver ends: its lower face was measured 9 to 46 mm short. So the
-model starts on slices where localizer, model and density agree. From there, each slice's mask is the next
-slice's prompt, down and up. It ends where the mask no longer has the liver's density.
+A coarse localizer is least certain at the liver's ends: its lower end was 9 to 46 mm too short. So the model
+starts on slices where localizer, model and density agree. From there, each slice's mask is the next slice's
+prompt, down and up. It ends where the mask no longer has the liver's density.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from workers.uair.prompts import Prompts, boxes_of, moved
 SURE = 0.7
 """Part of a slice's mask that must have the liver's density for the slice to be a starting point."""
 LEAST = 0.6
-"""Below this part the mask has left the liver. Measured: 0.8 to 0.95 in livers, 0.2 to 0.55 after leaks."""
+"""Below this part of liver density, the mask has left the liver.
+
+Measured values are 0.8 to 0.95 in livers, and 0.2 to 0.55 after leaks.
+"""
 SPREADS = 3.0
 FEWEST_CELLS = 10
 GROWTH = 0.04
@@ -36,19 +39,19 @@ class Tissue:
     spread: float
 
     def like(self, hu: Float32) -> Mask:
-        """Return the mask of HU within three robust standard deviations."""
+        """Return the mask of HU within three robust standard deviations of the median."""
         return np.asarray(np.abs(hu - self.median) < SPREADS * self.spread)
 
 
 def tissue_of(hu: Float32, probability: Float32) -> Tissue:
-    """Measure the liver's density where the localizer is surest.
+    """Measure the liver's density in the cells with the highest localizer probability.
 
     Parameters
     ----------
     hu
         ``(n, h, w)`` mean HU of mask cells.
     probability
-        ``(n, h, w)`` the localizer's.
+        ``(n, h, w)`` probability of the localizer.
     """
     area = (probability > 0.5).sum(axis=(1, 2))
     middle = area > 0.6 * area.max()
@@ -59,7 +62,7 @@ def tissue_of(hu: Float32, probability: Float32) -> Tissue:
 
 
 def trace_liver(decode: Decoder, hu: Float32, probability: Float32, pixels: int) -> Float32 | None:
-    """Return logits ``(n, h, w)`` of the traced liver, or None if no slice is sure.
+    """Return logits ``(n, h, w)`` of the traced liver; None if no slice is certain.
 
     Parameters
     ----------
@@ -68,7 +71,7 @@ def trace_liver(decode: Decoder, hu: Float32, probability: Float32, pixels: int)
     hu
         ``(n, h, w)`` mean HU of mask cells.
     probability
-        ``(n, h, w)`` the localizer's.
+        ``(n, h, w)`` probability of the localizer.
     pixels
         Side of the model's input.
     """
@@ -93,10 +96,10 @@ def trace_liver(decode: Decoder, hu: Float32, probability: Float32, pixels: int)
 
 
 def near(mask: Mask, crop: Crop, like_liver: Mask) -> Mask:
-    """Return the cells that members may claim: within `REACH_MM` of a traced liver.
+    """Return the cells that members may cover: within `REACH_MM` of a traced liver.
 
-    On slices beyond its ends, where a model asked for a liver finds something else, only cells of the
-    liver's density (`like_liver`) count.
+    On slices beyond its ends, a model finds another structure. So there only cells of the liver's density
+    (`like_liver`) count.
     """
     spacing = (crop.step_mm, crop.cell_mm, crop.cell_mm)
     close = np.asarray(ndimage.distance_transform_edt(~mask, spacing) <= REACH_MM)
@@ -116,7 +119,7 @@ def _sure_slices(logits: Float32, hu: Float32, probability: Float32, tissue: Tis
 
 
 def _longest_run(slices: list[int]) -> tuple[int, int]:
-    """Return the ends of the longest run; gaps of up to two slices do not break it."""
+    """Return the ends of the longest run of slices. Gaps of up to two slices do not interrupt it."""
     runs = [[slices[0], slices[0]]]
     for z in slices[1:]:
         if z - runs[-1][1] <= 3:
@@ -162,7 +165,7 @@ def _hand_on(
 
 
 def _in_tissue(logits: Float32, hu: Float32, tissue: Tissue) -> Float32:
-    """Return one slice's logits cut down to the largest piece of liver density, its holes and bays filled.
+    """Return a slice's logits, limited to the largest piece of liver density with its holes and bays filled.
 
     Cells of another density that the piece encloses (lesions, vessels) stay.
     """

@@ -1,6 +1,6 @@
-"""Finding lesions: proposals in the liver, the model's answers about each, and how far to believe them.
+"""Find lesions: propose places in the liver, let the model segment them, and estimate their confidence.
 
-Which model answers is the caller's affair.
+The caller passes the model.
 """
 
 from __future__ import annotations
@@ -25,26 +25,29 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, CandidateOptions, Plan, first_pool, open_target
 
 EncodeCrop = Callable[[NDArray[np.generic], Crop], tuple[Decoder, Float32]]
-"""Returns the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
+"""A function of a volume and a crop.
+
+It returns the model bound to the crop, and the mean HU of the crop's mask cells.
+"""
 BEYOND_MM = 3.0
-"""A lesion's crop reaches this far above and below its proposal, so that later rounds can follow it."""
+"""How far a lesion's crop reaches above and below its proposal, in mm, so that later rounds can grow it."""
 PlanCrop = Callable[[Box, Spacing, tuple[int, ...], Plan], Crop]
 
 
 @dataclass(frozen=True)
 class Organ:
-    """The liver that lesions are looked for in.
+    """The liver in which lesions are searched.
 
     Parameters
     ----------
     liver
-        Its first four.
+        Its first four candidates.
     domain
-        ``(n, h, w)`` on its crop: where lesions may be.
+        ``(n, h, w)`` on its crop: the possible places of lesions.
     tissue
         Its density.
     maps
-        What the learned finder sees in it; None: density alone proposes lesions.
+        Probabilities of the learned finder; None if only density proposes lesions.
     """
 
     liver: TargetState
@@ -54,24 +57,24 @@ class Organ:
 
     @property
     def majority(self) -> Mask:
-        """``(n, h, w)``: in at least two of the four."""
+        """``(n, h, w)``: cells in at least two of the four candidates."""
         return majority(self.liver)
 
 
 @dataclass(frozen=True)
 class LesionFinder:
-    """Proposes lesions and asks the model about them.
+    """Proposes lesions and lets the model segment them.
 
     Parameters
     ----------
     plan_crop, encode_crop
-        How the model sees a target.
+        Functions that plan a target's crop and encode it.
     options
-        How four are chosen.
+        The options for choosing four candidates.
     seed
         Seed of the prompts.
     outliner
-        Draws a lesion in 3-D; None: the promptable model alone does.
+        Segments a lesion in 3-D; None: only the promptable model does.
     """
 
     plan_crop: PlanCrop
@@ -83,7 +86,7 @@ class LesionFinder:
     def proposals(
         self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
     ) -> list[Proposal]:
-        """Return up to `limit` places that may be lesions, the most likely first.
+        """Return up to `limit` proposals, the most likely first.
 
         The learned finder proposes them. Without a finder, outliers of density are proposed. With a finder
         they are not used: nine of ten were wrong.
@@ -99,7 +102,7 @@ class LesionFinder:
     def _outliers(
         self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
     ) -> list[Proposal]:
-        """Return up to `limit` outliers of density; see `propose`."""
+        """Return up to `limit` outliers of density, see `propose`."""
         crop = organ.liver.crop
         region = crop.region()
         iso = to_isotropic(hu[region], spacing, GRID_MM)
@@ -120,9 +123,9 @@ class LesionFinder:
         proposal: Proposal,
         preference_mm: float = 0.0,
     ) -> TargetState | None:
-        """Return a lesion's first four candidates, or None if it is probably no lesion.
+        """Return a lesion's first four candidates; None if it is probably no lesion.
 
-        The caller gives its label value. `preference_mm` is as for `open_target`.
+        The caller sets its label value. `preference_mm` is as for `open_target`.
         """
         around = proposal.box.extended((BEYOND_MM, 0.0, 0.0), spacing, hu.shape)
         crop = self.plan_crop(around, spacing, hu.shape, LESION_PLAN)
@@ -158,12 +161,12 @@ class LesionFinder:
 
 
 def majority(target: TargetState) -> Mask:
-    """Return where at least two of a target's four candidates are, ``(n, h, w)`` on its crop."""
+    """Return the cells ``(n, h, w)`` of a target's crop in at least two of its four candidates."""
     return np.asarray((target.offered > 0).mean(axis=0) >= 0.5)
 
 
 def same_lesion(a: TargetState, b: TargetState) -> bool:
-    """Return whether two proposals turned out to be one lesion: half of the smaller lies in the other."""
+    """Return whether two proposals are the same lesion: half of the smaller one lies in the other."""
     mine = a.offered[1] > 0
     theirs = b.crop.mask_on(b.offered[1] > 0, a.crop)
     smaller = min(mine.sum() * a.crop.cell_volume_ml, (b.offered[1] > 0).sum() * b.crop.cell_volume_ml)

@@ -24,7 +24,7 @@ AIR_HU = -1000.0
 
 
 class Voxels(Protocol):
-    """HU ``(Z, Y, X)``: an array, or something that reads one when it is first indexed."""
+    """HU ``(Z, Y, X)``: an array, or an object that reads the array when it is first indexed."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,7 +89,7 @@ def tight_box(mask: Mask) -> Box:
     Raises
     ------
     ValueError
-        If it is.
+        If the mask is empty.
     """
     box = bounding_box(mask)
     if box is None:
@@ -98,16 +98,19 @@ def tight_box(mask: Mask) -> Box:
 
 
 Matrix = Any
-"""A `scipy.sparse.csr_array`: a row of a resampling matrix holds a handful of weights. Sparse products also
-stay on one thread, so they neither wait for busy cores nor depend on how many there are."""
+"""A `scipy.sparse.csr_array`.
+
+A row of a resampling matrix has only a few weights. Sparse products use one thread. So they do not wait for
+busy cores, and the result does not depend on the number of cores.
+"""
 
 
 def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool = False) -> Matrix:
     """Return the matrix that resamples a signal of `count` samples to the cells between `edges`.
 
-    Linear interpolation at the cells' centres; where cells are wider than samples the triangle widens with
-    them, so that shrinking does not alias. Where they are much narrower a cubic kernel (Keys, a = -0.5)
-    keeps edges crisp.
+    Interpolation is linear at the cells' centres. If cells are wider than samples, then the triangular kernel
+    is as wide as a cell, against aliasing. If they are much narrower, then a cubic kernel (Keys, a = -0.5)
+    keeps edges sharp.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool =
     edges
         ``(n + 1,)`` ascending, equidistant cell edges in input coordinates.
     outside_zero
-        Cells outside the input: zero if true, else the nearest sample's value.
+        Value of cells outside the input: zero if true, else the nearest sample's value.
 
     Returns
     -------
@@ -157,7 +160,7 @@ def _linear_matrix(nodes: NDArray[np.float64], targets: NDArray[np.float64]) -> 
 
 @dataclass(frozen=True)
 class Crop:
-    """A stack of square, resampled slices around a target: what a model sees of a volume.
+    """A stack of square, resampled slices around a target. It is the part of a volume that a model sees.
 
     Parameters
     ----------
@@ -187,18 +190,18 @@ class Crop:
 
     @property
     def cell_mm(self) -> float:
-        """In-plane size of a mask cell."""
+        """In-plane size of a mask cell in mm."""
         return self.side_mm / self.cells
 
     @property
     def step_mm(self) -> float:
-        """Distance between neighbouring slices of the crop."""
+        """Distance between neighbouring slices of the crop in mm."""
         step = self.slices[1] - self.slices[0] if len(self.slices) > 1 else 1
         return step * self.spacing[0]
 
     @property
     def cell_volume_ml(self) -> float:
-        """Volume that one mask cell stands for."""
+        """Volume of one mask cell in ml."""
         return self.cell_mm**2 * self.step_mm / 1000.0
 
     @property
@@ -213,7 +216,7 @@ class Crop:
 
     @cached_property
     def _image_matrices(self) -> tuple[slice, slice, Matrix, Matrix]:
-        """Return the part of a slice that the crop sees, and the matrices that resample it."""
+        """Return the part of a slice that the crop covers, and the matrices that resample it."""
         parts, matrices = [], []
         for axis in (0, 1):
             full = sampling_matrix(self.shape[axis + 1], self._edges(axis, self.pixels), outside_zero=True)
@@ -229,20 +232,20 @@ class Crop:
         return resampled(along_y, part, along_x) + np.float32(AIR_HU)
 
     def images(self, hu: Voxels, neighbour_mm: float) -> tuple[Float32, Float32]:
-        """Resample the crop's slices and their surroundings.
+        """Resample the crop's slices and their neighbours.
 
         Parameters
         ----------
         hu
             The volume.
         neighbour_mm
-            How far above and below the neighbours lie; at least one slice.
+            Distance in mm of the neighbours above and below; at least one slice.
 
         Returns
         -------
         tuple of NDArray
-            HU ``(n, pixels, pixels)`` of the slices, and the mean of the two neighbours of each. Outside the
-            volume in-plane is air; beyond its ends the last slice is repeated.
+            HU ``(n, pixels, pixels)`` of the slices, and the mean of the two neighbours of each. Outside of
+            the volume, the value is air in-plane, and the last slice is repeated beyond its ends.
         """
         shift = max(1, round(neighbour_mm / self.spacing[0]))
         wanted = {z + offset for z in self.slices for offset in (-shift, 0, shift)}
@@ -286,20 +289,20 @@ class Crop:
         Returns
         -------
         tuple
-            The region's index slices and its float32 logits, trilinear; thresholding is the caller's.
+            The region's index slices and its float32 logits (trilinear). The caller thresholds them.
         """
         region = self.region()
         z, y, x = (np.arange(part.start, part.stop) + 0.5 for part in region)
         return region, self.sampled(logits, z, y, x, outside=-10.0)
 
     def positive_part(self, logits: Float32) -> tuple[tuple[slice, slice, slice], Float32]:
-        """Interpolate logits as `to_volume` does, where the result may be positive.
+        """Interpolate logits as `to_volume` does, but only where the result may be positive.
 
         Returns
         -------
         tuple
-            Index slices of the part of `region` that reaches to the nearest cells beyond the positive ones,
-            and its logits. Further out every voxel lies between cells none of which is positive.
+            Index slices of a part of `region`, and its logits. It reaches to the nearest cells beyond the
+            positive ones. Voxels farther out lie between cells that are not positive.
         """
         box = bounding_box(logits > 0)
         if box is None:
@@ -327,7 +330,7 @@ class Crop:
     ) -> Float32:
         """Interpolate logits ``(n, cells, cells)`` at the outer product of volume edge coordinates.
 
-        Places that the crop does not cover get the value `outside`.
+        Points outside of the crop get the value `outside`.
         """
         nodes = np.asarray(self.slices, float) + 0.5
         reach = self.step_mm / self.spacing[0] / 2.0 + 0.5
@@ -348,7 +351,7 @@ class Crop:
         return values
 
     def mask_on(self, mask: Mask, other: Crop) -> Mask:
-        """Resample a mask ``(n, cells, cells)`` of this crop to the cells of another one."""
+        """Resample a mask ``(n, cells, cells)`` of this crop to the cells of another crop."""
         signed = np.where(mask, 1.0, -1.0)
         return np.asarray(self.sampled(signed, *other.cell_centres(), outside=-1.0) > 0)
 
@@ -375,15 +378,16 @@ def plan_crop(
     Parameters
     ----------
     box
-        What must be inside.
+        The box that the crop must contain.
     margin
         Side of the crop as a multiple of the box's longer in-plane side.
     min_side_mm
         Shortest side of the crop.
     step_mm
-        Slices closer than this are skipped (never more than halving the step's worth).
+        Least distance of slices in mm. Closer slices are skipped, but the distance stays below twice this
+        value.
     whole_slice
-        The model wants whole slices, as the published SAM preprocessing does.
+        Whether the crop covers whole slices, as in the published SAM preprocessing.
     """
     stride = max(1, round(step_mm / spacing[0]))
     low = max(0, int(np.floor(box.start[0])))

@@ -1,6 +1,6 @@
-"""Lesion proposals of a learned finder: pieces of its probability map.
+"""Make lesion proposals from pieces of a learned finder's probability map.
 
-Which finder answers is the caller's affair: anything that is a `LesionModel`.
+The caller passes the finder, which is any `LesionModel`.
 """
 
 from __future__ import annotations
@@ -20,37 +20,40 @@ from workers.uair.lesions import Proposal, box_on_grid
 from workers.uair.localize import CoarseMap, largest_component
 
 FAINT, OUTLINE = 0.1, 0.5
-"""Probability of a faint piece, and the one at which a lesion is outlined."""
+"""The probability of a faint piece, and the probability at which a lesion is outlined."""
 CORES = (0.8, 0.9, 0.95)
-"""A piece that falls apart at one of these is several lesions that touch."""
+"""If a piece divides into parts at one of these probabilities, then it is several touching lesions."""
 LEAST_ML = 0.05
-"""Smaller pieces (two voxels of 3 mm) are noise."""
+"""Smaller pieces in ml (two voxels of 3 mm) are noise."""
 LEAST_SHARE = 0.12
-"""A part smaller than this share of its piece does not make two lesions of it."""
+"""A part smaller than this share of its piece is not a lesion of its own."""
 LEVELS = (-1.2, 0.0, 1.2)
-"""Logits by which a learned outline is shifted: a tight, a plain and an inclusive member of the ensemble."""
+"""Shifts of a learned outline's logits, for a tight, a plain and an inclusive member of the ensemble."""
 LIVER_SHARES = (0.5,)
 LESION_SHARES = (0.0, 0.5, 0.5, 0.75)
-"""The learned map's part in an ensemble's members, in turn. Lesions gain from members that differ more."""
+"""The weights of the learned map in an ensemble's members, in turn.
+
+Lesions gain from members that differ more.
+"""
 _PEAK = 90
 
 
 @dataclass(frozen=True)
 class LesionMaps:
-    """Probabilities around a liver on one isotropic grid: of the liver with its lesions, and of lesions."""
+    """Probabilities around a liver on an isotropic grid: for the liver with its lesions, and for lesions."""
 
     liver: CoarseMap
     lesions: CoarseMap
 
     def organ_on(self, crop: Crop) -> Float32:
-        """Return logits ``(n, h, w)`` of the liver with its lesions, its largest piece, on a crop's cells."""
+        """Return logits ``(n, h, w)`` on a crop's cells of the liver with its lesions, largest piece only."""
         whole = np.maximum(self.liver.probability, self.lesions.probability)
         largest = ndimage.binary_dilation(largest_component(whole > 0.5), iterations=2)
         kept = np.where(largest, whole, 0.0).astype(np.float32)
         return bounded_logit(replace(self.liver, probability=kept).at(*crop.cell_centres()))
 
     def labels(self, shape: tuple[int, ...]) -> Labels:
-        """Return ``(Z, Y, X)`` what the maps alone draw: 1 liver, 2 any lesion."""
+        """Return the labels ``(Z, Y, X)`` of the maps alone: 1 liver, 2 any lesion."""
         drawn = np.zeros(shape, np.uint8)
         drawn[self._voxels(self.liver, shape) > OUTLINE] = LIVER
         drawn[self._voxels(self.lesions, shape) > OUTLINE] = LIVER + 1
@@ -64,12 +67,12 @@ class LesionMaps:
 
 
 def bounded_logit(probability: Float32) -> Float32:
-    """Return logits like those of an ensemble's members: within `LIMIT`."""
+    """Return logits within `LIMIT`, like those of an ensemble's members."""
     return np.clip(logit(probability), -LIMIT, LIMIT)
 
 
 def led(pool: Ensemble, learned: Float32, shares: Sequence[float]) -> Ensemble:
-    """Return a pool whose members follow a learned map in part, and that holds the map itself.
+    """Return a pool whose members are mixed with a learned map. The map itself is a member, too.
 
     A promptable model sees one slice at a time, but its edges are sharper; a learned map knows the whole
     organ, at 3 mm. Means of their logits were better than either.
@@ -81,7 +84,7 @@ def led(pool: Ensemble, learned: Float32, shares: Sequence[float]) -> Ensemble:
     learned
         ``(n, h, w)`` logits of the learned map on the same cells.
     shares
-        The map's part in the members, in turn: 0 leaves a member as it is.
+        The map's weights in the members, in turn. With 0 a member is unchanged.
     """
     count = len(pool.logits)
     share = np.resize(np.asarray(shares, np.float32), count).reshape(-1, 1, 1, 1)
@@ -96,7 +99,7 @@ class LesionModel(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of whatever decides the answer."""
+        """SHA-256 of everything that decides the answer."""
         ...
 
     def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:
@@ -108,10 +111,10 @@ class LesionModel(Protocol):
 
 
 def pieces_of(lesions: CoarseMap) -> list[Proposal]:
-    """Return the lesions that a probability map shows, surest first.
+    """Return the lesions of a probability map, the most probable first.
 
-    A proposal's outline is the map around its piece, shifted so that its level lies at one half; its score
-    is the piece's 90th percentile.
+    A proposal's outline is the map around its piece, shifted so that the surface is at one half. Its score is
+    the piece's 90th percentile.
     """
     found = [_proposal(lesions, piece, OUTLINE) for piece in _outlined(lesions)]
     found += [_proposal(lesions, piece, FAINT) for piece in _faint(lesions)]
@@ -119,7 +122,7 @@ def pieces_of(lesions: CoarseMap) -> list[Proposal]:
 
 
 def _outlined(lesions: CoarseMap) -> Iterator[Mask]:
-    """Yield pieces above `OUTLINE`; one with several cores is shared among them, nearest first."""
+    """Yield pieces above `OUTLINE`. A piece with several cores is divided by the nearest core."""
     probability = lesions.probability
     for piece in _components(probability > OUTLINE, lesions.spacing_mm, LEAST_ML):
         least = max(LEAST_ML, LEAST_SHARE * piece.sum() * lesions.spacing_mm**3 / 1000.0)
@@ -135,7 +138,7 @@ def _outlined(lesions: CoarseMap) -> Iterator[Mask]:
 
 
 def _faint(lesions: CoarseMap) -> Iterator[Mask]:
-    """Yield pieces above `FAINT` that hold nothing above `OUTLINE`."""
+    """Yield pieces above `FAINT` without a voxel above `OUTLINE`."""
     probability = lesions.probability
     for piece in _components(probability > FAINT, lesions.spacing_mm, LEAST_ML):
         if probability[piece].max() <= OUTLINE:

@@ -1,7 +1,7 @@
-"""Lesion proposals: compact places in the liver whose density is unlike the rest (ENGINE §1, step 7).
+"""Propose lesions by density: compact places in the liver that differ from the rest (docs/engine.md).
 
-Works on an isotropic grid. The liver is closed and filled first, because a predicted liver tends to leave
-large lesions out. Density is compared with the liver's own median, robustly, at several scales.
+The grid is isotropic. The liver is closed and filled first, because a predicted liver often lacks large
+lesions. Density is compared with the liver's own median, robustly, at several scales.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ GRID_MM = 2.0
 SCALES_MM = (2.0, 3.5, 6.0)
 DARK_Z = (2.6, 4.0, 6.0)
 BRIGHT_Z = (3.6, 5.5)
-"""Robust z-scores of an outlier; several, because a low one merges a lesion with the liver's blurred edge.
-Bright outliers are mostly vessels, so they must stand out more."""
+"""Robust z-scores above which bright voxels are outliers.
+
+There are several, because a low one merges a lesion with the liver's blurred edge. Bright outliers are mostly
+vessels, so their scores are higher.
+"""
 BRIGHT_WEIGHT = 0.55
 MIN_RADIUS_MM = 1.6
 MAX_ELONGATION = 3.2
@@ -30,30 +33,30 @@ DILATION_MM = 3.0
 DOUBTFUL_MM = 40.0
 RIM_MM = 16.0
 SKIN_MM = 2.5
-"""Depth below the liver's surface from which density is trusted; above it is blurred by what lies beside."""
+"""Depth in mm below the liver's surface from which density is used. Nearer to the surface it is blurred."""
 OVERLAP = 0.4
-"""Two proposals whose boxes share more than this part of the smaller one are one."""
+"""Two proposals are the same if their boxes share more than this part of the smaller box."""
 PLAUSIBLE_HU = (-40.0, 250.0)
-"""Tissue that can belong to a liver or a lesion; fat and gas that closing takes in cannot."""
+"""The HU of tissue of a liver or a lesion. Fat and gas, which closing may include, lie outside."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A lesion that may be there.
+    """A possible lesion.
 
     Parameters
     ----------
     box
         In the volume's edge coordinates.
     outline
-        The blob, as a map over a part of the volume.
+        The proposed region, as a map over a part of the volume.
     score
-        Larger is likelier, among proposals of one kind: a robust z-score, weighted by size and compactness;
-        or a learned finder's probability.
+        A larger score is more likely, among proposals of one kind. It is a robust z-score, weighted by size
+        and compactness, or a learned finder's probability.
     volume_ml
-        Volume of the blob.
+        Volume of the region.
     learned
-        Whether a learned finder proposes it; its outline is then a probability map.
+        Whether a learned finder made the proposal. Its outline is then a probability map.
     """
 
     box: Box
@@ -71,11 +74,10 @@ class _Blob:
 
 
 def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None) -> Mask:
-    """Return where lesions may be: the liver closed, filled and slightly dilated.
+    """Return the possible places of lesions: the liver closed, filled and slightly dilated.
 
-    `doubtful` are cells that another source takes for liver. They count within `DOUBTFUL_MM`: a mask of liver
-    density leaves out a lesion at the liver's surface. A mere rim does not count: the difference must be
-    thicker than `RIM_MM`.
+    `doubtful` are cells that another source calls liver. They count within `DOUBTFUL_MM`, because a mask of
+    liver density lacks a lesion at the liver's surface. The difference must be thicker than `RIM_MM`.
     """
     reach = [max(1, round(CLOSING_MM / s)) for s in spacing_mm]
     padded = np.pad(largest_component(liver), [(n + 1, n + 1) for n in reach])
@@ -100,7 +102,7 @@ def propose(
     volume_spacing: Spacing,
     limit: int,
 ) -> list[Proposal]:
-    """Return up to `limit` proposals, best first.
+    """Return up to `limit` proposals, the best first.
 
     Parameters
     ----------
@@ -109,12 +111,12 @@ def propose(
     domain
         ``(z, y, x)`` of `lesion_domain` on the same grid.
     liver
-        ``(z, y, x)`` the liver itself; its density is the reference, and bright outliers count only here
-        (beyond it lie the heart and opacified bowel).
+        ``(z, y, x)`` the liver itself. Its density is the reference. Bright outliers count only here, since
+        heart and opacified bowel lie beyond it.
     origin
-        Where that grid starts in the volume's edge coordinates.
+        The start of that grid in the volume's edge coordinates.
     volume_spacing
-        Voxel spacing of the volume in whose voxels boxes are expressed.
+        Voxel spacing of the volume. Boxes are in its voxels.
     """
     low, high = PLAUSIBLE_HU
     smooth = ndimage.gaussian_filter(hu, 1.0)
@@ -173,7 +175,7 @@ def _components(z_score: Float32, mask: Mask, weight: float) -> list[_Blob]:
 
 
 def _elongation(blob: Mask) -> float:
-    """Return the ratio of the longest to the middle principal axis: a vessel is long, a lesion is not."""
+    """Return the ratio of the longest to the middle principal axis. It is large for vessels."""
     places = np.argwhere(blob) * GRID_MM
     variances = np.linalg.eigvalsh(np.cov(places.T) + 0.3 * np.eye(3))
     return float(np.sqrt(variances[2] / variances[1]))

@@ -1,7 +1,7 @@
-"""Where the liver is: from a coarse probability map to a box and a coarse mask (ENGINE §1, step 1).
+"""Locate the liver: turn a coarse probability map into a box and a coarse mask (docs/engine.md).
 
-A `Localizer` is anything that answers with a `Location`; how it knows (a trained network, templates) is its
-own affair. This module owns what all of them share: the way to and from the coarse isotropic grid.
+A `Localizer` returns a `Location`. It may use a trained network or templates. All localizers use this module
+to convert to and from the coarse isotropic grid.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from workers.uair.grids import (
 )
 
 SEARCH_MM = (45.0, 6.0)
-"""How far below and above the extended box the liver's ends are looked for."""
+"""How far below and above the extended box the liver's ends are searched, in mm."""
 UNCOVERED = 0.1
-"""Part of a coarse voxel by which a coarse grid may end before the volume does."""
+"""The part of a coarse voxel by which a coarse grid may be shorter than the volume."""
 BODY_HU = -300.0
 MIN_LIVER_ML = 150.0
-"""Less than this is not a liver but a mistake; the smallest adult liver remnants are larger."""
+"""A smaller region, in ml, is a mistake. The smallest adult liver remnants are larger."""
 EXTENSION_MM = (6.0, 7.5, 7.5)
-"""(z, y, x). The paper extends by [2, 10, 10] voxels of 3 mm; a quarter of that in-plane suffices here
-because the coarse mask, not only its box, guides the prompts."""
+"""Extension of the box (z, y, x) in mm.
+
+The paper extends by [2, 10, 10] voxels of 3 mm. A quarter of that is enough in-plane, because the coarse mask
+guides the prompts, too.
+"""
 
 
 @dataclass(frozen=True)
 class CoarseMap:
     """Probabilities ``(z, y, x)`` on an isotropic grid over a volume or a part of it.
 
-    `origin` is where the grid's first voxel starts, in the volume's edge coordinates (z, y, x).
+    `origin` is the start of the grid's first voxel in the volume's edge coordinates (z, y, x).
     """
 
     probability: Float32
@@ -51,7 +54,8 @@ class CoarseMap:
     def at(self, z: Coordinates, y: Coordinates, x: Coordinates) -> Float32:
         """Interpolate at the outer product of volume edge coordinates, linearly; 0 outside.
 
-        The outer half of the grid's last voxels is not faded out: where the scan ends, an organ need not.
+        The outer half of the grid's last voxels keeps its value, because an organ may continue beyond the
+        scan.
         """
         places = zip((z, y, x), self.origin, self.volume_spacing, strict=True)
         grids = [(values - start) * step / self.spacing_mm - 0.5 for values, start, step in places]
@@ -64,13 +68,13 @@ class CoarseMap:
 
 @dataclass(frozen=True)
 class Location:
-    """A liver found: its extended box in edge coordinates and its coarse probability on the volume's grid."""
+    """A located liver: extended box in edge coordinates, and coarse probability on the volume's grid."""
 
     box: Box
     coarse: CoarseMap
 
     def search_box(self, spacing: Spacing, shape: tuple[int, ...]) -> Box:
-        """Return the box in which the liver's ends are looked for (`SEARCH_MM` below and above)."""
+        """Return the box in which the liver's ends are searched (`SEARCH_MM` below and above)."""
         below, above = (mm / spacing[0] for mm in SEARCH_MM)
         (z0, y0, x0), (z1, y1, x1) = self.box.start, self.box.stop
         return Box((max(0.0, z0 - below), y0, x0), (min(float(shape[0]), z1 + above), y1, x1))
@@ -81,11 +85,11 @@ class Localizer(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of whatever decides the answer (weights, templates)."""
+        """SHA-256 of everything that decides the answer (weights, templates)."""
         ...
 
     def locate(self, hu: NDArray[np.generic], spacing: Spacing) -> Location | None:
-        """Return where the liver is, or None if there is none.
+        """Return the location of the liver; None if there is none.
 
         `hu` is ``(Z, Y, X)`` on the canonical grid (superior, posterior, left).
         """
@@ -95,7 +99,7 @@ class Localizer(Protocol):
 def to_isotropic(hu: NDArray[np.generic], spacing: Spacing, target_mm: float) -> Float32:
     """Average a volume onto isotropic voxels of `target_mm`; the last voxel may reach beyond the end.
 
-    There the last slice, row or column is repeated, so that no voxel of the volume is left out.
+    Beyond the end, the last slice, row or column is repeated. So every voxel of the volume is used.
     """
     extents = (n * s / target_mm for n, s in zip(hu.shape, spacing, strict=True))
     counts = [max(1, int(np.ceil(extent - UNCOVERED))) for extent in extents]
@@ -112,7 +116,7 @@ def to_isotropic(hu: NDArray[np.generic], spacing: Spacing, target_mm: float) ->
 
 
 def body_region(hu: Float32) -> tuple[slice, slice, slice]:
-    """Return the region of the largest body in coarse HU, all slices, two voxels of air around it."""
+    """Return the region of the largest body in coarse HU: all slices, with two voxels of air around it."""
     body = ndimage.binary_opening(hu > BODY_HU, iterations=2)
     largest = largest_component(body)
     box = bounding_box(largest)
@@ -123,7 +127,7 @@ def body_region(hu: Float32) -> tuple[slice, slice, slice]:
 
 
 def largest_component(mask: Mask) -> Mask:
-    """Return the largest face-connected component of a mask (empty stays empty)."""
+    """Return the largest face-connected component of a mask. An empty mask stays empty."""
     labels, count = ndimage.label(mask)
     if count == 0:
         return np.zeros(mask.shape, bool)

@@ -1,7 +1,8 @@
-"""Lesions that a reader marked: where a model is asked about them, and what marks say about shapes.
+"""Segment lesions that a reader marked: prompts from the marks, and their effect on the belief over shapes.
 
-A line, or a contour, tells a lesion's place and edge; a point tells its place alone. The marks of a lesion
-become an ellipsoid, whose box prompts the networks, and points of the edge, which condition the belief.
+A line or a contour gives a lesion's place and edge. A point gives only its place. The marks of a lesion
+become an ellipsoid and points of the edge. The ellipsoid's box prompts the networks. The points condition the
+belief.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ Float64 = NDArray[np.float64]
 
 POINT, LINE, CONTOUR = "point", "line", "contour"
 OTHER_AXES = 0.8
-"""Extent of a lesion across its measured axis, as a part of it; readers measure the longest one."""
+"""Extent of a lesion across its measured axis, as a part of that axis. Readers measure the longest axis."""
 POINT_RADIUS_MM = 8.0
 LEAST_RADIUS_MM = 2.0
 EDGE_MM = 1.5
-"""Standard deviation of how far a mark's end lies from the edge that the reader means."""
+"""Standard deviation in mm of a mark's end from the true edge."""
 MOST_EDGE_POINTS = 24
 DOMAIN_GROWTH = 1.5
-"""How far around its ellipsoid a marked lesion may reach, in its half axes, where no liver was seen."""
+"""How far a marked lesion may reach where no liver was seen, in half axes of its ellipsoid."""
 
 
 @dataclass(frozen=True)
 class DrawnMark:
-    """One shape: `points` ``(n, 3)`` z, y, x by voxel edges of the canonical grid."""
+    """A drawn shape: `points` ``(n, 3)`` z, y, x by voxel edges of the canonical grid."""
 
     shape: str
     points: Float64
@@ -55,14 +56,14 @@ class DrawnMark:
 
 @dataclass(frozen=True)
 class MarkedTarget:
-    """A lesion that is there because a reader marked it: its label value, and its marks."""
+    """A lesion that a reader marked: its label value, and its marks."""
 
     value: int
     marks: tuple[DrawnMark, ...]
 
     @property
     def edge(self) -> Float64:
-        """``(n, 3)`` points of its edge, none if points alone mark it."""
+        """``(n, 3)`` points of its edge; empty if only points mark it."""
         found = [mark.points for mark in self.marks if mark.shape != POINT]
         points = np.concatenate(found) if found else np.empty((0, 3))
         return np.asarray(points[:: max(1, -(-len(points) // MOST_EDGE_POINTS))])
@@ -70,7 +71,7 @@ class MarkedTarget:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """`centre` and the half axes, columns of `axes`; z, y, x in mm."""
+    """An ellipsoid: `centre`, and the half axes as columns of `axes`; z, y, x in mm."""
 
     centre: Float64
     axes: Float64
@@ -82,7 +83,7 @@ class Ellipsoid:
         return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
     def holds(self, crop: Crop, spacing: Spacing, *, times: float = 1.0) -> Mask:
-        """Return the crop's cells ``(n, h, w)`` whose centres lie in it, grown by `times`."""
+        """Return the crop's cells ``(n, h, w)`` whose centres lie in the ellipsoid, scaled by `times`."""
         places = np.meshgrid(*crop.cell_centres(), indexing="ij")
         offsets = np.stack([at * mm for at, mm in zip(places, spacing, strict=True)], axis=-1) - self.centre
         relative = offsets @ np.linalg.inv(self.axes).T
@@ -123,7 +124,7 @@ def _longest(edges: Sequence[Float64]) -> Float64:
 
 
 def _across(first: Float64, offsets: Float64) -> tuple[Float64, Float64]:
-    """Return two directions across an axis: where the marks reach farthest, and the third."""
+    """Return two directions across an axis: the one in which the marks reach farthest, and the third one."""
     along = first / np.linalg.norm(first)
     rest = offsets - np.outer(offsets @ along, along)
     reach = np.linalg.norm(rest, axis=1)
@@ -139,7 +140,7 @@ def _across(first: Float64, offsets: Float64) -> tuple[Float64, Float64]:
 
 @dataclass(frozen=True)
 class MarkAsker:
-    """Asks the networks about marked lesions.
+    """Prompts the networks for marked lesions.
 
     Parameters
     ----------
@@ -148,11 +149,11 @@ class MarkAsker:
     encode_crop
         Returns the model bound to a crop, and the mean HU ``(n, h, w)`` of the crop's cells.
     options
-        How four are chosen.
+        The options for choosing four candidates.
     rng_of
         Returns the generator of a round and a label value.
     outliner
-        Draws a lesion in 3-D; None: the promptable model alone does.
+        Segments a lesion in 3-D; None: only the promptable model does.
     """
 
     plan_crop: PlanCrop
@@ -168,7 +169,7 @@ class MarkAsker:
         spacing: Spacing,
         shape: tuple[int, ...],
     ) -> RoundState:
-        """Return `state` with a target for each new lesion; four candidates of each lesion fit its marks."""
+        """Return `state` with a target for each new lesion. The four candidates of each fit its marks."""
         first_is_best = state.targets[0].held
         for lesion in marked:
             rng = self.rng_of(state.number, lesion.value)
@@ -214,12 +215,12 @@ class MarkAsker:
 def measured(
     target: TargetState, marked: MarkedTarget, rng: np.random.Generator, *, first_is_best: bool
 ) -> TargetState:
-    """Return a target that is surely there; its belief and its four follow the marks on its edge.
+    """Return a target with confidence 1, whose belief and four candidates follow the marks on its edge.
 
     Parameters
     ----------
     first_is_best
-        Whether candidate 1 is the likeliest; else the four go by size.
+        Whether candidate 1 is the most likely one. If not, then the four are sorted by size.
     """
     target = replace(target, confidence=1.0, present=(True,) * 4)
     if target.belief is None or not len(marked.edge):
@@ -246,15 +247,15 @@ def cells_of(points: Float64, crop: Crop) -> Float64:
 
 
 def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) -> Belief:
-    """Return the belief after points of the edge were seen, by an ensemble Kalman update.
+    """Return the belief after points of the edge were measured, by an ensemble Kalman update.
 
-    A shape's distance at a point is linear in its coefficients, so that all particles move at once. Where the
-    points lie farther from the surface than the belief allows, its spread grows first.
+    A shape's distance at a point is linear in its coefficients, so one update moves all particles. If the
+    points lie farther from the surface than the belief allows, then its spread grows first.
 
     Parameters
     ----------
     cells
-        ``(n, 3)`` of `cells_of`.
+        ``(n, 3)`` from `cells_of`.
     """
     shape = belief.factors.shape[1:]
     places = (cells - np.asarray(belief.start)) / np.asarray(belief.stride)
@@ -279,7 +280,7 @@ def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) ->
 
 
 def without(state: RoundState, values: Sequence[int]) -> RoundState:
-    """Return `state` with lesions dropped: in no candidate of this and later rounds."""
+    """Return `state` with lesions dropped. They are in no candidate of this and later rounds."""
     targets = tuple(
         replace(target, present=(False,) * 4) if target.value in values else target
         for target in state.targets
@@ -288,7 +289,7 @@ def without(state: RoundState, values: Sequence[int]) -> RoundState:
 
 
 def take_marked(selected: Labels, made: Labels, values: Sequence[int]) -> Labels:
-    """Return what was selected with marked lesions as a round's candidate 1 draws them.
+    """Return the selected labels, with marked lesions as a round's candidate 1 has them.
 
     Parameters
     ----------
@@ -303,7 +304,7 @@ def take_marked(selected: Labels, made: Labels, values: Sequence[int]) -> Labels
 
 
 def _outline(box: Box, crop: Crop) -> Outline:
-    """Return what a 3-D box says about the slices of a crop that reaches beyond it."""
+    """Return the outline of a 3-D box on the slices of a crop that reaches beyond it."""
     centres = crop.cell_centres()[0]
     inside = np.flatnonzero((centres > box.start[0]) & (centres < box.stop[0]))
     middle = int(np.abs(centres - (box.start[0] + box.stop[0]) / 2).argmin())

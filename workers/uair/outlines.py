@@ -1,7 +1,7 @@
-"""Outlines of a learned 3-D model as members of a lesion's ensemble.
+"""Add outlines of a learned 3-D model as members of a lesion's ensemble.
 
 A promptable model sees a single slice at a time. An outliner sees all of a lesion's slices. Its prompt is a
-3-D box, and an earlier outline if there is any. Which model answers is the caller's affair.
+3-D box, and an earlier outline if there is any. The caller passes the model.
 """
 
 from __future__ import annotations
@@ -18,29 +18,31 @@ from workers.uair.grids import Box, Crop, Float32, Mask, tight_box
 from workers.uair.lesion_maps import LESION_SHARES, led
 
 LEAST_CELLS = 64
-"""An outliner sees at least so many cells in each direction of a slice, or twice the box."""
+"""An outliner sees at least this many cells in each direction of a slice, or twice the box."""
 SECOND_OPINION = 0.04
-"""Growth of the box around a selected mask that an outliner is asked with a second time."""
+"""Growth of the box around a selected mask for the outliner's second question."""
 GROWTH, SPREAD = 0.08, 0.06
-"""How a second box differs in the first round: mean and standard deviation of each face's way outwards, as
-parts of the box."""
+"""The second box of the first round: mean and standard deviation of each face's shift outwards.
+
+They are parts of the box.
+"""
 
 
 class Question(NamedTuple):
-    """The question to an outliner about one lesion."""
+    """A question to an outliner about one lesion."""
 
     box: Mask
-    """``(n, h, w)``: the cells of the box that holds the lesion; not empty."""
+    """``(n, h, w)``: the cells of the box around the lesion; not empty."""
     known: Float32 | None = None
     """``(n, h, w)`` probability of an earlier outline, or None."""
 
 
 class Outliner(Protocol):
-    """Draws one lesion in a crop."""
+    """Segments one lesion in a crop."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of whatever decides the answer."""
+        """SHA-256 of everything that decides the answer."""
         ...
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
@@ -51,7 +53,7 @@ class Outliner(Protocol):
         hu
             ``(n, h, w)`` mean HU of the crop's cells.
         questions
-            All that is asked of this crop, since together they are answered faster than one by one.
+            All questions about this crop. Answering them together is faster.
         cell_mm, step_mm
             Size of a cell in plane, and distance of slices.
         """
@@ -67,7 +69,7 @@ class OutlinePrompter:
     outliner
         The model.
     crop
-        Where it looks.
+        The crop that it sees.
     hu
         ``(n, h, w)`` mean HU of the crop's cells.
     """
@@ -77,7 +79,7 @@ class OutlinePrompter:
     hu: Float32
 
     def drawn(self, *questions: Question) -> Float32:
-        """Return logits ``(Q, A, n, h, w)`` of the answers to each question."""
+        """Return the logits ``(Q, A, n, h, w)`` of the answers to each question."""
         around = tight_box(np.logical_or.reduce([question.box for question in questions]))
         rows, columns = (
             _window(int(around.start[axis]), int(around.stop[axis]), self.hu.shape[axis]) for axis in (1, 2)
@@ -93,17 +95,17 @@ class OutlinePrompter:
         return logits
 
     def first(self, box: Mask, known: Float32 | None, rng: np.random.Generator) -> Float32:
-        """Return the first outlines ``(K, n, h, w)`` of what a box holds, the most likely one first.
+        """Return the first outlines ``(K, n, h, w)`` of the lesion in a box, the most likely one first.
 
-        Two boxes are asked about: this one, and one that is larger and shifted at random.
+        The outliner gets two boxes: this one, and a larger one that is shifted at random.
         """
         other = box_around(box, rng.normal(GROWTH, SPREAD, (2, 3)))
         return _alternatives(self.drawn(Question(box, known), Question(other, known)))
 
     def again(self, reference: Float32) -> Float32:
-        """Return outlines ``(K, n, h, w)`` of a lesion of which a mask was selected, logits ``(n, h, w)``.
+        """Return outlines ``(K, n, h, w)`` of a lesion after a mask (logits ``(n, h, w)``) was selected.
 
-        One starts from the mask, one from its box alone: a second opinion.
+        One outline starts from the mask, another one only from its box.
         """
         mask = reference > 0
         from_mask = Question(box_around(mask), probability(reference))
@@ -116,7 +118,7 @@ def _alternatives(answers: Float32) -> Float32:
 
 
 def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = None) -> Ensemble:
-    """Return a first pool whose members follow the most likely outline in part, and that holds them all.
+    """Return a first pool mixed with the most likely outline. All outlines are members, too.
 
     Parameters
     ----------
@@ -136,13 +138,13 @@ def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = No
 def led_in_box(
     pool: Ensemble, outliner: Outliner, box: Box, crop: Crop, cells: Float32, rng: np.random.Generator
 ) -> Ensemble:
-    """Return an ensemble led by what the outliner draws in a 3-D box; `cells` are the crop's mean HU."""
+    """Return an ensemble mixed with the outliner's result in a 3-D box. `cells` are the crop's mean HU."""
     drawn = OutlinePrompter(outliner, crop, cells).first(cells_in(box, crop), None, rng)
     return led_by_outlines(pool, drawn)
 
 
 def joined_by_outlines(pool: Ensemble, outlines: Float32) -> Ensemble:
-    """Return the pool with those outlines ``(K, n, h, w)`` as members that show anything."""
+    """Return the pool with all outlines ``(K, n, h, w)`` that are not empty as further members."""
     for outline in outlines:
         if (outline > 0).any():
             pool = pool.joined_by(outline)
@@ -150,14 +152,14 @@ def joined_by_outlines(pool: Ensemble, outlines: Float32) -> Ensemble:
 
 
 def _window(first: int, stop: int, count: int) -> slice:
-    """Return the part of an axis that an outliner sees: the box in the middle of twice its size."""
+    """Return the part of an axis that an outliner sees: twice the box's size, with the box in the middle."""
     wanted = min(count, max(LEAST_CELLS, 2 * (stop - first)))
     start = min(max(0, (first + stop - wanted) // 2), count - wanted)
     return slice(start, start + wanted)
 
 
 def cells_in(box: Box, crop: Crop) -> Mask:
-    """Return ``(n, h, w)``: the crop's cells whose centres lie in a box of the volume; never empty."""
+    """Return the crop's cells ``(n, h, w)`` whose centres lie in a box of the volume; never empty."""
     return _between(crop.cell_centres(), box)
 
 
@@ -167,8 +169,8 @@ def box_around(mask: Mask, growth: float | NDArray[np.float64] = 0.0) -> Mask:
     Parameters
     ----------
     growth
-        How much farther out each face lies, as a part of the box; ``(2, 3)``: first and last face of each
-        axis on their own.
+        How much farther out each face lies, as a part of the box. ``(2, 3)`` has separate values for the
+        first and last face of each axis.
     """
     tight = tight_box(mask)
     moves = np.broadcast_to(growth, (2, 3)) * np.asarray(tight.size)

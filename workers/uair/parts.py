@@ -1,4 +1,4 @@
-"""The doubtful parts of a target: up to three pieces of M_unc (equation 2), each with a name.
+"""Find the doubtful parts of a target: up to three pieces of M_unc (equation 2), each with a name.
 
 A reader may take each part from another candidate. So an answer says more than one pick of four: on real
 lesions that gains .025 Dice a round (docs/engine.md). A part is all that lies nearer to its centre than to
@@ -25,7 +25,7 @@ MOST_PARTS = 3
 FEWEST_CELLS = 24
 """A target with fewer cells in M_unc has no parts."""
 MOST_CELLS = 4000
-"""Pieces are found from so many cells of M_unc at most, evenly drawn."""
+"""The most cells of M_unc from which pieces are found, drawn evenly."""
 ITERATIONS = 15
 DIRECTIONS = ("upper", "lower", "back", "front", "left", "right")
 """Names of parts by the canonical axes: superior, inferior, posterior, anterior, and the patient's sides."""
@@ -34,12 +34,12 @@ _SIGNED_AXES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1]
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a target that a reader can answer on its own.
+    """A part of a target for which a reader can choose a candidate separately.
 
     Parameters
     ----------
     name
-        Where it lies, seen from the target's centre: one of `DIRECTIONS`, different for each part.
+        Its direction from the target's centre: one of `DIRECTIONS`, different for each part.
     centre
         (z, y, x), edge coordinates of the canonical volume.
     """
@@ -49,10 +49,10 @@ class Part:
 
 
 def parts_of(target: TargetState) -> tuple[Part, ...]:
-    """Return the parts of a target; none if its shape is not in doubt, or if the doubt is too small.
+    """Return the parts of a target; empty if its shape is not in doubt, or if the doubt is too small.
 
-    The cells of M_unc are divided by k-means, each weighted by its squared deviation: the probability that
-    what is shown is wrong there. The result depends on the state alone.
+    k-means divides the cells of M_unc. Each is weighted by its squared deviation: the probability that the
+    shown label is wrong there. The result depends only on the state.
     """
     if target.belief is None or target.settled or target.resting or not any(target.present):
         return ()
@@ -75,7 +75,7 @@ def parts_of(target: TargetState) -> tuple[Part, ...]:
 def part_numbers(
     parts: Sequence[Part], spacing: Spacing, z: Coordinates, y: Coordinates, x: Coordinates
 ) -> PartNumbers:
-    """Return the index ``(n, h, w)`` of the part that each place of a grid belongs to.
+    """Return for each point of a grid the index ``(n, h, w)`` of its part.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def numbers_on_crop(parts: Sequence[Part], target: TargetState) -> PartNumbers:
 
 
 def put_together(offered: Float32, numbers: PartNumbers, chosen: Sequence[int]) -> Float32:
-    """Return candidate ``(n, h, w)`` whose part p is that of candidate ``chosen[p]`` of ``(4, n, h, w)``."""
+    """Combine four candidates ``(4, n, h, w)``: part p comes from candidate ``chosen[p]``."""
     index = np.asarray(chosen, np.intp)[numbers][None]
     return np.asarray(np.take_along_axis(offered, index, axis=0)[0])
 
@@ -107,7 +107,7 @@ def put_together(offered: Float32, numbers: PartNumbers, chosen: Sequence[int]) 
 def numbers_on_volume(
     parts: Mapping[int, Sequence[Part]], spacing: Spacing, candidates: Sequence[Labels]
 ) -> dict[int, PartNumbers]:
-    """Return for each target a volume ``(Z, Y, X)``: 1 + the part's index where a candidate holds it, else 0.
+    """Return for each target a volume ``(Z, Y, X)``: 1 + the part's index inside of any candidate, else 0.
 
     Parameters
     ----------
@@ -131,13 +131,13 @@ def numbers_on_volume(
 
 
 def _places(target: TargetState, cells: NDArray[np.intp]) -> Float64:
-    """Return edge coordinates ``(N, 3)`` in the canonical volume of cells of a target's crop."""
+    """Return the edge coordinates ``(N, 3)`` in the canonical volume of cells of a target's crop."""
     z, y, x = target.crop.cell_centres()
     return np.stack([z[cells[:, 0]], y[cells[:, 1]], x[cells[:, 2]]], axis=1)
 
 
 def _centres(places: Float64, weights: Float64) -> Float64:
-    """Return `MOST_PARTS` centres ``(P, 3)`` by weighted k-means, from heavy starts far apart."""
+    """Return `MOST_PARTS` centres ``(P, 3)`` by weighted k-means. It starts from heavy, distant points."""
     centres = places[[int(weights.argmax())]]
     while len(centres) < MOST_PARTS:
         far = _squares(places, centres).min(axis=1)
@@ -160,6 +160,6 @@ def _squares(places: Float64, centres: Float64) -> Float64:
 
 
 def _names(offsets_mm: Float64) -> list[str]:
-    """Return a different direction for each offset ``(P, 3)``, so that they fit best together."""
+    """Return a different direction for each offset ``(P, 3)``, with the best total fit."""
     rows, columns = linear_sum_assignment(-offsets_mm @ _SIGNED_AXES.T)
     return [DIRECTIONS[column] for _, column in sorted(zip(rows, columns, strict=True))]

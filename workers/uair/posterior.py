@@ -1,7 +1,7 @@
-"""The effect of a reader's answer on the belief over shapes, and the four candidates that result.
+"""Update the belief over shapes after a reader's answer, and find the next four candidates.
 
-After each answer the particles are weighed by Bayes' rule, drawn again by their weights, and moved a little
-(Liu and West 2001). Everything is deterministic for a generator. Nothing here asks a network.
+After each answer, Bayes' rule gives the particles weights. They are resampled by weight and moved a little
+(Liu and West 2001). The result depends only on the inputs and the random generator. No network is used.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from workers.uair.candidates import SHOWN
 from workers.uair.grids import Float32, Mask
 
 SHORTENING, LEAST_LENGTH_MM = 0.75, 1.2
-"""How much shorter the smooth fields' kernel gets with each answer, down to this length."""
+"""The factor by which each answer shortens the smooth fields' length scale, and its least length in mm."""
 TEMPERATURE = 0.015
-"""Dice difference by which a reader prefers a candidate e times."""
+"""A Dice difference by which a reader prefers a candidate by a factor e."""
 CARELESS = 0.02
-"""Part of a reader's picks that say nothing."""
+"""The part of a reader's picks that is random."""
 JITTER = 0.3
-"""Liu and West's h: particles keep ``sqrt(1 - h^2)`` of their way to the mean, and gain ``h`` of noise."""
+"""Liu and West's h. Particles keep ``sqrt(1 - h^2)`` of their distance from the mean, and get noise ``h``."""
 REWIDENED = 1.3
-"""Growth of the belief's spread after a rejection: the reader says that it was too narrow."""
+"""The factor by which the belief's spread grows after a rejection, because it was too narrow."""
 DRAWN_SPREAD = 0.35
-"""The remaining part of the belief's spread about a segmentation that the reader drew."""
+"""The part of the belief's spread that remains around a segmentation that the reader drew."""
 ITERATIONS = 4
 
 
 def after_pick(belief: Belief, offered: Mask, picked: int, answers: int, rng: np.random.Generator) -> Belief:
-    """Return the belief after a candidate was picked: `likelihood_of_pick`, then `_drawn_again`.
+    """Return the belief after a pick: weights by `likelihood_of_pick`, then resampling.
 
     Parameters
     ----------
     offered
-        ``(4, n, h, w)`` candidates that the reader saw, all of which the pick speaks about.
+        ``(4, n, h, w)`` candidates that the reader saw. The pick compares all of them.
     picked
         0 … 3.
     answers
-        How many the reader has given, this one included.
+        Number of the reader's answers, this one included.
     """
     among = np.concatenate([offered[picked : picked + 1], np.delete(offered, picked, axis=0)])
     own = _own_agreement(among)
@@ -71,7 +71,7 @@ def after_parts(
     answers: int,
     rng: np.random.Generator,
 ) -> Belief:
-    """Return the belief after each part was taken from a candidate of its own.
+    """Return the belief after the reader chose a candidate for each part.
 
     The parts' answers are independent: their `likelihood_of_pick` are multiplied. In a part R, the agreement
     of a shape with a candidate is ``1 - |shape xor candidate in R| / (2 E|shape|)``: 1 less the Dice that the
@@ -84,9 +84,9 @@ def after_parts(
     numbers
         ``(n, h, w)`` index of each cell's part.
     chosen
-        For each part the candidate 0 … 3.
+        The chosen candidate 0 … 3 of each part.
     answers
-        As of `after_pick`.
+        As in `after_pick`.
     """
     of_sample = numbers[belief.part][belief.sampled].ravel()
     drawn = np.stack([belief.samples_of(mask) for mask in offered])
@@ -101,18 +101,18 @@ def after_parts(
 
 
 def likelihood_of_pick(agreement: Float64, own: Float64) -> Float64:
-    """Return how likely a reader who wants a shape picks the first of some candidates.
+    """Return the probability that a reader who wants a shape picks the first of some candidates.
 
-    ``P(pick | shape) = (1 - e) min(q(shape), q(picked)) / q(picked) + e`` with
-    ``q = softmax_k(Dice(shape, candidate_k) / t)[picked]``. The cap keeps a shape beyond the pick from being
-    believed in more than the pick itself.
+    ``P(pick | shape) = (1 - e) min(q(shape), q(picked)) / q(picked) + e`` with ``q = softmax_k(Dice(shape,
+    candidate_k) / t)[picked]``. Because of the cap, a shape beyond the pick is not more likely than the pick
+    itself.
 
     Parameters
     ----------
     agreement
         ``(P, K)`` Dice of shapes with the candidates, the picked one first.
     own
-        ``(K,)`` Dice of the picked one with the candidates.
+        ``(K,)`` Dice of the picked candidate with all candidates.
     """
     best = float(_softmax(own[None] / TEMPERATURE)[0, 0])
     share = np.minimum(_softmax(agreement / TEMPERATURE)[:, 0], best) / best
@@ -123,7 +123,7 @@ def after_rejection(belief: Belief, rejected: Mask, answers: int, rng: np.random
     """Return the belief after none of the offered candidates ``(K, n, h, w)`` fitted.
 
     ``P(none | shape) = 1 / (1 + sum_k exp((Dice(shape, candidate_k) - d) / t))``, where d is the median over
-    shapes of the best Dice; the spread then grows by `REWIDENED`.
+    shapes of the best Dice. Then the spread grows by `REWIDENED`.
     """
     agreement = belief.agreement(rejected)
     middle = float(np.median(agreement.max(axis=1)))
@@ -136,9 +136,9 @@ def after_rejection(belief: Belief, rejected: Mask, answers: int, rng: np.random
 
 
 def after_drawing(belief: Belief, drawn: Mask, answers: int, rng: np.random.Generator) -> Belief:
-    """Return the belief about a target that the reader drew, ``(n, h, w)`` on the crop's cells; not empty.
+    """Return the belief about a target after the reader drew it, ``(n, h, w)`` on the crop's cells.
 
-    The drawing takes the mean's place, and `DRAWN_SPREAD` of the spread about it is left.
+    The drawing replaces the mean, and the spread becomes `DRAWN_SPREAD` of its value.
     """
     cells = belief.cell_mm
     part = window_around(drawn, cells, max(MARGIN_MM, MARGIN_RADII * belief.radius_mm))
@@ -160,7 +160,7 @@ def after_drawing(belief: Belief, drawn: Mask, answers: int, rng: np.random.Gene
 
 
 def expected_gain(belief: Belief, offered: Mask) -> float:
-    """Return by how much Dice another pick is expected to improve on candidate 1.
+    """Return the expected increase in Dice of another pick over candidate 1.
 
     ``E[max_k Dice(shape, candidate_k) - Dice(shape, candidate_1)]`` over the belief's shapes.
 
@@ -174,15 +174,15 @@ def expected_gain(belief: Belief, offered: Mask) -> float:
 
 
 def clusters(belief: Belief, rng: np.random.Generator, kept: Mask | None = None) -> list[NDArray[np.intp]]:
-    """Return the particles that each new candidate stands for, found by Lloyd's algorithm under Dice.
+    """Return the particles that each new candidate represents, found by Lloyd's algorithm with Dice.
 
     Candidates maximise ``E[max_k Dice(shape, candidate_k)]``: each shape belongs to its nearest candidate,
-    and a candidate holds the cells that `LEVEL` of its shapes hold.
+    and a candidate contains the cells that `LEVEL` of its shapes contain.
 
     Parameters
     ----------
     kept
-        ``(n, h, w)`` what the reader has already; it is candidate 1, three others are found.
+        ``(n, h, w)`` the reader's present selection. It is candidate 1, and three others are found.
     """
     shapes = belief.shapes
     count = len(shapes)
@@ -210,10 +210,10 @@ def clusters(belief: Belief, rng: np.random.Generator, kept: Mask | None = None)
 
 
 def _drawn_again(belief: Belief, weights: Float64, answers: int, rng: np.random.Generator) -> Belief:
-    """Return as many particles drawn by their weights and moved (Liu and West 2001).
+    """Resample the particles by weight, and move them (Liu and West 2001).
 
-    ``c' = m + sqrt(1 - h^2) (c - m) + h e``: mean and covariance stay, no two particles are the same. Noise e
-    is smooth, of the belief's own deviation near the surface, and finer after each answer.
+    ``c' = m + sqrt(1 - h^2) (c - m) + h e``: mean and covariance stay, and all particles differ. Noise e is
+    smooth, of the belief's own deviation near the surface, and finer after each answer.
     """
     particles = belief.particles.astype(np.float64)
     fields = belief.fields
@@ -230,7 +230,7 @@ def _drawn_again(belief: Belief, weights: Float64, answers: int, rng: np.random.
 
 
 def _systematic(weights: Float64, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return indices drawn by weight, each about as often as it is expected."""
+    """Return indices drawn by weight with systematic resampling."""
     places = (np.arange(len(weights)) + rng.random()) / len(weights)
     return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
 
@@ -240,13 +240,13 @@ def _majority(shapes: Float32) -> Float32:
 
 
 def _own_agreement(masks: Mask) -> Float64:
-    """Return the Dice ``(K,)`` of the first of some masks with each of them."""
+    """Return the Dice ``(K,)`` of the first mask with each mask."""
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     return np.asarray(dices(flat[:1], flat)[0])
 
 
 def _differences(shapes: Float32, candidates: Float32) -> Float64:
-    """Return in how many samples rows of 0 and 1 differ, ``(P, K)``."""
+    """Return the number ``(P, K)`` of samples in which rows of 0 and 1 differ."""
     shared = shapes @ candidates.T
     return np.asarray(shapes.sum(axis=1)[:, None] + candidates.sum(axis=1)[None] - 2.0 * shared, np.float64)
 

@@ -1,9 +1,9 @@
-"""The preference that a selection shows: over members, and along the inclusive/tight axis (after SPA).
+"""Learn the reader's preference from a selection: over members, and over sizes (after SPA).
 
-A reader who picks among four candidates tells two things. The first is which members are near the truth:
-their posterior falls with their distance from the pick. The second is how generously the reader draws: a
-posterior over the size that the reader wants. If the reader picks the largest of four, then still larger
-sizes become likely, so the next round reaches beyond what was shown.
+A pick among four candidates gives two kinds of information. The first is which members are near the truth:
+their posterior falls with their distance from the pick. The second is the size that the reader wants, as a
+posterior. If the reader picks the largest of four, then still larger sizes become likely, so the next round
+reaches beyond what was shown.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 FARTHEST = 0.4
-"""Log radius ratio that a remembered preference moves a belief by at most; the axis ends at 0.6."""
+"""The largest log radius ratio by which a remembered preference moves a belief. The axis ends at 0.6."""
 
 TEMPERATURE = 0.04
-"""Dice difference by which a member's posterior falls to 1/e; two good outlines of one lesion differ so."""
+"""The Dice difference at which a member's posterior falls to 1/e.
+
+Two good outlines of a lesion differ as much.
+"""
 AXIS = np.linspace(-0.6, 0.6, 121)
 PRIOR_SPREAD = 0.12
-"""Standard deviation of the log radius that readers draw, about the ensemble's mean."""
+"""Standard deviation of the log radius that readers draw, around the ensemble's mean."""
 CHOICE_NOISE = 0.04
-"""Log radius difference that a reader overlooks because other things than size decide, too."""
+"""The log radius difference that a reader ignores, because not only size decides."""
 
 
 def member_posterior(agreement: Float64, prior: Float64 | None = None) -> Float64:
@@ -35,7 +38,10 @@ def member_posterior(agreement: Float64, prior: Float64 | None = None) -> Float6
 
 
 def radius_mm(volume_ml: float) -> float:
-    """Return the radius of the sphere of this volume; a nanolitre at least, so that logs exist."""
+    """Return the radius of the sphere of this volume.
+
+    The volume is at least a nanolitre, so that logs exist.
+    """
     return float((max(volume_ml, 1e-6) * 1000.0 * 0.75 / np.pi) ** (1.0 / 3.0))
 
 
@@ -46,14 +52,15 @@ def _centre(base_mm: float, offset_mm: float) -> float:
 
 @dataclass(frozen=True)
 class ReaderPreference:
-    """How generously a reader is remembered to draw: mm of radius beyond the model's own mean.
+    """The remembered preference of a reader: mm of radius beyond the model's own mean.
 
-    In mm, and not in percent: a reader who includes the rim adds as much to a small lesion as to a large one.
+    The unit is mm and not percent. A reader who includes the rim adds the same width to small and large
+    lesions.
 
     Parameters
     ----------
     liver_mm, lesion_mm
-        Positive: more inclusive; 0: nothing is known.
+        Positive for more inclusive; 0 if unknown.
     """
 
     liver_mm: float = 0.0
@@ -65,7 +72,7 @@ NEUTRAL = ReaderPreference()
 
 @dataclass(frozen=True)
 class SizePosterior:
-    """Belief about the size that the reader wants: log of radius over `base_mm`, on the grid `AXIS`.
+    """Belief about the size that the reader wants: log of radius / `base_mm`, on the grid `AXIS`.
 
     Parameters
     ----------
@@ -80,24 +87,24 @@ class SizePosterior:
 
     @classmethod
     def prior(cls, base_mm: float, spread: float = PRIOR_SPREAD, offset_mm: float = 0.0) -> SizePosterior:
-        """Return the belief before any selection, about a radius of `base_mm` + `offset_mm`."""
+        """Return the belief before any selection, around a radius of `base_mm` + `offset_mm`."""
         mass = np.exp(-0.5 * ((AXIS - _centre(base_mm, offset_mm)) / spread) ** 2)
         return cls(base_mm, mass / mass.sum())
 
     def with_preference(self, offset_mm: float, before_mm: float) -> SizePosterior:
-        """Return the belief as if it had begun about `offset_mm` and not about `before_mm`."""
+        """Return the belief as if it had begun around `offset_mm` instead of `before_mm`."""
         begun, meant = (self.prior(self.base_mm, offset_mm=mm).mass for mm in (before_mm, offset_mm))
         mass = self.mass * meant / begun
         return SizePosterior(self.base_mm, mass / mass.sum())
 
     def position(self, volume_ml: float) -> float:
-        """Return where a volume lies on the axis."""
+        """Return the position of a volume on the axis."""
         return float(np.clip(np.log(radius_mm(volume_ml) / self.base_mm), AXIS[0], AXIS[-1]))
 
     def after_pick(self, volumes_ml: tuple[float, ...], picked: int) -> SizePosterior:
         """Return the belief after candidate number `picked` (0-based) of `volumes_ml` was selected.
 
-        Likelihood of the pick: soft choice of the candidate whose size is nearest to what is wanted.
+        Likelihood of the pick: a soft choice of the candidate with the size nearest to the wanted size.
         """
         positions = np.array([self.position(volume) for volume in volumes_ml])
         misfit = -0.5 * ((AXIS[:, None] - positions[None, :]) / CHOICE_NOISE) ** 2
@@ -111,7 +118,7 @@ class SizePosterior:
         return SizePosterior.prior(self.base_mm * float(np.exp(self.mean)), 2.0 * PRIOR_SPREAD)
 
     def density(self, volume_ml: float) -> float:
-        """Return the mass at a volume."""
+        """Return the probability mass at a volume."""
         return float(np.interp(self.position(volume_ml), AXIS, self.mass))
 
     @property

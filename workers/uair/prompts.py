@@ -1,8 +1,8 @@
-"""Prompts: what is asked of a promptable model, one 2-D prompt a slice (ENGINE §1, step 2).
+"""Prompts for a promptable model, one 2-D prompt for each slice (docs/engine.md).
 
-A *member* of an ensemble is a set of prompts for the whole target. It has a box on each slice, maybe points
-and a mask, and says which of the model's answers counts. Coordinates are pixel edges of the crop, (x, y) as
-the model wants them. Knows nothing of models; the engine carries prompts to one.
+A *member* of an ensemble is a set of prompts for the whole target. It has a box on each slice, and optionally
+points and a mask. It also states which of the model's answers counts. Coordinates are pixel edges of the
+crop, in the order (x, y). This module does not call a model.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Prompts:
 
 
 def joined(parts: Sequence[Prompts]) -> Prompts:
-    """Return prompts one after the other; all of them have points, or none, and so for masks."""
+    """Join prompts into one. All of them have points, or none; the same holds for masks."""
     first = parts[0]
     return Prompts(
         np.concatenate([part.slices for part in parts]),
@@ -70,7 +70,7 @@ def _given(values: NDArray[ScalarT] | None) -> NDArray[ScalarT]:
 
 @dataclass(frozen=True)
 class Member:
-    """One way to ask: prompts, and the mask token whose answer counts (None: best predicted IoU)."""
+    """A member of an ensemble: its prompts, and the mask token that counts (None: best predicted IoU)."""
 
     prompts: Prompts
     token: int | None
@@ -78,7 +78,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Outline:
-    """The knowledge of a target before the model is asked.
+    """The outline of a target that its first prompts follow.
 
     Parameters
     ----------
@@ -87,11 +87,12 @@ class Outline:
     first, last
         Crop slices ``[first, last)`` that the target spans.
     tight
-        ``(n, 4)`` a box on every slice of the crop, from a coarse mask; NaN where it shows nothing.
+        ``(n, 4)`` a box on every slice of the crop, from a coarse mask; NaN where the mask is empty.
     logits
-        ``(n, cells, cells)`` of an earlier mask that some members are prompted with, or None.
+        ``(n, cells, cells)`` of an earlier mask that prompts some members, or None.
     goes_on
-        Whether the target goes on before the first and after the last slice of the crop: the scan cuts it.
+        Whether the target continues before the first and after the last slice of the crop, because the scan
+        ends there.
     """
 
     around: tuple[float, float, float, float]
@@ -103,7 +104,7 @@ class Outline:
 
 
 def mean_box_area(members: Sequence[Member]) -> float:
-    """Return the area of a member's boxes in square pixels, summed over its slices; the mean over members."""
+    """Return the mean over members of the area of their boxes in square pixels, summed over slices."""
     sums = []
     for member in members:
         x0, y0, x1, y1 = member.prompts.boxes.T
@@ -123,7 +124,7 @@ def boxes_of(cells: Float32, threshold: float, pixels: int) -> Boxes:
 
 
 def filled(boxes: Boxes) -> Boxes:
-    """Interpolate missing (NaN) boxes between their neighbours; beyond the ends repeat the last one.
+    """Interpolate missing (NaN) boxes between their neighbours. Beyond the ends, repeat the last box.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def filled(boxes: Boxes) -> Boxes:
 
 
 def outline_of(logits: Float32, pixels: int) -> Outline:
-    """Return the outline of a target whose first mask is known; it may reach one slice further.
+    """Return the outline of a target from its first mask. It may reach one slice farther.
 
     Raises
     ------
@@ -158,9 +159,9 @@ def outline_of(logits: Float32, pixels: int) -> Outline:
 
 
 def tapered(outline: Outline, slices: NDArray[np.int64]) -> Boxes:
-    """Return boxes of the ellipsoid inscribed in the target's 3-D box (lesions gained .06 DSC by this).
+    """Return the boxes of the ellipsoid in the target's 3-D box. It gained .06 Dice on lesions.
 
-    Where the scan cuts the target, the ellipsoid is cut, too, as wide as the target is there.
+    If the scan cuts the target, then the ellipsoid is cut, too, and is as wide as the target there.
     """
     middle = (outline.first + outline.last) / 2.0
     half = max(0.5, (outline.last - outline.first) / 2.0)
@@ -184,7 +185,7 @@ def _width_at(outline: Outline, index: int) -> float:
 
 
 def moved(boxes: Boxes, shift: NDArray[np.float64], growth: float) -> Boxes:
-    """Shift each edge by `shift` (4 parts of width and height) and grow the box by `growth` of its size."""
+    """Shift each edge by `shift` (4 parts of width and height), and grow the box by `growth` of its size."""
     size = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     outward = np.array([-0.5, -0.5, 0.5, 0.5]) * growth
     result = boxes + (shift + outward) * size
@@ -204,9 +205,9 @@ def stratified(count: int, low: float, high: float, rng: np.random.Generator) ->
 
 @dataclass(frozen=True)
 class Spread:
-    """How widely the first prompts vary, as parts of the box.
+    """The variation of the first prompts, in parts of the box.
 
-    `shift` is a standard deviation of each edge, `growth` a range.
+    `shift` is the standard deviation of each edge, `growth` a range.
     """
 
     shift: float
@@ -223,9 +224,9 @@ def first_members(
 ) -> list[Member]:
     """Return the first ensemble of a target: `count` members in three shapes of box.
 
-    Every fourth member is prompted with the same 3-D box on all slices, as the paper does. Every fourth is
-    prompted with the tapered box. The others use the coarse mask's box of each slice, if it has any. If an
-    earlier mask is known, then every fourth member is prompted with it, too.
+    A quarter of the members use the same 3-D box on all slices, as in the paper. Another quarter uses the
+    tapered box. The others use the coarse mask's box of each slice, if there is one. If an earlier mask is
+    known, then it prompts every fourth member, too.
     """
     growth = stratified(count, *spread.growth, rng)
     slices = np.arange(outline.first, outline.last)

@@ -1,8 +1,9 @@
-"""Which doubts a round asks about, where one pick answers for all targets at once.
+"""Choose the doubts that a round shows, if one pick answers for all targets together.
 
 Most viewers send a whole segmentation back. If every target differs among the candidates, then such a pick
 says little about each target. Mostly the earlier selection wins, since something is worse in every other
-candidate. So two doubts are combined instead: candidate 2 answers the first otherwise, 3 the second, 4 both.
+candidate. So a round combines two doubts: candidate 2 shows the first alternative, candidate 3 the second,
+candidate 4 both.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from workers.uair.state import TargetState
 AS_SELECTED = "as selected"
 _LESION = "lesion "
 _COMBINED = ((False, True, False, True), (False, False, True, True))
-"""In which candidates the first and the second doubt are answered otherwise; the same as of `shown_in`."""
+"""The candidates that show the first and the second alternative, in the order of `shown_in`."""
 
 
 @dataclass(frozen=True)
 class _Doubt:
-    """The best alternative to what was selected of a target.
+    """The best alternative to the selected shape of a target.
 
     Parameters
     ----------
     index
         Index of the target.
     alternative
-        1 … 3 of its offered candidates.
+        Index 1 … 3 of the offered candidate.
     worth_ml
-        Volume times the Dice that the alternative is expected to add.
+        Volume times the expected gain in Dice of the alternative.
     change
-        What it is, in words. They name the outline: "smaller" would read as growth or shrinkage since an
-        earlier study.
+        The difference in words. It describes the outline ("tighter"), because "smaller" could mean a change
+        since an earlier study.
     """
 
     index: int
@@ -45,7 +46,7 @@ class _Doubt:
 
 
 def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ...], tuple[str, ...] | None]:
-    """Return targets of which two at most differ among the candidates, and what each candidate changes.
+    """Return targets of which at most two differ among the candidates, and the change of each candidate.
 
     If the presence of a lesion is in doubt, then two candidates leave it out. This doubt is then the second
     question, and a shape is the first.
@@ -58,7 +59,8 @@ def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ..
     Returns
     -------
     tuple
-        The targets; names of the four candidates. With less than two doubts, the same targets and None.
+        The targets, and the names of the four candidates. With fewer than two doubts: the unchanged targets,
+        and None.
     """
     doubts = sorted(
         filter(None, map(_doubt, range(len(targets)), targets)), key=lambda doubt: -doubt.worth_ml
@@ -79,7 +81,7 @@ def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ..
 
 
 def _joined(changes: Sequence[str]) -> str:
-    """Return at most two changes in one line: "lesion 2 tighter, lesion 1 wider", "lesions 1 and 2 wider"."""
+    """Return up to two changes in one line: "lesion 2 tighter, lesion 1 wider", "lesions 1 and 2 wider"."""
     names, ways = (
         [change.rpartition(" ")[0] for change in changes],
         {change.split()[-1] for change in changes},
@@ -94,7 +96,7 @@ def _joined(changes: Sequence[str]) -> str:
 
 
 def _doubt(index: int, target: TargetState) -> _Doubt | None:
-    """Return the doubt about a target's shape; None if it is not shown or settled."""
+    """Return the doubt about a target's shape; None if the target is not shown or is settled."""
     if target.belief is None or target.settled or not any(target.present):
         return None
     agreement = target.belief.agreement(target.offered > 0)
@@ -112,7 +114,7 @@ def _doubt(index: int, target: TargetState) -> _Doubt | None:
 
 
 def _resting(target: TargetState) -> TargetState:
-    """Return the target as it was selected in all four."""
+    """Return the target with the selected shape in all four candidates."""
     if target.settled:
         return target
     offered = np.repeat(target.offered[:1], len(target.offered), axis=0)

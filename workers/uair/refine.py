@@ -1,9 +1,9 @@
-"""Refinement: the next members, grown from what the reader selected (equation 4).
+"""Make the members of the next round from the reader's selection (equation 4).
 
 ``y_new = f(y_previous, feedback)``: the selected mask is the reference. The network is prompted again: with
 boxes around the reference, with the reference as mask prompt, and with points in certain and uncertain
-places. Then some masks are reshaped, so that the pool holds more than the network draws by itself. The same
-lesion is drawn larger or smaller, a side is moved, or a part comes from another candidate.
+places. Then some masks are reshaped, so that the pool has shapes that the network does not draw by itself.
+They are larger or smaller, have a moved side, or have a part of another candidate.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from workers.uair.grids import Crop, Float32, Mask
 from workers.uair.prompts import INSIDE, OUTSIDE, PADDING, Member, Prompts, boxes_of, filled, moved
 
 CERTAIN = 2.0
-"""Logit magnitude from which a cell counts as certain."""
+"""The logit magnitude from which a cell counts as certain."""
 ROUND_SPREAD = (0.07, 0.045, 0.035)
-"""Box jitter of rounds 2, 3 and later: the nearer to acceptance, the nearer to what was selected."""
+"""Jitter of the boxes in rounds 2, 3 and later. It becomes smaller as the selection becomes better."""
 REJECTED_SPREAD = 0.14
 
 
 class Kind(Enum):
-    """How a refined member comes about."""
+    """The way in which a refined member is made."""
 
     BOX = auto()
     MASK = auto()
@@ -44,7 +44,7 @@ _PATTERN = (
 
 
 def kinds_of(count: int) -> tuple[Kind, ...]:
-    """Return the kinds of `count` members, each kind in its share."""
+    """Return the kinds of `count` members. Each kind has its share."""
     return tuple(_PATTERN[index % len(_PATTERN)] for index in range(count))
 
 
@@ -63,7 +63,7 @@ def refined_members(
     spread: float,
     tokens: tuple[int | None, ...],
 ) -> list[Member]:
-    """Return what to ask the network, one member for each kind.
+    """Return the prompts for the network, one member for each kind.
 
     Parameters
     ----------
@@ -101,9 +101,9 @@ def refined_members(
 def _points(
     reference: Float32, uncertain: Mask, slices: NDArray[np.int64], rng: np.random.Generator, pixels: int
 ) -> tuple[Float32, NDArray[np.int64]]:
-    """Return a certainly inside, a certainly outside and an uncertain point for each slice.
+    """Return three points for each slice: certainly inside, certainly outside, uncertain.
 
-    Uncertain points of one member all vote the same way, so that members differ as a whole.
+    All uncertain points of a member have the same label, so that members differ as a whole.
     """
     vote = int(rng.choice([INSIDE, OUTSIDE]))
     near = ndimage.binary_dilation(reference > 0, np.ones((1, 5, 5)))
@@ -132,13 +132,13 @@ class Shaping:
     Parameters
     ----------
     crop
-        Gives the cells' size in mm.
+        The crop, which has the cells' size in mm.
     radii_mm
-        Sizes that the reader may have in mind, ascending; LEVEL members take them in turn.
+        Sizes that the reader may want, ascending. LEVEL members use them in turn.
     radius_mm
         The reference's own equivalent radius.
     history
-        ``(H, n, h, w)`` logits of what was offered before.
+        ``(H, n, h, w)`` logits of earlier candidates.
     history_weights
         ``(H,)`` their posterior.
     """
@@ -151,7 +151,10 @@ class Shaping:
 
 
 def signed_distance_mm(mask: Mask, crop: Crop) -> Float32:
-    """Return the distance to a mask's surface, positive inside, for a mask that is neither empty nor full."""
+    """Return the signed distance to a mask's surface in mm, positive inside.
+
+    The mask is neither empty nor full.
+    """
     sampling = (crop.step_mm, crop.cell_mm, crop.cell_mm)
     inside = ndimage.distance_transform_edt(mask, sampling)
     outside = ndimage.distance_transform_edt(~mask, sampling)
@@ -198,7 +201,7 @@ def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _relative_position(mask: Mask, crop: Crop) -> Float32:
-    """Return ``(3, n, h, w)`` positions relative to the mask's centre, in its own half extents, in a ball."""
+    """Return positions ``(3, n, h, w)`` relative to the mask's centre, in half extents of the mask."""
     cells = np.argwhere(mask)
     centre = cells.mean(axis=0)
     half = cells.std(axis=0) * 1.7 + 0.7

@@ -1,4 +1,4 @@
-"""A round as the reader gets it: four label volumes composed from the state of its targets."""
+"""Compose a round: four label volumes from the state of its targets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Candidate:
     labels
         ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n.
     character
-        What sets it apart from its siblings, in a few words.
+        How it differs from the other candidates, in a few words.
     """
 
     k: int
@@ -41,24 +41,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Round:
-    """The candidates of a round and what the next round needs.
+    """The candidates of a round, and the state for the next round.
 
     Parameters
     ----------
     number
-        1 is automatic.
+        Number of the round, from 1.
     candidates
-        Four different label volumes; or one, if no target is left in doubt.
+        Four different label volumes, or one if no target is in doubt.
     state
-        For `Engine.next_round`.
+        The state for `Engine.next_round`.
     targets
         Label values that may occur, ascending: 1, and one for each lesion.
     uncertain
         ``(Z, Y, X)`` bool on the canonical grid: M_unc of equation 2, of all targets that are shown.
     parts
-        Label value -> parts of the target that can be answered on their own; only targets that have some.
+        Label value -> parts of the target for which a reader can choose separately. Targets without parts are
+        left out.
     maps
-        Probabilities of the 3-D network that led round 1; None in later rounds, and where none looked.
+        Probabilities of the 3-D network in round 1; None in later rounds, and without such a network.
     """
 
     number: int
@@ -73,7 +74,7 @@ class Round:
 def presented(
     lesions: list[TargetState], *, first: bool, unchanged: Container[int] = ()
 ) -> list[TargetState]:
-    """Return the lesions with the candidates that they appear in; dropped and unchanged ones stay."""
+    """Return the lesions with the candidates that contain them. Dropped and unchanged lesions stay."""
     shown = shown_in([lesion.confidence for lesion in lesions], first=first)
     return [
         replace(lesion, present=present) if any(lesion.present) and lesion.value not in unchanged else lesion
@@ -82,9 +83,9 @@ def presented(
 
 
 def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) -> Round:
-    """Compose the label volumes of a state; `sizes` say how candidates 1 to 4 differ.
+    """Compose the label volumes of a state. `sizes` are the words for candidates 1 to 4.
 
-    If no target is in doubt, candidate 1 is the only one: four equal ones would ask nothing.
+    If no target is in doubt, then candidate 1 is the only one, because four equal candidates are no question.
     """
     liver, *lesions = state.targets
     if not any(target.in_doubt for target in state.targets):
@@ -102,7 +103,7 @@ def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) 
 
 
 def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
-    """Return where the pools of the shown targets disagree, interpolated to the voxels."""
+    """Return the mask of the voxels in which the pools of the shown targets disagree."""
     region = np.zeros(shape, bool)
     for target in state.targets:
         if any(target.present):
@@ -112,9 +113,9 @@ def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
 
 
 def own_radii_mm(state: RoundState) -> dict[int, float]:
-    """Return the radius that the model's own mean gives each target, in voxels of the volume.
+    """Return the radius in mm of the model's own mean for each target, measured in voxels of the volume.
 
-    What a reader accepts is compared with it. `state` is that of round 1.
+    The accepted segmentation is compared with it. `state` is that of round 1.
     """
     found = {}
     for target in state.targets:
@@ -126,9 +127,9 @@ def own_radii_mm(state: RoundState) -> dict[int, float]:
 
 
 def ensemble_labels(state: RoundState, shape: tuple[int, ...], *, held_by: int = 3) -> Labels:
-    """Return ``(Z, Y, X)`` what the first ensembles draw on average, no reader asked (equation 1).
+    """Return the labels ``(Z, Y, X)`` of the first ensembles' mean, without a reader (equation 1).
 
-    Lesions count that at least `held_by` of the four candidates hold. `state` is that of round 1.
+    Only lesions in at least `held_by` of the four candidates count. `state` is that of round 1.
     """
     liver, *lesions = (
         Layer(target.value, target.crop, target.mean.astype(np.float32))

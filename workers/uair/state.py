@@ -1,8 +1,8 @@
-"""The state that a round leaves for the next round, and its file form.
+"""The state that a round keeps for the next round, and its file.
 
-A state holds logits at the model's mask resolution in half precision, never voxels: a few megabytes a case.
-The state in memory and the state read back from a file are the same numbers. So a round that is computed
-twice (a redelivered task) gives the same four candidates.
+A state has logits at the model's mask resolution in half precision, and no voxels: a few megabytes for a
+case. The state in memory and the state from a file have the same numbers. So a round that is computed twice
+(a redelivered task) gives the same four candidates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workers.uair.preference import NEUTRAL, ReaderPreference, SizePosterior
 Float16 = NDArray[np.float16]
 FORMAT = 5
 BEFORE_BELIEFS = 4
-"""Format without beliefs over shapes; such a case goes on by the rule of medoids."""
+"""The format without beliefs over shapes. Such a case continues by the rule of medoids."""
 _LIVER = 1
 
 
@@ -36,33 +36,33 @@ class TargetState:
     value
         Its label value: 1 the liver, 1 + n lesion n; the same in every round.
     crop
-        Where the model looked.
+        The crop that the model saw.
     offered
         ``(4, n, h, w)`` logits of candidates 1 to 4.
     present
-        Whether the target is in candidates 1 to 4; a doubtful lesion is left out of some.
+        Whether candidates 1 to 4 contain the target. Some of them lack a doubtful lesion.
     mean
         ``(n, h, w)`` logits of the first pool's mean probability (equation 1).
     deviation
         ``(n, h, w)`` uncertainty of the round's pool (equation 2).
     limit
-        T of equation 2: cells of a larger deviation are uncertain.
+        T of equation 2: cells with a larger deviation are uncertain.
     earlier
         ``(H, n, h, w)`` logits offered in earlier rounds.
     size
-        Belief about how large the reader draws it.
+        Belief about the size that the reader draws.
     confidence
-        How likely it is there at all, 0 … 1; the liver has 1.
+        Confidence that the target exists, 0 … 1; 1 for the liver.
     hu
-        ``(n, h, w)`` mean HU of the crop's cells, which an outliner looks at; ``(0, h, w)`` without one.
+        ``(n, h, w)`` mean HU of the crop's cells for an outliner; ``(0, h, w)`` without an outliner.
     belief
-        What shapes are likely; None: the rule of choice knows no belief.
+        The belief over shapes; None if the rule of choice uses none.
     held
-        Whether candidate 1 is what the reader selected last; so it is from the first pick on.
+        Whether candidate 1 is the reader's last selection, as from the first pick on.
     drawn
-        Whether candidate 1 is what the reader drew, and not yet answered for.
+        Whether the reader drew candidate 1 and has not answered since.
     resting
-        Whether all four are candidate 1 only because the round asks about other targets.
+        Whether all four equal candidate 1 only because the round shows doubts of other targets.
     """
 
     value: int
@@ -83,18 +83,18 @@ class TargetState:
 
     @property
     def settled(self) -> bool:
-        """Whether all four candidates are what the reader selected."""
+        """Whether all four candidates equal the reader's selection."""
         return self.held and bool((self.offered[1:] == self.offered[0]).all())
 
     @property
     def in_doubt(self) -> bool:
-        """Whether candidates differ in it: in its shape, or in whether it is there."""
+        """Whether the candidates differ in the target's shape, or in whether it exists."""
         return any(self.present) and not (self.settled and all(self.present))
 
 
 @dataclass(frozen=True)
 class RoundState:
-    """Everything the next round needs beside the volume and the reader's answer.
+    """The data that the next round needs beside the volume and the reader's answer.
 
     Parameters
     ----------
@@ -105,9 +105,9 @@ class RoundState:
     targets
         The liver first, then lesions by label value.
     domain
-        ``(n, h, w)`` on the liver's crop: where lesions may be.
+        ``(n, h, w)`` on the liver's crop: the possible places of lesions.
     preference
-        What was remembered of the reader when the round was made.
+        The remembered preference of the reader when the round was made.
     """
 
     number: int
@@ -117,7 +117,7 @@ class RoundState:
     preference: ReaderPreference = NEUTRAL
 
     def with_preference(self, preference: ReaderPreference) -> RoundState:
-        """Return the state with `preference` as the remembered preference. Candidates stay."""
+        """Return the state with another remembered preference. The candidates stay."""
         before = self.preference
 
         def with_preference(target: TargetState) -> TargetState:
@@ -166,7 +166,7 @@ class RoundState:
 
     @classmethod
     def load(cls, path: Path) -> RoundState:
-        """Read what `save` wrote.
+        """Read the file of `save`.
 
         Raises
         ------

@@ -1,7 +1,7 @@
-"""Template scans: what is kept of them, and the liver's probability in a box that was found with them.
+"""Template scans: their stored part, and the liver's probability in a box that they located.
 
-A liver's *extreme points* are where it touches the six faces of its box. Knows neither networks nor files;
-arrays are on a grid of 3 mm, coordinates (z, y, x) count voxel edges.
+A liver's *extreme points* are where it touches the six faces of its box. Arrays are on a grid of 3 mm.
+Coordinates (z, y, x) count voxel edges. This module uses neither networks nor files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LEAST_SPREAD_HU = 10.0
 
 @dataclass(frozen=True)
 class Template:
-    """The stored part of a template scan: no densities, and of the patient only the liver's coarse form.
+    """The stored part of a template scan: the liver's coarse form and features, but no densities.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ def extreme_points(mask: Mask) -> NDArray[np.int64]:
 
 
 def atlas_of(masks: Sequence[Mask]) -> Float32:
-    """Return the share ``ATLAS_SHAPE`` of masks ``(Z, Y, X)`` that hold a place of their common box."""
+    """Return the share ``ATLAS_SHAPE`` of masks ``(Z, Y, X)`` that contain each point of their common box."""
     summed = np.zeros(ATLAS_SHAPE)
     for mask in masks:
         places = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(ATLAS_SHAPE, mask.shape, strict=True)]
@@ -75,7 +75,7 @@ def atlas_of(masks: Sequence[Mask]) -> Float32:
 
 
 def in_box(atlas: Float32, box: Box, shape: tuple[int, ...], blur: float) -> Float32:
-    """Return the atlas stretched into a box, on a grid of `shape`; what of the box lies outside is cut off.
+    """Return the atlas stretched into a box, on a grid of `shape`. It is cut off at the grid's end.
 
     `blur` is the standard deviation of the box's faces, in voxels.
     """

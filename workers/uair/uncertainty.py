@@ -1,4 +1,4 @@
-"""Uncertainty: where the members disagree (equation 2)."""
+"""Uncertainty: the cells in which the members disagree (equation 2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from workers.uair.grids import Float32, Mask
 
 THRESHOLD = 0.2
-"""Standard deviation of probability above which a cell of a well-filled box counts as uncertain."""
+"""A cell of a well-filled box is uncertain above this standard deviation of probability."""
 ELLIPSE_IN_BOX = np.pi / 4.0
 LEAST_PART = 0.4
 FEWEST_CELLS = 8
@@ -15,12 +15,12 @@ FALLBACK_QUANTILE = 0.98
 
 
 def threshold(mask_area: float, box_area: float) -> float:
-    """Return T of equation 2 as a function of the area ratio of ensembled mask and prompt box.
+    """Return T of equation 2, a function of the area ratio of ensemble mask and prompt box.
 
     ``T = 0.2 * clip((S_y / S_b) / (pi / 4), 0.4, 1)``. A convex target fills pi / 4 of its box. If the
-    ensembled mask fills less, then the members found only a part of what the box promised. Weaker
-    disagreement is then worth showing. A mask that fills its box keeps the full threshold. The paper names
-    S_y and S_b but gives no formula; this one is ours.
+    ensembled mask fills less, then the members found only a part of the target. Then weaker disagreement is
+    shown, too. A mask that fills its box keeps the full threshold. The paper names S_y and S_b but gives no
+    formula; this one is ours.
     """
     if box_area <= 0:
         return THRESHOLD
@@ -31,8 +31,8 @@ def threshold(mask_area: float, box_area: float) -> float:
 def uncertain_region(deviation: Float32, limit: float) -> Mask:
     """Return M_unc, the cells whose deviation exceeds `limit` (equation 2).
 
-    Where the members agree nearly everywhere, the 2 % most uncertain cells take its place, so that the four
-    candidates are still chosen by something.
+    If the members agree nearly everywhere, then the 2 % most uncertain cells are returned. So the four
+    candidates still have a basis for their choice.
     """
     region = deviation > limit
     if region.sum() < FEWEST_CELLS:
