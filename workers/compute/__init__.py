@@ -1,1 +1,1 @@
-"""One round of one case: load the series, run the engine, keep the four label volumes."""
+"""Compute one round of a case: load the series, run the engine, keep the four label volumes."""

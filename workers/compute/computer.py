@@ -65,7 +65,7 @@ class Started:
     Attributes
     ----------
     own_mm
-        Label value -> radius of the model's own mean, before the start.
+        Label value -> radius in mm of the model's own mean, without the start.
     """
 
     selection_id: int
@@ -76,7 +76,7 @@ class Started:
 
 @dataclass(frozen=True)
 class _Done:
-    """A computed round: what was made, in how many seconds, its digest; and its start, see `Started`."""
+    """A computed round: its result, seconds and digest; and the outcome of its start, see `Started`."""
 
     made: engines.Round
     seconds: float
@@ -86,9 +86,9 @@ class _Done:
 
 
 class SeriesVoxels:
-    """The canonical voxels of a series on the scale of the networks, decoded when first asked for.
+    """The canonical voxels of a series on the networks' scale. They are decoded when first needed.
 
-    A later round mostly asks for none: what the model saw is kept.
+    Most later rounds need none, because embeddings are kept.
 
     Parameters
     ----------
@@ -115,12 +115,12 @@ class SeriesVoxels:
 
 
 class Computer:
-    """Holds the engine of a worker process; weights are loaded with the first round, in the child.
+    """Has the engine of a worker process. The child loads the weights with the first round.
 
     Parameters
     ----------
     context
-        Settings, database, data folder.
+        The settings, database and data folder.
     """
 
     def __init__(self, context: Context) -> None:
@@ -161,7 +161,7 @@ class Computer:
     def _round(
         self, task: Task, watch: Stopwatch, progress: engines.Progress
     ) -> tuple[engines.Round, CanonicalVolume, Started | None]:
-        """Return the round, the grid that its labels are on, and what became of its start."""
+        """Return the round, the grid of its labels, and the outcome of its start."""
         if task.previous_state is None or task.answer is None:
             volume = read_series(task.series_paths, self._known)
             view = volume.canonical()
@@ -215,7 +215,7 @@ class Computer:
     def _from_start(
         self, task: Task, made: engines.Round, volume: Volume, view: CanonicalVolume
     ) -> tuple[engines.Round, CanonicalVolume, Started | None]:
-        """Return round 1 with another system's segmentation as its candidate 1, and doubt around that."""
+        """Return round 1 with another system's segmentation as candidate 1, and uncertainty around it."""
         if task.start is None:
             return made, view, None
         offered = [view.to_source(candidate.labels) for candidate in made.candidates]
@@ -235,9 +235,9 @@ class Computer:
         return _with_selected(again, drawn), view, Started(task.start.selection_id, own_mm, reference)
 
     def _content_digest(self, task: Task, candidates: Sequence[StoredCandidate]) -> str:
-        """Return a SHA-256 over all that the round's objects depend on: what led to it, and what it is.
+        """Return a SHA-256 of all inputs and results on which the round's objects depend.
 
-        Fixed here: pages and final objects of a later software version still name these candidates.
+        It is fixed here. So pages and final objects of a later software version still name these candidates.
         """
         settings = self._context.settings
         facts = (
@@ -276,7 +276,7 @@ class Computer:
 
 
 def _record_start(session: Session, case: Case, round_: Round, held: Selection | None, done: _Done) -> None:
-    """Say at the object that round 1 was to start from what became of it: it answers round 0."""
+    """Record the outcome of a start in its object's row. The row answers round 0."""
     if held is None or done.started is None:
         return
     refusal, reference = done.started.refusal, done.started.reference
@@ -312,7 +312,7 @@ def _stored_candidates(made: engines.Round, view: CanonicalVolume) -> list[Store
 
 
 def _with_selected(made: engines.Round, selected: Labels) -> engines.Round:
-    """Return the round with what the reader selected kept voxel for voxel."""
+    """Return the round with the selected segmentation as candidate 1, unchanged in every voxel."""
     kept = keep_selected([candidate.labels for candidate in made.candidates], selected, made.targets)
     pairs = zip(made.candidates, kept, strict=True)
     return replace(made, candidates=tuple(replace(candidate, labels=labels) for candidate, labels in pairs))

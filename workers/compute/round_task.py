@@ -29,7 +29,7 @@ from workers.uair.state import RoundState
 
 @dataclass(frozen=True)
 class Start:
-    """Another system's segmentation that round 1 starts from: the row that keeps it, and its file."""
+    """Another system's segmentation from which round 1 starts: its row and its file."""
 
     selection_id: int
     path: Path
@@ -37,7 +37,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Task:
-    """The inputs of a round, read in one transaction. `parent` names the selection that led to it."""
+    """The inputs of a round, read in one transaction. `parent` names the selection that started it."""
 
     case_id: int
     round_id: int
@@ -54,7 +54,10 @@ class Task:
     start: Start | None = None
 
     def selected(self) -> StoredCandidate | None:
-        """Load what the reader selected in the round before; None in round 1, and if none fitted."""
+        """Load the segmentation that the reader selected in the round before.
+
+        None in round 1 and after "none fits".
+        """
         if self.offered is None or self.answer is None or self.answer.k is None:
             return None
         selected = taken(load_candidates(self.offered), self.answer)
@@ -107,7 +110,7 @@ def begin(context: Context, claim: Claim) -> Task:
 
 
 def feedback_of(task: Task) -> engines.Feedback:
-    """Return the reader's answer for the engine. An edit takes the place of candidate 1."""
+    """Return the reader's answer for the engine. An edit replaces candidate 1."""
     if task.answer is None or task.answer.k is None:
         return engines.Feedback(rejected_all=True)
     if task.edited:
@@ -119,19 +122,25 @@ def feedback_of(task: Task) -> engines.Feedback:
 
 
 def marked_target(lesion: MarkedLesion) -> MarkedTarget:
-    """Return a marked lesion as the engine takes it."""
+    """Return a marked lesion in the engine's form."""
     marks = tuple(DrawnMark(mark.shape, np.array(mark.points, np.float64)) for mark in lesion.marks)
     return MarkedTarget(lesion.value, marks)
 
 
 def unsaid(marks: Marks, state: RoundState) -> frozenset[int]:
-    """Return the targets that an answer with marks does not choose among; all, if it names no candidate."""
+    """Return the targets for which an answer with marks chooses no candidate.
+
+    All if it names no candidate.
+    """
     marked = {lesion.value for lesion in marks.lesions} | set(marks.dropped)
     return frozenset(marked if marks.picked else (target.value for target in state.targets))
 
 
 def _earlier(context: Context, claim: Claim) -> int | None:
-    """Return the case of the patient's study before, None without one or where the site wants none."""
+    """Return the case of the patient's study before.
+
+    None if there is none or the site does not use it.
+    """
     if claim.case_id is None or not context.settings.results.follow_up:
         return None
     priors = find_priors(context, claim.case_id)
@@ -143,7 +152,7 @@ def _preference_of(prior: Mapping[str, Any]) -> ReaderPreference:
 
 
 def _parent(selection: Selection | None) -> str:
-    """Say which selection led to a round: its evidence and its answer."""
+    """Return evidence and answer of the selection that started a round."""
     if selection is None:
         return ""
     marks = marks_of(selection.marks)
