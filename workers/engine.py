@@ -1,8 +1,8 @@
 """The method: from a CT to four candidates, and from a reader's pick to four better ones (ENGINE §1).
 
-One page to read it on. What each step does is in `workers.uair`; which model answers prompts is in
-`workers.models`. Volumes come and go on the canonical grid (superior, posterior, left); nothing here knows
-DICOM, tasks or files.
+This module shows the whole method on one page. `workers.uair` has its steps, `workers.models` the models that
+answer prompts. Volumes are on the canonical grid (superior, posterior, left). This module does not know DICOM
+or tasks.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class EngineOptions:
     Parameters
     ----------
     members
-        N of equation 1.
+        Number of members, N of equation 1.
     rule
-        How the four are chosen (equation 3).
+        The rule that chooses the four candidates (equation 3).
     seed
-        Same seed, same volume, same candidates.
+        The same seed and volume give the same candidates.
     max_lesions
-        Most lesions of a case.
+        The largest number of lesions of a case.
     """
 
     members: int = 16
@@ -88,9 +88,9 @@ class Feedback:
         Label value -> name of a part (`workers.uair.parts`) -> candidate, where the reader took a part of a
         target from another candidate.
     rejected_all
-        None fits; picks are then ignored.
+        The reader rejected all candidates. Picks are then ignored.
     unsaid
-        Label values of targets that the answer does not choose among: they stay as they are in the state.
+        Label values of targets for which the answer chooses no candidate. They stay as they are in the state.
     """
 
     picked: int = 1
@@ -112,16 +112,16 @@ class Feedback:
         return not (self.rejected_all or self.per_target or self.per_part or self.unsaid)
 
     def candidate_of(self, value: int) -> int | None:
-        """Return the index 0 … 3 picked for a label value, None after a rejection."""
+        """Return the picked index 0 … 3 of a target; None after a rejection."""
         return None if self.rejected_all else self.per_target.get(value, self.picked) - 1
 
     def parts_of(self, value: int) -> dict[str, int]:
-        """Return name of a part -> index 0 … 3 picked for it, for a label value."""
+        """Return name of a part -> picked index 0 … 3, for a target."""
         return {name: k - 1 for name, k in self.per_part.get(value, {}).items()}
 
 
 class Engine:
-    """Computes rounds. Deterministic on a CPU for a seed; holds nothing of a case but cached embeddings.
+    """Computes rounds. On a CPU, a seed gives always the same result. It keeps only cached embeddings of a case.
 
     Parameters
     ----------
@@ -132,11 +132,11 @@ class Engine:
     options
         See `EngineOptions`.
     folder
-        Where the embeddings of a round's targets are kept for later rounds, None: in memory only.
+        Folder in which the embeddings of a round's targets are kept for later rounds; None: in memory only.
     lesions
         Finds lesions; without it density alone proposes them.
     outliner
-        Draws lesions in 3-D; without it the promptable model alone does.
+        Segments lesions in 3-D. Without it only the promptable model does.
     """
 
     def __init__(
@@ -176,9 +176,10 @@ class Engine:
         content
             Digest of the volume, by which later rounds find its embeddings; made from the voxels if empty.
         prior
-            What is remembered of the reader; the four hold candidates for it and others.
+            The remembered preference of the reader. Some candidates follow it, others do not.
         wanted
-            What is segmented; the learned lesion finder, which knows livers only, is left out of others.
+            The organ to segment. The learned lesion finder knows livers only, and is not used for other
+            organs.
 
         Raises
         ------
@@ -230,16 +231,16 @@ class Engine:
         progress: Progress | None = None,
         number: int | None = None,
     ) -> Round:
-        """Return the candidates that follow from a reader's answer to `previous`.
+        """Return the candidates of the next round, after a reader's answer to `previous`.
 
-        There are four, or one if nothing is left in doubt.
+        There are four candidates, or one if no target is in doubt.
 
-        `hu` is looked into only where the embeddings of a target are no longer kept, or `content` is empty.
+        `hu` is only read if the embeddings of a target are no longer kept, or if `content` is empty.
 
         Parameters
         ----------
         prior
-            What is remembered of this reader; None: what the earlier round was made with.
+            The remembered preference of this reader; None for the preference of the earlier round.
         number
             Number of the new round, if the reader went back to a round before the last. None: the next
             number.
@@ -299,7 +300,7 @@ class Engine:
         by_part: Mapping[str, int],
         quiet: bool = False,
     ) -> TargetState:
-        """Return a target after the answer: by its belief, or by asking the model again."""
+        """Return a target after the answer: from its belief, or by prompting the model again."""
         rng = self._rng(number, target.value)
         if target.belief is not None:
             return answered(target, target.belief, picked, number, rng, by_part=by_part, quiet=quiet)
@@ -314,14 +315,14 @@ class Engine:
     def with_added_lesions(
         self, hu: Voxels, spacing_mm: Spacing, state: RoundState, labels: Labels, *, content: str = ""
     ) -> RoundState:
-        """Return `state` with a target for each lesion of `labels` that it does not know.
+        """Return `state` with a new target for each lesion of `labels` that it does not have.
 
         Parameters
         ----------
         labels
-            ``(Z, Y, X)`` uint8 on the canonical grid: what the reader drew.
+            ``(Z, Y, X)`` uint8 on the canonical grid: the labels that the reader drew.
         content
-            As of `first_round`.
+            As in `first_round`.
         """
         content = content or _digest(hu)
         for value in unknown_lesions(state, labels):
@@ -347,7 +348,7 @@ class Engine:
     ) -> RoundState:
         """Return `state` with the lesions that a reader marked, each with four candidates that fit the marks.
 
-        Parameters as of `with_added_lesions`.
+        The parameters are those of `with_added_lesions`.
         """
         encode_crop = partial(self._encode_crop, content or _digest(hu), hu)
         asker = MarkAsker(self._crop, encode_crop, self._candidate_options, self._rng, self._outliner)

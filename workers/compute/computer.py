@@ -1,4 +1,4 @@
-"""One round of one case: load the series, run the engine, keep the four label volumes."""
+"""Compute one round of a case: load the series, run the engine, keep the four label volumes."""
 
 from __future__ import annotations
 

@@ -39,11 +39,11 @@ from workers.uair.targets import (
 LARGEST_LIVER_DICE = 0.99
 """`LARGEST_DICE` for the liver in later rounds, whose surface is certain to a millimetre or two."""
 ODDS_OF_A_PICK = 10.0
-"""How much likelier a reader picks a candidate with a doubtful lesion if it is one."""
+"""How much likelier a reader picks a candidate with a doubtful lesion if the lesion is real."""
 SETTLED_GAIN = 0.005
-"""A target from which another pick is expected to gain less Dice than this is settled."""
+"""A target is settled if the expected gain in Dice of another pick is smaller than this."""
 REPEATED_DICE = 0.96
-"""After a rejection, members that agree more than this with something rejected are not offered again."""
+"""After a rejection, members with a larger Dice to a rejected candidate are not offered again."""
 KEPT_EARLIER = 8
 NO_PARTS: Mapping[str, int] = MappingProxyType({})
 SIZE_QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
@@ -59,11 +59,11 @@ def answered(
     by_part: Mapping[str, int] = NO_PARTS,
     quiet: bool = False,
 ) -> TargetState:
-    """Return the target after the reader's answer, without asking a network (equation 4).
+    """Return the target after the reader's answer, without a network (equation 4).
 
-    Candidate 1 is the last pick, of this or an earlier round, voxel for voxel. After a rejection before any
-    pick, all four are new. The others are clusters of the belief that the answer leaves. If another pick is
-    expected to gain less than `SETTLED_GAIN`, the target is settled: all four are candidate 1.
+    Candidate 1 is exactly the last pick of this or an earlier round. After a rejection before any pick, all
+    four are new. The other candidates are clusters of the updated belief. If another pick is expected to gain
+    less than `SETTLED_GAIN`, the target is settled: all four are candidate 1.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def answered(
     by_part
         Name of a part (`parts_of`) -> index 0 … 3 of the candidate that it is taken from instead.
     quiet
-        Leave the target as it was picked in all four, because the round shall ask about other targets.
+        Whether all four candidates keep the picked shape, because the round shows doubts of other targets.
     """
     if target.settled and picked is not None and not target.drawn and (quiet or not target.resting):
         return target
@@ -121,7 +121,7 @@ def answered(
 
 
 def selected_logits(target: TargetState, picked: int, by_part: Mapping[str, int]) -> Float32:
-    """Return what a reader selected, ``(n, h, w)`` logits: a candidate, its parts of others (`answered`)."""
+    """Return the selected logits ``(n, h, w)``: a candidate, with parts of other candidates, see `answered`."""
     offered = target.offered.astype(np.float32)
     numbers, chosen = _chosen(target, picked, by_part)
     return tidied(put_together(offered, numbers, chosen)) if chosen else offered[picked]
@@ -154,7 +154,8 @@ def _chosen(target: TargetState, picked: int, by_part: Mapping[str, int]) -> tup
 def chosen_with(target: TargetState, picked: int | None) -> float:
     """Return the confidence in a lesion after the answer, by Bayes' rule.
 
-    A reader who takes a candidate that holds it, where another one is without it, says that it is there.
+    If a reader picks a candidate with the lesion and another candidate lacks it, then the lesion becomes more
+    likely.
     """
     if picked is None or all(target.present):
         return target.confidence
@@ -175,9 +176,9 @@ def refine_target(
 ) -> TargetState:
     """Return the target after the reader's answer (equation 4).
 
-    After a pick, candidate 1 is what was picked (the reader may always keep it) and 2 to 4 are new, largest
-    first. After a rejection all four are new, drawn more widely, and unlike what was rejected. For targets
-    without a belief; `answered` is for those with one.
+    After a pick, candidate 1 is the pick (the reader may keep it), and 2 to 4 are new, the largest first.
+    After a rejection all four are new, vary more, and differ from the rejected ones. This is for targets
+    without a belief; `answered` is for targets with one.
 
     Parameters
     ----------
@@ -186,7 +187,7 @@ def refine_target(
     number
         The new round, 2 and later.
     outliner
-        Draws it in 3-D, if `target` keeps its densities.
+        Segments the target in 3-D, if `target` keeps its densities.
     """
     offered = target.offered.astype(np.float32)
     history = np.concatenate([offered, target.earlier.astype(np.float32)])
@@ -240,7 +241,7 @@ def refine_target(
 
 
 def _agreement(logits: Float32, reference: Float32) -> NDArray[np.float64]:
-    """Return the Dice of each of ``(N, …)`` with a reference."""
+    """Return the Dice of each mask of ``(N, …)`` with a reference."""
     return dice_matrix(np.concatenate([reference[None], logits]) > 0)[0, 1:]
 
 
@@ -256,7 +257,7 @@ def _belief(
 
 
 def _unlike(logits: Float32, rejected: Float32) -> NDArray[np.intp]:
-    """Return members that do not repeat a rejected candidate; the least similar four at least."""
+    """Return the members that do not repeat a rejected candidate; at least the four least similar ones."""
     count = len(logits)
     likeness = dice_matrix(np.concatenate([logits, rejected]) > 0)[:count, count:].max(axis=1)
     order = np.argsort(likeness, kind="stable")

@@ -19,7 +19,7 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LIVER_PLAN, CandidateOptions, first_pool, open_target
 
 AROUND_MM = (6.0, 12.0, 12.0)
-"""How far beyond the liver's search box the lesion finder sees."""
+"""How far beyond the liver's search box the lesion finder looks (z, y, x), in mm."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class OrganFinder:
 
 
 def domain_of(liver: TargetState, location: Location | None = None, maps: LesionMaps | None = None) -> Mask:
-    """Return where lesions may be, on the liver's crop.
+    """Return the mask of possible lesion places on the liver's crop.
 
-    About most of its candidates; what the localizer takes for liver, too, if it is thick; and all of what the
-    learned finder does.
+    It contains the majority of the liver's candidates with a margin, and thick parts that only the localizer
+    calls liver. It also contains everything that the learned finder calls liver.
     """
     crop = liver.crop
     doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5

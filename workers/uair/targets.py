@@ -23,17 +23,20 @@ from workers.uair.preference import SizePosterior, radius_mm
 from workers.uair.state import TargetState
 
 LARGEST_DICE = 0.98
-"""Candidates of a target that agree more than this are moved apart: a reader could not tell them apart."""
+"""Candidates of a target with a larger Dice are moved apart, because a reader could not distinguish them."""
 SHAPES_LIMIT, MOST_SHAPES_LIMIT = 4.2, 0.42
-"""T of equation 2 for shapes, in those of members, and its most: shapes are 0 or 1 in a cell, members not."""
+"""T of equation 2 for shapes, as a factor of T for members, and its largest value.
+
+A cell of a shape is 0 or 1, a cell of a member a probability.
+"""
 SMOOTHING_MM = 2.0
 LEAST_PREFERENCE_MM = 0.3
-"""A remembered preference below this changes no candidate."""
+"""A smaller remembered preference, in mm, does not change a candidate."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a kind of target is looked at and asked for.
+    """Crop and prompts of a kind of target.
 
     Parameters
     ----------
@@ -42,7 +45,7 @@ class Plan:
     spread
         Spread of the first prompts.
     tokens
-        Mask tokens that members use in turn (None: best predicted IoU).
+        Mask tokens of the members, in turn (None: best predicted IoU).
     """
 
     margin: float
@@ -61,7 +64,7 @@ class Plan:
         cells: int,
         whole_slice: bool = False,
     ) -> Crop:
-        """Return the crop of such a target in `box`; see `plan_crop`."""
+        """Return the crop of such a target in `box`, see `plan_crop`."""
         return plan_crop(
             box,
             spacing,
@@ -76,14 +79,17 @@ class Plan:
 
 
 LIVER_PLAN = Plan(1.25, 50.0, 3.0, prompts.Spread(0.04, (-0.10, 0.08)), (0, None))
-"""All mask tokens together harm on the liver; the single-mask token and the best predicted IoU do not."""
+"""The plan for the liver.
+
+It uses the single-mask token and the best predicted IoU: all mask tokens together are worse.
+"""
 LESION_PLAN = Plan(2.0, 50.0, 1.5, prompts.Spread(0.06, (-0.15, 0.35)), (0, 0, 1, 2, 3))
-"""Blobs show the dark core of a lesion, so boxes mostly grow from them."""
+"""The plan for lesions. Proposals by density show a lesion's dark core, so most boxes grow from them."""
 
 
 @dataclass(frozen=True)
 class CandidateOptions:
-    """How four are chosen: how many members, by which rule of equation 3, and from which seed."""
+    """The options for choosing four candidates: number of members, rule of equation 3, seed."""
 
     members: int
     rule: Rule
@@ -98,14 +104,14 @@ def first_pool(
     options: CandidateOptions,
     rng: np.random.Generator,
 ) -> Ensemble:
-    """Return the automatic pool of a target."""
+    """Return the first pool of a target, before any answer."""
     members = prompts.first_members(outline, options.members, rng, spread=plan.spread, tokens=plan.tokens)
     answers = ensemble.predict(decode, members, crop.stack_shape, smooth_slices(crop))
     return replace(answers, box_cells=prompts.mean_box_area(members) * (crop.cells / crop.pixels) ** 2)
 
 
 def smooth_slices(crop: Crop) -> float:
-    """Return how many slices the answers of a 2-D model are smoothed over."""
+    """Return the standard deviation, in slices, of smoothing a 2-D model's answers."""
     return min(1.0, SMOOTHING_MM / crop.step_mm)
 
 
@@ -120,18 +126,18 @@ def open_target(
     preference_mm: float = 0.0,
     hu: Float32 | None = None,
 ) -> TargetState:
-    """Choose the first four of a target, largest first.
+    """Choose the first four candidates of a target, the largest first.
 
     Parameters
     ----------
     preference_mm
-        How much farther out the reader is remembered to draw than the model. Members drawn so join the pool
-        with half of its weight: the four hold both, whoever reads.
+        The remembered preference of the reader, in mm beyond the model. Members that follow it join the pool
+        with half of its weight. So the four candidates serve this and other readers.
     organ
-        ``(n, h, w)`` where it may be; None: anywhere.
+        ``(n, h, w)`` cells that it may cover; None: all cells.
     hu
-        ``(n, h, w)`` mean HU of the crop's cells. In later rounds the belief follows a lesion's density, and
-        without a belief an outliner is asked with it.
+        ``(n, h, w)`` mean HU of the crop's cells. In later rounds, the belief follows a lesion's density.
+        Without a belief, an outliner gets it.
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
@@ -181,7 +187,7 @@ def _following_density(
     crop: Crop,
     rng: np.random.Generator,
 ) -> Belief:
-    """Return a lesion's belief for the rounds after this: shapes may follow the density then."""
+    """Return a lesion's belief for later rounds, whose shapes may follow the density."""
     allowed = np.ones(masks.shape[1:], bool) if organ is None else organ
     evidence = None if hu is None else density_evidence(hu, masks, allowed, _cell_mm(crop))
     return belief if evidence is None else with_direction(belief, evidence, rng)
@@ -197,14 +203,14 @@ def _cell_mm(crop: Crop) -> Spacing:
 
 
 def rule_of_members(options: CandidateOptions) -> Rule:
-    """Return the rule by which members are chosen: the liver's first four, and cases without a belief."""
+    """Return the rule that chooses members: for the first four of the liver, and for cases without a belief."""
     return "medoids" if options.rule == "belief" else options.rule
 
 
 def new_candidates(
     belief: Belief, crop: Crop, rng: np.random.Generator, otherwise: Float32, *kept: Float32
 ) -> Float32:
-    """Return new candidates ``(4, n, h, w)``, or three beside what is `kept`.
+    """Return four new candidates ``(4, n, h, w)``, or three beside the one that is `kept`.
 
     A cluster whose shapes have no common cell is shown by its largest shape. If that is empty, too, then the
     probability `otherwise` is shown.
@@ -222,7 +228,7 @@ def new_candidates(
 def _with_preference(
     logits: Float32, crop: Crop, preference_mm: float
 ) -> tuple[Float32, NDArray[np.float64]]:
-    """Return a pool joined by every other member, its surface moved outwards, and the members' weights."""
+    """Return a pool with copies of every other member, moved outwards by the preference, and all weights."""
     moved = []
     for member in logits[::2]:
         distance = refine.signed_distance_mm(member > 0, crop) + preference_mm
