@@ -121,7 +121,7 @@ class Feedback:
 
 
 class Engine:
-    """Computes rounds. On a CPU, a seed gives always the same result. It keeps only cached embeddings of a case.
+    """Computes rounds. On a CPU, the result depends only on inputs and seed. Embeddings are cached.
 
     Parameters
     ----------

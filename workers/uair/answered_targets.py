@@ -121,7 +121,7 @@ def answered(
 
 
 def selected_logits(target: TargetState, picked: int, by_part: Mapping[str, int]) -> Float32:
-    """Return the selected logits ``(n, h, w)``: a candidate, with parts of other candidates, see `answered`."""
+    """Return the selected logits ``(n, h, w)``: a candidate with parts of others, see `answered`."""
     offered = target.offered.astype(np.float32)
     numbers, chosen = _chosen(target, picked, by_part)
     return tidied(put_together(offered, numbers, chosen)) if chosen else offered[picked]

@@ -203,14 +203,14 @@ def _cell_mm(crop: Crop) -> Spacing:
 
 
 def rule_of_members(options: CandidateOptions) -> Rule:
-    """Return the rule that chooses members: for the first four of the liver, and for cases without a belief."""
+    """Return the rule that chooses members: for the liver's first four, and for cases without a belief."""
     return "medoids" if options.rule == "belief" else options.rule
 
 
 def new_candidates(
     belief: Belief, crop: Crop, rng: np.random.Generator, otherwise: Float32, *kept: Float32
 ) -> Float32:
-    """Return four new candidates ``(4, n, h, w)``, or three beside the one that is `kept`.
+    """Return four new candidates ``(4, n, h, w)``, or three beside the candidate `kept`.
 
     A cluster whose shapes have no common cell is shown by its largest shape. If that is empty, too, then the
     probability `otherwise` is shown.
