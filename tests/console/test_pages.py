@@ -199,7 +199,7 @@ def test_what_the_listener_refused_is_counted_with_what_to_do(site: Site, viewer
     assert "Add its address to node.allow" in rows[0]
     for finding in check_refused_peers(site.context.database):
         assert finding.code == "peer-refused"
-        assert finding.sentence.startswith("a sender at 127.0.0.2 was refused 3 times, last 0 min ago.")
+        assert finding.sentence.startswith("a sender at 127.0.0.2 was refused 3 times, last just now.")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydicom import Dataset
+from pydicom.valuerep import DSfloat
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
@@ -11,6 +12,7 @@ from tests.support.console import VIEWER, Site, hidden_fields, submit
 from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.tables import Case
 from uair_node.console import patient_lookup
+from uair_node.console.patient import _shown
 from uair_node.console.patient_lookup import PatientLookup, look_through
 from uair_node.dicom.patient_facts import PatientFacts, facts_of
 
@@ -20,6 +22,20 @@ def _look_up(client: TestClient, words: str) -> str:
     assert answer.status_code == 303
     assert words not in answer.headers["location"]
     return client.get(answer.headers["location"]).text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, ""),
+        ("", ""),
+        (DSfloat(1.6000000238418579, auto_format=True), "1.6"),
+        (DSfloat(5), "5"),
+        (12, "12"),
+    ],
+)
+def test_a_header_s_value_is_shown_without_its_rounding(value: object, words: str) -> None:
+    assert _shown(value) == words
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,11 @@ def test_the_check_names_who_was_refused_and_why(database: Database) -> None:
     assert [(finding.code, finding.sentence) for finding in check_refused_peers(database)] == [
         (
             "peer-refused",
-            "a sender at 127.0.0.3 was refused once, last 0 min ago. TLS fails: a plain sender",
+            "a sender at 127.0.0.3 was refused once, just now. TLS fails: a plain sender",
         ),
         (
             "peer-refused",
-            "ROUTER at 127.0.0.1, which calls UAIRR, was refused once, last 0 min ago. "
+            "ROUTER at 127.0.0.1, which calls UAIRR, was refused once, just now. "
             "It calls an AE title that is none of ours",
         ),
     ]

@@ -262,6 +262,19 @@ def test_outlines_are_seen_without_colour() -> None:
     assert np.count_nonzero(grey < tissue / 2) > 400
 
 
+def test_key_slices_show_small_lesions_rather_than_a_large_one_again() -> None:
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[5:36, 5:35, 5:35] = 1
+    labels[10:30, 8:24, 8:24] = 2
+    labels[28:31, 28:32, 28:32] = 3
+    labels[32:34, 28:31, 28:31] = 4
+    labels[7:9, 28:31, 28:31] = 5
+    upper, middle, lower = key_slices(labels, [], 1.0, 3)
+    assert (upper in (32, 33), lower in (7, 8)) == (True, True)
+    assert set(np.unique(labels[middle])) == {0, 1, 2, 3}, "one slice shows both"
+    assert key_slices((labels > 0).astype(np.uint8), [], 1.0, 3) != []
+
+
 def test_key_slices_show_the_lesions_uppermost_first() -> None:
     chosen = key_slices(LABELS[1], [LABELS[4]], SPACING[0], 5)
     assert chosen == sorted(chosen, reverse=True)

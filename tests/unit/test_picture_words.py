@@ -15,7 +15,7 @@ from uair_node.console.case import picture_words
         (ResultKind.NOTICE, 0, "Round 1: not used", "Round 1: not used"),
         (ResultKind.PAGE, 0, "overview", "Round 3: overview"),
         (ResultKind.PAGE, 2, "tight", "Round 3: tight (candidate 2)"),
-        (ResultKind.FINDING, 4, "lesion 4: drop", "Round 3: lesion 4: drop"),
+        (ResultKind.FINDING, 4, "lesion 4: drop", "Round 3: drop lesion 4?"),
         (ResultKind.FINAL_PAGE, 1, "as selected", "Round 3: result, as selected (candidate 1)"),
         (ResultKind.FINAL_PAGE, 1, "change since 2026-03-01", "Round 3: change since 2026-03-01"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from dicom_config import codes
-from uair_node.rendering.sheet import SheetCandidate, draw_sheet
+from uair_node.rendering.sheet import SheetCandidate, _is_covered, draw_sheet
 from uair_node.rendering.telling_slices import telling_slices
 
 SHAPE = (40, 60, 80)
@@ -143,6 +143,14 @@ def test_outlines_are_closed_at_the_edge_of_the_volume(tmp_path: Path) -> None:
     for axis in (rows, columns):
         assert np.count_nonzero(axis - axis.min() < 5) > 50
         assert np.count_nonzero(axis.max() - axis < 5) > 50
+
+
+@pytest.mark.parametrize(("row", "low"), [(2, True), (30, False)])
+def test_words_on_a_slice_cover_no_lesion(row: int, low: bool) -> None:
+    labels = np.zeros((40, 50), np.uint8)
+    labels[:, 5:45] = 1
+    labels[row : row + 4, 8:12] = 2
+    assert _is_covered(labels) == low
 
 
 def test_each_row_shows_another_difference_and_says_which() -> None:

@@ -70,6 +70,8 @@ def picture_words(result: Result) -> str:
     said = result.character or result.kind
     if said.startswith("Round "):
         return said
+    if result.kind == ResultKind.FINDING:
+        said = f"drop lesion {result.k}?"
     if result.kind == ResultKind.PAGE and result.k:
         said = f"{said} (candidate {result.k})"
     if result.kind == ResultKind.FINAL_PAGE and not said.startswith(CHANGE_SINCE):

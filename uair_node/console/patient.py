@@ -96,5 +96,12 @@ def _rows(header: Dataset) -> list[tuple[str, str]]:
     for keyword in _SHOWN:
         tag = tag_for_keyword(keyword)
         assert tag is not None
-        rows.append((dictionary_description(tag), str(header.get(keyword, ""))[:_LONGEST_VALUE]))
+        rows.append((dictionary_description(tag), _shown(header.get(keyword))[:_LONGEST_VALUE]))
     return rows
+
+
+def _shown(value: object) -> str:
+    """Return a value in words: nothing for an empty one, a number in six digits."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

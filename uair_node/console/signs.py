@@ -77,7 +77,7 @@ def _from_database(session: Session, broker: Broker | None) -> Iterator[Sign]:
     yield Sign("Last image", _since(received, now), "plain", "/cases")
     oldest = session.scalar(select(func.min(Case.updated_at)).where(Case.state.in_(_NODE_S_WORK)))
     late = oldest is not None and (now - oldest).total_seconds() > _LATE_S
-    words = f"waits {_span(oldest, now)}" if oldest is not None else "none waits for us"
+    words = f"waits {_span(oldest, now)}" if oldest is not None else "none waits"
     yield Sign("Oldest case", words, "waits" if late else "plain", "/queues")
 
 

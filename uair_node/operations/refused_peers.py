@@ -42,7 +42,8 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     _REASON.TLS_FAILED: Explanation(
         "TLS fails.",
-        "A plain sender: let it use TLS. A certificate: renew it, or let each side trust the other's CA.",
+        "Let a plain sender use TLS. Let a sender without a certificate show one; renew an expired one. "
+        "For another CA: add it to the file node.tls.ca names, or to the CAs that the sender trusts.",
     ),
     _REASON.TOO_MANY_CONNECTIONS: Explanation(
         "400 connections are open, and no more are taken.", "Find who opens them."
@@ -80,5 +81,6 @@ def describe_refusals(peer: RefusedPeer, now: datetime) -> str:
     whom = f", which calls {peer.called_ae}," if peer.called_ae else ""
     times = "once" if peer.count == 1 else f"{peer.count} times"
     minutes = max(0, round((now - peer.last_at).total_seconds() / 60))
-    last = f"last {minutes // 60} h ago" if minutes >= 60 else f"last {minutes} min ago"
-    return f"{who}{whom} was refused {times}, {last}. {explain(peer.outcome).of(peer)}"
+    last = f"{minutes // 60} h ago" if minutes >= 60 else f"{minutes} min ago" if minutes else "just now"
+    times += f", {last}" if peer.count == 1 else f", last {last}"
+    return f"{who}{whom} was refused {times}. {explain(peer.outcome).of(peer)}"

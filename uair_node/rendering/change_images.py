@@ -33,6 +33,8 @@ _DPI = 100
 _MOST_LESIONS = 5
 _HALF_MM = 38.0
 _ON_OUTLINE_MM = 0.05
+_NAME_HEIGHT = 0.09
+"""Height of a name beside a curve, as a share of the largest value."""
 _GONE, _ATTENTION = "#b0b0b0", "#ffb347"
 _WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _LINE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 0.9, 0.22, 1.2, 3.1
 _WORDS = {
@@ -148,6 +150,7 @@ class _Page:
         days = [float(date2num(datetime.strptime(point.date, "%Y%m%d"))) for point in points]
         bottom, height, width = 0.62, _PLOT - 1.05, (_WIDTH - 2.2) / 2
         volumes = self._plot(0.75, bottom, width, height, "volume of each lesion, ml")
+        ends: list[tuple[float, float, str, str]] = []
         for uid in dict.fromkeys(uid for point in points for uid in point.lesion_ml):
             seen = [n for n, point in enumerate(points) if uid in point.lesion_ml]
             # From the study before the first sight, where it was nothing, to the one after the last.
@@ -156,15 +159,8 @@ class _Page:
             number = self._scene.numbers.get(uid)
             colour = as_hex(codes.lesion_colour(number)) if number else _GONE
             volumes.plot(days[shown], ml, "o-", color=colour, linewidth=1.6, markersize=5)
-            volumes.annotate(
-                str(number) if number else "gone",
-                (days[shown][-1], ml[-1]),
-                xytext=(7, 0),
-                textcoords="offset points",
-                color=colour,
-                fontsize=11,
-                va="center",
-            )
+            ends.append((ml[-1], days[shown][-1], str(number) if number else "gone", colour))
+        _name_ends(volumes, ends)
         sums = self._plot(_WIDTH / 2 + 0.65, bottom, width, height, "sum of target long axes, mm")
         mm = [point.sum_mm for point in points]
         sums.plot(days, mm, "o-", color=INK, linewidth=1.8, markersize=5)
@@ -295,6 +291,17 @@ class _Page:
         """Write a text at `x` and `y` inches from the upper left corner."""
         style = {"color": INK} | style
         self.figure.text(x / _WIDTH, 1 - y / self._height, text, fontsize=size, **style)
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write the name of each curve at its end (y, x, name, colour); close ones above each other."""
+    apart = _NAME_HEIGHT * max((y for y, *_ in ends), default=0.0)
+    free = float("-inf")
+    for y, x, name, colour in sorted(ends):
+        free = max(y, free)
+        style: dict[str, Any] = {"color": colour, "fontsize": 11, "va": "center"}
+        axes.annotate(name, (x, free), xytext=(7, 0), textcoords="offset points", **style)
+        free += apart
 
 
 def accepted_words(change: FollowUp) -> list[str]:

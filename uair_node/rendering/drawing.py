@@ -112,9 +112,9 @@ def number_lesions(axes: Axes, labels: NDArray[np.uint8]) -> None:
         note(axes, str(value - 1), at, size=11, weight="bold", ha="center", **style)
 
 
-def mark_sides(axes: Axes, text: str, left: str = "R", right: str = "L") -> None:
-    """Write the name of the slice, and the sides of the patient."""
-    note(axes, text, (0.02, 0.97), va="top")
+def mark_sides(axes: Axes, text: str, left: str = "R", right: str = "L", *, low: bool = False) -> None:
+    """Write the name of the slice, above or `low`, and the sides of the patient."""
+    note(axes, text, (0.02, 0.03 if low else 0.97), va="bottom" if low else "top")
     note(axes, left, (0.02, 0.5), va="center")
     note(axes, right, (0.98, 0.5), va="center", ha="right")
 

@@ -11,27 +11,23 @@ from uair_node.rendering.telling_slices import telling_slices
 
 Labels = NDArray[np.uint8]
 _OF_LESIONS = 3
-_SHOWN_WELL = 0.6
-"""A slice shows a lesion well if it has at least this part of the lesion's largest area."""
+_WORTH_A_SLICE = 0.4
+"""A further slice is taken if it shows so much more of lesions, each as a share of its largest area."""
 
 
 def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int) -> list[int]:
     """Return up to `count` axial slices, the uppermost first.
 
-    They show the largest lesions, then the largest differences; the rest is evenly spaced. A lesion that an
-    earlier slice shows well needs no slice of its own.
+    They show the lesions, then the largest differences; the rest is evenly spaced. Slices of lesions may be
+    neighbours; the others keep a distance.
     """
-    chosen: list[int] = []
-    for value in _lesion_values(labels):
-        areas = np.count_nonzero(labels == value, axis=(1, 2))
-        if len(chosen) < _OF_LESIONS and not any(areas[k] >= _SHOWN_WELL * areas.max() for k in chosen):
-            chosen.append(int(areas.argmax()))
-    chosen += [shown.k for shown in telling_slices([labels, *compared], slice_distance_mm)]
+    of_lesions = _lesion_slices(labels)
+    chosen = [shown.k for shown in telling_slices([labels, *compared], slice_distance_mm)]
     extent = np.flatnonzero(labels.any(axis=(1, 2)))
     apart = max(5.0 / slice_distance_mm, len(extent) / 15, 1.0)
     if extent.size:
         chosen += np.quantile(extent, [0.5, 0.75, 0.25, 0.9, 0.1]).astype(int).tolist()
-    kept: list[int] = []
+    kept = of_lesions[:count]
     for k in chosen:
         if len(kept) < count and all(abs(k - other) >= apart for other in kept):
             kept.append(k)
@@ -47,8 +43,19 @@ def coronal_row(labels: Labels) -> int:
     return int(score.argmax())
 
 
-def _lesion_values(labels: Labels) -> list[int]:
-    """Return the labels of lesions, the largest first."""
-    counts = np.bincount(labels.ravel(), minlength=2)
-    counts[:2] = 0
-    return [int(value) for value in np.argsort(-counts, kind="stable") if counts[value]]
+def _lesion_slices(labels: Labels) -> list[int]:
+    """Return the slices that show most of all lesions together, the most telling first."""
+    values = [value for value in np.unique(labels).tolist() if value > 1]
+    if not values:
+        return []
+    areas = np.stack([np.count_nonzero(labels == value, axis=(1, 2)) for value in values])
+    shares = areas / areas.max(axis=1, keepdims=True)
+    shown, chosen = np.zeros(len(values)), list[int]()
+    while len(chosen) < _OF_LESIONS:
+        gains = np.maximum(shares, shown[:, None]).sum(axis=0) - shown.sum()
+        k = int(gains.argmax())
+        if gains[k] < _WORTH_A_SLICE:
+            break
+        chosen.append(k)
+        shown = np.maximum(shown, shares[:, k])
+    return chosen

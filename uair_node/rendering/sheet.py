@@ -43,6 +43,7 @@ _TITLE, _HEADING, _CAPTION, _FOOTER = 0.5, 0.32, 0.55, 0.38
 _LINE, _CHARACTER = 0.17, 0.078  # of a warning
 _DPI = 120
 _WARNING = "#ffb347"
+_WORDS_HIGH, _WORDS_WIDE = 0.25, 0.7  # of a panel: two lines of words, and a number below them
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,17 @@ def sheet_figure(
             if numbered:
                 number_lesions(axes, labels)
             if column == 0:
-                mark_sides(axes, "\n".join(filter(None, [planes[shown.k], shown.words])))
+                words = "\n".join(filter(None, [planes[shown.k], shown.words]))
+                mark_sides(axes, words, low=_is_covered(labels))
         _text(layout, x, layout.bottom + _CAPTION - 0.2, _caption(measured, organ), size=9)
     _draw_footer(layout, volumes, organ)
     return figure
+
+
+def _is_covered(labels: NDArray[np.uint8]) -> bool:
+    """Return whether the words at the upper left would cover a lesion or its number."""
+    rows, columns = labels.shape
+    return bool((labels[: round(_WORDS_HIGH * rows), : round(_WORDS_WIDE * columns)] > 1).any())
 
 
 class _Layout:

@@ -188,8 +188,9 @@ def in_words(prior: Mapping[str, Any]) -> str:
     if not prior:
         return ""
     sizes = f"liver {prior['liver_mm']:+.1f} mm, lesions {prior['lesion_mm']:+.1f} mm"
+    number = prior["cases"]
     whose = f"{prior['scope']} {prior['key']}".strip()
-    return f"{whose}: {sizes}, cases {prior['cases']}"
+    return f"drawn as in {number} accepted {'case' if number == 1 else 'cases'} of {whose}: {sizes}"
 
 
 def listed(session: Session) -> list[dict[str, Any]]:
