@@ -284,6 +284,27 @@ MUTANTS = (
         "(outside_mm < FARTHEST_MM)",
         ("tests/unit/test_density.py",),
     ),
+    Mutant(
+        "a place belongs to the nearest part",
+        "workers/uair/parts.py",
+        "return np.argmin(squares, axis=0)",
+        "return np.argmax(squares, axis=0)",
+        ("tests/unit/test_parts.py",),
+    ),
+    Mutant(
+        "a part is taken from the candidate that is named for it",
+        "uair_node/storage/artifacts.py",
+        "np.where(by_k[base].parts[value].named(name), region_of(k), region)",
+        "np.where(by_k[base].parts[value].named(name), region, region_of(k))",
+        ("tests/unit/test_picks_per_lesion.py",),
+    ),
+    Mutant(
+        "the belief takes the answer for each part",
+        "workers/uair/posterior.py",
+        "weights *= likelihood_of_pick(1.0 - cost",
+        "weights /= likelihood_of_pick(1.0 - cost",
+        ("tests/unit/test_parts.py",),
+    ),
 )
 
 
