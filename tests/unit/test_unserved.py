@@ -53,11 +53,13 @@ def test_the_node_logs_once_that_work_is_not_taken_and_once_that_it_is(
     with database.transaction() as session:
         (item,) = _waiting(session, 100)
         item_id = item.id
-    watch = UnservedWatch(database)
-    watch.look()
-    assert caplog.messages == [], "a worker may be between two work items"
-    watch.look()
-    watch.look()
+    now = [0.0]
+    watch = UnservedWatch(database, lambda: now[0])
+    for now[0] in (0.0, 29.0):
+        watch.look()
+    assert caplog.messages == [], "a worker may be between two work items, or just starting"
+    for now[0] in (30.0, 90.0):
+        watch.look()
     (line,) = caplog.messages
     assert line.startswith(
         "no-worker: no worker takes work of uair.gpu: 1 work item waits, the oldest since 2"

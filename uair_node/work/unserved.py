@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +18,8 @@ from uair_node.cases.tables import WorkItem
 from uair_node.work.topology import RULES, QueueName
 
 log = logging.getLogger(__name__)
+
+_SURE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,22 +62,30 @@ def unserved_queues(session: Session) -> list[UnservedQueue]:
 class UnservedWatch:
     """Logs once when a queue is no longer served, and when it is served again.
 
-    A queue counts as unserved after two looks, because a worker holds no item between two items.
+    A queue counts once it was seen so for half a minute. Between two work items no worker holds one, and
+    workers need some seconds after the machine's start.
+
+    Parameters
+    ----------
+    clock
+        Seconds; `time.monotonic`, but for tests.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._seen: set[QueueName] = set()
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database, self._clock = database, clock
+        self._since: dict[QueueName, float] = {}
         self._logged: set[QueueName] = set()
 
     def look(self) -> None:
-        """Look at the queues, and log changes."""
+        """Look at the queues, and log what is new."""
         with self._database.reading() as session:
             found = {queue.name: queue for queue in unserved_queues(session)}
-        for name in sorted(found.keys() & self._seen - self._logged):
-            log.warning("no-worker: no worker takes work of %s: %s. %s", name, found[name].words, name.remedy)
-            self._logged.add(name)
+        now = self._clock()
+        self._since = {name: self._since.get(name, now) for name in found}
+        for name, queue in found.items():
+            if name not in self._logged and now - self._since[name] >= _SURE_S:
+                log.warning("no-worker: no worker takes work of %s: %s. %s", name, queue.words, name.remedy)
+                self._logged.add(name)
         for name in sorted(self._logged - found.keys()):
             log.warning("no-worker is over: work of %s is taken again", name)
             self._logged.discard(name)
-        self._seen = set(found)
