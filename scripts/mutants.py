@@ -294,8 +294,8 @@ MUTANTS = (
     Mutant(
         "a part is taken from the candidate that is named for it",
         "uair_node/storage/artifacts.py",
-        "np.where(by_k[base].parts[value].named(name), region_of(k), region)",
-        "np.where(by_k[base].parts[value].named(name), region, region_of(k))",
+        "np.where(here, region_of(k), region)",
+        "np.where(here, region, region_of(k))",
         ("tests/unit/test_picks_per_lesion.py",),
     ),
     Mutant(

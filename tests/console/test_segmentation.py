@@ -57,9 +57,9 @@ def test_the_page_shows_what_was_accepted_and_how_it_came_about(reader: TestClie
 def test_a_part_is_pictured_where_the_candidates_differ_in_it(studies: Site, reader: TestClient) -> None:
     path = studies.context.store.absolute(f"{ROUND}/{CANDIDATES_FILE}")
     before = load_candidates(path)
-    shape = before[0].labels.shape
-    held = np.any([candidate.labels == 2 for candidate in before], axis=0)
-    parts = {2: TargetParts(("lower", "upper"), (held * (1 + (np.indices(shape)[0] > 15))).astype(np.uint8))}
+    middle = np.argwhere(before[0].labels == 2).mean(axis=0)
+    apart = np.array([[-2.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
+    parts = {2: TargetParts(("lower", "upper"), middle + apart, np.array([5.0, 3.0, 3.0]))}
     save_candidates(path, [replace(candidate, parts=parts) for candidate in before])
     pictures = {
         (k, part): reader.get(f"/cases/2/rounds/2/{k}/parts/2/{part}.jpg") for k in (1, 4) for part in (0, 1)

@@ -143,11 +143,9 @@ def test_the_combination_says_what_it_is() -> None:
 
 
 def _offered_in_parts() -> list[StoredCandidate]:
-    """The same four; lesion 1 has an upper part, voxels 1 to 3, and a lower part, voxels 4 and 5."""
-    offered = _offered()
-    numbers = np.zeros(offered[0].labels.shape, np.uint8)
-    numbers[..., 1:4], numbers[..., 4:6] = 1, 2
-    return [replace(candidate, parts={2: TargetParts(("upper", "lower"), numbers)}) for candidate in offered]
+    """The same four; lesion 1 has an upper part, voxels 0 to 3, and a lower part, the other voxels."""
+    parts = TargetParts(("upper", "lower"), np.array([[0.5, 0.5, 2.5], [0.5, 0.5, 5.5]]), np.ones(3))
+    return [replace(candidate, parts={2: parts}) for candidate in _offered()]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +161,20 @@ def _offered_in_parts() -> list[StoredCandidate]:
 def test_what_an_answer_with_parts_takes(answer: ReaderChoice, row: str) -> None:
     """Of what is left of lesion 1 the largest piece counts."""
     assert "".join(map(str, taken(_offered_in_parts(), answer).labels.ravel())) == row
+
+
+def test_a_voxel_belongs_to_the_nearest_centre_in_millimetres() -> None:
+    centres = np.array([[2.0, 0.5, 0.5], [0.5, 0.5, 8.5]])
+    region = np.ones((2, 1, 8), bool)
+    region[1, 0, 7] = False
+    for spacing, upper in ((np.array([5.0, 1.0, 1.0]), [1, 6]), (np.array([1.0, 1.0, 5.0]), [4, 5])):
+        parts = TargetParts(("upper", "left"), centres, spacing)
+        assert parts.within(region, "upper").sum(axis=(1, 2)).tolist() == upper
+        assert (parts.within(region, "upper") ^ parts.within(region, "left") == region).all()
+        moved = replace(parts, centres=centres + np.array([10.0, 20.0, 30.0]))
+        box = (slice(10, 12), slice(20, 21), slice(30, 38))
+        assert (moved.within(region, "left", box) == parts.within(region, "left")).all()
+    assert not parts.within(region, "front").any()
 
 
 def test_parts_are_stored_with_the_candidates(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from uair_node.rendering.drawing import PAPER, bounds, draw_slice, mark_sides, n
 from uair_node.rendering.export_formats import as_glb
 from uair_node.rendering.solids import solids_of
 from uair_node.rendering.surface import solid_view
+from uair_node.storage.artifacts import TargetParts
 
 _WIDTH, _THUMBNAIL_WIDTH, _PART_WIDTH = 6.4, 3.2, 1.8  # inches
 _DPI = 100
@@ -54,9 +55,8 @@ def show_part(console: ConsoleApp, request: ConsoleRequest) -> Response:
     own = view.parts.get(value)
     if own is None or part > len(own.names):
         raise InputError("no-such-page", "This round has no such part.", "Open it from the case's page.")
-    here = own.numbers == part if part else own.numbers > 0
-    others = (own.numbers > 0) & ~here
-    data = view.once(f"part {value} {part}", k, lambda: _draw_part(view, k, value, here, others))
+    name = own.names[part - 1] if part else None
+    data = view.once(f"part {value} {part}", k, lambda: _draw_part(view, k, value, own, name))
     return Response(data, media_type="image/jpeg")
 
 
@@ -89,19 +89,20 @@ def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
         return _jpeg(pixels(figure, _DPI))
 
 
-def _draw_part(
-    view: RoundView, k: int, value: int, here: NDArray[np.bool_], others: NDArray[np.bool_]
-) -> bytes:
-    """Draw the slice in which the candidates differ most `here`; `others` are darkened.
+def _draw_part(view: RoundView, k: int, value: int, parts: TargetParts, name: str | None) -> bytes:
+    """Draw the slice in which the candidates differ most in a part of a target; without a name, in all of it.
 
-    Both are ``(Z, Y, X)`` in the view's box.
+    The other parts are darkened.
     """
     held = np.stack([labels == value if value > 1 else labels > 0 for labels in view.labels.values()])
-    differing = (held.any(axis=0) & ~held.all(axis=0) & here).sum(axis=(1, 2))
+    union: NDArray[np.bool_] = np.asarray(held.any(axis=0))
+    here = union if name is None else parts.within(union, name, view.box)
+    others = union & ~here
+    differing = (here & ~held.all(axis=0)).sum(axis=(1, 2))
     n = view.box[0].start + int(differing.argmax())
     spacing = view.canonical.spacing_mm
     shown = np.zeros(view.canonical.shape[1:], bool)
-    shown[view.box[1:]] = held.any(axis=(0, 1))
+    shown[view.box[1:]] = union.any(axis=0)
     rows, columns = (bounds(shown, axis, spacing[axis + 1]) for axis in (0, 1))
     labels = view.plane(k, n)[rows, columns]
     dark = np.zeros(view.canonical.shape[1:], bool)

@@ -21,6 +21,7 @@ from dicom_config.modalities.profile import FixedWindow
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import ResultKind, Round
 from uair_node.context import Context
+from uair_node.dicom.grid_points import points_from_source
 from uair_node.dicom.intensity import display_window
 from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_slice
 from uair_node.operations import reports
@@ -236,9 +237,12 @@ def read_round(number: int, grid: Volume, offered: Cropped, accepted: Cropped | 
     }
     box = _union([labels for _, labels in placed.values()])
     labels = {k: _put(part, at, box) for k, (part, at) in placed.items()}
-    at = _turned_box(offered.box, canonical)
     parts = {
-        value: replace(own, numbers=_put(_turned(own.numbers, canonical), at, box))
+        value: replace(
+            own,
+            centres=points_from_source(own.centres, canonical),
+            spacing_mm=own.spacing_mm[list(canonical.transpose)],
+        )
         for value, own in offered.candidates[0].parts.items()
     }
     return RoundView(number, grid, canonical, plane_names(grid), box, labels, parts)

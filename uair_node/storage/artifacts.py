@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from dicom_config.errors import TransientError, UairError
 from uair_node.cases.reader_choice import LIVER, ReaderChoice
@@ -27,19 +28,39 @@ _PARTS = re.compile(r"parts(\d+)")
 
 @dataclass(frozen=True, eq=False)
 class TargetParts:
-    """The parts of a target: their names, and an array `numbers` `(Z, Y, X)` on the source grid.
+    """Parts of a target. A voxel belongs to the part with the nearest centre.
 
-    In a voxel that a candidate's target covers, the number is 1 + the index of its part; elsewhere it is 0.
+    Attributes
+    ----------
+    names
+        "upper", "left", …
+    centres
+        `(P, 3)` on the source grid, by voxel edges.
+    spacing_mm
+        Spacing of the source grid along its axes.
     """
 
     names: tuple[str, ...]
-    numbers: Labels
+    centres: npt.NDArray[np.float64]
+    spacing_mm: npt.NDArray[np.float64]
 
-    def named(self, name: str) -> Region:
-        """Return the mask `(Z, Y, X)` of a part; an empty mask if there is no part of this name."""
-        if name not in self.names:
-            return np.zeros(self.numbers.shape, bool)
-        return np.asarray(self.numbers == 1 + self.names.index(name))
+    def within(self, region: Region, name: str, box: Box | None = None) -> Region:
+        """Return the voxels of a region `(Z, Y, X)` that belong to a part; none if no part has this name.
+
+        Parameters
+        ----------
+        box
+            Where the region lies on the grid of the centres; None: it covers the grid.
+        """
+        first = np.array([span.start for span in box]) if box else np.zeros(3)
+        found = np.zeros(region.shape, bool)
+        if name in self.names:
+            voxels = np.argwhere(region)
+            nearest = KDTree(self.centres * self.spacing_mm).query((voxels + first + 0.5) * self.spacing_mm)[
+                1
+            ]
+            found[tuple(voxels[nearest == self.names.index(name)].T)] = True
+        return found
 
 
 @dataclass(frozen=True)
@@ -79,7 +100,7 @@ def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
         with temporary.open("wb") as file:
             save_arrays(
                 file,
-                **{f"parts{value}": own.numbers[box] for value, own in parts.items()},
+                **{f"parts{value}": np.vstack([own.centres, own.spacing_mm]) for value, own in parts.items()},
                 **{f"parts{value}_names": np.array(own.names) for value, own in parts.items()},
                 labels=np.stack([candidate.labels[box] for candidate in candidates]),
                 ks=np.array([candidate.k for candidate in candidates]),
@@ -146,7 +167,9 @@ def load_cropped(path: Path) -> Cropped:
             slice(a, a + n) for a, n in zip(data["start"].tolist(), cropped.shape[1:], strict=True)
         )
         parts = {
-            int(found[1]): TargetParts(tuple(map(str, data[f"{name}_names"])), data[name])
+            int(found[1]): TargetParts(
+                tuple(map(str, data[f"{name}_names"])), data[name][:-1], data[name][-1]
+            )
             for name in data.files
             if (found := _PARTS.fullmatch(name))
         }
@@ -160,18 +183,12 @@ def load_cropped(path: Path) -> Cropped:
 def load_candidates(path: Path) -> list[StoredCandidate]:
     """Read the file of `save_candidates` on the whole source grid. It raises the errors of `load_cropped`."""
     cropped = load_cropped(path)
-
-    def whole(part: Labels) -> Labels:
+    found = []
+    for candidate in cropped.candidates:
         labels = np.zeros(cropped.shape, np.uint8)
-        labels[cropped.box] = part
-        return labels
-
-    parts = {
-        value: replace(own, numbers=whole(own.numbers)) for value, own in cropped.candidates[0].parts.items()
-    }
-    return [
-        replace(candidate, labels=whole(candidate.labels), parts=parts) for candidate in cropped.candidates
-    ]
+        labels[cropped.box] = candidate.labels
+        found.append(replace(candidate, labels=labels))
+    return found
 
 
 def save_arrays(file: IO[bytes], **arrays: npt.NDArray[Any]) -> None:
@@ -261,7 +278,8 @@ def _taken_region(by_k: Mapping[int, StoredCandidate], answer: ReaderChoice, val
     region = region_of(base)
     parts = [(name, k) for (target, name), k in answer.per_part.items() if target == value]
     for name, k in parts:
-        region = np.where(by_k[base].parts[value].named(name), region_of(k), region)
+        here = by_k[base].parts[value].within(region_of(base) | region_of(k), name)
+        region = np.where(here, region_of(k), region)
     return _largest_piece(region) if parts else region
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from sqlalchemy.orm import Session
@@ -22,6 +23,7 @@ from uair_node.cases.reader_choice import LIVER, ReaderChoice
 from uair_node.cases.reasons import refuse
 from uair_node.cases.tables import Case, Round, Selection, SelectionOutcome, WorkItem
 from uair_node.context import Context
+from uair_node.dicom.grid_points import points_to_source
 from uair_node.dicom.intensity import on_training_scale
 from uair_node.dicom.volume import CanonicalVolume, Volume, read_geometry, read_series
 from uair_node.results.round_inputs import (
@@ -51,7 +53,6 @@ from workers.site_engine import build_engine
 from workers.uair.compose import Labels
 from workers.uair.edits import adopt_edit, keep_selected
 from workers.uair.marks import take_marked, without
-from workers.uair.parts import numbers_on_volume
 from workers.uair.rounds import own_radii_mm
 from workers.uair.state import RoundState
 
@@ -299,10 +300,13 @@ def _as_trained(view: CanonicalVolume) -> npt.NDArray[Any]:
 
 def _stored_candidates(made: engines.Round, view: CanonicalVolume) -> list[StoredCandidate]:
     """Return a round's candidates and the parts of its targets on the source grid."""
-    labels = [candidate.labels for candidate in made.candidates]
-    numbers = numbers_on_volume(made.parts, view.spacing_mm, labels)
+    spacing = np.asarray(view.spacing_mm)[np.argsort(view.transpose)]
     parts = {
-        value: TargetParts(tuple(part.name for part in own), view.to_source(numbers[value]))
+        value: TargetParts(
+            tuple(part.name for part in own),
+            points_to_source(np.array([part.centre for part in own]), view),
+            spacing,
+        )
         for value, own in made.parts.items()
     }
     return [

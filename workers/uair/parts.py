@@ -54,7 +54,8 @@ def parts_of(target: TargetState) -> tuple[Part, ...]:
     k-means divides the cells of M_unc. Each is weighted by its squared deviation: the probability that the
     shown label is wrong there. The result depends only on the state.
     """
-    if target.belief is None or target.settled or target.resting or not any(target.present):
+    settled = target.settled or target.drawn or target.resting
+    if target.belief is None or settled or not any(target.present):
         return ()
     deviation = target.deviation.astype(np.float32)
     cells = np.argwhere(deviation > target.limit)
