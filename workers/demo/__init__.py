@@ -1,1 +1,1 @@
-"""The demonstration: the whole loop with real processes and real associations, and a reader played by us."""
+"""The demonstration: the whole loop with real processes and associations, and a simulated reader."""

@@ -1,6 +1,6 @@
 """A small archive for the demonstration: a Storage SCP that keeps every object as a file.
 
-Run as a process of its own: ``python -m workers.demo.archive --port P --folder F``.
+It runs as a process of its own: ``python -m workers.demo.archive --port P --folder F``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ AE_TITLE = "DEMO_PACS"
 
 
 def start_archive(port: int, folder: Path) -> None:
-    """Answer C-STORE and C-ECHO on loopback; each object becomes ``<SOP Instance UID>.dcm``."""
+    """Answer C-STORE and C-ECHO on loopback. Each object becomes ``<SOP Instance UID>.dcm``."""
     folder.mkdir(parents=True, exist_ok=True)
     entity = AE(AE_TITLE)
     entity.supported_contexts = AllStoragePresentationContexts
@@ -36,7 +36,7 @@ def _keep(event: Event, folder: Path) -> int:
 
 
 def main() -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     parser = argparse.ArgumentParser(description="Demonstration archive")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)

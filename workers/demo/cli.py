@@ -1,4 +1,4 @@
-"""`uair demo`."""
+"""The command `uair demo`."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def demo(
         bool, typer.Option("--yes", help="Without truth: take the first instead of asking.")
     ] = False,
 ) -> None:
-    """Show the whole loop: node, workers and a small archive as real processes, and a reader who picks.
+    """Show the whole loop: node, workers and a small archive as real processes, and a reader.
 
-    Where truth is known the reader takes the candidate with the best Dice, otherwise you are asked.
+    If the truth is known, then a simulated reader picks the candidate with the best Dice. Otherwise you pick.
     """
     from workers.demo.reader import choose_best, choose_first
     from workers.demo.run import run_demo
@@ -76,7 +76,7 @@ def _ask(number: int, offers: Sequence[Offer]) -> int:
 
 
 def summary_lines(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
-    """Say in sentences what the picks brought, or how large the result is where nobody knows the truth."""
+    """Return sentences about the gain of the picks, or without a truth about the size of the result."""
     count = f"{len(rounds)} pick{'s' if len(rounds) > 1 else ''}"
     if not any("gain" in round_ for round_ in rounds):
         volumes = final["volumes_ml"]
@@ -93,7 +93,7 @@ def summary_lines(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> li
 
 
 def _dice_of(round_: dict[str, Any], target: str) -> float:
-    """Return the Dice of what the reader picked in a round."""
+    """Return the Dice of the reader's pick in a round."""
     picked = next(candidate for candidate in round_["candidates"] if candidate["k"] == round_["selected"])
     dice: float = picked["dice"][target]
     return dice

@@ -1,6 +1,6 @@
-"""A picture of what picks brought: the surface of each lesion, coloured by its distance from the true one.
+"""Draw the gain of picks: the surface of each lesion, coloured by its distance from the true surface.
 
-Pure arrays on the canonical grid; knows nothing of DICOM.
+The functions take arrays on the canonical grid.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from workers.truth.metrics import FIRST_LESION, Mask
 _ROWS = 3
 _STEP_MM = 1.0
 _MOST_MM = 4.0
-"""Errors beyond this have the strongest colour."""
+"""Errors of this many mm and more have the strongest colour."""
 _MARGIN_MM = 12.0
 _PANEL, _TITLE, _BAR, _DPI = 2.7, 0.75, 0.75, 110
 _COLOURS = colormaps["RdBu_r"]
 _LIGHT = np.array([0.5, -0.8, -0.35])
-"""Towards the light: from above, in front and the right."""
+"""Direction to the light: from above, in front and the right."""
 
 
 def draw_improvement(
@@ -41,20 +41,20 @@ def draw_improvement(
 ) -> bool:
     """Write a PNG with a column for each round and a row for each of the three largest true lesions.
 
-    Red is drawn too far out, blue too far in, white is right. Below each surface stands its mean distance
-    from the true one.
+    Red is too far out, blue too far in, white is right. The mean distance from the true surface is written
+    below each surface.
 
     Parameters
     ----------
     picked
-        What the reader had after each round, ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
+        The reader's selection after each round, ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
     truth
         Label volume on the same grid; its lesions need not have the same numbers.
 
     Returns
     -------
     bool
-        Whether there was something to draw: a true lesion of which some round drew a part.
+        Whether a picture was written. It needs a true lesion of which some round has a part.
     """
     sizes = np.bincount(truth.ravel(), minlength=FIRST_LESION)
     sizes[:FIRST_LESION] = 0
@@ -118,14 +118,14 @@ def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, 
 
 
 def _drawn(labels: Labels, truth: Mask) -> Mask:
-    """Return the drawn lesion that shares most voxels with a true one."""
+    """Return the segmented lesion that shares the most voxels with a true one."""
     counts = np.bincount(labels[truth], minlength=FIRST_LESION)
     counts[:FIRST_LESION] = 0
     return np.asarray(labels == counts.argmax()) if counts.any() else np.zeros(labels.shape, bool)
 
 
 def _draw_surface(axes: Any, found: Mask, truth: Mask, spacing_mm: tuple[float, float, float]) -> str:
-    """Draw a surface seen from the front, a little from above; return its mean error in words."""
+    """Draw a surface seen from the front, a little from above. Return its mean error in words."""
     axes.set_axis_off()
     axes.patch.set_alpha(0.0)
     if not found.any():

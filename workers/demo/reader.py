@@ -1,4 +1,4 @@
-"""The played reader: looks at what the archive got, picks, and answers with the archive's own objects."""
+"""The simulated reader: reads the archive's objects, picks, and answers with these objects."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from workers.truth.metrics import agreement
 
 @dataclass(frozen=True)
 class Score:
-    """Dice against truth: whole liver, and the union of all lesions where there are any."""
+    """Dice with the truth: of the whole liver, and of the union of all lesions if there are any."""
 
     liver: float
     lesions: float | None
 
     @property
     def mean(self) -> float:
-        """The mean by which the reader judges candidates."""
+        """The mean by which the reader compares candidates."""
         return self.liver if self.lesions is None else (self.liver + self.lesions) / 2
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One candidate as it lies in the archive; `labels` are on the source grid."""
+    """One candidate of the archive. `labels` are on the source grid."""
 
     k: int
     sop_instance_uid: str
@@ -46,7 +46,7 @@ class Offer:
 
 
 Choose = Callable[[int, Sequence[Offer]], int]
-"""(round, offers) -> k."""
+"""A function of the round and its offers that returns the picked k."""
 
 
 def read_offer(path: Path, volume: Volume) -> Labels:
@@ -82,12 +82,12 @@ def choose_first(_round: int, offers: Sequence[Offer]) -> int:
 
 
 def answer(offer: Offer, to: Destination, sop_class_uid: str) -> None:
-    """Send the picked object back, unchanged, as a viewer's "send to" does.
+    """Send the picked object back unchanged, like a viewer's "send to".
 
     Raises
     ------
     TransientError
-        ``pick-refused``: the node did not take it.
+        ``pick-refused``: the node refused the object.
     """
     for reply in send(to, [OutgoingInstance(offer.k, sop_class_uid, offer.path)]):
         if reply.verdict != DeliveryVerdict.CONFIRMED:

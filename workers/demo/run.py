@@ -1,4 +1,4 @@
-"""One demonstration: push a series, play the reader for some rounds, accept, and keep what can be seen."""
+"""Run one demonstration: push a series, play the reader for some rounds, accept, keep the results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ IMPROVEMENT = "improvement.png"
 
 @dataclass
 class Story:
-    """The course of the demonstration, as in `summary.json`."""
+    """The course of the demonstration, in the form of `summary.json`."""
 
     case: dict[str, Any]
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -80,7 +80,7 @@ class _Demo:
         self._context: Context = open_context(site.settings)
 
     def play(self, rounds: int) -> Story:
-        """Push, pick, pick, …, accept."""
+        """Push the series, pick in each round, and accept."""
         started = time.monotonic()
         self._push()
         story = Story(self._describe_case())
@@ -194,7 +194,7 @@ class _Demo:
         )
 
     def _draw_improvement(self, picks: Sequence[Offer]) -> None:
-        """Draw how near the surfaces came from round to round, where the truth is known."""
+        """Draw the surfaces' distance from the truth in each round, if the truth is known."""
         view, truth = self._source.volume.canonical(), self._source.truth
         if truth is not None:
             picked = [view.from_source(pick.labels) for pick in picks]
@@ -203,14 +203,16 @@ class _Demo:
 
 
 def gain_of(offers: Sequence[Offer], picks: Sequence[Offer]) -> dict[str, float]:
-    """Return by how much Dice a pick is better than the one before; the first, than the mean of its four.
+    """Return the gain in Dice of the newest pick over the pick before.
+
+        The first pick is compared with the mean of the round's four candidates.
 
     Parameters
     ----------
     offers
-        What the round offered.
+        The candidates of the round.
     picks
-        What the reader picked up to this round, the newest last; truth is known.
+        The reader's picks up to this round, the newest last. Their truth is known.
     """
     before = [pick.score for pick in (picks[-2:-1] or offers) if pick.score is not None]
     now = picks[-1].score

@@ -19,8 +19,8 @@ from workers.phantoms.mr_series import write_mr_series
 from workers.truth.masks import load_truth
 
 PHANTOM_SEED = 34
-"""The phantom with a middling gain: two picks bring the 20th most of 40 phantoms
-(`scripts.demo_phantoms`)."""
+"""The seed of a phantom with a median gain: rank 20 of 40 by the gain of two picks (`scripts.demo_phantoms`).
+"""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def write_mr_phantom(folder: Path) -> list[Path]:
 
 
 def folder_input(ct: Path, masks: Path | None) -> Input:
-    """Take the largest CT series of a folder as it is.
+    """Return the largest CT series of a folder, unchanged.
 
     Raises
     ------
     InputError
-        ``no-ct-series``, or what reading the series or its masks finds.
+        ``no-ct-series``, or an error of reading the series or its masks.
     """
     slices: dict[str, list[Path]] = defaultdict(list)  # series UID -> the file of each slice
     for path in sorted(path for path in ct.rglob("*") if path.is_file()):

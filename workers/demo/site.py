@@ -33,7 +33,7 @@ class Site:
     log: Path
 
     def node_as(self, called_ae: str) -> Destination:
-        """Return the node as a viewer's address book names it, under one of its AE titles."""
+        """Return the node as a destination with one of its AE titles, like a viewer's address book."""
         node = self.settings.node
         return Destination(
             name=called_ae, ae_title=called_ae, host=node.host, port=node.port, calling_ae=AE_TITLE
@@ -42,14 +42,14 @@ class Site:
 
 @contextmanager
 def open_site(folder: Path, archive_folder: Path) -> Iterator[Site]:
-    """Start archive, node and workers on free ports; stop them at the end.
+    """Start archive, node and workers on free ports. Stop them at the end of the block.
 
     Parameters
     ----------
     folder
-        For the node's data, its configuration and the processes' logs.
+        Folder for the node's data, its configuration and the processes' logs.
     archive_folder
-        Where the archive keeps what it receives.
+        Folder in which the archive keeps received objects.
     """
     node_port, archive_port = _free_ports(2)
     config = folder / "demo.yaml"

@@ -54,7 +54,7 @@ def measure_accepted(
     volume
         The source series with its pixels.
     accepted
-        On the source grid.
+        The accepted segmentation on the source grid.
     """
     watch = Stopwatch()
     labels, spacing = accepted.labels, volume.spacing_mm
@@ -89,10 +89,10 @@ def measure_accepted(
 def _earlier(
     context: Context, claim: Claim, header: Dataset, day: date
 ) -> tuple[Sequence[Prior], Scan] | None:
-    """Return the patient's earlier studies and the last study's scan: from the database, else the archive.
+    """Return the patient's earlier studies, and the scan of the last one, from the database or the archive.
 
-    If the archive is away, then the job is tried again, but not for ever. After that, the accepted result
-    goes out without the comparison.
+    If the archive is away, then the job is tried again. After the last attempt, the accepted result is sent
+    without the comparison.
     """
     assert claim.case_id is not None, "what is finished is a case"
     priors = find_priors(context, claim.case_id)
@@ -113,7 +113,10 @@ def _earlier(
 def _compared(
     volume: Volume, labels: Labels, earlier: tuple[Sequence[Prior], Scan]
 ) -> tuple[tuple[Group, ...], Compared] | None:
-    """Compare, or not: scans that cannot be registered hold up nothing that the reader accepted."""
+    """Compare with the earlier study; None if the scans cannot be registered.
+
+    The accepted result does not wait for it.
+    """
     priors, scan = earlier
     try:
         return compare(volume, labels, priors[-1], scan)
@@ -123,7 +126,7 @@ def _compared(
 
 
 def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[tuple[Group, ...], Compared]:
-    """Match the lesions of a segmentation with those of an earlier scan, brought to this one's place."""
+    """Match the lesions of a segmentation with those of an earlier scan, after registration."""
     canonical = volume.canonical()
     values = on_training_scale(canonical.array, canonical.profile)
     now = Scan(values, canonical.from_source(labels), canonical.spacing_mm)
@@ -143,18 +146,18 @@ def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[t
 
 
 def _aligned(now: Scan, then: Scan) -> Alignment | None:
-    """Register, None where either has no liver: then no lesion of one is one of the other."""
+    """Register two scans; None if one of them has no liver. Then no lesions can be matched."""
     return align(now, then) if now.labels.any() and then.labels.any() else None
 
 
 def _with_unseen(groups: Sequence[Group], brought: Labels, then: Labels) -> tuple[Group, ...]:
-    """Add the lesions that lie outside this scan, or were too small to be resampled, as vanished."""
+    """Add lesions that lie outside this scan, or became too small by resampling, as vanished."""
     missing = set(label_values(then)) - set(label_values(brought)) - {1}
     return (*groups, *(Group(Fate.VANISHED, (), (value - 1,)) for value in sorted(missing)))
 
 
 def _samples(context: Context, inputs: RoundInputs, volume: Volume) -> list[Labels]:
-    """Return the candidates of the accepted round and what its ensemble says, on the source grid."""
+    """Return the candidates of the accepted round and the bounds of its ensemble, on the source grid."""
     found = [candidate.labels for candidate in inputs.candidates()]
     path = context.store.fetch(context.store.relative(inputs.folder / STATE_FILE))
     if path.exists():

@@ -1,4 +1,4 @@
-"""An earlier study that only the archive knows: its final segmentation, measured as if it were ours here."""
+"""Measure an earlier study that only the archive has, by its final segmentation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _CANONICAL = ("H", "P", "L")
 
 
 def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prior, Scan] | None:
-    """Return what the configured archive (`results.prior_from`) holds of the patient's studies before.
+    """Return the patient's last earlier study in the archive `results.prior_from`; None if there is none.
 
-    Its images are not fetched: surfaces of the livers align the two, and there are no densities of then.
+    Its images are not fetched. So the livers' surfaces register the two studies, and earlier densities are
+    unknown.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
     Raises
     ------
     TransientError
-        The archive is away; this is tried again.
+        The archive is away. The work is tried again.
     """
     archive = context.settings.destination(context.settings.results.prior_from)
     if archive is None:
@@ -68,7 +69,7 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
 def scan_of(segmentation: Dataset) -> Scan:
     """Return the label volume of a segmentation of ours, on its own slices turned to the canonical grid.
 
-    The numbers of lesions are in the labels of the segments (`Lesion 3`); the liver's has none.
+    The labels of the segments contain the numbers of lesions (`Lesion 3`). The liver's label has no number.
     """
     volume = Segmentation.from_dataset(segmentation).get_volume(combine_segments=False)
     turned = volume.to_patient_orientation(_CANONICAL)

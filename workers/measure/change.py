@@ -1,4 +1,4 @@
-"""From matched lesions to what a report says of change: who is who, sums of targets, response categories."""
+"""Turn matched lesions into the report's changes: identities, sums of targets, response categories."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ from uair_node.results.priors import Prior
 from workers.measure.matching import Group
 
 NEW_MM = 5.0
-"""A new lesion shorter than this is reported, but decides no category: it may be a change of technique."""
+"""A new lesion shorter than this, in mm, is reported but does not count for a category.
+
+It may be caused by a change of technique.
+"""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Tracking UID and Tracking ID."""
+    """The Tracking UID and Tracking ID of a lesion."""
 
     uid: str
     name: str
 
 
 def identities(own: Mapping[int, Identity], groups: Sequence[Group], before: Findings) -> dict[int, Identity]:
-    """Return the identity of each lesion of this study: the earlier one where it is the same lesion.
+    """Return the identity of each lesion of this study. Lesions of the earlier study keep theirs.
 
     If a lesion split, then its matched part keeps the identity. If lesions merged, then the matched lesion's
     identity is kept.
@@ -41,7 +44,7 @@ def identities(own: Mapping[int, Identity], groups: Sequence[Group], before: Fin
     Parameters
     ----------
     own
-        Number -> the identity that it has in this study alone.
+        Number -> the identity of a lesion that only this study has.
     """
     earlier = {lesion.number: Identity(lesion.tracking_uid, lesion.tracking_id) for lesion in before.lesions}
     found = dict(own)
@@ -59,20 +62,20 @@ def follow_up_of(
     kinds: tuple[str, str] = ("", ""),
     preferences: PreferenceComparison = NOT_COMPARED,
 ) -> FollowUp:
-    """Return what changed since the last of the earlier studies.
+    """Return the changes since the last of the earlier studies.
 
     Parameters
     ----------
     findings
-        Findings of this study, under the identities of `identities`.
+        Findings of this study, with the identities of `identities`.
     groups
-        Its lesions matched with those of the last of `priors`.
+        Its lesions, matched with those of the last study in `priors`.
     day
-        When this study was acquired.
+        Day on which this study was acquired.
     kinds
-        The kinds of candidates that were accepted, then and now.
+        The kinds of the accepted candidates, in the earlier and in this study.
     preferences
-        How wide lesions were drawn, then and now.
+        How wide lesions were drawn, in the earlier and in this study.
     """
     prior = priors[-1]
     now = {lesion.number: lesion for lesion in findings.lesions}
@@ -99,13 +102,13 @@ def follow_up_of(
 
 
 def _targets(priors: Sequence[Prior]) -> tuple[str, ...]:
-    """Return the targets chosen at baseline: what the first of the earlier studies holds."""
+    """Return the targets that were chosen at baseline, the first of the earlier studies."""
     last = priors[-1].findings.follow_up
     return last.targets if last else choose_targets(_lengths(priors[-1].findings))
 
 
 def _earlier_points(priors: Sequence[Prior]) -> tuple[TimePoint, ...]:
-    """Return the earlier time points; those before the last study are in its own record."""
+    """Return the earlier time points. The last study's own record has those before it."""
     last = priors[-1]
     if last.findings.follow_up:
         return last.findings.follow_up.points
@@ -122,7 +125,7 @@ def _measured(findings: Findings) -> dict[str, tuple[float, float]]:
 
 
 def _current(links: Sequence[Link]) -> dict[str, tuple[float, float]]:
-    """Return Tracking UID -> volume and long axis, parts of split lesions together."""
+    """Return Tracking UID -> volume and long axis. Parts of a split lesion are added."""
     return {link.tracking_uid: (link.ml or 0.0, link.mm or 0.0) for link in links}
 
 
@@ -141,7 +144,7 @@ def _point(
 
 
 def _links(group: Group, now: Mapping[int, LesionFindings], then: Mapping[int, LesionFindings]) -> list[Link]:
-    """Return the links of a group: one for each of its lesions now, one for a vanished lesion."""
+    """Return the links of a group: one for each of its present lesions, or one for a vanished lesion."""
     before = [then[number] for number in group.before]
     uids = tuple(lesion.tracking_uid for lesion in before)
     earlier_ml, earlier_mm = _total(before)

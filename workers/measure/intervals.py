@@ -1,14 +1,12 @@
-"""Intervals of measurements from what the method knows of its doubt: the ensemble and the four candidates.
+"""Compute intervals of measurements from the method's own uncertainty: the ensemble and the four candidates.
 
-A round holds six segmentations beside the accepted one. They are the four candidates, each a plausible
-reading, and the ensemble moved a standard deviation outwards and inwards. Each is measured like the accepted
-one. How far their numbers scatter is the *spread*; the interval is the accepted number, plus and minus the
-spread times a factor.
+A round has six segmentations beside the accepted one: the four candidates, and the ensemble moved by a
+standard deviation outwards and inwards. Each is measured like the accepted one. The scatter of their numbers
+is the *spread*. The interval is the accepted number, plus and minus the spread times a factor.
 
-The factor makes it an interval of stated probability: it is the 90 % quantile of |accepted - true| / spread
-on phantoms (split conformal prediction: Lei et al., Journal of the American Statistical Association 113,
-2018). So it holds 90 % of the true values of such cases. On others it holds what docs/measurements.md
-reports.
+The factor gives the interval a stated probability. It is the 90 % quantile of |accepted - true| / spread on
+phantoms (split conformal prediction: Lei et al., Journal of the American Statistical Association 113, 2018).
+So it contains 90 % of the true values of such cases. docs/measurements.md reports the share for other cases.
 """
 
 from __future__ import annotations
@@ -30,10 +28,12 @@ from workers.uair.state import RoundState, TargetState
 Interval = tuple[float, float]
 
 LOGARITHMIC = frozenset({"volume_ml", "long_mm", "short_mm", "largest_mm", "surface_mm2", "liver_ml"})
-"""Sizes scatter in proportion to themselves; all other numbers by a difference."""
+"""Numbers whose errors are proportional to their size. The errors of all other numbers are differences."""
 LEAST_SPREAD = 0.01
-"""The smallest spread of a size: even if all agree, voxels limit what is known. Other numbers have 1 % of
-their usual range."""
+"""The smallest spread of a size, because voxels limit the accuracy even if all segmentations agree.
+
+Other numbers have 1 % of their usual range.
+"""
 _USUAL = {"mean_hu": 100.0, "parenchyma_hu": 100.0, "lesions_ml": 10.0, "parenchyma_ml": 1000.0}
 _POSITIVE = frozenset({"lesions_ml", "parenchyma_ml", "burden_percent"})
 _BOUNDED = frozenset({"sphericity", "elongation", "flatness", "solidity"})
@@ -57,16 +57,19 @@ FACTORS: Mapping[str, float] = MappingProxyType(
         "irregularity": 3.23,
     }
 )
-"""By key, from `tests/bench/test_measurements.py`. Errors that the ensemble does not know are not included.
-The volume of all lesions and the burden err by missed lesions, extremes of density by single voxels. Nor are
-signals of MR, on which nothing was calibrated."""
+"""Key -> factor, from `tests/bench/test_measurements.py`.
+
+Numbers with errors that the ensemble does not cover have no factor. The volume of all lesions and the burden
+have errors by missed lesions, extremes of density by single voxels. Signals of MR have none, because nothing
+was calibrated on them.
+"""
 
 
 def ensemble_bounds(state: RoundState, shape: tuple[int, int, int]) -> tuple[Labels, Labels]:
-    """Return what the ensemble draws one standard deviation outwards and inwards, on the canonical grid.
+    """Return the ensemble moved by one standard deviation outwards and inwards, on the canonical grid.
 
-    A voxel is inside where the mean probability of the members (equation 1), plus or minus the round's
-    uncertainty (equation 2), exceeds one half.
+    A voxel is inside if the members' mean probability (equation 1), plus or minus the round's uncertainty
+    (equation 2), exceeds one half.
     """
     wide, narrow = (
         _composed([_moved(target, sign) for target in state.targets if any(target.present)], state, shape)
@@ -81,8 +84,8 @@ def intervals_of(accepted: Numbers, samples: Sequence[Numbers]) -> dict[tuple[in
     Parameters
     ----------
     accepted, samples
-        What `numbers_of` says of the accepted segmentation and of those beside it. A lesion that the reader
-        drew where no candidate has one has no interval.
+        The results of `numbers_of` for the accepted and the other segmentations. A lesion that the reader
+        drew and no candidate has gets no interval.
     """
     found: dict[tuple[int, str], Interval] = {}
     for (number, key), value in accepted.items():
@@ -96,7 +99,7 @@ def intervals_of(accepted: Numbers, samples: Sequence[Numbers]) -> dict[tuple[in
 
 
 def spread(key: str, value: float, others: Iterable[float]) -> float:
-    """Return how far samples scatter about a number: root mean square, of logarithms for sizes."""
+    """Return the scatter of samples around a number: the root mean square, of logarithms for sizes."""
     numbers = np.array(list(others), float)
     if key in LOGARITHMIC:
         if value <= 0:
@@ -123,7 +126,7 @@ def sample_numbers(
     spacing_mm: Spacing,
     unit: Unit = CT.unit,
 ) -> list[dict[tuple[int, str], float]]:
-    """Measure samples on the same grid, inside the box of their and the accepted voxels."""
+    """Measure samples on the same grid, inside the box around their voxels and the accepted ones."""
     marked = np.logical_or.reduce([labels > 0 for labels in (accepted, *samples)])
     box = tuple(
         slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0)

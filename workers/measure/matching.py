@@ -1,4 +1,4 @@
-"""Which lesion of an earlier study is which lesion of this one. Pure arrays on one grid.
+"""Match the lesions of an earlier study with those of this study, as arrays on one grid.
 
 Lesions that overlap after registration, or nearly touch, may be the same. The best pairing is computed
 (assignment problem, Kuhn 1955). An unpaired lesion that lies in a paired lesion split off from it, or was
@@ -22,11 +22,11 @@ Labels = NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 
 NEAR_MM = 8.0
-"""Lesions that registration leaves this far apart may still be the same."""
+"""The largest distance in mm after registration at which two lesions may be the same."""
 _WITHIN = 0.5
-"""Part of a lesion that must lie in another one to be a part of it."""
+"""A lesion is a part of another one if this part of it lies inside the other."""
 _TOUCHING = 0.1
-"""Weight of a pair that only lies near, against one that overlaps fully."""
+"""Weight of a pair that lies near without overlap. A fully overlapping pair has weight 1."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Group:
     fate
         See `Fate`.
     now, before
-        Numbers of lesions; the pair comes first, parts after it, by number.
+        Numbers of lesions. The matched pair comes first, then parts by number.
     """
 
     fate: Fate
@@ -52,14 +52,15 @@ def match(now: Labels, before: Labels, spacing_mm: Spacing) -> tuple[Group, ...]
     Parameters
     ----------
     now, before
-        ``(Z, Y, X)`` on one grid, `before` brought there by registration: 1 + n is lesion n.
+        ``(Z, Y, X)`` on one grid; registration resampled `before`. 1 + n is lesion n.
     spacing_mm
         (z, y, x).
 
     Returns
     -------
     tuple of Group
-        Each lesion of either is in exactly one; those of this study first, by number.
+        Each lesion of both studies is in exactly one group. Groups with lesions of this study come first, by
+        number.
     """
     ours, theirs = _points(now, spacing_mm), _points(before, spacing_mm)
     shared = _shared(now, before)
@@ -104,7 +105,7 @@ def _paired(
     theirs: Mapping[int, NDArray[np.float64]],
     shared: Mapping[tuple[int, int], int],
 ) -> dict[int, int]:
-    """Return the one-to-one pairs of the greatest total weight: number now -> number before."""
+    """Return the one-to-one pairs with the largest total weight: number now -> number before."""
     own, other = sorted(ours), sorted(theirs)
     weights = np.zeros((len(own), len(other)))
     for row, a in enumerate(own):
@@ -131,7 +132,7 @@ def _points(labels: Labels, spacing_mm: Spacing) -> dict[int, NDArray[np.float64
 
 
 def _shared(now: Labels, before: Labels) -> dict[tuple[int, int], int]:
-    """Return how many voxels each pair of lesions shares."""
+    """Return the number of voxels that each pair of lesions shares."""
     both = (now > 1) & (before > 1)
     pairs, counts = np.unique(np.stack([now[both], before[both]], 1), axis=0, return_counts=True)
     return {(int(a) - 1, int(b) - 1): int(count) for (a, b), count in zip(pairs, counts, strict=True)}

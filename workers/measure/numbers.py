@@ -1,4 +1,4 @@
-"""All numbers of a segmentation by key: what is tabulated, and what intervals are made from."""
+"""Compute all numbers of a segmentation by key, for tables and for intervals."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from workers.measure.shape import shape_of
 Labels = NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 LIVER = 0
-"""Stands for the whole organ where lesions are named by their numbers."""
+"""The key of the whole organ, among keys that are lesion numbers."""
 Numbers = Mapping[tuple[int, str], float]
 
 
 def shapes_of(labels: Labels, spacing_mm: Spacing) -> dict[int, dict[str, float]]:
-    """Return the shape of each lesion that has one, by its number.
+    """Return the shape of each lesion by its number. Very small lesions have none.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def shapes_of(labels: Labels, spacing_mm: Spacing) -> dict[int, dict[str, float]
 def numbers_of(
     values: NDArray[Any], labels: Labels, spacing_mm: Spacing, unit: Unit = CT.unit
 ) -> dict[tuple[int, str], float]:
-    """Measure everything that has a number: (lesion number, `LIVER` for the organ; key) -> value."""
+    """Return all numbers of a segmentation: (lesion number or `LIVER`, key) -> value."""
     return flattened(measure(values, labels, spacing_mm), shapes_of(labels, spacing_mm), unit)
 
 

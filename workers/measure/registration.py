@@ -1,11 +1,11 @@
-"""Where a place of one scan lies in an earlier one of the same patient. SimpleITK; knows nothing of lesions.
+"""Register a scan with an earlier scan of the same patient, with SimpleITK.
 
-Three steps, each starting from the one before. The livers' signed distances are laid upon each other
-rigidly, which any contrast phase allows and a bad start does not hinder. Then they deform until the surfaces
-meet. Last, the densities inside follow, with matched histograms (demons with symmetric forces: Thirion,
+There are three steps, each starting from the one before. First, the livers' signed distances are aligned
+rigidly. This works for any contrast phase and from a bad start. Then they are deformed until the surfaces
+meet. Last, the densities inside are aligned, with matched histograms (demons with symmetric forces: Thirion,
 Medical Image Analysis 2, 1998; Vercauteren et al., NeuroImage 45, 2009). Two methods failed on some pairs of
-`workers.phantoms.pairs` and were left out. An affine step collapsed. B-splines with mutual information tore
-homogeneous liver apart.
+`workers.phantoms.pairs` and were left out. An affine step collapsed to zero. B-splines with mutual
+information distorted homogeneous liver.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WINDOW_HU = (-120.0, 240.0)
 _BINS, _MATCH_POINTS = 256, 10
 _SURFACE_STEPS, _DENSITY_STEPS = 60, 40
 _SMOOTH = 1.75
-"""Standard deviation of the smoothing of the field, in voxels of 4 mm."""
+"""Standard deviation of the smoothing of the displacement field, in voxels of 4 mm."""
 _SHARE, _SEED = 0.15, 1
 
 
@@ -41,7 +41,7 @@ class Scan:
     Parameters
     ----------
     hu
-        ``(Z, Y, X)`` on the scale of the networks; None where only the segmentation is there.
+        ``(Z, Y, X)`` on the networks' scale; None if only the segmentation exists.
     labels
         ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
     spacing_mm
@@ -54,7 +54,7 @@ class Scan:
 
 
 class Alignment:
-    """Maps places of the present scan to those of the earlier one.
+    """Maps points of the present scan to points of the earlier one.
 
     Parameters
     ----------
@@ -68,7 +68,8 @@ class Alignment:
     def brought(self, array: NDArray[Any], spacing_mm: Spacing, now: Scan, box: Slices) -> NDArray[Any]:
         """Resample an array of the earlier scan to a box of the present one's grid.
 
-        Labels (uint8) take their nearest neighbour, densities are interpolated; -1024 where there is nothing.
+        Labels (uint8) get the nearest neighbour, densities are interpolated. Outside of the earlier scan,
+        they are -1024.
         """
         labels = array.dtype == np.uint8
         reference = _image(np.zeros([s.stop - s.start for s in box], np.uint8), now.spacing_mm, box)
@@ -80,19 +81,19 @@ class Alignment:
         )
 
     def moved(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return where points ``(n, 3)`` (z, y, x) mm of the present scan lie in the earlier one."""
+        """Return the points of the earlier scan for points ``(n, 3)`` (z, y, x) in mm of the present scan."""
         return np.array([self._transform.TransformPoint(point[::-1].tolist())[::-1] for point in points_mm])
 
 
 def align(now: Scan, before: Scan) -> Alignment:
     """Register an earlier scan to the present one.
 
-    Without densities of both, the livers' surfaces alone decide.
+    If a scan has no densities, then only the livers' surfaces are used.
 
     Raises
     ------
     ValueError
-        When either has no liver.
+        One scan has no liver.
     """
     if not now.labels.any() or not before.labels.any():
         raise ValueError("scans without a liver cannot be aligned")
@@ -131,9 +132,9 @@ def _deformed(
     steps: int,
     outside: float,
 ) -> SimpleITK.Transform:
-    """Add a smooth displacement field to a transform, which makes `moving` more like `fixed`.
+    """Add a smooth displacement field to a transform, so that `moving` becomes more similar to `fixed`.
 
-    Beyond its ends `moving` has the value `outside`.
+    Outside of its grid, `moving` has the value `outside`.
     """
     near = SimpleITK.Resample(moving, fixed, transform, SimpleITK.sitkLinear, outside)
     demons = SimpleITK.FastSymmetricForcesDemonsRegistrationFilter()
@@ -147,7 +148,7 @@ def _deformed(
 
 
 def _image(array: NDArray[Any], spacing_mm: Spacing, box: Slices | None = None) -> SimpleITK.Image:
-    """Return an image of an array; `box` says which part of its grid the array is."""
+    """Return an image of an array. `box` is the array's part of the grid."""
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing([float(s) for s in spacing_mm[::-1]])
     if box is not None:
@@ -156,7 +157,7 @@ def _image(array: NDArray[Any], spacing_mm: Spacing, box: Slices | None = None) 
 
 
 def _box(scan: Scan) -> Slices:
-    """Return the liver's box with what lies around it."""
+    """Return the liver's box with a margin."""
     (box,) = ndimage.find_objects((scan.labels > 0).astype(np.uint8))
     z, y, x = (
         slice(max(0, part.start - round(_AROUND_MM / s)), min(n, part.stop + round(_AROUND_MM / s)))
@@ -166,7 +167,7 @@ def _box(scan: Scan) -> Slices:
 
 
 def _coarse(array: NDArray[Any], scan: Scan) -> SimpleITK.Image:
-    """Return the liver's surroundings at about 4 mm, smoothed as that needs."""
+    """Return the liver's surroundings at about 4 mm, smoothed for this resolution."""
     box = _box(scan)
     sigma = [max(0.0, 0.5 * (_STEP_MM / s - 1.0)) for s in scan.spacing_mm]
     smooth = ndimage.gaussian_filter(array[box].astype(np.float32), sigma)
@@ -181,7 +182,7 @@ def _mask(scan: Scan) -> SimpleITK.Image:
 
 
 def _distance(scan: Scan) -> SimpleITK.Image:
-    """Return the signed distance to the liver's surface, cut where it no longer tells anything."""
+    """Return the signed distance to the liver's surface, limited to a useful range."""
     inside = SimpleITK.Cast(_mask(scan) > 0.5, SimpleITK.sitkUInt8)
     distance = SimpleITK.SignedMaurerDistanceMap(inside, squaredDistance=False, useImageSpacing=True)
     return SimpleITK.Clamp(distance, SimpleITK.sitkFloat32, -_FAR_MM, _FAR_MM)

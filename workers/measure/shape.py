@@ -23,7 +23,7 @@ _MIDWAY = np.concatenate([np.eye(3), -np.eye(3)]) / 4.0
 
 @dataclass(frozen=True)
 class Shape:
-    """Numbers of a shape.
+    """The numbers of a shape.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Shape:
 
 
 def shape_of(mask: Mask, spacing_mm: Spacing) -> Shape | None:
-    """Measure the shape of a mask ``(Z, Y, X)``; None for fewer than 8 voxels, which have no shape.
+    """Measure the shape of a mask ``(Z, Y, X)``; None for fewer than 8 voxels.
 
     Parameters
     ----------
@@ -84,16 +84,16 @@ def shape_of(mask: Mask, spacing_mm: Spacing) -> Shape | None:
 
 
 def _ellipsoid_mm2(volume_mm3: float, *variances: float) -> float:
-    """Return the surface of the ellipsoid of a volume with squared axes as these variances (DLMF 19.33)."""
+    """Return the surface in mm2 of an ellipsoid with this volume and the axes of the variances (DLMF 19.33)."""
     squares = np.array(variances) * (volume_mm3 * 0.75 / np.pi / np.sqrt(np.prod(variances))) ** (2.0 / 3.0)
     a, b, c = squares.tolist()
     return float(4.0 * np.pi * elliprg(a * b, a * c, b * c))
 
 
 def _largest_mm(mask: Mask, spacing_mm: Spacing) -> float:
-    """Return the farthest pair of points midway between outermost voxels' centres and their outer faces.
+    """Return the largest distance of points midway between the outermost voxels' centres and outer faces.
 
-    For the same reason as in `uair_node.findings.measurements.axial_diameters`.
+    The reason is that of `uair_node.findings.measurements.axial_diameters`.
     """
     border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     points = (border[:, None] + _MIDWAY).reshape(-1, 3) * spacing_mm

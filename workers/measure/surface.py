@@ -1,8 +1,8 @@
-"""Surfaces of masks as triangle meshes. Pure arrays; knows nothing of lesions, DICOM or cases.
+"""Make surfaces of masks as triangle meshes.
 
-A mesh of a binary mask has the stairs of its voxels. A ball's surface is 8 % too large at cubic voxels and 20
-% too large at 5 mm slices, however fine the pixels are. So the mask's signed distance is smoothed, and what
-the smoothing takes from edges is put back by extrapolation, see `surface_of`.
+A mesh of a binary mask has steps at its voxels. A ball's surface is 8 % too large with cubic voxels, and 20 %
+too large with 5 mm slices, also with very fine pixels. So the mask's signed distance is smoothed. Smoothing
+rounds edges off; extrapolation corrects their area, see `surface_of`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Surface:
     Parameters
     ----------
     mesh
-        Encloses the volume of the mask's voxels.
+        The mesh. It encloses the volume of the mask's voxels.
     area_mm2
-        Extrapolated to no smoothing; with sharp edges larger than the mesh's own.
+        Area extrapolated to no smoothing. With sharp edges it is larger than the mesh's area.
     """
 
     mesh: Mesh
@@ -59,7 +59,7 @@ def surface_of(mask: Mask, spacing_mm: Spacing) -> Surface:
     Raises
     ------
     ValueError
-        When the mask is empty.
+        The mask is empty.
     """
     box = ndimage.find_objects(mask.astype(np.uint8))
     if not box:
@@ -86,7 +86,7 @@ def hull_of(mesh: Mesh) -> ConvexHull | None:
 def _cut(
     distance: NDArray[np.float32], width: float, count: int, spacing_mm: Spacing, volume_mm3: float
 ) -> Mesh:
-    """Smooth a signed distance and cut it where `count` voxels are inside."""
+    """Smooth a signed distance, and return the mesh of the level with `count` voxels inside."""
     smooth = ndimage.gaussian_filter(distance, width)
     place = smooth.size - count
     around = np.partition(smooth.ravel(), [place - 1, place])[[place - 1, place]]

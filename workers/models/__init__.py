@@ -1,1 +1,1 @@
-"""segment-anything behind one small Predictor protocol."""
+"""The models of the engine behind the `Predictor` protocol, and the networks."""

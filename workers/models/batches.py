@@ -1,9 +1,8 @@
-"""How a model works through many images or prompts: in batches, side by side on CPU cores.
+"""Run a model on many images or prompts: in batches, in parallel on CPU cores.
 
-torch spreads each operation over cores, and waits for the slowest core after every operation. This is too
-slow for small models and busy machines: ten times slower on two cores beside other work. Here each batch
-stays on one core and the batches are spread instead. A batch's numbers then do not depend on how many cores
-there are, either.
+torch divides each operation among cores, and waits for the slowest core after every operation. For small
+models on busy machines, this is up to ten times slower. Here each batch runs on one core, and the batches are
+divided among cores. So a batch's numbers do not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Batches:
-    """Runs a function over batches, smaller ones where memory runs short.
+    """Runs a function on batches. If memory is short, then batches become smaller.
 
     Parameters
     ----------
@@ -50,7 +49,8 @@ class Batches:
         Parameters
         ----------
         size
-            Most items of a batch. Where a batch does not fit into memory, it and those after it are halved.
+            The most items of a batch. If a batch does not fit into memory, then it and all later batches are
+            halved.
 
         Raises
         ------

@@ -1,7 +1,7 @@
-"""Image embeddings, computed once and kept for later prompts and later rounds, in memory and on disk.
+"""Keep image embeddings in memory and on disk, for later prompts and later rounds.
 
-On disk they outlive the process and serve another worker on the same machine. A file is a cache and nothing
-more: it may be missing, old or damaged at any time, and then the crop is encoded again.
+Files stay after the end of the process, and other workers of the machine can read them. A file may be
+missing, old or damaged at any time. Then the crop is encoded again.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from workers.uair.grids import Crop, Float32
 log = logging.getLogger(__name__)
 
 _FORMAT = "1"
-"""Part of every key; raised when the same crop would be encoded to other numbers by the same weights."""
+"""A part of every key. Raise it if the same weights encode the same crop to other numbers."""
 _SUFFIX = ".safetensors"
 
 
 class EmbeddingFolder:
-    """Embeddings as files, the least recently used deleted beyond a limit.
+    """Embeddings as files. Beyond a limit, the least recently used files are deleted.
 
     Parameters
     ----------
     folder
-        On a disk of this machine: reading must be faster than encoding.
+        A folder on a disk of this machine, because reading must be faster than encoding.
     limit_bytes
         The most bytes of all files together. Larger embeddings are not kept.
     """
@@ -48,7 +48,7 @@ class EmbeddingFolder:
         self._limit = limit_bytes
 
     def read(self, key: str) -> tuple[Tensor, ...] | None:
-        """Return the parts written under a key, None if they are not there or not whole."""
+        """Return the parts of a key; None if they do not exist or are incomplete."""
         path = self._folder / (key + _SUFFIX)
         try:
             with safe_open(path, "pt") as file:
@@ -67,7 +67,7 @@ class EmbeddingFolder:
         return parts
 
     def write(self, key: str, parts: tuple[Tensor, ...]) -> None:
-        """Keep the parts of embeddings. A full or broken disk costs a warning."""
+        """Keep the parts of embeddings. If the disk is full or broken, then only log a warning."""
         path = self._folder / (key + _SUFFIX)
         on_cpu = tuple(part.detach().cpu().contiguous() for part in parts)
         if path.exists() or sum(part.nbytes for part in on_cpu) > self._limit:
@@ -116,11 +116,12 @@ class EmbeddingCache:
     Parameters
     ----------
     predictor
-        What encodes.
+        The predictor that encodes.
     limit_bytes
-        The least recently used embeddings are dropped from memory beyond this. One crop always stays.
+        The limit of memory. Beyond it, the least recently used embeddings are dropped, but one crop always
+        stays.
     folder
-        Where embeddings are kept beyond this process, None: nowhere.
+        The folder that keeps embeddings after the end of the process; None for no folder.
     """
 
     def __init__(
@@ -139,7 +140,8 @@ class EmbeddingCache:
         content
             Digest of the volume.
         images
-            Makes the crop's images, see `Crop.images`; called only if they must be encoded.
+            A function that makes the crop's images, see `Crop.images`. It is called only if they must be
+            encoded.
         """
         key = self._key(content, crop)
         if key in self._entries:
@@ -164,7 +166,7 @@ class EmbeddingCache:
 
     @property
     def held_bytes(self) -> int:
-        """How much is held in memory now."""
+        """Bytes of the embeddings in memory."""
         return sum(size for _, size in self._entries.values())
 
     def _key(self, content: str, crop: Crop) -> str:

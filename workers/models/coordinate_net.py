@@ -1,9 +1,9 @@
-"""The network behind the localizer `templates`: where a patch lies in the body, what its places look like.
+"""The network of the localizer `templates`: it predicts a patch's place in the body, and features of points.
 
 Self-supervised after MedLSAM (Lei et al. 2025): no organ is named in its training. A patch of 64 x 64 x 64
 voxels of 3 mm becomes a latent coordinate. The difference of two coordinates of a scan is the offset of the
-patches in mm. A place becomes a feature of its 36 mm surroundings. Both read *cells* of two voxels a side and
-are small enough to be trained on one processor core in minutes.
+patches in mm. A point gets a feature of its 36 mm surroundings. Both parts read *cells* of two voxels a side.
+They are small enough for training on one processor core in minutes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PATCH = 64
 CELL = 2
 """Side of a cell in voxels."""
 SURROUNDINGS = 6
-"""Side of what a feature sees, in cells."""
+"""Side of a feature's surroundings, in cells."""
 FEATURES = 24
 """Length of a feature."""
 _SCALE_MM = 100.0
 
 
 class CoordinateNet(nn.Module):
-    """Encoder with 0.25 M parameters: a coordinate of a patch, features of places."""
+    """Encoder with 0.25 M parameters: coordinates of patches, features of points."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class CoordinateNet(nn.Module):
         self.feature = nn.Sequential(nn.Conv3d(2, 48, SURROUNDINGS), nn.GELU(), nn.Conv3d(48, FEATURES, 1))
 
     def forward(self, patches: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Map patches to coordinates, and blocks to the features of the places inside.
+        """Map patches to coordinates, and blocks to the features of the points inside.
 
         Parameters
         ----------
@@ -65,9 +65,9 @@ class CoordinateNet(nn.Module):
 
 
 def patch_at(hu: NDArray[np.generic], centre: NDArray[np.int64]) -> Float32:
-    """Return the patch ``(64, 64, 64)`` of HU at 3 mm whose middle lies at the voxel edge `centre` (z, y, x).
+    """Return the patch ``(64, 64, 64)`` of HU at 3 mm around the voxel edge `centre` (z, y, x).
 
-    What lies outside the scan is air.
+    Outside of the scan, the value is air.
     """
     patch = np.full((PATCH,) * 3, AIR_HU, np.float32)
     starts = np.asarray(centre, int) - PATCH // 2

@@ -1,10 +1,9 @@
 """The embedded model: a small SAM that runs on two CPU cores.
 
-Built from `segment_anything`'s own encoder, prompt encoder and decoder classes. Two things differ from the
+It uses `segment_anything`'s own classes of encoder, prompt encoder and decoder. Two things differ from the
 published SAM, because lesions and the network are small. A convolutional stem replaces the patch embedding.
 Its features at strides 4 and 8 reach the mask decoder as skips. Input is 256 x 256 x 3
-(`workers.models.windows.to_channels`), output four masks of 64 x 64 logits. Knows nothing of prompts' origin,
-volumes or DICOM.
+(`workers.models.windows.to_channels`), output four masks of 64 x 64 logits.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ STEM_WIDTHS = (24, 48, 96)
 TOKEN_COUNT = 4
 """Mask tokens: 0 is the single-mask token, 1 to 3 are SAM's three alternatives."""
 MASK_PROMPT_LIMIT = 10.0
-"""Mask prompts were clamped to this magnitude of logits in training."""
+"""Training limited the logits of mask prompts to this magnitude."""
 
 
 class ImageFeatures(NamedTuple):
     """The encoder's outputs for ``B`` images, all on one device."""
 
     embedding: Tensor
-    """``(B, 128, 16, 16)``"""
+    """``(B, 128, 16, 16)``: the image embedding."""
     quarter: Tensor
-    """``(B, 16, 64, 64)``, projected for the decoder"""
+    """``(B, 16, 64, 64)``: the features at stride 4, projected for the decoder."""
     eighth: Tensor
-    """``(B, 32, 32, 32)``, projected for the decoder"""
+    """``(B, 32, 32, 32)``: the features at stride 8, projected for the decoder."""
 
     def to(self, device: torch.device) -> ImageFeatures:
         """Return the same features on `device`."""
@@ -55,7 +54,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 
 class ConvolutionalStem(nn.Module):
-    """Four stride-2 steps from pixels to tokens, keeping the steps for the decoder."""
+    """Four convolutions of stride 2 from pixels to tokens. It returns intermediate maps for the decoder."""
 
     def __init__(self, channels: int, token_dim: int) -> None:
         super().__init__()
@@ -73,7 +72,7 @@ class ConvolutionalStem(nn.Module):
 
 
 class SkipMaskDecoder(MaskDecoder):
-    """SAM's mask decoder whose upscaling also sees the stem's features."""
+    """SAM's mask decoder, whose upscaling also gets the stem's features."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -111,7 +110,7 @@ class SkipMaskDecoder(MaskDecoder):
 
 
 class EmbeddedSam(nn.Module):
-    """The whole embedded model; `encode` once an image, `decode` once a prompt.
+    """The whole embedded model. `encode` runs once for each image, `decode` once for each prompt.
 
     Parameters
     ----------
@@ -120,7 +119,7 @@ class EmbeddedSam(nn.Module):
     depth
         Number of its blocks.
     global_blocks
-        Which blocks attend to all 16 x 16 tokens; the others attend inside 8 x 8 windows.
+        Indices of the blocks that attend to all 16 x 16 tokens. The others attend inside 8 x 8 windows.
     """
 
     def __init__(self, token_dim: int = 192, depth: int = 4, global_blocks: tuple[int, ...] = (1, 3)) -> None:
@@ -170,9 +169,9 @@ class EmbeddedSam(nn.Module):
         Parameters
         ----------
         features
-            What `encode` returned.
+            The result of `encode`.
         image_of
-            ``(P,)`` long, which image each prompt is about.
+            ``(P,)`` int64, the image of each prompt.
         boxes
             ``(P, 4)`` x0, y0, x1, y1 in pixels of the 256 x 256 input.
         points

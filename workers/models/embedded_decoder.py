@@ -1,15 +1,15 @@
-"""The embedded model's mask decoder for inference: the same function as `EmbeddedSam.decode`, less work.
+"""The embedded model's mask decoder for inference: the same results as `EmbeddedSam.decode`, with less work.
 
-`EmbeddedSam.decode` is what is trained, module by module as segment_anything has it. A round has about a
-thousand prompts; many share a slice and a mask. So this module computes the same numbers (to float32
-rounding) in another order of operations:
+Training uses `EmbeddedSam.decode`, whose modules are those of segment_anything. A round has about a thousand
+prompts. Many of them share a slice and a mask. So this module computes the same numbers (to float32 rounding)
+in another order of operations:
 
-- What depends on slice and mask only is computed once for all prompts that share them.
-- SAM's cross attention projects all 256 image tokens to queries, keys and values. Prompt tokens are ten at
-  most, so the projections are moved to their side: ``q (W k)' = (q W) k'`` and ``A (k W) = (A k) W``. A
-  key's bias shifts all scores of a query alike and drops out of the softmax.
+- Parts that depend only on slice and mask are computed once for all prompts that share them.
+- SAM's cross attention projects all 256 image tokens to queries, keys and values. There are at most ten
+  prompt tokens, so the projections are moved to their side: ``q (W k)' = (q W) k'`` and ``A (k W) = (A k)
+  W``. A key's bias shifts all scores of a query equally and has no effect on the softmax.
 - A transposed convolution of stride 2 is a linear map from each cell to its four children. Cells stay in
-  that nested order, channels last, until the masks are finished; nothing is transposed on the way.
+  that nested order, channels last, until the masks are finished, so that no array is transposed.
 """
 
 from __future__ import annotations
@@ -25,25 +25,28 @@ from workers.models.embedded import MASK_PROMPT_LIMIT, EmbeddedSam, ImageFeature
 
 
 class NestedFeatures(NamedTuple):
-    """`ImageFeatures` of ``B`` images, channels last, the children of a cell one after the other."""
+    """`ImageFeatures` of ``B`` images in channels-last order.
+
+    The four children of a cell follow each other.
+    """
 
     embedding: Tensor
-    """``(B, 256, 128)``"""
+    """``(B, 256, 128)``: the image embedding."""
     quarter: Tensor
-    """``(B, 4096, 16)``"""
+    """``(B, 4096, 16)``: the features at stride 4."""
     eighth: Tensor
-    """``(B, 1024, 32)``"""
+    """``(B, 1024, 32)``: the features at stride 8."""
 
 
 def nested(features: ImageFeatures) -> NestedFeatures:
-    """Bring features into the order that `EmbeddedDecoder` works in."""
+    """Convert features to the order of `EmbeddedDecoder`."""
     return NestedFeatures(
         _nested(features.embedding, 0), _nested(features.quarter, 2), _nested(features.eighth, 1)
     )
 
 
 class Situations(NamedTuple):
-    """The different pairs of slice and mask that prompts are about, as image tokens ``(U, 256, 128)``."""
+    """The different pairs of slice and mask among prompts, as image tokens ``(U, 256, 128)``."""
 
     keys: Tensor
     placed: Tensor
@@ -66,9 +69,13 @@ class _Cross(NamedTuple):
     score: _Projection
     """``C -> h C``: each token as a linear form on image tokens, for each head."""
     value: _Projection
-    """``h C -> C`` of attended image tokens where tokens ask, ``C -> h C`` of tokens where the image asks."""
+    """The map of values.
+
+    ``h C -> C`` of attended image tokens if tokens query the image, ``C -> h C`` of tokens if the image
+    queries tokens.
+    """
     offset: Tensor
-    """``(h, C)``: what the bias of asking image tokens adds to the scores of a token."""
+    """``(h, C)``: the effect of the image queries' bias on the scores of a token."""
 
 
 class EmbeddedDecoder:
@@ -77,7 +84,7 @@ class EmbeddedDecoder:
     Parameters
     ----------
     model
-        Its weights are read at construction.
+        The model. Its weights are read at construction.
     """
 
     def __init__(self, model: EmbeddedSam) -> None:
@@ -96,7 +103,7 @@ class EmbeddedDecoder:
             self._to_quarter = _children(self._decoder.to_quarter)
 
     def situations(self, features: NestedFeatures, image_of: Tensor, masks: Tensor | None) -> Situations:
-        """Prepare what prompts are about.
+        """Prepare the different pairs of slice and mask.
 
         Parameters
         ----------
@@ -122,13 +129,13 @@ class EmbeddedDecoder:
         boxes: Tensor,
         points: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Answer ``P`` prompts; boxes, points and the answers are those of `EmbeddedSam.decode`.
+        """Answer ``P`` prompts. Boxes, points and results have the form of `EmbeddedSam.decode`.
 
         Parameters
         ----------
         image_of, situation_of
-            ``(P,)`` long, which image and which of the situations each prompt is about. Prompts about one
-            image should follow each other.
+            ``(P,)`` int64, the image and the pair of slice and mask (`situations`) of each prompt. Prompts of
+            one image should follow each other.
         """
         asked, _ = self._prompts(points=points, boxes=boxes, masks=None)
         tokens = torch.cat([self._own.expand(len(asked), -1, -1), asked], dim=1)
@@ -162,7 +169,7 @@ class EmbeddedDecoder:
 
 
 def _attend(cross: _Cross, queries: Tensor, placed: Tensor, keys: Tensor) -> Tensor:
-    """Return what tokens ``(P, T, C)`` find in the image."""
+    """Return the attention's result for tokens ``(P, T, C)`` that query the image."""
     count, _, width = queries.shape
     scores = cross.score(queries).view(count, -1, width) @ placed.transpose(1, 2)
     found = torch.softmax(scores, dim=-1) @ keys
@@ -170,7 +177,7 @@ def _attend(cross: _Cross, queries: Tensor, placed: Tensor, keys: Tensor) -> Ten
 
 
 def _attended(cross: _Cross, placed_queries: Tensor, queries: Tensor, placed: Tensor, keys: Tensor) -> Tensor:
-    """Return image tokens after they have asked the tokens ``(P, T, C)``."""
+    """Return the image tokens after they attended to the tokens ``(P, T, C)``."""
     count, number, width = queries.shape
     offset = functional.linear(placed_queries, cross.offset).view(count, -1, 1)
     forms = cross.score(placed_queries).view(count, -1, width)
@@ -201,7 +208,7 @@ def _heads_of(attention: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _asking(attention: Any) -> _Cross:
-    """Arrange the attention of tokens to the image."""
+    """Rearrange the attention with which tokens query the image."""
     q, k, v, out = _heads_of(attention)
     heads, depth, width = q.shape
     bias = attention.q_proj.bias.view(heads, depth)
@@ -217,7 +224,7 @@ def _asking(attention: Any) -> _Cross:
 
 
 def _asked(attention: Any) -> _Cross:
-    """Arrange the attention of the image to tokens."""
+    """Rearrange the attention with which the image queries tokens."""
     q, k, v, out = _heads_of(attention)
     heads, depth, width = q.shape
     score = torch.einsum("hdi,hdj->hij", q, k) / math.sqrt(depth)

@@ -18,7 +18,7 @@ from workers.uair.prompts import Prompts
 
 ENCODE_BATCH = 8
 DECODE_BATCH = 16
-"""Larger batches fall out of the cache of a CPU core."""
+"""The batch size for prompts. Larger batches exceed the cache of a CPU core."""
 
 
 class EmbeddedPredictor:
@@ -29,7 +29,7 @@ class EmbeddedPredictor:
     device
         Where it runs.
     path
-        Its weights; those of the package if None.
+        Path of its weights; None for those of the package.
     """
 
     name = "embedded"
@@ -98,7 +98,7 @@ class EmbeddedPredictor:
 
 
 def _different(prompts: Prompts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows that differ in slice or mask ``(U,)``, and which of them each row is like ``(P,)``."""
+    """Return the first row of each different slice and mask ``(U,)``, and the index of each row's ``(P,)``."""
     rows: dict[tuple[int, bytes], int] = {}
     first: list[int] = []
     like: list[int] = []

@@ -2,7 +2,7 @@
 
 `segment_anything` keeps the attention's scores in memory. At 1024 x 1024, these are 12 heads x 4096 x 4096
 numbers for each slice and global block, and as many for their relative positions.
-`scaled_dot_product_attention` never holds them. It takes the decomposed relative positions as further
+`scaled_dot_product_attention` does not store them. It takes the decomposed relative positions as further
 channels of queries and keys. The score of query q and key at row r, column c grows by ``h_q[r] + w_q[c]``.
 This sum is the product of ``(h_q, w_q)`` with the two unit vectors of r and c.
 """
@@ -20,7 +20,7 @@ from workers.models.segment_anything_adapter import get_rel_pos, window_partitio
 
 
 def encode(encoder: Any, images: Tensor) -> Tensor:
-    """Return what ``encoder(images)`` returns, for a `segment_anything` ``ImageEncoderViT``.
+    """Return the result of ``encoder(images)`` for a `segment_anything` ``ImageEncoderViT``.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _attend(attention: Any, tokens: Tensor) -> Tensor:
 def _with_positions(
     attention: Any, queries: Tensor, keys: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """Return queries and keys ``(B, heads, h w, d + h + w)`` whose products hold the relative positions."""
+    """Return queries and keys ``(B, heads, h w, d + h + w)``, extended by the relative positions."""
     count, heads, number, depth = queries.shape
     grid = queries.view(count, heads, height, width, depth)
     rows = get_rel_pos(height, height, attention.rel_pos_h).to(queries.dtype)

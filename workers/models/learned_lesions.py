@@ -38,7 +38,7 @@ class LearnedLesions(PackagedNetwork):
         spacing
             (z, y, x) mm.
         around
-            Holds the liver with some surroundings.
+            The box around the liver with a margin.
         liver_hu
             The liver's median density.
         """

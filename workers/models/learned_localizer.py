@@ -30,7 +30,7 @@ class LearnedLocalizer(PackagedNetwork):
         return padded[:z, :y, :x]
 
     def locate(self, hu: NDArray[np.generic], spacing: Spacing) -> Location | None:
-        """Return where the liver is in ``(Z, Y, X)`` canonical HU, or None."""
+        """Return the location of the liver in ``(Z, Y, X)`` canonical HU; None if none is found."""
         coarse = to_isotropic(hu, spacing, SPACING_MM)
         body = body_region(coarse)
         probability = np.zeros(coarse.shape, np.float32)

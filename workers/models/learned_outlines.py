@@ -21,7 +21,7 @@ class LearnedOutlines(PackagedNetwork):
     network, file = OutlineNet, OUTLINES_FILE
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
-        """Return logits ``(Q, A, n, h, w)`` of the outlines of what each box holds; see `Outliner`.
+        """Return logits ``(Q, A, n, h, w)`` of the lesion in each box, see `Outliner`.
 
         On a CPU, two questions about up to 20 slices take half as long as a single question. torch uses a
         slow fallback for 3-D convolutions of a single small input. For more slices, they take twice as long.

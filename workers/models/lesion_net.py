@@ -18,7 +18,7 @@ WIDTHS = (40, 64, 96)
 LIVER, LESION = 0, 1
 """Index of the two outputs."""
 LESION_WEIGHT = 4.0
-"""How many times voxels of lesions count in training; whoever wants probabilities takes it off the odds."""
+"""Weight of lesion voxels in training. For true probabilities, the odds must be divided by it."""
 _INPUTS, _OUTPUTS = 5, 2
 # Logit that the training starts from for lesions: few voxels belong to one.
 _RARE = -2.5
@@ -40,7 +40,7 @@ def folded(volume: Tensor) -> Tensor:
 
 
 def unfolded(channels: Tensor) -> Tensor:
-    """Undo `folded`."""
+    """Undo `folded`: return its input."""
     b, c, z, y, x = channels.shape
     split = channels.reshape(b, c // 8, 2, 2, 2, z, y, x)
     return split.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // 8, 2 * z, 2 * y, 2 * x)

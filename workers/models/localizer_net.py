@@ -1,8 +1,8 @@
 """The learned localizer's network: a small 3-D U-Net on CT at 6 mm.
 
 Input: two channels (`workers.models.windows.to_localizer_channels`), each axis a multiple of 8 voxels.
-Output: logits of "inside the liver (with its vessels and lesions)". A global context term lets the coarsest
-level know whether the scan shows a whole abdomen or a part of it.
+Output: logits of "inside the liver (with its vessels and lesions)". A global context term tells the coarsest
+level whether the scan shows a whole abdomen or a part of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The lesion outliner's network: a 3-D U-Net on the mask cells of a lesion's crop.
 
 Input: `CHANNELS` channels (`workers.models.windows.to_outline_channels`), ``(B, C, n, h, w)``, n a multiple
-of `STRIDE[0]` and h, w multiples of `STRIDE[1:]`. Output: logits of `ANSWERS` outlines of the one lesion that
-was asked for. As SAM's mask tokens, answer 0 always learned, of the others mainly the best one.
+of `STRIDE[0]` and h, w multiples of `STRIDE[1:]`. Output: logits of `ANSWERS` outlines of one lesion. In
+training, answer 0 always learned; of the other answers mainly the best one learned, as SAM's mask tokens do.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def _upsampled(coarse: Tensor, like: Tensor) -> Tensor:
 
 
 class OutlineNet(nn.Module):
-    """U-Net with 0.7 M parameters; each 2 x 2 cells of a slice are channels inside it.
+    """U-Net with 0.7 M parameters. Inside, 2 x 2 cells of a slice become channels.
 
-    Cells are finer in plane than from slice to slice, so slices are not folded.
+    Cells are smaller in plane than the slice distance, so slices are not folded.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A network with its weights on a device: what our localizers, finder and outliner have in common."""
+"""Load a network with its weights on a device, for localizers, finder and outliner."""
 
 from __future__ import annotations
 

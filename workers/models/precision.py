@@ -1,4 +1,4 @@
-"""Where networks may compute in bfloat16. Knows processors, no network."""
+"""Decide where networks may compute in bfloat16."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def half_precision(device: torch.device | str) -> torch.autocast:
-    """Return the context in which convolutions run in bfloat16, where the device multiplies such matrices.
+    """Return the context in which convolutions run in bfloat16, if the device multiplies such matrices.
 
-    A processor without AVX512-bf16 or AMX emulates them: one convolution took 6.9 s instead of .026 s.
-    There the context changes nothing.
+    A processor without AVX512-bf16 or AMX emulates them: one convolution took 6.9 s instead of .026 s. For
+    such a processor, the context changes nothing.
     """
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or multiplies_bfloat16())

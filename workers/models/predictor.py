@@ -1,4 +1,4 @@
-"""The one small face that every promptable model shows to the engine."""
+"""The protocol that every promptable model implements for the engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Predictor(Protocol[EmbeddingsT]):
     Attributes
     ----------
     name
-        What results call the model, for example ``embedded`` or ``vit_b``.
+        The model's name in results, for example ``embedded`` or ``vit_b``.
     digest
         SHA-256 of its weights.
     device
@@ -30,7 +30,7 @@ class Predictor(Protocol[EmbeddingsT]):
     mask_size
         Side of its masks, cells.
     whole_slice
-        True if it wants whole slices, false if it wants crops around the target.
+        True if it needs whole slices, false for crops around the target.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Predictor(Protocol[EmbeddingsT]):
         ...
 
     def parts_of(self, embeddings: EmbeddingsT) -> tuple[Tensor, ...]:
-        """Return the tensors that embeddings consist of, at most ten, in an order of the model's own."""
+        """Return the tensors of embeddings, at most ten, in an order that the model defines."""
         ...
 
     def from_parts(self, parts: tuple[Tensor, ...]) -> EmbeddingsT:

@@ -1,4 +1,4 @@
-"""Models by name."""
+"""Build predictors and localizers by their names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_predictor(
     device
         Where it runs.
     window
-        How a checkpoint's input is normalised (`window_in_use`).
+        The normalisation of a SAM checkpoint's input, see `window_in_use`.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def build_localizer(name: LocalizerName, templates: Path | None, device: torch.d
     name
         ``learned`` or ``templates``.
     templates
-        Folder of the site's own templates; the packaged ones as long as it has none.
+        Folder of the site's own templates. As long as it is empty, the packaged templates are used.
     device
         Where it runs.
 

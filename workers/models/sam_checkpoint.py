@@ -1,9 +1,9 @@
-"""Published SAM checkpoints (`vit_b`, `vit_l`, `vit_h`; MedSAM is a `vit_b`) behind `Predictor`.
+"""Published SAM checkpoints (`vit_b`, `vit_l`, `vit_h`; MedSAM is a `vit_b`) as a `Predictor`.
 
-Preprocessing as the paper and MedSAM do it: the whole slice at 1024 x 1024, HU clipped to [-500, 1000] and
-stretched to 0 … 255; the three channels are equal. The original checkpoints then want SAM's own
-normalisation; MedSAM was trained on values in 0 … 1 without it. Both are files of one architecture, so
-configuration or the file's SHA-256 tells which it is; the file's name never does.
+Preprocessing is that of the paper and MedSAM: the whole slice at 1024 x 1024, HU clipped to [-500, 1000] and
+stretched to 0 … 255; the three channels are equal. The original checkpoints then need SAM's own
+normalisation. MedSAM was trained on values in 0 … 1 without it. Both have the same architecture. So the
+configuration or the file's SHA-256 decides which it is, never the file's name.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ DECODE_BATCH = 32
 
 
 def window_in_use(window: Window, digest: str) -> Literal["sam", "medsam"]:
-    """Return how a checkpoint's input is normalised.
+    """Return the normalisation of a checkpoint's input.
 
     Parameters
     ----------
     window
-        What is configured.
+        The configured value.
     digest
         SHA-256 of the file.
 
     Raises
     ------
     ConfigError
-        ``checkpoint-window``: it is left open, and the file is none of the published SAM.
+        ``checkpoint-window``: the value is ``auto``, and the file is no published SAM checkpoint.
     """
     if window != "auto":
         return window
@@ -78,7 +78,7 @@ class SamCheckpointPredictor:
     device
         Where it runs.
     unit_range
-        Feed values in 0 … 1 (MedSAM) instead of SAM's normalisation.
+        Whether input values are in 0 … 1 (MedSAM) instead of SAM's normalisation.
     """
 
     whole_slice = True
@@ -100,7 +100,7 @@ class SamCheckpointPredictor:
     def from_checkpoint(
         cls, name: str, path: Path | None, device: torch.device, window: Window
     ) -> SamCheckpointPredictor:
-        """Read a ``.pth`` file; only tensors are unpickled.
+        """Read a ``.pth`` file. Only tensors are unpickled.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class SamCheckpointPredictor:
     def encode(self, hu: Float32, neighbours: Float32) -> Tensor:
         """Encode whole slices ``(n, 1024, 1024)``; neighbours are not used.
 
-        In bfloat16 on CUDA, in float32 elsewhere.
+        The model runs in bfloat16 on CUDA, in float32 elsewhere.
         """
         del neighbours
 

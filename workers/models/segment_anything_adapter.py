@@ -1,9 +1,9 @@
-"""The one door to `segment_anything`; everything else of ours imports its classes from here.
+"""Import `segment_anything`. All other modules import its classes from here.
 
-`import segment_anything` needs torchvision, for two helpers (automatic mask generation and PIL resizing)
-that we never call. torchvision may be missing, or unable to load its operators (a CPU build of torch beside a
-registry build of torchvision). Then inert stand-ins replace it during the import. Calling a stand-in raises.
-This module knows the package, and nothing of our models.
+`import segment_anything` needs torchvision, for two helpers (automatic mask generation and PIL resizing) that
+we never call. torchvision may be missing, or unable to load its operators (a CPU build of torch beside a
+registry build of torchvision). Then stand-ins replace it during the import. Calling a stand-in raises an
+error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _stand_in(name: str, members: tuple[str, ...]) -> ModuleType:
 
 @contextmanager
 def _importable_torchvision() -> Iterator[None]:
-    """Let `import torchvision…` succeed inside, and leave `sys.modules` as it was afterwards."""
+    """Make `import torchvision…` succeed in the block. Afterwards, `sys.modules` is as before."""
     try:
         importlib.import_module("torchvision.ops.boxes")
         importlib.import_module("torchvision.transforms.functional")

@@ -1,7 +1,7 @@
-"""U-Net and TransUNet: what the paper compares with. They segment whole slices and ask nobody.
+"""U-Net and TransUNet, with which the paper compares. They segment whole slices without a reader.
 
-Both are assembled from MONAI's parts and small enough for a CPU; the product does not need them, only the
-evaluation. MONAI is imported when one is built.
+Both use parts of MONAI and are small enough for a CPU. Only the evaluation needs them. MONAI is imported when
+one of them is built.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ def build_slice_network(name: str) -> nn.Module:
 class TransUNet(nn.Module):
     """A transformer between a convolutional encoder and a cascaded up-sampler (Chen et al. 2021).
 
-    The encoder halves four times; its last map's 16 x 16 cells are the transformer's tokens, with learned
-    positions. The up-sampler doubles four times and takes the encoder's maps in by skips.
+    The encoder halves the resolution four times. The 16 x 16 cells of its last map are the transformer's
+    tokens, with learned positions. The up-sampler doubles the resolution four times, and gets the encoder's
+    maps by skip connections.
     """
 
     def __init__(self, depth: int = 3, heads: int = 4) -> None:
@@ -93,7 +94,7 @@ class TransUNet(nn.Module):
         self.head = nn.Conv2d(first, CLASSES, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits of the size of the images."""
+        """Return logits with the size of the images."""
         maps = []
         seen = images
         for stage in self.encoder:
@@ -113,7 +114,7 @@ class SliceNetwork:
     Parameters
     ----------
     network
-        What `build_slice_network` returned.
+        The result of `build_slice_network`.
     device
         Where it runs.
     digest
@@ -139,7 +140,7 @@ class SliceNetwork:
         return cls(network, device, digest)
 
     def segment(self, hu: NDArray[np.generic], spacing: Spacing) -> NDArray[np.uint8]:
-        """Return labels ``(Z, Y, X)``: 1 the largest part called liver, 1 + n the nth lesion in it."""
+        """Return labels ``(Z, Y, X)``: 1 the largest component of liver, 1 + n the nth lesion in it."""
         crop = _whole_body(hu, spacing)
         logits = self._logits(to_channels(*crop.images(hu, NEIGHBOUR_MM)))
         background, liver, lesion = (logits[:, index] for index in range(CLASSES))

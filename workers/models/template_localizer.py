@@ -1,8 +1,8 @@
-"""The localizer `templates`: a few annotated scans, no trained segmentation (the paper, section 4.2).
+"""The localizer `templates`: a few annotated scans and no trained segmentation (the paper, section 4.2).
 
-After MedLSAM (Lei et al. 2025): the extreme points of the templates' livers, averaged as latent coordinates
-and features, are looked for in a new scan. First by coordinates, from patch to patch in jumps of the offset
-predicted; then by features around the place where the jumps ended.
+It follows MedLSAM (Lei et al. 2025). The extreme points of the templates' livers are averaged as latent
+coordinates and features. They are searched in a new scan in two steps. The first uses coordinates, in jumps
+of the predicted offset. The second compares features around the end of the jumps.
 """
 
 from __future__ import annotations
@@ -44,15 +44,18 @@ LEAST_SIDE_MM = 30.0
 START_STEP_MM = 60.0
 JUMPS = 3
 REACH = 4
-"""How far around the end of the jumps features are compared: cells of 6 mm."""
+"""Radius in cells of 6 mm, around the end of the jumps, in which features are compared."""
 TRUST_MM = 12.0
-"""Standard deviation of the place where the jumps end."""
+"""Standard deviation in mm of the end of the jumps."""
 SHARPNESS = 0.05
-"""Difference in similarity that makes a place e times as likely."""
+"""Difference in similarity that makes a point e times as likely."""
 LEAST_LIKENESS = 0.4
-"""Mean likeness of the extreme points below which nothing was found: .58 to .70 in livers, .24 in water."""
+"""The least mean similarity of the extreme points.
+
+Below it, the liver was not found. Livers have .58 to .70, water has .24.
+"""
 FACE_BLUR_MM = 9.0
-"""Standard deviation of a found face."""
+"""Standard deviation in mm of a found face."""
 SMOOTHING = 0.8
 
 _STEPS = np.arange(-REACH, REACH + 1, dtype=np.float32) * CELL
@@ -65,7 +68,7 @@ class CoordinateEncoder(PackagedNetwork):
     network, file = CoordinateNet, COORDINATES_FILE
 
     def described(self, hu: Float32, centres: NDArray[np.int64], reach: int = 0) -> tuple[Float32, Float32]:
-        """Describe the surroundings of places.
+        """Return coordinates and features of points.
 
         Parameters
         ----------
@@ -74,13 +77,13 @@ class CoordinateEncoder(PackagedNetwork):
         centres
             ``(n, 3)`` voxel edges.
         reach
-            How many cells around each centre are described, too.
+            Number of cells around each centre for which features are returned, too.
 
         Returns
         -------
         tuple of NDArray
             Latent coordinates of the centres ``(n, 3)``, mm, and unit features ``(n, F, m, m, m)`` of the
-            places every cell around each, m = 2 reach + 1.
+            points around each centre, one for each cell, m = 2 reach + 1.
         """
         cells = torch.from_numpy(np.stack([cells_of(patch_at(hu, centre)) for centre in centres]))
         near = slice(
@@ -94,7 +97,7 @@ class CoordinateEncoder(PackagedNetwork):
 
 
 class TemplateLocalizer:
-    """Finds the liver by its extreme points' likeness to those of templates.
+    """Finds the liver by the similarity of its extreme points to those of templates.
 
     Parameters
     ----------
@@ -120,7 +123,7 @@ class TemplateLocalizer:
         return self._digest
 
     def locate(self, hu: NDArray[np.generic], spacing: Spacing) -> Location | None:
-        """Return where the liver is in ``(Z, Y, X)`` canonical HU, or None."""
+        """Return the location of the liver in ``(Z, Y, X)`` canonical HU; None if none is found."""
         iso = to_isotropic(hu, spacing, GRID_MM)
         if iso.max() < BODY_HU:
             return None
@@ -133,7 +136,10 @@ class TemplateLocalizer:
         return location_in(probability, box, GRID_MM, spacing, hu.shape, EXTENSION_MM)
 
     def box(self, hu: Float32) -> Box | None:
-        """Return the liver's box in HU at 3 mm (it may reach beyond the scan), None if nothing is like it."""
+        """Return the liver's box in HU at 3 mm, which may reach beyond the scan.
+
+        None if no place is similar.
+        """
         faces, likeness = self._refined(hu, self._jumped(hu))
         if likeness < LEAST_LIKENESS:
             return None
@@ -143,7 +149,7 @@ class TemplateLocalizer:
         return Box(_triple(start), _triple(stop))
 
     def _jumped(self, hu: Float32) -> Float32:
-        """Return for each face where the jumps from a few starting points end, ``(6, 3)``, in voxel edges."""
+        """Return for each face the end of the jumps from a few starts, ``(6, 3)``, in voxel edges."""
         middle = self._coordinates.mean(axis=0)
         places = _starts(hu)
         for _ in range(JUMPS):
@@ -154,16 +160,16 @@ class TemplateLocalizer:
         return faces
 
     def _jump(self, hu: Float32, places: Float32, wanted: Float32) -> Float32:
-        """Move each place ``(n, 3)`` by the offset predicted from there, or from the scan's end before it."""
+        """Move each point ``(n, 3)`` by the predicted offset. The path ends at the scan's border."""
         inside = _nearest(places, hu.shape)
         found, _ = self._encoder.described(hu, inside)
         return np.asarray(inside + (wanted - found) / GRID_MM, np.float32)
 
     def _refined(self, hu: Float32, coarse: Float32) -> tuple[Float32, float]:
-        """Return the faces ``(6,)`` where features around the coarse places are most alike, in voxel edges.
+        """Return the faces ``(6,)`` with the most similar features around the coarse points, in voxel edges.
 
-        A face beyond the scan stays where the jumps put it. Returned, too, is the mean likeness of the
-        places found in the scan, 0 if none is.
+        A face beyond the scan stays at the end of its jumps. The second value is the mean similarity of the
+        points in the scan; 0 if there are none.
         """
         inside = _nearest(coarse, hu.shape)
         _, features = self._encoder.described(hu, inside, REACH)
@@ -180,12 +186,15 @@ class TemplateLocalizer:
 
 
 def _nearest(places: Float32, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the voxel edges of the scan that are next to places; halves go up, wherever the body lies."""
+    """Return the nearest voxel edges of the scan.
+
+    Halves are rounded up, independent of the body's position.
+    """
     return np.floor(np.clip(places, 0, shape) + 0.5).astype(np.int64)
 
 
 def _starts(hu: Float32) -> Float32:
-    """Return starting places ``(n, 3)`` along the middle of the body, voxel edges."""
+    """Return starting points ``(n, 3)`` along the middle of the body, in voxel edges."""
     _, y, x = body_region(hu)
     count = max(2, round(hu.shape[0] * GRID_MM / START_STEP_MM))
     z = (np.arange(count) + 0.5) * hu.shape[0] / count

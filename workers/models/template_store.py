@@ -1,4 +1,4 @@
-"""Templates on disk: a safetensors file each, in the site's own folder or, if that has none, in the package.
+"""Keep templates as safetensors files: in the site's own folder or, if that is empty, in the package.
 
 A file holds latent coordinates and features of six points, and the liver's mask at 3 mm. It has the scan's
 voxel size and the network's digest. It holds no density, no date, no UID and no name.
@@ -31,12 +31,12 @@ _NAME_DIGITS = 12
 
 @dataclass(frozen=True)
 class StoredTemplate:
-    """A template with what is told about it.
+    """A template with its description.
 
     Attributes
     ----------
     template
-        What the search needs.
+        The data for the search.
     network
         SHA-256 of the coordinate network that described it.
     spacing_mm
@@ -49,7 +49,7 @@ class StoredTemplate:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content, 64 hexadecimal digits; the same scan and mask give the same."""
+        """SHA-256 of the content, 64 hexadecimal digits. The same scan and mask give the same digest."""
         template = self.template
         parts = (
             template.coordinates,
@@ -62,7 +62,7 @@ class StoredTemplate:
 
     @property
     def name(self) -> str:
-        """The first digits of the digest, which name it."""
+        """The name of the template: the first digits of the digest."""
         return self.digest[:_NAME_DIGITS]
 
     @property
@@ -88,7 +88,7 @@ class TemplateFolder:
         return tuple(_read(path) for path in sorted(self.path.glob(_PATTERN)))
 
     def add(self, stored: StoredTemplate) -> None:
-        """Keep a template; one that is there already is replaced by itself."""
+        """Keep a template. A template with the same content is replaced."""
         self.path.mkdir(parents=True, exist_ok=True)
         path = self._path(stored.name)
         partial = path.with_suffix(".partial")
@@ -132,17 +132,17 @@ def packaged_templates() -> TemplateFolder:
 
 
 def site_folder(section: EngineSection, data_dir: Path | None) -> Path | None:
-    """Return the folder of a site's own templates, None where there is no data folder."""
+    """Return the folder of a site's own templates; None without a data folder."""
     return section.templates or (data_dir / PACKAGED_FOLDER if data_dir else None)
 
 
 def templates_in_use(folder: Path | None, network: str) -> Sequence[StoredTemplate]:
-    """Return the templates of a site's folder, or the packaged ones as long as it has none.
+    """Return the templates of a site's folder; the packaged templates if the folder is empty.
 
     Raises
     ------
     ConfigError
-        ``template-unreadable``, or ``template-of-other-network``: one was made with another network.
+        ``template-unreadable``, or ``template-of-other-network``: a template was made with another network.
     """
     own = TemplateFolder(folder).stored() if folder else ()
     found = own or packaged_templates().stored()

@@ -1,6 +1,6 @@
 """Weight files: reading and writing safetensors, and the digest that names a model in every result.
 
-Knows files and state dicts, not what the numbers mean.
+This module does not interpret the numbers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def file_digest(path: Path) -> str:
 
 
 def joint_digest(digests: list[str]) -> str:
-    """Return one SHA-256 over several digests, in their order."""
+    """Return one SHA-256 of several digests, in their order."""
     return hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
 
 
@@ -68,7 +68,7 @@ def save_weights(model: nn.Module, path: Path, metadata: dict[str, str] | None =
 
 
 def load_weights(model: nn.Module, path: Path) -> str:
-    """Read safetensors into a model, every key must match; return the SHA-256 of the file.
+    """Read safetensors into a model, whose keys must all match. Return the SHA-256 of the file.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""HU windows: how CT numbers become the input channels of our networks.
+"""HU windows: convert CT numbers to the input channels of our networks.
 
-Training and inference must agree on these to the digit, so both take them from here.
+Training and inference must use exactly the same values, so both use this module.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ SOFT_TISSUE = (-200.0, 300.0)
 LIVER = (-10.0, 190.0)
 """HU range of the two narrow channels."""
 NEIGHBOUR_MM = 3.0
-"""Distance above and below at which the third channel looks."""
+"""Distance in mm of the slices above and below that make the third channel."""
 SURROUNDINGS = (0.0, 250.0)
-"""HU range of what may be the organ around a lesion."""
+"""HU range of possible organ tissue around a lesion."""
 MEDSAM = (-500.0, 1000.0)
-"""HU range that the paper clips to for SAM checkpoints (section 4.5)."""
+"""HU range to which the paper clips for SAM checkpoints (section 4.5)."""
 AIR_HU = -1000.0
 
 
@@ -58,7 +58,7 @@ def to_lesion_channels(hu: Float32, liver_hu: float) -> Float32:
     """Return the five channels ``(5, Z, Y, X)`` of the lesion finder from HU ``(Z, Y, X)``.
 
     Four windows are centred on the liver's own density, so that contrast phase and steatosis matter less. Two
-    windows are smoothed, over one and two voxels: the network would take long to learn this.
+    windows are smoothed, over one and two voxels, because the network would need long to learn this.
     """
     wide = np.clip((hu + 400.0) / 500.0, -1.0, 1.6)
     excess = hu - np.float32(liver_hu)
@@ -83,7 +83,7 @@ def to_outline_channels(
     hu
         ``(n, h, w)`` mean HU of a crop's cells.
     box
-        ``(n, h, w)``: inside the box that was given; not empty.
+        ``(n, h, w)``: the cells inside the given box; not empty.
     known
         ``(n, h, w)`` probability of an earlier outline, or None.
     cell_mm, step_mm
@@ -105,7 +105,7 @@ def to_outline_channels(
 
 
 def _around(hu: Float32, box: Mask) -> float:
-    """Return the median density of soft tissue in the box grown by half of its size, the box left out."""
+    """Return the median density of soft tissue around the box, up to half of its size away."""
     tight = tight_box(box)
     reach = [1 + int(size) // 4 for size in tight.size]
     edges = zip(tight.start, tight.stop, reach, strict=True)

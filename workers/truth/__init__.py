@@ -1,1 +1,1 @@
-"""Truth masks of a series, and how well a segmentation agrees with them."""
+"""Truth masks of a series, and the agreement of a segmentation with them."""

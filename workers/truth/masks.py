@@ -1,7 +1,7 @@
-"""Truth masks of a real series: DICOM mask series, DICOM SEG, or NIfTI, brought onto the source grid.
+"""Read truth masks of a real series onto its source grid: DICOM mask series, DICOM SEG, or NIfTI.
 
-Sources come from elsewhere, so every assumption is checked. A mask image is placed by its position if that
-fits the series' grid, else by its instance number. What cannot be placed is an error, never a guess.
+The files come from other sources, so every assumption is checked. A mask image is placed by its position if
+that fits the series' grid, else by its instance number. A mask that cannot be placed is an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LESION_NAME = re.compile(r"(tumou?r|lesion|metasta|mass|neoplasm|hcc|cyst)", re
 _NATURAL = re.compile(r"(\d+)")
 _MOST_LESIONS = 254
 _LARGEST_BURDEN = 4.0
-"""Lesions hold no more than this many times the rest of the liver; labels of all organs do."""
+"""The largest ratio of lesions to the rest of the liver. Labels of all organs exceed it."""
 
 
 def load_truth(source: Path, volume: Volume) -> Labels:
@@ -54,8 +54,8 @@ def load_truth(source: Path, volume: Volume) -> Labels:
     Raises
     ------
     InputError
-        ``truth-unreadable``, ``nifti-unreadable``, ``truth-without-liver``, ``truth-grid`` (it does not lie
-        on the series' grid).
+        ``truth-unreadable``, ``nifti-unreadable``, ``truth-without-liver``, ``truth-grid`` (the truth does
+        not lie on the series' grid).
     """
     if source.is_dir():
         return _merge(_mask_series(_folder_files(source), volume))
@@ -79,7 +79,7 @@ class _Structure:
 
 
 def _merge(structures: Iterator[_Structure]) -> Labels:
-    """Put liver and lesions into one label volume; lesions win, and count as liver."""
+    """Combine liver and lesions into one label volume. Lesions have priority, and count as liver."""
     found = list(structures)
     livers = [named.mask for named in found if is_liver(named.name)]
     if not livers:
@@ -98,7 +98,7 @@ def _merge(structures: Iterator[_Structure]) -> Labels:
 
 
 def is_liver(name: str) -> bool:
-    """Return whether a folder's or segment's name is that of the liver."""
+    """Return whether the name of a folder or segment means the liver."""
     return _LIVER_NAME.match(name.strip()) is not None
 
 
@@ -107,7 +107,7 @@ def _is_lesion(name: str) -> bool:
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Return a sort key by which 2 comes before 10."""
+    """Return a sort key with which 2 comes before 10."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in _NATURAL.split(name))
 
 
@@ -128,7 +128,7 @@ def _zip_files(archive: zipfile.ZipFile) -> Mapping[str, list[Any]]:
 
 
 def _mask_series(files: Mapping[str, list[Any]], volume: Volume) -> Iterator[_Structure]:
-    """Yield liver and lesions; other structures are not decoded."""
+    """Yield liver and lesions. Other structures are not decoded."""
     for name, members in files.items():
         if is_liver(name) or _is_lesion(name):
             yield _Structure(name, _placed([_read(member) for member in members], volume))
@@ -231,7 +231,10 @@ def _frame_placement(seg: pydicom.Dataset, groups: pydicom.Dataset, volume: Volu
 
 
 def _nifti(path: Path, volume: Volume) -> Labels:
-    """Read a NIfTI label volume: 1 liver, 2 and more lesions; a single lesion value is split into parts."""
+    """Read a NIfTI label volume: 1 liver, 2 and more lesions.
+
+    A single lesion value is split into its parts.
+    """
     grid = read_nifti(path)
     turned = _onto_grid(np.rint(grid.values).astype(np.int64), grid.affine, volume)
     if not (turned > 0).any():
@@ -252,7 +255,7 @@ def _nifti(path: Path, volume: Volume) -> Labels:
 
 
 def _onto_grid(values: NDArray[np.int64], affine: NDArray[np.float64], volume: Volume) -> NDArray[np.int64]:
-    """Transpose and flip an array whose affine differs from the volume's by that alone.
+    """Transpose and flip an array whose affine differs from the volume's only in that.
 
     `affine` maps (axis 0, axis 1, axis 2, 1) of `values` to LPS mm.
     """

@@ -1,4 +1,4 @@
-"""Overlap of label volumes. Owns Dice and Jaccard; knows nothing of engines or files.
+"""Measure the overlap of label volumes: Dice and Jaccard.
 
 Label volumes are ``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n. The target
 *liver* is the whole organ with its lesions, as experts draw it.
@@ -21,7 +21,7 @@ FIRST_LESION = 2
 
 @dataclass(frozen=True)
 class Overlap:
-    """How two masks agree; sizes in voxels.
+    """The overlap of two masks; sizes in voxels.
 
     Attributes
     ----------
