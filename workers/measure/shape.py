@@ -84,7 +84,7 @@ def shape_of(mask: Mask, spacing_mm: Spacing) -> Shape | None:
 
 
 def _ellipsoid_mm2(volume_mm3: float, *variances: float) -> float:
-    """Return the surface in mm2 of an ellipsoid with this volume and the axes of the variances (DLMF 19.33)."""
+    """Return the surface in mm2 of an ellipsoid of this volume with these variances (DLMF 19.33)."""
     squares = np.array(variances) * (volume_mm3 * 0.75 / np.pi / np.sqrt(np.prod(variances))) ** (2.0 / 3.0)
     a, b, c = squares.tolist()
     return float(4.0 * np.pi * elliprg(a * b, a * c, b * c))

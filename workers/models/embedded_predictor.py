@@ -98,7 +98,7 @@ class EmbeddedPredictor:
 
 
 def _different(prompts: Prompts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first row of each different slice and mask ``(U,)``, and the index of each row's ``(P,)``."""
+    """Return the first row of each pair of slice and mask ``(U,)``, and the pair of each row ``(P,)``."""
     rows: dict[tuple[int, bytes], int] = {}
     first: list[int] = []
     like: list[int] = []
