@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.results.provenance import Provenance
 from uair_node.results.result_writer import save_durably
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
@@ -70,20 +71,22 @@ def shapes_without_symmetry() -> np.ndarray:
     return labels
 
 
-def request_for(labels: np.ndarray, **changes: object) -> SegRequest:
+def request_for(labels: np.ndarray, *, round: int = 1, **changes: object) -> SegRequest:
     """Return what a SEG of `labels` says beyond its voxels."""
     lesions = [int(value) - 1 for value in np.unique(labels) if value > 1]
     values = {
         "sop_instance_uid": result_uid("instance"),
         "series_instance_uid": result_uid("series"),
-        "round": 1,
         "k": 3,
         "character": "most inclusive",
-        "model_name": "embedded",
-        "model_digest": "0123456789abcdef" * 4,
-        "software_version": "0.1.0",
-        "case_digest": "f" * 64,
-        "content_datetime": datetime(2026, 1, 5, 10, 0, 1, 250),
+        "provenance": Provenance(
+            round=round,
+            model_name="embedded",
+            model_digest="0123456789abcdef" * 4,
+            software_version="0.1.0",
+            case_digest="f" * 64,
+            content_datetime=datetime(2026, 1, 5, 10, 0, 1, 250),
+        ),
         "tracking": {n: Tracking(f"UAIR lesion {n}", result_uid("lesion", n)) for n in lesions},
     }
     return SegRequest(**values | changes)

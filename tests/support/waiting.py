@@ -15,6 +15,7 @@ from uair_node.context import Context
 from uair_node.dicom.volume import Volume
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.results.provenance import Provenance
 from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.results.seg import SegRequest
 from uair_node.storage.artifacts import StoredCandidate, save_candidates
@@ -22,14 +23,16 @@ from uair_node.storage.artifacts import StoredCandidate, save_candidates
 VIEWER = SegRequest(
     sop_instance_uid="2.25.101",
     series_instance_uid="2.25.102",
-    round=1,
     k=1,
     character="",
-    model_name="viewer",
-    model_digest="0" * 64,
-    software_version="1",
-    case_digest="0" * 64,
-    content_datetime=datetime(2026, 1, 1),
+    provenance=Provenance(
+        round=1,
+        model_name="viewer",
+        model_digest="0" * 64,
+        software_version="1",
+        case_digest="0" * 64,
+        content_datetime=datetime(2026, 1, 1),
+    ),
 )
 
 

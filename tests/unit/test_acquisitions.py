@@ -30,6 +30,7 @@ from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
 from uair_node.intake.rules_dry_run import dry_run
 from uair_node.intake.series_parts import inspect_parts
+from uair_node.results.provenance import Provenance
 from uair_node.results.seg import SegRequest
 from workers.phantoms.ct_series import write_ct_series
 
@@ -407,14 +408,16 @@ def test_the_series_description_names_the_acquisition() -> None:
     request = SegRequest(
         sop_instance_uid="1.2",
         series_instance_uid="1.3",
-        round=1,
         k=3,
         character="most inclusive",
-        model_name="m",
-        model_digest="0",
-        software_version="0",
-        case_digest="0",
-        content_datetime=datetime(2026, 1, 1),
+        provenance=Provenance(
+            round=1,
+            model_name="m",
+            model_digest="0",
+            software_version="0",
+            case_digest="0",
+            content_datetime=datetime(2026, 1, 1),
+        ),
         acquisition="Temporal Position 2",
     )
     assert request.description == "UAIR R1C3 most inclusive, Temporal Position 2"

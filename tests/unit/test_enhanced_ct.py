@@ -37,14 +37,16 @@ from workers.phantoms.ct_series import write_ct_series
 REQUEST = SegRequest(
     sop_instance_uid=result_uid("instance"),
     series_instance_uid=result_uid("series"),
-    round=1,
     k=2,
     character="tightest",
-    model_name="embedded",
-    model_digest="0123456789abcdef" * 4,
-    software_version="0.1.0",
-    case_digest="c" * 64,
-    content_datetime=datetime(2026, 1, 5, 10, 0, 1),
+    provenance=Provenance(
+        round=1,
+        model_name="embedded",
+        model_digest="0123456789abcdef" * 4,
+        software_version="0.1.0",
+        case_digest="c" * 64,
+        content_datetime=datetime(2026, 1, 5, 10, 0, 1),
+    ),
     tracking={number: Tracking(f"UAIR lesion {number}", uid) for uid, number in TRACKING.items()},
 )
 
@@ -251,10 +253,10 @@ def test_reports_name_frames(volume: Volume, tmp_path: Path) -> None:
     provenance = Provenance(
         round=1,
         model_name="embedded",
-        model_digest=REQUEST.model_digest,
+        model_digest=REQUEST.provenance.model_digest,
         software_version="0.1.0",
-        case_digest=REQUEST.case_digest,
-        content_datetime=REQUEST.content_datetime,
+        case_digest=REQUEST.provenance.case_digest,
+        content_datetime=REQUEST.provenance.content_datetime,
     )
     request = ReportRequest(result_uid("report"), result_uid("report series"), 2, provenance)
     report = write_report(volume, findings_of(volume, LABELS), segmentation, request)

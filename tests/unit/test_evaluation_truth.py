@@ -12,6 +12,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from dicom_config.errors import InputError
 from tests.support.series import affine_of, edit_all
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.results.provenance import Provenance
 from uair_node.results.result_writer import save_durably
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
@@ -107,14 +108,16 @@ def test_our_own_seg_is_read_back(volume: Volume, tmp_path: Path) -> None:
     request = SegRequest(
         sop_instance_uid=result_uid("instance"),
         series_instance_uid=result_uid("series"),
-        round=1,
         k=1,
         character="truth",
-        model_name="embedded",
-        model_digest="0" * 64,
-        software_version="0",
-        case_digest="f" * 64,
-        content_datetime=datetime(2026, 1, 5),
+        provenance=Provenance(
+            round=1,
+            model_name="embedded",
+            model_digest="0" * 64,
+            software_version="0",
+            case_digest="f" * 64,
+            content_datetime=datetime(2026, 1, 5),
+        ),
         tracking={n: Tracking(f"lesion {n}", result_uid("lesion", n)) for n in (1, 2)},
     )
     save_durably(write_seg(volume, truth_labels(), request), tmp_path / "seg.dcm")

@@ -59,14 +59,16 @@ def segmentation(volume: Volume) -> Dataset:
     request = SegRequest(
         sop_instance_uid=result_uid("seg"),
         series_instance_uid=result_uid("seg series"),
-        round=1,
         k=1,
         character="tight",
-        model_name="embedded",
-        model_digest="0" * 64,
-        software_version="0",
-        case_digest="c" * 64,
-        content_datetime=datetime(2026, 1, 5),
+        provenance=Provenance(
+            round=1,
+            model_name="embedded",
+            model_digest="0" * 64,
+            software_version="0",
+            case_digest="c" * 64,
+            content_datetime=datetime(2026, 1, 5),
+        ),
         tracking={1: Tracking("UAIR lesion 1", result_uid("lesion", 1))},
     )
     file = BytesIO()

@@ -81,14 +81,16 @@ def segmentation(volume: Volume) -> Dataset:
     request = SegRequest(
         sop_instance_uid=result_uid("seg"),
         series_instance_uid=result_uid("seg series"),
-        round=2,
         k=3,
         character="tightest",
-        model_name="embedded",
-        model_digest=PROVENANCE.model_digest,
-        software_version="0.1.0",
-        case_digest=PROVENANCE.case_digest,
-        content_datetime=PROVENANCE.content_datetime,
+        provenance=Provenance(
+            round=2,
+            model_name="embedded",
+            model_digest=PROVENANCE.model_digest,
+            software_version="0.1.0",
+            case_digest=PROVENANCE.case_digest,
+            content_datetime=PROVENANCE.content_datetime,
+        ),
         tracking={n: Tracking(f"UAIR lesion {n}", result_uid("lesion", n)) for n in HALF_MM},
         final=True,
     )
@@ -213,7 +215,9 @@ def test_a_second_run_writes_the_same_bytes(
 @pytest.mark.parametrize("kept", [(1,), (2,)], ids=["no lesion", "no liver"])
 def test_what_is_absent_is_not_reported(volume: Volume, kept: tuple[int, ...], tmp_path: Path) -> None:
     labels = np.where(np.isin(LABELS, kept), LABELS, 0).astype(np.uint8)
-    request = SegRequest("2.25.1", "2.25.2", 1, 1, "", "m", "d", "0", "c", PROVENANCE.content_datetime)
+    request = SegRequest(
+        "2.25.1", "2.25.2", 1, "", Provenance(1, "m", "d", "0", "c", PROVENANCE.content_datetime)
+    )
     tracked = SegRequest(**{**request.__dict__, "tracking": {1: Tracking("UAIR lesion 1", "2.25.3")}})
     report = write_report(volume, findings_of(volume, labels), write_seg(volume, labels, tracked), REQUEST)
     save_durably(report, tmp_path / "report.dcm")

@@ -21,6 +21,7 @@ from tests.unit.test_report import PROVENANCE, REQUEST, findings_of, value
 from uair_node.dicom.volume import Volume, read_series
 from uair_node.findings.measurements import measure
 from uair_node.results.measurement_report import write_report
+from uair_node.results.provenance import Provenance
 from uair_node.results.result_writer import save_durably
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
@@ -71,14 +72,16 @@ def _check(volume: Volume, labels: NDArray[np.uint8], folder: Path) -> int:
     request = SegRequest(
         sop_instance_uid=result_uid("seg"),
         series_instance_uid=result_uid("seg series"),
-        round=1,
         k=1,
         character="",
-        model_name="embedded",
-        model_digest=PROVENANCE.model_digest,
-        software_version="0.1.0",
-        case_digest=PROVENANCE.case_digest,
-        content_datetime=PROVENANCE.content_datetime,
+        provenance=Provenance(
+            round=1,
+            model_name="embedded",
+            model_digest=PROVENANCE.model_digest,
+            software_version="0.1.0",
+            case_digest=PROVENANCE.case_digest,
+            content_datetime=PROVENANCE.content_datetime,
+        ),
         tracking={n: Tracking(f"lesion {n}", result_uid("lesion", n)) for n in lesions},
         final=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_config import codes
 from dicom_config.errors import InputError
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.results.provenance import Provenance
 from uair_node.results.result_writer import save_durably
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.source_headers import source_headers
@@ -27,14 +29,16 @@ AFFINE = np.array([[0, 0, 0.8, -40.0], [0, 0.8, 0, -50.0], [2.5, 0, 0, 120.0], [
 REQUEST = SegRequest(
     sop_instance_uid=result_uid("instance"),
     series_instance_uid=result_uid("series"),
-    round=2,
     k=3,
     character="most inclusive",
-    model_name="embedded",
-    model_digest="0123456789abcdef" * 4,
-    software_version="0.1.0",
-    case_digest="c" * 64,
-    content_datetime=datetime(2026, 1, 5, 10, 0, 1, 250),
+    provenance=Provenance(
+        round=2,
+        model_name="embedded",
+        model_digest="0123456789abcdef" * 4,
+        software_version="0.1.0",
+        case_digest="c" * 64,
+        content_datetime=datetime(2026, 1, 5, 10, 0, 1, 250),
+    ),
     tracking={n: Tracking(f"UAIR lesion {n}", result_uid("lesion", n)) for n in (1, 2, 3)},
     derived_from="2.25.77",
 )
@@ -77,8 +81,8 @@ def seg(volume: Volume, tmp_path: Path) -> pydicom.FileDataset:
     return pydicom.dcmread(tmp_path / "seg.dcm")
 
 
-def with_request(**changes: Any) -> SegRequest:
-    return SegRequest(**{**REQUEST.__dict__, **changes})
+def with_request(*, round: int = REQUEST.provenance.round, **changes: Any) -> SegRequest:
+    return replace(REQUEST, provenance=replace(REQUEST.provenance, round=round), **changes)
 
 
 def test_highdicom_reads_the_same_labels(volume: Volume, tmp_path: Path) -> None:
@@ -133,13 +137,18 @@ def test_identity_and_description(seg: pydicom.FileDataset) -> None:
 def test_equipment_and_algorithm_tell_where_it_comes_from(seg: pydicom.FileDataset) -> None:
     assert seg.Manufacturer == "UAIR node"
     assert seg.ManufacturerModelName == "embedded"
-    assert seg.DeviceSerialNumber == REQUEST.model_digest[:16]
+    assert seg.DeviceSerialNumber == REQUEST.provenance.model_digest[:16]
     assert seg.SoftwareVersions == "0.1.0"
     for segment in seg.SegmentSequence:
         (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
         assert algorithm.AlgorithmName == "embedded"
-        assert algorithm.AlgorithmVersion == REQUEST.model_digest
-        for part in ("round=2", "candidate=3", f"case={REQUEST.case_digest}", "derived from=2.25.77"):
+        assert algorithm.AlgorithmVersion == REQUEST.provenance.model_digest
+        for part in (
+            "round=2",
+            "candidate=3",
+            f"case={REQUEST.provenance.case_digest}",
+            "derived from=2.25.77",
+        ):
             assert part in algorithm.AlgorithmParameters
 
 

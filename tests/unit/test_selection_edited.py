@@ -36,6 +36,7 @@ from uair_node.dicom.edited_segmentation import EditedSegmentation
 from uair_node.dicom.seg_reader import _drawn_voxels, read_edited
 from uair_node.dicom.segment_targets import KnownTargets
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.results.provenance import Provenance
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
@@ -78,14 +79,16 @@ def test_our_own_object_is_read_as_it_was_written(volume: Volume) -> None:
     request = SegRequest(
         sop_instance_uid=result_uid("instance"),
         series_instance_uid=result_uid("series"),
-        round=1,
         k=1,
         character="most likely",
-        model_name="embedded",
-        model_digest="0" * 64,
-        software_version="0.1.0",
-        case_digest="c" * 64,
-        content_datetime=datetime(2026, 1, 5, 10, 0),
+        provenance=Provenance(
+            round=1,
+            model_name="embedded",
+            model_digest="0" * 64,
+            software_version="0.1.0",
+            case_digest="c" * 64,
+            content_datetime=datetime(2026, 1, 5, 10, 0),
+        ),
         tracking={number: Tracking(f"lesion {number}", uid) for uid, number in TRACKING.items()},
     )
     edited = read(reread(write_seg(volume, LABELS, request)), volume)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError, InputError
 from uair_node.dicom.volume import read_series
+from uair_node.results.provenance import Provenance
 from uair_node.results.result_writer import save_durably
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
@@ -267,14 +268,16 @@ def write_case(folder: Path, phantom: Phantom, *, flipped: bool) -> tuple[Path, 
     request = SegRequest(
         sop_instance_uid=result_uid("instance"),
         series_instance_uid=result_uid("series"),
-        round=1,
         k=1,
         character="as drawn",
-        model_name="embedded",
-        model_digest="0" * 64,
-        software_version="0.1.0",
-        case_digest="c" * 64,
-        content_datetime=datetime(2026, 1, 5, 10, 0, 1),
+        provenance=Provenance(
+            round=1,
+            model_name="embedded",
+            model_digest="0" * 64,
+            software_version="0.1.0",
+            case_digest="c" * 64,
+            content_datetime=datetime(2026, 1, 5, 10, 0, 1),
+        ),
         tracking={n: Tracking(f"lesion {n}", result_uid("lesion", n)) for n in range(1, 4)},
     )
     save_durably(write_seg(volume, labels, request), folder / "seg.dcm")

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from tests.support.orthanc import Orthanc
 from uair_node.dicom.volume import Volume, read_series
+from uair_node.results.provenance import Provenance
 from uair_node.results.result_writer import save_durably
 from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
@@ -73,13 +74,15 @@ def request_for(k: int, character: str) -> SegRequest:
     return SegRequest(
         sop_instance_uid=result_uid("viewer test", "instance", k),
         series_instance_uid=result_uid("viewer test", "series", k),
-        round=1,
         k=k,
         character=character,
-        model_name="embedded",
-        model_digest="0123456789abcdef" * 4,
-        software_version="0.1.0",
-        case_digest="f" * 64,
-        content_datetime=datetime(2026, 1, 5, 10, 0),
+        provenance=Provenance(
+            round=1,
+            model_name="embedded",
+            model_digest="0123456789abcdef" * 4,
+            software_version="0.1.0",
+            case_digest="f" * 64,
+            content_datetime=datetime(2026, 1, 5, 10, 0),
+        ),
         tracking={1: Tracking("UAIR lesion 1", LESION_TRACKING_UID)},
     )

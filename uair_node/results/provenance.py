@@ -1,4 +1,4 @@
-"""Attributes of origin that pages, report, rejection note and structure set share.
+"""Attributes of origin that segmentations, pages, report, rejection note and structure set share.
 
 These objects contain no value of a clock or a random source. This module does not know their content.
 """
@@ -51,6 +51,7 @@ def shared_arguments(provenance: Provenance, source: Dataset) -> dict[str, Any]:
         "manufacturer": codes.MANUFACTURER,
         "manufacturer_model_name": codes.long_string(provenance.model_name),
         "software_versions": codes.long_string(provenance.software_version),
+        # The "device" is a set of weights: this tells which.
         "device_serial_number": provenance.model_digest[:16],
         "transfer_syntax_uid": ExplicitVRLittleEndian,
         "content_date": seconds.date(),

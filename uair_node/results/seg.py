@@ -28,13 +28,13 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_config import codes
 from dicom_config.errors import InputError
 from dicom_config.modalities.profile import Organ
 from dicom_config.profiles import NEEDS, Needs, Profile
 from uair_node.dicom.volume import Volume
+from uair_node.results.provenance import Provenance, shared_arguments
 from uair_node.results.references import one_image_a_slice, refer, refer_to_frames
 from uair_node.results.source_headers import source_headers
 from uair_node.results.uids import result_uid
@@ -62,16 +62,12 @@ class SegRequest:
     ----------
     sop_instance_uid, series_instance_uid
         Deterministic UIDs (`uids.result_uid`).
-    round, k
-        1-based round and candidate (1..4).
+    k
+        Candidate (1..4).
     character
         The candidate's character in short words ("most inclusive").
-    model_name, model_digest, software_version
-        The model and software that made it. The digest is hexadecimal, with at most 64 characters.
-    case_digest
-        Digest of the source series.
-    content_datetime
-        Time at which the candidate was computed, UTC without zone.
+    provenance
+        The round, the model and the series that the object comes from.
     tracking
         Tracking of each lesion number that occurs in the labels.
     derived_from
@@ -88,14 +84,9 @@ class SegRequest:
 
     sop_instance_uid: str
     series_instance_uid: str
-    round: int
     k: int
     character: str
-    model_name: str
-    model_digest: str
-    software_version: str
-    case_digest: str
-    content_datetime: datetime
+    provenance: Provenance
     tracking: Mapping[int, Tracking] = field(default_factory=dict)
     derived_from: str = ""
     preference: str = ""
@@ -106,19 +97,19 @@ class SegRequest:
     @property
     def series_number(self) -> int:
         """Series Number of the object."""
-        return codes.series_number(self.round, self.k, final=self.final)
+        return codes.series_number(self.provenance.round, self.k, final=self.final)
 
     @property
     def label(self) -> str:
         """Content Label of the object, at most 16 characters."""
-        label = codes.content_label(self.round, self.k, final=self.final)
+        label = codes.content_label(self.provenance.round, self.k, final=self.final)
         return label.removeprefix(codes.LABEL_PREFIX) if self.needs.short_label else label
 
     @property
     def description(self) -> str:
         """Series Description of the object; its first 16 characters name the candidate."""
         words = ", ".join(filter(None, [self.character, self.acquisition]))
-        return codes.series_description(self.round, self.k, words, final=self.final)
+        return codes.series_description(self.provenance.round, self.k, words, final=self.final)
 
 
 def write_seg(
@@ -170,8 +161,6 @@ def write_seg(
         segment_of_label[present] = numbers
         labels = segment_of_label[labels]
     sources = source_headers(volume) if sources is None else sources
-    seconds = in_zone(request.content_datetime, sources[0])
-    date, time = seconds.date(), seconds.time()
     seg = Segmentation(
         source_images=one_image_a_slice(sources, volume),
         pixel_array=labels,
@@ -181,29 +170,20 @@ def write_seg(
         series_number=request.series_number,
         sop_instance_uid=request.sop_instance_uid,
         instance_number=1,
-        manufacturer=codes.MANUFACTURER,
-        manufacturer_model_name=codes.long_string(request.model_name),
-        software_versions=codes.long_string(request.software_version),
-        # The "device" is a set of weights: this tells which.
-        device_serial_number=request.model_digest[:16],
         content_label=request.label,
         content_description=codes.long_string(f"{request.character}; {codes.DISCLAIMER.lower()}"),
         content_creator_name="UAIR^Node",
         series_description=request.description,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=True,
-        content_date=date,
-        content_time=time,
-        series_date=date,
-        series_time=time,
-        specific_character_set=None,
+        **shared_arguments(request.provenance, sources[0]),
     )
     for keyword in ("SpecificCharacterSet", KEYWORD):
         # Not through the library, which refuses character sets that are common (``\ISO 2022 IR 87``).
         if keyword in sources[0]:
             seg[keyword] = sources[0][keyword]
     refer_to_frames(seg, volume)
-    _take_out_clock_and_chance(seg, request, seconds)
+    made = in_zone(request.provenance.content_datetime, sources[0])
+    _take_out_clock_and_chance(seg, request, made)
     if request.needs.gap_frames:
         _add_gap_frames(seg, sources, volume)
     _put_frames_in_source_order(seg, volume)
@@ -212,14 +192,14 @@ def write_seg(
 
 def _describe_segments(present: list[int], request: SegRequest, organ: Organ) -> list[SegmentDescription]:
     algorithm = AlgorithmIdentificationSequence(
-        name=codes.long_string(request.model_name),
+        name=codes.long_string(request.provenance.model_name),
         family=codes.ARTIFICIAL_INTELLIGENCE,
-        version=request.model_digest,
+        version=request.provenance.model_digest,
         source=codes.MANUFACTURER,
         parameters=_provenance(request),
     )
     # From round 2 on a reader's choice went into it (PS3.3 C.8.20.2, Segment Algorithm Type).
-    automatic = request.round == 1 and not request.final
+    automatic = request.provenance.round == 1 and not request.final
     shared: dict[str, Any] = {
         "algorithm_type": "AUTOMATIC" if automatic else "SEMIAUTOMATIC",
         "algorithm_identification": algorithm,
@@ -262,10 +242,10 @@ def _describe_lesion(
 def _provenance(request: SegRequest) -> dict[str, str]:
     """Return the origin of an object in the form of the one attribute that takes free parameters."""
     provenance = {
-        "round": str(request.round),
+        "round": str(request.provenance.round),
         "candidate": str(request.k),
-        "software": codes.long_string(request.software_version),
-        "case": request.case_digest,
+        "software": codes.long_string(request.provenance.software_version),
+        "case": request.provenance.case_digest,
     }
     if request.derived_from:
         provenance["derived from"] = request.derived_from

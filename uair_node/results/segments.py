@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from pydicom import Dataset
 
-from uair_node import __version__
 from uair_node.cases.lifecycle import NewResult
 from uair_node.cases.tables import ResultKind
 from uair_node.context import Context, SegVariant
@@ -40,14 +39,9 @@ def write_segmentation(
     request = SegRequest(
         sop_instance_uid=instance_uid,
         series_instance_uid=series_uid,
-        round=inputs.number,
         k=candidate.k,
         character=candidate.character,
-        model_name=inputs.model_name,
-        model_digest=inputs.model_digest,
-        software_version=__version__,
-        case_digest=inputs.case_digest,
-        content_datetime=inputs.computed_at,
+        provenance=inputs.provenance,
         tracking=_tracking(inputs, present) if tracking is None else tracking,
         derived_from=inputs.derived_from,
         preference=in_words(inputs.prior),
