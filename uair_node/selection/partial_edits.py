@@ -20,7 +20,7 @@ from uair_node.cases.tables import Case, Selection, SelectionOutcome
 from uair_node.context import Context
 from uair_node.results.round_inputs import CANDIDATES_FILE
 from uair_node.selection.edited_round import evidence_name, keep_whole
-from uair_node.selection.service import refuse_parts, settle_parts
+from uair_node.selection.service import apply_parts, refuse_parts
 from uair_node.storage.artifacts import load_candidates
 from uair_node.work.performer import error_line
 
@@ -110,7 +110,7 @@ def _answer(context: Context, ids: Sequence[int]) -> None:
         if refusal is not None:
             refuse_parts(session, held, refusal)
         else:
-            settle_parts(session, held, edit.answer, edit.artifact)
+            apply_parts(session, held, edit.answer, edit.artifact)
 
 
 def _held(session: Session, ids: Sequence[int]) -> Sequence[Selection]:

@@ -161,7 +161,7 @@ def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
     return row
 
 
-def settle_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoice, artifact: str) -> None:
+def apply_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoice, artifact: str) -> None:
     """Apply the held parts of one round together. The row of the last part stands for all."""
     last = parts[-1]
     assert last.case_id is not None, "a part is held for a case"
