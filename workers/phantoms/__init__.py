@@ -1,6 +1,6 @@
-"""Procedurally generated abdominal CT: anatomy (`geometry`), densities (`appearance`), and both together.
+"""Generate abdominal CT phantoms: anatomy (`geometry`), densities (`appearance`), and both together.
 
-`make_phantom` is what tests, demonstration and evaluation use. Training takes the two steps apart: a cached
+Tests, demonstration and evaluation use `make_phantom`. Training uses the two steps separately: a cached
 geometry gets a new appearance for every sample.
 """
 

@@ -1,4 +1,4 @@
-"""Densities of a phantom: from tissues and lesion distances to HU as a scanner would show them.
+"""Compute the densities of a phantom: HU as a scanner would show them, from tissues and lesion distances.
 
 This is the fast step. A `Scan` draws once what is constant over an examination (contrast phase, densities,
 lesion looks, noise). With it, `densities` renders any stack of slices of a geometry.
@@ -114,7 +114,7 @@ class Scan:
     hu, texture
         Mean density and standard deviation of the texture for each value of `Tissue`, HU.
     looks
-        One for each lesion.
+        The look of each lesion.
     noise_hu
         Standard deviation of the noise.
     noise_length
@@ -155,8 +155,8 @@ class Scan:
     ) -> Scan:
         """Draw the appearance of an examination with `lesions` lesions at random.
 
-        `varied_lesions` gives neighbouring lesions different kinds; otherwise most resemble each other,
-        as metastases do.
+        With `varied_lesions`, neighbouring lesions have different kinds. Otherwise most are similar, like
+        metastases.
         """
         phase = phase or list(Phase)[rng.choice(len(Phase), p=list(_PHASE_SHARE.values()))]
         hu = _draw_hu(rng, list(Phase).index(phase))
@@ -188,7 +188,7 @@ class Scan:
 
 
 def _hide_neighbours(rng: np.random.Generator, hu: Floats, share: float) -> None:
-    """Give some of the organs around the liver its density, in place."""
+    """Give some organs around the liver its density, in place."""
     for tissue in _NEIGHBOURS:
         if rng.random() < share:
             hu[tissue] = hu[Tissue.LIVER] + rng.normal(0, 6)
@@ -295,8 +295,8 @@ def correlated_noise(
 ) -> Floats:
     """Draw one slice of unit-variance Gaussian noise with a Gaussian autocorrelation, sigma in pixels.
 
-    `ramp` takes low frequencies away, as filtered back-projection does: part of the same noise smoothed
-    further is subtracted.
+    `ramp` reduces low frequencies, as filtered back-projection does: a part of the same noise, smoothed more,
+    is subtracted.
     """
     noise: Floats = rng.standard_normal(shape, dtype=np.float32)
     if sigma > 0.15:
@@ -309,7 +309,7 @@ def correlated_noise(
 
 
 def streaks(rng: np.random.Generator, shape: tuple[int, ...], amplitude: float) -> Floats:
-    """Draw parallel streaks of 15 to 45 pixels that come and go over a slice, HU."""
+    """Draw parallel streaks of 15 to 45 pixels that vary over a slice, in HU."""
     length = rng.uniform(15, 45)
     long_noise = ndi.gaussian_filter1d(rng.standard_normal(shape, dtype=np.float32), length / 3, axis=1)
     turned: Floats = ndi.rotate(long_noise, rng.uniform(0, 180), reshape=False, order=1, mode="reflect")

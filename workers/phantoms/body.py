@@ -34,7 +34,7 @@ def draw_wall(scene: Scene) -> None:
 
 
 def draw_diaphragm(scene: Scene) -> None:
-    """Set `ceiling`, the height of the diaphragm, and `chest`, what lies above it."""
+    """Set `ceiling`, the height of the diaphragm, and `chest`, the region above it."""
     body, rng, (y, x) = scene.habitus, scene.rng, scene.bent
     inner = body.inner_width
 

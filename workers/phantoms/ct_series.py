@@ -1,7 +1,7 @@
-"""An array of Hounsfield units as a DICOM CT series on disk.
+"""Write an array of Hounsfield units as a DICOM CT series.
 
-Owns the CT Image IOD as we write it (PS3.3 A.3): demonstration series, phantoms and test input. It must not
-know where the array comes from, nor read DICOM (that is `uair_node.dicom.volume`).
+It writes the CT Image IOD (PS3.3 A.3) for demonstration series, phantoms and test input.
+`uair_node.dicom.volume` reads DICOM.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write_ct_series(
     ----------
     hu
         Array `(Z, Y, X)` in HU. Values below -1024 HU are stored as -1024 HU. Slices have 12 bits stored, or
-        16 where a value exceeds 3071 HU.
+        16 if a value exceeds 3071 HU.
     """
     stored = np.maximum(np.rint(hu).astype(np.int32) - RESCALE_INTERCEPT, 0)
     bits_stored = 12 if stored.max(initial=0) < 1 << 12 else 16
@@ -40,7 +40,7 @@ def write_ct_series(
 
 
 def _describe(header: Dataset, bits_stored: int) -> None:
-    """CT Image and VOI LUT modules (PS3.3 C.8.2.1, C.11.2)."""
+    """Set the attributes of the CT Image and VOI LUT modules (PS3.3 C.8.2.1, C.11.2)."""
     header.SOPClassUID = CTImageStorage
     header.Modality = "CT"
     header.ManufacturerModelName = "Procedural CT"

@@ -1,6 +1,6 @@
-"""The anatomy of a phantom: tissue map and lesion maps from a seed.
+"""Build the anatomy of a phantom: tissue map and lesion maps from a seed.
 
-This is the slow step (seconds at full size); its result can be cached and given many appearances.
+This is the slow step (seconds at full size). Its result can be cached and used for many appearances.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Geometry:
     tissue
         ``(Z, Y, X)`` uint8, canonical grid, values of `Tissue`.
     lesions
-        Which voxels belong to which lesion, and how deep.
+        The lesion of each voxel, and the voxel's depth in it.
     spacing_mm
         (z, y, x).
     """
@@ -59,7 +59,7 @@ class Geometry:
     def labels(self, margins_mm: Sequence[float] | None = None) -> NDArray[np.uint8]:
         """``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
 
-        `margins_mm` says how far below each lesion's surface (above it if negative) its outline is drawn.
+        `margins_mm` is the depth of each outline below the lesion's surface; negative is above it.
         """
         labels = self.liver.astype(np.uint8)
         surface = np.zeros(self.lesions.count + 1)
@@ -71,7 +71,7 @@ class Geometry:
         return labels
 
     def save(self, path: Path) -> None:
-        """Write an ``.npz`` (no pickle); appears under its name only when complete."""
+        """Write an ``.npz`` file without pickle. The file gets its name only when it is complete."""
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
             np.savez_compressed(
@@ -94,7 +94,7 @@ class Geometry:
 
 
 def build_geometry(seed: int, grid: Grid, plan: LesionPlan, setting: Setting = PLAIN) -> Geometry:
-    """Build the anatomy that a seed stands for.
+    """Build the anatomy of a seed.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def build_geometry(seed: int, grid: Grid, plan: LesionPlan, setting: Setting = P
     plan
         Lesions to place.
     setting
-        How varied the anatomy is.
+        The variety of the anatomy.
     """
     rng = np.random.default_rng([seed, 1])
     narrow, wide = setting.half_width_mm

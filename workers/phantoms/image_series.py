@@ -1,6 +1,6 @@
 """Shared parts of the DICOM series that we write: patient, study, geometry, files.
 
-Owns what an IOD does not decide. Knows neither CT nor MR (those are `ct_series` and `mr_series`).
+This module writes the parts that do not depend on the IOD. `ct_series` and `mr_series` write the others.
 """
 
 from __future__ import annotations
@@ -56,14 +56,15 @@ def write_series(
     Parameters
     ----------
     folder
-        Made if absent; the files are ``ct_0001.dcm`` … in array order, named by the Modality.
+        The folder. It is made if it does not exist. The files are ``ct_0001.dcm`` … in array order, named by
+        the Modality.
     stored
         `(Z, Y, X)` stored values of 16 unsigned bits.
     affine
-        4x4, maps the homogeneous voxel index (k, j, i, 1) to LPS millimetres; its three axes are
-        orthogonal, in any direction and of either handedness.
+        4x4, maps the homogeneous voxel index (k, j, i, 1) to LPS millimetres; its three axes are orthogonal,
+        in any direction and of either handedness.
     describe
-        Sets what the IOD asks for: SOP Class, Modality, acquisition, pixels.
+        A function that sets the attributes of the IOD: SOP Class, Modality, acquisition, pixels.
 
     Returns
     -------
@@ -113,14 +114,14 @@ class _Geometry:
             raise ValueError("the affine's axes are not orthogonal; a CT series cannot hold them")
 
     def describe_plane(self, header: Dataset) -> None:
-        """Set what all slices share: orientation and spacings."""
+        """Set the attributes that all slices share: orientation and spacings."""
         rows_run_along, columns_run_along = self._axes[:, 2], self._axes[:, 1]
         header.ImageOrientationPatient = _decimal([*rows_run_along, *columns_run_along])
         header.PixelSpacing = _decimal(self._spacing[1:])
         header.SliceThickness, header.SpacingBetweenSlices = _decimal([self._spacing[0]] * 2)
 
     def describe_slice(self, header: Dataset, k: int) -> None:
-        """Set the attributes of slice `k` alone: the LPS position of its first voxel's centre."""
+        """Set the position of slice `k`: the LPS position of its first voxel's centre."""
         position = self._affine[:3, 3] + k * self._affine[:3, 0]
         header.ImagePositionPatient = _decimal(position)
         normal = np.cross(self._axes[:, 2], self._axes[:, 1])
@@ -184,5 +185,5 @@ def _random_uid() -> str:
 
 
 def _derived_uid(series_uid: str, part: str) -> str:
-    """Derive a UID that is always the same for this series and part (PS3.5 B.2)."""
+    """Return a UID derived from a series UID and a part. It is always the same (PS3.5 B.2)."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{series_uid}/{part}').int}"

@@ -1,4 +1,4 @@
-"""Shapes of liver lesions: signed distances, kept beside the tissue map; their looks are in `appearance`."""
+"""Shapes of liver lesions: signed distances beside the tissue map. `appearance` has their looks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _LARGE_MM = 22.0
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """How many lesions of which size; radii in mm.
+    """The number of lesions, and the range of their radii in mm.
 
-    `large` puts one of 22 mm to `max_radius` first, at the capsule or under the dome, and lets it bulge.
+    With `large`, the first lesion has 22 mm to `max_radius`. It lies at the capsule or under the dome, and
+    bulges.
     """
 
     count: int
@@ -59,7 +60,7 @@ class LesionMaps:
     distance
         ``(Z, Y, X)`` int8: distance to that lesion's surface in steps of 1/8 mm, positive inside.
     count
-        How many lesions there are.
+        Number of lesions.
     """
 
     number: NDArray[np.uint8]
@@ -68,9 +69,9 @@ class LesionMaps:
 
 
 def draw_lesions(scene: Scene, plan: LesionPlan) -> LesionMaps:
-    """Place lesions in the liver; vessels inside them become liver.
+    """Place lesions in the liver. Vessels inside them become liver.
 
-    A lesion for which no room is found is left out.
+    A lesion without enough space is left out.
     """
     number = np.zeros(scene.grid.shape, np.uint8)
     distance = np.full(scene.grid.shape, -127, np.int8)
@@ -106,7 +107,7 @@ def _place(
     *,
     large: bool,
 ) -> tuple[Window, Floats] | None:
-    """Find room for one lesion; return its window and the depth below its surface in mm."""
+    """Find space for one lesion. Return its window and the depth below its surface in mm."""
     rng = scene.rng
     for _ in range(_TRIALS):
         if large:
@@ -133,14 +134,14 @@ def _superficial(scene: Scene, voxels: NDArray[np.int64]) -> Triple:
 
 
 def _bulge(scene: Scene, liver: Mask, window: Window, depth: Floats) -> None:
-    """Let a tumour push the capsule out into the fat around the liver."""
+    """Let a tumour push the capsule into the fat around the liver."""
     out = (depth > 0) & (scene.tissue[window] == Tissue.FAT) & scene.abdomen(window)
     scene.paint(window, out, Tissue.LIVER)
     liver[window] |= out
 
 
 def _shape(scene: Scene, center: Triple, radius: float, texture: Floats) -> tuple[Window, Floats]:
-    """Return a roughened ellipsoid, lobulated now and then, as depth in mm."""
+    """Return a roughened, sometimes lobulated ellipsoid as depth in mm."""
     rng, grid = scene.rng, scene.grid
     radii = (
         radius * rng.uniform(0.8, 1.2),

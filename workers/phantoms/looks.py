@@ -1,4 +1,4 @@
-"""How a lesion looks: its contrast to the liver as a function of the depth below its surface."""
+"""The look of a lesion: its contrast to the liver as a function of the depth below its surface."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.phantoms.settings import PLAIN, Setting
 
 
 class LesionKind(StrEnum):
-    """The lesion's appearance, in a radiologist's words."""
+    """The kind of a lesion's look, in a radiologist's words."""
 
     HYPO = "hypodense"
     RIM = "rim-enhancing"
@@ -57,9 +57,9 @@ class LesionLook:
     heterogeneity
         Relative deviation of the core's contrast.
     calcified
-        Whether specks of calcium are strewn in.
+        Whether it has specks of calcium.
     necrosis
-        Contrast of fluid parts inside a solid one; 0 for none.
+        Contrast of fluid parts inside a solid lesion; 0 for none.
     """
 
     kind: LesionKind
@@ -75,13 +75,13 @@ class LesionLook:
 
     @property
     def rim_mm(self) -> float:
-        """Thickness of the outermost zone of its own density (rim, capsule or halo); 0 for none."""
+        """Thickness in mm of the outermost zone with its own density (rim, capsule or halo); 0 for none."""
         if self.rim != 0:
             return self.rim_width
         return self.halo_width if self.kind is LesionKind.HALO else 0.0
 
     def contrast(self, depth: Floats, coarse: Floats, fine: Floats) -> Floats:
-        """Return what the lesion adds to the liver's density.
+        """Return the difference of the lesion's density from the liver's.
 
         Parameters
         ----------
@@ -127,13 +127,13 @@ def draw_look(
     liver_hu
         Density of the parenchyma.
     start
-        What the patient's lesions have in common: the kind that most of them share.
+        The kind that most of the patient's lesions share.
     number
-        Which lesion; `varied` lesions take their kinds in turn.
+        Number of the lesion. `varied` lesions have their kinds in turn.
     varied
-        Whether kinds differ on purpose and contrasts are at least 25 HU (nearly isodense ones apart).
+        Whether kinds differ deliberately and contrasts are at least 25 HU (except nearly isodense lesions).
     setting
-        How strong contrasts are, and how common the complex kinds.
+        The strength of contrasts, and the frequency of complex kinds.
     """
     if setting.complex_look and rng.random() < setting.complex_look:
         kind = _COMPLEX[int(rng.integers(len(_COMPLEX)))]

@@ -1,4 +1,4 @@
-"""The same phantoms as MR shows them: T1-weighted with fat suppressed, in the portal-venous phase.
+"""The same phantoms as MR images: T1-weighted with fat suppressed, in the portal-venous phase.
 
 A seed gives the same anatomy and lesions as for CT. Each tissue has its signal after a gadolinium agent,
 relative to the liver's, times a bias field. Noise is Rician (Gudbjartsson and Patz, Magnetic Resonance in
@@ -77,7 +77,7 @@ class MrPhantom:
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
     meta
-        What it contains; contrasts of lesions are those of the CT phantom, in HU.
+        Its content. Contrasts of lesions are those of the CT phantom, in HU.
     """
 
     signal: NDArray[np.uint16]
@@ -89,7 +89,7 @@ class MrPhantom:
 def make_mr_phantom(
     seed: int, *, size: Size = "standard", lesions: int | None = None, setting: Setting = PLAIN
 ) -> MrPhantom:
-    """Make the MR phantom that a seed stands for.
+    """Make the MR phantom of a seed.
 
     Parameters are those of `make_phantom`; anatomy and lesions are those of its portal-venous phantom.
     """
@@ -119,7 +119,7 @@ def scan_signal(geometry: Geometry, scan: Scan, rng: np.random.Generator) -> NDA
 
 
 def _as_mr(scan: Scan, rng: np.random.Generator) -> Scan:
-    """Return the examination with signals in the place of densities; calcium gives none."""
+    """Return the examination with MR signals instead of densities. Calcium has no signal."""
     signal = np.zeros(len(Tissue), np.float32)
     for tissue, parts in _SIGNAL.items():
         signal[tissue] = rng.uniform(*parts) * _LIVER

@@ -1,7 +1,7 @@
-"""An array of MR signals as a DICOM MR series on disk.
+"""Write an array of MR signals as a DICOM MR series.
 
-Owns the MR Image IOD as we write it (PS3.3 A.4): a spoiled gradient echo with fat suppressed, after contrast
-medium. It must not know where the array comes from, nor read DICOM (that is `uair_node.dicom.volume`).
+It writes the MR Image IOD (PS3.3 A.4): a spoiled gradient echo with fat suppressed, after contrast medium.
+`uair_node.dicom.volume` reads DICOM.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def write_mr_series(
 
 
 def _describe(header: Dataset, bits_stored: int) -> None:
-    """MR Image and Contrast/Bolus modules (PS3.3 C.8.3.1, C.7.6.4)."""
+    """Set the attributes of the MR Image and Contrast/Bolus modules (PS3.3 C.8.3.1, C.7.6.4)."""
     header.SOPClassUID = MRImageStorage
     header.Modality = "MR"
     header.ManufacturerModelName = "Procedural MR"

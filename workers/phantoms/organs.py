@@ -37,7 +37,7 @@ class Taper:
     bend: float
 
     def medial(self, z: Floats) -> Floats:
-        """Return the x beyond which there is no right lobe at heights `z`."""
+        """Return the x coordinate at which the right lobe ends medially, at heights `z`."""
         way = np.clip((z - self.tip) / (self.top - self.tip), 0, 1.5)
         edge: Floats = (self.narrow + (self.wide - self.narrow) * way**self.bend).astype(np.float32)
         return edge
@@ -45,7 +45,10 @@ class Taper:
 
 @dataclass(frozen=True)
 class LiverPlan:
-    """Where the two lobes lie; centres and radii are (z, y, x) mm; `nodular_mm` roughens the surface."""
+    """The places of the two lobes.
+
+    Centres and radii are (z, y, x) in mm. `nodular_mm` roughens the surface.
+    """
 
     right: Triple
     right_radii: Triple
@@ -109,7 +112,7 @@ class LiverPlan:
 
 
 def liver_mask(scene: Scene, plan: LiverPlan) -> Mask:
-    """Return the smooth union of both lobes, hollowed from below, under the diaphragm; ``(Z, Y, X)``."""
+    """Return the liver ``(Z, Y, X)`` under the diaphragm: the union of both lobes, hollowed from below."""
     rng = scene.rng
     z, y, x = scene.warped
     right = solid(z, y, x, plan.right, plan.right_radii, rng.uniform(-0.3, 0.3), power=rng.uniform(2.0, 2.6))
@@ -129,7 +132,7 @@ def liver_mask(scene: Scene, plan: LiverPlan) -> Mask:
 
 
 def _level(depth: Floats, voxel_ml: float) -> float:
-    """Return the level of the surface: 0, or what brings the liver's volume into the usual range."""
+    """Return the level of the surface: 0, or the level that gives the liver a usual volume."""
     volume = int((depth > 0).sum()) * voxel_ml
     wanted = float(np.clip(volume, *_VOLUME_ML))
     if wanted == volume:
@@ -153,7 +156,7 @@ def _visceral_hollow(scene: Scene, plan: LiverPlan) -> Mask:
 
 
 def draw_liver(scene: Scene, inside: Mask) -> None:
-    """Paint the liver over what was there."""
+    """Paint the liver over the other tissues."""
     scene.tissue[inside] = Tissue.LIVER
 
 
@@ -215,7 +218,7 @@ def draw_stomach(scene: Scene) -> None:
 
 
 def draw_pancreas(scene: Scene) -> None:
-    """Paint the pancreas before the spine."""
+    """Paint the pancreas in front of the spine."""
     body, rng = scene.habitus, scene.rng
     center = (
         body.right_dome - rng.uniform(95, 135),
@@ -241,7 +244,7 @@ def draw_spleen(scene: Scene) -> None:
 
 
 def draw_kidneys(scene: Scene) -> tuple[Window, Mask] | None:
-    """Paint the kidneys (one is missing now and then); return where the right one is."""
+    """Paint the kidneys (sometimes one is missing). Return the place of the right kidney."""
     body, rng = scene.habitus, scene.rng
     right: tuple[Window, Mask] | None = None
     for side, dome in ((-1, body.right_dome), (1, body.left_dome)):
@@ -273,7 +276,7 @@ def _inner(scene: Scene, window: Window, center: Triple, radii: Triple, scale: f
 
 
 def press_kidney_into_liver(scene: Scene, kidney: tuple[Window, Mask] | None) -> None:
-    """Let the right kidney win over the liver painted across it, in a fat capsule, with no liver behind."""
+    """Let the right kidney replace liver, in a fat capsule, without liver behind it."""
     if kidney is None:
         return
     (z, y, x), whole = kidney

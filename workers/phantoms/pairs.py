@@ -1,6 +1,6 @@
 """Two phantoms of one patient at two times: lesions grow, shrink, appear and vanish, and breathing deforms.
 
-What became of each lesion is known; nothing else of the two differs but noise and the depth of breath.
+The change of each lesion is known. Otherwise the two differ only in noise and in the depth of breath.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Pair:
     before, now
         The phantoms; a lesion has the same number in both.
     growth_mm
-        By how much the surface of each lesion that is in both moved out (in, if negative), by number.
+        Lesion number -> outward shift of the surface (negative: inward), for lesions in both phantoms.
     new, vanished
-        Numbers of lesions that are in one only.
+        Numbers of lesions in only one of the phantoms.
     """
 
     before: Phantom
@@ -47,12 +47,12 @@ class Pair:
 
 
 def make_pair(seed: int, *, lesions: int = 5, phase: Phase | None = Phase.PORTAL) -> Pair:
-    """Make the pair that a seed stands for: 72 x 176 x 208 voxels of 3 x 1.9 x 1.9 mm.
+    """Make the pair of a seed: 72 x 176 x 208 voxels of 3 x 1.9 x 1.9 mm.
 
     Parameters
     ----------
     lesions
-        How many to place in both together.
+        Number of lesions in both phantoms together.
     phase
         Contrast phase of both; drawn for each if None.
     """

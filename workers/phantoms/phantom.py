@@ -58,7 +58,7 @@ class LesionRecord:
 
 @dataclass(frozen=True)
 class PhantomRecord:
-    """The content of a phantom. `liver_ml` includes the lesions."""
+    """The record of a phantom's content. `liver_ml` includes the lesions."""
 
     seed: int
     phase: Phase
@@ -69,7 +69,7 @@ class PhantomRecord:
 
 
 class Examination(NamedTuple):
-    """A patient and how they are scanned: what `phantom_of` renders."""
+    """A patient and the settings of the scan, which `phantom_of` renders."""
 
     geometry: Geometry
     scan: Scan
@@ -91,7 +91,7 @@ class Phantom:
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
     meta
-        What it contains.
+        The record of its content.
     """
 
     hu: NDArray[np.int16]
@@ -108,18 +108,18 @@ def make_phantom(
     phase: Phase | None = Phase.PORTAL,
     setting: Setting = PLAIN,
 ) -> Phantom:
-    """Make the phantom that a seed stands for.
+    """Make the phantom of a seed.
 
     Parameters
     ----------
     seed
         The same arguments always give the same phantom.
     size
-        ``small``: 40 x 128 x 128 at 5 x 3 x 3 mm (under a second), ``standard``: 84 x 224 x 272 at
-        3 x 1.5 x 1.5 mm, ``demo``: 90 x 256 x 256 at 3 x 1.6 x 1.6 mm.
+        ``small``: 40 x 128 x 128 at 5 x 3 x 3 mm (under a second), ``standard``: 84 x 224 x 272 at 3 x 1.5 x
+        1.5 mm, ``demo``: 90 x 256 x 256 at 3 x 1.6 x 1.6 mm.
     lesions
-        How many to place; one for which the liver has no room is left out. Unless given: of a plain
-        phantom the preset's number (2, 3, 4), of kinds in turn; else drawn, none at all now and then.
+        Number of lesions. A lesion without enough space is left out. By default, a plain phantom has the
+        preset's number (2, 3, 4) of different kinds. Other phantoms have a random number, sometimes none.
     phase
         Contrast phase; drawn if None.
     setting
@@ -132,7 +132,10 @@ def make_phantom(
 def draw_examination(
     seed: int, size: Size, lesions: int | None, phase: Phase | None, setting: Setting
 ) -> Examination:
-    """Draw what a phantom shows, without rendering it; parameters as of `make_phantom`."""
+    """Draw the values of a phantom at random, without rendering it.
+
+    The parameters are those of `make_phantom`.
+    """
     preset = _PRESETS[size]
     chance = np.random.default_rng([seed, 3])
     if setting.varied:
@@ -155,7 +158,7 @@ def draw_examination(
 
 
 def _grid(preset: _Preset, setting: Setting, chance: np.random.Generator) -> Grid:
-    """Return the preset's grid, of the same height with other slices where the setting draws them."""
+    """Return the preset's grid. If the setting varies slices, then the height stays and the slices differ."""
     (z, y, x), (step, *plane) = preset.shape, preset.spacing_mm
     if not setting.slice_mm:
         return Grid(preset.shape, preset.spacing_mm)
@@ -170,7 +173,7 @@ def phantom_of(
     seed: int,
     margins_mm: Sequence[float] | None = None,
 ) -> Phantom:
-    """Scan a geometry and put volume, truth (see `Geometry.labels`) and record together."""
+    """Scan a geometry. Return volume, truth (see `Geometry.labels`) and record."""
     labels = geometry.labels(margins_mm)
     voxel_ml = float(np.prod(geometry.spacing_mm)) / 1000
     volumes = np.bincount(labels.ravel(), minlength=2 + geometry.lesions.count) * voxel_ml

@@ -17,7 +17,7 @@ from workers.phantoms.tissues import Tissue
 
 @dataclass(frozen=True)
 class Habitus:
-    """Measures of one patient, mm (`power` has none)."""
+    """Measures of a patient in mm. `power` has no unit."""
 
     half_width: float
     half_depth: float
@@ -31,7 +31,7 @@ class Habitus:
     def draw(cls, rng: np.random.Generator, grid_height: float, narrow: float, wide: float) -> Self:
         """Draw a patient whose diaphragm lies in the upper part of a grid of that height.
 
-        `narrow` and `wide` bound the body's half width, mm.
+        `narrow` and `wide` limit the body's half width, in mm.
         """
         half_width = rng.uniform(narrow, wide)
         # the dome leaves at least 15 mm of lung above it and 130 mm of abdomen below

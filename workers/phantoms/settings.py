@@ -1,8 +1,8 @@
-"""How varied phantoms are: one `Setting` for each use, so that a test set is no sample of the training set.
+"""The variety of phantoms: one `Setting` for each use, so that test sets differ from the training set.
 
-A setting adds to the anatomy and the densities that all phantoms share. It adds features of real CT that were
-missing: right lobes that taper down along the wall, and large tumours that bulge the capsule. It adds
-neighbours of the liver's density, and readers who draw a lesion with its rim.
+A setting adds to the anatomy and the densities that all phantoms share. Examples are right lobes that taper
+down along the wall, and large tumours that bulge the capsule. Others are neighbours with the liver's density,
+and readers who draw a lesion with its rim.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Setting:
     Attributes
     ----------
     name
-        For records.
+        The name in records.
     taper, stretch
         Share of livers whose right lobe tapers to a tip below, and by what factor that lobe is longer.
     left_reach
@@ -41,7 +41,7 @@ class Setting:
     complex_look
         Share of lesions with a capsule, with necrosis or a mosaic of densities.
     margin_mm
-        Where readers draw a lesion's outline below its surface: negative includes what lies around.
+        Depth of a reader's outline below the lesion's surface; negative is outside of it.
     like_liver
         Share of each neighbouring organ that has the liver's density.
     patches_hu
@@ -51,7 +51,7 @@ class Setting:
     ramp
         Part of low frequencies that the noise lacks (sharp kernels).
     slice_mm
-        Distances of slices to choose from; empty for the size's own.
+        Possible distances of slices; empty for the size's own distance.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Setting:
 
     @property
     def varied(self) -> bool:
-        """Whether it adds anything."""
+        """Whether the setting adds variety."""
         return self != PLAIN
 
 

@@ -1,4 +1,4 @@
-"""The tissues that a phantom is made of. Owns names only; densities are in `appearance`."""
+"""The tissues of a phantom. `appearance` has their densities."""
 
 from __future__ import annotations
 

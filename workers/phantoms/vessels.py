@@ -25,15 +25,15 @@ def draw_tube(
     Parameters
     ----------
     scene
-        What is painted into.
+        The scene.
     points
         Corners, (z, y, x) mm.
     radii
         mm, spread evenly over the length.
     tissue
-        What is painted.
+        The tissue.
     within
-        Mask of the grid outside which nothing is painted.
+        Mask of the grid. Outside of it, nothing is painted.
     """
     path = _resample(np.asarray(points, np.float64))
     widths = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(radii)), radii)

@@ -1,1 +1,1 @@
-"""Training and evaluation of the models. Imports everything; only the command line reaches it."""
+"""Training and evaluation of the models. Only the command line imports this package."""

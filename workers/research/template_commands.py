@@ -1,4 +1,4 @@
-"""`uair templates …`: which scans the localizer `templates` compares a new one with.
+"""`uair templates …`: manage the scans with which the localizer `templates` compares a new scan.
 
 torch is imported inside the commands.
 """
@@ -34,7 +34,7 @@ def add(
 ) -> None:
     """Make a template of a CT series and the segmentation of its liver.
 
-    Kept are coordinates, features and a mask at 3 mm; no density and nothing that names the patient.
+    The template has coordinates, features and a mask at 3 mm. It has no density and no patient data.
     """
     from workers.models.registry import choose_device
     from workers.models.template_localizer import CoordinateEncoder, make_template
@@ -57,7 +57,7 @@ def list_(
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """List the templates in use: the site's own, or the packaged ones as long as there are none."""
+    """List the templates in use: the site's own, or the packaged ones if the site has none."""
     from workers.models.template_store import TemplateFolder, packaged_templates
     from workers.uair.templates import GRID_MM
 
@@ -106,7 +106,7 @@ def phantoms(
         typer.Option(help="Coordinate network (`uair train coordinates`); the packaged one if none."),
     ] = None,
 ) -> None:
-    """Write templates of five phantoms, as the package holds them, for a coordinate network."""
+    """Write templates of five phantoms for a coordinate network, as the package has them."""
     from workers.research.training.phantom_templates import write_phantom_templates
 
     set_up_logging(quiet=True)

@@ -81,16 +81,16 @@ def lesions_mask(labels: Labels) -> Mask:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A segmentation against truth.
+    """The agreement of a segmentation with the truth.
 
     Attributes
     ----------
     liver
-        The whole organ.
+        Overlap of the whole organ.
     lesions
-        The union of all lesions; None where neither side has any.
+        Overlap of the union of all lesions; None if neither has lesions.
     each_lesion
-        For each lesion of the truth (n = 1, …), against the predicted lesion that shares most voxels.
+        For each true lesion (n = 1, …), the overlap with the predicted lesion that shares the most voxels.
     """
 
     liver: Overlap
@@ -99,7 +99,7 @@ class Agreement:
 
 
 def agreement(labels: Labels, truth: Labels) -> Agreement:
-    """Compare a label volume with truth; lesions are matched by overlap, their numbers need not agree."""
+    """Compare a label volume with the truth. Lesions are matched by overlap; their numbers may differ."""
     union = overlap(lesions_mask(labels), lesions_mask(truth))
     lesions = union if union.first or union.second else None
     numbers = np.unique(truth[truth >= FIRST_LESION])

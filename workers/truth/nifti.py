@@ -1,4 +1,7 @@
-"""NIfTI files: a CT as a volume in LPS, and labels as NIfTI stores them. Owns the change of axes."""
+"""Read NIfTI files: a CT as a volume in LPS, and labels in NIfTI's own axes.
+
+This module converts the axes.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def is_nifti(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class NiftiGrid:
-    """Values of a NIfTI file as arrays run elsewhere here.
+    """Values of a NIfTI file with the axis order of this package.
 
     Attributes
     ----------
@@ -43,7 +46,7 @@ class NiftiGrid:
         return bool(self.values.min() < _AIR_BELOW_HU)
 
     def same_grid(self, other: NiftiGrid) -> bool:
-        """Return whether voxels coincide without flips (their order in the file is the same)."""
+        """Return whether the voxels coincide without flips, so that their order in the file is the same."""
         return self.values.shape == other.values.shape and bool(
             np.abs(self.affine - other.affine).max() < 0.05
         )
@@ -80,12 +83,12 @@ def read_nifti(path: Path) -> NiftiGrid:
 
 
 def read_nifti_ct(path: Path) -> Volume:
-    """Read a CT in Hounsfield units; `Volume.slices` is empty, as there are no instances.
+    """Read a CT in Hounsfield units. `Volume.slices` is empty, because there are no instances.
 
     Raises
     ------
     InputError
-        ``nifti-unreadable``; ``nifti-not-ct`` where no value lies below that of fat.
+        ``nifti-unreadable``; ``nifti-not-ct``: no value is below that of fat.
     """
     grid = read_nifti(path)
     if not grid.is_ct:

@@ -1,4 +1,4 @@
-"""Where an image plane lies on a series' grid. Owns the geometry only."""
+"""Find the slice of a series' grid on which an image plane lies, by geometry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOLERANCE_VOXELS = 0.2
 
 @dataclass(frozen=True)
 class Placement:
-    """A plane is slice `slice` of the source grid, after these flips."""
+    """A plane is slice `slice` of the source grid, after the given flips."""
 
     slice: int
     rows_flipped: bool
@@ -36,7 +36,7 @@ def place_by_geometry(
     size: tuple[int, int],
     volume: Volume,
 ) -> Placement | None:
-    """Return where a plane lies, or None if it does not lie on the volume's grid.
+    """Return the slice of a plane; None if the plane does not lie on the volume's grid.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Simulated reader, metrics, and the comparison with the published table."""
+"""Simulated reader, metrics, and comparison with the paper's table."""

@@ -1,7 +1,6 @@
-"""Baselines without any ensemble: one box a slice, the single-mask token's answer.
+"""Baselines without an ensemble: one box on each slice, with the single-mask token's answer.
 
-*Manual* draws a tight box around the truth on every slice; *auto* puts the localizer's one 3-D box on all of
-them.
+*Manual* uses a tight box around the truth on every slice. *Auto* uses the localizer's 3-D box on all slices.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def segment_by_tight_boxes(
     lesion: bool,
     step_mm: float = 0.0,
 ) -> Mask:
-    """Segment one target as a patient person with perfect boxes would.
+    """Segment one target with a perfect box on every slice.
 
     Parameters
     ----------
@@ -61,7 +60,7 @@ def segment_by_tight_boxes(
 def segment_by_one_box(
     predictor: Predictor[Any], hu: NDArray[np.generic], spacing: Spacing, box: Box, *, lesion: bool
 ) -> Mask:
-    """Segment what a 3-D box holds by that box on each of its slices (the published *auto* baseline).
+    """Segment the target in a 3-D box, with that box on each slice (the published *auto* baseline).
 
     Parameters as for `segment_by_tight_boxes`; `box` is in edge coordinates.
     """

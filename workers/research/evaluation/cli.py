@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workers.research.evaluation.workbench import Workbench
 
 console = Console()
-"""A table that is cut off tells less than one that a narrow terminal wraps; a pipe has no width."""
+"""The console of the command. A narrow terminal wraps a table, and a pipe has no width."""
 
 
 def evaluate(
@@ -168,7 +168,7 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _shown() -> Iterator[Callable[[float, str], None]]:
-    """Show a bar; where no terminal is, a line when the next case begins."""
+    """Show a progress bar. Without a terminal, print a line for each case."""
     stderr = Console(stderr=True)
     told = ""
 

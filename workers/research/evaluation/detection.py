@@ -1,4 +1,4 @@
-"""Which lesions were found, by size, and which findings are false."""
+"""Count the lesions that were found, by size, and the false findings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
     labels
         ``(Z, Y, X)``.
     confidence
-        Label value -> how sure the engine is; 1 for those that are not in it.
+        Label value -> confidence of the engine. Missing lesions have 1.
     """
     hits: dict[int, list[float]] = {value: [] for value in case.lesions}
     false = []
@@ -77,14 +77,14 @@ class Detection:
     Attributes
     ----------
     recall
-        Size class (diameter in mm) -> found and all.
+        Size class (diameter in mm) -> number found, and number of all.
     false_positives
-        A case.
+        False findings per case.
     large_recall_at_two
-        Recall of lesions of `LARGE_MM` and more when confidence is cut where there are `ALLOWED_FALSE` false
-        positives a case; None without such lesions.
+        Recall of lesions of `LARGE_MM` and more, with the threshold of confidence that gives `ALLOWED_FALSE`
+        false findings per case; None without such lesions.
     cases, without_lesions
-        How many cases, and how many of them have no lesion.
+        Number of cases, and of cases without a lesion.
     false_positives_without_lesions
         A case, in those; None if there are none.
     """

@@ -7,7 +7,7 @@ A case is one of these:
 - NIfTI files on the same grid;
 - a folder of these.
 
-If truths cannot be told apart, then it is an error, never a guess.
+If it is unclear which truth belongs to a series, then this is an error.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
 
 
 def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSource]:
-    """Return all cases that paths hold, in their order, each with a name of its own.
+    """Return all cases below some paths, in their order, each with a different name.
 
     Parameters
     ----------
     data
         Folders and NIfTI files.
     masks
-        The truth of the only series in `data`, where it is not found by itself.
+        The truth of the only series in `data`, if it is not found automatically.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _folder_cases(folder: Path) -> Iterator[FileSource]:
 
 
 def _folders_with_masks(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield folders that hold mask series, and what holds these."""
+    """Yield the folders that contain mask series, with the paths of these."""
     inside = sorted(folder.iterdir())
     masks = [path for path in inside if _holds_masks(path)]
     if masks:
@@ -150,7 +150,7 @@ def _names_liver(path: Path) -> bool:
 
 
 def _files(folder: Path, without: Path | None = None) -> list[Path]:
-    """Return all files below a folder but those of `without`."""
+    """Return all files below a folder, except those of `without`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return files if without is None else [path for path in files if not path.is_relative_to(without)]
 
@@ -202,7 +202,10 @@ def _is_image_archive(path: Path) -> bool:
 
 
 def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[FileSource]:
-    """Yield the CTs among `named`, each with its labels among `among` or, for a lone CT, beside it."""
+    """Yield the CTs among `named`, each with its labels.
+
+    The labels are among `among`, or beside a single CT.
+    """
     for path in named:
         if not is_nifti(path):
             raise _no_case(path)

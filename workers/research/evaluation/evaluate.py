@@ -1,4 +1,4 @@
-"""One case through all methods and readers."""
+"""Evaluate one case with all methods and readers."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ Tell = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How cases are evaluated.
+    """Options of the evaluation of a case.
 
     Attributes
     ----------
     rounds
-        How many the readers play.
+        Number of rounds that the readers play.
     seed
         Seed of the given boxes and of the noisy reader.
     views
@@ -63,11 +63,11 @@ def evaluate_case(
     Parameters
     ----------
     case
-        What to segment.
+        The case.
     bench
-        What with.
+        The models and the engine.
     options
-        How.
+        The options.
     tell
         Called with the part done, 0 to 1, and what comes next.
     """
@@ -126,12 +126,12 @@ def read_by_preference(
     options: EvaluationOptions,
     remembered_mm: Mapping[str, float] | None = None,
 ) -> tuple[PreferenceRun, ...]:
-    """Let readers of every preference seek what they want of each lesion.
+    """Let readers of every preference segment each lesion as they want it.
 
     Parameters
     ----------
     remembered_mm
-        Preference -> what the engine remembers of its reader; None: it remembers nobody.
+        Preference -> the remembered preference of its reader in mm; None if the engine has no memory.
     """
     runs = []
     for value in case.lesions:
@@ -143,7 +143,7 @@ def read_by_preference(
 
 
 def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
-    """Yield what methods that ask no reader make of a single lesion."""
+    """Yield the results for a single lesion of the methods without a reader."""
     for result in learned:
         yield lesion.in_box(result.method, result.labels, result.seconds)
     yield from lesion.baselines()
@@ -151,7 +151,7 @@ def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
 
 
 def _played(lesion: GivenLesion, options: EvaluationOptions) -> Iterator[tuple[Measure, Offered]]:
-    """Yield the rounds of a single lesion, by every rule and reader."""
+    """Yield the rounds of a single lesion, for every rule and reader."""
     for rule in RULES:
         yield from lesion.play(rule, options.rounds)
     for rule in COMPARED:
@@ -161,12 +161,12 @@ def _played(lesion: GivenLesion, options: EvaluationOptions) -> Iterator[tuple[M
 
 
 def _rng(case: EvaluationCase, options: EvaluationOptions, *of: int) -> np.random.Generator:
-    """Return a noisy reader's chance: every rule meets the same reader."""
+    """Return the random generator of a noisy reader. It is the same for every rule."""
     return np.random.default_rng([options.seed, zlib.crc32(case.name.encode()), *of])
 
 
 def _networks(case: EvaluationCase, bench: Workbench) -> Iterator[Drawn]:
-    """Segment by the networks that know nothing of prompts."""
+    """Segment with the networks that use no prompts."""
     for name, network in bench.networks.items():
         watch = bench.stopwatch()
         labels = network.segment(case.hu, case.spacing_mm)
@@ -174,7 +174,7 @@ def _networks(case: EvaluationCase, bench: Workbench) -> Iterator[Drawn]:
 
 
 def _manual(case: EvaluationCase, bench: Workbench) -> Drawn:
-    """Segment every target by a tight box on each slice, as a patient person would draw them."""
+    """Segment every target with a tight box on each slice."""
     watch = bench.stopwatch()
     hu, spacing, predictor = case.hu, case.spacing_mm, bench.predictor
     whole = liver_mask(case.truth)

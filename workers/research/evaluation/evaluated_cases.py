@@ -23,7 +23,7 @@ from workers.truth.nifti import read_nifti_ct
 from workers.uair.grids import Spacing
 
 PhantomProfile = Literal["ct", "mr-t1"]
-"""Modality profiles that there are phantoms of."""
+"""Modality profiles for which phantoms exist."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class EvaluationCase:
 
 
 class CaseSource(Protocol):
-    """Something that a case can be loaded from; small, so that it can be sent to another process."""
+    """The source of a case. It is small, so that it can be sent to another process."""
 
     @property
     def name(self) -> str:
@@ -73,16 +73,16 @@ class CaseSource(Protocol):
         Raises
         ------
         InputError
-            Whatever makes series or truth unusable.
+            The series or the truth cannot be used.
         """
         ...
 
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """The phantom of a seed, of the setting that no training uses unless told.
+    """The phantom of a seed. By default its setting is one that training does not use.
 
-    As CT in a drawn contrast phase, as MR in the portal-venous one.
+    CT phantoms have a random contrast phase, MR phantoms the portal-venous phase.
     """
 
     seed: int
@@ -117,7 +117,7 @@ class SeriesSource:
     truth: Path
 
     def load(self) -> EvaluationCase:
-        """Read both."""
+        """Read the series and its truth."""
         if not zipfile.is_zipfile(self.ct[0]):
             return _case(self.name, read_series(self.ct), self.truth)
         with TemporaryDirectory() as folder, zipfile.ZipFile(self.ct[0]) as archive:
@@ -135,7 +135,7 @@ class NiftiSource:
     truth: Path
 
     def load(self) -> EvaluationCase:
-        """Read both."""
+        """Read the CT and its truth."""
         return _case(self.name, read_nifti_ct(self.ct), self.truth)
 
 

@@ -1,4 +1,4 @@
-"""Readers of a fixed preference: what they would have drawn, and how many rounds it takes to get there."""
+"""Readers with a fixed preference: their wanted shapes, and the number of rounds until they reach these."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from workers.uair.grids import Spacing
 
 MARGIN_MM = 2.0
 REACHED_DICE = 0.9
-"""From here on a reader has what is wanted."""
+"""A reader stops at this Dice with the wanted shape."""
 LEAST_GAIN = 0.01
-"""Less than this in all later rounds is no further gain."""
+"""A reader stops if all later rounds gain less Dice than this."""
 SMALLEST_PART = 0.2
-"""A preference that leaves less than this of a lesion is not asked for."""
+"""A preference that leaves less than this part of a lesion is not used."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A preference and the lesion as a reader of that preference would have drawn it, ``(Z, Y, X)``."""
+    """A preference, and the lesion in the shape that a reader with this preference wants, ``(Z, Y, X)``."""
 
     preference: str
     mask: Mask
 
 
 def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[Wish]:
-    """Yield what readers of each preference want of a lesion.
+    """Yield the wanted shape of a lesion for each preference.
 
-    ``truth`` is the one without a preference of its own. ``+2 mm`` and ``-2 mm`` draw all larger or smaller.
-    ``rim in`` and ``rim out`` differ where the lesion is known to have a rim: the truth contains it, the
-    other reader draws what it encloses. A wish for hardly anything (`SMALLEST_PART`) is left out.
+    ``truth`` is no preference. ``+2 mm`` and ``-2 mm`` are larger and smaller. ``rim in`` and ``rim out``
+    exist if the lesion has a known rim: with the rim as in the truth, and without it. A wish for less than
+    `SMALLEST_PART` of the lesion is left out.
 
     Parameters
     ----------
     lesion
         ``(Z, Y, X)``, not empty.
     rim_mm
-        Thickness of its rim; None where it has none, or nobody knows.
+        Thickness of its rim; None if it has none or is unknown.
     """
     drawn = [("truth", 0.0), ("+2 mm", MARGIN_MM), ("-2 mm", -MARGIN_MM)]
     if rim_mm is not None:
@@ -52,7 +52,7 @@ def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[
 
 
 def resized(mask: Mask, spacing_mm: Spacing, margin_mm: float) -> Mask:
-    """Return a mask grown by `margin_mm` at its whole surface, shrunk if negative."""
+    """Return a mask grown by `margin_mm` at its whole surface; shrunk if negative."""
     if margin_mm == 0 or not mask.any():
         return mask
     (region,) = ndi.find_objects(mask.astype(np.uint8))
@@ -75,15 +75,15 @@ def resized(mask: Mask, spacing_mm: Spacing, margin_mm: float) -> Mask:
 
 
 def rounds_needed(dices: Sequence[float]) -> int:
-    """Return after how many rounds a reader stops.
+    """Return the number of rounds until a reader stops.
 
-    The first round whose pick reaches `REACHED_DICE`, or else the first one after which no later round gains
-    `LEAST_GAIN`.
+    A reader stops after the first round whose pick reaches `REACHED_DICE`, or after the first round from
+    which no later round gains `LEAST_GAIN`.
 
     Parameters
     ----------
     dices
-        Dice of each round's pick with what the reader wants. At least one round.
+        Dice of each round's pick with the wanted shape. There is at least one round.
     """
     for number, reached in enumerate(dices, start=1):
         if reached >= REACHED_DICE or max(dices[number - 1 :]) - reached < LEAST_GAIN:

@@ -1,6 +1,6 @@
-"""Means with confidence intervals: the bootstrap over cases.
+"""Compute means with confidence intervals by a bootstrap over cases.
 
-Lesions of one patient resemble each other, so whole cases are drawn, not lesions.
+Lesions of one patient are similar, so whole cases are resampled instead of lesions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its interval; `low` and `high` are None where there are fewer than two cases."""
+    """A mean and its interval. `low` and `high` are None for fewer than two cases."""
 
     mean: float
     low: float | None
@@ -28,15 +28,15 @@ class Estimate:
 def estimate(values: Sequence[float], cases: Sequence[str]) -> Estimate:
     """Return the mean of values with its 95 % interval.
 
-    Percentile bootstrap. All cases are drawn `RESAMPLES` times with replacement, each case with all its
-    values. The interval holds the middle 95 % of the means. The same values give the same interval.
+    It is a percentile bootstrap. All cases are drawn `RESAMPLES` times with replacement, each case with all
+    its values. The interval contains the middle 95 % of the means. The same values give the same interval.
 
     Parameters
     ----------
     values
-        At least one.
+        The values, at least one.
     cases
-        Which case each belongs to.
+        The case of each value.
 
     Raises
     ------

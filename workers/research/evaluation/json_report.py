@@ -1,4 +1,4 @@
-"""The table as JSON values, down to the single lesion."""
+"""Write the tables as JSON values, down to single lesions."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _JSON_METHODS = (
 def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
     """Return everything as JSON values.
 
-    `rows` holds the paper's methods on the paper's targets, other rounds are in `rounds`, and lesions that
-    the engine found by itself in `found`.
+    `rows` has the paper's methods on the paper's targets, `rounds` the other rounds, `found` the lesions that
+    the engine found by itself.
     """
     every = [_json_row(row) for row in table.rows(results)]
     rows = [row for row in every if row["target"] != "found"]

@@ -1,4 +1,4 @@
-"""How well localizers find the liver: box, faces, coarse mask, seconds, on cases with known truth."""
+"""Measure how well localizers find the liver: box, faces, coarse mask, seconds, on cases with known truth."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from workers.uair.templates import FACES
 
 @dataclass(frozen=True)
 class LocalizationScore:
-    """One localizer on one case.
+    """The result of one localizer on one case.
 
     Attributes
     ----------
     localizer, case
         Names.
     found
-        Whether it found a liver; all figures are 0 if not.
+        Whether it found a liver. If not, then all figures are 0.
     iou
         Intersection over union of its box (as extended for the engine) and the liver's.
     inside
         Part of the liver inside its box.
     faces_mm
-        How far each face of the coarse mask lies outside the liver's (negative: short of it), as `FACES`.
+        Distance of each face of the coarse mask outside of the liver's face (negative: inside), in the order
+        of `FACES`.
     dice
         Dice of the coarse mask with the liver.
     seconds
@@ -50,7 +51,7 @@ class LocalizationScore:
 def score_localizer(
     name: str, localizer: Localizer, case: str, hu: NDArray[np.int16], spacing: Spacing, liver: Mask
 ) -> LocalizationScore:
-    """Locate the liver of a case, canonical HU and truth ``(Z, Y, X)``, and compare."""
+    """Locate the liver of a case, given canonical HU and truth ``(Z, Y, X)``, and compare."""
     started = time.perf_counter()
     location = localizer.locate(hu, spacing)
     seconds = time.perf_counter() - started
@@ -71,7 +72,7 @@ def score_localizer(
 
 
 def table_of(scores: Sequence[LocalizationScore]) -> str:
-    """Return a line for each score and one with the means of each localizer; faces as mean of |error|."""
+    """Return a line for each score, and one with the means of each localizer. Faces are means of |error|."""
     head = f"{'case':<24}{'localizer':<11}{'IoU':>6}{'inside':>8}{'Dice':>7}"
     lines = [head + "".join(f"{face[:5]:>7}" for face in FACES) + f"{'s':>7}"]
     lines += [_line(score.case, [score], np.asarray(score.faces_mm)) for score in scores]

@@ -1,7 +1,7 @@
 """A reader who measures the lesions that round 1 missed, and then picks.
 
-The lines become marks by the node's own rules (`uair_node.selection.mark_meaning`), and the next four by the
-engine's own steps.
+The node's own rules (`uair_node.selection.mark_meaning`) turn the lines into marks, and the engine's own
+steps compute the next four candidates.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from workers.uair.grids import Spacing
 
 READER = "measuring"
 OFF_MM = (1.0, 3.0)
-"""How far each end of a line lies from where the reader means it."""
+"""The distance in mm of each end of a line from its true place."""
 PICKS = 2
 _CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 
 
 class _CanonicalGraphics:
-    """Graphics whose points lie on the canonical grid already."""
+    """Graphics whose points already lie on the canonical grid."""
 
     def place(self, graphic: Graphic) -> Points:
         """Return the graphic's points."""
@@ -69,9 +69,9 @@ def measure_missed(
     Parameters
     ----------
     start
-        Round 1. Candidate 1 tells what it found.
+        Round 1. Its candidate 1 has the found lesions.
     seed
-        Seed of where the ends of the lines lie.
+        Seed of the random errors of the lines' ends.
     """
     offered = np.zeros_like(case.truth) if start.first is None else start.first.candidates[0].labels
     missed = [value for value in case.lesions if value not in matched(case, offered)]
@@ -109,7 +109,7 @@ def measure_missed(
 
 
 def _understood(case: EvaluationCase, first: Round, lines: Mapping[int, Points]) -> Marks:
-    """Return what the node makes of the lines; the tracking of a mark is its true lesion."""
+    """Return the node's marks for the lines. The tracking of a mark is the number of its true lesion."""
     graphics = [
         Graphic(Shape.LINE, points, "", None, "", group, str(value), "", (), ())
         for group, (value, points) in enumerate(lines.items())
@@ -122,12 +122,12 @@ def _understood(case: EvaluationCase, first: Round, lines: Mapping[int, Points])
 
 
 def _values(marks: Marks) -> dict[int, int]:
-    """Return true lesion -> the label value that its line was given."""
+    """Return true lesion -> label value that its line got."""
     return {int(mark.tracking): lesion.value for lesion in marks.lesions for mark in lesion.marks}
 
 
 def _played(case: EvaluationCase, bench: Workbench, start: Opened, marks: Marks, lines: int) -> list[Drawn]:
-    """Return what the reader has after the marks, and after each pick."""
+    """Return the reader's selection after the marks, and after each pick."""
     assert start.first is not None, "a liver was found"
     engine, watch = bench.engines[start.rule], bench.stopwatch()
     made = start.first
@@ -155,7 +155,7 @@ def _played(case: EvaluationCase, bench: Workbench, start: Opened, marks: Marks,
 
 
 def _nothing(case: EvaluationCase, start: Opened) -> list[Drawn]:
-    """Return what a reader has of a case in which no liver was found."""
+    """Return the reader's empty result for a case in which no liver was found."""
     empty = np.zeros_like(case.truth)
     return [Drawn(_method(start, number), empty, start.seconds) for number in range(PICKS + 1)]
 

@@ -1,6 +1,6 @@
-"""Which NIfTI labels belong to which CT: whole names decide among files on one grid, and nothing is guessed.
+"""Pair NIfTI labels with their CT: by whole names, among files on one grid. Unclear pairs are errors.
 
-Words that only tell a CT from labels (`ct`, `volume`, `seg`, …) are ignored. So `a_ct` and `a_seg` are a
+Words that only distinguish CT and labels (`ct`, `volume`, `seg`, …) are ignored. So `a_ct` and `a_seg` are a
 pair, as are `volume-1` and `segmentation-1`, and `img0001` and `label0001`.
 """
 
@@ -25,18 +25,18 @@ _LABELS_FOLDER = re.compile(
     r"(?:labels?|masks?|segs?|segmentations?|gts?|truths?)([._-]?(?:tr|ts|val|train|test)?)", re.I
 )
 _CHANNEL = re.compile(r"_0000$")
-"""nnU-Net's suffix of an image's first channel, which labels do not have."""
+"""nnU-Net's suffix of an image's first channel. Labels do not have it."""
 _ROLE = re.compile(
     "ct|vol|volume|images?|imaging|img|scan|d?seg|segmentations?|labels?|masks?|ground|truth|gt|"
     "liver|tumou?rs?|lesions?|and"
 )
-"""Words that tell a CT from labels, and not one case from another."""
+"""Words that distinguish CT and labels, but not cases."""
 _EQUAL, _CONTAINED, _UNRELATED = 2, 1, 0
 _SAME_MM = 0.05
 
 
 def pairs(named: Sequence[Path], among: Sequence[Path]) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the CTs of `named`, each with its labels of `among`, or None where none belongs to it.
+    """Yield the CTs of `named`, each with its labels of `among`; None if it has no labels.
 
     Raises
     ------
@@ -52,14 +52,15 @@ def pairs(named: Sequence[Path], among: Sequence[Path]) -> Iterator[tuple[Path, 
 
 
 def is_volume(path: Path) -> bool:
-    """Return whether a file is NIfTI, and no ``._`` file that macOS puts into archives."""
+    """Return whether a file is NIfTI, but no ``._`` file of macOS archives."""
     return is_nifti(path) and not path.name.startswith("._")
 
 
 def volumes_in(folder: Path) -> list[Path]:
-    """Return the NIfTI files of a folder, and those of the folders that hold labels for it.
+    """Return the NIfTI files of a folder, and those of the folders with its labels.
 
-    These are the sibling of ``images…`` (``labelsTr`` of ``imagesTr``) and a folder of masks inside.
+    Folders with labels are the sibling of ``images…`` (``labelsTr`` of ``imagesTr``), and a folder of masks
+    inside.
     """
     images = _IMAGES_FOLDER.fullmatch(folder.name)
     places = [folder]
@@ -71,7 +72,7 @@ def volumes_in(folder: Path) -> list[Path]:
 
 
 def case_name(path: Path) -> str:
-    """Return the stem of a CT's name, or the folder's name where the stem only says that it is a CT."""
+    """Return the stem of a CT's name. If the stem only says "CT", then return the folder's name."""
     return _stem(path) if _key(path) else path.absolute().parent.name
 
 
@@ -90,7 +91,7 @@ class _Volume:
         return self.shape == other.shape and bool(np.abs(self.affine - other.affine).max() < _SAME_MM)
 
     def closeness(self, other: _Volume) -> tuple[int, bool]:
-        """Return how far two names agree, then whether both lie in one folder."""
+        """Return how many parts of two names agree, and whether both files lie in one folder."""
         mine, theirs = Counter(self.key), Counter(other.key)
         if self.key == other.key:
             rank = _EQUAL
@@ -105,7 +106,10 @@ def _volume(path: Path) -> _Volume:
 
 
 def _is_ct(path: Path, has_ct_values: bool) -> bool:
-    """Distinguish CT from labels by name, or else by values; in a folder of labels by values only."""
+    """Decide whether a file is a CT, by its name or else by its values.
+
+    In a folder of labels, only values count.
+    """
     if LABELS_NAME.search(path.name):
         return False
     named = _CT_NAME.search(path.name) is not None and not _LABELS_FOLDER.fullmatch(path.parent.name)
@@ -139,7 +143,7 @@ def _truth_of(ct: _Volume, cts: list[_Volume], labels: list[_Volume]) -> Path | 
 
 
 def _key(path: Path) -> tuple[str, ...]:
-    """Return the words and numbers of a name that tell which case it is of."""
+    """Return the words and numbers of a name that identify its case."""
     words = re.findall(r"[^\W\d_]+|\d+", _CHANNEL.sub("", _stem(path)).lower())
     return tuple(
         word.lstrip("0") or "0" if word.isdigit() else word for word in words if not _ROLE.fullmatch(word)

@@ -1,7 +1,7 @@
-"""Simulated readers: they know what they want and take what is nearest to it, as in the paper's experiments.
+"""Simulated readers, as in the paper's experiments: they take the candidate nearest to their wanted shape.
 
-A reader is two things: a wanted segmentation, and how reliably the nearest candidate is chosen. The wanted
-segmentation is the truth, or what a reader of a fixed preference draws
+A reader consists of a wanted segmentation, and of the reliability of choosing the nearest candidate. The
+wanted segmentation is the truth, or that of a reader with a fixed preference
 (`workers.research.evaluation.fixed_preferences`).
 """
 
@@ -15,21 +15,21 @@ from workers.truth.metrics import LIVER, Labels, Mask, agreement, dice, liver_ma
 from workers.uair.parts import PartNumbers
 
 Choose = Callable[[Sequence[float]], int]
-"""Takes the scores of a target's candidates; returns the index of the reader's pick."""
+"""A function of the scores of a target's candidates. It returns the index of the reader's pick."""
 
 PickAll = Callable[[Sequence[Labels], Labels, Sequence[int]], Mapping[int, int]]
-"""Takes candidates, truth and label values; returns label value -> the candidate (1 …) that is picked."""
+"""A function of candidates, truth and label values. It returns label value -> picked candidate (1 …)."""
 
 NOISY_SHARE = 0.3
 
 
 def best(scores: Sequence[float]) -> int:
-    """Pick the best score; ties go to the first."""
+    """Return the index of the best score. Ties go to the first."""
     return int(np.argmax(scores))
 
 
 def noisy(rng: np.random.Generator, share: float = NOISY_SHARE) -> Choose:
-    """Return a reader who in `share` of all picks takes the second best."""
+    """Return a reader who takes the second best in `share` of all picks."""
 
     def choose(scores: Sequence[float]) -> int:
         order = np.argsort(-np.asarray(scores), kind="stable")
@@ -41,10 +41,10 @@ def noisy(rng: np.random.Generator, share: float = NOISY_SHARE) -> Choose:
 def pick_targets(
     candidates: Sequence[Labels], truth: Labels, targets: Sequence[int], choose: Choose = best
 ) -> Mapping[int, int]:
-    """Return the candidate (1 …) that the reader picks for each target on its own.
+    """Return the candidate (1 …) that the reader picks for each target separately.
 
-    A predicted lesion is compared with a true lesion: the candidates together share most voxels with it. If
-    there is none, then a candidate that draws less of the lesion is better.
+    A predicted lesion is compared with the true lesion that shares the most voxels with all candidates
+    together. Without such a lesion, a smaller prediction is better.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def pick_targets(
     targets
         Label values.
     choose
-        How the reader decides.
+        The reader's choice.
     """
     return {value: choose(_scores(value, candidates, truth)) + 1 for value in targets}
 
@@ -79,12 +79,12 @@ def _true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
 
 
 def each_best(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
-    """Pick the best candidate for each target on its own."""
+    """Pick the best candidate for each target separately."""
     return pick_targets(candidates, truth, targets)
 
 
 def each_by(choose: Choose) -> PickAll:
-    """Return a reader who decides so for each target on its own."""
+    """Return a reader who uses `choose` for each target separately."""
     return lambda candidates, truth, targets: pick_targets(candidates, truth, targets, choose)
 
 
@@ -105,13 +105,13 @@ def pick_parts(
 ) -> dict[int, tuple[int, ...]]:
     """Return for each target with parts the candidate (1 …) that the reader picks for each part.
 
-    It has the fewest wrong voxels in the part, among the candidates that hold the target. A target that
-    `picks` takes from a candidate without it has no parts.
+    It has the fewest wrong voxels in the part, among the candidates with the target. If `picks` takes a
+    target from a candidate without it, then the target has no parts.
 
     Parameters
     ----------
     candidates, truth
-        As of `pick_targets`.
+        As in `pick_targets`.
     numbers
         Label value -> volume ``(Z, Y, X)``: 1 + the index of a part, 0 elsewhere.
     picks
@@ -137,7 +137,7 @@ def with_parts(
     numbers: Mapping[int, PartNumbers],
     chosen: Mapping[int, Sequence[int]],
 ) -> Labels:
-    """Return labels whose parts are those of the candidates (1 …) `chosen` for them, as of `pick_parts`."""
+    """Return labels whose parts come from the candidates (1 …) `chosen` for them, see `pick_parts`."""
     result = labels.copy()
     for value, ks in sorted(chosen.items()):
         for part, k in enumerate(ks, start=1):
@@ -160,7 +160,7 @@ def combined(candidates: Sequence[Labels], picks: Mapping[int, int]) -> Labels:
     candidates
         Label volumes, candidate 1 first.
     picks
-        Target value -> candidate; holds the liver (1).
+        Target value -> candidate. It contains the liver (1).
     """
     result = liver_mask(candidates[picks[LIVER] - 1]).astype(np.uint8)
     for value, k in picks.items():

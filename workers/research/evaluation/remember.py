@@ -25,17 +25,17 @@ from workers.uair.outlines import Outliner, Question
 from workers.uair.prompts import Prompts
 
 LIMIT_BYTES = 1 << 29
-"""The most bytes of remembered masks. The least recently used masks are dropped first."""
+"""The largest size of remembered masks in bytes. The least recently used masks are dropped first."""
 Answer = TypeVar("Answer")
 
 
 class Memory:
-    """Answers by the digest of their question.
+    """Remembered answers, found by the digest of their question.
 
     Parameters
     ----------
     limit_bytes
-        Size of the answers that are kept; None keeps all.
+        The largest size of all kept answers; None for no limit.
     """
 
     def __init__(self, limit_bytes: int | None = LIMIT_BYTES) -> None:
@@ -45,14 +45,14 @@ class Memory:
         self._answers: OrderedDict[bytes, tuple[Any, float, int]] = OrderedDict()
 
     def forget(self) -> None:
-        """Drop all answers, as between two cases."""
+        """Drop all answers, between two cases."""
         self._answers.clear()
         self._held_bytes = 0
 
     def recall(
         self, key: bytes, answer: Callable[[], Answer], size: Callable[[Answer], int] = lambda _: 0
     ) -> Answer:
-        """Return the remembered answer, or ask now; `size` tells the bytes of one."""
+        """Return the remembered answer, or compute it now. `size` returns the bytes of an answer."""
         if key in self._answers:
             self._answers.move_to_end(key)
             found, seconds, _ = self._answers[key]
@@ -70,19 +70,19 @@ class Memory:
 
 @dataclass(frozen=True)
 class Remembered:
-    """Embeddings of the inner predictor, and what they are known by."""
+    """Embeddings of the inner predictor, and the digest that identifies them."""
 
     key: bytes
     embeddings: Any
 
 
 class RememberingPredictor:
-    """Wraps a predictor; see the module's text.
+    """Wraps a predictor and remembers its answers.
 
     Parameters
     ----------
     inner
-        What answers.
+        The predictor that answers.
     """
 
     def __init__(self, inner: Predictor[Any]) -> None:
@@ -97,11 +97,11 @@ class RememberingPredictor:
 
     @property
     def saved_s(self) -> float:
-        """Time that memory saved so far."""
+        """Computing time in seconds that memory has saved."""
         return self._encoded.saved_s + self._decoded.saved_s
 
     def forget(self) -> None:
-        """Drop all answers, as between two cases."""
+        """Drop all answers, between two cases."""
         self._encoded.forget()
         self._decoded.forget()
 
@@ -129,12 +129,12 @@ class RememberingPredictor:
 
 
 class RememberingOutliner:
-    """Wraps an outliner; see the module's text.
+    """Wraps an outliner and remembers its answers.
 
     Parameters
     ----------
     inner
-        What answers.
+        The outliner that answers.
     """
 
     def __init__(self, inner: Outliner) -> None:
@@ -144,15 +144,15 @@ class RememberingOutliner:
 
     @property
     def saved_s(self) -> float:
-        """Time that memory saved so far."""
+        """Computing time in seconds that memory has saved."""
         return self._drawn.saved_s
 
     def forget(self) -> None:
-        """Drop all answers, as between two cases."""
+        """Drop all answers, between two cases."""
         self._drawn.forget()
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
-        """Draw a lesion; see `Outliner.outline`."""
+        """Outline a lesion, see `Outliner.outline`."""
         asked = [part for question in questions for part in question]
         return self._drawn.recall(
             _digest(hu, np.array([cell_mm, step_mm]), *asked),
@@ -162,7 +162,7 @@ class RememberingOutliner:
 
 
 class Stopwatch:
-    """Measures computing time from its making on, what memory saved included."""
+    """Measures computing time from its construction on. Time that memory saved is added."""
 
     def __init__(self, *models: RememberingPredictor | RememberingOutliner) -> None:
         self._models = models
@@ -170,7 +170,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Time since the start."""
+        """Seconds since the start."""
         return time.perf_counter() + self._saved_s - self._started
 
     @property

@@ -1,4 +1,4 @@
-"""The table's forms for people: Markdown, and rows for a terminal."""
+"""Write the tables for people: as Markdown, and as rows for a terminal."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Header:
     Attributes
     ----------
     data
-        What was evaluated, in words.
+        The evaluated data, in words.
     cases
-        How many.
+        Number of cases.
     skipped
         Name and reason of cases that could not be used.
     seed, members, model, localizer, digest
         Seed of the evaluation, N of equation 1, names of model and localizer, and SHA-256 of their weights.
     baselines
-        SHA-256 of the weights of U-Net and TransUNet; those without weights here are missing.
+        SHA-256 of the weights of U-Net and TransUNet. A network without weights on this machine is left out.
     version, date
         Version of the software, and date of the evaluation (ISO 8601).
     """
@@ -52,7 +52,7 @@ class Header:
     date: str
 
     def lines(self) -> list[str]:
-        """Return it in sentences."""
+        """Return the header as sentences."""
         told = [
             f"{self.data}: {self.cases} cases, seed {self.seed}, {self.date}; N = {self.members}, "
             f"model {self.model} with localizer {self.localizer} {self.digest[:12]}, version {self.version}. "
@@ -76,7 +76,7 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
     def print(self, console: Console) -> None:
-        """Print it. Columns that the terminal has no room for follow each row, with their names."""
+        """Print the table. Columns without space in the terminal follow each row, with their names."""
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         ends = accumulate(width + len(COLUMN_GAP) for width in widths)
         fitting = max(1, sum(end - len(COLUMN_GAP) <= console.width for end in ends))
@@ -95,7 +95,7 @@ class Grid:
         console.print()
 
     def markdown(self) -> str:
-        """Return it as Markdown."""
+        """Return the table as Markdown."""
         head = f"| {' | '.join(self.columns)} |"
         rule = "|" + "|".join("---" if n < 2 else "---:" for n in range(len(self.columns))) + "|"
         lines = [f"| {' | '.join(row)} |" for row in self.rows]
@@ -103,7 +103,7 @@ class Grid:
 
 
 def grids(results: Sequence[CaseResult]) -> list[Grid]:
-    """Return all tables of an evaluation; a kind without rows is left out."""
+    """Return all tables of an evaluation. Tables without rows are left out."""
     readers = dict.fromkeys(measure.method.reader for result in results for measure in result.measures)
     found = [_methods(results, reader) for reader in readers]
     found += [

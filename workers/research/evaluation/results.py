@@ -1,4 +1,4 @@
-"""The results of evaluating one case: small records that travel between processes."""
+"""The results of a case: small records that are sent between processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Target = Literal["liver", "lesion", "tumour", "found", "missed"]
 
 @dataclass(frozen=True)
 class Method:
-    """A row's name: how, by which rule of choice (None: it has none), and read by whom."""
+    """The name of a row: method, rule of choice (None without one), and reader."""
 
     name: str
     rule: Rule | None = None
@@ -28,24 +28,24 @@ class Method:
 
 @dataclass(frozen=True)
 class Measure:
-    """One method on one target of one case.
+    """The result of a method on one target of a case.
 
     Attributes
     ----------
     case, method
-        Which.
+        The case, and the method.
     target
         ``liver``: the whole organ. ``lesion``: a single lesion whose box was given. ``tumour``: the union of
         all lesions of the case. ``found``: a single lesion that round 1 found by itself. ``missed``: a single
-        lesion of 10 mm or more that it did not find.
+        lesion of 10 mm or more that round 1 did not find.
     lesion
         Label value of a single lesion, else 0.
     overlap, surface
-        Agreement with the truth; no surface distance where nothing was drawn.
+        Agreement with the truth. There is no surface distance for an empty mask.
     seconds
         Computing time up to this result, the reader's excluded.
     picks
-        What a person did for it: candidates picked, lines drawn, or boxes drawn.
+        Number of actions of a person: picked candidates, drawn lines, or drawn boxes.
     """
 
     case: str
@@ -65,7 +65,7 @@ class Offered:
     Attributes
     ----------
     case, method, lesion
-        Which round of which loop, and of which lesion.
+        The case, the method with its round, and the lesion.
     picked
         The candidate 1 … 4 that the reader took.
     between
@@ -75,7 +75,7 @@ class Offered:
     precise
         Part of M_unc where the pick is wrong; None if M_unc is empty.
     corrected
-        Dice of the pick with the truth drawn inside M_unc: what M_unc could bring at most.
+        Dice of the pick if the truth is inserted inside M_unc. It is the upper limit of a correction there.
     """
 
     case: str
@@ -90,16 +90,16 @@ class Offered:
 
 @dataclass(frozen=True)
 class Detected:
-    """Lesions found and invented in one case.
+    """The true and the false findings of a case.
 
     Attributes
     ----------
     case
-        Which.
+        The case.
     diameters_mm
         Diameters of the true lesions, as spheres of their volume.
     confidence
-        For each true lesion, the highest confidence of the predictions that hit it. None: missed.
+        For each true lesion, the highest confidence of the predictions that hit it; None if it was missed.
     false_confidence
         Confidence of every prediction that hits no true lesion.
     """
@@ -117,13 +117,13 @@ class Strokes:
     Attributes
     ----------
     lesions, missed
-        How many lesions the case has, and how many of them round 1 missed.
+        Number of lesions of the case, and of those that round 1 missed.
     lines
         Lines drawn, one for each missed lesion.
     refused
         Lines that the node refuses.
     boxes
-        Tight boxes of all lesions on all their slices: what *manual* draws.
+        Number of tight boxes of *manual*: for all lesions on all their slices.
     """
 
     lesions: int
@@ -135,16 +135,16 @@ class Strokes:
 
 @dataclass(frozen=True)
 class PreferenceRun:
-    """A reader of a fixed preference on one lesion.
+    """The result of a reader with a fixed preference on one lesion.
 
     Attributes
     ----------
     case, lesion, preference
-        Which lesion, and what the reader wants of it.
+        The case, the lesion and the reader's preference.
     prior
         Whether the engine started from its memory of this reader.
     dices
-        Dice of each round's pick with what the reader wants.
+        Dice of each round's pick with the wanted shape.
     difference_mm
         The remembered difference: the radius of the last pick less the radius of the engine's own mean.
     """
@@ -159,7 +159,7 @@ class PreferenceRun:
 
 @dataclass(frozen=True)
 class View:
-    """A slice for the pictures: HU, truth and what methods drew, all ``(Y, X)``."""
+    """A slice for the pictures: HU, truth and the methods' results, all ``(Y, X)``."""
 
     what: Target
     z: int
@@ -171,7 +171,7 @@ class View:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """Everything that was found of a case.
+    """All results of a case.
 
     Attributes
     ----------
@@ -180,13 +180,13 @@ class CaseResult:
     measures, preferences
         The measures of all methods and readers.
     first, last
-        Detection in round 1 (all lesions offered) and in what the reader had after the last round.
+        Detection in round 1 (all offered lesions), and in the reader's selection after the last round.
     offered
-        What was offered of single lesions from given boxes, in every round, by every rule, to every reader.
+        The candidates of single lesions from given boxes, for every round, rule and reader.
     strokes
-        What the measuring reader drew; None in a case without lesions.
+        The lines of the measuring reader; None for a case without lesions.
     views
-        For pictures; none unless asked for.
+        Slices for pictures; empty unless requested.
     """
 
     case: str

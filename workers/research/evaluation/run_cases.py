@@ -1,7 +1,7 @@
-"""All cases, one after the other or in several processes.
+"""Evaluate all cases, one after the other or in several processes.
 
-Readers of a fixed preference read every case twice. The first time, the engine has no memory. The second
-time, it starts from what they accepted in all other cases, as a node's preference memory does.
+Readers with a fixed preference read every case twice. The first time, the engine has no memory. The second
+time, its memory has their accepted segmentations of all other cases, as in a node.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from workers.research.evaluation.results import CaseResult, PreferenceRun
 from workers.research.evaluation.workbench import Workbench, build_workbench
 
 Progress = Callable[[float, str], None]
-"""Called with the part done, 0 to 1, and what is being done."""
+"""A function of the finished part, 0 to 1, and of the next step in words."""
 FIRST_PASS = 0.85
-"""Its part of the whole, for the progress bar."""
+"""The first pass's part of the whole, for the progress bar."""
 
 Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A case that could not be used, and why."""
+    """A case that could not be used, and the reason."""
 
     case: str
     reason: str
@@ -43,7 +43,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class _Evaluate:
-    """The first pass over one case; small enough to be sent to another process."""
+    """The first pass over one case. It is small, so that it can be sent to another process."""
 
     source: CaseSource
     section: EngineSection
@@ -81,18 +81,18 @@ def evaluate(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> tuple[list[CaseResult], list[Skipped]]:
-    """Evaluate cases; results come in the order of `sources`, whatever the number of processes.
+    """Evaluate cases. Results are in the order of `sources`, for any number of processes.
 
     Parameters
     ----------
     sources
-        Where cases are loaded from.
+        The sources of the cases.
     section
         The engine's settings.
     options
-        How they are evaluated.
+        The options of the evaluation.
     jobs
-        Processes; each has the engine in memory.
+        Number of processes. Each has the engine in memory.
     progress
         See `Progress`.
     """
@@ -118,9 +118,9 @@ def evaluate(
 
 
 def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
-    """Return preference -> mm of radius that its reader is remembered by after all cases but one.
+    """Return preference -> remembered mm of radius of its reader, after all cases except one.
 
-    As the node remembers: a case counts with the mean over its lesions, see
+    As in the node, a case counts with the mean over its lesions, see
     `uair_node.results.reader_preference.estimate`.
     """
     runs = [run for result in results for run in result.preferences]

@@ -1,6 +1,6 @@
-"""Single lesions whose place is given: by tight boxes, by one 3-D box, and by rounds of picks from that box.
+"""Evaluate single lesions with a given box: tight boxes, one 3-D box, and rounds of picks from that box.
 
-The rounds are the engine's own steps (`workers.uair.targets`) without its search for lesions.
+The rounds are the engine's own steps (`workers.uair.targets`) without the search for lesions.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, CandidateOptions, first_pool, open_target
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
-"""How far each face of a given box moves outwards, as a part of the box: people do not draw boxes to the
-voxel."""
+"""Mean and standard deviation of the outward shift of each face of a given box, as parts of the box.
+
+People do not draw boxes exactly.
+"""
 PREFERENCE_ROUNDS = 4
 
 
 def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
-    """Return the tight box of a lesion with each face moved at random; the same for every method.
+    """Return the tight box of a lesion with each face moved at random. It is the same for every method.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
 
 @dataclass(frozen=True)
 class _Picked:
-    """A round's pick ``(Z, Y, X)``, computing time up to it, its radius and that of the engine's mean.
+    """A round's pick ``(Z, Y, X)``, its computing time, its radius, and the radius of the engine's mean.
 
     `k` is the candidate's number and `target` the round that offered it.
     """
@@ -75,14 +77,14 @@ class _Picked:
 
 @dataclass(frozen=True)
 class GivenLesion:
-    """A lesion to be segmented from its 3-D box.
+    """A lesion that is segmented from its 3-D box.
 
     Attributes
     ----------
     case, value, box
-        Which, and where.
+        The case, the lesion's label value, and its box.
     bench
-        What with.
+        The models and the engine.
     seed
         Seed of the prompts.
     """
@@ -95,11 +97,11 @@ class GivenLesion:
 
     @property
     def truth(self) -> Mask:
-        """``(Z, Y, X)``."""
+        """The true mask ``(Z, Y, X)`` of the lesion."""
         return self.case.lesion(self.value)
 
     def baselines(self) -> Iterator[Measure]:
-        """Yield *manual* (a tight box on each slice) and *auto* (the given box on all of them)."""
+        """Yield *manual* (a tight box on each slice) and *auto* (the given box on all slices)."""
         hu, spacing, predictor = self.case.hu, self.case.spacing_mm, self.bench.predictor
         watch = self.bench.stopwatch()
         drawn = segment_by_tight_boxes(predictor, hu, spacing, self.truth, lesion=True)
@@ -110,14 +112,14 @@ class GivenLesion:
         yield self._measure(Method("auto"), drawn, watch.seconds, 0)
 
     def in_box(self, method: Method, labels: Labels, seconds: float) -> Measure:
-        """Return what a method that takes no box calls lesion inside the given one."""
+        """Return the result of a method without boxes: its lesion voxels inside the given box."""
         drawn = np.zeros(labels.shape, bool)
         region = self.box.outer(labels.shape)
         drawn[region] = labels[region] >= FIRST_LESION
         return self._measure(method, drawn, seconds, 0)
 
     def ensemble(self) -> Measure:
-        """Return the mean of all members, thresholded (equation 1)."""
+        """Return the thresholded mean of all members (equation 1)."""
         watch = self.bench.stopwatch()
         opened, _ = self._opened("medoids")
         drawn = self._mask(opened.crop, opened.mean.astype(np.float32))
@@ -132,7 +134,7 @@ class GivenLesion:
         choose: Choose = best,
         by_part: bool = False,
     ) -> Iterator[tuple[Measure, Offered]]:
-        """Yield what a reader has after each round, and what the round offered."""
+        """Yield the reader's selection after each round, and the candidates of the round."""
         played = self._rounds(rule, rounds, self.truth, choose, by_part=by_part)
         for number, picked in enumerate(played, start=1):
             method = Method(f"uair{number}", rule, reader)
@@ -159,16 +161,16 @@ class GivenLesion:
         )
 
     def seek(self, wish: Wish, rule: Rule, remembered_mm: float | None = None) -> PreferenceRun:
-        """Play rounds until a reader has what is wanted, `PREFERENCE_ROUNDS` at most.
+        """Play rounds until a reader has the wanted shape, at most `PREFERENCE_ROUNDS`.
 
         Parameters
         ----------
         wish
-            What is wanted.
+            The wanted shape.
         rule
-            How the four are chosen.
+            The rule that chooses the four candidates.
         remembered_mm
-            How much farther out than the engine the reader is remembered to draw; None: nothing is.
+            The reader's remembered preference in mm; None without a memory.
         """
         dices: list[float] = []
         for picked in self._rounds(rule, PREFERENCE_ROUNDS, wish.mask, best, remembered_mm or 0.0):
@@ -214,7 +216,10 @@ class GivenLesion:
                 seconds += watch.seconds
 
     def _parts_picked(self, target: TargetState, wanted: Mask, picked: int) -> dict[str, int]:
-        """Return the candidate 0 … 3 with the fewest wrong voxels in each part; the picked one in a tie."""
+        """Return the candidate 0 … 3 with the fewest wrong voxels in each part.
+
+        In a tie, it is the picked one.
+        """
         drawn = [target.crop.to_volume(tidied(logits.astype(np.float32))) for logits in target.offered]
         region = drawn[0][0]
         wrong = [(values > 0) != wanted[region] for _, values in drawn]
@@ -275,13 +280,13 @@ class GivenLesion:
 
 
 def _dice_of(crop: Crop, logits: NDArray[np.float16], wanted: Mask, voxels: int) -> float:
-    """Return the Dice of a candidate with a mask of so many voxels; only the crop's region is looked at."""
+    """Return the Dice of a candidate with a mask of `voxels` voxels. Only the crop's region is read."""
     region, values = crop.to_volume(tidied(logits.astype(np.float32)))
     drawn = values > 0
     return Overlap(int((drawn & wanted[region]).sum()), int(drawn.sum()), voxels).dice
 
 
 def _outline(box: Box, crop: Crop) -> Outline:
-    """Return what a 3-D box says about its slices: they are in it, no more."""
+    """Return the outline of a 3-D box: the slices that it covers."""
     unknown = np.full((len(crop.slices), 4), np.nan, np.float32)
     return Outline(crop.around(box), 0, len(crop.slices), unknown)

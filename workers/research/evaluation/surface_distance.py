@@ -1,4 +1,4 @@
-"""Distances between the surfaces of two masks, in mm."""
+"""Measure distances between the surfaces of two masks, in mm."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SurfaceDistance:
-    """How far two surfaces lie apart.
+    """The distance of two surfaces.
 
     Attributes
     ----------
     average_mm
-        Average symmetric surface distance: mean over the surface voxels of both masks of the distance to
-        the other's nearest one.
+        Average symmetric surface distance: mean over the surface voxels of both masks of the distance to the
+        other's nearest one.
     hd95_mm
         95th percentile of the same distances, the larger of both directions.
     """
@@ -35,8 +35,8 @@ class SurfaceDistance:
 def surface_distance(first: Mask, second: Mask, spacing_mm: Spacing) -> SurfaceDistance | None:
     """Compare the surfaces of two masks ``(Z, Y, X)``; None if one of them is empty.
 
-    A surface voxel is one with a neighbour across a face that is not in the mask; the volume's edge counts
-    as outside.
+    A surface voxel has a neighbour across a face that is not in the mask. Outside of the volume counts as
+    outside of the mask.
     """
     if not first.any() or not second.any():
         return None

@@ -1,4 +1,7 @@
-"""The paper's Table 1: rows of means with intervals, paired differences, preferences; without a layout."""
+"""Make the paper's Table 1: rows of means with intervals, paired differences, preferences.
+
+Without a layout.
+"""
 
 from __future__ import annotations
 
@@ -29,30 +32,33 @@ TITLES = {
     "marked1": "the same, one pick",
     "marked2": "the same, two picks",
 }
-"""Methods in the order of the paper's table."""
+"""Titles of the methods, in the order of the paper's table."""
 _DRAWN = ("manual", "marked0", "marked1", "marked2")
 
 
 PICK_S, BOX_S = 14.0, 4.0
-"""A reader's time: a pick in the paper's Table 1 (16 s for one, 43 s for three); a box, assumed."""
+"""Seconds of a reader: for a pick, from the paper's Table 1 (16 s for one, 43 s for three).
+
+For a box, assumed.
+"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one target.
+    """The results of a method on one target.
 
     Attributes
     ----------
     method, target
-        Which.
+        The method, and the target.
     automatic
-        Whether nobody drew a box or a line; picks of candidates do not count as drawing.
+        Whether no person drew a box or a line. Picks of candidates do not count as drawing.
     n, cases
-        How many measures (lesions, or cases), and from how many cases.
+        Number of measures (lesions, or cases), and of cases.
     dsc, jaccard
         Means with intervals.
     average_surface_mm, hd95_mm
-        Means over those where something was drawn; None if nothing ever was.
+        Means over results that are not empty; None if all are empty.
     seconds, picks
         Means.
     """
@@ -71,12 +77,12 @@ class Row:
 
     @property
     def interactable(self) -> bool:
-        """Whether a person can correct it."""
+        """Whether a person can correct the result."""
         return self.picks > 0
 
     @property
     def interactive_s(self) -> float:
-        """A reader's time by the stated model."""
+        """Seconds of a reader by `PICK_S` and `BOX_S`."""
         return self.picks * (BOX_S if self.method.name == "manual" else PICK_S)
 
 
@@ -104,20 +110,20 @@ class RuleDifference:
 
 @dataclass(frozen=True)
 class PreferenceRow:
-    """Readers of one preference.
+    """The results of readers with one preference.
 
     Attributes
     ----------
     preference, prior
-        Which, and whether the engine started from what it had learned of them.
+        The preference, and whether the engine started from its memory of these readers.
     n
-        Lesions.
+        Number of lesions.
     rounds
-        Until they stop (`rounds_needed`).
+        Mean number of rounds until they stop (`rounds_needed`).
     reached
-        Part of lesions whose Dice with what was wanted came to `REACHED_DICE`.
+        Part of the lesions whose Dice with the wanted shape reached `REACHED_DICE`.
     first, last
-        Dice with what was wanted after round 1, and when they stop.
+        Dice with the wanted shape after round 1, and at the end.
     """
 
     preference: str
@@ -170,7 +176,7 @@ def _row(method: Method, target: Target, measures: Sequence[Measure]) -> Row:
 
 
 def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
-    """Yield last round minus round 1, ensembles, and manual, for each target and rule."""
+    """Yield last round minus other methods (round 1, ensembles, manual), for each target and rule."""
     measures = [
         measure for result in results for measure in result.measures if measure.method.reader == "best"
     ]
@@ -203,7 +209,7 @@ class OfferRow:
     method
         The round, and the rule.
     n
-        Lesions.
+        Number of lesions.
     between
         Mean Dice between two of the four.
     entropy
@@ -213,7 +219,7 @@ class OfferRow:
     precise
         Mean part of M_unc that is error of the pick.
     corrected
-        Mean Dice of the pick with the truth drawn inside M_unc.
+        Mean Dice of the pick if the truth is inserted inside M_unc.
     """
 
     method: Method
@@ -278,7 +284,7 @@ class StrokesRow:
     Attributes
     ----------
     cases, lesions, missed, refused
-        How many, see `Strokes`.
+        Numbers, see `Strokes`.
     lines, boxes
         Medians over cases.
     """
@@ -292,7 +298,7 @@ class StrokesRow:
 
 
 def strokes(results: Sequence[CaseResult]) -> StrokesRow | None:
-    """Return what the measuring reader draws; None without cases with lesions."""
+    """Return the row of the measuring reader; None if no case has lesions."""
     found = [result.strokes for result in results if result.strokes is not None]
     if not found:
         return None
@@ -307,7 +313,7 @@ def strokes(results: Sequence[CaseResult]) -> StrokesRow | None:
 
 
 def preferences(results: Sequence[CaseResult]) -> list[PreferenceRow]:
-    """Return a row for each preference, without and with what was learned of it."""
+    """Return a row for each preference, without and with the memory."""
     runs = [run for result in results for run in result.preferences]
     kinds = dict.fromkeys((run.preference, run.prior) for run in runs)
     return [

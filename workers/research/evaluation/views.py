@@ -1,4 +1,4 @@
-"""Pictures of the best and the worst cases: the slices that an evaluation keeps, and how they are drawn."""
+"""Draw pictures of the best and the worst cases, from slices that an evaluation keeps."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _DPI = 100
 _PANEL_INCHES = 3.0
 _COLUMNS = 4
 HIDDEN = ("uair2", "ensemble_offered", "finder")
-"""Methods that look like their neighbours in a picture."""
+"""Methods whose picture looks like that of another method."""
 
 
 def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
-    """Yield the slice with most liver and, where there are lesions, the one with most of them."""
+    """Yield the slice with most liver and, if there are lesions, the slice with most lesion."""
     shown = [
         picture
         for picture in drawn
@@ -53,7 +53,8 @@ def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
 def write_pictures(folder: Path, results: Sequence[CaseResult]) -> list[Path]:
     """Write overlays of the cases whose last round is best and worst, for liver and tumour.
 
-    Each picture has a panel for the truth and for every method, the Dice of the whole case beside its name.
+    Each picture has a panel for the truth and for every method. The Dice of the whole case is written beside
+    the method's name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []

@@ -1,4 +1,4 @@
-"""Liver and tumour of a whole case by every method of the paper's Table 1; nobody tells where they are."""
+"""Segment liver and tumour of a whole case with every method of the paper's Table 1, without given places."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Opened:
     Attributes
     ----------
     rule
-        How its candidates are chosen.
+        The rule that chooses its candidates.
     first
-        The round; None where no liver was found.
+        The round; None if no liver was found.
     seconds
         Computing time.
     content
@@ -68,7 +68,7 @@ class Opened:
 
     @property
     def confidence(self) -> Mapping[int, float]:
-        """Label value -> how sure the engine is."""
+        """Label value -> confidence of the engine."""
         return (
             {}
             if self.first is None
@@ -99,14 +99,14 @@ def measures_of(case: EvaluationCase, drawn: Drawn) -> Iterator[Measure]:
 def measures_of_found(
     case: EvaluationCase, drawn: Sequence[Drawn], offered: Labels, manual: Sequence[Measure]
 ) -> Iterator[Measure]:
-    """Yield for each lesion that is found the measure of every method on it.
+    """Yield the measure of every method on each found lesion.
 
     Parameters
     ----------
     drawn
-        By methods that share the label values of `offered`.
+        Results of methods that share the label values of `offered`.
     offered
-        Candidate 1 of round 1, which holds every lesion that the engine believes in at all.
+        Candidate 1 of round 1, which contains every lesion that the engine offers.
     manual
         Results for single lesions from tight boxes.
     """
@@ -129,7 +129,7 @@ def measures_of_found(
 
 
 def opened(case: EvaluationCase, bench: Workbench, rule: Rule) -> Opened:
-    """Compute the first round of a case, from which every reader starts."""
+    """Compute the first round of a case. Every reader starts from it."""
     watch = bench.stopwatch()
     # The cache keeps a round's embeddings under this name: each rule has its own, so that none saves another
     # rule's time.
@@ -153,7 +153,7 @@ def play(
     pick: PickAll = each_best,
     by_part: bool = False,
 ) -> tuple[Drawn, ...]:
-    """Play the rounds with a reader; return what the reader has after each round.
+    """Play the rounds with a reader. Return the reader's selection after each round.
 
     A case in which the engine finds no liver gives empty segmentations.
 
@@ -162,7 +162,7 @@ def play(
     reader
         Name of the reader.
     pick
-        How the reader picks for the liver and each lesion.
+        The reader's choice for the liver and each lesion.
     by_part
         Whether the reader also answers for each part.
     """
@@ -201,9 +201,9 @@ def automatic(case: EvaluationCase, bench: Workbench, start: Opened) -> Iterator
     """Yield *ensemble*, *ensemble_offered*, *finder* and *auto*, which start from the same first round.
 
     *Ensemble* is the mean of all members, thresholded (equation 1), with the lesions that most of the four
-    candidates hold. *Ensemble_offered* has all that candidate 1 holds, as the reader of UAIR gets. *Finder*
-    is the 3-D network at 3 mm alone. *Auto* puts the same 3-D box on all slices. It is the localizer's box
-    for the liver, and the box around each lesion of the ensemble.
+    candidates contain. *Ensemble_offered* has all lesions of candidate 1, as the reader of UAIR gets them.
+    *Finder* is the 3-D network at 3 mm alone. *Auto* uses the same 3-D box on all slices. It is the
+    localizer's box for the liver, and the box around each lesion of the ensemble.
     """
     nothing = np.zeros(case.hu.shape, np.uint8)
     seconds = start.seconds

@@ -22,9 +22,9 @@ from workers.uair.candidates import Rule
 from workers.uair.localize import Localizer
 
 RULES: tuple[Rule, ...] = get_args(Rule)
-"""`belief` first: the default, which readers of a fixed preference and the pictures show."""
+"""The rules. `belief` is first: it is the default, for readers with a fixed preference and for pictures."""
 COMPARED: tuple[Rule, ...] = ("belief", "medoids")
-"""Rules that noisy readers and readers of whole candidates meet, too."""
+"""Rules for which noisy readers and readers of whole candidates are simulated, too."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Workbench:
     localizer
         Finds the liver.
     outliner
-        Draws lesions in 3-D.
+        Segments lesions in 3-D.
     engines
-        One for each rule of choice; they share the model.
+        An engine for each rule of choice. They share the model.
     networks
-        U-Net and TransUNet, those whose weights and parts are there.
+        U-Net and TransUNet, if their weights and MONAI are installed.
     members
-        N of equation 1.
+        Number of members, N of equation 1.
     """
 
     predictor: RememberingPredictor
@@ -56,7 +56,7 @@ class Workbench:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all weights."""
+        """SHA-256 of all weights."""
         return self.engines[RULES[0]].model_digest
 
     def stopwatch(self) -> Stopwatch:
@@ -64,26 +64,26 @@ class Workbench:
         return Stopwatch(self.predictor, self.outliner)
 
     def forget(self) -> None:
-        """Drop what the models remember, as between two cases."""
+        """Drop the remembered answers of the models, between two cases."""
         self.predictor.forget()
         self.outliner.forget()
 
 
 def build_workbench(section: EngineSection, baselines: Path | None = None) -> Workbench:
-    """Build what a site configured.
+    """Build the engines and models of a site's configuration.
 
     Parameters
     ----------
     section
-        Model, localizer, device and options; its rule is of no account, as all are compared.
+        Model, localizer, device and options. Its rule is ignored, because all rules are compared.
     baselines
         Folder with ``unet.safetensors`` and ``transunet.safetensors``; the packaged ones if None.
 
     Raises
     ------
     ConfigError
-        No such device here; a checkpoint or template that cannot be read or does not fit;
-        ``weights-missing``: nothing usable in `baselines`.
+        The device does not exist, or a checkpoint or template cannot be read or does not fit.
+        ``weights-missing``: `baselines` has no usable file.
     """
     device = choose_device(section.device)
     predictor = RememberingPredictor(

@@ -1,4 +1,4 @@
-"""`uair train`: one command for all networks; shows where a run stands and writes what it saw.
+"""`uair train`: one command for all networks. It shows the progress of a run and writes a log.
 
 torch is imported inside the command: `uair --help` stays quick.
 """
@@ -40,7 +40,7 @@ class Network(StrEnum):
 
 
 LEARN_FROM_REAL = (Network.LESIONS, Network.OUTLINES)
-"""Networks that learn from real CTs, too."""
+"""Networks that can also learn from real CTs."""
 
 
 def train(
@@ -91,8 +91,8 @@ def train(
 ) -> None:
     """Train a network on phantoms; finder and outliner of lesions on real CTs, too.
 
-    Shows loss and figures while it runs and ends with those on held-out phantoms. Beside the weights lie a
-    checkpoint (for --resume) and a log with one JSON object a line.
+    The command shows loss and figures while it runs, and at the end the figures on held-out phantoms. Beside
+    the weights it writes a checkpoint (for --resume) and a log with one JSON object a line.
     """
     from workers.research.training.training_run import TrainOptions
 
@@ -158,7 +158,7 @@ def _words(seen: training_run.Progress) -> str:
 
 
 def _write(log: TextIO, seen: training_run.Progress) -> None:
-    """Append one event to the log; anatomies that were built are none."""
+    """Append one event to the log. The building of anatomies is not logged."""
     if seen.building:
         return
     event = {

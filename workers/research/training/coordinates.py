@@ -1,8 +1,8 @@
 """Self-supervised training of the coordinate network on phantoms (MedLSAM, Lei et al. 2025, section 3).
 
 There are two losses. The difference of two coordinates of a scan is the offset of the patches in mm (relative
-distance regression). A place is more similar to itself in another examination than to its neighbours. No
-organ is named.
+distance regression). A point is more similar to itself in another examination than to its neighbours. No
+organ labels are used.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _TOLERANCE_MM = 10.0
 
 
 def train_coordinates(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
-    """Train the coordinate network and write its weights; templates are made anew for them.
+    """Train the coordinate network and write its weights. They need new templates.
 
     The figures are means over samples of geometries that no training sees. They are the error of an offset in
-    mm, and how often a place is found among 64 places in another examination.
+    mm, and how often a point is found among 64 points in another examination.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def train_coordinates(options: TrainOptions, progress: ProgressCallback | None =
 
 @dataclass(frozen=True)
 class CoordinateBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: the parts of `CoordinateSample`, one more axis in front."""
+    """Map from iteration to batch: the parts of `CoordinateSample` with a batch axis in front."""
 
     cache: GeometryCache
     seed: int
@@ -78,13 +78,13 @@ class CoordinateBatches(Dataset[tuple[Tensor, ...]]):
 
 @lru_cache(maxsize=_KEPT_IN_MEMORY)
 def _body(cache: GeometryCache, seed: int, geometry: int) -> ExaminedBody:
-    """Return a body of a run; drawing one takes longer than a step."""
+    """Return a body of a run. Drawing one takes longer than a step."""
     return draw_body(cache.subject(geometry), np.random.default_rng([seed, geometry, 5]))
 
 
 @dataclass(frozen=True)
 class CoordinateTask:
-    """How `CoordinateNet` is trained."""
+    """The training of `CoordinateNet`."""
 
     samples: CoordinateBatches
     held_out: tuple[tuple[Tensor, ...], ...]
@@ -120,9 +120,9 @@ class CoordinateTask:
 
 
 def _answers(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Return errors of all offsets ``(B, n, n, 3)`` in mm and similarities ``(B * n, p, p)`` of places.
+    """Return errors of all offsets ``(B, n, n, 3)`` in mm and similarities ``(B * n, p, p)`` of points.
 
-    Row i, column j: place i in the first and place j in the second examination.
+    Row i, column j is the pair of point i in the first and point j in the second examination.
     """
     patches, centres, first, second = batch
     blocks = torch.cat([first.flatten(0, 1), second.flatten(0, 1)])
@@ -147,7 +147,7 @@ def _collated(samples: list[CoordinateSample]) -> tuple[Tensor, ...]:
 
 
 def _held_out_samples(count: int) -> tuple[tuple[Tensor, ...], ...]:
-    """Draw samples of other anatomies; the same for every training seed."""
+    """Draw samples of other anatomies. They are the same for every training seed."""
     samples = []
     for seed in range(FIRST_SEED, FIRST_SEED + count):
         rng = np.random.default_rng([seed, 3])

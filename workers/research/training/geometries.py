@@ -1,4 +1,4 @@
-"""Training geometries on disk: built once, read by every sample. Knows nothing of densities or networks."""
+"""Keep training geometries on disk. They are built once and read by every sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PLACES = 20000
 
 @dataclass(frozen=True)
 class Subject:
-    """A geometry with what sampling asks of it again and again."""
+    """A geometry, with cached values that sampling needs repeatedly."""
 
     geometry: Geometry
 
@@ -56,7 +56,7 @@ class Subject:
 
     @cached_property
     def lesion_slices(self) -> tuple[NDArray[np.int64], ...]:
-        """For each lesion the slices that show it; none of them is empty."""
+        """For each lesion the slices that show it. Each lesion has at least one."""
         numbers = range(1, self.geometry.lesions.count + 1)
         slices = (np.flatnonzero(self.geometry.lesion(n).any(axis=(1, 2))) for n in numbers)
         return tuple(found for found in slices if len(found))
@@ -74,11 +74,11 @@ class GeometryCache:
     count: int
 
     def path(self, index: int) -> Path:
-        """Return the file of geometry `index`, whether it exists or not."""
+        """Return the path of geometry `index`. The file need not exist."""
         return self.folder / f"geometry-{GENERATION}-{index:07d}.npz"
 
     def subject(self, index: int) -> Subject:
-        """Return geometry `index`; built now if its file is missing."""
+        """Return geometry `index`. Build it if its file is missing."""
         if not self.path(index).exists():
             _build(index, self.path(index))
         return _read(self.path(index))
@@ -89,9 +89,9 @@ class GeometryCache:
         Parameters
         ----------
         processes
-            How many processes build; 0 builds in this one.
+            Number of building processes; 0 builds in this process.
         progress
-            Called with (done, missing in all) after each.
+            A function that is called with (built, missing in all) after each geometry.
         """
         missing = [index for index in range(self.count) if not self.path(index).exists()]
         if not missing:

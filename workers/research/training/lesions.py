@@ -70,7 +70,7 @@ def train_lesions(options: TrainOptions, progress: ProgressCallback | None = Non
 class LesionBatches(Dataset[tuple[Tensor, ...]]):
     """Iteration -> batch: channels ``(B, 5, Z, Y, X)``, masks ``(B, 2, …)`` and weight ``(B, Z, Y, X)``.
 
-    Where there are real cases, a `real_share` of the samples comes from them.
+    If there are real cases, then the part `real_share` of the samples comes from them.
     """
 
     cache: GeometryCache
@@ -95,7 +95,7 @@ class LesionBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class LesionTask:
-    """How `LesionNet` is trained: Dice and cross-entropy for the liver, Dice and focal loss for lesions."""
+    """The training of `LesionNet`: Dice and cross-entropy for the liver, Dice and focal loss for lesions."""
 
     samples: LesionBatches
     held_out: tuple[Phantom, ...]
@@ -114,9 +114,9 @@ class LesionTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; nothing in a step is random.
+        """Return loss and figures of a batch; a step has no random part.
 
-        Convolutions run in bfloat16 (half the time, or less, where the processor multiplies such matrices).
+        Convolutions run in bfloat16 (half the time or less, if the processor multiplies such matrices).
         """
         channels, masks, weight = batch
         with half_precision(self.device):
@@ -159,8 +159,8 @@ def _soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
 def _focal(logits: Tensor, truth: Tensor, weight: Tensor, liver: Tensor) -> Tensor:
     """Return the weighted focal cross-entropy (exponent 1), a sum over all voxels divided by the liver's.
 
-    Voxels of lesions count `LESION_WEIGHT` times: without that the network saw none for the first hundreds
-    of steps.
+    Voxels of lesions count `LESION_WEIGHT` times. Without this, the network found no lesion in the first
+    hundreds of steps.
     """
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probability = logits.sigmoid()
@@ -175,7 +175,10 @@ def _hard_dice(logits: Tensor, truth: Tensor) -> float:
 
 
 def _score(finder: LearnedLesions, phantom: Phantom) -> tuple[float, float, int, int, int]:
-    """Return Dice of liver and lesions, lesions of 10 mm found, how many there are, false findings."""
+    """Return Dice of liver and lesions.
+
+    Numbers of found and of all lesions of 10 mm; number of false findings.
+    """
     labels, spacing = phantom.labels, phantom.spacing_mm
     around = tight_box(labels > 0).extended(_AROUND_MM, spacing, labels.shape)
     found = finder.search(phantom.hu, spacing, around, phantom.meta.liver_hu)

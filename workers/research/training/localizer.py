@@ -57,7 +57,7 @@ def train_localizer(options: TrainOptions, progress: ProgressCallback | None = N
 
 @dataclass(frozen=True)
 class LocalizerBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: channels ``(B, 2, Z, Y, X)`` and liver ``(B, Z, Y, X)``."""
+    """Map from iteration to batch: channels ``(B, 2, Z, Y, X)`` and liver ``(B, Z, Y, X)``."""
 
     cache: GeometryCache
     seed: int
@@ -78,7 +78,7 @@ class LocalizerBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class LocalizerTask:
-    """How `LocalizerNet` is trained: cross-entropy and Dice over the batch."""
+    """The training of `LocalizerNet`: cross-entropy and Dice over the batch."""
 
     samples: LocalizerBatches
     held_out: tuple[Phantom, ...]
@@ -97,9 +97,9 @@ class LocalizerTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; nothing in a step is random.
+        """Return loss and figures of a batch; a step has no random part.
 
-        Convolutions run in bfloat16, as the lesion finder's.
+        Convolutions run in bfloat16, as for the lesion finder.
         """
         channels, liver = batch
         with half_precision(self.device):

@@ -1,7 +1,7 @@
-"""The training loop that both networks share: schedule, averaging, checkpoints, progress.
+"""The training loop that all networks share: schedule, averaging, checkpoints, progress.
 
-What is trained is a `Task`; the loop knows neither images nor losses. Every batch and every random choice
-of a step is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
+What is trained is a `Task`; the loop knows neither images nor losses. Every batch and every random choice of
+a step is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def learning_rate(peak: float, warm_up: int, iteration: int, fraction: float) ->
 def keep_freed_memory() -> None:
     """Set glibc's allocator to keep freed blocks instead of returning them to the system.
 
-    Each step frees and asks for the same large tensors; without page faults on them training was 1.5 times
-    faster (ENGINE §2). Elsewhere than on glibc nothing happens.
+    Each step frees and allocates the same large tensors. Without page faults, training was 1.5 times faster.
+    Without glibc, the function does nothing.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -157,7 +157,7 @@ def _load(task: Task, options: TrainOptions, first: int) -> Iterator[tuple[Tenso
 
 
 def _blend(task: Task, options: TrainOptions, run: _Run) -> None:
-    """Move the averaged weights towards other ones, if there are any to blend with."""
+    """Move the averaged weights towards other weights, if there are any to blend with."""
     if options.blend_with is None:
         return
     other = task.network()
@@ -204,7 +204,7 @@ def _advance(
 
 @torch.no_grad()
 def _follow(run: _Run, averaging: float) -> None:
-    """Move the average towards the network; faster in the beginning."""
+    """Move the average towards the network, faster at the beginning."""
     keep = min(averaging, run.iteration / (run.iteration + 20))
     for parameter, current in zip(run.average.parameters(), run.network.parameters(), strict=True):
         parameter.lerp_(current, 1 - keep)
@@ -226,7 +226,7 @@ def _held_out(task: Task, options: TrainOptions, run: _Run) -> Progress:
 
 
 def _identity(options: TrainOptions) -> dict[str, int | float | str | None]:
-    """Return what a resumed run must have in common with the run that it continues."""
+    """Return the options that a resumed run must share with the run that it continues."""
     return {
         "format": _FORMAT,
         "seed": options.seed,

@@ -23,7 +23,7 @@ class MaskLoss:
     total
         Scalar to minimise.
     best
-        ``(P,)``: which of tokens 1 to 3 fits best.
+        ``(P,)``: the token of 1 to 3 that fits best.
     iou
         ``(P, 4)``: true intersection over union of every token's mask.
     """
@@ -70,7 +70,7 @@ def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _shared_out(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss ``(P,)`` of each prompt from that of its answers ``(P, A)``, and which is best."""
+    """Return each prompt's loss ``(P,)`` from those of its answers ``(P, A)``, and the best answer's index."""
     alternatives = losses[:, 1:]
     smallest, best = alternatives.min(dim=1)
     return _BEST * smallest + _SINGLE * losses[:, 0] + _ALL * alternatives.mean(dim=1), best + 1
@@ -83,7 +83,7 @@ def _dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Focal cross-entropy with exponent 1 for soft truth, weighted by the target's size."""
+    """Return the focal cross-entropy with exponent 1 for soft truth, weighted by the target's size."""
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probability = logits.sigmoid()
     right = probability * truth + (1 - probability) * (1 - truth)
@@ -92,7 +92,7 @@ def _focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def intersection_over_union(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the IoU ``(…)`` of thresholded masks ``(…, h, w)``; 1 where both are empty."""
+    """Return the IoU ``(…)`` of thresholded masks ``(…, h, w)``; 1 if both are empty."""
     inside, wanted = logits > 0, truth > 0.5
     shared = (inside & wanted).sum((-2, -1)) + 1
     return shared / ((inside | wanted).sum((-2, -1)) + 1)

@@ -36,14 +36,14 @@ from workers.uair.targets import LESION_PLAN
 
 BATCH_SIZE = 2
 PIXELS, CELLS = 256, 64
-"""The size of the crops on which held-out lesions are measured."""
+"""Pixels and cells of the crops on which held-out lesions are measured."""
 _NEVER = -30.0
 
 
 def train_outlines(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the lesion outliner and write its weights.
 
-    The figures are means over the lesions of held-out phantoms, asked for by their tight 3-D box: Dice of
+    The figures are means over the lesions of held-out phantoms, prompted by their tight 3-D box: Dice of
     answer 0, and of the best answer.
 
     Raises
@@ -68,9 +68,9 @@ def train_outlines(options: TrainOptions, progress: ProgressCallback | None = No
 
 @dataclass(frozen=True)
 class OutlineBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: channels ``(B, 8, n, h, w)``, truth and what counts ``(B, n, h, w)``.
+    """Map from iteration to batch: channels ``(B, 8, n, h, w)``, truth and weights ``(B, n, h, w)``.
 
-    Where there are real tumours, a `real_share` of the samples comes from them.
+    If there are real tumours, then the part `real_share` of the samples comes from them.
     """
 
     cache: GeometryCache
@@ -95,7 +95,7 @@ class OutlineBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class OutlineTask:
-    """How `OutlineNet` is trained: Dice and focal loss, best of three answers."""
+    """The training of `OutlineNet`: Dice and focal loss, best of three answers."""
 
     samples: OutlineBatches
     held_out: tuple[Phantom, ...]
@@ -114,9 +114,9 @@ class OutlineTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; nothing in a step is random.
+        """Return loss and figures of a batch; a step has no random part.
 
-        Convolutions run in bfloat16 (half the time, or less, where the processor multiplies such matrices).
+        Convolutions run in bfloat16 (half the time or less, if the processor multiplies such matrices).
         """
         channels, truth, counts = batch
         with half_precision(self.device):
@@ -147,7 +147,7 @@ class OutlineTask:
 
 
 def _scores(outliner: LearnedOutlines, phantom: Phantom) -> list[list[float]]:
-    """Return for each lesion the Dice of every answer, asked for by the lesion's tight 3-D box."""
+    """Return for each lesion the Dice of every answer to its tight 3-D box."""
     found: list[list[float]] = []
     for record in phantom.meta.lesions:
         truth = phantom.labels == 1 + record.number

@@ -14,12 +14,12 @@ from workers.models.template_store import StoredTemplate, TemplateFolder
 from workers.phantoms import TRAINING, make_phantom
 
 TEMPLATES = 5
-"""As many as the paper takes (section 4.5)."""
+"""The number of templates, as in the paper (section 4.5)."""
 _FIRST_SEED = 9_100_000
 
 
 def write_phantom_templates(weights: Path | None, folder: Path) -> None:
-    """Write the templates of the first five phantoms whose liver lies wholly in the scan; phases as drawn."""
+    """Write the templates of the first five phantoms whose whole liver is in the scan, with random phases."""
     encoder = CoordinateEncoder(torch.device("cpu"), weights)
     for stored in islice(_described(encoder), TEMPLATES):
         TemplateFolder(folder).add(stored)

@@ -1,4 +1,4 @@
-"""The data of a training run, and the data on which it is measured."""
+"""Prepare the data of a training run, and its held-out data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def prepare(
 
 
 def filled_cache(options: TrainOptions, progress: ProgressCallback | None = None) -> GeometryCache:
-    """Return the cache of training anatomies with all that a run needs."""
+    """Return the cache with all training anatomies that a run needs."""
     cache = GeometryCache(options.cache, options.geometries)
     cache.fill(options.loaders, _building_progress(progress))
     return cache
@@ -33,7 +33,7 @@ def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) 
     Raises
     ------
     InputError
-        Whatever makes a pair of files unusable, with its name; see `RealCases.fill`.
+        A pair of files cannot be used; the error has its name, see `RealCases.fill`.
     """
     if options.real is None:
         return None
@@ -48,7 +48,7 @@ def real_tumours(options: TrainOptions, progress: ProgressCallback | None = None
     Raises
     ------
     InputError
-        Whatever makes a pair of files unusable, with its name; see `RealCases.fill`.
+        A pair of files cannot be used; the error has its name, see `RealCases.fill`.
     """
     if options.real is None:
         return None
@@ -68,6 +68,6 @@ def _building_progress(progress: ProgressCallback | None) -> Callable[[int, int]
 
 
 def held_out_phantoms(options: TrainOptions) -> tuple[Phantom, ...]:
-    """Make the phantoms on which a run is measured: seeds and a setting that no training sees, all phases."""
+    """Make the phantoms on which a run is measured, in all phases. Training uses other seeds and settings."""
     seeds = range(FIRST_SEED, FIRST_SEED + options.held_out)
     return tuple(make_phantom(seed, size=options.held_out_size, phase=None, setting=TEST) for seed in seeds)

@@ -1,7 +1,6 @@
-"""Real CTs with liver and tumours drawn, as training reads them: pairs of NIfTI files, read once.
+"""Read real CTs with masks of liver and tumours for training: pairs of NIfTI files, read once.
 
-Owns how a folder becomes cases: pairs by name, axes by the headers, a cache on a grid of `STEP_MM`. Knows
-nothing of samples.
+Names give the pairs, headers the axes. The cache is on a grid of `STEP_MM`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from workers.uair.localize import to_isotropic
 _LOG = logging.getLogger(__name__)
 
 STEP_MM = 2.0
-"""Voxels of the cache. Linear interpolation of them blurs as much as averaging a scan onto 3 mm does."""
+"""Voxel size of the cache in mm. Interpolating it linearly blurs as much as averaging a scan onto 3 mm."""
 LIVER, TUMOUR = 1, 2
 _CT, _SEG = "_ct.nii.gz", "_seg.nii.gz"
 # Names of pairs that show a whole scan and whose masks leave tumours out.
@@ -61,19 +60,19 @@ class RealCase:
 
     @cached_property
     def middle(self) -> NDArray[np.float64]:
-        """Middle (z, y, x) of the liver's box, in voxels from the volume's corner."""
+        """Centre (z, y, x) of the liver's box, in voxels from the volume's corner."""
         box = tight_box(self.labels > 0)
         return (np.asarray(box.start) + np.asarray(box.stop)) / 2.0
 
     @cached_property
     def tumours(self) -> NDArray[np.int32]:
-        """``(Z, Y, X)``: 1 … n where tumour n is, 0 elsewhere."""
+        """``(Z, Y, X)``: 1 … n in the voxels of tumour n, 0 elsewhere."""
         numbered, _ = ndi.label(self.labels == TUMOUR)
         return np.asarray(numbered, np.int32)
 
     @cached_property
     def tumour_middles(self) -> NDArray[np.float64]:
-        """``(n, 3)`` middles of the tumours, in voxels from the volume's corner."""
+        """``(n, 3)`` centres of the tumours, in voxels from the volume's corner."""
         count = int(self.tumours.max())
         middles = ndi.center_of_mass(self.labels == TUMOUR, self.tumours, range(1, count + 1))
         return np.asarray(middles, np.float64).reshape(-1, 3) + 0.5
@@ -88,7 +87,7 @@ class RealCases:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the pairs, sorted. Whole scans (``NAME_whole``) are left out: nobody drew their tumours.
+        """Names of the pairs, sorted, without whole scans (``NAME_whole``): their masks lack tumours.
 
         Raises
         ------
@@ -108,11 +107,11 @@ class RealCases:
 
     @property
     def digest(self) -> str:
-        """A digest of all files, whatever their folder is called."""
+        """A digest of all files. The folder's name does not count."""
         return hashlib.sha256("".join(self.file_digest(name) for name in self.names).encode()).hexdigest()
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read each pair that is not in the cache yet; `progress` hears (done, missing in all).
+        """Read each pair that is not in the cache yet. `progress` is called with (done, missing in all).
 
         Raises
         ------
@@ -128,7 +127,10 @@ class RealCases:
         write: Callable[[Path, str, Path], None],
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Write the missing file of each pair: `write` gets folder, name of the pair, and path."""
+        """Write the missing file of each pair.
+
+        `write` gets the folder, the name of the pair, and the path.
+        """
         missing = [name for name in self.names if not path_of(name).exists()]
         for done, name in enumerate(missing, start=1):
             write(self.folder, name, path_of(name))
@@ -136,7 +138,7 @@ class RealCases:
                 progress(done, len(missing))
 
     def case(self, index: int) -> RealCase:
-        """Return case `index` of `names`; `fill` has been called before."""
+        """Return case `index` of `names`. `fill` must be called before."""
         return _load(self._path(self.names[index]))
 
     def _path(self, name: str) -> Path:
@@ -193,7 +195,7 @@ def read_pair(folder: Path, name: str) -> RealCase:
     Raises
     ------
     InputError
-        As `read_scan`. ``training-case-mirrored``: the header puts the liver on the patient's left.
+        As `read_scan`. ``training-case-mirrored``: by the header, the liver is on the patient's left.
     """
     scan = read_scan(folder, name)
     spacing = scan.spacing_mm
@@ -245,7 +247,7 @@ def _digest(*paths: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _file_digest(path: Path, changed: int) -> bytes:
-    """Return a file's SHA-256; `changed` is its time, by which the answer is remembered."""
+    """Return a file's SHA-256. It is cached by `changed`, the file's time."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
@@ -256,7 +258,7 @@ def _write_case(folder: Path, name: str, path: Path) -> None:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write a cache file: the whole file, or none."""
+    """Write a cache file. The file is complete or does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

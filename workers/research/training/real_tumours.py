@@ -1,6 +1,6 @@
-"""Tumours of real CTs with their surroundings, on the voxels of the scans, for training the outliner.
+"""Cut tumours with their surroundings out of real CTs, on the scans' own voxels, for training the outliner.
 
-Owns the cache of crops. Knows nothing of samples.
+The crops are kept in a cache.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RealTumour:
     hu
         ``(Z, Y, X)`` int16.
     inside
-        ``(Z, Y, X)``: this tumour; others beside it do not count.
+        ``(Z, Y, X)``: this tumour, without other tumours.
     spacing_mm
         (z, y, x).
     liver_hu
@@ -51,22 +51,22 @@ class RealTumour:
 
 @dataclass(frozen=True)
 class RealTumours:
-    """All tumours from `_LEAST_ML` on in a folder of pairs; see `RealCases`."""
+    """All tumours of at least `_LEAST_ML` in a folder of pairs, see `RealCases`."""
 
     cases: RealCases
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the pairs that hold such a tumour."""
+        """Names of the pairs with such a tumour."""
         return tuple(name for name in self.cases.names if len(_load(self._path(name))))
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Cut out the tumours of each pair that is not in the cache yet; `progress` hears (done, missing).
+        """Cut out the tumours of each pair that is not in the cache yet. `progress` gets (done, missing).
 
         Raises
         ------
         InputError
-            As `RealCases.fill`. ``training-tumours-missing``: no pair holds a tumour.
+            As `RealCases.fill`. ``training-tumours-missing``: no pair has a tumour.
         """
         self.cases.fill_files(self._path, _write_tumours, progress)
         if not self.names:
@@ -77,7 +77,7 @@ class RealTumours:
             )
 
     def draw(self, rng: np.random.Generator) -> RealTumour:
-        """Draw a patient, then a tumour."""
+        """Draw a patient at random, then a tumour."""
         tumours = _load(self._path(self.names[rng.integers(len(self.names))]))
         return tumours[rng.integers(len(tumours))]
 

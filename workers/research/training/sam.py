@@ -36,8 +36,8 @@ _VALIDATION_STEP_MM = 6.0
 def train_sam(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the embedded model and write its weights.
 
-    The figures are the mean Dice of liver and lesions of held-out phantoms when each slice is prompted by
-    its tight box.
+    The figures are the mean Dice of liver and lesions of held-out phantoms with a tight box on each slice as
+    the prompt.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def train_sam(options: TrainOptions, progress: ProgressCallback | None = None) -
 
 @dataclass(frozen=True)
 class SamBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: images, masks, boxes, points, point labels (leading axes B, K)."""
+    """Map from iteration to batch: images, masks, boxes, points, point labels (leading axes B, K)."""
 
     cache: GeometryCache
     seed: int
@@ -77,10 +77,10 @@ class SamBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class SamTask:
-    """How `EmbeddedSam` is trained (ENGINE §3).
+    """The training of `EmbeddedSam` (docs/training.md).
 
-    A step has two answers. The first answers box and clicks. The second has the first answer as mask prompt,
-    too, and, for six of ten, a click into its error. The images' gain and offset are jittered.
+    A step has two answers. The first answers box and clicks. The second also gets the first answer as mask
+    prompt and, in six of ten cases, a click in its error. Gain and offset of the images vary at random.
     """
 
     samples: SamBatches
@@ -125,7 +125,7 @@ class SamTask:
         return Step(first.total + second.total, figures)
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return the mean Dice of liver and lesions under tight boxes, as `EmbeddedPredictor` answers."""
+        """Return the mean Dice of `EmbeddedPredictor` with tight boxes, for liver and lesions."""
         if not self.held_out:
             return {}
         with TemporaryDirectory() as folder:
@@ -158,7 +158,7 @@ def _jittered(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _chosen(logits: Tensor, best: Tensor, generator: torch.Generator) -> Tensor:
-    """Return one earlier mask ``(P, h, w)`` for each prompt: half the time the best, else any of the four."""
+    """Return one earlier mask ``(P, h, w)`` for each prompt: the best in half of the cases."""
     count = len(logits)
     any_token = torch.randint(0, TOKEN_COUNT, (count,), generator=generator).to(best.device)
     take_best = (torch.rand(count, generator=generator) < 0.5).to(best.device)

@@ -1,4 +1,4 @@
-"""Training of the networks that label whole slices, on the phantoms that the promptable model learns from."""
+"""Training of the networks that label whole slices, on the phantoms of the promptable model."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def train_slice_network(
 ) -> TrainReport:
     """Train a network of `build_slice_network` and write its weights.
 
-    The figures are means over held-out phantoms: Dice of the liver, and of the union of lesions where there
-    are any.
+    The figures are means over held-out phantoms: Dice of the liver, and of the union of lesions if there are
+    any.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def train_slice_network(
 
 @dataclass(frozen=True)
 class SliceBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: images ``(B, 3, 256, 256)`` and classes ``(B, 1, 256, 256)``."""
+    """Map from iteration to batch: images ``(B, 3, 256, 256)`` and classes ``(B, 1, 256, 256)``."""
 
     cache: GeometryCache
     seed: int
@@ -63,7 +63,7 @@ class SliceBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class SliceTask:
-    """How they are trained: MONAI's sum of cross-entropy and Dice of liver and lesion over the batch."""
+    """The training of these networks, with MONAI's sum of cross-entropy and Dice over the batch."""
 
     name: str
     samples: SliceBatches
@@ -84,7 +84,7 @@ class SliceTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; nothing in a step is random."""
+        """Return loss and figures of a batch. A step has no random part."""
         images, classes = batch
         logits = network(images)
         found = logits.detach().argmax(dim=1, keepdim=True)

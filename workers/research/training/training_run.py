@@ -1,4 +1,4 @@
-"""A training run's task, options, progress and report: plain records that the loop works on."""
+"""The task, options, progress and report of a training run: records that the loop uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.phantoms.phantom import Size
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a network is trained.
+    """The options of a training run.
 
     Attributes
     ----------
@@ -31,32 +31,32 @@ class TrainOptions:
     seed
         Seed of weights, samples and steps.
     resume
-        Continue from the checkpoint if there is one.
+        Whether to continue from the checkpoint if there is one.
     chunk_minutes
-        End after about so long with a checkpoint, although the schedule goes on; a resumed run continues it.
+        End after about this time with a checkpoint, before the schedule ends. A resumed run continues it.
     initial_weights
-        Start from these instead of random ones.
+        Path of weights to start from; None for random ones.
     blend_with, blend_part
-        Other weights, and their part in those that are written: what they knew fades less.
+        Other weights, and their part in the written weights, so that less of their knowledge is lost.
     rate
         Peak learning rate; the task's own unless given.
     batch_size
         Images (or volumes) a step; the task's own number unless given.
     geometries
-        How many anatomies to train on.
+        Number of anatomies for training.
     real, real_share
         Folder of real CTs with masks (see `RealCases`), and the part of the samples that comes from them.
     held_out
-        On how many other phantoms figures are measured; 0 for none.
+        Number of other phantoms on which figures are measured; 0 for none.
     held_out_size
-        Size of those (see `make_phantom`).
+        Size of these phantoms (see `make_phantom`).
     threads, loaders
         CPU threads of the network, and processes that draw samples (0: in this process).
     device
         ``cpu`` or ``cuda``.
     report_every, checkpoint_every, validate_every
-        Iterations between progress reports, checkpoints, figures on held-out phantoms (which are measured
-        at the end in any case; 0: only then).
+        Iterations between progress reports, checkpoints, figures on held-out phantoms (which are measured at
+        the end in any case; 0: only then).
     """
 
     output: Path
@@ -99,12 +99,12 @@ class TrainOptions:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state of the run is kept."""
+        """Path of the checkpoint, which has the state of the run."""
         return self.output.with_name(self.output.name + ".checkpoint")
 
     @property
     def log(self) -> Path:
-        """Where the command line keeps losses and figures, one JSON object a line."""
+        """Path of the log of losses and figures, one JSON object a line."""
         return self.output.with_name(self.output.name + ".log")
 
 
@@ -121,13 +121,13 @@ class Progress:
     seconds
         Time spent so far, earlier parts of a resumed run included.
     loss
-        Mean since the last report.
+        Mean loss since the last report.
     figures
         Mean training figures since then, or (`held_out`) figures on held-out phantoms.
     held_out
-        Which of the two.
+        Whether `figures` are those of held-out phantoms.
     building
-        Before the first step: how many anatomies of how many missing ones are built.
+        Before the first step: number of built anatomies, and of missing ones in all.
     """
 
     iteration: int
@@ -146,7 +146,8 @@ ProgressCallback = Callable[[Progress], None]
 class TrainReport:
     """The result of a training run. `figures` are those of the averaged weights on held-out phantoms.
 
-    A run that ended before its schedule is not `finished`: it has a checkpoint, no weights and no figures.
+    If a run ended before its schedule, then it is not `finished`: it has a checkpoint, but no weights and no
+    figures.
     """
 
     iterations: int
@@ -160,14 +161,14 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class Step:
-    """Result of one forward pass: what to minimise, and figures to report."""
+    """The result of one forward pass: the loss to minimise, and figures to report."""
 
     loss: Tensor
     figures: Mapping[str, float]
 
 
 class Task(Protocol):
-    """One network and the way it is trained."""
+    """The training of one network."""
 
     @property
     def peak_rate(self) -> float:
@@ -181,7 +182,7 @@ class Task(Protocol):
 
     @property
     def weight_decay(self) -> float:
-        """AdamW's, of matrices and kernels."""
+        """AdamW's weight decay of matrices and kernels."""
         ...
 
     @property
@@ -194,7 +195,7 @@ class Task(Protocol):
         ...
 
     def batches(self) -> Dataset[Any]:
-        """Return a map from iteration to batch, a tuple of tensors; must be picklable."""
+        """Return a map from iteration to batch, a tuple of tensors. It must be picklable."""
         ...
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:

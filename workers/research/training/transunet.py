@@ -1,4 +1,4 @@
-"""Training of the TransUNet that the evaluation compares with."""
+"""Training of the TransUNet with which the evaluation compares."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from workers.research.training.training_run import ProgressCallback, TrainOption
 
 
 def train_transunet(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
-    """Train it and write its weights; see `train_slice_network`."""
+    """Train the TransUNet and write its weights, see `train_slice_network`."""
     return train_slice_network("transunet", options, progress)

@@ -1,4 +1,4 @@
-"""Training of the U-Net that the evaluation compares with."""
+"""Training of the U-Net with which the evaluation compares."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from workers.research.training.training_run import ProgressCallback, TrainOption
 
 
 def train_unet(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
-    """Train it and write its weights; see `train_slice_network`."""
+    """Train the U-Net and write its weights, see `train_slice_network`."""
     return train_slice_network("unet", options, progress)

@@ -1,8 +1,8 @@
-"""Clefts of a liver, painted into a sample's tissues: hilar fat, fissures, gallbladder bed, ribs.
+"""Paint clefts of the liver into a sample's tissues: hilar fat, fissures, gallbladder bed, ribs.
 
-Training anatomies have thin vessels in bare parenchyma, and smooth surfaces. On real CT, the finder mistook
-fat and partial volume for lesions: at the hilum, along the round ligament and under ribs. What is painted
-here is nowhere a lesion. Knows nothing of densities.
+Training anatomies have thin vessels in parenchyma without fat, and smooth surfaces. On real CT, the finder
+mistook fat and partial volume for lesions: at the hilum, along the round ligament and under ribs. The painted
+tissues are never lesions.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class _Fissure:
     Attributes
     ----------
     start
-        Where it starts, (z, y, x) mm from the hilum.
+        Its start, (z, y, x) mm from the hilum.
     direction
-        Which way it goes, (z, y, x).
+        Its direction, (z, y, x).
     opens
-        Whether it is widest at its end, at the liver's surface, or where it starts.
+        Whether it is widest at its end, at the liver's surface; if not, at its start.
     """
 
     start: tuple[Range, Range, Range]
@@ -67,7 +67,7 @@ _FISSURES = (
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Tissues of a sample, ``(Z, Y, X)`` with `steps` mm, and what of the new ones counts as liver."""
+    """Tissues of a sample, ``(Z, Y, X)`` with `steps` in mm, and the painted voxels that count as liver."""
 
     tissue: NDArray[np.uint8]
     counted: Mask
@@ -75,16 +75,16 @@ class _Canvas:
 
     @property
     def coarse(self) -> NDArray[np.uint8]:
-        """``(Z, Y / 2, X / 2)``."""
+        """The tissues at half of the in-plane resolution, ``(Z, Y / 2, X / 2)``."""
         return self.tissue[:, ::_COARSE, ::_COARSE]
 
     def place(self, index: Sequence[int]) -> Point:
-        """Return where a voxel of `coarse` lies, mm."""
+        """Return the place of a voxel of `coarse` in mm."""
         z, y, x = index
         return np.array([z, y * _COARSE, x * _COARSE]) * self.steps
 
     def around(self, center: Point, reach: Sequence[float] | Point) -> tuple[Window, list[Floats]]:
-        """Return the voxels within `reach` mm of a place, and their open (z, y, x) distances from it."""
+        """Return the voxels within `reach` mm of a point, and their (z, y, x) distances as open grids."""
         window, offsets = [], []
         for axis, (at, half, step) in enumerate(zip(center, reach, self.steps, strict=True)):
             n = self.tissue.shape[axis]
@@ -96,7 +96,7 @@ class _Canvas:
         return (window[0], window[1], window[2]), offsets
 
     def paint(self, window: Window, where: Mask, tissue: Tissue, counted: Mask | None = None) -> None:
-        """Set a tissue; the part `counted` of it still is liver to whoever draws the outline."""
+        """Set a tissue. Its part `counted` still counts as liver."""
         self.tissue[window][where] = tissue
         self.counted[window][where] = False if counted is None else counted[where]
 
@@ -118,7 +118,7 @@ def cut_clefts(
     Returns
     -------
     NDArray
-        ``(Z, Y, X)``: painted voxels, thin fat above all, that experts include in the liver.
+        ``(Z, Y, X)``: painted voxels that experts include in the liver, mostly thin fat.
     """
     canvas = _Canvas(tissue, np.zeros(tissue.shape, bool), np.asarray(steps))
     hilum = _hilum(canvas)
@@ -138,7 +138,7 @@ def cut_clefts(
 
 
 def _hilum(canvas: _Canvas) -> Point | None:
-    """Return where most of the portal vein is, mm; None if none is in view."""
+    """Return the place in mm with most of the portal vein; None if the sample shows none."""
     portal = (canvas.coarse == Tissue.PORTAL_VEIN).astype(np.float32)
     dense = ndi.uniform_filter(portal, 7, mode="constant")
     best = int(dense.argmax())
@@ -148,7 +148,7 @@ def _hilum(canvas: _Canvas) -> Point | None:
 
 
 def _fatten_hilum(canvas: _Canvas, hilum: Point, rng: np.random.Generator) -> None:
-    """Lead the portal trunk to the hilum and wrap it and the branches nearby into fat that gets thinner."""
+    """Extend the portal trunk to the hilum, and surround it and nearby branches by fat."""
     reach = rng.uniform(28, 50)
     window, offsets = canvas.around(hilum, [reach] * 3)
     region = canvas.tissue[window]
@@ -182,7 +182,7 @@ def _fatten_hilum(canvas: _Canvas, hilum: Point, rng: np.random.Generator) -> No
 
 
 def _open_fissure(canvas: _Canvas, hilum: Point, fissure: _Fissure, rng: np.random.Generator) -> None:
-    """Paint a plate of fat that widens towards the liver's surface, with a cord in it now and then."""
+    """Paint a plate of fat that widens towards the liver's surface, sometimes with a cord in it."""
     start = hilum + rng.uniform(*np.transpose(fissure.start))
     out = _unit(np.asarray(fissure.direction) + rng.normal(0, 0.2, 3))
     along = np.array([1.0, 0.0, 0.0]) + rng.normal(0, 0.15, 3)
@@ -230,7 +230,7 @@ def _shrink_gallbladder(canvas: _Canvas, hilum: Point, rng: np.random.Generator)
 
 
 def _line_gallbladder(canvas: _Canvas, rng: np.random.Generator) -> None:
-    """Put one to three pixels of fat beside the gallbladder, here and there."""
+    """Paint one to three pixels of fat beside parts of the gallbladder."""
     whole = canvas.tissue == Tissue.GALLBLADDER
     found = ndi.find_objects(whole.astype(np.uint8))
     if not found:
@@ -245,7 +245,7 @@ def _line_gallbladder(canvas: _Canvas, rng: np.random.Generator) -> None:
 
 
 def _indent(canvas: _Canvas, rng: np.random.Generator) -> None:
-    """Press ribs, or slips of muscle and fat, into the surface towards the body wall."""
+    """Press ribs, or strips of muscle and fat, into the surface near the body wall."""
     coarse = canvas.coarse
     wall = np.isin(coarse, _WALL)
     touching = ndi.binary_dilation(wall, iterations=2) & np.isin(coarse, LIVER_TISSUES)
@@ -280,7 +280,7 @@ def _press(
     rib: bool,
     rng: np.random.Generator,
 ) -> None:
-    """Paint one ridge; everything between it and the wall is part of it."""
+    """Paint one ridge. It includes everything between it and the wall."""
     along = np.array([slope, -outward[2], outward[1]])
     along = _unit(along - along @ outward * outward) if np.linalg.norm(along) > 0.1 else np.eye(3)[1]
     radius, half, deep = rng.uniform(4, 9), rng.uniform(8, 35), rng.uniform(1, 8)
@@ -306,7 +306,7 @@ def _along(offsets: list[Floats], axis: Point) -> Floats:
 
 
 def _tube(offsets: list[Floats], start: Point, end: Point) -> Floats:
-    """Return the distance of each voxel from a line, mm."""
+    """Return the distance of each voxel from a line in mm."""
     length = float(np.linalg.norm(end - start))
     shifted = [part - np.float32(at) for part, at in zip(offsets, start, strict=True)]
     at = np.clip(_along(shifted, (end - start) / length), 0, length)

@@ -1,4 +1,4 @@
-"""One training sample of the coordinate network, as a pure function of a body and a random generator."""
+"""Draw one training sample of the coordinate network from a body and a random generator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LEAST_HEIGHT_MM = 130.0
 
 @dataclass(frozen=True)
 class CoordinateSample:
-    """Patches and places of one body, in cells.
+    """Patches and points of one body, in cells.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class CoordinateSample:
     centres
         ``(PATCHES, 3)`` mm, (z, y, x).
     first, second
-        ``(BLOCKS, 2, BLOCK, BLOCK, BLOCK)`` the same places in two examinations.
+        ``(BLOCKS, 2, BLOCK, BLOCK, BLOCK)`` the same points in two examinations.
     """
 
     patches: Floats
@@ -76,7 +76,7 @@ def draw_body(subject: Subject, rng: np.random.Generator) -> ExaminedBody:
 
 
 def draw_coordinate_sample(body: ExaminedBody, rng: np.random.Generator) -> CoordinateSample:
-    """Draw how far the scan reaches, patches anywhere in the body's box, and places inside."""
+    """Draw the extent of the scan, patches anywhere in the body's box, and points inside."""
     part = _drawn_part(body.first.shape[1], rng)
     first, second = body.first[:, part], body.second[:, part]
     (top, bottom), (right, left) = body.region
@@ -94,7 +94,7 @@ def draw_coordinate_sample(body: ExaminedBody, rng: np.random.Generator) -> Coor
 
 
 def _resampled(subject: Subject, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return tissue and lesion numbers at 3 mm, stretched along the axes; even numbers of voxels."""
+    """Return tissue and lesion numbers at 3 mm, stretched along the axes, with even numbers of voxels."""
     geometry = subject.geometry
     stretch = np.array([rng.uniform(0.8, 1.25), *(rng.uniform(0.85, 1.2) * rng.uniform(0.94, 1.06, 2))])
     steps = GRID_MM / (np.array(geometry.spacing_mm) * stretch)
@@ -111,7 +111,7 @@ def _resampled(subject: Subject, rng: np.random.Generator) -> tuple[NDArray[np.u
 def _rendered(
     tissue: NDArray[np.uint8], lesion: NDArray[np.uint8], scan: Scan, rng: np.random.Generator
 ) -> Floats:
-    """Return HU as a scan averaged to 3 mm shows them."""
+    """Return the HU of a scan averaged to 3 mm."""
     hu = scan.hu[tissue]
     parenchyma = tissue == Tissue.LIVER
     for number in np.unique(lesion[lesion > 0]):
@@ -124,7 +124,7 @@ def _rendered(
 
 
 def _drawn_part(cells: int, rng: np.random.Generator) -> slice:
-    """Return the part along z that a scan shows: often not all."""
+    """Return the part along z that a scan shows. Often it is not the whole."""
     spare = cells - int(_LEAST_HEIGHT_MM / CELL_MM)
     if spare <= 0 or rng.random() < 0.4:
         return slice(0, cells)
@@ -133,7 +133,7 @@ def _drawn_part(cells: int, rng: np.random.Generator) -> slice:
 
 
 def _cut(cells: Floats, centres: NDArray[np.int64], reach: int) -> Floats:
-    """Return cubes ``(n, 2, 2 reach, …)`` around cell edges `centres` ``(n, 3)``; outside is air."""
+    """Return cubes ``(n, 2, 2 reach, …)`` around cell edges `centres` ``(n, 3)``. Outside is air."""
     air = cells_of(np.full((CELL,) * 3, AIR_HU, np.float32))
     padded = np.broadcast_to(air, (2, *(n + 2 * reach for n in cells.shape[1:]))).copy()
     padded[:, *(slice(reach, -reach),) * 3] = cells

@@ -1,7 +1,7 @@
-"""Lesions grown into a sample on its own grid: shapes, where they sit, what they look like.
+"""Grow lesions into a sample on its own grid: their shapes, places and looks.
 
-Looks come from the phantoms (`workers.phantoms.looks`). Large lesions get mosaics, necroses and a place at
-the liver's surface. Some of them bulge out of it.
+The looks come from the phantoms (`workers.phantoms.looks`). Large lesions get mosaics, necroses and a place
+at the liver's surface. Some of them bulge out of it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ YIELDING = (Tissue.FAT, Tissue.LUNG, Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Ti
 
 @dataclass(frozen=True)
 class Growth:
-    """A lesion in a sample: the part of the grid around it, and which voxels of that it takes."""
+    """A lesion in a sample: the window of the grid around it, and its voxels in the window."""
 
     window: Window
     inside: Mask
@@ -74,9 +74,9 @@ def grow_lesions(
     hu
         ``(Z, Y, X)`` noiseless densities at `SPACING_MM`.
     share
-        ``(Z, Y, X)`` part of each voxel that is liver; what a lesion takes from outside becomes liver.
+        ``(Z, Y, X)`` part of each voxel that is liver. Outside voxels that a lesion covers become liver.
     liver
-        ``(Z, Y, X)`` where lesions may lie: liver as experts draw it, thin fat included.
+        ``(Z, Y, X)`` the possible places of lesions: liver as experts draw it, with thin fat.
     tissue
         ``(Z, Y, X)`` values of `Tissue`.
     scan
@@ -116,7 +116,7 @@ def grow_lesions(
 def _placed(
     site: _Site, taken: Mask, radius: float, rng: np.random.Generator
 ) -> tuple[Window, Floats, Mask] | None:
-    """Find room; return window, depth below the lesion's surface in mm, and where it may be."""
+    """Find space. Return the window, the depth below the lesion's surface in mm, and the allowed voxels."""
     large = radius > _LARGE_MM
     for _ in range(_TRIALS):
         places = site.surface if large and rng.random() < 0.6 else site.voxels
@@ -136,7 +136,7 @@ def _placed(
 def _shape(
     site: _Site, center: NDArray[np.intp], radius: float, rng: np.random.Generator
 ) -> tuple[Window, Floats]:
-    """Return a turned, roughened ellipsoid, lobulated now and then, as depth in mm."""
+    """Return a turned, roughened, sometimes lobulated ellipsoid as depth in mm."""
     reach = int(np.ceil(1.5 * radius / SPACING_MM)) + 2
     window: Window = tuple(  # type: ignore[assignment]
         slice(max(0, int(at) - reach), min(n, int(at) + reach + 1))
@@ -163,7 +163,7 @@ def _shape(
 def ellipsoid_norm(
     at: Sequence[NDArray[np.float64]], turn: NDArray[np.float64], axes: NDArray[np.float64]
 ) -> Floats:
-    """Return the norm of a turned ellipsoid at (z, y, x) places: below 1 inside, 1 on the surface."""
+    """Return the norm of a turned ellipsoid at points (z, y, x): below 1 inside, 1 on the surface."""
     turned = [sum(turn[row, column] * at[column] for column in range(3)) / axes[row] for row in range(3)]
     norm: Floats = np.sqrt(sum(part**2 for part in turned)).astype(np.float32)
     return norm

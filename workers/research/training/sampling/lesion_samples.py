@@ -1,4 +1,4 @@
-"""One training sample of the lesion finder, as a pure function of a subject and a random generator.
+"""Draw one training sample of the lesion finder from a subject and a random generator.
 
 The anatomy comes from a training geometry; its lesions do not. Every sample grows its own lesions, so no two
 samples share a lesion, and few anatomies are enough.
@@ -33,9 +33,12 @@ _COMMON_ML = 6.0
 _WEIGHTS = (0.6, 3.0)
 _VOXEL_ML = SPACING_MM**3 / 1000.0
 EXACT_HU = (-45.0, 160.0)
-"""Densities that every source of data shows truly: some real CTs are known in this window alone."""
+"""The densities in HU that every source of data shows correctly. Some real CTs have only this window."""
 CLIPPED = 0.5
-"""Part of the samples clipped to it where sources are mixed, so that no network learns the source."""
+"""The part of the samples that is clipped to `EXACT_HU` if sources are mixed.
+
+So no network learns the source.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class LesionSample:
     masks
         ``(2, Z, Y, X)``: liver with its lesions and with thin fat between its parts, lesions.
     weight
-        ``(Z, Y, X)`` of the lesion's cross-entropy: small lesions count as much as large ones.
+        ``(Z, Y, X)`` weight of the lesion's cross-entropy, so that small lesions count as much as large ones.
     """
 
     channels: Floats
@@ -60,7 +63,7 @@ class LesionSample:
 def draw_lesion_sample(subject: Subject, rng: np.random.Generator, clipped: float = 0.0) -> LesionSample:
     """Draw a view of the liver, lesions, and the appearance of both.
 
-    `clipped` is the part of all samples that shows `EXACT_HU` alone.
+    `clipped` is the part of all samples that are clipped to `EXACT_HU`.
     """
     tissue = _resampled(subject, rng)
     counted = cut_clefts(tissue, _TISSUE_STEPS, rng)
@@ -83,7 +86,7 @@ def draw_lesion_sample(subject: Subject, rng: np.random.Generator, clipped: floa
 
 
 def _resampled(subject: Subject, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return tissues at twice the sample's in-plane resolution, stretched and shifted, air outside."""
+    """Return tissues at twice the sample's in-plane resolution, stretched and shifted. Outside is air."""
     geometry = subject.geometry
     stretch = rng.uniform(0.85, 1.2) * rng.uniform(0.93, 1.07, 3)
     places = []
@@ -110,13 +113,13 @@ def _voxel_means(values: Floats) -> Floats:
 
 
 def clipped_now_and_then(hu: Floats, rng: np.random.Generator, part: float) -> Floats:
-    """Clip a `part` of all samples to `EXACT_HU`, whatever they come from."""
+    """Clip a `part` of all samples to `EXACT_HU`, independent of their source."""
     clip = part > 0 and rng.random() < part
     return np.clip(hu, *EXACT_HU) if clip else hu
 
 
 def mark_lesion(window: Window, inside: Mask, lesion: Mask, weight: Floats) -> None:
-    """Add a lesion to the mask, and its own weight to the voxels that it takes; both in place."""
+    """Add a lesion to the mask and set the weight of its voxels, both in place."""
     lesion[window] |= inside
     volume = max(float(inside.sum()) * _VOXEL_ML, _VOXEL_ML)
     own = np.float32(np.clip(np.sqrt(_COMMON_ML / volume), *_WEIGHTS))
@@ -124,7 +127,7 @@ def mark_lesion(window: Window, inside: Mask, lesion: Mask, weight: Floats) -> N
 
 
 def _scanned(hu: Floats, scan: Scan, rng: np.random.Generator) -> Floats:
-    """Return what a scanner shows at 3 mm: partial volume, point spread, uneven calibration, noise."""
+    """Return a scan at 3 mm: partial volume, point spread, uneven calibration, noise."""
     below, above = np.concatenate([hu[:1], hu[:-1]]), np.concatenate([hu[1:], hu[-1:]])
     hu = (1 - 2 * scan.slice_share) * hu + scan.slice_share * (below + above)
     along_z = rng.uniform(0.2, 0.9) if rng.random() < 0.3 else 0.2

@@ -1,4 +1,4 @@
-"""One training sample of the localizer, as a pure function of a subject and a random generator."""
+"""Draw one training sample of the localizer from a subject and a random generator."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class LocalizerSample:
 def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: int) -> LocalizerSample:
     """Draw an appearance, a deformation and a coverage at 6 mm.
 
-    A scan begins and ends anywhere in the body: livers lose their tip or their dome. Only its upper end is
-    padded with air, by less than the network's stride, as it is when the network is used.
+    A scan begins and ends anywhere in the body, so livers may lack their tip or their dome. Only its upper
+    end is padded with air, by less than the network's stride, as in inference.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: in
 def _resampled(
     subject: Subject, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return tissue and lesion numbers at 6 mm, stretched, tilted and shifted; edges are continued."""
+    """Return tissue and lesion numbers at 6 mm, stretched, tilted and shifted. Edges are repeated."""
     geometry = subject.geometry
     strides = [max(1, round(SPACING_MM / step)) for step in geometry.spacing_mm]
     window = tuple(slice(stride // 2, None, stride) for stride in strides)

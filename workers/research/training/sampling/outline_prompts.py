@@ -1,6 +1,6 @@
-"""How a sample asks the lesion outliner: by a loose box, or by an earlier outline with its box.
+"""Draw the prompt of an outliner's sample: a loose box, or an earlier outline with its box.
 
-Phantoms and real CTs share it. Knows nothing of where density and lesion come from.
+Samples from phantoms and from real CTs share this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workers.uair.grids import tight_box
 #: Slices and cells of a sample.
 SHAPE = (24, 64, 64)
 LEAST_CELLS = 10
-"""A lesion or an outline of fewer cells is no sample."""
+"""A lesion or an outline of fewer cells gives no sample."""
 _KNOWN = 0.6
 _NEVER = 12.0
 
@@ -33,7 +33,7 @@ class OutlineSample:
     truth
         ``(n, h, w)`` float32, 1 inside the lesion.
     counts
-        ``(n, h, w)`` float32: 0 in slices that only fill the sample up.
+        ``(n, h, w)`` float32: 0 in slices of padding, else 1.
     """
 
     channels: Floats
@@ -43,14 +43,14 @@ class OutlineSample:
 
 @dataclass(frozen=True)
 class Cells:
-    """Sizes of a sample's cells, mm: side in plane, distance of slices."""
+    """Sizes of a sample's cells in mm: side in plane, distance of slices."""
 
     cell_mm: float
     step_mm: float
 
     @property
     def spacing(self) -> Triple:
-        """(z, y, x) mm."""
+        """Sizes as (z, y, x) in mm."""
         return self.step_mm, self.cell_mm, self.cell_mm
 
     def field(self, rng: np.random.Generator, length: float) -> Floats:
@@ -61,20 +61,20 @@ class Cells:
 def asked(
     crop: Cells, hu: Floats, depth: Floats, lesion: Mask, radius: float, rng: np.random.Generator
 ) -> OutlineSample:
-    """Return the sample with a prompt: the slices of a crop around its box, filled up at the end.
+    """Return the sample with a prompt: the slices of a crop around its box, padded at the end.
 
     Parameters
     ----------
     crop
         Sizes of the cells.
     hu
-        Densities, of `SHAPE` as all arrays here.
+        Densities. All arrays have the shape `SHAPE`.
     depth
         Distance to the lesion's surface in mm, positive inside.
     lesion
-        The lesion; not empty.
+        The lesion's mask; not empty.
     radius
-        About its radius, mm.
+        Its approximate radius in mm.
     """
     known = _earlier(crop, depth, radius, rng) if rng.random() < _KNOWN else None
     if known is not None and (known > 0.5).sum() < LEAST_CELLS:
@@ -96,7 +96,7 @@ def asked(
 
 
 def _earlier(crop: Cells, depth: Floats, radius: float, rng: np.random.Generator) -> Floats:
-    """Return the probability of an outline that is wrong as earlier ones are: shifted, uneven, partial."""
+    """Return the probability of an outline with typical errors: shifted, uneven, partial."""
     error = crop.field(rng, max(4.0, rng.uniform(0.5, 1.5) * radius)) * rng.uniform(0.0, 0.35) * radius
     error += rng.normal(0.0, 0.15) * radius
     if rng.random() < 0.3:  # only a part of it was seen
@@ -113,7 +113,7 @@ def _earlier(crop: Cells, depth: Floats, radius: float, rng: np.random.Generator
 
 
 def _box(mask: Mask, rng: np.random.Generator, *, loose: bool) -> Window:
-    """Return a box around a mask, its faces moved as people and finders do."""
+    """Return a box around a mask, with faces moved like those of people and finders."""
     tight = tight_box(mask)
     parts = []
     away, spread = (rng.uniform(0.0, 0.12), rng.uniform(0.02, 0.1)) if loose else (0.0, 0.02)

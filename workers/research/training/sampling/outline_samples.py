@@ -1,9 +1,8 @@
-"""One training sample of the lesion outliner, as a pure function of a subject and a random generator.
+"""Draw one training sample of the lesion outliner from a subject and a random generator.
 
 The anatomy comes from a training geometry; the lesion does not. Every sample grows its own lesion on the
-cells of its own crop, so that its surface is as fine as the cells. The prompt is what the method gives. It is
-a loose box of a person or of the localizer, or an earlier outline with its box. The outline comes from a
-finder or from a reader's selection.
+cells of its own crop, so that its surface is as fine as the cells. The prompt is that of the method: a loose
+box, or an earlier outline with its box. Such an outline comes from a finder or from a reader's selection.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ _NEIGHBOURS = 0.45
 
 @dataclass(frozen=True)
 class _Crop(Cells):
-    """Cells around a place in a geometry, and tissues at twice the cells' resolution."""
+    """Cells around a point of a geometry, and tissues at twice the cells' resolution."""
 
     tissue: NDArray[np.uint8]
 
     def means(self, values: Floats) -> Floats:
-        """Average ``(n, 2 h, 2 w)`` over the cells."""
+        """Average values ``(n, 2 h, 2 w)`` over the cells ``(n, h, w)``."""
         n, h, w = SHAPE
         means: Floats = values.reshape(n, h, _FINER, w, _FINER).mean(axis=(2, 4), dtype=np.float32)
         return means
@@ -53,7 +52,7 @@ class _Crop(Cells):
 def draw_outline_sample(subject: Subject, rng: np.random.Generator, clipped: float = 0.0) -> OutlineSample:
     """Draw a place in the liver, a lesion there, the appearance of both, and a prompt.
 
-    `clipped` is the part of all samples that shows `EXACT_HU` alone.
+    `clipped` is the part of all samples that are clipped to `EXACT_HU`.
     """
     scan = Scan.draw(rng, 0, setting=TRAINING)
     for _ in range(_TRIALS):
@@ -75,7 +74,7 @@ def draw_outline_sample(subject: Subject, rng: np.random.Generator, clipped: flo
 
 
 def _cropped(subject: Subject, radius: float, rng: np.random.Generator) -> _Crop:
-    """Return tissues around a voxel of the liver, air outside the geometry."""
+    """Return tissues around a voxel of the liver, with air outside of the geometry."""
     geometry = subject.geometry
     places = subject.surface_voxels if rng.random() < _SURFACE else subject.liver_voxels
     center = places[rng.integers(len(places))] + rng.uniform(0, 1, 3)
@@ -96,7 +95,7 @@ def _cropped(subject: Subject, radius: float, rng: np.random.Generator) -> _Crop
 
 
 def _allowed(crop: _Crop, liver: Mask, radius: float, rng: np.random.Generator) -> Mask:
-    """Return where a lesion may be: the liver, and now and then what it pushes aside."""
+    """Return the possible places of a lesion: the liver, and sometimes tissue that it displaces."""
     if radius > _LARGE_MM and rng.random() < _BULGES:
         yielding = np.isin(crop.tissue, YIELDING).astype(np.float32)
         return np.asarray(liver | (crop.means(yielding) > 0.5))
@@ -104,7 +103,7 @@ def _allowed(crop: _Crop, liver: Mask, radius: float, rng: np.random.Generator) 
 
 
 def _solid(crop: _Crop, center: Triple, radius: float, rng: np.random.Generator) -> Floats:
-    """Return a turned, roughened ellipsoid, lobulated now and then, as depth in mm on the crop's cells."""
+    """Return a turned, roughened, sometimes lobulated ellipsoid as depth in mm on the crop's cells."""
     spread = 0.25 if rng.random() < 0.7 else 0.45
     at = np.meshgrid(
         *((np.arange(n) + 0.5 - n / 2) * s - c for n, s, c in zip(SHAPE, crop.spacing, center, strict=True)),
@@ -185,7 +184,7 @@ def _paint(
 
 
 def _scanned(hu: Floats, crop: _Crop, scan: Scan, rng: np.random.Generator) -> Floats:
-    """Return what a scanner shows in the cells: partial volume, point spread, noise, streaks."""
+    """Return a scan on the cells: partial volume, point spread, noise, streaks."""
     below, above = np.concatenate([hu[:1], hu[:-1]]), np.concatenate([hu[1:], hu[-1:]])
     share = scan.slice_share * min(1.0, 3.0 / crop.step_mm)
     hu = (1 - 2 * share) * hu + share * (below + above)

@@ -1,4 +1,4 @@
-"""Boxes and points for a target, as jittered as those that the method will give."""
+"""Draw boxes and points for a target, with the same jitter as the method's prompts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def draw_box(mask: Mask, kind: TargetKind, organ_box: Box, rng: np.random.Genera
     """Draw a box (x0, y0, x1, y1), half-open pixels of the view, around a mask ``(256, 256)``.
 
     A third of the liver's boxes surround the whole organ: the same 3-D box serves all slices. A tenth or more
-    of all boxes are exact. The rest are loose, jittered, or far off. Lesions get exact ones more often: their
-    boxes come from earlier masks.
+    of all boxes are exact. The rest are loose, jittered, or far off. Lesions get exact boxes more often,
+    because theirs come from earlier masks.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
@@ -44,7 +44,7 @@ def draw_box(mask: Mask, kind: TargetKind, organ_box: Box, rng: np.random.Genera
 
 
 def ordered(box: Box) -> Box:
-    """Return the box with sides of at least 3 pixels, at most 20 pixels beyond the view."""
+    """Return the box with sides of at least 3 pixels, and at most 20 pixels beyond the view."""
     low = np.minimum(box[:2], box[2:] - _SHORTEST_SIDE)
     high = np.maximum(box[2:], low + _SHORTEST_SIDE)
     return np.clip(np.concatenate([low, high]), -_BEYOND, INPUT_SIZE + _BEYOND)
@@ -58,7 +58,8 @@ def draw_points(
     Returns
     -------
     tuple
-        ``(2, 2)`` x, y in pixels and ``(2,)`` labels: 1 inside, 0 outside, -1 no point. Most have none.
+        ``(2, 2)`` x, y in pixels and ``(2,)`` labels: 1 inside, 0 outside, -1 no point. Most samples have no
+        point.
     """
     points = np.zeros((MAX_POINTS, 2), np.float32)
     labels = np.full(MAX_POINTS, NO_POINT, np.int64)

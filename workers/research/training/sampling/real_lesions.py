@@ -1,7 +1,7 @@
-"""One training sample of the lesion finder from a real CT: a pure function of cases and a generator.
+"""Draw one training sample of the lesion finder from real CTs and a random generator.
 
 The scan is turned, scaled and shifted as a whole; lesions grow into its liver or come from other patients;
-density, sharpness and noise vary. Nothing is mirrored: a liver lies on the right.
+density, sharpness and noise vary. Scans are not mirrored, because a liver lies on the right.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FAT_BELOW_HU = -30.0
 
 
 def draw_real_sample(cases: RealCases, rng: np.random.Generator) -> LesionSample:
-    """Draw a case, a view of it, what is added to it, and how it was scanned."""
+    """Draw a case, a view of it, added lesions, and the settings of the scan."""
     case = cases.case(int(rng.integers(len(cases.names))))
     hu, liver, tumour = _view(case, rng)
     weight = np.ones(SHAPE, np.float32)
@@ -60,7 +60,7 @@ def draw_real_sample(cases: RealCases, rng: np.random.Generator) -> LesionSample
 
 
 def _view(case: RealCase, rng: np.random.Generator) -> tuple[Floats, Mask, Mask]:
-    """Return density, liver with tumours, and tumours at 3 mm, turned, scaled and shifted; air outside."""
+    """Return density, liver with tumours, and tumours at 3 mm; turned, scaled and shifted. Outside is air."""
     middle = case.middle
     if len(case.tumour_middles) and rng.random() < _AT_TUMOUR:
         middle = 0.5 * (middle + case.tumour_middles[rng.integers(len(case.tumour_middles))])
@@ -79,7 +79,7 @@ def _view(case: RealCase, rng: np.random.Generator) -> tuple[Floats, Mask, Mask]
 
 
 def _turn(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a rotation by some degrees: most about the body's axis."""
+    """Return a random rotation ``(3, 3)`` by some degrees, mostly about the body's long axis."""
     turn = np.eye(3)
     for (a, b), degrees in (((1, 2), 12.0), ((0, 1), 6.0), ((0, 2), 6.0)):
         angle = np.deg2rad(rng.normal(0, degrees))
@@ -93,7 +93,7 @@ def _turn(rng: np.random.Generator) -> NDArray[np.float64]:
 def _implant(
     hu: Floats, liver_hu: float, liver: Mask, tumour: Mask, weight: Floats, rng: np.random.Generator
 ) -> None:
-    """Add the contrast of grown lesions to the scan in place: its own noise and its vessels stay."""
+    """Add the contrast of grown lesions to the scan in place. The scan's noise and vessels stay."""
     scan = Scan.draw(rng, 0, setting=TRAINING)
     densities = scan.hu.copy()
     densities[Tissue.LIVER] = liver_hu
@@ -106,7 +106,7 @@ def _implant(
 
 
 def _scanned_again(hu: Floats, liver_hu: float, rng: np.random.Generator) -> Floats:
-    """Return the scan with another contrast, sharpness, thickness of slices, and noise."""
+    """Return the scan with changed contrast, sharpness, slice thickness and noise."""
     excess = (hu - np.float32(liver_hu)) * np.float32(rng.uniform(0.8, 1.3))
     if rng.random() < 0.25:
         excess = ndi.gaussian_filter(excess, rng.uniform(0.3, 0.7), truncate=3.0)

@@ -1,7 +1,7 @@
-"""One training sample of the lesion outliner from a real CT: a pure function of tumours and a generator.
+"""Draw one training sample of the lesion outliner from real tumours and a random generator.
 
-A tumour is turned within its slices, mirrored and scaled. Its slices stay the scan's own. Contrast, sharpness
-and noise vary. The prompts are those of phantoms.
+A tumour is turned within its slices, mirrored and scaled. Its slices stay those of the scan. Contrast,
+sharpness and noise vary. The prompts are those of phantoms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BOX_DEVIATION = 0.29
 
 
 def draw_real_outline_sample(tumours: RealTumours, rng: np.random.Generator) -> OutlineSample:
-    """Draw a tumour, a view of it, how it was scanned, and a prompt."""
+    """Draw a tumour, a view of it, the settings of the scan, and a prompt."""
     for _ in range(_TRIALS):
         tumour = tumours.draw(rng)
         crop, hu, lesion = _view(tumour, rng)
@@ -44,7 +44,7 @@ def draw_real_outline_sample(tumours: RealTumours, rng: np.random.Generator) -> 
 
 
 def _view(tumour: RealTumour, rng: np.random.Generator) -> tuple[Cells, Floats, Mask]:
-    """Return sizes of the cells, density, and the tumour in them."""
+    """Return the sizes of the cells, the density, and the tumour's mask in them."""
     scale = float(np.exp(rng.uniform(*np.log(_SCALES))))
     step_mm, pixel = tumour.spacing_mm[0] * scale, tumour.spacing_mm[1:]
     box = tight_box(tumour.inside)
@@ -81,14 +81,14 @@ def _plane(
 
 
 def _turn(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a rotation within the slice, mirrored in half of the samples."""
+    """Return a rotation ``(2, 2)`` within the slice, mirrored in half of the samples."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return turn @ np.diag([1.0, rng.choice([-1.0, 1.0])])
 
 
 def _scanned_again(hu: Floats, liver_hu: float, crop: Cells, rng: np.random.Generator) -> Floats:
-    """Return the scan with another contrast, sharpness and noise."""
+    """Return the scan with changed contrast, sharpness and noise."""
     excess = (hu - np.float32(liver_hu)) * np.float32(rng.uniform(0.8, 1.25))
     if rng.random() < 0.3:
         blur = rng.uniform(0.3, 1.0) / crop.cell_mm

@@ -1,4 +1,4 @@
-"""One training sample of the promptable model, as a pure function of a subject and a random generator."""
+"""Draw one training sample of the promptable model from a subject and a random generator."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TRIALS = 20
 
 @dataclass(frozen=True)
 class SamSample:
-    """An image and ``K`` prompts about it.
+    """An image and ``K`` prompts.
 
     Attributes
     ----------
     image
         ``(3, 256, 256)`` float32, channels of `to_channels`.
     masks
-        ``(K, 256, 256)`` bool, what each prompt means.
+        ``(K, 256, 256)`` bool, the target of each prompt.
     boxes
         ``(K, 4)`` float32: x0, y0, x1, y1 in pixels.
     points, point_labels
@@ -47,7 +47,7 @@ class SamSample:
 
 
 def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) -> SamSample:
-    """Draw a slice, an appearance, a view and prompts."""
+    """Draw a slice, an appearance, a view and prompts at random."""
     scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     for _ in range(_TRIALS):
         z = draw_slice(subject, rng)
@@ -73,7 +73,7 @@ def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) ->
 
 
 def draw_slice(subject: Subject, rng: np.random.Generator) -> int:
-    """Return a slice: often through a lesion, nearly always through the liver."""
+    """Return a slice at random: often through a lesion, nearly always through the liver."""
     if subject.lesion_slices and rng.random() < 0.55:
         return int(rng.choice(subject.lesion_slices[rng.integers(len(subject.lesion_slices))]))
     if rng.random() < 0.9:
@@ -84,7 +84,7 @@ def draw_slice(subject: Subject, rng: np.random.Generator) -> int:
 def noiseless(subject: Subject, z: int, scan: Scan, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return a slice and the mean of its neighbours with partial volume along z, HU, ``(Y, X)`` each.
 
-    Neighbours are one or two slices (3 or 6 mm) away: thicker slices are common.
+    Neighbours are one or two slices (3 or 6 mm) away, because thicker slices are common.
     """
     geometry = subject.geometry
     reach = 1 if rng.random() < 0.7 else 2

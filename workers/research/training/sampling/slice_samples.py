@@ -1,4 +1,4 @@
-"""One training sample of a network that labels whole slices."""
+"""Draw one training sample of a network that labels whole slices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SliceSample:
 
 
 def draw_slice_sample(subject: Subject, rng: np.random.Generator) -> SliceSample:
-    """Draw a slice, an appearance and a view of the body or of the liver's surroundings."""
+    """Draw a slice, an appearance, and a view of the body or of the liver's surroundings."""
     scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     z = draw_slice(subject, rng)
     view = draw_view(subject, [], rng)

@@ -1,4 +1,4 @@
-"""The targets that a sample can have: liver, single lesions, and other organs for generality."""
+"""The possible targets of a sample: liver, single lesions, and other organs for generality."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGE_MM = 4.0
 
 
 class TargetKind(StrEnum):
-    """Kinds are drawn with different frequency and get different prompts."""
+    """The kind of a target. It decides its frequency and its prompts."""
 
     LIVER = "liver"
     LESION = "lesion"
@@ -50,17 +50,17 @@ _PAIRED_ORGANS = ((Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_MEDULLA), (Tissue.LUNG,))
 
 @dataclass(frozen=True)
 class Target:
-    """One structure in one slice; mask ``(Y, X)``."""
+    """One structure in a slice, with its mask ``(Y, X)``."""
 
     kind: TargetKind
     mask: Mask
 
 
 def targets_of(subject: Subject, z: int, rng: np.random.Generator) -> list[Target]:
-    """Return what slice `z` shows.
+    """Return the targets in slice `z`.
 
-    A lesion's outline is moved by -1.8 mm (outwards: readers often include the rim) to 0.3 mm, as two
-    readers would draw it; small lesions move less.
+    A lesion's outline is moved by -1.8 mm (outwards: readers often include the rim) to 0.3 mm, as two readers
+    would draw it; small lesions move less.
     """
     geometry = subject.geometry
     found: list[Target] = []

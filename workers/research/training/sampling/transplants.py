@@ -1,4 +1,4 @@
-"""A real tumour put into another liver: turned, scaled, blended at its edge, with the texture that it has."""
+"""Put a real tumour into another liver: turned, scaled, blended at its edge, with its own texture."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCALES = (0.6, 1.5)
 def transplant(
     donor: RealCase, hu: Floats, liver_hu: float, liver: Mask, tumour: Mask, rng: np.random.Generator
 ) -> Iterator[tuple[Window, Mask]]:
-    """Put one tumour of `donor` into `hu` in place and yield its window and voxels; nothing where none fits.
+    """Put one tumour of `donor` into `hu` in place. Yield its window and voxels, or nothing if none fits.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def transplant(
 
 
 def _turned(donor: RealCase, number: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return a tumour's density less its liver's and its share of each voxel, at 3 mm, turned and scaled."""
+    """Return a tumour's density minus its liver's, and its voxel shares, at 3 mm, turned and scaled."""
     window = ndi.find_objects(donor.tumours)[number - 1]
     wide = tuple(
         slice(max(0, part.start - _REACH), min(n, part.stop + _REACH))

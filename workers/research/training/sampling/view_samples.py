@@ -1,4 +1,4 @@
-"""The square view of a slice that a sample shows: where it looks, how it is resampled, what noise it has."""
+"""The square view of a slice in a sample: its place, its resampling and its noise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class View:
     Attributes
     ----------
     matrix
-        ``(2, 3)``: (x, y, 1) of the view in pixel edge coordinates to (x, y) of the source, likewise.
+        ``(2, 3)``: maps (x, y, 1) of the view to (x, y) of the source, both in pixel edge coordinates.
     pixel_mm
         Side of a view pixel.
     """
@@ -49,7 +49,7 @@ class View:
     def resample(self, planes: Floats, outside: float, crisp: bool = True) -> Floats:
         """Resample planes ``(n, Y, X)`` to ``(n, 256, 256)``.
 
-        Magnified images are interpolated by cubics when `crisp`; outside the source there is `outside`.
+        Magnified images are interpolated by cubics if `crisp`. Outside of the source, the value is `outside`.
         """
         height, width = planes.shape[1:]
         # grid_sample (align_corners=False) counts edges from -1 to 1
@@ -125,7 +125,7 @@ def _overview(subject: Subject, rng: np.random.Generator) -> tuple[tuple[float, 
 
 
 def show(view: View, middle: Floats, neighbours: Floats, scan: Scan, rng: np.random.Generator) -> Floats:
-    """Return the view's HU ``(2, 256, 256)`` of a slice and the mean of its neighbours, with noise.
+    """Return the HU ``(2, 256, 256)`` of a view with noise: the slice, and the mean of its neighbours.
 
     `middle` and `neighbours` are noiseless ``(Y, X)``.
     """
