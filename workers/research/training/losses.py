@@ -70,7 +70,7 @@ def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _shared_out(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each prompt's loss ``(P,)`` from those of its answers ``(P, A)``, and the best answer's index."""
+    """Return each prompt's loss ``(P,)`` from its answers' losses ``(P, A)``, and the best answer's index."""
     alternatives = losses[:, 1:]
     smallest, best = alternatives.min(dim=1)
     return _BEST * smallest + _SINGLE * losses[:, 0] + _ALL * alternatives.mean(dim=1), best + 1
