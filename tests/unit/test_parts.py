@@ -11,13 +11,13 @@ import pytest
 from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
 from tests.unit.test_uair_rounds import CROP, dice, pool, sphere
 from workers.engine import Engine, EngineOptions, Feedback
+from workers.research.evaluation.part_answers import numbers_on_volume, pick_parts, with_parts
 from workers.uair.answered_targets import answered
 from workers.uair.compose import tidied
 from workers.uair.parts import (
     DIRECTIONS,
     Part,
     numbers_on_crop,
-    numbers_on_volume,
     part_numbers,
     parts_of,
     put_together,
@@ -206,3 +206,28 @@ def test_an_answer_for_a_part_leaves_the_other_targets_to_the_pick(
         if target not in (1, value):
             same = (second.candidates[0].labels == target) == (first.candidates[2].labels == target)
             assert same.all()
+
+
+def _row(*runs: tuple[int, int]) -> np.ndarray:
+    """Labels in a row of 12 voxels: (value, count) after each other."""
+    return np.concatenate([np.full(count, value, np.uint8) for value, count in runs])[None, None]
+
+
+TRUTH = _row((1, 3), (2, 4), (1, 3), (0, 2))
+OFFERED = (
+    _row((1, 1), (2, 6), (1, 4), (0, 1)),
+    _row((1, 3), (2, 2), (1, 4), (0, 3)),
+    _row((1, 10), (0, 2)),
+)
+HALVES = {2: _row((0, 1), (1, 3), (2, 3), (0, 5)), 1: _row((1, 6), (2, 5), (0, 1))}
+
+
+def test_the_reader_takes_each_part_where_it_has_the_fewest_wrong_voxels() -> None:
+    chosen = pick_parts(OFFERED, TRUTH, HALVES, {1: 1, 2: 1})
+    assert chosen == {2: (2, 1), 1: (1, 3)}
+    assert pick_parts(OFFERED, TRUTH, HALVES, {1: 1, 2: 3}) == {1: (1, 3)}, "the picked one lacks the lesion"
+
+
+def test_labels_with_parts_hold_what_was_chosen_for_each() -> None:
+    labels = with_parts(OFFERED[0], OFFERED, HALVES, {2: (2, 1), 1: (1, 3)})
+    assert "".join(map(str, labels.ravel())) == "111222211100"

@@ -7,14 +7,13 @@ the others' centres. So the parts of a target fill the whole volume.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from workers.uair.compose import LIVER, Labels
 from workers.uair.grids import Coordinates, Float32, Spacing
 from workers.uair.state import TargetState
 
@@ -103,32 +102,6 @@ def put_together(offered: Float32, numbers: PartNumbers, chosen: Sequence[int]) 
     """Combine four candidates ``(4, n, h, w)``: part p comes from candidate ``chosen[p]``."""
     index = np.asarray(chosen, np.intp)[numbers][None]
     return np.asarray(np.take_along_axis(offered, index, axis=0)[0])
-
-
-def numbers_on_volume(
-    parts: Mapping[int, Sequence[Part]], spacing: Spacing, candidates: Sequence[Labels]
-) -> dict[int, PartNumbers]:
-    """Return for each target a volume ``(Z, Y, X)``: 1 + the part's index inside of any candidate, else 0.
-
-    Parameters
-    ----------
-    parts
-        Label value -> parts.
-    candidates
-        ``(Z, Y, X)`` label volumes on the canonical grid.
-    """
-    found = {}
-    for value, own in parts.items():
-        held = np.any([labels > 0 if value == LIVER else labels == value for labels in candidates], axis=0)
-        z, y, x = (np.arange(count) + 0.5 for count in held.shape)
-        rows = [np.flatnonzero(held.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        volume = np.zeros(held.shape, np.uint8)
-        if all(len(row) for row in rows):
-            box = tuple(slice(row[0], row[-1] + 1) for row in rows)
-            inner = part_numbers(own, spacing, z[box[0]], y[box[1]], x[box[2]])
-            volume[box] = np.where(held[box], inner + 1, 0)
-        found[value] = volume
-    return found
 
 
 def _places(target: TargetState, cells: NDArray[np.intp]) -> Float64:

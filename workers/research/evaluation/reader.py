@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from workers.truth.metrics import LIVER, Labels, Mask, agreement, dice, liver_mask
-from workers.uair.parts import PartNumbers
 
 Choose = Callable[[Sequence[float]], int]
 """A function of the scores of a target's candidates. It returns the index of the reader's pick."""
@@ -64,13 +63,14 @@ def _scores(value: int, candidates: Sequence[Labels], truth: Labels) -> list[flo
     if value == LIVER:
         return [dice(liver_mask(labels), liver_mask(truth)) for labels in candidates]
     drawn = [labels == value for labels in candidates]
-    wanted = _true_lesion(drawn, truth)
+    wanted = true_lesion(drawn, truth)
     if wanted is None:
         return [-float(mask.sum()) for mask in drawn]
     return [dice(mask, wanted) for mask in drawn]
 
 
-def _true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
+def true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
+    """Return the true lesion ``(Z, Y, X)`` that masks together share most voxels with; None if none."""
     counts = np.zeros(256, np.int64)
     for mask in drawn:
         counts += np.bincount(truth[mask], minlength=256)
@@ -98,58 +98,6 @@ def one_for_all(candidates: Sequence[Labels], truth: Labels, targets: Sequence[i
         measured.liver.dice + (measured.lesions.dice if measured.lesions else 1.0) for measured in found
     ]
     return dict.fromkeys(targets, best(scores) + 1)
-
-
-def pick_parts(
-    candidates: Sequence[Labels], truth: Labels, numbers: Mapping[int, PartNumbers], picks: Mapping[int, int]
-) -> dict[int, tuple[int, ...]]:
-    """Return for each target with parts the candidate (1 …) that the reader picks for each part.
-
-    It has the fewest wrong voxels in the part, among the candidates with the target. If `picks` takes a
-    target from a candidate without it, then the target has no parts.
-
-    Parameters
-    ----------
-    candidates, truth
-        As in `pick_targets`.
-    numbers
-        Label value -> volume ``(Z, Y, X)``: 1 + the index of a part, 0 elsewhere.
-    picks
-        Label value -> the candidate that is picked for the whole target.
-    """
-    found = {}
-    for value, own in numbers.items():
-        drawn = [liver_mask(labels) if value == LIVER else labels == value for labels in candidates]
-        wanted = liver_mask(truth) if value == LIVER else _true_lesion(drawn, truth)
-        holders = [index for index, mask in enumerate(drawn) if mask.any()]
-        if wanted is None or picks[value] - 1 not in holders:
-            continue
-        found[value] = tuple(
-            min(holders, key=lambda index: int(((drawn[index] != wanted) & (own == part)).sum())) + 1
-            for part in range(1, int(own.max()) + 1)
-        )
-    return found
-
-
-def with_parts(
-    labels: Labels,
-    candidates: Sequence[Labels],
-    numbers: Mapping[int, PartNumbers],
-    chosen: Mapping[int, Sequence[int]],
-) -> Labels:
-    """Return labels whose parts come from the candidates (1 …) `chosen` for them, see `pick_parts`."""
-    result = labels.copy()
-    for value, ks in sorted(chosen.items()):
-        for part, k in enumerate(ks, start=1):
-            here = numbers[value] == part
-            held = candidates[k - 1] > 0 if value == LIVER else candidates[k - 1] == value
-            if value == LIVER:
-                result[here & (result <= LIVER)] = 0
-                result[here & held & (result == 0)] = LIVER
-            else:
-                result[here & (result == value)] = LIVER
-                result[here & held] = value
-    return result
 
 
 def combined(candidates: Sequence[Labels], picks: Mapping[int, int]) -> Labels:

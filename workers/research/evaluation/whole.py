@@ -13,13 +13,12 @@ from workers.engine import Feedback, Round
 from workers.research.evaluation.baselines import segment_by_one_box
 from workers.research.evaluation.detection import matched
 from workers.research.evaluation.evaluated_cases import EvaluationCase
+from workers.research.evaluation.part_answers import numbers_on_volume, pick_parts, with_parts
 from workers.research.evaluation.reader import (
     PickAll,
     combined,
     each_best,
     one_for_all,
-    pick_parts,
-    with_parts,
 )
 from workers.research.evaluation.remember import RememberingPredictor
 from workers.research.evaluation.results import Measure, Method, compared
@@ -27,7 +26,6 @@ from workers.research.evaluation.workbench import Workbench
 from workers.truth.metrics import FIRST_LESION, LIVER, Labels, lesions_mask, liver_mask
 from workers.uair.candidates import Rule
 from workers.uair.grids import Box, bounding_box
-from workers.uair.parts import numbers_on_volume
 from workers.uair.rounds import ensemble_labels
 
 AUTOMATIC = ("auto", "ensemble", "ensemble_offered")
