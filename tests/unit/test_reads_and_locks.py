@@ -19,7 +19,7 @@ from uair_node.cases.lock import lock_case
 from uair_node.cases.tables import ResultKind, SelectionOutcome, WorkItem, WorkKind, utc_now
 from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.work.performer import Claim, Commit, perform
-from workers.compute.computer import Computer
+from workers.compute import round_task
 
 
 @pytest.fixture
@@ -89,14 +89,14 @@ def test_a_round_s_files_are_fetched_outside_of_the_lock(offered: OfferedCase, d
     context = offered.context
     with watched_reads(database_url, context.store.root) as watch:
         remote = _Remote(watch)
-        computer = Computer(
-            replace(context, store=replace(context.store, root=context.store.root / "other", remote=remote))
+        elsewhere = replace(
+            context, store=replace(context.store, root=context.store.root / "other", remote=remote)
         )
         with context.database.transaction() as session:
             item_id = session.query(WorkItem).filter_by(kind=WorkKind.COMPUTE, open=True).one().id
 
         def begin(claim: Claim) -> Commit:
-            computer._begin(claim)
+            round_task.begin(elsewhere, claim)
             return lambda session, item: None
 
         assert perform(context, item_id, begin)
