@@ -363,7 +363,7 @@ def _key_and_remedy(found: ErrorDetails) -> tuple[str, str, str]:
     key = ".".join(path) or "(whole file)"
     if found["type"] == "extra_forbidden":
         if key in RENAMED:
-            return key, f"the key is called `{RENAMED[key]}` now", "Write the new name."
+            return key, f"the key is called `{RENAMED[key]}` now", "Write the key with its new name."
         return key, "there is no such key", "Check a key's spelling and its section."
     reason = found["msg"].removeprefix("Value error, ").removesuffix(".")
     return key, reason, f"Correct `{key}` in the file, or unset its UAIR_… variable."

@@ -37,7 +37,7 @@ class Override:
     @property
     def sentence(self) -> str:
         """The warning where the two contradict. It shows no value, which may be a secret."""
-        return f"{self.variable} counts, not `{self.key}` of {self.file or 'the packaged embedded.yaml'}."
+        return f"{self.variable} overrides `{self.key}` of {self.file or 'the packaged embedded.yaml'}."
 
 
 def find_overrides(path: Path | None, environment: Mapping[str, str] = os.environ) -> list[Override]:

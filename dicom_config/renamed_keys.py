@@ -26,5 +26,5 @@ def refuse_renamed_variables(environment: Mapping[str, str] = os.environ) -> Non
                 raise ConfigError(
                     "config-value",
                     f"The variable {variable} sets a key that has another name now.",
-                    f"Name it {now}{variable[len(before) :]}.",
+                    f"Use {now}{variable[len(before) :]}.",
                 )

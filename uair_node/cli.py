@@ -34,32 +34,34 @@ _OWN = {
     ),
     "cases": LazyCommand("uair_node.commands.list_cases:cases", "List cases, newest first.", _CASES),
     "case": LazyCommand(
-        "uair_node.commands.case:case_app", "Look at one case, or answer for its reader.", _CASES
+        "uair_node.commands.case:case_app", "Show a case, or answer in place of its reader.", _CASES
     ),
     "report": LazyCommand(
         "uair_node.commands.cohort_report:report", "Report on all cases accepted in a period.", _CASES
     ),
     "preference": LazyCommand(
-        "uair_node.commands.preference:preference_app", "What readers are remembered to prefer.", _CASES
+        "uair_node.commands.preference:preference_app",
+        "Show and reset the remembered preferences of readers.",
+        _CASES,
     ),
     "check": LazyCommand(
         "uair_node.commands.check:check", "Check everything; each finding has a remedy.", _SITE
     ),
     "rules": LazyCommand(
-        "uair_node.commands.rules:rules_app", "Which series of a study are segmented.", _SITE
+        "uair_node.commands.rules:rules_app", "Show which series of a study would be segmented.", _SITE
     ),
     "conformance": LazyCommand(
         "uair_node.commands.check:conformance", "Print the DICOM conformance statement.", _SITE
     ),
-    "tidy": LazyCommand("uair_node.commands.upkeep:tidy", "Delete what retention no longer keeps.", _SITE),
+    "tidy": LazyCommand("uair_node.commands.upkeep:tidy", "Delete data whose retention is over.", _SITE),
     "recover": LazyCommand(
-        "uair_node.commands.recover:recover", "Take in what a restored database does not know.", _SITE
+        "uair_node.commands.recover:recover", "Register files that a restored database lacks.", _SITE
     ),
     "renew-patient-keys": LazyCommand(
-        "uair_node.commands.patient_keys:renew_patient_keys", "Make a new secret of the patient keys.", _SITE
+        "uair_node.commands.patient_keys:renew_patient_keys", "Make a new secret for the patient keys.", _SITE
     ),
     "export": LazyCommand(
-        "uair_node.commands.upkeep:export_app", "Take something out of the installation.", _SITE
+        "uair_node.commands.upkeep:export_app", "Export data from the installation.", _SITE
     ),
 }
 

@@ -74,7 +74,7 @@ class Workers:
             try:
                 child.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("the %s worker did not end in time; its work is taken up again", queue)
+                log.warning("the %s worker did not end in time; its work is repeated", queue)
                 child.kill()
                 child.wait()
 

@@ -16,7 +16,9 @@ _COMMANDS = {
     ),
     "train": LazyCommand("workers.research.training.cli:train", "Train a network of the engine.", _ENGINE),
     "templates": LazyCommand(
-        "workers.research.template_commands:templates_app", "Keep the cases that find the liver.", _ENGINE
+        "workers.research.template_commands:templates_app",
+        "Manage the template scans that locate the liver.",
+        _ENGINE,
     ),
 }
 

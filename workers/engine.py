@@ -103,7 +103,9 @@ class Feedback:
         of_parts = [k for parts in self.per_part.values() for k in parts.values()]
         if any(not 1 <= k <= 4 for k in (self.picked, *self.per_target.values(), *of_parts)):
             raise InputError(
-                "pick-out-of-range", "A pick names a candidate outside 1 to 4.", "Pick one of the four."
+                "pick-out-of-range",
+                "A pick names a candidate outside 1 to 4.",
+                "Pick one of the four candidates.",
             )
 
     @property

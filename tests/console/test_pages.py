@@ -252,7 +252,7 @@ def test_a_database_that_is_away_is_said_and_comes_back(postgres: Postgres, tmp_
                 answer = client.get("/cases")
                 assert answer.status_code == 503
                 assert "database-unavailable" in answer.text
-                assert "Work goes on by itself" in answer.text
+                assert "Then the work continues by itself" in answer.text
             assert client.get("/cases").status_code == 200
 
 

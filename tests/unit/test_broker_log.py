@@ -17,5 +17,5 @@ def test_an_outage_of_the_broker_has_a_code_and_one_line(caplog: pytest.LogCaptu
         error(CONNECTION_ERROR, address, refused, "Trying again in 2.00 seconds... (1/100)")
     (line,) = caplog.messages
     assert line.startswith(f"broker-unreachable: no connection to RabbitMQ at {address} ([Errno 111]")
-    assert line.endswith("work goes on by itself then. Trying again in 2.00 seconds... (1/100)")
+    assert line.endswith("then the work continues by itself. Trying again in 2.00 seconds... (1/100)")
     assert "\n" not in line

@@ -152,7 +152,7 @@ def test_records_show_no_patient_data(tmp_path: Path) -> None:
 def test_what_is_no_dicom_file_is_said_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x"
     path.write_bytes(content)
-    with pytest.raises(Exception, match="no readable DICOM") as caught:
+    with pytest.raises(Exception, match="not a readable DICOM") as caught:
         read_slices(path)
     assert caught.value.code == "not-dicom"
 

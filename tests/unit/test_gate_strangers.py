@@ -53,7 +53,7 @@ def test_values_that_are_no_hounsfield_units_are_refused_by_name(
 ) -> None:
     found = refusal(edit_all(good_series(tmp_path), **attributes))
     assert found.code == "not-hounsfield"
-    assert found.sentence == f"The values are no Hounsfield units: {named}."
+    assert found.sentence == f"The values are not Hounsfield units: {named}."
 
 
 @pytest.mark.parametrize(

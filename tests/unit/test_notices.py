@@ -102,12 +102,12 @@ def test_a_reader_is_told_that_the_next_round_failed_and_no_command(offered: Off
     assert _texts(offered)[1:] == [f"Round 2 is not computed. {failed}"]
     offered.send(offered.candidate(2), Verb.PICK)
     assert _texts(offered)[2:] == [
-        "Round 1: not used. This case failed; it takes no further answer. "
+        "Round 1: not used. This case failed; it accepts no further answer. "
         "Ask your administrator, and name UAIR case 1."
     ]
 
 
-_ACCEPTED = "This case is accepted; it takes no further answer."
+_ACCEPTED = "This case is accepted; it accepts no further answer."
 _COMING = "Its final segmentation was still on its way to the archive when this answer came."
 
 
@@ -141,7 +141,9 @@ def test_without_a_destination_no_late_answer_is_promised_an_archive(tmp_path: P
         offered.work(WorkKind.FINISH)
         late = offered.send(offered.candidate(2), Verb.PICK)
         assert late is not None
-        assert late.remedy.startswith("Its final segmentation is kept by the node, which sends it nowhere.")
+        assert late.remedy.startswith(
+            "The node keeps its final segmentation. No destination is configured for it."
+        )
 
 
 @pytest.mark.parametrize(

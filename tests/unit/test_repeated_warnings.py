@@ -29,13 +29,13 @@ def test_a_sentence_is_logged_at_once_and_its_repetitions_once_a_minute(
     assert lines() == []
     now[0] = 60.0
     warnings.tell_repetitions()
-    assert lines() == ["connection from 192.0.2.1 closed (4 times more since the last such line)"]
+    assert lines() == ["connection from 192.0.2.1 closed (repeated 4 times since the last such line)"]
     warnings.tell("connection from 192.0.2.1 closed")
     warnings.tell("connection from 192.0.2.2 closed")
     assert lines() == ["connection from 192.0.2.2 closed"]
     now[0] = 120.0
     warnings.tell_repetitions()
-    assert lines() == ["connection from 192.0.2.1 closed (1 times more since the last such line)"]
+    assert lines() == ["connection from 192.0.2.1 closed (repeated 1 times since the last such line)"]
     now[0] = 200.0
     warnings.tell_repetitions()
     warnings.tell("connection from 192.0.2.1 closed")

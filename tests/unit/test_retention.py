@@ -236,7 +236,7 @@ def test_a_received_file_without_a_row_is_kept_as_long_as_loose_objects_and_name
     unknown = _write(context, "spool/new/1.dcm")
     _tidy(context)
     assert unknown.exists()
-    assert "1 received files stand in no row" in caplog.text
+    assert "1 received files have no row" in caplog.text
     apply_retention(context, dry_run=False, now=utc_now() + timedelta(days=31))
     assert not unknown.exists()
 

@@ -62,11 +62,11 @@ def test_the_node_logs_once_that_work_is_not_taken_and_once_that_it_is(
         watch.look()
     (line,) = caplog.messages
     assert line.startswith(
-        "no-worker: no worker takes work of uair.gpu: 1 work item waits, the oldest since 2"
+        "no-worker: no worker claims work of uair.gpu: 1 work item waits, the oldest since 2"
     )
     assert "uair-gpu-worker" in line
     with database.transaction() as session:
         session.get_one(WorkItem, item_id).lease_until = database_now(session) + timedelta(seconds=30)
     watch.look()
     watch.look()
-    assert caplog.messages[1:] == ["no-worker is over: work of uair.gpu is taken again"]
+    assert caplog.messages[1:] == ["no-worker is over: work of uair.gpu is claimed again"]

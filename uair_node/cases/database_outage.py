@@ -21,7 +21,7 @@ UNAVAILABLE, PASSWORD, MISSING, REFUSES = (
 DATABASE_CODES = frozenset({UNAVAILABLE, PASSWORD, MISSING, REFUSES})
 """The codes of all errors of a database that cannot be used."""
 
-_GOES_ON = "Work goes on by itself then."
+_GOES_ON = "Then the work continues by itself."
 _BUSY = ("is starting up", "is shutting down", "in recovery mode", "too many clients", "slots are reserved")
 _PASSWORD = ("password authentication failed", "no password supplied", "empty password")
 _SILENT = ("timeout", "timed out")
@@ -42,7 +42,9 @@ def database_error(error: DBAPIError | PoolTimeout, url: URL) -> TransientError:
 def _postgresql_error(message: str, url: URL) -> TransientError:
     server = f"PostgreSQL at {url.host or 'the local socket'}:{url.port or 5432}"
     if any(words in message for words in _BUSY):
-        sentence = f"{server} takes no connection now (it starts, ends, or has too many connections)."
+        sentence = (
+            f"{server} accepts no connection now (it is starting or stopping, or has too many connections)."
+        )
         return TransientError(UNAVAILABLE, sentence, f"Wait, or raise its max_connections. {_GOES_ON}")
     if any(words in message for words in _PASSWORD):
         return TransientError(

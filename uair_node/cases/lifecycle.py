@@ -86,7 +86,7 @@ def advance(session: Session, case: Case, state: CaseState, *, actor: str, reaso
         raise TransientError(
             "case-changed",
             f"Case {case.id} is no longer {case.state}.",
-            "No action needed. The step is taken again on the case as it is now.",
+            "No action needed. The step is repeated with the case's present state.",
         )
     session.add(Transition(case_id=case.id, origin=case.state, state=state, actor=actor, reason=reason))
     case.state = state
@@ -314,7 +314,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
             f"Case {case.id} is {case.state}; no computation is running for it.",
             "A case that awaits a selection can be expired.",
         )
-    remedy = f"`uair case retry {case.id}` takes it up again."
+    remedy = f"`uair case retry {case.id}` continues it."
     fail(session, case, code=CaseCode.CANCELLED, cause=f"Cancelled by {actor}.", remedy=remedy, actor=actor)
 
 
@@ -330,7 +330,7 @@ def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
         raise InputError(
             "nothing-to-expire",
             f"Case {case.id} is {case.state}; only a case that awaits a selection or FAILED expires.",
-            "Cancel what is being computed first.",
+            "Cancel the computation first.",
         )
     work_items.close_case_items(session, case)
     advance(session, case, CaseState.EXPIRED, actor=actor, reason=reason)

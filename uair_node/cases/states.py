@@ -50,5 +50,5 @@ def check_transition(origin: CaseState | None, state: CaseState) -> None:
         raise IllegalTransitionError(
             "illegal-transition",
             f"A case that is {origin or 'new'} cannot become {state}.",
-            "Look at the case's history with `uair case show`.",
+            "See the case's history with `uair case show`.",
         )

@@ -38,13 +38,13 @@ PartOption = Annotated[
     typer.Option("--part", help="Take a lesion's part from another candidate: 2:upper=1, repeatable."),
 ]
 DropOption = Annotated[
-    list[int] | None, typer.Option("--drop", help="This lesion is none: leave it out. Repeatable.")
+    list[int] | None, typer.Option("--drop", help="Leave this lesion out, because it is none. Repeatable.")
 ]
 RoundOption = Annotated[
     int | None, typer.Option("--round", help="Candidate K of this round; without it, of the newest.")
 ]
 case_app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Look at one case, or answer for its reader."
+    no_args_is_help=True, add_completion=False, help="Show a case, or answer in place of its reader."
 )
 
 
@@ -98,7 +98,7 @@ def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
 def send_again(
     case_id: CaseArgument,
     destination: Annotated[str, typer.Argument(help="Its name in the configuration.")],
-    everything: Annotated[bool, typer.Option("--all", help="What was confirmed, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Send confirmed objects again, too.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Send the objects again that a destination did not confirm."""
@@ -146,7 +146,7 @@ def mark(
     case_id: CaseArgument,
     drop: DropOption = None,
     keep: Annotated[
-        list[int] | None, typer.Option("--keep", help="This lesion is one: all four hold it. Repeatable.")
+        list[int] | None, typer.Option("--keep", help="Keep this lesion in all four candidates. Repeatable.")
     ] = None,
     add: Annotated[
         list[str] | None,

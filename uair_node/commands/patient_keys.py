@@ -19,7 +19,7 @@ from uair_node.patient_keys import replace_patient_keys
 
 def renew_patient_keys(
     config: ConfigOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: all nodes are stopped.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: all nodes are stopped.")] = False,
 ) -> None:
     """Replace the secret of the patient keys while all nodes are stopped. New keys are made from the images.
 
@@ -31,7 +31,9 @@ def renew_patient_keys(
     digests = _patient_digests(context)
     configured = context.settings.intake.patient_secret_file
     lost = replace_patient_keys(context.database, context.store.root, configured, digests)
-    console.print(f"{len(digests)} cases have a new key; {lost} lost theirs, no image of them is kept.")
+    console.print(
+        f"{len(digests)} cases have a new key; {lost} cases lost their key, because no image of them is kept."
+    )
 
 
 def _patient_digests(context: Context) -> dict[int, str]:

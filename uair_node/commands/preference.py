@@ -12,7 +12,7 @@ from uair_node.commands.tables import Row, print_rows
 from uair_node.results import reader_preference
 
 preference_app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="What readers are remembered to prefer."
+    no_args_is_help=True, add_completion=False, help="Show and reset the remembered preferences of readers."
 )
 
 
@@ -36,7 +36,9 @@ def show_preference(config: ConfigOption = None, as_json: JsonOption = False) ->
 
 @preference_app.command()
 def reset(
-    ae_title: Annotated[str | None, typer.Argument(help="Whose memory; without it, everybody's.")] = None,
+    ae_title: Annotated[
+        str | None, typer.Argument(help="AE title whose preference is deleted; by default all.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Delete remembered preferences. Rounds that were computed with them keep their record."""

@@ -18,7 +18,7 @@ from uair_node.storage.node_lock import only_node
 
 def recover(
     config: ConfigOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: node and workers are stopped.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: node and workers are stopped.")] = False,
 ) -> None:
     """After a restore, register received files that the database lacks. Node and workers must be stopped.
 

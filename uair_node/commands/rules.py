@@ -13,7 +13,7 @@ from uair_node.commands.tables import Row, print_rows
 from uair_node.intake.rules_dry_run import dry_run
 
 rules_app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Which series of a study are segmented."
+    no_args_is_help=True, add_completion=False, help="Show which series of a study would be segmented."
 )
 
 

@@ -14,7 +14,7 @@ from uair_node.operations.housekeeping.export import export_case
 from uair_node.operations.housekeeping.retention import apply_retention
 
 export_app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Take something out of the installation."
+    no_args_is_help=True, add_completion=False, help="Export data from the installation."
 )
 
 

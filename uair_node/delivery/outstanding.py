@@ -37,7 +37,7 @@ def final_words(session: Session, case: Case) -> str:
         .where(Round.case_id == case.id, Result.kind.in_(FINAL_KINDS))
     )
     if session.scalar(delivered.limit(1)) is None:
-        return "Its final segmentation is kept by the node, which sends it nowhere."
+        return "The node keeps its final segmentation. No destination is configured for it."
     return "Its final segmentation is in the archive."
 
 

@@ -80,7 +80,7 @@ def reading_alone(unreadable: Callable[[str], InputError]) -> Iterator[None]:
         raise
     except Exception as error:
         # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
-        raise unreadable(f"Reading it failed with {type(error).__name__}.") from None
+        raise unreadable(f"Reading failed with {type(error).__name__}.") from None
 
 
 def label_drawn(

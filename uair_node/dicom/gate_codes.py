@@ -31,13 +31,13 @@ class GateCode:
 
 GATE_CODES: dict[str, GateCode] = {
     "other-modality": GateCode(
-        "The series holds objects that are no {taken} slices.",
+        "The series contains objects that are not {taken} slices.",
         "Send the axial {taken} series itself, without reports, screen saves or other modalities; "
         "which modalities are taken is set by intake.profiles.",
     ),
     "wrong-sequence": GateCode(
-        "The pulse sequence is none of those that are segmented: {wanted}.",
-        "Send the series that is: {wanted}. Its Scanning Sequence, Echo Time and Repetition Time tell.",
+        "The pulse sequence is not segmented here. Segmented are: {wanted}.",
+        "Send a series that is: {wanted}. Scanning Sequence, Echo Time and Repetition Time show the type.",
     ),
     "multi-frame": GateCode(
         "The series holds a multi-frame image whose frames are not described one by one, or not CT's.",
@@ -55,7 +55,7 @@ GATE_CODES: dict[str, GateCode] = {
         "Send the original slices; exported or anonymised copies may have lost these attributes.",
     ),
     "not-hounsfield": GateCode(
-        "The values are no Hounsfield units: {what}.",
+        "The values are not Hounsfield units: {what}.",
         "Send the series in Hounsfield units, a mixed or monoenergetic image; no material or density map.",
     ),
     "mixed-patient": GateCode(
@@ -64,7 +64,7 @@ GATE_CODES: dict[str, GateCode] = {
         may_arrive=True,
     ),
     "several-acquisitions": GateCode(
-        "The series holds several acquisitions, told apart by {attribute}: {counts} slices.",
+        "The series contains several acquisitions, which differ in {attribute}: {counts} slices.",
         "Send each acquisition, phase or reconstruction as a series of its own.",
         may_arrive=True,
     ),
@@ -79,7 +79,7 @@ GATE_CODES: dict[str, GateCode] = {
     ),
     "too-large": GateCode(
         "A slice has more than 2048 x 2048 pixels, or the series has more than 2,000 million voxels.",
-        "Send a reconstruction of at most 2048 x 2048 pixels, and the part of the body with the liver.",
+        "Send a reconstruction of at most 2048 x 2048 pixels that covers only the upper abdomen.",
     ),
     "mixed-orientation": GateCode(
         "The slices do not lie parallel to each other.",
@@ -104,7 +104,7 @@ GATE_CODES: dict[str, GateCode] = {
     ),
     "missing-slice": GateCode(
         "Slices are missing: {missing} between the first and the last one.",
-        "Send the series again; what has arrived is kept.",
+        "Send the series again; slices that have arrived are kept.",
         may_arrive=True,
     ),
     "irregular-spacing": GateCode(

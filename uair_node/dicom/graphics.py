@@ -77,7 +77,7 @@ def require_few(count: int) -> None:
     if count > MOST_GRAPHICS:
         raise InputError(
             "marks-too-many",
-            f"The object holds {count} graphics; {MOST_GRAPHICS} are the most.",
+            f"The object has {count} graphics; at most {MOST_GRAPHICS} are accepted.",
             "Send the measurements of one study.",
         )
 

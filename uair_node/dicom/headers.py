@@ -234,7 +234,9 @@ def assumed_frame_of_reference_uid(series_instance_uid: str) -> str:
 
 def _not_dicom() -> InputError:
     return InputError(
-        "not-dicom", "This is no readable DICOM file.", "Send it again; if that fails, export it anew."
+        "not-dicom",
+        "This is not a readable DICOM file.",
+        "Send the file again; if that fails, export it again.",
     )
 
 

@@ -174,7 +174,7 @@ def _read(dataset: Dataset) -> Reading:
             raise refused(
                 "mark-empty",
                 "is missing: the presentation state draws nothing",
-                "Draw what you mean, and save it.",
+                "Draw a graphic on the image, and save it.",
             )
         references = sources = _unique(
             _required_uid(image, "ReferencedSOPInstanceUID") for image in images_of(dataset)
@@ -342,5 +342,5 @@ def _unreadable(why: str) -> InputError:
     return InputError(
         "selection-unreadable",
         f"The returned object cannot be read: {why}.",
-        "Send it again; if it happens again, the software that wrote it has to be looked at.",
+        "Send it again; if it happens again, report it to the maker of the software that wrote it.",
     )

@@ -117,7 +117,7 @@ def _inflated(data: bytes | memoryview) -> Iterator[bytes]:
             yield unpacker.decompress(rest, _INFLATED_PIECE_BYTES)
             rest = unpacker.unconsumed_tail
     if not unpacker.eof:
-        raise zlib.error("the stream is cut off")
+        raise zlib.error("the stream is truncated")
 
 
 def _walk(file: bytes) -> bool:
@@ -227,6 +227,6 @@ def _holds_elements(tag: int, vr: bytes, inside: _Open) -> bool:
 def _too_complex(why: str) -> InputError:
     return InputError(
         "instance-too-complex",
-        f"The instance cannot be filed: {why}.",
-        "Send it in smaller objects, or uncompressed if it came deflated.",
+        f"The instance cannot be registered: {why}.",
+        "Send smaller objects, or uncompressed ones if the object was deflated.",
     )

@@ -269,7 +269,7 @@ def read_slice(grid: Volume, k: int) -> Voxels:
 def _gone() -> TransientError:
     return TransientError(
         "instance-missing",
-        "A received file of the series is not there.",
+        "A received file of the series is missing.",
         "Restore the spool from a backup, or send the series again.",
     )
 

@@ -151,7 +151,7 @@ def refusal_by_rivals(
     return InputError(
         "other-series-chosen",
         f"The series is not segmented ({own.score.reason}): {why}.",
-        "If it should be, change rules.per_study or the rules; `uair rules try` shows the effect.",
+        "If it should be segmented, change rules.per_study or the rules; `uair rules try` shows the effect.",
     )
 
 

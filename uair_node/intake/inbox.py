@@ -45,10 +45,7 @@ _TRIES = 5
 """How often marks are read again, if another answer came meanwhile."""
 _REMEMBERED = 1000
 """The most associations and studies for which a refusal is remembered, so that it is not repeated."""
-_CUT_OFF = (
-    "An association of the sender ended without a release while this series came: "
-    "slices may be missing at an end."
-)
+_CUT_OFF = "The sender aborted an association while this series arrived: slices may be missing at an end."
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class Inbox:
             return self._select(replace(plain, verb=verb), identity, digest, begin_write)
         rejection = _rejection(plain, identity)
         if rejection is None and self._asks_nothing(identity):
-            log.info("a document that asks nothing is not kept")
+            log.info("a document without a request is not kept")
             return StoreStatus.ELEMENTS_DISCARDED
         arrival = Arrival(identity, self._spool.write(*content), received.calling_ae)
         if rejection is None or not self._take_rejection(rejection, arrival):

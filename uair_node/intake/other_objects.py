@@ -49,7 +49,7 @@ class OtherObjects:
             if self._kept is None or self._kept + size > intake.other_objects_bytes:
                 self._kept = self._on_disk()  # housekeeping may have made room
             if self._kept + size > intake.other_objects_bytes:
-                log.warning("object of another class left out: intake.other_objects_bytes are used up")
+                log.warning("object of another class not kept: intake.other_objects_bytes are used up")
                 return False
             self._kept += size
             return True

@@ -70,7 +70,7 @@ def parse(data: bytes) -> Dataset:
 def _unreadable(why: str) -> InputError:
     return InputError(
         "unreadable-instance",
-        f"The instance cannot be filed: {why}.",
+        f"The instance cannot be registered: {why}.",
         "Check the sending system; the object is not valid DICOM.",
     )
 

@@ -129,7 +129,7 @@ def _check_allowed(context: Context, received: ReceivedInstance) -> None:
     if not node.admits(received.verb, *sender, received.certificate):
         raise InputError(
             "tag-not-allowed",
-            f"Its tag asks to {received.verb}, which its sender may not.",
+            f"Its tag asks to {received.verb}, but its sender has no right to this verb.",
             f"Add the verb `{received.verb}` to an `allow` rule of this sender.",
         )
 
@@ -164,7 +164,7 @@ def _edited_round(context: Context, reading: Reading, drawn_anew: bool | None) -
     if edited is None and drawn_anew:
         raise InputError(
             "edited-case-unknown",
-            "The object is an edit of ours, but no open round belongs to its images.",
+            "The object is an edit of a candidate of ours, but no open round belongs to its images.",
             "Edit a candidate of the newest round, and send it again.",
         )
     return edited

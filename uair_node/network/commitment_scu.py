@@ -123,7 +123,7 @@ def read_report(information: Dataset) -> Report:
     except (AttributeError, TypeError, ValueError):
         raise InputError(
             "unreadable-report",
-            "A storage commitment report lacks what it must have.",
+            "A storage commitment report lacks a required attribute.",
             "Check the system that sent it.",
         ) from None
 
@@ -150,7 +150,7 @@ def _ask(
         raise TransientError(
             "commitment-refused",
             f"{destination.name} refuses our request for storage commitment (status {response.Status:04X}).",
-            "Look at its log; without commitment_timeout_s it is not asked.",
+            "See its log. Without commitment_timeout_s, storage commitment is not requested.",
         )
 
 

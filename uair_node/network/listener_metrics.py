@@ -75,7 +75,7 @@ class ListenerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._associations = Counter(
-            "uair_associations", "Associations that were asked for.", ["outcome"], registry=self.registry
+            "uair_associations", "Requested associations.", ["outcome"], registry=self.registry
         )
         for outcome in (ACCEPTED, *RefusalReason):
             self._associations.labels(outcome)  # from 0 on: an alert needs the first one, too

@@ -45,4 +45,4 @@ class RepeatedWarnings:
                     self._told[sentence] = now, 0
         for sentence, more in due.items():
             if more:
-                self._log.warning("%s (%d times more since the last such line)", sentence, more)
+                self._log.warning("%s (repeated %d times since the last such line)", sentence, more)

@@ -179,5 +179,5 @@ def aborted(destination: Destination) -> TransientError:
     return TransientError(
         "peer-aborted",
         f"{destination.name} broke the association off or did not answer in time.",
-        "Nothing is lost, it is tried again; look at the peer's log if it goes on.",
+        "Nothing is lost, and it is tried again. If it happens often, see the peer's log.",
     )

@@ -140,7 +140,7 @@ def translated(destination: StowDestination) -> Iterator[None]:
         raise TransientError(
             "peer-aborted",
             f"{destination.name} did not answer as STOW-RS does ({type(error).__name__}).",
-            "Nothing is lost, it is tried again; look at the peer's log if it goes on.",
+            "Nothing is lost, and it is tried again. If it happens often, see the peer's log.",
         ) from None
 
 
@@ -156,7 +156,7 @@ def _of_response(destination: StowDestination, response: requests.Response | Non
     return TransientError(
         "peer-rejects",
         f"{destination.name} refuses our request (HTTP {status}).",
-        "Check its url, user and password_file, and what it may store.",
+        "Check its url, user and password_file, and which objects it may store.",
     )
 
 

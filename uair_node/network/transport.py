@@ -60,7 +60,7 @@ class GuardedSocket(AssociationSocket):
     def ready(self) -> bool:
         """Whether bytes can be read now or within a moment. False after the peer's time is over."""
         if self._is_connected and time.monotonic() > self._deadline:
-            log.warning("association ended: its time is over")
+            log.warning("association ended: its time limit was reached")
             self.close()
         if self._wake is not None and self.socket is not None:
             self._wake.wait(self.socket)

@@ -26,6 +26,6 @@ def findings_of(context: Context, case_id: int) -> Findings:
         raise InputError(
             "not-measured",
             f"Case {case_id} has no measurements.",
-            "They are made when a case is accepted; see its state with `uair case show`.",
+            "Measurements are made when a case is accepted; see its state with `uair case show`.",
         )
     return found

@@ -29,16 +29,16 @@ class Explanation:
 _REASON = RefusalReason
 EXPLANATIONS: Mapping[str, Explanation] = {
     _REASON.CALLED_AE_NOT_RECOGNISED: Explanation(
-        "It calls an AE title that is none of ours.",
+        "It calls an AE title that is not ours.",
         "Correct the title there, or node.ae_titles here.",
     ),
     _REASON.CALLING_AE_NOT_RECOGNISED: Explanation(
         "No allow rule admits its AE title, address or certificate for this verb.",
-        "Correct node.allow if it is wanted.",
+        "Correct node.allow if this peer should be admitted.",
     ),
     _REASON.ADDRESS_NOT_ADMITTED: Explanation(
         "No allow rule names its address.",
-        "Add its address to node.allow if it is wanted.",
+        "Add its address to node.allow if this peer should be admitted.",
     ),
     _REASON.TLS_FAILED: Explanation(
         "TLS fails.",
@@ -46,13 +46,14 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "For another CA: add it to the file node.tls.ca names, or to the CAs that the sender trusts.",
     ),
     _REASON.TOO_MANY_CONNECTIONS: Explanation(
-        "400 connections are open, and no more are taken.", "Find who opens them."
+        "400 connections are open, and no more are taken.", "Find out which program opens them."
     ),
     _REASON.TOO_MANY_OF_AN_ADDRESS: Explanation(
-        "It has 100 connections open, and no more are taken.", "Let it close its associations."
+        "It has 100 open connections, and further ones are refused.", "Let it close its associations."
     ),
     _REASON.APPLICATION_CONTEXT_NOT_SUPPORTED: Explanation(
-        "It asks for another application context.", "It does not speak DICOM's; find out what it is."
+        "It asks for another application context.",
+        "The peer does not use DICOM's application context; find out what it is.",
     ),
     _REASON.LOCAL_LIMIT_EXCEEDED: Explanation(
         "node.max_associations are open, and it waited in vain for a place.",

@@ -70,7 +70,7 @@ class OnImage:
             raise InputError(
                 "mark-slice-unknown",
                 f"The series has {several} {self.image}.",
-                "Count images as the viewer does; pages of a round name theirs.",
+                "Use the image numbers of the viewer; pages of a round show them.",
             )
         k = numbers.index(self.image)
         middle: Points = (volume.affine @ (k, self.row - 0.5, self.column - 0.5, 1.0))[:3]
@@ -229,7 +229,7 @@ def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> Mar
     if verb == Verb.REJECT:
         raise InputError(
             "mark-needs-pick",
-            "The object drops a finding and says that no candidate fits.",
+            "The object drops a finding, but was sent to the AE title for rejections.",
             "Send it to the AE title for picks (UAIR_PICK).",
         )
     if verb == Verb.ACCEPT and named is None:

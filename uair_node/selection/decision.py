@@ -102,11 +102,11 @@ def refusal_of(case_id: int, state: CaseState, newest: int, final: str) -> Input
     if state in _COMPUTING:
         return InputError(
             WAIT,
-            f"Round {newest} of this case is on its way.",
+            f"Round {newest} of this case is being computed or sent.",
             f"Wait for the four candidates of round {newest}, then pick or accept one of them.",
         )
     return InputError(
-        CLOSED, f"This case {_ENDS[state]}; it takes no further answer.", _remedy(case_id, state, final)
+        CLOSED, f"This case {_ENDS[state]}; it accepts no further answer.", _remedy(case_id, state, final)
     )
 
 

@@ -149,7 +149,7 @@ def _read(dataset: Dataset, reading: Reading, pages: Collection[str], drop_words
     read = read_annotations if reading.mechanism is Mechanism.PRESENTATION_STATE else read_graphics
     every = read(dataset)
     if not every:
-        raise refused("mark-empty", "is missing: the texts point at nothing", "Draw what you mean.")
+        raise refused("mark-empty", "is missing: the texts point at nothing", "Draw a graphic on the image.")
     graphics = (drawn for drawn in every if isinstance(drawn, InputError) or drawn.image_uid not in pages)
     return _Said(document, tuple(graphics), None)
 

@@ -46,8 +46,8 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
     if own is not None:
         raise InputError(
             OWN_OBJECT,
-            f"This is our own {own} object; it chooses nothing.",
-            "Let the archive forward only what readers make to the selection AE titles.",
+            f"This is our own {own} object; it chooses no candidate.",
+            "Let the archive forward only readers' objects to the AE titles for answers.",
         )
     rejects = reading.title is not None and reading.title.value in REJECTION_TITLES
     if rejects and verb != Verb.REJECT:
@@ -78,7 +78,7 @@ def find_candidates(
     if not found and segments:
         raise InputError(
             "segment-not-ours",
-            "The document measures segments of a segmentation that is not ours, and draws nothing.",
+            "The document measures segments of a segmentation that is not ours, and has no graphics.",
             "Send that segmentation to the AE title for starts (UAIR_START), or measure on the images.",
         )
     if not found:

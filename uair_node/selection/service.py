@@ -290,12 +290,12 @@ def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoi
     for (value, name), k in answer.per_part.items():
         names = round_.parts.get(str(value), [])
         if name not in names:
-            known = f"Its parts are: {', '.join(names)}." if names else "Answer for it as a whole."
+            known = f"Its parts are: {', '.join(names)}." if names else "Answer for the whole target."
             sentence = f"Round {round_.number} has no {name} part of {target_name(value)}."
             raise InputError("no-such-part", sentence, known)
         if any(value not in targets[other] for other in (k, answer.candidate_of(value)) if other):
             sentence = f"One of the named candidates lacks {target_name(value)}."
-            raise InputError("no-such-part", sentence, "Name candidates that both hold it.")
+            raise InputError("no-such-part", sentence, "Name candidates that both contain it.")
 
 
 def record_refusal(

@@ -107,7 +107,7 @@ def _read(context: Context, dataset: Dataset) -> Reading:
     if own is not None:
         raise InputError(
             "own-object",
-            "This is an object of ours; it starts nothing.",
+            "This is an object of ours; it starts no case.",
             "Send a candidate to the AE title for picks (UAIR_PICK).",
         )
     return reading

@@ -148,7 +148,7 @@ def reading_artifact() -> Iterator[None]:
         # Damaged files make zipfile, zlib and numpy raise nearly anything.
         raise TransientError(
             "artifact-unreadable",
-            f"A file that the case's computation left cannot be read ({type(error).__name__}).",
+            f"A file of the case's computation cannot be read ({type(error).__name__}).",
             "Restore the data folder or the object store from a backup, then retry the case.",
         ) from error
 

@@ -69,7 +69,7 @@ def _require(folder: Path, known: str) -> None:
         return
     raise ConfigError(
         "data-folder-other",
-        f"{folder} is not the data folder of this database: its `{MARKER_FILE}` is missing or another.",
+        f"{folder} is not the data folder of this database: `{MARKER_FILE}` is missing or differs.",
         "Mount the node's data folder there, correct data_dir, or share files by `store`. If this folder "
         f"replaces a lost one: `echo {known} > {folder / MARKER_FILE}`, then `uair recover`.",
     )

@@ -136,5 +136,5 @@ def _errors() -> Iterator[None]:
         raise TransientError(
             "store-unavailable",
             f"The object store cannot be used now ({type(error).__name__}).",
-            "Check that it runs, `store.url` and the credentials; work goes on by itself then.",
+            "Check that it runs, `store.url` and the credentials; then the work continues by itself.",
         ) from error

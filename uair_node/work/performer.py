@@ -155,7 +155,7 @@ def _write(context: Context, claim: Claim, commit: Commit) -> None:
             lock_case(session, claim.case_id)  # before its item, as everybody does
         item = work_items.hold(session, claim.item_id, claim.owner)
         if item is None:
-            log.warning("%s %s: no longer ours, its outcome is dropped", claim.kind, claim.subject)
+            log.warning("%s %s: lease lost, its outcome is dropped", claim.kind, claim.subject)
             return
         commit(session, item)
 

@@ -42,7 +42,7 @@ class QueueName(StrEnum):
         containers = "`gpu-worker` or `cpu-worker`" if self is QueueName.GPU else "`io-worker`"
         return (
             f"Start `uair worker --queue {self.short}` (unit `uair-{self.short}-worker`, "
-            f"container {containers}); its log says why it ended. The work is kept, and goes on by itself."
+            f"container {containers}); its log says why it ended. The work is kept, and continues by itself."
         )
 
 

@@ -84,8 +84,8 @@ class UnservedWatch:
         self._since = {name: self._since.get(name, now) for name in found}
         for name, queue in found.items():
             if name not in self._logged and now - self._since[name] >= _SURE_S:
-                log.warning("no-worker: no worker takes work of %s: %s. %s", name, queue.words, name.remedy)
+                log.warning("no-worker: no worker claims work of %s: %s. %s", name, queue.words, name.remedy)
                 self._logged.add(name)
         for name in sorted(self._logged - found.keys()):
-            log.warning("no-worker is over: work of %s is taken again", name)
+            log.warning("no-worker is over: work of %s is claimed again", name)
             self._logged.discard(name)

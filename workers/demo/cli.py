@@ -21,7 +21,7 @@ console = Console()
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Made if absent.")],
     profile: Annotated[
-        Literal["ct", "mr-t1"], typer.Option(help="What it is scanned as, see docs/modalities.md.")
+        Literal["ct", "mr-t1"], typer.Option(help="Modality profile of the phantom, see docs/modalities.md.")
     ] = "ct",
 ) -> None:
     """Write a phantom as a CT or MR series, for a first try of an installation."""
@@ -37,10 +37,10 @@ def demo(
     masks: Annotated[
         Path | None, typer.Option(help="Its true masks: folder or zip of DICOM masks, SEG, or NIfTI.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where what there is to see is put.")] = Path("demo-output"),
+    output: Annotated[Path, typer.Option(help="Folder for pictures and objects.")] = Path("demo-output"),
     rounds: Annotated[int, typer.Option(min=1, max=9)] = 3,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Without truth: take the first instead of asking.")
+        bool, typer.Option("--yes", help="Without truth: pick the first candidate without asking.")
     ] = False,
 ) -> None:
     """Show the whole loop: node, workers and a small archive as real processes, and a reader.

@@ -75,7 +75,7 @@ class Batches:
                 if size == 1:
                     raise _out_of_memory() from None
                 size = (size + 1) // 2
-                log.warning("out of memory; going on with batches of %d", size)
+                log.warning("out of memory; continuing with batches of %d", size)
                 torch.cuda.empty_cache()
         return done
 

@@ -61,7 +61,7 @@ class EmbeddingFolder:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError) as error:
-            log.warning("kept embeddings cannot be read (%s); encoding again", type(error).__name__)
+            log.warning("stored embeddings cannot be read (%s); encoding again", type(error).__name__)
             path.unlink(missing_ok=True)
             return None
         return parts

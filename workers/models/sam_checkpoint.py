@@ -60,7 +60,7 @@ def window_in_use(window: Window, digest: str) -> Literal["sam", "medsam"]:
     raise ConfigError(
         "checkpoint-window",
         f"The checkpoint with SHA-256 {digest[:12]}… may want SAM's normalisation or MedSAM's.",
-        "Set `engine.window` to medsam for MedSAM and what was trained as it, else to sam.",
+        "Set `engine.window` to medsam for MedSAM and checkpoints that were trained like it, else to sam.",
     )
 
 
@@ -122,7 +122,7 @@ class SamCheckpointPredictor:
             raise ConfigError(
                 "checkpoint-unsafe",
                 f"The checkpoint {path.name} is not a plain file of tensors ({type(error).__name__}).",
-                "Name the .pth file as its authors published it.",
+                "Name the unchanged .pth file of its authors.",
             ) from None
         model = sam_model_registry[name]()
         load_state(model, state, path)

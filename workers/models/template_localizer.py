@@ -223,7 +223,7 @@ def make_template(
         raise InputError(
             "template-liver-cut",
             "The liver reaches the first or the last slice of the scan.",
-            "Take a scan that shows the whole liver as template.",
+            "Use a scan that shows the whole liver.",
         )
     iso = to_isotropic(hu, spacing, GRID_MM)
     mask = largest_component(to_isotropic(liver, spacing, GRID_MM) > 0.5)

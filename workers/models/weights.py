@@ -81,7 +81,7 @@ def load_weights(model: nn.Module, path: Path) -> str:
     except SafetensorError as error:
         raise ConfigError(
             "weights-damaged",
-            f"The weight file {path} is cut off or damaged ({type(error).__name__}).",
+            f"The weight file {path} is truncated or damaged ({type(error).__name__}).",
             "Copy the checkpoint again, or install the package again if the file is part of it.",
         ) from None
     load_state(model, state, path)

@@ -8,7 +8,7 @@ from celery.worker.consumer.consumer import CONNECTION_ERROR
 
 _SENTENCE = (
     "broker-unreachable: no connection to RabbitMQ at %s (%s). Start it, or correct broker.url; "
-    "work goes on by itself then. %s"
+    "then the work continues by itself. %s"
 )
 """The three values of Celery's sentence: the address without its password, the error, the next attempt."""
 

@@ -100,7 +100,7 @@ def remove(
 
 @templates_app.command()
 def phantoms(
-    folder: Annotated[Path, typer.Argument(help="Where to write them.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the templates.")],
     weights: Annotated[
         Path | None,
         typer.Option(help="Coordinate network (`uair train coordinates`); the packaged one if none."),
@@ -120,7 +120,7 @@ def compare(
         typer.Argument(help="Folders or NIfTI files with CT and truth, as `uair evaluate`."),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Truth of the only CT, where it is not found beside it.")
+        Path | None, typer.Option(help="Truth of the only CT, if it is not found beside the CT.")
     ] = None,
     phantoms: Annotated[int, typer.Option(min=1, help="Without data: this many phantoms.")] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the first phantom.")] = 9001,

@@ -85,7 +85,7 @@ def _merge(structures: Iterator[_Structure]) -> Labels:
     if not livers:
         raise InputError(
             "truth-without-liver",
-            "The truth holds no structure named liver.",
+            "The truth has no structure named liver.",
             "Name the sub-folder, or the segment's label, `liver`.",
         )
     labels = np.logical_or.reduce(livers).astype(np.uint8)
@@ -242,7 +242,7 @@ def _nifti(path: Path, volume: Volume) -> Labels:
     if (turned > LIVER).sum() > _LARGEST_BURDEN * (turned == LIVER).sum():
         raise InputError(
             "truth-without-liver",
-            "This is no liver with lesions: values from 2 on have far more voxels than 1.",
+            "This is not a liver with lesions: values from 2 on have far more voxels than 1.",
             "Give a label volume that has only 1 for the liver and 2 and more for its lesions.",
         )
     labels = (turned > 0).astype(np.uint8)

@@ -94,7 +94,7 @@ def read_nifti_ct(path: Path) -> Volume:
     if not grid.is_ct:
         raise InputError(
             "nifti-not-ct",
-            f"{path.name} holds no Hounsfield units: no value is below {_AIR_BELOW_HU}.",
+            f"{path.name} has no Hounsfield units: no value is below {_AIR_BELOW_HU}.",
             "Give the CT itself, not a segmentation or a normalised image.",
         )
     hu = np.clip(np.rint(grid.values), *_HU_RANGE).astype(np.int16)

@@ -47,10 +47,8 @@ def check_listener(settings: Settings) -> Iterable[Finding]:
         remedy = "Set node.host to an address of this machine and node.port to a free port."
         yield fault("listener", "port-unavailable", f"{at} cannot be listened on ({reason}).", remedy)
     else:
-        remedy = (
-            "Start `uair node` (or `uair up`); on a machine that runs workers only, this is as it should."
-        )
-        yield warning("listener", "node-not-running", f"nobody answers at {at}", remedy)
+        remedy = "Start `uair node` (or `uair up`); on a machine that runs only workers, this is normal."
+        yield warning("listener", "node-not-running", f"no program answers at {at}", remedy)
 
 
 def _connects(host: str, port: int) -> bool:
@@ -172,7 +170,7 @@ def destination_parts(name: str) -> tuple[str, str]:
 def check_destinations(settings: Settings) -> Iterable[Finding]:
     """Check that every destination answers, knows our AE title and accepts our objects."""
     if not settings.destinations:
-        remedy = "Name your PACS under `destinations`, or results stay here."
+        remedy = "Name your PACS under `destinations`, or results are not delivered."
         return [fault("destinations", "no-destination", "none configured", remedy)]
     with ThreadPoolExecutor(len(settings.destinations)) as pool:
         return list(pool.map(_destination, settings.destinations))
@@ -214,5 +212,5 @@ def _destination(destination: AnyDestination) -> Finding:
     if refused:
         names = ", ".join(refused)
         remedy = "Let the peer accept these SOP classes (explicit or implicit VR little endian) from us."
-        return fault(what, "peer-refuses-class", f"{destination.ae_title} takes no {names}", remedy)
-    return good(what, f"{destination.ae_title} answers C-ECHO and takes all that we send")
+        return fault(what, "peer-refuses-class", f"{destination.ae_title} does not accept {names}", remedy)
+    return good(what, f"{destination.ae_title} answers C-ECHO and accepts all our objects")

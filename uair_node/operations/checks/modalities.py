@@ -19,5 +19,5 @@ def check_profiles(settings: Settings) -> Iterable[Finding]:
                 what,
                 "profile-untrained",
                 f"{profile.title} is segmented by weights that were trained on CT; values are scaled to it.",
-                "Measure on your own cases how well that goes (`uair evaluate`), see docs/modalities.md.",
+                "Measure the quality on your own cases (`uair evaluate`), see docs/modalities.md.",
             )

@@ -171,7 +171,7 @@ def _queue(view: QueueView, unserved: UnservedQueue | None) -> Iterable[Finding]
     elif view.name not in list(QueueName):
         if view.messages:
             remedy = (
-                "See the worker's log for why it died; then `rabbitmqctl purge_queue "
+                "See the worker's log for the reason of its end; then `rabbitmqctl purge_queue "
                 f"{view.name}`: what is due stands in the database."
             )
             were = "message was" if view.messages == 1 else "messages were"

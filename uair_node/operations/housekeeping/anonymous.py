@@ -142,7 +142,7 @@ def _refuse_burned_in(source: Dataset) -> None:
         return
     raise InputError(
         "burned-in-annotation",
-        "The pixels of an image may show a name: Burned In Annotation is not NO, or it is all text.",
+        "The pixels of an image may show a name: Burned In Annotation is not NO, or it is a picture of text.",
         "Erase the text, set Burned In Annotation to NO, send the series again, and export the new case.",
     )
 

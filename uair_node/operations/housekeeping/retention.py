@@ -357,7 +357,7 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
         else:
             unknown += 1
     if unknown:
-        log.warning("%d received files stand in no row: `uair recover` takes them in", unknown)
+        log.warning("%d received files have no row: `uair recover` registers them", unknown)
     for folder in context.store.spool.glob("*"):
         if folder.is_dir() and not any(folder.iterdir()) and folder.stat().st_mtime < before:
             folder.rmdir()

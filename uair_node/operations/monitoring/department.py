@@ -85,7 +85,7 @@ def _gauge(
 def _disk(settings: Settings) -> Iterator[Metric]:
     free = shutil.disk_usage(settings.data_dir).free
     yield _gauge("uair_disk_free_bytes", "Free on the disk of the data folder.", [], [((), free)])
-    words = "Below this C-STORE is answered A700."
+    words = "If less is free, C-STORE is answered A700."
     yield _gauge("uair_disk_least_free_bytes", words, [], [((), settings.intake.min_free_bytes)])
 
 
@@ -98,19 +98,19 @@ def _certificates(settings: Settings) -> Iterator[Metric]:
         if section is not None and section.certificate is not None:
             with suppress(OSError, ValueError):  # `uair check` tells what is wrong with the file
                 rows.append(((name,), certificate_end(section.certificate).timestamp()))
-    words = "When our own certificate ends, towards senders (node) or a destination."
+    words = "End of our own certificate, for senders (node) or for a destination."
     yield _gauge("uair_certificate_end_timestamp_seconds", words, ["of"], rows)
 
 
 def _cases(session: Session) -> Iterator[Metric]:
     counted = session.execute(select(Case.state, Case.code, func.count()).group_by(Case.state, Case.code))
-    words = "Cases by state, and by the code of why not."
+    words = "Cases by state and by code."
     rows = [((state, code), number) for state, code, number in counted]
     yield _gauge("uair_cases", words, ["state", "code"], rows)
     oldest = session.execute(
         select(Case.state, func.min(Case.updated_at)).where(Case.state.in_(_UNFINISHED)).group_by(Case.state)
     )
-    words = "How long the case that is longest in a state has been in it."
+    words = "Longest time that a case has been in a state."
     now = database_now(session)
     ages = [((state,), _age(since, now)) for state, since in oldest]
     yield _gauge("uair_oldest_case_seconds", words, ["state"], ages)
@@ -123,9 +123,9 @@ def _work(session: Session) -> Iterator[Metric]:
         .where(WorkItem.open, WorkItem.not_before <= now)
         .group_by(WorkItem.kind)
     ).all()
-    words = "Work that is due or being done, by kind."
+    words = "Work items that are due or running, by kind."
     yield _gauge("uair_work_due", words, ["kind"], [((kind,), number) for kind, number, _ in rows])
-    words = "How long the oldest work of a kind has been due."
+    words = "Longest time that work of a kind has been due."
     ages = [((kind,), _age(since, now)) for kind, _, since in rows]
     yield _gauge("uair_work_oldest_seconds", words, ["kind"], ages)
 
@@ -139,7 +139,7 @@ def _deliveries(session: Session) -> Iterator[Metric]:
         .where(Delivery.state == DeliveryState.PENDING)
         .group_by(Delivery.destination)
     )
-    words = "How long the oldest object that a destination has not taken has waited."
+    words = "Longest time that an object has waited for a destination."
     now = database_now(session)
     ages = [((destination,), _age(since, now)) for destination, since in oldest]
     yield _gauge("uair_oldest_delivery_seconds", words, ["destination"], ages)
@@ -149,7 +149,7 @@ def _selections(session: Session) -> Iterator[Metric]:
     columns = (Selection.verb, Selection.outcome, Selection.code)
     counted = session.execute(select(*columns, func.count()).group_by(*columns))
     rows = [((verb, outcome, code), number) for verb, outcome, code, number in counted]
-    words = "What readers said, and what became of it."
+    words = "Readers' answers, by verb and outcome."
     yield _gauge("uair_selections", words, ["verb", "outcome", "code"], rows)
 
 

@@ -24,7 +24,7 @@ class GraphicsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield memory and load of each card."""
         memory = GaugeMetricFamily(NAMES[0], "Memory of a card.", labels=["gpu", "kind"])
-        load = GaugeMetricFamily(NAMES[1], "Part of the time it is busy.", labels=["gpu"])
+        load = GaugeMetricFamily(NAMES[1], "Part of the time in which the card is busy.", labels=["gpu"])
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError:

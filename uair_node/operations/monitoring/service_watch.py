@@ -56,7 +56,7 @@ class ServiceWatch:
 
 def _end_process(ill: str) -> None:
     """End the process at once. An orderly end would wait for the part that hangs."""
-    log.critical("not-live: the %s stands still; this process ends, systemd or Docker starts it again", ill)
+    log.critical("not-live: the %s has stopped; this process ends, systemd or Docker starts it again", ill)
     faulthandler.dump_traceback()  # where each thread stood, without any value
     os._exit(1)
 

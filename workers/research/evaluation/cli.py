@@ -42,10 +42,10 @@ def evaluate(
         ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Truth of the only CT, where it is not found beside it.")
+        Path | None, typer.Option(help="Truth of the only CT, if it is not found beside the CT.")
     ] = None,
     phantoms: Annotated[int, typer.Option(min=0, help="Instead of data: this many phantoms.")] = 0,
-    profile: Annotated[Literal["ct", "mr-t1"], typer.Option(help="What the phantoms are scanned as.")] = "ct",
+    profile: Annotated[Literal["ct", "mr-t1"], typer.Option(help="Modality profile of the phantoms.")] = "ct",
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the first phantom, the given boxes and the noisy reader.")
     ] = 5000,

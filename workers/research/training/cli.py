@@ -74,14 +74,15 @@ def train(
     ] = 0,
     start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     blend_with: Annotated[
-        Path | None, typer.Option(help="Weights to mix into those that are written: less is forgotten.")
+        Path | None,
+        typer.Option(help="Weights to mix into the written weights, so that less knowledge is lost."),
     ] = None,
     blend_part: Annotated[float, typer.Option(help="Their part.")] = 0.25,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate, if not the network's own.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
     chunk_minutes: Annotated[
         float | None,
-        typer.Option(help="End after so long with a checkpoint and exit status 75; --resume goes on."),
+        typer.Option(help="End after this time with a checkpoint and exit status 75; --resume continues."),
     ] = None,
     seed: int = 0,
     threads: int = 1,

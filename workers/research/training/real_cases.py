@@ -226,7 +226,7 @@ def _check_side(name: str, case: RealCase) -> None:
         raise InputError(
             "training-case-mirrored",
             f"The header of {name} puts the greater part of the liver on the patient's left.",
-            "Correct the orientation in the header, or take the case out of the folder.",
+            "Correct the orientation in the header, or remove the case from the folder.",
         )
 
 

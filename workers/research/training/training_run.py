@@ -93,7 +93,7 @@ class TrainOptions:
         if not 0 < self.blend_part < 1:
             raise ConfigError(
                 "training-blend",
-                "Blended weights take a part that is not between 0 and 1.",
+                "The part of blended weights is not between 0 and 1.",
                 "Give a part above 0 and below 1.",
             )
 
