@@ -1,6 +1,6 @@
 """Coded concepts, colours, series numbers and labels: what a department sees of our objects by name.
 
-Owns every word and number of our objects that a viewer lists or draws. Knows nothing of pixels or files.
+This module has every word and number of our objects that a viewer lists or draws.
 """
 
 from __future__ import annotations

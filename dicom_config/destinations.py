@@ -1,4 +1,4 @@
-"""Where results go: peers by C-STORE, with or without storage commitment, and by STOW-RS."""
+"""Destinations of results: peers by C-STORE, with or without storage commitment, and by STOW-RS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dicom_config.tls import TlsClientSection
 
 
 class Withdrawal(StrEnum):
-    """When a destination is told to hide results."""
+    """The time at which a destination gets a rejection note that hides results."""
 
     NEVER = "never"
     END = "end"

@@ -68,7 +68,7 @@ class EngineSection(Section):
 
 
 class WorkSection(Section):
-    """How tasks are held, retried and given up."""
+    """Leases, retries and time limits of tasks."""
 
     lease_s: PositiveFloat = Field(30.0, description="a task's claim on a case; renewed while alive")
     sweep_s: PositiveFloat = Field(2.0, description="how often what is due is looked for")

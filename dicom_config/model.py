@@ -123,7 +123,7 @@ class GateSection(Section):
 
 
 class DatabaseSection(Section):
-    """Where the truth lives. Empty: a SQLite file in the data folder."""
+    """The database. Empty: a SQLite file in the data folder."""
 
     url: str = ""
     password_file: Path | None = Field(None, description="the password, instead of one in the URL")
@@ -140,7 +140,7 @@ class BrokerSection(Section):
 
 
 class DeliverySection(Section):
-    """How results travel, and how often a destination is tried again."""
+    """The delivery of results, and the retries."""
 
     retry_first_s: PositiveFloat = 2.0
     retry_max_s: PositiveFloat = 600.0
@@ -151,7 +151,7 @@ class DeliverySection(Section):
 
 
 class PageSeries(StrEnum):
-    """Which pages share a series."""
+    """The pages that share a series."""
 
     ROUND = "round"
     CASE = "case"

@@ -20,13 +20,13 @@ class MonitoringSection(Section):
 
 
 class LogsSection(Section):
-    """How a process logs, to standard error; never patient data."""
+    """The log of a process, on standard error. It never has patient data."""
 
     format: Literal["text", "json"] = Field("text", description="json: one object a line")
 
 
 class StoreSection(Section):
-    """Where machines share files. Empty: they mount one data folder, or there is one machine."""
+    """The store through which machines share files. Empty: one data folder for all machines."""
 
     url: str = Field("", pattern="^(s3://[^/]+(/.*)?)?$", description="s3://bucket, s3://bucket/prefix")
     endpoint_url: str = Field("", description="of an S3-compatible server; empty: Amazon's")
@@ -35,7 +35,7 @@ class StoreSection(Section):
 
 
 class Retention(Section):
-    """How long what belongs to a case is kept after the case has ended."""
+    """The time for which the data of a case is kept after the case has ended."""
 
     files_days: PositiveFloat | None = Field(None, description="slices and artifacts; empty: for ever")
     rows_days: PositiveFloat | None = Field(

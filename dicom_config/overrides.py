@@ -1,4 +1,4 @@
-"""Which keys of the configuration the environment sets, and whether the file says otherwise."""
+"""Find the configuration keys that the environment sets, and the file's other values."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Profile(StrEnum):
-    """Which viewer a department looks at results with."""
+    """The viewer with which a department looks at results."""
 
     STRICT = "strict"
     OHIF = "ohif"

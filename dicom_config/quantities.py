@@ -1,6 +1,6 @@
 """The measured quantities: name, code, unit and rounding, the same in report, table and page.
 
-Owns the columns of the CSV and the keys of the JSON. Knows nothing of how numbers are found.
+This module has the columns of the CSV and the keys of the JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which series of a study are segmented: rules over header fields that a site writes in YAML."""
+"""Rules over header fields that choose which series of a study are segmented."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SeriesRule(Section):
 
 
 class RulesSection(Section):
-    """How series are chosen; without rules, every series that the gate lets pass is segmented."""
+    """The choice of series. Without rules, every series that passes the gate is segmented."""
 
     series: tuple[SeriesRule, ...] = ()
     min_score: float = Field(0.0, description="a series with less is not segmented")

@@ -30,10 +30,11 @@ AVOIDED = {
     r"\bof equals\b": "say which candidates tie",
     r"\bthe ones? (that|which|who|whose)\b": "name the noun instead of 'the one that'",
     r"\b(bore|heeds?|hastens?|mends?)\b": "use a plain word",
+    r"^(Owns|Knows)\b": "name the subject: 'This module ...'",
 }
 """Patterns that no sentence may contain, each with the advice for it."""
 
-AVOIDED_STARTS = re.compile(r"(What|Who|Whoever|Nobody|Nothing|Tells?)\b")
+AVOIDED_STARTS = re.compile(r"(What|Who|Whoever|Whose|How|Where|Which|When|Why|Nobody|Nothing|Tells?)\b")
 """First words that no docstring may have. It begins with a noun, or with the verb of its function."""
 
 _CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)

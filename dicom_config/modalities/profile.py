@@ -1,7 +1,7 @@
 """The profile of one kind of examination: one frozen record for the node and its workers.
 
-Owns the form of a profile. The profiles themselves are the other files of this folder, docs/modalities.md
-shows how to add one. Knows no files, no arrays and no networks.
+The profiles themselves are the other files of this folder; docs/modalities.md
+shows how to add one.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BodyWindow:
 
 @dataclass(frozen=True)
 class BodyScaling:
-    """How values come to the scale that the networks were trained on, Hounsfield units of an abdominal CT.
+    """The scaling of values to the networks' scale, Hounsfield units of an abdominal CT.
 
     Piecewise linear between landmarks, as Nyul and Udupa (Magnetic Resonance in Medicine 42, 1999)
     standardise MR. 0 becomes air; values above the last landmark become its value.
@@ -81,7 +81,7 @@ class BodyScaling:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """Which MR pulse sequences fit (PS3.3 C.8.3.1). What a header lacks does not speak against it.
+    """The MR pulse sequences that fit (PS3.3 C.8.3.1). Attributes that a header lacks do not count.
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ def test_variables_are_compared_with_the_file(file: Path) -> None:
         ("UAIR_DATABASE__PASSWORD_FILE", "database.password_file", False),
         ("UAIR_NODE__PORT", "node.port", False),
     ]
-    assert found[0].sentence == f"UAIR_DATA_DIR counts, not `data_dir` of {file}."
+    assert found[0].sentence == f"UAIR_DATA_DIR overrides `data_dir` of {file}."
 
 
 def test_check_and_console_say_where_a_value_comes_from(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def test_an_edit_of_a_closed_case_says_that_it_is_closed(offered: OfferedCase) -
     offered.send(offered.candidate(1), Verb.ACCEPT)
     row = offered.send(edited, Verb.PICK)
     assert (row.code, row.case_id) == ("case-closed", offered.case().id)
-    assert "ACCEPTED" in row.sentence
+    assert "accepted" in row.sentence
 
 
 def test_an_edited_part_of_the_answered_round_is_held_while_the_next_is_computed(

@@ -23,7 +23,7 @@ from uair_node.storage.artifacts import TargetParts
 _WIDTH, _THUMBNAIL_WIDTH, _PART_WIDTH = 6.4, 3.2, 1.8  # inches
 _DPI = 100
 _DARKER = 0.3
-"""How much darker the other parts of a target are drawn, as a part of the window."""
+"""The other parts of a target are drawn darker by this part of the window."""
 _QUALITY = 88  # with colours as fine as the rest: outlines are thin
 _DRAWING = threading.Lock()
 """Held while matplotlib draws, because its text layout is not thread-safe."""

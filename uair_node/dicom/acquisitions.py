@@ -95,7 +95,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Division:
-    """How an attribute divides a series into acquisitions.
+    """The division of a series into acquisitions by an attribute.
 
     Attributes
     ----------

@@ -2,9 +2,6 @@
 
 Points are (row, column) on the slice's grid; pixel centres have whole numbers. A pixel belongs to a contour
 if its centre lies in it or on it.
-
-Pure geometry: points are row and column on the grid of a slice, a pixel's centre has whole numbers. A pixel
-belongs to a contour if its centre lies in it or on it.
 """
 
 from __future__ import annotations

@@ -2,10 +2,6 @@
 
 This module decodes the two transfer syntaxes that the plug-ins do not know. It also reads files without the
 delimiter that ends encapsulated pixel data, in which parsers find no pixels. It does not interpret pixels.
-
-Some writers leave out the delimiter that ends encapsulated pixel data; parsers then find no pixels at all.
-
-This module must not know what the cells mean.
 """
 
 from __future__ import annotations

@@ -2,9 +2,6 @@
 
 This module copies functional groups (PS3.3 C.7.6.16) to the attributes that CT Image Storage has at its root.
 So code that reads headers need not know which of the two SOP classes a series has. It refuses nothing.
-
-Turns functional groups (PS3.3 C.7.6.16) into the attributes that CT Image Storage has at its root. So code
-that reads headers need not know which of the two SOP classes a series has. It judges nothing.
 """
 
 from __future__ import annotations

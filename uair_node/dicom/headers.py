@@ -3,9 +3,6 @@
 A slice is an instance, or a frame of a multi-frame instance. This module decides which attributes are read,
 and how tolerantly. A value that is absent, empty or malformed reads as None or as an empty string. The gate
 decides whether that is a fault.
-
-Owns which attributes matter and how tolerant their reading is. A value that is absent, empty or malformed
-reads as None or as an empty string; whether that matters is the gate's business.
 """
 
 from __future__ import annotations

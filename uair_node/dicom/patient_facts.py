@@ -85,8 +85,6 @@ def date_digits(word: str) -> tuple[str, ...]:
 
     The forms are 2026-03-12, 2026-03, 20260312, 12.3.2026 and 3/12/2026. With slashes, day and month may
     stand in either order.
-
-    With slashes, day and month may stand in either order.
     """
     if re.fullmatch(r"\d{8}", word):
         return (word,)

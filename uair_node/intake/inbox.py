@@ -42,7 +42,7 @@ from uair_node.storage.spool import Spool, SpooledFile
 log = logging.getLogger(__name__)
 
 _TRIES = 5
-"""How often marks are read again, if another answer came meanwhile."""
+"""The most times that marks are read again, if another answer came meanwhile."""
 _REMEMBERED = 1000
 """The most associations and studies for which a refusal is remembered, so that it is not repeated."""
 _CUT_OFF = "The sender aborted an association while this series arrived: slices may be missing at an end."

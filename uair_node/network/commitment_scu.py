@@ -24,7 +24,7 @@ _REQUEST = 1
 """Action Type ID (PS3.4 Table J.3.2-1)."""
 
 _SAME_ASSOCIATION_S = 1.0
-"""How long in seconds the association stays open for a report. Most peers open one of their own."""
+"""Seconds for which the association stays open for a report. Most peers open one of their own."""
 
 _SUCCESS, _PROCESSING_FAILURE, _INVALID_ARGUMENT = 0x0000, 0x0110, 0x0115
 

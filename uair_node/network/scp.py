@@ -50,7 +50,7 @@ _TIMES_IN_MEMORY = 2
 """Copies of an inflated data set in memory while it is filed: the whole, and the values that are read."""
 
 _STOP_GRACE_S = 5.0
-"""How long in seconds `DicomListener.stop` waits for associations to end by themselves."""
+"""Seconds for which `DicomListener.stop` waits for associations to end by themselves."""
 
 
 class Rejection(Enum):

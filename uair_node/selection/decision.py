@@ -48,7 +48,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a case stands, read under its lock.
+    """The state of a case, read under its lock.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ from workers.uair.targets import (
 LARGEST_LIVER_DICE = 0.99
 """`LARGEST_DICE` for the liver in later rounds, whose surface is certain to a millimetre or two."""
 ODDS_OF_A_PICK = 10.0
-"""How much likelier a reader picks a candidate with a doubtful lesion if the lesion is real."""
+"""A reader picks a candidate with a doubtful lesion so much likelier if the lesion is real."""
 SETTLED_GAIN = 0.005
 """A target is settled if the expected gain in Dice of another pick is smaller than this."""
 REPEATED_DICE = 0.96

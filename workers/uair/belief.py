@@ -30,7 +30,7 @@ MOST_CELLS = 24000
 """Particles are compared on at most this many cells. Larger targets are sampled with a stride."""
 MARGIN_MM = 4.0
 MARGIN_RADII = 0.4
-"""How far beyond all members a shape may reach, in parts of the radius. At least a few mm are allowed."""
+"""Shapes may reach beyond all members by this part of the radius, and by at least a few mm."""
 MOST_FACTORS = 12
 MOST_MODES = 160
 LENGTH_RADII = 0.6
@@ -43,7 +43,7 @@ DENSITY_MEAN = 0.5
 Its standard deviation is 1. The mean is positive, because networks follow the density too little.
 """
 REACH = 2.0
-"""How far from the surface shapes follow the density, in standard deviations of the smooth fields."""
+"""Distance from the surface up to which shapes follow the density, in smooth fields' deviations."""
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
 """Standard deviation of the offset (how far out readers draw): in radii, and at most in mm."""
 TASTE_SHARE = 0.2

@@ -30,7 +30,7 @@ EncodeCrop = Callable[[NDArray[np.generic], Crop], tuple[Decoder, Float32]]
 It returns the model bound to the crop, and the mean HU of the crop's mask cells.
 """
 BEYOND_MM = 3.0
-"""How far a lesion's crop reaches above and below its proposal, in mm, so that later rounds can grow it."""
+"""A lesion's crop reaches this many mm above and below its proposal, so that later rounds can grow it."""
 PlanCrop = Callable[[Box, Spacing, tuple[int, ...], Plan], Crop]
 
 

@@ -25,7 +25,7 @@ from workers.uair.grids import (
 )
 
 SEARCH_MM = (45.0, 6.0)
-"""How far below and above the extended box the liver's ends are searched, in mm."""
+"""The liver's ends are searched this many mm below and above the extended box."""
 UNCOVERED = 0.1
 """The part of a coarse voxel by which a coarse grid may be shorter than the volume."""
 BODY_HU = -300.0

@@ -43,7 +43,7 @@ EDGE_MM = 1.5
 """Standard deviation in mm of a mark's end from the true edge."""
 MOST_EDGE_POINTS = 24
 DOMAIN_GROWTH = 1.5
-"""How far a marked lesion may reach where no liver was seen, in half axes of its ellipsoid."""
+"""Outside of the liver, a marked lesion may reach this far, in half axes of its ellipsoid."""
 
 
 @dataclass(frozen=True)

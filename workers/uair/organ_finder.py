@@ -19,7 +19,7 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LIVER_PLAN, CandidateOptions, first_pool, open_target
 
 AROUND_MM = (6.0, 12.0, 12.0)
-"""How far beyond the liver's search box the lesion finder looks (z, y, x), in mm."""
+"""The lesion finder looks this far beyond the liver's search box (z, y, x), in mm."""
 
 
 @dataclass(frozen=True)

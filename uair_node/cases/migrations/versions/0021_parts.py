@@ -1,4 +1,4 @@
-"""Which parts of a target a round lets the reader answer on their own.
+"""The parts of targets for which a reader can choose a candidate separately.
 
 Revision ID: 0021
 Revises: 0020
