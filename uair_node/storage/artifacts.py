@@ -14,7 +14,6 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.spatial import KDTree
 
 from dicom_config.errors import TransientError, UairError
 from uair_node.cases.reader_choice import LIVER, ReaderChoice
@@ -56,10 +55,10 @@ class TargetParts:
         found = np.zeros(region.shape, bool)
         if name in self.names:
             voxels = np.argwhere(region)
-            nearest = KDTree(self.centres * self.spacing_mm).query((voxels + first + 0.5) * self.spacing_mm)[
-                1
-            ]
-            found[tuple(voxels[nearest == self.names.index(name)].T)] = True
+            places = (voxels + first + 0.5) * self.spacing_mm
+            squares = [((places - centre) ** 2).sum(axis=1) for centre in self.centres * self.spacing_mm]
+            here = np.argmin(squares, axis=0) == self.names.index(name)
+            found[tuple(voxels[here].T)] = True
         return found
 
 
