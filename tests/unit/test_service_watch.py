@@ -52,5 +52,5 @@ def test_a_process_that_stands_still_ends_and_says_where() -> None:
         [sys.executable, "-c", _STANDS_STILL], capture_output=True, text=True, timeout=55, check=False
     )
     assert ended.returncode == 1
-    assert "not-live: the sweeper stands still" in ended.stderr
+    assert "not-live: the sweeper has stopped" in ended.stderr
     assert "hangs_here" in ended.stderr
