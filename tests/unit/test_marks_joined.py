@@ -76,7 +76,7 @@ def test_three_reports_of_one_round_are_one_answer(missed: MissedCase) -> None:
         "lesion 1 dropped. Your earlier answer to this round stays."
     )
     (notice,) = _notices(missed)
-    assert notice == f"Round 1: report of marks received. Round 2 is computed next. {row.sentence}"
+    assert notice == f"Round 1: your marks received. Round 2 is computed next. {row.sentence}"
 
 
 def test_a_report_that_repeats_the_earlier_marks_adds_the_new_alone(missed: MissedCase) -> None:
