@@ -22,19 +22,10 @@ from rich.console import Console
 from rich.progress import track
 
 ROOT = Path(__file__).parents[1]
-_COPIED = (
-    "dicom_config",
-    "uair_node",
-    "workers",
-    "tests",
-    "scripts",
-    "docs",
-    "deploy",
-    "CONTRIBUTING.md",
-    "README.md",
-    "SECURITY.md",
-    "pyproject.toml",
+_LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".*_cache", "__pycache__", "node_modules", "demo-output", "secrets", "uair-data"
 )
+"""Files that a copy of the repository lacks: environments, caches, and what git ignores."""
 _PROCESSES = 2
 _FAILED = 1
 """pytest's exit code where tests ran and some failed."""
@@ -348,15 +339,10 @@ def _is_killed(mutant: Mutant) -> bool:
 
 @contextmanager
 def _copy() -> Iterator[Path]:
-    """Give a copy of the repository's tracked parts, without caches."""
+    """Give a copy of the repository without its caches."""
     with tempfile.TemporaryDirectory(prefix="uair-mutant-") as name:
         folder = Path(name) / "repository"
-        folder.mkdir()
-        for part in _COPIED:
-            if (ROOT / part).is_dir():
-                shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(ROOT / part, folder / part)
+        shutil.copytree(ROOT, folder, ignore=_LEFT_OUT)
         yield folder
 
 
