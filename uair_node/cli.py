@@ -24,7 +24,9 @@ _PRIVATE = 0o077
 
 _RUN, _CASES, _SITE = "Run", "Cases", "Installation"
 _OWN = {
-    "up": LazyCommand("uair_node.commands.start:up", "Run all on this machine, without a broker.", _RUN),
+    "up": LazyCommand(
+        "uair_node.commands.start:up", "Run all services on this machine, without a broker.", _RUN
+    ),
     "node": LazyCommand("uair_node.commands.start:node", "Run the DICOM node; workers run elsewhere.", _RUN),
     "init": LazyCommand("uair_node.commands.init:init", "Write a configuration to start from.", _SITE),
     "console": LazyCommand(

@@ -368,7 +368,7 @@ class Engine:
         )
 
     def _encode_crop(self, content: str, hu: Voxels, crop: Crop) -> tuple[Decoder, Float32]:
-        """Return the model bound to a crop of a volume, and the mean HU of the crop's mask cells."""
+        """Encode a crop. Return a function that answers prompts on it, and the mean HU of each mask cell."""
         images, neighbours = crop.images(hu, NEIGHBOUR_MM)
         embeddings = self._cache.encode(content, crop, lambda: (images, neighbours))
         return self._bound(embeddings), crop.cell_means(images)

@@ -190,7 +190,7 @@ def _check_syntax(headers: Sequence[SliceHeader], stack: Stack) -> None:
 
 
 def _and(counts: Sequence[int]) -> str:
-    """Join the first four numbers by "and"; the rest is counted."""
+    """Return the first four numbers joined by "and"; if there are more, "N more" follows."""
     shown = [str(count) for count in counts[:4]]
     more = [f"{len(counts) - 4} more"] if len(counts) > 4 else []
     return " and ".join([*shown, *more])

@@ -68,7 +68,7 @@ def service_of(destination: AnyDestination) -> str:
 
 
 def address_of(destination: AnyDestination) -> str:
-    """Return the address of a destination as people read it. A URL may still hold a password."""
+    """Return a destination's address for display. If it is a URL, a password in it is not removed."""
     match destination:
         case Destination():
             return f"{destination.ae_title} at {destination.host}:{destination.port}"

@@ -29,7 +29,7 @@ _COMPUTING = (_S.RECEIVING, _S.READY, _S.SEGMENTING, _S.REFINING)
 
 @dataclass(frozen=True)
 class Said:
-    """An answer: its verb and content, and the round whose candidates it names.
+    """A reader's answer, with the round whose candidates it names.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def window_in_use(window: Window, digest: str) -> Literal["sam", "medsam"]:
         return "sam"
     raise ConfigError(
         "checkpoint-window",
-        f"The checkpoint with SHA-256 {digest[:12]}… may want SAM's normalisation or MedSAM's.",
+        f"The checkpoint with SHA-256 {digest[:12]}… does not name its normalisation, SAM's or MedSAM's.",
         "Set `engine.window` to medsam for MedSAM and checkpoints that were trained like it, else to sam.",
     )
 

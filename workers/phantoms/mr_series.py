@@ -26,8 +26,8 @@ def write_mr_series(
     Parameters
     ----------
     signal
-        Array `(Z, Y, X)` of 0 to 65535, in any unit; stored as it is, without a rescale. Slices have 12 bits
-        stored, or 16 where a value exceeds 4095.
+        Array `(Z, Y, X)` of 0 to 65535, in any unit; stored as it is, without a rescale. Bits Stored is 12,
+        or 16 for slices with a value above 4095.
     """
     stored = np.clip(np.rint(signal), 0, 65535).astype(np.int32)
     bits_stored = 12 if stored.max(initial=0) < 1 << 12 else 16

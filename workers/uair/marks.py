@@ -48,7 +48,7 @@ DOMAIN_GROWTH = 1.5
 
 @dataclass(frozen=True)
 class DrawnMark:
-    """A drawn shape: `points` ``(n, 3)`` z, y, x by voxel edges of the canonical grid."""
+    """A drawn shape. Its `points` ``(n, 3)`` are z, y, x in voxels from the corner of the canonical grid."""
 
     shape: str
     points: Float64

@@ -16,7 +16,7 @@ FIRST_SEED = 9_000_000
 def prepare(
     options: TrainOptions, progress: ProgressCallback | None = None
 ) -> tuple[GeometryCache, tuple[Phantom, ...]]:
-    """Return the filled cache of training anatomies and the held-out phantoms of a run."""
+    """Return the filled cache of phantom anatomies to train on, and the run's held-out phantoms."""
     return filled_cache(options, progress), held_out_phantoms(options)
 
 

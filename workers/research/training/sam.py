@@ -96,7 +96,7 @@ class SamTask:
         return EmbeddedSam()
 
     def batches(self) -> Dataset[Any]:
-        """Return the samples."""
+        """Return the data set from which training draws its batches."""
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
