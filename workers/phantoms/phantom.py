@@ -173,7 +173,7 @@ def phantom_of(
     seed: int,
     margins_mm: Sequence[float] | None = None,
 ) -> Phantom:
-    """Scan a geometry. Return volume, truth (see `Geometry.labels`) and record."""
+    """Return a simulated scan of `geometry`: volume, true labels (see `Geometry.labels`) and record."""
     labels = geometry.labels(margins_mm)
     voxel_ml = float(np.prod(geometry.spacing_mm)) / 1000
     volumes = np.bincount(labels.ravel(), minlength=2 + geometry.lesions.count) * voxel_ml
