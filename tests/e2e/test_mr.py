@@ -68,7 +68,7 @@ def test_mr_goes_through_the_whole_loop_and_ct_is_refused(
 
     states = {case["code"]: case for case in mr_node.cases()}
     assert states["other-modality"]["state"] == "REJECTED"
-    assert "no MR slices" in states["other-modality"]["sentence"]
+    assert "not MR slices" in states["other-modality"]["sentence"]
     assert "intake.profiles" in states["other-modality"]["remedy"]
     assert states[""]["state"] == "ACCEPTED"
 
