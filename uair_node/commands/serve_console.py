@@ -21,7 +21,7 @@ console = Console()
 console_app = typer.Typer(
     add_completion=False, help="The administrator's console in a browser; `uair console` serves it."
 )
-user_app = typer.Typer(no_args_is_help=True, help="Who may log in to the console.")
+user_app = typer.Typer(no_args_is_help=True, help="Add, list and remove users of the console.")
 console_app.add_typer(user_app, name="user")
 
 StdinOption = Annotated[

@@ -44,7 +44,7 @@ def tidy(
 @export_app.command("case")
 def export_one(
     case_id: CaseArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The zip file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The zip file to write.")],
     config: ConfigOption = None,
 ) -> None:
     """Write a case as a zip for support: de-identified slices, segmentations, label volumes, history."""

@@ -123,7 +123,8 @@ class _Problem:
 
     async def unexpected(self) -> Response:
         """Answer to an unexpected error."""
-        problem = InputError("console-failed", "This page failed.", "The console's log says where.")
+        remedy = "The console's log names the place of the fault."
+        problem = InputError("console-failed", "This page failed.", remedy)
         return await self._page(problem, 500)
 
     async def _page(self, problem: InputError, status: int) -> Response:

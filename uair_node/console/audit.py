@@ -36,7 +36,7 @@ def record(
 
 
 def newest(session: Session, *, limit: int, offset: int) -> Sequence[AccessRecord]:
-    """Return rows, newest first."""
+    """Return access records, newest first."""
     query = select(AccessRecord).order_by(AccessRecord.id.desc()).limit(limit).offset(offset)
     return session.scalars(query).all()
 

@@ -34,7 +34,7 @@ class CaseQuery:
 
     @property
     def address(self) -> str:
-        """Return the address of the list."""
+        """Return path and query of the page that lists these cases."""
         return f"/cases?{urlencode(self.fields)}" if self.fields else "/cases"
 
     def sorted_by(self, column: str) -> str:

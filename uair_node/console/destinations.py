@@ -57,7 +57,7 @@ class ConnectionTest:
 
 
 def show_destinations(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with all destinations, also with those that only rows name."""
+    """Answer with all destinations; also with those that have deliveries, but are no longer configured."""
     configured = console.context.settings.destinations
     with console.context.database.reading() as session:
         counts = _counts(session)

@@ -29,7 +29,7 @@ class Finding:
 
     @property
     def size(self) -> str:
-        """Its volume, or the smallest and the largest volume."""
+        """The lesion's volume in words; its smallest and largest volume if the candidates differ."""
         low, high = (f"{ml:.1f}" for ml in (min(self.volumes_ml), max(self.volumes_ml)))
         return f"{low} ml" if low == high else f"{low} to {high} ml"
 

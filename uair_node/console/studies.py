@@ -97,7 +97,7 @@ def _compared(point: TimePoint) -> Study:
 
 
 def plot(studies: Sequence[Study]) -> list[tuple[float, float]]:
-    """Return the points of studies in a plot of 600 x 160: x is the day, y the volume of all lesions."""
+    """Return each study's point in a plot of 600 x 160 pixels: x is the day, y the volume of all lesions."""
     days = [(study.day - studies[0].day).days for study in studies]
     across = (_WIDTH - 2 * _SIDE) / max(days[-1], 1)
     up = (_HEIGHT - _SIDE - _TOP) / max(*(study.lesions_ml for study in studies), 1e-6)

@@ -26,7 +26,7 @@ class PatientFacts:
     study_date
         In the form ``2026-03-12`` if it is a valid date; else as it is.
     texts, dates
-        Values that words are compared with: texts after `fold`, dates as eight digits.
+        Values for a search: texts as `fold` returns them, dates as eight digits.
     """
 
     name: str

@@ -174,7 +174,7 @@ def _points_of(contour: Dataset, name: str) -> Points:
         stored = text.split("\\") if text else []
     numbers = np.asarray([] if stored is None else stored, np.float64).reshape(-1)
     if len(numbers) % 3:
-        raise _unreadable(f"A contour of {name} ends within a point.")
+        raise _unreadable(f"A contour of {name} does not have three coordinates for each point.")
     if not np.isfinite(numbers).all():
         raise InputError(
             "contour-not-finite",

@@ -156,7 +156,7 @@ def hung_up(error: OSError) -> bool:
 def why_sender_failed(error: Exception) -> str:
     """Return the reason why TLS with a sender failed, and whose certificate it concerns.
 
-    It has no data of the peer.
+    The reason contains no data of the peer.
     """
     if isinstance(error, PlainSenderError):
         return "a plain sender, which does not speak TLS"

@@ -247,10 +247,7 @@ def is_from_here(connection: Any, address: str) -> bool:
 
 
 def plain_address(text: str) -> Address:
-    """Return an address.
-
-    A dual-stack socket shows IPv4 peers as mapped IPv6 addresses: return these as IPv4.
-    """
+    """Return the IP address that a text names; an IPv4 address that is mapped to IPv6, as IPv4."""
     address = ipaddress.ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address
 

@@ -85,7 +85,7 @@ class InSpace:
     size_mm: float = 0.0
 
     def middle(self, _volume: Volume) -> Points:
-        """Return the centre."""
+        """Return the place ``(3,)`` in LPS mm."""
         return np.array(self.position)
 
 

@@ -47,7 +47,7 @@ def _is_answered(context: Context, ids: Sequence[int]) -> bool:
         _refuse(context, ids, patience_s)
         return False
     except Exception as error:
-        log.error("held parts are refused: %s", error_line(error))
+        log.error("parts of an answer that waited for the others are refused: %s", error_line(error))
         _refuse(context, ids, 0)
         return False
     return True

@@ -40,7 +40,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for pictures and objects.")] = Path("demo-output"),
     rounds: Annotated[int, typer.Option(min=1, max=9)] = 3,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Without truth: pick the first candidate without asking.")
+        bool, typer.Option("--yes", help="If the truth is unknown: pick the first candidate, ask nothing.")
     ] = False,
 ) -> None:
     """Show the whole loop: node, workers and a small archive as real processes, and a reader.

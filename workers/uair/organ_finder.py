@@ -1,4 +1,4 @@
-"""The organ of round 1: traced through the slices, its first four candidates, and the domain of lesions."""
+"""The organ in round 1: its outline in each slice, its first four candidates, and where lesions may lie."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def draw_body(subject: Subject, rng: np.random.Generator) -> ExaminedBody:
 
 
 def draw_coordinate_sample(body: ExaminedBody, rng: np.random.Generator) -> CoordinateSample:
-    """Draw the extent of the scan, patches anywhere in the body's box, and points inside."""
+    """Draw the extent of the scan, patches anywhere in the body's box, and points inside the body's box."""
     part = _drawn_part(body.first.shape[1], rng)
     first, second = body.first[:, part], body.second[:, part]
     (top, bottom), (right, left) = body.region

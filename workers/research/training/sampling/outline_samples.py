@@ -38,7 +38,7 @@ _NEIGHBOURS = 0.45
 
 @dataclass(frozen=True)
 class _Crop(Cells):
-    """Cells around a point of a geometry, and tissues at twice the cells' resolution."""
+    """Cells of a crop around a point in the body, with the tissue at twice the cells' resolution."""
 
     tissue: NDArray[np.uint8]
 
