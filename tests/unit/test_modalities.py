@@ -58,7 +58,7 @@ def test_a_node_takes_what_its_profiles_name_and_says_what_it_takes(
     assert inspect(paths, CT, MR).refusal is None
     refused = inspect(paths, others)
     assert refused.refusal.code == "other-modality"
-    assert f"no {others.modality} slices" in refused.refusal.sentence
+    assert f"not {others.modality} slices" in refused.refusal.sentence
     assert "intake.profiles" in refused.refusal.remedy
     assert not refused.may_complete
 
