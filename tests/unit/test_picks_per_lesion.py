@@ -207,9 +207,9 @@ def test_an_answer_with_parts_is_kept_as_it_was_said(database: Database) -> None
     ("part", "k", "code", "remedy"),
     [
         ((2, "left"), 1, "no-such-part", "upper, lower"),
-        ((3, "upper"), 1, "no-such-part", "as a whole"),
+        ((3, "upper"), 1, "no-such-part", "the whole target"),
         ((2, "upper"), 9, "no-such-candidate", "1 to 4"),
-        ((2, "upper"), 4, "no-such-part", "both hold it"),
+        ((2, "upper"), 4, "no-such-part", "both contain it"),
     ],
 )
 def test_an_answer_for_a_part_that_is_not_there_is_refused(

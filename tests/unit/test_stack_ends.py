@@ -169,4 +169,4 @@ def test_a_series_whose_association_was_cut_off_has_a_warning(
         with context.database.transaction() as session:
             case = session.query(Case).one()
             assert case.state == CaseState.READY
-            assert ("ended without a release" in case.warnings) == warned
+            assert ("aborted an association" in case.warnings) == warned
