@@ -246,8 +246,8 @@ def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCan
     """Return the segmentation of an answer: a candidate, with targets and parts of other candidates.
 
     If a lesion is taken from another candidate, then its voxels in this candidate become liver. Where two
-    lesions overlap, the higher number wins. If a target consists of
-    parts, then only its largest connected piece is kept.
+    lesions overlap, the higher number wins. If a target consists of parts, then only its largest connected
+    piece is kept.
     """
     by_k = {candidate.k: candidate for candidate in offered}
     (base,) = (candidate for candidate in offered if candidate.k == answer.k)
