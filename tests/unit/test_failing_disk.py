@@ -23,7 +23,8 @@ from tests.support.series import good_series
 from tests.support.waiting import VIEWER, waiting_case
 from uair_node.cases.installation_tables import AccessRecord
 from uair_node.cases.states import CaseState
-from uair_node.cases.tables import Case, Instance, Selection, SelectionOutcome, WorkItem, WorkKind, utc_now
+from uair_node.cases.tables import Case, Instance, Selection, SelectionOutcome, WorkItem, WorkKind
+from uair_node.cases.work_items import make_due_now
 from uair_node.console.users import Role, UsersFile
 from uair_node.context import Context
 from uair_node.dicom.volume import read_series
@@ -279,7 +280,7 @@ def test_work_that_finds_no_space_is_done_once_there_is_some(tmp_path: Path, dat
             assert item.open
             assert "The disk is full." in item.cause
             assert session.get_one(Case, case_id).state == CaseState.READY
-            item.not_before = utc_now()
+            make_due_now(session, item)
         assert perform(context, item_id, compute)
         (kept,) = (tmp_path / "artifacts").rglob("candidates.npz")
         assert load_candidates(kept)[0].labels.any()
