@@ -35,8 +35,7 @@ class ReaderChoice:
             return "none fits"
         others = [f"{target_name(value)} of candidate {k}" for value, k in sorted(self.per_target.items())]
         parts = [
-            f"{name} part of {target_name(value)} of candidate {k}"
-            for (value, name), k in sorted(self.per_part.items())
+            f"{part_name(value, name)} of candidate {k}" for (value, name), k in sorted(self.per_part.items())
         ]
         return ", ".join([f"candidate {self.k}", *others, *parts])
 
@@ -66,3 +65,8 @@ class ReaderChoice:
 def target_name(value: int) -> str:
     """Return the name of a label value: "liver", "lesion 2"."""
     return "liver" if value == LIVER else f"lesion {value - LIVER}"
+
+
+def part_name(value: int, name: str) -> str:
+    """Return the name of a part of a label value: "upper part of lesion 2"."""
+    return f"{name} part of {target_name(value)}"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,7 +21,7 @@ from uair_node.rendering.drawing import PAPER, bounds, draw_slice, mark_sides, n
 from uair_node.rendering.export_formats import as_glb
 from uair_node.rendering.solids import solids_of
 from uair_node.rendering.surface import solid_view
-from uair_node.storage.artifacts import TargetParts
+from uair_node.storage.artifacts import Labels, TargetParts
 
 _WIDTH, _THUMBNAIL_WIDTH, _PART_WIDTH = 6.4, 3.2, 1.8  # inches
 _DPI = 100
@@ -76,17 +79,14 @@ def show_surfaces(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
     """Draw slice `n` of the canonical grid as JPEG, cropped to the round's targets, `width` inches wide."""
-    labels, values = view.plane(k, n), view.values(n)
-    spacing = view.canonical.spacing_mm
-    rows, columns, height = _shown(view, width)
-    with _DRAWING:
-        figure = Figure(figsize=(width, height), facecolor=PAPER)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        draw_slice(axes, values[rows, columns], labels[rows, columns], spacing[1:], view.window)
-        number_lesions(axes, labels[rows, columns])
+    labels = view.plane(k, n)
+    shown = _shown(view, width)
+
+    def annotate(axes: Axes) -> None:
+        number_lesions(axes, labels[shown[:2]])
         mark_sides(axes, view.planes[n])
-        return _jpeg(pixels(figure, _DPI))
+
+    return _drawn(view, view.values(n), labels, shown, width, annotate)
 
 
 def _draw_part(view: RoundView, k: int, value: int, parts: TargetParts, name: str | None) -> bytes:
@@ -97,23 +97,31 @@ def _draw_part(view: RoundView, k: int, value: int, parts: TargetParts, name: st
     held = np.stack([labels == value if value > 1 else labels > 0 for labels in view.labels.values()])
     union: NDArray[np.bool_] = np.asarray(held.any(axis=0))
     here = union if name is None else parts.within(union, name, view.box)
-    others = union & ~here
-    differing = (here & ~held.all(axis=0)).sum(axis=(1, 2))
-    n = view.box[0].start + int(differing.argmax())
-    spacing = view.canonical.spacing_mm
-    shown = np.zeros(view.canonical.shape[1:], bool)
-    shown[view.box[1:]] = union.any(axis=0)
-    rows, columns = (bounds(shown, axis, spacing[axis + 1]) for axis in (0, 1))
-    labels = view.plane(k, n)[rows, columns]
-    dark = np.zeros(view.canonical.shape[1:], bool)
-    dark[view.box[1:]] = others[n - view.box[0].start]
-    values = view.values(n) - dark * _DARKER * (view.window.high - view.window.low)
-    shape = (rows.stop - rows.start) * spacing[1] / ((columns.stop - columns.start) * spacing[2])
+    at = int((here & ~held.all(axis=0)).sum(axis=(1, 2)).argmax())
+    n = view.box[0].start + at
+    dark = _in_plane(view, (union & ~here)[at]) * _DARKER * (view.window.high - view.window.low)
+    shown = _around(view, _in_plane(view, np.asarray(union.any(axis=0))), _PART_WIDTH)
+    return _drawn(view, view.values(n) - dark, view.plane(k, n), shown, _PART_WIDTH)
+
+
+def _drawn(
+    view: RoundView,
+    values: NDArray[Any],
+    labels: Labels,
+    shown: tuple[slice, slice, float],
+    width: float,
+    annotate: Callable[[Axes], None] | None = None,
+) -> bytes:
+    """Draw a slice with outlines as JPEG; `shown` are rows, columns and the picture's height in inches."""
+    rows, columns, height = shown
     with _DRAWING:
-        figure = Figure(figsize=(_PART_WIDTH, _PART_WIDTH * shape), facecolor=PAPER)
+        figure = Figure(figsize=(width, height), facecolor=PAPER)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        draw_slice(axes, values[rows, columns], labels, spacing[1:], view.window)
+        spacing = view.canonical.spacing_mm
+        draw_slice(axes, values[rows, columns], labels[rows, columns], spacing[1:], view.window)
+        if annotate is not None:
+            annotate(axes)
         return _jpeg(pixels(figure, _DPI))
 
 
@@ -134,12 +142,23 @@ def place_on(view: RoundView, n: int, x: float, y: float) -> tuple[float, float,
 
 def _shown(view: RoundView, width: float) -> tuple[slice, slice, float]:
     """Return the rows and columns that pictures of slices show, and their height at a width."""
+    rows, columns = ((span.stop - span.start) for span in view.box[1:])
+    return _around(view, _in_plane(view, np.ones((rows, columns), bool)), width)
+
+
+def _around(view: RoundView, marked: NDArray[np.bool_], width: float) -> tuple[slice, slice, float]:
+    """Return rows and columns around what a plane marks, and the height of their picture at a width."""
     spacing = view.canonical.spacing_mm
-    marked = np.zeros(view.canonical.shape[1:], bool)
-    marked[view.box[1:]] = True
     rows, columns = (bounds(marked, axis, spacing[axis + 1]) for axis in (0, 1))
     height = width * (rows.stop - rows.start) * spacing[1] / ((columns.stop - columns.start) * spacing[2])
     return rows, columns, height
+
+
+def _in_plane(view: RoundView, part: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask in the rows and columns of the view's box as a mask of the whole plane."""
+    whole = np.zeros(view.canonical.shape[1:], bool)
+    whole[view.box[1:]] = part
+    return whole
 
 
 def _still(view: RoundView, k: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from uair_node.cases.reader_choice import ReaderChoice, target_name
+from uair_node.cases.reader_choice import ReaderChoice, part_name, target_name
 from uair_node.cases.tables import Round
 
 _FIELD = "take"
@@ -39,25 +39,22 @@ def questions_of(round_: Round) -> list[Question]:
     found = []
     for key, names in sorted(round_.parts.items(), key=lambda item: int(item[0])):
         value = int(key)
-        target = target_name(value)
         holders = tuple(candidate.k for candidate in round_.candidates if value in candidate.targets)
-        found.append(Question(f"{_FIELD}-{value}", target, f"parts/{value}/0.jpg", holders))
+        found.append(Question(f"{_FIELD}-{value}", target_name(value), f"parts/{value}/0.jpg", holders))
         for number, name in enumerate(names, start=1):
             picture = f"parts/{value}/{number}.jpg"
-            found.append(Question(f"{_FIELD}-{value}-{name}", f"{name} part of {target}", picture, holders))
+            found.append(Question(f"{_FIELD}-{value}-{name}", part_name(value, name), picture, holders))
     return found
 
 
 def choice_in(form: Mapping[str, str], k: int) -> ReaderChoice:
     """Return candidate `k` with the targets and parts that a form takes from other candidates."""
-    per_target, per_part = {}, {}
+    others = {}
     for field, text in form.items():
         mark, _, place = field.partition("-")
         value, _, name = place.partition("-")
         if mark != _FIELD or not value.isdecimal() or not text.isdecimal():
             continue
-        if name:
-            per_part[int(value), name] = int(text)
-        elif int(text) != k:
-            per_target[int(value)] = int(text)
-    return ReaderChoice(k, per_target, per_part)
+        if name or int(text) != k:
+            others[place.replace("-", " ", 1)] = int(text)
+    return ReaderChoice.from_stored(k, others)

@@ -20,7 +20,7 @@ from dicom_config.model import Verb
 from dicom_config.quantities import Quantity
 from uair_node.cases import lifecycle
 from uair_node.cases.reader_choice import LIVER as LIVER_LABEL
-from uair_node.cases.reader_choice import target_name
+from uair_node.cases.reader_choice import part_name, target_name
 from uair_node.cases.tables import Case, ResultKind, Round, Selection
 from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.exports import NUMBERS, SEGMENTATIONS
@@ -192,11 +192,7 @@ def _mark(k: int, said: Selection | None) -> str:
         return ""
     answer = said.answer
     parts = [target_name(value) for value, other in sorted(answer.per_target.items()) if other == k]
-    parts += [
-        f"{name} part of {target_name(value)}"
-        for (value, name), other in sorted(answer.per_part.items())
-        if other == k
-    ]
+    parts += [part_name(*part) for part, other in sorted(answer.per_part.items()) if other == k]
     if k == answer.k:
         return "accepted" if said.verb == Verb.ACCEPT else "picked"
     return f"{', '.join(parts)} taken" if parts else ""

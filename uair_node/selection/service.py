@@ -15,7 +15,7 @@ from uair_node.cases import lifecycle
 from uair_node.cases.clock import database_now
 from uair_node.cases.lock import lock_case
 from uair_node.cases.marks import Marks, marks_of
-from uair_node.cases.reader_choice import ReaderChoice, target_name
+from uair_node.cases.reader_choice import ReaderChoice, part_name, target_name
 from uair_node.cases.reasons import keep_reason, refuse
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import MARKS, Case, Result, Round, Selection, SelectionOutcome
@@ -291,7 +291,7 @@ def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoi
         names = round_.parts.get(str(value), [])
         if name not in names:
             known = f"Its parts are: {', '.join(names)}." if names else "Answer for the whole target."
-            sentence = f"Round {round_.number} has no {name} part of {target_name(value)}."
+            sentence = f"Round {round_.number} has no {part_name(value, name)}."
             raise InputError("no-such-part", sentence, known)
         if any(value not in targets[other] for other in (k, answer.candidate_of(value)) if other):
             sentence = f"One of the named candidates lacks {target_name(value)}."

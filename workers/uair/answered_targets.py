@@ -6,7 +6,7 @@ belief.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -90,8 +90,12 @@ def answered(
     elif target.settled:
         kept = offered[0]
     else:
-        kept = selected_logits(target, picked, by_part)
-        belief = _believed(target, belief, picked, by_part, number - 1, rng)
+        numbers, chosen = _chosen(target, picked, by_part)
+        kept = _combined(offered, picked, numbers, chosen)
+        if chosen:
+            belief = after_parts(belief, offered > 0, numbers, chosen, number - 1, rng)
+        else:
+            belief = after_pick(belief, offered > 0, picked, number - 1, rng)
     otherwise = probability(tidied(offered.mean(axis=0)))
     if kept is None:
         new = by_size(spread_apart(new_candidates(belief, target.crop, rng, otherwise), None, LARGEST_DICE))
@@ -122,24 +126,11 @@ def answered(
 
 def selected_logits(target: TargetState, picked: int, by_part: Mapping[str, int]) -> Float32:
     """Return the selected logits ``(n, h, w)``: a candidate with parts of others, see `answered`."""
-    offered = target.offered.astype(np.float32)
-    numbers, chosen = _chosen(target, picked, by_part)
+    return _combined(target.offered.astype(np.float32), picked, *_chosen(target, picked, by_part))
+
+
+def _combined(offered: Float32, picked: int, numbers: PartNumbers, chosen: Sequence[int]) -> Float32:
     return tidied(put_together(offered, numbers, chosen)) if chosen else offered[picked]
-
-
-def _believed(
-    target: TargetState,
-    belief: Belief,
-    picked: int,
-    by_part: Mapping[str, int],
-    answers: int,
-    rng: np.random.Generator,
-) -> Belief:
-    """Return the belief after a pick, or after a pick for each part."""
-    numbers, chosen = _chosen(target, picked, by_part)
-    if not chosen:
-        return after_pick(belief, target.offered > 0, picked, answers, rng)
-    return after_parts(belief, target.offered > 0, numbers, chosen, answers, rng)
 
 
 def _chosen(target: TargetState, picked: int, by_part: Mapping[str, int]) -> tuple[PartNumbers, list[int]]:
