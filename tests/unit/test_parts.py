@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
+from tests.support.synthetic import SPACING
+from tests.support.synthetic_round import synthetic_round
 from tests.unit.test_uair_rounds import CROP, dice, pool, sphere
-from workers.engine import Engine, EngineOptions, Feedback
+from workers.engine import Feedback
 from workers.research.evaluation.part_answers import numbers_on_volume, pick_parts, with_parts
 from workers.uair.answered_targets import answered
 from workers.uair.compose import tidied
@@ -23,7 +24,6 @@ from workers.uair.parts import (
     put_together,
 )
 from workers.uair.posterior import after_parts, after_pick
-from workers.uair.rounds import Round
 from workers.uair.state import RoundState, TargetState
 from workers.uair.targets import CandidateOptions, open_target
 
@@ -158,24 +158,8 @@ def test_answers_for_parts_pay_more_than_a_pick() -> None:
     assert np.mean(gains) > 0.0
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
-
-
-@pytest.fixture(scope="module")
-def volume() -> np.ndarray:
-    return abdomen()[0]
-
-
-@pytest.fixture(scope="module")
-def first(engine: Engine, volume: np.ndarray) -> Round:
-    return engine.first_round(volume, SPACING)
-
-
-def test_a_round_names_its_parts_and_takes_an_answer_for_each(
-    engine: Engine, volume: np.ndarray, first: Round, tmp_path: Path
-) -> None:
+def test_a_round_names_its_parts_and_takes_an_answer_for_each(tmp_path: Path) -> None:
+    engine, volume, first = synthetic_round()
     value, parts = next((value, parts) for value, parts in first.parts.items() if value > 1)
     labels = [candidate.labels for candidate in first.candidates]
     numbers = numbers_on_volume(first.parts, SPACING, labels)[value]
@@ -196,9 +180,8 @@ def test_a_round_names_its_parts_and_takes_an_answer_for_each(
         np.testing.assert_array_equal(a.labels, b.labels)
 
 
-def test_an_answer_for_a_part_leaves_the_other_targets_to_the_pick(
-    engine: Engine, volume: np.ndarray, first: Round
-) -> None:
+def test_an_answer_for_a_part_leaves_the_other_targets_to_the_pick() -> None:
+    engine, volume, first = synthetic_round()
     value, parts = next((value, parts) for value, parts in first.parts.items() if value > 1)
     feedback = Feedback(3, per_part={value: {parts[0].name: 1}})
     second = engine.next_round(volume, SPACING, first.state, feedback)

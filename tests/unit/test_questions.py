@@ -7,29 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.support.synthetic import SPACING, DensityLocalizer, DensityPredictor, abdomen
+from tests.support.synthetic import SPACING
+from tests.support.synthetic_round import synthetic_round
 from tests.unit.test_uair_rounds import CROP, pool
-from workers.engine import SIZES_AFTER_PICK, Engine, EngineOptions, Feedback
+from workers.engine import SIZES_AFTER_PICK, Feedback
 from workers.uair.answered_targets import answered
 from workers.uair.questions import _joined, two_questions
-from workers.uair.rounds import Round
 from workers.uair.state import TargetState
 from workers.uair.targets import CandidateOptions, open_target
-
-
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(DensityPredictor(), DensityLocalizer(), EngineOptions())
-
-
-@pytest.fixture(scope="module")
-def volume() -> np.ndarray:
-    return abdomen()[0]
-
-
-@pytest.fixture(scope="module")
-def first(engine: Engine, volume: np.ndarray) -> Round:
-    return engine.first_round(volume, SPACING)
 
 
 def refined(value: int, seed: int) -> TargetState:
@@ -106,9 +91,8 @@ def test_less_than_two_doubts_leave_the_four_as_they_are(others: tuple[int, ...]
         np.testing.assert_array_equal(before.offered, after.offered)
 
 
-def test_a_reader_who_answers_for_each_target_is_offered_four_of_each(
-    engine: Engine, volume: np.ndarray, first: Round
-) -> None:
+def test_a_reader_who_answers_for_each_target_is_offered_four_of_each() -> None:
+    engine, volume, first = synthetic_round()
     for_all = engine.next_round(volume, SPACING, first.state, Feedback(picked=3))
     assert [candidate.character.split(",")[0] for candidate in for_all.candidates] != list(SIZES_AFTER_PICK)
     each = engine.next_round(volume, SPACING, first.state, Feedback(picked=3, per_target={2: 2}))
