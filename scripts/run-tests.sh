@@ -3,6 +3,8 @@
 #
 # PROCESSES says how many (default 3: much of the time is waiting). All arguments go to pytest. Passed tests leave no files.
 set -euo pipefail
+# Each test process and each server that a test starts reads compiled modules instead of compiling them again.
+unset PYTHONDONTWRITEBYTECODE
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly LEAST_KIB=$((4 * 1024 * 1024))

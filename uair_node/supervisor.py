@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+_PRELOADED = "workers.process.preloaded"
+"""The module that imports everything a worker needs. The node itself never imports it."""
 
 _RESTART_DELAY_S = 2.0
 _LONGEST_DELAY_S = 60.0
@@ -29,6 +34,9 @@ def uair_command(*arguments: str) -> list[str]:
 class Workers:
     """The worker processes of embedded mode. A dead worker is started again.
 
+    Each worker is a fork of a server process that has imported the workers' modules. So they are imported
+    once, their memory is shared, and a worker starts again at once.
+
     Parameters
     ----------
     config
@@ -39,7 +47,9 @@ class Workers:
 
     def __init__(self, config: Path | None, queues: Sequence[str]) -> None:
         self._options = ["--config", str(config)] if config else []
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._forks = get_context("forkserver")
+        self._forks.set_forkserver_preload([_PRELOADED])
+        self._children: dict[str, ForkServerProcess] = {}
         self._started_at: dict[str, float] = {}
         self._ended_at: dict[str, float] = {}
         self._delay_s: dict[str, float] = {}
@@ -48,7 +58,7 @@ class Workers:
     @property
     def pids(self) -> list[int]:
         """Process ids of the children."""
-        return [child.pid for child in self._children.values()]
+        return [child.pid for child in self._children.values() if child.pid is not None]
 
     def start(self) -> None:
         """Start all children."""
@@ -58,10 +68,10 @@ class Workers:
     def tend(self) -> None:
         """Start dead workers again. The caller calls this regularly."""
         for queue, child in self._children.items():
-            if child.poll() is None:
+            if child.exitcode is None:
                 continue
             if queue not in self._ended_at:
-                self._note_end(queue, child.returncode)
+                self._note_end(queue, child.exitcode)
             if time.monotonic() - self._ended_at[queue] >= self._delay_s[queue]:
                 self._start(queue)
 
@@ -71,12 +81,11 @@ class Workers:
             child.terminate()
         deadline = time.monotonic() + patience_s
         for queue, child in self._children.items():
-            try:
-                child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            child.join(max(0.1, deadline - time.monotonic()))
+            if child.exitcode is None:
                 log.warning("the %s worker did not end in time; its work is repeated", queue)
                 child.kill()
-                child.wait()
+                child.join()
 
     def _note_end(self, queue: str, status: int) -> None:
         now = self._ended_at[queue] = time.monotonic()
@@ -89,5 +98,12 @@ class Workers:
     def _start(self, queue: str) -> None:
         self._ended_at.pop(queue, None)
         self._started_at[queue] = time.monotonic()
-        command = uair_command("worker", "--queue", queue, "--parent-pid", str(os.getpid()), *self._options)
-        self._children[queue] = subprocess.Popen(command)
+        command = ("worker", "--queue", queue, *self._options)
+        self._children[queue] = self._forks.Process(target=_run_worker, args=command, name=f"{queue} worker")
+        self._children[queue].start()
+
+
+def _run_worker(*arguments: str) -> None:
+    """Run a `uair` command in this process, which ends with the server process that forked it."""
+    sys.argv[:] = ["uair", *arguments, "--parent-pid", str(os.getppid())]
+    import_module("uair_node.cli").main()

@@ -18,7 +18,7 @@ from uair_node.work.performer import Claim, Commit, Job
 
 def _compute(context: Context) -> Job:
     from workers.compute.computer import (
-        Computer,  # torch is imported in the child that computes, nowhere else
+        Computer,  # an IO worker does not import torch
     )
 
     return Computer(context).compute

@@ -21,7 +21,7 @@ from dicom_config.model import load_settings
 from uair_node import __version__
 from uair_node.commands.config_option import ConfigOption
 from uair_node.logs import set_up_logging
-from workers.process.worker import yield_idle_cores
+from workers.process.preload import yield_idle_cores
 
 if TYPE_CHECKING:
     from workers.research.evaluation.evaluated_cases import CaseSource, PhantomProfile

@@ -1,0 +1,39 @@
+"""Import before the pool forks what the tasks of a queue need: its children share the memory and start at once.
+
+A fork must not inherit Python threads or an opened GPU: nothing here starts a thread or looks for a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+from highdicom import SOPClass
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+
+from uair_node.work.topology import QueueName
+
+_MODULES = {QueueName.GPU: "workers.compute.computer", QueueName.IO: "workers.measure.accepted"}
+
+
+def preload(queue: QueueName) -> None:
+    """Import the modules of a queue's tasks."""
+    yield_idle_cores()
+    import_module(_MODULES[queue])
+    if queue == QueueName.IO:
+        _load_standard()
+
+
+def yield_idle_cores() -> None:
+    """Let waiting OpenMP threads sleep instead of spinning. It must be called before torch is imported.
+
+    Measured on two cores beside another busy process: a first round of 90 slices in 11 s instead of 61 s;
+    alone there is no difference.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _load_standard() -> None:
+    """Make any object, so that highdicom reads its tables of PS3.3: 110 MB and half a second."""
+    study, series, instance = (generate_uid() for _ in range(3))
+    SOPClass(study, series, 1, instance, SecondaryCaptureImageStorage, 1, "OT", manufacturer=None)
