@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -35,7 +37,7 @@ class Workers:
     """The worker processes of embedded mode. A dead worker is started again.
 
     Each worker is a fork of a server process that has imported the workers' modules. So they are imported
-    once, their memory is shared, and a worker starts again at once.
+    once, the workers share their memory, and a dead worker starts again quickly.
 
     Parameters
     ----------
@@ -104,6 +106,15 @@ class Workers:
 
 
 def _run_worker(*arguments: str) -> None:
-    """Run a `uair` command in this process, which ends with the server process that forked it."""
-    sys.argv[:] = ["uair", *arguments, "--parent-pid", str(os.getppid())]
+    """Run a `uair` command in this process, which ends with the process that started it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.argv[:] = ["uair", *arguments]
     import_module("uair_node.cli").main()
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent has ended for any reason, then end this process."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

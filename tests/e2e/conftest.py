@@ -38,7 +38,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc)
         "port": orthanc.dicom_port,
         "withdraw": True,
     }
-    settings = {**quick([pacs]), "engine": {"preference": "department"}}
+    settings = {**quick([pacs]), "engine": {"preference": "department", "members": 8}}
     settings |= {"monitoring": {"port": free_port()}, "logs": {"format": "json"}}
     if request.param == "embedded":
         made = embedded(tmp_path, settings)

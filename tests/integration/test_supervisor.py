@@ -17,8 +17,9 @@ from uair_node.supervisor import Workers
 pytestmark = pytest.mark.integration
 
 
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _descendants(pid: int) -> list[int]:
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [below for child in children for below in _descendants(child)]
 
 
 def _alive(pid: int) -> bool:
@@ -70,11 +71,12 @@ def test_workers_end_with_their_parent_however_it_ended(tmp_path: Path) -> None:
     deployment = embedded(tmp_path, quick([]))
     deployment.start()
     parent = deployment.pid("up")
-    wait_until(lambda: len(_children(parent)) == 2, "two workers", 20.0)
-    workers = _children(parent)
-    # Killed alone: nobody is left to tell its children.
+    wait_until(lambda: deployment.log.read_text().count("waits for tasks") == 2, "two workers", 60.0)
+    descendants = _descendants(parent)
+    assert len(descendants) >= 4, "two workers, each with a child"
+    # Killed alone: no process is left to tell its children.
     os.kill(parent, signal.SIGKILL)
     try:
-        wait_until(lambda: not any(_alive(pid) for pid in workers), "the workers to end", 30.0)
+        wait_until(lambda: not any(_alive(pid) for pid in descendants), "all processes to end", 30.0)
     finally:
         deployment.stop()

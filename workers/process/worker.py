@@ -1,16 +1,13 @@
 """Start a worker process. Tasks run in child processes, so that a time limit can kill one of them.
 
-The parent sends the heart-beats. It imports what tasks need and uses none of it; the child loads the model with its
-first task.
+The parent sends the heart-beats. It imports the modules of the tasks, but only a child uses them. The child
+loads the model with its first task.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
-import time
 
 from celery.signals import setup_logging, task_postrun, worker_ready
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -32,14 +29,8 @@ log = logging.getLogger(__name__)
 _MOST_IO_CHILDREN = 8
 
 
-def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> None:
+def run_worker(settings: Settings, queue: QueueName) -> None:
     """Consume one queue until a signal stops it.
-
-    Parameters
-    ----------
-    parent_pid
-        The process that started this one. If it ends for any reason, then this process ends; 0 for no such
-        process.
 
     Raises
     ------
@@ -52,8 +43,6 @@ def run_worker(settings: Settings, queue: QueueName, *, parent_pid: int = 0) -> 
     setup_logging.connect(_keep_logging)
     name_outages()
     task_postrun.connect(release_memory, weak=False)
-    if parent_pid:
-        threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()
     options = [
         f"--queues={queue.value}",
         # Several on one machine, one a card, need names of their own: the broker refuses a second one.
@@ -101,9 +90,3 @@ def _is_live() -> dict[str, bool]:
 
 def _keep_logging(**_: object) -> None:
     """Leave logging unchanged, so that Celery does not configure it."""
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -24,10 +24,9 @@ class Queue(StrEnum):
 def worker(
     queue: Annotated[Queue, typer.Option(help="gpu: computes rounds; io: writes and delivers results.")],
     config: ConfigOption = None,
-    parent_pid: Annotated[int, typer.Option(hidden=True)] = 0,
     verbose: bool = False,
 ) -> None:
     """Run one worker process for one queue. Start one `gpu` worker for each GPU."""
     settings = load_settings(config)
     set_up_logging(verbose=verbose, form=settings.logs.format)
-    run_worker(settings, QueueName[queue.name], parent_pid=parent_pid)
+    run_worker(settings, QueueName[queue.name])
