@@ -1,6 +1,5 @@
 """Import what the tasks of a queue need before the pool forks. Its children share the memory.
 
-
 A fork must not inherit Python threads or an opened GPU: nothing here starts a thread or looks for a GPU.
 """
 
