@@ -1,1 +1,1 @@
-"""The configuration of a site, and constants of the standard; imports nothing of ours."""
+"""The configuration of a site, and constants of the DICOM standard. It imports no other package of ours."""

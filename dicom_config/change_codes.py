@@ -1,6 +1,6 @@
-"""Codes of what the report says about change since earlier studies.
+"""Codes in the report for changes since earlier studies.
 
-Those of PS3.16 where it has them (CID 6144 to 6147), our own where it has none.
+They are codes of PS3.16 (CID 6144 to 6147). If PS3.16 has no code, then we define one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Coded concepts, colours, series numbers and labels: what a department sees of our objects by name.
+"""Coded concepts, colours, series numbers and labels of our objects.
 
-This module has every word and number of our objects that a viewer lists or draws.
+A viewer lists or draws these words and numbers. They are all in this module.
 """
 
 from __future__ import annotations
@@ -65,12 +65,11 @@ class Colour:
     Parameters
     ----------
     name
-        For a person.
+        The name that a person reads.
     rgb
         sRGB, 0..255 each.
     cielab
-        PCS values L*, a*, b* as Recommended Display CIELab Value holds them, 0..65535 each
-        (PS3.3 C.10.7.1.1).
+        L*, a*, b* in the form of Recommended Display CIELab Value, 0..65535 each (PS3.3 C.10.7.1.1).
     """
 
     name: str
@@ -92,7 +91,7 @@ LESION_COLOURS = (
 
 
 class Companion(IntEnum):
-    """Series of a round beside its segmentations; the value is its place among the round's Series Numbers."""
+    """Series of a round in addition to the segmentations. The value is an offset for the Series Number."""
 
     RTSTRUCT = 0
     PAGES = 5
@@ -136,10 +135,10 @@ def content_label(round_number: int, k: int, *, final: bool = False) -> str:
 
 
 def series_description(round_number: int, k: int, character: str, *, final: bool = False) -> str:
-    """Return the Series Description, whose first 16 characters already name the candidate.
+    """Return the Series Description. Its first 16 characters name the candidate.
 
-    Some viewers cut it there. `character` is a few words such as "most inclusive". A case
-    has one final result; its name is ``UAIR FINAL, most inclusive, round 3``.
+    Some viewers show only these. `character` is a few words such as "most inclusive". A case has a single
+    final result. Its name is ``UAIR FINAL, most inclusive, round 3``.
     """
     if final:
         _check_position(round_number, k)
@@ -158,7 +157,7 @@ def companion_number(kind: Companion, round_number: int) -> int:
 
 
 def companion_description(kind: Companion, round_number: int, text: str) -> str:
-    """Return the Series Description ``UAIR PAGES R1 …``, told apart within 16 characters."""
+    """Return the Series Description ``UAIR PAGES R1 …``. Its first 16 characters are unique in a study."""
     _check_position(round_number, 1)
     return long_string(f"UAIR {kind.name[:8]} R{round_number} {text}")
 
@@ -169,12 +168,12 @@ def case_companion_number(kind: Companion) -> int:
 
 
 def case_companion_description(kind: Companion, text: str) -> str:
-    """Return the Series Description of such a series: ``UAIR PAGES of all rounds``."""
+    """Return the Series Description of a series for all rounds: ``UAIR PAGES of all rounds``."""
     return long_string(f"UAIR {kind.name} {text}")
 
 
 def notices_number() -> int:
-    """Return the Series Number of a case's notices: before those of its rounds."""
+    """Return the Series Number of a case's notices. It is smaller than the Series Numbers of the rounds."""
     return _SERIES_NUMBER_BASE
 
 
@@ -186,7 +185,7 @@ def notices_description() -> str:
 def long_string(text: str) -> str:
     """Make `text` a valid LO value: printable ASCII without backslash, at most 64 characters.
 
-    ASCII, because the object takes over the character set of its source series, whatever that is.
+    Only ASCII is permitted, because the object has the character set of its source series.
     """
     plain = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
     return plain[:_LONG_STRING_LENGTH].strip()

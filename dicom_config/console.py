@@ -1,4 +1,4 @@
-"""The administrator's console: where it listens, who may log in, whom it believes."""
+"""Configuration of the administrator's console: its address, its users, and a trusted reverse proxy."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from dicom_config.errors import ConfigError
 from dicom_config.section import Network, Port, Section, is_loopback
 
 ANYBODY = "*"
-"""Stands for every name that the proxy lets through."""
+"""The name that stands for every user whom the proxy lets in."""
 
 
 class ConsoleTls(Section):
     """HTTPS of the console itself, where no reverse proxy provides it."""
 
-    certificate: Path = Field(description="PEM, ours and then the intermediate ones")
-    key: Path = Field(description="PEM, without password")
+    certificate: Path = Field(
+        description="PEM file: the console's certificate, then the intermediate certificates"
+    )
+    key: Path = Field(description="PEM file of the private key, without password")
 
 
 def _header(value: str) -> str:
@@ -32,18 +34,20 @@ _FEWEST_CHARACTERS = 16
 
 
 class ConsoleProxy(Section):
-    """A reverse proxy that logs people in and says who they are in a header.
+    """A reverse proxy that does the login and writes the user's name into a header.
 
-    The header counts only where the connection comes from one of `networks` and, with a secret, where the
-    request bears the secret. The proxy must remove both headers from what browsers send.
+    The header counts only if the connection comes from one of `networks`. If a secret is configured, then
+    the request must also contain the secret. The proxy must remove both headers from what browsers send.
     """
 
-    networks: tuple[Network, ...] = Field(min_length=1, description="where the proxy connects from")
+    networks: tuple[Network, ...] = Field(min_length=1, description="networks that the proxy connects from")
     user_header: Annotated[str, AfterValidator(_header)] = "X-Remote-User"
     secret_header: Annotated[str, AfterValidator(_header)] = "X-UAIR-Proxy-Secret"
-    secret_file: Path | None = Field(None, description="what the proxy sends in secret_header")
-    operators: tuple[str, ...] = Field((), description="names that may act; `*`: everybody it lets through")
-    viewers: tuple[str, ...] = Field((), description="names that may read; `*`: everybody it lets through")
+    secret_file: Path | None = Field(
+        None, description="file with the secret that the proxy sends in secret_header"
+    )
+    operators: tuple[str, ...] = Field((), description="users who may act; `*`: all whom the proxy lets in")
+    viewers: tuple[str, ...] = Field((), description="users who may read; `*`: all whom the proxy lets in")
 
     def read_secret(self) -> bytes:
         """Return the secret that every request of the proxy must have; empty if none is configured.
@@ -67,7 +71,7 @@ class ConsoleProxy(Section):
         return ConfigError(
             "proxy-secret",
             f"The secret of the reverse proxy, {self.secret_file}, {why}.",
-            "Make it with `openssl rand -hex 32`, readable for the console's user; the proxy sends the same.",
+            "Make it with `openssl rand -hex 32`, readable for the console's user. The proxy must send it.",
         )
 
     def trusts(self, address: str) -> bool:
@@ -86,22 +90,23 @@ class ConsoleSection(Section):
     port: Port = 11180
     users_file: Path | None = Field(
         None,
-        description="made by `uair console user add`; `console-users.json` in the data folder unless set",
+        description="the file that `uair console user add` writes; empty: `console-users.json` in the data "
+        "folder",
     )
     tls: ConsoleTls | None = Field(None, description="empty: plain HTTP, on this machine only")
     proxy: ConsoleProxy | None = Field(None, description="a reverse proxy that says who is logged in")
     plain_http: bool = Field(
-        False, description="plain HTTP beyond this machine: for a container whose port is published locally"
+        False, description="permit HTTP from other machines: for a container whose port is published locally"
     )
-    idle_minutes: PositiveFloat = Field(30.0, description="an unused session ends")
-    session_hours: PositiveFloat = Field(12.0, description="every session ends")
+    idle_minutes: PositiveFloat = Field(30.0, description="a session that is not used ends after this time")
+    session_hours: PositiveFloat = Field(12.0, description="every session ends after this time")
 
     @model_validator(mode="after")
     def _no_plain_passwords(self) -> ConsoleSection:
         guarded = self.tls is not None or self.proxy is not None or self.plain_http
         if not guarded and not is_loopback(self.host):
             raise ValueError(
-                "beyond this machine the console needs `tls` or a reverse proxy (`proxy`), "
-                "or passwords and patient data travel in the clear; `plain_http: true` permits it"
+                "a console that other machines reach needs `tls` or a reverse proxy (`proxy`); without "
+                "them, passwords and patient data are sent unencrypted; `plain_http: true` permits this"
             )
         return self

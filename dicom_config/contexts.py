@@ -1,6 +1,6 @@
-"""Presentation contexts: which SOP classes and transfer syntaxes each called AE title takes (PS3.8 9.3.2).
+"""Presentation contexts: the SOP classes and transfer syntaxes that the node accepts (PS3.8 9.3.2).
 
-What the standard fixes and the installed decoders allow; a site configures nothing here.
+They follow from the standard and the installed decoders. A site cannot configure them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DOCUMENT_CLASSES: frozenset[str] = frozenset(
         SelectionClass.PRESENTATION_STATE,
     }
 )
-"""Those that say something about images and hold none: reports, Key Objects, presentation states."""
+"""Classes of documents about images, which contain no image: reports, Key Objects, presentation states."""
 
 SENT_SOP_CLASSES: tuple[str, ...] = (
     SelectionClass.SEGMENTATION,
@@ -57,7 +57,7 @@ SENT_SOP_CLASSES: tuple[str, ...] = (
 """Classes of results."""
 
 SENT_TRANSFER_SYNTAXES: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-"""Proposed as Storage SCU, preferred first."""
+"""Transfer syntaxes that the node proposes as Storage SCU, the preferred one first."""
 
 _STANDARD_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -98,31 +98,32 @@ def transfer_syntaxes() -> tuple[str, ...]:
 
 @cache
 def sop_classes() -> frozenset[str]:
-    """Return the SOP classes that are known by name and taken, Verification among them."""
+    """Return the accepted SOP classes that have a name here, Verification included."""
     storage = (str(context.abstract_syntax) for context in AllStoragePresentationContexts)
     return frozenset({*storage, Verification})
 
 
 def is_taken(sop_class: str) -> bool:
-    """Return whether a proposed abstract syntax is taken, on the AE title of any verb.
+    """Return whether the node accepts a proposed abstract syntax. All AE titles accept the same.
 
-    That is every storage class: known, newer than the library, or private. A router that pushes a whole study
-    stops at a refused context, and the rest of the study would be missing. If a reader sends an object of an
-    unsuitable class, then the reader is told, but only if it arrives. Standard services other than storage
-    are not taken.
+    The node accepts every storage class: known, newer than the library, or private. A router that pushes a
+    whole study stops at a refused context, and the rest of the study would be missing. If a reader sends an
+    object of an unsuitable class, then the node can tell the reader only if the object arrives. Other
+    services of the standard are not accepted.
     """
     private = not sop_class.startswith(_STANDARD_ROOT)
     return private or sop_class in sop_classes() or sop_class.startswith(_STORAGE_ROOT)
 
 
 def taken_syntaxes(contexts: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Return the transfer syntaxes to take for one SOP class, of those that its contexts propose.
+    """Return the transfer syntaxes to accept for an SOP class from those that its contexts propose.
 
     Parameters
     ----------
     contexts
-        The transfer syntaxes of each presentation context that proposes the class. A context without any that
-        can be decoded is taken, too: its instances are kept, and the gate tells why they are not segmented.
+        The transfer syntaxes of each presentation context that proposes the class. A context is also
+        accepted if no transfer syntax can be decoded. Its instances are kept, and the gate gives the reason
+        why they are not segmented.
     """
     known = transfer_syntaxes()
     others = [syntax for proposed in contexts if not set(proposed) & set(known) for syntax in proposed]

@@ -1,4 +1,4 @@
-"""Destinations of results: peers by C-STORE, with or without storage commitment, and by STOW-RS."""
+"""Destinations of results: by C-STORE, with or without storage commitment, or by STOW-RS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Withdrawal(StrEnum):
 
 
 def _as_withdrawal(value: object) -> object:
-    """Return the word for yes and no, also from an environment variable."""
+    """Return the word for `true` or `false`. An environment variable gives them as text."""
     words = {"true": Withdrawal.END, "false": Withdrawal.NEVER}
     return words.get(str(value).lower(), value)
 
@@ -32,11 +32,14 @@ class Recipient(Section):
     """Keys that all destinations of results have."""
 
     name: str
-    profile: Profile = Field(Profile.STRICT, description="what its viewer needs, see docs/readers.md")
+    profile: Profile = Field(
+        Profile.STRICT, description="the kind of viewer at this destination, see docs/readers.md"
+    )
     withdraw: Annotated[Withdrawal, BeforeValidator(_as_withdrawal)] = Field(
         Withdrawal.NEVER,
-        description="IHE IOCM rejection notes. `end`, or `true`: for the candidates once one is accepted; "
-        "`each-round`: for those of a closed round, too, once the next ones are delivered",
+        description="when rejection notes (IHE IOCM) are sent. `end`, or `true`: when a candidate is "
+        "accepted, for all candidates; `each-round`: also after each round, when the next "
+        "candidates are delivered",
     )
     timeout_s: PositiveFloat = 30.0
     tls: TlsClientSection | None = Field(None, description="empty: no TLS, for https the system's CAs")
@@ -51,8 +54,8 @@ class Destination(Recipient):
     calling_ae: AeTitle = "UAIR"
     commitment_timeout_s: PositiveFloat | None = Field(
         None,
-        description="ask for storage commitment, and send again what is not committed after this long; "
-        "empty: C-STORE's success is enough",
+        description="request storage commitment, and send an object again if it is not committed after "
+        "this time; empty: the success of C-STORE is enough",
     )
 
 
@@ -63,22 +66,25 @@ class StowDestination(Recipient):
         str,
         Field(
             pattern="^https?://[^/@]+(/|$)",
-            description="DICOMweb root, before /studies; without password, which belongs in `password_file`",
+            description="URL of the DICOMweb root, without /studies and without password (see "
+            "`password_file`)",
         ),
     ]
-    user: str = Field("", description="for basic authentication, over https; over http on this machine only")
+    user: str = Field("", description="user for basic authentication; it needs https, except on this machine")
     password_file: Path | None = None
 
     @model_validator(mode="after")
     def _no_password_in_the_clear(self) -> StowDestination:
         parts = urlsplit(self.url)
         if self.user and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            raise ValueError(f"{self.name}: basic authentication over http shows the password; use https")
+            raise ValueError(
+                f"{self.name}: basic authentication over http sends the password unencrypted; use https"
+            )
         return self
 
 
 _DICOM_TAG, _STOW_TAG = DESTINATION_TAGS = ("(C-STORE)", "(STOW-RS)")
-"""The tags of destinations, which pydantic puts into the path of a wrong key."""
+"""The tags of the two kinds of destinations. pydantic puts them into the path of a wrong key."""
 
 
 def _destination_kind(value: object) -> str:

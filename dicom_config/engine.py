@@ -22,25 +22,28 @@ Preference = Literal["off", "department", "reader"]
 
 
 class EngineSection(Section):
-    """The method (ENGINE.md); defaults are its measured ones."""
+    """The segmentation method, see docs/engine.md. The defaults have the best measured results."""
 
     model: ModelName = "embedded"
-    checkpoint: Path | None = Field(None, description="path of the weights; needed unless they are packaged")
+    checkpoint: Path | None = Field(
+        None, description="file of the model's weights; needed unless the package has them"
+    )
     checkpoint_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = Field(
-        "", description="what the checkpoint's SHA-256 must be; empty: not compared"
+        "", description="the SHA-256 that the checkpoint must have; empty: not checked"
     )
     window: Window = Field(
         "auto",
-        description="how a checkpoint's input is normalised: as SAM's or as MedSAM's; auto: by its SHA-256, "
-        "which is known of SAM's three published files",
+        description="how the input is normalised: as for SAM or as for MedSAM; auto: decided by the "
+        "SHA-256, which is known for SAM's three published files",
     )
     localizer: LocalizerName = "learned"
     templates: Path | None = Field(
-        None, description="folder of your template scans; `templates` in the data folder unless set"
+        None, description="folder of your template scans; empty: `templates` in the data folder"
     )
     weights: Literal["real", "phantom"] = Field(
         "real",
-        description="what the lesion finder learned from: real CTs, too (CC BY-SA 4.0), or phantoms alone",
+        description="training data of the lesion finder: real CTs and phantoms (CC BY-SA 4.0), or phantoms "
+        "alone",
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     members: Annotated[int, Field(ge=8, le=32)] = 16
@@ -49,15 +52,17 @@ class EngineSection(Section):
     max_lesions: Annotated[int, Field(ge=0, le=200)] = 12
     preference: Preference = Field(
         "off",
-        description="whether accepted cases shape later ones: of the AE title that sends the series "
-        "(department), or of the one that picks (reader)",
+        description="whether accepted cases change later candidates: department: cases from the same "
+        "sending AE title; reader: cases that the same picking AE title accepted",
     )
     threads: NonNegativeInt = Field(0, description="CPU threads of one worker; 0: torch's choice")
     embeddings_dir: Path | None = Field(
-        None, description="what the model saw, kept for later rounds, on a local disk; none: in data_dir"
+        None,
+        description="folder on a local disk for the model's image embeddings, which later rounds "
+        "need; empty: in data_dir",
     )
     embeddings_bytes: NonNegativeInt = Field(
-        4 << 30, description="the least recently used are deleted beyond this; 0: keep none"
+        4 << 30, description="most bytes of embeddings; the least recently used are deleted; 0: keep none"
     )
 
     @model_validator(mode="after")
@@ -70,8 +75,12 @@ class EngineSection(Section):
 class WorkSection(Section):
     """Leases, retries and time limits of tasks."""
 
-    lease_s: PositiveFloat = Field(30.0, description="a task's claim on a case; renewed while alive")
-    sweep_s: PositiveFloat = Field(2.0, description="how often what is due is looked for")
-    max_attempts: PositiveInt = Field(4, description="then the case is FAILED, with its cause")
+    lease_s: PositiveFloat = Field(
+        30.0, description="how long a task's claim on a case lasts; a running task renews it"
+    )
+    sweep_s: PositiveFloat = Field(2.0, description="how often the node looks for work that is due")
+    max_attempts: PositiveInt = Field(4, description="attempts after which a case is FAILED")
     time_limit_s: Annotated[float, Field(gt=0, lt=1800, description="hard limit of one task")] = 1500.0
-    expire_after_days: PositiveFloat = Field(90.0, description="then an unanswered case is EXPIRED")
+    expire_after_days: PositiveFloat = Field(
+        90.0, description="time after which a case without an answer is EXPIRED"
+    )

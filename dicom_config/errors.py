@@ -1,19 +1,19 @@
-"""The one root of our exceptions.
+"""The base class of our exceptions.
 
 Every error carries a stable `code`, a `sentence` that says what is wrong, and a `remedy` that says what to
-do about it. None of the three ever holds patient data (DESIGN invariant 7).
+do about it. None of the three contains patient data.
 """
 
 from __future__ import annotations
 
 
 class UairError(Exception):
-    """Root of all errors that we raise on purpose.
+    """Base class of all errors that we raise on purpose.
 
     Parameters
     ----------
     code
-        Stable, lower case, words joined by hyphens; what tables, metrics and tests refer to.
+        Lower-case words joined by hyphens. It never changes, because tables, metrics and tests refer to it.
     sentence
         What is wrong, for a person.
     remedy
@@ -28,29 +28,29 @@ class UairError(Exception):
 
     @property
     def log_line(self) -> str:
-        """The code, what is wrong, and what to do: what a log says."""
+        """The line for a log: code, sentence and remedy."""
         return f"{self.code}: {self}"
 
     def __reduce__(self) -> tuple[type[UairError], tuple[str, str, str]]:
-        """Let the error pass from a worker's child to its parent."""
+        """Make the error picklable, so that a worker's child process can pass it to its parent."""
         return type(self), (self.code, self.sentence, self.remedy)
 
 
 class InputError(UairError):
-    """The input cannot be used as it is; trying again changes nothing. Never retried."""
+    """The input cannot be used. A retry would not help, so there is none."""
 
 
 class ConfigError(UairError):
-    """The configuration is wrong; raised before anything starts."""
+    """The configuration is wrong. The error is raised before any service starts."""
 
 
 class TransientError(UairError):
-    """Something outside failed for now; retried with a delay."""
+    """Another system failed for now. The work is retried after a delay."""
 
 
 class ResourceError(UairError):
-    """Memory, disk or device ran short; retried smaller, or later."""
+    """Memory, disk or device did not suffice. The work is retried in smaller pieces, or later."""
 
 
 class IllegalTransitionError(UairError):
-    """A case was to enter a state that the table of states does not allow."""
+    """A case should have entered a state that the table of states does not allow."""

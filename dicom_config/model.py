@@ -1,8 +1,8 @@
-"""The whole configuration as one model, and how it is read.
+"""The model of the whole configuration, and the functions that read it.
 
 A configuration is a YAML file. An environment variable can override any key. Its name is ``UAIR_`` and the
-path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). A wrong file is answered with the key,
-the reason and a remedy. Settings are built once and passed down.
+path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). The error for a wrong file names the
+key, the reason and a remedy. Settings are built once and passed to all other modules.
 """
 
 from __future__ import annotations
@@ -61,35 +61,41 @@ EVERY_ACQUISITION, NO_ACQUISITION = "each", "refuse"
 
 
 class IntakeSection(Section):
-    """From instances to a case."""
+    """The intake: how received instances become a case."""
 
     profiles: Annotated[tuple[Annotated[str, AfterValidator(_profile_name)], ...], Field(min_length=1)] = (
         CT.name,
     )
-    quiet_s: PositiveFloat = Field(10.0, description="quiet time after the last instance")
+    quiet_s: PositiveFloat = Field(
+        10.0, description="time without a new instance after which a series counts as complete"
+    )
     max_wait_s: PositiveFloat = Field(
-        120.0, description="how long an irregular series is waited for before it is rejected"
+        120.0, description="how long the node waits for missing slices before it rejects a series"
     )
     partial_edit_wait_s: PositiveFloat = Field(
-        5.0, description="how long a returned SEG that lacks some targets waits for others sent with it"
+        5.0,
+        description="how long a returned SEG that lacks targets waits for further SEGs of the same answer",
     )
     min_free_bytes: NonNegativeInt = Field(
-        1 << 30, description="below this much free disk C-STORE is answered A700"
+        1 << 30, description="free disk space below which C-STORE is answered A700"
     )
     acquisitions: Literal["each", "refuse"] | PositiveInt = Field(
         "each",
-        description="of a series that holds several: a case for each, none, or only the one with this "
-        "number in time",
+        description="a series with several acquisitions: each: a case for each; refuse: no case; a number: "
+        "a case for the acquisition with this number in time",
     )
     other_objects: Literal["keep", "drop"] = Field(
-        "keep", description="objects of classes that no case can use; drop: answered B006, not kept"
+        "keep",
+        description="objects of classes that no case can use; drop: they are answered B006 and not kept",
     )
     other_objects_bytes: NonNegativeInt = Field(
-        4 << 30, description="what all kept ones may take on the disk; more are dropped"
+        4 << 30, description="disk space for all objects that other_objects keeps; more are dropped"
     )
 
     patient_secret_file: Path | None = Field(
-        None, description="secret for digests of Patient IDs; empty: the node makes one in the data folder"
+        None,
+        description="file of the secret for digests of Patient IDs; empty: the node makes one in the "
+        "data folder",
     )
 
     @property
@@ -99,7 +105,7 @@ class IntakeSection(Section):
 
     @property
     def known(self) -> tuple[ModalityProfile, ...]:
-        """All profiles, the configured first: cases stay readable when the configuration changes."""
+        """All profiles, the configured ones first. So cases stay readable if the configuration changes."""
         others = (profile for profile in PROFILES.values() if profile not in self.modalities)
         return (*self.modalities, *others)
 
@@ -112,7 +118,8 @@ class GateSection(Section):
     max_spacing_mm: PositiveFloat = Field(10.0, description="largest distance between slices")
     spacing_tolerance: PositiveFloat = Field(
         0.05,
-        description="distance that a slice may lie off an even grid, as part of its spacing; 0.1 mm at least",
+        description="largest distance of a slice from an even grid, as part of the slice spacing; 0.1 mm "
+        "is always allowed",
     )
     max_tilt_deg: PositiveFloat = Field(
         1.0, description="largest angle between slice normal and stacking direction (gantry tilt)"
@@ -123,19 +130,19 @@ class GateSection(Section):
 
 
 class DatabaseSection(Section):
-    """The database. Empty: a SQLite file in the data folder."""
+    """The database. If `url` is empty: a SQLite file in the data folder."""
 
     url: str = ""
     password_file: Path | None = Field(None, description="the password, instead of one in the URL")
 
 
 class BrokerSection(Section):
-    """The broker that carries tasks. Empty: files in the data folder, no server (embedded mode)."""
+    """The broker that carries tasks. Empty `url`: files in the data folder, no server (embedded mode)."""
 
     url: str = ""
     password_file: Path | None = Field(None, description="the password, instead of one in the URL")
     delivery_limit: PositiveInt = Field(
-        5, description="RabbitMQ hands a message out this often before it is dead-lettered"
+        5, description="how often RabbitMQ delivers a message before it is dead-lettered"
     )
 
 
@@ -146,49 +153,54 @@ class DeliverySection(Section):
     retry_max_s: PositiveFloat = 600.0
     max_attempts: PositiveInt = Field(
         100,
-        description="then a row that is refused for now is parked; a peer that is away refuses nothing",
+        description="temporary refusals before a delivery is parked; connection failures do not count",
     )
 
 
 class PageSeries(StrEnum):
-    """The pages that share a series."""
+    """The grouping of pages into series."""
 
     ROUND = "round"
     CASE = "case"
 
 
 class ResultsSection(Section):
-    """Objects that are sent besides the segmentations."""
+    """Objects that are sent in addition to the segmentations."""
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
     page_series: PageSeries = Field(
         PageSeries.ROUND, description="`round`: a series of pages for each round; `case`: one for all rounds"
     )
-    notices: bool = Field(True, description="tell in the study what became of each selection")
+    notices: bool = Field(
+        True, description="send a picture into the study that says what became of each selection"
+    )
     follow_up: bool = Field(
         True,
-        description="compare with the patient's study accepted before, and start with the size accepted then",
+        description="compare with the patient's earlier accepted study, and start with the lesion sizes "
+        "accepted there",
     )
     prior_from: str = Field(
-        "", description="name of the destination that is asked for earlier results that we do not have"
+        "", description="name of the destination that the node searches for earlier results"
     )
 
 
 class StartSection(Section):
-    """Another system's segmentation, from which a new case starts. Empty: none is looked for."""
+    """Another system's segmentation, from which a new case starts. Empty keys: no search."""
 
-    found_in: str = Field("", description="name of the destination that is searched for it")
-    system: str = Field("", description="words of its Series Description or Manufacturer, in any case")
+    found_in: str = Field("", description="name of the destination that the node searches")
+    system: str = Field(
+        "", description="words of the other system's Series Description or Manufacturer, upper or lower case"
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> StartSection:
         if bool(self.found_in) != bool(self.system.strip()):
-            raise ValueError("start.found_in and start.system need each other")
+            raise ValueError("set both start.found_in and start.system, or none")
         return self
 
 
 class Settings(BaseSettings):
-    """Everything a site configures."""
+    """The whole configuration of a site."""
 
     model_config = SettingsConfigDict(
         env_prefix="UAIR_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -222,14 +234,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file (whose values arrive as init arguments)."""
+        """Give the environment priority over the file. The file's values are the init arguments."""
         return env_settings, init_settings
 
     @model_validator(mode="after")
     def _usable_destinations(self) -> Settings:
         names = [d.name for d in self.destinations]
         if len(set(names)) != len(names):
-            raise ValueError("destinations need distinct names")
+            raise ValueError("each destination needs a name of its own")
         if self.results.prior_from and self.results.prior_from not in names:
             raise ValueError(f"results.prior_from names no destination: {self.results.prior_from}")
         if self.start.found_in and self.start.found_in not in names:
@@ -243,7 +255,7 @@ class Settings(BaseSettings):
     def _organ_is_known(self) -> Settings:
         organs = {modality.organ for modality in self.intake.modalities}
         if len(organs) > 1:
-            raise ValueError("the profiles of intake.profiles must be of one organ")
+            raise ValueError("all profiles in intake.profiles must have the same organ")
         if organs != {LIVER} and self.engine.localizer != "templates":
             raise ValueError("profiles of another organ than the liver need `engine.localizer: templates`")
         return self
@@ -271,7 +283,7 @@ class Settings(BaseSettings):
         return self._source
 
     def destination(self, name: str) -> AnyDestination | None:
-        """Return the configured destination of that name, None without one."""
+        """Return the destination with this name; None if there is none."""
         return next((destination for destination in self.destinations if destination.name == name), None)
 
     @property
@@ -281,7 +293,7 @@ class Settings(BaseSettings):
 
     @property
     def broker_url(self) -> str:
-        """The broker's URL, empty in embedded mode; raises as `database_url`."""
+        """The broker's URL, empty in embedded mode. It raises the errors of `database_url`."""
         return with_password(self.broker.url, self.broker.password_file)
 
     @property
@@ -304,8 +316,8 @@ def load_settings(path: Path | None = None) -> Settings:
     Raises
     ------
     ConfigError
-        ``config-missing``, ``config-syntax`` or ``config-value``; the sentence names the file and the
-        line or the key, the remedy says what would be right.
+        ``config-missing``, ``config-syntax`` or ``config-value``; the sentence names the file and the line
+        or the key, the remedy names the correct form.
     """
     refuse_renamed_variables()
     values = read_values(path)
@@ -322,7 +334,7 @@ def load_settings(path: Path | None = None) -> Settings:
 
 
 def read_values(path: Path | None) -> dict[str, Any]:
-    """Return what a configuration file says, unchecked; raises as `load_settings`."""
+    """Return the values of a configuration file, unchecked. It raises the errors of `load_settings`."""
     if path is None:
         text = resources.files("dicom_config").joinpath("embedded.yaml").read_text("utf-8")
     else:
@@ -350,7 +362,7 @@ def read_values(path: Path | None) -> dict[str, Any]:
 
 
 def _as_config_error(source: str, error: ValidationError) -> ConfigError:
-    """Turn validation errors into keys, reasons and remedies, all at once."""
+    """Turn all validation errors into one error with keys, reasons and remedies."""
     problems = list(dict.fromkeys(_key_and_remedy(found) for found in error.errors()))
     reasons = " ".join(f"`{key}`: {reason}." for key, reason, _ in problems)
     remedies = " ".join(dict.fromkeys(remedy for _, _, remedy in problems))

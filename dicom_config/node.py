@@ -1,4 +1,4 @@
-"""The DICOM listener: its address, the AE titles that are verbs, who may use them, limits."""
+"""Configuration of the DICOM listener: address, AE titles that are verbs, permitted peers, limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Verb(StrEnum):
 
 
 class AeTitles(Section):
-    """Called AE titles: each one is a verb (DESIGN §5)."""
+    """The called AE titles. Each of them is a verb."""
 
     store: AeTitle = "UAIR"
     pick: AeTitle = "UAIR_PICK"
@@ -36,7 +36,7 @@ class AeTitles(Section):
     @model_validator(mode="after")
     def _distinct(self) -> AeTitles:
         if len(set(self.by_title())) != len(Verb):
-            raise ValueError("the AE titles must differ, they are how verbs are told apart")
+            raise ValueError("the AE titles must differ, because the AE title says which verb is meant")
         return self
 
     def by_title(self) -> dict[str, Verb]:
@@ -45,10 +45,10 @@ class AeTitles(Section):
 
 
 class Tags(Section):
-    """Words that make an object sent to the store AE title a selection, where a site cannot add AE titles.
+    """Words that make an object a selection although it was sent to the store AE title.
 
-    They stand in Series Description or Content Label, as words of their own, in upper or lower case. An empty
-    word switches its verb off.
+    They are for a site that cannot add AE titles. A word must be a separate word in Series Description or
+    Content Label, in upper or lower case. If a word is empty, then its verb has no word.
     """
 
     pick: str = "PICK"
@@ -59,16 +59,16 @@ class Tags(Section):
     def _distinct(self) -> Tags:
         words = [word.casefold() for word, _ in self._by_word()]
         if len(set(words)) != len(words):
-            raise ValueError("the words must differ, since they distinguish the verbs")
+            raise ValueError("the words must differ, because the word says which verb is meant")
         return self
 
     def _by_word(self) -> list[tuple[str, Verb]]:
-        """Return words and their verbs, the most reversible first."""
+        """Return words and their verbs. The verb whose effect is easiest to undo is first."""
         words = [(self.pick, Verb.PICK), (self.reject, Verb.REJECT), (self.accept, Verb.ACCEPT)]
         return [(word, verb) for word, verb in words if word]
 
     def verb_in(self, text: str) -> Verb | None:
-        """Return the verb of the first word that `text` holds; None without one."""
+        """Return the verb of the first word that `text` contains; None if it contains no such word."""
         for word, verb in self._by_word():
             if re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE):
                 return verb
@@ -76,34 +76,39 @@ class Tags(Section):
 
 
 class MarkWords(Section):
-    """Words in the label of a measurement, as words of their own, in upper or lower case."""
+    """Words in the label of a measurement. They must be separate words, in upper or lower case."""
 
-    drop: Annotated[tuple[str, ...], Field(description="the marked finding is no lesion")] = (
+    drop: Annotated[
+        tuple[str, ...], Field(description="words that say that the marked finding is no lesion")
+    ] = (
         "no lesion",
         "drop",
     )
 
 
 class AllowRule(Section):
-    """A rule that admits peers to verbs. It matches if all its fields match. No rule admits: no entry."""
+    """A rule that admits peers to verbs if all its fields match. A peer that no rule admits is refused."""
 
     verbs: frozenset[Verb] = frozenset(Verb)
     calling_ae: Annotated[tuple[AeTitle, ...], Field(description="empty: any")] = ()
     networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
     certificates: Annotated[
         tuple[CertificateName, ...],
-        Field(description="the peer's certificate must have one of these names; empty: any, or none"),
+        Field(
+            description="names, one of which the peer's certificate must have; empty: any certificate, "
+            "or none"
+        ),
     ] = ()
 
     def mismatch(
         self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()
     ) -> str | None:
-        """Return the first field that keeps a peer from using `verb` by this rule, None if it may.
+        """Return the first field of this rule that refuses `verb` to a peer; None if it admits the peer.
 
         Parameters
         ----------
         certificate
-            The typed names of the peer's verified certificate, see `typed_name`; none without TLS.
+            The typed names of the peer's verified certificate, see `typed_name`. Without TLS there are none.
         """
         peer = ipaddress.ip_address(address)
         names = {name for each in self.certificates for name in typed_names(each)}
@@ -116,7 +121,7 @@ class AllowRule(Section):
         return next((field for field, matching in matches.items() if not matching), None)
 
     def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()) -> bool:
-        """Return whether this rule lets a peer use `verb`; parameters as of `mismatch`."""
+        """Return whether this rule lets a peer use `verb`. The parameters are those of `mismatch`."""
         return self.mismatch(verb, calling_ae, address, certificate) is None
 
 
@@ -130,14 +135,22 @@ class NodeSection(Section):
     marks: MarkWords = MarkWords()
     allow: tuple[AllowRule, ...] = (AllowRule(),)
     tls: TlsServerSection | None = Field(None, description="empty: no TLS")
-    max_associations: PositiveInt = Field(20, description="served at a time; more wait, see wait_s")
-    wait_s: NonNegativeFloat = Field(10.0, description="then a waiting association is rejected for now")
+    max_associations: PositiveInt = Field(
+        20, description="associations that are served at a time; further ones wait, see wait_s"
+    )
+    wait_s: NonNegativeFloat = Field(
+        10.0, description="time after which a waiting association is rejected for now"
+    )
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 262_144
     max_instance_bytes: PositiveInt = 1 << 30
     in_flight_bytes: PositiveInt = Field(
-        512 << 20, description="of all instances that are being received; beyond it C-STORE is answered A700"
+        512 << 20,
+        description="most bytes of all instances that are being received; if more arrive, "
+        "C-STORE is answered A700",
     )
-    idle_timeout_s: PositiveFloat = Field(60.0, description="longest silence, within a PDU too")
+    idle_timeout_s: PositiveFloat = Field(
+        60.0, description="longest time without data from the peer, also within a PDU"
+    )
     association_timeout_s: PositiveFloat = Field(3600.0, description="longest life of an association")
 
     @model_validator(mode="after")
@@ -148,5 +161,5 @@ class NodeSection(Section):
         return self
 
     def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str]) -> bool:
-        """Return whether a rule lets a peer use `verb`; parameters as of `AllowRule.mismatch`."""
+        """Return whether any rule lets a peer use `verb`. Parameters are those of `AllowRule.mismatch`."""
         return any(rule.admits(verb, calling_ae, address, certificate) for rule in self.allow)

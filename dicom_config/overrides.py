@@ -20,11 +20,11 @@ class Override:
     Attributes
     ----------
     variable
-        Its name, ``UAIR_DATA_DIR``.
+        The variable's name, ``UAIR_DATA_DIR``.
     key
-        The key as the file would write it, ``node.port``.
+        The key in the file's notation, ``node.port``.
     contradicts
-        Whether the file sets the key to another value, which does not count.
+        Whether the file sets the key to another value. The variable's value counts, not the file's.
     file
         The configuration file; None for the packaged one.
     """
@@ -36,12 +36,12 @@ class Override:
 
     @property
     def sentence(self) -> str:
-        """The warning where the two contradict. It shows no value, which may be a secret."""
+        """The warning that variable and file contradict. It shows no value, since a value may be a secret."""
         return f"{self.variable} overrides `{self.key}` of {self.file or 'the packaged embedded.yaml'}."
 
 
 def find_overrides(path: Path | None, environment: Mapping[str, str] = os.environ) -> list[Override]:
-    """Return the environment variables that override keys, by key; raises as `load_settings`."""
+    """Return the variables that override keys, by key. It raises the errors of `load_settings`."""
     values = read_values(path)
     found = []
     for variable, text in environment.items():
@@ -54,7 +54,7 @@ def find_overrides(path: Path | None, environment: Mapping[str, str] = os.enviro
 
 
 def _said(values: dict[str, Any], parts: list[str]) -> Any:
-    """Return what the file says of a key, None where it says nothing."""
+    """Return the file's value for a key; None if the file does not have the key."""
     said: Any = values
     for part in parts:
         if not isinstance(said, dict):

@@ -1,4 +1,4 @@
-"""Passwords from files, so that no configuration, environment or process list shows them."""
+"""Read passwords from files. So no configuration, environment or process list shows them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dicom_config.errors import ConfigError
 
 
 def with_password(url: str, file: Path | None) -> str:
-    """Return a server's URL with the password that a file holds; unchanged without a file.
+    """Return a server's URL with the password from a file. Without a file, the URL is unchanged.
 
     Raises
     ------

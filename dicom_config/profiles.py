@@ -1,6 +1,6 @@
-"""Viewer profiles: what a destination's viewer needs changed in our objects, each with its reason.
+"""Viewer profiles: changes to our objects that some viewers need, each with its reason.
 
-`strict` changes nothing: what the standard says, which current OHIF, 3D Slicer and dcmqi read as it is.
+`strict` changes nothing. Its objects follow the standard, and current OHIF, 3D Slicer and dcmqi read them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ class Needs:
     Parameters
     ----------
     segmentations
-        Whether it can draw SEG at all. Without, pages and notices are all that is sent.
+        Whether it can draw SEG. If not, then only pages and notices are sent.
     pictures
-        Whether anybody looks at pages and notices there.
+        Whether readers look at pages and notices there.
     structures
-        Whether it gets the accepted segmentation as an RT Structure Set: a planning system.
+        Whether it is a planning system, which gets the accepted segmentation as an RT Structure Set.
     gap_frames
-        Empty frames between a segment's first and last: older OHIF draws what follows a gap on the
-        wrong slices (OHIF #2833). Frames before and after are still left out.
+        Whether empty frames are written between a segment's first and last frame. After a gap, older OHIF
+        draws on the wrong slices (OHIF #2833). Empty frames before and after the segment are always left
+        out.
     short_label
-        A Content Label without ``UAIR``: Weasis lists a SEG as ``[1]``, label and description, and cuts the
-        line at 16 characters (Weasis #681). There, ``[1] UAIR FINAL R`` has lost round and candidate.
+        Whether the Content Label is without ``UAIR``. Weasis lists a SEG as ``[1]``, label and description,
+        and cuts the line at 16 characters (Weasis #681). So ``[1] UAIR FINAL R`` would not show round and
+        candidate.
     """
 
     segmentations: bool = True

@@ -1,6 +1,6 @@
 """The measured quantities: name, code, unit and rounding, the same in report, table and page.
 
-This module has the columns of the CSV and the keys of the JSON.
+The columns of the CSV and the keys of the JSON come from this module.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _RATIO = Code("1", "UCUM", "no units")
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number.
+    """One measured quantity.
 
     Parameters
     ----------
     key
-        Its column in tables.
+        The name of its column in tables.
     title
         Its name on pages.
     code, unit, derivation
-        As the SR says it (TID 300); `derivation` None where the name says it all.
+        Codes for the SR (TID 300). `derivation` is None if the name alone is sufficient.
     decimals
-        It is rounded once, when it is measured, so that every place states the same.
+        The number is rounded once, when it is measured. So every page and table shows the same number.
     on_slice
-        Whether it was taken on one slice, which the SR names.
+        Whether it was measured on one slice, which the SR names.
     """
 
     key: str
@@ -51,12 +51,12 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Quantities:
-    """All that is measured in an examination, in the order of tables and reports.
+    """All quantities of an examination, in the order of tables and reports.
 
     Parameters
     ----------
     lesion, liver, parenchyma
-        What is measured of each lesion, of the whole organ, and of the organ without its lesions.
+        The quantities of each lesion, of the whole organ, and of the organ without its lesions.
     """
 
     lesion: tuple[Quantity, ...]
@@ -132,4 +132,4 @@ QUANTITIES: Mapping[str, Quantities] = MappingProxyType(
         for name, profile in PROFILES.items()
     }
 )
-"""By the name of the modality profile."""
+"""The quantities of each modality profile, by the profile's name."""

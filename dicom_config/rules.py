@@ -1,4 +1,4 @@
-"""Rules over header fields that choose which series of a study are segmented."""
+"""Rules that choose by header fields which series of a study are segmented."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dicom_config.section import Section
 
 
 def _pattern(value: str) -> str:
-    """Check a regular expression, which is searched for in upper or lower case."""
+    """Check a regular expression. It matches text in upper or lower case."""
     try:
         re.compile(value)
     except re.error as error:
@@ -23,7 +23,7 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class Range(Section):
-    """From `min` to `max`, both inclusive; either may be left out."""
+    """A range from `min` to `max`, both inclusive. Either limit may be left out."""
 
     min: float = float("-inf")
     max: float = float("inf")
@@ -31,7 +31,7 @@ class Range(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Range:
         if self.min > self.max:
-            raise ValueError("`min` is above `max`")
+            raise ValueError("`min` is greater than `max`")
         return self
 
     def holds(self, value: float) -> bool:
@@ -40,21 +40,23 @@ class Range(Section):
 
 
 class SeriesRule(Section):
-    """One rule: where all of its conditions hold, its score counts, or the series is excluded.
+    """A rule. If all its conditions hold, then its score counts, or the series is excluded.
 
-    A condition on what a series' headers lack does not hold.
+    If the headers of a series lack a field, then a condition on this field does not hold.
     """
 
     name: str
     score: float = 0.0
     exclude: bool = False
     modality: Pattern | None = None
-    description: Pattern | None = Field(None, description="in Series Description or Protocol Name")
-    kernel: Pattern | None = Field(None, description="in Convolution Kernel")
-    contrast: bool | None = Field(None, description="whether Contrast/Bolus Agent is filled")
-    delay_s: Range | None = Field(None, description="from Contrast/Bolus Start Time to Acquisition Time")
+    description: Pattern | None = Field(None, description="pattern in Series Description or Protocol Name")
+    kernel: Pattern | None = Field(None, description="pattern in Convolution Kernel")
+    contrast: bool | None = Field(None, description="whether Contrast/Bolus Agent has a value")
+    delay_s: Range | None = Field(
+        None, description="seconds from Contrast/Bolus Start Time to Acquisition Time"
+    )
     slice_thickness_mm: Range | None = None
-    coverage_mm: Range | None = Field(None, description="from the first slice to the last")
+    coverage_mm: Range | None = Field(None, description="distance from the first slice to the last")
 
     @model_validator(mode="after")
     def _says_something(self) -> SeriesRule:
@@ -69,14 +71,14 @@ class RulesSection(Section):
     """The choice of series. Without rules, every series that passes the gate is segmented."""
 
     series: tuple[SeriesRule, ...] = ()
-    min_score: float = Field(0.0, description="a series with less is not segmented")
+    min_score: float = Field(0.0, description="a series with a lower score is not segmented")
     per_study: PositiveInt | None = Field(
-        None, description="segment only the best of a study, as many as this; empty: all"
+        None, description="number of series of a study that are segmented, the best first; empty: all"
     )
 
     @model_validator(mode="after")
     def _distinct_names(self) -> RulesSection:
         names = [rule.name for rule in self.series]
         if len(set(names)) != len(names):
-            raise ValueError("rules need distinct names, since reasons name the rule")
+            raise ValueError("each rule needs a name of its own, because reasons name the rule")
         return self

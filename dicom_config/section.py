@@ -1,4 +1,4 @@
-"""Shared parts of the configuration's sections: a record with checked keys, AE titles, networks, hosts."""
+"""Shared parts of the configuration's sections: base class, checks of AE titles, networks and hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """Root of the configuration's sections; an unknown key is an error."""
+    """Base class of the configuration's sections. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,7 +1,8 @@
-"""TLS: what a site configures, and the suites of the one security profile that is supported.
+"""Configuration of TLS, and the cipher suites of the supported security profile.
 
-The profile is the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 B.12): TLS 1.3
-preferred, TLS 1.2 at least, forward secrecy and authenticated encryption always. There is no other.
+The profile is the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 B.12). It prefers
+TLS 1.3, needs at least TLS 1.2, and always has forward secrecy and authenticated encryption. No other
+profile is supported.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ TLS_1_2_SUITES: dict[str, str] = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
 }
-"""The recommended suites (RFC 9325 4.2), by registered name; the value is what OpenSSL calls it."""
+"""The recommended suites (RFC 9325 4.2): registered name -> name in OpenSSL."""
 
 TLS_1_3_SUITES = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
-"""All that OpenSSL offers for TLS 1.3; each is authenticated and forward secret."""
+"""All suites that OpenSSL has for TLS 1.3. Each has authentication and forward secrecy."""
 
 FINGERPRINT = "sha256:"
-"""The prefix of a certificate's fingerprint that stands for a name; no other name begins so."""
+"""The prefix of a fingerprint that is used as a certificate's name. No other name begins with it."""
 
 
 class NameType(StrEnum):
-    """The type of a name in a certificate. The same text of two types is two names."""
+    """The type of a name in a certificate. Two names with the same text and different types are different."""
 
     CN = "CN"
     DNS = "DNS"
@@ -58,7 +59,7 @@ def typed_name(kind: NameType, value: str) -> str:
 
 
 def _certificate_name(text: str) -> str:
-    """Check how a certificate is named; a fingerprint becomes lower case without colons."""
+    """Check a certificate's name in the configuration. A fingerprint becomes lower case without colons."""
     name = text.strip()
     kind, colon, value = name.partition(":")
     if not name or (colon and not value):
@@ -73,14 +74,14 @@ def _certificate_name(text: str) -> str:
             raise ValueError("a SHA-256 fingerprint has 64 hexadecimal digits")
         return FINGERPRINT + digits
     if kind.upper() not in NameType.__members__:
-        raise ValueError("before the colon stands CN, DNS, URI, IP or sha256")
+        raise ValueError("the part before the colon must be CN, DNS, URI, IP or sha256")
     return typed_name(NameType(kind.upper()), value)
 
 
 CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 """``CN:``, ``DNS:``, ``URI:`` or ``IP:`` and a name, or ``sha256:`` and the fingerprint.
 
-Without a colon it is the subject's CN or a DNS entry of its alternative names.
+A name without a colon is the subject's CN or a DNS name among the alternative names.
 """
 
 
@@ -92,36 +93,46 @@ def typed_names(name: str) -> tuple[str, ...]:
 
 
 class TlsServerSection(Section):
-    """TLS of the listener; with it, nobody is served without TLS."""
+    """TLS of the listener. If it is configured, then peers without TLS are refused."""
 
-    certificate: Path = Field(description="PEM, ours and then the intermediate ones")
-    key: Path = Field(description="PEM, without password")
-    ca: Path | None = Field(None, description="PEM, who may have signed the peers' certificates")
-    crl: Path | None = Field(None, description="PEM, what the CA has revoked; read again when it changes")
+    certificate: Path = Field(
+        description="PEM file: the node's certificate, then the intermediate certificates"
+    )
+    key: Path = Field(description="PEM file of the private key, without password")
+    ca: Path | None = Field(None, description="PEM file of the CAs that sign the peers' certificates")
+    crl: Path | None = Field(
+        None, description="PEM file with the CA's list of revoked certificates; read again when it changes"
+    )
     require_client_certificate: bool = Field(
-        True, description="false: a peer may show none, unless its allow rule names certificates"
+        True, description="false: a peer needs a certificate only if its allow rule names certificates"
     )
 
     @model_validator(mode="after")
     def _needs_ca(self) -> TlsServerSection:
         if self.crl is not None and self.ca is None:
-            raise ValueError("crl needs `ca`, who signs the peers' certificates")
+            raise ValueError("crl needs `ca`, the CAs that sign the peers' certificates")
         if self.require_client_certificate and self.ca is None:
-            raise ValueError("require_client_certificate needs `ca`, who signs the peers' certificates")
+            raise ValueError(
+                "require_client_certificate needs `ca`, the CAs that sign the peers' certificates"
+            )
         return self
 
 
 class TlsClientSection(Section):
     """TLS towards a destination."""
 
-    ca: Path = Field(description="PEM, who may have signed the destination's certificate")
-    certificate: Path | None = Field(None, description="PEM, ours, for peers that ask for one")
-    key: Path | None = Field(None, description="PEM, without password")
-    crl: Path | None = Field(None, description="PEM, what the CA has revoked")
-    server_name: str = Field("", description="what the peer's certificate must name; empty: the host")
+    ca: Path = Field(description="PEM file of the CAs that sign the destination's certificate")
+    certificate: Path | None = Field(
+        None, description="PEM file of the node's certificate, for peers that request one"
+    )
+    key: Path | None = Field(None, description="PEM file of the private key, without password")
+    crl: Path | None = Field(None, description="PEM file with the CA's list of revoked certificates")
+    server_name: str = Field(
+        "", description="name that the destination's certificate must have; empty: the host"
+    )
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> TlsClientSection:
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("`certificate` and `key` belong together")
+            raise ValueError("set both `certificate` and `key`, or none")
         return self

@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def _tell(error: UairError) -> None:
-    """Print an error; as one line if it goes to a log."""
+    """Print an error. If the output goes to a log, then the error is a single line."""
     console = Console(stderr=True)
     line = f"[red]{escape(error.code)}[/]: {escape(f'{error.sentence} {error.remedy}')}"
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)

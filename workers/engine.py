@@ -1,4 +1,4 @@
-"""The method: from a CT to four candidates, and from a reader's pick to four better ones (ENGINE §1).
+"""The method: from a CT to four candidates, and from a reader's pick to four better ones (docs/engine.md).
 
 This module shows the whole method on one page. `workers.uair` has its steps, `workers.models` the models that
 answer prompts. Volumes are on the canonical grid (superior, posterior, left). This module does not know DICOM

@@ -1,4 +1,4 @@
-"""Modality profiles by name. Each file of this folder with a `PROFILE` is one; no list names them."""
+"""Modality profiles by name. Each file here that has a `PROFILE` is loaded. There is no list."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def _profiles() -> Iterator[ModalityProfile]:
 
 PROFILES: Mapping[str, ModalityProfile] = MappingProxyType({profile.name: profile for profile in _profiles()})
 CT = PROFILES["ct"]
-"""The profile of a site that names none; its scale is the scale that the networks were trained on."""
+"""The default profile of a site. The networks were trained on its scale of values."""
 
 __all__ = ["CT", "PROFILES", "ModalityProfile"]

@@ -1,4 +1,4 @@
-"""CT of the abdomen, in any contrast phase: what the networks were trained on."""
+"""CT of the abdomen, in any contrast phase. The networks were trained on such images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dicom_config import codes
 from dicom_config.modalities.profile import FixedWindow, ModalityProfile, Unit
 
 WINDOW = FixedWindow(-110.0, 190.0)
-"""Narrow enough to show a lesion in portal-venous liver."""
+"""A narrow window, so that a lesion is visible in a portal-venous liver."""
 
 PROFILE = ModalityProfile(
     name="ct",

@@ -1,7 +1,7 @@
 """MR of the abdomen, T1-weighted after contrast medium: bright liver, brighter vessels, mostly dark lesions.
 
-No weights were trained on MR. The scaling lets the networks for CT see it as they know CT; how well that goes
-was measured on phantoms only (docs/modalities.md).
+No weights were trained on MR. The scaling makes MR values similar to CT values for the networks. The
+results were measured on phantoms only (docs/modalities.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The profile of one kind of examination: one frozen record for the node and its workers.
+"""The profile of a kind of examination: an immutable record for the node and its workers.
 
 The profiles themselves are the other files of this folder; docs/modalities.md
 shows how to add one.
@@ -16,14 +16,14 @@ from dicom_config import codes
 
 @dataclass(frozen=True)
 class Organ:
-    """The organ: its name on pages and in sentences, its code in SEG and SR (SNOMED CT)."""
+    """An organ: its name for pages and sentences, and its code for SEG and SR (SNOMED CT)."""
 
     name: str
     code: Code
 
 
 LIVER = Organ("liver", codes.LIVER)
-"""The organ that the networks know; any other one needs templates, see `Settings`."""
+"""The organ that the networks were trained for. Any other organ needs templates, see `Settings`."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Unit:
     Attributes
     ----------
     name, noun
-        On pages: ``HU``, ``density``.
+        Words for pages: ``HU``, ``density``.
     suffix
-        Ends the keys of tables: ``mean_hu``.
+        The end of the keys in tables: ``mean_hu``.
     code, quantity
-        In the SR: the unit (UCUM), and what is measured.
+        Codes for the SR: the unit (UCUM), and the measured quantity.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class FixedWindow:
-    """Values from black to white, the same for every series."""
+    """The values for black and white, which are the same for every series."""
 
     low: float
     high: float
@@ -57,7 +57,7 @@ class FixedWindow:
 
 @dataclass(frozen=True)
 class BodyWindow:
-    """Percentiles of the values inside the body, from black to white, where units differ between series."""
+    """Percentiles of the values inside the body for black and white, if units differ between series."""
 
     low_percent: float
     high_percent: float
@@ -67,8 +67,9 @@ class BodyWindow:
 class BodyScaling:
     """The scaling of values to the networks' scale, Hounsfield units of an abdominal CT.
 
-    Piecewise linear between landmarks, as Nyul and Udupa (Magnetic Resonance in Medicine 42, 1999)
-    standardise MR. 0 becomes air; values above the last landmark become its value.
+    The scaling is piecewise linear between landmarks, the standardisation of MR by Nyul and Udupa (Magnetic
+    Resonance in Medicine 42, 1999). 0 becomes air. Values above the last landmark get the value of the last
+    landmark.
 
     Attributes
     ----------
@@ -81,7 +82,7 @@ class BodyScaling:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """The MR pulse sequences that fit (PS3.3 C.8.3.1). Attributes that a header lacks do not count.
+    """The MR pulse sequences that a profile accepts (PS3.3 C.8.3.1). Missing attributes are not checked.
 
     Attributes
     ----------
@@ -99,7 +100,7 @@ class Acquisition:
     max_repetition_ms: float = float("inf")
 
     def fits(self, scanning: Collection[str], echo_ms: float | None, repetition_ms: float | None) -> bool:
-        """Return whether a slice of that Scanning Sequence, Echo Time and Repetition Time fits."""
+        """Return whether a slice with this Scanning Sequence, Echo Time and Repetition Time is accepted."""
         return (
             self.not_scanning.isdisjoint(scanning)
             and (echo_ms is None or self.min_echo_ms <= echo_ms <= self.max_echo_ms)
@@ -114,32 +115,32 @@ class ModalityProfile:
     Attributes
     ----------
     name
-        As `intake.profiles` names it, and as measurements keep it.
+        The name in `intake.profiles` and in stored measurements.
     title
-        For a person: which series it is for.
+        The kind of series, in words for a person.
     modality, sop_classes
-        What the slices must be; an empty Modality is tolerated.
+        Modality and SOP classes that the slices must have. An empty Modality is accepted, too.
     not_anatomy
-        Values of Image Type that no slice of anatomy has.
+        Values of Image Type that mark an image without anatomy.
     acquisition
-        What the sequence must be, None where there are no sequences.
+        The accepted pulse sequences; None if the modality has no pulse sequences.
     expects_contrast
-        Whether contrast medium is assumed where no slice names one.
+        Whether contrast medium is assumed if no slice names a contrast medium.
     hounsfield
-        Whether Rescale Slope and Rescale Intercept are needed and lead to Hounsfield units. Voxels are then
-        int16, else float32 of whatever the scanner wrote.
+        Whether Rescale Slope and Rescale Intercept are required and give Hounsfield units. If so, then
+        voxels are int16. Otherwise voxels are the scanner's values as float32.
     outside
         The value of Pixel Padding.
     unit
         The unit of the values.
     window
-        What pages show.
+        The range of values that pages show.
     scaling
-        How values come to the scale of the networks; None where they are on it.
+        The scaling of values to the networks' scale; None if the values already have that scale.
     procedure
-        What the SR names as the procedure (PS3.16 CID 100).
+        The code of the procedure in the SR (PS3.16 CID 100).
     organ
-        What is segmented.
+        The organ that is segmented.
     """
 
     name: str

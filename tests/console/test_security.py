@@ -424,7 +424,7 @@ def test_without_users_it_does_not_start(tmp_path: Path) -> None:
 
 
 def test_beyond_this_machine_it_needs_tls_or_a_proxy() -> None:
-    with pytest.raises(ValueError, match="in the clear"):
+    with pytest.raises(ValueError, match="unencrypted"):
         ConsoleSection(host="0.0.0.0")
     assert ConsoleSection(host="0.0.0.0", proxy=ConsoleProxy(networks=("10.0.0.5/32",)))
     assert ConsoleSection(host="::1")

@@ -178,8 +178,8 @@ def test_an_archive_that_is_away_holds_up_round_1_not_for_ever(paths: list[Path]
 @pytest.mark.parametrize(
     ("rule", "sentence"),
     [
-        ({"found_in": "pacs"}, "need each other"),
-        ({"system": "AI"}, "need each other"),
+        ({"found_in": "pacs"}, "set both start.found_in and start.system"),
+        ({"system": "AI"}, "set both start.found_in and start.system"),
         ({"found_in": "pacs", "system": "AI"}, "names no destination"),
     ],
 )

@@ -119,7 +119,7 @@ def test_modality_is_matched_like_the_rest(tmp_path: Path, modality: str) -> Non
         ({"name": "a", "modality": "CT"}, "needs a score or `exclude`"),
         ({"name": "a", "modality": "CT", "score": 1, "exclude": True}, "needs a score or `exclude`"),
         ({"name": "a", "score": 1, "description": "("}, "not a regular expression"),
-        ({"name": "a", "score": 1, "delay_s": {"min": 2, "max": 1}}, "`min` is above `max`"),
+        ({"name": "a", "score": 1, "delay_s": {"min": 2, "max": 1}}, "`min` is greater than `max`"),
     ],
 )
 def test_a_wrong_rule_is_answered_with_its_key(tmp_path: Path, rule: dict[str, object], words: str) -> None:

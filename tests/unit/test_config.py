@@ -69,7 +69,7 @@ def test_a_relative_data_folder_lies_beside_the_file(tmp_path: Path) -> None:
         (
             "destinations:\n" + 2 * "  - {name: a, ae_title: A, host: h, port: 1}\n",
             "config-value",
-            ("distinct names",),
+            ("each destination needs a name of its own",),
         ),
         ("node: {allow: [{certificates: [router]}]}\n", "config-value", ("need `tls`",)),
         ("node: {allow: [{certificates: ['sha256:12']}]}\n", "config-value", ("64 hexadecimal",)),
@@ -77,7 +77,7 @@ def test_a_relative_data_folder_lies_beside_the_file(tmp_path: Path) -> None:
         (
             "destinations: [{name: web, url: 'http://pacs.example/dicom-web', user: u}]\n",
             "config-value",
-            ("over http shows the password",),
+            ("over http sends the password unencrypted",),
         ),
         ("node: {allow: [{certificates: ['10.0.0.1']}]}\n", "config-value", ("write IP:10.0.0.1",)),
         ("node: {tls: {certificate: a, key: b}}\n", "config-value", ("needs `ca`",)),

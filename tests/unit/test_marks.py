@@ -156,7 +156,7 @@ def _with_data(report: Dataset, data: list[float]) -> Dataset:
         ([11.0, 12.0, 15.0, 12.0, 15.0, 16.0], "mark-open-contour"),
         ([13.0, 14.0] * 5_001, "mark-too-large"),
     ],
-    ids=["nan", "infinite", "empty", "half a point", "open", "points"],
+    ids=["nan", "infinite", "empty", "incomplete point", "open", "points"],
 )
 def test_what_cannot_be_used_is_refused_with_its_code(
     missed: MissedCase, data: list[float], code: str

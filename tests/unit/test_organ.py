@@ -154,7 +154,7 @@ def test_an_organ_that_the_localizer_does_not_know_needs_templates(
     site = tmp_path / "site.yaml"
     for text, words in (
         ("intake: {profiles: [spleen]}", "localizer: templates"),
-        ("intake: {profiles: [ct, spleen]}\nengine: {localizer: templates}", "one organ"),
+        ("intake: {profiles: [ct, spleen]}\nengine: {localizer: templates}", "the same organ"),
     ):
         site.write_text(text, "utf-8")
         with pytest.raises(ConfigError, match=words):

@@ -1,4 +1,4 @@
-"""Engine, sessions and migrations; SQLite (WAL) on one machine, PostgreSQL on many."""
+"""Database engine, sessions and migrations: SQLite (WAL) on a single machine, PostgreSQL on several."""
 
 from __future__ import annotations
 

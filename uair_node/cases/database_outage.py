@@ -1,7 +1,7 @@
 """Find the reason why a database cannot be used: no answer, a wrong password, a missing database, a refusal.
 
-libpq gives no SQLSTATE when a connection fails, so the server's message decides. A server whose messages are
-in another language is recognised by the severity alone: its refusals have the code ``database-refuses``.
+libpq gives no SQLSTATE when a connection fails, so the server's message decides. If a server's messages are
+in another language, then only their severity is known. Its refusals have the code ``database-refuses``.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def advance(session: Session, case: Case, state: CaseState, *, actor: str, reaso
 
 
 def open_case(session: Session, *, series_uid: str, study_uid: str, calling_ae: str) -> Case:
-    """Add a case in the state RECEIVING for a series of which the first instance arrived."""
+    """Add a case in the state RECEIVING for a series whose first instance arrived."""
     now = database_now(session)
     case = Case(
         created_at=now,
@@ -257,7 +257,7 @@ def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
 
 
 def tell_reader(session: Session, case: Case) -> None:
-    """Make it due to tell in the study what became of selections; the job finds them."""
+    """Make the job due that writes notices into the study. The notices say what became of selections."""
     work_items.require_work(session, WorkKind.NOTICES, case=case, key="0")
 
 
@@ -319,7 +319,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
 
 
 def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
-    """Close a case permanently that is not answered, or that failed.
+    """Close a case permanently that has no answer, or that failed.
 
     Raises
     ------
@@ -340,7 +340,7 @@ def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> No
     """Expire a case that has waited for an answer since `before`, unless it was answered meanwhile."""
     case = lock_case(session, case_id)
     if case.state == CaseState.AWAITING_SELECTION and case.updated_at < before:
-        expire(session, case, actor=NODE, reason="nobody picked in time")
+        expire(session, case, actor=NODE, reason="no answer came in time")
 
 
 def can_be_retried(case: Case) -> bool:

@@ -16,7 +16,7 @@ _RECENT = 30
 CLAIMED_WITHIN_S = 60.0
 """The longest time in seconds until a running worker claims due work. Without a claim, no worker runs."""
 _DONE_IN_THE_MEAN = 0.5
-"""The part of a running computation that is done, averaged over all moments at which one may look."""
+"""The expected part of a running computation that is done at a random moment."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class QueuePosition:
         Estimated time until its candidates are computed; None before the first comparable computation, and
         while no worker runs.
     unmanned
-        Whether no worker runs: no due work was claimed in time, or the broker knows no worker.
+        Whether no worker runs: no worker claimed due work in time, or the broker knows no worker.
     """
 
     position: int

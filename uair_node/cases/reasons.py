@@ -12,7 +12,7 @@ def keep_reason(row: Case | Selection, error: UairError) -> None:
 
 
 def clear_reason(case: Case) -> None:
-    """Remove what a case was refused for."""
+    """Remove the code, sentence and remedy from a row."""
     case.code = case.sentence = case.remedy = ""
 
 

@@ -21,7 +21,7 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 
 REQUEUE_AFTER = timedelta(seconds=60)
-"""A message that no claim answered for this long counts as lost. A second message does no harm."""
+"""If no worker claims an item in this time, then its message counts as lost. A second message is harmless."""
 
 
 def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: str) -> WorkItem:

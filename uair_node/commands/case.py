@@ -38,10 +38,11 @@ PartOption = Annotated[
     typer.Option("--part", help="Take a lesion's part from another candidate: 2:upper=1, repeatable."),
 ]
 DropOption = Annotated[
-    list[int] | None, typer.Option("--drop", help="Leave this lesion out, because it is none. Repeatable.")
+    list[int] | None,
+    typer.Option("--drop", help="Leave this finding out, because it is no lesion. Repeatable."),
 ]
 RoundOption = Annotated[
-    int | None, typer.Option("--round", help="Candidate K of this round; without it, of the newest.")
+    int | None, typer.Option("--round", help="The round of candidate K. Default: the newest round.")
 ]
 case_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Show a case, or answer in place of its reader."
@@ -97,7 +98,7 @@ def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
 @case_app.command("resend")
 def send_again(
     case_id: CaseArgument,
-    destination: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    destination: Annotated[str, typer.Argument(help="Name of the destination in the configuration.")],
     everything: Annotated[bool, typer.Option("--all", help="Send confirmed objects again, too.")] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -150,7 +151,7 @@ def mark(
     ] = None,
     add: Annotated[
         list[str] | None,
-        typer.Option("--add", help="A lesion is missing: IMAGE,COLUMN,ROW or IMAGE,COLUMN,ROW,MM."),
+        typer.Option("--add", help="Add a missing lesion at IMAGE,COLUMN,ROW or IMAGE,COLUMN,ROW,MM."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -20,10 +20,11 @@ _FORMATS = ["%Y-%m-%d"]
 def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for cohort.csv and cohort.html.")],
     first: Annotated[
-        datetime | None, typer.Option("--from", formats=_FORMATS, help="First day, UTC; 30 days ago.")
+        datetime | None,
+        typer.Option("--from", formats=_FORMATS, help="First day (UTC). Default: 30 days ago."),
     ] = None,
     last: Annotated[
-        datetime | None, typer.Option("--to", formats=_FORMATS, help="Last day, UTC; today.")
+        datetime | None, typer.Option("--to", formats=_FORMATS, help="Last day (UTC). Default: today.")
     ] = None,
     identifying: Annotated[
         bool, typer.Option("--identifying", help="Add accession number and series UID of each case.")

@@ -15,7 +15,10 @@ from uair_node.commands.options import console
 def init(
     file: Annotated[Path, typer.Argument(help="The YAML file to write.")],
     department: Annotated[
-        bool, typer.Option("--department", help="With broker, database, router and PACS; else one machine.")
+        bool,
+        typer.Option(
+            "--department", help="Configuration with broker, database, router and PACS. Default: one machine."
+        ),
     ] = False,
 ) -> None:
     """Write an example configuration with comments. No existing file is overwritten.
@@ -33,5 +36,6 @@ def init(
         raise InputError("file-exists", f"{file} exists.", "Name another file.") from None
     except OSError as error:
         sentence = f"{file} cannot be written ({error.strerror})."
-        raise InputError("file-unwritable", sentence, "Name a folder that exists and is yours.") from None
-    console.print(f"{file}: edit it, then `uair check --config {file}`.", highlight=False)
+        remedy = "Name an existing folder that you can write to."
+        raise InputError("file-unwritable", sentence, remedy) from None
+    console.print(f"{file} is written. Edit it, then run `uair check --config {file}`.", highlight=False)

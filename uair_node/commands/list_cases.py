@@ -18,9 +18,14 @@ HEADS = ("case", "state", "round", "slices", "accession", "series")
 
 def cases(
     config: ConfigOption = None,
-    state: Annotated[CaseState | None, typer.Option(case_sensitive=False, help="Only this state.")] = None,
+    state: Annotated[
+        CaseState | None, typer.Option(case_sensitive=False, help="List only cases in this state.")
+    ] = None,
     search: Annotated[
-        str, typer.Option(help="A part of an accession number, a UID, or the end of a UID.")
+        str,
+        typer.Option(
+            help="List only cases with this part of an accession number, or this UID or end of a UID."
+        ),
     ] = "",
     limit: int = 50,
     as_json: JsonOption = False,

@@ -19,7 +19,9 @@ from uair_node.patient_keys import replace_patient_keys
 
 def renew_patient_keys(
     config: ConfigOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: all nodes are stopped.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Confirm that all nodes are stopped, instead of being asked.")
+    ] = False,
 ) -> None:
     """Replace the secret of the patient keys while all nodes are stopped. New keys are made from the images.
 

@@ -44,4 +44,4 @@ def reset(
     """Delete remembered preferences. Rounds that were computed with them keep their record."""
     with context_of(config).database.transaction() as session:
         cases = reader_preference.forget(session, ae_title)
-    console.print(f"Forgotten: what {cases} cases told.")
+    console.print(f"Deleted the preference data of {cases} cases.")

@@ -18,7 +18,9 @@ from uair_node.storage.node_lock import only_node
 
 def recover(
     config: ConfigOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: node and workers are stopped.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Confirm that node and workers are stopped, instead of being asked.")
+    ] = False,
 ) -> None:
     """After a restore, register received files that the database lacks. Node and workers must be stopped.
 

@@ -55,13 +55,13 @@ def run(command: typer.Context, config: ConfigOption = None, verbose: bool = Fal
 @user_app.command()
 def add(
     name: NameArgument,
-    role: Annotated[Role, typer.Option(help="viewer reads, operator acts, too")],
+    role: Annotated[Role, typer.Option(help="viewer: can read; operator: can also act")],
     config: ConfigOption = None,
     password_stdin: StdinOption = False,
 ) -> None:
     """Add a user. The command asks for the password."""
     _users(config).add(name, role, _password(password_stdin))
-    console.print(f"{name} may log in as {role}.", highlight=False)
+    console.print(f"{name} can log in as {role}.", highlight=False)
 
 
 @user_app.command()
@@ -75,7 +75,7 @@ def password(name: NameArgument, config: ConfigOption = None, password_stdin: St
 def remove(name: NameArgument, config: ConfigOption = None) -> None:
     """Remove a user. Their sessions end."""
     _users(config).remove(name)
-    console.print(f"{name} may not log in any more.", highlight=False)
+    console.print(f"{name} can no longer log in.", highlight=False)
 
 
 @user_app.command("list")

@@ -124,7 +124,7 @@ def act_on(console: ConsoleApp, request: ConsoleRequest, case_id: int, name: str
             case = lock_case(session, case_id)
             action = _action(console, name, case)
             if seen_before != seen(case):
-                remedy = "Look at it again, then decide."
+                remedy = "Look at the case again, then decide."
                 raise InputError("case-changed", f"Case {case.id} has changed since.", remedy)
             said = action.apply(session, case, request.form, request.actor)
             audit.record(session, request.session.name, request.address, name, f"case {case.id}")
@@ -138,7 +138,7 @@ def act_on(console: ConsoleApp, request: ConsoleRequest, case_id: int, name: str
 def _action(console: ConsoleApp, name: str, case: Case) -> Action:
     action = ACTIONS.get(name)
     if action is None:
-        raise InputError("no-such-page", "There is no such action.", "Open it from the case's page.")
+        raise InputError("no-such-page", "There is no such action.", "Start the action from the case's page.")
     if not action.fits(console.context.settings, case):
         raise InputError(
             "not-now",
@@ -161,7 +161,7 @@ def _retry(session: Session, case: Case, _form: Form, actor: str) -> str:
 
 def _cancel(session: Session, case: Case, _form: Form, actor: str) -> str:
     lifecycle.cancel(session, case, actor=actor)
-    return f"Case {case.id} is cancelled. Retry takes it up again."
+    return f"Case {case.id} is cancelled. Retry continues it."
 
 
 def _expire(session: Session, case: Case, _form: Form, actor: str) -> str:
@@ -209,15 +209,16 @@ ACTIONS = {
         Action(
             "retry",
             "Retry",
-            "The case is taken up again where it stood. Correct the cause first, or it fails again.",
+            "The case continues from the step at which it failed. Correct the cause first. Otherwise it "
+            "fails again.",
             lambda _settings, case: lifecycle.can_be_retried(case),
             _retry,
         ),
         Action(
             "resend",
             "Re-send",
-            "What the case has for a destination is sent again, in its order. Objects keep their UIDs: "
-            "an archive that still has them replaces or ignores them.",
+            "All objects of the case for a destination are sent again, in their order. They keep their "
+            "UIDs. An archive that still has an object replaces or ignores it.",
             lambda settings, case: (
                 bool(settings.destinations) and any(round_.results for round_ in case.rounds)
             ),
@@ -227,8 +228,8 @@ ACTIONS = {
         Action(
             "pick",
             "Pick for the reader",
-            "The next round starts from this candidate, as if the reader had picked it. For tests, and where "
-            "a pick cannot be sent.",
+            "The next round starts from this candidate, as if the reader had picked it. Use it for tests, "
+            "or if the reader cannot send a pick.",
             _awaits,
             _answer(Verb.PICK),
             asks=("candidate", "round", "drops"),
@@ -246,8 +247,8 @@ ACTIONS = {
         Action(
             "findings",
             "Drop or keep findings",
-            "A dropped lesion is in no candidate of the next rounds, a kept one in all of the next four. "
-            "All else stays as it was offered.",
+            "A dropped lesion is in no candidate of the next rounds. A kept lesion is in all of the next "
+            "four candidates. Other findings stay as they were offered.",
             _awaits,
             _change_findings,
             asks=("findings",),
@@ -255,14 +256,14 @@ ACTIONS = {
         Action(
             "none-fits",
             "None fits, for the reader",
-            "The next round looks elsewhere.",
+            "The next round offers candidates that differ from these four.",
             _awaits,
             _answer(Verb.REJECT),
         ),
         Action(
             "cancel",
             "Cancel",
-            "What is computed for the case now is dropped, and the case is FAILED. Retry takes it up again.",
+            "The running computation of the case is dropped, and the case is FAILED. Retry continues it.",
             lambda _settings, case: case.state in lifecycle.COMPUTING,
             _cancel,
             grave=True,

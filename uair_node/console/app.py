@@ -115,8 +115,8 @@ class _Problem:
     async def http(self, _request: Request, error: Exception) -> Response:
         """Answer with the status of the framework (no such page, no such method)."""
         assert isinstance(error, HTTPException)
-        sentence = {404: "There is no such page.", 405: "This cannot be done here."}.get(
-            error.status_code, "This cannot be answered."
+        sentence = {404: "There is no such page.", 405: "This page does not accept such a request."}.get(
+            error.status_code, "The console cannot answer this request."
         )
         problem = InputError("no-such-page", sentence, "Start from the list of cases.")
         return await self._page(problem, error.status_code)

@@ -14,7 +14,7 @@ from uair_node.cases.installation_tables import AccessRecord
 
 ALLOWED, REFUSED = "done", "refused"
 REPEAT_S = 600.0
-"""The same view by the same session is recorded again after this many seconds. Pages refresh themselves.
+"""A session's repeated view is recorded again only after this many seconds. Pages refresh themselves.
 """
 
 _LONGEST_SUBJECT = 500

@@ -57,7 +57,9 @@ def show_part(console: ConsoleApp, request: ConsoleRequest) -> Response:
     value, part = request.path["value"], request.path["part"]
     own = view.parts.get(value)
     if own is None or part > len(own.names):
-        raise InputError("no-such-page", "This round has no such part.", "Open it from the case's page.")
+        raise InputError(
+            "no-such-page", "This round has no such part.", "Open the picture from the case's page."
+        )
     name = own.names[part - 1] if part else None
     data = view.once(f"part {value} {part}", k, lambda: _draw_part(view, k, value, own, name))
     return Response(data, media_type="image/jpeg")

@@ -174,7 +174,8 @@ def _without_secret() -> InputError:
     return InputError(
         "forbidden",
         "The request names a user, but lacks the secret of the reverse proxy.",
-        "Let the proxy send what console.proxy.secret_file holds, in the header console.proxy.secret_header.",
+        "Configure the proxy to send the secret of console.proxy.secret_file in the header "
+        "console.proxy.secret_header.",
     )
 
 
@@ -184,7 +185,7 @@ def _only_name(names: list[str]) -> str:
         raise InputError(
             "forbidden",
             "The request names its user more than once.",
-            "Let the proxy replace the header (console.proxy.user_header) instead of adding it.",
+            "Configure the proxy to replace the header (console.proxy.user_header) instead of adding it.",
         )
     return names[0]
 

@@ -32,7 +32,7 @@ from uair_node.console.users import LONGEST_PASSWORD, User
 log = logging.getLogger(__name__)
 
 _WRONG = "Name or password is wrong."
-_CANNOT = "Nobody can log in now. The console's log says why."
+_CANNOT = "Login is not possible now. The console's log gives the reason."
 _STALE = "This form is too old. Try again."
 
 
@@ -90,7 +90,7 @@ class _Login:
             user = self._verified(name, password, peer)
             self._note(name, peer, "wrong password" if user is None else audit.ALLOWED)
         except UairError as error:
-            log.error("console: nobody can log in: %s", error.log_line)  # a stranger is not told of our files
+            log.error("console: login is not possible: %s", error.log_line)  # the page names no file of ours
             return self._form(request, target, _CANNOT, status=503)
         if user is None:
             return self._form(request, target, _WRONG, status=401)

@@ -24,7 +24,7 @@ def show_picture(console: ConsoleApp, request: ConsoleRequest) -> Response:
         result = session.get(Result, request.path["result_id"])
         if result is None or result.round.case_id != case.id or result.kind not in PICTURED:
             raise InputError(
-                "no-such-page", "This case has no such picture.", "Open it from the case's page."
+                "no-such-page", "This case has no such picture.", "Open the picture from the case's page."
             )
         where = result.path
     console.note(request, "view pictures", f"case {case.id}")

@@ -187,7 +187,7 @@ def _turn(session: Session, case: Case, round_: Round) -> HistoryRound:
 
 
 def _mark(k: int, said: Selection | None) -> str:
-    """Return in words which part of a candidate the reader chose."""
+    """Return the words that mark the chosen candidate, or the parts that were taken from a candidate."""
     if said is None:
         return ""
     answer = said.answer

@@ -33,7 +33,9 @@ def confirm_several(console: ConsoleApp, request: ConsoleRequest) -> Response:
         fitting = [case for case in chosen if action.fits(console.context.settings, case)]
         if not fitting:
             why = "No case is ticked." if not chosen else f"'{action.title}' fits none of these cases now."
-            raise InputError("not-now", why, "Tick others; the page of a case shows what is possible.")
+            raise InputError(
+                "not-now", why, "Tick other cases. The page of a case shows its possible actions."
+            )
         return console.page(
             "several.html",
             request,

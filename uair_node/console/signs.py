@@ -31,7 +31,7 @@ _LATE_S = 600.0
 _FRESH_S = 120.0
 """Findings older than this many seconds are shown with their age."""
 _AMPLE = 4
-"""If less than this many times the least free space is left, then the disk is shown as filling."""
+"""The disk is shown as filling if its free space is less than this many times the required free space."""
 _NODE_S_WORK = (CaseState.RECEIVING, CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
 
 
@@ -121,7 +121,7 @@ def _destinations(session: Session) -> Sign:
 
 def _of_broker(broker: Broker | None) -> list[Sign]:
     if broker is None:
-        return [Sign("Broker", "is asked now", "plain", "/queues")]
+        return [Sign("Broker", "no answer yet", "plain", "/queues")]
     if not broker.up:
         return [Sign("Broker", "does not answer", "bad", "/queues")]
     if broker.sentence:

@@ -36,7 +36,7 @@ def request_commitments(context: Context, claim: Claim) -> Commit:
     """Request storage commitment of stored objects. Give up requests that got no report in time."""
     destination = context.settings.destination(claim.subject)
     if not isinstance(destination, Destination) or destination.commitment_timeout_s is None:
-        return _confirm_all("stored; the configuration asks for no storage commitment any more")
+        return _confirm_all("stored; the configuration no longer requests storage commitment")
     patience = timedelta(seconds=destination.commitment_timeout_s)
     _send_again(context, destination, patience)
     failure = ""

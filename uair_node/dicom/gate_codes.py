@@ -32,16 +32,18 @@ class GateCode:
 GATE_CODES: dict[str, GateCode] = {
     "other-modality": GateCode(
         "The series contains objects that are not {taken} slices.",
-        "Send the axial {taken} series itself, without reports, screen saves or other modalities; "
-        "which modalities are taken is set by intake.profiles.",
+        "Send the axial {taken} series itself, without reports, screen saves or other modalities. "
+        "intake.profiles sets the accepted modalities.",
     ),
     "wrong-sequence": GateCode(
-        "The pulse sequence is not segmented here. Segmented are: {wanted}.",
-        "Send a series that is: {wanted}. Scanning Sequence, Echo Time and Repetition Time show the type.",
+        "This node does not segment this pulse sequence. It segments: {wanted}.",
+        "Send a series of this type: {wanted}. Scanning Sequence, Echo Time and Repetition Time show the "
+        "type.",
     ),
     "multi-frame": GateCode(
-        "The series holds a multi-frame image whose frames are not described one by one, or not CT's.",
-        "Let the scanner or the archive send it as single-frame images, or a CT as Enhanced CT.",
+        "The series holds a multi-frame image that does not describe each of its frames, or that is not a "
+        "CT.",
+        "Configure the scanner or the archive to send single-frame images, or Enhanced CT for a CT.",
     ),
     "localizer": GateCode(
         "The series holds a localizer (scout) image.", "Send the axial series without its localizer."
@@ -56,7 +58,7 @@ GATE_CODES: dict[str, GateCode] = {
     ),
     "not-hounsfield": GateCode(
         "The values are not Hounsfield units: {what}.",
-        "Send the series in Hounsfield units, a mixed or monoenergetic image; no material or density map.",
+        "Send the series in Hounsfield units: a mixed or monoenergetic image, not a material or density map.",
     ),
     "mixed-patient": GateCode(
         "The slices belong to several patients or studies: {counts} slices.",

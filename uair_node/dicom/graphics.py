@@ -96,9 +96,9 @@ def points_of(data: Any, axes: int) -> Points:
     if values.size > axes * MOST_POINTS:
         raise refused("mark-too-large", f"has more than {MOST_POINTS} points", "Draw it with fewer points.")
     if values.size % axes:
-        raise refused("mark-unreadable", "has half a point", "Draw it again.")
+        raise refused("mark-unreadable", "has an incomplete point", "Draw it again.")
     if not np.isfinite(values).all():
-        raise refused("mark-not-finite", "has a coordinate that is no number", "Draw it again.")
+        raise refused("mark-not-finite", "has a coordinate that is not a number", "Draw it again.")
     return values.reshape(-1, axes)
 
 
@@ -134,7 +134,7 @@ def shaped(kind: str, points: Points, *, spatial: bool = False, closed: bool = F
     if kind == "POLYGON" or (kind == "POLYLINE" and count > 2):
         return Shape.CONTOUR, _closed(points, by_type=closed or kind == "POLYGON")
     raise refused(
-        "mark-unreadable", "is of no type that marks a lesion", "Measure a length or draw a contour."
+        "mark-unreadable", "has a type that cannot mark a lesion", "Measure a length or draw a contour."
     )
 
 

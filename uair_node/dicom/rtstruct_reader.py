@@ -94,13 +94,13 @@ def _read(dataset: Dataset, volume: Volume, known: KnownTargets) -> EditedSegmen
         shape = _drawn_region(region, grid, name)
         if shape.filled:
             slices = "1 slice" if shape.filled == 1 else f"{shape.filled} slices"
-            remarks.append(f"{name}: {slices} without contours filled by shape.")
+            remarks.append(f"{name}: {slices} without contours interpolated.")
         if len(shape.voxels):
             drawn[number] = shape.voxels
         else:
             empty.append(name)
     if empty:
-        remarks.append(f"Left out as empty: {', '.join(empty)}.")
+        remarks.append(f"Empty structures were left out: {', '.join(empty)}.")
     if len(drawn) == len(others) and (empty or not others):
         raise nothing_drawn(organ.name)
     if sum(map(len, drawn.values())) > MOST_VOXELS:

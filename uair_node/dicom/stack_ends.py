@@ -1,6 +1,7 @@
 """Warn if a stack may lack slices at an end, where no gap can show it.
 
-The functions take header records. The sign is no proof, so the case keeps it as a warning and is not refused.
+The functions take header records. The count does not prove a fault. So the case gets a warning and is not
+refused.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def refusal_by_rivals(
     if before:
         why = f"another series of the study scores better or as well ({before[0].score.reason})"
     else:
-        why = "the study had its series before"
+        why = "enough series of the study were chosen before"
     return InputError(
         "other-series-chosen",
         f"The series is not segmented ({own.score.reason}): {why}.",

@@ -74,17 +74,17 @@ def _lesions(cohort: Cohort) -> str:
     """Return how often round 1 found the accepted lesions in this department."""
     counted = [case for case in cohort.cases if case.seen is not None]
     if not counted:
-        return "<p>No case tells.</p>"
+        return "<p>No case has known findings.</p>"
     seen = cohort.seen
     recall = "no lesion was accepted" if seen.recall is None else f"{100 * seen.recall:.0f} %"
     rows = [
-        ("cases that tell", str(len(counted))),
+        ("cases with known findings", str(len(counted))),
         ("accepted lesions", str(seen.accepted)),
         ("offered in round 1 (recall)", f"{seen.found} ({recall})"),
         ("added by a mark", str(seen.marked)),
         ("added by an edit", str(seen.drawn)),
         ("shown by candidate 1 of round 1 and not accepted (false findings)", str(seen.dropped)),
-        ("false findings a case", f"{seen.dropped / len(counted):.1f}"),
+        ("false findings per case", f"{seen.dropped / len(counted):.1f}"),
     ]
     return _table(["", ""], rows)
 

@@ -66,8 +66,8 @@ def conformance_statement(settings: Settings) -> str:
 def _introduction() -> str:
     return f"""# DICOM conformance statement
 
-UAIR node {__version__}. Research software, not a medical device. Printed by `uair conformance`: AE titles,
-port and limits are the configured ones, everything else is what the code does.
+UAIR node {__version__}. Research software, not a medical device. `uair conformance` prints it. AE titles,
+port and limits come from the configuration, all other statements from the code.
 
 Implementation Class UID {AE().implementation_class_uid}, version {AE().implementation_version_name}.
 """
@@ -115,8 +115,8 @@ def _transfer_syntaxes() -> str:
     rows = [(_name(syntax), syntax) for syntax in transfer_syntaxes()]
     return (
         "## Transfer syntaxes of the Storage SCP\n\n"
-        "Those that the installed decoders read; what a sender proposes first is accepted first.\n\n"
-        + _table(("name", "UID"), rows)
+        "The node accepts the transfer syntaxes that the installed decoders can read, in the sender's "
+        "order.\n\n" + _table(("name", "UID"), rows)
     )
 
 
@@ -134,11 +134,12 @@ def _storage_classes(intake: IntakeSection) -> str:
     rows = [(_name(sop_class), sop_class) for sop_class in classes]
     return (
         "## SOP classes of the Storage SCP\n\n"
-        "Segmented are the kinds that `intake.profiles` names. All classes are accepted on every AE title, "
-        "also private ones and storage classes that are newer than this list:\n\n"
+        "The node segments the kinds of series that `intake.profiles` names. All classes are accepted on "
+        "every AE title. So are private classes, and storage classes that are newer than this list:\n\n"
         + _table(("profile", "series", "SOP classes", "segmented"), profiles)
-        + "\nFrames count as slices, and results name them by Referenced Frame Number. What is not segmented "
-        "is kept; `uair cases` shows the code of the fault and a remedy.\n\n" + _table(("name", "UID"), rows)
+        + "\nFrames count as slices, and results name them by Referenced Frame Number. A series that is "
+        "not segmented is kept. `uair cases` shows the code of the fault and a remedy.\n\n"
+        + _table(("name", "UID"), rows)
     )
 
 

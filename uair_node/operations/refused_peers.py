@@ -42,21 +42,23 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     _REASON.TLS_FAILED: Explanation(
         "TLS fails.",
-        "Let a plain sender use TLS. Let a sender without a certificate show one; renew an expired one. "
-        "For another CA: add it to the file node.tls.ca names, or to the CAs that the sender trusts.",
+        "Configure a sender without TLS to use TLS. Configure a sender without a certificate to send one. "
+        "Renew an expired certificate. If the CA is unknown, add it to the file of node.tls.ca, or to the "
+        "CAs that the sender trusts.",
     ),
     _REASON.TOO_MANY_CONNECTIONS: Explanation(
         "400 connections are open, and no more are taken.", "Find out which program opens them."
     ),
     _REASON.TOO_MANY_OF_AN_ADDRESS: Explanation(
-        "It has 100 open connections, and further ones are refused.", "Let it close its associations."
+        "It has 100 open connections, and further ones are refused.",
+        "Configure it to close its associations.",
     ),
     _REASON.APPLICATION_CONTEXT_NOT_SUPPORTED: Explanation(
         "It asks for another application context.",
         "The peer does not use DICOM's application context; find out what it is.",
     ),
     _REASON.LOCAL_LIMIT_EXCEEDED: Explanation(
-        "node.max_associations are open, and it waited in vain for a place.",
+        "node.max_associations associations are open, and none ended while it waited.",
         "Raise node.max_associations, or let senders use fewer associations.",
     ),
 }

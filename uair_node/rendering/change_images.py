@@ -213,7 +213,7 @@ class _Page:
 
     def _drawn_as_then(self, link: Link) -> list[str]:
         change = self._scene.follow_up.change_at_equal_preference(link)
-        return [] if change is None else [f"drawn as then: {100 * change:+.0f} %"]
+        return [] if change is None else [f"drawn as before: {100 * change:+.0f} %"]
 
     def _centre(self, link: Link) -> tuple[int, int, int] | None:
         """Return the voxel at which a lesion is largest now, or in the earlier study if it has vanished."""
@@ -312,15 +312,15 @@ def accepted_words(change: FollowUp) -> list[str]:
     )
     if not then or not now:
         return []
-    lines = [f"Accepted then: {then}.", f"Accepted now: {now}."]
+    lines = [f"Accepted before: {then}.", f"Accepted now: {now}."]
     if change.other_preference:
         wider = change.wider_mm
-        said = f"Now drawn {abs(wider):.1f} mm {_side(wider)}" if wider else "Now drawn otherwise"
-        lines.append(f"{said} than then, which alone changes sizes.")
+        said = f"Now drawn {abs(wider):.1f} mm {_side(wider)}" if wider else "Now drawn differently"
+        lines.append(f"{said} than before. This alone changes sizes.")
     equal = change.equal_taste
     if equal is not None:
         which = f'candidate {equal.k} of round {equal.round} ("{equal.kind}")'
-        lines.append(f'Below, "drawn as then" is the change with {which}, which is drawn most like then.')
+        lines.append(f'Below, "drawn as before" is the change with {which}, which is drawn most like before.')
     return lines
 
 
@@ -329,8 +329,8 @@ def _drawn(mm: float | None) -> str:
     if mm is None:
         return ""
     if abs(mm) < _ON_OUTLINE_MM:
-        return "drawn as by the model"
-    return f"drawn {abs(mm):.1f} mm {_side(mm)} than by the model"
+        return "drawn as the model draws"
+    return f"drawn {abs(mm):.1f} mm {_side(mm)} than the model draws"
 
 
 def _side(mm: float) -> str:

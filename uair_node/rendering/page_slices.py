@@ -12,7 +12,7 @@ from uair_node.rendering.telling_slices import telling_slices
 Labels = NDArray[np.uint8]
 _OF_LESIONS = 3
 _WORTH_A_SLICE = 0.4
-"""A further slice is taken if it shows so much more of lesions, each as a share of its largest area."""
+"""A further slice is taken only if it adds this much lesion area, in shares of the largest areas."""
 
 
 def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Write notices to the reader: pictures in the study that tell the outcome of a selection, one series a case.
+"""Write notices to the reader: pictures in the study with the outcome of a selection. A case has one series.
 
 A notice depends on the case's rows only, so each is written once even if a job runs twice. Every viewer shows
 a Secondary Capture; few show a Basic Text SR. An accepted selection needs no notice, since the final objects
@@ -231,8 +231,8 @@ def _about_failure(case: Case) -> Notice:
         uid=_uid(case, "failed", round_.number),
         moment=case.updated_at,
         heading=f"Round {round_.number} is not computed",
-        text="Its computation was given up. "
-        f"Ask your administrator, and name UAIR case {case.id}; your answer is kept.",
+        text="The computation failed. Ask your administrator, and name UAIR case {case.id}. Your answer is "
+        "kept.",
         round_id=round_.id,
         round_number=round_.number,
     )

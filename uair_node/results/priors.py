@@ -114,7 +114,7 @@ def acquired(header: Dataset) -> date | None:
 
 
 def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
-    """Return a case as a prior; None if it is another patient's after all, or not all there any more."""
+    """Return a case as a prior; None if it belongs to another patient, or if files are missing."""
     round_ = case.current_round
     assert round_ is not None, "an accepted case has a round"
     if not round_.final_folder:

@@ -148,7 +148,7 @@ def write_seg(
     if not present:
         raise InputError(
             "empty-segmentation",
-            "This segmentation is empty, and viewers stop at a SEG object without a voxel.",
+            "This segmentation is empty, and viewers cannot open a SEG object without a voxel.",
             "Look at the series: is the organ inside the scanned range?",
         )
     untracked = [value - 1 for value in present if value > _LIVER_LABEL and value - 1 not in request.tracking]

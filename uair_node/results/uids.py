@@ -13,8 +13,8 @@ def result_uid(*parts: str | int) -> str:
     """Return the UID that belongs to `parts`, for instance (case digest, model digest, round, k, kind).
 
     The UID has the UUID-derived form ``2.25.<decimal>`` (PS3.5 B.2), at most 44 characters. The UUID holds
-    122 bits of a SHA-256 digest of the parts; each part goes in behind its length, so that ``("ab", "c")``
-    and ``("a", "bc")`` differ. An integer counts as its decimal text.
+    122 bits of a SHA-256 digest of the parts. The length of each part is hashed before the part, so that
+    ``("ab", "c")`` and ``("a", "bc")`` differ. An integer counts as its decimal text.
 
     Raises
     ------

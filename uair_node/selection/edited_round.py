@@ -209,7 +209,7 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
     for number in targets.added:
         name = target_name(targets.label_of_segment[number])
         how = (
-            f", as no code or name tells it and it lies in the {organ}"
+            f", because it lies in the {organ} and has no code or name of another structure"
             if number in targets.unspecified
             else ""
         )
@@ -223,7 +223,7 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
         and LIVER in drawn
         and {v for candidate in offered for v in _values(candidate.labels)} - drawn
     ):
-        sentences.append("It is no edit of a candidate, so lesions that it lacks stay.")
+        sentences.append("The object is not an edit of a candidate. So lesions that it lacks stay.")
     sentences += found.remarks
     return " ".join(sentences)
 

@@ -1,7 +1,7 @@
 """Read a Key Object that flags images of a case: its words may drop the lesion on them.
 
-An image does not tell a place. So only drop words have a meaning, and only if exactly one lesion lies on the
-images.
+An image alone does not show where a lesion lies. So only drop words have a meaning, and only if exactly one
+lesion lies on the images.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class SpooledFile:
 
 
 Keep = Callable[[], SpooledFile]
-"""Keeps what was written; when it returns, the bytes are on disk under their name."""
+"""A function that gives a written file its final name. When it returns, the file is on disk."""
 
 
 class Spool:
@@ -68,13 +68,13 @@ class Spool:
         self._synced: set[Path] = set()
 
     def write(self, series_instance_uid: str, sop_instance_uid: str, data: bytes) -> SpooledFile:
-        """Keep `data`; when this returns, it is on disk. Raises as `staged`."""
+        """Write `data`. When this returns, it is on disk. It raises the errors of `staged`."""
         with self.staged(series_instance_uid, sop_instance_uid, data) as keep:
             return keep()
 
     @contextmanager
     def staged(self, series_instance_uid: str, sop_instance_uid: str, data: bytes) -> Iterator[Keep]:
-        """Write `data` to a temporary file; the function that is given keeps it, in the time of a rename.
+        """Write `data` to a temporary file. Yield a function that gives the file its final name.
 
         Raises
         ------

@@ -211,7 +211,7 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def staged(path: Path, write: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
-    """Do the long part of `write_durably` before a block, and give the function that does the rest: a rename.
+    """Write and sync a temporary file before a block. Yield a function that gives it its final name.
 
     A block that does not call the function leaves no file.
 

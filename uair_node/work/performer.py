@@ -195,7 +195,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: 
     if RULES[item.kind].dispensable:
         _do_without(item, cause)
         return
-    log.error("case %d given up after %d attempts", case.id, times)
+    log.error("case %d failed after %d attempts", case.id, times)
     lifecycle.fail(
         session,
         case,

@@ -62,13 +62,13 @@ def unserved_queues(session: Session) -> list[UnservedQueue]:
 class UnservedWatch:
     """Logs once when a queue is no longer served, and when it is served again.
 
-    A queue counts once it was seen so for half a minute. Between two work items no worker holds one, and
-    workers need some seconds after the machine's start.
+    A queue is reported only after half a minute without a worker. Between two work items, a worker holds no
+    item, and workers need some seconds after the machine's start.
 
     Parameters
     ----------
     clock
-        Seconds; `time.monotonic`, but for tests.
+        A function that returns seconds. Only tests replace `time.monotonic`.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:

@@ -19,7 +19,7 @@ console = Console()
 
 
 def phantom(
-    folder: Annotated[Path, typer.Argument(help="Made if absent.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write to. It is made if it does not exist.")],
     profile: Annotated[
         Literal["ct", "mr-t1"], typer.Option(help="Modality profile of the phantom, see docs/modalities.md.")
     ] = "ct",
@@ -40,7 +40,8 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for pictures and objects.")] = Path("demo-output"),
     rounds: Annotated[int, typer.Option(min=1, max=9)] = 3,
     yes: Annotated[
-        bool, typer.Option("--yes", help="If the truth is unknown: pick the first candidate, ask nothing.")
+        bool,
+        typer.Option("--yes", help="If the truth is unknown, pick the first candidate instead of asking."),
     ] = False,
 ) -> None:
     """Show the whole loop: node, workers and a small archive as real processes, and a reader.

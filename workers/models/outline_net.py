@@ -2,7 +2,7 @@
 
 Input: `CHANNELS` channels (`workers.models.windows.to_outline_channels`), ``(B, C, n, h, w)``, n a multiple
 of `STRIDE[0]` and h, w multiples of `STRIDE[1:]`. Output: logits of `ANSWERS` outlines of one lesion. In
-training, answer 0 always learned; of the other answers mainly the best one learned, as SAM's mask tokens do.
+training, answer 0 always learns. The best of the other answers learns most, like SAM's mask tokens.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ templates_app = typer.Typer(
 def add(
     series: Annotated[Path, typer.Argument(help="Folder with a CT series that shows the whole liver.")],
     segmentation: Annotated[
-        Path, typer.Argument(help="Its liver: DICOM SEG, DICOM masks (folder, zip), NIfTI.")
+        Path, typer.Argument(help="Segmentation of its liver: DICOM SEG, DICOM masks (folder, zip) or NIfTI.")
     ],
     config: ConfigOption = None,
 ) -> None:
@@ -122,7 +122,7 @@ def compare(
     masks: Annotated[
         Path | None, typer.Option(help="Truth of the only CT, if it is not found beside the CT.")
     ] = None,
-    phantoms: Annotated[int, typer.Option(min=1, help="Without data: this many phantoms.")] = 12,
+    phantoms: Annotated[int, typer.Option(min=1, help="Without data, compare on this many phantoms.")] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the first phantom.")] = 9001,
     config: ConfigOption = None,
 ) -> None:

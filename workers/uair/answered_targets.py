@@ -1,4 +1,4 @@
-"""One target after the reader's answer: what is believed of it, and its next four candidates (ENGINE §1).
+"""A target after the reader's answer: its updated belief, and its next four candidates (docs/engine.md).
 
 `answered` changes a belief and asks no network. `refine_target` asks the model again, for a target without a
 belief.

@@ -1,4 +1,4 @@
-"""A belief over the shapes of one target: its parts, and its state before any answer.
+"""A belief over the shapes of a target: a probability distribution, here before any answer.
 
 A shape is the zero level of a field of signed distances, in mm, positive inside::
 

@@ -24,18 +24,18 @@ AROUND_MM = (6.0, 12.0, 12.0)
 
 @dataclass(frozen=True)
 class OrganFinder:
-    """Traces the organ and asks the model about it.
+    """Traces the organ and lets the model segment it.
 
     Parameters
     ----------
     plan_crop, encode_crop
-        How the model sees a target.
+        Functions that plan a target's crop and encode it.
     options
-        How four are chosen.
+        The options for choosing four candidates.
     rng
-        Draws the prompts.
+        The random generator of the prompts.
     lesions
-        Sees all slices at once; None: the promptable model alone draws the organ.
+        The 3-D network that sees all slices at once; None: the promptable model alone draws the organ.
     """
 
     plan_crop: PlanCrop

@@ -1,4 +1,4 @@
-"""One target in round 1: pool, uncertainty, four candidates (ENGINE §1, steps 3 to 6).
+"""A target in round 1: its pool of members, its uncertainty, and its four candidates (docs/engine.md).
 
 Liver and lesions go the same way and differ only in a `Plan`. The model is a `Decoder`, bound by the caller
 to the embeddings of the target's crop.

@@ -191,7 +191,7 @@ def _expired_there(what: str, destination: AnyDestination) -> Finding | None:
         return None
     name = destination.name
     sentence = f"the certificate of {name} expired {_days(age_days)} ago, on {end:%Y-%m-%d}: we send nothing"
-    remedy = f"Its administrator renews it at {host}. Nothing is lost: objects wait here."
+    remedy = f"Ask the administrator of {host} to renew it. Nothing is lost: objects wait here."
     return fault(what, "peer-certificate-expired", sentence, remedy)
 
 
@@ -204,13 +204,13 @@ def _destination(destination: AnyDestination) -> Finding:
         refused = refused_classes(destination, SENT_SOP_CLASSES)
     except UairError as error:
         if isinstance(destination, Destination) and _wants_tls(destination, error):
-            sentence = f"{destination.host}:{destination.port} speaks TLS, and we call it without"
+            sentence = f"{destination.host}:{destination.port} needs TLS, and its section has no `tls`"
             return fault(what, "peer-wants-tls", sentence, f"Give {destination.name} a `tls` section.")
         if error.code == "peer-tls":
             return _expired_there(what, destination) or of_error(what, error)
         return of_error(what, error)
     if refused:
         names = ", ".join(refused)
-        remedy = "Let the peer accept these SOP classes (explicit or implicit VR little endian) from us."
+        remedy = "Configure the peer to accept these SOP classes (explicit or implicit VR little endian)."
         return fault(what, "peer-refuses-class", f"{destination.ae_title} does not accept {names}", remedy)
     return good(what, f"{destination.ae_title} answers C-ECHO and accepts all our objects")

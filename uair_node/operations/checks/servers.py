@@ -101,12 +101,12 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
         yield warning(
             f"deliveries to {destination}",
             "delivery-parked",
-            f"{number} {'object was' if number == 1 else 'objects were'} refused for good",
+            f"{number} {'object was' if number == 1 else 'objects were'} refused permanently",
             "`uair case show` names the reason; correct it at the peer, then `uair case resend`.",
         )
     failed = connection.scalar(select(func.count(Case.id)).where(Case.state == CaseState.FAILED))
     if failed:
-        sentence = f"{failed} {'case' if failed == 1 else 'cases'} gave up after several attempts"
+        sentence = f"{failed} {'case' if failed == 1 else 'cases'} failed after several attempts"
         remedy = "`uair cases --state failed` names the cause; correct it, then `uair case retry`."
         yield warning("cases", "cases-failed", sentence, remedy)
 
@@ -166,16 +166,16 @@ def _waits(queue: UnservedQueue) -> Finding:
 def _queue(view: QueueView, unserved: UnservedQueue | None) -> Iterable[Finding]:
     what = f"queue {view.name}"
     if view.mismatch:
-        remedy = f"Stop the workers, `rabbitmqctl delete_queue {view.name}`, start them: nothing is lost."
-        yield fault(what, "queue-arguments", f"is declared otherwise: {view.mismatch}", remedy)
+        remedy = f"Stop the workers, run `rabbitmqctl delete_queue {view.name}`, start them. Nothing is lost."
+        yield fault(what, "queue-arguments", f"is declared with another argument: {view.mismatch}", remedy)
     elif view.name not in list(QueueName):
         if view.messages:
             remedy = (
-                "See the worker's log for the reason of its end; then `rabbitmqctl purge_queue "
-                f"{view.name}`: what is due stands in the database."
+                "The worker's log names the reason of its end. Then run `rabbitmqctl purge_queue "
+                f"{view.name}`: the due work is in the database."
             )
             were = "message was" if view.messages == 1 else "messages were"
-            yield warning(what, "dead-letters", f"{view.messages} {were} given up on", remedy)
+            yield warning(what, "dead-letters", f"{view.messages} {were} given up", remedy)
     elif not view.consumers:
         waits = f": {unserved.words}" if unserved else ""
         yield fault(what, "no-worker", f"no worker serves it{waits}", QueueName(view.name).remedy)

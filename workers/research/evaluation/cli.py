@@ -44,7 +44,7 @@ def evaluate(
     masks: Annotated[
         Path | None, typer.Option(help="Truth of the only CT, if it is not found beside the CT.")
     ] = None,
-    phantoms: Annotated[int, typer.Option(min=0, help="Instead of data: this many phantoms.")] = 0,
+    phantoms: Annotated[int, typer.Option(min=0, help="Evaluate this many phantoms instead of data.")] = 0,
     profile: Annotated[Literal["ct", "mr-t1"], typer.Option(help="Modality profile of the phantoms.")] = "ct",
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the first phantom, the given boxes and the noisy reader.")

@@ -86,7 +86,7 @@ class Detection:
     cases, without_lesions
         Number of cases, and of cases without a lesion.
     false_positives_without_lesions
-        A case, in those; None if there are none.
+        False findings per case without a lesion; None if there is no such case.
     """
 
     recall: Mapping[str, tuple[int, int]]

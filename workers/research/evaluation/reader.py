@@ -70,7 +70,7 @@ def _scores(value: int, candidates: Sequence[Labels], truth: Labels) -> list[flo
 
 
 def true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
-    """Return the true lesion ``(Z, Y, X)`` that masks together share most voxels with; None if none."""
+    """Return the true lesion ``(Z, Y, X)`` with most voxels of the masks together; None if there is none."""
     counts = np.zeros(256, np.int64)
     for mask in drawn:
         counts += np.bincount(truth[mask], minlength=256)

@@ -1,6 +1,6 @@
 """Make the paper's Table 1: rows of means with intervals, paired differences, preferences.
 
-Without a layout.
+The records have no layout.
 """
 
 from __future__ import annotations

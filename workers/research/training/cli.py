@@ -48,8 +48,8 @@ def train(
         Network,
         typer.Argument(
             help="sam: the promptable model; localizer: the liver finder; lesions: the lesion finder; "
-            "outlines: what draws a lesion in 3-D; "
-            "coordinates: what templates need; unet, transunet: what it is compared with."
+            "outlines: the lesion outliner; coordinates: the network for templates; unet, transunet: "
+            "networks for comparison."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],
@@ -67,10 +67,10 @@ def train(
             help="Folder of real CTs and masks (NAME_ct.nii.gz, NAME_seg.nii.gz); for lesions and outlines."
         ),
     ] = None,
-    real_share: Annotated[float, typer.Option(help="Part of the samples that comes from them.")] = 0.6,
+    real_share: Annotated[float, typer.Option(help="Part of the samples that comes from real CTs.")] = 0.6,
     held_out: Annotated[int, typer.Option(help="Phantoms of the test setting to measure on.")] = 6,
     validate_every: Annotated[
-        int, typer.Option(help="Iterations between measurements on them; 0: only at the end.")
+        int, typer.Option(help="Iterations between measurements on the test phantoms; 0: only at the end.")
     ] = 0,
     start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     blend_with: Annotated[
@@ -78,7 +78,9 @@ def train(
         typer.Option(help="Weights to mix into the written weights, so that less knowledge is lost."),
     ] = None,
     blend_part: Annotated[float, typer.Option(help="Their part.")] = 0.25,
-    rate: Annotated[float | None, typer.Option(help="Peak learning rate, if not the network's own.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate. Default: the network's own rate.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
     chunk_minutes: Annotated[
         float | None,

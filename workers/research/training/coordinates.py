@@ -39,7 +39,7 @@ _TOLERANCE_MM = 10.0
 
 
 def train_coordinates(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
-    """Train the coordinate network and write its weights. They need new templates.
+    """Train the coordinate network and write its weights. New weights need new templates.
 
     The figures are means over samples of geometries that no training sees. They are the error of an offset in
     mm, and how often a point is found among 64 points in another examination.

@@ -177,7 +177,7 @@ def _hard_dice(logits: Tensor, truth: Tensor) -> float:
 def _score(finder: LearnedLesions, phantom: Phantom) -> tuple[float, float, int, int, int]:
     """Return Dice of liver and lesions.
 
-    Numbers of found and of all lesions of 10 mm; number of false findings.
+    Also return the number of found lesions of 10 mm, of all such lesions, and of false findings.
     """
     labels, spacing = phantom.labels, phantom.spacing_mm
     around = tight_box(labels > 0).extended(_AROUND_MM, spacing, labels.shape)

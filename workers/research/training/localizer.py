@@ -38,8 +38,7 @@ def train_localizer(options: TrainOptions, progress: ProgressCallback | None = N
     """Train the localizer and write its weights.
 
     The figures are means over held-out phantoms. They are Dice of the coarse mask, the part of the liver
-    inside the box, and the
-    distance of both lower ends.
+    inside the box, and the distance of both lower ends.
 
     Raises
     ------

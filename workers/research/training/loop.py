@@ -1,7 +1,7 @@
 """The training loop that all networks share: schedule, averaging, checkpoints, progress.
 
-What is trained is a `Task`; the loop knows neither images nor losses. Every batch and every random choice of
-a step is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
+The loop trains a `Task`. It does not know images or losses. Every batch and every random choice of a step
+is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _start(task: Task, options: TrainOptions) -> _Run:
 
 
 def _optimizer(task: Task, network: nn.Module) -> torch.optim.Optimizer:
-    """Return AdamW that decays matrices and kernels, but no biases, norms, tokens or positions."""
+    """Return AdamW with weight decay for matrices and kernels, not for biases, norms, tokens, positions."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():

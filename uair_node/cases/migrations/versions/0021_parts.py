@@ -14,11 +14,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this migration."""
     op.add_column("rounds", sa.Column("parts", sa.JSON(), nullable=False, server_default=sa.text("'{}'")))
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Undo this migration."""
     # In place: a batch would make the table anew, which the rows that refer to it forbid on SQLite.
     op.drop_column("rounds", "parts")
