@@ -136,7 +136,8 @@ def test_an_unspecified_segment_in_the_liver_of_an_edit_is_a_new_lesion_and_the_
     row = offered.send(_written(offered, [(_ball(), label, TISSUE)]), Verb.PICK)
     np.testing.assert_array_equal(_kept(offered, row) == NEW_LESION, _ball())
     named = 'segment 4 "' + label + '"' if label.startswith("Segment") else "segment 4"
-    told = f"New lesion 3: {named}, as no code or name tells it and it lies in the liver."
+    reason = "because it lies in the liver and has no code or name of another structure"
+    told = f"New lesion 3: {named}, {reason}."
     assert row.sentence == told, "free text is not repeated"
     assert told in _heading_and_text(offered)
 
