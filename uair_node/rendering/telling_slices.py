@@ -20,7 +20,7 @@ _MISSING, _OTHERWISE = 2.0, 1.0
 """Weights of a lesion that some candidates lack, and of a lesion that they draw differently."""
 _LEAST_GAIN = 0.02
 _SAID_AGAIN = 0.3
-"""Weight of a difference for the words of a slice, if another slice is shown for it."""
+"""Weight of a difference in a slice's words, if another slice already shows this difference."""
 
 
 @dataclass(frozen=True)

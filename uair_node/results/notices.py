@@ -1,4 +1,4 @@
-"""Write notices to the reader: pictures in the study with the outcome of a selection. A case has one series.
+"""Write notices to the reader: pictures with the outcome of a selection. A case has one series of notices.
 
 A notice depends on the case's rows only, so each is written once even if a job runs twice. Every viewer shows
 a Secondary Capture; few show a Basic Text SR. An accepted selection needs no notice, since the final objects
