@@ -28,7 +28,7 @@ def page() -> str:
             "## Who imports whom",
             "",
             "Arrows go from what imports to what is imported. Left out: the command lines, and arrows to "
-            "`dicom_config` and to a package's own small modules, which everybody imports.",
+            "`dicom_config` and to a package's own small modules, which all packages import.",
             "",
             *_mermaid("flowchart LR", _imports()),
             "## States of a case",

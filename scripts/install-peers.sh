@@ -174,7 +174,7 @@ enabled_services() {
   done
 }
 
-# Disables what this installation enabled; what was enabled before is somebody's and stays.
+# Disables the services that this installation enabled. Services that were enabled before stay enabled.
 disable_new_services() {
   local before=$1 service
   while read -r service; do

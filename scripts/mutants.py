@@ -73,7 +73,7 @@ MUTANTS = (
         ("tests/unit/test_architecture.py", "tests/unit/test_lifecycle.py"),
     ),
     Mutant(
-        "a case that nobody answers can expire",
+        "a case without an answer can expire",
         "uair_node/cases/states.py",
         "frozenset({_S.REFINING, _S.REJECTED, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED})",
         "frozenset({_S.REFINING, _S.REJECTED, _S.ACCEPTED, _S.SUPERSEDED})",

@@ -226,7 +226,7 @@ def add_results(session: Session, round_: Round, results: Sequence[NewResult]) -
 def apply_selection(session: Session, case: Case, selection: Selection) -> None:
     """Apply an effective selection: start the next round, or end the case."""
     actor = selection.calling_ae or selection.mechanism
-    work_items.close_case_items(session, case)  # pictures of an answered round help nobody
+    work_items.close_case_items(session, case)  # pictures of an answered round are not needed
     if selection.verb == Verb.ACCEPT:
         advance(session, case, CaseState.ACCEPTED, actor=actor, reason=selection.words)
         work_items.require_work(session, WorkKind.FINISH, case=case, key=str(selection.round_number))

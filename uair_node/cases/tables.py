@@ -58,7 +58,7 @@ class InstanceStatus(StrEnum):
     NOTE = "note"  # a rejection note about images
     OWN = "own"  # one of our results, sent back; starts nothing
     REPLACED = "replaced"  # an earlier version: the series has other bytes under this UID now
-    QUARANTINED = "quarantined"  # nobody can tell what it belongs to
+    QUARANTINED = "quarantined"  # its case is not known
 
 
 _LOOSE = text("status <> 'stored'")

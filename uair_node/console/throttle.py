@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 _WINDOW_S = 15 * 60.0
 _MOST_KEYS = 10_000
-# A name alone is bounded widely: otherwise anybody could lock an operator out.
+# The limit for a name alone is high. Otherwise an attacker could lock an operator out.
 _LIMITS = {"name and address": 5, "address": 30, "name": 100}
 
 

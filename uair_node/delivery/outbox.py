@@ -125,7 +125,7 @@ def _close_or_retry(context: Context, destination: AnyDestination, attempt: int,
         if not left:
             work_items.close(item)
             return
-        # Rows that nobody tried arrived while we were sending: they go at once.
+        # Rows without an attempt arrived during the sending. They are sent at once.
         delay_s = work_items.back_off(context.settings.delivery, attempt) if tried_before else 0.0
         work_items.postpone(session, item, delay_s, failure)
 

@@ -222,7 +222,7 @@ class Inbox:
         A document is kept if it takes effect. If it is refused, then only the reason is kept. Its bytes are
         on disk before the transaction begins. The transaction only renames their file.
         """
-        # Files are read before: nobody else could write to the database meanwhile.
+        # Files are read before the transaction, because it locks the database.
         judged = judge(self._context, received, identity, dataset)
         is_document = identity.sop_class_uid in DOCUMENT_CLASSES
         if is_document and isinstance(judged, Refused):

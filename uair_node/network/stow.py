@@ -58,7 +58,7 @@ def open_client(destination: StowDestination) -> Iterator[DICOMwebClient]:
     # The client's own lines name whole UIDs.
     logging.getLogger("dicomweb_client").setLevel(logging.ERROR)
     with requests.Session() as session:
-        session.trust_env = False  # no proxy, no .netrc that nobody configured here
+        session.trust_env = False  # use no proxy and no .netrc: they are not in our configuration
         if destination.user:
             session.auth = (destination.user, _password(destination))
         if destination.tls:

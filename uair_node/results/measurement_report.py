@@ -124,7 +124,7 @@ def write_report(
         ),
         sop_instance_uid=request.sop_instance_uid,
         instance_number=1,
-        # Nobody has verified it, and a research result stays preliminary.
+        # No person has verified the report. A research result stays preliminary.
         is_complete=True,
         **shared_arguments(provenance, headers[0]),
     )

@@ -152,7 +152,7 @@ def _claim(context: Context, item_id: int, kind: WorkKind | None) -> Claim | Non
 def _write(context: Context, claim: Claim, commit: Commit) -> None:
     with context.database.transaction() as session:
         if claim.case_id is not None:
-            lock_case(session, claim.case_id)  # before its item, as everybody does
+            lock_case(session, claim.case_id)  # before its item: the order of locks is the same everywhere
         item = work_items.hold(session, claim.item_id, claim.owner)
         if item is None:
             log.warning("%s %s: lease lost, its outcome is dropped", claim.kind, claim.subject)
