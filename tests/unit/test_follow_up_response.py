@@ -167,17 +167,17 @@ def test_words_name_both_kinds_and_what_compares_equally() -> None:
         found, groups, earlier, date(2026, 2, 1), kinds, PreferenceComparison((-0.8, 0.7), equal)
     )
     assert accepted_words(change) == [
-        'Accepted then: "tightest", drawn 0.8 mm tighter than by the model.',
-        'Accepted now: "lesion 1 wider", drawn 0.7 mm wider than by the model.',
-        "Now drawn 1.5 mm wider than then, which alone changes sizes.",
-        'Below, "drawn as then" is the change with candidate 4 of round 1 ("tightest"), '
-        "which is drawn most like then.",
+        'Accepted before: "tightest", drawn 0.8 mm tighter than the model draws.',
+        'Accepted now: "lesion 1 wider", drawn 0.7 mm wider than the model draws.',
+        "Now drawn 1.5 mm wider than before. This alone changes sizes.",
+        'Below, "drawn as before" is the change with candidate 4 of round 1 ("tightest"), '
+        "which is drawn most like before.",
     ]
     assert change.change_at_equal_preference(change.links[0]) == pytest.approx(0.03)
     assert FollowUp.from_json(json.loads(json.dumps(asdict(change)))) == change
     unknown = follow_up_of(found, groups, earlier, date(2026, 2, 1), kinds)
     assert accepted_words(unknown) == [
-        'Accepted then: "tightest".',
+        'Accepted before: "tightest".',
         'Accepted now: "lesion 1 wider".',
     ]
 

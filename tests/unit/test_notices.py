@@ -96,9 +96,7 @@ def test_a_reader_is_told_that_the_next_round_failed_and_no_command(offered: Off
         lifecycle.fail(
             session, case, code="work-failed", cause="No.", remedy=f"See `uair case show {case.id}`."
         )
-    failed = (
-        "Its computation was given up. Ask your administrator, and name UAIR case 1; your answer is kept."
-    )
+    failed = "The computation failed. Ask your administrator, and name UAIR case 1. Your answer is kept."
     assert _texts(offered)[1:] == [f"Round 2 is not computed. {failed}"]
     offered.send(offered.candidate(2), Verb.PICK)
     assert _texts(offered)[2:] == [

@@ -36,7 +36,7 @@ def _edited() -> np.ndarray:
 
 def _drawn() -> list[Roi]:
     labels = _edited()
-    labels[9, 5:15, 3:14] = 0  # a slice that nobody contoured: it is filled by shape
+    labels[9, 5:15, 3:14] = 0  # a slice without a contour: it is interpolated
     return [Roi("Liver", outlines(labels > 0)), Roi("Lesion 1", outlines(labels == 2), "GTV")]
 
 
@@ -59,7 +59,7 @@ def test_the_case_ends_with_the_drawn_voxels_and_the_reader_learns_how_it_was_re
     assert ((kept.labels > 0)[contoured] == (expected > 0)[contoured]).all()
     assert (kept.labels == 2).sum() == (expected == 2).sum()
     assert 'Left out as another structure: ROI 3 "Spleen".' in row.sentence
-    assert 'ROI 1 "Liver": 1 slice without contours filled by shape.' in row.sentence
+    assert 'ROI 1 "Liver": 1 slice without contours interpolated.' in row.sentence
     assert offered.case().state == CaseState.ACCEPTED
 
 

@@ -97,7 +97,7 @@ def test_eclipse(volume: Volume, header: Dataset) -> None:
     assert (read.labels == LABELS).all()
     assert read.label_of_segment == {2: 1, 3: 2, 4: 3}
     assert read.targets.ignored == (1, 5, 6)
-    assert read.remarks == ("Left out as empty: ROI 7.",)
+    assert read.remarks == ("Empty structures were left out: ROI 7.",)
 
 
 def test_raystation(volume: Volume, header: Dataset) -> None:
@@ -149,7 +149,7 @@ def test_a_missing_slice_is_filled_by_shape_and_said(volume: Volume, header: Dat
     read = _read(structure_set(volume, header, [Roi("Liver", drawn)]), volume)
     assert ((read.labels > 0)[9] == (LABELS > 0)[9]).all()
     assert not read.labels[6:8].any(), "two lost slices of 5 mm are no slip of the pen"
-    assert read.remarks == ('ROI 1 "Liver": 1 slice without contours filled by shape.',)
+    assert read.remarks == ('ROI 1 "Liver": 1 slice without contours interpolated.',)
 
 
 def test_contours_on_every_third_slice_are_filled_by_shape(volume: Volume, header: Dataset) -> None:
