@@ -231,8 +231,8 @@ def _about_failure(case: Case) -> Notice:
         uid=_uid(case, "failed", round_.number),
         moment=case.updated_at,
         heading=f"Round {round_.number} is not computed",
-        text="The computation failed. Ask your administrator, and name UAIR case {case.id}. Your answer is "
-        "kept.",
+        text=f"The computation failed. Ask your administrator, and name UAIR case {case.id}. "
+        "Your answer is kept.",
         round_id=round_.id,
         round_number=round_.number,
     )

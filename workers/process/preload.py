@@ -27,8 +27,8 @@ def preload(queue: QueueName) -> None:
 def yield_idle_cores() -> None:
     """Let waiting OpenMP threads sleep instead of spinning. It must be called before torch is imported.
 
-    Measured on two cores beside another busy process: a first round of 90 slices in 11 s instead of 61 s;
-    alone there is no difference.
+    On two cores beside another busy process, a first round of 90 slices took 11 s instead of 61 s. Without
+    the other process there was no difference.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
