@@ -30,6 +30,7 @@ AVOIDED = {
     r"\bof equals\b": "say which candidates tie",
     r"\bthe ones? (that|which|who|whose)\b": "name the noun instead of 'the one that'",
     r"\b(bore|heeds?|hastens?|mends?)\b": "use a plain word",
+    r"(?i)\b(somebody|nobody|anybody|everybody|someone|anyone|everyone)\b": "name the role, such as 'reader'",
     r"^(Owns|Knows)\b": "name the subject: 'This module ...'",
 }
 """Patterns that no sentence may contain, each with the advice for it."""

@@ -204,13 +204,13 @@ def test_three_picks_pay() -> None:
 def test_a_remembered_preference_moves_half_of_the_shapes() -> None:
     masks = np.stack([sphere(14.0) > 0] * 8)
     plain, told = (
-        prior_belief(masks, None, CELLS, np.random.default_rng(0), taste_mm=mm) for mm in (0.0, 3.0)
+        prior_belief(masks, None, CELLS, np.random.default_rng(0), preference_mm=mm) for mm in (0.0, 3.0)
     )
     change = told.particles[:, -1].astype(float) - plain.particles[:, -1]
     assert change[1::2].mean() == pytest.approx(3.0, abs=0.15)
     assert told.particles[1::2, -1].astype(float).std() < 0.3, "a remembered reader draws as remembered"
     np.testing.assert_allclose(change[::2], 0.0, atol=0.01)
-    np.testing.assert_array_equal(plain.told(3.0).particles[::2], plain.particles[::2])
+    np.testing.assert_array_equal(plain.with_preference(3.0).particles[::2], plain.particles[::2])
 
 
 def test_large_targets_are_sampled_and_small_ones_are_not() -> None:

@@ -46,7 +46,7 @@ REACH = 2.0
 """Distance from the surface up to which shapes follow the density, in smooth fields' deviations."""
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
 """Standard deviation of the offset (how far out readers draw): in radii, and at most in mm."""
-TASTE_SHARE = 0.2
+PREFERENCE_SHARE = 0.2
 """The part of the offset's spread that remains if the reader's preference is remembered."""
 LEVEL = 0.45
 """A candidate contains the cells that this part of its cluster's shapes contain.
@@ -102,7 +102,7 @@ class Belief:
         z, y, x = (slice(None, None, step) for step in self.stride)
         return z, y, x
 
-    def told(self, change_mm: float) -> Belief:
+    def with_preference(self, change_mm: float) -> Belief:
         """Return the belief with a preference changed by so many mm. Half of the particles move."""
         particles = self.particles.astype(np.float32)
         particles[1::2, -1] += change_mm
@@ -212,7 +212,7 @@ def prior_belief(
     cell_mm: Spacing,
     rng: np.random.Generator,
     *,
-    taste_mm: float = 0.0,
+    preference_mm: float = 0.0,
 ) -> Belief:
     """Return the belief before any answer.
 
@@ -227,7 +227,7 @@ def prior_belief(
         ``(n, h, w)``: cells that the target may cover; None: all cells.
     cell_mm
         Size of a cell (z, y, x).
-    taste_mm
+    preference_mm
         The remembered preference of the reader, in mm outwards. Half of the particles begin there. The other
         half serves other readers.
     """
@@ -235,7 +235,7 @@ def prior_belief(
     allowed = np.ones(shape, bool) if allowed is None else allowed
     volume = float((masks.mean(axis=0) > 0.5).sum() or masks[0].sum()) * float(np.prod(cell_mm))
     radius = max(2.0, float((volume * 0.75 / np.pi) ** (1.0 / 3.0)))
-    margin = max(MARGIN_MM, MARGIN_RADII * radius) + max(0.0, taste_mm)
+    margin = max(MARGIN_MM, MARGIN_RADII * radius) + max(0.0, preference_mm)
     part = window_around(np.asarray(masks.any(axis=0)), cell_mm, margin)
     window = masks[(slice(None), *part)]
     stride = _stride(window.shape[1:], cell_mm)
@@ -273,8 +273,8 @@ def prior_belief(
     exact = min(count, PARTICLES // 4)
     drawn[:exact] = 0.0
     drawn[:exact, : len(factors)] = own[:exact]
-    if taste_mm:
-        drawn[1::2, -1] = taste_mm + TASTE_SHARE * drawn[1::2, -1]
+    if preference_mm:
+        drawn[1::2, -1] = preference_mm + PREFERENCE_SHARE * drawn[1::2, -1]
     return replace(blank, particles=drawn.astype(np.float16))
 
 

@@ -126,7 +126,7 @@ class RoundState:
                 mm = (preference.lesion_mm, before.lesion_mm)
             if mm[0] == mm[1]:
                 return target
-            belief = target.belief and target.belief.told(mm[0] - mm[1])
+            belief = target.belief and target.belief.with_preference(mm[0] - mm[1])
             return replace(target, size=target.size.with_preference(*mm), belief=belief)
 
         return replace(self, targets=tuple(map(with_preference, self.targets)), preference=preference)

@@ -147,7 +147,7 @@ def open_target(
     belief = None
     if options.rule == "belief":
         rng = np.random.default_rng([options.seed, value])
-        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, taste_mm=preference_mm)
+        belief = prior_belief(logits > 0, organ, _cell_mm(crop), rng, preference_mm=preference_mm)
     if belief is not None and value != LIVER:
         offered = by_size(spread_apart(new_candidates(belief, crop, rng, mean), None, LARGEST_DICE))
         deviation = belief.deviation_from(mean > 0.5)
