@@ -93,7 +93,7 @@ class OhifPage:
 
     def open_study(self, study_instance_uid: str, mode: str = "viewer") -> None:
         """Open a study afresh and return when its first image is drawn."""
-        self.browser.open("about:blank")
+        self.leave()
         self.browser.open(self._ohif.study_url(study_instance_uid, mode))
         self.browser.wait_for(
             f"{_POSITION} && document.querySelector('canvas') !== null",
@@ -102,6 +102,10 @@ class OhifPage:
         )
         if mode == "viewer":
             self._end_tour()
+
+    def leave(self) -> None:
+        """Show an empty page, so that the viewer draws nothing while rounds are computed."""
+        self.browser.open("about:blank")
 
     def candidates(self, count: int = 4) -> list[Candidate]:
         """Return the segmentations in the study list when `count` of them are there, in its order."""

@@ -53,7 +53,7 @@ def _paint_and_store(page: OhifPage, orthanc: Orthanc, study_uid: str, name: str
         _paint(page, labels)
         page.store_segmentation()
 
-    return _stored(orthanc, paint_and_store)
+    return _stored(page, orthanc, paint_and_store)
 
 
 def _paint(page: OhifPage, labels: np.ndarray) -> None:
@@ -65,10 +65,11 @@ def _paint(page: OhifPage, labels: np.ndarray) -> None:
     page.paint([on_screen(page, row, column, labels.shape[1]) for column in columns])
 
 
-def _stored(orthanc: Orthanc, store: Callable[[], None]) -> str:
-    """Store from the viewer and return the new instance."""
+def _stored(page: OhifPage, orthanc: Orthanc, store: Callable[[], None]) -> str:
+    """Store from the viewer, leave the study, and return the new instance."""
     before = set(_viewer_s(orthanc))
     store_until(lambda: set(_viewer_s(orthanc)) > before, store)
+    page.leave()
     (new,) = set(_viewer_s(orthanc)) - before
     return new
 
@@ -145,7 +146,7 @@ def _store_as(page: OhifPage, orthanc: Orthanc, study_uid: str, candidate: str, 
         page.load(candidate)
         page.store_segmentation(name)
 
-    _stored(orthanc, store)
+    _stored(page, orthanc, store)
 
 
 def _round_folder(deployment: Deployment, number: int) -> Path:
