@@ -71,6 +71,7 @@ def test_a_length_drawn_over_a_missed_lesion_brings_it_into_the_next_round(
         page.store_report("PICK")
 
     store_until(lambda: bool(_reports(orthanc)), measure_and_store)
+    page.leave()
     (report,) = _reports(orthanc)
     assert report.SOPClassUID == SelectionClass.ENHANCED_SR
     line = np.reshape(graphics_of(report)[0].GraphicData, (2, 2))  # column, row
