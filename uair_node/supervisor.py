@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing import get_context, parent_process
 from multiprocessing.context import ForkServerProcess
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _PRELOADED = "workers.process.preloaded"
 """The module that imports everything a worker needs. The node itself never imports it."""
+_PR_SET_NAME = 15
+"""The operation of Linux' prctl that names a process."""
 
 _RESTART_DELAY_S = 2.0
 _LONGEST_DELAY_S = 60.0
@@ -101,12 +105,17 @@ class Workers:
         self._ended_at.pop(queue, None)
         self._started_at[queue] = time.monotonic()
         command = ("worker", "--queue", queue, *self._options)
-        self._children[queue] = self._forks.Process(target=_run_worker, args=command, name=f"{queue} worker")
+        self._children[queue] = self._forks.Process(target=_run, args=(f"uair {queue} worker", *command))
         self._children[queue].start()
 
 
-def _run_worker(*arguments: str) -> None:
-    """Run a `uair` command in this process, which ends with the process that started it."""
+def _run(name: str, *arguments: str) -> None:
+    """Run a `uair` command in this process, which ends with the process that started it.
+
+    `name` is what `top` and `ps -o comm` call the process, at most 15 bytes.
+    """
+    with suppress(OSError, AttributeError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.argv[:] = ["uair", *arguments]
     import_module("uair_node.cli").main()

@@ -35,6 +35,8 @@ def test_a_dead_worker_is_started_again(tmp_path: Path) -> None:
     workers.start()
     try:
         (first,) = workers.pids
+        called = Path(f"/proc/{first}/comm")
+        wait_until(lambda: called.read_text().strip() == "uair io worker", "the worker's name", 20.0)
         os.kill(first, signal.SIGKILL)
 
         def started_again() -> bool:
