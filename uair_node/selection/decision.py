@@ -116,6 +116,6 @@ def _remedy(case_id: int, state: CaseState, final: str) -> str:
         CaseState.ACCEPTED: f"{final} {see}".strip(),
         CaseState.EXPIRED: f"Send the series again; it is segmented anew. {see}",
         CaseState.SUPERSEDED: f"Pick one of the newer case's candidates. {see}",
-        CaseState.FAILED: f"`uair case retry {case_id}` continues the case. Then send the answer again.",
+        CaseState.FAILED: f"Send the answer again after `uair case retry {case_id}` has continued the case.",
         CaseState.REJECTED: f"Correct the series at its source and send it again. {see}",
     }[state]
