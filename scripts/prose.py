@@ -21,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dicom_config", "uair_node", "workers", "scripts")
+TESTS = ("tests",)
+"""Packages whose string literals are not checked: they are test data."""
 
 MOST_WORDS = 25
 """The longest sentence that passes, in words."""
@@ -104,14 +106,15 @@ def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
         yield start, " ".join(lines)
 
 
-def python_findings(source: str) -> Iterator[Finding]:
-    """Yield the faults of a module's docstrings, comments and messages."""
+def python_findings(source: str, *, messages: bool = True) -> Iterator[Finding]:
+    """Yield the faults of a module's docstrings and comments, and of its messages unless told otherwise."""
     tree = ast.parse(source)
     docstrings = list(_docstrings(tree))
     for line, text in docstrings:
         if AVOIDED_STARTS.match(text):
             yield Finding(line, "begin a docstring with a noun or its function's verb", text.split("\n")[0])
-    for line, text in (*docstrings, *_messages(tree), *_comments(source)):
+    literals = _messages(tree) if messages else ()
+    for line, text in (*docstrings, *literals, *_comments(source)):
         yield from findings(text, line)
 
 
@@ -163,9 +166,11 @@ def _comments(source: str) -> Iterator[tuple[int, str]]:
 
 
 def check(root: Path) -> Iterator[tuple[Path, Finding]]:
-    """Yield every finding in the project's product code and documents."""
-    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
-        yield from ((path, finding) for finding in python_findings(path.read_text("utf-8")))
+    """Yield every finding in the project's code, tests and documents."""
+    for package in (*PACKAGES, *TESTS):
+        for path in sorted((root / package).rglob("*.py")):
+            found = python_findings(path.read_text("utf-8"), messages=package not in TESTS)
+            yield from ((path, finding) for finding in found)
     documents = [*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / ".github").rglob("*.md")]
     for path in sorted(documents):
         yield from ((path, finding) for finding in findings(path.read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""How much faster two GPU workers drain a backlog than one, and that the death of one costs no case.
+"""The speed-up of a backlog by a second GPU worker; the death of a worker costs no case.
 
 `make bench ARGS="tests/bench/test_backlog.py"`. Each worker computes with one thread, so two of them need two
 free cores; the ratio is printed, not asserted.

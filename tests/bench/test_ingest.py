@@ -1,4 +1,4 @@
-"""How fast instances are taken: our node with durable success beside DCMTK's storescp and Orthanc.
+"""Rates of storing instances: our node with durable success beside DCMTK's storescp and Orthanc.
 
 The same sender (DCMTK's storescu) for all, in turns. Prints a table of ratios; asserts no timing.
 ``make bench`` runs it.

@@ -1,4 +1,4 @@
-"""What a node's repeated questions cost once its database holds 100,000 cases, on both databases.
+"""Costs of a node's repeated queries once its database holds 100,000 cases, on both databases.
 
 `make bench ARGS=tests/bench/test_large.py`. Prints one table beside the aims: the best of some turns, so that
 other work on the machine counts less. Asserts no timing.

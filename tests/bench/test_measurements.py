@@ -1,4 +1,4 @@
-"""How well lesions are matched over time, and how often intervals hold the truth (docs/measurements.md).
+"""Accuracy of matching lesions over time, and coverage of the truth by intervals (docs/measurements.md).
 
 Everything is a function of the seeds. Phantoms are small, since a pair takes half a minute on one core.
 """
@@ -95,7 +95,7 @@ def _scan(phantom: Phantom) -> Scan:
 
 
 def _true_groups(then: Scan, now: Scan) -> tuple[Group, ...]:
-    """What became of the lesions: numbers are the same in both."""
+    """The true fates of the lesions: a lesion has the same number in both scans."""
     old, new = ({int(v) - 1 for v in np.unique(entry.labels) if v > 1} for entry in (then, now))
     return (
         *(Group(Fate.MATCHED, (n,), (n,)) for n in sorted(old & new)),
@@ -119,7 +119,7 @@ def _response(present: Findings, groups: tuple[Group, ...], before: Findings) ->
 
 
 def _width(key: str, half: float) -> str:
-    """How an interval of that half width reads; that of a logarithm in per cent."""
+    """The text of an interval with this half width; an interval of a logarithm is in per cent."""
     return f"{np.expm1(-half):+.0%} to {np.expm1(half):+.0%}" if key in LOGARITHMIC else f"+-{half:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""What fifty associations at a time can make the listener take, for each transfer syntax: a table.
+"""Peak memory of the listener under fifty associations at a time: a table with each transfer syntax.
 
 `make bench ARGS=tests/bench/test_memory_by_syntax.py`. The memory is bounded, the time is only printed.
 """

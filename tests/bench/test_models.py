@@ -1,4 +1,4 @@
-"""How fast the models work beside plain segment_anything: same weights, same images, same prompts, same run.
+"""Speed of the models beside plain segment_anything: same weights, same images, same prompts, same run.
 
 Prints a table of seconds and ratios; asserts no timing. ``make bench`` runs it, on CUDA where there is one.
 """

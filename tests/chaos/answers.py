@@ -81,7 +81,7 @@ def send_candidate(site: Site, ledger: Ledger, case: dict[str, Any], k: int, cal
 
 
 class Operator:
-    """Somebody at the console and at the command line."""
+    """An operator at the console and at the command line."""
 
     def __init__(self, site: Site, ledger: Ledger) -> None:
         self._site, self._ledger = site, ledger

@@ -49,7 +49,7 @@ def audit(site: Site, series: Sequence[Series], ledger: Ledger) -> Audit:
 
 
 def _instances(site: Site, ledger: Ledger, newest: dict[str, dict[str, Any]], found: Audit) -> None:
-    """What was answered 0000 is on disk, element for element, and in the database."""
+    """Check that each instance answered 0000 is on disk, element for element, and in the database."""
     rows: dict[str, list[Instance]] = defaultdict(list)
     with site.truth.reading() as session:
         for row in session.scalars(select(Instance)):

@@ -1,4 +1,4 @@
-"""What goes wrong, and in which order: a seeded schedule of faults on a `Site`."""
+"""A seeded schedule of faults on a `Site`, with their order."""
 
 from __future__ import annotations
 

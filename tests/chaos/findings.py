@@ -1,4 +1,4 @@
-"""What an audit finds."""
+"""The findings of an audit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KINDS = ("lost", "duplicate", "stuck", "unexplained", "parked", "wrong")
 
 @dataclass
 class Answers:
-    """What became of every answer: rows by outcome; joined parts count with their effective answer."""
+    """The fate of every answer: rows by outcome; joined parts count with their effective answer."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: int = 0
@@ -29,7 +29,7 @@ class Answers:
 
 @dataclass
 class Audit:
-    """What the auditor found; each entry says what is wrong."""
+    """The auditor's findings; each entry says what is wrong."""
 
     cases: int = 0
     lost: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What people and systems do meanwhile: retention, re-sends, stale messages, series that come again."""
+"""Acts of people and systems during a run: retention, re-sends, stale messages, series that come again."""
 
 from __future__ import annotations
 

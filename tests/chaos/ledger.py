@@ -1,4 +1,4 @@
-"""What the node promised: what it answered 0000 for, and what it told operators it had done."""
+"""The node's promises: objects that it answered 0000 for, and actions that it told operators it had done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass
 class Ledger:
-    """What was promised during a run.
+    """The promises made during a run.
 
     Attributes
     ----------

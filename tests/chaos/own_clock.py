@@ -1,7 +1,7 @@
 """Runs `uair` as on a machine with a clock of its own, which a file sets.
 
 Run as ``python -m tests.chaos.own_clock FILE ARGUMENT...``: the file holds the seconds by which the clock is
-wrong, now. Waiting goes on by the right one, as on a machine whose clock somebody sets.
+wrong, now. Waiting goes on by the right clock, as on a machine whose clock an administrator sets.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Mode(StrEnum):
-    """What the proxy does with bytes."""
+    """The proxy's treatment of bytes."""
 
     PASS = "pass"
     CUT = "cut"  # connections are reset, new ones too

@@ -32,7 +32,7 @@ LEASE_S = 5.0
 
 @dataclass
 class Site:
-    """What faults act on.
+    """The systems that faults act on.
 
     Attributes
     ----------

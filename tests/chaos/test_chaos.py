@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
 _SECONDS_A_FAULT = 2.5
 _CASES_AN_ANSWER = 4
-"""Of four cases that wait at the end one is answered by all at once."""
+"""Waiting cases at the end of a run for each case that is answered in all ways at once."""
 _SETTLED = ("AWAITING_SELECTION", "ACCEPTED", "REJECTED", "FAILED", "SUPERSEDED", "EXPIRED")
 
 

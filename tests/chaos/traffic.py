@@ -1,4 +1,4 @@
-"""What hospitals send: routers that push series until every instance is taken."""
+"""Traffic of hospitals: routers push series until every instance is taken."""
 
 from __future__ import annotations
 

@@ -50,21 +50,21 @@ def site(node_folder: Path, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def visitor(site: Site) -> Iterator[TestClient]:
-    """Somebody who is not logged in."""
+    """A client that is not logged in."""
     with site.visitor() as client:
         yield client
 
 
 @pytest.fixture
 def viewer(site: Site) -> Iterator[TestClient]:
-    """Somebody who may read."""
+    """A user who may read."""
     with site.visitor() as client:
         yield site.enter(client, VIEWER)
 
 
 @pytest.fixture
 def operator(site: Site) -> Iterator[TestClient]:
-    """Somebody who may act."""
+    """A user who may act."""
     with site.visitor() as client:
         yield site.enter(client, OPERATOR)
 
@@ -93,6 +93,6 @@ def studies(studies_folder: Path, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def reader(studies: Site) -> Iterator[TestClient]:
-    """Somebody who may read there."""
+    """A user who may read the studies."""
     with studies.visitor() as client:
         yield studies.enter(client, VIEWER)

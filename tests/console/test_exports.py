@@ -1,4 +1,4 @@
-"""What leaves the console as files, read back by programs that are not ours: nibabel, trimesh, highdicom."""
+"""Files that the console exports, read back by programs that are not ours: nibabel, trimesh, highdicom."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def labels(studies: Site) -> np.ndarray:
 
 @pytest.fixture
 def findings(studies: Site) -> Findings:
-    """What was measured of them."""
+    """The measurements of these labels."""
     found = load_findings(final_path(studies.context, 2, FINDINGS_FILE))
     assert found is not None
     return found

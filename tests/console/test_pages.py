@@ -1,4 +1,4 @@
-"""What the console's pages say, read without JavaScript."""
+"""The text of the console's pages, read without JavaScript."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_the_table_has_the_numbers_of_csv_and_report(studies: Site, reader: Test
 
 
 def _interval(measurement: Measurement, value: float) -> list[float]:
-    """What a measurement states as lower and upper range of uncertainty (TID 310), as bounds."""
+    """The bounds from a measurement's lower and upper range of uncertainty (TID 310)."""
     ranges = {
         part.ConceptNameCodeSequence[0].CodeValue: float(part.MeasuredValueSequence[0].NumericValue)
         for part in measurement[0].get("ContentSequence", ())

@@ -1,4 +1,4 @@
-"""How the department is: the strip on each page, queues without a worker, finals that are not delivered."""
+"""The department's state: the strip on each page, queues without a worker, finals that are not delivered."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def test_a_part_that_turns_bad_is_checked_at_once(site: Site, viewer: TestClient
 def test_an_old_answer_of_the_broker_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, age_s: float, known: bool
 ) -> None:
-    """Nobody looked for an hour: the first page then does not show the broker of an hour ago."""
+    """The first page after an hour without a visitor does not show the broker of an hour ago."""
     monkeypatch.setattr(Remembered, "_ask_beside", lambda _self, _settings: None)
     remembered = Remembered(_at=time.monotonic() - age_s, _broker=Broker(_BOTH))
     settings = Settings(data_dir=tmp_path, broker={"url": "amqp://guest:guest@127.0.0.1:1//"})

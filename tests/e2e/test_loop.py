@@ -76,7 +76,7 @@ def test_three_rounds_from_router_to_accepted(
 
 
 def _check_export(deployment: Deployment, tmp_path: Path) -> None:
-    """What goes to support holds the whole case, and no name, number, date or UID of it in any byte."""
+    """Check that a support export holds the whole case, and in no byte a name, number, date or UID of it."""
     target = tmp_path / "case.zip"
     done = deployment.command_line("export", "case", "1", "--output", str(target))
     assert done.returncode == 0, done.stderr

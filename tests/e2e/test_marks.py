@@ -1,4 +1,4 @@
-"""A reader measures a lesion that nobody offered: the next four hold it, at that place."""
+"""A reader measures a lesion that no candidate holds: the next four candidates hold it, at that place."""
 
 from __future__ import annotations
 

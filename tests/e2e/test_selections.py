@@ -1,4 +1,4 @@
-"""What a reader sends back besides the SEG itself: Key Objects, reports, and what cannot be used."""
+"""Objects that a reader sends back besides the SEG itself: Key Objects, reports, and unusable objects."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _voxels(candidate: Dataset, tracking_uid: str) -> dict[str, np.ndarray]:
 
 
 def _combined(wanted: Sequence[tuple[Dataset, str]]) -> dict[str, dict[str, np.ndarray]]:
-    """What taking these lesions together gives: where two meet, the higher number wins."""
+    """The union of these lesions: where two meet, the higher number wins."""
     names = {
         uid: next(str(s.SegmentLabel) for s in candidate.SegmentSequence[1:] if s.TrackingUID == uid)
         for candidate, uid in wanted

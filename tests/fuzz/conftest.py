@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many inputs, and from which seed."""
+    """Add the options for the number of inputs and for the seed."""
     group = parser.getgroup("fuzz")
     group.addoption("--inputs", type=int, default=500, help="hostile inputs over all kinds")
     group.addoption("--fuzz-seed", type=int, default=1, help="of the inputs")

@@ -49,7 +49,7 @@ SHARES = {
     "coded-edits": 0.08,
     "deflated": 0.02,
 }
-"""Of the inputs, by kind. The kinds with ``coded`` reach the decoder of each transfer syntax."""
+"""Shares of the inputs, by kind. The kinds with ``coded`` reach the decoder of each transfer syntax."""
 _ENCODERS = {**LOSSLESS, **LOSSY}
 
 

@@ -1,4 +1,4 @@
-"""What one input costs: computing time, its children's too, and the peak of resident memory during it."""
+"""The cost of an input: computing time, its children's too, and the peak of resident memory during it."""
 
 from __future__ import annotations
 

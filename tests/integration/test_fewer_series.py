@@ -1,4 +1,4 @@
-"""How many series a case adds to its study in a real archive, after three rounds and after its end."""
+"""The number of series that a case adds to its study in an archive, after three rounds and after its end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _series(objects: list[Dataset], *, hidden: set[str]) -> set[str]:
 
 
 def _hidden(objects: list[Dataset]) -> set[str]:
-    """What an archive that honours rejection notes does not show."""
+    """The instances that an archive hides if it honours rejection notes."""
     readings = [read_selection(each) for each in objects if each.Modality == "KO"]
     notes = [each for each in readings if each.title and each.title.value in REJECTION_TITLES]
     return {uid for note in notes for uid in note.references}

@@ -151,7 +151,7 @@ def read(
     expected: Mapping[str, Expected],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, list[ReadSegment]]:
-    """What one program reads, from one start of it for all objects."""
+    """The segments that a program reads; it is started once for all objects."""
     objects = [expectation.on_series for expectation in expected.values()]
     found = read_segs(request.param, objects, tmp_path_factory.mktemp("read"))
     return dict(zip(expected, found, strict=True))

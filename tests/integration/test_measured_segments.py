@@ -103,7 +103,7 @@ def _sent(offered: OfferedCase, path: Path) -> Selection:
 def test_a_report_of_dcmqi_names_the_segment_in_its_measurement_group(
     offered: OfferedCase, tmp_path: Path
 ) -> None:
-    """What the other tests send: a Comprehensive SR of TID 1500, whose group names a segment, no graphic."""
+    """Input of the other tests: a Comprehensive SR of TID 1500, whose group names a segment, no graphic."""
     seg = offered.candidate(3)
     report = dcmread(_report(offered, seg, LESION, tmp_path / "written"))
     assert report.SOPClassUID in ("1.2.840.10008.5.1.4.1.1.88.22", "1.2.840.10008.5.1.4.1.1.88.33")

@@ -1,4 +1,4 @@
-"""What monitoring sees: metrics of a node with real peers, readiness, alert rules, the dashboard."""
+"""The view of monitoring: metrics of a node with real peers, readiness, alert rules, the dashboard."""
 
 from __future__ import annotations
 

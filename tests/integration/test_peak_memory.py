@@ -1,4 +1,4 @@
-"""What many associations at a time can make the listener take.
+"""Peak memory of the listener under many associations at a time.
 
 `make bench ARGS=tests/bench/test_memory_by_syntax.py` does it with fifty, for each transfer syntax.
 """

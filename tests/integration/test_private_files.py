@@ -1,4 +1,4 @@
-"""What the product writes is for its own user, whatever the umask of the shell that starts it."""
+"""Files of the product are for its own user, whatever the umask of the shell that starts it."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _mixed() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Writer:
-    """How one program writes what a reader did."""
+    """Functions that write a reader's answers as a program does."""
 
     whole: Callable[[OfferedCase, Path], Dataset]
     per_lesion: Callable[[OfferedCase, Path], Dataset]

@@ -1,4 +1,4 @@
-"""What a process tree holds, read from ``/proc``."""
+"""The resources that a process tree holds, read from ``/proc``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A headless Chromium, driven through the DevTools protocol over a pair of pipes.
 
-Owns the browser's process and the few commands that a test needs: open a page, ask it something, move the
-mouse, take a picture. Knows no page. Chromium ends when its pipe closes, so it cannot outlive the test.
+This module runs the browser's process. It has the few commands that a test needs: open a page, ask it
+something, move the mouse, take a picture. It is independent of any page. Chromium ends when its pipe closes,
+so it cannot outlive the test.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Chromium:
     folder
         An empty one of its own, for profile and log.
     width, height
-        Of the page in CSS pixels; one is one pixel of a picture.
+        Size of the page in CSS pixels; a CSS pixel is a pixel of a picture.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A console over a node's real data, and somebody before it: logged in by the form, as a browser would."""
+"""A console over a node's real data, and its user, who logs in by the form, as with a browser."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Site:
 
     @contextmanager
     def visitor(self, address: str = "127.0.0.1", base: str = BASE) -> Iterator[TestClient]:
-        """Somebody who is not logged in."""
+        """A client that is not logged in."""
         client = TestClient(
             make_app(self.console), base_url=base, follow_redirects=False, client=(address, 40000),
             raise_server_exceptions=False,
@@ -46,7 +46,7 @@ class Site:
         client.close()
 
     def enter(self, client: TestClient, name: str) -> TestClient:
-        """Give somebody a session without the cost of a password."""
+        """Give a user a session without the cost of a password."""
         user = self.console.users.get(name)
         assert user is not None
         cookie, _ = self.console.sessions.begin(user.name, user.role, user.password_hash)

@@ -64,7 +64,7 @@ def write_enhanced_ct(
     transfer_syntax
         Compress with it.
     attributes
-        Of each instance's root.
+        Attributes of each instance's root.
     """
     sources = [pydicom.dcmread(path) for path in slices]
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""Runs one command and ends it when whoever started this guard is gone.
+"""Runs one command and ends it when the process that started this guard is gone.
 
-A server that a test started must not outlive the test, not even when pytest is killed with SIGKILL and no
-fixture gets to clean up. The guard holds the reading end of a pipe as its standard input; the writing end is
-the test process, so the kernel closes it in every case. It knows nothing of the servers. Run as a script:
+A server that a test started must not outlive the test. This holds even if pytest is killed with SIGKILL and
+no fixture gets to clean up. The guard holds the reading end of a pipe as its standard input. The test process
+holds the writing end, so the kernel closes it in every case. The guard is independent of the servers. Run as
+a script:
 
     python guard.py SIGNAL COMMAND [ARGUMENT ...]
 

@@ -20,7 +20,7 @@ def iod_errors(path: Path, iod: str) -> list[str]:
 
 
 ACCESSION_NUMBER_ELSEWHERE = "Different information entities for attribute - Element=<AccessionNumber>"
-"""What dcentvfy says of every image beside every report that have an Accession Number, whoever wrote them.
+"""Message of dcentvfy for every image beside every report that have an Accession Number, by any program.
 
 Its tables file that of an image under the series, since Request Attributes have one, and that of a report
 under the study.

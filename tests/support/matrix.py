@@ -1,4 +1,4 @@
-"""What each writer's objects are recognised as: tables of README and docs/readers.md, asserted by tests."""
+"""Recognised meanings of each writer's objects: tables of README and docs/readers.md, asserted by tests."""
 
 from __future__ import annotations
 

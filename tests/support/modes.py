@@ -1,4 +1,4 @@
-"""Which files of a folder other users of the machine can reach."""
+"""Files of a folder that other users of the machine can reach."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def open_to_others(folder: Path) -> list[Path]:
 
 @contextmanager
 def common_umask() -> Iterator[None]:
-    """Start processes as a login shell does, whose umask lets everybody read."""
+    """Start processes as a login shell does, whose umask lets all users read."""
     before = os.umask(0o022)
     try:
         yield

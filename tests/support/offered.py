@@ -113,7 +113,7 @@ class OfferedCase:
             return found
 
     def path(self, result: Result) -> Path:
-        """Where a result's file lies."""
+        """The path of a result's file."""
         return self.context.store.absolute(result.path)
 
     def candidate(self, k: int, round_number: int = 1) -> Dataset:

@@ -1,7 +1,7 @@
 """The OHIF viewer before a private Orthanc, on one origin, and a reader's hand on its page.
 
-Owns the little web server in between and what is to be clicked where. OHIF is the published build (npm
-``@ohif/app``, folder ``dist``) as ``scripts/install-peers.sh`` unpacks it; nothing of it is changed but the
+This module has the little web server in between, and the places to click. OHIF is the published build (npm
+``@ohif/app``, folder ``dist``) as ``scripts/install-peers.sh`` unpacks it. Its only change is the
 configuration file that every site writes for itself.
 """
 

@@ -42,7 +42,7 @@ class Orthanc(Server):
     dicomweb_url
         DICOMweb root, ``None`` where the plugin is not installed.
     aet, dicom_port
-        Where it takes C-STORE, C-FIND, C-ECHO from anyone.
+        Address at which it takes C-STORE, C-FIND, C-ECHO from any peer.
     """
 
     def __init__(self, folder: Path, aet: str = "ORTHANC") -> None:

@@ -72,7 +72,7 @@ def states(context: Context, name: str = "pacs") -> list[DeliveryState]:
 
 
 def reasons(context: Context) -> str:
-    """What is said about the deliveries."""
+    """The reasons of all deliveries."""
     with context.database.transaction() as session:
         return " | ".join(row.reason for row in session.query(Delivery).order_by(Delivery.id))
 

@@ -1,4 +1,4 @@
-"""What the end-to-end tests ask of the PACS: which of our objects it has, and in which round."""
+"""Queries of the end-to-end tests to the PACS: which of our objects it has, and in which round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Free TCP ports on the loopback interface, and waiting until one answers. Knows no server."""
+"""Free TCP ports on the loopback interface, and waiting until a port answers, for servers of any kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _drawn: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now and that this process has not drawn before."""
+    """Return a port that no process listens on now and that this process has not drawn before."""
     chooser = random.SystemRandom()
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RANGES
     width = (_LAST - _FIRST) // _RANGES
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Return whether somebody accepts TCP connections there."""
+    """Return whether a server accepts TCP connections there."""
     try:
         socket.create_connection((host, port), timeout=2.0).close()
     except OSError:

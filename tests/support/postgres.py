@@ -41,7 +41,7 @@ def _unprivileged() -> tuple[str, ...]:
 
 
 class Postgres(Server):
-    """PostgreSQL on a free loopback port and a socket below its folder; everybody on this machine may log in.
+    """PostgreSQL on a free loopback port and a socket below its folder; all users of this machine may log in.
 
     Root runs it as the user ``postgres``, which owns the folder.
     """

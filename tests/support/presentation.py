@@ -1,8 +1,9 @@
 """Presentation states (GSPS) that draw: by highdicom, and field by field as Weasis writes them.
 
-Weasis 4 (its class PrSerializer): an annotation item for each layer, without a Referenced Image Sequence; all
-its graphics in pixels; a length as the polyline of its shape; a label as a text with a bounding box and no
-anchor; an arrow as a text whose anchor is shown, with the units of its bounding box alone.
+Weasis 4 (its class PrSerializer) writes an annotation item for each layer, without a Referenced Image
+Sequence. All its graphics are in pixels. A length is the polyline of its shape. A label is a text with a
+bounding box and no anchor. An arrow is a text whose anchor is shown, with the units of its bounding
+box alone.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Sample:
     name
         Package and file.
     sop_class_uid, sop_instance_uid, transfer_syntax_uid
-        Of the request.
+        UIDs of the request.
     data
         The encoded data set, byte for byte that of the file.
     """

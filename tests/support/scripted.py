@@ -23,10 +23,10 @@ HANG = -2
 
 @dataclass
 class ScriptedPeer:
-    """What the peer heard; `answers` are used in turn, the last one for all that follows.
+    """A peer that records its requests; `answers` are used in turn, the last answer for all that follows.
 
-    `commitments` are the answers to requests for storage commitment: a status other than 0 refuses the
-    request; 0 takes it, and then it is for `report` to say what became of it.
+    `commitments` are the answers to requests for storage commitment. A status other than 0 refuses the
+    request. The status 0 takes it, and then `report` gives the result.
     """
 
     answers: Sequence[int]

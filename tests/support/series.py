@@ -1,7 +1,7 @@
 """CT series with one fault each, made by editing the files of a good one.
 
-What a series lacks is written here as the fault that a department would see: a lost slice, a scout among the
-slices, a tilted gantry.
+Each fault is written here as a department would see it: a lost slice, a scout among the slices, a tilted
+gantry.
 """
 
 from __future__ import annotations

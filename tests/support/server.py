@@ -1,6 +1,7 @@
 """A private server of the tests: found, started under the guard, stopped, started again.
 
-Owns the processes and what happens when a peer is not installed; what each server needs is its own module's.
+This module runs the processes and handles peers that are not installed. Each server's own module has its
+needs.
 """
 
 from __future__ import annotations

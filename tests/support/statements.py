@@ -1,4 +1,4 @@
-"""What a database is asked: the statements that run while somebody looks."""
+"""The statements that a database runs while a test records them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Dialect:
     numbers_contours
         Contour Number (3006,0048).
     decimals
-        Of coordinates in mm.
+        Decimals of coordinates in mm.
     root, observation
         Attributes of the object, and of each item of the RT ROI Observations Sequence.
     """

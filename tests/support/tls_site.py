@@ -17,7 +17,7 @@ from uair_node.network.scp import DicomListener, ReceivedInstance
 
 @dataclass(frozen=True)
 class TlsSite:
-    """What a hospital's administrator has, and what a stranger has."""
+    """The certificates of a hospital's administrator, and those of a stranger."""
 
     authority: Authority
     foreign: Authority

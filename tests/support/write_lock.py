@@ -1,4 +1,4 @@
-"""Finds files that are read while nobody else can write to the database."""
+"""Finds files that are read while no other connection can write to the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers' software writes, each by the program that really writes it: dcmqi, DCMTK, highdicom.
+"""Objects of readers' software, each written by the program that really writes it: dcmqi, DCMTK, highdicom.
 
 3D Slicer stores segmentations by dcmqi, with its own default terms; so does `slicer_segmentation`.
 """

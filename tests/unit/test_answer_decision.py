@@ -1,4 +1,4 @@
-"""What an answer does: each cell of the table, and that every state is decided."""
+"""Effects of an answer: each cell of the table; every state is decided."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uair_node.selection.decision import CLOSED, WAIT, Effect, Said, Standing, d
 
 S = CaseState
 EARLIER = Said(Verb.PICK, 2, ReaderChoice(1))
-"""What the reader said to round 2; it started round 3."""
+"""The reader's answer to round 2; it started round 3."""
 SAME = EARLIER
 OTHER_PICK = Said(Verb.PICK, 2, ReaderChoice(3))
 OTHER_LESION = Said(Verb.PICK, 2, ReaderChoice(1, {2: 4}))

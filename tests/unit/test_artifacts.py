@@ -1,4 +1,4 @@
-"""Label volumes between the worker that computes them and the one that writes DICOM."""
+"""Label volumes between the worker that computes them and the worker that writes DICOM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cases a retry takes up is a property of their code."""
+"""A case's code decides whether a retry takes it up."""
 
 from __future__ import annotations
 

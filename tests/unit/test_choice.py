@@ -1,4 +1,4 @@
-"""Which series of a study are segmented: rules, scores, reasons, and the dry run."""
+"""The choice of a study's series for segmentation: rules, scores, reasons, and the dry run."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_environment_names_the_configuration(config: Path, monkeypatch: pyte
 
 
 def test_a_database_without_tables_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who forgot --config looks at another database than they think."""
+    """A user who forgot --config looks at another database than intended."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("UAIR_CONFIG", raising=False)
     error = CliRunner().invoke(app, ["cases"]).exception

@@ -1,4 +1,4 @@
-"""What a compressed frame states of its size is compared with the data set, and nothing is decoded before."""
+"""The size that a compressed frame states is compared with the data set before anything is decoded."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def _mount(entry: Any) -> tuple[str, str]:
 def test_passwords_come_by_file_and_reach_the_servers(
     compose: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `make-secrets.sh` writes is what our processes put into their URLs, and what the servers want."""
+    """The passwords of `make-secrets.sh` are those in our processes' URLs and those of the servers."""
     copy = tmp_path / "deploy" / "make-secrets.sh"
     copy.parent.mkdir()
     copy.write_text((_ROOT / "deploy" / "make-secrets.sh").read_text("utf-8"))

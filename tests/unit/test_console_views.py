@@ -1,4 +1,4 @@
-"""What the console draws lies where the series lies: any slice order, flips, oblique stacks, frames, MR."""
+"""The console's drawings lie where the series lies: any slice order, flips, oblique stacks, frames, MR."""
 
 from __future__ import annotations
 

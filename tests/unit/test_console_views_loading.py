@@ -1,4 +1,4 @@
-"""One viewer whose round takes long to load holds up nobody who looks at another."""
+"""A viewer whose round takes long to load holds up no viewer of another round."""
 
 from __future__ import annotations
 

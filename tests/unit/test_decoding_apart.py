@@ -1,4 +1,4 @@
-"""What a peer sent is decoded in a child with limits: the same frames, and no fault of a codec reaches us."""
+"""A child with limits decodes a peer's objects: the same frames, and no fault of a codec reaches us."""
 
 from __future__ import annotations
 

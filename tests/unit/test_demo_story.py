@@ -1,4 +1,4 @@
-"""What the demonstration says and shows of its picks."""
+"""Text and picture of the demonstration about its picks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When messages are sent: after their rows are committed, and again where that failed."""
+"""Messages are sent after their rows are committed, and again where that failed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _dispatcher(
 def test_a_worker_that_is_faster_than_light_finds_its_work(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing holds the row of a message on its way: a locked one would be skipped, and wait a minute."""
+    """The row of a message on its way is not locked: a locked row would be skipped, and wait a minute."""
     ids, claimed = _two_due(context), []
 
     def claim(item_id: int) -> None:

@@ -20,7 +20,7 @@ from workers.uair.prompts import Member, Prompts
 
 CPU = torch.device("cpu")
 TOLERANCE = 5e-4
-"""Of logits whose standard deviation is some ten: float32 rounding in another order of operations."""
+"""Tolerance of logits with a standard deviation of about ten: operations in another order are rounded."""
 
 
 @pytest.fixture(scope="module")

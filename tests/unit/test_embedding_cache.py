@@ -111,7 +111,7 @@ def test_a_disk_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) ->
 
 
 class Unread:
-    """A volume whose voxels nobody may ask for."""
+    """A volume whose voxels the engine must not read."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape

@@ -205,7 +205,7 @@ def test_rejecting_all_offers_something_else(volume: tuple[NDArray[Any], NDArray
 
 
 def test_a_liver_without_lesions_can_be_had_without_lesions() -> None:
-    """What little is proposed there is doubtful, so candidates 2 and 4 are free of it."""
+    """The few proposals there are doubtful, so candidates 2 and 4 are free of them."""
     hu, truth = abdomen(lesions=())
     found = engine().first_round(hu, SPACING)
     assert max(dice(c.labels > 0, truth > 0) for c in found.candidates) > 0.93

@@ -1,4 +1,4 @@
-"""How localizers are scored."""
+"""Scores of localizers."""
 
 from __future__ import annotations
 

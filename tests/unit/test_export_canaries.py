@@ -1,4 +1,4 @@
-"""No byte of an export holds what somebody wrote into a series or into a row: canaries in every place."""
+"""No byte of an export holds text that other parties wrote into series or rows: canaries in every place."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_pixels_that_may_show_a_name_are_refused_until_they_are_cleared(
 
 @pytest.fixture(scope="module")
 def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfferedCase]:
-    """A case whose slices and rows hold canaries wherever somebody else writes."""
+    """A case whose slices and rows hold canaries wherever another party writes."""
     folder = tmp_path_factory.mktemp("offered")
     paths = good_series(folder / "ct", patient_name="CANARY^A", study_description="CANARY")
     for path in paths:

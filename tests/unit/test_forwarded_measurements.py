@@ -40,7 +40,7 @@ def _elsewhere(missed: MissedCase, *, study: bool = False) -> Dataset:
 
 
 def _documents(missed: MissedCase) -> dict[str, Dataset]:
-    """What readers measure beside liver lesions: code of the refusal -> a document."""
+    """Measurements by readers beside liver lesions: code of the refusal -> a document."""
     other_series = Drawn("POLYLINE", MISSED, _elsewhere(missed))
     old_study = Drawn("POLYLINE", MISSED, _elsewhere(missed, study=True))
     return {
@@ -65,7 +65,7 @@ def _traffic(missed: MissedCase, count: int, folder: Path) -> Iterator[tuple[str
 
 
 def _standing(missed: MissedCase) -> tuple[object, ...]:
-    """What must not grow: files with their sizes, cases, their states and rounds, work beside notices."""
+    """Counts that must not grow: files and their sizes, cases, states and rounds, work beside notices."""
     root = missed.context.store.root
     files = {path.relative_to(root): path.stat().st_size for path in root.rglob("*.dcm")}
     with missed.context.database.transaction() as session:

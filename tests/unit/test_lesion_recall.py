@@ -1,4 +1,4 @@
-"""Which lesions round 1 found, and what the reader added or dropped."""
+"""Lesions that round 1 found, and lesions that the reader added or dropped."""
 
 from __future__ import annotations
 

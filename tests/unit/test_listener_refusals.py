@@ -1,4 +1,4 @@
-"""What the listener refuses is counted for the console, and no count is lost while the database is away."""
+"""The listener's refusals are counted for the console, and no count is lost while the database is away."""
 
 from __future__ import annotations
 

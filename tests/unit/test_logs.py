@@ -1,4 +1,4 @@
-"""What libraries would log of a data set stays out of the log (DESIGN invariant 7)."""
+"""Values of a data set that libraries would log stay out of the log (DESIGN invariant 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which lesion is which: paired, split, merged, new, vanished; and the alignment that precedes it."""
+"""Matches of lesions: paired, split, merged, new, vanished; and the alignment that precedes them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ GRIDS = [((0.7, 0.7, 0.7), 10.0), ((2.5, 0.8, 0.8), 20.0), ((5.0, 0.9, 0.9), 35.
 
 
 def solids(radius: float) -> list[Solid]:
-    # No upright cylinder: nobody can tell from voxels where between two slices its flat end lies.
+    # No upright cylinder: voxels do not show where between two slices its flat end lies.
     return [
         ball(radius),
         ellipsoid((1.4 * radius, radius, 0.8 * radius), UPRIGHT[:, [2, 1, 0]]),

@@ -1,4 +1,4 @@
-"""What a task has freed goes back to the machine."""
+"""Memory that a task has freed goes back to the machine."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Effect = Callable[[Context], bool]
 
 @pytest.fixture
 def context(tmp_path: Path, database_url: str) -> Iterator[Context]:
-    """A node with a quiet series, a held part, a case that nobody answered, and work: each step has work."""
+    """A node with a quiet series, a held part, an unanswered case, and work: each step has work."""
     sections = {
         "node": {"port": free_port()},
         "monitoring": {"port": free_port()},

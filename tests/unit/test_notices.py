@@ -1,4 +1,4 @@
-"""What the reader is told in the study: each answer and refusal once, in one series, never a selection."""
+"""Notices to the reader in the study: each answer and refusal once, in one series, never a selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a value comes from: variables that set keys, and those that the file contradicts."""
+"""Sources of a value: variables that set keys, and variables that the file contradicts."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _offered_in_parts() -> list[StoredCandidate]:
     ],
 )
 def test_what_an_answer_with_parts_takes(answer: ReaderChoice, row: str) -> None:
-    """Of what is left of lesion 1 the largest piece counts."""
+    """The largest remaining piece of lesion 1 counts."""
     assert "".join(map(str, taken(_offered_in_parts(), answer).labels.ravel())) == row
 
 

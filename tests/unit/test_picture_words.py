@@ -1,4 +1,4 @@
-"""What the console writes below the pictures of a case."""
+"""The console's text below the pictures of a case."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _SAID = re.compile(r'^1<[^>]*>, "(?P<what>[a-z]+) (?P<variant>[a-z-]+);"')
 
 
 class _Disk:
-    """What a power cut would take, call by call."""
+    """Changes that a power cut would undo, call by call."""
 
     def __init__(self) -> None:
         self.unsynced: set[str] = set()  # contents

@@ -1,4 +1,4 @@
-"""How wide lesions were drawn in two studies, and the candidate that compares equally."""
+"""The widths at which lesions were drawn in two studies, and the candidate that compares equally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What accepted cases leave in the memory, whose it is, and what rounds are computed with."""
+"""The memory of preferences: its entries from accepted cases, its owner, and its use in computing rounds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Remembered preference saves rounds for readers who have one, and costs others nothing.
 
-Phantoms are spheres that a pool of sixteen draws with an error of 1 mm; readers draw them 2 mm wider or
+Phantoms are spheres that a pool of sixteen draws with an error of 1 mm. Readers draw them 2 mm wider or
 tighter than the truth and take the candidate of best Dice. The embedded model is measured by `uair evaluate`.
 """
 
@@ -51,7 +51,7 @@ def _mean(preference_mm: float, remembered_mm: float) -> np.ndarray:
 
 
 def _learned(preference_mm: float) -> float:
-    """What is remembered after some cases, each of which was read with the memory of those before it."""
+    """The remembered preference after some cases, each read with the memory of the cases before it."""
     told: list[float] = []
     for seed in range(LEARNED_FROM):
         told.append(_play(preference_mm, estimate(told).mm, seed)[1])

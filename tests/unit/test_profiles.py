@@ -38,7 +38,7 @@ def _destination(profile: str, *, withdraw: bool = False) -> dict:
 
 
 def _got(offered: OfferedCase, destination: str, kind: ResultKind | None = None) -> list[Result]:
-    """What a destination is due to get, in the order of its sending."""
+    """The results that a destination is due to get, in the order of their sending."""
     with offered.context.database.transaction() as session:
         rows = session.query(Delivery).filter_by(destination=destination).order_by(Delivery.id).all()
         found = [row.result for row in rows if kind in (None, row.result.kind)]

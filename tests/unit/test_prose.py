@@ -95,10 +95,11 @@ def test_a_repository_is_read_from_code_to_documents(tmp_path: Path) -> None:
         "uair_node/a/b.py": f'"""{LONG}"""',
         "README.md": LONG,
         "docs/x/y.md": LONG,
+        "tests/data.py": f'TEXT = "{LONG}"',
         "tests/t.py": f"# {LONG}",
     }
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, "utf-8")
     found = [str(path.relative_to(tmp_path)) for path, _ in check(tmp_path)]
-    assert found == ["uair_node/a/b.py", "README.md", "docs/x/y.md"]
+    assert found == ["uair_node/a/b.py", "tests/t.py", "README.md", "docs/x/y.md"]

@@ -9,7 +9,7 @@ from uair_node.network.receive_budget import IncomingDataSet, ReceiveBudget
 
 
 class _Peer:
-    """What the budget knows of an association: whether its thread lives."""
+    """The budget's view of an association: whether its thread lives."""
 
     alive = True
 

@@ -1,4 +1,4 @@
-"""Rows of instances that several associations bring at a time: shared transactions, nobody waits in vain."""
+"""Rows of instances that several associations bring at a time: shared transactions, no waiting in vain."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The report's numbers against SimpleITK's, on a phantom's truth and on real masks, within 1 %.
 
-Diameters within what the two definitions differ by: SimpleITK's here runs through the middles of pixel sides,
-which is up to 0.9 pixels too long for a ball, ours half a pixel inside of it (`axial_diameters`).
+Diameters agree within the difference of the two definitions. SimpleITK's diameter here runs through the
+middles of pixel sides, which is up to 0.9 pixels too long for a ball. Ours runs half a pixel inside of it
+(`axial_diameters`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What becomes of an RTSTRUCT that a reader sends: kept exactly, told in the study, found by its tag."""
+"""The handling of an RTSTRUCT that a reader sends: kept exactly, told in the study, found by its tag."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ ECLIPSE = Dialect(
         "ApprovalStatus": "UNAPPROVED",
     },
 )
-"""Eclipse: coordinates of two decimals; each contour names its image and has no number; codes of FMA or of
-its own scheme 99VMS_STRUCTCODE; templates leave regions without a Contour Sequence."""
+"""Eclipse: coordinates of two decimals; each contour names its image and has no number. Codes are of FMA or
+of its own scheme 99VMS_STRUCTCODE. Templates leave regions without a Contour Sequence."""
 RAYSTATION = Dialect(
     decimals=6,
     numbers_contours=True,

@@ -166,7 +166,7 @@ def test_frames_without_position_and_reference_cannot_be_placed(
 
 
 def test_frames_that_contradict_themselves_are_refused(sources: list[Dataset], volume: Volume) -> None:
-    """The slice that it names is not the one at its position: nobody can tell which is meant."""
+    """The slice that a frame names is not the slice at its position: the node cannot tell which is meant."""
     seg = returned(sources, segment_numbers())
     frames = seg.PerFrameFunctionalGroupsSequence
     frames[0].DerivationImageSequence, frames[3].DerivationImageSequence = (

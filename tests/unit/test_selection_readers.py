@@ -1,4 +1,4 @@
-"""What returned objects refer to, as written by libraries, by hand and by nobody in their right mind."""
+"""References of returned objects, as written by libraries, by hand and by no sane program."""
 
 from __future__ import annotations
 

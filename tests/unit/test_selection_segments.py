@@ -1,4 +1,4 @@
-"""Segments that readers and other programs add: new lesions, other structures, and what nobody can tell."""
+"""Segments that readers and other programs add: new lesions, other structures, and unclear segments."""
 
 from __future__ import annotations
 

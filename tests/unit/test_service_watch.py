@@ -1,4 +1,4 @@
-"""What looks after a process: systemd hears of it, and one that stands still ends."""
+"""The watch over a process: systemd hears of it, and a process that stands still ends."""
 
 from __future__ import annotations
 

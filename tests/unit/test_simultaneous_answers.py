@@ -1,4 +1,4 @@
-"""Whoever answers at the same moment, one answer takes effect: two sessions, two threads, real databases."""
+"""One of several simultaneous answers takes effect: two sessions, two threads, real databases."""
 
 from __future__ import annotations
 

@@ -108,6 +108,6 @@ def test_a_data_set_that_inflates_to_too_much_is_refused(level: int) -> None:
 
 
 def test_a_damaged_file_passes_the_bounds() -> None:
-    """What it is, the parser says, with its own code."""
+    """The parser reports the damage later, with its own code."""
     for cut in (0, 3, 131, 140, 150, 200):
         require_bounded(_file(_image(ExplicitVRLittleEndian, undefined=True))[:cut])

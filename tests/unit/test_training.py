@@ -64,7 +64,7 @@ def options_for(folder: Path, cache: GeometryCache, iterations: int) -> TrainOpt
 
 
 class InterruptedError(Exception):
-    """What ends a run early in these tests."""
+    """The exception that ends a run early in these tests."""
 
 
 def interrupt_after(iteration: int) -> Callable[..., Any]:

@@ -188,7 +188,7 @@ def test_a_coordinate_sample_shows_its_places_twice(subject: Subject) -> None:
 
 
 def test_patches_of_a_coordinate_sample_lie_at_their_centres(subject: Subject) -> None:
-    """Where two patches overlap they show the same, moved by the offset that the network has to tell."""
+    """Two patches show the same where they overlap, moved by the offset that the network has to tell."""
     sample = draw_coordinate_sample(draw_body(subject, np.random.default_rng(2)), np.random.default_rng(1))
     offset = np.rint((sample.centres[1] - sample.centres[0]) / 6.0).astype(int)
     shared = [slice(max(0, o), min(32, 32 + o)) for o in offset]

@@ -1,4 +1,4 @@
-"""Where the liver is, how far it reaches, and what in it is a lesion."""
+"""The liver's place and extent, and the lesions in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pick says: the posterior over members and over the size axis."""
+"""The evidence of a pick: the posterior over members and over the size axis."""
 
 import numpy as np
 import pytest

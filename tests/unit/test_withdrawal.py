@@ -1,4 +1,4 @@
-"""What a superseded case sent is withdrawn, also when retention has deleted the case's files."""
+"""Objects that a superseded case sent are withdrawn, also when retention has deleted the case's files."""
 
 from __future__ import annotations
 

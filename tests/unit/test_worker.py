@@ -1,4 +1,4 @@
-"""How many tasks a worker does at a time."""
+"""The number of tasks that a worker does at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture of the viewer shows: which label is drawn on which voxel."""
+"""The content of a viewer's picture: which label is drawn on which voxel."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _changed(first: np.ndarray, other: np.ndarray) -> float:
 
 
 def _of_hue(picture: np.ndarray, colour: codes.Colour) -> int:
-    """How many pixels have a colour's hue."""
+    """Count the pixels that have a colour's hue."""
     wanted = np.array(colour.rgb) / max(colour.rgb)
     bright = picture.max(axis=-1)
     hue = picture / np.maximum(bright, 1)[..., None]

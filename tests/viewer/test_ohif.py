@@ -1,8 +1,8 @@
 """The four candidates of a round in OHIF: each under its own name, each on the voxels that it labels.
 
-The archive is Orthanc, the viewer the published OHIF in headless Chromium. What is compared is the picture
-that a reader sees, with the label volumes that the SEGs were made from; the CT under it tells where the
-picture's pixels lie.
+The archive is Orthanc, the viewer the published OHIF in headless Chromium. The picture that a reader sees is
+compared with the label volumes that the SEGs were made from. The CT under it tells where the picture's pixels
+lie.
 """
 
 from __future__ import annotations

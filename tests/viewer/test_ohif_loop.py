@@ -1,7 +1,7 @@
 """The whole loop in OHIF: a reader edits a candidate and stores it, the archive forwards it by its recipe.
 
 The archive is Orthanc with dicom_config/orthanc.lua; it sends the series, gets the candidates, and hands on
-what OHIF stores by STOW-RS. Nobody else speaks to the node.
+what OHIF stores by STOW-RS. No other program speaks to the node.
 """
 
 from __future__ import annotations
