@@ -131,6 +131,6 @@ def test_the_memory_is_shown_and_can_be_reset(tmp_path: Path) -> None:
     (entry,) = json.loads(run("show", "--json"))
     assert (entry["scope"], entry["key"], entry["cases"]) == ("department", "ROUTER", 3)
     assert "ROUTER" in run("show")
-    assert "what 0 cases told" in run("reset", "NOBODY")
-    assert "what 3 cases told" in run("reset")
+    assert "preference data of 0 cases" in run("reset", "NOBODY")
+    assert "preference data of 3 cases" in run("reset")
     assert json.loads(run("show", "--json")) == []
