@@ -98,7 +98,7 @@ class RoundInputs:
 
     @property
     def provenance(self) -> Provenance:
-        """The origin of every object of this round."""
+        """Model, software and case that every object of this round names as its origin."""
         return Provenance(
             round=self.number,
             model_name=self.model_name,

@@ -107,11 +107,11 @@ class OfferedFindings:
     candidates
         SOP Instance UIDs.
     offered
-        Label value of each lesion -> numbers of the candidates that hold it.
+        Label value of each lesion -> numbers of the candidates that contain this lesion.
     used
         Label values of the lesions that the case had in any round.
     artifacts, series
-        The paths of its files, as rows keep them.
+        Path of the round's files, and paths of the series' instances, in the form that rows store.
     """
 
     round_id: int

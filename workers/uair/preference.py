@@ -98,7 +98,7 @@ class SizePosterior:
         return SizePosterior(self.base_mm, mass / mass.sum())
 
     def position(self, volume_ml: float) -> float:
-        """Return the position of a volume on the axis."""
+        """Return the position of a volume on the size axis: the logarithm of its radius over `base_mm`."""
         return float(np.clip(np.log(radius_mm(volume_ml) / self.base_mm), AXIS[0], AXIS[-1]))
 
     def after_pick(self, volumes_ml: tuple[float, ...], picked: int) -> SizePosterior:

@@ -127,20 +127,20 @@ def _points(
 
 @dataclass(frozen=True)
 class Shaping:
-    """The inputs of reshaping beside the network's answers.
+    """Inputs of the reshaping of members. The network's answers are its other input.
 
     Parameters
     ----------
     crop
         The crop, which has the cells' size in mm.
     radii_mm
-        Sizes that the reader may want, ascending. LEVEL members use them in turn.
+        Sizes that the reader may want, ascending. Each LEVEL member takes the next size.
     radius_mm
         The reference's own equivalent radius.
     history
         ``(H, n, h, w)`` logits of earlier candidates.
     history_weights
-        ``(H,)`` their posterior.
+        ``(H,)`` posterior probability of each earlier candidate.
     """
 
     crop: Crop
