@@ -30,8 +30,8 @@ from uair_node.network.store_status import StoreStatus
 
 _ASKS_FOR = {
     Verb.STORE: "a series to be segmented",
-    Verb.PICK: "the next round, from what is sent",
-    Verb.ACCEPT: "the end, with what is sent",
+    Verb.PICK: "the next round, which starts from the sent object",
+    Verb.ACCEPT: "the end of the case, with the sent object as its result",
     Verb.REJECT: "four other candidates",
     Verb.START: "a round from another system's segmentation",
 }

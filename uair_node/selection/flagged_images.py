@@ -132,7 +132,7 @@ def _lesions_on(k: int, offered: Sequence[StoredCandidate]) -> set[int]:
 
 
 def _words(dataset: Dataset) -> str:
-    """Return title and descriptions (PS3.16 TID 2010), and the words of its series."""
+    """Return the series description, the document's title and its descriptions (PS3.16 TID 2010)."""
     titles = [str(code.get("CodeMeaning") or "") for code in dataset.get("ConceptNameCodeSequence") or ()]
     texts = [str(item.get("TextValue") or "") for item in _items(dataset)]
     return " / ".join([str(dataset.get("SeriesDescription") or ""), *titles, *texts])

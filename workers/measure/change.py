@@ -108,7 +108,7 @@ def _targets(priors: Sequence[Prior]) -> tuple[str, ...]:
 
 
 def _earlier_points(priors: Sequence[Prior]) -> tuple[TimePoint, ...]:
-    """Return the earlier time points. The last study's own record has those before it."""
+    """Return the earlier time points: those in the record of the last study, else this study alone."""
     last = priors[-1]
     if last.findings.follow_up:
         return last.findings.follow_up.points

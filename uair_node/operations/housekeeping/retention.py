@@ -168,9 +168,9 @@ def _remove_case_data(
 
 
 def _lock_instances(session: Session, case: Case) -> None:
-    """Wait for arrivals of the series.
+    """Lock the rows of the series' instances, and so wait for instances that are being received.
 
-    Instances that were just received have opened a case that needs the files.
+    An instance that was just received may have opened a new case, which needs the files.
     """
     ids = select(Instance.id).where(Instance.series_instance_uid == case.series_instance_uid)
     session.execute(ids.order_by(Instance.id).with_for_update())
