@@ -54,7 +54,7 @@ def reject_sources(session: Session, note_uid: str, title: str, references: Sequ
 
 
 def not_rejected() -> ColumnElement[bool]:
-    """Return the condition that no rejection note names an instance in this version."""
+    """Return the SQL condition that no rejection note names an instance with its present content."""
     return ~exists().where(
         RejectedInstance.sop_instance_uid == Instance.sop_instance_uid,
         or_(RejectedInstance.sha256 == Instance.sha256, RejectedInstance.sha256 == ""),

@@ -131,7 +131,7 @@ class _ToPeer(queue.Queue[Any]):
 
 
 class _ToUser(queue.Queue[Any]):
-    """Requests of the peer to open, release or abort the association. A request wakes the thread of messages."""
+    """Requests of the peer to open, release or abort the association. They wake the thread of messages."""
 
     def __init__(self, messages: DIMSEServiceProvider) -> None:
         super().__init__()

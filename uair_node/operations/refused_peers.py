@@ -58,7 +58,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "The peer does not use DICOM's application context; find out what it is.",
     ),
     _REASON.LOCAL_LIMIT_EXCEEDED: Explanation(
-        "node.max_associations associations are open, and none ended while it waited.",
+        "node.max_associations associations are open, and none ended while the peer waited.",
         "Raise node.max_associations, or let senders use fewer associations.",
     ),
 }

@@ -58,7 +58,7 @@ class TargetState:
     belief
         The belief over shapes; None if the rule of choice uses none.
     held
-        Whether candidate 1 is the reader's last selection, as from the first pick on.
+        Whether candidate 1 is the reader's last selection. This is so in all rounds after the first pick.
     drawn
         Whether the reader drew candidate 1 and has not answered since.
     resting
