@@ -28,9 +28,7 @@ def looping(folder: Path, orthanc: Orthanc, **engine: Any) -> Iterator[Deploymen
     orthanc.delete_all()
     pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
     # A browser beside it may keep a worker from its processor for longer than a short lease.
-    settings = quick([pacs], work={"lease_s": 60})
-    # Nothing here looks at the pages of a round, nor at more than eight members.
-    settings |= {"results": {"pages": False}, "engine": {"members": 8, **engine}}
+    settings = {**quick([pacs], work={"lease_s": 60}), "engine": {"members": 8, **engine}}
     made = embedded(folder, settings)
     for title in ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT"):
         orthanc.add_modality(title, title, HOST, made.port)
