@@ -17,9 +17,7 @@ from uair_node.work.performer import Claim, Commit, Job
 
 
 def _compute(context: Context) -> Job:
-    from workers.compute.computer import (
-        Computer,  # an IO worker does not import torch
-    )
+    from workers.compute.computer import Computer  # an IO worker does not import torch
 
     return Computer(context).compute
 

@@ -37,8 +37,8 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
     ConfigError
         ``migration-due``: the node has not migrated the database yet.
     """
-    preload(queue)
     open_service(settings).database.close()
+    preload(queue)
     # Logging is set up by the command line; without a receiver Celery would set up its own.
     setup_logging.connect(_keep_logging)
     name_outages()
