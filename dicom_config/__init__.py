@@ -1,1 +1,4 @@
-"""The configuration of a site, and constants of the DICOM standard. It imports no other package of ours."""
+"""The configuration of a site, and constants of the DICOM standard.
+
+This package imports no other package of ours.
+"""

@@ -1,6 +1,6 @@
 """Coded concepts, colours, series numbers and labels of our objects.
 
-A viewer lists or draws these words and numbers. They are all in this module.
+Viewers show these words, numbers and colours.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 PHYSICAL_OBJECT = Code("260787004", "SCT", "Physical object")
 LIVER = Code("10200004", "SCT", "Liver")
-# The engine tells where tissue differs, not what it is: "Neoplasm" would claim more than was measured.
+# The engine finds tissue that differs. It does not find the kind of tissue. "Neoplasm" would claim more
+# than was measured.
 LESION = Code("52988006", "SCT", "Lesion")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 
-# What the report measures (CID 7469 and what belongs to it) and in which units (UCUM).
+# Measured quantities of the report (CID 7469 and related codes), and their units (UCUM).
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 MR_PROCEDURE = Code("25056-3", "LN", "MRI unspecified body region")
 VOLUME = Code("118565006", "SCT", "Volume")
@@ -31,7 +32,7 @@ ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 MR_SIGNAL_INTENSITY = Code("110852", "DCM", "MR signal intensity")
 MEAN = Code("373098007", "SCT", "Mean")
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
-# No standard code says this without claiming a neoplasm.
+# Every standard code for this quantity also claims a neoplasm.
 LESION_BURDEN = Code("LESION_BURDEN", "99UAIR", "Lesion volume as percentage of liver volume")
 MILLILITRE = Code("ml", "UCUM", "milliliter")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
@@ -40,7 +41,7 @@ ARBITRARY_UNIT = Code("[arb'U]", "UCUM", "arbitrary unit")
 PERCENT = Code("%", "UCUM", "percent")
 LESIONS = Code("{lesions}", "UCUM", "lesions")
 
-# The titles' meanings: `uair_node.results.rejection`.
+# `uair_node.results.rejection` has the meanings of these titles.
 REJECTION_TITLES = frozenset({"113001", "113037", "113038", "113039"})
 """DCM codes that make a Key Object Selection a rejection note (IHE RAD TF-2, 4.66)."""
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
@@ -49,7 +50,7 @@ MANUFACTURER = "UAIR node"
 LABEL_PREFIX = "UAIR "
 DISCLAIMER = "Research use, not a medical device"
 
-# Above the series numbers of scanners and of their secondary reconstructions, so that results sort last.
+# Larger than the series numbers of scanners and of secondary reconstructions, so that results sort last.
 _SERIES_NUMBER_BASE = 9000
 _SERIES_NUMBERS_PER_ROUND = 10
 _FINAL_OFFSET = 9
@@ -60,16 +61,16 @@ _LONG_STRING_LENGTH = 64  # LO, PS3.5 table 6.2-1
 
 @dataclass(frozen=True)
 class Colour:
-    """One colour, for pictures and for DICOM.
+    """A colour, for pictures and for DICOM.
 
     Parameters
     ----------
     name
         The name that a person reads.
     rgb
-        sRGB, 0..255 each.
+        The sRGB values, each 0..255.
     cielab
-        L*, a*, b* in the form of Recommended Display CIELab Value, 0..65535 each (PS3.3 C.10.7.1.1).
+        L*, a*, b* in the form of Recommended Display CIELab Value, each 0..65535 (PS3.3 C.10.7.1.1).
     """
 
     name: str
@@ -77,8 +78,9 @@ class Colour:
     cielab: tuple[int, int, int]
 
 
-# The palette of Okabe and Ito, distinguishable with every common colour vision deficiency. The order puts
-# colours that are strong on grey first and those nearest to the liver's last.
+# The palette of Okabe and Ito. A person with any common colour vision deficiency can distinguish its
+# colours. The first colours have a strong contrast to grey. The last colours are the most similar to the
+# liver's colour.
 LIVER_COLOUR = Colour("sky blue", (86, 180, 233), (45761, 29808, 23959))
 LESION_COLOURS = (
     Colour("yellow", (240, 228, 66), (58401, 29471, 52288)),
@@ -101,7 +103,7 @@ class Companion(IntEnum):
 
 
 class SelectionClass(StrEnum):
-    """SOP Classes that a selection may have (PS3.4 B.5)."""
+    """SOP Classes that a reader's selection may have (PS3.4 B.5)."""
 
     SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
     LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -122,13 +124,13 @@ def lesion_colour(number: int) -> Colour:
 
 
 def series_number(round_number: int, k: int, *, final: bool = False) -> int:
-    """Return the Series Number of candidate `k` (1..4), or of the final result, of a 1-based round."""
+    """Return the Series Number of candidate `k` (1..4) or of the final result. `round_number` is 1-based."""
     _check_position(round_number, k)
     return _SERIES_NUMBER_BASE + _SERIES_NUMBERS_PER_ROUND * round_number + (_FINAL_OFFSET if final else k)
 
 
 def content_label(round_number: int, k: int, *, final: bool = False) -> str:
-    """Return the Content Label, ``UAIR R1C3`` or ``UAIR FINAL R3C2`` (CS: at most 16 characters)."""
+    """Return a Content Label such as ``UAIR R1C3`` or ``UAIR FINAL R3C2`` (CS: at most 16 characters)."""
     _check_position(round_number, k)
     label = f"{LABEL_PREFIX}{'FINAL ' if final else ''}R{round_number}C{k}"
     return label[:_CONTENT_LABEL_LENGTH]
@@ -137,8 +139,8 @@ def content_label(round_number: int, k: int, *, final: bool = False) -> str:
 def series_description(round_number: int, k: int, character: str, *, final: bool = False) -> str:
     """Return the Series Description. Its first 16 characters name the candidate.
 
-    Some viewers show only these. `character` is a few words such as "most inclusive". A case has a single
-    final result. Its name is ``UAIR FINAL, most inclusive, round 3``.
+    Some viewers show only the first 16 characters. `character` is a few words such as "most inclusive". A
+    case has a single final result. Its name is ``UAIR FINAL, most inclusive, round 3``.
     """
     if final:
         _check_position(round_number, k)
@@ -151,24 +153,27 @@ def series_description(round_number: int, k: int, character: str, *, final: bool
 
 
 def companion_number(kind: Companion, round_number: int) -> int:
-    """Return the Series Number of a round's pages, rejection note or report."""
+    """Return the Series Number of a companion series of a round, such as its pages or its report."""
     _check_position(round_number, 1)
     return _SERIES_NUMBER_BASE + _SERIES_NUMBERS_PER_ROUND * round_number + kind
 
 
 def companion_description(kind: Companion, round_number: int, text: str) -> str:
-    """Return the Series Description ``UAIR PAGES R1 …``. Its first 16 characters are unique in a study."""
+    """Return a Series Description such as ``UAIR PAGES R1 …``.
+
+    Its first 16 characters are unique in a study.
+    """
     _check_position(round_number, 1)
     return long_string(f"UAIR {kind.name[:8]} R{round_number} {text}")
 
 
 def case_companion_number(kind: Companion) -> int:
-    """Return the Series Number of a series that holds the pages, or the rejection notes, of all rounds."""
+    """Return the Series Number of a companion series that holds the objects of all rounds of a case."""
     return _SERIES_NUMBER_BASE + kind
 
 
 def case_companion_description(kind: Companion, text: str) -> str:
-    """Return the Series Description of a series for all rounds: ``UAIR PAGES of all rounds``."""
+    """Return the Series Description of a series for all rounds, such as ``UAIR PAGES of all rounds``."""
     return long_string(f"UAIR {kind.name} {text}")
 
 
@@ -185,7 +190,7 @@ def notices_description() -> str:
 def long_string(text: str) -> str:
     """Make `text` a valid LO value: printable ASCII without backslash, at most 64 characters.
 
-    Only ASCII is permitted, because the object has the character set of its source series.
+    Only ASCII is permitted, because our object keeps the character set of its source series.
     """
     plain = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
     return plain[:_LONG_STRING_LENGTH].strip()

@@ -16,7 +16,7 @@ ANYBODY = "*"
 
 
 class ConsoleTls(Section):
-    """HTTPS of the console itself, where no reverse proxy provides it."""
+    """HTTPS of the console, for an installation without a reverse proxy."""
 
     certificate: Path = Field(
         description="PEM file: the console's certificate, then the intermediate certificates"
@@ -37,7 +37,7 @@ class ConsoleProxy(Section):
     """A reverse proxy that does the login and writes the user's name into a header.
 
     The header counts only if the connection comes from one of `networks`. If a secret is configured, then
-    the request must also contain the secret. The proxy must remove both headers from what browsers send.
+    the request must also contain the secret. The proxy must remove both headers from browsers' requests.
     """
 
     networks: tuple[Network, ...] = Field(min_length=1, description="networks that the proxy connects from")
@@ -50,7 +50,7 @@ class ConsoleProxy(Section):
     viewers: tuple[str, ...] = Field((), description="users who may read; `*`: all whom the proxy lets in")
 
     def read_secret(self) -> bytes:
-        """Return the secret that every request of the proxy must have; empty if none is configured.
+        """Return the secret that every request of the proxy must contain; empty if no secret is configured.
 
         Raises
         ------
@@ -75,10 +75,10 @@ class ConsoleProxy(Section):
         )
 
     def trusts(self, address: str) -> bool:
-        """Return whether a connection from `address` is the proxy's."""
+        """Return whether `address` is an IP address in one of the proxy's networks."""
         try:
             peer = ipaddress.ip_address(address)
-        except ValueError:  # no IP connection
+        except ValueError:  # `address` is no IP address
             return False
         return any(peer in ipaddress.ip_network(network) for network in self.networks)
 

@@ -1,6 +1,6 @@
 """Presentation contexts: the SOP classes and transfer syntaxes that the node accepts (PS3.8 9.3.2).
 
-They follow from the standard and the installed decoders. A site cannot configure them.
+The standard and the installed decoders determine them. A site cannot configure them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pynetdicom.sop_class import Verification
 from dicom_config.codes import SelectionClass
 
 SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
-"""Classes of a reader's selection: an object that names or holds a candidate, or a candidate's page."""
+"""Classes of a reader's selection. A selection names a candidate, holds a candidate, or is its page."""
 
 DOCUMENT_CLASSES: frozenset[str] = frozenset(
     {
@@ -91,39 +91,39 @@ _DECODED_HERE = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
 
 @cache
 def transfer_syntaxes() -> tuple[str, ...]:
-    """Return the transfer syntaxes whose pixels can be decoded here."""
+    """Return the transfer syntaxes whose pixels this node can decode."""
     with_decoders = (syntax for syntax in _WITH_DECODERS if _decodable(syntax))
     return (*_UNCOMPRESSED, *with_decoders, *_DECODED_HERE)
 
 
 @cache
 def sop_classes() -> frozenset[str]:
-    """Return the accepted SOP classes that have a name here, Verification included."""
+    """Return the SOP classes that the node accepts by name: pynetdicom's storage classes and Verification."""
     storage = (str(context.abstract_syntax) for context in AllStoragePresentationContexts)
     return frozenset({*storage, Verification})
 
 
 def is_taken(sop_class: str) -> bool:
-    """Return whether the node accepts a proposed abstract syntax. All AE titles accept the same.
+    """Return whether the node accepts a proposed abstract syntax. All AE titles accept the same classes.
 
     The node accepts every storage class: known, newer than the library, or private. A router that pushes a
     whole study stops at a refused context, and the rest of the study would be missing. If a reader sends an
-    object of an unsuitable class, then the node can tell the reader only if the object arrives. Other
-    services of the standard are not accepted.
+    object of an unsuitable class, then the object must arrive before the node can send a notice about it.
+    The node does not accept other services of the standard.
     """
     private = not sop_class.startswith(_STANDARD_ROOT)
     return private or sop_class in sop_classes() or sop_class.startswith(_STORAGE_ROOT)
 
 
 def taken_syntaxes(contexts: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Return the transfer syntaxes to accept for an SOP class from those that its contexts propose.
+    """Return the transfer syntaxes that the node accepts for an SOP class.
 
     Parameters
     ----------
     contexts
-        The transfer syntaxes of each presentation context that proposes the class. A context is also
-        accepted if no transfer syntax can be decoded. Its instances are kept, and the gate gives the reason
-        why they are not segmented.
+        The proposed transfer syntaxes of each presentation context of the class. A context is also accepted
+        if the node can decode none of its transfer syntaxes. The node keeps such instances, and the gate
+        gives the reason why it does not segment them.
     """
     known = transfer_syntaxes()
     others = [syntax for proposed in contexts if not set(proposed) & set(known) for syntax in proposed]

@@ -15,7 +15,7 @@ from dicom_config.tls import TlsClientSection
 
 
 class Withdrawal(StrEnum):
-    """The time at which a destination gets a rejection note that hides results."""
+    """The time at which a destination gets rejection notes, which hide results."""
 
     NEVER = "never"
     END = "end"
@@ -23,13 +23,16 @@ class Withdrawal(StrEnum):
 
 
 def _as_withdrawal(value: object) -> object:
-    """Return the word for `true` or `false`. An environment variable gives them as text."""
+    """Return the Withdrawal for `true` or `false`; any other value is unchanged.
+
+    An environment variable gives `true` and `false` as text.
+    """
     words = {"true": Withdrawal.END, "false": Withdrawal.NEVER}
     return words.get(str(value).lower(), value)
 
 
 class Recipient(Section):
-    """Keys that all destinations of results have."""
+    """The keys that all destinations of results have."""
 
     name: str
     profile: Profile = Field(

@@ -1,4 +1,4 @@
-"""Configuration of the method and its tasks: the model, leases, retries, and when to give up."""
+"""Configuration of the segmentation method and its tasks: model, leases, retries and time limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Preference = Literal["off", "department", "reader"]
 
 
 class EngineSection(Section):
-    """The segmentation method, see docs/engine.md. The defaults have the best measured results."""
+    """The segmentation method (docs/engine.md). The defaults have the best measured results."""
 
     model: ModelName = "embedded"
     checkpoint: Path | None = Field(

@@ -1,7 +1,7 @@
 """The base class of our exceptions.
 
-Every error carries a stable `code`, a `sentence` that says what is wrong, and a `remedy` that says what to
-do about it. None of the three contains patient data.
+Every error has a stable `code`, a `sentence` that describes the fault, and a `remedy` that says what a person
+can do. They contain no patient data.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ class UairError(Exception):
     code
         Lower-case words joined by hyphens. It never changes, because tables, metrics and tests refer to it.
     sentence
-        What is wrong, for a person.
+        The fault, described for a person.
     remedy
-        What that person can do about it.
+        The action that can correct the fault.
     """
 
     def __init__(self, code: str, sentence: str, remedy: str = "") -> None:
@@ -37,7 +37,7 @@ class UairError(Exception):
 
 
 class InputError(UairError):
-    """The input cannot be used. A retry would not help, so there is none."""
+    """The input cannot be used. The work is not retried, because a retry cannot help."""
 
 
 class ConfigError(UairError):
@@ -45,12 +45,12 @@ class ConfigError(UairError):
 
 
 class TransientError(UairError):
-    """Another system failed for now. The work is retried after a delay."""
+    """Another system failed temporarily. The work is retried after a delay."""
 
 
 class ResourceError(UairError):
-    """Memory, disk or device did not suffice. The work is retried in smaller pieces, or later."""
+    """Memory, disk space or device memory was too small. The work is retried in smaller pieces, or later."""
 
 
 class IllegalTransitionError(UairError):
-    """A case should have entered a state that the table of states does not allow."""
+    """A change of a case's state that the table of states does not allow."""

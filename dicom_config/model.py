@@ -1,8 +1,9 @@
 """The model of the whole configuration, and the functions that read it.
 
-A configuration is a YAML file. An environment variable can override any key. Its name is ``UAIR_`` and the
-path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). The error for a wrong file names the
-key, the reason and a remedy. Settings are built once and passed to all other modules.
+A configuration is a YAML file. An environment variable can override any key. The variable's name is
+``UAIR_`` and the path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). The error for a
+wrong file contains the key, the reason and a remedy. The settings are built once and passed to all other
+modules.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class IntakeSection(Section):
 
     @property
     def known(self) -> tuple[ModalityProfile, ...]:
-        """All profiles, the configured ones first. So cases stay readable if the configuration changes."""
+        """All profiles, first the configured ones. So cases stay readable if the configuration changes."""
         others = (profile for profile in PROFILES.values() if profile not in self.modalities)
         return (*self.modalities, *others)
 
@@ -130,14 +131,17 @@ class GateSection(Section):
 
 
 class DatabaseSection(Section):
-    """The database. If `url` is empty: a SQLite file in the data folder."""
+    """The database. If `url` is empty, then it is a SQLite file in the data folder."""
 
     url: str = ""
     password_file: Path | None = Field(None, description="the password, instead of one in the URL")
 
 
 class BrokerSection(Section):
-    """The broker that carries tasks. Empty `url`: files in the data folder, no server (embedded mode)."""
+    """The broker that transports tasks.
+
+    If `url` is empty, then the broker is files in the data folder, without a server (embedded mode).
+    """
 
     url: str = ""
     password_file: Path | None = Field(None, description="the password, instead of one in the URL")
@@ -185,7 +189,10 @@ class ResultsSection(Section):
 
 
 class StartSection(Section):
-    """Another system's segmentation, from which a new case starts. Empty keys: no search."""
+    """The segmentation of another system, from which a new case starts.
+
+    If the keys are empty, then the node does not search for such a segmentation.
+    """
 
     found_in: str = Field("", description="name of the destination that the node searches")
     system: str = Field(
@@ -279,7 +286,7 @@ class Settings(BaseSettings):
 
     @property
     def source(self) -> Path | None:
-        """The file that was loaded, None for the packaged ``embedded.yaml``."""
+        """The configuration file; None for the packaged ``embedded.yaml``."""
         return self._source
 
     def destination(self, name: str) -> AnyDestination | None:
@@ -293,17 +300,17 @@ class Settings(BaseSettings):
 
     @property
     def broker_url(self) -> str:
-        """The broker's URL, empty in embedded mode. It raises the errors of `database_url`."""
+        """The broker's URL, empty in embedded mode. It raises the same errors as `database_url`."""
         return with_password(self.broker.url, self.broker.password_file)
 
     @property
     def database_url(self) -> str:
-        """The SQLAlchemy URL, a SQLite file in the data folder unless configured.
+        """The SQLAlchemy URL. The default is a SQLite file in the data folder.
 
         Raises
         ------
         ConfigError
-            ``password-file``.
+            ``password-file``: see `with_password`.
         """
         if self.database.url:
             return with_password(self.database.url, self.database.password_file)
@@ -311,13 +318,13 @@ class Settings(BaseSettings):
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """Read a configuration file (the packaged ``embedded.yaml`` if none) and the environment.
+    """Read a configuration file and the environment. The default file is the packaged ``embedded.yaml``.
 
     Raises
     ------
     ConfigError
-        ``config-missing``, ``config-syntax`` or ``config-value``; the sentence names the file and the line
-        or the key, the remedy names the correct form.
+        ``config-missing``, ``config-syntax`` or ``config-value``. The sentence contains the file, and the
+        line or the key. The remedy contains the correct form.
     """
     refuse_renamed_variables()
     values = read_values(path)
@@ -334,7 +341,7 @@ def load_settings(path: Path | None = None) -> Settings:
 
 
 def read_values(path: Path | None) -> dict[str, Any]:
-    """Return the values of a configuration file, unchecked. It raises the errors of `load_settings`."""
+    """Return the unchecked values of a configuration file. The errors are those of `load_settings`."""
     if path is None:
         text = resources.files("dicom_config").joinpath("embedded.yaml").read_text("utf-8")
     else:
@@ -362,7 +369,7 @@ def read_values(path: Path | None) -> dict[str, Any]:
 
 
 def _as_config_error(source: str, error: ValidationError) -> ConfigError:
-    """Turn all validation errors into one error with keys, reasons and remedies."""
+    """Combine all validation errors into a single error with keys, reasons and remedies."""
     problems = list(dict.fromkeys(_key_and_remedy(found) for found in error.errors()))
     reasons = " ".join(f"`{key}`: {reason}." for key, reason, _ in problems)
     remedies = " ".join(dict.fromkeys(remedy for _, _, remedy in problems))

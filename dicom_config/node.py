@@ -1,4 +1,4 @@
-"""Configuration of the DICOM listener: address, AE titles that are verbs, permitted peers, limits."""
+"""Configuration of the DICOM listener: address, an AE title for each verb, permitted peers, limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dicom_config.tls import CertificateName, TlsServerSection, typed_names
 
 
 class Verb(StrEnum):
-    """The request of a sender, given by the AE title that it calls."""
+    """The request of a sender. The called AE title determines it."""
 
     STORE = "store"
     PICK = "pick"
@@ -25,7 +25,7 @@ class Verb(StrEnum):
 
 
 class AeTitles(Section):
-    """The called AE titles. Each of them is a verb."""
+    """The called AE titles. Each title has its own verb."""
 
     store: AeTitle = "UAIR"
     pick: AeTitle = "UAIR_PICK"
@@ -45,10 +45,10 @@ class AeTitles(Section):
 
 
 class Tags(Section):
-    """Words that make an object a selection although it was sent to the store AE title.
+    """Words that make an object a selection although the sender called the store AE title.
 
     They are for a site that cannot add AE titles. A word must be a separate word in Series Description or
-    Content Label, in upper or lower case. If a word is empty, then its verb has no word.
+    Content Label, in upper or lower case. If a field is empty, then its verb has no word.
     """
 
     pick: str = "PICK"
@@ -63,12 +63,15 @@ class Tags(Section):
         return self
 
     def _by_word(self) -> list[tuple[str, Verb]]:
-        """Return words and their verbs. The verb whose effect is easiest to undo is first."""
+        """Return the words and their verbs. The first verb has the effect that is easiest to undo."""
         words = [(self.pick, Verb.PICK), (self.reject, Verb.REJECT), (self.accept, Verb.ACCEPT)]
         return [(word, verb) for word, verb in words if word]
 
     def verb_in(self, text: str) -> Verb | None:
-        """Return the verb of the first word that `text` contains; None if it contains no such word."""
+        """Return the verb whose word `text` contains; None if `text` contains no such word.
+
+        The words are tried in this order: pick, reject, accept.
+        """
         for word, verb in self._by_word():
             if re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE):
                 return verb
@@ -76,7 +79,10 @@ class Tags(Section):
 
 
 class MarkWords(Section):
-    """Words in the label of a measurement. They must be separate words, in upper or lower case."""
+    """Words that a reader writes into the label of a measurement.
+
+    They must be separate words, in upper or lower case.
+    """
 
     drop: Annotated[
         tuple[str, ...], Field(description="words that say that the marked finding is no lesion")
@@ -108,7 +114,7 @@ class AllowRule(Section):
         Parameters
         ----------
         certificate
-            The typed names of the peer's verified certificate, see `typed_name`. Without TLS there are none.
+            The typed names (`typed_name`) of the peer's verified certificate; empty without TLS.
         """
         peer = ipaddress.ip_address(address)
         names = {name for each in self.certificates for name in typed_names(each)}
@@ -121,7 +127,7 @@ class AllowRule(Section):
         return next((field for field, matching in matches.items() if not matching), None)
 
     def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()) -> bool:
-        """Return whether this rule lets a peer use `verb`. The parameters are those of `mismatch`."""
+        """Return whether this rule admits a peer to `verb`. The parameters are those of `mismatch`."""
         return self.mismatch(verb, calling_ae, address, certificate) is None
 
 
@@ -161,5 +167,5 @@ class NodeSection(Section):
         return self
 
     def admits(self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str]) -> bool:
-        """Return whether any rule lets a peer use `verb`. Parameters are those of `AllowRule.mismatch`."""
+        """Return whether any rule admits a peer to `verb`. Parameters are those of `AllowRule.mismatch`."""
         return any(rule.admits(verb, calling_ae, address, certificate) for rule in self.allow)

@@ -11,7 +11,10 @@ from dicom_config.section import Section
 
 
 class MonitoringSection(Section):
-    """The monitoring server: ``/live``, ``/ready``, ``/metrics`` over HTTP; no patient data, no login."""
+    """The monitoring server: ``/live``, ``/ready`` and ``/metrics`` over HTTP, without login.
+
+    Its answers contain no patient data.
+    """
 
     host: str = Field("127.0.0.1", description="address to listen on; the default answers this machine only")
     port: Annotated[int, Field(ge=0, le=65533)] = Field(
@@ -22,13 +25,16 @@ class MonitoringSection(Section):
 
 
 class LogsSection(Section):
-    """The log of a process, on standard error. It never has patient data."""
+    """The log of a process, on standard error. It never contains patient data."""
 
     format: Literal["text", "json"] = Field("text", description="json: one JSON object for each line")
 
 
 class StoreSection(Section):
-    """The object store by which machines share files. Empty `url`: all machines use one data folder."""
+    """The object store by which machines share files.
+
+    If `url` is empty, then all machines share a data folder.
+    """
 
     url: str = Field("", pattern="^(s3://[^/]+(/.*)?)?$", description="s3://bucket or s3://bucket/prefix")
     endpoint_url: str = Field("", description="URL of an S3-compatible server; empty: Amazon's")

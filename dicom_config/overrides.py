@@ -1,4 +1,4 @@
-"""Find the configuration keys that the environment sets, and the file's other values."""
+"""Find the configuration keys that the environment sets, and contradictions to the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREFIX, _BETWEEN = "UAIR_", "__"
 
 @dataclass(frozen=True)
 class Override:
-    """One variable of the environment that sets a key.
+    """An environment variable that sets a key.
 
     Attributes
     ----------
@@ -24,9 +24,9 @@ class Override:
     key
         The key in the file's notation, ``node.port``.
     contradicts
-        Whether the file sets the key to another value. The variable's value counts, not the file's.
+        Whether the file sets the key to another value. The variable's value is used.
     file
-        The configuration file; None for the packaged one.
+        The configuration file; None for the packaged file.
     """
 
     variable: str
@@ -36,12 +36,12 @@ class Override:
 
     @property
     def sentence(self) -> str:
-        """The warning that variable and file contradict. It shows no value, since a value may be a secret."""
+        """The warning that variable and file contradict. It contains no value, which may be a secret."""
         return f"{self.variable} overrides `{self.key}` of {self.file or 'the packaged embedded.yaml'}."
 
 
 def find_overrides(path: Path | None, environment: Mapping[str, str] = os.environ) -> list[Override]:
-    """Return the variables that override keys, by key. It raises the errors of `load_settings`."""
+    """Return the variables that set keys, sorted by key. The errors are those of `load_settings`."""
     values = read_values(path)
     found = []
     for variable, text in environment.items():

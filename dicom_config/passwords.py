@@ -1,4 +1,4 @@
-"""Read passwords from files. So no configuration, environment or process list shows them."""
+"""Read passwords from files, so that they are in no configuration, environment or process list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def with_password(url: str, file: Path | None) -> str:
     Raises
     ------
     ConfigError
-        ``password-file``: it cannot be read, is empty, or the URL names no user.
+        ``password-file``: the file cannot be read or is empty, or the URL has no user name.
     """
     if file is None:
         return url

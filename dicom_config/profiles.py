@@ -1,6 +1,7 @@
 """Viewer profiles: changes to our objects that some viewers need, each with its reason.
 
-`strict` changes nothing. Its objects follow the standard, and current OHIF, 3D Slicer and dcmqi read them.
+The profile `strict` has no changes. Its objects follow the standard. Current OHIF, 3D Slicer and dcmqi read
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from enum import StrEnum
 
 
 class Profile(StrEnum):
-    """The viewer with which a department looks at results."""
+    """The kind of viewer at a destination."""
 
     STRICT = "strict"
     OHIF = "ohif"
@@ -22,24 +23,24 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True)
 class Needs:
-    """The needs of a viewer.
+    """The objects, and the changes to objects, that a viewer needs.
 
     Parameters
     ----------
     segmentations
-        Whether it can draw SEG. If not, then only pages and notices are sent.
+        Whether the viewer can draw SEG. If false, then the destination gets no segmentations.
     pictures
-        Whether readers look at pages and notices there.
+        Whether readers look at pages and notices in this viewer.
     structures
-        Whether it is a planning system, which gets the accepted segmentation as an RT Structure Set.
+        Whether the viewer is a planning system. It gets the accepted segmentation as an RT Structure Set.
     gap_frames
         Whether empty frames are written between a segment's first and last frame. After a gap, older OHIF
         draws on the wrong slices (OHIF #2833). Empty frames before and after the segment are always left
         out.
     short_label
-        Whether the Content Label is without ``UAIR``. Weasis lists a SEG as ``[1]``, label and description,
-        and cuts the line at 16 characters (Weasis #681). So ``[1] UAIR FINAL R`` would not show round and
-        candidate.
+        Whether the Content Label is written without ``UAIR``. Weasis lists a SEG as ``[1]``, label and
+        description, and cuts the line at 16 characters (Weasis #681). So ``[1] UAIR FINAL R`` would not
+        show round and candidate.
     """
 
     segmentations: bool = True

@@ -1,4 +1,4 @@
-"""The measured quantities: name, code, unit and rounding, the same in report, table and page.
+"""The measured quantities: name, code, unit and rounding. Report, tables and pages use the same quantities.
 
 The columns of the CSV and the keys of the JSON come from this module.
 """
@@ -24,7 +24,7 @@ _RATIO = Code("1", "UCUM", "no units")
 
 @dataclass(frozen=True)
 class Quantity:
-    """One measured quantity.
+    """A measured quantity.
 
     Parameters
     ----------
@@ -35,9 +35,10 @@ class Quantity:
     code, unit, derivation
         Codes for the SR (TID 300). `derivation` is None if the name alone is sufficient.
     decimals
-        The number is rounded once, when it is measured. So every page and table shows the same number.
+        Decimal places. The value is rounded only once, when it is measured. So every page and table shows
+        the same number.
     on_slice
-        Whether it was measured on one slice, which the SR names.
+        Whether the quantity is measured on a single slice. The SR refers to that slice.
     """
 
     key: str
@@ -51,7 +52,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Quantities:
-    """All quantities of an examination, in the order of tables and reports.
+    """All quantities of a modality, in the order of tables and reports.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Configuration keys of earlier versions: an old name is refused, and the refusal names the new one."""
+"""Configuration keys of earlier versions. An old name is refused. The error contains the new name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ RENAMED = {"signals": "monitoring", "intake.together_s": "intake.partial_edit_wa
 
 
 def refuse_renamed_variables(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse variables that set a renamed key. pydantic-settings would ignore an unknown section.
+    """Refuse variables that set a renamed key. pydantic-settings would ignore such a variable.
 
     Raises
     ------
     ConfigError
-        ``config-value``.
+        ``config-value``: a variable sets a renamed key.
     """
     for old, new in RENAMED.items():
         before, now = ("UAIR_" + key.upper().replace(".", "__") for key in (old, new))

@@ -1,4 +1,4 @@
-"""Rules that choose by header fields which series of a study are segmented."""
+"""Rules that choose the series of a study for segmentation, by header fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dicom_config.section import Section
 
 
 def _pattern(value: str) -> str:
-    """Check a regular expression. It matches text in upper or lower case."""
+    """Check the syntax of a regular expression. The rules apply it to text in upper or lower case."""
     try:
         re.compile(value)
     except re.error as error:
@@ -35,14 +35,14 @@ class Range(Section):
         return self
 
     def holds(self, value: float) -> bool:
-        """Return whether `value` lies within."""
+        """Return whether `value` is in the range."""
         return self.min <= value <= self.max
 
 
 class SeriesRule(Section):
-    """A rule. If all its conditions hold, then its score counts, or the series is excluded.
+    """A rule. If a series meets all its conditions, then its score counts, or the series is excluded.
 
-    If the headers of a series lack a field, then a condition on this field does not hold.
+    If the headers of a series lack a field, then the series does not meet a condition on this field.
     """
 
     name: str
@@ -68,7 +68,7 @@ class SeriesRule(Section):
 
 
 class RulesSection(Section):
-    """The choice of series. Without rules, every series that passes the gate is segmented."""
+    """The choice of series. Without rules, the node segments every series that passes the gate."""
 
     series: tuple[SeriesRule, ...] = ()
     min_score: float = Field(0.0, description="a series with a lower score is not segmented")

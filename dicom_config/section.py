@@ -37,7 +37,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, by its address or as ``localhost``."""
+    """Return whether `host` is a loopback address or ``localhost``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -28,14 +28,14 @@ TLS_1_2_SUITES: dict[str, str] = {
 """The recommended suites (RFC 9325 4.2): registered name -> name in OpenSSL."""
 
 TLS_1_3_SUITES = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
-"""All suites that OpenSSL has for TLS 1.3. Each has authentication and forward secrecy."""
+"""All suites that OpenSSL has for TLS 1.3. Each suite has authentication and forward secrecy."""
 
 FINGERPRINT = "sha256:"
-"""The prefix of a fingerprint that is used as a certificate's name. No other name begins with it."""
+"""The prefix of a fingerprint that is used as a certificate's name. Other names never begin with it."""
 
 
 class NameType(StrEnum):
-    """The type of a name in a certificate. Two names with the same text and different types are different."""
+    """The type of a name in a certificate. Names with the same text and different types are different."""
 
     CN = "CN"
     DNS = "DNS"
@@ -44,7 +44,7 @@ class NameType(StrEnum):
 
 
 def typed_name(kind: NameType, value: str) -> str:
-    """Return a name with its type; DNS names in lower case, IP addresses in their short form.
+    """Return a name with its type as prefix. DNS names become lower case, IP addresses get their short form.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def typed_name(kind: NameType, value: str) -> str:
 
 
 def _certificate_name(text: str) -> str:
-    """Check a certificate's name in the configuration. A fingerprint becomes lower case without colons."""
+    """Check and normalise a certificate's name. A fingerprint becomes lower case without colons."""
     name = text.strip()
     kind, colon, value = name.partition(":")
     if not name or (colon and not value):
@@ -79,9 +79,9 @@ def _certificate_name(text: str) -> str:
 
 
 CertificateName = Annotated[str, AfterValidator(_certificate_name)]
-"""``CN:``, ``DNS:``, ``URI:`` or ``IP:`` and a name, or ``sha256:`` and the fingerprint.
+"""A name with the prefix ``CN:``, ``DNS:``, ``URI:`` or ``IP:``, or a fingerprint with ``sha256:``.
 
-A name without a colon is the subject's CN or a DNS name among the alternative names.
+A name without a prefix can be the subject's CN or a DNS name among the alternative names.
 """
 
 
@@ -93,7 +93,7 @@ def typed_names(name: str) -> tuple[str, ...]:
 
 
 class TlsServerSection(Section):
-    """TLS of the listener. If it is configured, then peers without TLS are refused."""
+    """TLS of the listener. If TLS is configured, then the node refuses peers without TLS."""
 
     certificate: Path = Field(
         description="PEM file: the node's certificate, then the intermediate certificates"
@@ -119,7 +119,7 @@ class TlsServerSection(Section):
 
 
 class TlsClientSection(Section):
-    """TLS towards a destination."""
+    """TLS for connections to a destination."""
 
     ca: Path = Field(description="PEM file of the CAs that sign the destination's certificate")
     certificate: Path | None = Field(

@@ -1,4 +1,4 @@
-"""The DICOM node: receives series, keeps cases, delivers results. It does not import torch.
+"""The DICOM node: it receives series, keeps cases and delivers results. It does not import torch.
 
 Research software, not a medical device.
 """

@@ -1,7 +1,7 @@
-"""The `uair` command: a table of commands, each loaded when it is called.
+"""The `uair` command: a table of commands. Each command's module is loaded when the command is called.
 
 The package `workers` adds its own commands (`worker`, `train`, `evaluate`, `demo`) through the entry point
-group ``uair.commands``; the node itself never imports it.
+group ``uair.commands``. The node itself never imports that package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uair_node import __version__
 from uair_node.commands.lazy import LazyCommand, lazy_group
 
 _PRIVATE = 0o077
-"""The umask of every command: only its own user can read the files that it writes."""
+"""The umask of every command. Only the user who runs a command can read the files that it writes."""
 
 _RUN, _CASES, _SITE = "Run", "Cases", "Installation"
 _OWN = {
@@ -92,7 +92,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> None:
-    """Run the command line. Our own errors end with sentence and remedy, without a traceback."""
+    """Run the command line. For our own errors, print sentence and remedy, without a traceback."""
     os.umask(_PRIVATE)
     try:
         app()
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def _tell(error: UairError) -> None:
-    """Print an error. If the output goes to a log, then the error is a single line."""
+    """Print an error. If the output goes to a log, then print a single line."""
     console = Console(stderr=True)
     line = f"[red]{escape(error.code)}[/]: {escape(f'{error.sentence} {error.remedy}')}"
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)

@@ -44,7 +44,7 @@ class Context:
 
     @cached_property
     def patient_keys(self) -> PatientKeys:
-        """The keys of Patient IDs. It raises the errors of `open_patient_keys`."""
+        """The keys of Patient IDs. The errors are those of `open_patient_keys`."""
         configured = self.settings.intake.patient_secret_file
         return open_patient_keys(self.database, self.store.root, configured)
 
@@ -69,7 +69,7 @@ class Context:
 
     @property
     def segmentation_variants(self) -> tuple[SegVariant, ...]:
-        """The variants in which segmentations are written, at least one. Pages refer to the first."""
+        """The variants in which segmentations are written, at least one. Pages refer to the first variant."""
         variants = [
             SegVariant(
                 profile,
@@ -93,7 +93,7 @@ class Context:
 
     @property
     def withdrawing_each_round(self) -> tuple[str, ...]:
-        """Names of the destinations that are told to hide the candidates of closed rounds."""
+        """Names of the destinations that get rejection notes for the candidates of closed rounds."""
         wanted = (each for each in self.settings.destinations if each.withdraw == Withdrawal.EACH_ROUND)
         return tuple(destination.name for destination in wanted)
 
@@ -104,8 +104,13 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
     Parameters
     ----------
     migrate
-        Make and mark the data folder, and update the schema and the patient keys, as a node does at its
-        start. Without it, nothing is changed, and an old schema raises ConfigError ``migration-due``.
+        Whether to make and mark the data folder, and to update the schema and the patient keys, as a node
+        does at its start. If false, then nothing is changed.
+
+    Raises
+    ------
+    ConfigError
+        ``migration-due``: the schema is old, and `migrate` is false.
     """
     database = Database(settings.database_url)
     if migrate:

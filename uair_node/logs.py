@@ -35,19 +35,20 @@ def bound(**values: object) -> Iterator[None]:
 
 
 class _Discreet(logging.Formatter):
-    """Formats only type and place of an exception. Its text may quote a DICOM header."""
+    """Formats only type and place of an exception. The exception's text may quote a DICOM header."""
 
     def formatException(self, ei: _Failure) -> str:  # noqa: N802 - the base class' name
-        """Return the frames and the type, innermost last."""
+        """Return the exception's type and its stack frames, innermost frame last."""
         frames = traceback.extract_tb(ei[2])
         places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
         return f"{ei[0].__name__ if ei[0] else 'exception'} at {places}"
 
 
 def _hide_error_texts(record: logging.LogRecord) -> bool:
-    """Replace an exception in a record's message or arguments by its type, also where Celery wrote its text.
+    """Replace the exceptions in a record's message and arguments by their types.
 
-    Celery passes the exception's text and its traceback as text in a mapping of arguments.
+    Celery passes an exception's text and its traceback as strings in a mapping of arguments. These strings
+    are replaced, too.
     """
     record.msg = _without_text(record.msg)
     if isinstance(record.args, Mapping):
@@ -129,7 +130,7 @@ def set_up_logging(
     quiet
         Log only warnings and errors.
     form
-        ``text``: lines for people. ``json``: a JSON object per line.
+        ``text``: lines for people. ``json``: a JSON object for each line.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler = logging.StreamHandler()
@@ -144,12 +145,14 @@ def set_up_logging(
     sys.unraisablehook = _log_unraisable
     for ours in ("uair_node", "workers", "dicom_config"):
         logging.getLogger(ours).setLevel(level)
-    # These libraries may quote data set contents, the first two even in warnings (a name of a wrong form).
+    # All these libraries may quote contents of data sets. pydicom and highdicom quote them even in warnings,
+    # such as a warning about a name of a wrong form.
     for foreign in ("pydicom", "highdicom"):
         logging.getLogger(foreign).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=foreign)
     for foreign in ("pynetdicom", "alembic", "celery", "kombu", "matplotlib"):
         logging.getLogger(foreign).setLevel(logging.WARNING)
-    # Full UIDs; complaints about the missing host of a folder and about delayed tasks, which we send none of.
+    # pynetdicom logs full UIDs. kombu warns about the missing host of a folder, and about delayed tasks. We do
+    # not use delayed tasks.
     for louder in ("pynetdicom", "kombu.connection", "kombu.transport.native_delayed_delivery"):
         logging.getLogger(louder).setLevel(logging.CRITICAL)

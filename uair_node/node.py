@@ -1,4 +1,4 @@
-"""The running node: the listener, and a loop that assembles series, applies answers and enqueues work."""
+"""The running node: the listener, and the loop that assembles series, applies answers and enqueues work."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from uair_node.work.unserved import UnservedWatch
 log = logging.getLogger(__name__)
 
 _LONGEST_SWEEP_S = 600.0
-"""A node without a successful sweep for this many seconds is stuck.
+"""Seconds without a successful sweep after which a node counts as stuck.
 
-Reading the headers of a large study takes seconds.
+A sweep can take seconds, because it reads the headers of large studies.
 """
 
 
@@ -51,7 +51,7 @@ class Node:
     Parameters
     ----------
     context
-        A context that was opened with ``migrate=True``: the node migrates the schema.
+        A context that was opened with ``migrate=True``, because the node migrates the schema.
     """
 
     def __init__(self, context: Context) -> None:
@@ -89,7 +89,7 @@ class Node:
         log.info("listening on port %d", self.port)
 
     def stop(self) -> None:
-        """Close the ports, wait for running associations to end, end the loop."""
+        """Close the ports, wait until running associations have ended, and end the loop."""
         if self._monitoring is not None:
             self._monitoring.stop()
         self._listener.stop()
@@ -98,7 +98,10 @@ class Node:
         self._loop.join()
 
     def sweep(self) -> bool:
-        """Do all steps of a sweep. If a step fails, continue with the next. Return whether all succeeded."""
+        """Do all steps of a sweep. Return false if a step had an error that is not a TransientError.
+
+        If a step fails, then the next step follows. If the database is unreachable, then the sweep ends.
+        """
         steps: tuple[Callable[[], object], ...] = (
             partial(assemble, self._context),
             partial(answer_with_parts, self._context),
@@ -112,7 +115,7 @@ class Node:
         for step in steps:
             try:
                 step()
-            except TransientError as error:  # no failure of the step: a restart of the node would not help
+            except TransientError as error:  # not a failed sweep, because a restart of the node cannot help
                 away.append(error)
                 if error.code in DATABASE_CODES:
                     break  # every step needs the database
@@ -128,7 +131,7 @@ class Node:
     def _receive(self, received: ReceivedInstance) -> None:
         self._inbox.receive(received)
         if received.verb != Verb.STORE:
-            self._nudged.set()  # a reader waits: do not wait for the next sweep
+            self._nudged.set()  # start a sweep at once, because a reader waits
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -138,12 +141,12 @@ class Node:
             self._nudged.clear()
 
     def alive(self) -> dict[str, bool]:
-        """Return whether the loop runs: false if it ended, or did nothing for ten minutes."""
+        """Return whether the loop runs; false if it ended or had no successful sweep for ten minutes."""
         idle_s = time.monotonic() - self._swept_at
         return {"sweeper": self._loop.is_alive() and idle_s < _LONGEST_SWEEP_S}
 
     def _look_for_workers(self) -> None:
-        if self._dispatcher.broker_up:  # without a broker no worker can take work
+        if self._dispatcher.broker_up:  # without a broker, workers cannot get work
             self._unserved.look()
 
     def _expire(self) -> None:

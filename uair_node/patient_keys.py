@@ -1,8 +1,9 @@
-"""The keys by which the studies of one patient are found.
+"""The keys by which the node finds the studies of a patient.
 
-A table keeps a keyed digest (HMAC-SHA256) of a Patient ID. A digest without a secret does not hide an ID: an
-ID of 8 digits is found by trial in minutes. The secret is a file of its own, outside of the database. The
-database keeps a fingerprint of the secret. Otherwise keys of two secrets would never match, without an error.
+The database has a keyed digest (HMAC-SHA256) of each Patient ID. A digest without a secret does not hide an
+ID: a program finds an ID of 8 digits by trial in minutes. The secret is in a separate file, outside of the
+database. The database has a fingerprint of the secret, so that a wrong secret is an error. Without the
+fingerprint, keys of two secrets would never match, and there would be no error.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ _UNKEYED_DIGITS = 32
 
 
 class PatientKeys:
-    """Makes keys with one secret."""
+    """The function that makes keys, with its secret."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @property
     def fingerprint(self) -> str:
-        """A fingerprint that distinguishes this secret from others without revealing it."""
+        """A digest that distinguishes this secret from other secrets and does not reveal it."""
         return self._keyed("fingerprint")
 
     def key(self, digest: str) -> str:
@@ -48,7 +49,7 @@ class PatientKeys:
         Parameters
         ----------
         digest
-            As `uair_node.dicom.readers.hash_patient_id` returns it.
+            The digest of `uair_node.dicom.readers.hash_patient_id`.
         """
         return self._keyed(f"patient {digest}") if digest else ""
 
@@ -59,20 +60,21 @@ class PatientKeys:
 def open_patient_keys(database: Database, folder: Path, configured: Path | None) -> PatientKeys:
     """Return the keys of an installation. Replace digests of an earlier version by keys.
 
-    The first process makes the secret, with mode 0600; another process that starts now waits. One transaction
-    replaces all stored digests. After an interruption, the next start repeats it.
+    The first process makes the secret file, with mode 0600. Other processes that start meanwhile wait. A
+    single transaction replaces all stored digests. After an interruption, the next start repeats it.
 
     Parameters
     ----------
     folder
         The data folder.
     configured
-        `intake.patient_secret_file`: a secret that a site keeps elsewhere. It is never made here.
+        `intake.patient_secret_file`: the file of a secret that the site itself makes.
 
     Raises
     ------
     ConfigError
-        ``patient-secret-missing``, ``patient-secret-unusable``, ``patient-secret-other``.
+        ``patient-secret-missing``, ``patient-secret-unusable``, or ``patient-secret-other``: the database's
+        keys have another secret.
     """
     with database.alone() as session:
         known = session.scalar(select(PatientSecret.fingerprint))
@@ -88,7 +90,10 @@ def open_patient_keys(database: Database, folder: Path, configured: Path | None)
 
 
 def find_patient_keys(database: Database, folder: Path, configured: Path | None) -> PatientKeys | None:
-    """Return the keys; None before the first key. It changes nothing and raises as `open_patient_keys`."""
+    """Return the keys without any change; None before a secret exists.
+
+    The errors and parameters are those of `open_patient_keys`.
+    """
     with database.reading() as session:
         known = session.scalar(select(PatientSecret.fingerprint))
     file = configured or folder / SECRET_FILE
@@ -103,14 +108,15 @@ def find_patient_keys(database: Database, folder: Path, configured: Path | None)
 def replace_patient_keys(
     database: Database, folder: Path, configured: Path | None, digests: Mapping[int, str]
 ) -> int:
-    """Make new keys for all cases after the secret was lost or became known. Return how many lost theirs.
+    """Make new keys for all cases, after the secret was lost or became known.
 
-    Without `configured`, a new secret replaces the old one.
+    Return the number of cases that lose their key, because their digest is missing. Without `configured`, a
+    new secret replaces the old secret.
 
     Parameters
     ----------
     digests
-        Case -> digest of the Patient ID, as for `PatientKeys.key`, of the cases whose images still exist.
+        Case id -> digest of the Patient ID, as for `PatientKeys.key`, for cases with existing images.
 
     Raises
     ------
@@ -135,7 +141,7 @@ def _make_secret(file: Path) -> None:
     """Write a new secret, unless the file exists."""
     make_folder_durably(file.parent)
     if not file.exists():
-        # A temporary file of mkstemp has mode 0600.
+        # The file gets mode 0600, because mkstemp makes the temporary file.
         write_durably(file, lambda part: part.write_text(secrets.token_hex(_SECRET_BYTES) + "\n", "ascii"))
 
 

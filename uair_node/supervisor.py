@@ -19,16 +19,16 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _PRELOADED = "workers.process.preloaded"
-"""The module that imports everything a worker needs. The node itself never imports it."""
+"""The module that imports all modules of a worker. The node itself never imports it."""
 _PR_SET_NAME = 15
-"""The operation of Linux' prctl that names a process."""
+"""The operation of Linux' prctl that sets the name of a process."""
 
 _RESTART_DELAY_S = 2.0
 _LONGEST_DELAY_S = 60.0
 _SOUND_AFTER_S = 30.0
-"""A worker that lived this many seconds started correctly.
+"""Seconds after which a worker counts as correctly started.
 
-If it ends sooner, then the next start is delayed longer.
+If a worker ends sooner, then the delay before its next start becomes longer.
 """
 
 
@@ -38,17 +38,17 @@ def uair_command(*arguments: str) -> list[str]:
 
 
 class Workers:
-    """The worker processes of embedded mode. A dead worker is started again.
+    """The worker processes of embedded mode. If a worker process ends, then a new one is started.
 
-    Each worker is a fork of a server process that has imported the workers' modules. So they are imported
-    once, the workers share their memory, and a dead worker starts again quickly.
+    Each worker is a fork of a server process that has imported the workers' modules. So the modules are
+    imported once, the workers share the memory of the modules, and a new worker starts quickly.
 
     Parameters
     ----------
     config
         Configuration file for the workers; None for the packaged default.
     queues
-        Queue names (``gpu``, ``io``). Each gets one worker process.
+        Queue names (``gpu``, ``io``). Each queue gets one worker process.
     """
 
     def __init__(self, config: Path | None, queues: Sequence[str]) -> None:
@@ -63,16 +63,16 @@ class Workers:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the children."""
+        """Process ids of the workers."""
         return [child.pid for child in self._children.values() if child.pid is not None]
 
     def start(self) -> None:
-        """Start all children."""
+        """Start all workers."""
         for queue in self._queues:
             self._start(queue)
 
     def tend(self) -> None:
-        """Start dead workers again. The caller calls this regularly."""
+        """Replace ended workers. The caller calls this method regularly."""
         for queue, child in self._children.items():
             if child.exitcode is None:
                 continue
@@ -82,7 +82,7 @@ class Workers:
                 self._start(queue)
 
     def stop(self, patience_s: float = 20.0) -> None:
-        """Let the workers finish their tasks. Kill those that need longer than `patience_s`."""
+        """Let the workers finish their tasks. Kill workers that need more than `patience_s` seconds."""
         for child in self._children.values():
             child.terminate()
         deadline = time.monotonic() + patience_s
@@ -110,11 +110,11 @@ class Workers:
 
 
 def _run(name: str, *arguments: str) -> None:
-    """Run a `uair` command in this process, which ends with the process that started it.
+    """Run a `uair` command in this process. The process ends when its parent process ends.
 
-    `name` is what `top` and `ps -o comm` call the process, at most 15 bytes.
+    `top` and `ps -o comm` show `name`, at most 15 bytes of it.
     """
-    with suppress(OSError, AttributeError):  # Linux alone has it
+    with suppress(OSError, AttributeError):  # only Linux has prctl
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.argv[:] = ["uair", *arguments]
@@ -122,7 +122,7 @@ def _run(name: str, *arguments: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until the parent has ended for any reason, then end this process."""
+    """Wait until the parent process has ended for any reason, then end this process."""
     parent = parent_process()
     if parent is not None:
         parent.join()

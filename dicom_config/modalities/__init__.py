@@ -1,4 +1,4 @@
-"""Modality profiles by name. Each file here that has a `PROFILE` is loaded. There is no list."""
+"""Modality profiles by name. Each module of this folder that has a `PROFILE` is loaded automatically."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ PROFILE = ModalityProfile(
     not_anatomy=frozenset(
         {"SCREEN SAVE", "FAT", "PHASE MAP", "ADC", "SUBTRACTION", "PROJECTION IMAGE", "VELOCITY MAP"}
     ),
-    # Echo planar is diffusion; T2 weighting has echo times of 60 ms and more, spin echo T1 at most 20 ms.
+    # Echo planar (EP) images are diffusion images. T2 weighting has echo times of 60 ms and more. T1-weighted
+    # spin echo has echo times of at most 20 ms.
     acquisition=Acquisition(frozenset({"EP"}), max_echo_ms=30.0, max_repetition_ms=1000.0),
     expects_contrast=True,
     hounsfield=False,

@@ -1,7 +1,6 @@
 """The profile of a kind of examination: an immutable record for the node and its workers.
 
-The profiles themselves are the other files of this folder; docs/modalities.md
-shows how to add one.
+The other files of this folder are the profiles. docs/modalities.md shows how to add a profile.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from dicom_config import codes
 
 @dataclass(frozen=True)
 class Organ:
-    """An organ: its name for pages and sentences, and its code for SEG and SR (SNOMED CT)."""
+    """An organ: its name on pages and in messages, and its SNOMED CT code for SEG and SR."""
 
     name: str
     code: Code
 
 
 LIVER = Organ("liver", codes.LIVER)
-"""The organ that the networks were trained for. Any other organ needs templates, see `Settings`."""
+"""The organ that the networks were trained for. Any other organ needs `engine.localizer: templates`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class FixedWindow:
-    """The values for black and white, which are the same for every series."""
+    """The voxel values that are shown as black (`low`) and white (`high`), for every series."""
 
     low: float
     high: float
@@ -57,7 +56,10 @@ class FixedWindow:
 
 @dataclass(frozen=True)
 class BodyWindow:
-    """Percentiles of the values inside the body for black and white, if units differ between series."""
+    """The black and the white value as percentiles of the values inside the body, 0..100.
+
+    It is for modalities with different units in different series.
+    """
 
     low_percent: float
     high_percent: float
@@ -74,7 +76,7 @@ class BodyScaling:
     Attributes
     ----------
     landmarks
-        (percentile of the values inside the body, HU), both ascending.
+        Pairs of a percentile (0..100) of the values inside the body and a value in HU, both ascending.
     """
 
     landmarks: tuple[tuple[float, float], ...]
@@ -110,7 +112,7 @@ class Acquisition:
 
 @dataclass(frozen=True)
 class ModalityProfile:
-    """One kind of examination.
+    """A kind of examination.
 
     Attributes
     ----------
@@ -119,7 +121,7 @@ class ModalityProfile:
     title
         The kind of series, in words for a person.
     modality, sop_classes
-        Modality and SOP classes that the slices must have. An empty Modality is accepted, too.
+        Modality and SOP classes that the slices must have. An empty Modality is also accepted.
     not_anatomy
         Values of Image Type that mark an image without anatomy.
     acquisition
@@ -127,10 +129,10 @@ class ModalityProfile:
     expects_contrast
         Whether contrast medium is assumed if no slice names a contrast medium.
     hounsfield
-        Whether Rescale Slope and Rescale Intercept are required and give Hounsfield units. If so, then
-        voxels are int16. Otherwise voxels are the scanner's values as float32.
+        Whether Rescale Slope and Rescale Intercept are required and give Hounsfield units. If true, then
+        voxels are int16. If false, then voxels are the scanner's values as float32.
     outside
-        The value of Pixel Padding.
+        The value that padding voxels (Pixel Padding Value) get in the volume.
     unit
         The unit of the values.
     window

@@ -1,1 +1,1 @@
-"""The outbox, storage commitment and resending: results on their way to destinations."""
+"""The delivery of results to destinations: outbox, storage commitment and resending."""

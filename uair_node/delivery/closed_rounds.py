@@ -1,6 +1,6 @@
 """Decide when the candidates of closed rounds are withdrawn at a destination with `withdraw: each-round`.
 
-They are withdrawn after the next round has arrived there. So a reader always has candidates.
+They are withdrawn after the next round has arrived at the destination. So a reader always has candidates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uair_node.context import Context
 
 
 def close_rounds_at(context: Context, destination: str) -> None:
-    """Make the withdrawal of closed rounds due if the newest round has arrived at a destination."""
+    """Make the withdrawal of closed rounds due for each case whose newest round is at `destination`."""
     if destination not in context.withdrawing_each_round:
         return
     waiting = select(Case.id).join(Case.rounds).distinct()

@@ -1,4 +1,4 @@
-"""Request storage commitment of deliveries, record the reports, and send again what was not committed."""
+"""Request storage commitment of deliveries, record the reports, and send uncommitted objects again."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 
 def require_commitment(session: Session, destination: str) -> None:
-    """Make a request for storage commitment due at a destination that stored objects."""
+    """Make the request for storage commitment due, for a destination that stored objects."""
     work_items.make_due_now(
         session, work_items.require_work(session, WorkKind.COMMIT, case=None, key=destination)
     )
 
 
 def request_commitments(context: Context, claim: Claim) -> Commit:
-    """Request storage commitment of stored objects. Give up requests that got no report in time."""
+    """Request storage commitment of stored objects. Send objects again if their report is overdue."""
     destination = context.settings.destination(claim.subject)
     if not isinstance(destination, Destination) or destination.commitment_timeout_s is None:
         return _confirm_all("stored; the configuration no longer requests storage commitment")
@@ -118,7 +118,7 @@ def _ask(context: Context, destination: Destination) -> None:
         rows = session.scalars(unasked.options(joinedload(Delivery.result))).all()
         now = database_now(session)
         for row in rows:
-            # Before it is sent: the report may be faster than the answer to the request.
+            # Recorded before the request is sent, because the report can arrive before its answer.
             row.transaction_uid, row.commitment_asked_at = transaction_uid, now
         instances = [(row.result.sop_class_uid, row.result.sop_instance_uid) for row in rows]
     if not instances:
@@ -162,7 +162,7 @@ def _wait_or_close(context: Context, claim: Claim, patience: timedelta, failure:
 def _seconds_left(rows: Sequence[Delivery], patience: timedelta, now: datetime) -> float:
     asked: list[datetime] = [row.commitment_asked_at for row in rows if row.commitment_asked_at is not None]
     if len(asked) < len(rows):
-        return 0.0  # stored while we were asking for others
+        return 0.0  # an object was stored during the last request and has no request yet
     return max(0.0, (min(asked) + patience - now).total_seconds())
 
 

@@ -17,8 +17,8 @@ _UNCONFIRMED = tuple(state for state in DeliveryState if state != DeliveryState.
 def count_deliveries(session: Session) -> dict[tuple[str, str], int]:
     """Return the number of deliveries for each destination and state.
 
-    Only deliveries that were confirmed in the last 24 hours count as confirmed. To count all for each page
-    would take too long.
+    The confirmed deliveries are those of the last 24 hours. To count all of them for each page would take
+    too long.
     """
     number = func.count()
     waiting = (
@@ -26,7 +26,7 @@ def count_deliveries(session: Session) -> dict[tuple[str, str], int]:
         .where(Delivery.state.in_(_UNCONFIRMED))
         .group_by(Delivery.state, Delivery.destination)
     )
-    # Only confirmed rows have this time. A condition on the state would make SQLite read all rows.
+    # Only confirmed rows have `confirmed_at`. With a condition on the state, SQLite would read all rows.
     confirmed = (
         select(Delivery.destination, number)
         .where(Delivery.confirmed_at > database_now(session) - _RECENT)

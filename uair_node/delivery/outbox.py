@@ -1,4 +1,4 @@
-"""The outbox: each result for a destination is a row until the destination confirmed it."""
+"""The outbox: a row for each object and destination, pending until the destination has confirmed it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TAKEN = (DeliveryState.STORED, DeliveryState.CONFIRMED)
 
 
 def deliver(context: Context, claim: Claim) -> Commit:
-    """Send all pending objects of one destination. An object that it refuses stays, with the reason."""
+    """Send all pending objects of a destination. Record the reason for each refused object."""
     destination = context.settings.destination(claim.subject)
     if destination is None:
         return _park_all(f"The configuration has no destination {claim.subject}.")
@@ -53,9 +53,10 @@ def deliver(context: Context, claim: Claim) -> Commit:
 
 
 def _announce(context: Context, instance: OutgoingInstance) -> bool:
-    """Record in the database that an object is about to be sent.
+    """Record in the database that an object is about to be sent. Return whether it was sent before.
 
-    If the process then crashes and the peer reports a duplicate later, it is known as ours.
+    If the process then crashes and the peer later reports a duplicate, then the record proves that the
+    duplicate is our object.
     """
     with context.database.transaction() as session:
         return mark_sent(session.get_one(Delivery, instance.key, with_for_update=True))
@@ -66,19 +67,19 @@ def _wants_commitment(destination: AnyDestination) -> bool:
 
 
 def _readable(context: Context, destination: AnyDestination) -> Iterator[OutgoingInstance]:
-    """Yield due objects that have a file. An object without a file is parked, and the others are sent."""
+    """Yield the pending objects that have a file. Park the objects without a file."""
     for key, sop_class_uid, kept in choose_pending(context, destination.name):
         path = context.store.fetch_if_kept(kept) if kept else None
         if path is not None:
             yield OutgoingInstance(key, sop_class_uid, path)
             continue
-        context.store.require_available()  # else all would be parked
+        context.store.require_available()  # without this check, an outage of the store would park all objects
         error = result_unreadable("it is not there") if kept else result_deleted()
         _record(context, destination, SendResult(key, DeliveryVerdict.PARK, reason_of(error)))
 
 
 def choose_pending(context: Context, destination: str) -> Sequence[tuple[int, str, str]]:
-    """Return the due objects of a destination in order: delivery id, SOP class UID, path of the object."""
+    """Return the pending objects of a destination in order: delivery id, SOP class UID, path in the store."""
     chosen = (
         select(Delivery.id, Result.sop_class_uid, Result.path)
         .join(Delivery.result)
@@ -94,11 +95,14 @@ def _pending_at(destination: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _record(context: Context, destination: AnyDestination, answer: SendResult) -> None:
-    """Record each result at once. If the process dies within a batch, then few objects are sent twice."""
+    """Record the result of a single object at once.
+
+    If the process dies within a batch, then few objects are sent twice.
+    """
     with context.database.transaction() as session:
         row = session.get_one(Delivery, answer.key, with_for_update=True)
         if answer.verdict == DeliveryVerdict.DUPLICATE and row.state in _TAKEN:
-            return  # by a worker that sent it at the same moment
+            return  # another worker sent the object at the same moment
         apply_verdict(row, answer.verdict, answer.reason)
         if answer.verdict == DeliveryVerdict.CONFIRMED and _wants_commitment(destination):
             row.state, row.confirmed_at = DeliveryState.STORED, None
@@ -109,9 +113,9 @@ def _record(context: Context, destination: AnyDestination, answer: SendResult) -
 
 
 def _note_failure(context: Context, destination: AnyDestination, failure: str) -> None:
-    """Record the reason why deliveries wait.
+    """Record the reason why pending deliveries wait.
 
-    No attempt is counted, because an absent peer refused no object.
+    This does not count as an attempt, because an unreachable peer has not refused an object.
     """
     with context.database.transaction() as session:
         session.execute(update(Delivery).where(*_pending_at(destination.name)).values(reason=failure))
@@ -125,7 +129,7 @@ def _close_or_retry(context: Context, destination: AnyDestination, attempt: int,
         if not left:
             work_items.close(item)
             return
-        # Rows without an attempt arrived during the sending. They are sent at once.
+        # Rows without an attempt arrived during the sending. If all are such rows, they are sent at once.
         delay_s = work_items.back_off(context.settings.delivery, attempt) if tried_before else 0.0
         work_items.postpone(session, item, delay_s, failure)
 

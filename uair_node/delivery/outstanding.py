@@ -1,4 +1,4 @@
-"""Find accepted cases whose final objects are not yet delivered. Only then is an accepted case done."""
+"""Find accepted cases with undelivered final objects. An accepted case is complete after their delivery."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ NOT_WRITTEN, NOT_DELIVERED, REFUSED = "final not written", "final not delivered"
 
 
 def final_words(session: Session, case: Case) -> str:
-    """Say where the final segmentation of an accepted case is: true at this moment, and in the past later."""
+    """Return a sentence that says where the final segmentation of an accepted case is.
+
+    A notice contains the sentence, so a temporary state is in the past tense.
+    """
     missing = final_outstanding(session, [case]).get(case.id)
     if missing == REFUSED:
         return "The archive refused its final segmentation."
@@ -42,7 +45,7 @@ def final_words(session: Session, case: Case) -> str:
 
 
 def final_outstanding(session: Session, cases: Sequence[Case]) -> dict[int, str]:
-    """Return the missing deliveries of accepted cases in words, by case id. Complete cases are left out."""
+    """Return words for the missing deliveries of accepted cases, by case id. It omits complete cases."""
     accepted = [case.id for case in cases if case.state == CaseState.ACCEPTED]
     writing = select(WorkItem.case_id).where(
         WorkItem.kind == WorkKind.FINISH, WorkItem.open, WorkItem.case_id.in_(accepted)

@@ -1,4 +1,4 @@
-"""Send objects again at an administrator's request: an archive lost them, or refused them before."""
+"""Send objects again at an administrator's request, after an archive has lost or refused them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from uair_node.network.outgoing import result_deleted
 def resend(session: Session, case: Case, destination: str, *, everything: bool) -> int:
     """Make deliveries of a case to a destination due again, in their order. Return their number.
 
-    A delivery whose file retention has deleted stays as it is.
+    If retention has deleted the file of a delivery, then the delivery is unchanged.
 
     Parameters
     ----------
     everything
-        Also send confirmed objects again; otherwise only parked and pending ones.
+        Whether to send stored and confirmed objects again, in addition to parked and pending objects.
 
     Raises
     ------
     InputError
-        ``nothing-to-send``: the case has nothing (unconfirmed) for this destination. ``result-deleted``:
-        retention has deleted the files.
+        ``nothing-to-send``: the case has no such object for this destination. ``result-deleted``:
+        retention has deleted all the files.
     """
     rows = session.scalars(
         select(Delivery)

@@ -1,4 +1,4 @@
-"""Change a delivery's row according to the peer's answer. All kinds of destination share this module."""
+"""Change a delivery's row according to the peer's answer. All kinds of destination use this module."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _STATE_AFTER = {
 
 
 def apply_verdict(row: Delivery, verdict: DeliveryVerdict, reason: str) -> None:
-    """Record the meaning of a peer's answer in a delivery's row."""
+    """Record a verdict and its reason in a delivery's row."""
     row.state, row.reason = _STATE_AFTER[verdict], reason
     if verdict == DeliveryVerdict.CONFIRMED:
         row.confirmed_at = present()
     if verdict == DeliveryVerdict.DUPLICATE:
-        row.sent_at = None  # the peer kept nothing of it
+        row.sent_at = None  # the peer did not keep our object
 
 
 def mark_sent(row: Delivery) -> bool:
@@ -32,7 +32,7 @@ def mark_sent(row: Delivery) -> bool:
 
 
 def count_attempt(row: Delivery, section: DeliverySection) -> None:
-    """Count one more answer. After too many temporary refusals, the delivery is parked."""
+    """Count an attempt. After `max_attempts` temporary refusals, park the delivery."""
     row.attempts += 1
     if row.state == DeliveryState.PENDING and row.attempts >= section.max_attempts:
         row.state = DeliveryState.PARKED

@@ -1,1 +1,1 @@
-"""Work items: their queues, their dispatch as tasks, and the performer of one item."""
+"""Work items: their queues, their dispatch as tasks, and the performer of an item."""

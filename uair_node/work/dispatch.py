@@ -1,4 +1,7 @@
-"""Send the ids of due work items to the queues, by task name. This module does not import the workers."""
+"""Send the ids of due work items to the queues, by task name.
+
+This module does not import the workers.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Enqueues due work items. If the broker is away, then the rows stay due and nothing is lost.
+    """Enqueues due work items. If the broker is unreachable, then the items stay due in the database.
 
     Parameters
     ----------
     settings
-        The settings; they choose between RabbitMQ and files.
+        The settings. They determine whether RabbitMQ or files transport the messages.
     database
         The database with the work items.
     """
@@ -43,10 +46,10 @@ class Dispatcher:
         return self._broker_up
 
     def enqueue_due(self) -> int:
-        """Send a message for each due item that has none yet. Return the number of messages.
+        """Send a message for each due item that has no message yet. Return the number of sent messages.
 
-        The sending is recorded and committed before the message is sent. A worker that got the message while
-        the row is locked would skip the item. The reader would wait for the next message.
+        The transaction that records the sending ends before the message is sent. If a worker gets the message
+        while the row is locked, then the worker skips the item, and the reader waits for the next message.
         """
         with self._database.transaction() as session:
             due = list(work_items.due_items(session))
@@ -60,7 +63,7 @@ class Dispatcher:
         return sent
 
     def start_over(self) -> None:
-        """Treat every message as lost, as after a crash. All due items will be sent again."""
+        """Treat every message as lost, as after a crash. `enqueue_due` then sends all due items again."""
         with self._database.transaction() as session:
             work_items.forget_enqueued(session)
 
@@ -82,7 +85,7 @@ class Dispatcher:
         return True
 
     def _declare(self) -> None:
-        """Declare the dead-letter queues once per connection. Sending declares the work queues."""
+        """Declare the dead-letter queues, once for each connection. Celery declares the work queues."""
         if self._declared or self._embedded:
             return
         with self._celery.connection_for_write() as connection:
@@ -92,6 +95,6 @@ class Dispatcher:
 
 
 def clear_embedded_messages(settings: Settings) -> None:
-    """Delete the message files of an earlier run. The due work is in the database."""
+    """Delete the message files of an earlier run in embedded mode. The due work is in the database."""
     if settings.embedded:
         shutil.rmtree(Store(settings.data_dir).broker, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Log an outage once when it begins and once when it ends, with growing pauses between attempts."""
+"""Log an outage when it begins and when it ends. Compute the growing pauses between attempts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 
 class Outages:
-    """Remembers which services are away, and since when.
+    """The current outages, by error code, with their start times.
 
     Parameters
     ----------
@@ -30,13 +30,17 @@ class Outages:
 
     @property
     def pause_s(self) -> float:
-        """Seconds until the next attempt: 1 s, doubling to 30 s, shortened at random by up to a quarter."""
+        """Seconds until the next attempt; 0 without an outage.
+
+        The pause is 1 s after the first failure and doubles up to 30 s. A random part of up to a quarter is
+        subtracted.
+        """
         if not self._failures:
             return 0.0
         return growing_pause(FIRST_PAUSE_S, LONGEST_PAUSE_S, self._failures)
 
     def failed(self, errors: list[TransientError]) -> None:
-        """Record the errors of a failed attempt. Only new errors are logged."""
+        """Record the errors of a failed attempt. Log the new errors and the outages that ended."""
         self._failures += 1
         now = self._clock()
         for error in errors:

@@ -1,7 +1,8 @@
-"""Perform one work item: claim it, hold it by a lease, write its outcome in one transaction.
+"""Perform a work item: claim it, hold it by a lease, and write its outcome in a single transaction.
 
-A job does its long part outside any transaction and returns a function that writes its outcome. If the lease
-was lost meanwhile (a stopped clock, a superseded case), then nothing is written. So each effect happens once.
+A job does its long part outside of any transaction and returns a function that writes its outcome. If the
+lease was lost meanwhile (a stopped clock, a superseded case), then the outcome is not written. So each effect
+happens once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from uair_node.work.topology import RULES
 log = logging.getLogger(__name__)
 
 _FAILED = CaseCode.WORK_FAILED.value
-"""Code of a case whose work failed with an error that has no code of its own."""
+"""Code of a failed case if the error itself has no code."""
 
 Commit = Callable[[Session, WorkItem], None]
 """A function that writes a job's outcome, and closes or postpones its item."""
@@ -40,7 +41,7 @@ Commit = Callable[[Session, WorkItem], None]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claimed item, readable without a session. `lost` is set when the lease is lost."""
+    """A claimed work item, readable without a database session. `lost` is set when the lease is lost."""
 
     item_id: int
     kind: WorkKind
@@ -53,23 +54,23 @@ class Claim:
 
     @property
     def token(self) -> str:
-        """A name that distinguishes the files of this claim from those of other claims of the same item."""
+        """A name for the files of this claim. Other claims of the same item have other names."""
         return self.owner.rpartition(":")[2]
 
     def check(self) -> None:
-        """Stop a job whose outcome would be dropped: the case or the lease was lost.
+        """Stop the job if its outcome can no longer be written.
 
         Raises
         ------
         TransientError
-            ``lease-lost``.
+            ``lease-lost``: the lease of this claim was lost.
         """
         if self.lost.is_set():
             raise no_longer_due()
 
 
 def no_longer_due() -> TransientError:
-    """Return the error of a job that became unnecessary after it was claimed."""
+    """Return the error of a job whose work item became unnecessary after the claim."""
     return TransientError(
         "lease-lost", "This work is no longer due here.", "No action needed. The newer work continues."
     )
@@ -79,13 +80,13 @@ Job = Callable[[Claim], Commit]
 
 
 def perform(context: Context, item_id: int, job: Job, *, kind: WorkKind | None = None) -> bool:
-    """Perform one item. Return False if it cannot be claimed. Errors are recorded by their type.
+    """Perform a work item. Return False if the item cannot be claimed. Errors are recorded by their type.
 
     Parameters
     ----------
     kind
-        The kind in the message. An item of another kind is not performed: the database was restored after the
-        message was sent. None: any kind is performed.
+        The kind of work in the message; None: any kind. If the item has another kind, then it is not
+        performed, because the database was restored after the message was sent.
     """
     claim = _claim(context, item_id, kind)
     if claim is None:
@@ -110,7 +111,10 @@ def _perform(context: Context, claim: Claim, job: Job) -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """Describe an error without the text of a foreign exception, which may quote a DICOM header."""
+    """Return a description of an error, for a library's exception only its type and place.
+
+    The text of a library's exception may quote a DICOM header.
+    """
     if isinstance(error, UairError):
         return str(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
@@ -118,7 +122,7 @@ def describe_error(error: Exception) -> str:
 
 
 def error_line(error: Exception) -> str:
-    """Describe an error for the log. An error of our own begins with its code."""
+    """Return a description of an error for the log. For our own errors, it begins with the code."""
     return error.log_line if isinstance(error, UairError) else describe_error(error)
 
 
@@ -152,7 +156,7 @@ def _claim(context: Context, item_id: int, kind: WorkKind | None) -> Claim | Non
 def _write(context: Context, claim: Claim, commit: Commit) -> None:
     with context.database.transaction() as session:
         if claim.case_id is not None:
-            lock_case(session, claim.case_id)  # before its item: the order of locks is the same everywhere
+            lock_case(session, claim.case_id)  # always locked before the item: the same order everywhere
         item = work_items.hold(session, claim.item_id, claim.owner)
         if item is None:
             log.warning("%s %s: lease lost, its outcome is dropped", claim.kind, claim.subject)
@@ -165,7 +169,7 @@ def _refusal(context: Context, claim: Claim, error: InputError) -> Commit:
         if RULES[item.kind].dispensable:
             _do_without(item, str(error))
             return
-        if item.case_id is None:  # a destination's work belongs to no case that could be refused
+        if item.case_id is None:  # the work of a destination has no case that could be refused
             _setback(context, claim, str(error))(session, item)
             return
         case = session.get_one(Case, item.case_id)
@@ -207,7 +211,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: 
 
 
 def _do_without(item: WorkItem, cause: str) -> None:
-    """Continue the case without pictures or notices: the segmentations exist, and the reader can pick."""
+    """Close a dispensable item, such as pictures or notices. The reader can still pick a candidate."""
     log.error("%s %s given up: %s", item.kind, item.subject, cause)
     work_items.close(item)
     item.cause = cause

@@ -1,6 +1,6 @@
-"""Look at the broker: number of waiting messages, consumers, and whether the queues have our arguments.
+"""Get from the broker the number of waiting messages and of consumers, and compare the queues' arguments.
 
-This module speaks AMQP and does not know cases. The due work is in the database, not in the queues.
+This module uses AMQP and does not use cases. The due work is in the database, not in the queues.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ CONNECT_S = 4.0
 
 @dataclass(frozen=True)
 class QueueView:
-    """A queue's waiting messages and consumers. `mismatch` names an argument that differs from ours."""
+    """A queue's numbers of waiting messages and consumers.
+
+    `mismatch` is the broker's text about an argument that differs from our configuration; empty without one.
+    """
 
     name: str
     messages: int
@@ -28,17 +31,17 @@ class QueueView:
 
 
 def broker_connection(settings: Settings) -> Connection:
-    """Return a connection to the broker that is opened at its first use."""
+    """Return a connection to the broker. The connection is opened at its first use."""
     return Connection(celery_options(settings)["broker_url"], connect_timeout=CONNECT_S)
 
 
 def look_at_queues(connection: Connection, settings: Settings, *, compare: bool = False) -> list[QueueView]:
-    """Return the existing queues. No queue is declared.
+    """Return the existing work queues and dead-letter queues. No new queue is made.
 
     Parameters
     ----------
     compare
-        Also compare their arguments with ours. The broker logs each queue that differs.
+        Whether to compare the queues' arguments with our configuration. The broker logs each difference.
 
     Raises
     ------
@@ -59,14 +62,14 @@ def _look_at(connection: Connection, queue: Queue, compare: bool) -> QueueView |
     if not compare:
         return QueueView(queue.name, messages, consumers)
     try:
-        _on_channel(connection, queue, passive=False)  # it is there: this compares, and changes nothing
+        _on_channel(connection, queue, passive=False)  # the queue exists, so the broker only compares
     except PreconditionFailed as error:
         return QueueView(queue.name, messages, consumers, str(error.reply_text).partition(" - ")[2])
     return QueueView(queue.name, messages, consumers)
 
 
 def _on_channel(connection: Connection, queue: Queue, *, passive: bool) -> Any:
-    channel = connection.channel()  # an error closes it, hence one for each question
+    channel = connection.channel()  # a new channel for each request, because an error closes the channel
     try:
         return queue.bind(channel).queue_declare(passive=passive)
     finally:

@@ -20,15 +20,16 @@ log = logging.getLogger(__name__)
 def open_service(
     settings: Settings, *, migrate: bool = False, sleep: Callable[[float], object] = time.sleep
 ) -> Context:
-    """Open the context of a service as `open_context` does. Wait as long as no database answers.
+    """Open the context of a service as `open_context` does. Wait until the database answers.
 
-    If a database answers and refuses the login, then the process does not wait. The configuration must be
-    changed. A service manager then starts the process again, which reads the new configuration.
+    If the database answers and refuses the login, then the process does not wait. A person must change the
+    configuration. Then the service manager starts the process again, and the process reads the new
+    configuration.
 
     Raises
     ------
     ConfigError
-        As `open_context`, and ``data-folder-other``.
+        The errors of `open_context`, and ``data-folder-other``.
     TransientError
         ``database-password``, ``database-missing``, ``database-refuses``.
     """
@@ -49,7 +50,7 @@ def open_service(
 
 
 def _tell_overrides(settings: Settings) -> None:
-    """Log the keys of the file that an environment variable overrides."""
+    """Log the keys for which an environment variable contradicts the configuration file."""
     for override in find_overrides(settings.source):
         if override.contradicts:
             log.warning("config-overruled: %s", override.sentence)

@@ -1,4 +1,4 @@
-"""Measure the time of a job's parts for one line in the log: elapsed time and processor time."""
+"""Measure elapsed time and processor time of the parts of a job, for a line in the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Stopwatch:
-    """The parts of one job, measured from the construction of this object on."""
+    """The times of the parts of a job. The first part begins when this object is made."""
 
     def __init__(self) -> None:
         self._started = self._last = time.monotonic()
@@ -14,7 +14,7 @@ class Stopwatch:
         self._laps: list[tuple[str, float, float]] = []
 
     def lap(self, part: str) -> None:
-        """End a part. It began when the part before it ended."""
+        """End a part with this name. The part began when the previous part ended."""
         now, spent = time.monotonic(), time.process_time()
         self._laps.append((part, now - self._last, spent - self._spent))
         self._last, self._spent = now, spent

@@ -1,9 +1,9 @@
 """The queues: their names and arguments, and the transport of tasks with and without a broker server.
 
-``uair.gpu`` and ``uair.io`` carry work item ids. A message that was delivered too often goes to the
-dead-letter queue ``<queue>.XQ``. With RabbitMQ the queues are quorum queues (delivery limit and dead-letter
-exchange, always both). Without a broker URL the messages are files in the data folder (kombu's filesystem
-transport): the same tasks, several processes, no server.
+The messages in ``uair.gpu`` and ``uair.io`` contain work item ids. A message that was delivered too often
+goes to the dead-letter queue ``<queue>.XQ``. With RabbitMQ, the queues are quorum queues, always with
+delivery limit and dead-letter exchange. Without a broker URL, the messages are files in the data folder
+(kombu's filesystem transport). The tasks are the same, in several processes, without a server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uair_node.storage.store import Store
 
 
 class QueueName(StrEnum):
-    """The two queues: one for the device, one for everything else."""
+    """The two queues: ``uair.gpu`` for work on the device, ``uair.io`` for all other work."""
 
     GPU = "uair.gpu"
     IO = "uair.io"
@@ -33,12 +33,12 @@ class QueueName(StrEnum):
 
     @property
     def short(self) -> str:
-        """The name that `uair worker --queue` takes."""
+        """The queue's name for the option `uair worker --queue`: ``gpu`` or ``io``."""
         return self.value.rpartition(".")[2]
 
     @property
     def remedy(self) -> str:
-        """A sentence that tells the administrator what to do if no worker serves the queue."""
+        """A sentence for the administrator: the action if no worker serves the queue."""
         containers = "`gpu-worker` or `cpu-worker`" if self is QueueName.GPU else "`io-worker`"
         return (
             f"Start `uair worker --queue {self.short}` (unit `uair-{self.short}-worker`, "
@@ -48,15 +48,15 @@ class QueueName(StrEnum):
 
 @dataclass(frozen=True)
 class WorkRule:
-    """The queue of a kind of work, and what happens if it fails.
+    """The queue of a kind of work, and the consequence if the work fails.
 
     Attributes
     ----------
     queue
-        The queue that carries it.
+        The queue for this kind of work.
     dispensable
-        Whether a case goes on without it. After the last attempt, the work is given up, but the case does not
-        fail.
+        Whether a case continues without this work. If the last attempt fails, then the work is given up, but
+        the case does not fail.
     """
 
     queue: QueueName
@@ -74,14 +74,14 @@ RULES: Mapping[WorkKind, WorkRule] = {
     WorkKind.DELIVER: WorkRule(QueueName.IO),
     WorkKind.COMMIT: WorkRule(QueueName.IO),
 }
-"""One row for each kind of work. `workers.jobs` has the functions that do it."""
+"""The rule of each kind of work. `workers.jobs` has the functions that do the work."""
 
 EXCHANGE = Exchange("uair", type="direct")
 DEAD_LETTER_EXCHANGE = Exchange("uair.XQ", type="direct")
 
 
 def task_name(kind: WorkKind) -> str:
-    """Return the Celery task that does work of this kind."""
+    """Return the name of the Celery task that does work of this kind."""
     return f"uair.{kind.value}"
 
 
@@ -97,7 +97,7 @@ def work_queue(name: QueueName, settings: Settings) -> Queue:
 
 
 def dead_letter_queue(name: QueueName) -> Queue:
-    """Return the queue for messages that `name` gave up. A person can look at them."""
+    """Return the dead-letter queue of `name`, for messages delivered too often. A person can inspect them."""
     return Queue(
         name.dead_letters,
         DEAD_LETTER_EXCHANGE,
@@ -108,7 +108,7 @@ def dead_letter_queue(name: QueueName) -> Queue:
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
-    """Return the Celery configuration shared by the node (which sends) and the workers (which consume)."""
+    """Return the Celery configuration of the node (the producer) and the workers (the consumers)."""
     options: dict[str, Any] = {
         "broker_url": settings.broker_url or "filesystem://",
         "task_queues": [work_queue(name, settings) for name in QueueName],

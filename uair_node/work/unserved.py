@@ -24,14 +24,14 @@ _SURE_S = 30.0
 
 @dataclass(frozen=True)
 class UnservedQueue:
-    """A queue whose due work no worker takes.
+    """A queue with due work that no worker claims.
 
     Attributes
     ----------
     waiting
         Number of due work items.
     since
-        When the oldest of them became due, by the database's clock, UTC.
+        The time when the oldest of these items became due, by the database's clock, UTC.
     """
 
     name: QueueName
@@ -46,7 +46,7 @@ class UnservedQueue:
 
 
 def unserved_queues(session: Session) -> list[UnservedQueue]:
-    """Return the queues whose oldest due work was not claimed in the usual time, and that hold no claim."""
+    """Return the queues without a running claim whose oldest due item waits longer than usual."""
     now = database_now(session)
     items = session.scalars(select(WorkItem).where(WorkItem.open, WorkItem.not_before <= now)).all()
     found = []
@@ -60,10 +60,10 @@ def unserved_queues(session: Session) -> list[UnservedQueue]:
 
 
 class UnservedWatch:
-    """Logs once when a queue is no longer served, and when it is served again.
+    """Logs once when workers no longer serve a queue, and once when they serve it again.
 
-    A queue is reported only after half a minute without a worker. Between two work items, a worker holds no
-    item, and workers need some seconds after the machine's start.
+    A queue is logged only after half a minute without a worker, for two reasons. Between two work items, a
+    worker has no claim. After the machine's start, workers need some seconds.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class UnservedWatch:
         self._logged: set[QueueName] = set()
 
     def look(self) -> None:
-        """Look at the queues, and log what is new."""
+        """Check the queues once, and log the changes."""
         with self._database.reading() as session:
             found = {queue.name: queue for queue in unserved_queues(session)}
         now = self._clock()
