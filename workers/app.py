@@ -1,7 +1,7 @@
-"""The Celery application: one task for each kind of work. One function makes all tasks.
+"""The Celery application: one task for each kind of work. `_register` makes all tasks.
 
-A message carries the id of a work item. The task claims it, does it, commits, and enqueues work that became
-due. Retries, leases and attempts are in the database, so Celery's own are not used.
+A message carries the id of a work item. The task claims the work item, does the work, commits, and enqueues
+work that became due. The database keeps retries, leases and attempts, so Celery's own retries are not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workers.jobs import JOBS
 
 
 def make_app(settings: Settings, queue: QueueName) -> Celery:
-    """Build the application that consumes `queue`, with a task for each kind of work that it carries."""
+    """Build the application that consumes `queue`, with a task for each kind of work in this queue."""
     app = Celery("uair-workers", set_as_current=False)
     app.conf.update(celery_options(settings))
     worker = _Worker(settings)
@@ -38,9 +38,9 @@ def _register(app: Celery, worker: _Worker, kind: WorkKind) -> None:
 
 
 class _Worker:
-    """The state of a pool child, which its first task opens.
+    """The context, dispatcher and jobs of a pool child. Its first task opens them.
 
-    A pool child is a fork. A fork must not use its parent's database connections or CUDA.
+    A pool child is a forked process. It must not use the database connections or the CUDA of its parent.
     """
 
     def __init__(self, settings: Settings) -> None:

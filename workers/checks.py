@@ -87,7 +87,7 @@ def _normalisation(section: EngineSection) -> str:
 
 def _packaged() -> Finding | None:
     for name in SHIPPED:
-        file_digest(packaged(name))  # raises where it cannot be read
+        file_digest(packaged(name))  # raises an error if the file cannot be read
     try:
         altered = next(altered_files(distribution(_DISTRIBUTION)), None)
     except PackageNotFoundError:

@@ -24,5 +24,5 @@ _COMMANDS = {
 
 
 def add_commands(commands: dict[str, LazyCommand]) -> None:
-    """Add the workers' commands to those of `uair`."""
+    """Add the workers' commands to the commands of `uair`."""
     commands.update(_COMMANDS)

@@ -1,8 +1,8 @@
-"""The method: from a CT to four candidates, and from a reader's pick to four better ones (docs/engine.md).
+"""The method: a CT gives four candidates, and a reader's pick gives four better candidates (docs/engine.md).
 
 This module shows the whole method on one page. `workers.uair` has its steps, `workers.models` the models that
-answer prompts. Volumes are on the canonical grid (superior, posterior, left). This module does not know DICOM
-or tasks.
+answer prompts. Volumes are on the canonical grid (superior, posterior, left). This module uses neither DICOM
+nor Celery.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Feedback:
     Parameters
     ----------
     picked
-        Candidate 1 … 4 for all targets.
+        Candidate 1 … 4, for all targets that `per_target` does not contain.
     per_target
         Label value -> candidate, where the reader took a target from another candidate.
     per_part
@@ -90,7 +90,7 @@ class Feedback:
     rejected_all
         The reader rejected all candidates. Picks are then ignored.
     unsaid
-        Label values of targets for which the answer chooses no candidate. They stay as they are in the state.
+        Label values of targets for which the answer chooses no candidate. These targets stay unchanged.
     """
 
     picked: int = 1
@@ -118,7 +118,7 @@ class Feedback:
         return None if self.rejected_all else self.per_target.get(value, self.picked) - 1
 
     def parts_of(self, value: int) -> dict[str, int]:
-        """Return name of a part -> picked index 0 … 3, for a target."""
+        """Return the picked index 0 … 3 of each part of a target that was picked separately, by name."""
         return {name: k - 1 for name, k in self.per_part.get(value, {}).items()}
 
 
@@ -136,9 +136,9 @@ class Engine:
     folder
         Folder in which the embeddings of a round's targets are kept for later rounds; None: in memory only.
     lesions
-        Finds lesions; without it density alone proposes them.
+        Finds lesions; None: lesions are proposed by density alone.
     outliner
-        Segments lesions in 3-D. Without it only the promptable model does.
+        Segments lesions in 3-D; None: only the promptable model segments them.
     """
 
     def __init__(
@@ -176,12 +176,11 @@ class Engine:
         Parameters
         ----------
         content
-            Digest of the volume, by which later rounds find its embeddings; made from the voxels if empty.
+            Digest of the volume. Later rounds find the embeddings by it. If empty, it is computed from `hu`.
         prior
             The remembered preference of the reader. Some candidates follow it, others do not.
         wanted
-            The organ to segment. The learned lesion finder knows livers only, and is not used for other
-            organs.
+            The organ to segment. The learned lesion finder is used for the liver only.
 
         Raises
         ------
@@ -250,7 +249,8 @@ class Engine:
         Raises
         ------
         InputError
-            ``state-of-other-model`` or ``state-of-other-volume``: `previous` does not belong here.
+            ``state-of-other-model`` or ``state-of-other-volume``: `previous` belongs to another model or
+            volume.
         """
         report = progress or _silent
         self._check(previous, hu)
@@ -274,16 +274,17 @@ class Engine:
                 refined.append(self._refined(hu, content, target, picked, number, organ, by_part=by_part))
         report(0.8, "refining the liver")
         shown = presented(refined, first=anew, unchanged=feedback.unsaid)
-        # A pick shall speak about what is in doubt; after "none fits" everything is.
+        # While a lesion is in doubt, the liver keeps its shape, so that a pick answers for the lesions.
+        # After a rejection, the liver varies, too.
         quiet = not feedback.rejected_all and any(lesion.in_doubt for lesion in shown)
         if LIVER not in feedback.unsaid:
             picked, by_part = feedback.candidate_of(LIVER), feedback.parts_of(LIVER)
             liver = self._refined(hu, content, liver, picked, number, by_part=by_part, quiet=quiet)
-        # What the reader selected must come back voxel for voxel, so its domain stays.
+        # The reader's selection must come back voxel for voxel, so the domain keeps all its cells.
         domain = previous.domain | domain_of(liver) if anew else previous.domain
         report(0.9, "composing candidates")
         targets, changes = (liver, *shown), None
-        # After an edit all targets vary: what the reader drew shall have four candidates of its own.
+        # After an edit, all targets vary, so that a drawn target has four different candidates.
         if feedback.for_all and not any(target.drawn for target in previous.targets):
             targets, changes = two_questions(targets)
         state = RoundState(number, self.model_digest, targets, domain, previous.preference)
@@ -317,7 +318,7 @@ class Engine:
     def with_added_lesions(
         self, hu: Voxels, spacing_mm: Spacing, state: RoundState, labels: Labels, *, content: str = ""
     ) -> RoundState:
-        """Return `state` with a new target for each lesion of `labels` that it does not have.
+        """Return `state` with a new target for each lesion of `labels` that has no target yet.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A table of the function for each kind of work. `uair_node.work.topology.RULES` has queues and retries."""
+"""The table of jobs, by kind of work. `uair_node.work.topology.RULES` has their queues and retries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _compute(context: Context) -> Job:
 
 
 def _finish(context: Context) -> Job:
-    from workers.measure.accepted import finish_measured  # loaded where it is used
+    from workers.measure.accepted import finish_measured  # imported only by workers that use it
 
     return partial(finish_measured, context)
 

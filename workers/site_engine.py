@@ -31,8 +31,8 @@ def build_engine(
     Parameters
     ----------
     data_dir
-        The data folder, in which embeddings are kept unless the section names a folder; None: they are not
-        kept.
+        The data folder. Embeddings are kept in it, unless `section` names another folder. Without any folder,
+        embeddings are kept in memory only.
     predictor, outliner
         The promptable model and the lesion outliner, if they are built already.
 

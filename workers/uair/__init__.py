@@ -1,1 +1,1 @@
-"""The method in numpy and torch: arrays in, arrays out."""
+"""The steps of the method. Their inputs and results are arrays."""

@@ -1,6 +1,6 @@
 """A target after the reader's answer: its updated belief, and its next four candidates (docs/engine.md).
 
-`answered` changes a belief and asks no network. `refine_target` asks the model again, for a target without a
+`answered` updates a belief without a network. `refine_target` prompts the model again, for a target without a
 belief.
 """
 
@@ -37,9 +37,12 @@ from workers.uair.targets import (
 )
 
 LARGEST_LIVER_DICE = 0.99
-"""`LARGEST_DICE` for the liver in later rounds, whose surface is certain to a millimetre or two."""
+"""`LARGEST_DICE` for the liver in later rounds. Its surface is then certain to a millimetre or two."""
 ODDS_OF_A_PICK = 10.0
-"""A reader picks a candidate with a doubtful lesion so much likelier if the lesion is real."""
+"""If a reader picks a candidate with a doubtful lesion, the odds that the lesion is real grow by this factor.
+
+It applies only if another candidate lacks the lesion.
+"""
 SETTLED_GAIN = 0.005
 """A target is settled if the expected gain in Dice of another pick is smaller than this."""
 REPEATED_DICE = 0.96
@@ -72,7 +75,7 @@ def answered(
     number
         The new round, 2 and later.
     by_part
-        Name of a part (`parts_of`) -> index 0 … 3 of the candidate that it is taken from instead.
+        Name of a part (`parts_of`) -> index 0 … 3 of the candidate from which the part is taken.
     quiet
         Whether all four candidates keep the picked shape, because the round shows doubts of other targets.
     """
@@ -125,7 +128,10 @@ def answered(
 
 
 def selected_logits(target: TargetState, picked: int, by_part: Mapping[str, int]) -> Float32:
-    """Return the selected logits ``(n, h, w)``: a candidate with parts of others, see `answered`."""
+    """Return the selected logits ``(n, h, w)``: the picked candidate with parts of other candidates.
+
+    The parameters are those of `answered`, but `picked` is not None.
+    """
     return _combined(target.offered.astype(np.float32), picked, *_chosen(target, picked, by_part))
 
 
@@ -134,7 +140,7 @@ def _combined(offered: Float32, picked: int, numbers: PartNumbers, chosen: Seque
 
 
 def _chosen(target: TargetState, picked: int, by_part: Mapping[str, int]) -> tuple[PartNumbers, list[int]]:
-    """Return each cell's part and each part's candidate; no candidates if all are the picked one."""
+    """Return the part of each cell and the candidate of each part; no candidates if all are `picked`."""
     parts = parts_of(target) if by_part else ()
     chosen = [by_part.get(part.name, picked) for part in parts]
     if all(index == picked for index in chosen):
@@ -168,8 +174,8 @@ def refine_target(
     """Return the target after the reader's answer (equation 4).
 
     After a pick, candidate 1 is the pick (the reader may keep it), and 2 to 4 are new, the largest first.
-    After a rejection all four are new, vary more, and differ from the rejected ones. This is for targets
-    without a belief; `answered` is for targets with one.
+    After a rejection all four are new, vary more, and differ from the rejected candidates. This function is
+    for targets without a belief; `answered` is for targets with a belief.
 
     Parameters
     ----------
@@ -239,7 +245,7 @@ def _agreement(logits: Float32, reference: Float32) -> NDArray[np.float64]:
 def _belief(
     logits: Float32, crop: Crop, size: SizePosterior, reference: Float32 | None
 ) -> NDArray[np.float64]:
-    """Return the probability of each pool member: near the pick, and of a size that the reader may want."""
+    """Return the probability ``(N,)`` of each member. It grows with Dice to the pick and fit of the size."""
     volumes = [volume_ml(member, crop) for member in logits]
     fit = np.array([size.density(volume) for volume in volumes]) + 1e-6
     if reference is None:
@@ -248,7 +254,7 @@ def _belief(
 
 
 def _unlike(logits: Float32, rejected: Float32) -> NDArray[np.intp]:
-    """Return the members that do not repeat a rejected candidate; at least the four least similar ones."""
+    """Return the indices of members that repeat no rejected candidate; at least the four least similar."""
     count = len(logits)
     likeness = dice_matrix(np.concatenate([logits, rejected]) > 0)[:count, count:].max(axis=1)
     order = np.argsort(likeness, kind="stable")

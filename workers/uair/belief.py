@@ -1,4 +1,4 @@
-"""A belief over the shapes of a target: a probability distribution, here before any answer.
+"""A belief over the shapes of a target: a probability distribution. This module makes it before any answer.
 
 A shape is the zero level of a field of signed distances, in mm, positive inside::
 
@@ -30,7 +30,7 @@ MOST_CELLS = 24000
 """Particles are compared on at most this many cells. Larger targets are sampled with a stride."""
 MARGIN_MM = 4.0
 MARGIN_RADII = 0.4
-"""Shapes may reach beyond all members by this part of the radius, and by at least a few mm."""
+"""Shapes may reach beyond all members by this part of the radius, and by at least `MARGIN_MM`."""
 MOST_FACTORS = 12
 MOST_MODES = 160
 LENGTH_RADII = 0.6
@@ -43,15 +43,15 @@ DENSITY_MEAN = 0.5
 Its standard deviation is 1. The mean is positive, because networks follow the density too little.
 """
 REACH = 2.0
-"""Distance from the surface up to which shapes follow the density, in smooth fields' deviations."""
+"""Distance from the surface up to which shapes follow the density, in deviations of the smooth fields."""
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
 """Standard deviation of the offset (how far out readers draw): in radii, and at most in mm."""
 PREFERENCE_SHARE = 0.2
 """The part of the offset's spread that remains if the reader's preference is remembered."""
 LEVEL = 0.45
-"""A candidate contains the cells that this part of its cluster's shapes contain.
+"""A candidate contains a cell if more than this part of the shapes in its cluster contain the cell.
 
-It is below one half, because Dice rewards that.
+The value is below one half, because the expected Dice is then larger.
 """
 NEAR_MM = 6.0
 _LEVEL_LOGIT = float(np.log(LEVEL / (1.0 - LEVEL)))
@@ -103,7 +103,7 @@ class Belief:
         return z, y, x
 
     def with_preference(self, change_mm: float) -> Belief:
-        """Return the belief with a preference changed by so many mm. Half of the particles move."""
+        """Return the belief after the preference changed by `change_mm`. Half of the particles move."""
         particles = self.particles.astype(np.float32)
         particles[1::2, -1] += change_mm
         return replace(self, particles=particles.astype(np.float16))
@@ -165,8 +165,8 @@ class Belief:
     def deviation_from(self, mask: Mask) -> Float32:
         """Return the root mean square difference ``(n, h, w)`` of the shapes from a mask of the crop's cells.
 
-        Section 4.4 of the paper: after a selection it takes the mean's place in equation 1. A cell's value is
-        the root of the probability that the mask is wrong there.
+        After a selection, the mask replaces the mean of equation 1 (section 4.4 of the paper). A cell's value
+        is the square root of the probability that the mask is wrong there.
         """
         wrong = self.shapes.mean(axis=0)
         inside = self.samples_of(mask) > 0
@@ -191,8 +191,8 @@ class Belief:
     def logits_of(self, members: NDArray[np.intp], crop_shape: tuple[int, ...]) -> Float32:
         """Return the candidate ``(n, h, w)`` that represents some particles, in logits on the crop's cells.
 
-        A cell's logit is that of the mean of ``1 / (1 + exp(-phi / s))`` over them, less that of `LEVEL`; s
-        is half of a sample.
+        A cell's logit is ``logit(m) - logit(LEVEL)``, limited to `LIMIT`. Here m is the mean of
+        ``1 / (1 + exp(-phi / s))`` over the particles, and s is half the size of a sample.
         """
         rounded = 0.5 * self.cell_mm[1] * min(self.stride)
         occupied: Float32 = _logistic(self.fields[members] / rounded).mean(axis=0)
@@ -222,7 +222,7 @@ def prior_belief(
     Parameters
     ----------
     masks
-        ``(N, n, h, w)`` members; none of them empty.
+        ``(N, n, h, w)`` members. No member is empty.
     allowed
         ``(n, h, w)``: cells that the target may cover; None: all cells.
     cell_mm
@@ -281,9 +281,9 @@ def prior_belief(
 def with_direction(belief: Belief, evidence: Float32, rng: np.random.Generator) -> Belief:
     """Return the belief with shapes that follow a density evidence ``(n, h, w)``, see `workers.uair.density`.
 
-    Near the surface the direction moves shapes as far as a smooth field does (root mean square). Far from it,
-    the evidence counts less: ``exp(-(mean / (2 A))^2 / 2)`` with the fields' deviation A. The coefficient is
-    normal with mean `DENSITY_MEAN` and deviation 1.
+    The evidence becomes one more factor F. Near the surface, the factor moves shapes as far as a smooth field
+    does (root mean square). Far from the surface, it counts less: ``exp(-(mean / (2 A))^2 / 2)`` with the
+    fields' deviation A. The coefficient is normal with mean `DENSITY_MEAN` and deviation 1.
     """
     samples = evidence[belief.part][belief.sampled]
     amplitude, depth = _amplitude_mm(belief.radius_mm), belief.mean[belief.sampled].astype(np.float32)
@@ -365,7 +365,7 @@ def _stride(shape: tuple[int, ...], cell_mm: Spacing) -> tuple[int, int, int]:
 
 
 def distance_mm(mask: Mask, sampling: Spacing) -> Float32:
-    """Return the signed distance to a mask's surface, positive inside; `-20` everywhere for an empty mask."""
+    """Return the signed distance in mm to a mask's surface, positive inside; -20 for an empty mask."""
     if not mask.any():
         return np.full(mask.shape, -20.0, np.float32)
     half = sampling[1] / 2.0
@@ -377,9 +377,9 @@ def distance_mm(mask: Mask, sampling: Spacing) -> Float32:
 
 
 def dices(shapes: Float32, candidates: Float32, sizes: Float32 | None = None) -> Float64:
-    """Return the Dice ``(P, K)`` of rows of 0 and 1.
+    """Return the Dice ``(P, K)`` of shapes with candidates, which are rows of 0 and 1.
 
-    `sizes` are those of the candidates if they reach beyond the samples.
+    `sizes` are the candidates' sizes ``(K,)`` in samples, if candidates reach beyond the samples.
     """
     drawn = candidates.sum(axis=1) if sizes is None else sizes
     shared = shapes @ candidates.T

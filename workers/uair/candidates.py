@@ -35,10 +35,10 @@ def dice_matrix(masks: Mask) -> NDArray[np.float64]:
 def plausible(masks: Mask, quality: NDArray[np.float32], organ: Mask | None = None) -> NDArray[np.intp]:
     """Return the indices of plausible members, ascending.
 
-    Without this filter, the rule of maximal variance picks failures. A member is dropped if it is tiny (a
-    fifth of the median size) or mostly outside the organ. It is dropped if its predicted IoU is 0.15 below
-    the median, or if it is in the last eighth by agreement with the majority. At least `FEWEST_PLAUSIBLE`
-    stay (all, if there are fewer).
+    Without this filter, the rule of maximal variance chooses failed members. A member is dropped if it is
+    tiny (a fifth of the median size) or mostly outside the organ. It is dropped if its predicted IoU is 0.15
+    below the median, or if it is in the last eighth by agreement with the majority. At least
+    `FEWEST_PLAUSIBLE` members stay (all, if there are fewer).
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def choose_four(
         ``(…)`` M_unc of equation 2.
     rule
         ``max_variance``: largest sum over M_unc of the variance within the four (equation 3). ``medoids``:
-        smallest expected distance (1 - Dice) of a member to its nearest shown one.
+        smallest expected distance (1 - Dice) of a member to the nearest shown member.
     weights
         ``(N,)`` probability of each member for `medoids`; uniform if None.
     fixed
@@ -106,8 +106,8 @@ def choose_four(
 def _variance(masks: Mask, uncertain: Mask, options: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the summed variance of each quadruple, by the Gram matrix.
 
-    For binary y the sum of squares about the mean of four is ``sum_i |y_i|^2 - |sum_i y_i|^2 / 4``, and both
-    terms are sums of entries of the Gram matrix. The variance is a third of it.
+    For binary y the sum of squares about the mean of four is ``sum_i |y_i|^2 - |sum_i y_i|^2 / 4``. Its two
+    terms are sums of entries of the Gram matrix. The variance is a third of this sum of squares.
     """
     flat = masks.reshape(len(masks), -1)[:, uncertain.reshape(-1)].astype(np.float32)
     gram = (flat @ flat.T).astype(np.float64)
@@ -117,6 +117,6 @@ def _variance(masks: Mask, uncertain: Mask, options: NDArray[np.intp]) -> NDArra
 
 
 def by_size(logits: Float32) -> Float32:
-    """Sort candidates, the largest first. So k has the same meaning for every target of a round."""
+    """Return the candidates, the largest first. So k has the same meaning for every target of a round."""
     sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
     return logits[np.argsort(-sizes, kind="stable")]

@@ -33,13 +33,13 @@ def tidied(logits: Float32) -> Float32:
     box = bounding_box(logits > 0)
     if box is None:
         return logits
-    # With the cells around it, so that what is outside the mask is one piece.
+    # The part has a margin of one cell, so that all cells outside the mask are connected.
     part = box.extended((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), logits.shape).outer(logits.shape)
     result = logits.astype(np.float32)
     inside = result[part]
     mask = inside > 0
     kept = largest_component(mask)
-    # A hole in space is a hole in each slice that it meets.
+    # A hole in 3-D is a hole in each slice, so filling the slices fills it.
     solid = ndimage.binary_fill_holes(kept, _IN_PLANE)
     inside[mask & ~kept] = np.minimum(inside[mask & ~kept], _ERASED)
     inside[solid & ~kept] = np.maximum(inside[solid & ~kept], _FILLED)
@@ -88,7 +88,7 @@ def dice_by_label(a: Labels, b: Labels) -> dict[int, float]:
 
 
 def spread_apart(logits: Float32, fixed: int | None, largest_dice: float) -> Float32:
-    """Return candidates ``(4, n, h, w)`` that differ. If they agree too well, then their levels are shifted.
+    """Return candidates ``(4, n, h, w)`` that differ. If they are too similar, their logits are shifted.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def spread_apart(logits: Float32, fixed: int | None, largest_dice: float) -> Flo
     fixed
         Index of a candidate that stays unchanged (the reader's selection), or None.
     largest_dice
-        The largest Dice of two masks of the result, unless a mask would become empty.
+        The largest Dice of two masks of the result. No mask shrinks below half of its size for this.
     """
     result = logits.copy()
     sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)

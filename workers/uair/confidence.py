@@ -1,8 +1,8 @@
 """Estimate how likely a proposal is a lesion, after the model answered prompts about it.
 
-Most proposals are wrong: blurred edges, vessels, the gallbladder's bed. After the ensemble, a lesion differs
-from these by four features. Its members agree, liver surrounds it, it has some volume, and a learned finder
-saw it. Without a finder, the fourth feature is a density that differs from the liver's by a lesion's amount.
+Most proposals are wrong: blurred edges, vessels, the gallbladder's bed. A lesion differs from them by four
+features of its ensemble. Its members agree, liver surrounds it, it has some volume, and a learned finder saw
+it. Without a finder, the fourth feature is a density that differs from the liver's by a lesion's amount.
 The model's own predicted IoU is left out: its scale differs from model to model.
 """
 
@@ -27,7 +27,7 @@ DOUBTFUL = 0.5
 HARDLY_SEEN = 0.05
 """With a finder, a proposal with less confidence than this is not shown.
 
-On phantoms, it leaves about two false lesions a case, each in two of the four candidates.
+On phantoms, this limit leaves about two false lesions a case, each in two of the four candidates.
 """
 SURE = 0.85
 """A lesion with less confidence than this is left out of two of the first four candidates.
@@ -38,7 +38,7 @@ CERTAIN = 0.97
 """A lesion with less confidence than this is left out of one of the first four candidates."""
 
 VOLUME_ENOUGH_ML = 5.0
-"""A larger volume in ml is no further evidence. Misread stomach and gallbladder are large, too."""
+"""A larger volume in ml is no further evidence. Stomach and gallbladder, if proposed, are large, too."""
 LEAST_SURE_ML = 1.0
 """A lesion below this volume in ml (12 mm across) stays doubtful, even if its features are clear."""
 
@@ -58,9 +58,9 @@ class Evidence:
     contrast
         Median density inside minus the liver's, divided by the liver's robust standard deviation.
     seen
-        Mean probability of a learned finder inside the majority mask; None without one.
+        Mean probability of a learned finder inside the majority mask; None without a finder.
     peak
-        90th percentile of the finder's probability inside the majority mask; None without one.
+        90th percentile of the finder's probability inside the majority mask; None without a finder.
     """
 
     agreement: float

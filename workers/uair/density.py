@@ -13,12 +13,12 @@ from workers.uair.grids import Float32, Mask, Spacing
 
 SMOOTHING_MM = 1.0
 CORE, AROUND = 0.7, 0.1
-"""A cell of the core lies in at least the first part of the members, a cell around in at most the second."""
+"""More than this part of the members contain a cell of the core; less than this part, a cell around it."""
 NEAREST_MM, FARTHEST_MM = 1.0, 10.0
-"""Distance range in mm of the cells around a lesion, from the surface of most members."""
+"""Distance range in mm of the cells around a lesion, from the surface of the majority mask."""
 LEAST_CELLS = 20
 LEAST_CONTRAST = 1.0
-"""The least difference in HU between core and surroundings. A lesion with less has no edge to follow."""
+"""The least difference in HU between core and surroundings. With less, a lesion has no edge to follow."""
 MOST_EVIDENCE = 1.5
 
 
@@ -42,7 +42,7 @@ def density_evidence(hu: Float32, masks: Mask, allowed: Mask, cell_mm: Spacing) 
     Returns
     -------
     Float32 | None
-        None if core and surroundings are too small or too similar.
+        None if core or surroundings are too small, or if their densities are too similar.
     """
     held = masks.mean(axis=0)
     outside_mm = ndimage.distance_transform_edt(held <= 0.5, sampling=cell_mm)

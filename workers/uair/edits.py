@@ -1,7 +1,7 @@
 """Replace candidate 1 of a round by a segmentation that the reader drew or corrected.
 
-The next round then starts from it as from any pick (equation 4). It is the reference of the new prompts, and
-evidence of the reader's preference.
+The next round then starts from this segmentation, as from any pick (equation 4). The segmentation is the
+reference of the new prompts, and evidence of the reader's preference.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def adopt_edit(state: RoundState, labels: Labels) -> RoundState:
     Parameters
     ----------
     labels
-        ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n. Lesions that the
-        state does not know are left out; `unknown_lesions` names them, `opened` makes targets of them.
+        ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n. Lesions without a
+        target are left out. `unknown_lesions` returns their label values, `opened` adds their targets.
     """
     return replace(state, targets=tuple(_edited(target, labels) for target in state.targets))
 
@@ -71,8 +71,8 @@ def opened(
 ) -> RoundState:
     """Return `state` with a target for a lesion that the reader added, as if candidate 1 had contained it.
 
-    Its other three candidates are the model's answers to prompts around the drawn lesion. A lesion smaller
-    than half of a cell gets no target; `keep_selected` keeps it.
+    The lesion's other three candidates are the model's answers to prompts around it. A lesion smaller than
+    half of a cell gets no target; `keep_selected` keeps its voxels.
     """
     known = _logits(drawn.crop, drawn.mask)
     if not (known > 0).any():

@@ -19,7 +19,7 @@ CUT = -4.0
 LIMIT = 8.0
 """Logits are clipped to this magnitude, so that one member does not dominate the mean."""
 CELLS_AT_ONCE = 1 << 24
-"""The most cells of one mask token per call of the model. Four tokens of them need 256 MB."""
+"""The most cells of one mask token per call of the model. The logits of four tokens then need 256 MB."""
 
 Decoder = Callable[[Prompts], tuple[Float32, NDArray[np.float32]]]
 """A function that answers ``P`` prompts.
@@ -37,7 +37,7 @@ class Ensemble:
     logits
         ``(N, n, h, w)`` float32.
     quality
-        ``(N,)`` mean predicted IoU. A member without prompts gets the median of the others.
+        ``(N,)`` mean predicted IoU. A member without prompts gets the median of the other members.
     box_cells
         S_b of equation 2: the mean over members of the area of their boxes in cells, summed over slices; 0 if
         unknown.
@@ -53,7 +53,7 @@ class Ensemble:
         return self.logits > 0
 
     def confined(self, organ: Mask) -> Ensemble:
-        """Return the ensemble with every member removed outside of a mask ``(n, h, w)``."""
+        """Return the ensemble with members that cover no cell outside of a mask ``(n, h, w)``."""
         cut = np.where(organ, self.logits, np.minimum(self.logits, CUT))
         return replace(self, logits=cut.astype(np.float32))
 
@@ -89,7 +89,7 @@ def statistics(predictions: Float32) -> tuple[Float32, Float32]:
 def predict(
     decode: Decoder, members: Sequence[Member], stack_shape: tuple[int, int, int], smooth_slices: float
 ) -> Ensemble:
-    """Let the model answer the prompts of every member.
+    """Return the model's answers to the prompts of every member.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Trace the liver's extent slice by slice. The resulting mask gives the ensemble's prompts.
 
-A coarse localizer is least certain at the liver's ends: its lower end was 9 to 46 mm too short. So the model
-starts on slices where localizer, model and density agree. From there, each slice's mask is the next slice's
-prompt, down and up. It ends where the mask no longer has the liver's density.
+A coarse localizer is least certain at the liver's ends: its lower end was 9 to 46 mm too short. So tracing
+starts on slices where localizer, model and density agree. From there, each slice's mask is the prompt of the
+next slice, down and up. Tracing ends where the mask no longer has the liver's density.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def trace_liver(decode: Decoder, hu: Float32, probability: Float32, pixels: int)
 def near(mask: Mask, crop: Crop, like_liver: Mask) -> Mask:
     """Return the cells that members may cover: within `REACH_MM` of a traced liver.
 
-    On slices beyond its ends, a model finds another structure. So there only cells of the liver's density
-    (`like_liver`) count.
+    On slices beyond the liver's ends, a model segments another structure. So on these slices, members may
+    cover only cells of the liver's density (`like_liver`).
     """
     spacing = (crop.step_mm, crop.cell_mm, crop.cell_mm)
     close = np.asarray(ndimage.distance_transform_edt(~mask, spacing) <= REACH_MM)
@@ -142,8 +142,9 @@ def _hand_on(
 ) -> None:
     """Continue the mask from slice `start` along `path`, in place.
 
-    If the answer leaves the liver's density, then the localizer decides. While it still shows liver (a large
-    lesion fills the slice), its mask is used and the walk goes on. Otherwise the liver has ended.
+    If the model's mask does not have the liver's density, then the localizer decides. If the localizer's mask
+    has this density (a large lesion may fill the slice), then its mask is used and tracing continues.
+    Otherwise the liver has ended.
     """
     before = traced[start]
     for z in path:

@@ -1,4 +1,4 @@
-"""Find lesions: propose places in the liver, let the model segment them, and estimate their confidence.
+"""Find lesions: propose places in the liver, segment them with the model, and estimate their confidence.
 
 The caller passes the model.
 """
@@ -63,7 +63,7 @@ class Organ:
 
 @dataclass(frozen=True)
 class LesionFinder:
-    """Proposes lesions and lets the model segment them.
+    """Proposes lesions and segments them with the model.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class LesionFinder:
     seed
         Seed of the prompts.
     outliner
-        Segments a lesion in 3-D; None: only the promptable model does.
+        Segments a lesion in 3-D; None: only the promptable model segments it.
     """
 
     plan_crop: PlanCrop
@@ -88,8 +88,8 @@ class LesionFinder:
     ) -> list[Proposal]:
         """Return up to `limit` proposals, the most likely first.
 
-        The learned finder proposes them. Without a finder, outliers of density are proposed. With a finder
-        they are not used: nine of ten were wrong.
+        They come from the learned finder. Without a finder, they are outliers of density. With a finder,
+        outliers are not used: nine of ten were wrong.
         """
         if limit == 0:
             return []
@@ -123,15 +123,15 @@ class LesionFinder:
         proposal: Proposal,
         preference_mm: float = 0.0,
     ) -> TargetState | None:
-        """Return a lesion's first four candidates; None if it is probably no lesion.
+        """Return the target of a proposal, with four candidates; None if it is probably no lesion.
 
-        The caller sets its label value. `preference_mm` is as for `open_target`.
+        The caller sets the target's label value. `preference_mm` is as for `open_target`.
         """
         around = proposal.box.extended((BEYOND_MM, 0.0, 0.0), spacing, hu.shape)
         crop = self.plan_crop(around, spacing, hu.shape, LESION_PLAN)
         decode, cells = self.encode_crop(hu, crop)
-        # The proposal's place in the list is not known to be stable, its place in the body is.
-        # A box may begin outside the volume.
+        # The proposal's place in the body is the seed, because its place in the list may change.
+        # A box may begin outside the volume, so the place may be negative.
         place = abs(int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
         rng = np.random.default_rng([self.seed, 1, place])
         outline = proposal.outline.at(*crop.cell_centres())
@@ -166,7 +166,7 @@ def majority(target: TargetState) -> Mask:
 
 
 def same_lesion(a: TargetState, b: TargetState) -> bool:
-    """Return whether two proposals are the same lesion: half of the smaller one lies in the other."""
+    """Return whether two targets are the same lesion: they share more than half of the smaller lesion."""
     mine = a.offered[1] > 0
     theirs = b.crop.mask_on(b.offered[1] > 0, a.crop)
     smaller = min(mine.sum() * a.crop.cell_volume_ml, (b.offered[1] > 0).sum() * b.crop.cell_volume_ml)

@@ -38,7 +38,7 @@ class Voxels(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """A half-open box in edge coordinates of a volume; `start` and `stop` are (z, y, x), maybe fractional."""
+    """A half-open box in edge coordinates (z, y, x) of a volume. The coordinates may be fractional."""
 
     start: tuple[float, float, float]
     stop: tuple[float, float, float]
@@ -301,8 +301,8 @@ class Crop:
         Returns
         -------
         tuple
-            Index slices of a part of `region`, and its logits. It reaches to the nearest cells beyond the
-            positive ones. Voxels farther out lie between cells that are not positive.
+            Index slices of a part of `region`, and its logits. The part ends at the nearest cells beyond the
+            positive cells. Voxels farther out lie between cells that are not positive.
         """
         box = bounding_box(logits > 0)
         if box is None:
@@ -384,8 +384,7 @@ def plan_crop(
     min_side_mm
         Shortest side of the crop.
     step_mm
-        Least distance of slices in mm. Closer slices are skipped, but the distance stays below twice this
-        value.
+        Wanted distance of slices in mm. The crop uses the nearest multiple of the volume's slice distance.
     whole_slice
         Whether the crop covers whole slices, as in the published SAM preprocessing.
     """

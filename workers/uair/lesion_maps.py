@@ -26,7 +26,7 @@ CORES = (0.8, 0.9, 0.95)
 LEAST_ML = 0.05
 """Smaller pieces in ml (two voxels of 3 mm) are noise."""
 LEAST_SHARE = 0.12
-"""A part smaller than this share of its piece is not a lesion of its own."""
+"""A part smaller than this share of its piece is not a separate lesion."""
 LEVELS = (-1.2, 0.0, 1.2)
 """Shifts of a learned outline's logits, for a tight, a plain and an inclusive member of the ensemble."""
 LIVER_SHARES = (0.5,)
@@ -72,10 +72,10 @@ def bounded_logit(probability: Float32) -> Float32:
 
 
 def led(pool: Ensemble, learned: Float32, shares: Sequence[float]) -> Ensemble:
-    """Return a pool whose members are mixed with a learned map. The map itself is a member, too.
+    """Return an ensemble whose members are mixed with a learned map. The map at each of `LEVELS` joins, too.
 
-    A promptable model sees one slice at a time, but its edges are sharper; a learned map knows the whole
-    organ, at 3 mm. Means of their logits were better than either.
+    A promptable model sees one slice at a time, but its edges are sharper. A learned map comes from the whole
+    organ, at 3 mm. Means of their logits were better than each alone.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def led(pool: Ensemble, learned: Float32, shares: Sequence[float]) -> Ensemble:
     learned
         ``(n, h, w)`` logits of the learned map on the same cells.
     shares
-        The map's weights in the members, in turn. With 0 a member is unchanged.
+        The map's weights in the members, in turn. A member with weight 0 is unchanged.
     """
     count = len(pool.logits)
     share = np.resize(np.asarray(shares, np.float32), count).reshape(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Propose lesions by density: compact places in the liver that differ from the rest (docs/engine.md).
+"""Propose lesions: compact places whose density differs from the rest of the liver (docs/engine.md).
 
 The grid is isotropic. The liver is closed and filled first, because a predicted liver often lacks large
 lesions. Density is compared with the liver's own median, robustly, at several scales.
@@ -19,10 +19,10 @@ GRID_MM = 2.0
 SCALES_MM = (2.0, 3.5, 6.0)
 DARK_Z = (2.6, 4.0, 6.0)
 BRIGHT_Z = (3.6, 5.5)
-"""Robust z-scores above which bright voxels are outliers.
+"""Thresholds of the robust z-score, above which dark or bright voxels are outliers.
 
-There are several, because a low one merges a lesion with the liver's blurred edge. Bright outliers are mostly
-vessels, so their scores are higher.
+There are several thresholds, because a low threshold merges a lesion with the liver's blurred edge. Bright
+outliers are mostly vessels, so their thresholds are higher.
 """
 BRIGHT_WEIGHT = 0.55
 MIN_RADIUS_MM = 1.6
@@ -76,8 +76,9 @@ class _Blob:
 def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None) -> Mask:
     """Return the possible places of lesions: the liver closed, filled and slightly dilated.
 
-    `doubtful` are cells that another source calls liver. They count within `DOUBTFUL_MM`, because a mask of
-    liver density lacks a lesion at the liver's surface. The difference must be thicker than `RIM_MM`.
+    `doubtful` are cells that another source labels as liver. They belong to the domain within `DOUBTFUL_MM`
+    of the liver, because a mask of liver density lacks a lesion at the liver's surface. Only pieces of them
+    that are thicker than `RIM_MM` count.
     """
     reach = [max(1, round(CLOSING_MM / s)) for s in spacing_mm]
     padded = np.pad(largest_component(liver), [(n + 1, n + 1) for n in reach])
@@ -140,7 +141,7 @@ def _blobs(hu: Float32, core: Mask, sure: Mask) -> list[_Blob]:
     blobs = []
     for scale in SCALES_MM:
         sigma = scale / GRID_MM
-        # Normalised convolution: what lies outside the liver has no say.
+        # Normalised convolution: voxels outside the liver have no weight.
         share = ndimage.gaussian_filter(weight, sigma)
         smooth = ndimage.gaussian_filter(excess, sigma) / np.maximum(share, 0.15)
         values = smooth[sure]

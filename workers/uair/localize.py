@@ -139,9 +139,10 @@ def largest_component(mask: Mask) -> Mask:
 def location_of(
     probability: Float32, spacing_mm: float, volume_spacing: Spacing, volume_shape: tuple[int, ...]
 ) -> Location | None:
-    """Turn coarse probabilities of the whole volume into a location whose box is that of the coarse mask.
+    """Return the location of the liver from coarse probabilities ``(z, y, x)`` of the whole volume.
 
-    The largest component above one half is the liver; None if it holds less than `MIN_LIVER_ML`.
+    The largest component above one half is the liver, and its box is the location's box. The result is None
+    if the component is smaller than `MIN_LIVER_ML`.
     """
     mask = _liver_in(probability, spacing_mm)
     box = bounding_box(mask)
@@ -158,7 +159,7 @@ def location_in(
     volume_shape: tuple[int, ...],
     extension_mm: tuple[float, float, float],
 ) -> Location | None:
-    """Turn coarse probabilities and a box on their grid into a location; None as in `location_of`."""
+    """Return the location from coarse probabilities and a box on their grid; None as in `location_of`."""
     mask = _liver_in(probability, spacing_mm)
     if not mask.any():
         return None

@@ -1,4 +1,4 @@
-"""Segment lesions that a reader marked: prompts from the marks, and their effect on the belief over shapes.
+"""Segment lesions that a reader marked. The marks give prompts and update the belief over shapes.
 
 A line or a contour gives a lesion's place and edge. A point gives only its place. The marks of a lesion
 become an ellipsoid and points of the edge. The ellipsoid's box prompts the networks. The points condition the
@@ -63,7 +63,7 @@ class MarkedTarget:
 
     @property
     def edge(self) -> Float64:
-        """``(n, 3)`` points of its edge; empty if only points mark it."""
+        """``(n, 3)`` points of the lesion's edge; empty if all marks are points."""
         found = [mark.points for mark in self.marks if mark.shape != POINT]
         points = np.concatenate(found) if found else np.empty((0, 3))
         return np.asarray(points[:: max(1, -(-len(points) // MOST_EDGE_POINTS))])
@@ -77,7 +77,7 @@ class Ellipsoid:
     axes: Float64
 
     def box(self, spacing: Spacing) -> Box:
-        """Return its box by voxel edges."""
+        """Return the ellipsoid's box in edge coordinates of the volume."""
         half = np.sqrt((self.axes**2).sum(axis=1))
         low, high = (self.centre - half) / spacing, (self.centre + half) / spacing
         return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
@@ -104,7 +104,7 @@ def ellipsoid_of(target: MarkedTarget, spacing: Spacing) -> Ellipsoid:
     length = max(LEAST_RADIUS_MM, float(np.linalg.norm(first)))
     first = first / max(1e-9, float(np.linalg.norm(first))) * length
     second_way, third_way = _across(first, points - centre)
-    # A contour or a second axis tells how wide it is; else lesions are as `OTHER_AXES` says.
+    # A contour or a second axis gives the width. Without them, `OTHER_AXES` gives it.
     wide = float(np.abs((points - centre) @ second_way).max())
     deep = float(np.abs((points - centre) @ third_way).max())
     has_width = wide > 0.25 * length
@@ -124,12 +124,12 @@ def _longest(edges: Sequence[Float64]) -> Float64:
 
 
 def _across(first: Float64, offsets: Float64) -> tuple[Float64, Float64]:
-    """Return two directions across an axis: the one in which the marks reach farthest, and the third one."""
+    """Return two directions perpendicular to an axis and each other. Marks reach farthest along the first."""
     along = first / np.linalg.norm(first)
     rest = offsets - np.outer(offsets @ along, along)
     reach = np.linalg.norm(rest, axis=1)
     if reach.max() < 1e-6:
-        # A line alone: across it in its own slice, where it has one.
+        # There is only a line. If it lies in a slice, the direction is across the line in this slice.
         axis = np.array([1.0, 0.0, 0.0]) if abs(along[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
         second = np.cross(along, axis)
     else:
@@ -151,9 +151,9 @@ class MarkAsker:
     options
         The options for choosing four candidates.
     rng_of
-        Returns the generator of a round and a label value.
+        Returns the random generator for a round number and a label value.
     outliner
-        Segments a lesion in 3-D; None: only the promptable model does.
+        Segments a lesion in 3-D; None: only the promptable model segments it.
     """
 
     plan_crop: PlanCrop
@@ -238,7 +238,7 @@ def measured(
 
 
 def cells_of(points: Float64, crop: Crop) -> Float64:
-    """Return points by voxel edges as fractional indices ``(n, 3)`` of the crop's cells."""
+    """Return points in the volume's edge coordinates as fractional indices ``(n, 3)`` of the crop's cells."""
     columns = []
     for at, centres in zip(points.T, crop.cell_centres(), strict=True):
         step = float(centres[1] - centres[0]) if len(centres) > 1 else 1.0
@@ -250,7 +250,7 @@ def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) ->
     """Return the belief after points of the edge were measured, by an ensemble Kalman update.
 
     A shape's distance at a point is linear in its coefficients, so one update moves all particles. If the
-    points lie farther from the surface than the belief allows, then its spread grows first.
+    points lie farther from the surface than the belief's spread, then the spread grows first.
 
     Parameters
     ----------
@@ -289,12 +289,14 @@ def without(state: RoundState, values: Sequence[int]) -> RoundState:
 
 
 def take_marked(selected: Labels, made: Labels, values: Sequence[int]) -> Labels:
-    """Return the selected labels, with marked lesions as a round's candidate 1 has them.
+    """Return the selected labels, with the marked lesions of a round's candidate 1.
+
+    Earlier voxels of these lesions that are not in candidate 1 become liver.
 
     Parameters
     ----------
     selected, made
-        ``(Z, Y, X)`` label volumes.
+        ``(Z, Y, X)`` label volumes: the earlier selection, and candidate 1.
     values
         Label values of the marked lesions.
     """

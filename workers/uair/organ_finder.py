@@ -24,7 +24,7 @@ AROUND_MM = (6.0, 12.0, 12.0)
 
 @dataclass(frozen=True)
 class OrganFinder:
-    """Traces the organ and lets the model segment it.
+    """Traces the organ and segments it with the model.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class OrganFinder:
         organ = traced if maps is None else maps.organ_on(crop)
         outline = outline_of(organ, crop.pixels)
         pool = first_pool(decode, crop, outline, LIVER_PLAN, self.options, self.rng)
-        # The learned finder sees all slices of the liver at once, and that tumours belong to it.
+        # The learned finder sees all slices of the liver at once, and includes tumours in the liver.
         pool = pool.joined_by(traced) if maps is None else led(pool, organ, LIVER_SHARES)
         claimed = near(organ > 0, crop, tissue.like(cells))
         confined = pool.confined(claimed)
@@ -80,8 +80,8 @@ class OrganFinder:
 def domain_of(liver: TargetState, location: Location | None = None, maps: LesionMaps | None = None) -> Mask:
     """Return the mask of possible lesion places on the liver's crop.
 
-    It contains the majority of the liver's candidates with a margin, and thick parts that only the localizer
-    calls liver. It also contains everything that the learned finder calls liver.
+    The mask contains the majority of the liver's candidates with a margin, and thick parts that only the
+    localizer labels as liver. It also contains all cells that the learned finder labels as liver.
     """
     crop = liver.crop
     doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5

@@ -1,7 +1,7 @@
 """Add outlines of a learned 3-D model as members of a lesion's ensemble.
 
 A promptable model sees a single slice at a time. An outliner sees all of a lesion's slices. Its prompt is a
-3-D box, and an earlier outline if there is any. The caller passes the model.
+3-D box, and optionally an earlier outline. The caller passes the model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SECOND_OPINION = 0.04
 GROWTH, SPREAD = 0.08, 0.06
 """The second box of the first round: mean and standard deviation of each face's shift outwards.
 
-They are parts of the box.
+The unit is the box's size.
 """
 
 
@@ -46,7 +46,7 @@ class Outliner(Protocol):
         ...
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
-        """Return logits ``(Q, A, n, h, w)`` of alternative outlines, the first the most likely one.
+        """Return logits ``(Q, A, n, h, w)`` of alternative outlines for each question, the most likely first.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class OutlinePrompter:
     def again(self, reference: Float32) -> Float32:
         """Return outlines ``(K, n, h, w)`` of a lesion after a mask (logits ``(n, h, w)``) was selected.
 
-        One outline starts from the mask, another one only from its box.
+        The first question contains the mask and its box. The second question contains only a larger box.
         """
         mask = reference > 0
         from_mask = Question(box_around(mask), probability(reference))
@@ -118,7 +118,7 @@ def _alternatives(answers: Float32) -> Float32:
 
 
 def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = None) -> Ensemble:
-    """Return a first pool mixed with the most likely outline. All outlines are members, too.
+    """Return a first ensemble mixed with the most likely outline. The other outlines are members, too.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def led_in_box(
 
 
 def joined_by_outlines(pool: Ensemble, outlines: Float32) -> Ensemble:
-    """Return the pool with all outlines ``(K, n, h, w)`` that are not empty as further members."""
+    """Return the ensemble with all outlines ``(K, n, h, w)`` that are not empty as further members."""
     for outline in outlines:
         if (outline > 0).any():
             pool = pool.joined_by(outline)

@@ -24,7 +24,7 @@ MOST_PARTS = 3
 FEWEST_CELLS = 24
 """A target with fewer cells in M_unc has no parts."""
 MOST_CELLS = 4000
-"""The most cells of M_unc from which pieces are found, drawn evenly."""
+"""The most cells of M_unc from which pieces are found. They are sampled evenly."""
 ITERATIONS = 15
 DIRECTIONS = ("upper", "lower", "back", "front", "left", "right")
 """Names of parts by the canonical axes: superior, inferior, posterior, anterior, and the patient's sides."""
@@ -48,10 +48,10 @@ class Part:
 
 
 def parts_of(target: TargetState) -> tuple[Part, ...]:
-    """Return the parts of a target; empty if its shape is not in doubt, or if the doubt is too small.
+    """Return the parts of a target; empty if its shape is not in doubt, or if M_unc is too small.
 
-    k-means divides the cells of M_unc. Each is weighted by its squared deviation: the probability that the
-    shown label is wrong there. The result depends only on the state.
+    k-means divides the cells of M_unc. Each cell is weighted by its squared deviation: the probability that
+    the shown label is wrong there. The result depends only on the state.
     """
     settled = target.settled or target.drawn or target.resting
     if target.belief is None or settled or not any(target.present):

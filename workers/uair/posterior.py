@@ -33,7 +33,7 @@ from workers.uair.grids import Float32, Mask
 SHORTENING, LEAST_LENGTH_MM = 0.75, 1.2
 """The factor by which each answer shortens the smooth fields' length scale, and its least length in mm."""
 TEMPERATURE = 0.015
-"""A Dice difference by which a reader prefers a candidate by a factor e."""
+"""If the Dice of one of two candidates is larger by this, a reader picks it e times as often."""
 CARELESS = 0.02
 """The part of a reader's picks that is random."""
 JITTER = 0.3
@@ -55,7 +55,7 @@ def after_pick(belief: Belief, offered: Mask, picked: int, answers: int, rng: np
     picked
         0 … 3.
     answers
-        Number of the reader's answers, this one included.
+        Number of the reader's answers, including this answer.
     """
     among = np.concatenate([offered[picked : picked + 1], np.delete(offered, picked, axis=0)])
     own = _own_agreement(among)
@@ -74,8 +74,8 @@ def after_parts(
     """Return the belief after the reader chose a candidate for each part.
 
     The parts' answers are independent: their `likelihood_of_pick` are multiplied. In a part R, the agreement
-    of a shape with a candidate is ``1 - |shape xor candidate in R| / (2 E|shape|)``: 1 less the Dice that the
-    difference costs.
+    of a shape with a candidate is ``1 - |shape xor candidate in R| / (2 E|shape|)``: 1 minus the loss of Dice
+    by the difference.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def likelihood_of_pick(agreement: Float64, own: Float64) -> Float64:
 
 
 def after_rejection(belief: Belief, rejected: Mask, answers: int, rng: np.random.Generator) -> Belief:
-    """Return the belief after none of the offered candidates ``(K, n, h, w)`` fitted.
+    """Return the belief after the reader rejected all offered candidates ``(K, n, h, w)``.
 
     ``P(none | shape) = 1 / (1 + sum_k exp((Dice(shape, candidate_k) - d) / t))``, where d is the median over
     shapes of the best Dice. Then the spread grows by `REWIDENED`.
@@ -138,7 +138,8 @@ def after_rejection(belief: Belief, rejected: Mask, answers: int, rng: np.random
 def after_drawing(belief: Belief, drawn: Mask, answers: int, rng: np.random.Generator) -> Belief:
     """Return the belief about a target after the reader drew it, ``(n, h, w)`` on the crop's cells.
 
-    The drawing replaces the mean, and the spread becomes `DRAWN_SPREAD` of its value.
+    The drawing replaces the mean, and the spread becomes `DRAWN_SPREAD` of its value. If the drawing reaches
+    beyond the belief's window, then a new prior belief around the drawing is returned.
     """
     cells = belief.cell_mm
     part = window_around(drawn, cells, max(MARGIN_MM, MARGIN_RADII * belief.radius_mm))
@@ -182,7 +183,7 @@ def clusters(belief: Belief, rng: np.random.Generator, kept: Mask | None = None)
     Parameters
     ----------
     kept
-        ``(n, h, w)`` the reader's present selection. It is candidate 1, and three others are found.
+        ``(n, h, w)`` the reader's present selection. It is candidate 1, and three new candidates are found.
     """
     shapes = belief.shapes
     count = len(shapes)
@@ -212,8 +213,9 @@ def clusters(belief: Belief, rng: np.random.Generator, kept: Mask | None = None)
 def _drawn_again(belief: Belief, weights: Float64, answers: int, rng: np.random.Generator) -> Belief:
     """Resample the particles by weight, and move them (Liu and West 2001).
 
-    ``c' = m + sqrt(1 - h^2) (c - m) + h e``: mean and covariance stay, and all particles differ. Noise e is
-    smooth, of the belief's own deviation near the surface, and finer after each answer.
+    ``c' = m + sqrt(1 - h^2) (c - m) + h e``: mean and covariance stay, and all particles differ. The noise e
+    is a smooth field. Its amplitude is the belief's deviation near the surface. Its length scale becomes
+    shorter after each answer.
     """
     particles = belief.particles.astype(np.float64)
     fields = belief.fields

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 FARTHEST = 0.4
-"""The largest log radius ratio by which a remembered preference moves a belief. The axis ends at 0.6."""
+"""The largest log radius ratio by which a remembered preference moves a belief. `AXIS` ends at 0.6."""
 
 TEMPERATURE = 0.04
 """The Dice difference at which a member's posterior falls to 1/e.
 
-Two good outlines of a lesion differ as much.
+Two good outlines of a lesion differ by this much.
 """
 AXIS = np.linspace(-0.6, 0.6, 121)
 PRIOR_SPREAD = 0.12
@@ -38,9 +38,9 @@ def member_posterior(agreement: Float64, prior: Float64 | None = None) -> Float6
 
 
 def radius_mm(volume_ml: float) -> float:
-    """Return the radius of the sphere of this volume.
+    """Return the radius in mm of a sphere with this volume.
 
-    The volume is at least a nanolitre, so that logs exist.
+    The volume is at least a nanolitre, so that the radius has a logarithm.
     """
     return float((max(volume_ml, 1e-6) * 1000.0 * 0.75 / np.pi) ** (1.0 / 3.0))
 
@@ -52,7 +52,7 @@ def _centre(base_mm: float, offset_mm: float) -> float:
 
 @dataclass(frozen=True)
 class ReaderPreference:
-    """The remembered preference of a reader: mm of radius beyond the model's own mean.
+    """The remembered preference of a reader: mm of radius beyond the model's mean.
 
     The unit is mm and not percent. A reader who includes the rim adds the same width to small and large
     lesions.
@@ -131,5 +131,5 @@ class SizePosterior:
         return np.interp(parts, np.cumsum(self.mass) - self.mass / 2.0, AXIS)
 
     def radii_mm(self, parts: Float64) -> Float64:
-        """Return the radii at the given quantiles."""
+        """Return the radii in mm at the given quantiles."""
         return self.base_mm * np.exp(self.quantiles(parts))

@@ -51,7 +51,7 @@ class Prompts:
 
 
 def joined(parts: Sequence[Prompts]) -> Prompts:
-    """Join prompts into one. All of them have points, or none; the same holds for masks."""
+    """Return all prompts as a single object. All parts have points, or no part has; likewise for masks."""
     first = parts[0]
     return Prompts(
         np.concatenate([part.slices for part in parts]),
@@ -140,7 +140,7 @@ def filled(boxes: Boxes) -> Boxes:
 
 
 def outline_of(logits: Float32, pixels: int) -> Outline:
-    """Return the outline of a target from its first mask. It may reach one slice farther.
+    """Return the outline of a target from its first mask, with one more slice at each end of the target.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def outline_of(logits: Float32, pixels: int) -> Outline:
 
 
 def tapered(outline: Outline, slices: NDArray[np.int64]) -> Boxes:
-    """Return the boxes of the ellipsoid in the target's 3-D box. It gained .06 Dice on lesions.
+    """Return the boxes of the ellipsoid in the target's 3-D box. These boxes gained .06 Dice on lesions.
 
     If the scan cuts the target, then the ellipsoid is cut, too, and is as wide as the target there.
     """
@@ -185,12 +185,12 @@ def _width_at(outline: Outline, index: int) -> float:
 
 
 def moved(boxes: Boxes, shift: NDArray[np.float64], growth: float) -> Boxes:
-    """Shift each edge by `shift` (4 parts of width and height), and grow the box by `growth` of its size."""
+    """Return boxes with each edge shifted by `shift` (4 values) and grown by `growth`, in parts of a box."""
     size = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     outward = np.array([-0.5, -0.5, 0.5, 0.5]) * growth
     result = boxes + (shift + outward) * size
     centre = np.tile((result[:, :2] + result[:, 2:]) / 2.0, 2)
-    # An edge may not cross its opposite, however small the box.
+    # An edge must not cross the opposite edge, even in a small box.
     smallest = centre + np.array([-1.5, -1.5, 1.5, 1.5])
     low = np.minimum(result[:, :2], smallest[:, :2])
     high = np.maximum(result[:, 2:], smallest[:, 2:])
@@ -222,7 +222,7 @@ def first_members(
     spread: Spread,
     tokens: tuple[int | None, ...],
 ) -> list[Member]:
-    """Return the first ensemble of a target: `count` members in three shapes of box.
+    """Return the first members of a target: `count` members with three kinds of boxes.
 
     A quarter of the members use the same 3-D box on all slices, as in the paper. Another quarter uses the
     tapered box. The others use the coarse mask's box of each slice, if there is one. If an earlier mask is
@@ -241,7 +241,7 @@ def first_members(
             base = tapered(outline, slices)
         else:
             base = filled(outline.tight)[slices]
-        # Members disagree by a slice about where the target ends, unless the scan ends first.
+        # The ends of the members vary by one slice, except where the scan cuts the target.
         shorter = [0 if goes_on else int(rng.integers(0, 2)) for goes_on in outline.goes_on]
         keep = slice(shorter[0], len(slices) - shorter[1])
         chosen = slices[keep] if len(slices) > 4 else slices

@@ -1,9 +1,10 @@
-"""Choose the doubts that a round shows, if one pick answers for all targets together.
+"""Choose the doubts that a round shows, if a single pick answers for all targets.
 
-Most viewers send a whole segmentation back. If every target differs among the candidates, then such a pick
-says little about each target. Mostly the earlier selection wins, since something is worse in every other
-candidate. So a round combines two doubts: candidate 2 shows the first alternative, candidate 3 the second,
-candidate 4 both.
+A doubt is the best alternative to the selected shape of a target. Most viewers send a whole segmentation
+back. If every target differs among the candidates, then such a pick gives little information about each
+target. Usually the reader keeps the earlier selection, because every other candidate is worse in some target.
+So a round combines two doubts: candidate 2 shows the first alternative, candidate 3 the second, candidate 4
+both.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class _Doubt:
 
 
 def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ...], tuple[str, ...] | None]:
-    """Return targets of which at most two differ among the candidates, and the change of each candidate.
+    """Return the targets with at most two doubts, and the name of each candidate.
 
-    If the presence of a lesion is in doubt, then two candidates leave it out. This doubt is then the second
-    question, and a shape is the first.
+    If the presence of a lesion is in doubt, then two candidates leave it out. Then the lesion's presence is
+    the second doubt, and only one shape is in doubt.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ..
 
 
 def _joined(changes: Sequence[str]) -> str:
-    """Return up to two changes in one line: "lesion 2 tighter, lesion 1 wider", "lesions 1 and 2 wider"."""
+    """Return up to two changes as text: "lesion 2 tighter, lesion 1 wider", "lesions 1 and 2 wider"."""
     names, ways = (
         [change.rpartition(" ")[0] for change in changes],
         {change.split()[-1] for change in changes},

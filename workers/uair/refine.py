@@ -2,8 +2,8 @@
 
 ``y_new = f(y_previous, feedback)``: the selected mask is the reference. The network is prompted again: with
 boxes around the reference, with the reference as mask prompt, and with points in certain and uncertain
-places. Then some masks are reshaped, so that the pool has shapes that the network does not draw by itself.
-They are larger or smaller, have a moved side, or have a part of another candidate.
+places. Then some masks are reshaped, because the network alone does not draw all likely shapes. The reshaped
+masks are larger or smaller, have a moved side, or have a part of another candidate.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def refined_members(
         growth = spread * float(rng.choice([-1.5, -0.5, 0.5, 1.5]))
         asked = moved(smooth[slices], rng.normal(0.0, spread, 4), growth)
         points = labels = masks = None
-        if kind is Kind.CROSSOVER:  # made from what is known, see `reshape`
+        if kind is Kind.CROSSOVER:  # made without the network, see `reshape`
             slices, asked = slices[:0], asked[:0]
         if kind is not Kind.BOX:
             masks = np.clip(reference[slices], -LIMIT, LIMIT).astype(np.float32)
@@ -127,16 +127,16 @@ def _points(
 
 @dataclass(frozen=True)
 class Shaping:
-    """Inputs of the reshaping of members. The network's answers are its other input.
+    """Inputs of `reshape`, apart from the reference and the network's answers.
 
     Parameters
     ----------
     crop
-        The crop, which has the cells' size in mm.
+        The crop. It gives the cells' size in mm.
     radii_mm
         Sizes that the reader may want, ascending. Each LEVEL member takes the next size.
     radius_mm
-        The reference's own equivalent radius.
+        Radius of a sphere with the reference's volume.
     history
         ``(H, n, h, w)`` logits of earlier candidates.
     history_weights
@@ -169,7 +169,7 @@ def reshape(
     shaping: Shaping,
     rng: np.random.Generator,
 ) -> Float32:
-    """Return the pool ``(N, n, h, w)`` after reshaping the members of the reshaping kinds."""
+    """Return the members ``(N, n, h, w)``. Those of kind LEVEL, ONE_SIDED or CROSSOVER are reshaped."""
     distance = signed_distance_mm(reference > 0, shaping.crop) / shaping.crop.cell_mm
     sides = _relative_position(reference > 0, shaping.crop)
     pool = logits.copy()

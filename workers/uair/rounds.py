@@ -74,7 +74,10 @@ class Round:
 def presented(
     lesions: list[TargetState], *, first: bool, unchanged: Container[int] = ()
 ) -> list[TargetState]:
-    """Return the lesions with the candidates that contain them. Dropped and unchanged lesions stay."""
+    """Return the lesions, with the candidates that contain them in `present`.
+
+    Dropped lesions, and lesions whose label value is in `unchanged`, stay as they are.
+    """
     shown = shown_in([lesion.confidence for lesion in lesions], first=first)
     return [
         replace(lesion, present=present) if any(lesion.present) and lesion.value not in unchanged else lesion
@@ -85,7 +88,7 @@ def presented(
 def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) -> Round:
     """Compose the label volumes of a state. `sizes` are the words for candidates 1 to 4.
 
-    If no target is in doubt, then candidate 1 is the only one, because four equal candidates are no question.
+    If no target is in doubt, then candidate 1 is the only candidate, because all four would be equal.
     """
     liver, *lesions = state.targets
     if not any(target.in_doubt for target in state.targets):
@@ -103,7 +106,7 @@ def composed(state: RoundState, shape: tuple[int, ...], sizes: tuple[str, ...]) 
 
 
 def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
-    """Return the mask of the voxels in which the pools of the shown targets disagree."""
+    """Return the mask ``(Z, Y, X)`` of the voxels in M_unc of a shown target."""
     region = np.zeros(shape, bool)
     for target in state.targets:
         if any(target.present):
@@ -113,9 +116,9 @@ def _uncertain(state: RoundState, shape: tuple[int, ...]) -> Mask:
 
 
 def own_radii_mm(state: RoundState) -> dict[int, float]:
-    """Return the radius in mm of the model's own mean for each target, measured in voxels of the volume.
+    """Return the radius in mm of the model's mean for each label value, measured in voxels of the volume.
 
-    The accepted segmentation is compared with it. `state` is that of round 1.
+    The accepted segmentation is compared with this radius. `state` is the state of round 1.
     """
     found = {}
     for target in state.targets:
@@ -129,7 +132,7 @@ def own_radii_mm(state: RoundState) -> dict[int, float]:
 def ensemble_labels(state: RoundState, shape: tuple[int, ...], *, held_by: int = 3) -> Labels:
     """Return the labels ``(Z, Y, X)`` of the first ensembles' mean, without a reader (equation 1).
 
-    Only lesions in at least `held_by` of the four candidates count. `state` is that of round 1.
+    Only lesions in at least `held_by` of the four candidates count. `state` is the state of round 1.
     """
     liver, *lesions = (
         Layer(target.value, target.crop, target.mean.astype(np.float32))

@@ -1,8 +1,8 @@
 """The state that a round keeps for the next round, and its file.
 
-A state has logits at the model's mask resolution in half precision, and no voxels: a few megabytes for a
-case. The state in memory and the state from a file have the same numbers. So a round that is computed twice
-(a redelivered task) gives the same four candidates.
+A state has logits at the model's mask resolution in half precision, and no voxels. It needs a few megabytes
+for a case. The state in memory and the state from a file have the same numbers. So a round that is computed
+twice (after Celery delivered a task again) gives the same four candidates.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class TargetState:
     present
         Whether candidates 1 to 4 contain the target. Some of them lack a doubtful lesion.
     mean
-        ``(n, h, w)`` logits of the first pool's mean probability (equation 1).
+        ``(n, h, w)`` logits of the first ensemble's mean probability (equation 1).
     deviation
-        ``(n, h, w)`` uncertainty of the round's pool (equation 2).
+        ``(n, h, w)`` uncertainty of the round (equation 2).
     limit
         T of equation 2: cells with a larger deviation are uncertain.
     earlier
@@ -56,13 +56,13 @@ class TargetState:
     hu
         ``(n, h, w)`` mean HU of the crop's cells for an outliner; ``(0, h, w)`` without an outliner.
     belief
-        The belief over shapes; None if the rule of choice uses none.
+        The belief over shapes; None if the rule that chooses candidates is not ``belief``.
     held
-        Whether candidate 1 is the reader's last selection. This is so in all rounds after the first pick.
+        Whether candidate 1 is the reader's last selection. True in all rounds after the first pick.
     drawn
         Whether the reader drew candidate 1 and has not answered since.
     resting
-        Whether all four equal candidate 1 only because the round shows doubts of other targets.
+        Whether all four candidates equal candidate 1 only because the round shows doubts of other targets.
     """
 
     value: int
@@ -94,14 +94,14 @@ class TargetState:
 
 @dataclass(frozen=True)
 class RoundState:
-    """The data that the next round needs beside the volume and the reader's answer.
+    """The data that the next round needs in addition to the volume and the reader's answer.
 
     Parameters
     ----------
     number
         The round, from 1.
     model_digest
-        Digest of the weights that made it. Other weights cannot use the state.
+        Digest of the weights that made the state. Other weights cannot use it.
     targets
         The liver first, then lesions by label value.
     domain
@@ -154,11 +154,11 @@ class RoundState:
             "number": self.number,
             "model_digest": self.model_digest,
             "domain_shape": self.domain.shape,
-            "taste": asdict(self.preference),  # the name of it in files of this format
+            "taste": asdict(self.preference),  # the key in files of this format
             "targets": records,
         }
         arrays["header"] = np.array(json.dumps(header))
-        # As `numpy.savez_compressed` does, but in a fifth of its time: a reader waits.
+        # `numpy.savez_compressed` takes five times as long, and a reader waits.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:

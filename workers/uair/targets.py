@@ -1,7 +1,7 @@
 """A target in round 1: its pool of members, its uncertainty, and its four candidates (docs/engine.md).
 
-Liver and lesions go the same way and differ only in a `Plan`. The model is a `Decoder`, bound by the caller
-to the embeddings of the target's crop.
+Liver and lesions have the same steps; only their `Plan` differs. The model is a `Decoder`. The caller binds
+it to the embeddings of the target's crop.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST_DICE = 0.98
 SHAPES_LIMIT, MOST_SHAPES_LIMIT = 4.2, 0.42
 """T of equation 2 for shapes, as a factor of T for members, and its largest value.
 
-A cell of a shape is 0 or 1, a cell of a member a probability.
+Shapes need a larger T, because a cell of a shape is 0 or 1, and a cell of a member is a probability.
 """
 SMOOTHING_MM = 2.0
 LEAST_PREFERENCE_MM = 0.3
@@ -84,7 +84,7 @@ LIVER_PLAN = Plan(1.25, 50.0, 3.0, prompts.Spread(0.04, (-0.10, 0.08)), (0, None
 It uses the single-mask token and the best predicted IoU: all mask tokens together are worse.
 """
 LESION_PLAN = Plan(2.0, 50.0, 1.5, prompts.Spread(0.06, (-0.15, 0.35)), (0, 0, 1, 2, 3))
-"""The plan for lesions. Proposals by density show a lesion's dark core, so most boxes grow from them."""
+"""The plan for lesions. A proposal by density shows a lesion's dark core, so most boxes are larger."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def first_pool(
     options: CandidateOptions,
     rng: np.random.Generator,
 ) -> Ensemble:
-    """Return the first pool of a target, before any answer."""
+    """Return the first ensemble of a target, before any answer."""
     members = prompts.first_members(outline, options.members, rng, spread=plan.spread, tokens=plan.tokens)
     answers = ensemble.predict(decode, members, crop.stack_shape, smooth_slices(crop))
     return replace(answers, box_cells=prompts.mean_box_area(members) * (crop.cells / crop.pixels) ** 2)
@@ -126,18 +126,18 @@ def open_target(
     preference_mm: float = 0.0,
     hu: Float32 | None = None,
 ) -> TargetState:
-    """Choose the first four candidates of a target, the largest first.
+    """Return a target with its first four candidates, the largest first.
 
     Parameters
     ----------
     preference_mm
-        The remembered preference of the reader, in mm beyond the model. Members that follow it join the pool
-        with half of its weight. So the four candidates serve this and other readers.
+        The remembered preference of the reader, in mm beyond the model. Shapes that follow it have half of
+        the weight. So the four candidates serve this and other readers.
     organ
-        ``(n, h, w)`` cells that it may cover; None: all cells.
+        ``(n, h, w)`` cells that the target may cover; None: all cells.
     hu
         ``(n, h, w)`` mean HU of the crop's cells. In later rounds, the belief follows a lesion's density.
-        Without a belief, an outliner gets it.
+        Without a belief, an outliner uses these HU.
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]
@@ -212,8 +212,8 @@ def new_candidates(
 ) -> Float32:
     """Return four new candidates ``(4, n, h, w)``, or three beside the candidate `kept`.
 
-    A cluster whose shapes have no common cell is shown by its largest shape. If that is empty, too, then the
-    probability `otherwise` is shown.
+    If the shapes of a cluster have no common cell, then its candidate is its largest shape. If that shape is
+    empty, too, then the candidate is the probability `otherwise`.
     """
     found = []
     for members in clusters(belief, rng, *(logits > 0 for logits in kept)):
@@ -228,7 +228,7 @@ def new_candidates(
 def _with_preference(
     logits: Float32, crop: Crop, preference_mm: float
 ) -> tuple[Float32, NDArray[np.float64]]:
-    """Return a pool with copies of every other member, moved outwards by the preference, and all weights."""
+    """Return members and their weights. Copies of every second member join, moved by the preference."""
     moved = []
     for member in logits[::2]:
         distance = refine.signed_distance_mm(member > 0, crop) + preference_mm
@@ -240,7 +240,7 @@ def _with_preference(
 
 
 def volume_ml(logits: NDArray[np.floating], crop: Crop) -> float:
-    """Return the volume in which logits are positive."""
+    """Return the volume in ml in which logits are positive."""
     return float((logits > 0).sum() * crop.cell_volume_ml)
 
 

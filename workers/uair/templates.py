@@ -1,4 +1,4 @@
-"""Template scans: their stored part, and the liver's probability in a box that they located.
+"""Template scans: their stored data, and the liver's probability in a box that was located with them.
 
 A liver's *extreme points* are where it touches the six faces of its box. Arrays are on a grid of 3 mm.
 Coordinates (z, y, x) count voxel edges. This module uses neither networks nor files.
@@ -27,14 +27,14 @@ _LEAST_SPREAD_HU = 10.0
 
 @dataclass(frozen=True)
 class Template:
-    """The stored part of a template scan: the liver's coarse form and features, but no densities.
+    """The stored data of a template scan: the liver's coarse shape and features, but no densities.
 
     Attributes
     ----------
     coordinates
         ``(6, 3)`` latent coordinates of the extreme points, mm, in the order of `FACES`.
     features
-        ``(6, F)`` their unit features.
+        ``(6, F)`` unit feature vectors of the extreme points.
     mask
         ``(Z, Y, X)`` the liver inside its box, voxels of 3 mm.
     """

@@ -31,8 +31,8 @@ def threshold(mask_area: float, box_area: float) -> float:
 def uncertain_region(deviation: Float32, limit: float) -> Mask:
     """Return M_unc, the cells whose deviation exceeds `limit` (equation 2).
 
-    If the members agree nearly everywhere, then the 2 % most uncertain cells are returned. So the four
-    candidates still have a basis for their choice.
+    If the members agree nearly everywhere, then the 2 % most uncertain cells are returned. So four candidates
+    can still be chosen by them.
     """
     region = deviation > limit
     if region.sum() < FEWEST_CELLS:
