@@ -152,7 +152,7 @@ def set_up_logging(
         warnings.filterwarnings("ignore", module=foreign)
     for foreign in ("pynetdicom", "alembic", "celery", "kombu", "matplotlib"):
         logging.getLogger(foreign).setLevel(logging.WARNING)
-    # pynetdicom logs full UIDs. kombu warns about the missing host of a folder, and about delayed tasks. We do
-    # not use delayed tasks.
+    # pynetdicom logs full UIDs. kombu warns about the missing host of a folder, and about delayed tasks. But
+    # we do not use delayed tasks.
     for louder in ("pynetdicom", "kombu.connection", "kombu.transport.native_delayed_delivery"):
         logging.getLogger(louder).setLevel(logging.CRITICAL)
