@@ -1,1 +1,1 @@
-"""Objects that come back from the reader: match, decide, apply."""
+"""Match the objects that a reader sends back, decide their effect, and apply it."""

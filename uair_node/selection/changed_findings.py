@@ -1,4 +1,4 @@
-"""Drop, keep or add findings without a report: by lesion number, or by a place.
+"""Drop, keep or add lesions without a report. The reader names a lesion number or a place.
 
 The command line, the console and the pages of findings use this module. Their changes become marks, in the
 same form as a reader's measurements.
@@ -35,26 +35,35 @@ _CIRCLE_POINTS = 16
 
 
 class LesionLocation(Protocol):
-    """The place of a lesion: its centre, and its diameter in mm; 0 if the diameter is unknown."""
+    """The place of a lesion: its centre and its diameter."""
 
     @property
     def size_mm(self) -> float:
-        """Diameter of the lesion in mm."""
+        """Diameter of the lesion in mm; 0 if it is unknown."""
 
     def middle(self, volume: Volume) -> Points:
-        """Return the centre of the lesion in LPS mm. It raises an InputError ``mark-slice-unknown``."""
+        """Return the centre of the lesion, ``(3,)`` in LPS mm.
+
+        Raises
+        ------
+        InputError
+            ``mark-slice-unknown``: the image number does not name exactly one slice of the series.
+        """
 
 
 @dataclass(frozen=True)
 class OnImage:
-    """A location on an image.
+    """A lesion on an image.
 
     Attributes
     ----------
     image
-        Instance Number of its slice, or its frame number, as viewers and pages show it.
+        Instance Number of the slice. In a multi-frame series, it is the frame number. Viewers and pages show
+        this number.
     column, row
         The lesion's centre, in pixels from the outer corner of the first pixel.
+    size_mm
+        Diameter of the lesion; 0 if it is unknown.
     """
 
     image: int
@@ -63,7 +72,13 @@ class OnImage:
     size_mm: float = 0.0
 
     def middle(self, volume: Volume) -> Points:
-        """Return the centre on the only slice of that number."""
+        """Return the centre, ``(3,)`` in LPS mm, on the slice that has this number.
+
+        Raises
+        ------
+        InputError
+            ``mark-slice-unknown``: no slice or several slices have this number.
+        """
         numbers = [source.frame or source.number for source in volume.slices]
         if numbers.count(self.image) != 1:
             several = "several images of number" if self.image in numbers else "no image"
@@ -79,19 +94,22 @@ class OnImage:
 
 @dataclass(frozen=True)
 class InSpace:
-    """A place in the series' frame of reference, in LPS mm."""
+    """A lesion in the series' frame of reference. `position` is its centre in LPS mm, `size_mm` its diameter.
+
+    The diameter is 0 if it is unknown.
+    """
 
     position: tuple[float, float, float]
     size_mm: float = 0.0
 
     def middle(self, _volume: Volume) -> Points:
-        """Return the place ``(3,)`` in LPS mm."""
+        """Return the lesion's centre, ``(3,)`` in LPS mm."""
         return np.array(self.position)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The requested changes: lesions (by number) to drop and to keep, and places of lesions to add."""
+    """The requested changes: numbers of the lesions to drop and to keep, and places of the lesions to add."""
 
     dropped: Collection[int] = ()
     kept: Collection[int] = ()
@@ -105,13 +123,13 @@ class OfferedFindings:
     Attributes
     ----------
     candidates
-        SOP Instance UIDs.
+        SOP Instance UIDs of the round's candidates.
     offered
         Label value of each lesion -> numbers of the candidates that contain this lesion.
     used
         Label values of the lesions that the case had in any round.
     artifacts, series
-        Path of the round's files, and paths of the series' instances, in the form that rows store.
+        Path of the round's files, and paths of the series' instances, in the form that database rows store.
     """
 
     round_id: int
@@ -128,7 +146,7 @@ def offered_findings(case: Case) -> OfferedFindings:
     Raises
     ------
     InputError
-        ``no-candidates``.
+        ``no-candidates``: no round of the case has candidates that a reader can see.
     """
     round_ = case.offered_round
     if round_ is None:
@@ -156,7 +174,9 @@ def offered_findings(case: Case) -> OfferedFindings:
 def understand_changes(
     context: Context, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
-    """Turn changes into marks. Files are read for places, so it must be called outside of any transaction.
+    """Turn changes into marks.
+
+    Call this function outside of any transaction, because it reads files to find the places.
 
     Parameters
     ----------
@@ -164,8 +184,8 @@ def understand_changes(
         PICK: the changes join an earlier answer to the round. ACCEPT: the case ends with the `named`
         candidate.
     named
-        The candidate that is picked or accepted with them. None: all other findings stay as they were
-        offered.
+        The candidate that the reader picks or accepts together with the changes. None: all other lesions stay
+        as they were offered.
 
     Raises
     ------
@@ -185,7 +205,10 @@ def understand_changes(
 def changes_by_number(
     session: Session, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
-    """Turn changes by lesion number into marks, within a transaction. Otherwise as `understand_changes`."""
+    """Turn dropped and kept lesion numbers into marks, within a transaction. It ignores places.
+
+    Parameters and errors are those of `understand_changes`.
+    """
     if not (changes.dropped or changes.kept or changes.added):
         raise InputError(
             "nothing-changed", "No finding is dropped, kept or added.", "Name a lesion, or a place."
@@ -203,16 +226,18 @@ def _made(
 
 
 def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> MarkedRound | None:
-    """Return the marks of an object that names pages of findings; None if it names none.
+    """Return the marks of an object that names pages of findings; None if it names no such page.
 
-    A lesion keeps its number in all rounds: the page of an older round drops it from the newest.
+    Each page drops its lesion. A lesion keeps its number in all rounds. So the page of an older round drops
+    the lesion from the newest round.
 
     Raises
     ------
     InputError
         ``mark-needs-pick``: the verb is REJECT. ``mark-needs-candidate``: the verb is ACCEPT, and the object
-        names no candidate. ``ambiguous-selection``: findings of two cases, or an error of `read_answer`.
-        ``mark-older-round``: the object also names a candidate of an older round. ``no-such-lesion``.
+        names no candidate. ``ambiguous-selection``: the pages belong to two cases, or `read_answer` raises
+        it. ``mark-older-round``: the object also names a candidate of an older round. ``no-such-lesion``: the
+        newest round does not offer the lesion.
     """
     with context.database.reading() as session:
         pages = results_named(session, reading.references, [ResultKind.FINDING])
@@ -249,7 +274,7 @@ def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> Mar
 
 
 def _with_numbers(findings: OfferedFindings, changes: Changes, earlier: Marks) -> Marks:
-    """Return the earlier marks, with lesions dropped and kept by their numbers."""
+    """Return the earlier marks together with the lesions that are dropped and kept by number."""
     dropped = {LIVER + number for number in changes.dropped}
     kept = {LIVER + number for number in changes.kept}
     for value in (dropped | kept) - findings.offered.keys():
@@ -270,9 +295,9 @@ def _joined(earlier: Sequence[MarkedLesion], values: Collection[int]) -> tuple[M
 def _with_places(
     context: Context, findings: OfferedFindings, places: Sequence[LesionLocation], marks: Marks, artifact: str
 ) -> Marks:
-    """Return marks with added lesions at places.
+    """Return the marks together with lesions that are added at places.
 
-    `artifact` is the reader's edit that they refer to, if any.
+    `artifact` is the path of the reader's edit to which the places refer; empty if there is no edit.
     """
     store = context.store
     volume = read_geometry(store.fetch_all(findings.series), context.settings.intake.known)
@@ -287,7 +312,10 @@ def _with_places(
 
 
 def _graphic(volume: Volume, group: int, place: LesionLocation) -> Graphic:
-    """Return a point, or a circle in the slice's plane, in the series' frame of reference."""
+    """Return a circle in the slice's plane, or a point if the diameter is unknown.
+
+    Its coordinates are in LPS mm.
+    """
     middle = place.middle(volume)
     points: Points = middle[None]
     if place.size_mm:

@@ -1,6 +1,7 @@
-"""Decide the effect of an answer. One rule holds for returned objects, command line, console and held parts.
+"""Decide the effect of an answer.
 
-The functions use no database. The caller locks the case first (`uair_node.cases.lock`) and passes its state.
+The same rules hold for returned objects, the command line, the console and held parts. The functions use no
+database. The caller locks the case first (`uair_node.cases.lock`) and passes its state.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ _COMPUTING = (_S.RECEIVING, _S.READY, _S.SEGMENTING, _S.REFINING)
 
 @dataclass(frozen=True)
 class Said:
-    """A reader's answer, with the round whose candidates it names.
+    """A reader's answer to a round.
 
     Parameters
     ----------
+    round_number
+        Number of the round whose candidates the answer names.
     artifact
-        Path of the edited label volume; empty for an answer that takes unchanged candidates.
+        Path of the edited label volume; empty if the answer takes unchanged candidates.
     marks
         Digest of the marks' meaning, see `uair_node.cases.marks`; empty without marks.
     """
@@ -53,13 +56,14 @@ class Standing:
     Parameters
     ----------
     newest
-        Number of the newest round; while the case is REFINING, of the round that is being computed.
+        Number of the newest round. If the case is REFINING, the node still computes this round.
     sent
-        Whether candidates of the newest round are on their way to a destination, or there.
+        Whether candidates of the newest round exist. They are on their way to a destination, or already
+        there.
     taken
-        The answer that started the newest round or ended the case; None before the first.
+        The answer that started the newest round or ended the case; None before the first answer.
     final
-        Where the final segmentation of an accepted case is, in a sentence.
+        A sentence that says where the final segmentation of an accepted case is.
     """
 
     case_id: int
@@ -74,8 +78,8 @@ class Effect(Enum):
     """The effect of an answer that is not refused."""
 
     EFFECTIVE = auto()
-    REPEATED = auto()  # it says again what took effect last
-    REPLACES = auto()  # it takes effect, and the earlier answer to the same round does not
+    REPEATED = auto()  # it is equal to the answer that took effect last
+    REPLACES = auto()  # it takes effect and cancels the earlier answer to the same round
 
 
 def decide(standing: Standing, said: Said) -> Effect:
@@ -84,7 +88,8 @@ def decide(standing: Standing, said: Said) -> Effect:
     Raises
     ------
     InputError
-        ``round-closed``: the next candidates are being sent. ``case-closed``.
+        ``round-closed``: the next candidates are being computed or sent. ``case-closed``: the case has ended
+        or failed.
     """
     state = standing.state
     if said == standing.taken and state in TAKES_REPETITIONS:
@@ -98,7 +103,10 @@ def decide(standing: Standing, said: Said) -> Effect:
 
 
 def refusal_of(case_id: int, state: CaseState, newest: int, final: str) -> InputError:
-    """Return why a case takes no answer in this state, and what to do; `final` as of `Standing`."""
+    """Return the error that explains why a case accepts no answer in this state, with a remedy.
+
+    `newest` and `final` have the meaning of the attributes of `Standing`.
+    """
     if state in _COMPUTING:
         return InputError(
             WAIT,

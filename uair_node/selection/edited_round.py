@@ -1,7 +1,8 @@
-"""Read an edited SEG or a drawn RTSTRUCT: the round that it answers, and its content.
+"""Read an edited SEG or an RTSTRUCT: the round that it answers, and its content.
 
-The viewer gave it new UIDs, so it is matched by the images that it was drawn on. It is read before it is
-accepted. So an object that cannot be used is refused at once, with the reason.
+The viewer gave the object new UIDs. So the node matches it by the images on which it was drawn. The node
+reads the object before it accepts it. If the object cannot be used, then the node refuses it at once with the
+reason.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ CHARACTER = "edited by the reader"
 _FOREIGN_CHARACTER = "drawn by another writer"
 _WAITING = (CaseState.AWAITING_SELECTION, CaseState.REFINING)
 _CLOSED = (CaseState.ACCEPTED, CaseState.EXPIRED, CaseState.FAILED)
-Voxels = NDArray[np.intp]  # flat indices into (Z, Y, X): a mask for each target would fill the memory
+Voxels = NDArray[np.intp]  # flat indices into (Z, Y, X); masks of all targets would need too much memory
 
 
 @dataclass(frozen=True)
 class EditedRound:
-    """The open round that an edited SEG answers.
+    """The open round that an edited SEG or RTSTRUCT answers.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class EditedRound:
     lesions
         Numbers of the lesions that the case had in any round.
     case_digest, series_paths, folder
-        Digest and series files of the case, and the folder of the round's artifacts.
+        Digest of the case, its series files, and the folder of the round's artifacts.
     """
 
     candidates: tuple[str, ...]
@@ -76,16 +77,17 @@ class EditedRound:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The content of a returned SEG.
+    """The content of a returned SEG or RTSTRUCT.
 
     Parameters
     ----------
     part
-        The drawn labels on the source grid. Their character tells whether it is an edit of a candidate.
+        The object's labels on the source grid. `part.character` shows whether the object is an edit of a
+        candidate.
     offered
         The round's candidates.
     remark
-        Sentences for the reader: new lesions, segments that were left out.
+        Sentences for the reader about new lesions and about segments that were left out.
     """
 
     part: StoredCandidate
@@ -94,9 +96,9 @@ class Drawn:
 
     @property
     def partial(self) -> bool:
-        """Whether a target of the most similar candidate is missing.
+        """Whether the object lacks a target of the most similar candidate.
 
-        Then further parts may be sent with it.
+        If it lacks a target, then the reader may send more objects that belong to the same answer.
         """
         labels = self.part.labels
         k = main_candidate(_origins(_targets_of(self.offered, [labels]), self.offered))
@@ -106,23 +108,27 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Edit:
-    """An answer by segmentations. Its artifact is empty if all targets equal candidates' targets."""
+    """An answer that consists of segmentations, and the path of the merged labels.
+
+    The path is empty if every target is equal to a candidate's target.
+    """
 
     answer: ReaderChoice
     artifact: str
 
 
 def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
-    """Return the open round that a SEG answers; None if there is none.
+    """Return the open round that a returned object answers; None if there is no such round.
 
-    The SEG was drawn on the images of that round. If it names no such image, then it is compared with a round
-    of its series or study. So the reader learns why it cannot be used.
+    The object was drawn on the images of that round's case. If it names no such image, then the function
+    returns the round of a case of the same series or study. A later check then gives the reader the reason
+    why the object cannot be used.
 
     Raises
     ------
     InputError
         ``case-closed``: the case does not wait for an answer. ``round-closed``: the next candidates are being
-        computed or sent, and the SEG cannot be compared with the round before.
+        computed or sent, and only the study matches.
     """
     with context.database.reading() as session:
         case = _answered_case(session, reading)
@@ -144,9 +150,9 @@ def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
 
 
 def _answered_case(session: Session, reading: Reading) -> Case | None:
-    """Return the case that a SEG answers; None if there is none.
+    """Return the case that a returned object answers; None if there is no such case.
 
-    It raises the errors of `find_edited_round`.
+    The function raises the errors of `find_edited_round`.
     """
     on_images: ColumnElement[bool] = Case.id.in_(
         select(CaseInstance.case_id)
@@ -154,7 +160,7 @@ def _answered_case(session: Session, reading: Reading) -> Case | None:
         .where(Instance.sop_instance_uid.in_(reading.source_references))
     )
     of_series = Case.series_instance_uid.in_(reading.series_references)
-    # Two series may share SOP Instance UIDs: the named series decides, whatever the state of its case.
+    # Two series may share SOP Instance UIDs. Then the named series decides, in every state of its case.
     on_both = and_(on_images, of_series)
     if _newest(session, Case.state.in_((*_WAITING, *_CLOSED)), on_both) is not None:
         on_images = on_both
@@ -176,7 +182,9 @@ def _newest(session: Session, *conditions: ColumnElement[bool]) -> Case | None:
 
 
 def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityProfile]) -> Drawn:
-    """Read an edited SEG or an RTSTRUCT as labels on the source grid. `known` are the modality profiles.
+    """Read an edited SEG or an RTSTRUCT as labels on the source grid.
+
+    `known` are the modality profiles of the node.
 
     Raises
     ------
@@ -194,7 +202,8 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
     )
     structures = dataset.SOPClassUID == SelectionClass.RT_STRUCTURE_SET
     found = (read_structures if structures else read_edited)(dataset, volume, known_targets)
-    # A structure set holds whatever helped its planner; a SEG holds what its reader saved.
+    # A SEG contains what the reader saved, so each unrecognised segment is an error. A structure set contains
+    # all structures of a treatment plan, so only lesions outside of the organ are an error.
     refused = found.targets.outside if structures else found.targets.unrecognised
     if refused:
         raise unrecognised(found, volume.profile.organ.name)
@@ -204,7 +213,7 @@ def read_drawn(dataset: Dataset, edited: EditedRound, known: Sequence[ModalityPr
 
 
 def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ: str) -> str:
-    """Return sentences for the reader: new lesions, segments left out, lesions that stay."""
+    """Return sentences for the reader about new lesions, segments left out, and lesions that stay."""
     targets, sentences = found.targets, []
     for number in targets.added:
         name = target_name(targets.label_of_segment[number])
@@ -229,9 +238,7 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
 
 
 def evidence_name(evidence_uid: str, content: str) -> str:
-    """Return a name for the files of one object.
-
-    An object with the same UID and other content gets another name.
+    """Return a name for the files of one object. It depends on the object's UID and on its content.
 
     Parameters
     ----------
@@ -242,7 +249,9 @@ def evidence_name(evidence_uid: str, content: str) -> str:
 
 
 def keep_part(context: Context, edited: EditedRound, drawn: Drawn, name: str) -> str:
-    """Keep a partial edit beside the round's candidates, to be merged with others. Return its path.
+    """Save a partial edit in the folder of the round's candidates, and return its path.
+
+    `keep_whole` later merges the partial edits of an answer.
 
     Parameters
     ----------
@@ -259,12 +268,14 @@ def keep_whole(
     parts: Sequence[StoredCandidate],
     name: str,
 ) -> Edit:
-    """Merge partial edits and keep the result, unless candidates hold it voxel for voxel.
+    """Merge the partial edits `parts` of one answer, and save the result in `folder`.
+
+    If each merged target is equal to a candidate's target, voxel for voxel, then no file is saved.
 
     Parameters
     ----------
     name
-        The name of the object that came last, from `evidence_name`.
+        The name of the object that arrived last, from `evidence_name`.
 
     Raises
     ------
@@ -284,11 +295,11 @@ def keep_whole(
 def put_together(
     offered: Sequence[StoredCandidate], parts: Sequence[Labels], *, complete: bool = True
 ) -> tuple[ReaderChoice, Labels]:
-    """Return the most similar candidate for each target, and the merged segmentation.
+    """Return the most similar candidate for each target, and the merged segmentation ``(Z, Y, X)``.
 
-    Edits of a candidate (`complete`) that draw the liver are the whole answer: a lesion that none of them has
-    was deleted. Other parts concern only the targets that they draw. The rest stays as in the most similar
-    candidate.
+    If all parts are edits of a candidate (`complete`) and they contain the liver, then they are the whole
+    answer. The reader deleted a lesion that no part contains. Otherwise the parts concern only the targets
+    that they contain. All other targets stay as in the answer's candidate `k`.
 
     Raises
     ------
@@ -301,7 +312,7 @@ def put_together(
     answer = ReaderChoice(base, {value: k for value, k in origins.items() if k != base})
     if LIVER in drawn:
         labels = np.zeros(parts[0].shape, np.uint8)
-        if len(parts) > 1:  # that candidate's liver leaves out its lesions, which are another's now
+        if len(parts) > 1:  # the liver part has holes at its candidate's lesions, which the parts may replace
             labels[taken(offered, ReaderChoice(origins[LIVER])).labels > LIVER] = LIVER
         labels.reshape(-1)[drawn.pop(LIVER)] = LIVER
         if not complete:
@@ -324,7 +335,7 @@ def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> 
             voxels = np.flatnonzero(labels == value)
             number = value
             while number not in known and number in found and not np.array_equal(found[number], voxels):
-                number += 1  # both parts number their new lesions from the same one
+                number += 1  # both parts number their new lesions from the same start
             if number in found and not np.array_equal(found[number], voxels):
                 raise InputError(
                     "ambiguous-selection",
@@ -356,12 +367,13 @@ def _values(labels: Labels) -> list[int]:
 
 
 def _counts(labels: Labels) -> NDArray[np.int64]:
-    # Counting widens what it counts to 8 bytes, so slice by slice.
+    # bincount converts its input to 8 bytes for each voxel, so the slices are counted one by one.
     return np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0)
 
 
 def _save(context: Context, path: Path, drawn: StoredCandidate) -> str:
-    # Its content names the file: an object saved again under its UID overwrites nothing.
+    # The file name contains a digest of the content. So no file is overwritten if an object is saved again
+    # under its UID.
     path = path.with_name(f"{path.stem}-{labels_digest([drawn])}.npz")
     save_candidates(path, [drawn])
     return context.store.share(path)

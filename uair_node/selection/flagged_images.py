@@ -1,4 +1,4 @@
-"""Read a Key Object that flags images of a case: its words may drop the lesion on them.
+"""Read a Key Object that flags images of a case. If it contains a drop word, it drops the lesion on them.
 
 An image alone does not show where a lesion lies. So only drop words have a meaning, and only if exactly one
 lesion lies on the images.
@@ -36,29 +36,35 @@ def flags_images(context: Context, references: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class FlaggedImages:
-    """The images that a Key Object flags: SOP Instance UID -> frame numbers, empty for a whole instance.
+    """The images that a Key Object flags.
 
-    `drops` tells whether its words contain a drop word.
+    Attributes
+    ----------
+    images
+        Pairs of a SOP Instance UID and frame numbers. If a pair has no frame number, it means all frames.
+    drops
+        Whether the Key Object contains a drop word.
     """
 
     images: tuple[tuple[str, frozenset[int]], ...]
     drops: bool
 
     def dropped(self, volume: Volume, offered: Sequence[StoredCandidate]) -> int:
-        """Return the label value of the lesion that is dropped.
+        """Return the label value of the lesion that the Key Object drops.
 
         Parameters
         ----------
         volume
             The source grid.
         offered
-            The round's candidates on it.
+            The round's candidates on the source grid.
 
         Raises
         ------
         InputError
-            ``mark-without-place``: the words have no drop word. ``mark-slice-unknown``: it flags no image of
-            this case. ``mark-on-nothing``: no lesion lies on the images. ``mark-several-lesions``.
+            ``mark-without-place``: the Key Object has no drop word. ``mark-slice-unknown``: it flags no image
+            of this case. ``mark-on-nothing``: no lesion lies on all of the images. ``mark-several-lesions``:
+            more than one lesion lies on all of the images.
         """
         if not self.drops:
             raise InputError(
@@ -98,18 +104,26 @@ class FlaggedImages:
 
 
 def flagged_images(dataset: Dataset, references: Sequence[str], drop_words: Collection[str]) -> FlaggedImages:
-    """Read a Key Object (PS3.16 TID 2010). It raises an InputError ``selection-unreadable``.
+    """Read the images and the drop words of a Key Object (PS3.16 TID 2010).
 
     Parameters
     ----------
     references
-        The references of the whole object. They count if its content tree names no object.
+        SOP Instance UIDs that the whole object references. They are used if the content tree references no
+        object.
+    drop_words
+        Words that drop a lesion.
+
+    Raises
+    ------
+    InputError
+        ``selection-unreadable``: an element of the object cannot be decoded.
     """
     try:
         images = tuple(_images(dataset)) or tuple((uid, frozenset[int]()) for uid in references)
         return FlaggedImages(images, says(_words(dataset), drop_words))
     except Exception as error:
-        # pydicom decodes on access: a peer's bytes fail with nearly any exception, which may quote them.
+        # pydicom decodes on access. A peer's bytes can cause nearly any exception, whose text may quote them.
         raise InputError(
             "selection-unreadable",
             f"The Key Object cannot be read ({type(error).__name__}).",
@@ -132,7 +146,7 @@ def _lesions_on(k: int, offered: Sequence[StoredCandidate]) -> set[int]:
 
 
 def _words(dataset: Dataset) -> str:
-    """Return the series description, the document's title and its descriptions (PS3.16 TID 2010)."""
+    """Return the series description, the document title and all text values, joined (PS3.16 TID 2010)."""
     titles = [str(code.get("CodeMeaning") or "") for code in dataset.get("ConceptNameCodeSequence") or ()]
     texts = [str(item.get("TextValue") or "") for item in _items(dataset)]
     return " / ".join([str(dataset.get("SeriesDescription") or ""), *titles, *texts])

@@ -1,7 +1,7 @@
-"""Interpret marks: confirmed and new lesions, dropped lesions, and marks that are left out with a reason.
+"""Interpret marks: confirmed lesions, new lesions, dropped lesions, and unusable marks with a reason.
 
-Each measurement group of a report is interpreted by itself. Candidates are label volumes on the canonical
-grid. This module does not know cases, rounds or files.
+Each measurement group of a report is interpreted separately. Candidates are label volumes on the canonical
+grid. This module does not use cases, rounds or files.
 """
 
 from __future__ import annotations
@@ -27,31 +27,37 @@ from uair_node.dicom.segment_words import SegmentKind
 Labels = npt.NDArray[np.uint8]
 
 NEAR_ORGAN_MM = 5.0
-"""The largest distance in mm of a lesion's centre from the organ. A missed lesion may lie at its surface."""
+"""The largest distance in mm between a lesion's centre and the organ.
+
+The model may miss a lesion at the organ's surface.
+"""
 MOST_MM = 250.0
 MOST_OF_ORGAN = 0.7
-"""A mark that covers more than this part of the organ measures the organ."""
+"""The largest volume of a lesion's mark, as a fraction of the organ. A larger mark measures the organ."""
 _ON_LESION = 0.3
-"""A mark concerns an offered lesion if this part of the mark's samples lies on it."""
+"""The least fraction of a mark's samples that lies on an offered lesion if the mark concerns this lesion."""
 _POINT_REACH_MM = 5.0
 _SAMPLES = np.linspace(0.0, 1.0, 6)[1:]
 _KEPT_POINTS = 64
 
 
 class Places(Protocol):
-    """Places graphics on a case's canonical grid, as `uair_node.dicom.mark_places.Grid` does."""
+    """Interface of objects that place graphics on a canonical grid: `uair_node.dicom.mark_places.Grid`."""
 
     def place(self, graphic: Graphic) -> Points:
-        """Return the points of a graphic, ``(n, 3)`` z, y, x, by voxel edges.
+        """Return the points of a graphic, ``(n, 3)`` z, y, x. Coordinates count voxel edges.
 
-        Refuse a graphic without a place.
+        Raises
+        ------
+        InputError
+            The graphic has no place on the grid.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Offer:
-    """The lesions that a round offers, to which marks are compared.
+    """The lesions that a round offers, for comparison with marks.
 
     Attributes
     ----------
@@ -76,7 +82,10 @@ class Offer:
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """A measurement group on the canonical grid: its shapes, in voxels by voxel edges."""
+    """A measurement group on the canonical grid.
+
+    Its shapes are in voxels; their coordinates count voxel edges. `spacing` is the voxel spacing in mm.
+    """
 
     shapes: tuple[tuple[Shape, Points], ...]
     spacing: npt.NDArray[np.float64]
@@ -96,7 +105,7 @@ class _Drawn:
     @property
     def size_mm(self) -> float:
         if not self.shapes:
-            return 0.0  # named by its number
+            return 0.0  # the reader named the lesion by its number
         points = self.points * self.spacing
         first = points[:: max(1, len(points) // 200)]
         return float(np.linalg.norm(first[:, None] - first[None], axis=2).max())
@@ -114,18 +123,24 @@ class _Drawn:
         return np.concatenate([self.middle[None], *found])
 
     def lies_on(self, other: _Drawn) -> bool:
-        """Return whether two groups mark one place: the centre of one lies within the other's extent."""
+        """Return whether two groups mark the same place.
+
+        Their centres are then at most 5 mm apart, or at most half the size of either group.
+        """
         distance = float(np.linalg.norm((self.middle - other.middle) * self.spacing))
         return distance <= max(_POINT_REACH_MM, self.size_mm / 2.0, other.size_mm / 2.0)
 
 
 _Placed = tuple[int | None, _Drawn]
-"""A measurement group, and the label value of the offered lesion under it; None if there is none."""
+"""The label value of the offered lesion under a measurement group, or None; and the group."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """The object with the marks: its SOP Instance UID, and the UIDs of itself and of its earlier versions."""
+    """The object that contains the marks.
+
+    `uid` is its SOP Instance UID. `replaces` has the UIDs of the object itself and of its earlier versions.
+    """
 
     uid: str
     replaces: frozenset[str]
@@ -139,26 +154,28 @@ def understand(
     document: Document,
     dropped: Collection[int] = (),
 ) -> tuple[Marks, list[InputError]]:
-    """Return the marks of a report's graphics, joined with earlier marks, and the errors of those left out.
+    """Return the marks of a report, joined with earlier marks, and the errors of unusable graphics.
 
-    Earlier marks stay, except those of a document that this one replaces, and those of the same measurement
-    groups.
+    Earlier marks stay, with two exceptions. The marks of an earlier version of this document are removed, and
+    the marks of the same measurement groups.
 
     Parameters
     ----------
     graphics
         The result of `uair_node.dicom.sr_graphics.read_graphics`.
+    grid
+        Places the graphics on the canonical grid.
     drop_words
-        Words in a group's labels that remove a finding.
+        Words that drop a lesion if a group's labels contain them.
     document
-        The object that holds the graphics.
+        The object that contains the graphics.
     dropped
         Label values of offered lesions that the object drops by number, without a graphic.
 
     Raises
     ------
     InputError
-        ``marks-contradict``: one place is marked as a lesion and as no lesion.
+        ``marks-contradict``: a place is marked as a lesion and also as no lesion.
     """
     refused: list[InputError] = []
     said = {graphic.tracking for graphic in graphics if isinstance(graphic, Graphic) and graphic.tracking}
@@ -186,7 +203,10 @@ def understand(
 def _still_said(
     earlier: Sequence[MarkedLesion], offer: Offer, document: Document, tracked: Collection[str]
 ) -> list[_Placed]:
-    """Return the earlier marks that stay valid beside a new document."""
+    """Return the earlier marks that stay valid after a new document arrived.
+
+    `tracked` has the Tracking UIDs of the new document's measurement groups.
+    """
     spacing = np.asarray(offer.spacing_mm)
     stay: list[_Placed] = []
     for lesion in earlier:
@@ -202,7 +222,7 @@ def _still_said(
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    graphic: Graphic  # its first, which has the words of all
+    graphic: Graphic  # the first graphic of the group; it has the words of all
     shapes: tuple[tuple[Shape, Points], ...]
 
 
@@ -232,7 +252,7 @@ def says(text: str, words: Collection[str]) -> bool:
 
 
 def _require_lesion(graphic: Graphic, drawn: _Drawn, offer: Offer) -> None:
-    """Refuse a graphic of another structure, outside the organ, or as large as the organ."""
+    """Raise an InputError if a mark names another structure, lies outside the organ, or is too large."""
     if _kind(graphic, offer.organ) in (SegmentKind.OTHER, SegmentKind.ORGAN):
         raise InputError(
             "mark-other-structure",
@@ -256,7 +276,7 @@ def _require_lesion(graphic: Graphic, drawn: _Drawn, offer: Offer) -> None:
 
 
 def _kind(graphic: Graphic, organ: Organ) -> SegmentKind:
-    """Return the structure that a measurement group names, by the rules for segments."""
+    """Return the kind of structure that a measurement group names. The rules are those for segments."""
     segment = Dataset()
     segment.SegmentLabel = graphic.words[:1000]
     segment.SegmentedPropertyTypeCodeSequence = list(graphic.findings)
@@ -281,7 +301,7 @@ def _near_organ(drawn: _Drawn, offer: Offer) -> bool:
 
 
 def _lesion_under(drawn: _Drawn, offer: Offer) -> int | None:
-    """Return the label value of the offered lesion under a mark; None if there is none."""
+    """Return the label value of the offered lesion under a mark; None if no lesion lies there."""
     best: dict[int, float] = {}
     for labels in offer.candidates:
         values = _values_at(drawn.samples, labels)
@@ -294,7 +314,7 @@ def _lesion_under(drawn: _Drawn, offer: Offer) -> int | None:
 
 
 def _values_at(points: Points, labels: Labels) -> Labels:
-    """Return the labels at points by voxel edges; 0 outside the grid."""
+    """Return the labels ``(n,)`` at points ``(n, 3)`` that count voxel edges; 0 outside the grid."""
     index = np.floor(points).astype(int)
     inside = ((index >= 0) & (index < labels.shape)).all(axis=1)
     values = np.zeros(len(points), np.uint8)
@@ -319,7 +339,7 @@ def _require_agreement(lesions: Sequence[_Placed], drops: Sequence[_Placed]) -> 
 
 
 def contradiction(*, in_one_report: bool) -> InputError:
-    """Return the error of marks that add and drop the same place or the same number."""
+    """Return the error for marks that confirm and drop a lesion at the same place or of the same number."""
     if in_one_report:
         sentence = "One place is marked as a lesion and as no lesion."
         remedy = "Delete one of the two marks and send the report again."

@@ -1,4 +1,4 @@
-"""Put marks into words for the reader: which were understood, and which were left out and why."""
+"""Describe marks for the reader: the marks that the node uses, and the unusable marks with the reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uair_node.cases.reader_choice import target_name
 
 
 def words_of(marks: Marks, organ: str) -> str:
-    """Return one or a few sentences about the marks that were understood."""
+    """Return sentences about the marks that were used and about those that were left out."""
     added = [lesion for lesion in marks.lesions if lesion.new]
     parts = []
     for lesion in added:

@@ -38,14 +38,15 @@ _NO_MARKS = Marks()
 
 @dataclass(frozen=True)
 class Before:
-    """The state of a case when its marks were read.
+    """The answer of a case at the time when the marks were read.
 
     Attributes
     ----------
     selection_id
-        The answer that counts; None before the first answer.
+        Row id of the answer that counts; None before the first answer.
     answer, artifact, marks
-        The content of that answer, if it picks from the round that the marks answer. Then the marks join it.
+        The content of that answer, if it is a pick from the round that the marks answer. Then the marks join
+        this answer. Otherwise the attributes have their default values.
     """
 
     selection_id: int | None
@@ -63,16 +64,16 @@ class MarkedRound:
     candidates
         SOP Instance UIDs of the round's candidates.
     marks
-        The understood marks, together with earlier marks of the round.
+        The marks of the object, together with earlier marks of the round.
     remark
-        The same, in words for the reader.
+        Sentences about the marks for the reader.
     answer, artifact
-        The pick or acceptance that goes with the marks, and the path of its label volume if the reader edited
-        it.
+        The candidate that is picked or accepted with the marks, and the path of the label volume if the
+        reader edited it.
     before
-        The state when the marks were read; None if they do not depend on an earlier answer.
+        The earlier answer when the marks were read; None if the marks do not depend on an earlier answer.
     joins
-        Whether the marks join an earlier answer, which took effect.
+        Whether the marks join an earlier answer that took effect.
     """
 
     candidates: tuple[str, ...]
@@ -94,15 +95,15 @@ class _Said:
 
     @property
     def marks_something(self) -> bool:
-        """Whether the object contains marks beside the candidate that it names."""
+        """Whether the object contains graphics, or a drop word for the images that it flags."""
         return bool(self.graphics) or (self.flagged is not None and self.flagged.drops)
 
 
 def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: Reading) -> MarkedRound | None:
     """Interpret an object's marks in the round that a reader sees. Return None for an object without marks.
 
-    Marks beside a reference to a candidate belong to that pick. If no mark can be used, then the pick still
-    counts. Marks join an earlier pick, edit or marks of the same round.
+    If the object also names a candidate, then the marks belong to that pick. This pick counts even if no mark
+    can be used. Marks join an earlier pick, edit or marks of the same round.
 
     Raises
     ------
@@ -110,9 +111,9 @@ def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: R
         ``mark-needs-pick``: the marks need another round, but the verb ends the case.
         ``mark-needs-candidate``: a lesion is dropped and the case ends, but no candidate is named.
         ``mark-case-unknown``: no open round has these images. ``mark-older-round``: the candidate belongs to
-        an older round. ``own-object``. The errors of `uair_node.selection.mark_meaning.understand`. If no
-        mark can be used, the error of the first one. ``case-closed``, ``round-closed`` of
-        `find_edited_round`.
+        an older round. ``own-object``: the object is a report or rejection note of ours. If no mark can be
+        used and no candidate is named: the error of the first mark. Also the errors of `find_edited_round`
+        and of `uair_node.selection.mark_meaning.understand`.
     """
     flags = (
         verb != Verb.REJECT
@@ -139,7 +140,10 @@ def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: R
 
 
 def _read(dataset: Dataset, reading: Reading, pages: Collection[str], drop_words: Sequence[str]) -> _Said:
-    """Return the marks of an object. Graphics on the `pages` of candidates are left out."""
+    """Return the graphics of an object, or the images that it flags. Graphics on `pages` are left out.
+
+    `pages` are SOP Instance UIDs of candidates and their pages.
+    """
     document = Document(
         reading.sop_instance_uid, frozenset({reading.sop_instance_uid, *reading.predecessors})
     )
@@ -155,7 +159,10 @@ def _read(dataset: Dataset, reading: Reading, pages: Collection[str], drop_words
 
 
 def _open_round(context: Context, reading: Reading, offered: Collection[str]) -> EditedRound:
-    """Return the round that the marks answer. `offered` are the candidates that the object names."""
+    """Return the round that the marks answer.
+
+    `offered` are the candidates of the rounds that the object names.
+    """
     round_ = find_edited_round(context, reading)
     if round_ is None:
         raise InputError(
@@ -195,7 +202,13 @@ def joined(
     candidates
         SOP Instance UIDs of the round's candidates.
     marks
-        The earlier marks and the new ones.
+        The earlier and the new marks.
+    before
+        The earlier answer when the marks were read.
+    named
+        The candidate that the object names; None if it names no candidate.
+    organ
+        Name of the organ, for the remark.
     """
     answered = before.answer is not None
     picked = named is not None or (answered and (before.marks is None or before.marks.picked))
@@ -211,9 +224,10 @@ def joined(
 
 
 def _accepted(context: Context, what: _Said, round_: EditedRound, named: ReaderChoice | None) -> MarkedRound:
-    """End a case with a candidate without the dropped lesions.
+    """Return the acceptance of a candidate without the dropped lesions.
 
-    Refuse other marks, which need another round.
+    All other marks need another round. A new lesion raises ``mark-needs-pick``; a confirmed lesion is left
+    out.
     """
     volume = read_geometry(round_.series_paths, context.settings.intake.known)
     offered = load_candidates(round_.folder / CANDIDATES_FILE)
@@ -274,13 +288,13 @@ def offer_of(
 
 
 def find_before(context: Context, candidates: Sequence[str]) -> Before:
-    """Return the answer that counts in the case of these candidates, and its parts that marks join."""
+    """Return the answer that counts in the case of these candidates, with the content that new marks join."""
     with context.database.reading() as session:
         return before_in(session, candidates)
 
 
 def before_in(session: Session, candidates: Sequence[str]) -> Before:
-    """As `find_before`, within a transaction."""
+    """Return the result of `find_before`, within a transaction of the caller."""
     (result, *_) = session.scalars(select(Result).where(Result.sop_instance_uid.in_(candidates)).limit(1))
     case = result.round.case
     counts = lifecycle.answer_that_counts(session, case)
@@ -301,7 +315,7 @@ def _needs_pick(verb: Verb) -> InputError:
 
 
 def _header_of(context: Context, sop_instance_uid: str) -> Dataset | None:
-    """Return the header of an image that the node received; None if it received none."""
+    """Return the header of an image, without pixels; None if the node does not have the image."""
     with context.database.reading() as session:
         path = session.scalar(
             select(Instance.path)

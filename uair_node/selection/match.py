@@ -1,4 +1,4 @@
-"""Find the candidate and the round that a returned object refers to.
+"""Find the candidate and the round to which a returned object refers.
 
 A refusal is an InputError with a code. The caller records every refusal.
 """
@@ -34,8 +34,8 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
     Raises
     ------
     InputError
-        ``own-object``: our own report or rejection note, forwarded back by a PACS. ``rejection-note``:
-        another system's rejection note, sent to the AE title of a choosing verb.
+        ``own-object``: the document is a report or rejection note of ours that a PACS sent back.
+        ``rejection-note``: the document is another system's rejection note, and the verb is not REJECT.
     """
     own = session.scalar(
         select(Result.kind).where(
@@ -66,13 +66,13 @@ def find_candidates(
     Parameters
     ----------
     segments
-        See `uair_node.dicom.readers.Reading`.
+        Segment numbers of references, see `uair_node.dicom.readers.Reading`.
 
     Raises
     ------
     InputError
-        ``unknown-reference``: no reference is ours. ``segment-not-ours``: no reference is ours, and some name
-        segments of another segmentation.
+        ``unknown-reference``: no reference is ours. ``segment-not-ours``: no reference is ours, and some
+        references name segments of another segmentation.
     """
     found = results_named(session, references)
     if not found and segments:
@@ -99,22 +99,25 @@ def results_named(
 
 
 def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> ReaderChoice:
-    """Decide for each target from which candidate it is taken.
+    """Decide from which candidate each target is taken.
 
-    If a segment is named, then its target is taken from that segment's candidate. All other targets come from
-    a single candidate. It is the candidate that is named as a whole, else the candidate whose liver is named,
-    else the candidate with the most named lesions. Ties go to the first candidate.
+    If the object names a segment, then its target is taken from that segment's candidate. All other targets
+    come from a single candidate. This is the candidate that the object names as a whole. If there is none, it
+    is the candidate whose liver is named, otherwise the candidate with the most named lesions. Ties go to the
+    candidate with the lowest number.
 
     Parameters
     ----------
+    named
+        The candidates and pages that the object names.
     segments
-        SOP Instance UID -> segment numbers. It has the candidates that are named only by segments.
+        SOP Instance UID -> segment numbers, for candidates that are named only by segments.
 
     Raises
     ------
     InputError
         ``ambiguous-selection``: two candidates are named as a whole or for the same target, or only the
-        overview is named. ``no-such-segment``.
+        overview is named. ``no-such-segment``: the candidate has no segment of this number.
     """
     if verb == Verb.REJECT:
         return ReaderChoice(None)
@@ -145,7 +148,11 @@ def _target(candidate: Result, segment: int) -> int:
 
 
 def main_candidate(parts: Mapping[int, int]) -> int:
-    """Return the candidate for all targets that are not in `parts` (target -> candidate)."""
+    """Return the candidate from which all targets are taken that are not in `parts`.
+
+    `parts` maps the label value of a target to its candidate. The result is the candidate of the liver, if
+    `parts` contains the liver, otherwise the most frequent candidate.
+    """
     if LIVER in parts:
         return parts[LIVER]
     ks = list(parts.values())
@@ -153,7 +160,7 @@ def main_candidate(parts: Mapping[int, int]) -> int:
 
 
 def the_case_and_round(session: Session, named: Sequence[Result], study_uid: str) -> tuple[Case, Round]:
-    """Return the case of candidates, locked, and their round.
+    """Lock the case of candidates. Return the case and the candidates' round.
 
     Parameters
     ----------
@@ -163,7 +170,8 @@ def the_case_and_round(session: Session, named: Sequence[Result], study_uid: str
     Raises
     ------
     InputError
-        ``other-study``, ``ambiguous-selection``.
+        ``other-study``: the object belongs to another study than the case. ``ambiguous-selection``: the
+        candidates belong to several rounds.
     """
     case = lock_case(session, named[0].round.case_id)
     rounds = {result.round_id: result.round for result in named}
@@ -184,7 +192,7 @@ def check_study(case: Case, study_uid: str) -> None:
 
 
 def ambiguous(what: str) -> InputError:
-    """Return the error of an object that names several cases, rounds or candidates instead of one."""
+    """Return the error for an object that does not name exactly one case, round and candidate."""
     return InputError(
         "ambiguous-selection",
         f"The object names {what}.",
@@ -194,7 +202,7 @@ def ambiguous(what: str) -> InputError:
 
 
 def no_such_lesion(value: int) -> InputError:
-    """Return the error of a label value that is not offered."""
+    """Return the error for a lesion that no candidate contains. `value` is its label value."""
     return InputError(
         "no-such-lesion",
         f"No candidate has {target_name(value)}.",

@@ -1,7 +1,8 @@
-"""Merge segmentations of some targets that were sent together into one answer.
+"""Merge segmentations of some targets that a sender sent together into one answer.
 
-A viewer's "save selected segments" makes one SEG of candidate 2's lesion 1 and another of candidate 3's
-lesion 2. Each is kept as a row until its sender has been quiet for a while.
+A viewer can save selected segments. It then writes a SEG with lesion 1 of candidate 2, and another SEG with
+lesion 2 of candidate 3. The node keeps each SEG as a row until its sender has sent no further object for a
+while.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ _GROUP = (Selection.case_id, Selection.round_number, Selection.verb, Selection.c
 
 
 def answer_with_parts(context: Context) -> int:
-    """Apply the held parts of edits whose senders have been quiet; return the number of answers."""
+    """Apply the held parts of edits if no further part arrived in time. Return the number of answers."""
     return sum(_is_answered(context, ids) for ids in _quiet_groups(context))
 
 
 def _is_answered(context: Context, ids: Sequence[int]) -> bool:
-    """Answer with one group of parts.
+    """Apply one group of parts as an answer. Return False if the group waits or is refused.
 
-    If a part cannot be read, then the group is refused, and others continue.
+    If a part cannot be read, then this group is refused, and the other groups continue.
     """
     try:
         _answer(context, ids)
@@ -54,7 +55,7 @@ def _is_answered(context: Context, ids: Sequence[int]) -> bool:
 
 
 def _refuse(context: Context, ids: Sequence[int], patience_s: float) -> None:
-    """Refuse parts that cannot be read, after the last of them was received `patience_s` ago."""
+    """Refuse parts that cannot be read, if the last part was received at least `patience_s` seconds ago."""
     unreadable = InputError(
         "part-unreadable",
         "A part of this answer cannot be read any more.",
@@ -99,7 +100,7 @@ def _answer(context: Context, ids: Sequence[int]) -> None:
     folder = context.store.fetch_folder(artifacts, [CANDIDATES_FILE])
     refusal: InputError | None = None
     try:
-        # Outside of any transaction: it takes a second.
+        # Outside of any transaction, because merging takes a second.
         drawn = [load_candidates(path)[0] for path in parts]
         offered = load_candidates(folder / CANDIDATES_FILE)
         edit = keep_whole(context, folder, offered, drawn, name)

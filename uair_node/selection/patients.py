@@ -1,6 +1,7 @@
-"""Check that a returned object belongs to the patient of the case that it refers to.
+"""Check that a returned object belongs to the patient of the case to which it refers.
 
-Patient IDs are in no table. The case's ID is read from its series, and only digests are compared.
+The database contains no Patient ID. The case's Patient ID is read from its series, and only digests are
+compared.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from uair_node.selection.match import results_named
 
 
 def check_patient(context: Context, reading: Reading, named: Sequence[str]) -> None:
-    """Refuse an object of another patient. Without a Patient ID on either side there is nothing to compare.
+    """Refuse an object of another patient. If object or case has no Patient ID, then the object passes.
 
-    A file is read, so it must be called outside of any writing transaction.
+    Call this function outside of any writing transaction, because it reads a file.
 
     Parameters
     ----------
     named
-        SOP Instance UIDs that the object names. The first result of ours among them gives the case.
+        SOP Instance UIDs that the object names. The first candidate or page of ours among them gives the
+        case.
 
     Raises
     ------
     InputError
-        ``other-patient``.
+        ``other-patient``: the Patient IDs of object and case differ.
     """
     if not named or not reading.patient_id_hash:
         return
@@ -40,11 +42,17 @@ def check_patient(context: Context, reading: Reading, named: Sequence[str]) -> N
 
 
 def check_patient_of(context: Context, reading: Reading, name: str) -> None:
-    """Refuse an object of another patient than that of a slice. `name` is the slice's path in the store."""
+    """Refuse an object if a slice belongs to another patient. `name` is the slice's path in the store.
+
+    Raises
+    ------
+    InputError
+        ``other-patient``: the Patient IDs of object and slice differ.
+    """
     if not reading.patient_id_hash:
         return
     path = context.store.fetch_if_kept(name) if name else None
-    if path is None:  # retention deleted the series: the case ended, and a selection of it is refused
+    if path is None:  # retention deleted the series, so the case has ended and its selections are refused
         return
     header = dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True)
     ours = hash_patient_id(str(header.get("PatientID") or ""))

@@ -1,4 +1,4 @@
-"""Apply a returned object in one transaction. Refusals are recorded."""
+"""Apply a returned object in one transaction, and record each refusal."""
 
 from __future__ import annotations
 
@@ -35,17 +35,29 @@ from uair_node.selection.match import (
 log = logging.getLogger(__name__)
 
 _PART = "part"
-"""Stands for the volume of merged parts, which no earlier answer had."""
+"""A placeholder for the path of the merged parts. No earlier answer has this path."""
 _TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutcome.HELD)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The sender and the mechanism of a selection; stored beside every selection.
+    """The sender, the mechanism and the content of a selection. The selection's row stores them.
 
-    If an object names none of our candidates, then its study shows where the refusal belongs. The remark
-    tells the reader of new lesions and of segments that were left out. Marks are kept as they were
-    interpreted.
+    Attributes
+    ----------
+    verb, mechanism, calling_ae
+        The verb, the mechanism, and the sender's AE title.
+    evidence_uid, evidence_sha256
+        SOP Instance UID and SHA-256 of the object; empty without an object.
+    artifact
+        Path of the reader's label volume; empty if the reader took unchanged candidates.
+    study_uid
+        Study Instance UID of the object. If the object names none of our candidates, then the refusal is
+        recorded in this study.
+    remark
+        Sentences for the reader about new lesions and about segments that were left out.
+    marks
+        The reader's marks in their interpreted form.
     """
 
     verb: Verb
@@ -60,7 +72,7 @@ class Evidence:
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
-    """Apply the references of an object. The returned row has the outcome."""
+    """Apply the answer that an object's references give. The returned row has the outcome."""
     try:
         check_document(session, evidence.verb, reading)
     except InputError as refusal:
@@ -80,15 +92,18 @@ def select_by_edit(
 
 
 class AnswerChangedError(Exception):
-    """The effective answer changed after the marks were read. Read them again."""
+    """The effective answer changed after the marks were read. The caller must read the marks again."""
 
 
 def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, reading: Reading) -> Selection:
-    """Apply an object's marks, with the pick that they belong to, or with the earlier answer that they join.
+    """Apply an object's marks with their pick, or with the earlier answer that they join.
+
+    If the marks are refused, then the returned row records the refusal.
 
     Raises
     ------
     AnswerChangedError
+        The effective answer changed after the marks were read.
     """
     if marked.marks.says_something:
         evidence = replace(evidence, mechanism=MARKS)
@@ -103,11 +118,14 @@ def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, r
 def select_marked(
     session: Session, evidence: Evidence, marked: MarkedRound, study_uid: str = ""
 ) -> Selection:
-    """Apply marks, also those that came without an object. It raises an InputError if they are refused.
+    """Apply marks of an object, of the command line or of the console.
 
     Raises
     ------
+    InputError
+        The marks are refused.
     AnswerChangedError
+        The effective answer changed after the marks were read.
     """
     named = find_candidates(session, marked.candidates)
     before = marked.before
@@ -127,7 +145,10 @@ def _with_marks(evidence: Evidence, marked: MarkedRound) -> Evidence:
 
 
 def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:
-    """Keep a segmentation of some targets until the objects that were sent with it have arrived."""
+    """Keep a segmentation of some targets until the other segmentations of the same answer have arrived.
+
+    If it is refused, then the returned row records the refusal.
+    """
     named = find_candidates(session, candidates)
     try:
         case = lock_case(session, named[0].round.case_id)
@@ -145,7 +166,10 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
 
 
 def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
-    """Keep another system's segmentation for the first round of a case. It replaces an earlier one."""
+    """Keep another system's segmentation for the first round of a case.
+
+    It replaces an earlier segmentation that is kept for this round.
+    """
     session.execute(
         update(Selection)
         .where(
@@ -162,7 +186,13 @@ def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
 
 
 def apply_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoice, artifact: str) -> None:
-    """Apply the held parts of one round together. The row of the last part stands for all."""
+    """Apply the held parts of one round as one answer. The row of the last part represents the answer.
+
+    Parameters
+    ----------
+    answer, artifact
+        The merged answer, and the path of its label volume; empty if it takes unchanged candidates.
+    """
     last = parts[-1]
     assert last.case_id is not None, "a part is held for a case"
     assert last.round_number is not None, "a part is held for a round"
@@ -171,7 +201,8 @@ def apply_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoi
     counts = lifecycle.answer_that_counts(session, case)
     try:
         if counts is not None and counts.round_number == last.round_number and counts.id > last.id:
-            raise refusal_of(case.id, CaseState.REFINING, last.round_number + 1, "")  # said later, it counts
+            # The later answer counts.
+            raise refusal_of(case.id, CaseState.REFINING, last.round_number + 1, "")
         effect = decide(_standing(session, case), said)
     except InputError as refusal:
         refuse_parts(session, parts, refusal)
@@ -184,7 +215,7 @@ def apply_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoi
 
 
 def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputError) -> None:
-    """Refuse held parts."""
+    """Refuse the held parts of one answer, and make the notice for the reader due."""
     for part in parts:
         refuse(part, refusal)
     lifecycle.tell_reader(session, session.get_one(Case, parts[-1].case_id))
@@ -192,11 +223,11 @@ def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputErr
 
 
 def note_repetition(session: Session, evidence: Evidence) -> bool:
-    """Record a repeated object that has already taken effect; return False if it is new.
+    """Record a repeated object that has already taken effect. Return False if the object is no repetition.
 
-    Other bytes under the same UID are another object, since viewers save repeatedly under one UID. If the
-    case has failed or was closed since, then the object is no repetition: the sender must learn that it has
-    no effect.
+    An object with the same UID and other bytes is a new object, because viewers save repeatedly under one
+    UID. If the case has failed or was closed since, then the object is no repetition either. So the sender
+    learns that the object has no effect.
     """
     earlier = session.scalars(
         select(Selection).where(
@@ -232,17 +263,18 @@ def select_by_number(
     Parameters
     ----------
     answer
-        The candidate that is named; None if only `marked` counts.
+        The chosen candidates; None if only `marked` counts.
     marked
-        Findings that are dropped, kept or added with it.
+        Lesions that are dropped, kept or added with the answer.
     of_round
-        The round whose candidate is named; None for the newest round that a reader sees.
+        Number of the round whose candidates the answer names; None for the newest round that a reader sees.
 
     Raises
     ------
     InputError
-        ``no-candidates``, ``no-such-candidate``, ``no-such-lesion``, or an error of
-        `uair_node.selection.decision.decide`. ``case-changed``: the case changed after `marked` was read.
+        ``no-candidates``: the round has no candidates. ``no-such-candidate``, ``no-such-lesion``,
+        ``no-such-part``: the answer names something that the round does not have. ``case-changed``: the case
+        changed after `marked` was read. Also the errors of `uair_node.selection.decision.decide`.
     """
     case = lock_case(session, case.id)
     round_, candidates = _candidates_of(case, of_round)
@@ -285,7 +317,7 @@ def _check_numbers(candidates: Sequence[Result], answer: ReaderChoice) -> None:
 
 
 def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoice) -> None:
-    """Raise ``no-such-part`` if a part is unknown, or if a candidate that it concerns lacks the target."""
+    """Raise ``no-such-part`` if a part is unknown, or if a candidate that it concerns lacks its target."""
     targets = {candidate.k: candidate.targets for candidate in candidates}
     for (value, name), k in answer.per_part.items():
         names = round_.parts.get(str(value), [])
@@ -301,7 +333,10 @@ def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoi
 def record_refusal(
     session: Session, evidence: Evidence, refusal: InputError, named: Sequence[Result]
 ) -> Selection:
-    """Record a selection that cannot be used, with its reason, and with its case if that is known."""
+    """Record a selection that cannot be used, with the reason. Return its row.
+
+    The row names the round of the `named` candidates, or else the newest round of the object's study.
+    """
     round_ = named[0].round if named else _newest_round_of_study(session, evidence.study_uid)
     row = _row(evidence, SelectionOutcome.REFUSED)
     row.case_id = round_.case_id if round_ else None
@@ -317,7 +352,10 @@ def record_refusal(
 
 
 def _newest_round_of_study(session: Session, study_uid: str) -> Round | None:
-    """Return the newest round of a study. An object that names no candidate most likely refers to it."""
+    """Return the newest round of a study; None if there is none.
+
+    An object that names no candidate most likely refers to this round.
+    """
     return session.scalars(
         select(Round)
         .join(Round.case)
@@ -356,7 +394,7 @@ def _apply(
 
 
 def _standing(session: Session, case: Case) -> Standing:
-    """Return the state of a case. The caller has locked it."""
+    """Return the state of a case. The caller has locked the case."""
     newest = case.current_round
     assert newest is not None, "a candidate belongs to a round"
     row = lifecycle.answer_that_counts(session, case)

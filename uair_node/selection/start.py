@@ -1,7 +1,7 @@
-"""Start a case from another system's segmentation: it is the reference of round 1, or of the next round.
+"""Start a case from another system's segmentation. It becomes the reference of round 1 or of the next round.
 
-A case whose first round is not published keeps the object until that round is computed. A case that waits for
-a reader starts again from it at once.
+If the first round of a case is not published yet, then the node keeps the object until it computes that
+round. If a case waits for a reader, then its next round starts from the object at once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _OPEN = (*_PENDING, CaseState.AWAITING_SELECTION, CaseState.REFINING)
 
 
 def take_start(context: Context, dataset: Dataset, evidence: Evidence, path: Path | None) -> None:
-    """Start a case from a received object, or record the reason why it cannot be used.
+    """Start a case from a received object, or record the reason why the object cannot be used.
 
     Parameters
     ----------
     path
-        Path of its file, for a case whose first round is not published yet; None for a class that is not
-        kept.
+        Path of the object's file; None if files of this SOP Class are not kept. The file is kept if the first
+        round of the case is not published yet.
     """
     try:
         reading = _read(context, dataset)
@@ -60,9 +60,10 @@ def take_start(context: Context, dataset: Dataset, evidence: Evidence, path: Pat
 
 
 def answer_with_starts(context: Context) -> int:
-    """Apply kept objects of cases that now wait for a reader. Return their number.
+    """Apply kept objects of cases whose first round is published. Return the number of these objects.
 
-    The computation of the first round uses most objects. This function is for those that came after it.
+    The computation of the first round uses most kept objects. This function handles the objects that arrived
+    after that computation had read them.
     """
     with context.database.reading() as session:
         held = session.scalars(
@@ -114,7 +115,13 @@ def _read(context: Context, dataset: Dataset) -> Reading:
 
 
 def _case_of(session: Session, reading: Reading) -> Case:
-    """Return the case that an object starts: the newest open one of the series that it was drawn on."""
+    """Return the case that an object starts: the newest open case of the series on which it was drawn.
+
+    Raises
+    ------
+    InputError
+        ``start-series-unknown``: the series has no case. ``case-closed``: the series has no open case.
+    """
     drawn_on = select(Instance.series_instance_uid).where(
         Instance.sop_instance_uid.in_(reading.source_references), Instance.status == InstanceStatus.STORED
     )
@@ -147,7 +154,7 @@ def _a_slice(session: Session, case: Case) -> str:
 
 
 def _is_held(context: Context, evidence: Evidence, case_id: int, path: Path) -> bool:
-    """Keep an object for the first round of a case. Return False if the round was published meanwhile."""
+    """Keep an object for the first round of a case. Return False if that round has been published."""
     evidence = replace(evidence, artifact=context.store.share(path))
     with context.database.transaction() as session:
         case = lock_case(session, case_id)
@@ -158,7 +165,7 @@ def _is_held(context: Context, evidence: Evidence, case_id: int, path: Path) -> 
 
 
 def _answer(context: Context, dataset: Dataset, evidence: Evidence, reading: Reading) -> None:
-    """Start a case again that waits for a reader."""
+    """Start the next round of an open case from an object."""
     edited = find_edited_round(context, reading)
     if edited is None:
         raise InputError(
@@ -198,6 +205,6 @@ def _apply_held(context: Context, selection_id: int) -> bool:
                 "part-unreadable", "The segmentation is no longer kept.", "Send it to UAIR_START again."
             )
             record_refusal(session, evidence, gone, [])
-        # What became of the object has a row of its own now.
+        # A new row records the outcome of the object.
         session.execute(delete(Selection).where(Selection.id == selection_id))
     return path is not None

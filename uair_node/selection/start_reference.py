@@ -1,4 +1,4 @@
-"""Read another system's segmentation as a reference: liver and lesions on the source grid.
+"""Read liver and lesions of another system's segmentation, as a reference on the source grid.
 
 Other structures are left out, and a remark names them.
 """
@@ -26,7 +26,7 @@ _NAMED = 8
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference on the source grid, and the remark for the reader."""
+    """A reference `labels` ``(Z, Y, X)`` on the source grid, and sentences for the reader."""
 
     labels: Labels
     remark: str
@@ -42,15 +42,16 @@ def read_reference(
     volume
         The source grid; its voxels are not read.
     offered
-        Our own candidates, on the source grid. Targets that `dataset` does not draw come from the first of
-        them.
+        Our own candidates, ``(Z, Y, X)`` labels on the source grid. If `dataset` lacks the liver, or all
+        lesions, then these come from the first candidate.
     used
         Numbers of the lesions that the case had in any round.
 
     Raises
     ------
     InputError
-        As `uair_node.dicom.seg_reader.read_edited` or `uair_node.dicom.rtstruct_reader.read_structures`.
+        An error of `uair_node.dicom.seg_reader.read_edited` or
+        `uair_node.dicom.rtstruct_reader.read_structures`.
     """
     structures = dataset.SOPClassUID == SelectionClass.RT_STRUCTURE_SET
     read = read_structures if structures else read_edited
@@ -63,8 +64,8 @@ def read_reference(
 def _completed(drawn: Labels, offered: Labels) -> Labels:
     """Return a reference with liver and lesions.
 
-    If the segmentation has no lesions, then those of our candidate are added. If it has some, then they are
-    all.
+    If the segmentation has no liver, then our candidate's liver is added. If it has no lesion, then our
+    candidate's lesions are added. If it has a lesion, then no lesion is added.
     """
     reference = drawn.copy()
     if not (drawn == LIVER).any():
