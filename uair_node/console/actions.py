@@ -45,8 +45,8 @@ class Action:
     apply
         A function that does the action and returns a sentence about the effect. The page shows its errors.
     asks
-        Fields of the confirmation: ``destination``, ``candidate``, its ``round``, ``drops`` beside it,
-        ``findings``.
+        Names of the fields that the confirmation shows: ``destination``, ``candidate``, ``round`` of the
+        candidate, ``drops`` (findings to drop with the candidate), ``findings``.
     grave
         Whether the action ends a case or a computation.
     """
@@ -116,7 +116,7 @@ def act_on(console: ConsoleApp, request: ConsoleRequest, case_id: int, name: str
     Raises
     ------
     InputError
-        The action is not possible. The audit records this, too.
+        The action is not possible. The audit records the refusal, too.
     """
     try:
         with console.context.database.transaction() as session:

@@ -83,7 +83,7 @@ def _understood(console: ConsoleApp, request: ConsoleRequest) -> MarkedRound:
 
 
 def _open_round(case: Case) -> int:
-    """Return the open round of a case. It raises an InputError if the case awaits no answer."""
+    """Return the number of a case's open round. Raise an InputError if the case awaits no answer."""
     round_ = case.offered_round
     if case.state != CaseState.AWAITING_SELECTION or round_ is None:
         raise InputError(

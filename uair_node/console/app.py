@@ -53,7 +53,7 @@ def make_app(console: ConsoleApp) -> Starlette:
         ],
         exception_handlers={HTTPException: problem.http},
     )
-    app.router.redirect_slashes = False  # such a redirect names the Host that was asked for
+    app.router.redirect_slashes = False  # such a redirect repeats the Host header of the request
     return app
 
 
@@ -113,7 +113,7 @@ class _Problem:
         self._console = console
 
     async def http(self, _request: Request, error: Exception) -> Response:
-        """Answer with the status of the framework (no such page, no such method)."""
+        """Answer with the HTTP status of the framework's error (404 no such page, 405 no such method)."""
         assert isinstance(error, HTTPException)
         sentence = {404: "There is no such page.", 405: "This page does not accept such a request."}.get(
             error.status_code, "The console cannot answer this request."

@@ -1,7 +1,7 @@
 """The page of a case, which consists of sections. A new section needs a line in `SECTIONS` and a template.
 
-The page refreshes itself by replacing all sections. A part that is slow to draw, such as a picture, has an id
-that changes with its content, and ``hx-preserve``.
+The page refreshes itself by replacing all sections. An element that is slow to draw, such as a picture, has
+``hx-preserve`` and an id. The id changes with the content.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _segmentation(_console: ConsoleApp, _session: Session, case: Case) -> Values
 
 
 def picture_words(result: Result) -> str:
-    """Return the caption of a picture. A notice's own heading may name the round."""
+    """Return the caption of a picture. A heading that starts with "Round" is the caption unchanged."""
     said = result.character or result.kind
     if said.startswith("Round "):
         return said

@@ -40,7 +40,7 @@ class CaseQuery:
     def sorted_by(self, column: str) -> str:
         """Return the address of the list sorted by a column.
 
-        If it is sorted by it already, reverse the order.
+        If the list is sorted by this column already, then the order is reversed.
         """
         down = self.sort == column
         return replace(self, sort=f"-{column}" if down else column).address
@@ -48,18 +48,18 @@ class CaseQuery:
     def direction(self, column: str) -> str:
         """Return the sort direction of a column in the words of ``aria-sort``.
 
-        Empty if it is not sorted by it.
+        Empty if the list is not sorted by this column.
         """
         return {column: "ascending", f"-{column}": "descending"}.get(self.sort, "")
 
 
 def case_query(session: Session, given: Mapping[str, str]) -> CaseQuery:
-    """Return the query that `given` states: the query of an address, or the fields of a form.
+    """Return the query in `given`, which is the query of an address or the fields of a form.
 
     Raises
     ------
     InputError
-        ``lookup-over``: the named look-up is not the session's last one.
+        ``lookup-over``: the named look-up is not the session's last look-up.
     """
     state, sort = given.get("state", "").upper(), given.get("sort", NEWEST_FIRST)
     number, lookup = given.get("found", ""), session.lookup

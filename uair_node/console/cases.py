@@ -1,4 +1,7 @@
-"""The list of cases: state, age, place in the queue; searched, filtered, sorted, paged."""
+"""The page that lists cases with state, age and place in the queue.
+
+A user can search, filter and sort the list, and turn its pages.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _A_PAGE = 25
 
 
 def list_cases(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with one page of the cases that match."""
+    """Answer with one page of the cases that match the query."""
     query = case_query(request.session, request.query)
     with console.context.database.reading() as session:
         paging = page_of(request, count_cases(session, query.wanted), _A_PAGE)

@@ -1,9 +1,9 @@
 """Run `uair check` in a thread: at the console's start and every quarter of an hour.
 
-While a fault exists, it runs each minute. It also runs when a page shows a new bad part.
+While a fault or a warning exists, the check runs each minute. It also runs when a page shows a new bad part.
 
-The model and the device are left out: their checks load torch, which the console does not need. A worker
-checks both when it starts.
+The schedule leaves out the checks of model and device, because they load torch. The console does not need
+torch. A worker checks model and device when it starts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CheckSchedule:
         self._wanted: threading.Event = kept.setdefault(_WANTED, threading.Event())
 
     def start(self) -> None:
-        """Check now and from now on, until the process ends."""
+        """Start the thread that runs the checks now, and again until the process ends."""
         threading.Thread(target=self._run, name="checks", daemon=True).start()
 
     def check(self) -> None:
@@ -62,14 +62,14 @@ class CheckSchedule:
         while True:
             try:
                 self.check()
-            except Exception as error:  # the next one may succeed
+            except Exception as error:  # the next check may succeed
                 log.error("check failed: %s", error_line(error))
             self._wanted.wait(SOON_S if self._logged else EVERY_S)
             self._wanted.clear()
 
 
 def check_soon(kept: dict[str, Any], bad: Set[str]) -> None:
-    """Run the next check now if another part of the department is bad than on the page before."""
+    """Start the next check at once if the set of bad parts differs from the set on the page before."""
     if kept.get(_BAD, set()) != bad:
         kept[_BAD] = bad
         if _WANTED in kept:
@@ -77,7 +77,7 @@ def check_soon(kept: dict[str, Any], bad: Set[str]) -> None:
 
 
 def keep_findings(kept: dict[str, Any], findings: Sequence[Finding]) -> None:
-    """Keep findings for the pages."""
+    """Keep findings for the pages, with the present time."""
     kept[_CHECKS] = (utc_now(), findings)
 
 
@@ -88,7 +88,10 @@ def last_findings(kept: dict[str, Any]) -> tuple[datetime | None, Sequence[Findi
 
 
 def in_words(findings: Sequence[Finding]) -> tuple[str, str]:
-    """Return the faults in words, by code or number, and their tone: ``good``, ``waits`` or ``bad``."""
+    """Return the findings in words, and their tone: ``good``, ``waits`` or ``bad``.
+
+    The words are the code of the only fault or warning, or the numbers of faults and warnings.
+    """
     number = Counter(finding.level for finding in findings)
     faults, warnings = number[Level.FAULT], number[Level.WARNING]
     if faults + warnings == 1:

@@ -15,7 +15,7 @@ from uair_node.console.console_app import ConsoleApp, ConsoleRequest
 from uair_node.console.secrecy import HIDDEN, without_url_secrets
 
 _SECRET_KEY = re.compile("password|secret|token|credential|passphrase", re.IGNORECASE)
-_HARMLESS = ("_file", "_header")  # where a secret stands is none
+_HARMLESS = ("_file", "_header")  # the name of a file or header is no secret
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Line:
     ours
         Whether the value is the default.
     variable
-        The environment variable that sets the key; empty if the file or the default does.
+        The environment variable that sets the key; empty if the value comes from the file or is the default.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Line:
 
 
 def show_configuration(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with all keys, by section."""
+    """Answer with all keys and their values, by section."""
     sections: dict[str, list[Line]] = {}
     for line in lines(console.context.settings):
         sections.setdefault(line.key.split(".")[0].split("[")[0], []).append(line)
@@ -46,7 +46,7 @@ def show_configuration(console: ConsoleApp, request: ConsoleRequest) -> Response
 
 
 def lines(settings: Settings) -> list[Line]:
-    """Return every key of a configuration, its secrets hidden."""
+    """Return every key of a configuration. Secrets are hidden."""
     defaults = dict(_flat("", Settings.model_construct().model_dump()))
     variables = {override.key: override.variable for override in find_overrides(settings.source)}
     return [

@@ -35,7 +35,7 @@ class ConsoleRequest:
     address
         The user's network address, if it is known.
     path, query, form
-        The parameters of the request. A form was checked to come from this session.
+        The parameters of the request. `guard` has checked that the form comes from this session.
     url
         Path of the page.
     """
@@ -66,8 +66,8 @@ class ConsoleApp:
     users: UsersFile
     sessions: Sessions
     throttle: Throttle
-    proxy_secret: bytes = b""  # the secret in each request of console.proxy; empty: not checked
-    kept: dict[str, Any] = field(default_factory=dict)  # the latest results of checks and peers, by page
+    proxy_secret: bytes = b""  # each request of console.proxy must have it; empty: not checked
+    kept: dict[str, Any] = field(default_factory=dict)  # the latest answers of checks and peers, by name
 
     def __post_init__(self) -> None:
         """Load the templates. The cache of segmentations is empty at the start."""
@@ -87,7 +87,7 @@ class ConsoleApp:
         return HTMLResponse(text, status)
 
     def gpu_worker_gone(self) -> bool:
-        """Whether the broker's last answer has no worker for computations."""
+        """Return whether the broker's last answer names no worker of the GPU queue."""
         broker = last_answer(self.kept, self.context.settings)
         return broker is not None and QueueName.GPU in broker.alone_since
 
@@ -123,7 +123,7 @@ def make_console(context: Context) -> ConsoleApp:
     Raises
     ------
     ConfigError
-        ``proxy-secret``.
+        ``proxy-secret``, see `ConsoleProxy.read_secret`.
     """
     section = context.settings.console
     secret = section.proxy.read_secret() if section.proxy is not None else b""

@@ -57,7 +57,7 @@ class ConnectionTest:
 
 
 def show_destinations(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with all destinations; also with those that have deliveries, but are no longer configured."""
+    """Answer with all configured destinations, and with removed destinations that still have deliveries."""
     configured = console.context.settings.destinations
     with console.context.database.reading() as session:
         counts = _counts(session)
@@ -89,7 +89,7 @@ def _findings(console: ConsoleApp) -> dict[str, list[Finding]]:
 
 
 def ask_destination(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Test a destination: C-ECHO, or a DICOMweb search that finds nothing."""
+    """Test the connection to a destination with C-ECHO, or with a DICOMweb search that finds no study."""
     name = request.path["name"]
     found = console.context.settings.destination(name)
     if found is None:

@@ -26,14 +26,14 @@ from uair_node.storage.artifacts import Labels, TargetParts
 _WIDTH, _THUMBNAIL_WIDTH, _PART_WIDTH = 6.4, 3.2, 1.8  # inches
 _DPI = 100
 _DARKER = 0.3
-"""The other parts of a target are drawn darker by this part of the window."""
-_QUALITY = 88  # with colours as fine as the rest: outlines are thin
+"""The other parts of a target are drawn darker by this fraction of the window's width."""
+_QUALITY = 88  # colours are not subsampled, because outlines are thin
 _DRAWING = threading.Lock()
 """Held while matplotlib draws, because its text layout is not thread-safe."""
 
 
 def show_slice(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with an axial slice and a segmentation's outlines, as JPEG. Slices count from 1, upwards."""
+    """Answer with an axial slice and a segmentation's outlines, as JPEG. Slice 1 is the lowest."""
     view = _looked_at(console, request)
     k, number = request.path["k"], request.path["slice"]
     if not 1 <= number <= view.canonical.shape[0]:
@@ -42,7 +42,7 @@ def show_slice(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def show_thumbnail(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with a small picture of the slice that shows most of a round's segmentations."""
+    """Answer with a small picture of a segmentation on the round's key slice (`RoundView.key_slice`)."""
     view, k = _looked_at(console, request), request.path["k"]
     data = view.once("thumbnail", k, lambda: draw(view, k, view.key_slice, _THUMBNAIL_WIDTH))
     return Response(data, media_type="image/jpeg")
@@ -92,9 +92,9 @@ def draw(view: RoundView, k: int, n: int, width: float) -> bytes:
 
 
 def _draw_part(view: RoundView, k: int, value: int, parts: TargetParts, name: str | None) -> bytes:
-    """Draw the slice in which the candidates differ most in a part of a target; without a name, in all of it.
+    """Draw the slice in which the candidates differ most within a part of a target, as JPEG.
 
-    The other parts are darkened.
+    Without a `name`, the part is the whole target. The other parts are darkened.
     """
     held = np.stack([labels == value if value > 1 else labels > 0 for labels in view.labels.values()])
     union: NDArray[np.bool_] = np.asarray(held.any(axis=0))
@@ -114,7 +114,7 @@ def _drawn(
     width: float,
     annotate: Callable[[Axes], None] | None = None,
 ) -> bytes:
-    """Draw a slice with outlines as JPEG; `shown` are rows, columns and the picture's height in inches."""
+    """Draw a slice with outlines as JPEG. `shown` has rows, columns and the picture's height in inches."""
     rows, columns, height = shown
     with _DRAWING:
         figure = Figure(figsize=(width, height), facecolor=PAPER)
@@ -143,13 +143,13 @@ def place_on(view: RoundView, n: int, x: float, y: float) -> tuple[float, float,
 
 
 def _shown(view: RoundView, width: float) -> tuple[slice, slice, float]:
-    """Return the rows and columns that pictures of slices show, and their height at a width."""
+    """Return the rows and columns that pictures of slices show, and the pictures' height in inches."""
     rows, columns = ((span.stop - span.start) for span in view.box[1:])
     return _around(view, _in_plane(view, np.ones((rows, columns), bool)), width)
 
 
 def _around(view: RoundView, marked: NDArray[np.bool_], width: float) -> tuple[slice, slice, float]:
-    """Return rows and columns around what a plane marks, and the height of their picture at a width."""
+    """Return rows and columns around the marked pixels, and the height of their picture in inches."""
     spacing = view.canonical.spacing_mm
     rows, columns = (bounds(marked, axis, spacing[axis + 1]) for axis in (0, 1))
     height = width * (rows.stop - rows.start) * spacing[1] / ((columns.stop - columns.start) * spacing[2])

@@ -22,7 +22,7 @@ from uair_node.rendering.solids import solids_of
 
 @dataclass(frozen=True)
 class Export:
-    """A file format.
+    """A file format that the console offers.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Export:
     media_type
         The media type that the browser receives.
     make
-        A function that makes the file for an address.
+        A function that returns the file's content for a request.
     """
 
     name: str
@@ -98,7 +98,10 @@ def _glb(console: ConsoleApp, request: ConsoleRequest) -> bytes:
 
 
 def _dicom(console: ConsoleApp, request: ConsoleRequest) -> bytes:
-    """Return the objects that went to the archive: the SEG, and for an accepted segmentation its report."""
+    """Return a zip of the objects that went to the archive.
+
+    A candidate has a SEG. An accepted segmentation has a SEG, a report and, if it was made, an RTSTRUCT.
+    """
     number, k = request.path["round"], request.path["k"]
     with console.context.database.reading() as session:
         case = reports.get_case(session, request.path["case_id"])

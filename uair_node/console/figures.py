@@ -28,7 +28,7 @@ _STALE_S = 60.0
 
 @dataclass(frozen=True)
 class DueWork:
-    """Open work of one kind. Ages are in seconds."""
+    """Numbers of open work items of one kind: held by a worker, waiting, postponed. Ages are in seconds."""
 
     kind: WorkKind
     queue: QueueName
@@ -48,8 +48,8 @@ class DueWork:
 class Broker:
     """The broker's queues, the names of queues that are not declared yet, and the workers that answered.
 
-    `sentence` says what is unknown, and why. `alone_since` has the queues without a worker, and the time
-    (UTC, the console's clock) at which the console first saw this.
+    If queues and workers are unknown, then `sentence` has the reason. `alone_since` has the queues without a
+    worker, and the time (UTC, the console's clock) at which the console first saw that a queue has none.
     """
 
     queues: Sequence[QueueView] = ()
@@ -61,7 +61,7 @@ class Broker:
 
     @property
     def alone(self) -> list[QueueName]:
-        """The queues without a worker."""
+        """The queues without a worker; empty if the broker did not answer."""
         if not self.up or self.sentence:
             return []
         consumed = {view.name for view in self.queues if view.consumers}
@@ -69,7 +69,7 @@ class Broker:
 
 
 def due_work(session: Session) -> list[DueWork]:
-    """Return the open work by kind, in the order in which a case meets it."""
+    """Return the open work by kind, in the order of a case's steps."""
     now = database_now(session)
     items = session.scalars(select(WorkItem).where(WorkItem.open)).all()
     found = []
@@ -104,7 +104,10 @@ def holders(session: Session) -> list[tuple[str, str, str, float]]:
 
 
 def ask_broker(settings: Settings) -> Broker:
-    """Ask the broker for its queues and all workers for a description; never raises."""
+    """Query the broker for its queues, and all workers for their descriptions.
+
+    It raises no error: if the broker does not answer, then the result has a sentence.
+    """
     if settings.embedded:
         return Broker(sentence="Embedded mode: messages are files, there is no broker and no worker to ask.")
     try:
@@ -164,10 +167,10 @@ class Remembered:
     def latest(self, settings: Settings) -> Broker | None:
         """Return the last answer. If it is old, then query again in a thread.
 
-        None before the first answer, and if the last one is older than a minute.
+        The result is None before the first answer, and if the last answer is older than a minute.
         """
         if settings.embedded:
-            return self.ask(settings)  # without a broker this takes no time
+            return self.ask(settings)  # embedded mode has no broker: it takes no time
         if time.monotonic() - self._at > self.lasts_s and self._asking.acquire(blocking=False):
             threading.Thread(target=self._ask_beside, args=(settings,), daemon=True).start()
         return self._broker if time.monotonic() - self._at < _STALE_S else None

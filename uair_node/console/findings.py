@@ -35,7 +35,7 @@ class Finding:
 
 
 def listed_findings(round_: Round | None) -> list[Finding]:
-    """Return the lesions of a round's candidates, by number."""
+    """Return the lesions of a round's candidates by number, at most `MOST_LISTED`."""
     found: dict[int, list[tuple[int, float]]] = {}
     for candidate in round_.candidates if round_ else ():
         lesions = [value for value in candidate.targets if value > LIVER]
@@ -50,7 +50,10 @@ def listed_findings(round_: Round | None) -> list[Finding]:
 def changes_in(
     session: Session, case: Case, form: Mapping[str, str], verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound | None:
-    """Return the changes of a form; None if it has none. It raises the errors of `changes_by_number`."""
+    """Return the changes of findings in a form. It raises the errors of `changes_by_number`.
+
+    The result is None if `named` is given and the form drops no lesion.
+    """
     said: dict[str, set[int]] = {"drop": set(), "keep": set()}
     for name, value in form.items():
         match = _FIELD.fullmatch(name)

@@ -90,12 +90,15 @@ def _bears_secret(request: Request, proxy: ConsoleProxy, secret: bytes) -> bool:
 
 
 def cookie_name(peer: Peer) -> str:
-    """Return the session cookie's name. Over HTTPS, no other host can set it (RFC 6265bis 4.1.3.2)."""
+    """Return the session cookie's name.
+
+    Over HTTPS, its prefix ``__Host-`` prevents that another host sets the cookie (RFC 6265bis 4.1.3.2).
+    """
     return "__Host-uair-console" if peer.secure else "uair-console"
 
 
 def set_cookie(response: Response, peer: Peer, cookie: str) -> None:
-    """Give a browser its session."""
+    """Add the session cookie to a response."""
     response.set_cookie(
         cookie_name(peer), cookie, path="/", secure=peer.secure, httponly=True, samesite="lax"
     )
@@ -169,7 +172,7 @@ def _session(console: ConsoleApp, request: Request, peer: Peer) -> tuple[str, Se
 
 
 def _without_secret() -> InputError:
-    """Return the error of a request from the proxy's network with a wrong secret or without one."""
+    """Return the error for a request from the proxy's network without the right secret."""
     log.warning("console: a request from the proxy's network without the proxy's secret was refused")
     return InputError(
         "forbidden",
@@ -180,7 +183,7 @@ def _without_secret() -> InputError:
 
 
 def _only_name(names: list[str]) -> str:
-    """Return the only name. Refuse a second one, since it comes from the browser and not from the proxy."""
+    """Return the only name. Two names are refused, since the browser and not the proxy added one of them."""
     if len(names) > 1:
         raise InputError(
             "forbidden",

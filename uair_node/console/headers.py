@@ -39,7 +39,7 @@ class SecurityHeaders:
     Parameters
     ----------
     strict_transport
-        Tell browsers to use HTTPS only (RFC 6797). It is set if the console itself serves HTTPS.
+        Whether browsers must use HTTPS only (RFC 6797). It is set if the console itself serves HTTPS.
     """
 
     def __init__(self, app: ASGIApp, *, strict_transport: bool) -> None:
@@ -63,12 +63,12 @@ class SecurityHeaders:
 
 
 class NothingEscapes:
-    """ASGI middleware that catches every exception. Otherwise the server would log its text.
+    """ASGI middleware that catches every exception. Otherwise the server would log the exception's text.
 
     Parameters
     ----------
     problem
-        A function that makes the answer.
+        A function that returns the answer to a failed request.
     """
 
     def __init__(self, app: ASGIApp, *, problem: Callable[[], Awaitable[Response]]) -> None:
@@ -76,7 +76,7 @@ class NothingEscapes:
         self._problem = problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on. If it raises, then answer it here."""
+        """Pass a request on. If the application raises an exception, then answer with `problem`."""
         started = False
 
         async def send_and_note(message: Message) -> None:

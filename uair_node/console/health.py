@@ -19,7 +19,7 @@ def show_checks(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 
 def check_now(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Run all checks and show them. It takes as long as the slowest peer."""
+    """Run all checks and show the findings. The request takes as long as the slowest peer."""
     findings = run_checks(console.context.settings)
     keep_findings(console.kept, findings)
     wrong = sum(finding.level != Level.OK for finding in findings)

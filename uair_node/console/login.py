@@ -1,4 +1,4 @@
-"""Login and logout. The login form has a token of its own, so that no other site can log a user in."""
+"""Login and logout. The login form has a token of its own, so that another site cannot log a user in."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def login_routes(console: ConsoleApp) -> Sequence[Route]:
 
 
 def safe_target(text: str) -> str:
-    """Return a safe path of ours to go to after the login. It is never another site."""
+    """Return the path that the browser opens after the login: `text` if it is our own path, else "/"."""
     parts = urlsplit(text) if text.isprintable() and "\\" not in text else None
     if parts is None or parts.scheme or parts.netloc or not text.startswith("/") or text.startswith("//"):
         return "/"
@@ -57,7 +57,7 @@ def safe_target(text: str) -> str:
 class _Login:
     """The login form and its handling.
 
-    The form's token is a keyed digest of a random cookie. So the server keeps nothing before the login.
+    The form's token is a keyed digest of a random cookie. So the server stores no data before the login.
     """
 
     def __init__(self, console: ConsoleApp) -> None:
@@ -90,7 +90,7 @@ class _Login:
             user = self._verified(name, password, peer)
             self._note(name, peer, "wrong password" if user is None else audit.ALLOWED)
         except UairError as error:
-            log.error("console: login is not possible: %s", error.log_line)  # the page names no file of ours
+            log.error("console: login is not possible: %s", error.log_line)  # the page must not name files
             return self._form(request, target, _CANNOT, status=503)
         if user is None:
             return self._form(request, target, _WRONG, status=401)
@@ -114,7 +114,7 @@ class _Login:
         return response
 
     def _note(self, name: str, peer: Peer, outcome: str) -> None:
-        # An unknown name may be a password in the wrong field.
+        # An unknown name may be a password that was typed into the wrong field.
         known = name if self._console.users.get(name) else "(unknown name)"
         if outcome != audit.ALLOWED:
             log.warning("console: login refused (%s)", outcome)

@@ -18,12 +18,12 @@ class Question:
     Attributes
     ----------
     field
-        Name of the form's field: ``take-3`` a target, ``take-3-upper`` its part.
+        Name of the form's field: ``take-3`` for the target of label value 3, ``take-3-upper`` for its part.
     name
         The name in words: "lesion 2", "upper part of lesion 2".
     picture
-        The picture's address below a candidate's: ``parts/3/0.jpg`` the target, ``parts/3/1.jpg`` its first
-        part.
+        The picture's address, relative to a candidate's address: ``parts/3/0.jpg`` for the target,
+        ``parts/3/1.jpg`` for its first part.
     holders
         Numbers of the candidates that have the target.
     """

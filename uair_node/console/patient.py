@@ -1,4 +1,4 @@
-"""Show the patient data of a series' header on a page, and find cases by it.
+"""Show the patient data of a series' header on a page, and find cases by patient data.
 
 The file is read each time, since the database has no patient data.
 """
@@ -59,7 +59,8 @@ def show_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
 def look_up_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
     """Search cases by patient data, or continue with older cases. Show the list of found cases.
 
-    The words come in a form. In an address, the browser's history and a proxy's log would keep them.
+    The words come in a form. If they were in an address, then the browser's history and a proxy's log would
+    keep them.
     """
     last = request.session.lookup
     if last is not None and request.form.get("older") == str(last.number):
@@ -101,7 +102,7 @@ def _rows(header: Dataset) -> list[tuple[str, str]]:
 
 
 def _shown(value: object) -> str:
-    """Return a value in words: nothing for an empty one, a number in six digits."""
+    """Return a value as text: empty for None, a float with six significant digits."""
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

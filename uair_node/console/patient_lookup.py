@@ -1,7 +1,7 @@
 """Search by patient data: read the headers of cases for some seconds, the newest case first.
 
 The database has no patient data except a keyed digest of the Patient ID. The digest finds a whole Patient ID
-at once. The words are kept in the session's memory, and in no address.
+at once. The session's memory keeps the words; an address never has them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uair_node.operations.case_list import first_slices
 from uair_node.patient_keys import find_patient_keys
 
 LONGEST_S = 5.0
-"""The longest time of a look-up in seconds. Then it stops, and can be continued with older cases."""
+"""The longest time of a look-up in seconds. Then it stops, and the user can continue it with older cases."""
 
 _AT_A_TIME = 200
 _READERS = 8
@@ -72,7 +72,7 @@ def look_through(context: Context, lookup: PatientLookup) -> PatientLookup:
 
 
 def facts_of_cases(context: Context, paths: Mapping[int, str]) -> dict[int, PatientFacts | None]:
-    """Read the header of a slice of each case; None if it cannot be read."""
+    """Read the header of a slice of each case, `paths` by case number; None if a header cannot be read."""
     with ThreadPoolExecutor(_READERS) as pool:
         facts = pool.map(lambda path: _facts(context, path), paths.values())
         return dict(zip(paths, facts, strict=True))
@@ -111,7 +111,7 @@ def _of_patient_id(context: Context, words: str) -> tuple[int, ...]:
         keys = find_patient_keys(context.database, folder, configured)
     except TransientError:
         raise
-    except UairError:  # a console on another machine may have no secret; headers are read all the same
+    except UairError:  # a console on another machine may have no secret; it still reads the headers
         return ()
     key = keys.key(hash_patient_id(words)) if keys is not None else ""
     if not key:

@@ -18,7 +18,7 @@ _THUMBNAIL_WIDTH = 480
 
 
 def show_picture(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with a picture of a case; with ``?small=1``, with a small one for a list."""
+    """Answer with a picture of a case as PNG. ``?small=1`` reduces the picture for a list."""
     with console.context.database.reading() as session:
         case = reports.get_case(session, request.path["case_id"])
         result = session.get(Result, request.path["result_id"])
@@ -32,7 +32,7 @@ def show_picture(console: ConsoleApp, request: ConsoleRequest) -> Response:
         picture = Image.fromarray(dcmread(console.context.store.fetch(where)).pixel_array)
     except TransientError:
         raise
-    except Exception:  # whatever the decoder says
+    except Exception:  # each decoder has its own exceptions
         remedy = "Housekeeping may have removed it. Look for it in the archive."
         raise InputError("no-such-page", "The picture cannot be read here.", remedy) from None
     if request.query.get("small"):

@@ -1,4 +1,4 @@
-"""Hide secrets in addresses, wherever one is shown: in the configuration, or in a sentence about a peer."""
+"""Hide secrets in URLs that the console shows: in the configuration, or in a sentence about a peer."""
 
 from __future__ import annotations
 

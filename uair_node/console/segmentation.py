@@ -1,7 +1,7 @@
 """The page of a case's segmentation: solid and slices, measurements, history, and the patient's studies.
 
 This module chooses the segmentation and its texts. `drawings` draws the pictures, `exports` makes the files.
-The page works without JavaScript: links choose, and pictures do not move.
+The page works without JavaScript: links choose the content, and pictures are still.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class HistoryRound:
 
 @dataclass(frozen=True)
 class Number:
-    """A line of the table. The numbers are those of the CSV, in its order."""
+    """A line of the table of measurements. The table has the numbers and the order of the CSV file."""
 
     target: str
     quantity: Quantity
@@ -70,12 +70,12 @@ class Number:
 
     @property
     def value(self) -> str:
-        """The number as in CSV and report."""
+        """The number with the decimals of CSV file and report."""
         return self._written(self.found.value, self.quantity.decimals)
 
     @property
     def interval(self) -> str:
-        """The interval in the page's form; empty without an interval."""
+        """The interval as "1.2 to 1.4"; empty if there is no interval."""
         return self._bounds(self.quantity.decimals)
 
     @property
@@ -85,7 +85,7 @@ class Number:
 
     @property
     def rounded_interval(self) -> str:
-        """The interval rounded to the same digits."""
+        """The interval rounded to the digits of `rounded`."""
         return self._bounds(self._decimals)
 
     @property
@@ -118,7 +118,7 @@ class Story:
 
 
 def show_segmentation(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Show the page. `?round=2&candidate=3&slice=57` chooses the content; the default is the newest."""
+    """Show the page. `?round=2&candidate=3&slice=57` chooses the content; the default is the newest round."""
     story = _story(console, request.path["case_id"])
     case, turn = story.case, _asked_for(request, story.turns)
     view = console.views.view(case.id, turn.round.number)
@@ -187,7 +187,7 @@ def _turn(session: Session, case: Case, round_: Round) -> HistoryRound:
 
 
 def _mark(k: int, said: Selection | None) -> str:
-    """Return the words that mark the chosen candidate, or the parts that were taken from a candidate."""
+    """Return the words that mark candidate `k` as chosen, or that name the parts taken from it."""
     if said is None:
         return ""
     answer = said.answer
@@ -248,7 +248,7 @@ def _lesions(findings: Findings | None) -> list[list[Number]]:
 
 
 def _summary(findings: Findings | None) -> list[Quantity]:
-    """Return the quantities of each lesion in the short table."""
+    """Return the quantities that the short table of lesions shows."""
     return (
         [quantity for quantity in findings.quantities.lesion if _stem(quantity.key) in _SUMMARY]
         if findings
@@ -262,7 +262,7 @@ def _stem(key: str) -> str:
 
 
 def _changes(findings: Findings | None) -> list[tuple[str, Link]]:
-    """Return the change of each lesion since the study before, by its present name."""
+    """Return the change of each lesion since the study before, with its present number or "–"."""
     if findings is None or findings.follow_up is None:
         return []
     names = {lesion.tracking_uid: str(lesion.number) for lesion in findings.lesions}

@@ -29,7 +29,7 @@ class Pulse:
         self._beat_at = time.monotonic()
 
     def alive(self) -> dict[str, bool]:
-        """Return whether the last record is recent."""
+        """Return whether the last record is less than five minutes old."""
         return {"console": time.monotonic() - self._beat_at < _LONGEST_PAUSE_S}
 
 
@@ -72,7 +72,7 @@ def _server_options(console: ConsoleApp, pulse: Pulse) -> uvicorn.Config:
         # Addresses with accession numbers belong in the audit, not in a log.
         access_log=False,
         log_config=None,
-        # Who is believed is decided in `guard`, by console.proxy.
+        # `guard` decides by console.proxy whether a forwarding header counts.
         proxy_headers=False,
         server_header=False,
         limit_concurrency=_MOST_REQUESTS,

@@ -34,7 +34,7 @@ class Session:
     notice
         The notice that the next page shows once: (success, text).
     seen
-        View -> time of its last row in the audit.
+        View (action and subject) -> time of its last row in the audit.
     lookup
         The last look-up by patient data. No address contains its words.
     """
@@ -67,9 +67,9 @@ class Sessions:
         self._lock = threading.Lock()
 
     def begin(self, name: str, role: Role, credential: str) -> tuple[str, Session]:
-        """Start a session and return its cookie.
+        """Start a session, and return its cookie and the session.
 
-        The cookie is always new, so that no session can be taken over.
+        The cookie is always new, as a protection against session fixation.
         """
         cookie, now = secrets.token_urlsafe(32), self._clock()
         session = Session(name, role, credential, now, now)
@@ -79,7 +79,10 @@ class Sessions:
         return cookie, session
 
     def find(self, cookie: str, *, touch: bool = True) -> Session | None:
-        """Return an open session. `touch` says that the request counts as use, unlike a refresh."""
+        """Return the open session of a cookie; None if there is none.
+
+        With `touch`, the request counts as a use of the session. A page's own refresh does not.
+        """
         now = self._clock()
         with self._lock:
             session = self._sessions.get(_digest(cookie))

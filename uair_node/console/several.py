@@ -1,4 +1,4 @@
-"""Do an action on several cases: those selected in the list, or all that the list finds.
+"""Do an action on several cases: the ticked cases of the list, or all cases that the list finds.
 
 Each case has its own transaction. If a case changed or does not fit, then the others are still done.
 """

@@ -1,7 +1,7 @@
 """The strip on each page: the state of each part of the department in a few words.
 
-Database and disk are read for each page. A thread queries the broker: a page does not wait for it, and shows
-its last answer.
+Database and disk are read for each page. A thread queries the broker. A page does not wait for the broker,
+and shows its last answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NODE_S_WORK = (CaseState.RECEIVING, CaseState.READY, CaseState.SEGMENTING, Case
 
 @dataclass(frozen=True)
 class Sign:
-    """The sign of one part of the department.
+    """The state of one part of the department, as the strip shows it.
 
     Attributes
     ----------
@@ -125,14 +125,14 @@ def _of_broker(broker: Broker | None) -> list[Sign]:
     if not broker.up:
         return [Sign("Broker", "does not answer", "bad", "/queues")]
     if broker.sentence:
-        return []  # embedded mode has none
+        return []  # embedded mode has no broker
     return [Sign("Broker", "answers", "good", "/queues")]
 
 
 def _checks(kept: dict[str, Any]) -> list[Sign]:
     at, findings = last_findings(kept)
     if at is None:
-        return []  # the first one is under way
+        return []  # the first check still runs
     words, tone = in_words(findings)
     age_s = (utc_now() - at).total_seconds()
     words += f" {span(age_s)} ago" if age_s > _FRESH_S else ""

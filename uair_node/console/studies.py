@@ -33,13 +33,13 @@ class Study:
     day
         The day of its acquisition.
     case_id
-        Its case; None if only the comparison with it is kept here.
+        The study's case; None if only a comparison with the study is kept here.
     liver_ml, lesions_ml
         Volumes of the liver with its lesions, and of all lesions.
     lesions
         Number of lesions.
     sum_mm
-        Sum of the target lesions' long axes from the newest comparison; None without one.
+        Sum of the target lesions' long axes from the newest comparison; None without a comparison.
     response
         RECIST 1.1 category at that time; empty without a comparison.
     """
@@ -56,8 +56,8 @@ class Study:
 def studies_of(context: Context, session: Session, case: Case) -> list[Study]:
     """Return the accepted studies of a case's patient, this one included, in order of time.
 
-    Studies of an archive with which the case was compared are included. A study that may be another patient's
-    is left out.
+    If the case was compared with studies of an archive, then these studies are included. A study that may be
+    another patient's is left out. A study without header, date or findings is left out, too.
     """
     own = _header(context, case)
     cases = [*same_patient(session, case), *([case] if case.state == CaseState.ACCEPTED else [])]

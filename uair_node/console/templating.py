@@ -71,11 +71,11 @@ def span(seconds: float) -> str:
 def prose(text: str) -> Markup:
     """Return a sentence as HTML.
 
-    `commands` become code, passwords in addresses are hidden, the rest is escaped.
+    Text between backticks becomes a code element. Secrets in URLs are hidden. All text is escaped.
     """
     text = without_url_secrets(text)
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # one that is never closed
+    if len(parts) % 2 == 0:  # a backtick that is never closed
         return escape(text)
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
@@ -97,7 +97,7 @@ def volumes(volumes_ml: Mapping[str, Any]) -> str:
 
 
 def size(mebibytes: float) -> str:
-    """Return an amount of memory in words."""
+    """Return an amount of memory (MiB) as text in GiB."""
     return f"{mebibytes / 1024:.1f} GiB"
 
 

@@ -37,7 +37,7 @@ class Throttle:
     def is_news(self, name: str, address: str) -> bool:
         """Return True once in a quarter of an hour if this name is blocked from this address.
 
-        So further attempts write no further rows.
+        So repeated attempts write no further audit rows.
         """
         now, key = self._clock(), (name, address)
         with self._lock:
@@ -57,7 +57,7 @@ class Throttle:
                 self._failures.setdefault(key, deque(maxlen=limit)).append(now)
 
     def succeeded(self, name: str, address: str) -> None:
-        """Clear the count of this name from this address. Other counts stay."""
+        """Clear the count of this name from this address. The other counts lose only this attempt."""
         with self._lock:
             for key, _ in _keys(name, address):
                 times = self._failures.get(key)

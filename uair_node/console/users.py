@@ -62,7 +62,7 @@ class UsersFile:
         self.path = path
         self._stamp: tuple[int, int] | None = None
         self._users: Mapping[str, User] = {}
-        self._one_at_a_time = threading.Lock()  # of 32 MiB each
+        self._one_at_a_time = threading.Lock()  # a verification needs 32 MiB
 
     def all(self) -> list[User]:
         """Return the users by name.
@@ -80,7 +80,7 @@ class UsersFile:
 
     @cached_property
     def _unknown(self) -> str:
-        """A hash without a password. It is verified for unknown names, so that they take the same time."""
+        """The hash of a random password. An unknown name is verified with it, to take the same time."""
         return hash_password(secrets.token_hex(16))
 
     def verify(self, name: str, password: str) -> User | None:
@@ -154,7 +154,7 @@ class UsersFile:
     def _write(self, users: Mapping[str, User]) -> None:
         values = {name: {"role": user.role, "password": user.password_hash} for name, user in users.items()}
         make_folder_durably(self.path.parent)
-        # A temporary file of write_durably is its owner's alone, and stays so under its new name.
+        # Only the owner can read the temporary file of write_durably. A rename keeps these rights.
         write_durably(self.path, lambda temporary: temporary.write_text(json.dumps(values, indent=2) + "\n"))
 
 

@@ -47,7 +47,7 @@ class RoundView:
     Parameters
     ----------
     number
-        The round, 1-based.
+        The round's number, 1-based.
     grid
         The series without its pixels.
     canonical
@@ -101,7 +101,7 @@ class RoundView:
 
     @cached_property
     def key_slice(self) -> int:
-        """The canonical slice with the most lesion voxels, of those where candidates differ."""
+        """Index of the canonical slice with the most lesion voxels, among slices where candidates differ."""
         candidates = list(self.labels.values())
         chosen = [shown.k for shown in telling_slices(candidates, self.canonical.spacing_mm[0])]
         lesion = {n: sum(int(np.count_nonzero(candidate[n] > 1)) for candidate in candidates) for n in chosen}
@@ -138,7 +138,7 @@ class RoundView:
         return self.canonical.to_source(whole)
 
     def once(self, name: str, k: int, draw: Callable[[], bytes]) -> bytes:
-        """Return the result of `draw`. It is computed once and kept; one drawing is made at a time."""
+        """Return the result of `draw`, computed once and kept. One drawing of a round runs at a time."""
         with self._lock:
             if (name, k) not in self.drawn:
                 self.drawn[name, k] = draw()
@@ -152,7 +152,7 @@ class Views:
         self._context = context
         self._kept: OrderedDict[_Key, RoundView] = OrderedDict()
         self._loading: dict[_Key, threading.Lock] = {}
-        self._lock = threading.Lock()  # of both dictionaries; nothing is loaded under it
+        self._lock = threading.Lock()  # protects both dictionaries; it is not held during a load
 
     def view(self, case_id: int, number: int) -> RoundView:
         """Return a round's segmentations.
@@ -176,7 +176,7 @@ class Views:
         key = (case_id, number, final_folder)
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
-        with loading:  # whoever looks at this round waits; whoever looks at another does not
+        with loading:  # requests for this round wait; requests for another round do not
             try:
                 found = self._found(key)
                 if found is None:
@@ -202,7 +202,7 @@ class Views:
     def _load(self, number: int, folder: str, final_folder: str, series: list[str]) -> RoundView:
         store = self._context.store
         offered = store.fetch_if_kept(f"{folder}/{CANDIDATES_FILE}")
-        # Cases that were accepted before there was such a file have none.
+        # Cases that an older version accepted may lack this file.
         accepted = store.fetch_if_kept(f"{final_folder}/{ACCEPTED_FILE}") if final_folder else None
         paths = store.fetch_all(series)
         if offered is None or not all(path.exists() for path in paths):

@@ -19,7 +19,7 @@ from uair_node.dicom.stack import FloatArray, Stack, build_stack
 
 _SAME_POSITION_MM = 0.01
 _HALF = 0.5
-"""The least part of the whole extent that each acquisition covers, if no two single values overlap.
+"""The least fraction of the stack's extent that each acquisition must cover if single values prove nothing.
 
 Times, and numbers of single slices, may be out of order within one scan.
 """
@@ -27,22 +27,22 @@ Times, and numbers of single slices, may be out of order within one scan.
 
 @dataclass(frozen=True)
 class _Attribute:
-    """An attribute that tells acquisitions apart.
+    """An attribute that distinguishes acquisitions.
 
     Parameters
     ----------
     only_ct
-        Whether it is used for CT only. The packages of one MR stack interleave.
+        Whether the attribute is used for CT only. The packages of an MR stack interleave.
     physics
-        Whether slices with different values are never one stack, wherever they lie.
+        Whether slices with different values belong to different stacks, whatever their positions are.
     counts
         Whether one acquisition may have several values that follow each other, in time or in number.
     is_time
         Whether its values are times, which may be out of order within one scan.
     once
-        Whether it is ignored if two slices have the same value.
+        Whether the attribute is ignored if two slices have the same value.
     is_number
-        Whether its value can be shown; header texts cannot.
+        Whether messages can show its value. They must not show header texts.
     """
 
     name: str
@@ -77,8 +77,8 @@ _TELLING = (
 )
 """The attributes in the order in which they are tried.
 
-The first one that divides the series decides. Some systems remove all of them but Instance Number. If its
-count runs through the body twice, then there are two stacks.
+The first attribute that divides the series decides. Some systems remove all these attributes except Instance
+Number. If the instance numbers run through the body twice, then there are two stacks.
 """
 
 
@@ -102,10 +102,10 @@ class Division:
     attribute
         Its name.
     counts
-        How many slices each acquisition has, the largest first.
+        Number of slices of each acquisition, the largest first.
     parts
         Name and members (indices into the header records) of each acquisition. It is empty if a slice lacks
-        the attribute, or if the parts do not overlap: they may be halves of a single stack.
+        the attribute. It is also empty if the parts do not overlap, as they may be halves of a single stack.
     """
 
     attribute: str
@@ -114,14 +114,14 @@ class Division:
 
 
 def find_acquisitions(headers: Sequence[SliceHeader], stack: Stack, *, ct: bool) -> Division | None:
-    """Return how the first attribute that tells acquisitions apart divides a series; None if none does.
+    """Return the division of a series by the first attribute that divides it; None if no attribute does.
 
     Parameters
     ----------
     stack
         Built from `headers`.
     ct
-        Whether the attributes of CT tell acquisitions apart, see `_Attribute`.
+        Whether the attributes that are only for CT are used, see `_Attribute`.
     """
     along = stack.positions_mm @ stack.axes[:, 0]
     for attribute in _TELLING:
@@ -154,12 +154,13 @@ def split_acquisitions(headers: Sequence[SliceHeader], *, ct: bool) -> list[tupl
     Returns
     -------
     list
-        One acquisition with an empty name where nothing divides the series, none where it cannot be divided.
+        One acquisition with an empty name if no attribute divides the series. It is empty if the acquisitions
+        cannot be separated (`Division.parts`).
 
     Raises
     ------
     ValueError
-        As `build_stack`.
+        A position, an orientation or a pixel spacing is missing or unusable.
     """
     division = find_acquisitions(headers, build_stack(headers), ct=ct)
     if division is None:
@@ -212,9 +213,9 @@ def _extent(part: _Part, along: FloatArray) -> float:
 
 
 def _overlap(parts: Sequence[_Part], along: FloatArray) -> bool:
-    """Return whether two parts overlap along the axis by more than an end.
+    """Return whether two parts overlap along the axis by more than an end position.
 
-    Each part has at least two slices.
+    Parts of a single slice are ignored.
     """
     ranges = sorted((along[part.places[0]], along[part.places[-1]]) for part in parts if len(part.places) > 1)
     end = float("-inf")

@@ -1,7 +1,7 @@
-"""Before decoding, compare the sizes that compressed frames state with those of the data set.
+"""Compare the sizes in compressed frames with the size in the data set, before the frames are decoded.
 
-A decoder allocates what the codestream states, not what the data set states: 7 KB can claim gigabytes. This
-module does not interpret pixels.
+A decoder allocates memory for the size in the codestream, not for the size in the data set. A codestream of
+7 KB can state a size of gigabytes. This module does not interpret pixels.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """The second byte of the SOF markers (ISO 10918-1 Table B.1; ISO 14495-1 C.2.2 for 0xF7, SOF55)."""
 _END_OF_IMAGE = b"\xff\xd9"
 _PADDING_BYTES = 16
-"""The end marker must stand in this many last bytes of a frame: writers may add padding after it."""
+"""The last bytes of a frame that must contain the end marker. Writers may add padding after the marker."""
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 _COD, _COC, _SOT, _SOD, _EOC = 0x52, 0x53, 0x90, 0x93, 0xD9
@@ -48,21 +48,21 @@ _COD, _COC, _SOT, _SOD, _EOC = 0x52, 0x53, 0x90, 0x93, 0xD9
 
 
 def require_matching_codestreams(dataset: Dataset) -> None:
-    """Refuse pixel data whose decoding would need another size than the data set states.
+    """Refuse pixel data whose decoded size would differ from the size in the data set.
 
     Raises
     ------
     ValueError
         A frame's own header contradicts Rows, Columns or Samples per Pixel. A JPEG or JPEG-LS frame lacks its
-        end: decoders would silently fill the rest with grey. A frame exceeds a limit of this module. Two
-        frames of the offset table share bytes.
+        end: decoders would silently fill the missing pixels with grey. A frame exceeds a limit of this
+        module. Two frames of the offset table share bytes.
     """
     size = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     if size[0] * size[1] * size[2] > MOST_PIXELS:
         raise ValueError("a frame has too many pixels")
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == RLELossless:
-        # An RLE segment of n bytes decodes to 64 n at most (PS3.5 G.3.1), and needs no more than these.
+        # An RLE segment of n bytes decodes to at most 64 n bytes (PS3.5 G.3.1). A frame needs at most `most`.
         most = 64 + (2 * size[0] * size[1] + 64) * size[2] * (int(dataset.BitsAllocated) // 8 or 1)
         if any(len(frame) > most for frame in coded_frames(dataset)):
             raise ValueError("an RLE frame is longer than any encoder makes it")
@@ -99,7 +99,7 @@ def _has_end(frame: bytes) -> bool:
 
 
 def _jpeg_size(frame: bytes) -> _Size | None:
-    """Return the size that the first SOF marker segment states (ISO 10918-1 B.2.2); None without one."""
+    """Return the size in the first SOF marker segment (ISO 10918-1 B.2.2); None if there is no segment."""
     at = 2
     while at + 4 <= len(frame) and frame[at] == 0xFF:
         marker, (length,) = frame[at + 1], struct.unpack_from(">H", frame, at + 2)
@@ -114,9 +114,9 @@ def _jpeg_size(frame: bytes) -> _Size | None:
 
 
 def _jpeg_2000_size(frame: bytes) -> _Size | None:
-    """Return the size that the SIZ marker segment states (ISO 15444-1 A.5.1).
+    """Return the size in the SIZ marker segment (ISO 15444-1 A.5.1).
 
-    None if there is no such segment, or if the frame has too many tiles or precincts.
+    The result is None if there is no such segment, or if the frame has too many tiles or precincts.
     """
     at = _codestream(frame) if frame.startswith(_JP2_SIGNATURE) else 0
     if frame[at : at + 4] != _START_OF_CODESTREAM:
@@ -133,7 +133,7 @@ def _jpeg_2000_size(frame: bytes) -> _Size | None:
 
 
 def _most_precincts(frame: bytes, at: int, size: _Size, samples: int) -> int:
-    """Return the number of precincts of the coding style that has the most (ISO 15444-1 A.6.1, A.6.2)."""
+    """Return the largest number of precincts of a coding style of the frame (ISO 15444-1 A.6.1, A.6.2)."""
     most, position, tile_part_end = 0, at + 2, 0
     while position + 4 <= len(frame) and frame[position] == 0xFF:
         marker, (length,) = frame[position + 1], struct.unpack_from(">H", frame, position + 2)
@@ -170,7 +170,7 @@ def _count_precincts(size: _Size, levels: int, exponents: bytes) -> int:
 
 
 def _codestream(frame: bytes) -> int:
-    """Return the offset of the codestream. Some systems send a whole JP2 file (ISO 15444-1 I.4)."""
+    """Return the offset of the codestream in a JP2 file (ISO 15444-1 I.4). Some systems send JP2 files."""
     at = 0
     while at + 16 <= len(frame):
         length, kind = struct.unpack_from(">L4s", frame, at)
@@ -198,7 +198,7 @@ _MARKED_END = frozenset(
 )
 """Transfer syntaxes whose decoders accept a truncated frame.
 
-Decoders of JPEG 2000 refuse it by themselves.
+Decoders of JPEG 2000 refuse such a frame.
 """
 
 _READERS: Mapping[str, Callable[[bytes], _Size | None]] = {

@@ -1,7 +1,7 @@
 """Fill closed contours on the pixel grid of a slice, and interpolate a shape between two slices.
 
 Points are (row, column) on the slice's grid; pixel centres have whole numbers. A pixel belongs to a contour
-if its centre lies in it or on it.
+if its centre lies inside the contour or on it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _nest(insides: Sequence[Mask], filled: Mask) -> None:
     before: Mask | None = None
     for inside in sorted(insides, key=np.count_nonzero, reverse=True):
         if before is not None and np.array_equal(inside, before):
-            continue  # written twice
+            continue  # the same contour, written twice
         before = inside
         if inside.any() and filled[inside].all():
             filled &= ~inside
@@ -123,7 +123,7 @@ def _centres_by_row(points: Points, shape: tuple[int, int]) -> tuple[_Places, _P
 
 
 def _runs(first: _Places, lengths: _Places) -> tuple[_Places, _Places]:
-    """Return pairs (edge number e, row). Edge e has `lengths[e]` rows, from `first[e]` on."""
+    """Return pairs (edge number e, row). Edge e has `lengths[e]` rows; the first is `first[e]`."""
     edge = np.repeat(np.arange(len(first)), lengths)
     offsets = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return edge, first[edge] + offsets

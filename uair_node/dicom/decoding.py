@@ -1,7 +1,8 @@
 """The pixel cells of an image's frames, decoded by pydicom's plug-ins or by this module.
 
-This module decodes the two transfer syntaxes that the plug-ins do not know. It also reads files without the
-delimiter that ends encapsulated pixel data, in which parsers find no pixels. It does not interpret pixels.
+This module decodes the two transfer syntaxes that the plug-ins do not know. It also reads files that lack
+the delimiter after encapsulated pixel data. Parsers find no pixels in such files. This module does not
+interpret pixels.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ def read_image(path: Path) -> Dataset:
     Raises
     ------
     ValueError
-        The file ends within a fragment. Otherwise as `pydicom.dcmread`.
+        The file ends within a fragment. `pydicom.dcmread` may raise other exceptions.
     """
     image: Dataset = dcmread(path)
     if "PixelData" in image:
         return image
     with path.open("rb") as file:
-        dcmread(file, stop_before_pixels=True)  # leaves the file where the pixel data begins
+        dcmread(file, stop_before_pixels=True)  # the file's position is then at the pixel data
         start = file.tell()
     content = path.read_bytes()
     if content[start : start + len(_PIXEL_DATA[0])] not in _PIXEL_DATA:
@@ -76,7 +77,7 @@ def decode_frames(dataset: Dataset, first: int = 0) -> Iterator[npt.NDArray[Any]
     Raises
     ------
     ValueError
-        A frame has another number of bytes than the header says. Codecs may raise other exceptions.
+        The number of a frame's bytes differs from the header. Codecs may raise other exceptions.
     """
     if dataset.file_meta.TransferSyntaxUID in WHOLE_CELLS_IN_FRAMES:
         return (_cells(dataset, frame) for frame in islice(coded_frames(dataset), first, None))
@@ -100,5 +101,5 @@ def _cells(dataset: Dataset, frame: bytes) -> npt.NDArray[Any]:
 
 
 def _inflate(frame: bytes, size: int) -> bytes:
-    """Inflate a frame (RFC 1951, PS3.5 8.2.16). Stop after `size` + 1 bytes: then it is too long."""
+    """Inflate a frame (RFC 1951, PS3.5 8.2.16). Stop after `size` + 1 bytes: the frame is then too long."""
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, size + 1)

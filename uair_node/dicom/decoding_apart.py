@@ -33,7 +33,7 @@ from uair_node.dicom.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames
 _Cells = npt.NDArray[Any]
 
 MOST_BYTES = 400 << 20
-"""The address space that decoding may add to the child's own. A frame of `MOST_PIXELS` needs less."""
+"""Bytes of address space that decoding may add to the child's own. A frame of `MOST_PIXELS` needs less."""
 MOST_CPU_S = 60
 MOST_WALL_S = 300.0
 """The longest time for decoding one object, in seconds. The machine may be busy."""
@@ -102,7 +102,7 @@ def _started(dataset: Dataset) -> Iterator[subprocess.Popen[bytes]]:
                 env={**os.environ, **_ONE_THREAD},
             )
     except OSError as error:
-        if error.errno is None:  # pydicom's, of what it cannot write
+        if error.errno is None:  # an error of pydicom: it cannot write the data set
             raise
         raise ResourceError(
             "decoder-not-started",
@@ -121,7 +121,7 @@ def _started(dataset: Dataset) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _pixels_of(dataset: Dataset) -> Dataset:
-    """Return a data set with only the elements that decoding needs, so without patient data."""
+    """Return a data set with only the elements that decoding needs. It has no patient data."""
     image = Dataset()
     for keyword in _TAKEN_ALONG:
         if keyword in dataset:
@@ -163,7 +163,7 @@ def main(handle: int, most_bytes: int, most_cpu_s: int) -> None:
         dataset = dcmread(file)
     _limit(most_bytes, most_cpu_s)
     for cells in decode_frames(dataset):
-        # Whole cells in the byte order of files; the parent looks at the type.
+        # Whole cells, little-endian. The parent checks the type.
         frame = np.ascontiguousarray(cells, cells.dtype.newbyteorder("<"))
         sys.stdout.buffer.write(f"{frame.dtype.str} {' '.join(map(str, frame.shape))}\n".encode())
         sys.stdout.buffer.write(frame.data)

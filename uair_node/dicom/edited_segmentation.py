@@ -31,7 +31,7 @@ A liver has about 2 million voxels, a body 40 million.
 _one_at_a_time = threading.Lock()
 """Held while an object is read.
 
-So associations that send at the same time need the memory of one object only.
+So several associations that send at the same time need the memory of one object only.
 """
 
 
@@ -45,7 +45,7 @@ class EditedSegmentation:
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. Where segments overlap,
         the lesion's label wins.
     targets
-        The target of each segment, and the segments that are no target.
+        The target of each segment, and the segments that are not targets.
     names
         A name for each segment that has voxels. It contains no free text of the object.
     remarks
@@ -69,9 +69,9 @@ class EditedSegmentation:
 
 @contextmanager
 def reading_alone(unreadable: Callable[[str], InputError]) -> Iterator[None]:
-    """Hold the lock under which one returned segmentation is read at a time.
+    """Hold the lock, so that one returned segmentation is read at a time.
 
-    Other exceptions become `unreadable`.
+    An exception that is no UairError becomes the error that `unreadable` returns for a reason.
     """
     try:
         with _one_at_a_time:
@@ -79,7 +79,7 @@ def reading_alone(unreadable: Callable[[str], InputError]) -> Iterator[None]:
     except UairError:
         raise
     except Exception as error:
-        # Whatever a peer sent fails here with nearly any exception, whose text may quote patient data.
+        # A damaged object can raise nearly any exception here. Its text may quote patient data.
         raise unreadable(f"Reading failed with {type(error).__name__}.") from None
 
 
@@ -98,7 +98,7 @@ def label_drawn(
     Parameters
     ----------
     drawn
-        Segment number -> its voxels. At least one segment that may be a target has a voxel.
+        Segment number -> flat indices of its voxels. At least one segment that may be a target has a voxel.
     segments
         Segment number -> item of the Segment Sequence, or a data set of the same form.
     derived
@@ -109,8 +109,8 @@ def label_drawn(
     Raises
     ------
     InputError
-        ``edited-unrecognised``: no segment is liver or lesion. ``edited-unreadable``: more lesions than
-        labels.
+        ``edited-unrecognised``: no segment is liver or lesion. ``edited-outside-organ``: all lesions lie
+        outside the organ. ``edited-unreadable``: more lesions than labels.
     """
     organ = volume.profile.organ
     targets = tell_targets({n: (segments[n], drawn[n]) for n in sorted(drawn)}, organ, known, derived=derived)
@@ -182,7 +182,7 @@ def nothing_drawn(organ: str) -> InputError:
 
 
 def too_large(most: str) -> InputError:
-    """Return the error for a segmentation that is larger than any that a reader draws."""
+    """Return the error for a segmentation that is larger than readers draw. `most` is the limit in words."""
     return InputError(
         "edited-too-large",
         f"The returned segmentation has more than {most}.",

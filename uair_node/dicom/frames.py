@@ -1,7 +1,7 @@
 """Describe each frame of a multi-frame image as if it were a single-frame image.
 
 This module copies functional groups (PS3.3 C.7.6.16) to the attributes that CT Image Storage has at its root.
-So code that reads headers need not know which of the two SOP classes a series has. It refuses nothing.
+So code that reads headers does not depend on the SOP class. This module refuses no image.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def read_frames(source: Path | BinaryIO, keywords: Iterable[str]) -> list[Frame]
 def is_of_the_disk(error: Exception) -> bool:
     """Return whether reading failed because of disk or memory, not because of the file's content.
 
-    If a sequence ends too early, then pydicom raises an OSError, too, but without a number.
+    If a sequence ends too early, then pydicom raises an OSError, too, but without an error number.
     """
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
@@ -82,8 +82,8 @@ def describe_frames(image: Dataset) -> list[Frame]:
     """Return the frames of an image, each with the attributes of its root and of its functional groups.
 
     A frame's own functional group has priority over the shared one (PS3.3 C.7.6.16.1). Each returned frame
-    has Number of Frames 1. If an image has another number of descriptions than of frames, then it is returned
-    as one.
+    has Number of Frames 1. If the number of descriptions differs from the number of frames, then the whole
+    image is returned as frame 1.
     """
     own = image.get(_PER_FRAME)
     if not own:
@@ -101,7 +101,7 @@ def _root(image: Dataset) -> Dataset:
         try:
             root[tag] = image[tag]
         except _UNREADABLE:
-            continue  # reads as absent, as in a single-frame image
+            continue  # counts as absent, as in a single-frame image
     agent = _first(image, _CONTRAST)
     _take(root, "ContrastBolusAgent", _value(agent, "CodeMeaning"))
     _take(root, "ContrastBolusStartTime", _value(_first(agent, _ADMINISTRATION), "ContrastBolusStartTime"))
@@ -140,4 +140,4 @@ def _value(dataset: Dataset, keyword: str) -> Any:
 
 def _take(header: Dataset, keyword: str, value: Any) -> None:
     if value is not None:
-        header.add_new(Tag(keyword), dictionary_VR(keyword), value)  # never changes what frames share
+        header.add_new(Tag(keyword), dictionary_VR(keyword), value)  # a new element: frames share others

@@ -34,7 +34,7 @@ _ROUNDING_MM = 0.1
 """The largest error, per axis, of positions that were rounded to a tenth of a millimetre."""
 
 _SAME_PART = 0.2
-"""Slices lie at one position below `_ROUNDING_MM` and below this part of the usual distance."""
+"""Slices share a position if they are nearer than `_ROUNDING_MM` and this fraction of the usual distance."""
 
 MOST_SLICE_PIXELS = 2048 * 2048
 """The largest matrix that CT scanners reconstruct."""
@@ -131,7 +131,7 @@ def check_structure(headers: Sequence[SliceHeader], profile: ModalityProfile) ->
     Raises
     ------
     InputError
-        ``multi-frame`` to ``duplicate-position`` of `GATE_CODES`, without ``mixed-patient``,
+        The codes from ``multi-frame`` to ``duplicate-position`` in `GATE_CODES`, without ``mixed-patient``,
         ``several-acquisitions`` and ``not-axial``.
     """
     stack = _build_checked(headers, profile)
@@ -197,7 +197,7 @@ def _and(counts: Sequence[int]) -> str:
 
 
 def _same_positions(stack: Stack) -> int:
-    """Count the neighbours that lie at one position. Positions may be rounded."""
+    """Count the pairs of neighbours that lie at one position. Positions may be rounded."""
     distances = stack.distances_mm
     usual = distances[distances >= _ROUNDING_MM]
     limit = min(_ROUNDING_MM, _SAME_PART * float(np.median(usual))) if len(usual) else 0.0
@@ -253,7 +253,7 @@ def _sizes_differ(headers: Sequence[SliceHeader]) -> bool:
 
 
 def _orientations_differ(headers: Sequence[SliceHeader]) -> bool:
-    # A lacking orientation was refused before; NaN in a cosine counts as different.
+    # A missing orientation was refused before; NaN in a cosine counts as different.
     orientations = np.asarray([header.orientation or (np.nan,) * 6 for header in headers], dtype=float)
     return not bool(np.ptp(orientations, axis=0).max() <= _COSINE_TOLERANCE)
 
@@ -296,7 +296,7 @@ def _check_tilt(stack: Stack, section: GateSection) -> None:
 
 
 def _check_count(stack: Stack, section: GateSection) -> None:
-    # One slice has no distances to go by, whatever the configured least number.
+    # A single slice has no distance to a neighbour, so two slices are needed even if the setting is 1.
     least = max(section.min_slices, 2)
     if len(stack.order) < least:
         raise gate_error("too-few-slices", slices=len(stack.order), least=least)

@@ -20,7 +20,7 @@ class GateCode:
     remedy
         What a person can do about it, with the same kind of fields.
     may_arrive
-        Whether instances that arrive later may clear it. They may be missing slices, or corrected versions.
+        Whether instances that arrive later may clear the fault: missing slices, or corrected versions.
         While a correction arrives slice by slice, the series is a mixture.
     """
 

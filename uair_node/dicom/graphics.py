@@ -1,4 +1,4 @@
-"""The graphics that a reader drew, in one form for all object types: a shape, its points, words and codes.
+"""The graphics that a reader drew, in the same form for all object types: shape, points, words and codes.
 
 This module maps the graphic types of reports and presentation states. It does not know cases, grids or the
 use of a graphic.
@@ -17,11 +17,11 @@ from pydicom.dataset import Dataset
 from dicom_config.errors import InputError
 
 MOST_GRAPHICS = 256
-"""The most graphics of an object that are read. The measurements of a study are a few dozen."""
+"""The largest number of graphics of an object. A study has a few dozen measurements."""
 MOST_POINTS = 5_000
-"""The most points of a graphic that are read. A freehand contour has a few hundred."""
+"""The largest number of points of a graphic. A freehand contour has a few hundred points."""
 _CLOSED_SHARE = 0.02
-"""A contour counts as closed if its ends lie no farther apart than this part of its length."""
+"""A contour counts as closed if the distance of its ends is at most this fraction of its length."""
 _ELLIPSE_POINTS = 48
 
 Points = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ class Graphic:
     group
         Graphics with the same number belong to one measurement group.
     tracking
-        Tracking UID of the group; empty without one.
+        Tracking UID of the group; empty if the group has none.
     words
         The words of the group: labels and meanings of codes.
     findings, sites
@@ -107,6 +107,8 @@ def shaped(kind: str, points: Points, *, spatial: bool = False, closed: bool = F
 
     Parameters
     ----------
+    spatial
+        Whether the points are three-dimensional (SCOORD3D).
     closed
         Whether a polyline's last point is joined to its first even if they differ.
 
@@ -117,7 +119,7 @@ def shaped(kind: str, points: Points, *, spatial: bool = False, closed: bool = F
     """
     count = len(points)
     if kind == "POINT" or (kind == "MULTIPOINT" and count == 1):
-        return Shape.POINT, points[:1]  # some viewers keep an arrow's tail behind its tip
+        return Shape.POINT, points[:1]  # some viewers store an arrow's tail after its tip
     if kind in ("POLYLINE", "MULTIPOINT") and count == 2:
         return Shape.LINE, points
     if kind == "CIRCLE" and count == 2 and not spatial:  # centre and a point on the perimeter

@@ -1,4 +1,7 @@
-"""Points between the canonical grid of a series and its source grid, both by voxel edges."""
+"""Convert points between the canonical grid and the source grid of a series.
+
+Coordinates are in voxels, counted from the outer edge of the first voxel.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ Points = npt.NDArray[np.float64]
 
 
 def points_to_source(points: Points, canonical: CanonicalVolume) -> Points:
-    """Return points ``(N, 3)`` of the canonical grid on the source grid, as `CanonicalVolume.to_source`."""
+    """Convert points ``(N, 3)`` from the canonical grid to the source grid."""
     return _flipped(points, canonical)[:, np.argsort(canonical.transpose)]
 
 
 def points_from_source(points: Points, canonical: CanonicalVolume) -> Points:
-    """Return points ``(N, 3)`` of the source grid on the canonical grid; inverts `points_to_source`."""
+    """Convert points ``(N, 3)`` from the source grid to the canonical grid."""
     return _flipped(points[:, list(canonical.transpose)], canonical)
 
 

@@ -100,7 +100,7 @@ def read_annotations(dataset: Dataset) -> list[Graphic | InputError]:
         except InputError as refusal:
             found.append(refusal)
         except Exception as error:
-            # pydicom decodes on access: a peer's bytes fail with nearly any exception, which may quote them.
+            # pydicom decodes on access: damaged bytes can raise nearly any exception, which may quote them.
             found.append(_unreadable(error))
     return found
 
@@ -156,10 +156,10 @@ def _area(item: Dataset, dataset: Dataset) -> _Area | None:
         return None
     if corners.shape != (2, 2) or turn % _QUARTER:
         return None
-    # Writers disagree on whether corners are named before or after the image is turned: the box is the same.
+    # Some writers give the corners before the image is turned, other writers after. The box is the same.
     low, high = corners.min(axis=0) - 1.0, corners.max(axis=0)
     size = high - low
-    # Where the display's right and down point in the image, turned clockwise by 0, 90, 180, 270 degrees.
+    # Image directions of the display's right and down, for a clockwise turn of 0, 90, 180, 270 degrees.
     right = ((1, 0), (0, -1), (-1, 0), (0, 1))[turn // _QUARTER]
     down = ((0, 1), (1, 0), (0, -1), (-1, 0))[turn // _QUARTER]
     if str(dataset.get("ImageHorizontalFlip") or "N").strip() == "Y":
@@ -260,7 +260,7 @@ def _text_box(annotation: _Annotation, item: Dataset) -> tuple[Points | None, bo
 
 
 def _apart(box: Points, points: Points) -> float:
-    """Return the distance of the boxes around two sets of points, in pixels; 0 if they touch."""
+    """Return the distance between the boxes around two sets of points, in pixels; 0 if the boxes touch."""
     gap = np.maximum(box.min(axis=0) - points.max(axis=0), points.min(axis=0) - box.max(axis=0))
     return float(np.linalg.norm(np.maximum(gap, 0.0)))
 

@@ -69,9 +69,9 @@ _KEYWORDS = (
 
 
 class SliceHeader(BaseModel):
-    """The attributes of a slice that intake uses. A slice is a SOP instance or a frame of a multi-frame one.
+    """The attributes of a slice that intake uses. A slice is an instance, or a frame of an instance.
 
-    Patient-related values stay out of `repr`, so that a logged record shows none.
+    `repr` leaves out patient-related values, so that a logged record does not show them.
 
     Attributes
     ----------
@@ -88,10 +88,10 @@ class SliceHeader(BaseModel):
         Number of Frames; 1 where the attribute is absent, and for each frame of an image that describes its
         frames one by one.
     contrast_start, acquisition_time
-        Values of VR TM. The time between the two shows the contrast phase. Acquisition DateTime stands in for
-        an Acquisition Time that is absent.
+        Values of VR TM. The time between the two shows the contrast phase. If Acquisition Time is absent,
+        then the time of Acquisition DateTime is used.
     has_rescale
-        Whether Rescale Slope (not 0) and Rescale Intercept are both there.
+        Whether Rescale Slope (not 0) and Rescale Intercept are both present.
     not_hounsfield
         The reason why the values are not Hounsfield units; empty if they may be.
     temporal_position
@@ -99,7 +99,7 @@ class SliceHeader(BaseModel):
     instance_number
         Instance Number, by which viewers order images.
     images_in_acquisition
-        The number of images that the scanner says it acquired.
+        Images in Acquisition: the number of images that the scanner acquired.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,6 @@
 """Decide by a series' header whether its values are Hounsfield units or another quantity.
 
-The functions take texts, not data sets. The gate decides what follows from the answer.
+The functions take texts, not data sets. The gate decides whether to refuse the series.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _OTHER_DERIVED = re.compile(
     r"(CT_)?PERFUSION(_\w+)?|BLOOD_(FLOW|VOLUME)|R?CB[FV]|MTT|TTP|TMAX|PERMEABILITY\w*"
     r"|SUBTRACT\w*|DIVISION|MULTIPLICATION|STD_DEVIATION"
 )
-"""Values of Image Type of images that are computed from several (PS3.3 C.8.16.1.4, and makers' own). An
-original image of a perfusion study is in Hounsfield units."""
+"""Values of Image Type of images that are computed from several images (PS3.3 C.8.16.1.4, and makers' own).
+An original image of a perfusion study is in Hounsfield units."""
 
 
 def name_other_values(rescale_type: str, image_type: tuple[str, ...], mapped_units: Sequence[str]) -> str:
@@ -37,9 +37,10 @@ def name_other_values(rescale_type: str, image_type: tuple[str, ...], mapped_uni
     rescale_type
         Rescale Type; US (unspecified) contradicts, too.
     image_type
-        The values of Image Type or Frame Type, as a tuple.
+        The values of Image Type or Frame Type.
     mapped_units
-        UCUM codes of the Real World Value Maps, one of which should be Hounsfield units.
+        UCUM codes of the units of the Real World Value Maps. If there are any, then one must be Hounsfield
+        units.
     """
     if rescale_type.upper() not in _HOUNSFIELD_TYPES:
         return f"Rescale Type {_shown(rescale_type)}"

@@ -19,9 +19,9 @@ AIR_HU = -1000.0
 _STEPS = 96
 """The body is searched on a grid of at most about this many voxels along each axis."""
 _FOREGROUND = 0.15
-"""The limit between air and body, as a part of the bright tissues' signal.
+"""The limit between air and body, as a fraction of the bright tissues' signal.
 
-Suppressed fat has about 0.2 of it.
+Suppressed fat has about 0.2 of that signal.
 """
 _BRIGHT_PERCENT = 98.0
 
@@ -36,7 +36,7 @@ def display_window(values: npt.NDArray[Any], profile: ModalityProfile) -> FixedW
 
 
 def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt.NDArray[Any]:
-    """Return a volume ``(Z, Y, X)`` on the networks' scale. HU are on that scale and stay the same array.
+    """Return a volume ``(Z, Y, X)`` on the networks' scale. A volume in HU is returned as the same array.
 
     Returns
     -------
@@ -47,8 +47,8 @@ def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt
         return values
     percents, hounsfield = zip(*profile.scaling.landmarks, strict=True)
     landmarks = np.percentile(_body_of(values), percents)
-    # If landmarks fall together, as in a volume without contrast, then the last counts. None counts at
-    # 0: that is air.
+    # If several landmarks have the same value, as in a volume without contrast, then the last counts. A
+    # landmark at 0 does not count, since 0 is air.
     known = (np.diff(landmarks, append=np.inf) > 0) & (landmarks > 0)
     scaled = np.interp(values, [0.0, *landmarks[known]], [AIR_HU, *np.asarray(hounsfield)[known]])
     return np.rint(scaled).astype(np.int16)
@@ -57,7 +57,7 @@ def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt
 def _body_of(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Return a sample of the values inside the body. If no body is found, then sample the whole volume.
 
-    The body is the largest piece that stands out from air, with the holes of its slices filled.
+    The body is the largest connected piece that is brighter than air, with the holes of its slices filled.
     """
     steps = tuple(slice(None, None, max(1, round(n / _STEPS))) for n in values.shape)
     coarse = np.asarray(values[steps], np.float32)

@@ -17,26 +17,26 @@ from uair_node.dicom.graphics import Graphic, Points
 from uair_node.dicom.volume import FloatArray, Volume
 
 FindHeader = Callable[[str], Dataset | None]
-"""Return the header of an image that the node holds, by its SOP Instance UID."""
+"""Returns the header of an image by its SOP Instance UID; None if the node does not have the image."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The grids of a case, with a way to find images of other series on which graphics were drawn.
+    """The grid of a case, with a function that finds images of other series on which graphics were drawn.
 
     Attributes
     ----------
     volume
         The source grid; its voxels are not read.
     find_header
-        Finds images of other series.
+        A function that finds images of other series.
     """
 
     volume: Volume
     find_header: FindHeader
 
     def place(self, graphic: Graphic) -> Points:
-        """Return the points of a graphic, ``(n, 3)`` z, y, x on the canonical grid, by voxel edges.
+        """Return the points of a graphic, ``(n, 3)`` z, y, x on the canonical grid, counted from voxel edges.
 
         Raises
         ------

@@ -81,10 +81,10 @@ def fold(text: str) -> str:
 
 
 def date_digits(word: str) -> tuple[str, ...]:
-    """Return the eight digits that a date in one of the usual forms may have in DICOM, or their beginning.
+    """Return the eight digits (or the first six) that a date may have in DICOM; empty if it is no date.
 
     The forms are 2026-03-12, 2026-03, 20260312, 12.3.2026 and 3/12/2026. With slashes, day and month may
-    stand in either order.
+    have either order.
     """
     if re.fullmatch(r"\d{8}", word):
         return (word,)

@@ -71,9 +71,10 @@ class Reading:
     sop_instance_uid, sop_class_uid, study_instance_uid
         The object's own UIDs. The study is empty if the object names none.
     patient_id_hash
-        `hash_patient_id` of its Patient ID, to compare with that of a case; empty without one.
+        `hash_patient_id` of its Patient ID, for comparison with a case's Patient ID; empty if it has none.
     references
-        SOP Instance UIDs that the object names, each once, in its order. A SEG or an RTSTRUCT names itself.
+        SOP Instance UIDs that the object names, each once, in its order. A SEG, an RTSTRUCT or a page counts
+        as an object that names itself.
     source_references
         SOP Instance UIDs of the images that a SEG or an RTSTRUCT was drawn on, or that a document names or
         lists, each once.
@@ -89,7 +90,7 @@ class Reading:
     draws
         Whether it holds graphics, see `uair_node.dicom.sr_graphics` and `uair_node.dicom.gsps_graphics`.
     predecessors
-        SOP Instance UIDs of the documents that it is a new version of (PS3.3 C.17.2).
+        SOP Instance UIDs of the documents of which the object is a new version (PS3.3 C.17.2).
     """
 
     mechanism: Mechanism
@@ -124,8 +125,8 @@ def read_selection(dataset: Dataset) -> Reading:
     - SEG (also label map): the object itself. Its source images are returned as `source_references`.
     - RT Structure Set: the object itself, with the images of its contours.
     - Secondary Capture: the object itself, a candidate's page.
-    - Key Object Selection: the instances in its content tree (0040,A730); without any, those in its
-      evidence (0040,A375): some viewers write only this.
+    - Key Object Selection: the instances in its content tree (0040,A730). If there are none, then the
+      instances in its evidence (0040,A375), since some viewers write only the evidence.
     - Enhanced, Comprehensive and Comprehensive 3D SR: every image and composite object that the content
       tree names, at any depth.
     - Presentation state (GSPS) with graphics: the images that it applies to.
@@ -142,8 +143,8 @@ def read_selection(dataset: Dataset) -> Reading:
     except InputError:
         raise
     except Exception as error:
-        # pydicom decodes on access, so that bytes of a peer can fail here with nearly any exception. Their
-        # texts may quote patient data: only the type goes on.
+        # pydicom decodes on access, so damaged bytes can raise nearly any exception here. Its text may quote
+        # patient data, so the message has only its type.
         raise _unreadable(f"decoding failed with {type(error).__name__}") from None
 
 
@@ -260,7 +261,9 @@ def _listed(dataset: Dataset, keyword: str) -> tuple[tuple[str, ...], tuple[str,
 
 
 def _tree_references(dataset: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the references of the content tree in document order. No recursion: a peer chooses the depth.
+    """Yield the references of the content tree in document order, without recursion.
+
+    A peer chooses the depth of the tree, which could exceed the limit of recursion.
 
     Only items of the value types IMAGE, COMPOSITE and WAVEFORM have a Referenced SOP Sequence (PS3.3 table
     C.17-5), so the type is not checked. Each reference comes with its segment numbers. Without numbers, it
@@ -279,7 +282,7 @@ def _segment_numbers(reference: Dataset) -> tuple[int, ...]:
     value: Any = reference.get("ReferencedSegmentNumber")
     if value is None or value == "":
         return ()
-    several = isinstance(value, (MultiValue, list))  # pydicom gives a list where it read a file
+    several = isinstance(value, (MultiValue, list))  # pydicom returns a list for a file
     return tuple(int(number) for number in value) if several else (int(value),)
 
 
@@ -327,7 +330,7 @@ def _optional_uid(dataset: Dataset, keyword: str) -> str:
     value: Any = dataset.get(keyword)
     if value is None:
         return ""
-    # Padding with a space instead of a null is wrong (PS3.5 9.1) and common.
+    # Padding with a space instead of a null is wrong (PS3.5 9.1), but common.
     uid = value.strip(" \0") if isinstance(value, str) else None
     if uid is None or (uid and (len(uid) > _UID_LENGTH or not _UID.fullmatch(uid))):
         raise _unreadable(f"{keyword} is not a UID")

@@ -1,8 +1,8 @@
 """Read an RT Structure Set as labels on the source grid (PS3.3 A.19, C.8.8.5 to C.8.8.8).
 
-It accepts the contours that planning systems export: closed, on the slices of the series. Holes are keyholes,
-CLOSEDPLANAR_XOR, or a contour in a contour. A slice without contours between two slices with contours is
-interpolated. This module does not know cases or rounds.
+It accepts the contours that planning systems export: closed, on the slices of the series. A hole may be a
+keyhole, a CLOSEDPLANAR_XOR contour, or a contour inside a contour. A slice without contours between two
+slices with contours is interpolated. This module does not know cases or rounds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FEWEST_POINTS = 3
 _FLAT = 0.25
 """The largest distance of a contour's points from a plane, and of the plane from a slice.
 
-In slice distances. Rounded decimal strings and uneven slices cause less than a tenth.
+The unit is the slice distance. Rounded decimal strings and uneven slices cause less than a tenth of it.
 """
 _OFF_SLICE = 0.5
 """The largest distance of a contour from the slice that it names, in slice distances.
@@ -169,7 +169,7 @@ def _drawn_region(region: Region, grid: _Grid, name: str) -> _Drawn:
 def _points_of(contour: Dataset, name: str) -> Points:
     """Return the points of a contour, ``(n, 3)`` in LPS mm."""
     stored = _stored_points(contour)
-    if isinstance(stored, bytes):  # a thousand numbers in one step
+    if isinstance(stored, bytes):  # converts all numbers in one step
         text = stored.decode("ascii").strip(" \0")
         stored = text.split("\\") if text else []
     numbers = np.asarray([] if stored is None else stored, np.float64).reshape(-1)
@@ -258,7 +258,7 @@ class _Grid:
                     yield k, between(masks[lower], masks[upper], share, self._spacing_mm[1:])
 
     def voxels(self, k: int, mask: Mask) -> Voxels:
-        """Return the flat indices of a slice's pixels."""
+        """Return the flat indices of the true pixels of slice `k`."""
         return (np.flatnonzero(mask) + k * mask.size).astype(np.uint32)
 
 

@@ -1,7 +1,7 @@
 """Describe the regions of an RT Structure Set in the form of items of a Segment Sequence.
 
-It reads the modules that describe a region (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8). So regions are recognised by
-the same code as segments. This module does not know where contours lie.
+It reads the modules that describe a region (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8). So the same code recognises
+regions and segments. This module does not know where contours lie.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ XOR = "CLOSEDPLANAR_XOR"
 CLOSED_TYPES = ("CLOSED_PLANAR", XOR)
 _LESION_TYPES = ("GTV",)
 _ORGAN_TYPES = ("ORGAN", "AVOIDANCE", "CONTROL", "")
-"""Interpreted types (PS3.3 C.8.8.8.1) that do not tell the structure.
+"""Interpreted types (PS3.3 C.8.8.8.1) that do not identify the structure.
 
-Planning systems write them for any region, and for them a liver is an organ to be spared. All other types are
-margins, devices and marks, which no reader draws as liver or lesion.
+Planning systems write these types for any region. In a plan, the liver is an organ to be spared. All other
+types are margins, devices and marks, and never liver or lesion.
 """
 
 
@@ -36,13 +36,13 @@ class Region:
     Attributes
     ----------
     segment
-        Its name and codes, as an item of the Segment Sequence has them.
+        Its name and codes, in the form of an item of the Segment Sequence.
     contours
         Items of its Contour Sequence.
     images
-        SOP Instance UIDs that its contours name; those of the whole set if they name none.
+        SOP Instance UIDs that its contours name. If they name none, then the UIDs that the whole set names.
     frames_of_reference
-        The region's own Frame of Reference UID; those of the whole set if it has none.
+        The region's own Frame of Reference UID. If it has none, then the UIDs of the whole set.
     made_from
         SOP Instance UIDs of the objects that it was made from.
     """
@@ -133,7 +133,7 @@ def _frames_of_reference(dataset: Dataset) -> Iterator[str]:
 
 
 def _as_segment(item: Dataset, observation: Dataset) -> Dataset:
-    """Return the description of a region in the form of a segment's (PS3.3 C.8.20.2).
+    """Return the description of a region in the form of a segment description (PS3.3 C.8.20.2).
 
     The identification code is the property type. A gross tumour volume is a lesion. A type such as a margin
     or a device gets the category of a physical object.

@@ -1,7 +1,7 @@
 """Compare a returned SEG with our object of the same UID: the same UID may come with other content.
 
 An archive may rewrite headers and encode pixels anew. A viewer may save an edit under the UID of the object
-that it opened. Only segments and pixels tell the two apart.
+that it opened. Only segments and pixels distinguish the two cases.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from uair_node.dicom.segment_kind import property_types
 def draws_the_same(sent: Dataset, ours: Path) -> bool:
     """Return whether two SEGs have the same segments with the same pixels at the same places.
 
-    The order of frames, frames without pixels, private elements and the transfer syntax do not count. A SEG
-    that cannot be read counts as different. The reader of edits then gives the reason.
+    The order of frames, frames without pixels, private elements and the transfer syntax do not matter. A SEG
+    that cannot be read counts as different. The module that reads edits then gives the reason.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
         return _segments(sent) == _segments(written) and _frames(sent) == _frames(written)
     except ResourceError:
         raise
-    except Exception:  # whatever a peer sent fails with nearly any exception
+    except Exception:  # a damaged object can raise nearly any exception
         return False
 
 

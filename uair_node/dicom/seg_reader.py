@@ -135,12 +135,12 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Datas
                 if total > MOST_VOXELS:
                     raise too_large(f"{MOST_VOXELS} voxels")
                 drawn.setdefault(number, []).append(placement.voxels(frame, mask))
-    # Segment by segment, so that only one of them is held twice.
+    # Segment by segment, so that only one segment is in memory twice.
     return {number: np.concatenate(drawn.pop(number)) for number in list(drawn)}
 
 
 def _require_bounded(dataset: Dataset, volume: Volume, segments: int) -> None:
-    """Refuse an object whose decoded pixels would exceed the need of the source grid."""
+    """Refuse an object with too many segments, or with more or larger frames than the source grid needs."""
     if segments > _MOST_SEGMENTS:
         raise too_large(f"{_MOST_SEGMENTS} segments")
     if max(int(dataset.Rows), int(dataset.Columns)) > max(volume.shape):
@@ -230,7 +230,7 @@ class _Placement:
         return np.ravel_multi_index(tuple(index), self._shape).astype(np.uint32)
 
     def _named_slice(self, groups: tuple[Dataset, Dataset]) -> int | None:
-        """Return the index of the slice that the frame was drawn on; None unless it names exactly one."""
+        """Return the index of the slice that the frame was drawn on; None if it names no slice or several."""
         named = set(_derived_from(groups[0])) or set(_derived_from(groups[1]))
         slices = {self._slice_of[uid] for uid in named if uid in self._slice_of}
         return slices.pop() if len(slices) == 1 else None

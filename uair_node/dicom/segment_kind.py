@@ -177,7 +177,7 @@ def _kind_of_type(code: Code, organ: Organ) -> SegmentKind:
     by_meaning = kind_of_words(code.meaning, organ)
     if code.scheme_designator not in _STANDARD_SCHEMES:
         return by_meaning
-    # Hundreds of codes name a kind of lesion; none but those above names the organ.
+    # Hundreds of codes name a kind of lesion. Only the codes above name the organ.
     return SegmentKind.LESION if by_meaning is SegmentKind.LESION else SegmentKind.OTHER
 
 

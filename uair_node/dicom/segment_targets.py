@@ -1,8 +1,8 @@
 """Find the target of each segment of a returned SEG: the organ, a known lesion, a new one, or none.
 
 Our Tracking UID decides first, then the code, then the words of the label (`uair_node.dicom.segment_kind`).
-If none of these decides, then the segment's position does: it is compared with every candidate of the round.
-Each lesion is given to one segment only.
+If none of these decides, then the segment's position decides, in comparison with all candidates of the round.
+Each lesion is assigned to one segment only.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from uair_node.dicom.segment_words import SegmentKind
 
 Labels = npt.NDArray[np.uint8]
 Voxels = npt.NDArray[np.uint32]
-"""Flat indices into (Z, Y, X): a mask for each segment would fill the memory."""
+"""Flat indices into (Z, Y, X). A mask for each segment would need too much memory."""
 
 _ORGAN = 1
 _MOST_LESIONS = 254  # uint8: 0 background, 1 organ, 1 + n lesion n
 _ORGAN_DICE = 0.8
-"""An unspecified segment is the organ from this Dice overlap on.
+"""An unspecified segment is the organ if its Dice overlap is at least this value.
 
-A right lobe, two thirds of a liver, is below it.
+A right lobe, two thirds of a liver, has a smaller overlap.
 """
 _LESION_SHARE = 0.5
-"""An unspecified segment is a lesion if they share this part of the segment or of the lesion.
+"""An unspecified segment is a lesion if both share at least this fraction of the smaller one's voxels.
 
 A vessel that runs through a lesion shares less.
 """
@@ -97,17 +97,17 @@ class Targets:
     added
         Segments that are new lesions.
     unspecified
-        Those of `added` that were recognised by their position, because code and name did not tell.
+        Segments of `added` that were recognised by their position, because code and name name no structure.
     ignored
         Segments that show other structures.
     unrecognised
-        Segments that neither code, name nor position tells.
+        Segments that neither code, name nor position identifies.
     outside
-        Those of `unrecognised` that are lesions by code or name, and lie outside of the organ.
+        Segments of `unrecognised` that are lesions by code or name, and lie outside of the organ.
     is_edit
         Whether the object is an edit of a candidate. It has Tracking UIDs of the case, or names a candidate,
-        or holds a candidate's target voxel for voxel (at least 100 voxels). Without the last rule, a viewer
-        that writes neither (OHIF) could not delete a lesion.
+        or holds a candidate's target voxel for voxel (at least 100 voxels). OHIF writes neither UID. Without
+        the last rule, its users could not delete a lesion.
     """
 
     label_of_segment: Mapping[int, int]
@@ -257,8 +257,9 @@ class _SegmentOverlap:
     def likely(self, *, is_lesion: bool) -> list[tuple[float, int]]:
         """Return the labels that the segment may be, each with its Dice overlap.
 
-        `is_lesion` says that the segment is known to be a lesion. Dice is used and not the number of voxels:
-        an enlarged lesion has more voxels in the old organ than in the old lesion.
+        `is_lesion` is true if code or name shows that the segment is a lesion. Labels are compared by Dice,
+        not by the number of shared voxels: an enlarged lesion has more voxels in the old organ than in the
+        old lesion.
         """
         size = len(self._voxels)
         best: dict[int, float] = {}
@@ -313,7 +314,10 @@ class _SegmentOverlap:
         return box
 
     def lies_in_organ(self, drawn_organ: Voxels) -> bool:
-        """Return whether most of the segment lies in the drawn or offered organ, and is only a part of it."""
+        """Return whether the segment lies in the drawn or offered organ, and is only a part of it.
+
+        The limits are `_INSIDE_SHARE` and `_LARGEST_SHARE`.
+        """
         inside = np.isin(self._voxels, drawn_organ)
         for labels in self._known.offered:
             inside |= labels.reshape(-1)[self._voxels] > 0

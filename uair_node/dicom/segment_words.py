@@ -105,7 +105,7 @@ _SHOWN_WORDS = re.compile(
 
 def plain(words: str) -> str:
     """Return words in lower case without accents. "LiverVessels" becomes "liver vessels"."""
-    # "Liver-GTV" is the liver without (AAPM TG-263).
+    # "Liver-GTV" is the liver without the GTV (AAPM TG-263).
     marked = re.sub(r"(?<=-)\s*(?=[GCI]TV)", " minus ", words)
     split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", marked)
     decomposed = unicodedata.normalize("NFKD", split)
@@ -182,13 +182,13 @@ def _kind_beside_lesion(text: str, pattern: re.Pattern[str], organ: Organ) -> Se
     text = _BILIARY_LESIONS.sub(" ", _NEXT_TO.sub(" ", text))
     if pattern.search(text) or not _OTHER_WORDS.search(text):
         return SegmentKind.LESION
-    # A metastasis of the breast, or in it?
+    # "Breast metastasis" may be in the breast, or may come from it.
     return SegmentKind.UNSPECIFIED if "etast" in text else SegmentKind.OTHER
 
 
 def _is_harmless(rest: str) -> bool:
-    """Return whether the words beside the organ's do not change its meaning.
+    """Return whether the words beside the organ's name do not change its meaning.
 
-    Endings of compounds count as words.
+    The ending of a compound counts as a word.
     """
     return all(_HARMLESS_WORDS.fullmatch(word) for word in rest.split())

@@ -19,7 +19,7 @@ _GROUP = "125007"  # DCM, Measurement Group
 _FINDING, _FINDING_SITE = "121071", "363698007"  # DCM Finding, SCT Finding Site
 _OLD_FINDING_SITE = "G-C0E3"  # SRT
 _TRACKING_UID = "112040"  # DCM, Tracking Unique Identifier
-_NO_MARKS = ("TextPosition", "ControlPoints")  # 99CS3D: where a label stands, and a spline's own points
+_NO_MARKS = ("TextPosition", "ControlPoints")  # 99CS3D: the place of a label, and a spline's control points
 _LENGTHS = ("mm", "cm", "m", "um")  # UCUM
 
 
@@ -54,7 +54,9 @@ def has_graphics(dataset: Dataset) -> bool:
 
 
 def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group, str]]:
-    """Yield the graphics of the content tree in document order. No recursion: a peer chooses the depth.
+    """Yield the graphics of the content tree in document order, without recursion.
+
+    A peer chooses the depth of the tree, which could exceed the limit of recursion.
 
     Each graphic comes with its group, and with the unit of the number that was inferred from it.
     """
@@ -105,7 +107,7 @@ def _graphic(item: Dataset, group: _Group, unit: str) -> Graphic | InputError:
     except InputError as refusal:
         return refusal
     except Exception as error:
-        # pydicom decodes on access: a peer's bytes fail with nearly any exception, whose text may quote them.
+        # pydicom decodes on access: damaged bytes can raise nearly any exception, whose text may quote them.
         return refused("mark-unreadable", f"cannot be read ({type(error).__name__})", "Draw it again.")
 
 
@@ -114,7 +116,7 @@ def _read(item: Dataset, group: _Group, unit: str) -> Graphic:
     points = points_of(item.get("GraphicData"), 3 if spatial else 2)
     shape, points = shaped(str(item.get("GraphicType") or "").strip(), points, spatial=spatial)
     if shape is Shape.LINE and unit and unit not in _LENGTHS:
-        shape, points = Shape.POINT, points[:1]  # an arrow: it measures nothing, and its tip comes first
+        shape, points = Shape.POINT, points[:1]  # an arrow: its length means nothing; its tip comes first
     reference = None if spatial else _image(item)
     number: Any = None if reference is None else reference.get("ReferencedFrameNumber")
     several = isinstance(number, Sequence) and not isinstance(number, str)

@@ -32,7 +32,7 @@ def plane_axes(orientation: Sequence[float]) -> FloatArray:
     if not np.all(np.isfinite(lengths)) or min(lengths) < 0.9 or max(lengths) > 1.1:
         raise ValueError("direction cosines are not of unit length")
     row, column = row / lengths[0], column / lengths[1]
-    # 0.001 lets cosines pass that were written with four digits.
+    # The limit 0.001 accepts cosines that were written with four digits.
     if abs(row @ column) > 1e-3:
         raise ValueError("row and column direction are not perpendicular")
     column = column - (row @ column) * row
@@ -63,7 +63,7 @@ class Stack:
 
     @property
     def distances_mm(self) -> FloatArray:
-        """Distances `(Z - 1,)` between neighbours along the normal."""
+        """Distances `(Z - 1,)` in mm between neighbours along the normal."""
         return np.diff(self.positions_mm @ self.axes[:, 0])
 
     @property

@@ -1,4 +1,4 @@
-"""Warn if a stack may lack slices at an end, where no gap can show it.
+"""Warn if a stack may lack slices at an end, where a missing slice leaves no gap.
 
 The functions take header records. The count does not prove a fault. So the case gets a warning and is not
 refused.
@@ -29,7 +29,7 @@ def warnings_of(headers: Sequence[SliceHeader]) -> tuple[str, ...]:
     lacking = [
         (max(stated) - len(stated), max(stated), len(stated))
         for stated in parts.values()
-        # Some scanners number each slice as an acquisition of its own: the whole series counts then.
+        # Some scanners number each slice as an acquisition of its own. Then all slices of the series count.
         if max(stated) > (len(stated) if len(stated) > 1 else len(headers))
     ]
     if not lacking:

@@ -1,7 +1,7 @@
 """Check without parsing values that a DICOM file is complete and within limits.
 
-A parser that builds objects needs about 0.1 ms for each sequence item, and recursion for each level. This
-walk costs a few microseconds for each element, so it comes before any parser.
+A parser that builds objects needs about 0.1 ms for each sequence item, and recursion for each level. The
+check of this module needs a few microseconds for each element, so it runs before any parser.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def inflated_size(data: bytes | memoryview, most: int) -> int:
     Raises
     ------
     zlib.error
-        It is damaged or cut off.
+        The data set is damaged or truncated.
     """
     total = 0
     for part in _inflated(data):
@@ -82,9 +82,9 @@ def inflated_size(data: bytes | memoryview, most: int) -> int:
 
 
 def plain_file(file: bytes) -> bytes:
-    """Return a DICOM file with its data set inflated, so that each reader need not do it again.
+    """Return a DICOM file with its data set inflated, so that it is inflated only once.
 
-    A file that did not come deflated, or is damaged, is returned as it is.
+    A file that is not deflated, or that is damaged, is returned unchanged.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def _walk(file: bytes) -> bool:
         if meta.syntax == DeflatedExplicitVRLittleEndian:
             return False
         return _Walk(file, meta.syntax).data_set(meta.end)
-    except struct.error:  # it ends in the middle of an element
+    except struct.error:  # the file ends in the middle of an element
         return False
 
 
@@ -198,7 +198,7 @@ class _Walk:
                 return False
             elif length == _UNDEFINED or _holds_elements(tag, vr, inside):
                 end = None if length == _UNDEFINED else at + length
-                # What is inside of UN is implicit (PS3.5 6.2.2, note 2).
+                # The content of UN has implicit VR (PS3.5 6.2.2, note 2).
                 fragments = tag == _PIXEL_DATA or vr in (b"OB", b"OW")
                 opened.append(_Open(end, inside.explicit and vr != b"UN", fragments))
             else:
@@ -212,7 +212,7 @@ class _Walk:
             raise _too_complex(f"it has more than {MOST_ITEMS} sequence items")
         if self._elements > MOST_ELEMENTS:
             raise _too_complex(f"it has more than {MOST_ELEMENTS} elements")
-        if levels > 2 * DEEPEST:  # a sequence and its item
+        if levels > 2 * DEEPEST:  # each level has a sequence and its item
             raise _too_complex(f"its sequences are nested more than {DEEPEST} deep")
 
 

@@ -44,7 +44,7 @@ _ALL = tuple(PROFILES.values())
 class SourceSlice:
     """The source of a volume's slice: an instance, or a frame of a multi-frame instance, counted from 1.
 
-    `number` is its Instance Number, which viewers show; None without one.
+    `number` is its Instance Number, which viewers show; None if it has none.
     """
 
     sop_instance_uid: str
@@ -113,7 +113,7 @@ class Volume:
 class CanonicalVolume:
     """The voxels of a `Volume` on the canonical grid: axes 0, 1, 2 grow to superior, posterior, left.
 
-    Each axis takes the nearest patient direction: an oblique stack stays oblique, nothing is resampled.
+    Each axis takes the nearest patient direction. An oblique stack stays oblique; voxels are not resampled.
 
     Attributes
     ----------
@@ -209,7 +209,7 @@ def read_geometry(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL
     Raises
     ------
     InputError
-        As `read_series`, without ``undecodable-pixels``.
+        The errors of `read_series`, without ``undecodable-pixels``.
     TransientError
         ``instance-missing``.
     ValueError
@@ -249,6 +249,8 @@ def read_slice(grid: Volume, k: int) -> Voxels:
     ------
     InputError
         ``undecodable-pixels``.
+    TransientError
+        ``instance-missing``: the slice's file is not there.
     """
     source = grid.slices[k]
     number = source.frame or 1
@@ -298,7 +300,7 @@ def _decode_into(array: Voxels, path: Path, place: Mapping[int, int], profile: M
             raise _gone() from error
         if is_of_the_disk(error):
             raise
-        # Decoders raise what they like on damaged or unsupported streams.
+        # For damaged or unsupported streams, each decoder raises exceptions of its own.
         raise undecodable(place[number] + 1, _syntax_of(path)) from error
 
 
@@ -306,7 +308,7 @@ def _syntax_of(path: Path) -> str:
     """Return the Transfer Syntax UID of a file; empty if the file cannot be read any more."""
     try:
         return str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") or "")
-    except Exception:  # it serves a message about what is damaged anyway
+    except Exception:  # the result is only for a message about a damaged file
         return ""
 
 
@@ -319,10 +321,10 @@ def _values(
     stored = _sample_values(header, cells)
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
     if not profile.hounsfield and not (slope and intercept is not None):
-        slope, intercept = 1, 0  # without both the stored values are what the scanner means
-    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is clipped or refused below
+        slope, intercept = 1, 0  # without both, the stored values are the scanner's values
+    with np.errstate(over="ignore", invalid="ignore"):  # too large values are clipped or refused below
         values = stored * np.float32(slope) + np.float32(intercept)
-    # Some writers pad with a value beyond Bits Stored: it is in the whole cell only.
+    # Some writers pad with a value that has more than Bits Stored bits. Only the whole cell shows this value.
     values[_padding(header, stored) | _padding(header, cells)] = profile.outside
     if not profile.hounsfield:
         if not np.isfinite(values).all():
@@ -341,8 +343,8 @@ def _sample_values(header: Dataset, cells: npt.NDArray[Any]) -> npt.NDArray[Any]
     Raises
     ------
     ValueError
-        If the bits are impossible, or a codec coded samples that end at another bit than Bits Stored - 1.
-        PS3.5 8.2 does not say then which bits it kept.
+        If the bits are impossible, or if a codec coded samples that end at another bit than Bits Stored - 1.
+        For such samples, PS3.5 8.2 does not say which bits the codec kept.
     """
     width = 8 * cells.dtype.itemsize
     bits = int(header.BitsStored)
@@ -370,7 +372,7 @@ def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_
     if value is None:
         return np.zeros(stored.shape, dtype=bool)
     limit = dataset.get("PixelPaddingRangeLimit", value)
-    # Some writers give the value the wrong sign's VR: wrap it into the pixels' own type.
+    # Some writers store the value with the VR of the wrong sign: convert it to the pixels' own type.
     low, high = sorted(np.asarray([int(value), int(limit)]).astype(stored.dtype).tolist())
     return np.asarray((stored >= low) & (stored <= high))
 
