@@ -258,7 +258,7 @@ class _SegmentOverlap:
         """Return the labels that the segment may be, each with its Dice overlap.
 
         `is_lesion` is true if code or name shows that the segment is a lesion. Labels are compared by Dice,
-        not by the number of shared voxels: an enlarged lesion has more voxels in the old organ than in the
+        not by the number of shared voxels. An enlarged lesion has more voxels in the old organ than in the
         old lesion.
         """
         size = len(self._voxels)
