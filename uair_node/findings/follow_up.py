@@ -1,9 +1,9 @@
 """The change since earlier studies of a patient: records, sums of diameters, response categories.
 
-RECIST 1.1: Eisenhauer et al., European Journal of Cancer 45 (2009) 228-247. Volumes: the same limits for a
-ball, whose volume goes with the cube of its diameter (vRECIST). Only lesions of the liver are known here. So
-a category concerns the liver's lesions, not the patient. This module does not know pixels, DICOM, or how
-lesions are matched.
+RECIST 1.1: Eisenhauer et al., European Journal of Cancer 45 (2009) 228-247. The limits for volumes are those
+of RECIST 1.1 for a ball, whose volume is proportional to the cube of its diameter (vRECIST). This module gets
+only lesions of the liver. So a category is about the liver's lesions, not about the patient. This module does
+not use pixels or DICOM, and it does not match lesions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LEAST_MM = 10.0
 MOST_TARGETS = 2
 """The most target lesions in one organ (RECIST 1.1, 3.1.2)."""
 PARTIAL_RESPONSE = -0.30
-"""PR: change of the sum of diameters since baseline, as a part."""
+"""PR: change of the sum of diameters since baseline, as a fraction."""
 PROGRESSION = 0.20
-"""PD: change of the sum of diameters since its smallest value (nadir), as a part."""
+"""PD: change of the sum of diameters since its smallest value (nadir), as a fraction."""
 PROGRESSION_MM = 5.0
 """PD: the least change of the sum of diameters since its smallest value, in mm."""
 PARTIAL_RESPONSE_VOLUME = (1 + PARTIAL_RESPONSE) ** 3 - 1
@@ -31,17 +31,20 @@ PROGRESSION_VOLUME = (1 + PROGRESSION) ** 3 - 1
 
 
 OTHER_PREFERENCE_MM = 0.5
-"""Lesions that are drawn wider or tighter by this many mm differ for that reason alone.
+"""The least difference of drawn radii in mm that counts as another preference of the reader.
 
-For a ball of 20 mm, it is 16 % of the volume.
+Such a difference alone changes the volume of a ball of 20 mm by 16 %.
 """
 _SIZES = ("most inclusive", "inclusive", "in between", "tight", "tightest")
-"""Kinds of candidates with the same meaning in each case. Other kinds are relative to an earlier pick."""
+"""Kinds of candidates that describe size, so they have the same meaning in each case.
+
+All other kinds are relative to an earlier pick.
+"""
 _SURE_ONLY = ", sure lesions only"
 
 
 class Response(StrEnum):
-    """Categories of RECIST 1.1. NE: there was no target at baseline."""
+    """Categories of RECIST 1.1. NE means that there was no target lesion at baseline."""
 
     COMPLETE = "CR"
     PARTIAL = "PR"
@@ -54,8 +57,8 @@ class Fate(StrEnum):
     """The fate of lesions between two studies."""
 
     MATCHED = "matched"
-    SPLIT = "split"  # one before, several now
-    MERGED = "merged"  # several before, one now
+    SPLIT = "split"  # one lesion before, several lesions now
+    MERGED = "merged"  # several lesions before, one lesion now
     NEW = "new"
     VANISHED = "vanished"
 
@@ -69,15 +72,16 @@ class Link:
     fate
         See `Fate`.
     tracking_uid
-        The Tracking UID of the lesion now; for a vanished lesion, its earlier one.
+        The Tracking UID of the lesion in the present study; for a vanished lesion, in the earlier study.
     earlier_uids
         Tracking UIDs of the lesion (or lesions) in the earlier study; empty for a new lesion.
     earlier_ml, earlier_mm
-        Volume and long axis in the earlier study, summed if several lesions merged; None for a new lesion.
+        Volume in ml and long axis in mm in the earlier study, summed if several lesions merged; None for a
+        new lesion.
     ml, mm
-        The same in the present study; None for a vanished lesion.
+        Volume and long axis in the present study; None for a vanished lesion.
     earlier_ml_range, ml_range
-        Interval of each volume; None if it is unknown, or if the volume is a sum.
+        Interval of each volume in ml; None if the interval is unknown, or if the volume is a sum.
     """
 
     fate: Fate
@@ -92,9 +96,10 @@ class Link:
 
     @property
     def volume_change_range(self) -> tuple[float, float] | None:
-        """Interval of `volume_change`; None unless both volumes have one.
+        """Interval of `volume_change`; None unless both volumes have an interval.
 
-        The two errors are assumed to be independent: the squares of the half-widths of logarithms are added.
+        The errors of the two volumes are assumed to be independent. So the squares of the half-widths are
+        added, on the scale of logarithms.
         """
         if not self.earlier_ml or not self.ml or self.earlier_ml_range is None or self.ml_range is None:
             return None
@@ -111,32 +116,35 @@ class Link:
 
     @property
     def volume_change(self) -> float | None:
-        """Change of volume as a part of the earlier volume; -1 for a vanished lesion, None for a new one."""
+        """Change of volume as a fraction of the earlier volume.
+
+        It is -1 for a vanished lesion and None for a new lesion.
+        """
         if not self.earlier_ml:
             return None
         return ((self.ml or 0.0) - self.earlier_ml) / self.earlier_ml
 
 
 def _half_width(interval: tuple[float, float]) -> float:
-    """Return half the width of an interval in logarithms. It is infinite if the interval reaches zero."""
+    """Return half the width of an interval's natural logarithms; infinite if its low end is not positive."""
     low, high = interval
     return 0.5 * log(high / low) if low > 0 else inf
 
 
 @dataclass(frozen=True)
 class TimePoint:
-    """The measurements of the targets in one study.
+    """The measurements of the target lesions in a study.
 
     Parameters
     ----------
     date
-        ``YYYYMMDD``.
+        Date of the study, ``YYYYMMDD``.
     sum_mm, sum_ml
-        Sum of the targets' long axes and volumes.
+        Sums of the target lesions' long axes in mm and of their volumes in ml.
     lesions_ml, liver_ml
-        Volume of all lesions, and of the liver.
+        Volumes of all lesions and of the liver, in ml.
     lesion_ml
-        Tracking UID -> volume of each lesion.
+        Tracking UID -> volume in ml, for each lesion.
     """
 
     date: str
@@ -149,14 +157,14 @@ class TimePoint:
 
 @dataclass(frozen=True)
 class EarlierSegmentation:
-    """The final segmentation of an earlier study; its segments are the earlier lesions.
+    """The final segmentation of an earlier study, which has the earlier lesions as segments.
 
     Parameters
     ----------
     study_uid, series_uid, sop_instance_uid
-        The UIDs of the object.
+        The UIDs of the SEG object.
     segments
-        Tracking UID -> Segment Number of each lesion.
+        Tracking UID -> Segment Number, for each lesion.
     """
 
     study_uid: str
@@ -167,14 +175,14 @@ class EarlierSegmentation:
 
 @dataclass(frozen=True)
 class EqualPreference:
-    """The candidate of this study that is drawn most like the accepted segmentation of the study before.
+    """The candidate of this study that draws lesions most similarly to the earlier accepted segmentation.
 
     Parameters
     ----------
     round, k, kind
         Round and number of the candidate, and its kind.
     lesion_ml
-        Tracking UID -> volume of each lesion in it.
+        Tracking UID -> volume in ml, for each lesion of the candidate.
     """
 
     round: int
@@ -190,28 +198,28 @@ class FollowUp:
     Parameters
     ----------
     days
-        Days since the study that it is compared with.
+        Days since the earlier study of the comparison.
     prior_series_uid, prior_report_uid
-        Series of that study, and its report (empty if there is none).
+        Series UID of the earlier study, and UID of its report (empty if there is no report).
     links
-        Lesions of both studies.
+        The lesions of both studies.
     targets
         Tracking UIDs of the target lesions, chosen at baseline.
     points
-        All time points of the patient in order of time, this one last; the first is the baseline.
+        All time points of the patient in order of time, from the baseline to the present study.
     response, volume_response
         Categories by sum of diameters and by sum of volumes.
     earlier
         The final segmentation of the earlier study; None if it is unknown.
     kinds
-        The kinds of the accepted candidates ("most inclusive"), in the earlier and in this study; empty if
-        unknown.
+        The kinds of the accepted candidates, such as "most inclusive", in the earlier study and in this
+        study; empty if unknown.
     beyond_mm
-        How much wider than the model's own mean the accepted lesions were drawn, in mm of radius. The values
-        are for the earlier and for this study; None if unknown.
+        The radius of the accepted lesions minus the radius in the model's own mean, in mm. The values are for
+        the earlier study and for this study; None if unknown.
     equal_taste
-        The candidate of this study whose lesions are drawn as in the earlier study; None unless the drawing
-        differs. The name is a key of stored findings.
+        The candidate of this study that draws lesions as in the earlier study; None unless the drawing
+        differs. The attribute's name is a key of stored findings.
     """
 
     days: int
@@ -229,15 +237,15 @@ class FollowUp:
 
     @property
     def wider_mm(self) -> float | None:
-        """By how many mm of radius lesions were drawn wider than before; None if unknown."""
+        """The increase in mm of the drawn radius of lesions since the earlier study; None if unknown."""
         then, now = self.beyond_mm
         return None if then is None or now is None else now - then
 
     @property
     def other_preference(self) -> bool:
-        """Whether lesions were drawn wider or tighter than before. This alone changes sizes.
+        """Whether lesions were drawn wider or tighter than in the earlier study. This alone changes sizes.
 
-        If the millimetres are unknown, then the kinds decide, if both are kinds of size.
+        If `wider_mm` is unknown, then the property is true if both kinds describe size and differ.
         """
         if self.wider_mm is not None:
             return abs(self.wider_mm) >= OTHER_PREFERENCE_MM
@@ -245,9 +253,9 @@ class FollowUp:
         return then != now and then in _SIZES and now in _SIZES
 
     def change_at_equal_preference(self, link: Link) -> float | None:
-        """Return the change of a lesion's volume if it were drawn as in the earlier study.
+        """Return the change of a lesion's volume if the lesion were drawn as in the earlier study.
 
-        None if unknown.
+        The change is a fraction of the earlier volume. It is None if it is unknown.
         """
         ml = self.equal_taste.lesion_ml.get(link.tracking_uid) if self.equal_taste else None
         if ml is None or not link.earlier_ml or link.fate != Fate.MATCHED:
@@ -256,7 +264,7 @@ class FollowUp:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> FollowUp:
-        """Return the object of a record that `dataclasses.asdict` made."""
+        """Return the comparison from a record of `dataclasses.asdict`."""
         return cls(
             **{
                 **record,
@@ -285,7 +293,7 @@ def _link(record: Mapping[str, Any]) -> Link:
 
 
 def choose_targets(lesions: Sequence[tuple[str, float]]) -> tuple[str, ...]:
-    """Return the Tracking UIDs of the target lesions: the two longest of at least 10 mm.
+    """Return the Tracking UIDs of the target lesions: the two longest lesions of at least 10 mm.
 
     Parameters
     ----------
@@ -299,15 +307,19 @@ def choose_targets(lesions: Sequence[tuple[str, float]]) -> tuple[str, ...]:
 
 
 def respond(sums_mm: Sequence[float], *, new_lesions: bool) -> Response:
-    """Return the category by sums of diameters, baseline first, the present one last.
+    """Return the category by sums of diameters, from baseline to the present study.
 
-    PD needs 20 % and 5 mm over the smallest sum so far, or a new lesion; PR 30 % below baseline.
+    PD needs a new lesion, or a sum that is 20 % and 5 mm above the smallest earlier sum. PR needs a sum that
+    is 30 % below baseline.
     """
     return _respond(sums_mm, new_lesions, PARTIAL_RESPONSE, PROGRESSION, PROGRESSION_MM)
 
 
 def respond_by_volume(sums_ml: Sequence[float], *, new_lesions: bool) -> Response:
-    """Return the category by sums of volumes, see `PARTIAL_RESPONSE_VOLUME` and `PROGRESSION_VOLUME`."""
+    """Return the category by sums of volumes, from baseline to the present study.
+
+    The limits are `PARTIAL_RESPONSE_VOLUME` and `PROGRESSION_VOLUME`.
+    """
     return _respond(sums_ml, new_lesions, PARTIAL_RESPONSE_VOLUME, PROGRESSION_VOLUME, 0.0)
 
 

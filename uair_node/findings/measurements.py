@@ -1,6 +1,6 @@
-"""Measurements of an accepted segmentation: volumes, diameters, density. Pure arrays, no DICOM.
+"""Measurements of an accepted segmentation: volumes, diameters, density.
 
-This module defines each number of the report.
+This module works on arrays, without DICOM. It defines the volumes, diameters and densities of the report.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uair_node.findings.volumes import describe
 _LIVER_LABEL = 1
 _MM3_PER_ML = 1000.0
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
-# Midway between a pixel's centre and its four sides, in pixels from the centre; see `axial_diameters`.
+# Points midway between a pixel's centre and its four sides, as offsets in pixels; see `axial_diameters`.
 _MIDWAY = np.array([(-0.25, 0.0), (0.25, 0.0), (0.0, -0.25), (0.0, 0.25)])
 
 FloatArray = NDArray[np.float64]
@@ -29,17 +29,17 @@ Segment = tuple[Point, Point]
 
 @dataclass(frozen=True)
 class Diameters:
-    """The longest diameter in any axial slice, and the longest one perpendicular to it in the same slice.
+    """The longest diameter in any axial slice, and the longest perpendicular diameter in the same slice.
 
     Parameters
     ----------
     slice_index
-        Index along axis 0.
+        Index of the slice along axis 0.
     long_mm, short_mm
         Lengths in mm, `short_mm` at most `long_mm`.
     long_axis, short_axis
-        End points of the two diameters, each ``(row, column)`` in voxel indices. Pixel centres have whole
-        numbers.
+        End points of the two diameters, each ``(row, column)`` in voxel indices. Pixel centres have integer
+        indices.
     """
 
     slice_index: int
@@ -51,7 +51,10 @@ class Diameters:
 
 @dataclass(frozen=True)
 class Density:
-    """Statistics of a lesion's voxel values, in their own unit. `sd` is the population standard deviation."""
+    """Statistics of a lesion's voxel values, in the unit of the values.
+
+    `sd` is the population standard deviation.
+    """
 
     mean: float
     sd: float
@@ -61,7 +64,7 @@ class Density:
 
 @dataclass(frozen=True)
 class LesionMeasurements:
-    """One lesion: its number, volume in ml, density and diameters."""
+    """A lesion: its number, volume in ml, density and diameters."""
 
     number: int
     volume_ml: float
@@ -76,9 +79,9 @@ class Measurements:
     Parameters
     ----------
     liver_ml
-        Volume of the whole organ with its lesions, as radiology reports liver volume.
+        Volume in ml of the whole organ with its lesions, as radiology reports liver volume.
     parenchyma_ml, parenchyma_mean
-        Volume and mean density of the liver without its lesions; the density is None if there is no voxel.
+        Volume in ml and mean density of the liver without its lesions. The density is None without voxels.
     lesions
         The lesions, by ascending number.
     """
@@ -90,7 +93,7 @@ class Measurements:
 
     @property
     def lesions_ml(self) -> float:
-        """Volume of all lesions."""
+        """Volume of all lesions in ml."""
         return sum(lesion.volume_ml for lesion in self.lesions)
 
     @property
@@ -107,7 +110,7 @@ def measure(
     Parameters
     ----------
     values
-        ``(Z, Y, X)``, HU or the scanner's units; axis 0 runs across axial slices.
+        ``(Z, Y, X)``, HU or the scanner's units. Axis 0 is the index of the axial slices.
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint.
     spacing_mm
@@ -116,7 +119,7 @@ def measure(
     Raises
     ------
     ValueError
-        The shapes differ.
+        The shapes of `values` and `labels` differ.
     """
     if values.shape != labels.shape:
         raise ValueError(f"labels {labels.shape} are not on the grid of the volume {values.shape}")
@@ -125,7 +128,7 @@ def measure(
     boxes = ndimage.find_objects(labels)
     lesions = []
     for number, volume_ml in volumes.lesions_ml:
-        box = boxes[number]  # of label number + 1, listed from 0
+        box = boxes[number]  # the box of label value `number` + 1, because the list begins with value 1
         mask = labels[box] == number + 1
         diameters = axial_diameters(mask, spacing_mm[1:], (box[0].start, box[1].start, box[2].start))
         lesions.append(LesionMeasurements(number, volume_ml, _density(values[box], mask), diameters))
@@ -144,14 +147,17 @@ def axial_diameters(
     """Measure the longest axial diameter and its perpendicular.
 
     The outline of a lesion in a slice runs midway between the centres of its outermost pixels and their outer
-    sides. The farthest pair of centres is up to a pixel too short, since centres lie inside. The farthest
-    pair of sides is up to 0.9 pixels too long for a ball, since some direction always fits well.
-    (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure this.) With the outline
-    midway, balls, ellipsoids and touching balls are measured to half a pixel. The long diameter is the exact
-    farthest pair of its vertices: all pairs of the convex hull are compared. The short diameter is the
-    longest chord of the convex hull at a right angle to it. The length of such a chord is concave along the
-    long axis, so the longest chord starts in a vertex. Parts that do not touch in the slice, not even at
-    corners, are measured separately. So a stray voxel does not change a diameter.
+    sides. The distance of the farthest pixel centres is up to a pixel too short, since centres lie inside.
+    For a ball, the distance of the farthest pixel sides is up to 0.9 pixels too long, since some direction
+    always fits well. (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure the
+    distance of sides.) With the outline midway, the error for balls, ellipsoids and touching balls is at most
+    half a pixel.
+
+    The long diameter joins the farthest pair of vertices of the outline's convex hull. It is exact, because
+    all pairs are compared. The short diameter is the longest chord of the convex hull that is perpendicular
+    to the long diameter. The length of such a chord is concave along the long axis, so the longest chord
+    starts in a vertex. Parts that do not touch in the slice, not even at corners, are measured separately. So
+    a stray voxel does not change a diameter.
 
     Parameters
     ----------
@@ -173,7 +179,7 @@ def axial_diameters(
         for part in range(1, count + 1):
             hull = _hull_mm(parts == part, pixel_mm)
             longest = float(pdist(hull).max())
-            # A hair, so that rounding does not choose between slices of equal length.
+            # The margin 1e-9 mm ensures that rounding does not choose between slices of equal length.
             if best is None or longest > best[0] + 1e-9:
                 best = longest, k, hull
     if best is None:
@@ -205,7 +211,8 @@ def _long_and_short(hull: FloatArray) -> tuple[FloatArray, FloatArray]:
     along = (long_axis[1] - long_axis[0]) / distances[first, last]
     across = np.array([-along[1], along[0]])
     u, v = hull @ along, hull @ across
-    # The farthest pair are also the outermost points along their own direction: they part the two sides.
+    # The farthest pair are also the outermost points along their own direction. So they divide the hull into
+    # two sides.
     first_side = _side(u, v, int(first), int(last))
     second_side = _side(u, v, int(last), int(first))
     lengths = np.abs(np.interp(u, *first_side) - np.interp(u, *second_side))
@@ -218,7 +225,7 @@ def _long_and_short(hull: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _side(u: FloatArray, v: FloatArray, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
-    """Return the vertices from `start` around to `stop`, by ascending u."""
+    """Return u and v of the hull's vertices from `start` to `stop`, by ascending u."""
     count = (stop - start) % len(u) + 1
     vertices = (start + np.arange(count)) % len(u)
     if u[start] > u[stop]:

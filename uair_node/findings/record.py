@@ -1,7 +1,7 @@
-"""The record of a measured segmentation. Report, table, page and JSON all use it.
+"""The record of a measured segmentation. Report, table, page and JSON use this record.
 
 This module has the record and its file `measurements.json`. Numbers are rounded only here, so that they are
-equal in every place. It does not know how they are measured, or DICOM objects.
+equal in every place. This module does not measure, and it does not use DICOM objects.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from uair_node.storage.artifacts import reading_artifact
 from uair_node.storage.store import write_durably
 
 NOMINAL = 0.9
-"""The share of true values that an interval should contain. docs/measurements.md has the measured share."""
+"""The nominal coverage of intervals: the fraction of true values that they should contain.
+
+docs/measurements.md has the measured coverage.
+"""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number, and the interval that contains the true one with `NOMINAL` probability.
+    """A number, and the interval that contains the true number with the probability `NOMINAL`.
 
-    None if it is unknown.
+    `low` and `high` are None if the interval is unknown.
     """
 
     value: float
@@ -54,9 +57,9 @@ class LesionFindings:
     tracking_uid, tracking_id
         The identity of the lesion in other rounds and studies.
     slice_index
-        Index of the source slice on which its axes were measured.
+        Index of the source slice on which the lesion's axes were measured.
     values
-        Its measured values, by the keys of `Quantities.lesion`.
+        The lesion's measured values, by the keys of `Quantities.lesion`.
     """
 
     number: int
@@ -79,7 +82,7 @@ class Findings:
     follow_up
         Changes since earlier studies; None if there is no earlier study.
     profile
-        Name of the modality profile, which has the quantities and units.
+        Name of the modality profile, which determines the quantities and units.
     """
 
     liver: Values
@@ -90,7 +93,7 @@ class Findings:
 
     @property
     def quantities(self) -> Quantities:
-        """The quantities that are measured in an examination of this kind."""
+        """The quantities of the modality profile."""
         return QUANTITIES[self.profile]
 
     @property
@@ -104,12 +107,12 @@ class Findings:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Findings:
-        """Return the findings of a record that `as_json` made."""
+        """Return the findings from a record of `as_json`."""
         lesions = tuple(
             LesionFindings(**{**lesion, "values": _values(lesion["values"])}) for lesion in record["lesions"]
         )
         follow_up = record["follow_up"] and FollowUp.from_json(record["follow_up"])
-        kind = record.get("profile", CT.name)  # records from before there were others lack it
+        kind = record.get("profile", CT.name)  # old records have no profile, because CT was the only one
         return cls(_values(record["liver"]), _values(record["parenchyma"]), lesions, follow_up, kind)
 
 
@@ -128,9 +131,9 @@ def tabulate(
     tracking
         Lesion number -> Tracking UID and Tracking ID.
     shapes
-        Lesion number -> further numbers by key.
+        Lesion number -> shape descriptors by key.
     intervals
-        (lesion number, 0 for the liver; key) -> interval.
+        (lesion number, key) -> interval. The number 0 is the liver.
     profile
         The modality profile of the measured volume.
     """
@@ -167,7 +170,7 @@ def tabulate(
 
 
 def lesion_numbers(lesion: LesionMeasurements, unit: Unit) -> dict[str, float]:
-    """Return the measurements of a lesion without its shape, by key."""
+    """Return the measurements of a lesion without shape descriptors, by key."""
     return {
         "volume_ml": lesion.volume_ml,
         "long_mm": lesion.diameters.long_mm,
@@ -209,7 +212,7 @@ def load_findings(path: Path) -> Findings | None:
 
 
 def as_csv(findings: Findings) -> str:
-    """Return findings as CSV: a line for each number, with its interval if it has one."""
+    """Return findings as CSV: a line for each number, with its interval if the interval is known."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["target", "tracking_uid", "quantity", "value", "low", "high", "unit"])
@@ -231,7 +234,7 @@ def as_csv(findings: Findings) -> str:
 
 def _value(quantity: Quantity, value: float, low: float | None, high: float | None) -> Value:
     def rounded(number: float) -> float:
-        # Without decimals an integer: counts are counts.
+        # Without decimals, the result is an integer, such as a number of lesions.
         return round(float(number), quantity.decimals or None)
 
     if low is None or high is None:

@@ -14,14 +14,14 @@ _MM3_PER_ML = 1000.0
 
 @dataclass(frozen=True)
 class Volumes:
-    """The volumes of one candidate.
+    """The volumes of a candidate.
 
     Parameters
     ----------
     liver_ml
-        Volume of the whole organ with its lesions, as radiology reports liver volume.
+        Volume in ml of the whole organ with its lesions, as radiology reports liver volume.
     lesions_ml
-        ``(lesion number, ml)`` of each lesion present, by ascending number.
+        ``(lesion number, volume in ml)`` of each lesion in the candidate, by ascending number.
     """
 
     liver_ml: float
@@ -34,8 +34,8 @@ def describe(labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) 
     Parameters
     ----------
     labels
-        ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint. Any grid is
-        possible, since only the volume of a voxel counts.
+        ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n; liver and lesions disjoint. The
+        orientation of the grid does not matter, since only the volume of a voxel counts.
     spacing_mm
         ``(z, y, x)`` in mm.
 

@@ -1,1 +1,1 @@
-"""From instances to cases: receive, register, assemble, choose."""
+"""The way from received instances to cases: receive, register, assemble, choose."""

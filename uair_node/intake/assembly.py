@@ -1,8 +1,8 @@
-"""Turn a quiet series into a case: READY if its geometry is complete, else refused with a code.
+"""Decide about the case of a quiet series: READY if its geometry is complete, otherwise refused with a code.
 
-The release of an association is no sign that a series is complete: some PACS open one for each instance. A
-series is complete after a quiet period, if its stack is regular. The node waits for an irregular stack up to
-a limit.
+The release of an association is no sign that a series is complete, because some PACS open an association for
+each instance. A series is complete after a quiet period, if its stack is regular. The node waits for missing
+slices of an irregular stack, up to a limit.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 
 
 def assemble(context: Context) -> int:
-    """Decide every series that has been quiet long enough. Return the number of decided series.
+    """Decide about every series that was quiet long enough. Return the number of decided series.
 
-    If a series cannot be decided now, for example because a disk fails, then it is left for the next time.
-    Other series are decided.
+    If the decision about a series fails, for example because of a disk, then the next call tries it again.
+    The failure does not affect other series.
     """
     decided = 0
     with context.database.reading() as session:
@@ -76,9 +76,9 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         case = session.get_one(Case, case_id)
         instances: Sequence[Instance] = session.scalars(_stored_instances(case)).all()
         seen, held = case.last_instance_at, _held_digests(session, case)
-    # Headers are read outside the transaction: receiving goes on meanwhile.
+    # Headers are read outside of the transaction, so the node can receive instances meanwhile.
     every = _inspect(context, instances)
-    # An acquisition that a case holds needs no other one, unless there is nothing else.
+    # An acquisition that already has a case gets no second case, unless there are no other acquisitions.
     parts = [part for part in every if part.digest not in held] or every[:1]
     waited = (now - seen).total_seconds() >= context.settings.intake.max_wait_s
     lacking = (
@@ -87,7 +87,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
         else next((refused.refusal for refused in parts if refused.found.verdict.may_complete), None)
     )
     decisions = [] if lacking else _choose(context, case_id, parts, len(every) - len(parts), now)
-    # All parts are of one patient: several are refused.
+    # All parts have the same patient, because the gate refuses a series with several patients.
     first = next((header for part in parts for header in part.found.headers), None)
     patient_key = context.patient_keys.key(hash_patient_id(first.patient_id)) if first else ""
     with context.database.transaction() as session:
@@ -113,7 +113,7 @@ def _decide(context: Context, case_id: int, now: datetime) -> bool:
 
 @dataclass(frozen=True)
 class _Part:
-    """One acquisition of a series, and its instances."""
+    """An acquisition of a series, and its instances."""
 
     found: SeriesPart
     instances: Sequence[Instance]
@@ -130,7 +130,7 @@ class _Part:
 def _choose(
     context: Context, case_id: int, parts: Sequence[_Part], held: int, now: datetime
 ) -> list[SeriesDecision]:
-    """Return the decision for each part. Share the files of the parts that are segmented."""
+    """Return the decision for each part. Upload the files of the parts that are segmented."""
     passing = [part for part in parts if part.refusal is None]
     chosen = choose(context, case_id, [part.found for part in passing], held, now) if passing else []
     for part, decision in zip(passing, chosen, strict=True):
@@ -143,7 +143,7 @@ def _choose(
 
 
 def _held_digests(session: Session, case: Case) -> set[str]:
-    """Return the digests of the open and accepted cases of a case's series."""
+    """Return the digests of the open and accepted cases of the same series."""
     held = select(Case.digest).where(
         Case.series_instance_uid == case.series_instance_uid, Case.state.in_(HOLDING)
     )
@@ -173,7 +173,7 @@ def _inspect(context: Context, instances: Sequence[Instance]) -> list[_Part]:
 
 
 def _another_case(session: Session, case: Case) -> Case:
-    """Open a case for another acquisition of a case's series."""
+    """Open a case for another acquisition of the same series."""
     opened = lifecycle.open_case(
         session,
         series_uid=case.series_instance_uid,
@@ -190,7 +190,7 @@ def _describe(case: Case, part: _Part, patient_key: str) -> None:
 
 
 def _apply_decision(session: Session, case: Case, part: _Part, decision: SeriesDecision) -> None:
-    """Make the case of one part READY, or refuse it."""
+    """Make the case of a part READY, or refuse it."""
     slices, verdict = len(part.found.headers), part.found.verdict
     case.acquisition = part.found.acquisition
     if decision.refusal is not None:
@@ -214,7 +214,7 @@ def _apply_decision(session: Session, case: Case, part: _Part, decision: SeriesD
 
 
 def _show_waiting(case: Case, refusal: InputError) -> None:
-    """Show in the case which slices the series still lacks."""
+    """Write into the case which slices the series still lacks."""
     case.code, case.sentence, case.remedy = refusal.code, refusal.sentence, "Waiting for more slices."
 
 

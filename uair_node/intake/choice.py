@@ -1,6 +1,6 @@
-"""Choose which series are segmented, by the site's rules, and give the reason in words.
+"""Choose the series for segmentation by the site's rules, and give the reason in words.
 
-The functions take header records. Reasons name rules and scores, and never contain text from a header.
+The functions take header records. Reasons contain rule names and scores, and never text from a header.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class SeriesFacts:
-    """The header values that rules examine; None or empty where the headers lack a value.
+    """The header values that rules examine. If the headers lack a value, then it is None or empty.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class SeriesCandidate:
     def rank(self) -> tuple[float, float, int, str, str]:
         """Sort key.
 
-        The best series has the smallest key: highest score, then thinnest, most slices, UID, name.
+        The best series has the smallest key: highest score, then thinnest slices, most slices, UID, name.
         """
         thickness = self.facts.slice_thickness_mm
         return (
@@ -86,7 +86,7 @@ class SeriesCandidate:
 
 
 def read_facts(headers: Sequence[SliceHeader]) -> SeriesFacts:
-    """Collect the values that rules examine from the headers of a series. There is at least one header."""
+    """Return the values that rules examine, from at least one header of a series."""
     first = min(headers, key=lambda header: header.sop_instance_uid)
     delays = [delay for header in headers if (delay := _delay(header)) is not None]
     return SeriesFacts(
@@ -111,7 +111,7 @@ def score_series(facts: SeriesFacts, section: RulesSection) -> Score:
 
 
 def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
-    """Return the error of a series that the rules exclude in any study; None if it may be segmented."""
+    """Return the error of a series that the rules refuse by its score alone; None if it may be segmented."""
     if score.excluded_by:
         return InputError(
             "excluded-by-rule",
@@ -130,14 +130,14 @@ def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
 def refusal_by_rivals(
     own: SeriesCandidate, rivals: Sequence[SeriesCandidate], taken: int, section: RulesSection
 ) -> InputError | None:
-    """Return the error of a series if others of its study are preferred; None if this series is chosen.
+    """Return the error of a series if other series of its study are preferred; None if it is chosen.
 
     Parameters
     ----------
     rivals
         The other series that could be segmented.
     taken
-        Number of series of the study that were chosen before.
+        Number of series of the study that were already chosen.
     """
     if section.per_study is None:
         return None
@@ -185,7 +185,10 @@ def _delay(header: SliceHeader) -> float | None:
 
 
 def _seconds(time: str) -> float | None:
-    """Return the seconds of the day of a TM, ``HHMMSS.FFFFFF`` with optional later parts (PS3.5 6.2)."""
+    """Return the seconds since midnight of a TM value, ``HHMMSS.FFFFFF`` (PS3.5 6.2).
+
+    All components after ``HH`` are optional.
+    """
     parts = re.fullmatch(r"(\d\d)(\d\d)(\d\d(?:\.\d{1,6})?)?", time.replace(":", ""))
     if parts is None:
         return None

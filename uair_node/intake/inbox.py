@@ -1,7 +1,7 @@
 """Receive an instance: write its bytes to the spool, add its row, and act by the called AE title.
 
-C-STORE is answered 0000 only after this returned. Then the bytes are on disk and the transaction is
-committed.
+The listener answers C-STORE with 0000 only after `Inbox.receive` has returned. At that time, the bytes are on
+disk and the transaction is committed.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ from uair_node.storage.spool import Spool, SpooledFile
 log = logging.getLogger(__name__)
 
 _TRIES = 5
-"""The most times that marks are read again, if another answer came meanwhile."""
+"""The most tries to apply marks, if another answer comes meanwhile."""
 _REMEMBERED = 1000
-"""The most associations and studies for which a refusal is remembered, so that it is not repeated."""
+"""The most associations and studies with a remembered refusal. A remembered refusal is not repeated."""
 _CUT_OFF = "The sender aborted an association while this series arrived: slices may be missing at an end."
 
 
 @dataclass(frozen=True)
 class _Rejection:
-    """The code of a rejection note's title, and the SOP Instance UIDs that it names."""
+    """The code of a rejection note's title, and the SOP Instance UIDs that the note rejects."""
 
     title: str
     references: Sequence[str]
 
 
 _BeginWrite = Callable[[], AbstractContextManager[Callable[[], SpooledFile | None]]]
-"""The first part of writing an object's bytes to the spool; see `Spool.staged`."""
+"""A function that begins to write an object's bytes to the spool, such as `Spool.staged`."""
 
 
 @contextmanager
 def _not_kept() -> Iterator[Callable[[], None]]:
-    """Write nothing, because the node does not keep the object."""
+    """Replace `Spool.staged` without writing, for an object that the node does not keep."""
     yield lambda: None
 
 
@@ -86,11 +86,11 @@ class Inbox:
         self._register: GroupCommit[Arrival] = GroupCommit(partial(register, context))
 
     def receive(self, received: ReceivedInstance) -> StoreStatus | None:
-        """Keep an instance and act by its verb.
+        """Keep an instance and act by its verb. Return None if the instance is kept.
 
-        A returned status says that the instance is not kept. The configuration excludes it, or it is a
-        document without a request, or its request is refused. Archives forward every measurement, and these
-        should not fill the disk.
+        Otherwise, return the status for the C-STORE response. An instance is not kept if the configuration
+        excludes it, if it is a document without a request, or if its request is refused. The reason is that
+        archives forward every measurement, which must not fill the disk.
 
         Raises
         ------
@@ -125,12 +125,14 @@ class Inbox:
         return None
 
     def association_ended(self, association: str, aborted: bool) -> None:
-        """Record in the receiving case that its series may be incomplete. A later release clears this.
+        """If an association was aborted, record in the receiving case that its series may be incomplete.
+
+        If a later association of the same series is released, then this record is cleared.
 
         Parameters
         ----------
         association
-            As in `ReceivedInstance`.
+            The name of the association, as in `ReceivedInstance`.
         aborted
             Whether the association ended without a release.
         """
@@ -145,10 +147,10 @@ class Inbox:
             self._cut_off.pop()
 
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
-        """Return the verb of an instance: by the called AE title, or on the store AE also by a tag.
+        """Return the verb of an instance: by the called AE title or, on the store AE, by a tag.
 
-        Our own object counts as tagged only if its words were changed. So an object that a PACS forwards
-        unchanged never starts work.
+        A tag on one of our own objects counts only if the object's words were changed. So an object that a
+        PACS forwards unchanged never starts work.
         """
         if received.verb != Verb.STORE or identity.sop_class_uid not in SELECTION_SOP_CLASSES:
             return received.verb
@@ -164,7 +166,7 @@ class Inbox:
         return Verb.STORE if unchanged else tagged
 
     def _take_rejection(self, rejection: _Rejection, arrival: Arrival) -> bool:
-        """Apply a rejection note about images. Return False if the note is our own."""
+        """Apply a rejection note about images. Return False without a change if the note is our own."""
         identity = arrival.identity
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
         with self._context.database.transaction() as session:
@@ -176,7 +178,10 @@ class Inbox:
         return True
 
     def _asks_nothing(self, identity: Identity) -> bool:
-        """Return whether an object on the store AE is a document of no use, except a rejection note."""
+        """Return whether an object on the store AE is another system's document, without a request.
+
+        The caller has already processed rejection notes.
+        """
         if identity.sop_class_uid not in DOCUMENT_CLASSES:
             return False
         own = select(Result.id).where(Result.sop_instance_uid == identity.sop_instance_uid)
@@ -217,10 +222,10 @@ class Inbox:
         evidence: Evidence,
         begin_write: _BeginWrite,
     ) -> StoreStatus | None:
-        """Read a returned object and apply it. It raises AnswerChangedError of `select_by_marks`.
+        """Read a returned object and apply it. It raises the AnswerChangedError of `select_by_marks`.
 
-        A document is kept if it takes effect. If it is refused, then only the reason is kept. Its bytes are
-        on disk before the transaction begins. The transaction only renames their file.
+        A document is kept if it has an effect. If a document is refused, then only the reason is kept. The
+        document's bytes are on disk before the transaction begins. The transaction only renames the file.
         """
         # Files are read before the transaction, because it locks the database.
         judged = judge(self._context, received, identity, dataset)
@@ -263,9 +268,9 @@ class Inbox:
         take_start(self._context, dataset, evidence, file.path if file else None)
 
     def _was_refused_before(self, received: ReceivedInstance, identity: Identity) -> bool:
-        """Return whether an object that cannot be an answer was refused before in the same association.
+        """Return whether the same association already got a refusal for an object that cannot be an answer.
 
-        If a whole study is sent to a verb, then the sender gets one refusal, not one for each slice.
+        If a peer sends a whole study to a verb, then it gets a single refusal, not a refusal for each slice.
         """
         if identity.sop_class_uid in SELECTION_SOP_CLASSES or not received.association:
             return False
@@ -280,7 +285,7 @@ class Inbox:
     def _add(
         self, session: Session, received: ReceivedInstance, identity: Identity, file: SpooledFile
     ) -> None:
-        """Add a selection's row, unless the same bytes are known or another association adds them now."""
+        """Add a selection's row, unless the bytes are known or another association adds them meanwhile."""
         if self._known(session, identity, file):
             return
         arrival = Arrival(identity, file, received.calling_ae)
@@ -291,7 +296,7 @@ class Inbox:
             log.info("the same selection came over two associations")
 
     def _known(self, session: Session, identity: Identity, file: SpooledFile) -> bool:
-        """Return whether the same bytes were received before. A repetition changes nothing."""
+        """Return whether the same bytes were received before. A repetition has no effect."""
         return (
             session.scalar(
                 select(Instance.id).where(

@@ -1,7 +1,7 @@
-"""Keep objects that neither a case nor an answer can use: documents, private objects.
+"""Keep objects that are of no use for a case or an answer, such as documents and private objects.
 
-They are accepted, because some senders stop a whole study at a refused object. This module decides whether
-their bytes are kept. All of them together have a budget of disk space.
+The node accepts these objects, because some senders stop a whole study at a refused object. This module
+decides whether their bytes are kept. All such objects together have a budget of disk space.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _USED = frozenset(SELECTION_SOP_CLASSES).union(*(profile.sop_classes for profile
 
 
 def is_other(sop_class_uid: str) -> bool:
-    """Return whether instances of a SOP class can be used neither for a case nor as an answer."""
+    """Return whether instances of a SOP class are of no use for a case or an answer."""
     return sop_class_uid not in _USED
 
 
 class OtherObjects:
-    """Counts the bytes of kept objects. Any number of threads may call it.
+    """The byte count of kept objects. It is thread-safe.
 
     Parameters
     ----------
     context
-        `intake.other_objects` and `intake.other_objects_bytes` of its settings decide.
+        The context. Its settings `intake.other_objects` and `intake.other_objects_bytes` are used.
     """
 
     def __init__(self, context: Context) -> None:
@@ -41,13 +41,13 @@ class OtherObjects:
         self._kept: int | None = None
 
     def admit(self, size: int) -> bool:
-        """Count `size` more bytes and return True, if the settings and the budget permit to keep them."""
+        """Return whether an object of `size` bytes may be kept by the settings and the budget. Count it."""
         intake = self._context.settings.intake
         if intake.other_objects == "drop":
             return False
         with self._lock:
             if self._kept is None or self._kept + size > intake.other_objects_bytes:
-                self._kept = self._on_disk()  # housekeeping may have made room
+                self._kept = self._on_disk()  # counted again, because housekeeping may have deleted objects
             if self._kept + size > intake.other_objects_bytes:
                 log.warning("object of another class not kept: intake.other_objects_bytes are used up")
                 return False

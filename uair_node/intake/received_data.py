@@ -1,4 +1,4 @@
-"""Read a received data set: its identity, its words, its elements. Every failure is an InputError."""
+"""Read identity, words and elements of a received data set. Every failure is an InputError."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_identity(data: bytes) -> Identity:
         dataset: Dataset = dcmread(BytesIO(data), specific_tags=_IDENTITY, stop_before_pixels=True)
         uids = [str(dataset[keyword].value) for keyword in _IDENTITY]
     except Exception as error:
-        # Damaged data sets make pydicom raise nearly anything; its text may quote patient data.
+        # With damaged data sets, pydicom raises exceptions of many types. Their texts may quote patient data.
         raise _unreadable(f"its four UIDs cannot be read ({type(error).__name__})") from None
     if not all(uids):
         raise _unreadable("one of its four UIDs is empty")
@@ -59,7 +59,7 @@ def identify(received: ReceivedInstance) -> Identity:
 
 
 def parse(data: bytes) -> Dataset:
-    """Return a received data set. It raises an InputError ``unreadable-instance``."""
+    """Return a received data set. It raises the InputError ``unreadable-instance``."""
     try:
         dataset: Dataset = dcmread(BytesIO(data))
     except Exception as error:
@@ -80,5 +80,5 @@ def tagged_words(file: BytesIO | Path) -> str:
     try:
         dataset = dcmread(file, specific_tags=_TAGGED, stop_before_pixels=True)
         return " / ".join(str(dataset.get(keyword) or "").strip() for keyword in _TAGGED)
-    except Exception:  # whatever a peer sent fails with nearly any exception; what it is, the reading tells
+    except Exception:  # unreadable data raises exceptions of many types; the later full reading reports them
         return ""

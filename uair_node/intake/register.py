@@ -1,8 +1,8 @@
-"""Add rows for instances on the store AE. Instances that arrive at the same time share one commit.
+"""Add rows for instances on the store AE. Instances that arrive at the same time share a commit.
 
-Each commit needs a sync of the disk, and SQLite lets one transaction write at a time. So the threads of
-several associations share transactions. While one commits, other instances gather, and the next commit takes
-them all. Each thread returns only when its own row is committed.
+Each commit needs a sync of the disk, and SQLite permits only one writing transaction at a time. So the
+threads of several associations share transactions. While a transaction commits, other instances gather. The
+next transaction adds all of them. Each thread returns only after its own row is committed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Arrival:
     calling_ae: str
 
     def row(self, context: Context, status: InstanceStatus) -> dict[str, Any]:
-        """Return the values of its row."""
+        """Return the column values of the instance's row."""
         return {
             **vars(self.identity),
             "sha256": self.file.sha256,
@@ -68,14 +68,15 @@ class _Waiting(Generic[_Item]):
 
 
 class GroupCommit(Generic[_Item]):
-    """Passes items of several threads to `take` in groups, so that a group shares one commit.
+    """Passes the items of several threads to `take` in groups, so that a group shares a commit.
 
-    The first thread that finds `take` idle passes all items that wait.
+    The first thread that finds `take` idle passes all waiting items.
 
     Parameters
     ----------
     take
-        Processes a group as a whole: if it raises, then no item was processed. One thread calls it at a time.
+        A function that processes a group completely or raises an error. It is never called by two threads at
+        the same time.
     """
 
     def __init__(self, take: Callable[[Sequence[_Item]], None]) -> None:
@@ -85,7 +86,7 @@ class GroupCommit(Generic[_Item]):
         self._taking = threading.Lock()
 
     def add(self, item: _Item) -> None:
-        """Return when `take` has processed `item`. Raise the error that it raised for the group."""
+        """Pass `item` to `take`, and return when it is processed. Raise the error of `take`."""
         waiting = _Waiting(item)
         with self._gathering:
             self._gathered.append(waiting)
@@ -104,7 +105,7 @@ class GroupCommit(Generic[_Item]):
                 waiting.error = None
         except Exception as error:
             if len(group) > 1 and not isinstance(error, TransientError):
-                for waiting in group:  # one of them may be what spoils it for all
+                for waiting in group:  # each item alone, because a single item may cause the group's error
                     self._take_group([waiting])
                 return
             for waiting in group:
@@ -115,16 +116,16 @@ class GroupCommit(Generic[_Item]):
 
 
 def register(context: Context, arrivals: Sequence[Arrival]) -> None:
-    """Add rows for stored instances in one transaction, and count them for their series' cases.
+    """Add rows for stored instances in a single transaction, and count them for their series' cases.
 
-    Other bytes under a known UID of the series are a new version: it replaces the earlier one in the next
-    case. The same bytes again change nothing while an open or accepted case holds them; otherwise they open a
-    case. Our own objects start nothing.
+    Other bytes with a known UID of the series are a new version, which replaces the earlier version in the
+    next case. Repeated bytes have no effect if an open or accepted case holds them. Otherwise, repeated bytes
+    open a case. Our own objects never open a case.
 
     Raises
     ------
     TransientError
-        ``database-unavailable``. Then no row was added.
+        ``database-unavailable``. In this case, no row was added.
     """
     with context.database.transaction() as session:
         shelf = _Shelf(context, session, arrivals)
@@ -134,7 +135,7 @@ def register(context: Context, arrivals: Sequence[Arrival]) -> None:
 
 
 class _Shelf:
-    """The known versions of each arriving instance, and the changes that a group of arrivals makes."""
+    """The known versions of each arriving instance, and the changes for a group of arrivals."""
 
     def __init__(self, context: Context, session: Session, arrivals: Sequence[Arrival]) -> None:
         self._context, self._session = context, session
@@ -182,7 +183,7 @@ class _Shelf:
         self._receiving.add(series)
 
     def _name_present_file(self, same: _Version, arrival: Arrival) -> None:
-        """If the row of the same bytes names a missing file, then let it name the new file.
+        """If the file in the row of the same bytes is missing, then write the new file into the row.
 
         Earlier versions of the software gave files other names.
         """
@@ -193,7 +194,7 @@ class _Shelf:
     def _is_repetition(self, uid: str, version: _Version) -> bool:
         if uid in self._own:
             return version.status == InstanceStatus.OWN
-        if version.series in self._receiving:  # the case that receives takes the newest version
+        if version.series in self._receiving:  # the receiving case gets the newest version
             return version.status == InstanceStatus.STORED
         return version.id in self._held
 
@@ -219,7 +220,7 @@ class _Shelf:
 
 @dataclass
 class _Version:
-    """One content of a SOP Instance UID: an existing row, or a row that will be added (`row`)."""
+    """A content of a SOP Instance UID: an existing row, or a row that will be added (`row`)."""
 
     series: str
     status: InstanceStatus
@@ -245,8 +246,8 @@ class _Version:
             session.execute(update(Instance).where(Instance.id == self.id).values(**values))
 
 
-# Built once: putting a statement together costs more than a look-up by index. The lock is against retention:
-# it deletes a row before the bytes come again, or sees the case that they open.
+# The statement is built once, because building it takes longer than a look-up by index. The lock is against
+# retention. With the lock, retention deletes a row before its bytes come again, or it sees their new case.
 _KNOWN = (
     select(
         Instance.id,
@@ -291,7 +292,7 @@ def _touch_case(session: Session, arrivals: Sequence[Arrival], more: int, now: d
     newest = arrivals[-1].identity
     case_id = session.scalar(_RECEIVING, {"series": newest.series_instance_uid})
     if case_id is not None:
-        # The study is the newest one: it may have been merged into another.
+        # The newest study UID counts, because a study may have been merged into another study.
         counted = {"case": case_id, "more": more, "now": now, "study": newest.study_instance_uid}
         session.connection().execute(_COUNT, counted)
         return
@@ -301,7 +302,8 @@ def _touch_case(session: Session, arrivals: Sequence[Arrival], more: int, now: d
         study_uid=newest.study_instance_uid,
         calling_ae=arrivals[0].calling_ae,
     )
-    # A new case takes the newest version of every instance, of earlier cases too; counted here once.
+    # A new case gets the newest version of every instance, also of instances in earlier cases. They are
+    # counted here once.
     stored = select(func.count(Instance.id)).where(
         Instance.series_instance_uid == newest.series_instance_uid, Instance.status == InstanceStatus.STORED
     )

@@ -1,7 +1,7 @@
 """Read a returned object, check whether it can be used, and apply it to its case.
 
-`judge` opens no writing transaction. `answer` runs in the caller's transaction. `take_edit` has a transaction
-of its own, after the segments were read.
+`judge` opens no writing transaction. `answer` uses the caller's transaction. `take_edit` opens its own
+transaction after it has read the segments.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ from uair_node.selection.service import (
 
 @dataclass(frozen=True)
 class Usable:
-    """The content of a returned object, and the open round that it answers if it edits, marks or drops."""
+    """The content of a usable returned object.
+
+    `edited` is the open round that an edit answers. `marked` is the open round that marks answer.
+    """
 
     reading: Reading
     edited: EditedRound | None
@@ -55,7 +58,7 @@ class Usable:
 
 @dataclass(frozen=True)
 class Refused:
-    """The reason why a returned object cannot be used, and the SOP Instance UIDs that it names."""
+    """The reason why a returned object cannot be used, and the SOP Instance UIDs in the object."""
 
     refusal: InputError
     named: Sequence[str]
@@ -64,7 +67,7 @@ class Refused:
 def judge(
     context: Context, received: ReceivedInstance, identity: Identity, dataset: Dataset
 ) -> Usable | Refused:
-    """Read a returned object outside of any writing transaction, with the files of its case."""
+    """Read a returned object and the files of its case, outside of any writing transaction."""
     drawn_anew = _drawn_anew(context, identity, dataset)
     named: Sequence[str] = ()
     try:
@@ -83,7 +86,7 @@ def judge(
 
 
 def answer(session: Session, evidence: Evidence, judged: Usable | Refused) -> Selection | None:
-    """Apply a usable object or record its refusal. Return None for an edit, which must be read first."""
+    """Apply a usable object, or record a refusal. Return None for an edit, which `take_edit` applies."""
     if isinstance(judged, Refused):
         return record_refusal(session, evidence, judged.refusal, results_named(session, judged.named))
     if judged.marked is not None:
@@ -94,9 +97,9 @@ def answer(session: Session, evidence: Evidence, judged: Usable | Refused) -> Se
 def take_edit(
     context: Context, dataset: Dataset, evidence: Evidence, reading: Reading, edited: EditedRound
 ) -> None:
-    """Read the drawn segments outside of any transaction, because this takes a second.
+    """Read the drawn segments of an edit, and apply them.
 
-    Then apply them.
+    The reading takes a second, so it is outside of any transaction.
     """
     study = reading.study_instance_uid
     if reading.mechanism is Mechanism.SEG:
@@ -105,7 +108,7 @@ def take_edit(
     try:
         drawn = read_drawn(dataset, edited, context.settings.intake.known)
         evidence = replace(evidence, remark=drawn.remark)
-        # A structure set holds all that its writer drew.
+        # A structure set always contains all targets that the reader drew.
         whole = reading.mechanism is Mechanism.STRUCTURES or not drawn.partial
         if not whole and evidence.verb != Verb.REJECT:
             part = keep_part(context, edited, drawn, name)
@@ -124,7 +127,7 @@ def take_edit(
 
 
 def _check_allowed(context: Context, received: ReceivedInstance) -> None:
-    """Refuse a tag if the sender may only store."""
+    """Refuse an object if no allow rule admits its sender to the verb of its tag."""
     node, sender = context.settings.node, (received.calling_ae, received.address)
     if not node.admits(received.verb, *sender, received.certificate):
         raise InputError(
@@ -135,7 +138,7 @@ def _check_allowed(context: Context, received: ReceivedInstance) -> None:
 
 
 def _drawn_anew(context: Context, identity: Identity, dataset: Dataset) -> bool | None:
-    """Return whether an object under our SEG's UID has other content; None if the UID is not ours."""
+    """Return whether an object with the UID of our SEG has other content; None if the UID is not ours."""
     with context.database.reading() as session:
         row = session.execute(
             select(Result.path, Result.sop_class_uid).where(
@@ -156,7 +159,7 @@ def _edited_round(context: Context, reading: Reading, drawn_anew: bool | None) -
     Raises
     ------
     InputError
-        ``edited-case-unknown``: an edit under the UID of our object whose round is not open.
+        ``edited-case-unknown``: the object is an edit with the UID of our object, and the round is not open.
     """
     if reading.mechanism not in DRAWN or drawn_anew is False:
         return None

@@ -1,4 +1,4 @@
-"""Dry run of the rules over the series in a folder, for `uair rules try`."""
+"""Dry run of the rules for the series in a folder, for `uair rules try`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class DryRunResult:
     Attributes
     ----------
     code, why
-        Code and sentence of the refusal. If it would be segmented: empty, and the matching rules.
+        Code and sentence of the refusal. If the series would be segmented, then `code` is empty, and `why`
+        contains the matching rules.
     """
 
     study_instance_uid: str
@@ -44,7 +45,7 @@ class DryRunResult:
 
 
 def dry_run(folder: Path, settings: Settings) -> list[DryRunResult]:
-    """Decide about every series in `folder` and its subfolders as if it had just been received.
+    """Return the decision about every series in `folder` and its subfolders, as for a received series.
 
     Raises
     ------

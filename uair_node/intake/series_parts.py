@@ -1,8 +1,8 @@
-"""Divide a series into its acquisitions, and check each one. Most series are one acquisition.
+"""Divide a series into its acquisitions, and check each acquisition. Most series are a single acquisition.
 
-The functions take header records. A series is divided only if at least one of its acquisitions can be
-segmented as it is. Otherwise the whole series is refused with a single code: it may be a correction of which
-a half has arrived.
+The functions take header records. A series is divided only if at least one of its acquisitions passes the
+gate. Otherwise the whole series is refused with a single code, because it may be a correction that has
+arrived only partly.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from uair_node.dicom.headers import SliceHeader
 
 @dataclass(frozen=True)
 class SeriesPart:
-    """One acquisition of a series.
+    """An acquisition of a series, or a whole series.
 
     Attributes
     ----------
     acquisition
-        Its name, such as ``Temporal Position 2``; empty for a whole series.
+        The name of the acquisition, such as ``Temporal Position 2``; empty for a whole series.
     headers
-        Its slices.
+        The headers of the slices.
     verdict
-        The gate's result for them. It also refuses acquisitions that the site does not segment.
+        The gate's result for the slices. It also refuses acquisitions that the site does not segment.
     """
 
     acquisition: str
@@ -37,10 +37,7 @@ class SeriesPart:
 
 
 def inspect_parts(headers: Sequence[SliceHeader], settings: Settings) -> list[SeriesPart]:
-    """Check the arrived slices of a series, for each acquisition in order of time.
-
-    Return at least one part.
-    """
+    """Check the arrived slices of a series. Return its acquisitions in order of time, at least one part."""
     gate, profiles, taken = settings.gate, settings.intake.modalities, settings.intake.acquisitions
     whole = SeriesPart("", headers, inspect_series(headers, gate, profiles))
     refusal = whole.verdict.refusal
@@ -63,7 +60,7 @@ def inspect_parts(headers: Sequence[SliceHeader], settings: Settings) -> list[Se
 def _share_an_instance(parts: Sequence[SeriesPart]) -> bool:
     """Return whether a multi-frame image has frames of two acquisitions.
 
-    A case holds whole instances only.
+    Such a series cannot be divided, because a case holds only whole instances.
     """
     uids = [{header.sop_instance_uid for header in part.headers} for part in parts]
     return len(set().union(*uids)) < sum(map(len, uids))

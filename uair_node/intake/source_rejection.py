@@ -1,7 +1,8 @@
-"""Apply rejection notes about source images (IHE RAD TF-2, 4.66): the images are no longer segmented.
+"""Apply rejection notes about source images (IHE RAD TF-2, 4.66), so that the images are not segmented.
 
-A note may come before the images. It may name only some images of a series; the other images are decided
-again. A note concerns the versions that are known when it comes. Other bytes under a UID are another object.
+A note may come before the images. If a note rejects only some images of a series, then the node decides again
+about the other images. A note is valid for the versions of images that are known when the note comes. Other
+bytes with the same UID count as another object.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ _CHUNK = 5000  # databases limit the parameters of a statement
 
 
 def reject_sources(session: Session, note_uid: str, title: str, references: Sequence[str]) -> None:
-    """Record which images a note rejects, stop their cases, and let the rest of their series be decided.
+    """Record the images that a note rejects, stop their cases, and open cases for the series' other images.
 
-    References to our own results change nothing here. If an archive rejected images because their retention
-    ended, then an ended case stays as it is: its results stay true.
+    References to our own results have no effect here. If an archive rejects images because their retention
+    has ended, then an ended case is unchanged, because its results stay valid.
     """
     for start in range(0, len(references), _CHUNK):
         uids = references[start : start + _CHUNK]
@@ -54,7 +55,7 @@ def reject_sources(session: Session, note_uid: str, title: str, references: Sequ
 
 
 def not_rejected() -> ColumnElement[bool]:
-    """Return the SQL condition that no rejection note names an instance with its present content."""
+    """Return the SQL condition that no rejection note rejects an instance with its present content."""
     return ~exists().where(
         RejectedInstance.sop_instance_uid == Instance.sop_instance_uid,
         or_(RejectedInstance.sha256 == Instance.sha256, RejectedInstance.sha256 == ""),
@@ -112,7 +113,7 @@ def _stop_cases(session: Session, title: str, uids: Sequence[str]) -> None:
 
 
 def _is_left(session: Session, case: Case) -> int:
-    """Count the images of a case's series that no note rejects and no other case of the series holds."""
+    """Return the number of images in a case's series that are not rejected and not in a holding case."""
     held = select(CaseInstance.instance_id).join(Case, Case.id == CaseInstance.case_id)
     held = held.where(Case.series_instance_uid == case.series_instance_uid, Case.state.in_(HOLDING))
     left = select(func.count(Instance.id)).where(

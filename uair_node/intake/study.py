@@ -1,4 +1,4 @@
-"""Decide whether a series is segmented, among the other series of its study: wait, compare scores, choose."""
+"""Choose among the series of a study: wait until they are complete, compare their scores, decide."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _UNDECIDED_OR_REFUSED = (CaseState.RECEIVING, CaseState.REJECTED, CaseState.SUPE
 
 @dataclass(frozen=True)
 class SeriesDecision:
-    """The decision whether a part of a series that passed the gate is segmented.
+    """The decision about a part of a series that passed the gate.
 
     Attributes
     ----------
     reason
         The matching rules; empty without rules.
     refusal
-        The error if it is not segmented; None if it is, or if it `waits`.
+        The error if the part is not segmented; None if the part is segmented or `waits`.
     waits
-        Whether other series of the study have to be complete first.
+        Whether the decision must wait until other series of the study are complete.
     """
 
     reason: str = ""
@@ -56,14 +56,14 @@ class _Rival:
 def choose(
     context: Context, case_id: int, parts: Sequence[SeriesPart], held: int, now: datetime
 ) -> list[SeriesDecision]:
-    """Decide by the site's rules which of a series' `parts` are segmented.
+    """Return the decision about each of `parts`, by the site's rules.
 
     Parameters
     ----------
     parts
         The parts of the case's series that passed the gate.
     held
-        Number of other parts of the series that have a case.
+        Number of other parts of the series that already have a case.
     """
     rules = context.settings.rules
     own = [_candidate(context, part) for part in parts]
@@ -93,7 +93,7 @@ def _candidate(context: Context, part: SeriesPart) -> SeriesCandidate:
 
 
 def _inspect(context: Context, rival: _Rival, now: datetime) -> list[SeriesCandidate] | None:
-    """Return the parts of another series that could be segmented; None if this is not known yet."""
+    """Return the parts of another series that could be segmented; None if the series may be incomplete."""
     intake = context.settings.intake
     quiet = now - rival.last_instance_at
     if quiet < timedelta(seconds=intake.quiet_s):
@@ -135,7 +135,7 @@ def _paths(context: Context, session: Session, case: Case) -> list[Path]:
 
 
 def _taken(session: Session, case: Case) -> int:
-    """Count the chosen acquisitions of the study's other series."""
+    """Return the number of chosen acquisitions in the study's other series."""
     chosen = select(Case.series_instance_uid, Case.acquisition).where(
         Case.study_instance_uid == case.study_instance_uid,
         Case.series_instance_uid != case.series_instance_uid,

@@ -1,4 +1,4 @@
-"""A round's four label volumes, kept between the job that computes and the job that writes DICOM."""
+"""A round's four label volumes, a file that the computing job leaves for the job that writes DICOM."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class TargetParts:
     Attributes
     ----------
     names
-        "upper", "left", …
+        Names of the P parts: "upper", "left", …
     centres
-        `(P, 3)` on the source grid, by voxel edges.
+        `(P, 3)`, positions of the parts on the source grid in voxels. Voxel i spans i to i + 1.
     spacing_mm
-        Spacing of the source grid along its axes.
+        `(3,)`, spacing of the source grid along its axes.
     """
 
     names: tuple[str, ...]
@@ -44,12 +44,14 @@ class TargetParts:
     spacing_mm: npt.NDArray[np.float64]
 
     def within(self, region: Region, name: str, box: Box | None = None) -> Region:
-        """Return the voxels of a region `(Z, Y, X)` that belong to a part; none if no part has this name.
+        """Return the mask `(Z, Y, X)` of a region's voxels that belong to a part.
+
+        If there is no part with this name, then the mask is empty.
 
         Parameters
         ----------
         box
-            Where the region lies on the grid of the centres; None: it covers the grid.
+            The place of `region` on the source grid; None: `region` covers the grid.
         """
         first = np.array([span.start for span in box]) if box else np.zeros(3)
         found = np.zeros(region.shape, bool)
@@ -64,12 +66,13 @@ class TargetParts:
 
 @dataclass(frozen=True)
 class StoredCandidate:
-    """One candidate: its character, and its labels `(Z, Y, X)` on the source grid.
+    """A candidate: its character, and its labels `(Z, Y, X)` on the source grid.
 
     Attributes
     ----------
     parts
-        The parts of each target that can be answered on their own: the same for all candidates of a round.
+        Label value -> the parts of this target that an answer can take separately. All candidates of a round
+        have the same parts.
     """
 
     k: int
@@ -79,7 +82,7 @@ class StoredCandidate:
 
 
 def labels_digest(candidates: Sequence[StoredCandidate]) -> str:
-    """Return a SHA-256 of candidates: their numbers, shapes, voxels and texts."""
+    """Return a SHA-256 digest of candidates: their numbers, shapes, voxels and characters."""
     digest = hashlib.sha256()
     for candidate in candidates:
         digest.update(f"{candidate.k} {candidate.labels.shape} {candidate.character}\n".encode())
@@ -113,7 +116,7 @@ def save_candidates(path: Path, candidates: Sequence[StoredCandidate]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Cropped:
-    """Candidates in their stored form: cropped to the box of all labelled voxels.
+    """Candidates in their stored form, cropped to the box of all labelled voxels.
 
     Parameters
     ----------
@@ -122,7 +125,7 @@ class Cropped:
     box
         The box on the source grid, half-open.
     shape
-        The shape of the source grid.
+        The shape `(Z, Y, X)` of the source grid.
     """
 
     candidates: tuple[StoredCandidate, ...]
@@ -137,14 +140,14 @@ def reading_artifact() -> Iterator[None]:
     Raises
     ------
     TransientError
-        ``artifact-unreadable``: the work is tried again for a while, since a disk or store may come back.
+        ``artifact-unreadable``: the work is retried, since a disk or store may become available again.
     """
     try:
         yield
     except (UairError, MemoryError):
         raise
     except Exception as error:
-        # Damaged files make zipfile, zlib and numpy raise nearly anything.
+        # With damaged files, zipfile, zlib and numpy raise exceptions of many types.
         raise TransientError(
             "artifact-unreadable",
             f"A file of the case's computation cannot be read ({type(error).__name__}).",
@@ -153,12 +156,12 @@ def reading_artifact() -> Iterator[None]:
 
 
 def load_cropped(path: Path) -> Cropped:
-    """Read the file of `save_candidates` in its cropped form, which needs a fraction of the grid's memory.
+    """Read the file of `save_candidates` in its cropped form, which needs less memory than the whole grid.
 
     Raises
     ------
     TransientError
-        As `reading_artifact`.
+        The error of `reading_artifact`.
     """
     with reading_artifact(), np.load(path, allow_pickle=False) as data:
         cropped, (z, y, x) = data["labels"], data["shape"].tolist()
@@ -180,7 +183,7 @@ def load_cropped(path: Path) -> Cropped:
 
 
 def load_candidates(path: Path) -> list[StoredCandidate]:
-    """Read the file of `save_candidates` on the whole source grid. It raises the errors of `load_cropped`."""
+    """Read the file of `save_candidates` on the whole source grid. The errors are those of `load_cropped`."""
     cropped = load_cropped(path)
     found = []
     for candidate in cropped.candidates:
@@ -191,9 +194,10 @@ def load_candidates(path: Path) -> list[StoredCandidate]:
 
 
 def save_arrays(file: IO[bytes], **arrays: npt.NDArray[Any]) -> None:
-    """Write arrays in the form that `numpy.load` reads, with light compression.
+    """Write arrays as a file for `numpy.load`, with light compression.
 
-    Label volumes are nearly as small as with `numpy.savez_compressed`, in a fifth of its time.
+    For label volumes, the file is nearly as small as with `numpy.savez_compressed`. The writing takes a fifth
+    of the time.
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
@@ -202,19 +206,22 @@ def save_arrays(file: IO[bytes], **arrays: npt.NDArray[Any]) -> None:
 
 
 def label_values(labels: Labels) -> tuple[int, ...]:
-    """Return the values above 0 that occur in labels, ascending."""
+    """Return the label values above 0 that occur in `labels`, ascending."""
     return tuple(int(value) for value in np.unique(marked_voxels(labels)) if value)
 
 
 def marked_voxels(labels: Labels) -> Labels:
-    """Return an array `(n,)` of voxel values that contains all values above 0, and some zeros near them."""
+    """Return an array `(n,)` of all voxel values above 0, and of some zeros between them.
+
+    It is a fast filter, which skips zeros in blocks of 8 voxels.
+    """
     flat = np.ascontiguousarray(labels).reshape(-1)
     words = flat[: flat.size // 8 * 8].view(np.uint64)
     return np.concatenate([words[words != 0].view(np.uint8), flat[words.size * 8 :]])
 
 
 def save_region(path: Path, region: Region) -> None:
-    """Write a mask `(Z, Y, X)` on the source grid durably, cropped and as bits."""
+    """Write a mask `(Z, Y, X)` on the source grid durably, cropped and as packed bits."""
     start, stop = _bounds(region)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     part = region[box]
@@ -233,7 +240,7 @@ def save_region(path: Path, region: Region) -> None:
 
 
 def load_region(path: Path) -> Region:
-    """Read the file of `save_region` on the whole source grid. It raises the errors of `load_cropped`."""
+    """Read the file of `save_region` on the whole source grid. The errors are those of `load_cropped`."""
     with reading_artifact(), np.load(path, allow_pickle=False) as data:
         start, part = data["start"], tuple(data["part"])
         region = np.zeros(tuple(data["shape"]), bool)
@@ -245,9 +252,9 @@ def load_region(path: Path) -> Region:
 def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCandidate:
     """Return the segmentation of an answer: a candidate, with targets and parts of other candidates.
 
-    If a lesion is taken from another candidate, then its voxels in this candidate become liver. Where two
-    lesions overlap, the higher number wins. If a target consists of parts, then only its largest connected
-    piece is kept.
+    If the answer takes a lesion from another candidate, then the lesion's voxels in this candidate become
+    liver. In an overlap of two lesions, the voxels get the higher number. If a target consists of parts, then
+    only its largest connected component is kept.
     """
     by_k = {candidate.k: candidate for candidate in offered}
     (base,) = (candidate for candidate in offered if candidate.k == answer.k)
@@ -266,7 +273,7 @@ def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCan
 
 
 def _taken_region(by_k: Mapping[int, StoredCandidate], answer: ReaderChoice, value: int) -> Region:
-    """Return the mask `(Z, Y, X)` of a target by an answer: a candidate's, with its parts from others."""
+    """Return the mask `(Z, Y, X)` of a target according to an answer, with parts of other candidates."""
 
     def region_of(k: int) -> Region:
         labels = by_k[k].labels
@@ -290,7 +297,7 @@ def _largest_piece(region: Region) -> Region:
 
 
 def without_lesions(candidate: StoredCandidate, values: Sequence[int]) -> StoredCandidate:
-    """Return a candidate in which lesions of these label values became organ."""
+    """Return a candidate in which the lesions with these label values have become liver."""
     if not values:
         return candidate
     none = np.isin(candidate.labels, values)

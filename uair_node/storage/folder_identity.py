@@ -1,7 +1,8 @@
 """Check that this machine's data folder belongs to the database.
 
-Machines without an object store mount one data folder. A machine that has a folder of its own instead finds
-no file that another machine wrote. So the node writes a marker into its folder, and the database keeps it.
+Machines without an object store must mount the same data folder. If a machine uses a separate folder, then it
+cannot find the files of the other machines. So the node writes a marker into its folder and into the
+database.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from uair_node.cases.installation_tables import DataFolder
 from uair_node.storage.store import Store, write_durably
 
 MARKER_FILE = "data-folder-id"
-"""The marker's file name in the data folder. It holds 32 hexadecimal digits."""
+"""The marker's file name in the data folder. The file contains 32 hexadecimal digits."""
 
 
 def claim_folder(database: Database, store: Store) -> None:
-    """Mark the data folder at the first start of a node. Later, raise the errors of `require_same_folder`."""
+    """Mark the data folder at the first start of a node. Later, check it as `require_same_folder` does."""
     if store.remote is not None:
         return
     with database.alone() as session:
@@ -36,12 +37,12 @@ def claim_folder(database: Database, store: Store) -> None:
 def require_same_folder(database: Database, store: Store) -> None:
     """Raise an error unless the data folder belongs to the database.
 
-    With an object store, each machine has a folder of its own, and nothing is checked.
+    With an object store, each machine has a separate folder, and this function does not check it.
 
     Raises
     ------
     ConfigError
-        ``data-folder-other``.
+        ``data-folder-other``: the folder's marker is not the marker in the database.
     """
     if store.remote is not None:
         return

@@ -1,7 +1,7 @@
 """Let only one node run on a data folder.
 
-A node cleans its spool when it starts, and `uair up` removes the messages of the last run. Beside a running
-node, both would delete files that this node is writing.
+A node cleans its spool when it starts, and `uair up` removes the messages of the last run. If another node
+were running, then these steps would delete files that the other node is writing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def only_node(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder's lock.
+    """Hold the data folder's lock during a ``with`` block.
 
-    A file system without locks is used without one, and the log says so.
+    If the file system has no locks, then the node runs without a lock and logs a warning.
 
     Raises
     ------

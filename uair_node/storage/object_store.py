@@ -16,21 +16,21 @@ from uair_node.storage.store import PARTIAL_SUFFIX, Store
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store of the data folder, with the object store if one is configured.
+    """Return the store of the data folder, with the object store if an object store is configured.
 
     Raises
     ------
     ConfigError
-        ``store-extra``, ``store-secret``.
+        ``store-extra``: the extra ``s3`` is not installed. ``store-secret``: the secret cannot be read.
     """
     section = settings.store
     return Store(settings.data_dir, ObjectStore(section) if section.url else None)
 
 
 _PROBE_S = 5.0
-"""Limit in seconds for `uair check`, if a server accepts the connection and does not answer."""
+"""Time limit of `probe` in seconds, for a server that accepts the connection and does not answer."""
 _REQUEST_S = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
-"""Limits of each request. s3fs tries five times; botocore must not repeat each of these tries."""
+"""Limits of each request. s3fs tries a request five times, so botocore must not repeat each try."""
 
 
 class ObjectStore:
@@ -50,12 +50,12 @@ class ObjectStore:
         self._base = section.url.removeprefix("s3://").rstrip("/")
 
     def put(self, files: Mapping[str, Path]) -> None:
-        """Upload files."""
+        """Upload files under the given names."""
         with _errors():
             self._files().put([str(path) for path in files.values()], [self._key(name) for name in files])
 
     def get(self, files: Mapping[str, Path]) -> None:
-        """Download files. Each file is complete or does not exist."""
+        """Download files. After an error, each file is complete or does not exist."""
         partial = [path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}") for path in files.values()]
         try:
             with _errors():
@@ -67,12 +67,12 @@ class ObjectStore:
                 path.unlink(missing_ok=True)
 
     def remove(self, names: Sequence[str]) -> None:
-        """Delete objects."""
+        """Delete objects. A missing object is no error."""
         with _errors(), contextlib.suppress(FileNotFoundError):
             self._files().rm([self._key(name) for name in names])
 
     def remove_folder(self, name: str) -> None:
-        """Delete all objects under a folder."""
+        """Delete all objects in a folder and its subfolders."""
         with _errors(), contextlib.suppress(FileNotFoundError):
             self._files().rm(self._key(name), recursive=True)
 
@@ -98,7 +98,7 @@ class ObjectStore:
         return f"{self._base}/{name}"
 
     def _files(self, **more: object) -> Any:
-        """Return the file system. A forked process gets its own."""
+        """Return the file system object. A forked process gets a separate object."""
         import fsspec
 
         return fsspec.filesystem("s3", **(self._options | more))
@@ -129,10 +129,10 @@ def _secret(section: StoreSection) -> str:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Turn the client's exceptions into our errors. Their texts would quote object names."""
+    """Turn the client's exceptions into our errors, because the exceptions' texts quote object names."""
     try:
         yield
-    except Exception as error:  # botocore's and aiohttp's come through unchanged
+    except Exception as error:  # s3fs also passes on exceptions of botocore and aiohttp
         raise TransientError(
             "store-unavailable",
             f"The object store cannot be used now ({type(error).__name__}).",

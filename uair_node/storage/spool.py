@@ -1,7 +1,7 @@
 """Keep received bytes durably.
 
-Bytes are on disk when a temporary file was written, synced and renamed, and its folder was synced. This
-module does not know DICOM or the database.
+Bytes are durable after a temporary file is written, synced and renamed, and its folder is synced. This
+module does not use DICOM or the database.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpooledFile:
-    """Bytes that survive a power cut.
+    """A file whose bytes survive a power cut.
 
     Attributes
     ----------
     sha256
         Hexadecimal digest of the content.
     size
-        In bytes.
+        Size in bytes.
     """
 
     path: Path
@@ -44,21 +44,22 @@ class SpooledFile:
 
 
 Keep = Callable[[], SpooledFile]
-"""A function that gives a written file its final name. When it returns, the file is on disk."""
+"""A function that gives a written file its final name. After its return, the file is durable."""
 
 
 class Spool:
     """A folder of received instances: ``<hash of series UID>/<hash of SOP UID>.<hash of content>.dcm``.
 
-    Hashes are SHA-256. The same bytes always get the same path; other bytes under the same UID get another
-    path. So other content never overwrites an acknowledged instance. Any number of threads may call it.
+    Hashes are SHA-256. The same bytes always get the same path. Different bytes with the same UID get
+    different paths. So an instance with other content never overwrites an acknowledged instance. The methods
+    are thread-safe.
 
     Parameters
     ----------
     root
         The folder. It is made if it does not exist.
     min_free_bytes
-        A write is refused if fewer bytes would stay free.
+        The least number of bytes that must stay free after a write.
     """
 
     def __init__(self, root: Path, min_free_bytes: int) -> None:
@@ -68,7 +69,7 @@ class Spool:
         self._synced: set[Path] = set()
 
     def write(self, series_instance_uid: str, sop_instance_uid: str, data: bytes) -> SpooledFile:
-        """Write `data`. When this returns, it is on disk. It raises the errors of `staged`."""
+        """Write `data` durably. The errors are those of `staged`."""
         with self.staged(series_instance_uid, sop_instance_uid, data) as keep:
             return keep()
 
@@ -79,8 +80,8 @@ class Spool:
         Raises
         ------
         ResourceError
-            ``disk-low``: too few bytes would stay free. ``disk-full``: space or quota ended during the write.
-            ``disk-broken``: any other error of the file system. No part of `data` stays on disk.
+            ``disk-low``: too few bytes would stay free. ``disk-full``: the space or quota was too small for
+            `data`. ``disk-broken``: any other error of the file system. No part of `data` stays on disk.
         """
         digest = hashlib.sha256(data).hexdigest()
         folder = self._root / _hash(series_instance_uid)
@@ -101,9 +102,9 @@ class Spool:
             yield keep
 
     def clean(self) -> int:
-        """Delete incomplete files that a crash left. Return their number.
+        """Delete the incomplete files of a crashed process. Return their number.
 
-        The only process that writes calls it before the first `write`.
+        Only the process that writes may call this method, before its first `write`.
         """
         leftovers = list(self._root.glob(f"*/*{PARTIAL_SUFFIX}"))
         for leftover in leftovers:
@@ -123,5 +124,5 @@ class Spool:
 
 
 def _hash(uid: str) -> str:
-    """Return the whole digest of a UID. No two UIDs get the same name, and no name shows a UID."""
+    """Return the whole SHA-256 digest of a UID. Different UIDs get different names. A name hides its UID."""
     return hashlib.sha256(uid.encode()).hexdigest()

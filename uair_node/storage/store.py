@@ -1,8 +1,9 @@
 """The places of files, and their transfer to the machine that needs them.
 
-Rows keep paths relative to the data folder. With one machine, or a folder that all machines mount, the data
-folder is the store. With an object store, each machine has a data folder of its own. One machine shares a
-file, and others fetch it when they first need it. A shared file never changes, so a fetched copy stays valid.
+Database rows contain paths relative to the data folder. With a single machine, or with a folder that all
+machines mount, the data folder is the store. With an object store, each machine has a separate data folder. A
+machine shares its new files. Another machine fetches a file at its first use. A shared file never changes, so
+a fetched copy stays valid.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Remote(Protocol):
-    """A store that all machines reach. Names are paths relative to the data folder."""
+    """A store that all machines can access. Names are paths relative to the data folder."""
 
     def put(self, files: Mapping[str, Path]) -> None:
-        """Upload files under their names. When this returns, every machine can get them."""
+        """Upload files under the given names. After the return, every machine can get them."""
 
     def get(self, files: Mapping[str, Path]) -> None:
-        """Download the objects with these names to these files."""
+        """Download the objects with the given names to the given files."""
 
     def remove(self, names: Sequence[str]) -> None:
         """Delete the objects with these names. A missing object is no error."""
@@ -38,19 +39,19 @@ class Remote(Protocol):
         """Delete all objects of this folder. An empty folder is no error."""
 
     def probe(self) -> None:
-        """Raise TransientError if no file can be stored."""
+        """Raise a TransientError if the store cannot be used."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """The data folder: `spool` (received), `artifacts` (computed), `broker` (embedded transport).
+    """The data folder: `spool` (received files), `artifacts` (computed files), `broker` (embedded transport).
 
     Parameters
     ----------
     root
         The data folder.
     remote
-        The store that machines with other data folders share; None if all machines have the same data folder.
+        The object store for machines with separate data folders; None if all machines have the same folder.
     """
 
     root: Path
@@ -67,15 +68,15 @@ class Store:
         return self.root / "broker"
 
     def round_folder(self, case_id: int, number: int, token: str) -> Path:
-        """Make and return the folder for the files of one claim of a round's work.
+        """Make the folder for the files of a claim of a round's work. Return its path.
 
-        Each claim has its own folder, so a worker that lost its lease cannot change files that rows name. A
-        claim's transaction writes the paths into rows.
+        A claim's transaction writes the paths of its files into rows. Each claim has a separate folder. So a
+        worker that lost its lease cannot change files that are in rows.
 
         Parameters
         ----------
         token
-            The claim's token.
+            The token of the claim, `Claim.token`.
         """
         folder = self.case_folder(case_id) / f"round-{number:02d}.{token}"
         make_folder_durably(folder)
@@ -86,21 +87,21 @@ class Store:
         return self.root / "artifacts" / f"case-{case_id:06d}"
 
     def case_folders(self) -> list[Path]:
-        """Return the artifact folders of all cases that have one on this machine."""
+        """Return the existing artifact folders of cases on this machine."""
         return sorted((self.root / "artifacts").glob("case-*"))
 
     def relative(self, path: Path) -> str:
-        """Return a path in the form that rows keep: relative to the data folder."""
-        if path.is_relative_to(self.root):  # resolving asks the disk about each folder
+        """Return a path in the form that rows contain: relative to the data folder."""
+        if path.is_relative_to(self.root):  # fast, because `resolve` would access each folder on the disk
             return path.relative_to(self.root).as_posix()
         return path.resolve().relative_to(self.root.resolve()).as_posix()
 
     def absolute(self, relative: str) -> Path:
-        """Return the path of a row's file on this machine. The file exists only if this machine wrote it."""
+        """Return the path of a row's file on this machine, without a download. The file may not exist."""
         return self.root / relative
 
     def share(self, *paths: Path) -> str:
-        """Let other machines reach files of the data folder. Return the first path as rows keep it.
+        """Upload files of the data folder for other machines. Return the first path in the form of rows.
 
         Raises
         ------
@@ -113,16 +114,16 @@ class Store:
         return names[0]
 
     def fetch(self, relative: str) -> Path:
-        """Return the path of a row's file on this machine; download it if needed.
+        """Return the path of a row's file on this machine. Download the file if it is not on this machine.
 
-        It raises the errors of `share`.
+        The errors are those of `share`.
         """
         return self.fetch_all([relative])[0]
 
     def fetch_if_kept(self, relative: str) -> Path | None:
-        """Return a file's path on this machine; None if retention deleted it.
+        """Return the path of a row's file as `fetch`; None if the file no longer exists.
 
-        It raises the errors of `share`.
+        The errors are those of `share`.
         """
         try:
             path = self.fetch(relative)
@@ -133,7 +134,7 @@ class Store:
         return path if path.exists() else None
 
     def require_available(self) -> None:
-        """Raise an error if the store is away. Without an error, a missing file was deleted.
+        """Raise an error if the store cannot be used. Without an error, a missing file is a deleted file.
 
         Raises
         ------
@@ -150,7 +151,7 @@ class Store:
             )
 
     def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:
-        """Return the paths of rows' files on this machine, as `fetch` does for one."""
+        """Return the paths of several rows' files, as `fetch` does for a single file."""
         paths = tuple(self.root / relative for relative in relatives)
         missing = {name: path for name, path in zip(relatives, paths, strict=True) if not path.exists()}
         if self.remote is not None and missing:
@@ -160,13 +161,13 @@ class Store:
         return paths
 
     def fetch_folder(self, relative: str, names: Sequence[str]) -> Path:
-        """Return a folder on this machine that has the files `names`. It raises the errors of `share`."""
+        """Return a folder on this machine with the files `names`. The errors are those of `share`."""
         self.fetch_all([f"{relative}/{name}" for name in names])
         return self.root / relative
 
 
 PARTIAL_SUFFIX = ".part"
-"""Suffix of incomplete files, which a crash can leave. No complete file has such a name."""
+"""Suffix of incomplete files, which a crash can leave. Complete files never have this suffix."""
 
 
 @contextmanager
@@ -181,7 +182,7 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # pydicom's, of what it cannot write
+        if error.errno is None:  # raised by pydicom for a data set that it cannot write
             raise
         if error.errno in _NO_SPACE:
             raise ResourceError(
@@ -197,13 +198,13 @@ def disk_errors() -> Iterator[None]:
 def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file durably: `write` fills a temporary file, which is then synced and renamed to `path`.
 
-    If root writes the file, then it gets the folder's owner. So services can still use it after a command
-    that an administrator ran as root.
+    If root writes the file, then the file gets the folder's owner. So services can still use the file after
+    an administrator ran a command as root.
 
     Raises
     ------
     ResourceError
-        As `disk_errors`. No incomplete file stays.
+        The errors of `disk_errors`. No incomplete file stays.
     """
     with staged(path, write) as rename:
         rename()
@@ -211,14 +212,14 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def staged(path: Path, write: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
-    """Write and sync a temporary file before a block. Yield a function that gives it its final name.
+    """Write and sync a temporary file. Yield a function that gives it its final name.
 
-    A block that does not call the function leaves no file.
+    If the ``with`` block does not call the function, then the file is deleted.
 
     Raises
     ------
     ResourceError
-        As `disk_errors`; the function, too.
+        The errors of `disk_errors`. The yielded function raises them, too.
     """
     temporary = _write_synced(path, write)
     try:
@@ -228,7 +229,10 @@ def staged(path: Path, write: Callable[[Path], object]) -> Iterator[Callable[[],
 
 
 def _write_synced(path: Path, write: Callable[[Path], object]) -> Path:
-    """Return a temporary file beside `path` that `write` filled and that is on disk; none after an error."""
+    """Return a durable temporary file beside `path`, with the content that `write` writes.
+
+    After an error, the temporary file is deleted.
+    """
     with disk_errors():
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=PARTIAL_SUFFIX)
         os.close(handle)
@@ -247,7 +251,7 @@ def _write_synced(path: Path, write: Callable[[Path], object]) -> Path:
 def _rename_durably(temporary: Path, path: Path) -> None:
     with disk_errors():
         temporary.replace(path)
-        # The rename itself is durable only once the folder is.
+        # The rename is durable only after the folder is synced.
         sync_folder(path.parent)
 
 
@@ -257,7 +261,7 @@ def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
     Raises
     ------
     ResourceError
-        As `disk_errors`.
+        The errors of `disk_errors`.
     """
     missing = []
     above = folder
@@ -272,7 +276,7 @@ def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
 
 
 def _leave_to_owner(made: Path) -> None:
-    """Give a file that root made to the owner of its folder."""
+    """If root made a file, then give it the owner of its folder."""
     if os.geteuid() == 0:
         owner = made.parent.stat()
         os.chown(made, owner.st_uid, owner.st_gid)
