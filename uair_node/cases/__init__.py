@@ -1,1 +1,1 @@
-"""The tables, the state machine, and the only module that changes a case's state."""
+"""The database tables, the states of a case, and the only module that changes a case's state."""

@@ -1,4 +1,7 @@
-"""Decide whether a destination has all objects of a case's newest round, so that it may hide older rounds."""
+"""Decide whether a destination has all objects of a case's newest round.
+
+If it has all objects, then the objects of older rounds are withdrawn there.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from uair_node.cases.tables import Delivery, DeliveryState, Result, ResultKind, 
 
 
 def round_that_closes_others(session: Session, case_id: int, destination: str) -> int:
-    """Return the newest round that was sent to a destination, if older rounds are to be withdrawn there now.
+    """Return the newest round that a destination has completely, if its older rounds must be withdrawn now.
 
     Returns
     -------
     int
-        0 if not all written objects of the round have arrived, for the first round, and if the rejection note
-        is already written.
+        Number of the round. It is 0 in these cases: the newest round is round 1, some of its written objects
+        have not arrived, or its rejection note is already written.
     """
     rows = session.execute(
         select(Round.number, Result.kind, Delivery.state)

@@ -1,7 +1,7 @@
-"""The database's clock. Leases, due times, quiet series, expiry and retention use it.
+"""The database's clock. Leases, due times, the end of a series, expiry and retention use it.
 
 All machines share this clock. So a machine with a wrong clock cannot claim work that another machine holds,
-or keep work that it has lost. Neither can it delay a series or expire a case.
+and cannot keep work whose lease has ended. It also cannot delay a series or expire a case.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class present(FunctionElement[datetime]):  # noqa: N801  as SQLAlchemy's own functions
-    """SQL expression for the present by the database's clock (UTC, without zone).
+    """SQL expression for the present time of the database's clock, in UTC without a time zone.
 
-    SQLite counts milliseconds.
+    On SQLite its resolution is a millisecond.
     """
 
     type = DateTime()
@@ -36,5 +36,8 @@ def _postgresql(*_: Any, **__: Any) -> str:
 
 
 def database_now(session: Session) -> datetime:
-    """Return the present by the database's clock: UTC, without zone. SQLite counts milliseconds."""
+    """Return the present time of the database's clock, in UTC without a time zone.
+
+    On SQLite its resolution is a millisecond.
+    """
     return session.scalars(select(present())).one()

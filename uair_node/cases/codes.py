@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class CaseCode(StrEnum):
-    """Codes of `Case.code` that the node sets by itself. Other values are codes of refused input."""
+    """Codes of `Case.code` that the node sets by itself. All other values are codes of errors."""
 
     WORK_FAILED = "work-failed"
     CANCELLED = "cancelled"
@@ -17,7 +17,7 @@ class CaseCode(StrEnum):
 
 
 OWN_OBJECT = "own-object"
-"""Code of a selection that was refused because the object is ours: an archive forwarded it back."""
+"""Code of a refused selection whose object is one of our own. An archive sent it back to the node."""
 
 _IS_RETRIABLE: Mapping[str, bool] = {
     "": False,
@@ -32,6 +32,6 @@ _IS_RETRIABLE: Mapping[str, bool] = {
 def is_retriable(code: str) -> bool:
     """Return whether a retry can continue the work of a case with this code.
 
-    A code outside the table comes from work that failed, so a retry can continue it, too.
+    If a code is not in the table, then it comes from failed work. So a retry can continue the work, too.
     """
     return _IS_RETRIABLE.get(code, True)

@@ -28,11 +28,11 @@ READING = "uair_reading"
 POOL_WAIT_S = 30.0
 """The longest time in seconds for which a thread waits for a connection of the process."""
 CONNECT_S = 10
-"""Limit for connecting in seconds. If the network drops packets, then libpq would wait for minutes."""
+"""Time limit for connecting, in seconds. Without it, libpq waits for minutes if the network drops packets."""
 
 
 class Database:
-    """The database of an installation, on which transactions are opened.
+    """The database of an installation. Its methods open transactions and migrate the schema.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """Open a transaction that can only read. On SQLite it does not wait for writers.
 
-        A statement that writes or locks a row fails, on both databases.
+        A statement that writes a row or locks a row fails, on SQLite and on PostgreSQL.
 
         Raises
         ------
         TransientError
-            ``database-unavailable``.
+            The errors of `transaction`.
         """
         with self.transaction() as session:
             session.connection(execution_options={READING: True, "postgresql_readonly": True})
@@ -86,12 +86,12 @@ class Database:
 
     @contextmanager
     def alone(self) -> Iterator[Session]:
-        """Open a transaction that only one process has at a time, for the steps at the start of a service.
+        """Open a transaction that only one process can have at a time. Services use it when they start.
 
         Raises
         ------
         TransientError
-            ``database-unavailable``.
+            The errors of `transaction`.
         """
         with self.transaction() as session:
             _wait_for_others(session.connection())
@@ -103,14 +103,14 @@ class Database:
         Raises
         ------
         ConfigError
-            ``schema-newer``.
+            ``schema-newer``: a newer version of the software has migrated the schema.
         TransientError
-            As `transaction`.
+            The errors of `transaction`.
         """
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with self.connected() as connection:
-            # To change a column SQLite makes the table anew; rows that refer to it would forbid that.
+            # To change a column, SQLite creates the table again. Rows that refer to the table forbid that.
             self._heed_references(connection, "OFF")
             try:
                 with connection.begin():
@@ -125,7 +125,7 @@ class Database:
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
-        """Open a connection without a transaction. It raises the errors of `transaction`."""
+        """Open a connection without a transaction. The method raises the errors of `transaction`."""
         try:
             with self.engine.connect() as connection:
                 yield connection
@@ -133,9 +133,9 @@ class Database:
             raise database_error(error, self.engine.url) from error
 
     def _heed_references(self, connection: Connection, switch: str) -> None:
-        """Switch SQLite's check of references between rows on or off.
+        """Switch SQLite's check of foreign keys ``ON`` or ``OFF``.
 
-        It has no effect inside a transaction.
+        The switch has no effect inside a transaction, and no effect on PostgreSQL.
         """
         if self._file is not None:
             driver: Any = connection.connection.driver_connection
@@ -147,9 +147,9 @@ class Database:
         Raises
         ------
         ConfigError
-            ``migration-due``, ``schema-newer``.
+            ``migration-due``: the schema is older. ``schema-newer``: the schema is newer.
         TransientError
-            As `transaction`.
+            The errors of `transaction`.
         """
         scripts = ScriptDirectory.from_config(_alembic_config())
         head, found = scripts.get_current_head(), self._revision()
@@ -163,7 +163,7 @@ class Database:
             )
 
     def _require_known(self, revision: str | None, scripts: ScriptDirectory) -> None:
-        """Raise ConfigError ``schema-newer`` if this version does not have such a revision."""
+        """Raise a ConfigError ``schema-newer`` if this version of the software lacks the revision."""
         try:
             scripts.get_revision(revision or "base")
         except CommandError as error:
@@ -176,7 +176,7 @@ class Database:
 
     def _revision(self) -> str | None:
         if self._file is not None and not self._file.exists():
-            return None  # looking must not make one
+            return None  # a connection would create the file
         with self.connected() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
@@ -196,7 +196,7 @@ class Database:
 
 
 def _wait_for_others(connection: Connection) -> None:
-    """Wait for other processes that start at the same time. On SQLite the write lock does the same."""
+    """Wait for other processes that start at the same time. On SQLite, the write lock has this effect."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
 
@@ -222,7 +222,7 @@ def _make_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy's event below begins, not the driver
+        connection.isolation_level = None  # the event "begin" below starts transactions, not the driver
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
@@ -235,7 +235,8 @@ def _make_engine(url: str) -> Engine:
         if reading:
             connection.exec_driver_sql("BEGIN")
             return
-        # A deferred transaction that turns writer late fails at once with "locked" instead of waiting.
+        # A deferred transaction that first reads and then writes can fail at once with "locked". This
+        # transaction waits instead.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine

@@ -1,7 +1,7 @@
 """Find the reason why a database cannot be used: no answer, a wrong password, a missing database, a refusal.
 
-libpq gives no SQLSTATE when a connection fails, so the server's message decides. If a server's messages are
-in another language, then only their severity is known. Its refusals have the code ``database-refuses``.
+libpq gives no SQLSTATE when a connection fails, so the server's message decides. If a server writes messages
+in another language, then only their severity is known. Then its refusals have the code ``database-refuses``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ UNAVAILABLE, PASSWORD, MISSING, REFUSES = (
     "database-refuses",
 )
 DATABASE_CODES = frozenset({UNAVAILABLE, PASSWORD, MISSING, REFUSES})
-"""The codes of all errors of a database that cannot be used."""
+"""All codes of errors that mean that the database cannot be used."""
 
 _GOES_ON = "Then the work continues by itself."
 _BUSY = ("is starting up", "is shutting down", "in recovery mode", "too many clients", "slots are reserved")
@@ -28,7 +28,7 @@ _SILENT = ("timeout", "timed out")
 
 
 def database_error(error: DBAPIError | PoolTimeout, url: URL) -> TransientError:
-    """Return the error for a database at `url` that cannot be used. It does not contain the password."""
+    """Return the error for a database that cannot be used. Its text does not contain the password."""
     if isinstance(error, PoolTimeout):
         sentence = "The database cannot be used now (all connections of this process are busy)."
         return TransientError(UNAVAILABLE, sentence, f"Find the statement that takes so long. {_GOES_ON}")

@@ -1,4 +1,7 @@
-"""Tables of the installation, not of a case: secrets, data folder, refused peers, accesses to the console."""
+"""Tables of the installation: patient secret, data folder, refused peers, accesses to the console.
+
+Tables of cases are in `uair_node.cases.tables`.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from uair_node.cases.clock import present
 from uair_node.cases.tables import Base
 
 ALL_TABLES = Base.metadata
-"""The schema: the tables of this module and of `tables`."""
+"""The schema: all tables of this module and of `uair_node.cases.tables`."""
 
 
 class PatientSecret(Base):
-    """The fingerprint of the secret for the patient keys. One row; none before the first key."""
+    """The fingerprint of the secret for the patient keys. The single row is written with the first key."""
 
     __tablename__ = "patient_secret"
 
@@ -24,7 +27,7 @@ class PatientSecret(Base):
 
 
 class DataFolder(Base):
-    """The data folder that belongs to this database: a single row, written at a node's first start."""
+    """The data folder that belongs to this database. A node writes the single row when it first starts."""
 
     __tablename__ = "data_folder"
 
@@ -33,7 +36,7 @@ class DataFolder(Base):
 
 
 class ListenerRefusal(Base):
-    """The number of connections and associations that were refused for one reason, since the first start."""
+    """The number of connections and associations that were refused for one reason since the first start."""
 
     __tablename__ = "listener_refusals"
 
@@ -43,7 +46,7 @@ class ListenerRefusal(Base):
 
 
 class RefusedPeer(Base):
-    """A peer that the listeners refused. Only the newest rows are kept, see `keep_refusals`."""
+    """A peer that a listener refused, and the reason. Only the newest rows are kept."""
 
     __tablename__ = "refused_peers"
     __table_args__ = (UniqueConstraint("outcome", "address", "calling_ae", "called_ae", "why"),)
@@ -60,9 +63,9 @@ class RefusedPeer(Base):
 
 
 class AccessRecord(Base):
-    """One row for each page that a user looked at, and for each action, in the console.
+    """One row for each console page that a user opened, and for each action in the console.
 
-    Typed text is not kept.
+    Text that the user typed is not kept.
     """
 
     __tablename__ = "access_records"

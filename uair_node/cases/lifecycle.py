@@ -1,7 +1,7 @@
 """The only module that changes a case's state.
 
-Every function takes an open session and makes one complete step. It checks the transition against the table
-of states, writes the audit, changes the rows and adds the work that becomes due. The caller commits.
+Every function gets an open session and makes one complete step. It checks the transition against the table of
+states, writes the audit row, changes the case's rows and adds the work that becomes due. The caller commits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EXPIRABLE = (CaseState.AWAITING_SELECTION, CaseState.FAILED)
 
 @dataclass(frozen=True)
 class NewResult:
-    """A written DICOM object, for which a row and its deliveries to `destinations` are added.
+    """A written DICOM object. `add_results` adds a row for it, and deliveries to `destinations`.
 
     `path` is relative to the data folder. `targets` are the label values of a SEG's segments 1, 2, …
     """
@@ -64,7 +64,7 @@ class NewResult:
 
 
 def advance(session: Session, case: Case, state: CaseState, *, actor: str, reason: str = "") -> None:
-    """Change a case's state as the state table permits, and write the audit row.
+    """Change a case's state if the table of states permits it, and write the audit row.
 
     Raises
     ------
@@ -128,12 +128,12 @@ def make_ready(
     Parameters
     ----------
     slices
-        Number of slices. It exceeds the number of instances if these have several frames.
+        Number of slices. It is larger than the number of instances if an instance has several frames.
     warnings
-        Possible faults of the series that do not stop the case, in sentences. They follow the warnings of its
-        arrival.
+        Sentences about possible faults of the series that do not stop the case. They are added after the
+        warnings from the time when the series arrived.
     chosen_by
-        The site's rules by which the series was chosen, in words. The transition keeps them.
+        Text of the site's rules by which the series was chosen. The audit row keeps it.
     """
     case.digest, case.accession_number, case.assumed = digest, accession_number, assumed
     for warning in warnings:
@@ -248,7 +248,7 @@ def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
     round_ = case.current_round
     assert round_ is not None, "an answer started it"
     replaced.outcome = SelectionOutcome.REPLACED
-    # Notices that were told meanwhile stay, with the round before.
+    # Notices that were written meanwhile stay. They move to the round before.
     session.execute(update(Result).where(Result.round_id == round_.id).values(round_id=case.rounds[-2].id))
     session.expire(round_, ["results"])
     session.delete(round_)
@@ -257,7 +257,7 @@ def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
 
 
 def tell_reader(session: Session, case: Case) -> None:
-    """Make the job due that writes notices into the study. The notices say what became of selections."""
+    """Make the job due that writes notices into the study. The notices report the outcomes of selections."""
     work_items.require_work(session, WorkKind.NOTICES, case=case, key="0")
 
 
@@ -280,7 +280,8 @@ def effective_selection(session: Session, case: Case, round_number: int) -> Sele
 def answer_that_counts(session: Session, case: Case) -> Selection | None:
     """Return the answer that started the newest round or ended the case; None before the first answer.
 
-    An accepted case ended with the answer to its newest round; else an answer to a round started the next.
+    An accepted case ended with an answer to its newest round. Otherwise the answer to the round before
+    started the newest round.
     """
     newest = case.current_round
     if newest is None:
@@ -291,17 +292,20 @@ def answer_that_counts(session: Session, case: Case) -> Selection | None:
 
 
 def fail(session: Session, case: Case, *, code: str, cause: str, remedy: str, actor: str = NODE) -> None:
-    """Set a case to FAILED with a cause and a remedy. It can be retried."""
+    """Set a case to FAILED with a cause and a remedy. The case can be retried.
+
+    An accepted or superseded case keeps its state.
+    """
     work_items.close_case_items(session, case)
     case.code, case.sentence, case.remedy = code, cause, remedy
-    if case.state not in _ENDED:  # these stay what they are; what they leave in archives can be retried
+    if case.state not in _ENDED:  # ended cases keep their state, but their deliveries can be retried
         advance(session, case, CaseState.FAILED, actor=actor, reason=f"{code}: {cause}")
         if len(case.rounds) > 1:  # a reader saw the case
             tell_reader(session, case)
 
 
 def cancel(session: Session, case: Case, *, actor: str) -> None:
-    """Stop a computation that is due or running; the case is FAILED and can be retried.
+    """Stop a computation that is due or running. The case becomes FAILED and can be retried.
 
     Raises
     ------
@@ -319,7 +323,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
 
 
 def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
-    """Close a case permanently that has no answer, or that failed.
+    """Expire a case permanently that awaits a selection or has failed.
 
     Raises
     ------
@@ -337,25 +341,25 @@ def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
 
 
 def expire_unanswered(session: Session, case_id: int, *, before: datetime) -> None:
-    """Expire a case that has waited for an answer since `before`, unless it was answered meanwhile."""
+    """Expire a case if it still awaits a selection and was last changed earlier than `before`."""
     case = lock_case(session, case_id)
     if case.state == CaseState.AWAITING_SELECTION and case.updated_at < before:
         expire(session, case, actor=NODE, reason="no answer came in time")
 
 
 def can_be_retried(case: Case) -> bool:
-    """Return whether a case failed, or ended before all its objects were delivered or withdrawn."""
+    """Return whether a case failed, or ended with a failure to deliver or withdraw its objects."""
     stuck = case.state in _ENDED and is_retriable(case.code)
     return case.current_round is not None and (case.state == CaseState.FAILED or stuck)
 
 
 def retry(session: Session, case: Case, *, actor: str) -> None:
-    """Continue a FAILED case from the step at which it failed.
+    """Continue a case from the step at which it failed.
 
     Raises
     ------
     InputError
-        ``nothing-to-retry``: the case did not fail.
+        ``nothing-to-retry``: `can_be_retried` is false for the case.
     """
     round_ = case.current_round
     if round_ is None or not can_be_retried(case):

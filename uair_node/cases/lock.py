@@ -1,10 +1,10 @@
 """Lock a case's row and read it again before its state is changed.
 
-Every function that decides by a case's state and then writes must get the case from here. So two answers, an
-answer and an expiry, or a worker's outcome and a late slice are handled one after the other, on every
-database.
+A function that checks a case's state and then writes must get the case from `lock_case`. So two events that
+come at the same time are handled one after the other, on every database. Examples are two answers, an answer
+and an expiry, or a worker's outcome and a late slice.
 
-Order of locks: the case's row, then its work items. SQLite takes its write lock when a transaction begins.
+Lock the case's row first, then its work items. SQLite takes its write lock when a transaction begins.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from uair_node.cases.tables import Case
 def lock_case(session: Session, case_id: int) -> Case:
     """Lock a case's row until the transaction ends. Return the case with its present values.
 
-    The session forgets everything that it read before: rounds, results and selections are read again, too.
+    All objects of the session expire. So rounds, results and selections are read again, too.
 
     Raises
     ------
     InputError
-        ``no-such-case``.
+        ``no-such-case``: no case has this id.
     """
     session.flush()
     session.expire_all()

@@ -1,6 +1,6 @@
-"""The meaning of a reader's marks: which lesions exist, and which offered lesions do not.
+"""The meaning of a reader's marks: lesions that exist, and offered lesions that the reader removed.
 
-A selection keeps this record, and the next round is computed from it.
+A selection's row stores this meaning as a record, and the next round is computed from the record.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Mark:
     Attributes
     ----------
     shape
-        ``point``, ``line`` of two ends, or closed ``contour``.
+        ``point``, ``line`` (two ends) or ``contour`` (closed).
     points
-        z, y, x on the case's canonical grid; coordinates count voxel edges, voxel i covers [i, i + 1).
+        z, y, x on the case's canonical grid. Coordinates count voxel edges: voxel i covers [i, i + 1).
     document
-        SOP Instance UID of the object that contains it; empty if there is none.
+        SOP Instance UID of the object that contains the mark; empty if there is no object.
     tracking
-        Tracking UID of its measurement group; empty if it has none.
+        Tracking UID of the mark's measurement group; empty if the group has none.
     """
 
     shape: str
@@ -38,18 +38,18 @@ class Mark:
 
 @dataclass(frozen=True)
 class MarkedLesion:
-    """A lesion that marks lie on.
+    """A lesion that a reader marked.
 
     Attributes
     ----------
     value
-        Its label value, 1 + n for lesion n.
+        Label value of the lesion, 1 + n for lesion n.
     new
-        Whether no candidate of the round contained the lesion.
+        Whether the lesion is new. No candidate of the round contained it.
     size_mm
-        Largest extent of its marks; 0 for points.
+        Largest extent of the lesion's marks; 0 for points.
     marks
-        The shapes that were drawn on it.
+        The shapes that the reader drew on the lesion; empty if the reader named the lesion by number.
     """
 
     value: int
@@ -71,8 +71,8 @@ class Marks:
     left_out
         Codes of graphics that were not used, in the order of the report.
     picked
-        Whether the answer also names candidates. If not, then everything without a mark stays as it was
-        offered.
+        Whether the answer also names candidates. If it names none, then all targets without a mark stay as
+        they were offered.
     """
 
     lesions: tuple[MarkedLesion, ...] = ()
@@ -94,7 +94,7 @@ class Marks:
     def digest(self) -> str:
         """SHA-256 of the marks' meaning.
 
-        Who drew them and which graphics were left out does not change it.
+        It does not depend on the documents that contain the marks, or on the graphics that were left out.
         """
         said = (
             [[lesion.value, lesion.new, *_shapes(lesion)] for lesion in self.lesions],
@@ -110,7 +110,7 @@ class Marks:
 
 
 def marks_of(record: Mapping[str, Any] | None) -> Marks | None:
-    """Return the marks of a record that `Marks.record` made; None for None."""
+    """Return the marks of a record that `Marks.record` made; None without a record."""
     if not record:
         return None
     left_out = tuple(str(code) for code in record["left_out"])

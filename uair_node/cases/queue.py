@@ -14,9 +14,12 @@ from uair_node.cases.tables import Round, WorkItem, WorkKind
 
 _RECENT = 30
 CLAIMED_WITHIN_S = 60.0
-"""The longest time in seconds until a running worker claims due work. Without a claim, no worker runs."""
+"""The longest time in seconds until a running worker claims due work.
+
+If no worker claims due work in this time, then no worker is running.
+"""
 _DONE_IN_THE_MEAN = 0.5
-"""The expected part of a running computation that is done at a random moment."""
+"""The mean fraction of a running computation that is already done."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,12 @@ class QueuePosition:
     Parameters
     ----------
     position
-        0 while it is computed; 1 if it is the next one.
+        0 while a worker computes the case; 1 if the case is the next.
     seconds
-        Estimated time until its candidates are computed; None before the first comparable computation, and
-        while no worker runs.
+        Estimated time in seconds until the case's candidates are computed. None before the first comparable
+        computation, and while no worker runs.
     unmanned
-        Whether no worker runs: no worker claimed due work in time, or the broker knows no worker.
+        Whether no worker runs. No worker claimed due work in time, or no worker is connected to the broker.
     """
 
     position: int
@@ -48,7 +51,7 @@ def places(session: Session, *, worker_gone: bool = False) -> dict[int, QueuePos
     Parameters
     ----------
     worker_gone
-        Whether the broker knows no worker. If so, a claim is a lease of a worker that has ended.
+        Whether no worker is connected to the broker. Then each lease belongs to a worker that has ended.
     """
     now = database_now(session)
     items = session.scalars(

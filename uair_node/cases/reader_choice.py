@@ -17,8 +17,8 @@ class ReaderChoice:
     k
         The candidate (1 to 4) from which all targets are taken; None if no candidate fits.
     per_target
-        Label value (1 liver, 1 + n lesion n) -> candidate, for targets that are taken from another candidate
-        than `k`.
+        Label value (1 for the liver, 1 + n for lesion n) -> candidate, for targets that are taken from
+        another candidate than `k`.
     per_part
         (label value, name of a part) -> candidate, for parts that are taken from another candidate than their
         target.
@@ -40,18 +40,24 @@ class ReaderChoice:
         return ", ".join([f"candidate {self.k}", *others, *parts])
 
     def candidate_of(self, value: int) -> int | None:
-        """Return the candidate that a target is taken from, its parts aside; None if no candidate fits."""
+        """Return the candidate from which a target is taken; None if no candidate fits.
+
+        `value` is the target's label value. Its parts may be taken from other candidates.
+        """
         return self.k and self.per_target.get(value, self.k)
 
     @property
     def stored(self) -> dict[str, int]:
-        """Return the other candidates in the form that a row keeps: ``{"2": 1, "2 upper": 4}``."""
+        """Return the candidates other than `k` in the form that a row stores: ``{"2": 1, "2 upper": 4}``.
+
+        The keys are label values, or a label value and the name of a part.
+        """
         of_targets = {str(value): k for value, k in self.per_target.items()}
         return of_targets | {f"{value} {name}": k for (value, name), k in self.per_part.items()}
 
     @classmethod
     def from_stored(cls, k: int | None, stored: Mapping[str, int]) -> ReaderChoice:
-        """Return the answer whose other candidates are `stored`."""
+        """Return the choice of candidate `k`, and of the other candidates that `stored` has."""
         per_target, per_part = {}, {}
         for key, other in stored.items():
             value, _, name = key.partition(" ")

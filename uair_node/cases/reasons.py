@@ -1,4 +1,4 @@
-"""Code, sentence and remedy on a row: why a case or a selection did not go on."""
+"""Write the reason onto a row why a case or a selection stopped: code, sentence and remedy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def keep_reason(row: Case | Selection, error: UairError) -> None:
 
 
 def clear_reason(case: Case) -> None:
-    """Remove the code, sentence and remedy from a row."""
+    """Remove code, sentence and remedy from a case's row."""
     case.code = case.sentence = case.remedy = ""
 
 
 def refuse(selection: Selection, error: UairError) -> None:
-    """Give a selection the outcome REFUSED, with its reason."""
+    """Set a selection's outcome to REFUSED, with an error's code, sentence and remedy."""
     selection.outcome = SelectionOutcome.REFUSED
     keep_reason(selection, error)

@@ -14,7 +14,10 @@ from uair_node.cases.tables import Case, CaseInstance, Instance
 
 
 def replaced_by(session: Session, case: Case) -> list[Case]:
-    """Return the other sealed cases of a case's acquisition. Each is locked and read again."""
+    """Return the other cases of a case's acquisition that are past RECEIVING and not SUPERSEDED.
+
+    Each returned case is locked and read again.
+    """
     ids = session.scalars(
         select(Case.id)
         .where(
@@ -33,10 +36,10 @@ def replaced_by(session: Session, case: Case) -> list[Case]:
 
 
 def _holds_the_same(session: Session, case: Case, older: Case) -> bool:
-    """Return whether two cases hold the same acquisition.
+    """Return whether two cases contain the same acquisition.
 
-    Different acquisitions have no slice in common, in any version. If a case has no slices (any more), then
-    the acquisitions' names decide.
+    Different acquisitions have no SOP Instance UID in common. If a case has no slices, or no longer has
+    slices, then the names of the acquisitions decide.
     """
     uids = [_slices(session, sibling) for sibling in (case, older)]
     if all(uids):

@@ -8,7 +8,7 @@ from dicom_config.errors import IllegalTransitionError
 
 
 class CaseState(StrEnum):
-    """The state of a case."""
+    """The state of a case. `TRANSITIONS` has the permitted changes."""
 
     RECEIVING = "RECEIVING"
     READY = "READY"
@@ -28,7 +28,7 @@ TRANSITIONS: dict[CaseState | None, frozenset[CaseState]] = {
     None: frozenset({_S.RECEIVING}),
     _S.RECEIVING: frozenset({_S.READY, _S.REJECTED}),
     _S.READY: frozenset({_S.SEGMENTING, _S.REJECTED, _S.FAILED, _S.SUPERSEDED}),
-    # A worker decodes the pixels, and an archive may reject the images at any time: both refuse the input.
+    # The input is refused if a worker cannot decode the pixels, or if an archive rejects the images.
     _S.SEGMENTING: frozenset({_S.AWAITING_SELECTION, _S.REJECTED, _S.FAILED, _S.SUPERSEDED}),
     _S.AWAITING_SELECTION: frozenset({_S.REFINING, _S.REJECTED, _S.ACCEPTED, _S.EXPIRED, _S.SUPERSEDED}),
     # An ACCEPT replaces a PICK whose round is not sent yet.
@@ -41,7 +41,7 @@ TRANSITIONS: dict[CaseState | None, frozenset[CaseState]] = {
 }
 
 HOLDING = (_S.READY, _S.SEGMENTING, _S.AWAITING_SELECTION, _S.REFINING, _S.ACCEPTED)
-"""The states in which a case has all its instances, so that none must be sent again."""
+"""The states in which a case has all its instances. A sender must not send them again."""
 
 
 def check_transition(origin: CaseState | None, state: CaseState) -> None:

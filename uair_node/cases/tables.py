@@ -1,7 +1,8 @@
-"""The database tables. They hold the whole state; the broker only carries work item ids.
+"""The database tables. They contain the whole state. The broker's messages contain only ids of work items.
 
-Times are UTC without zone (SQLite keeps none). No table holds patient names or IDs. A case is found by
-accession number or UID. The earlier cases of its patient are found by a keyed digest of the Patient ID.
+Times are in UTC without a time zone, because SQLite stores no time zone. No table contains patient names or
+Patient IDs. A case is found by accession number or UID. The earlier cases of its patient are found by a keyed
+digest of the Patient ID.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Uid = String(64)
 
 
 def utc_now() -> datetime:
-    """Return the present: UTC, without zone."""
+    """Return the present time of this machine, in UTC without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -54,11 +55,11 @@ class InstanceStatus(StrEnum):
     """The outcome of a received instance."""
 
     STORED = "stored"  # part of a series
-    SELECTION = "selection"  # said something to a verb AE
+    SELECTION = "selection"  # an object that was sent to the AE title of a verb
     NOTE = "note"  # a rejection note about images
-    OWN = "own"  # one of our results, sent back; starts nothing
-    REPLACED = "replaced"  # an earlier version: the series has other bytes under this UID now
-    QUARANTINED = "quarantined"  # its case is not known
+    OWN = "own"  # a result of ours that a peer sent back; it starts no work
+    REPLACED = "replaced"  # an earlier version; a newer instance has the same UID and other bytes
+    QUARANTINED = "quarantined"  # no case is known for it
 
 
 _LOOSE = text("status <> 'stored'")
@@ -87,14 +88,14 @@ class Instance(Base):
 
     @classmethod
     def is_loose(cls) -> ColumnElement[bool]:
-        """Return the condition that an instance belongs to no series. Its form matches the index."""
+        """Return the SQL condition that an instance belongs to no series. Its form matches the index."""
         return cls.status != literal_column("'stored'")
 
 
 class RejectedInstance(Base):
     """A source image that a rejection note names.
 
-    It has no digest if the image was unknown when the note came.
+    `sha256` is empty if the image was unknown when the note arrived.
     """
 
     __tablename__ = "rejected_instances"
@@ -121,19 +122,19 @@ class Case(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
-    uid_scheme: Mapped[int] = mapped_column(default=2)  # how UIDs of its results are made, see `uid_root`
+    uid_scheme: Mapped[int] = mapped_column(default=2)  # method for the UIDs of its results, see `uid_root`
     acquisition: Mapped[str] = mapped_column(String(255), default="", server_default="")  # of several
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
     patient_key: Mapped[str] = mapped_column(String(64), default="", index=True)  # see `patient_keys`
     state: Mapped[CaseState] = mapped_column(_words(CaseState, 24), default=CaseState.RECEIVING)
-    instance_count: Mapped[int] = mapped_column(default=0)  # those received so far; from READY on, slices
+    instance_count: Mapped[int] = mapped_column(default=0)  # received instances; from READY on, slices
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     code: Mapped[str] = mapped_column(String(64), default="")
     sentence: Mapped[str] = mapped_column(Text, default="")
     remedy: Mapped[str] = mapped_column(Text, default="")
     assumed: Mapped[str] = mapped_column(Text, default="")
-    warnings: Mapped[str] = mapped_column(Text, default="", server_default="")  # a sentence a line
+    warnings: Mapped[str] = mapped_column(Text, default="", server_default="")  # one sentence per line
     created_at: Mapped[datetime] = mapped_column(default=present())
     last_instance_at: Mapped[datetime] = mapped_column(default=present())
     updated_at: Mapped[datetime] = mapped_column(default=present())
@@ -146,23 +147,24 @@ class Case(Base):
     def uid_root(self) -> str:
         """The seed of the UIDs of the case's results.
 
-        In scheme 1 it is the digest, which is equal if a series is sent again.
+        In scheme 1, the seed is the digest. So the UIDs are the same if a series is sent again. In scheme 2,
+        the seed also contains the case's time of creation.
         """
         return self.digest if self.uid_scheme == 1 else f"{self.digest}/{self.created_at.isoformat()}"
 
     @property
     def current_round(self) -> Round | None:
-        """The newest round, None before the first."""
+        """The newest round; None before the first round."""
         return self.rounds[-1] if self.rounds else None
 
     @property
     def offered_round(self) -> Round | None:
-        """The newest round whose candidates a reader can see, None before the first."""
+        """The newest round whose candidates are published; None before the first publication."""
         return next((turn for turn in reversed(self.rounds) if turn.candidates), None)
 
 
 class CaseInstance(Base):
-    """The instances that a case had when it became READY."""
+    """An instance that a case had when it became READY."""
 
     __tablename__ = "case_instances"
 
@@ -186,12 +188,12 @@ class Round(Base):
     model_name: Mapped[str] = mapped_column(String(64), default="")
     model_digest: Mapped[str] = mapped_column(String(64), default="")
     artifacts: Mapped[str] = mapped_column(Text, default="")
-    content_digest: Mapped[str] = mapped_column(String(64), default="")  # of all that its results depend on
+    content_digest: Mapped[str] = mapped_column(String(64), default="")  # of all inputs of its results
     created_at: Mapped[datetime] = mapped_column(default=present())
     computed_at: Mapped[datetime | None] = mapped_column(index=True)
     published_at: Mapped[datetime | None] = mapped_column(index=True)
     compute_seconds: Mapped[float | None]
-    prior: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # of preference; None: not yet decided
+    prior: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # preference; None: not yet decided
     base_mm: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> radius of the model's mean
     parts: Mapped[dict[str, Any]] = mapped_column(default=dict)  # label value -> names of a target's parts
 
@@ -200,7 +202,7 @@ class Round(Base):
 
     @property
     def candidates(self) -> list[Result]:
-        """The published candidates by k, each once: in the first of the SEG variants that viewers need."""
+        """The published candidates in the order of k. Each candidate is the row of its first SEG variant."""
         first: dict[int, Result] = {}
         for result in self.results:
             if result.kind == ResultKind.CANDIDATE:
@@ -211,9 +213,8 @@ class Round(Base):
     def final_folder(self) -> str:
         """The folder of the accepted segmentation's files, relative to the data folder.
 
-        Empty if there is none.
-
-        It is the folder of the claim that finished the round, not the folder of `artifacts`.
+        It is empty if there is no accepted segmentation. It is the folder of the claim that finished the
+        round, not the folder of `artifacts`.
         """
         finals = [result.path for result in self.results if result.kind == ResultKind.FINAL]
         return finals[0].rpartition("/")[0] if finals else ""
@@ -224,17 +225,17 @@ class ResultKind(StrEnum):
 
     CANDIDATE = "candidate"
     PAGE = "page"  # a picture of a candidate, or (k = 0) of all four
-    FINDING = "finding"  # a picture of lesion k in all four; choosing it drops the lesion
-    FINAL = "final"
-    FINAL_PAGE = "final-page"  # its picture
-    STRUCTURES = "structures"  # the same as RT Structure Set
+    FINDING = "finding"  # a picture of lesion k in all four candidates; a pick of it drops the lesion
+    FINAL = "final"  # the accepted segmentation
+    FINAL_PAGE = "final-page"  # a picture of the accepted segmentation
+    STRUCTURES = "structures"  # the accepted segmentation as RT Structure Set
     REPORT = "report"
-    NOTICE = "notice"  # tells in the study what became of a selection
-    WITHDRAWAL = "withdrawal"  # the note that rejects the candidates once one is accepted
+    NOTICE = "notice"  # a picture in the study with the outcome of a selection
+    WITHDRAWAL = "withdrawal"  # the rejection note for results that no longer hold
 
 
 class Result(Base):
-    """A DICOM object of ours. Its UID is a function of case, model, round, k, kind and content."""
+    """A DICOM object of ours. Its UID depends on case, model, round, k, kind and content only."""
 
     __tablename__ = "results"
 
@@ -248,13 +249,13 @@ class Result(Base):
     path: Mapped[str] = mapped_column(Text)
     character: Mapped[str] = mapped_column(Text, default="")
     volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    targets: Mapped[list[int]] = mapped_column(default=list)  # of a SEG: label value of segments 1, 2, …
+    targets: Mapped[list[int]] = mapped_column(default=list)  # label values of a SEG's segments 1, 2, …
 
     round: Mapped[Round] = relationship(back_populates="results")
 
 
 class TargetKind(StrEnum):
-    """The target that a reader's preference refers to."""
+    """The kind of target to which a reader's preference refers."""
 
     LIVER = "liver"
     LESION = "lesion"
@@ -271,7 +272,7 @@ class Observation(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"))
-    scope: Mapped[str] = mapped_column(String(16))  # `engine.preference` at the time
+    scope: Mapped[str] = mapped_column(String(16))  # `engine.preference` when the case was accepted
     key: Mapped[str] = mapped_column(String(16))  # AE title
     kind: Mapped[TargetKind] = mapped_column(_words(TargetKind, 8))
     difference_mm: Mapped[float]
@@ -282,11 +283,11 @@ class SelectionOutcome(StrEnum):
     """The outcome of a selection."""
 
     EFFECTIVE = "effective"
-    REPEATED = "repeated"  # says again what already took effect
+    REPEATED = "repeated"  # equal to an answer that already took effect
     REPLACED = "replaced"  # took effect until another answer to the same round replaced it
     REFUSED = "refused"
-    HELD = "held"  # a part of an answer; others may come with it
-    JOINED = "joined"  # took effect together with the effective one
+    HELD = "held"  # a part of an answer that waits for further parts
+    JOINED = "joined"  # took effect together with the effective selection
 
 
 MARKS = "marks"
@@ -312,14 +313,14 @@ class Selection(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"), index=True)
     round_number: Mapped[int | None]  # the round that it answers
-    candidates_round: Mapped[int | None]  # the round whose candidates it names: the same, or an older one
+    candidates_round: Mapped[int | None]  # the round whose candidates it names: the same or an older round
     verb: Mapped[str] = mapped_column(String(8))
     picked: Mapped[int | None]
     per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # `ReaderChoice.stored`
     mechanism: Mapped[str] = mapped_column(String(16))
     evidence_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
-    evidence_sha256: Mapped[str] = mapped_column(String(64), default="")  # of the object, if it was one
-    artifact: Mapped[str] = mapped_column(Text, default="")  # the label volume, where the reader edited one
+    evidence_sha256: Mapped[str] = mapped_column(String(64), default="")  # of the object; empty without one
+    artifact: Mapped[str] = mapped_column(Text, default="")  # path of the reader's edited label volume
     marks: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # `Marks.record`; None without marks
     calling_ae: Mapped[str] = mapped_column(String(16), default="")
     outcome: Mapped[SelectionOutcome] = mapped_column(_words(SelectionOutcome, 12))
@@ -352,9 +353,9 @@ class DeliveryState(StrEnum):
     """The state of a delivery."""
 
     PENDING = "pending"
-    STORED = "stored"  # taken by the peer, storage commitment outstanding
+    STORED = "stored"  # the peer has stored it, but its storage commitment is outstanding
     CONFIRMED = "confirmed"
-    PARKED = "parked"  # the peer said no for good; `reason` tells
+    PARKED = "parked"  # the peer refused it permanently; `reason` has the reason
 
 
 class Delivery(Base):
@@ -396,26 +397,27 @@ class Transition(Base):
 
 
 class WorkKind(StrEnum):
-    """Kinds of work. Each has a task of its own."""
+    """The kind of a work item. Each kind has its own task."""
 
     COMPUTE = "compute"  # a round's four label volumes
     PUBLISH = "publish"  # a round's segmentations
     PAGES = "pages"  # a round's pictures
-    NOTICES = "notices"  # what a reader is to be told in the study
-    FINISH = "finish"  # the final object of an accepted case
-    WITHDRAW = "withdraw"  # the note that rejects what a superseded case sent
-    CLOSE_ROUNDS = "close-rounds"  # the note that rejects the candidates of closed rounds
-    DELIVER = "deliver"  # everything pending for one destination
-    COMMIT = "commit"  # storage commitment of what one destination stored
+    NOTICES = "notices"  # the notices for a reader in the study
+    FINISH = "finish"  # the final objects of an accepted case
+    WITHDRAW = "withdraw"  # the rejection note for all results of a case
+    CLOSE_ROUNDS = "close-rounds"  # the rejection note for the candidates of closed rounds
+    DELIVER = "deliver"  # all pending deliveries to one destination
+    COMMIT = "commit"  # storage commitment for the objects that one destination stored
 
 
 class WorkItem(Base):
     """A piece of work that is due.
 
-    It is written in the transaction that makes it due, and closed in the transaction that stores its outcome.
+    The transaction that makes the work due also writes the item. The transaction that stores the outcome also
+    closes the item.
 
-    A message in the broker carries only `id`. A worker claims the item with a lease that it renews. If the
-    lease ran out, or the message was lost, then the node's loop enqueues the item again.
+    A message in the broker contains only `id`. A worker claims the item with a lease and renews the lease. If
+    the lease has ended or the message was lost, then the node's loop enqueues the item again.
     """
 
     __tablename__ = "work_items"

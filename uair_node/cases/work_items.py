@@ -1,8 +1,9 @@
-"""Work items: which work is due, which worker holds it, when it is tried again.
+"""Work items. An item records which work is due, which worker has claimed it, and when it is tried again.
 
-An item is written in the transaction that makes it due, and closed in the transaction that stores its
-outcome. In between, a worker claims it with a lease. The broker only wakes workers up. If messages are lost,
-then the node's loop enqueues every item again that is open, unclaimed and not just enqueued.
+The transaction that makes work due also writes the item. The transaction that stores the outcome of the work
+also closes the item. In between, a worker claims the item with a lease. The broker only starts the workers.
+If messages are lost, then the node's loop enqueues items again. It enqueues open items without a valid lease
+whose last message was sent more than 60 seconds ago.
 
 All times of an item come from the database's clock.
 """
@@ -21,18 +22,18 @@ from uair_node.cases.clock import database_now
 from uair_node.cases.tables import Case, WorkItem, WorkKind
 
 REQUEUE_AFTER = timedelta(seconds=60)
-"""If no worker claims an item in this time, then its message counts as lost. A second message is harmless."""
+"""Time after which the message of an unclaimed item counts as lost. A second message is harmless."""
 
 
 def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: str) -> WorkItem:
-    """Make work due: add the item, or open it again if it is closed.
+    """Make work due. Add its item, or open the item again if it is closed. Return the item.
 
     Parameters
     ----------
     case
-        The case that it belongs to; None for a delivery.
+        The case to which the work belongs; None for work of a destination.
     key
-        The item's name among those of its kind: ``"3"`` for round 3, or a destination's name.
+        Round number of the case, such as ``"3"``; without a case, the destination's name.
     """
     subject = key if case is None else f"{case.id}/{key}"
     found = session.scalar(
@@ -56,13 +57,16 @@ def require_work(session: Session, kind: WorkKind, *, case: Case | None, key: st
 
 
 def make_due_now(session: Session, item: WorkItem) -> None:
-    """Make a postponed item due now. A worker that holds it decides again when it writes its outcome."""
+    """Make a postponed item due now.
+
+    If a worker holds the item, then that worker sets the due time again when it writes the outcome.
+    """
     item.not_before = database_now(session)
     item.enqueued_at = None
 
 
 def due_items(session: Session) -> Sequence[WorkItem]:
-    """Return the items to enqueue now: refinements before first rounds, the oldest first."""
+    """Return the items to enqueue now. Later rounds come before first rounds, then older items first."""
     now = database_now(session)
     return session.scalars(
         select(WorkItem)
@@ -71,7 +75,7 @@ def due_items(session: Session) -> Sequence[WorkItem]:
             or_(
                 WorkItem.enqueued_at.is_(None),
                 WorkItem.enqueued_at < now - REQUEUE_AFTER,
-                WorkItem.lease_until.is_not(None),  # claimable with a lease: it ran out, its holder died
+                WorkItem.lease_until.is_not(None),  # the lease ran out, so the worker has ended
             )
         )
         .order_by(WorkItem.round_number.desc().nulls_first(), WorkItem.id)
@@ -87,16 +91,17 @@ def note_enqueued(session: Session, items: Sequence[WorkItem]) -> None:
 
 
 def forget_enqueued(session: Session, ids: Sequence[int] | None = None) -> None:
-    """Treat the messages of the items `ids` as lost; without `ids` those of every item, as at start-up."""
+    """Treat the messages of the items `ids` as lost. None means all open items, as at the node's start."""
     which = WorkItem.open if ids is None else WorkItem.open & WorkItem.id.in_(ids)
     session.execute(update(WorkItem).where(which).values(enqueued_at=None))
 
 
 def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkItem | None:
-    """Claim an item for `owner`. Return None if it is done, held by another worker or not due.
+    """Claim an item for `owner` for `lease_s` seconds. Return None if the item cannot be claimed.
 
-    A message for any computation claims the most urgent one. A reader waits for a refinement, so it comes
-    before first rounds, whatever the broker's order is.
+    An item cannot be claimed if it is done, if another worker holds it, or if it is not due. If the item is a
+    computation, then the worker claims the most urgent computation instead. Later rounds come before first
+    rounds, because a reader waits for them. The broker's order does not matter.
     """
     now = database_now(session)
     item = session.get(WorkItem, item_id)
@@ -117,7 +122,7 @@ def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkIte
 
 
 def renew(session: Session, item_id: int, owner: str, lease_s: float) -> bool:
-    """Extend a lease. Return False if `owner` does not hold it any more."""
+    """Extend a lease to `lease_s` seconds from now. Return False if `owner` has lost the lease."""
     changed = session.execute(
         update(WorkItem)
         .where(WorkItem.id == item_id, WorkItem.lease_owner == owner, WorkItem.open)
@@ -128,7 +133,10 @@ def renew(session: Session, item_id: int, owner: str, lease_s: float) -> bool:
 
 
 def hold(session: Session, item_id: int, owner: str) -> WorkItem | None:
-    """Lock an item to write its outcome. Return None if the lease was lost: the outcome is dropped."""
+    """Lock an item before its outcome is written. Return None if `owner` has lost the lease.
+
+    Then the caller must drop the outcome.
+    """
     return session.scalar(
         select(WorkItem)
         .where(WorkItem.id == item_id, WorkItem.lease_owner == owner, WorkItem.open)
@@ -143,7 +151,10 @@ def close(item: WorkItem) -> None:
 
 
 def postpone(session: Session, item: WorkItem, delay_s: float, cause: str) -> None:
-    """Release an item, to be tried again after a delay."""
+    """Release an item, and make it due again in `delay_s` seconds.
+
+    `cause` describes the failure; it is empty if there is no failure.
+    """
     item.not_before = database_now(session) + timedelta(seconds=delay_s)
     item.cause = cause
     item.enqueued_at = None
@@ -151,21 +162,24 @@ def postpone(session: Session, item: WorkItem, delay_s: float, cause: str) -> No
 
 
 def back_off(section: DeliverySection, attempt: int) -> float:
-    """Return the seconds between attempt number `attempt` (1-based) of an item and the next."""
+    """Return the pause in seconds after attempt number `attempt` (1-based) of an item.
+
+    The limits are those of the configuration's `section`.
+    """
     return growing_pause(section.retry_first_s, section.retry_max_s, attempt)
 
 
 def growing_pause(first_s: float, longest_s: float, attempt: int) -> float:
-    """Return the seconds between attempt number `attempt` (1-based) and the next.
+    """Return the pause in seconds after attempt number `attempt` (1-based).
 
-    The pause doubles, up to `longest_s`. It is shortened at random by up to a quarter, so that work that
-    failed together is not tried together.
+    The pause starts at `first_s` and doubles up to `longest_s`. A random factor shortens the pause by up to a
+    quarter. So items that failed at the same time are not tried again at the same time.
     """
     return min(longest_s, first_s * float(2 ** min(attempt - 1, 16))) * random.uniform(0.75, 1.0)  # no secret
 
 
 def close_case_items(session: Session, case: Case) -> None:
-    """Close all open work of a case. A worker that holds some of it loses its lease."""
+    """Close all open work items of a case. Workers that hold these items lose their leases."""
     for item in session.scalars(select(WorkItem).where(WorkItem.case_id == case.id, WorkItem.open)):
         close(item)
 

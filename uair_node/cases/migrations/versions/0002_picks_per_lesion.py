@@ -1,4 +1,4 @@
-"""Picks per lesion: the target of each segment, and targets that an answer took from other candidates.
+"""Picks per lesion: the target of each segment, and the targets that an answer takes from other candidates.
 
 Revision ID: 0002 Revises: 0001
 """

@@ -1,4 +1,4 @@
-"""Storage commitment: the transaction of each delivery's request, and its time.
+"""Storage commitment: Transaction UID and time of each delivery's request.
 
 Revision ID: 0003 Revises: 0002
 """

@@ -1,4 +1,4 @@
-"""Preference memory: observations from accepted cases, and the preference that each round was computed with.
+"""Preferences: observations from accepted cases, and the preference with which each round was computed.
 
 Revision ID: 0004 Revises: 0003
 """

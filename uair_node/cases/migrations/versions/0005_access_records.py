@@ -1,4 +1,4 @@
-"""The console's audit: which user looked at which page or did which action.
+"""The console's audit: the pages that each user opened, and the actions of each user.
 
 Revision ID: 0005 Revises: 0004
 """

@@ -15,7 +15,7 @@ _EFFECTIVE = sa.text("outcome = 'effective'")
 
 
 def upgrade() -> None:
-    """Apply this migration. Until now a selection named candidates of the round that it answered."""
+    """Apply this migration. Selections of earlier versions name candidates of the round that they answer."""
     with op.batch_alter_table("selections") as table:
         table.add_column(sa.Column("candidates_round", sa.Integer(), nullable=True))
     op.execute("UPDATE selections SET candidates_round = round_number")
@@ -38,7 +38,7 @@ def downgrade() -> None:
 
 
 def _settle_duplicates() -> None:
-    """Keep a single effective selection for each round; mark the others as replaced.
+    """Keep a single effective selection for each round, and mark other effective selections as replaced.
 
     The selection that ended an accepted case stays, else the selection that started the next round, else the
     newest.

@@ -1,4 +1,4 @@
-"""Indexes that keep pages, metrics, retention and deliveries fast with 100,000 cases.
+"""Indexes for fast pages, metrics, retention and deliveries with 100,000 cases.
 
 Revision ID: 0009
 Revises: 0008
@@ -34,7 +34,7 @@ _REPLACED = (
 
 
 def upgrade() -> None:
-    """Apply this migration. Two indexes are replaced by longer ones with the same beginning."""
+    """Apply this migration. Longer indexes with the same first columns replace two indexes."""
     for name, table, columns in _ADDED:
         op.create_index(name, table, columns)
     for name, table, _ in _REPLACED:

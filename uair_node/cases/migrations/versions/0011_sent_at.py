@@ -1,4 +1,4 @@
-"""The time at which a delivery was first sent. Only then may a peer's "duplicate" confirm it.
+"""The time at which a delivery was first sent. A peer's "duplicate" confirms only a delivery that was sent.
 
 Revision ID: 0011 Revises: 0010
 """
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply this migration. Deliveries that were tried before count as sent."""
+    """Apply this migration. Deliveries with an earlier attempt count as sent."""
     op.add_column("deliveries", sa.Column("sent_at", sa.DateTime(), nullable=True))
     op.execute(
         "UPDATE deliveries SET sent_at = created_at "

@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo this migration."""
-    # In place: a batch would make the table anew, which the rows that refer to it forbid on SQLite.
+    # No batch: it would create the table again. On SQLite, rows that refer to the table forbid that.
     op.drop_column("rounds", "parts")
