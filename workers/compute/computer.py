@@ -77,7 +77,7 @@ class Started:
 
 @dataclass(frozen=True)
 class _Done:
-    """A computed round: its result, seconds and digest; and the outcome of its start, see `Started`."""
+    """A computed round: its result, seconds and digest, and the outcome of its start (see `Started`)."""
 
     made: engines.Round
     seconds: float
@@ -89,7 +89,7 @@ class _Done:
 class SeriesVoxels:
     """The canonical voxels of a series on the networks' scale. They are decoded when first needed.
 
-    Most later rounds need none, because embeddings are kept.
+    Most later rounds do not need voxels, because embeddings are kept.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class SeriesVoxels:
 
 
 class Computer:
-    """Has the engine of a worker process. The child loads the weights with the first round.
+    """Computes rounds with the engine of a worker process. The first round loads the weights.
 
     Parameters
     ----------
@@ -130,14 +130,14 @@ class Computer:
 
     @cached_property
     def engine(self) -> engines.Engine:
-        """The engine that the configuration names."""
+        """The engine of the configuration."""
         return build_engine(self._context.settings.engine, self._context.settings.data_dir)
 
     def compute(self, claim: Claim) -> Commit:
         """Compute the four candidates of a round and keep them as artifacts."""
 
         def going_on(_fraction: float, _what: str) -> None:
-            claim.check()  # a superseded case stops here, and frees the device for the case that replaced it
+            claim.check()  # a replaced case stops here, and the device is free for the case that replaced it
 
         take_found_start(self._context, claim)
         task = begin(self._context, claim)
@@ -216,7 +216,10 @@ class Computer:
     def _from_start(
         self, task: Task, made: engines.Round, volume: Volume, view: CanonicalVolume
     ) -> tuple[engines.Round, CanonicalVolume, Started | None]:
-        """Return round 1 with another system's segmentation as candidate 1, and uncertainty around it."""
+        """Return round 1 with another system's segmentation as candidate 1, and uncertainty around it.
+
+        Without a start, or if the segmentation is refused, the round is unchanged.
+        """
         if task.start is None:
             return made, view, None
         offered = [view.to_source(candidate.labels) for candidate in made.candidates]
@@ -238,7 +241,7 @@ class Computer:
     def _content_digest(self, task: Task, candidates: Sequence[StoredCandidate]) -> str:
         """Return a SHA-256 of all inputs and results on which the round's objects depend.
 
-        It is fixed here. So pages and final objects of a later software version still name these candidates.
+        The round stores the digest. So pages and final objects of a later version still name these candidates.
         """
         settings = self._context.settings
         facts = (
@@ -259,7 +262,7 @@ class Computer:
             if task.number == 1:
                 newest = held_start(session, case)
                 if (newest.id if newest else None) != (task.start.selection_id if task.start else None):
-                    work_items.postpone(session, item, 0.0, "")  # a start came meanwhile
+                    work_items.postpone(session, item, 0.0, "")  # a start arrived in the meantime
                     return
                 _record_start(session, case, round_, newest, done)
             round_.artifacts = self._context.store.relative(folder)
@@ -316,7 +319,7 @@ def _stored_candidates(made: engines.Round, view: CanonicalVolume) -> list[Store
 
 
 def _with_selected(made: engines.Round, selected: Labels) -> engines.Round:
-    """Return the round with the selected segmentation as candidate 1, unchanged in every voxel."""
+    """Return the round with the selected segmentation as candidate 1, equal in every voxel."""
     kept = keep_selected([candidate.labels for candidate in made.candidates], selected, made.targets)
     pairs = zip(made.candidates, kept, strict=True)
     return replace(made, candidates=tuple(replace(candidate, labels=labels) for candidate, labels in pairs))

@@ -1,4 +1,4 @@
-"""The inputs of a round, and the reader's answer as the engine takes it."""
+"""The inputs of a round, and the reader's answer in the engine's form."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Task:
     start: Start | None = None
 
     def selected(self) -> StoredCandidate | None:
-        """Load the segmentation that the reader selected in the round before.
+        """Load the segmentation that the reader selected before this round.
 
-        None in round 1 and after "none fits".
+        None in round 1 and after a rejection of all candidates.
         """
         if self.offered is None or self.answer is None or self.answer.k is None:
             return None
@@ -65,12 +65,12 @@ class Task:
 
 
 def begin(context: Context, claim: Claim) -> Task:
-    """Mark the case as being computed, and read what its round is computed from.
+    """Mark the case as being computed, and return the inputs of its round.
 
     Raises
     ------
     TransientError
-        ``lease-lost``: another answer replaced the answer that asked for this round.
+        ``lease-lost``: another answer replaced the answer that started this round.
     """
     store, preference = context.store, context.settings.engine.preference
     earlier = _earlier(context, claim)
@@ -80,7 +80,7 @@ def begin(context: Context, claim: Claim) -> Task:
         lifecycle.start_computing(session, case, actor="worker")
         rounds: Mapping[int | None, Round] = {round_.number: round_ for round_ in case.rounds}
         round_ = rounds.get(claim.round_number or 1)
-        if round_ is None:  # another answer replaced the answer that asked for this round
+        if round_ is None:  # another answer replaced the answer that started this round
             raise no_longer_due()
         started_by = session.get(Selection, round_.selection_id) if round_.selection_id else None
         # The reader may have gone back to the candidates of an older round.
@@ -88,7 +88,7 @@ def begin(context: Context, claim: Claim) -> Task:
         series = [instance.path for instance in case.instances]
         prior = _preference_of(prior_of(session, preference, case, round_, earlier=earlier))
         kept = held_start(session, case) if round_.number == 1 else None
-    # Files are fetched outside of the transaction: it locks the case, on SQLite the database.
+    # Files are fetched outside of the transaction, because it locks the case, and on SQLite the database.
     offered = None
     if previous and started_by:
         offered = store.fetch(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
@@ -128,18 +128,18 @@ def marked_target(lesion: MarkedLesion) -> MarkedTarget:
 
 
 def unsaid(marks: Marks, state: RoundState) -> frozenset[int]:
-    """Return the targets for which an answer with marks chooses no candidate.
+    """Return the label values of the targets for which an answer with marks chooses no candidate.
 
-    All if it names no candidate.
+    If the answer names no candidate, then all targets are returned.
     """
     marked = {lesion.value for lesion in marks.lesions} | set(marks.dropped)
     return frozenset(marked if marks.picked else (target.value for target in state.targets))
 
 
 def _earlier(context: Context, claim: Claim) -> int | None:
-    """Return the case of the patient's study before.
+    """Return the id of the patient's earlier case; None without such a case.
 
-    None if there is none or the site does not use it.
+    It is also None if the site does not use earlier cases.
     """
     if claim.case_id is None or not context.settings.results.follow_up:
         return None
@@ -152,7 +152,7 @@ def _preference_of(prior: Mapping[str, Any]) -> ReaderPreference:
 
 
 def _parent(selection: Selection | None) -> str:
-    """Return evidence and answer of the selection that started a round."""
+    """Return the answer and the evidence of the selection that started a round, as text."""
     if selection is None:
         return ""
     marks = marks_of(selection.marks)

@@ -1,6 +1,6 @@
 """A small archive for the demonstration: a Storage SCP that keeps every object as a file.
 
-It runs as a process of its own: ``python -m workers.demo.archive --port P --folder F``.
+It runs as a separate process: ``python -m workers.demo.archive --port P --folder F``.
 """
 
 from __future__ import annotations

@@ -49,12 +49,12 @@ def draw_improvement(
     picked
         The reader's selection after each round, ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
     truth
-        Label volume on the same grid; its lesions need not have the same numbers.
+        Label volume on the same grid. Its lesions may have other numbers.
 
     Returns
     -------
     bool
-        Whether a picture was written. It needs a true lesion of which some round has a part.
+        Whether a picture was written. It needs a true lesion that overlaps a selection.
     """
     sizes = np.bincount(truth.ravel(), minlength=FIRST_LESION)
     sizes[:FIRST_LESION] = 0
@@ -96,7 +96,7 @@ def surface_errors(
     Returns
     -------
     tuple of Mesh and NDArray
-        Distances ``(n,)`` in mm, positive where the surface lies outside of the truth; neither mask is empty.
+        The surface, and distances ``(n,)`` in mm, positive outside of the truth. The masks must not be empty.
     """
     mesh = view_mesh(found, spacing_mm, _STEP_MM)
     outside = ndimage.distance_transform_edt(~truth, spacing_mm)
@@ -118,7 +118,7 @@ def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, 
 
 
 def _drawn(labels: Labels, truth: Mask) -> Mask:
-    """Return the segmented lesion that shares the most voxels with a true one."""
+    """Return the segmented lesion that shares the most voxels with a true lesion."""
     counts = np.bincount(labels[truth], minlength=FIRST_LESION)
     counts[:FIRST_LESION] = 0
     return np.asarray(labels == counts.argmax()) if counts.any() else np.zeros(labels.shape, bool)
@@ -134,7 +134,7 @@ def _draw_surface(axes: Any, found: Mask, truth: Mask, spacing_mm: tuple[float, 
     corners = mesh.vertices[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    # Outwards, whatever the order of a face's corners.
+    # Normals point outwards, for any order of a face's corners.
     normals *= np.sign(((corners.mean(axis=1) - mesh.vertices.mean(axis=0)) * normals).sum(axis=1))[:, None]
     light = 0.65 + 0.35 * np.clip(normals @ (_LIGHT / np.linalg.norm(_LIGHT)), -1.0, 1.0)
     colours = _COLOURS(Normalize(-_MOST_MM, _MOST_MM)(errors[mesh.faces].mean(axis=1)))

@@ -22,7 +22,7 @@ from workers.truth.metrics import agreement
 
 @dataclass(frozen=True)
 class Score:
-    """Dice with the truth: of the whole liver, and of the union of all lesions if there are any."""
+    """Dice with the truth: of the whole liver, and of the union of all lesions; None without lesions."""
 
     liver: float
     lesions: float | None
@@ -35,7 +35,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Offer:
-    """One candidate of the archive. `labels` are on the source grid."""
+    """A candidate that is in the archive. `labels` are on the source grid."""
 
     k: int
     sop_instance_uid: str
@@ -66,7 +66,7 @@ def read_offer(path: Path, volume: Volume) -> Labels:
 
 
 def score(labels: Labels, truth: Labels) -> Score:
-    """Compare a label volume with truth."""
+    """Return the Dice of a label volume with the truth."""
     found = agreement(labels, truth)
     return Score(found.liver.dice, found.lesions.dice if found.lesions else None)
 

@@ -1,4 +1,4 @@
-"""Run one demonstration: push a series, play the reader for some rounds, accept, keep the results."""
+"""Run a demonstration: send a series, simulate the reader for some rounds, accept, and keep the results."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Story:
 
 
 def run_demo(source: Input, output: Path, choose: Choose, rounds: int, console: Console) -> Story:
-    """Play the whole loop and fill `output`: archive/, a contact sheet for each round, summary.json, logs.
+    """Run the whole loop and fill `output`: archive/, a contact sheet for each round, summary.json, logs.
 
     Raises
     ------
     InputError
-        The node refused the series; its code, sentence and remedy.
+        The node refused the series. The error has the node's code, sentence and remedy.
     TransientError
         ``demo-timeout``, ``demo-start``, ``push-refused``.
     """
@@ -80,7 +80,7 @@ class _Demo:
         self._context: Context = open_context(site.settings)
 
     def play(self, rounds: int) -> Story:
-        """Push the series, pick in each round, and accept."""
+        """Send the series, pick in each round, and accept."""
         started = time.monotonic()
         self._push()
         story = Story(self._describe_case())
@@ -107,7 +107,7 @@ class _Demo:
         if self._source.truth is not None:
             return self._choose(number, offers)
         self._draw(number, offers)
-        self._bars.stop()  # a person may be asked at the prompt, and wants to see what there is
+        self._bars.stop()  # the bars would hide the prompt for a person's pick
         picked = self._choose(number, offers)
         self._bars.start()
         return picked
@@ -133,7 +133,7 @@ class _Demo:
         return _describe_object(offer, result, self._output)
 
     def _await(self, find: Any, bar: Any) -> list[dict[str, Any]]:
-        """Wait until `find` returns results of the case, all of them delivered."""
+        """Wait until `find` returns results of the case and all of them are delivered. Return them."""
         deadline = time.monotonic() + ROUND_LIMIT_S
         while time.monotonic() < deadline:
             case = self._look()
@@ -231,7 +231,7 @@ def _column(offer: Offer, labels: Labels, picked: int) -> SheetCandidate:
 def _delivered(
     case: dict[str, Any], number: int, kind: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the results of a kind in a round, and those of them that the archive has."""
+    """Return the results of a kind in a round, and the part of them that the archive has."""
     every = [
         result
         for turn in case["rounds"]

@@ -1,4 +1,4 @@
-"""Measurements of an accepted case: values with intervals, and the change since the study before."""
+"""Measurements of an accepted case: values with intervals, and the change since the earlier study."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ log = logging.getLogger(__name__)
 
 
 def finish_measured(context: Context, claim: Claim) -> Commit:
-    """Write the final objects of an accepted case, measured and compared with the study before."""
+    """Write the final objects of an accepted case, measured and compared with the earlier study."""
     return finish(context, claim, measure_accepted)
 
 
 def measure_accepted(
     context: Context, claim: Claim, inputs: RoundInputs, volume: Volume, accepted: StoredCandidate
 ) -> Measured:
-    """Measure an accepted segmentation.
+    """Measure an accepted segmentation, and compare it with the patient's earlier study, if there is one.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def _earlier(
 ) -> tuple[Sequence[Prior], Scan] | None:
     """Return the patient's earlier studies, and the scan of the last one, from the database or the archive.
 
-    If the archive is away, then the job is tried again. After the last attempt, the accepted result is sent
-    without the comparison.
+    If the archive cannot be reached, then the job is tried again. After the last attempt, the accepted result
+    is sent without the comparison.
     """
     assert claim.case_id is not None, "what is finished is a case"
     priors = find_priors(context, claim.case_id)
@@ -115,18 +115,21 @@ def _compared(
 ) -> tuple[tuple[Group, ...], Compared] | None:
     """Compare with the earlier study; None if the scans cannot be registered.
 
-    The accepted result does not wait for it.
+    The accepted result is then sent without the comparison.
     """
     priors, scan = earlier
     try:
         return compare(volume, labels, priors[-1], scan)
-    except RuntimeError as error:  # SimpleITK's, whose text tells of its own files
+    except RuntimeError as error:  # from SimpleITK; its text names SimpleITK's files
         log.warning("not compared with the study before: registration fails (%s)", type(error).__name__)
         return None
 
 
 def compare(volume: Volume, labels: Labels, prior: Prior, then: Scan) -> tuple[tuple[Group, ...], Compared]:
-    """Match the lesions of a segmentation with those of an earlier scan, after registration."""
+    """Match the lesions of a segmentation with the lesions of an earlier scan, after registration.
+
+    If a scan has no liver, then no lesions match, and the earlier densities are -1024 HU.
+    """
     canonical = volume.canonical()
     values = on_training_scale(canonical.array, canonical.profile)
     now = Scan(values, canonical.from_source(labels), canonical.spacing_mm)
@@ -151,7 +154,7 @@ def _aligned(now: Scan, then: Scan) -> Alignment | None:
 
 
 def _with_unseen(groups: Sequence[Group], brought: Labels, then: Labels) -> tuple[Group, ...]:
-    """Add lesions that lie outside this scan, or became too small by resampling, as vanished."""
+    """Add earlier lesions that lie outside this scan, or became too small by resampling, as vanished."""
     missing = set(label_values(then)) - set(label_values(brought)) - {1}
     return (*groups, *(Group(Fate.VANISHED, (), (value - 1,)) for value in sorted(missing)))
 

@@ -1,4 +1,4 @@
-"""Measure an earlier study that only the archive has, by its final segmentation."""
+"""Measure an earlier study that is only in the archive, from its final segmentation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _CANONICAL = ("H", "P", "L")
 def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prior, Scan] | None:
     """Return the patient's last earlier study in the archive `results.prior_from`; None if there is none.
 
-    Its images are not fetched. So the livers' surfaces register the two studies, and earlier densities are
-    unknown.
+    The images of the earlier study are not fetched. So registration uses the livers' surfaces, and earlier
+    densities are unknown.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
     Raises
     ------
     TransientError
-        The archive is away. The work is tried again.
+        The archive cannot be reached. The work item is tried again.
     """
     archive = context.settings.destination(context.settings.results.prior_from)
     if archive is None:

@@ -69,13 +69,13 @@ def follow_up_of(
     findings
         Findings of this study, with the identities of `identities`.
     groups
-        Its lesions, matched with those of the last study in `priors`.
+        Lesions of this study, matched with the lesions of the last study in `priors`.
     day
         Day on which this study was acquired.
     kinds
-        The kinds of the accepted candidates, in the earlier and in this study.
+        The characters of the accepted candidates, in the earlier and in this study.
     preferences
-        How wide lesions were drawn, in the earlier and in this study.
+        The comparison of the preferences in the earlier and in this study.
     """
     prior = priors[-1]
     now = {lesion.number: lesion for lesion in findings.lesions}
@@ -120,12 +120,12 @@ def _lengths(findings: Findings) -> list[tuple[str, float]]:
 
 
 def _measured(findings: Findings) -> dict[str, tuple[float, float]]:
-    """Return Tracking UID -> volume and long axis."""
+    """Return Tracking UID -> volume in ml and long axis in mm."""
     return {lesion.tracking_uid: _size(lesion) for lesion in findings.lesions}
 
 
 def _current(links: Sequence[Link]) -> dict[str, tuple[float, float]]:
-    """Return Tracking UID -> volume and long axis. Parts of a split lesion are added."""
+    """Return Tracking UID -> volume in ml and long axis in mm. Parts of a split lesion are added."""
     return {link.tracking_uid: (link.ml or 0.0, link.mm or 0.0) for link in links}
 
 
@@ -155,7 +155,7 @@ def _links(group: Group, now: Mapping[int, LesionFindings], then: Mapping[int, L
     alone = len(before) <= 1 and not parts
     ranges = (_range(before), _range([main])) if alone else (None, None)
     links = [Link(group.fate, main.tracking_uid, uids, earlier_ml, earlier_mm, ml, mm, *ranges)]
-    # The whole of what split is told with its largest part; of the others what they are.
+    # The first link has the total of a split lesion. The link of each other part has the part's own size.
     links += [Link(Fate.SPLIT, part.tracking_uid, uids, None, None, *_size(part)) for part in parts]
     return links
 

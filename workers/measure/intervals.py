@@ -1,8 +1,8 @@
 """Compute intervals of measurements from the method's own uncertainty: the ensemble and the four candidates.
 
-A round has six segmentations beside the accepted one: the four candidates, and the ensemble moved by a
-standard deviation outwards and inwards. Each is measured like the accepted one. The scatter of their numbers
-is the *spread*. The interval is the accepted number, plus and minus the spread times a factor.
+A round has six segmentations besides the accepted segmentation: the four candidates, and the ensemble moved
+by a standard deviation outwards and inwards. Each is measured like the accepted segmentation. The scatter of
+their numbers is the *spread*. The interval is the accepted number, plus and minus the spread times a factor.
 
 The factor gives the interval a stated probability. It is the 90 % quantile of |accepted - true| / spread on
 phantoms (split conformal prediction: Lei et al., Journal of the American Statistical Association 113, 2018).
@@ -32,7 +32,7 @@ LOGARITHMIC = frozenset({"volume_ml", "long_mm", "short_mm", "largest_mm", "surf
 LEAST_SPREAD = 0.01
 """The smallest spread of a size, because voxels limit the accuracy even if all segmentations agree.
 
-Other numbers have 1 % of their usual range.
+For other numbers, it is 1 % of their usual range.
 """
 _USUAL = {"mean_hu": 100.0, "parenchyma_hu": 100.0, "lesions_ml": 10.0, "parenchyma_ml": 1000.0}
 _POSITIVE = frozenset({"lesions_ml", "parenchyma_ml", "burden_percent"})
@@ -60,8 +60,8 @@ FACTORS: Mapping[str, float] = MappingProxyType(
 """Key -> factor, from `tests/bench/test_measurements.py`.
 
 Numbers with errors that the ensemble does not cover have no factor. The volume of all lesions and the burden
-have errors by missed lesions, extremes of density by single voxels. Signals of MR have none, because nothing
-was calibrated on them.
+have errors from missed lesions; extremes of density have errors from single voxels. Signals of MR have no
+factor, because they were not calibrated.
 """
 
 
@@ -84,14 +84,14 @@ def intervals_of(accepted: Numbers, samples: Sequence[Numbers]) -> dict[tuple[in
     Parameters
     ----------
     accepted, samples
-        The results of `numbers_of` for the accepted and the other segmentations. A lesion that the reader
-        drew and no candidate has gets no interval.
+        The results of `numbers_of` for the accepted and the other segmentations. A lesion that is in fewer
+        than two samples gets no interval.
     """
     found: dict[tuple[int, str], Interval] = {}
     for (number, key), value in accepted.items():
         others = [sample[number, key] for sample in samples if (number, key) in sample]
         if key == "lesions":
-            if any(other != value for other in others):  # a count that all agree on is no interval
+            if any(other != value for other in others):  # equal counts give no interval
                 found[number, key] = (min([value, *others]), max([value, *others]))
         elif len(others) >= 2 and key in FACTORS:
             found[number, key] = _interval(key, value, FACTORS[key] * spread(key, value, others))
@@ -99,7 +99,7 @@ def intervals_of(accepted: Numbers, samples: Sequence[Numbers]) -> dict[tuple[in
 
 
 def spread(key: str, value: float, others: Iterable[float]) -> float:
-    """Return the scatter of samples around a number: the root mean square, of logarithms for sizes."""
+    """Return the root mean square difference of samples from a number; of logarithms for sizes."""
     numbers = np.array(list(others), float)
     if key in LOGARITHMIC:
         if value <= 0:
@@ -126,7 +126,10 @@ def sample_numbers(
     spacing_mm: Spacing,
     unit: Unit = CT.unit,
 ) -> list[dict[tuple[int, str], float]]:
-    """Measure samples on the same grid, inside the box around their voxels and the accepted ones."""
+    """Return the numbers of each sample, measured in the box around all samples and the accepted labels.
+
+    All arrays are ``(Z, Y, X)`` on the same grid.
+    """
     marked = np.logical_or.reduce([labels > 0 for labels in (accepted, *samples)])
     box = tuple(
         slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0)

@@ -1,8 +1,8 @@
 """Match the lesions of an earlier study with those of this study, as arrays on one grid.
 
 Lesions that overlap after registration, or nearly touch, may be the same. The best pairing is computed
-(assignment problem, Kuhn 1955). An unpaired lesion that lies in a paired lesion split off from it, or was
-merged into it. Any other unpaired lesion is new, or has vanished.
+(assignment problem, Kuhn 1955). If an unpaired lesion lies in a paired lesion, then it split off from it, or
+was merged into it. Any other unpaired lesion is new, or has vanished.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Spacing = tuple[float, float, float]
 NEAR_MM = 8.0
 """The largest distance in mm after registration at which two lesions may be the same."""
 _WITHIN = 0.5
-"""A lesion is a part of another one if this part of it lies inside the other."""
+"""A lesion is a part of another lesion if this share of its voxels lies inside the other lesion."""
 _TOUCHING = 0.1
-"""Weight of a pair that lies near without overlap. A fully overlapping pair has weight 1."""
+"""Weight of a pair that touches without overlap. The share of overlap, up to 1, is added to it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def match(now: Labels, before: Labels, spacing_mm: Spacing) -> tuple[Group, ...]
     ours, theirs = _points(now, spacing_mm), _points(before, spacing_mm)
     shared = _shared(now, before)
     pairs = _paired(ours, theirs, shared)
-    parts: dict[int, int] = {}  # lesions of now that lie in a paired one of before: number -> that pair's
+    parts: dict[int, int] = {}  # present lesion in a paired earlier lesion -> the pair's lesion
     for number in ours.keys() - pairs.keys():
         inside = [(shared.get((number, other), 0) / len(ours[number]), own) for own, other in pairs.items()]
         share, own = max(inside, default=(0.0, 0))

@@ -24,7 +24,7 @@ Numbers = Mapping[tuple[int, str], float]
 
 
 def shapes_of(labels: Labels, spacing_mm: Spacing) -> dict[int, dict[str, float]]:
-    """Return the shape of each lesion by its number. Very small lesions have none.
+    """Return the numbers of each lesion's shape, by lesion number. Very small lesions are left out.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def numbers_of(
 def flattened(
     measured: Measurements, shapes: Mapping[int, Mapping[str, float]], unit: Unit
 ) -> dict[tuple[int, str], float]:
-    """Return measurements by (lesion number, key)."""
+    """Return all numbers of measurements and shapes: (lesion number or `LIVER`, key) -> value."""
     found = {(LIVER, key): value for key, value in liver_numbers(measured).items()}
     found |= {(LIVER, key): value for key, value in parenchyma_numbers(measured, unit).items()}
     for lesion in measured.lesions:

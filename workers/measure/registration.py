@@ -1,11 +1,11 @@
 """Register a scan with an earlier scan of the same patient, with SimpleITK.
 
-There are three steps, each starting from the one before. First, the livers' signed distances are aligned
-rigidly. This works for any contrast phase and from a bad start. Then they are deformed until the surfaces
-meet. Last, the densities inside are aligned, with matched histograms (demons with symmetric forces: Thirion,
-Medical Image Analysis 2, 1998; Vercauteren et al., NeuroImage 45, 2009). Two methods failed on some pairs of
-`workers.phantoms.pairs` and were left out. An affine step collapsed to zero. B-splines with mutual
-information distorted homogeneous liver.
+There are three steps. Each step starts from the result of the step before. First, the livers' signed
+distances are aligned rigidly. This works for any contrast phase and from a bad start. Then they are deformed
+until the surfaces meet. Last, the densities inside are aligned, with matched histograms (demons with
+symmetric forces: Thirion, Medical Image Analysis 2, 1998; Vercauteren et al., NeuroImage 45, 2009). Two
+methods failed on some pairs of `workers.phantoms.pairs` and were left out. An affine step collapsed to zero.
+B-splines with mutual information distorted homogeneous liver.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ class Scan:
 
 
 class Alignment:
-    """Maps points of the present scan to points of the earlier one.
+    """Maps points of the present scan to points of the earlier scan.
 
     Parameters
     ----------
     transform
-        From (x, y, z) mm of the present scan to mm of the earlier one, each from the first voxel's centre.
+        From (x, y, z) mm of the present scan to mm of the earlier scan, each from the first voxel's centre.
     """
 
     def __init__(self, transform: SimpleITK.Transform) -> None:
         self._transform = transform
 
     def brought(self, array: NDArray[Any], spacing_mm: Spacing, now: Scan, box: Slices) -> NDArray[Any]:
-        """Resample an array of the earlier scan to a box of the present one's grid.
+        """Resample an array of the earlier scan to a box of the present scan's grid.
 
         Labels (uint8) get the nearest neighbour, densities are interpolated. Outside of the earlier scan,
-        they are -1024.
+        labels are 0 and densities are -1024.
         """
         labels = array.dtype == np.uint8
         reference = _image(np.zeros([s.stop - s.start for s in box], np.uint8), now.spacing_mm, box)

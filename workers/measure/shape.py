@@ -1,7 +1,7 @@
 """The shape of one lesion, as the Image Biomarker Standardisation Initiative defines its numbers.
 
 Definitions: IBSI reference manual (Zwanenburg et al., Radiology 295, 2020; arXiv:1612.07003), section 3.1;
-each number's code is in `dicom_config.quantities`. The surface is that of `surface_of`, without voxel stairs.
+each number's code is in `dicom_config.quantities`. The surface of `surface_of` has no voxel steps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Shape:
         Square root of the second, and of the least, over the largest variance along the principal axes (Q3CK,
         N17B). Both are 1 for a ball. Elongation is near 0 for a thread, flatness near 0 for a leaf.
     solidity
-        Volume over that of the convex hull (R3ER); 1 without dents.
+        Volume over the volume of the convex hull (R3ER); 1 without dents.
     irregularity
         `surface_mm2` over the surface of the ellipsoid of the same volume and the same ratios of principal
         axes. It is 1 for every ellipsoid, and grows with lobules, dents and spikes of the boundary. IBSI's
@@ -93,7 +93,7 @@ def _ellipsoid_mm2(volume_mm3: float, *variances: float) -> float:
 def _largest_mm(mask: Mask, spacing_mm: Spacing) -> float:
     """Return the largest distance of points midway between the outermost voxels' centres and outer faces.
 
-    The reason is that of `uair_node.findings.measurements.axial_diameters`.
+    `uair_node.findings.measurements.axial_diameters` gives the reason for these points.
     """
     border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     points = (border[:, None] + _MIDWAY).reshape(-1, 3) * spacing_mm

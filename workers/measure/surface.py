@@ -41,7 +41,7 @@ class Surface:
 
 
 def surface_of(mask: Mask, spacing_mm: Spacing) -> Surface:
-    """Draw the surface of a mask.
+    """Return the surface of a mask, in mm.
 
     The signed Euclidean distance to the mask's boundary is smoothed by a Gaussian of 0.8 voxels along each
     axis. It is cut at the level that keeps the mask's number of voxels inside, so that smoothing does not

@@ -28,15 +28,15 @@ class Batches:
     Parameters
     ----------
     device
-        On a CPU as many batches run at a time as torch has threads; on a GPU one.
+        On a CPU, as many batches run at a time as torch has threads. On a GPU, one batch runs at a time.
     gpu_factor
-        How much larger batches are on a GPU.
+        The factor by which batches are larger on a GPU.
     """
 
     def __init__(self, device: torch.device, gpu_factor: int = 32) -> None:
         self._on_cpu = device.type == "cpu"
         self._factor = 1 if self._on_cpu else gpu_factor
-        # The number of threads is each thread's own: the caller's stays as it is.
+        # torch keeps this number for each thread separately, so the caller's number does not change.
         self._pool = ThreadPoolExecutor(
             torch.get_num_threads() if self._on_cpu else 1,
             thread_name_prefix="batch",

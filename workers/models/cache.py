@@ -79,7 +79,7 @@ class EmbeddingFolder:
             try:
                 named = {str(index): part for index, part in enumerate(on_cpu)}
                 save_file(named, temporary, metadata={"checksum": _checksum(on_cpu)})
-                # No fsync: what a power cut leaves is told by its checksum.
+                # No fsync: the checksum detects files that a power failure damaged.
                 Path(temporary).replace(path)
             finally:
                 Path(temporary).unlink(missing_ok=True)
@@ -89,7 +89,7 @@ class EmbeddingFolder:
 
     def _shrink(self) -> None:
         files = []
-        for path in self._folder.iterdir():  # what a dead process left half written, too
+        for path in self._folder.iterdir():  # includes unfinished files of dead processes
             try:
                 status = path.stat()
             except FileNotFoundError:  # another worker was faster
@@ -111,7 +111,7 @@ def _checksum(parts: tuple[Tensor, ...]) -> str:
 
 
 class EmbeddingCache:
-    """Encodes crops with a predictor and remembers the latest ones.
+    """Encodes crops with a predictor and keeps the latest embeddings.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class EmbeddingCache:
         content
             Digest of the volume.
         images
-            A function that makes the crop's images, see `Crop.images`. It is called only if they must be
+            A function that makes the crop's images, see `Crop.images`. It is called only if the crop must be
             encoded.
         """
         key = self._key(content, crop)
@@ -171,7 +171,7 @@ class EmbeddingCache:
 
     def _key(self, content: str, crop: Crop) -> str:
         seen = (crop.centre, crop.side_mm, crop.slices, crop.spacing, crop.shape, crop.pixels, crop.cells)
-        # the name tells how its input is normalised, which the weights do not
+        # The digest is not enough: the name also stands for the normalisation of the input.
         model = (self._predictor.name, self._predictor.digest, self._predictor.device)
         known = json.dumps([_FORMAT, content, *model, *seen], default=float)
         return hashlib.blake2b(known.encode(), digest_size=20).hexdigest()

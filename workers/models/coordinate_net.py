@@ -1,9 +1,9 @@
 """The network of the localizer `templates`: it predicts a patch's place in the body, and features of points.
 
-Self-supervised after MedLSAM (Lei et al. 2025): no organ is named in its training. A patch of 64 x 64 x 64
-voxels of 3 mm becomes a latent coordinate. The difference of two coordinates of a scan is the offset of the
-patches in mm. A point gets a feature of its 36 mm surroundings. Both parts read *cells* of two voxels a side.
-They are small enough for training on one processor core in minutes.
+It is self-supervised after MedLSAM (Lei et al. 2025): its training uses no labels of organs. A patch of
+64 x 64 x 64 voxels of 3 mm becomes a latent coordinate. The difference of two coordinates of a scan is the
+offset of the patches in mm. A point gets a feature of its 36 mm surroundings. Both parts of the network read
+*cells* of two voxels a side. The network is small enough for training on one processor core in minutes.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class EmbeddedSam(nn.Module):
     depth
         Number of its blocks.
     global_blocks
-        Indices of the blocks that attend to all 16 x 16 tokens. The others attend inside 8 x 8 windows.
+        Indices of the blocks that attend to all 16 x 16 tokens. All other blocks attend inside 8 x 8 windows.
     """
 
     def __init__(self, token_dim: int = 192, depth: int = 4, global_blocks: tuple[int, ...] = (1, 3)) -> None:
@@ -138,7 +138,7 @@ class EmbeddedSam(nn.Module):
             window_size=8,
             global_attn_indexes=global_blocks,
         )
-        self.image_encoder.patch_embed = nn.Identity()  # the stem hands it tokens
+        self.image_encoder.patch_embed = nn.Identity()  # its input is the stem's tokens
         self.prompt_encoder: Any = PromptEncoder(
             embed_dim=EMBED_DIM,
             image_embedding_size=(GRID_SIZE, GRID_SIZE),

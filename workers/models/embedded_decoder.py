@@ -50,7 +50,7 @@ class Situations(NamedTuple):
 
     keys: Tensor
     placed: Tensor
-    """The same with the positional encoding added."""
+    """`keys` with the positional encoding added."""
 
 
 class _Projection(NamedTuple):
@@ -231,7 +231,7 @@ def _asked(attention: Any) -> _Cross:
     offset = torch.einsum("hd,hdj->hj", attention.q_proj.bias.view(heads, depth), k) / math.sqrt(depth)
     value = torch.einsum("ohd,hdi->hoi", out, v)
     value_bias = torch.einsum("ohd,hd->ho", out, attention.v_proj.bias.view(heads, depth))
-    # A head's shares add up to one, so each head may bring its part of the output's bias.
+    # A head's shares add up to one, so each head can add its part of the output's bias.
     value_bias = value_bias + attention.out_proj.bias / heads
     return _Cross(
         _Projection(score.reshape(-1, width), torch.zeros(heads * width, device=score.device)),

@@ -29,7 +29,7 @@ class EmbeddedPredictor:
     device
         Where it runs.
     path
-        Path of its weights; None for those of the package.
+        Path of its weights; None for the packaged weights.
     """
 
     name = "embedded"
@@ -90,7 +90,7 @@ class EmbeddedPredictor:
         return tuple(embeddings)
 
     def from_parts(self, parts: tuple[torch.Tensor, ...]) -> NestedFeatures:
-        """Return the features of their maps."""
+        """Return the features from the three maps of `parts_of`."""
         return NestedFeatures(*(part.to(self._device) for part in parts))
 
     def _tensor(self, array: NDArray[np.generic]) -> torch.Tensor:

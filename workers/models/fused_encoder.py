@@ -1,4 +1,4 @@
-"""SAM's image encoder with fused attention: the numbers of ``ImageEncoderViT.forward`` from its own weights.
+"""SAM's image encoder with fused attention: the results of ``ImageEncoderViT.forward``, with less memory.
 
 `segment_anything` keeps the attention's scores in memory. At 1024 x 1024, these are 12 heads x 4096 x 4096
 numbers for each slice and global block, and as many for their relative positions.
@@ -61,7 +61,7 @@ def _attend(attention: Any, tokens: Tensor) -> Tensor:
     queries, keys, values = split.permute(2, 0, 3, 1, 4)
     if attention.use_rel_pos:
         queries, keys = _with_positions(attention, queries, keys, height, width)
-        # The fused kernels want one width for all three.
+        # The fused kernels need the same width for queries, keys and values.
         values = functional.pad(values, (0, height + width))
     found = functional.scaled_dot_product_attention(queries, keys, values, scale=1.0 / math.sqrt(depth))
     found = found[..., :depth].transpose(1, 2).reshape(count, height, width, channels)
@@ -77,7 +77,7 @@ def _with_positions(
     grid = queries.view(count, heads, height, width, depth)
     rows = get_rel_pos(height, height, attention.rel_pos_h).to(queries.dtype)
     columns = get_rel_pos(width, width, attention.rel_pos_w).to(queries.dtype)
-    # The kernel scales all products, SAM those of queries and keys only.
+    # The kernel scales all products, but SAM scales only the products of queries and keys.
     by_row = torch.einsum("bnhwc,hkc->bnhwk", grid, rows) * math.sqrt(depth)
     by_column = torch.einsum("bnhwc,wkc->bnhwk", grid, columns) * math.sqrt(depth)
     asking = torch.cat([grid, by_row, by_column], dim=-1).view(count, heads, number, -1)

@@ -19,13 +19,13 @@ from workers.uair.localize import CoarseMap, to_isotropic
 
 
 class LearnedLesions(PackagedNetwork):
-    """Finds liver and lesions with a 3-D U-Net at 3 mm. Parameters as of `PackagedNetwork`."""
+    """Finds liver and lesions with a 3-D U-Net at 3 mm. The parameters are those of `PackagedNetwork`."""
 
     network, file = LesionNet, LESIONS_FILE
 
     @classmethod
     def trained_on(cls, data: Literal["real", "phantom"], device: torch.device) -> LearnedLesions:
-        """Return the packaged finder that learned from real CTs and phantoms, or from phantoms alone."""
+        """Return the packaged finder that was trained on real CTs and phantoms, or on phantoms alone."""
         return cls(device, packaged(REAL_LESIONS_FILE if data == "real" else LESIONS_FILE))
 
     def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:

@@ -15,7 +15,7 @@ from workers.uair.localize import Location, body_region, location_of, to_isotrop
 
 
 class LearnedLocalizer(PackagedNetwork):
-    """Finds the liver with a 3-D U-Net at 6 mm. Parameters as of `PackagedNetwork`."""
+    """Finds the liver with a 3-D U-Net at 6 mm. The parameters are those of `PackagedNetwork`."""
 
     network, file = LocalizerNet, LOCALIZER_FILE
 

@@ -16,7 +16,7 @@ from workers.uair.outlines import Question
 
 
 class LearnedOutlines(PackagedNetwork):
-    """Outlines one lesion in all slices of its crop at once. Parameters as of `PackagedNetwork`."""
+    """Outlines a lesion in all slices of its crop at once. The parameters are those of `PackagedNetwork`."""
 
     network, file = OutlineNet, OUTLINES_FILE
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SPACING_MM = 3.0
-"""Isotropic voxel size that the network was trained at."""
+"""Isotropic voxel size in mm at which the network was trained."""
 STRIDE = 8
 """Each axis of the input must be a multiple of this."""
 WIDTHS = (40, 64, 96)
@@ -20,7 +20,7 @@ LIVER, LESION = 0, 1
 LESION_WEIGHT = 4.0
 """Weight of lesion voxels in training. For true probabilities, the odds must be divided by it."""
 _INPUTS, _OUTPUTS = 5, 2
-# Logit that the training starts from for lesions: few voxels belong to one.
+# Initial logit of lesions in training. It is low, because few voxels belong to a lesion.
 _RARE = -2.5
 
 

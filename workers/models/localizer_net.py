@@ -1,8 +1,8 @@
 """The learned localizer's network: a small 3-D U-Net on CT at 6 mm.
 
 Input: two channels (`workers.models.windows.to_localizer_channels`), each axis a multiple of 8 voxels.
-Output: logits of "inside the liver (with its vessels and lesions)". A global context term tells the coarsest
-level whether the scan shows a whole abdomen or a part of it.
+Output: logits of "inside the liver (with its vessels and lesions)". The coarsest level has a global context
+term, because a scan may show a whole abdomen or a part of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SPACING_MM = 6.0
-"""Isotropic voxel size that the network was trained at."""
+"""Isotropic voxel size in mm at which the network was trained."""
 STRIDE = 8
 """Each axis of the input must be a multiple of this."""
 WIDTHS = (12, 24, 40, 56)

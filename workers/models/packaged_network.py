@@ -20,7 +20,7 @@ class PackagedNetwork:
     device
         Where it runs.
     path
-        Other weights than those of the package, or None.
+        Path of other weights; None for the packaged weights.
 
     Raises
     ------

@@ -8,7 +8,7 @@ import torch
 def half_precision(device: torch.device | str) -> torch.autocast:
     """Return the context in which convolutions run in bfloat16, if the device multiplies such matrices.
 
-    A processor without AVX512-bf16 or AMX emulates them: one convolution took 6.9 s instead of .026 s. For
+    A processor without AVX512-bf16 or AMX emulates bfloat16: a convolution took 6.9 s instead of .026 s. For
     such a processor, the context changes nothing.
     """
     kind = torch.device(device).type

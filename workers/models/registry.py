@@ -32,7 +32,7 @@ _BUILDERS: dict[str, _Builder] = {
 
 
 def model_names() -> tuple[str, ...]:
-    """Return the names that `build_predictor` knows."""
+    """Return the names that `build_predictor` accepts."""
     return tuple(_BUILDERS)
 
 
@@ -96,7 +96,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     Raises
     ------
     ConfigError
-        ``no-cuda``: CUDA is asked for and this machine, or this build of torch, has none.
+        ``no-cuda``: `wanted` is cuda, but this machine or this build of torch has no CUDA.
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:

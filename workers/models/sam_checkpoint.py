@@ -1,9 +1,10 @@
 """Published SAM checkpoints (`vit_b`, `vit_l`, `vit_h`; MedSAM is a `vit_b`) as a `Predictor`.
 
-Preprocessing is that of the paper and MedSAM: the whole slice at 1024 x 1024, HU clipped to [-500, 1000] and
-stretched to 0 … 255; the three channels are equal. The original checkpoints then need SAM's own
-normalisation. MedSAM was trained on values in 0 … 1 without it. Both have the same architecture. So the
-configuration or the file's SHA-256 decides which it is, never the file's name.
+The preprocessing is the same as in the paper and MedSAM. The input is the whole slice at 1024 x 1024, with HU
+clipped to [-500, 1000] and stretched to 0 … 255. The three channels are equal. The original checkpoints then
+need SAM's own normalisation. MedSAM was trained on values in 0 … 1 without this normalisation. Both kinds of
+checkpoint have the same architecture. So the configuration or the file's SHA-256 decides the kind, never the
+file's name.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class SamCheckpointPredictor:
         medsam = window_in_use(window, digest) == "medsam"
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # the unpickler and the zip reader raise many kinds
+        except Exception as error:  # the unpickler and the zip reader raise many kinds of errors
             raise ConfigError(
                 "checkpoint-unsafe",
                 f"The checkpoint {path.name} is not a plain file of tensors ({type(error).__name__}).",

@@ -1,9 +1,9 @@
 """Import `segment_anything`. All other modules import its classes from here.
 
 `import segment_anything` needs torchvision, for two helpers (automatic mask generation and PIL resizing) that
-we never call. torchvision may be missing, or unable to load its operators (a CPU build of torch beside a
-registry build of torchvision). Then stand-ins replace it during the import. Calling a stand-in raises an
-error.
+we never call. torchvision may be missing, or unable to load its operators (a CPU build of torch with a
+registry build of torchvision). Then stand-ins replace torchvision during the import. Calling a stand-in
+raises an error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""U-Net and TransUNet, with which the paper compares. They segment whole slices without a reader.
+"""U-Net and TransUNet, with which the paper compares its method. They segment whole slices without a reader.
 
-Both use parts of MONAI and are small enough for a CPU. Only the evaluation needs them. MONAI is imported when
-one of them is built.
+Both networks use parts of MONAI and are small enough for a CPU. Only the evaluation needs them. MONAI is
+imported when a network is built.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class SliceNetwork:
 
     @classmethod
     def load(cls, name: str, device: torch.device, path: Path | None = None) -> SliceNetwork:
-        """Return `name` with packaged weights, or those of a file.
+        """Return the network `name` with its packaged weights, or with the weights of the file `path`.
 
         Raises
         ------

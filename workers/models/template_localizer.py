@@ -1,8 +1,8 @@
 """The localizer `templates`: a few annotated scans and no trained segmentation (the paper, section 4.2).
 
 It follows MedLSAM (Lei et al. 2025). The extreme points of the templates' livers are averaged as latent
-coordinates and features. They are searched in a new scan in two steps. The first uses coordinates, in jumps
-of the predicted offset. The second compares features around the end of the jumps.
+coordinates and features. These points are searched in a new scan in two steps. The first step uses
+coordinates, in jumps of the predicted offset. The second step compares features around the end of the jumps.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class TemplateLocalizer:
     encoder
         The coordinate network.
     templates
-        At least one, made with the same network.
+        At least one template, made with the same network.
     digest
         SHA-256 over network and templates.
     """
@@ -136,9 +136,9 @@ class TemplateLocalizer:
         return location_in(probability, box, GRID_MM, spacing, hu.shape, EXTENSION_MM)
 
     def box(self, hu: Float32) -> Box | None:
-        """Return the liver's box in HU at 3 mm, which may reach beyond the scan.
+        """Return the liver's box in a scan ``(Z, Y, X)`` of HU at 3 mm. The box may reach beyond the scan.
 
-        None if no place is similar.
+        None if no place is similar enough to the templates, or if the box is too small.
         """
         faces, likeness = self._refined(hu, self._jumped(hu))
         if likeness < LEAST_LIKENESS:

@@ -1,7 +1,7 @@
 """Keep templates as safetensors files: in the site's own folder or, if that is empty, in the package.
 
-A file holds latent coordinates and features of six points, and the liver's mask at 3 mm. It has the scan's
-voxel size and the network's digest. It holds no density, no date, no UID and no name.
+A file holds latent coordinates and features of six points, and the liver's mask at 3 mm. It also holds the
+scan's voxel size and the network's digest. It holds no density, no date, no UID and no name.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StoredTemplate:
     template
         The data for the search.
     network
-        SHA-256 of the coordinate network that described it.
+        SHA-256 of the coordinate network that made it.
     spacing_mm
         Voxel size (z, y, x) of the scan.
     """
@@ -67,12 +67,12 @@ class StoredTemplate:
 
     @property
     def liver_ml(self) -> float:
-        """Volume of the liver."""
+        """Volume of the liver in ml."""
         return float(self.template.mask.sum()) * GRID_MM**3 / 1000.0
 
 
 class TemplateFolder:
-    """The templates of one folder, which need not exist."""
+    """The templates of one folder. The folder may be missing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,7 +112,7 @@ class TemplateFolder:
         Raises
         ------
         ConfigError
-            ``template-unknown``: the folder has none of that name.
+            ``template-unknown``: the folder has no template of that name.
         """
         if self._path(name) not in self.path.glob(_PATTERN):
             raise ConfigError(

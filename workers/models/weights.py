@@ -68,7 +68,7 @@ def save_weights(model: nn.Module, path: Path, metadata: dict[str, str] | None =
 
 
 def load_weights(model: nn.Module, path: Path) -> str:
-    """Read safetensors into a model, whose keys must all match. Return the SHA-256 of the file.
+    """Read safetensors into a model, and return the SHA-256 of the file. All keys must match.
 
     Raises
     ------

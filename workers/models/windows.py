@@ -105,7 +105,7 @@ def to_outline_channels(
 
 
 def _around(hu: Float32, box: Mask) -> float:
-    """Return the median density of soft tissue around the box, up to half of its size away."""
+    """Return the median HU of soft tissue around the box, up to a quarter of its size and a cell away."""
     tight = tight_box(box)
     reach = [1 + int(size) // 4 for size in tight.size]
     edges = zip(tight.start, tight.stop, reach, strict=True)

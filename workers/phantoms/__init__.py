@@ -1,4 +1,4 @@
-"""Generate abdominal CT phantoms: anatomy (`geometry`), densities (`appearance`), and both together.
+"""Generate abdominal phantoms: anatomy (`geometry`), densities (`appearance`), and both together.
 
 Tests, demonstration and evaluation use `make_phantom`. Training uses the two steps separately: a cached
 geometry gets a new appearance for every sample.

@@ -1,7 +1,7 @@
 """Compute the densities of a phantom: HU as a scanner would show them, from tissues and lesion distances.
 
-This is the fast step. A `Scan` draws once what is constant over an examination (contrast phase, densities,
-lesion looks, noise). With it, `densities` renders any stack of slices of a geometry.
+This is the fast step. A `Scan` has the values that are constant over an examination (contrast phase,
+densities, lesion looks, noise). With it, `densities` renders any stack of slices of a geometry.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _ENHANCING: Mapping[Tissue, tuple[Range, Range, Range, Range]] = MappingProxyTyp
         Tissue.HEART: ((35, 52), (90, 300), (85, 180), (75, 130)),
     }
 )
-# What may be mistaken for liver where the densities agree.
+# Tissues that may be mistaken for liver if their density is equal.
 _NEIGHBOURS = (
     Tissue.HEART,
     Tissue.SPLEEN,
@@ -68,7 +68,7 @@ _NEIGHBOURS = (
 _PORTAL_VEIN: tuple[Range, ...] = ((30, 50), (60, 140), (115, 215), (85, 140))
 _HEPATIC_VEIN: tuple[Range, ...] = ((30, 50), (45, 95), (95, 195), (85, 140))
 
-# Uniform ranges of HU that no contrast agent changes.
+# Uniform ranges of HU of tissues whose density a contrast agent does not change.
 _PLAIN: Mapping[Tissue, Range] = MappingProxyType(
     {
         Tissue.MUSCLE: (40, 72),
@@ -86,7 +86,7 @@ _PLAIN: Mapping[Tissue, Range] = MappingProxyType(
     }
 )
 
-# Uniform ranges of the texture's standard deviation in HU, where it differs from the common one.
+# Uniform ranges of the texture's standard deviation in HU, for tissues that differ from the common value.
 _TEXTURE: Mapping[Tissue, Range] = MappingProxyType(
     {
         Tissue.FAT: (3, 16),
@@ -155,8 +155,8 @@ class Scan:
     ) -> Scan:
         """Draw the appearance of an examination with `lesions` lesions at random.
 
-        With `varied_lesions`, neighbouring lesions have different kinds. Otherwise most are similar, like
-        metastases.
+        With `varied_lesions`, successive lesions have different kinds. Otherwise most lesions are similar,
+        like metastases.
         """
         phase = phase or list(Phase)[rng.choice(len(Phase), p=list(_PHASE_SHARE.values()))]
         hu = _draw_hu(rng, list(Phase).index(phase))
@@ -206,7 +206,7 @@ def _draw_hu(rng: np.random.Generator, phase: int) -> Floats:
     if rng.random() < 0.5:
         hu[Tissue.PORTAL_VEIN] = rng.uniform(*_PORTAL_VEIN[phase])
         hu[Tissue.HEPATIC_VEIN] = rng.uniform(*_HEPATIC_VEIN[phase])
-    else:  # whatever the phase is called, vessels near the liver's density are common
+    else:  # in all phases, vessels near the liver's density are common
         hu[Tissue.PORTAL_VEIN] = liver + rng.uniform(-15, 60)
         hu[Tissue.HEPATIC_VEIN] = liver + rng.uniform(-25, 55)
     hu[Tissue.PORTAL_TRUNK] = hu[Tissue.PORTAL_VEIN]
@@ -214,7 +214,7 @@ def _draw_hu(rng: np.random.Generator, phase: int) -> Floats:
     oral_contrast = rng.random() < 0.2
     hu[Tissue.BOWEL_CONTENT] = rng.uniform(100, 400) if oral_contrast else rng.uniform(-20, 70)
     hu[Tissue.STOMACH_CONTENT] = rng.uniform(100, 400) if rng.random() < 0.2 else rng.uniform(-15, 60)
-    if rng.random() < 0.25:  # an odd patient
+    if rng.random() < 0.25:  # a patient with unusual densities
         hu += rng.normal(0, 22, len(hu)).astype(np.float32)
     hu[Tissue.AIR] = -1000
     return hu
@@ -244,7 +244,7 @@ class Textures:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, shape: tuple[int, ...], steps: tuple[float, ...]) -> Textures:
-        """Draw fields for a stack of that shape whose samples are `steps` mm apart."""
+        """Draw fields for a stack of shape `shape` whose samples are `steps` mm apart."""
         coarse, fine, lesion = (smooth_field(rng, shape, steps, length, 1.0) for length in (21.0, 6.0, 7.5))
         return cls(coarse, fine, lesion)
 

@@ -43,7 +43,7 @@ def draw_diaphragm(scene: Scene) -> None:
         return (top - steepness * ((x - x0) ** 2 + (y - y0) ** 2)).astype(np.float32)
 
     ceiling = np.maximum(dome(body.right_dome, -0.45 * inner, -5), dome(body.left_dome, 0.5 * inner, 0))
-    # the lungs reach lowest behind
+    # the lungs reach lowest at the back
     recess = np.clip((y - 0.25 * body.inner_depth) / (0.6 * body.inner_depth), 0, 1) * rng.uniform(15, 60)
     scene.ceiling = ceiling - recess + scene.field(60, 4)
     scene.chest = scene.cavity & (scene.grid.z > scene.ceiling)

@@ -24,7 +24,7 @@ RESCALE_INTERCEPT = -1024
 def write_ct_series(
     folder: Path, hu: npt.NDArray[Any], affine: npt.NDArray[np.float64], **text: Unpack[SeriesText]
 ) -> list[Path]:
-    """Write one file for each slice of `hu`; parameters and errors as of `write_series`.
+    """Write one file for each slice of `hu`. Other parameters and errors are those of `write_series`.
 
     Parameters
     ----------

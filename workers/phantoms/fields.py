@@ -97,7 +97,7 @@ def smooth_field(
     knots = [max(4, round(n * step / length) + 3) for n, step in zip(shape, steps, strict=True)]
     field: Floats = rng.standard_normal(knots).astype(np.float32)
     for n, k in zip(shape, knots, strict=True):
-        # tensordot moves the contracted axis to the end: after all axes the order is restored
+        # tensordot moves the contracted axis to the end, so the order is restored after all axes
         field = np.tensordot(field, _spline_basis(n, k), (0, 1))
     return field * np.float32(amplitude / _SPLINE_STD ** (len(shape) / 3))
 
@@ -129,7 +129,7 @@ def solid(
     turn
         Rotation about z, radians.
     power
-        2 for an ellipsoid, larger for a boxier solid.
+        2 for an ellipsoid; larger values make the solid more like a box.
     """
     dz, dy, dx = z - np.float32(center[0]), y - np.float32(center[1]), x - np.float32(center[2])
     if turn:

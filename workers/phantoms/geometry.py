@@ -20,7 +20,7 @@ from workers.phantoms.scene import Habitus, Scene
 from workers.phantoms.settings import PLAIN, TRAINING, Setting
 from workers.phantoms.tissues import LIVER_TISSUES
 
-#: Raised whenever a seed starts to give another anatomy, so that cached ones are not mixed up.
+#: Increase this number when a change gives a seed another anatomy, so that old cached anatomies are not used.
 GENERATION = 2
 
 #: Grid on which training geometries are built.
@@ -59,7 +59,7 @@ class Geometry:
     def labels(self, margins_mm: Sequence[float] | None = None) -> NDArray[np.uint8]:
         """``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
 
-        `margins_mm` is the depth of each outline below the lesion's surface; negative is above it.
+        `margins_mm` is the depth of each outline below the lesion's surface; negative values are outside.
         """
         labels = self.liver.astype(np.uint8)
         surface = np.zeros(self.lesions.count + 1)
@@ -71,7 +71,7 @@ class Geometry:
         return labels
 
     def save(self, path: Path) -> None:
-        """Write an ``.npz`` file without pickle. The file gets its name only when it is complete."""
+        """Write an ``.npz`` file without pickle. The file gets the name `path` only when it is complete."""
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
             np.savez_compressed(
@@ -86,7 +86,7 @@ class Geometry:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
+        """Return the geometry from a file of `save`."""
         with np.load(path, allow_pickle=False) as data:
             z, y, x = (float(value) for value in data["spacing_mm"])
             maps = LesionMaps(data["number"], data["distance"], int(data["count"]))

@@ -1,6 +1,6 @@
 """Shared parts of the DICOM series that we write: patient, study, geometry, files.
 
-This module writes the parts that do not depend on the IOD. `ct_series` and `mr_series` write the others.
+This module writes the parts that do not depend on the IOD. `ct_series` and `mr_series` write the other parts.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _DEFAULT_ACQUIRED = datetime(2026, 1, 5, 9, 30)
 class SeriesText(TypedDict, total=False):
     """Header values of a series; each has a default.
 
-    UIDs are random unless given. SOP Instance UIDs follow from the series UID, so the same call with the same
-    UIDs writes the same series. `acquired` is date and time of study, series, acquisition and content.
+    UIDs without a value are random. SOP Instance UIDs follow from the series UID, so the same call with the
+    same UIDs writes the same series. `acquired` is date and time of study, series, acquisition and content.
     """
 
     patient_name: str

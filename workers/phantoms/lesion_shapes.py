@@ -23,8 +23,8 @@ _LARGE_MM = 22.0
 class LesionPlan:
     """The number of lesions, and the range of their radii in mm.
 
-    With `large`, the first lesion has 22 mm to `max_radius`. It lies at the capsule or under the dome, and
-    bulges.
+    With `large`, the first lesion has a radius of 22 mm to `max_radius`. It lies at the capsule or under the
+    dome, and bulges.
     """
 
     count: int
@@ -126,7 +126,7 @@ def _place(
 
 
 def _superficial(scene: Scene, voxels: NDArray[np.int64]) -> Triple:
-    """Draw a place near the wall or near the dome: the outermost or the highest of a few."""
+    """Draw a place near the wall or near the dome: the outermost or the highest of a few places."""
     few = voxels[scene.rng.integers(len(voxels), size=5)]
     highest = scene.rng.random() < 0.4
     rank = few[:, 0] if highest else scene.wall_norm[few[:, 0], few[:, 1], few[:, 2]]
@@ -134,7 +134,7 @@ def _superficial(scene: Scene, voxels: NDArray[np.int64]) -> Triple:
 
 
 def _bulge(scene: Scene, liver: Mask, window: Window, depth: Floats) -> None:
-    """Let a tumour push the capsule into the fat around the liver."""
+    """Replace fat around the liver by liver where a tumour bulges the capsule, in place."""
     out = (depth > 0) & (scene.tissue[window] == Tissue.FAT) & scene.abdomen(window)
     scene.paint(window, out, Tissue.LIVER)
     liver[window] |= out

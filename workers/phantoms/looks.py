@@ -25,7 +25,7 @@ class LesionKind(StrEnum):
     MOSAIC = "mosaic"
 
 
-# The order in which varied lesions follow each other: clear ones first.
+# The order of the kinds of varied lesions: clear kinds first.
 _VARIED = (
     LesionKind.HYPO,
     LesionKind.HYPER,
@@ -81,7 +81,7 @@ class LesionLook:
         return self.halo_width if self.kind is LesionKind.HALO else 0.0
 
     def contrast(self, depth: Floats, coarse: Floats, fine: Floats) -> Floats:
-        """Return the difference of the lesion's density from the liver's.
+        """Return the difference ``(n,)`` in HU of the lesion's density from the liver's density.
 
         Parameters
         ----------
@@ -118,18 +118,18 @@ def draw_look(
     varied: bool,
     setting: Setting = PLAIN,
 ) -> LesionLook:
-    """Draw the look of lesion `number` (from 0) in a liver of that density.
+    """Draw the look of a lesion at random.
 
     Parameters
     ----------
     rng
         Source of randomness.
     liver_hu
-        Density of the parenchyma.
+        Density of the parenchyma in HU.
     start
-        The kind that most of the patient's lesions share.
+        A number that decides the kind of most of the patient's lesions.
     number
-        Number of the lesion. `varied` lesions have their kinds in turn.
+        Number of the lesion, from 0. `varied` lesions have their kinds in turn.
     varied
         Whether kinds differ deliberately and contrasts are at least 25 HU (except nearly isodense lesions).
     setting

@@ -1,8 +1,8 @@
 """The same phantoms as MR images: T1-weighted with fat suppressed, in the portal-venous phase.
 
 A seed gives the same anatomy and lesions as for CT. Each tissue has its signal after a gadolinium agent,
-relative to the liver's, times a bias field. Noise is Rician (Gudbjartsson and Patz, Magnetic Resonance in
-Medicine 34, 1995). The unit differs from scan to scan.
+relative to the liver's signal, times a bias field. Noise is Rician (Gudbjartsson and Patz, Magnetic Resonance
+in Medicine 34, 1995). The unit differs from scan to scan.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.phantoms.phantom import PhantomRecord, Size, draw_examination, phan
 from workers.phantoms.settings import PLAIN, Setting
 from workers.phantoms.tissues import Tissue
 
-# Signal as parts of the liver's, uniform ranges.
+# Uniform ranges of the signal, as parts of the liver's signal.
 _SIGNAL: Mapping[Tissue, Range] = MappingProxyType(
     {
         Tissue.AIR: (0.0, 0.0),
@@ -77,7 +77,7 @@ class MrPhantom:
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
     meta
-        Its content. Contrasts of lesions are those of the CT phantom, in HU.
+        The record of its content. Contrasts of lesions are those of the CT phantom, in HU.
     """
 
     signal: NDArray[np.uint16]
@@ -91,7 +91,7 @@ def make_mr_phantom(
 ) -> MrPhantom:
     """Make the MR phantom of a seed.
 
-    Parameters are those of `make_phantom`; anatomy and lesions are those of its portal-venous phantom.
+    The parameters are those of `make_phantom`. Anatomy and lesions equal those of its portal-venous phantom.
     """
     drawn = draw_examination(seed, size, lesions, Phase.PORTAL, setting)
     phantom = phantom_of(*drawn)

@@ -21,7 +21,7 @@ from workers.phantoms.image_series import SeriesText, describe_pixels, write_ser
 def write_mr_series(
     folder: Path, signal: npt.NDArray[Any], affine: npt.NDArray[np.float64], **text: Unpack[SeriesText]
 ) -> list[Path]:
-    """Write one file for each slice of `signal`; parameters and errors as of `write_series`.
+    """Write one file for each slice of `signal`. Other parameters and errors are those of `write_series`.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from workers.phantoms.scene import Scene
 from workers.phantoms.settings import Setting
 from workers.phantoms.tissues import Tissue
 
-# What livers of adults measure, tumours included.
+# Range of the volume of adult livers in ml, tumours included.
 _VOLUME_ML = (900.0, 2500.0)
 
 
@@ -27,7 +27,7 @@ class Taper:
     narrow, wide
         x of the cut at these heights, mm.
     bend
-        Exponent of the way between: below 1 the lobe narrows late.
+        Exponent of the change between the two heights: below 1 the lobe narrows late.
     """
 
     tip: float
@@ -276,7 +276,7 @@ def _inner(scene: Scene, window: Window, center: Triple, radii: Triple, scale: f
 
 
 def press_kidney_into_liver(scene: Scene, kidney: tuple[Window, Mask] | None) -> None:
-    """Let the right kidney replace liver, in a fat capsule, without liver behind it."""
+    """Replace liver by the right kidney with a fat capsule. No liver stays behind the kidney."""
     if kidney is None:
         return
     (z, y, x), whole = kidney

@@ -1,6 +1,6 @@
 """Two phantoms of one patient at two times: lesions grow, shrink, appear and vanish, and breathing deforms.
 
-The change of each lesion is known. Otherwise the two differ only in noise and in the depth of breath.
+The change of each lesion is known. Otherwise the phantoms differ only in noise and in the depth of breath.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pair:
     Parameters
     ----------
     before, now
-        The phantoms; a lesion has the same number in both.
+        The phantoms. A lesion has the same number in both of them.
     growth_mm
         Lesion number -> outward shift of the surface (negative: inward), for lesions in both phantoms.
     new, vanished
@@ -54,7 +54,7 @@ def make_pair(seed: int, *, lesions: int = 5, phase: Phase | None = Phase.PORTAL
     lesions
         Number of lesions in both phantoms together.
     phase
-        Contrast phase of both; drawn for each if None.
+        Contrast phase of both phantoms; None: a random phase for each.
     """
     rng = np.random.default_rng([seed, 11])
     plan = LesionPlan(lesions, 6.0, 26.0, median_radius=11.0, min_inside=0.75)

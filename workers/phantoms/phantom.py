@@ -31,7 +31,7 @@ class _Preset:
     max_noise_hu: float
 
 
-# The extents are about the same (200 to 270 mm high, 384 to 410 mm wide): only the sampling differs.
+# The extents are similar (200 to 270 mm high, 384 to 410 mm wide). Mainly the sampling differs.
 _PRESETS: Mapping[str, _Preset] = MappingProxyType(
     {
         "small": _Preset((40, 128, 128), (5.0, 3.0, 3.0), 2, 11.0, 22.0, 12.0),
@@ -45,7 +45,7 @@ _PRESETS: Mapping[str, _Preset] = MappingProxyType(
 class LesionRecord:
     """One lesion: its number n (label 1 + n), look, volume, equivalent diameter and contrast to liver.
 
-    `rim_mm` is how far a rim, capsule or halo reaches below the outline of the labels; 0 without one.
+    `rim_mm` is the depth of a rim, capsule or halo below the outline of the labels; 0 without them.
     """
 
     number: int
@@ -121,10 +121,10 @@ def make_phantom(
         Number of lesions. A lesion without enough space is left out. By default, a plain phantom has the
         preset's number (2, 3, 4) of different kinds. Other phantoms have a random number, sometimes none.
     phase
-        Contrast phase; drawn if None.
+        Contrast phase; None: a random phase.
     setting
-        `PLAIN`: clear cases, the size's slices and lesions. `TRAINING`, `TEST`: all the variety, sizes of
-        lesions and (`TEST`) distances of slices drawn.
+        `PLAIN`: clear cases, with the slices and lesions of `size`. `TRAINING`, `TEST`: all the variety, with
+        random sizes of lesions and (`TEST`) random distances of slices.
     """
     return phantom_of(*draw_examination(seed, size, lesions, phase, setting))
 

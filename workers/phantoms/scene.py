@@ -1,6 +1,6 @@
 """The working state of phantom construction: grid, tissue map, warped coordinates, body measures.
 
-The builders in `body`, `organs`, `vessels` and `lesions` each paint their part into one `Scene`.
+The builders in `body`, `organs`, `vessels` and `lesion_shapes` each paint their part into one `Scene`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Habitus:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, grid_height: float, narrow: float, wide: float) -> Self:
-        """Draw a patient whose diaphragm lies in the upper part of a grid of that height.
+        """Draw a patient whose diaphragm lies in the upper part of a grid of height `grid_height`.
 
-        `narrow` and `wide` limit the body's half width, in mm.
+        `narrow` and `wide` limit the body's half width. All are in mm.
         """
         half_width = rng.uniform(narrow, wide)
         # the dome leaves at least 15 mm of lung above it and 130 mm of abdomen below
@@ -65,13 +65,13 @@ class Scene:
     tissue
         ``(Z, Y, X)`` uint8, values of `Tissue`.
     warped
-        Coordinates (z, y, x) after a smooth random deformation; organs are drawn in these.
+        Coordinates (z, y, x) after a smooth random deformation, for drawing organs.
     bent
-        Coordinates (y, x) after a very smooth deformation; the body wall is drawn in these.
+        Coordinates (y, x) after a very smooth deformation, for drawing the body wall.
     bump
         Unit-variance field that roughens surfaces.
     cavity, chest
-        Masks of the abdominal and thoracic cavity and of its part above the diaphragm; set by `body`.
+        Masks of the abdominal and thoracic cavity, and of its part above the diaphragm. `body` sets them.
     """
 
     cavity: Mask
@@ -121,7 +121,7 @@ class Scene:
         return z[window], y[window], x[window]
 
     def paint(self, window: Window, mask: Mask, tissue: Tissue) -> None:
-        """Set the tissue where `mask` (shape of the window) holds."""
+        """Set the tissue where `mask` (with the window's shape) is true."""
         self.tissue[window][mask] = tissue
 
     def abdomen(self, window: Window) -> Mask:

@@ -1,8 +1,8 @@
 """The variety of phantoms: one `Setting` for each use, so that test sets differ from the training set.
 
-A setting adds to the anatomy and the densities that all phantoms share. Examples are right lobes that taper
-down along the wall, and large tumours that bulge the capsule. Others are neighbours with the liver's density,
-and readers who draw a lesion with its rim.
+A setting adds variety to the anatomy and the densities that all phantoms share. Examples are right lobes that
+taper down along the wall, and large tumours that bulge the capsule. Other examples are neighbouring organs
+with the liver's density, and readers who draw a lesion with its rim.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Setting:
-    """Shares are probabilities, ranges are uniform.
+    """The variety of phantoms for one use. Shares are probabilities. Values are uniform in their ranges.
 
     Attributes
     ----------
     name
         The name in records.
     taper, stretch
-        Share of livers whose right lobe tapers to a tip below, and by what factor that lobe is longer.
+        Share of livers whose right lobe tapers to a tip below, and the factor by which the lobe is longer.
     left_reach
         Factor on the left lobe's extent to the left.
     nodular_mm
-        Roughness of the liver's surface beyond the usual one.
+        Roughness of the liver's surface in addition to the usual roughness.
     half_width_mm
         Half width of the body.
     heart_drop_mm
-        How much lower the heart lies, so that it rests on the diaphragm and the left lobe.
+        Distance by which the heart lies lower, so that it rests on the diaphragm and the left lobe.
     few_lesions
-        Share of patients without lesions; the others have 1 + Poisson(2.5), 8 at most.
+        Share of patients without lesions. Other patients have 1 + Poisson(2.5) lesions, 8 at most.
     radius_mm
         Smallest and largest radius of a lesion.
     large
         Share of patients with a tumour of 2.2 to 5 cm radius at the capsule or under the dome.
     contrast_hu
-        Strength of a lesion's contrast; None for a half-normal one, mostly weak.
+        Strength of a lesion's contrast; None for a half-normal distribution, mostly weak.
     complex_look
         Share of lesions with a capsule, with necrosis or a mosaic of densities.
     margin_mm
-        Depth of a reader's outline below the lesion's surface; negative is outside of it.
+        Depth of a reader's outline below the lesion's surface; negative values are outside.
     like_liver
         Share of each neighbouring organ that has the liver's density.
     patches_hu
@@ -51,7 +51,7 @@ class Setting:
     ramp
         Part of low frequencies that the noise lacks (sharp kernels).
     slice_mm
-        Possible distances of slices; empty for the size's own distance.
+        Possible distances of slices; empty for the distance of the phantom's size.
     """
 
     name: str
@@ -79,10 +79,10 @@ class Setting:
         return self != PLAIN
 
 
-#: Clear cases: the demonstration's and the tests' phantoms.
+#: Clear cases, for the phantoms of the demonstration and the tests.
 PLAIN = Setting("plain")
 
-#: What networks are trained on.
+#: The setting on which networks are trained.
 TRAINING = Setting(
     "training",
     taper=0.6,
@@ -101,7 +101,7 @@ TRAINING = Setting(
     ramp=(0.0, 0.7),
 )
 
-#: What results are reported on: shapes, contrasts, margins and noise are drawn from other ranges.
+#: The setting for reported results. Shapes, contrasts, margins and noise have other ranges than in training.
 TEST = Setting(
     "test",
     taper=0.8,

@@ -38,7 +38,7 @@ class Tissue(IntEnum):
     TABLE = 27
 
 
-#: What counts as liver: parenchyma and the vessels inside it (lesions are kept beside the tissue map).
+#: Tissues of the liver: parenchyma and the vessels inside it. Lesions are not in the tissue map.
 LIVER_TISSUES = (Tissue.LIVER, Tissue.PORTAL_VEIN, Tissue.HEPATIC_VEIN)
 
 #: Liver tissue that a lesion displaces.

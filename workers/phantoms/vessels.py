@@ -29,7 +29,7 @@ def draw_tube(
     points
         Corners, (z, y, x) mm.
     radii
-        mm, spread evenly over the length.
+        Radii in mm, spread evenly over the length.
     tissue
         The tissue.
     within
@@ -55,7 +55,7 @@ def _resample(corners: Point) -> Point:
 
 
 def draw_great_vessels(scene: Scene) -> Point:
-    """Paint aorta and vena cava; return where the hepatic veins join the latter, (z, y, x) mm."""
+    """Paint aorta and vena cava. Return the place where the hepatic veins join the cava, (z, y, x) mm."""
     rng, body = scene.rng, scene.habitus
     heights = np.linspace(-5, scene.grid.height_mm + 5, 7)
     before = scene.spine_y - scene.vertebra_radius

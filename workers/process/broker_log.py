@@ -1,4 +1,4 @@
-"""Log lines of a worker whose broker is away: code, remedy and Celery's own words in one line."""
+"""Log lines of a worker that cannot reach its broker: code, remedy and Celery's own words in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SENTENCE = (
 
 
 def name_outages() -> None:
-    """Add code and remedy to the log lines of Celery's consumer about a broker that is away."""
+    """Add code and remedy to the log lines of Celery's consumer about a broker that it cannot reach."""
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_name_outage)
 
 

@@ -1,4 +1,4 @@
-"""A worker's answer to the console, over the broker. It is given by the worker's parent process.
+"""A worker's answer to the console, over the broker. The worker's parent process gives it.
 
 Importing this module registers the command. The parent must not use CUDA, so the driver's tool reads the GPU
 memory.

@@ -9,7 +9,8 @@ from contextlib import suppress
 def release_memory(**_: object) -> None:
     """Return freed pages to the system, if the C library can (glibc's `malloc_trim`).
 
-    Freed volumes of some megabytes leave holes in the heap: a fifth of a worker's memory after a few series.
+    Freed volumes of some megabytes leave holes in the heap. After a few series, the holes are a fifth of a
+    worker's memory.
     The function takes any keywords, so that a Celery signal can call it.
     """
     with suppress(OSError, AttributeError):

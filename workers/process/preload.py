@@ -1,6 +1,6 @@
-"""Import what the tasks of a queue need before the pool forks. Its children share the memory.
+"""Import the modules of a queue's tasks before the pool forks, so that its children share their memory.
 
-A fork must not inherit Python threads or an opened GPU: nothing here starts a thread or looks for a GPU.
+A fork must not inherit Python threads or an opened GPU. So this module starts no thread and opens no GPU.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def preload(queue: QueueName) -> None:
 
 
 def yield_idle_cores() -> None:
-    """Let waiting OpenMP threads sleep instead of spinning. It must be called before torch is imported.
+    """Let waiting OpenMP threads sleep instead of spinning. Call this function before torch is imported.
 
-    On two cores beside another busy process, a first round of 90 slices took 11 s instead of 61 s. Without
-    the other process there was no difference.
+    On two cores with another busy process, a first round of 90 slices took 11 s instead of 61 s. Without the
+    other process there was no difference.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _load_standard() -> None:
-    """Make any object, so that highdicom reads its tables of PS3.3: 110 MB and half a second."""
+    """Make a highdicom object, so that highdicom reads its tables of PS3.3: 110 MB and half a second."""
     study, series, instance = (generate_uid() for _ in range(3))
     SOPClass(study, series, 1, instance, SecondaryCaptureImageStorage, 1, "OT", manufacturer=None)

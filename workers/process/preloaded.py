@@ -1,4 +1,4 @@
-"""Importing this module preloads all queues' tasks. Embedded mode forks its workers from such a process."""
+"""Importing this module preloads all queues' tasks. Embedded mode forks its workers from this process."""
 
 from uair_node.work.topology import QueueName
 from workers.process.preload import preload

@@ -45,7 +45,7 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
     task_postrun.connect(release_memory, weak=False)
     options = [
         f"--queues={queue.value}",
-        # Several on one machine, one a card, need names of their own: the broker refuses a second one.
+        # A machine may have a worker for each GPU. Their names differ: the broker refuses an equal name.
         f"--hostname={queue.value}.{os.getpid()}@%h",
         "--pool=prefork",
         f"--concurrency={children(settings, queue)}",
@@ -53,7 +53,7 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
         "--without-mingle",
     ]
     worker_ready.connect(lambda **_: log.info("waits for tasks from %s", queue.value), weak=False)
-    # The pool is forked before a worker is ready: its children inherit no open port and no thread.
+    # The pool is forked before the worker is ready, so its children inherit no open port and no thread.
     worker_ready.connect(lambda **_: ServiceWatch(_is_live).start(), weak=False)
     monitoring = _monitoring(settings, queue)
     if settings.embedded:

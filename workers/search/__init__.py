@@ -1,1 +1,1 @@
-"""Searches of workers in archives."""
+"""Searches of the workers in archives."""

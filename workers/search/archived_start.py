@@ -1,4 +1,7 @@
-"""Find another system's segmentation in an archive before round 1, and receive it as from `UAIR_START`."""
+"""Find another system's segmentation in an archive before round 1, and receive it as a start.
+
+The received object is handled as if a peer had sent it to `UAIR_START`.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ log = logging.getLogger(__name__)
 def take_found_start(context: Context, claim: Claim) -> None:
     """Receive the segmentation that the rule `start` finds for a case whose first round is due.
 
-    A segmentation that was sent to `UAIR_START` has priority. If the archive is away, then the search is
-    repeated with the next attempt, but the last attempt continues without it.
+    A segmentation that was sent to `UAIR_START` has priority. If the archive cannot be reached, then the next
+    attempt searches again. The last attempt continues without the segmentation.
 
     Raises
     ------
     TransientError
-        The archive is away.
+        The archive cannot be reached.
     """
     archive = context.settings.destination(context.settings.start.found_in)
     if archive is None or (claim.round_number or 1) != 1:
@@ -49,7 +52,10 @@ def take_found_start(context: Context, claim: Claim) -> None:
 
 
 def _newest(context: Context, archive: AnyDestination, case_id: int) -> Dataset | None:
-    """Return the newest segmentation of the system on the case's series; None if there is none."""
+    """Return the newest segmentation of the system on the case's series; None if there is none.
+
+    The result is also None if a peer has sent a start for the case.
+    """
     with context.database.reading() as session:
         case = session.get_one(Case, case_id)
         sent = session.scalars(
@@ -82,7 +88,7 @@ def _written_at(dataset: Dataset) -> str:
 
 
 def _receive(context: Context, archive: AnyDestination, found: Dataset) -> None:
-    """Receive an object of the archive as if it was sent to `UAIR_START`."""
+    """Receive an object of the archive as if a peer had sent it to `UAIR_START`."""
     data = BytesIO()
     found.save_as(data, enforce_file_format=True)
     Inbox(context).receive(

@@ -1,7 +1,8 @@
 """Read truth masks of a real series onto its source grid: DICOM mask series, DICOM SEG, or NIfTI.
 
-The files come from other sources, so every assumption is checked. A mask image is placed by its position if
-that fits the series' grid, else by its instance number. A mask that cannot be placed is an error.
+The files come from other sources, so every assumption is checked. If the position of a mask image fits the
+series' grid, it decides the slice. Otherwise the instance number decides it. A mask without a slice is an
+error.
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ def _nifti(path: Path, volume: Volume) -> Labels:
 
 
 def _onto_grid(values: NDArray[np.int64], affine: NDArray[np.float64], volume: Volume) -> NDArray[np.int64]:
-    """Transpose and flip an array whose affine differs from the volume's only in that.
+    """Return an array on the volume's grid. Its axes may only be in another order or direction.
 
     `affine` maps (axis 0, axis 1, axis 2, 1) of `values` to LPS mm.
     """

@@ -47,7 +47,7 @@ class Overlap:
 
 
 def overlap(first: Mask, second: Mask) -> Overlap:
-    """Compare two masks of one shape.
+    """Return the overlap of two masks of the same shape.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class Agreement:
 
 
 def agreement(labels: Labels, truth: Labels) -> Agreement:
-    """Compare a label volume with the truth. Lesions are matched by overlap; their numbers may differ."""
+    """Return the agreement of labels with the truth. Lesions are matched by overlap, not by number."""
     union = overlap(lesions_mask(labels), lesions_mask(truth))
     lesions = union if union.first or union.second else None
     numbers = np.unique(truth[truth >= FIRST_LESION])

@@ -74,7 +74,7 @@ def read_nifti(path: Path) -> NiftiGrid:
     try:
         image = nibabel.load(path)
         values = np.asarray(image.dataobj)
-    except Exception as error:  # nibabel's errors have many roots
+    except Exception as error:  # nibabel's errors have many base classes
         raise _unreadable(path, type(error).__name__) from None
     if values.ndim != 3:
         raise _unreadable(path, f"it has {values.ndim} dimensions, not 3")
@@ -88,7 +88,7 @@ def read_nifti_ct(path: Path) -> Volume:
     Raises
     ------
     InputError
-        ``nifti-unreadable``; ``nifti-not-ct``: no value is below that of fat.
+        ``nifti-unreadable``; ``nifti-not-ct``: no value is below the HU of fat.
     """
     grid = read_nifti(path)
     if not grid.is_ct:

@@ -10,13 +10,13 @@ import numpy as np
 from uair_node.dicom.volume import Volume
 from workers.truth.metrics import Mask
 
-# A plane farther than this from a slice, or pixels farther than this from the grid's, are not the same.
+# The largest distance of a plane from a slice, and of its pixels from the grid's pixels, for a match.
 _TOLERANCE_VOXELS = 0.2
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A plane is slice `slice` of the source grid, after the given flips."""
+    """The place of an image plane: slice `slice` of the source grid, after the flips."""
 
     slice: int
     rows_flipped: bool
