@@ -241,7 +241,7 @@ class Computer:
     def _content_digest(self, task: Task, candidates: Sequence[StoredCandidate]) -> str:
         """Return a SHA-256 of all inputs and results on which the round's objects depend.
 
-        The round stores the digest. So pages and final objects of a later version still name these candidates.
+        The round stores it. So pages and final objects of a later version still name these candidates.
         """
         settings = self._context.settings
         facts = (
