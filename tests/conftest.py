@@ -57,7 +57,9 @@ def _log_levels() -> Iterator[None]:
     levels = {logger.name: logger.level for logger in loggers()}
     yield
     for logger in loggers():
-        logger.setLevel(levels.get(logger.name, logging.NOTSET))
+        level = levels.get(logger.name, logging.NOTSET)
+        if logger.level != level:  # each change clears the caches of all loggers
+            logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

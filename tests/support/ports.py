@@ -45,8 +45,13 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+# Shortest and longest pause between two polls, and the pause as a multiple of a poll's duration.
+_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
+_PAUSES_A_POLL = 9
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Poll `condition` until it holds.
+    """Poll `condition` until it holds. An expensive condition is polled less often.
 
     Raises
     ------
@@ -54,7 +59,10 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0
         It did not hold within `timeout_s`; the text says `what` was waited for.
     """
     deadline = time.monotonic() + timeout_s
+    started = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise TimeoutError(f"waited {timeout_s:g} s for {what}")
-        time.sleep(0.05)
+        time.sleep(min(_LONGEST_PAUSE_S, max(_PAUSE_S, _PAUSES_A_POLL * (now - started))))
+        started = time.monotonic()
