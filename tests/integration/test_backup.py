@@ -29,8 +29,9 @@ from tests.support.ports import wait_until
 from tests.support.selections import instance_header, key_object
 from tests.support.series import edit_all, good_series
 from uair_node.cases import work_items
-from uair_node.cases.database import Database, _alembic_config
+from uair_node.cases.database import Database
 from uair_node.cases.reader_choice import ReaderChoice
+from uair_node.cases.schema import alembic_config
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, InstanceStatus, WorkItem, WorkKind
 from uair_node.context import Context, open_context
@@ -311,7 +312,7 @@ def _downgrade(database: Database, digest: str) -> None:
     """Make the tables those of the version before patient keys had a secret."""
     with database.transaction() as session:
         session.get_one(Case, 1).patient_key = digest
-    config = _alembic_config()
+    config = alembic_config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0012")

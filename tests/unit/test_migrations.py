@@ -9,10 +9,12 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from dicom_config.errors import ConfigError
-from uair_node.cases.database import Database, _alembic_config
+from uair_node.cases.database import HEAD_REVISION, Database
 from uair_node.cases.installation_tables import ALL_TABLES
+from uair_node.cases.schema import alembic_config
 
 
 def test_migrations_make_the_tables(empty_database_url: str) -> None:
@@ -24,6 +26,11 @@ def test_migrations_make_the_tables(empty_database_url: str) -> None:
         found = compare_metadata(MigrationContext.configure(connection, opts=options), ALL_TABLES)
     database.close()
     assert found == []
+
+
+def test_the_newest_revision_is_the_last_migration() -> None:
+    """`Database` compares with a constant, because Alembic takes long to import."""
+    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == HEAD_REVISION
 
 
 def test_a_version_leaves_the_database_of_a_newer_one_alone(empty_database_url: str) -> None:
@@ -42,7 +49,7 @@ def test_a_version_leaves_the_database_of_a_newer_one_alone(empty_database_url: 
 def test_of_several_effective_answers_to_a_round_the_one_that_counted_stays(empty_database_url: str) -> None:
     """An older version let two answers of the same moment take effect."""
     database = Database(empty_database_url)
-    config = _alembic_config()
+    config = alembic_config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0007")

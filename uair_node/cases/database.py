@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,6 +17,8 @@ from dicom_config.errors import ConfigError
 from uair_node.cases.database_outage import database_error
 
 BUSY_TIMEOUT_MS = 30_000
+HEAD_REVISION = "0021"
+"""The newest revision of the schema."""
 READING = "uair_reading"
 """The execution option of a connection whose transaction can only read."""
 POOL_WAIT_S = 30.0
@@ -115,11 +111,10 @@ class Database:
             try:
                 with connection.begin():
                     _wait_for_others(connection)
-                    config = _alembic_config()
-                    found = MigrationContext.configure(connection).get_current_revision()
-                    self._require_known(found, ScriptDirectory.from_config(config))
-                    config.attributes["connection"] = connection
-                    command.upgrade(config, "head")
+                    found = _revision_in(connection)
+                    if found != HEAD_REVISION:
+                        self._require_known(found)
+                        _upgrade(connection)
             finally:
                 self._heed_references(connection, "ON")
 
@@ -151,34 +146,32 @@ class Database:
         TransientError
             The errors of `transaction`.
         """
-        scripts = ScriptDirectory.from_config(_alembic_config())
-        head, found = scripts.get_current_head(), self._revision()
-        self._require_known(found, scripts)
-        if found != head:
+        found = self._revision()
+        if found != HEAD_REVISION:
+            self._require_known(found)
+            version = f"is at version {found}" if found else "has no tables"
             raise ConfigError(
                 "migration-due",
-                f"{self._name} {f'is at version {found}' if found else 'has no tables'}, {head} is needed.",
+                f"{self._name} {version}, {HEAD_REVISION} is needed.",
                 "Start `uair node` (or `uair up`) of this version once; it migrates. If another database is "
                 "meant, name its configuration with --config or UAIR_CONFIG.",
             )
 
-    def _require_known(self, revision: str | None, scripts: ScriptDirectory) -> None:
+    def _require_known(self, revision: str | None) -> None:
         """Raise a ConfigError ``schema-newer`` if this version of the software lacks the revision."""
-        try:
-            scripts.get_revision(revision or "base")
-        except CommandError as error:
+        if revision is not None and not _is_known(revision):
             raise ConfigError(
                 "schema-newer",
                 f"{self._name} is at version {revision}, which this version of the software does not know.",
                 "Install the newer version again, or restore the database's backup from before the upgrade: "
                 "docs/upgrading.md.",
-            ) from error
+            )
 
     def _revision(self) -> str | None:
         if self._file is not None and not self._file.exists():
             return None  # a connection would create the file
         with self.connected() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _revision_in(connection)
 
     @property
     def _file(self) -> Path | None:
@@ -201,11 +194,24 @@ def _wait_for_others(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
 
 
-def _alembic_config() -> Config:
-    config = Config()
-    folder = resources.files("uair_node.cases").joinpath("migrations")
-    config.set_main_option("script_location", str(folder))
-    return config
+def _upgrade(connection: Connection) -> None:
+    from uair_node.cases.schema import upgrade  # Alembic, which a current database does not need
+
+    upgrade(connection)
+
+
+def _is_known(revision: str) -> bool:
+    from uair_node.cases.schema import is_known
+
+    return is_known(revision)
+
+
+def _revision_in(connection: Connection) -> str | None:
+    """Return the schema's revision from Alembic's table; None for a database without tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return revision
 
 
 def _make_engine(url: str) -> Engine:
