@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from dicom_config.model import load_settings
+from tests.support import zygote
 from tests.support.deployment import GPU_COMMAND, IO_COMMAND, NODE_COMMAND, on_this_machine
 from tests.support.ports import answers, free_port, wait_until
 from uair_node.cases.database import Database
@@ -24,15 +25,6 @@ from uair_node.operations.case_list import find_cases
 
 _ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-
-
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_the_tests() -> None:
-    """Have the kernel kill this process when the tests are gone, however they ended."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Deployment:
@@ -67,7 +59,7 @@ class Deployment:
         self._commands = commands(self.config)
         self._of_process: dict[str, Mapping[str, str]] = {}
         self._clocks: dict[str, Path] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, zygote.Program] = {}
         self._changing = threading.RLock()  # who kills a process and who revives it are two threads
         self._database: Database | None = None
 
@@ -89,15 +81,8 @@ class Deployment:
                 wait_until(lambda: answers(self.port), f"the node's port; see {self.log}", 60.0)
 
     def _start(self, name: str) -> None:
-        with self.log.open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                self._commands[name],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_end_with_the_tests,
-                env=os.environ | self.environment | self._of_process.get(name, {}),
-            )
+        environment = os.environ | self.environment | self._of_process.get(name, {})
+        self._running[name] = zygote.start(self._commands[name], self.log, environment)
 
     def add(self, name: str, command: Sequence[str]) -> None:
         """Add a process; it is started by its name."""
@@ -203,15 +188,13 @@ class Deployment:
 
     def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `uair` command against this deployment."""
-        command = on_this_machine(("uair", *arguments), self.config)
-        return subprocess.run(
-            [*command, "--config", str(self.config)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env=os.environ | self.environment | {"COLUMNS": "200"},
-        )
+        command = [*on_this_machine(("uair", *arguments), self.config), "--config", str(self.config)]
+        environment = os.environ | self.environment | {"COLUMNS": "200"}
+        with tempfile.TemporaryDirectory(dir=self.log.parent) as folder:
+            output, errors = Path(folder) / "output", Path(folder) / "errors"
+            program = zygote.start(command, output, environment, errors)
+            status = program.wait(120)
+            return subprocess.CompletedProcess(command, status, output.read_text(), errors.read_text())
 
     def _open(self) -> Database:
         if self._database is None:
