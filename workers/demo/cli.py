@@ -77,7 +77,7 @@ def _ask(number: int, offers: Sequence[Offer]) -> int:
 
 
 def summary_lines(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
-    """Return sentences about the gain of the picks, or without a truth about the size of the result."""
+    """Return sentences about the gain of the picks; without a truth, about the size of the result."""
     count = f"{len(rounds)} pick{'s' if len(rounds) > 1 else ''}"
     if not any("gain" in round_ for round_ in rounds):
         volumes = final["volumes_ml"]

@@ -89,7 +89,7 @@ def measure_accepted(
 def _earlier(
     context: Context, claim: Claim, header: Dataset, day: date
 ) -> tuple[Sequence[Prior], Scan] | None:
-    """Return the patient's earlier studies, and the scan of the last one, from the database or the archive.
+    """Return the patient's earlier studies and the scan of the last study, from the database or the archive.
 
     If the archive cannot be reached, then the job is tried again. After the last attempt, the accepted result
     is sent without the comparison.

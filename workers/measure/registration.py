@@ -86,7 +86,7 @@ class Alignment:
 
 
 def align(now: Scan, before: Scan) -> Alignment:
-    """Register an earlier scan to the present one.
+    """Register an earlier scan to the present scan.
 
     If a scan has no densities, then only the livers' surfaces are used.
 

@@ -28,7 +28,7 @@ from workers.uair.grids import Crop, Float32
 log = logging.getLogger(__name__)
 
 _FORMAT = "1"
-"""A part of every key. Raise it if the same weights encode the same crop to other numbers."""
+"""A part of every key. Increase it if the same weights encode the same crop to other numbers."""
 _SUFFIX = ".safetensors"
 
 

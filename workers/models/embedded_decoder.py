@@ -1,6 +1,6 @@
 """The embedded model's mask decoder for inference: the same results as `EmbeddedSam.decode`, with less work.
 
-Training uses `EmbeddedSam.decode`, whose modules are those of segment_anything. A round has about a thousand
+Training uses `EmbeddedSam.decode`, with the modules of segment_anything. A round has about a thousand
 prompts. Many of them share a slice and a mask. So this module computes the same numbers (to float32 rounding)
 in another order of operations:
 

@@ -58,7 +58,7 @@ def to_lesion_channels(hu: Float32, liver_hu: float) -> Float32:
     """Return the five channels ``(5, Z, Y, X)`` of the lesion finder from HU ``(Z, Y, X)``.
 
     Four windows are centred on the liver's own density, so that contrast phase and steatosis matter less. Two
-    windows are smoothed, over one and two voxels, because the network would need long to learn this.
+    windows are smoothed, over one and two voxels, because the network learns smoothing slowly.
     """
     wide = np.clip((hu + 400.0) / 500.0, -1.0, 1.6)
     excess = hu - np.float32(liver_hu)

@@ -1,4 +1,4 @@
-"""Shapes of liver lesions: signed distances beside the tissue map. `appearance` has their looks."""
+"""Shapes of liver lesions: signed distances, separate from the tissue map. `appearance` has their looks."""
 
 from __future__ import annotations
 

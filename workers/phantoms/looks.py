@@ -45,7 +45,7 @@ class LesionLook:
     Attributes
     ----------
     kind
-        Its name.
+        The kind of the look.
     core
         Contrast of the middle.
     rim, rim_width

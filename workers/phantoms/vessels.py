@@ -33,7 +33,7 @@ def draw_tube(
     tissue
         The tissue.
     within
-        Mask of the grid. Outside of it, nothing is painted.
+        Mask of the grid in which the tissue is painted; None: everywhere.
     """
     path = _resample(np.asarray(points, np.float64))
     widths = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(radii)), radii)

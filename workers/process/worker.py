@@ -64,7 +64,7 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
 
 
 def children(settings: Settings, queue: QueueName) -> int:
-    """Return the number of parallel tasks: one on the device, for IO one more than there are destinations."""
+    """Return the number of parallel tasks: 1 on the device; for IO, destinations + 1 up to a limit."""
     if queue == QueueName.GPU:
         return 1
     return min(_MOST_IO_CHILDREN, 1 + len(settings.destinations))

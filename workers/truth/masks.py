@@ -36,7 +36,7 @@ _LARGEST_BURDEN = 4.0
 
 
 def load_truth(source: Path, volume: Volume) -> Labels:
-    """Read truth onto a series' source grid.
+    """Return the true labels on a series' source grid.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def _by_instance_number(images: list[pydicom.Dataset], volume: Volume) -> list[P
 def _plane(image: pydicom.Dataset, volume: Volume) -> Mask:
     try:
         plane: Mask = image.pixel_array > 0
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise many kinds of errors
         raise _unreadable(f"a mask cannot be decoded ({type(error).__name__})") from None
     if plane.shape != volume.shape[1:]:
         raise _off_grid()
@@ -195,7 +195,7 @@ def _segments(seg: pydicom.Dataset, volume: Volume) -> Iterator[_Structure]:
         raise _unreadable("the file is no DICOM SEG")
     try:
         frames = np.atleast_3d(seg.pixel_array).reshape(-1, seg.Rows, seg.Columns)
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise many kinds of errors
         raise _unreadable(f"the SEG cannot be decoded ({type(error).__name__})") from None
     names = {int(item.SegmentNumber): str(item.SegmentLabel) for item in seg.SegmentSequence}
     masks = {number: np.zeros(volume.shape, bool) for number in names}

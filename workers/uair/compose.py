@@ -50,7 +50,7 @@ def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[i
     """Return the label volume ``(Z, Y, X)`` of one candidate.
 
     Logits are interpolated to the voxels and then thresholded. Lesions stay inside `domain` (on the liver's
-    crop). Their voxels replace those of the liver. If two lesions meet, then the larger logit wins.
+    crop). Their voxels replace the liver's voxels. If two lesions meet, then the larger logit wins.
     """
     labels = np.zeros(shape, np.uint8)
     region, values = liver.crop.positive_part(tidied(liver.logits))

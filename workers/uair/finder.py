@@ -41,11 +41,11 @@ class Organ:
     Parameters
     ----------
     liver
-        Its first four candidates.
+        The liver's target, with its first four candidates.
     domain
-        ``(n, h, w)`` on its crop: the possible places of lesions.
+        ``(n, h, w)`` on the liver's crop: the possible places of lesions.
     tissue
-        Its density.
+        The liver's density.
     maps
         Probabilities of the learned finder; None if only density proposes lesions.
     """

@@ -97,7 +97,7 @@ class OutlinePrompter:
     def first(self, box: Mask, known: Float32 | None, rng: np.random.Generator) -> Float32:
         """Return the first outlines ``(K, n, h, w)`` of the lesion in a box, the most likely one first.
 
-        The outliner gets two boxes: this one, and a larger one that is shifted at random.
+        The outliner gets two boxes: `box`, and a box that is larger and shifted at random.
         """
         other = box_around(box, rng.normal(GROWTH, SPREAD, (2, 3)))
         return _alternatives(self.drawn(Question(box, known), Question(other, known)))

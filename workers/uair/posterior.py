@@ -33,7 +33,7 @@ from workers.uair.grids import Float32, Mask
 SHORTENING, LEAST_LENGTH_MM = 0.75, 1.2
 """The factor by which each answer shortens the smooth fields' length scale, and its least length in mm."""
 TEMPERATURE = 0.015
-"""If the Dice of one of two candidates is larger by this, a reader picks it e times as often."""
+"""A reader picks a candidate e times as often as another candidate whose Dice is smaller by this value."""
 CARELESS = 0.02
 """The part of a reader's picks that is random."""
 JITTER = 0.3

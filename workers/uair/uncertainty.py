@@ -20,7 +20,7 @@ def threshold(mask_area: float, box_area: float) -> float:
     ``T = 0.2 * clip((S_y / S_b) / (pi / 4), 0.4, 1)``. A convex target fills pi / 4 of its box. If the
     ensembled mask fills less, then the members found only a part of the target. Then weaker disagreement is
     shown, too. A mask that fills its box keeps the full threshold. The paper names S_y and S_b but gives no
-    formula; this one is ours.
+    formula; this formula is ours.
     """
     if box_area <= 0:
         return THRESHOLD
