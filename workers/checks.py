@@ -107,5 +107,5 @@ def _is_compared(section: EngineSection) -> bool:
 
 
 def _altered(path: Path, remedy: str) -> Finding:
-    sentence = f"{path} is not the file that it should be (its SHA-256 differs)"
+    sentence = f"{path} has another SHA-256 than expected"
     return fault("model", "weights-altered", sentence, remedy)

@@ -42,7 +42,7 @@ def test_series_arrives_over_tls(dcmtk: Dcmtk, site: TlsSite, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("shown", "reason"),
     [
-        (None, "it shows no certificate (node.tls wants one)"),
+        (None, "it sends no certificate (node.tls requires one)"),
         ("stranger", "its certificate is not valid here (unable to get local issuer certificate)"),
         ("expired", "its certificate is not valid here (certificate has expired)"),
     ],

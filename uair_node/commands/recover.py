@@ -33,12 +33,12 @@ def recover(
         typer.confirm("Are the nodes and workers of this installation stopped?", abort=True)
     with only_node(settings.data_dir):
         found = recovery.recover(open_context(settings, migrate=True))
-    _say(f"{found.images} images were taken in again.")
+    _say(f"{found.images} images were registered again.")
     for answer in found.answers:
         at = datetime.fromtimestamp(answer.received_at, UTC)
         _say(
             f"{answer.path}: an answer or note of {at:%Y-%m-%d %H:%M} UTC for study "
-            f"…{answer.study_instance_uid[-12:]}. Its sender has to send it again."
+            f"…{answer.study_instance_uid[-12:]}. Its sender must send it again."
         )
     for path in found.unreadable:
         _say(f"{path}: no DICOM instance.")

@@ -68,7 +68,7 @@ def look_up_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
     else:
         words = request.form.get("patient", "").strip()[:_LONGEST_WORDS]
         if not words:
-            nothing = "Nothing was looked up: type a Patient ID, a name, a date."
+            nothing = "Type a Patient ID, a name or a date."
             return console.redirect_with_notice(request, "/cases", nothing, well=False)
         lookup = PatientLookup(last.number + 1 if last else 1, words)
     lookup = look_through(console.context, lookup)

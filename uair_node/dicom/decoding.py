@@ -96,7 +96,7 @@ def _cells(dataset: Dataset, frame: bytes) -> npt.NDArray[Any]:
     elif len(frame) == size + size % 2:
         frame = frame[:size]  # a frame of odd length is padded
     if len(frame) != size:
-        raise ValueError("a frame has not as many bytes as the header says")
+        raise ValueError("the size of a frame in bytes differs from the header")
     return np.frombuffer(frame, cell).reshape(int(dataset.Rows), int(dataset.Columns))
 
 

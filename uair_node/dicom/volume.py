@@ -317,7 +317,7 @@ def _values(
 ) -> Voxels:
     """Return the values of one slice: slope x stored value + intercept (PS3.3 C.11.1, C.8.15.3.10)."""
     if cells.shape != shape:
-        raise ValueError("the pixels are not as many as the header says")
+        raise ValueError("the number of pixels differs from the header")
     stored = _sample_values(header, cells)
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
     if not profile.hounsfield and not (slope and intercept is not None):

@@ -161,9 +161,9 @@ def why_sender_failed(error: Exception) -> str:
     if isinstance(error, PlainSenderError):
         return "a plain sender, which does not speak TLS"
     if isinstance(error, ClosedError):
-        return "it closed the connection without a word"
+        return "it closed the connection without an answer"
     if isinstance(error, ssl.SSLError) and error.reason == _NO_CERTIFICATE:
-        return "it shows no certificate (node.tls wants one)"
+        return "it sends no certificate (node.tls requires one)"
     return _why(error, "its certificate is not valid here", "it does not accept the node's certificate")
 
 
@@ -173,7 +173,7 @@ def why_peer_failed(error: Exception) -> str:
     if reason in _PLAIN:
         return f"it does not speak TLS at this port ({_plain_words(reason)})"
     if reason.endswith("ALERT_CERTIFICATE_REQUIRED"):
-        return f"it wants a certificate of ours, and gets none ({_plain_words(reason)})"
+        return f"it requests a certificate from us; none is configured ({_plain_words(reason)})"
     if isinstance(error, ConnectionError) or reason.startswith(_CUT_OFF):
         return "it closes the connection in the handshake; perhaps it does not speak TLS at this port"
     return _why(error, "its certificate is not valid here", "it does not accept our certificate")

@@ -120,7 +120,7 @@ class GuardedSocket(AssociationSocket):
         self._received += size
         # What is only somewhat too large is read to its end, and refused with a status.
         if self._received > 2 * self._settings.max_instance_bytes + _LONGEST_PDU:
-            raise OSError("instance too large by far")
+            raise OSError("instance far too large")
 
 
 class _TlsRefusedError(Exception):

@@ -39,7 +39,7 @@ _ASKS_FOR = {
 _STATUS_MEANING = {
     StoreStatus.SUCCESS: "on disk, synced, and recorded",
     StoreStatus.ELEMENTS_DISCARDED: "not kept: an object of a class that no case can use, as configured. "
-    "Not kept: a report, Key Object or presentation state that asks nothing or is refused",
+    "Not kept: a report, Key Object or presentation state that makes no request or is refused",
     StoreStatus.PROCESSING_FAILURE: "for now: the database is away",
     StoreStatus.OUT_OF_RESOURCES: "for now: disk or memory is short",
     StoreStatus.SOP_CLASS_MISMATCH: "data set and request state different UIDs",

@@ -90,5 +90,5 @@ def _guarded(check: Check, settings: Settings) -> list[Finding]:
         return list(check(settings))
     except Exception as error:  # one broken check must not hide what the others find
         what = check.__name__.removeprefix("check_").replace("_", " ")
-        sentence = f"could not be looked at ({type(error).__name__})"
+        sentence = f"cannot be checked ({type(error).__name__})"
         return [fault(what, "check-failed", sentence, "Report this with `uair check --json`.")]

@@ -254,7 +254,7 @@ def _unshare(context: Context, removal: Removal) -> None:
 def _forget_files(session: Session, case: Case) -> set[str]:
     """Remove a case's files from its rows. Return the paths of those in the spool."""
     if case.state == CaseState.FAILED:
-        reason = "its files are over their time"
+        reason = "the retention time of its files is over"
         lifecycle.advance(session, case, CaseState.EXPIRED, actor="tidy", reason=reason)
     received = {instance.id: instance.path for instance in _instances(session, case)}
     session.execute(delete(CaseInstance).where(CaseInstance.case_id == case.id))
